@@ -1,0 +1,44 @@
+import { z } from 'zod'
+import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema } from './values.ts'
+
+const clientSchema = z.strictObject({
+  client_id: z.string().min(1),
+  client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
+})
+export type OAuthClient = z.output<typeof clientSchema>
+
+const common = {
+  downstream: idSchema,
+  name: z.string().optional().describe('What the consent page calls it.'),
+  environment: idSchema.optional(),
+  enabled: z.boolean().default(true),
+  tenants: tenantsSchema.default('*'),
+  resource: resourceSchema.optional().describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
+  scopes: z.record(scopeSchema, z.string()).default({}).describe('Every scope that exists, with what it allows, in words for the consent page.'),
+  lifetime: durationSchema.optional().describe('Longest life of what is issued.'),
+}
+
+/** `downstreams/<id>.yaml`: a service that credentials are for, and the kind of credential it takes. */
+export const downstreamSchema = z.discriminatedUnion('credential', [
+  z.strictObject({
+    ...common,
+    credential: z.literal('oauth_grant').describe('The user\'s own grant at an OAuth provider.'),
+    provider: idSchema.describe('The provider file.'),
+    client: clientSchema.describe('Deputy\'s client at the provider.'),
+    clients: z.record(idSchema, clientSchema).default({}).describe('Other clients for single tenants.'),
+    wider: z.enum(['refuse', 'mark']).default('refuse').describe('What to do when the provider cannot narrow: refuse, or issue the wider token and say so in `scope`.'),
+  }),
+  z.strictObject({
+    ...common,
+    resource: resourceSchema.describe('The audience of the minted token.'),
+    credential: z.literal('minted').describe('A token (RFC 9068) that Deputy signs itself.'),
+  }),
+  z.strictObject({
+    ...common,
+    credential: z.literal('static').describe('A secret of the tenant in the embedded backend.'),
+    secret: idSchema.describe('Name of the secret; each tenant has its own.'),
+  }),
+])
+export type Downstream = z.output<typeof downstreamSchema>
+export type CredentialKind = Downstream['credential']
+export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { credential: Kind }>

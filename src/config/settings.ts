@@ -1,0 +1,55 @@
+import { z } from 'zod'
+import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, urlSchema } from './values.ts'
+
+/** `deputy.yaml`: the daemon itself. Relative paths are relative to the folder that the file is in. */
+export const settingsSchema = z.strictObject({
+  environment: idSchema.default('production').describe('The environment that this daemon serves; servers and downstreams of another environment are not visible to it.'),
+  issuer: urlSchema.default('http://127.0.0.1:7880').describe('The issuer identifier (RFC 8414) that stands as `iss` in minted tokens. Use the public URL of the connect pages.'),
+  listen: z.strictObject({
+    socket: z.string().default('run/deputy.sock').describe('Unix socket of the local API.'),
+    socket_mode: fileModeSchema.default(0o600).describe('File mode of that socket; "0660" together with `socket_group` opens it to a group.'),
+    socket_group: z.int().nonnegative().optional().describe('Numeric group id that owns the socket.'),
+    admin: z.string().default('run/admin.sock').describe('Unix socket of the admin API; always mode 0600.'),
+    tcp: listenAddressSchema.nullable().default(null).describe('Loopback address of the local API over TCP, or null for none.'),
+    connect: listenAddressSchema.default({ host: '127.0.0.1', port: 7880 }).describe('Address of the connect pages that users open in a browser.'),
+    metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
+  }).prefault({}),
+  connect_url: urlSchema.optional().describe('Public URL of the connect pages when a reverse proxy stands before them. Default: http:// and the address in listen.connect.'),
+  state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
+  kek: z.union([
+    z.strictObject({ file: z.string() }),
+    z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) }),
+  ]).default({ file: 'state/kek' }).describe('The key-encryption key: a file of mode 0600 or an environment variable.'),
+  policies: z.string().default('policies').describe('Folder of the policies; access/*.cedar in it decides.'),
+  audit: z.strictObject({
+    deadline: durationSchema.default(2000).describe('How long a sink may take to confirm a record before the request is refused.'),
+    checkpoint_every: z.int().min(1).default(1000).describe('A signed checkpoint is written after this many records.'),
+    files: z.array(z.strictObject({ path: z.string() })).default([]).describe('JSON-lines files that receive every record as well.'),
+  }).prefault({}),
+  cache: z.strictObject({
+    entries: z.int().min(1).default(20_000).describe('How many credentials the process cache holds at most.'),
+  }).prefault({}),
+  tokens: z.strictObject({
+    lifetime: durationSchema.default(300_000).describe('Longest life of a minted token.'),
+    signing_key_lifetime: durationSchema.default(30 * 86_400_000).describe('How long a signing key signs before the next one takes over; it stays published until the last token it signed has expired.'),
+  }).prefault({}),
+  limits: z.strictObject({
+    body_bytes: z.int().min(1024).default(65_536).describe('Largest request body.'),
+    header_timeout: durationSchema.default(5000).describe('How long a client may take to send the headers.'),
+    request_timeout: durationSchema.default(10_000).describe('How long a client may take to send the whole request.'),
+    drain: durationSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
+  }).prefault({}),
+  network: z.strictObject({
+    allow_loopback: z.boolean().default(false).describe('Development only: identity providers and services may be on loopback and speak plain http.'),
+    allow_private: z.array(z.string()).default([]).describe('Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.'),
+    timeout: durationSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
+  }).prefault({}),
+  telemetry: z.strictObject({
+    otlp: urlSchema.nullable().default(null).describe('OTLP/HTTP collector, for example http://127.0.0.1:4318, or null.'),
+    tenant_label: z.boolean().default(false).describe('Whether metrics carry the tenant as a label.'),
+  }).prefault({}),
+  log: z.strictObject({
+    level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info').describe('Lowest level that is logged.'),
+  }).prefault({}),
+})
+export type Settings = z.output<typeof settingsSchema>

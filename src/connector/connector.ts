@@ -1,0 +1,66 @@
+import type { CredentialKind, Downstream } from '../config/downstream.ts'
+import type { Tenant } from '../config/tenant.ts'
+import type { Server } from '../config/server.ts'
+import type { Secret } from '../crypto/secret.ts'
+
+/** RFC 8693 section 3. */
+export type TokenTypeUri = `urn:ietf:params:oauth:token-type:${string}`
+export const ACCESS_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:access_token'
+export const JWT_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:jwt'
+
+/** For whom a credential is obtained: a user of a tenant, or the workload itself (client_credentials). */
+export type Principal =
+  | { readonly kind: 'user'; readonly tenant: string; readonly user: string }
+  | { readonly kind: 'workload'; readonly tenant: string; readonly server: string }
+
+/** What a connector is asked for, after policy has decided: it never gets to widen it. */
+export interface CredentialRequest {
+  readonly principal: Principal
+  readonly tenant: Tenant
+  readonly server: Server
+  readonly downstream: Downstream
+  /** Scopes to issue: asked, registered and allowed. Sorted, without doubles. */
+  readonly scopes: readonly string[]
+  /** Nothing issued may live longer than this (ms since the epoch): the end of the subject token. */
+  readonly notAfter: number
+  /** Audiences of a minted token: the downstream's resource first, then others asked along with it. */
+  readonly audiences: readonly string[]
+  /** Prior actors, outermost first, that become the nested `act` of a minted token (RFC 8693 section 4.1). */
+  readonly priorActors: readonly ActorClaim[]
+  /** Ids of the tokens that this one descends from; revoking one of them voids what descends. */
+  readonly ancestors: readonly string[]
+  readonly correlationId: string
+  readonly signal?: AbortSignal
+}
+
+export interface ActorClaim { readonly sub: string; readonly iss?: string; readonly client_id?: string }
+
+/** A short-lived credential, ready to be handed out. */
+export interface Credential {
+  readonly token: Secret
+  readonly issuedTokenType: TokenTypeUri
+  readonly tokenType: 'Bearer' | 'N_A'
+  readonly scopes: readonly string[]
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number
+  /** True when the provider could not narrow and policy let the wider token pass. */
+  readonly wider: boolean
+  /** The grant that it came from. */
+  readonly grant?: string
+  /** `jti` of a minted token. */
+  readonly tokenId?: string
+  /** One line for the audit record and `deputy explain`: which provider answered what. No secret. */
+  readonly story: string
+}
+
+/** Code that obtains one kind of credential. Every implementation runs `test/conformance/connector.ts`. */
+export interface Connector {
+  readonly kind: CredentialKind
+  /** @throws DeputyError of the categories grant, provider and secret */
+  obtain(request: CredentialRequest): Promise<Credential>
+}
+
+/** Capability: the credential that a connector gave out can be ended at its source. */
+export interface Revocable {
+  revoke(grantId: string): Promise<'done' | 'queued' | 'not_offered'>
+}

@@ -1,0 +1,13 @@
+/**
+ * The one way out to the network: a `fetch` that refuses what must not be reached. Only https, unless loopback is
+ * allowed for development; the host is resolved once, every address checked, and the connection pinned to the one
+ * that was checked; redirects are followed only where the caller allows it and each hop is checked again.
+ */
+export type Egress = (url: string | URL, init?: EgressInit) => Promise<Response>
+
+export interface EgressInit extends RequestInit {
+  /** Redirects to follow at most; default 0. */
+  readonly redirects?: number
+  /** Largest response body in bytes; default 1 MiB. A longer one is cut off with an error. */
+  readonly maxBytes?: number
+}

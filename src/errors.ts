@@ -1,0 +1,142 @@
+/**
+ * The one taxonomy of everything that Deputy can refuse or fail at.
+ *
+ * Inside the daemon an error is a `DeputyError` with a code from this table; only the edges (`http/`, `cli/`)
+ * turn it into an OAuth error response (RFC 6749 section 5.2), a page or an exit code. A sentence says what
+ * happened, `next` says what to do about it. Both may name the `{facts}` given with the error, and facts must
+ * never be secret: they reach callers, logs and audit records.
+ */
+
+/** Error codes that the OAuth family of standards defines and that the local API answers with. */
+export type OAuthErrorCode =
+  | 'invalid_request' // RFC 6749 5.2; RFC 8693 2.2.2 also for an unacceptable subject or actor token
+  | 'invalid_client'
+  | 'invalid_grant'
+  | 'unauthorized_client'
+  | 'unsupported_grant_type'
+  | 'invalid_scope'
+  | 'invalid_target' // RFC 8693 2.2.2, RFC 8707 2
+  | 'access_denied' // RFC 6749 4.1.2.1, used when policy denies
+  | 'interaction_required' // OpenID Connect Core 3.1.2.6
+  | 'temporarily_unavailable'
+  | 'server_error'
+
+/** The bounded value that metrics carry to say in which room a request ended. */
+export type ErrorCategory =
+  | 'request' | 'workload' | 'subject' | 'policy' | 'target' | 'grant' | 'provider' | 'secret'
+  | 'audit' | 'revocation' | 'config' | 'store' | 'internal'
+
+interface ErrorKind {
+  readonly status: number
+  readonly oauth: OAuthErrorCode
+  readonly category: ErrorCategory
+  readonly retryable: boolean
+  readonly sentence: string
+  readonly next: string
+}
+
+const kind = (
+  status: number, oauth: OAuthErrorCode, category: ErrorCategory, retryable: boolean, sentence: string, next: string,
+): ErrorKind => ({ status, oauth, category, retryable, sentence, next })
+
+export const taxonomy = {
+  // request
+  malformed_request: kind(400, 'invalid_request', 'request', false, 'The request is malformed: {problem}.', 'Correct the request; see docs/local-api.md.'),
+  parameter_missing: kind(400, 'invalid_request', 'request', false, 'The parameter {parameter} is missing or empty.', 'Send {parameter} exactly once, with a value.'),
+  parameter_repeated: kind(400, 'invalid_request', 'request', false, 'The parameter {parameter} was sent more than once.', 'Send {parameter} exactly once.'),
+  unsupported_media_type: kind(415, 'invalid_request', 'request', false, 'The content type {type} is not accepted here.', 'Send the body as {expected}.'),
+  body_too_large: kind(413, 'invalid_request', 'request', false, 'The body is larger than {limit} bytes.', 'Send a smaller body.'),
+  method_not_allowed: kind(405, 'invalid_request', 'request', false, 'The method {method} is not allowed here.', 'Use {allowed}.'),
+  not_found: kind(404, 'invalid_request', 'request', false, 'There is nothing at {path}.', 'See docs/local-api.md for the endpoints.'),
+  foreign_caller: kind(403, 'access_denied', 'request', false, 'The request carries a {header} header that no local program sends.', 'Call the local API from a program on this machine, not from a web page.'),
+  unsupported_grant_type: kind(400, 'unsupported_grant_type', 'request', false, 'The grant type {grant_type} is not supported.', 'Use urn:ietf:params:oauth:grant-type:token-exchange or client_credentials.'),
+  unsupported_token_type: kind(400, 'invalid_request', 'request', false, 'The token type {token_type} cannot be used as {parameter}.', 'Use one of the token types that the metadata document lists.'),
+  rate_limited: kind(429, 'temporarily_unavailable', 'request', true, 'Too many requests for {what}.', 'Wait for {seconds} seconds, then try again.'),
+
+  // workload
+  workload_unknown: kind(401, 'invalid_client', 'workload', false, 'No approved MCP server matches this caller.', 'Ask an admin to look at `deputy server unknown` and to register this server.'),
+  workload_ambiguous: kind(401, 'invalid_client', 'workload', false, 'More than one registered MCP server matches this caller.', 'Send client_id to say which one is calling.'),
+  workload_not_approved: kind(401, 'invalid_client', 'workload', false, 'The MCP server {server} is {status}, so it gets no credentials.', 'Ask its owner {owner} to have it approved{replacement}.'),
+  workload_unverified: kind(401, 'invalid_client', 'workload', false, 'The client authentication of {server} could not be verified: {problem}.', 'Check the credentials that {server} uses against its file in servers/.'),
+  workload_vanished: kind(401, 'invalid_client', 'workload', true, 'The calling process ended while it was being looked up.', 'Call again from a process that stays alive until it is answered.'),
+  workload_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} is not registered for the tenant {tenant}.', 'Add {tenant} to `tenants` in the file of {server}.'),
+
+  // subject
+  subject_token_invalid: kind(400, 'invalid_request', 'subject', false, 'The subject token was not accepted: {problem}.', 'Sign the user in again and send the new token.'),
+  subject_token_expired: kind(400, 'invalid_request', 'subject', false, 'The subject token expired at {expired_at}.', 'Sign the user in again and send the new token.'),
+  subject_issuer_unknown: kind(400, 'invalid_request', 'subject', false, 'The issuer {issuer} of the subject token is trusted by no tenant that {server} serves.', 'Add the issuer to the file of its tenant: deputy issuer add --help'),
+  subject_audience_mismatch: kind(400, 'invalid_request', 'subject', false, 'The subject token was issued for {audience}, not for {resource}: passing another server\'s token on is the confused deputy.', 'Send the token that was issued for {resource}.'),
+  subject_tenant_unknown: kind(400, 'invalid_request', 'subject', false, 'The subject token belongs to no tenant that is enabled here.', 'Check the tenant claim and `deputy tenant list`.'),
+  subject_user_disabled: kind(400, 'invalid_request', 'subject', false, 'The user {user} of the tenant {tenant} is disabled.', 'Ask an admin: deputy user enable --tenant {tenant} --user {user}'),
+  subject_session_missing: kind(400, 'invalid_request', 'subject', false, 'The Unix user {uid} has no session with Deputy.', 'Run `deputy login --tenant TENANT` as that user.'),
+  subject_session_not_allowed: kind(400, 'invalid_request', 'subject', false, 'The MCP server {server} may not act on the Unix user\'s own session.', 'Set `login_session: true` in the file of {server}, or send a subject token.'),
+  actor_token_invalid: kind(400, 'invalid_request', 'subject', false, 'The actor token was not accepted: {problem}.', 'Send a token that proves who {server} is, or none.'),
+  actor_mismatch: kind(400, 'invalid_request', 'subject', false, 'The subject token names {expected} as its actor, and the actor here is {actual}.', 'Only the named actor can exchange this token.'),
+  issuer_unreachable: kind(503, 'temporarily_unavailable', 'subject', true, 'The issuer {issuer} could not be reached to verify the subject token.', 'Try again in {seconds} seconds; `deputy explain` shows what the issuer answered.'),
+
+  // target and policy
+  target_unknown: kind(400, 'invalid_target', 'target', false, 'No downstream service is registered as {target} for {server}.', 'Name one of the downstreams in the file of {server}, as audience (its id) or resource (its URI).'),
+  target_missing: kind(400, 'invalid_target', 'target', false, 'The request names no downstream service.', 'Send audience (the downstream\'s id) or resource (its URI).'),
+  targets_incompatible: kind(400, 'invalid_target', 'target', false, 'One credential cannot serve {targets} together.', 'Ask for one credential a downstream.'),
+  scope_not_available: kind(400, 'invalid_scope', 'policy', false, 'None of the scopes {scopes} can be issued to {server} for {downstream}.', 'Compare the scopes with the file of {server}; `deputy policy explain` shows the decision.'),
+  scope_not_narrowable: kind(400, 'invalid_scope', 'grant', false, 'The provider {provider} cannot issue less than {granted}, and policy does not allow a wider token.', 'Ask for all of the granted scopes, or set `wider: mark` for {downstream}.'),
+  policy_denied: kind(403, 'access_denied', 'policy', false, 'Policy does not let {server} act on {downstream} for this user.', 'deputy policy explain shows which rule decided.'),
+
+  // grant and provider
+  interaction_required: kind(400, 'interaction_required', 'grant', false, 'The user has not connected {downstream} for {server} yet.', 'Send the user to connect_url, then try again.'),
+  reconnect_required: kind(400, 'interaction_required', 'grant', false, 'The connection to {downstream} has ended: {problem}.', 'Send the user to connect_url to connect again, then try again.'),
+  refresh_in_progress: kind(503, 'temporarily_unavailable', 'grant', true, 'The token for {downstream} is being refreshed and did not arrive in time.', 'Try again in {seconds} seconds.'),
+  provider_unavailable: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} did not answer as it should: {problem}.', 'Try again in {seconds} seconds; `deputy explain` shows what it answered.'),
+  provider_refused: kind(502, 'server_error', 'provider', false, 'The provider {provider} refused: {problem}.', 'deputy explain shows the provider\'s own words.'),
+  provider_circuit_open: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} has failed repeatedly, so Deputy is leaving it alone for now.', 'Try again in {seconds} seconds.'),
+  connect_invalid: kind(400, 'invalid_request', 'grant', false, 'This connect link is not valid: {problem}.', 'Go back to the program that gave you the link and start again.'),
+  connect_wrong_user: kind(403, 'access_denied', 'grant', false, 'This link was made for another user than the one who is signed in.', 'Only the person who asked for the connection can complete it.'),
+  connect_denied: kind(403, 'access_denied', 'grant', false, 'The connection was not allowed: {problem}.', 'Start again from the program that asked, if that was a mistake.'),
+  egress_refused: kind(403, 'access_denied', 'provider', false, 'Deputy does not connect to {url}: {problem}.', 'Allow the address under `network` in deputy.yaml if it is meant.'),
+
+  // secret, store, audit, revocation
+  secret_missing: kind(503, 'server_error', 'secret', false, 'The secret {secret} of the tenant {tenant} does not exist.', 'deputy secret set --tenant {tenant} --name {secret}'),
+  secret_unreadable: kind(503, 'server_error', 'secret', false, 'A stored secret of the tenant {tenant} can no longer be read.', 'If the tenant was revoked this is final; otherwise check the key-encryption key.'),
+  revoked: kind(400, 'invalid_request', 'revocation', false, 'What this request relies on was revoked ({scope}) at {revoked_at}.', 'Sign the user in again, or ask the admin who revoked it.'),
+  audit_unavailable: kind(503, 'temporarily_unavailable', 'audit', true, 'The audit sink {sink} did not confirm the record ({problem}), so nothing was issued.', 'Repair the sink; `deputy status` shows its state.'),
+  store_unavailable: kind(503, 'temporarily_unavailable', 'store', true, 'The store did not answer: {problem}.', 'Try again; `deputy status` shows its state.'),
+  conflict: kind(409, 'invalid_request', 'store', true, 'The {what} was changed by somebody else at the same moment.', 'Read it again and repeat the change.'),
+  config_invalid: kind(500, 'server_error', 'config', false, 'The configuration is not valid: {problem}.', 'deputy check lists every problem with its line.'),
+  draining: kind(503, 'temporarily_unavailable', 'internal', true, 'Deputy is shutting down.', 'Try again in {seconds} seconds.'),
+  internal: kind(500, 'server_error', 'internal', true, 'Something failed inside Deputy.', 'Look up the correlation id: deputy explain {correlation_id}'),
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof taxonomy
+export type ErrorFacts = Readonly<Record<string, string | number>>
+
+const fill = (template: string, facts: ErrorFacts): string =>
+  template.replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ''))
+
+/** An error of the taxonomy. `cause` is for logs only and never reaches a caller. */
+export class DeputyError extends Error {
+  override readonly name = 'DeputyError'
+  readonly code: ErrorCode
+  readonly facts: ErrorFacts
+  constructor(code: ErrorCode, facts: ErrorFacts = {}, options?: { cause?: unknown }) {
+    super(fill(taxonomy[code].sentence, facts), options)
+    this.code = code
+    this.facts = facts
+  }
+  get kind(): ErrorKind { return taxonomy[this.code] }
+  /** What the reader should do next. */
+  get next(): string { return fill(taxonomy[this.code].next, this.facts) }
+  /** Seconds after which a retry makes sense, for `Retry-After`; undefined when a retry does not help. */
+  get retryAfter(): number | undefined {
+    if (!this.kind.retryable) return undefined
+    const seconds = Number(this.facts['seconds'])
+    return Number.isFinite(seconds) && seconds > 0 ? Math.ceil(seconds) : 1
+  }
+}
+
+/** Makes an error of the taxonomy: `throw refuse('target_unknown', { target, server })`. */
+export const refuse = (code: ErrorCode, facts: ErrorFacts = {}, cause?: unknown): DeputyError =>
+  new DeputyError(code, facts, cause === undefined ? undefined : { cause })
+
+/** Whatever was thrown, as an error of the taxonomy; what was not foreseen becomes `internal` and keeps its cause. */
+export const asDeputyError = (thrown: unknown): DeputyError =>
+  thrown instanceof DeputyError ? thrown : new DeputyError('internal', {}, { cause: thrown })

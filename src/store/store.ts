@@ -1,0 +1,274 @@
+/**
+ * The store: what has happened, as against what files say. One small interface a kind of record; every implementation
+ * runs `test/conformance/store.ts`. A write has happened durably when its promise resolves. Sealed columns are
+ * ciphertexts made by `crypto/`; the store never sees a secret.
+ *
+ * Times are milliseconds since the Unix epoch. Every method rejects with `store_unavailable` when the store does not
+ * answer within its deadline.
+ */
+export interface Store {
+  readonly grants: GrantStore
+  readonly consents: ConsentStore
+  readonly attempts: AttemptStore
+  readonly sessions: SessionStore
+  readonly secrets: SecretStore
+  readonly revocations: RevocationStore
+  readonly disabledUsers: DisabledUserStore
+  readonly replays: ReplayStore
+  readonly unknownCallers: UnknownCallerStore
+  readonly signingKeys: SigningKeyStore
+  readonly upstreamRevocations: UpstreamRevocationStore
+  readonly audit: AuditStore
+  /** Resolves when the store answers; for readiness. */
+  ping(): Promise<void>
+  close(): Promise<void>
+}
+
+/** Whose grant it is: one for each user, requesting server and downstream of a tenant. */
+export interface GrantOwner {
+  readonly tenant: string
+  readonly user: string
+  readonly server: string
+  readonly downstream: string
+}
+
+/**
+ * `active`: usable. `uncertain`: a refresh was sent whose answer is not known; one retry with the kept token is allowed.
+ * `reconnect_required`: the provider has ended it, the user must connect again.
+ */
+export type GrantStatus = 'active' | 'uncertain' | 'reconnect_required'
+
+export interface Grant extends GrantOwner {
+  readonly id: string
+  readonly provider: string
+  /** Digest of client id, token endpoint and resource at the time of the grant: a changed client does not break it silently. */
+  readonly clientGeneration: string
+  readonly scopes: readonly string[]
+  readonly status: GrantStatus
+  /** Why it is not active, in words without secrets. */
+  readonly problem: string | null
+  /** Tokens and client facts, sealed with kind `grant`. */
+  readonly sealed: Uint8Array
+  /** Counts the writes; an update must name the version that it read. */
+  readonly version: number
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+export interface GrantFilter { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; id?: string }
+
+export interface GrantStore {
+  find(owner: GrantOwner): Promise<Grant | undefined>
+  get(id: string): Promise<Grant | undefined>
+  list(filter: GrantFilter, page?: { after?: string; limit: number }): Promise<Grant[]>
+  /** Stores a new grant in the place of the one that this owner may have had. */
+  put(grant: Omit<Grant, 'version'>): Promise<Grant>
+  /** Writes only if the stored version still is `grant.version` (fencing); the stored version becomes one more. @throws DeputyError `conflict` */
+  update(grant: Grant): Promise<Grant>
+  /** Removes every grant that the filter covers and returns them, in one transaction. An empty filter covers all. */
+  remove(filter: GrantFilter): Promise<Grant[]>
+}
+
+/** What a user allowed a server to do at a downstream: kept apart from the grant, so that a dead grant does not ask anew. */
+export interface Consent extends GrantOwner {
+  /** Scopes that the page offered; those in `granted` were ticked. */
+  readonly asked: readonly string[]
+  readonly granted: readonly string[]
+  readonly at: number
+  readonly until: number
+}
+
+export interface ConsentStore {
+  find(owner: GrantOwner): Promise<Consent | undefined>
+  put(consent: Consent): Promise<void>
+  list(filter: Omit<GrantFilter, 'provider' | 'id'>): Promise<Consent[]>
+  remove(filter: Omit<GrantFilter, 'provider' | 'id'>): Promise<number>
+}
+
+/** A flow through the browser that has begun: a connection attempt or a sign-in. */
+export interface Attempt {
+  /** SHA-256 of the value that the browser carries, so that the store alone cannot be replayed. */
+  readonly id: string
+  readonly kind: string
+  readonly tenant: string
+  /** Sealed with kind `attempt`. */
+  readonly sealed: Uint8Array
+  readonly expiresAt: number
+}
+
+export interface AttemptStore {
+  put(attempt: Attempt): Promise<void>
+  /** Reads without ending it; undefined when there is none of this kind or it has expired at `now`. */
+  find(kind: string, id: string, now: number): Promise<Attempt | undefined>
+  /** Takes it away: at most one caller ever gets it. The kind is part of the key (typed keyspaces). */
+  take(kind: string, id: string, now: number): Promise<Attempt | undefined>
+  /** Removes those expired at `now`; returns how many. */
+  sweep(now: number): Promise<number>
+}
+
+/** `deputy login`: the Unix user with this uid stands for a tenant's user. */
+export interface Session {
+  readonly uid: number
+  readonly tenant: string
+  readonly user: string
+  readonly issuer: string
+  readonly groups: readonly string[]
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly signedInAt: number
+  readonly expiresAt: number
+}
+
+export interface SessionStore {
+  find(uid: number, now: number): Promise<Session | undefined>
+  put(session: Session): Promise<void>
+  list(): Promise<Session[]>
+  remove(filter: { uid?: number; tenant?: string; user?: string }): Promise<number>
+}
+
+export type SecretStage = 'pending' | 'current' | 'previous'
+export interface StoredSecret {
+  readonly tenant: string
+  readonly name: string
+  readonly version: number
+  readonly stage: SecretStage | null
+  /** Sealed with kind `secret` and id `name#version`. */
+  readonly sealed: Uint8Array
+  readonly createdAt: number
+}
+
+export interface SecretStore {
+  /** The version in this stage. */
+  find(tenant: string, name: string, stage: SecretStage): Promise<StoredSecret | undefined>
+  list(tenant?: string): Promise<StoredSecret[]>
+  /** The number that the next version will have. */
+  nextVersion(tenant: string, name: string): Promise<number>
+  /** Adds the version as `current`; what was current becomes `previous`, older ones lose their stage. One transaction. @throws DeputyError `conflict` if the version exists */
+  putCurrent(secret: Omit<StoredSecret, 'stage'>): Promise<void>
+  remove(filter: { tenant: string; name?: string }): Promise<number>
+}
+
+/** What a revocation covers. Everything issued or signed in at or before `epoch` within it is void. */
+export type RevocationScope =
+  | { readonly kind: 'tenant'; readonly tenant: string }
+  | { readonly kind: 'user'; readonly tenant: string; readonly user: string }
+  | { readonly kind: 'server'; readonly server: string; readonly tenant?: string }
+  | { readonly kind: 'downstream'; readonly downstream: string; readonly tenant?: string }
+  | { readonly kind: 'provider'; readonly provider: string; readonly tenant?: string }
+  | { readonly kind: 'grant'; readonly grant: string }
+  /** A token by its id (`jti`, or fingerprint where it has none); what was exchanged from it is covered too. */
+  | { readonly kind: 'token'; readonly token: string }
+
+export interface Revocation {
+  readonly id: string
+  readonly scope: RevocationScope
+  readonly epoch: number
+  readonly by: string
+  readonly reason: string | null
+  /** When nothing that it covers can still be valid, so that it may be forgotten; null: never. */
+  readonly forgetAt: number | null
+}
+
+export interface RevocationStore {
+  add(revocation: Revocation): Promise<void>
+  list(): Promise<Revocation[]>
+  sweep(now: number): Promise<number>
+}
+
+export interface DisabledUser { readonly tenant: string; readonly user: string; readonly at: number; readonly by: string }
+export interface DisabledUserStore {
+  add(user: DisabledUser): Promise<void>
+  remove(tenant: string, user: string): Promise<boolean>
+  list(): Promise<DisabledUser[]>
+}
+
+export interface ReplayStore {
+  /** Remembers the value within its namespace until `expiresAt`. @returns false if it was there already: a replay. */
+  claim(namespace: string, value: string, expiresAt: number): Promise<boolean>
+  sweep(now: number): Promise<number>
+}
+
+/** A caller that no registered server matches. */
+export interface UnknownCaller {
+  /** Digest of the facts that tell callers apart. */
+  readonly id: string
+  readonly facts: Readonly<Record<string, string | number>>
+  readonly firstSeen: number
+  readonly lastSeen: number
+  readonly count: number
+}
+export interface UnknownCallerStore {
+  record(id: string, facts: Readonly<Record<string, string | number>>, at: number): Promise<void>
+  list(): Promise<UnknownCaller[]>
+  forget(id: string): Promise<boolean>
+}
+
+export interface StoredSigningKey {
+  readonly kid: string
+  readonly purpose: 'token' | 'checkpoint'
+  readonly publicJwk: Readonly<Record<string, unknown>>
+  /** Private JWK, sealed for OWN_TENANT with kind `signing-key` and id `kid`. */
+  readonly sealed: Uint8Array
+  readonly createdAt: number
+  /** Signs until then. */
+  readonly signsUntil: number
+  /** Published until then. */
+  readonly publishedUntil: number
+}
+export interface SigningKeyStore {
+  put(key: StoredSigningKey): Promise<void>
+  list(): Promise<StoredSigningKey[]>
+  remove(kid: string): Promise<void>
+}
+
+/** A revocation that a provider has still to be told: durable, tried until it is done or given up. */
+export interface UpstreamRevocation {
+  readonly id: string
+  readonly grant: string
+  readonly tenant: string
+  readonly provider: string
+  /** Sealed with kind `upstream-revocation`. */
+  readonly sealed: Uint8Array
+  readonly attempts: number
+  readonly nextAt: number
+  readonly state: 'queued' | 'irrevocable'
+  readonly problem: string | null
+}
+export interface UpstreamRevocationStore {
+  put(entry: UpstreamRevocation): Promise<void>
+  due(now: number, limit: number): Promise<UpstreamRevocation[]>
+  list(): Promise<UpstreamRevocation[]>
+  remove(id: string): Promise<void>
+}
+
+/** One row of the audit log. `body` is the record as canonical JSON, `hash` the chain's value after it. */
+export interface AuditRow {
+  readonly seq: number
+  /** Correlation id. */
+  readonly id: string
+  readonly at: number
+  readonly event: string
+  readonly outcome: string
+  readonly tenant: string | null
+  readonly user: string | null
+  readonly server: string | null
+  readonly downstream: string | null
+  readonly body: string
+  /** SHA-256, hex. */
+  readonly hash: string
+}
+export interface AuditCheckpoint { readonly seq: number; readonly hash: string; readonly at: number; readonly kid: string; readonly signature: string }
+export interface AuditFilter {
+  id?: string; event?: string; outcome?: string; tenant?: string; user?: string; server?: string; downstream?: string
+  since?: number; until?: number
+  /** Only records after this number. */
+  afterSeq?: number
+}
+export interface AuditStore {
+  /** All rows or none, durably. @throws DeputyError `conflict` if a `seq` exists already: two writers. */
+  append(rows: readonly AuditRow[]): Promise<void>
+  head(): Promise<{ seq: number; hash: string } | undefined>
+  /** In order of `seq`; with `last`, the last `limit` of those that match, still in order. */
+  query(filter: AuditFilter, page: { limit: number; last?: boolean }): Promise<AuditRow[]>
+  addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
+  checkpoints(): Promise<AuditCheckpoint[]>
+}

@@ -1,0 +1,23 @@
+import type { ActorClaim } from '../connector/connector.ts'
+import type { Tenant } from '../config/tenant.ts'
+
+/** A user whose token, or whose session on this machine, has been verified for the calling server. */
+export interface VerifiedSubject {
+  readonly tenant: Tenant
+  readonly user: string
+  readonly issuer: string
+  readonly groups: readonly string[]
+  /** Verified claims, for policy. */
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly acr?: string
+  /** Scopes of the subject token itself, if it has any. */
+  readonly issuedAt: number
+  readonly expiresAt: number
+  /** `jti`, or a keyed fingerprint of the token where it has none. */
+  readonly tokenId: string
+  /** Ids of the tokens that it descends from. */
+  readonly ancestors: readonly string[]
+  /** Actors that it already carries, outermost first. */
+  readonly actors: readonly ActorClaim[]
+  readonly how: 'jwt' | 'introspection' | 'login_session'
+}

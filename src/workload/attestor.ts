@@ -1,0 +1,31 @@
+import type { Server } from '../config/server.ts'
+
+/** What is known about the process at the other end of a Unix socket, from the kernel. */
+export interface PeerProcess {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+  /** Absent when it could not be read (another user's process, without the capability to look). */
+  readonly exe?: string
+  readonly sha256?: string
+}
+
+/** What a request brings along to prove who calls. Parsed, not yet believed. */
+export interface CallerEvidence {
+  /** Undefined over TCP. */
+  readonly peer?: PeerProcess
+  /** `client_id` of the form, or of the Basic header. */
+  readonly clientId?: string
+  readonly clientSecret?: import('../crypto/secret.ts').Secret
+  /** Value of `client_assertion` (RFC 7523), when `client_assertion_type` was right. */
+  readonly clientAssertion?: string
+}
+
+/** A workload whose identity has been proved. */
+export interface AttestedWorkload {
+  readonly server: Server
+  readonly method: 'unix' | 'private_key_jwt' | 'client_secret'
+  readonly peer?: PeerProcess
+  /** A warning for the response and the record, for example that the server is deprecated. */
+  readonly warning?: string
+}
