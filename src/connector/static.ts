@@ -1,0 +1,25 @@
+import type { Clock } from '../clock.ts'
+import type { DownstreamOf } from '../config/downstream.ts'
+import type { SecretBackend } from '../secret/backend.ts'
+import { ACCESS_TOKEN_TYPE, type Connector } from './connector.ts'
+
+/** How long a static secret may be kept by who got it before it is asked for again, ms. */
+const DEFAULT_LIFETIME = 300_000
+
+/**
+ * `static`: a secret that the tenant keeps with Deputy, such as an API key. It cannot be narrowed and does not
+ * expire by itself; `expires_in` says how long the caller may keep it. The tenant's own secret is read, never
+ * another's: the tenant is part of the key under which it is sealed.
+ */
+export const createStaticConnector = (options: { backend: SecretBackend; clock: Clock }): Connector => ({
+  kind: 'static',
+  async obtain(request) {
+    const downstream = request.downstream as DownstreamOf<'static'>
+    const { value, version } = await options.backend.read(request.principal.tenant, downstream.secret)
+    return {
+      token: value, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes, wider: false,
+      expiresAt: Math.min(options.clock.now() + (downstream.lifetime ?? DEFAULT_LIFETIME), request.notAfter),
+      story: `The secret ${downstream.secret} (version ${version}) was read from the embedded backend.`,
+    }
+  },
+})

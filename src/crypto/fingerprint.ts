@@ -1,0 +1,20 @@
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { lengthPrefixed } from './additional-data.ts'
+import type { Secret } from './secret.ts'
+
+/**
+ * Names a token without giving it away: HMAC-SHA-256 under a key of this installation, 128 bits of it in base64url.
+ * Two records about the same token can be found, and nobody without the key can test a guess.
+ */
+export type Fingerprint = (token: Secret) => string
+
+export const createFingerprint = (key: Secret): Fingerprint => {
+  const bytes = Buffer.from(key.reveal(), 'base64')
+  return (token) => createHmac('sha256', bytes).update(lengthPrefixed('fingerprint', token.reveal())).digest().subarray(0, 16).toString('base64url')
+}
+
+/** Whether two texts are equal, in a time that does not tell where they differ. Their lengths may be told. */
+export const equalInConstantTime = (left: string, right: string): boolean => {
+  const [a, b] = [Buffer.from(left), Buffer.from(right)]
+  return a.length === b.length && timingSafeEqual(a, b)
+}
