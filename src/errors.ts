@@ -59,6 +59,7 @@ export const taxonomy = {
   workload_not_approved: kind(401, 'invalid_client', 'workload', false, 'The MCP server {server} is {status}, so it gets no credentials.', 'Ask its owner {owner} to have it approved{replacement}.'),
   workload_unverified: kind(401, 'invalid_client', 'workload', false, 'The client authentication of {server} could not be verified: {problem}.', 'Check the credentials that {server} uses against its file in servers/.'),
   workload_vanished: kind(401, 'invalid_client', 'workload', true, 'The calling process ended while it was being looked up.', 'Call again from a process that stays alive until it is answered.'),
+  workload_own_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} acts for itself only if it is registered for exactly one enabled tenant.', 'Name one tenant under `tenants` in the file of {server}.'),
   workload_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} is not registered for the tenant {tenant}.', 'Add {tenant} to `tenants` in the file of {server}.'),
 
   // subject

@@ -2,11 +2,14 @@ import type { CredentialKind, Downstream } from '../config/downstream.ts'
 import type { Tenant } from '../config/tenant.ts'
 import type { Server } from '../config/server.ts'
 import type { Secret } from '../crypto/secret.ts'
+import type { Grant } from '../store/store.ts'
 
 /** RFC 8693 section 3. */
-export type TokenTypeUri = `urn:ietf:params:oauth:token-type:${string}`
+export type TokenTypeUri = `urn:${string}:token-type:${string}`
 export const ACCESS_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:access_token'
 export const JWT_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:jwt'
+/** Ours: a secret that is no token, such as an API key. */
+export const SECRET_TOKEN_TYPE: TokenTypeUri = 'urn:deputy:params:oauth:token-type:secret'
 
 /** For whom a credential is obtained: a user of a tenant, or the workload itself (client_credentials). */
 export type Principal =
@@ -60,7 +63,14 @@ export interface Connector {
   obtain(request: CredentialRequest): Promise<Credential>
 }
 
-/** Capability: the credential that a connector gave out can be ended at its source. */
+/** How a grant ended at its provider: told, to be told again later, not possible there, or no longer possible for us. */
+export type UpstreamOutcome = 'done' | 'queued' | 'not_offered' | 'failed'
+
+/** Capability: what a connector holds for a user can be ended at its source. */
 export interface Revocable {
-  revoke(grantId: string): Promise<'done' | 'queued' | 'not_offered'>
+  /**
+   * Tells the provider that the grant has ended. The grant is no longer in the store when this is called.
+   * @param options.queue false: what fails now is not tried again, because the tenant's key is about to be destroyed
+   */
+  revoke(grant: Grant, options: { queue: boolean }): Promise<UpstreamOutcome>
 }

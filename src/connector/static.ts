@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import type { SecretBackend } from '../secret/backend.ts'
-import { ACCESS_TOKEN_TYPE, type Connector } from './connector.ts'
+import { SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
 
 /** How long a static secret may be kept by who got it before it is asked for again, ms. */
 const DEFAULT_LIFETIME = 300_000
@@ -17,7 +17,7 @@ export const createStaticConnector = (options: { backend: SecretBackend; clock: 
     const downstream = request.downstream as DownstreamOf<'static'>
     const { value, version } = await options.backend.read(request.principal.tenant, downstream.secret)
     return {
-      token: value, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes, wider: false,
+      token: value, issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false,
       expiresAt: Math.min(options.clock.now() + (downstream.lifetime ?? DEFAULT_LIFETIME), request.notAfter),
       story: `The secret ${downstream.secret} (version ${version}) was read from the embedded backend.`,
     }

@@ -1,0 +1,65 @@
+import type { AuditRecord } from '../audit/record.ts'
+import type { Credential } from '../connector/connector.ts'
+import type { DeputyError, ErrorFacts } from '../errors.ts'
+import type { PolicyDecision } from '../policy/decision.ts'
+import type { VerifiedSubject } from '../subject/subject.ts'
+import type { AttestedWorkload } from '../workload/attestor.ts'
+import type { RequestOrigin, TokenWish } from './request.ts'
+import type { Target } from './target.ts'
+
+/**
+ * What is known of a request at each moment. Every step adds what it found, so that the audit record tells as much
+ * of a refused request as of an issued one.
+ */
+export interface Account {
+  readonly origin: RequestOrigin
+  readonly event: 'token.exchange' | 'token.client_credentials'
+  readonly startedAt: number
+  wish?: TokenWish
+  workload?: AttestedWorkload
+  subject?: VerifiedSubject
+  /** The tenant of a workload that asks for itself. */
+  tenant?: string
+  target?: Target
+  decision?: PolicyDecision
+  credential?: Credential
+  cached?: boolean
+  /** When the credential began to be obtained: older than the request if it was cached. */
+  obtainedAt?: number
+}
+
+/** A connect URL is for the user alone: whoever reads the audit log has no use for it. */
+const recordable = ({ connect_url: _, ...facts }: ErrorFacts): ErrorFacts => facts
+
+/** The account as an audit record. Only facts that are no secret are in it; the correlation id ties it to logs and traces. */
+export const toRecord = (account: Account, now: number, error?: DeputyError): AuditRecord => {
+  const { origin, wish, workload, subject, target, decision, credential } = account
+  const { peer, clientId } = origin.evidence
+  const tenant = subject?.tenant.tenant ?? account.tenant
+  return {
+    id: origin.correlationId,
+    event: account.event,
+    outcome: error === undefined ? 'issued' : 'refused',
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(subject === undefined ? {} : { user: subject.user }),
+    ...(workload === undefined ? {} : { server: workload.server.server }),
+    ...(target === undefined ? {} : { downstream: target.downstream.downstream }),
+    detail: {
+      attestation: {
+        ...(workload === undefined ? { claimed: clientId ?? null } : { method: workload.method, warning: workload.warning }),
+        ...(peer === undefined ? {} : { uid: peer.uid, gid: peer.gid, pid: peer.pid, exe: peer.exe }),
+      },
+      subject: subject === undefined ? undefined : { issuer: subject.issuer, how: subject.how, token: subject.tokenId },
+      asked: wish === undefined ? undefined : { scopes: wish.scopes, audience: wish.audiences, resource: wish.resources, tool: wish.tool },
+      decision: decision === undefined ? undefined : { allowed: decision.allowed, policies: decision.policies, scopes: decision.scopes, errors: decision.errors.length === 0 ? undefined : decision.errors },
+      credential: credential === undefined || error !== undefined ? undefined : {
+        kind: target?.downstream.credential, scopes: credential.scopes, expires_at: credential.expiresAt,
+        wider: credential.wider || undefined, cached: account.cached || undefined, token_id: credential.tokenId, grant: credential.grant,
+      },
+      story: credential?.story,
+      error: error === undefined ? undefined : { code: error.code, message: error.message, next: error.next, facts: recordable(error.facts) },
+      milliseconds: now - account.startedAt,
+      traceparent: origin.traceparent,
+    },
+  }
+}

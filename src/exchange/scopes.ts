@@ -1,0 +1,19 @@
+import { refuse } from '../errors.ts'
+import type { Server } from '../config/server.ts'
+import type { Target } from './target.ts'
+
+/**
+ * The scopes that may be asked of policy: those asked for that the server is registered for, or all that it is
+ * registered for when none were asked; for a tool, no more than the tool needs. Sorted, without doubles.
+ * @throws DeputyError `scope_not_available` when scopes were asked and none is left
+ */
+export const scopesWithin = (asked: readonly string[] | undefined, target: Target, server: Server, tool: string | undefined): string[] => {
+  const needed = tool === undefined ? undefined : server.tools[tool]
+  const ofTool = needed === undefined || (needed.downstream !== undefined && needed.downstream !== target.downstream.downstream) ? undefined : new Set(needed.scopes)
+  const wanted = asked ?? (ofTool === undefined ? [...target.registered] : [...ofTool])
+  const within = [...new Set(wanted)].filter((scope) => target.registered.has(scope) && (ofTool?.has(scope) ?? true)).sort()
+  if (within.length === 0 && wanted.length > 0) {
+    throw refuse('scope_not_available', { scopes: wanted.join(' '), server: server.server, downstream: target.downstream.downstream })
+  }
+  return within
+}

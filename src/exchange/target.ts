@@ -1,0 +1,60 @@
+import { servesTenant } from '../config/values.ts'
+import type { Downstream } from '../config/downstream.ts'
+import type { Server } from '../config/server.ts'
+import type { Snapshot } from '../config/snapshot.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, type TokenTypeUri } from '../connector/connector.ts'
+import { refuse } from '../errors.ts'
+import type { TokenWish } from './request.ts'
+
+/** What a request is for: one downstream, or several that one minted token can serve together. */
+export interface Target {
+  readonly downstream: Downstream
+  /** Audiences of what is issued: the URI of each downstream. */
+  readonly audiences: readonly string[]
+  /** Scopes that the server is registered for at these downstreams. */
+  readonly registered: ReadonlySet<string>
+}
+
+const issuable = {
+  minted: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
+  oauth_grant: [ACCESS_TOKEN_TYPE],
+  static: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
+} as const satisfies Record<Downstream['credential'], readonly TokenTypeUri[]>
+
+/**
+ * Finds the downstream that a request names, among those that the server is registered for in this tenant.
+ * A name that exists but is not registered answers exactly like one that does not exist.
+ * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2)
+ */
+export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['downstreams'], tenant: string, snapshot: Snapshot): Target => {
+  const visible = (id: string): Downstream | undefined => {
+    const downstream = snapshot.downstreams.get(id)
+    return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
+      && (downstream.environment === undefined || downstream.environment === snapshot.settings.environment) ? downstream : undefined
+  }
+  const named = new Map<string, Downstream>()
+  for (const audience of wish.audiences) {
+    const found = Object.hasOwn(uses, audience) ? visible(audience) : undefined
+    if (found === undefined) throw refuse('target_unknown', { target: audience, server: server.server })
+    named.set(found.downstream, found)
+  }
+  for (const resource of wish.resources) {
+    const found = Object.keys(uses).map(visible).filter((downstream) => downstream?.resource === resource)
+    const already = found.find((downstream) => downstream !== undefined && named.has(downstream.downstream))
+    const [only] = found
+    if (already !== undefined) continue
+    if (only === undefined || found.length > 1) throw refuse('target_unknown', { target: resource, server: server.server })
+    named.set(only.downstream, only)
+  }
+  const [downstream, ...others] = named.values()
+  if (downstream === undefined) throw refuse('target_missing')
+  if (others.length > 0 && ![downstream, ...others].every(({ credential }) => credential === 'minted')) {
+    throw refuse('targets_incompatible', { targets: [...named.keys()].join(' and ') })
+  }
+  const types: readonly TokenTypeUri[] = issuable[downstream.credential]
+  if (wish.requestedTokenType !== undefined && !types.includes(wish.requestedTokenType)) {
+    throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
+  }
+  const registered = new Set([...named.keys()].flatMap((id) => uses[id]?.scopes ?? []))
+  return { downstream, audiences: [...named.values()].flatMap(({ resource }) => resource ?? []), registered }
+}

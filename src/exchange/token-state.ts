@@ -1,0 +1,70 @@
+import type { AuditLog } from '../audit/record.ts'
+import type { Clock } from '../clock.ts'
+import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
+import type { MintedClaims, ReadMintedToken } from '../connector/minted-token.ts'
+import type { Secret } from '../crypto/secret.ts'
+import { refuse } from '../errors.ts'
+import type { Standing } from '../revocation/standing.ts'
+import type { Revoker } from '../revocation/revoke.ts'
+import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
+import type { RequestOrigin } from './request.ts'
+
+/** An introspection answer (RFC 7662 section 2.2). */
+export type Introspection = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>)
+
+export interface TokenState {
+  /** RFC 7662: only who the token is for, or who got it, learns anything; everybody else learns `{"active":false}` (threat 17). */
+  introspect(origin: RequestOrigin, token: Secret): Promise<Introspection>
+  /** RFC 7009: a workload ends a token that it got. Unknown tokens are no error. @throws DeputyError `workload_unverified` when it is another's */
+  revoke(origin: RequestOrigin, token: Secret): Promise<void>
+}
+
+/** What can be asked of, and done to, a token that Deputy minted. */
+export const createTokenState = (deps: {
+  readonly snapshot: CurrentSnapshot
+  readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
+  readonly read: ReadMintedToken
+  readonly standing: Standing
+  readonly revoker: Revoker
+  readonly audit: AuditLog
+  readonly clock: Clock
+}): TokenState => {
+  const isLive = (claims: MintedClaims): boolean => {
+    const { tenant, sub, client_id: server, jti, anc, act, iat, aud } = claims
+    const current = deps.snapshot()
+    const user = act === undefined ? undefined : sub
+    if (current.tenants.get(tenant)?.enabled !== true) return false
+    const status = current.servers.get(server)?.status
+    if (status !== 'approved' && status !== 'deprecated') return false
+    if (user !== undefined && deps.standing.isDisabled(tenant, user)) return false
+    const downstreams = [...current.downstreams.values()].filter(({ resource }) => resource !== undefined && aud.includes(resource))
+    if (!downstreams.some(({ enabled }) => enabled)) return false
+    return downstreams.every(({ downstream }) =>
+      deps.standing.covering({ tenant, user, server, downstream, tokens: [jti, ...anc], since: iat * 1000 }) === undefined)
+  }
+
+  return {
+    async introspect(origin, token) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      const claims = deps.read(token)
+      const concerns = claims !== undefined && (claims.client_id === server.server || claims.aud.includes(server.resource))
+      const answer: Introspection = concerns && isLive(claims)
+        ? { active: true, ...claims, aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud, token_type: 'Bearer' }
+        : { active: false }
+      await deps.audit.append({
+        id: origin.correlationId, event: 'token.introspect', outcome: 'done', server: server.server,
+        ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
+        detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
+      })
+      return answer
+    },
+
+    async revoke(origin, token) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      const claims = deps.read(token)
+      if (claims === undefined) return
+      if (claims.client_id !== server.server) throw refuse('workload_unverified', { server: server.server, problem: 'the token was issued to another server' })
+      await deps.revoker.revoke({ scope: { kind: 'token', token: claims.jti }, by: `server ${server.server}`, correlationId: origin.correlationId })
+    },
+  }
+}

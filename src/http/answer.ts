@@ -1,0 +1,41 @@
+import type { ServerResponse } from 'node:http'
+import type { DeputyError } from '../errors.ts'
+
+const CORRELATION = 'X-Correlation-Id'
+
+/** Sends JSON that nobody may store (RFC 6749 section 5.1). */
+export const sendJson = (response: ServerResponse, status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void => {
+  const text = Buffer.from(JSON.stringify(body))
+  response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': text.length, 'Cache-Control': 'no-store', ...headers })
+  response.end(text)
+}
+
+/** RFC 6749 section 5.2 allows printable ASCII without quote and backslash in `error_description`. */
+const describable = (text: string): string => text.replace(/["\\]/g, "'").replace(/[^\x20-\x7e]/g, '?')
+
+/**
+ * An error of the taxonomy as an OAuth error response (RFC 6749 section 5.2), with what the standard leaves room for:
+ * the taxonomy's own code, the next step, the correlation id for `deputy explain`, and the connect URL when the user
+ * has to act. Causes and stacks stay inside.
+ */
+export const sendError = (response: ServerResponse, error: DeputyError, correlationId: string): void => {
+  if (response.headersSent) { response.destroy(); return }
+  const { status, oauth } = error.kind
+  const retryAfter = error.retryAfter
+  const connectUrl = error.facts['connect_url']
+  sendJson(response, status, {
+    error: oauth,
+    error_description: describable(error.message),
+    reason: error.code,
+    next: describable(error.code === 'internal' ? error.next.replace(/: deputy explain .*$/, `: deputy explain ${correlationId}`) : error.next),
+    correlation_id: correlationId,
+    ...(connectUrl === undefined ? {} : { connect_url: connectUrl }),
+  }, {
+    [CORRELATION]: correlationId,
+    ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
+    // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
+    ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),
+    // The body may not have been read: what is left of it must not be taken for the next request.
+    ...(status === 413 || status === 415 || status === 403 ? { Connection: 'close' } : {}),
+  })
+}

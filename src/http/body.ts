@@ -1,0 +1,36 @@
+import type { IncomingMessage } from 'node:http'
+import { refuse } from '../errors.ts'
+import { Form, parseForm } from './form.ts'
+
+/**
+ * Reads the whole body. Time is bounded by the server's own request timeout.
+ * @param limit bytes
+ * @throws DeputyError `body_too_large`, as soon as it is known, and `malformed_request` when the client goes away
+ */
+export const readBody = (request: IncomingMessage, limit: number): Promise<Buffer> => new Promise((resolve, reject) => {
+  const tooLarge = (): void => { reject(refuse('body_too_large', { limit })) }
+  if (Number(request.headers['content-length']) > limit) { tooLarge(); return }
+  const chunks: Buffer[] = []
+  let size = 0
+  request.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size > limit) { request.pause(); tooLarge(); return }
+    chunks.push(chunk)
+  })
+  request.on('end', () => { resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)) })
+  request.on('error', (error) => { reject(refuse('malformed_request', { problem: 'the request ended early' }, error)) })
+  request.on('close', () => { reject(refuse('malformed_request', { problem: 'the request ended early' })) })
+})
+
+const FORM = 'application/x-www-form-urlencoded'
+
+/** Reads a form. @throws DeputyError `unsupported_media_type`, and what `readBody` and `parseForm` throw */
+export const readForm = async (request: IncomingMessage, limit: number): Promise<Form> => {
+  const type = request.headers['content-type'] ?? ''
+  const [media, ...parameters] = type.toLowerCase().split(';').map((part) => part.trim())
+  const charset = parameters.find((parameter) => parameter.startsWith('charset='))
+  if (media !== FORM || (charset !== undefined && charset !== 'charset=utf-8' && charset !== 'charset="utf-8"')) {
+    throw refuse('unsupported_media_type', { type: media === '' ? '(none)' : type.slice(0, 100), expected: FORM })
+  }
+  return parseForm(await readBody(request, limit))
+}

@@ -1,0 +1,125 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { CurrentSnapshot } from '../config/snapshot.ts'
+import { Secret } from '../crypto/secret.ts'
+import { asDeputyError, refuse } from '../errors.ts'
+import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
+import type { RequestOrigin } from '../exchange/request.ts'
+import type { TokenState } from '../exchange/token-state.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { Telemetry } from '../observe/telemetry.ts'
+import type { PeerProcess } from '../workload/attestor.ts'
+import { sendError, sendJson } from './answer.ts'
+import { readForm } from './body.ts'
+import { readEvidence } from './client-authentication.ts'
+import type { Form } from './form.ts'
+import { CLIENT_CREDENTIALS_GRANT, metadataDocument, paths, TOKEN_EXCHANGE_GRANT } from './metadata.ts'
+import { parseTokenExchange, parseTokenWish } from './token-request.ts'
+
+export interface Readiness { readonly ready: boolean; readonly checks: Readonly<Record<string, string>> }
+
+export interface LocalApiDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly exchange: Exchange
+  readonly tokens: TokenState
+  readonly jwks: () => object
+  /** Who is at the other end of the connection; undefined over TCP. */
+  readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
+  readonly guard: (request: IncomingMessage) => void
+  readonly readiness: () => Promise<Readiness>
+  readonly correlationId: () => string
+  readonly telemetry: Telemetry
+  readonly logger: Logger
+}
+
+type Endpoint = (request: IncomingMessage, response: ServerResponse, correlationId: string) => void | Promise<void>
+
+/** W3C Trace Context: what does not look like a traceparent is not taken over. */
+const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
+
+/**
+ * The local API. Seven endpoints in one table, answered straight from `node:http`: a token request is the hot path,
+ * and a router in front of it costs as much as all of the work behind it.
+ */
+export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
+  const formOf = (request: IncomingMessage): Promise<Form> => readForm(request, deps.snapshot().settings.limits.body_bytes)
+
+  const originOf = async (request: IncomingMessage, form: Form, correlationId: string): Promise<RequestOrigin> => {
+    const traceparent = request.headers['traceparent']
+    return {
+      correlationId,
+      evidence: readEvidence(request, form, await deps.peer(request)),
+      ...(typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
+    }
+  }
+
+  const sendToken = (response: ServerResponse, issued: IssuedToken, correlationId: string): void => {
+    sendJson(response, 200, {
+      access_token: issued.token.reveal(),
+      issued_token_type: issued.issuedTokenType,
+      token_type: issued.tokenType,
+      expires_in: issued.expiresIn,
+      ...(issued.scopes.length === 0 ? {} : { scope: issued.scopes.join(' ') }),
+    }, { 'X-Correlation-Id': correlationId, ...(issued.warning === undefined ? {} : { Warning: `299 deputy "${issued.warning.replace(/["\\\r\n]/g, "'")}"` }) })
+  }
+
+  const token: Endpoint = async (request, response, correlationId) => {
+    const form = await formOf(request)
+    const origin = await originOf(request, form, correlationId)
+    const grantType = form.required('grant_type')
+    if (grantType === TOKEN_EXCHANGE_GRANT) {
+      sendToken(response, await deps.exchange.exchange(origin, parseTokenExchange(form)), correlationId)
+    } else if (grantType === CLIENT_CREDENTIALS_GRANT) {
+      sendToken(response, await deps.exchange.clientCredentials(origin, parseTokenWish(form)), correlationId)
+    } else throw refuse('unsupported_grant_type', { grant_type: grantType.slice(0, 100) })
+  }
+
+  const introspect: Endpoint = async (request, response, correlationId) => {
+    const form = await formOf(request)
+    const origin = await originOf(request, form, correlationId)
+    sendJson(response, 200, await deps.tokens.introspect(origin, new Secret(form.required('token'))))
+  }
+
+  const revoke: Endpoint = async (request, response, correlationId) => {
+    const form = await formOf(request)
+    const origin = await originOf(request, form, correlationId)
+    await deps.tokens.revoke(origin, new Secret(form.required('token')))
+    sendJson(response, 200, {})
+  }
+
+  const ready: Endpoint = async (_request, response) => {
+    const readiness = await deps.readiness()
+    sendJson(response, readiness.ready ? 200 : 503, readiness)
+  }
+
+  const endpoints = new Map<string, { method: 'GET' | 'POST'; answer: Endpoint }>([
+    [paths.token, { method: 'POST', answer: token }],
+    [paths.introspect, { method: 'POST', answer: introspect }],
+    [paths.revoke, { method: 'POST', answer: revoke }],
+    [paths.metadata, { method: 'GET', answer: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
+    [paths.jwks, { method: 'GET', answer: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],
+    [paths.health, { method: 'GET', answer: (_request, response) => { sendJson(response, 200, { status: 'ok' }) } }],
+    [paths.ready, { method: 'GET', answer: ready }],
+  ])
+
+  const answer = async (request: IncomingMessage, response: ServerResponse, correlationId: string): Promise<void> => {
+    deps.guard(request)
+    const url = request.url ?? ''
+    const query = url.indexOf('?')
+    const path = query < 0 ? url : url.slice(0, query)
+    const endpoint = endpoints.get(path)
+    if (endpoint === undefined) throw refuse('not_found', { path: path.slice(0, 200) })
+    if (request.method !== endpoint.method) throw refuse('method_not_allowed', { method: request.method ?? '', allowed: endpoint.method })
+    // Tokens never travel in a query string: nothing here takes one.
+    if (query >= 0) throw refuse('malformed_request', { problem: 'this endpoint takes no query string' })
+    await endpoint.answer(request, response, correlationId)
+  }
+
+  return (request, response) => {
+    const correlationId = deps.correlationId()
+    answer(request, response, correlationId).catch((thrown: unknown) => {
+      const error = asDeputyError(thrown)
+      if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside Deputy')
+      sendError(response, error, correlationId)
+    })
+  }
+}

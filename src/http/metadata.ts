@@ -1,0 +1,42 @@
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
+
+export const TOKEN_EXCHANGE_GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'
+export const CLIENT_CREDENTIALS_GRANT = 'client_credentials'
+
+export const paths = {
+  metadata: '/.well-known/oauth-authorization-server',
+  token: '/oauth2/token',
+  introspect: '/oauth2/introspect',
+  revoke: '/oauth2/revoke',
+  jwks: '/.well-known/jwks.json',
+  health: '/healthz',
+  ready: '/readyz',
+} as const
+
+const authentication = ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'none']
+const assertionAlgorithms = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
+
+/**
+ * Authorization server metadata (RFC 8414 section 2). `none` stands for the Unix socket, where the kernel says who
+ * calls. There is no authorization endpoint: users connect on the connect pages, not here.
+ */
+export const metadataDocument = (issuer: string) => {
+  const at = (path: string): string => `${issuer.replace(/\/$/, '')}${path}`
+  return {
+    issuer,
+    token_endpoint: at(paths.token),
+    introspection_endpoint: at(paths.introspect),
+    revocation_endpoint: at(paths.revoke),
+    jwks_uri: at(paths.jwks),
+    response_types_supported: [],
+    grant_types_supported: [TOKEN_EXCHANGE_GRANT, CLIENT_CREDENTIALS_GRANT],
+    token_endpoint_auth_methods_supported: authentication,
+    token_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    introspection_endpoint_auth_methods_supported: authentication,
+    introspection_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    revocation_endpoint_auth_methods_supported: authentication,
+    revocation_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    requested_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
+    subject_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
+  }
+}

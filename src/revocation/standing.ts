@@ -1,0 +1,93 @@
+import type { DisabledUser, Revocation, RevocationScope } from '../store/store.ts'
+
+/** What a request, a cached credential or a minted token relies on; the facts that a revocation can cover. */
+export interface Reliance {
+  readonly tenant: string
+  readonly user?: string | undefined
+  readonly server: string
+  readonly downstream?: string | undefined
+  readonly provider?: string | undefined
+  readonly grant?: string | undefined
+  /** The subject token and all that it descends from. */
+  readonly tokens: readonly string[]
+  /** When the authority was given: the issue time of the subject token, or the sign-in (ms since the epoch). */
+  readonly since: number
+}
+
+const userKey = (tenant: string, user: string): string => `${tenant.length}:${tenant}${user}`
+
+/** Scopes become one text each, so that a check is a few map look-ups whatever has been revoked. */
+const keyOf = (scope: RevocationScope): string => {
+  switch (scope.kind) {
+    case 'tenant': return `tenant/${scope.tenant}`
+    case 'user': return `user/${userKey(scope.tenant, scope.user)}`
+    case 'server': return `server/${scope.server}/${scope.tenant ?? '*'}`
+    case 'downstream': return `downstream/${scope.downstream}/${scope.tenant ?? '*'}`
+    case 'provider': return `provider/${scope.provider}/${scope.tenant ?? '*'}`
+    case 'grant': return `grant/${scope.grant}`
+    case 'token': return `token/${scope.token}`
+  }
+}
+
+/**
+ * What has been revoked and who is disabled, in memory: asked on every request, also on a cache hit. The store has
+ * the truth; whoever records a revocation there adds it here before it is confirmed to the admin.
+ */
+export class Standing {
+  /** The latest revocation of each scope: it covers what the earlier ones did. */
+  readonly #revocations = new Map<string, Revocation>()
+  readonly #disabled = new Set<string>()
+
+  constructor(revocations: readonly Revocation[], disabled: readonly DisabledUser[]) {
+    for (const revocation of revocations) this.add(revocation)
+    for (const { tenant, user } of disabled) this.#disabled.add(userKey(tenant, user))
+  }
+
+  add(revocation: Revocation): void {
+    const key = keyOf(revocation.scope)
+    const known = this.#revocations.get(key)
+    if (known === undefined || known.epoch < revocation.epoch) this.#revocations.set(key, revocation)
+  }
+
+  disable(tenant: string, user: string): void { this.#disabled.add(userKey(tenant, user)) }
+  enable(tenant: string, user: string): void { this.#disabled.delete(userKey(tenant, user)) }
+  isDisabled(tenant: string, user: string): boolean { return this.#disabled.has(userKey(tenant, user)) }
+
+  /** Forgets what cannot matter any more. */
+  sweep(now: number): void {
+    for (const [key, { forgetAt }] of this.#revocations) if (forgetAt !== null && forgetAt <= now) this.#revocations.delete(key)
+  }
+
+  /** The revocation that voids this, if there is one. What was given at the very moment of the revocation is void too. */
+  covering(reliance: Reliance): Revocation | undefined {
+    if (this.#revocations.size === 0) return undefined
+    const { tenant, user, server, downstream, provider, grant } = reliance
+    const since = (scope: RevocationScope): Revocation | undefined => {
+      const found = this.#revocations.get(keyOf(scope))
+      return found !== undefined && reliance.since <= found.epoch ? found : undefined
+    }
+    const inAnyTenant = (scope: Extract<RevocationScope, { tenant?: string }>): Revocation | undefined =>
+      since(scope) ?? since({ ...scope, tenant })
+    return since({ kind: 'tenant', tenant })
+      ?? (user === undefined ? undefined : since({ kind: 'user', tenant, user }))
+      ?? inAnyTenant({ kind: 'server', server })
+      ?? (downstream === undefined ? undefined : inAnyTenant({ kind: 'downstream', downstream }))
+      ?? (provider === undefined ? undefined : inAnyTenant({ kind: 'provider', provider }))
+      ?? (grant === undefined ? undefined : this.#revocations.get(keyOf({ kind: 'grant', grant })))
+      ?? reliance.tokens.map((token) => this.#revocations.get(keyOf({ kind: 'token', token }))).find((found) => found !== undefined)
+  }
+}
+
+/** The scope in words, for errors and receipts: `user alice of acme`. */
+export const describeScope = (scope: RevocationScope): string => {
+  const within = 'tenant' in scope && scope.tenant !== undefined ? ` of ${scope.tenant}` : ''
+  switch (scope.kind) {
+    case 'tenant': return `tenant ${scope.tenant}`
+    case 'user': return `user ${scope.user}${within}`
+    case 'server': return `server ${scope.server}${within}`
+    case 'downstream': return `downstream ${scope.downstream}${within}`
+    case 'provider': return `provider ${scope.provider}${within}`
+    case 'grant': return `grant ${scope.grant}`
+    case 'token': return 'this token'
+  }
+}
