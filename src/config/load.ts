@@ -1,0 +1,91 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import type { z } from 'zod'
+import { checkReferences } from './references.ts'
+import { downstreamSchema, type Downstream } from './downstream.ts'
+import type { Problem } from './problem.ts'
+import { providerSchema, type Provider } from './provider.ts'
+import { serverSchema, type Server } from './server.ts'
+import { settingsSchema, type Settings } from './settings.ts'
+import type { Snapshot } from './snapshot.ts'
+import { tenantSchema, type Tenant } from './tenant.ts'
+import { parseYamlFile, type Located } from './yaml-file.ts'
+
+export const SETTINGS_FILE = 'deputy.yaml'
+
+/** Everything read from a folder, located, so that later checks can name lines. */
+export interface Loaded {
+  readonly settings: Located<Settings>
+  readonly tenants: ReadonlyMap<string, Located<Tenant>>
+  readonly servers: ReadonlyMap<string, Located<Server>>
+  readonly downstreams: ReadonlyMap<string, Located<Downstream>>
+  readonly providers: ReadonlyMap<string, Located<Provider>>
+}
+
+export type LoadResult =
+  | { readonly snapshot: Snapshot; readonly problems: readonly Problem[] }
+  | { readonly snapshot: undefined; readonly problems: readonly Problem[] }
+
+const readText = async (path: string): Promise<string | undefined> => {
+  try { return await readFile(path, 'utf8') } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Reads every `*.yaml` of a folder; a missing folder holds nothing. */
+const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<Schema> & string>(
+  home: string, folder: string, schema: Schema, key: Key, problems: Problem[],
+): Promise<Map<string, Located<z.output<Schema>>>> => {
+  const found = new Map<string, Located<z.output<Schema>>>()
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => { if (error.code === 'ENOENT') return []; throw error })
+  for (const name of names.filter((each) => /\.ya?ml$/.test(each)).sort()) {
+    const path = join(folder, name)
+    const shown = relative(home, path).startsWith('..') ? path : relative(home, path)
+    const parsed = parseYamlFile(shown, await readFile(path, 'utf8'), schema)
+    problems.push(...parsed.problems)
+    for (const located of parsed.values) {
+      const id = String((located.value as Record<string, unknown>)[key])
+      const twin = found.get(id)
+      if (twin !== undefined) problems.push({ file: shown, line: located.lineOf([key]), message: `${key} ${id} is defined in ${twin.file} already.`, fix: 'Give it another id, or remove one of the two.' })
+      else found.set(id, located)
+    }
+  }
+  return found
+}
+
+const valuesOf = <Value>(located: ReadonlyMap<string, Located<Value>>): Map<string, Value> =>
+  new Map([...located].map(([id, { value }]) => [id, value]))
+
+/**
+ * Reads and checks all files of a configuration folder. All or nothing: with a single problem there is no snapshot,
+ * and every problem is listed.
+ * @param options.shippedProviders folder of the provider files that come with Deputy; files in the home override them
+ */
+export const loadConfiguration = async (options: { home: string; shippedProviders: string; generation: number }): Promise<LoadResult> => {
+  const { home } = options
+  const problems: Problem[] = []
+  const text = await readText(join(home, SETTINGS_FILE))
+  if (text === undefined) {
+    return { snapshot: undefined, problems: [{ file: SETTINGS_FILE, line: 1, message: `There is no ${SETTINGS_FILE} in ${home}.`, fix: `Run: deputy init ${home}` }] }
+  }
+  const parsed = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
+  problems.push(...parsed.problems)
+  const tenants = await readFolder(home, join(home, 'tenants'), tenantSchema, 'tenant', problems)
+  const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems)
+  const downstreams = await readFolder(home, join(home, 'downstreams'), downstreamSchema, 'downstream', problems)
+  const shipped = await readFolder(home, options.shippedProviders, providerSchema, 'provider', problems)
+  const own = await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems)
+  const providers = new Map([...shipped, ...own])
+  const [settings] = parsed.values
+  if (settings === undefined) return { snapshot: undefined, problems }
+  problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers }))
+  if (problems.length > 0) return { snapshot: undefined, problems }
+  return {
+    problems,
+    snapshot: {
+      generation: options.generation, home, settings: settings.value, tenants: valuesOf(tenants), servers: valuesOf(servers),
+      downstreams: valuesOf(downstreams), providers: valuesOf(providers),
+    },
+  }
+}

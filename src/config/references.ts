@@ -1,0 +1,97 @@
+import type { Loaded } from './load.ts'
+import type { Problem } from './problem.ts'
+import type { Server } from './server.ts'
+import type { Located } from './yaml-file.ts'
+import { servesTenant } from './values.ts'
+
+const list = (names: Iterable<string>): string => [...names].sort().join(', ') || 'none yet'
+
+/** What single files cannot show: names that point nowhere, addresses that are not loopback, servers that look alike. */
+export const checkReferences = (loaded: Loaded): Problem[] => [
+  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded),
+]
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host)
+
+const checkSettings = ({ settings }: Loaded): Problem[] => {
+  const problems: Problem[] = []
+  const { value, file, lineOf } = settings
+  for (const name of ['tcp', 'metrics'] as const) {
+    const address = value.listen[name]
+    if (address !== null && !isLoopback(address.host)) {
+      problems.push({ file, line: lineOf(['listen', name]), message: `listen.${name} is ${address.host}, which other machines can reach.`, fix: `Write 127.0.0.1:${address.port}, or null.` })
+    }
+  }
+  const pages = value.connect_url
+  if (pages?.startsWith('http:') === true && !isLoopback(new URL(pages).hostname)) {
+    problems.push({ file, line: lineOf(['connect_url']), message: 'connect_url is plain http, so sign-in could be read on the way.', fix: 'Write the https URL of the reverse proxy.' })
+  }
+  return problems
+}
+
+const checkTenants = ({ tenants, settings }: Loaded): Problem[] => [...tenants.values()].flatMap(({ value, file, lineOf }) => {
+  const problems: Problem[] = []
+  if (value.sign_in !== undefined && !value.issuers.some(({ issuer }) => issuer === value.sign_in?.issuer)) {
+    problems.push({ file, line: lineOf(['sign_in', 'issuer']), message: `sign_in.issuer is not one of the tenant's issuers (${list(value.issuers.map(({ issuer }) => issuer))}).`, fix: 'Add it to `issuers`, or correct it.' })
+  }
+  value.issuers.forEach(({ issuer }, at) => {
+    if (issuer.startsWith('http:') && !settings.value.network.allow_loopback) {
+      problems.push({ file, line: lineOf(['issuers', at, 'issuer']), message: `The issuer ${issuer} is plain http.`, fix: 'Write its https URL; for development set network.allow_loopback: true in deputy.yaml.' })
+    }
+  })
+  return problems
+})
+
+const checkServers = (loaded: Loaded): Problem[] => {
+  const problems: Problem[] = []
+  const byResource = new Map<string, Located<Server>>()
+  for (const located of loaded.servers.values()) {
+    const { value, file, lineOf } = located
+    const twin = byResource.get(value.resource)
+    if (twin !== undefined) problems.push({ file, line: lineOf(['resource']), message: `${value.server} and ${twin.value.server} have the same resource, so a token for one would count for the other.`, fix: 'Give each its own resource URI.' })
+    byResource.set(value.resource, located)
+    if (value.replaced_by !== undefined && !loaded.servers.has(value.replaced_by)) problems.push({ file, line: lineOf(['replaced_by']), message: `There is no server ${value.replaced_by}.`, fix: `Known servers: ${list(loaded.servers.keys())}.` })
+    if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
+      if (!loaded.tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(loaded.tenants.keys())}.` })
+    })
+    for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use))
+    for (const [tool, { downstream, scopes }] of Object.entries(value.tools)) {
+      if (downstream === undefined) continue
+      const registered = Object.hasOwn(value.downstreams, downstream) ? value.downstreams[downstream] : undefined
+      if (registered === undefined) problems.push({ file, line: lineOf(['tools', tool, 'downstream']), message: `The tool ${tool} uses ${downstream}, for which the server is not registered.`, fix: `Add ${downstream} to \`downstreams\` of this server.` })
+      for (const scope of scopes) {
+        if (registered !== undefined && !registered.scopes.includes(scope)) problems.push({ file, line: lineOf(['tools', tool, 'scopes']), message: `The tool ${tool} needs ${scope}, for which the server is not registered at ${downstream}.`, fix: `Add ${scope} to downstreams.${downstream}.scopes.` })
+      }
+    }
+  }
+  return problems
+}
+
+const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use: 'downstreams' | 'own'): Problem[] =>
+  Object.entries(value[use]).flatMap(([id, { scopes }]) => {
+    const downstream = loaded.downstreams.get(id)?.value
+    if (downstream === undefined) return [{ file, line: lineOf([use, id]), message: `There is no downstream ${id}.`, fix: `Known downstreams: ${list(loaded.downstreams.keys())}.` }]
+    const problems: Problem[] = []
+    if (use === 'own' && downstream.credential === 'oauth_grant') {
+      problems.push({ file, line: lineOf([use, id]), message: `${id} takes a user's own grant, so a server cannot ask for itself.`, fix: 'Move it to `downstreams`.' })
+    }
+    const known = Object.keys(downstream.scopes)
+    for (const scope of scopes) {
+      if (!known.includes(scope)) problems.push({ file, line: lineOf([use, id, 'scopes']), message: `${id} has no scope ${scope}.`, fix: `Its scopes: ${list(known)}; new ones go into \`scopes\` of its file.` })
+    }
+    if (value.tenants !== '*' && !value.tenants.some((tenant) => servesTenant(downstream.tenants, tenant))) {
+      problems.push({ file, line: lineOf([use, id]), message: `${id} serves none of this server's tenants.`, fix: `Add one of them to \`tenants\` of ${id}.` })
+    }
+    return problems
+  })
+
+const checkDownstreams = ({ downstreams, tenants, providers }: Loaded): Problem[] => [...downstreams.values()].flatMap(({ value, file, lineOf }) => {
+  const problems: Problem[] = []
+  if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
+    if (!tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(tenants.keys())}.` })
+  })
+  if (value.credential === 'oauth_grant' && !providers.has(value.provider)) {
+    problems.push({ file, line: lineOf(['provider']), message: `There is no provider ${value.provider}.`, fix: `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.` })
+  }
+  return problems
+})

@@ -1,0 +1,79 @@
+import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, type Document, type Node } from 'yaml'
+import type { z } from 'zod'
+import type { Problem } from './problem.ts'
+
+/** A value out of a file, with the way to the line that each part of it stands on. */
+export interface Located<Value> {
+  readonly value: Value
+  readonly file: string
+  /** The line of the part at this path, or of the nearest part around it. */
+  lineOf(path: readonly PropertyKey[]): number
+}
+
+const nodeAt = (document: Document, path: readonly PropertyKey[]): Node | null => {
+  let node: unknown = document.contents
+  let nearest = document.contents as Node | null
+  for (const step of path) {
+    if (isMap(node)) {
+      const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && item.key.value === step)
+      if (pair === undefined) return nearest
+      nearest = pair.key as Node
+      node = pair.value
+    } else if (isSeq(node)) {
+      node = node.items[Number(step)]
+      nearest = (node as Node | undefined) ?? nearest
+    } else return nearest
+  }
+  return nearest
+}
+
+/**
+ * Reads every YAML document of a file against a schema. Nothing is thrown: what is wrong comes back as problems,
+ * each with its line, and what is right as located values.
+ */
+export const parseYamlFile = <Schema extends z.ZodType>(file: string, text: string, schema: Schema): { values: Located<z.output<Schema>>[]; problems: Problem[] } => {
+  const lines = new LineCounter()
+  const values: Located<z.output<Schema>>[] = []
+  const problems: Problem[] = []
+  const documents = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true })
+  for (const document of Array.isArray(documents) ? documents : []) {
+    if (document.errors.length > 0) {
+      for (const error of document.errors) {
+        problems.push({ file, line: error.linePos?.[0].line ?? 1, message: firstLine(error.message), fix: 'Correct the YAML.' })
+      }
+      continue
+    }
+    const lineOf = (path: readonly PropertyKey[]): number => {
+      const start = nodeAt(document, path)?.range?.[0]
+      return start === undefined ? 1 : Math.max(1, lines.linePos(start).line)
+    }
+    const content: unknown = document.toJS({ maxAliasCount: 100 })
+    const parsed = schema.safeParse(content ?? {})
+    if (parsed.success) values.push({ value: parsed.data, file, lineOf })
+    else problems.push(...parsed.error.issues.flatMap((issue) => toProblems(file, issue, lineOf)))
+  }
+  return { values, problems }
+}
+
+const firstLine = (text: string): string => text.split('\n', 1)[0]!.replace(/ at line \d+, column \d+:?$/, '')
+
+const toProblems = (file: string, issue: z.core.$ZodIssue, lineOf: (path: readonly PropertyKey[]) => number): Problem[] => {
+  const at = issue.path.map(String).join('.') || 'the file'
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({ file, line: lineOf([...issue.path, key]), message: `${at === 'the file' ? '' : `${at}.`}${key} is no known setting.`, fix: 'Correct the name or remove it; docs/configuration.md lists every setting.' }))
+  }
+  if (issue.code === 'invalid_union') {
+    // The alternative that came furthest says best what was meant.
+    const nearest = [...issue.errors].sort((a, b) => depth(b) - depth(a) || a.length - b.length)[0] ?? []
+    if (nearest.length > 0 && depth(nearest) > 0) return nearest.flatMap((inner) => toProblems(file, { ...inner, path: [...issue.path, ...inner.path] }, lineOf))
+    return [{ file, line: lineOf(issue.path), message: `${at} has none of the forms that are possible here.`, fix: 'See docs/configuration.md for the forms.' }]
+  }
+  const missing = issue.code === 'invalid_type' && issue.input === undefined
+  return [{
+    file, line: lineOf(issue.path),
+    message: missing ? `${at} is missing.` : `${at}: ${issue.message}.`,
+    fix: missing ? `Add ${String(issue.path.at(-1))}; docs/configuration.md says what it is.` : 'docs/configuration.md shows the form.',
+  }]
+}
+
+const depth = (issues: readonly z.core.$ZodIssue[]): number => Math.max(0, ...issues.map(({ path, code }) => path.length + (code === 'unrecognized_keys' ? -1 : 0)))
