@@ -1,0 +1,74 @@
+import { createRequire } from 'node:module'
+import { LRUCache } from 'lru-cache'
+import { cacheKey } from '../cache/cache.ts'
+import type { Policy, PolicyDecision, PolicyQuestion } from './decision.ts'
+import { toCedar, type CedarQuestion } from './question.ts'
+
+// The package's Node build is CommonJS; loaded this way the types stay and no bundler is needed.
+export const cedar = createRequire(import.meta.url)('@cedar-policy/cedar-wasm/nodejs') as typeof import('@cedar-policy/cedar-wasm/nodejs')
+
+export const SCHEMA_NAME = 'deputy'
+const CACHED_DECISIONS = 10_000
+
+interface Answer { readonly allowed: boolean; readonly policies: readonly string[]; readonly errors: readonly string[] }
+
+const ask = (set: string, question: CedarQuestion, scopes: readonly string[]): Answer => {
+  const answer = cedar.statefulIsAuthorized({
+    principal: question.principal, action: question.action, resource: question.resource, entities: question.entities,
+    context: question.contextWith(scopes), preparsedPolicySetId: set, preparsedSchemaName: SCHEMA_NAME, validateRequest: true,
+  })
+  if (answer.type === 'failure') return { allowed: false, policies: [], errors: answer.errors.map(({ message }) => message) }
+  const { decision, diagnostics } = answer.response
+  const errors = diagnostics.errors.map(({ policyId, error }) => `${policyId}: ${error.message}`)
+  // A policy that fails to evaluate is left out by Cedar. A forbid that was left out would widen, so any failure denies.
+  return { allowed: decision === 'allow' && errors.length === 0, policies: diagnostics.reason.toSorted(), errors }
+}
+
+const union = (answers: readonly Answer[], field: 'policies' | 'errors'): string[] => [...new Set(answers.flatMap((answer) => answer[field]))].sort()
+
+/**
+ * First all scopes together. When policy does not allow them together, each alone: those that it allows alone are
+ * asked about together once more, so that what is issued is always a set that policy has allowed as it stands.
+ */
+const decideAnew = (set: string, question: PolicyQuestion): PolicyDecision => {
+  const asked = toCedar(question)
+  const whole = ask(set, asked, question.scopes)
+  if (whole.allowed) return { allowed: true, scopes: question.scopes, policies: whole.policies, errors: [] }
+  const denied = (answers: readonly Answer[]): PolicyDecision => ({ allowed: false, scopes: [], policies: union(answers, 'policies'), errors: union(answers, 'errors') })
+  if (question.scopes.length < 2) return denied([whole])
+  const single = question.scopes.map((scope) => ({ scope, answer: ask(set, asked, [scope]) }))
+  const scopes = single.filter(({ answer }) => answer.allowed).map(({ scope }) => scope)
+  const answers = [whole, ...single.map(({ answer }) => answer)]
+  if (scopes.length === 0) return denied(answers)
+  const confirmed = ask(set, asked, scopes)
+  return confirmed.allowed ? { allowed: true, scopes, policies: confirmed.policies, errors: [] } : denied([...answers, confirmed])
+}
+
+/**
+ * Decides by a preparsed policy set. Decisions are remembered by every fact of the question but the time, unless a
+ * policy looks at the time.
+ */
+export const createPolicy = (set: string, options: { readsTime: boolean }): Policy => {
+  const decisions = new LRUCache<string, PolicyDecision>({ max: CACHED_DECISIONS })
+  /** Claims of one verified token are one object: written out once, not once a request. */
+  const claimTexts = new WeakMap<object, string>()
+  const claimsText = (claims: Readonly<Record<string, unknown>>): string => {
+    let text = claimTexts.get(claims)
+    if (text === undefined) claimTexts.set(claims, text = JSON.stringify(claims))
+    return text
+  }
+  const keyOf = ({ principal, action, server, downstream, tenant, scopes, tool, environment, acr }: PolicyQuestion): string => cacheKey(
+    principal.kind, ...(principal.kind === 'user' ? [principal.user, claimsText(principal.claims), String(principal.groups.length), ...principal.groups] : []),
+    action, server.id, server.owner, server.team ?? '', server.status, downstream.id, tenant, environment,
+    tool === undefined ? '-' : `+${tool}`, acr === undefined ? '-' : `+${acr}`, ...scopes,
+  )
+  return {
+    decide(question) {
+      if (options.readsTime) return decideAnew(set, question)
+      const key = keyOf(question)
+      let decision = decisions.get(key)
+      if (decision === undefined) decisions.set(key, decision = decideAnew(set, question))
+      return decision
+    },
+  }
+}
