@@ -1,0 +1,90 @@
+/**
+ * The thread that holds the embedded database. `node:sqlite` is synchronous: here a slow disk stops nobody else.
+ */
+import { chmodSync } from 'node:fs'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { BoundStatement, SqlValue, StoreReply, StoreRequest } from './protocol.ts'
+
+const { path } = workerData as { path: string }
+const port = parentPort!
+const STATEMENTS = 200
+
+/**
+ * A connection of its own holds the lock file as long as the process lives: two daemons on one folder would each
+ * believe their own caches. The lock goes with the process, also when it is killed.
+ */
+const takeHold = (): DatabaseSync => {
+  const hold = new DatabaseSync(`${path}.hold`)
+  hold.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+  return hold
+}
+
+const open = (): DatabaseSync => {
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true })
+  chmodSync(path, 0o600)
+  // FULL: a commit has reached the disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous).
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 2000; PRAGMA wal_autocheckpoint = 1000')
+  return database
+}
+
+const problemOf = (error: unknown): { problem: string; code: number } => {
+  const { errcode, errstr, message } = error as { errcode?: number; errstr?: string; message?: string }
+  return { problem: errstr === undefined ? String(message) : `${errstr}: ${message}`, code: errcode ?? -1 }
+}
+
+const serve = (database: DatabaseSync, hold: DatabaseSync): void => {
+  const statements = new Map<string, StatementSync>()
+  const prepare = (sql: string): StatementSync => {
+    let statement = statements.get(sql)
+    if (statement !== undefined) return statement
+    if (statements.size >= STATEMENTS) statements.clear()
+    statement = database.prepare(sql)
+    statements.set(sql, statement)
+    return statement
+  }
+
+  const query = (sql: string, parameters: readonly SqlValue[]): Omit<Extract<StoreReply, { rows: unknown }>, 'id'> => {
+    const statement = prepare(sql)
+    if (statement.columns().length > 0) return { rows: statement.all(...parameters) as Record<string, unknown>[], changes: 0, insertId: 0 }
+    const { changes, lastInsertRowid } = statement.run(...parameters)
+    return { rows: [], changes: Number(changes), insertId: Number(lastInsertRowid) }
+  }
+
+  const transact = (statements: readonly BoundStatement[]): void => {
+    database.exec('BEGIN IMMEDIATE')
+    try {
+      for (const { sql, rows } of statements) {
+        const statement = prepare(sql)
+        for (const row of rows) statement.run(...row)
+      }
+      database.exec('COMMIT')
+    } catch (error) {
+      // Some errors, a full disk among them, have rolled back by themselves already.
+      if (database.isTransaction) database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  port.on('message', (request: StoreRequest) => {
+    try {
+      if (request.kind === 'query') port.postMessage({ id: request.id, ...query(request.sql, request.parameters) } satisfies StoreReply)
+      else {
+        if (request.kind === 'transaction') transact(request.statements)
+        else { database.close(); hold.close() }
+        port.postMessage({ id: request.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
+        if (request.kind === 'close') port.close()
+      }
+    } catch (error) {
+      port.postMessage({ id: request.id, ...problemOf(error) } satisfies StoreReply)
+    }
+  })
+  port.postMessage({ id: 0, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
+}
+
+try {
+  const hold = takeHold()
+  serve(open(), hold)
+} catch (error) {
+  port.postMessage({ id: 0, ...problemOf(error), fatal: true } satisfies StoreReply)
+}
