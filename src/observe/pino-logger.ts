@@ -23,7 +23,7 @@ const serializeError = (error: unknown): unknown => {
 /** Logs as JSON lines. @param destination default: standard output */
 export const createLogger = (options: { level: string; destination?: DestinationStream }): Logger => pino({
   level: options.level,
-  base: undefined,
+  base: null,
   timestamp: pino.stdTimeFunctions.isoTime,
   messageKey: 'message',
   redact: { paths: redacted, censor: '[secret]' },

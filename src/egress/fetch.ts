@@ -1,0 +1,112 @@
+import { lookup as systemLookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
+import { Agent, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
+import { refuse } from '../errors.ts'
+import { createAddressJudge, type AddressRules } from './address.ts'
+import type { Egress, EgressInit } from './egress.ts'
+
+/** Resolves a host name to its addresses. */
+export type Lookup = (host: string) => Promise<readonly { address: string; family: number }[]>
+
+export interface EgressOptions extends AddressRules {
+  /** ms until the answer must be there, body and all. */
+  readonly timeout: number
+  readonly lookup?: Lookup
+}
+
+const MAX_BYTES = 1_048_576
+
+/** Headers that may follow a redirect to another origin: none of them says who asks. */
+const PUBLIC_HEADERS = new Set(['accept', 'accept-language', 'content-type', 'user-agent'])
+
+const REDIRECTS = new Set([301, 302, 303, 307, 308])
+
+/**
+ * A `fetch` with a guard (RFC 9700 section 4, threat 6). The check and the connection use one and the same
+ * resolution: the connector asks for addresses here, each is judged, and only those are handed to the socket, so that
+ * a name which resolves differently a moment later changes nothing.
+ */
+export const createEgress = (options: EgressOptions): Egress & { close(): Promise<void> } => {
+  const judge = createAddressJudge(options)
+  const resolve: Lookup = options.lookup ?? ((host) => systemLookup(host, { all: true, verbatim: true }))
+
+  const agent = new Agent({
+    connect: {
+      lookup(host, lookupOptions, callback) {
+        resolve(host).then((addresses) => {
+          const bad = addresses.map(({ address }) => judge(address)).find((why) => why !== undefined)
+          const [first] = addresses
+          // One bad address among good ones is refused too: who controls the name must not get to choose.
+          if (bad !== undefined || first === undefined) callback(refuse('egress_refused', { url: host, problem: bad ?? 'it has no address' }) as NodeJS.ErrnoException, '', 0)
+          else if (lookupOptions.all === true) callback(null, addresses as { address: string; family: number }[])
+          else callback(null, first.address, first.family)
+        }, (error: NodeJS.ErrnoException) => { callback(error, '', 0) })
+      },
+    },
+  })
+
+  /** What can be said without asking the name service. */
+  const assertReachable = (url: URL): void => {
+    const shown = `${url.protocol}//${url.host}`
+    if (url.username !== '' || url.password !== '') throw refuse('egress_refused', { url: shown, problem: 'it carries a user or a password' })
+    const host = url.hostname.replace(/^\[|\]$/g, '')
+    const loopback = host === 'localhost' || host === '::1' || /^127\./.test(host)
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowLoopback && loopback)) throw refuse('egress_refused', { url: shown, problem: 'it is not https' })
+    // The URL parser has turned octal, hexadecimal and decimal forms into dotted ones. Literals skip the look-up.
+    const why = isIP(host) === 0 ? undefined : judge(host)
+    if (why !== undefined) throw refuse('egress_refused', { url: shown, problem: why })
+  }
+
+  const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
+    assertReachable(url)
+    const { redirects: _r, maxBytes = MAX_BYTES, ...rest } = init
+    try {
+      const response = await undiciFetch(url, { ...rest, signal, redirect: 'manual', dispatcher: agent } as UndiciInit)
+      return await bounded(response as unknown as Response, maxBytes, url)
+    } catch (error) {
+      // What the connector refused arrives as the cause of fetch's own error.
+      const refused = [error, (error as Error).cause].find((each) => each instanceof Error && each.name === 'DeputyError')
+      throw refused ?? error
+    }
+  }
+
+  const egress: Egress = async (input, init = {}) => {
+    let url = new URL(input)
+    let step: EgressInit = init
+    const signal = AbortSignal.any([AbortSignal.timeout(options.timeout), ...(init.signal == null ? [] : [init.signal])])
+    for (let left = init.redirects ?? 0; ; left -= 1) {
+      const response = await once(url, step, signal)
+      const location = response.headers.get('location')
+      if (!REDIRECTS.has(response.status) || location === null || left <= 0) return response
+      const next = new URL(location, url)
+      step = afterRedirect(response.status, step, next.origin === url.origin)
+      url = next
+    }
+  }
+  return Object.assign(egress, { close: () => agent.close() })
+}
+
+/** The request that follows a redirect (Fetch standard, HTTP-redirect fetch); to another origin it carries nothing that was put in. */
+const afterRedirect = (status: number, init: EgressInit, sameOrigin: boolean): EgressInit => {
+  const headers = new Headers(init.headers)
+  if (!sameOrigin) for (const name of [...headers.keys()]) if (!PUBLIC_HEADERS.has(name)) headers.delete(name)
+  const method = (init.method ?? 'GET').toUpperCase()
+  const becomesGet = status === 303 || ((status === 301 || status === 302) && method === 'POST')
+  if (!becomesGet && !sameOrigin && init.body != null) throw refuse('egress_refused', { url: 'a redirect', problem: 'it would carry the request body to another origin' })
+  if (!becomesGet) return { ...init, headers }
+  const { body: _, ...rest } = init
+  return { ...rest, method: 'GET', headers }
+}
+
+/** The response with its body read whole, or an error when it is longer than allowed. */
+const bounded = async (response: Response, maxBytes: number, url: URL): Promise<Response> => {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body ?? []) {
+    size += (chunk as Uint8Array).length
+    if (size > maxBytes) throw refuse('egress_refused', { url: `${url.protocol}//${url.host}`, problem: `its answer is longer than ${maxBytes} bytes` })
+    chunks.push(chunk as Uint8Array)
+  }
+  const body = response.status === 204 || response.status === 304 ? null : Buffer.concat(chunks)
+  return new Response(body, { status: response.status, statusText: response.statusText, headers: response.headers })
+}

@@ -1,0 +1,39 @@
+import { z } from 'zod'
+import type { Snapshot } from '../config/snapshot.ts'
+import { idSchema, scopeSchema } from '../config/values.ts'
+import { refuse } from '../errors.ts'
+import { scopesWithin } from '../exchange/scopes.ts'
+import { resolveTarget } from '../exchange/target.ts'
+import type { Policy } from '../policy/decision.ts'
+
+/** What `deputy policy explain` asks: would this user, through this server, get that? */
+export const policyQuestionSchema = z.strictObject({
+  server: idSchema, tenant: idSchema, user: z.string().min(1).max(256).optional(), groups: z.array(z.string()).default([]),
+  claims: z.record(z.string(), z.unknown()).default({}), downstream: z.string().min(1), scopes: z.array(scopeSchema).optional(),
+  tool: z.string().optional(), acr: z.string().optional(), time: z.iso.datetime().optional(),
+})
+
+/** Answers by the very steps of the exchange, without issuing: target, registration, policy. */
+export const explainPolicy = (question: z.output<typeof policyQuestionSchema>, snapshot: Snapshot, policy: Policy, now: number) => {
+  const server = snapshot.servers.get(question.server)
+  if (server === undefined) throw refuse('not_found', { path: `server ${question.server}` })
+  const { tenant, user } = question
+  const isUri = URL.canParse(question.downstream)
+  const target = resolveTarget(
+    { audiences: isUri ? [] : [question.downstream], resources: isUri ? [question.downstream] : [] },
+    server, user === undefined ? server.own : server.downstreams, tenant, snapshot,
+  )
+  const registered = scopesWithin(question.scopes, target, server, question.tool)
+  const decision = policy.decide({
+    principal: user === undefined ? { kind: 'workload', tenant } : { kind: 'user', tenant, user, groups: question.groups, claims: question.claims },
+    action: target.downstream.credential, tenant, scopes: registered, environment: snapshot.settings.environment,
+    server: { id: server.server, owner: server.owner, status: server.status, ...(server.team === undefined ? {} : { team: server.team }) },
+    downstream: { id: target.downstream.downstream }, now: question.time === undefined ? now : Date.parse(question.time),
+    ...(question.tool === undefined ? {} : { tool: question.tool }), ...(question.acr === undefined ? {} : { acr: question.acr }),
+  })
+  return {
+    allowed: decision.allowed, asked: question.scopes ?? 'all that are registered', registered, scopes: decision.scopes,
+    policies: decision.policies, errors: decision.errors, credential: target.downstream.credential,
+    ...(server.status === 'approved' || server.status === 'deprecated' ? {} : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
+  }
+}

@@ -1,0 +1,75 @@
+import { z } from 'zod'
+import type { Clock } from '../clock.ts'
+import { urlSchema } from '../config/values.ts'
+import type { Egress } from '../egress/egress.ts'
+import { refuse } from '../errors.ts'
+
+const metadataSchema = z.looseObject({ issuer: z.string(), jwks_uri: urlSchema.optional(), introspection_endpoint: urlSchema.optional() })
+export type IssuerMetadata = z.output<typeof metadataSchema>
+
+/** How long metadata is used before it is read again, and how long after that when the issuer does not answer (ms). */
+const FRESH = 3_600_000
+const STALE = 86_400_000
+/** How long an issuer that did not answer is left alone (ms). */
+const COOLDOWN = 5_000
+
+/** Where the metadata of an issuer can be, in the order of the MCP specification (RFC 8414 section 3.1, OpenID Connect Discovery 4). */
+export const metadataUrls = (issuer: string): string[] => {
+  const url = new URL(issuer)
+  const path = url.pathname.replace(/\/$/, '')
+  const inserted = (name: string): string => `${url.origin}/.well-known/${name}${path}`
+  const candidates = [inserted('oauth-authorization-server'), inserted('openid-configuration'), `${url.origin}${path}/.well-known/openid-configuration`]
+  return [...new Set(candidates)]
+}
+
+/**
+ * Reads and keeps the metadata of issuers. An issuer that is down is survived on what was read before; concurrent
+ * readers share one request.
+ */
+export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) => {
+  const known = new Map<string, { metadata: IssuerMetadata; readAt: number }>()
+  const underWay = new Map<string, Promise<IssuerMetadata>>()
+  const failedAt = new Map<string, number>()
+
+  const read = async (issuer: string): Promise<IssuerMetadata> => {
+    let problem: unknown
+    for (const url of metadataUrls(issuer)) {
+      try {
+        const response = await options.egress(url, { headers: { accept: 'application/json' } })
+        if (!response.ok) continue
+        const metadata = metadataSchema.parse(await response.json())
+        // RFC 8414 section 3.3: the issuer in the document must be the one that the URL was built from, to the letter.
+        if (metadata.issuer !== issuer) throw new Error(`the metadata at ${url} is for another issuer`)
+        return metadata
+      } catch (error) { problem = error }
+    }
+    throw problem ?? new Error('it publishes no metadata')
+  }
+
+  return async (issuer: string): Promise<IssuerMetadata> => {
+    const now = options.clock.now()
+    const kept = known.get(issuer)
+    if (kept !== undefined && now - kept.readAt < FRESH) return kept.metadata
+    const usable = kept !== undefined && now - kept.readAt < STALE ? kept.metadata : undefined
+    if (now - (failedAt.get(issuer) ?? -Infinity) < COOLDOWN) {
+      if (usable !== undefined) return usable
+      throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 })
+    }
+    let reading = underWay.get(issuer)
+    if (reading === undefined) {
+      reading = read(issuer).finally(() => { underWay.delete(issuer) })
+      underWay.set(issuer, reading)
+    }
+    try {
+      const metadata = await reading
+      known.set(issuer, { metadata, readAt: options.clock.now() })
+      failedAt.delete(issuer)
+      return metadata
+    } catch (error) {
+      failedAt.set(issuer, options.clock.now())
+      if (usable !== undefined) return usable
+      throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 }, error)
+    }
+  }
+}
+export type ReadIssuerMetadata = ReturnType<typeof createIssuerMetadata>

@@ -1,0 +1,62 @@
+import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JSONWebKeySet, type JWTPayload } from 'jose'
+import type { Clock } from '../clock.ts'
+import type { Server } from '../config/server.ts'
+import { refuse } from '../errors.ts'
+import type { ReplayStore } from '../store/store.ts'
+
+const ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
+const LONGEST = 300
+const LEEWAY = 30
+const TYPES = new Set([undefined, 'JWT', 'jwt', 'client-authentication+jwt'])
+/** Header fields by which a token would bring its own key along (threat 14). */
+const OWN_KEYS = ['jwk', 'jku', 'x5u', 'x5c']
+
+/** The client that an assertion says it is from; not believed yet. */
+export const clientOf = (assertion: string): string | undefined => {
+  try { return decodeJwt(assertion).sub } catch { return undefined }
+}
+
+/**
+ * Verifies a client assertion (RFC 7523 section 3, rfc7523bis): signed by a registered key, from and about the
+ * client, for this issuer alone, short-lived, and used once.
+ * @param options.audiences the issuer first, then endpoint URLs that older clients put there
+ * @throws DeputyError `workload_unverified`
+ */
+export const verifyClientAssertion = async (assertion: string, server: Server, options: { audiences: readonly string[]; replays: ReplayStore; clock: Clock }): Promise<void> => {
+  const unverified = (problem: string, cause?: unknown) => refuse('workload_unverified', { server: server.server, problem }, cause)
+  const keySets = server.attest.flatMap((way) => 'private_key_jwt' in way ? [way.private_key_jwt.jwks] : [])
+  if (keySets.length === 0) throw unverified('it is not registered for private_key_jwt')
+  const keys = { keys: keySets.flatMap((set) => set.keys) } as unknown as JSONWebKeySet
+
+  let header
+  try { header = decodeProtectedHeader(assertion) } catch (error) { throw unverified('the assertion is no JWT', error) }
+  if (!TYPES.has(header.typ)) throw unverified(`its typ is ${String(header.typ).slice(0, 40)}`)
+  if (OWN_KEYS.some((field) => field in header)) throw unverified('it brings its own key along')
+  let claims: JWTPayload
+  try {
+    ({ payload: claims } = await jwtVerify(assertion, createLocalJWKSet(keys), {
+      algorithms: ALGORITHMS, issuer: server.server, subject: server.server, clockTolerance: LEEWAY,
+      requiredClaims: ['exp', 'jti', 'aud'], currentDate: new Date(options.clock.now()),
+    }))
+  } catch (error) {
+    throw unverified(error instanceof errors.JOSEError ? problemOf(error) : 'the assertion could not be checked', error)
+  }
+  // The audience is one text or a list of one: an assertion for several servers could be replayed among them.
+  const audience = Array.isArray(claims.aud) && claims.aud.length === 1 ? claims.aud[0] : claims.aud
+  if (typeof audience !== 'string' || !options.audiences.includes(audience)) throw unverified(`its audience is not ${options.audiences[0]}`)
+  const now = Math.floor(options.clock.now() / 1000)
+  if (claims.exp! - now > LONGEST + LEEWAY) throw unverified(`it is valid for longer than ${LONGEST} seconds`)
+  if (typeof claims.jti !== 'string' || claims.jti.length > 256) throw unverified('its jti is no text of at most 256 characters')
+  const fresh = await options.replays.claim(`client-assertion:${server.server}`, claims.jti, (claims.exp! + LEEWAY) * 1000)
+  if (!fresh) throw unverified('its jti was used before')
+}
+
+const problemOf = (error: errors.JOSEError): string => {
+  switch (error.code) {
+    case 'ERR_JWT_EXPIRED': return 'the assertion has expired'
+    case 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED': case 'ERR_JWKS_NO_MATCHING_KEY': return 'it is not signed by a registered key'
+    case 'ERR_JOSE_ALG_NOT_ALLOWED': return 'its algorithm is not allowed'
+    case 'ERR_JWT_CLAIM_VALIDATION_FAILED': return `its claim ${(error as errors.JWTClaimValidationFailed).claim} is not as it should be`
+    default: return 'the assertion is malformed'
+  }
+}

@@ -1,0 +1,55 @@
+import type { Server } from '../config/server.ts'
+import type { Snapshot } from '../config/snapshot.ts'
+import type { PeerProcess } from './attestor.ts'
+
+type UnixSelector = Extract<Server['attest'][number], { unix: unknown }>['unix']
+
+/** The servers that this daemon sees: those of its environment and those of none. */
+export interface Registry {
+  byId(id: string): Server | undefined
+  /** Servers one of whose Unix selectors fits the process. */
+  matching(peer: PeerProcess): Server[]
+  /** What the selectors need to know about a process. */
+  readonly wants: { readonly exe: boolean; readonly sha256: boolean }
+}
+
+const selectorsOf = (server: Server): UnixSelector[] => server.attest.flatMap((way) => 'unix' in way ? [way.unix] : [])
+
+const fits = (selector: UnixSelector, peer: PeerProcess): boolean =>
+  (selector.uid === undefined || selector.uid === peer.uid)
+  && (selector.gid === undefined || selector.gid === peer.gid)
+  && (selector.exe === undefined || selector.exe === peer.exe)
+  && (selector.sha256 === undefined || selector.sha256 === peer.sha256)
+
+const build = (snapshot: Snapshot): Registry => {
+  const visible = new Map([...snapshot.servers].filter(([, { environment }]) => environment === undefined || environment === snapshot.settings.environment))
+  const selectors = [...visible.values()].flatMap((server) => selectorsOf(server).map((selector) => ({ server, selector })))
+  return {
+    byId: (id) => visible.get(id),
+    matching: (peer) => [...new Set(selectors.filter(({ selector }) => fits(selector, peer)).map(({ server }) => server))],
+    wants: {
+      exe: selectors.some(({ selector }) => selector.exe !== undefined),
+      sha256: selectors.some(({ selector }) => selector.sha256 !== undefined),
+    },
+  }
+}
+
+const registries = new WeakMap<Snapshot, Registry>()
+
+/** The registry of a snapshot, built once. */
+export const registryOf = (snapshot: Snapshot): Registry => {
+  let registry = registries.get(snapshot)
+  if (registry === undefined) registries.set(snapshot, registry = build(snapshot))
+  return registry
+}
+
+const compatible = <T>(left: T | undefined, right: T | undefined): boolean => left === undefined || right === undefined || left === right
+
+/** Pairs of servers that one process could be taken for: the kernel cannot tell them apart. */
+export const overlappingServers = (snapshot: Snapshot): [Server, Server][] => {
+  const servers = [...snapshot.servers.values()].filter((server) => selectorsOf(server).length > 0)
+  return servers.flatMap((left, at) => servers.slice(at + 1)
+    .filter((right) => selectorsOf(left).some((a) => selectorsOf(right).some((b) =>
+      compatible(a.uid, b.uid) && compatible(a.gid, b.gid) && compatible(a.exe, b.exe) && compatible(a.sha256, b.sha256))))
+    .map((right): [Server, Server] => [left, right]))
+}
