@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { checkReferences } from './references.ts'
 import { downstreamSchema, type Downstream } from './downstream.ts'
 import type { Problem } from './problem.ts'
@@ -52,6 +52,12 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
     }
   }
   return found
+}
+
+/** In which file of a folder each id is defined, whether or not the rest of it is in order. */
+export const loadLocations = async (home: string, folder: string, key: string): Promise<Map<string, string>> => {
+  const found = await readFolder(home, join(home, folder), z.looseObject({ [key]: z.string() }), key, [])
+  return new Map([...found].map(([id, { file }]) => [id, file]))
 }
 
 const valuesOf = <Value>(located: ReadonlyMap<string, Located<Value>>): Map<string, Value> =>

@@ -12,6 +12,8 @@ export interface EgressOptions extends AddressRules {
   /** ms until the answer must be there, body and all. */
   readonly timeout: number
   readonly lookup?: Lookup
+  /** W3C trace context to send along, so that a trace reaches the provider. */
+  readonly traceparent?: () => string | undefined
 }
 
 const MAX_BYTES = 1_048_576
@@ -60,8 +62,11 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
   const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
     assertReachable(url)
     const { redirects: _r, maxBytes = MAX_BYTES, ...rest } = init
+    const headers = new Headers(init.headers)
+    const traceparent = options.traceparent?.()
+    if (traceparent !== undefined) headers.set('traceparent', traceparent)
     try {
-      const response = await undiciFetch(url, { ...rest, signal, redirect: 'manual', dispatcher: agent } as UndiciInit)
+      const response = await undiciFetch(url, { ...rest, headers, signal, redirect: 'manual', dispatcher: agent } as unknown as UndiciInit)
       return await bounded(response as unknown as Response, maxBytes, url)
     } catch (error) {
       // What the connector refused arrives as the cause of fetch's own error.

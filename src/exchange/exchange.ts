@@ -62,7 +62,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     let issued: IssuedToken
     try {
       issued = await steps()
-      await deps.audit.append(toRecord(account, clock.now()))
+      await telemetry.span('deputy.audit', {}, () => deps.audit.append(toRecord(account, clock.now())))
       // The record may have waited for the disk: ask again, so that a revocation confirmed meanwhile holds (promise 4).
       assertNotRevoked(account)
     } catch (thrown) {
@@ -75,12 +75,12 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     return issued
   }
 
-  const attest = async (account: Account): Promise<AttestedWorkload> => {
+  const attest = (account: Account): Promise<AttestedWorkload> => telemetry.span('deputy.attest', {}, async () => {
     account.workload = await deps.attest(account.origin.evidence, snapshot())
     return account.workload
-  }
+  })
 
-  const verifySubject = async (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => {
+  const verifySubject = (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => telemetry.span('deputy.verify_subject', {}, async () => {
     const { server } = account.workload!
     const subject = request.subjectTokenType === LOGIN_SESSION_TOKEN_TYPE
       ? await fromLoginSession(account, request)
@@ -93,7 +93,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     if (!servesTenant(server.tenants, subject.tenant.tenant)) throw refuse('workload_tenant', { server: server.server, tenant: subject.tenant.tenant })
     if (standing.isDisabled(subject.tenant.tenant, subject.user)) throw refuse('subject_user_disabled', { tenant: subject.tenant.tenant, user: subject.user })
     return subject
-  }
+  })
 
   /** A login session stands for the Unix user whom the kernel names, never for one whom the request names. */
   const fromLoginSession = (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => {
@@ -132,11 +132,11 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const current = snapshot()
     const tenant = current.tenants.get(principal.tenant)
     if (tenant === undefined) throw refuse('subject_tenant_unknown')
-    const { credential, cached, obtainedAt } = await deps.obtain({
+    const { credential, cached, obtainedAt } = await telemetry.span('deputy.obtain', { 'deputy.downstream': target!.downstream.downstream }, () => deps.obtain({
       principal, tenant, server: workload!.server, downstream: target!.downstream, scopes, notAfter,
       audiences: target!.audiences, priorActors: subject?.actors ?? [],
       ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], correlationId: origin.correlationId,
-    }, current.generation)
+    }, current.generation))
     account.credential = credential
     account.cached = cached
     account.obtainedAt = obtainedAt

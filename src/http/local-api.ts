@@ -26,9 +26,20 @@ export interface LocalApiDependencies {
   readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
   readonly guard: (request: IncomingMessage) => void
   readonly readiness: () => Promise<Readiness>
+  readonly login: LoginSessions
+  /** Runs a request as a span that follows the caller's. */
+  readonly trace: <T>(traceparent: string | undefined, name: string, work: () => Promise<T>) => Promise<T>
   readonly correlationId: () => string
   readonly telemetry: Telemetry
   readonly logger: Logger
+}
+
+/** `deputy login`: the Unix user who calls signs in. */
+export interface LoginSessions {
+  /** The page on which the user signs in. */
+  start(request: { tenant: string; uid: number }): Promise<{ url: string }>
+  find(uid: number): Promise<{ tenant: string; user: string; expiresAt: number } | undefined>
+  end(uid: number): Promise<void>
 }
 
 type Endpoint = (request: IncomingMessage, response: ServerResponse, correlationId: string) => void | Promise<void>
@@ -36,19 +47,24 @@ type Endpoint = (request: IncomingMessage, response: ServerResponse, correlation
 /** W3C Trace Context: what does not look like a traceparent is not taken over. */
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
+const traceparentOf = ({ headers }: IncomingMessage): string | undefined => {
+  const { traceparent } = headers
+  return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined
+}
+
 /**
- * The local API. Seven endpoints in one table, answered straight from `node:http`: a token request is the hot path,
+ * The local API. Its endpoints stand in one table, answered straight from `node:http`: a token request is the hot path,
  * and a router in front of it costs as much as all of the work behind it.
  */
 export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
   const formOf = (request: IncomingMessage): Promise<Form> => readForm(request, deps.snapshot().settings.limits.body_bytes)
 
   const originOf = async (request: IncomingMessage, form: Form, correlationId: string): Promise<RequestOrigin> => {
-    const traceparent = request.headers['traceparent']
+    const traceparent = traceparentOf(request)
     return {
       correlationId,
       evidence: readEvidence(request, form, await deps.peer(request)),
-      ...(typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
+      ...(traceparent === undefined ? {} : { traceparent }),
     }
   }
 
@@ -86,19 +102,40 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     sendJson(response, 200, {})
   }
 
+  /** The uid of the caller, by the kernel's word. A login session belongs to a Unix user, so it needs the Unix socket. */
+  const uidOf = async (request: IncomingMessage): Promise<number> => {
+    const peer = await deps.peer(request)
+    if (peer === undefined) throw refuse('malformed_request', { problem: 'login sessions need the Unix socket' })
+    return peer.uid
+  }
+
+  const startSession: Endpoint = async (request, response) => {
+    const form = await formOf(request)
+    sendJson(response, 200, await deps.login.start({ tenant: form.required('tenant'), uid: await uidOf(request) }))
+  }
+  const showSession: Endpoint = async (request, response) => {
+    const session = await deps.login.find(await uidOf(request))
+    sendJson(response, 200, session === undefined ? { signed_in: false } : { signed_in: true, tenant: session.tenant, user: session.user, expires_at: session.expiresAt })
+  }
+  const endSession: Endpoint = async (request, response) => {
+    await deps.login.end(await uidOf(request))
+    sendJson(response, 200, { signed_in: false })
+  }
+
   const ready: Endpoint = async (_request, response) => {
     const readiness = await deps.readiness()
     sendJson(response, readiness.ready ? 200 : 503, readiness)
   }
 
-  const endpoints = new Map<string, { method: 'GET' | 'POST'; answer: Endpoint }>([
-    [paths.token, { method: 'POST', answer: token }],
-    [paths.introspect, { method: 'POST', answer: introspect }],
-    [paths.revoke, { method: 'POST', answer: revoke }],
-    [paths.metadata, { method: 'GET', answer: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
-    [paths.jwks, { method: 'GET', answer: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],
-    [paths.health, { method: 'GET', answer: (_request, response) => { sendJson(response, 200, { status: 'ok' }) } }],
-    [paths.ready, { method: 'GET', answer: ready }],
+  const endpoints = new Map<string, Partial<Record<string, Endpoint>>>([
+    [paths.token, { POST: token }],
+    [paths.introspect, { POST: introspect }],
+    [paths.revoke, { POST: revoke }],
+    [paths.session, { GET: showSession, POST: startSession, DELETE: endSession }],
+    [paths.metadata, { GET: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
+    [paths.jwks, { GET: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],
+    [paths.health, { GET: (_request, response) => { sendJson(response, 200, { status: 'ok' }) } }],
+    [paths.ready, { GET: ready }],
   ])
 
   const answer = async (request: IncomingMessage, response: ServerResponse, correlationId: string): Promise<void> => {
@@ -106,12 +143,13 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     const url = request.url ?? ''
     const query = url.indexOf('?')
     const path = query < 0 ? url : url.slice(0, query)
-    const endpoint = endpoints.get(path)
-    if (endpoint === undefined) throw refuse('not_found', { path: path.slice(0, 200) })
-    if (request.method !== endpoint.method) throw refuse('method_not_allowed', { method: request.method ?? '', allowed: endpoint.method })
+    const methods = endpoints.get(path)
+    if (methods === undefined) throw refuse('not_found', { path: path.slice(0, 200) })
+    const endpoint = Object.hasOwn(methods, request.method ?? '') ? methods[request.method!] : undefined
+    if (endpoint === undefined) throw refuse('method_not_allowed', { method: request.method ?? '', allowed: Object.keys(methods).join(' or ') })
     // Tokens never travel in a query string: nothing here takes one.
     if (query >= 0) throw refuse('malformed_request', { problem: 'this endpoint takes no query string' })
-    await endpoint.answer(request, response, correlationId)
+    await deps.trace(traceparentOf(request), `${request.method} ${path}`, async () => { await endpoint(request, response, correlationId) })
   }
 
   return (request, response) => {

@@ -8,6 +8,7 @@ export const paths = {
   token: '/oauth2/token',
   introspect: '/oauth2/introspect',
   revoke: '/oauth2/revoke',
+  session: '/session',
   jwks: '/.well-known/jwks.json',
   health: '/healthz',
   ready: '/readyz',

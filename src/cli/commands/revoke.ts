@@ -1,0 +1,97 @@
+import { InvalidArgumentError, type Command } from 'commander'
+import { z } from 'zod'
+import { adminSocket, findHome } from '../home.ts'
+import { ask } from '../socket-client.ts'
+import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
+
+const receiptSchema = z.looseObject({
+  id: z.string(), epoch: z.number(), dryRun: z.boolean(), cached: z.number(), consents: z.number(), sessions: z.number(), keyDestroyed: z.boolean(),
+  grants: z.array(z.looseObject({ grant: z.string(), tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), upstream: z.string() })),
+})
+type Receipt = z.output<typeof receiptSchema>
+
+const grantsSchema = z.array(z.looseObject({ id: z.string(), tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), status: z.string(), scopes: z.array(z.string()), updatedAt: z.number() }))
+const userAnswerSchema = z.looseObject({ tenant: z.string(), user: z.string(), disabled: z.boolean() })
+const disabledSchema = z.array(z.looseObject({ tenant: z.string(), user: z.string(), at: z.number(), by: z.string() }))
+const queueSchema = z.array(z.looseObject({ grant: z.string(), provider: z.string(), state: z.string(), attempts: z.number(), nextAt: z.number(), problem: z.string().nullable() }))
+
+interface ScopeOptions { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; grant?: string; token?: string }
+
+/** The options as one scope: a user needs a tenant, a tenant alone is the whole tenant. @throws CommandError */
+const scopeOf = ({ tenant, user, server, downstream, provider, grant, token }: ScopeOptions): object => {
+  const named = Object.entries({ user, server, downstream, provider, grant, token }).filter(([, value]) => value !== undefined)
+  if (named.length > 1) throw new CommandError(exit.usage, `Name one of ${named.map(([name]) => `--${name}`).join(' and ')}; for a smaller scope add --tenant.`)
+  const [only] = named
+  if (only === undefined) {
+    if (tenant === undefined) throw new CommandError(exit.usage, 'Say what to revoke.', 'deputy revoke --help')
+    return { kind: 'tenant', tenant }
+  }
+  const [kind, value] = only
+  if (kind === 'user' && tenant === undefined) throw new CommandError(exit.usage, 'A user belongs to a tenant: add --tenant.')
+  return { kind, [kind]: value, ...(tenant === undefined ? {} : { tenant }) }
+}
+
+const tell = (receipt: Receipt): string => {
+  const { grants, cached, consents, sessions, keyDestroyed, dryRun, epoch } = receipt
+  const what = [`${grants.length} grant(s)`, `${consents} consent(s)`, ...(dryRun ? [] : [`${cached} cached credential(s)`, `${sessions} session(s)`]), ...(keyDestroyed ? ['the tenant\'s data key'] : [])].join(', ')
+  return [
+    dryRun ? `This would cover ${what}.` : `Revoked: ${what}. Everything given until ${new Date(epoch).toISOString()} is void.`,
+    ...(grants.length === 0 ? [] : [table(dryRun ? ['grant', 'tenant', 'user', 'server', 'downstream'] : ['grant', 'tenant', 'user', 'server', 'downstream', 'upstream'], grants)]),
+  ].join('\n')
+}
+
+const wholeNumber = (text: string): number => {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('write a whole number')
+  return value
+}
+
+/** `revoke`, `grant`, `user`: what ends authority, and shows what there is to end. */
+export const addRevocationCommands = (program: Command, terminal: Terminal): void => {
+  const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
+
+  program.command('revoke').description('end what was given: it is over when the command returns')
+    .option('--tenant <id>', 'the whole tenant, its data key too; or, with another option, only within this tenant')
+    .option('--user <name>', 'a user of the tenant').option('--server <id>').option('--downstream <id>').option('--provider <id>')
+    .option('--grant <id>').option('--token <jti>', 'a token and all that was exchanged from it')
+    .option('--reason <text>', 'kept in the audit log').option('--dry-run', 'only say what it would cover').option('--yes', 'do not ask back for a whole tenant').option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  deputy revoke --tenant acme --user alice\n  deputy revoke --provider github --dry-run')
+    .action(async (options: ScopeOptions & { reason?: string; dryRun?: boolean; yes?: boolean; json?: boolean }) => {
+      const scope = scopeOf(options)
+      if ('kind' in scope && scope.kind === 'tenant' && options.yes !== true && options.dryRun !== true) {
+        throw new CommandError(exit.usage, `This destroys the data key of ${options.tenant}: its grants and secrets cannot be read again, from backups either.`, `deputy revoke --tenant ${options.tenant} --dry-run, then again with --yes`)
+      }
+      const order = { scope, dry_run: options.dryRun === true, ...(options.reason === undefined ? {} : { reason: options.reason }) }
+      const receipt = await withProgress(terminal, 'Revoking; providers are being told', ask(await socket(), { path: '/revoke', json: order }, receiptSchema))
+      print(terminal, options, receipt, () => tell(receipt))
+    })
+
+  const grant = program.command('grant').description('what users gave')
+  grant.command('list').description('list grants').option('--tenant <id>').option('--user <name>').option('--server <id>').option('--downstream <id>').option('--provider <id>')
+    .option('--limit <n>', 'at most so many', wholeNumber, 1000).option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy grant list --tenant acme')
+    .action(async ({ json, ...filter }: { json?: boolean; limit: number } & ScopeOptions) => {
+      const query = new URLSearchParams(Object.entries(filter).map(([name, value]) => [name, String(value)]))
+      const grants = await ask(await socket(), { path: `/grants?${query}` }, grantsSchema)
+      print(terminal, { json: json === true }, grants, () => grants.length === 0 ? 'There is no such grant.' : table(['id', 'tenant', 'user', 'server', 'downstream', 'scopes', 'status', 'updated'], grants.map((each) => ({ ...each, updated: shownTime(each.updatedAt) }))))
+    })
+  grant.command('pending').description('revocations that providers have still to be told').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy grant pending')
+    .action(async (options: { json?: boolean }) => {
+      const queue = await ask(await socket(), { path: '/upstream-revocations' }, queueSchema)
+      print(terminal, options, queue, () => queue.length === 0 ? 'Every provider has been told.' : table(['grant', 'provider', 'state', 'attempts', 'next', 'problem'], queue.map((each) => ({ ...each, next: shownTime(each.nextAt) }))))
+    })
+
+  const user = program.command('user').description('users of a tenant')
+  for (const verb of ['disable', 'enable'] as const) {
+    user.command(verb).description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
+      .requiredOption('--tenant <id>').requiredOption('--user <name>').option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy user ${verb} --tenant acme --user alice`)
+      .action(async (options: { tenant: string; user: string; json?: boolean }) => {
+        const answer = await ask(await socket(), { path: `/users/${verb}`, json: { tenant: options.tenant, user: options.user } }, userAnswerSchema)
+        print(terminal, options, answer, () => `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`)
+      })
+  }
+  user.command('list').description('list disabled users').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy user list')
+    .action(async (options: { json?: boolean }) => {
+      const users = await ask(await socket(), { path: '/users/disabled' }, disabledSchema)
+      print(terminal, options, users, () => users.length === 0 ? 'No user is disabled.' : table(['tenant', 'user', 'since', 'by'], users.map((each) => ({ ...each, since: shownTime(each.at) }))))
+    })
+}

@@ -1,0 +1,45 @@
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { SETTINGS_FILE } from '../config/load.ts'
+import { formatProblem } from '../config/problem.ts'
+import { settingsSchema, type Settings } from '../config/settings.ts'
+import { parseYamlFile } from '../config/yaml-file.ts'
+import type { Shipped } from '../configuration.ts'
+import { CommandError, exit, type Terminal } from './terminal.ts'
+
+/** The folder of this package: `src/cli` and `dist/cli` are both two below it. */
+const PACKAGE = resolve(fileURLToPath(import.meta.url), '../../..')
+
+export const shipped: Shipped = { providers: join(PACKAGE, 'providers'), policySchema: join(PACKAGE, 'policies/access/schema.cedarschema') }
+export const shippedPolicies = join(PACKAGE, 'policies/access')
+
+export const packageVersion = async (): Promise<string> => {
+  const { version } = JSON.parse(await readFile(join(PACKAGE, 'package.json'), 'utf8')) as { version: string }
+  return version
+}
+
+/** The configuration folder: `--home`, else DEPUTY_HOME, else this folder if it is one, else ~/.deputy. */
+export const findHome = (option: string | undefined, terminal: Terminal): string => {
+  const named = option ?? terminal.environment['DEPUTY_HOME']
+  if (named !== undefined && named !== '') return resolve(terminal.workingFolder, named)
+  return existsSync(join(terminal.workingFolder, SETTINGS_FILE)) ? terminal.workingFolder : join(homedir(), '.deputy')
+}
+
+/** The settings alone, without the registry: enough to find the sockets. @throws CommandError */
+export const readSettings = async (home: string): Promise<Settings> => {
+  const text = await readFile(join(home, SETTINGS_FILE), 'utf8').catch(() => {
+    throw new CommandError(exit.configuration, `There is no ${SETTINGS_FILE} in ${home}.`, `deputy init ${home}`)
+  })
+  const { values: [settings], problems } = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
+  if (settings === undefined) throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'))
+  return settings.value
+}
+
+export const adminSocket = async (home: string): Promise<string> => resolve(home, (await readSettings(home)).listen.admin)
+
+/** The local API's socket: DEPUTY_SOCKET for users who cannot read the configuration folder, else what the settings say. */
+export const localSocket = async (home: string, terminal: Terminal): Promise<string> =>
+  terminal.environment['DEPUTY_SOCKET'] ?? resolve(home, (await readSettings(home)).listen.socket)

@@ -1,0 +1,53 @@
+/** Where the CLI reads and writes; passed in, so that a test can hold it. */
+export interface Terminal {
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
+  /** Standard input to its end. */
+  readonly input: () => Promise<string>
+  readonly isInteractive: boolean
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly workingFolder: string
+}
+
+/** Exit codes that scripts can rely on. */
+export const exit = { ok: 0, failed: 1, usage: 2, configuration: 3, unreachable: 4, unverified: 5 } as const
+
+/** Ends a command with an exit code, its message already said or given here. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError'
+  readonly code: number
+  readonly next: string | undefined
+  constructor(code: number, message: string, next?: string) {
+    super(message)
+    this.code = code
+    this.next = next
+  }
+}
+
+const cell = (value: unknown): string => {
+  if (value === null || value === undefined) return '-'
+  if (Array.isArray(value)) return value.map(String).join(' ') || '-'
+  return typeof value === 'object' ? JSON.stringify(value) : String(value)
+}
+
+/** Rows as a table for people: one line a row, columns as wide as they must be. */
+export const table = (columns: readonly string[], rows: readonly Readonly<Record<string, unknown>>[]): string => {
+  const texts = rows.map((row) => columns.map((column) => cell(row[column])))
+  const widths = columns.map((column, at) => Math.max(column.length, ...texts.map((row) => row[at]!.length)))
+  const line = (row: readonly string[]): string => row.map((text, at) => at === row.length - 1 ? text : text.padEnd(widths[at]!)).join('  ').trimEnd()
+  return [line(columns.map((column) => column.toUpperCase().replaceAll('_', ' '))), ...texts.map(line)].join('\n')
+}
+
+/** Prints a result: as JSON when asked to, else as `text` says. */
+export const print = (terminal: Terminal, options: { json?: boolean }, value: unknown, text: () => string): void => {
+  terminal.out(`${options.json === true ? JSON.stringify(value, null, 2) : text()}\n`)
+}
+
+/** Says on standard error what is being waited for, once it has taken longer than a second. */
+export const withProgress = async <T>(terminal: Terminal, what: string, work: Promise<T>): Promise<T> => {
+  const timer = setTimeout(() => { if (terminal.isInteractive) terminal.err(`${what} …\n`) }, 1000)
+  try { return await work } finally { clearTimeout(timer) }
+}
+
+/** Times are shown to the second, in UTC. */
+export const shownTime = (at: number): string => new Date(at).toISOString().replace(/\.\d+Z$/, 'Z')

@@ -1,0 +1,111 @@
+import { readFile } from 'node:fs/promises'
+import { watch, type FSWatcher } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { loadConfiguration, SETTINGS_FILE } from './config/load.ts'
+import type { Problem } from './config/problem.ts'
+import type { Snapshot } from './config/snapshot.ts'
+import type { Policy } from './policy/decision.ts'
+import { loadPolicies } from './policy/load.ts'
+import { overlappingServers } from './workload/registry.ts'
+
+/** Where the files are that come with Deputy itself. */
+export interface Shipped { readonly providers: string; readonly policySchema: string }
+
+/** Everything that files say, policies included, read at one moment. */
+export interface Configuration { readonly snapshot: Snapshot; readonly policy: Policy; readonly policyIds: readonly string[] }
+
+export type ConfigurationResult =
+  | { readonly configuration: Configuration; readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }
+  | { readonly configuration: undefined; readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }
+
+/** The folder of the access policies. */
+export const accessPolicies = (snapshot: Pick<Snapshot, 'home' | 'settings'>): string => join(resolve(snapshot.home, snapshot.settings.policies), 'access')
+
+/** Reads and checks the whole configuration folder: every problem, or a configuration. */
+export const readConfiguration = async (options: { home: string; shipped: Shipped; generation: number }): Promise<ConfigurationResult> => {
+  const loaded = await loadConfiguration({ home: options.home, shippedProviders: options.shipped.providers, generation: options.generation })
+  if (loaded.snapshot === undefined) return { configuration: undefined, problems: loaded.problems, warnings: [] }
+  const policies = await loadPolicies({
+    folder: accessPolicies(loaded.snapshot), set: `generation-${options.generation % 2}`, schema: await readFile(options.shipped.policySchema, 'utf8'),
+  })
+  const warnings = warningsOf(loaded.snapshot, policies.ids)
+  if (policies.policy === undefined) return { configuration: undefined, problems: policies.problems, warnings }
+  return { configuration: { snapshot: loaded.snapshot, policy: policies.policy, policyIds: policies.ids }, problems: [], warnings }
+}
+
+const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] => [
+  ...overlappingServers(snapshot).map(([left, right]) => ({
+    file: 'servers', line: 1, message: `${left.server} and ${right.server} match the same processes: the kernel cannot tell them apart.`,
+    fix: 'Run them under different users, or let them use private_key_jwt or a client secret.',
+  })),
+  ...(policies.length === 0 ? [{ file: 'policies/access', line: 1, message: 'There is no access policy, so nothing is allowed.', fix: 'See docs/policy.md for a first one.' }] : []),
+]
+
+/** Settings that are read when the daemon starts: a change of them waits for the next start. */
+const AT_START = ['issuer', 'listen', 'connect_url', 'state', 'kek', 'audit', 'cache', 'network', 'telemetry', 'log'] as const
+
+export interface ReloadResult {
+  readonly applied: boolean
+  readonly generation: number
+  readonly problems: readonly Problem[]
+  readonly warnings: readonly Problem[]
+  /** Settings that changed and take effect at the next start. */
+  readonly restart_needed: readonly string[]
+}
+
+/** The configuration in force. A reload swaps it whole or leaves it alone. */
+export class CurrentConfiguration {
+  #current: Configuration
+  readonly #shipped: Shipped
+  #generation: number
+  #reloading: Promise<unknown> = Promise.resolve()
+
+  constructor(first: Configuration, shipped: Shipped) {
+    this.#current = first
+    this.#shipped = shipped
+    this.#generation = first.snapshot.generation
+  }
+
+  readonly snapshot = (): Snapshot => this.#current.snapshot
+  readonly policy = (): Policy => this.#current.policy
+  get policyIds(): readonly string[] { return this.#current.policyIds }
+
+  /** Reads the folder again. With any problem, what was in force stays in force. */
+  reload(): Promise<ReloadResult> {
+    const turn = this.#reloading.then(() => this.#reload())
+    this.#reloading = turn.catch(() => undefined)
+    return turn
+  }
+
+  async #reload(): Promise<ReloadResult> {
+    const before = this.#current.snapshot
+    const { configuration, problems, warnings } = await readConfiguration({ home: before.home, shipped: this.#shipped, generation: this.#generation + 1 })
+    if (configuration === undefined) return { applied: false, generation: before.generation, problems, warnings, restart_needed: [] }
+    this.#generation += 1
+    this.#current = configuration
+    const { settings } = configuration.snapshot
+    const changed = AT_START.filter((name) => JSON.stringify(settings[name]) !== JSON.stringify(before.settings[name]))
+    return { applied: true, generation: this.#generation, problems, warnings, restart_needed: changed }
+  }
+}
+
+/** How long the folder must be quiet before it is read again (ms): an editor writes a file in several steps. */
+const QUIET = 200
+
+/** Calls `changed` when files of the configuration have changed; returns what ends the watch. */
+export const watchConfiguration = (snapshot: Snapshot, changed: () => void): (() => void) => {
+  let timer: NodeJS.Timeout | undefined
+  const later = (): void => { clearTimeout(timer); timer = setTimeout(changed, QUIET) }
+  const folders = [...['tenants', 'servers', 'downstreams', 'providers'].map((name) => join(snapshot.home, name)), accessPolicies(snapshot)]
+  const watchers: FSWatcher[] = []
+  const attend = (folder: string, listener: (file: string | null) => void): void => {
+    try {
+      const watcher = watch(folder, { persistent: false }, (_event, file) => { listener(file) })
+      watcher.on('error', () => { watcher.close() })
+      watchers.push(watcher)
+    } catch { /* a folder that is missing holds nothing; SIGHUP reads it when it is there */ }
+  }
+  for (const folder of folders) attend(folder, later)
+  attend(snapshot.home, (file) => { if (file === SETTINGS_FILE) later() })
+  return () => { clearTimeout(timer); for (const watcher of watchers) watcher.close() }
+}

@@ -1,0 +1,296 @@
+/**
+ * The composition root: builds every room, passes each what it needs, and runs the daemon's life. Nothing else in
+ * `src/` makes a clock, reads the environment or opens a network.
+ */
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Request } from 'express'
+import { createFileSink } from './audit/file-sink.ts'
+import { DurableAuditLog } from './audit/log.ts'
+import { allRecords, verifyChain } from './audit/verify.ts'
+import { createMemoryCache } from './cache/memory.ts'
+import type { Clock, Random } from './clock.ts'
+import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
+import { formatProblem } from './config/problem.ts'
+import type { Settings } from './config/settings.ts'
+import { createConnect } from './connect/connect.ts'
+import { createMintedConnector } from './connector/minted.ts'
+import { createMintedTokenReader } from './connector/minted-token.ts'
+import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
+import { createStaticConnector } from './connector/static.ts'
+import { OWN_TENANT } from './crypto/envelope.ts'
+import { createFingerprint } from './crypto/fingerprint.ts'
+import { dropEarlierKeys, keyFromFile, keyFromText, prependKey, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
+import { Keyring } from './crypto/keyring.ts'
+import { assertPrivateFolder } from './crypto/private-file.ts'
+import { Secret } from './crypto/secret.ts'
+import { SigningKeys } from './crypto/signing-keys.ts'
+import { createEgress } from './egress/fetch.ts'
+import { refuse } from './errors.ts'
+import { createExchange } from './exchange/exchange.ts'
+import { createObtain, type CachedCredential } from './exchange/obtain.ts'
+import { createTokenState } from './exchange/token-state.ts'
+import { createAdminApi } from './http/admin-api.ts'
+import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
+import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
+import { createLocalApi } from './http/local-api.ts'
+import { metadataDocument, paths } from './http/metadata.ts'
+import { createMetricsEndpoint } from './http/metrics.ts'
+import type { Logger } from './observe/logger.ts'
+import { createOpenTelemetry } from './observe/opentelemetry.ts'
+import { createLogger } from './observe/pino-logger.ts'
+import { createRevoker } from './revocation/revoke.ts'
+import { Standing } from './revocation/standing.ts'
+import { createSecretResolver } from './secret/reference.ts'
+import { createEmbeddedSecrets, type EmbeddedSecrets } from './secret/embedded.ts'
+import { openSqliteStore } from './store/sqlite/open.ts'
+import { createIntrospection } from './subject/introspection.ts'
+import { createIssuerKeys } from './subject/issuer-keys.ts'
+import { createIssuerMetadata } from './subject/issuer-metadata.ts'
+import { createSubjectVerifier } from './subject/verify.ts'
+import { createAttestor } from './workload/attest.ts'
+import { createPeers, readPeerCredentials } from './workload/peer-credentials.ts'
+import { registryOf } from './workload/registry.ts'
+
+export interface DaemonOptions {
+  /** The configuration folder. */
+  readonly home: string
+  readonly shipped: Shipped
+  readonly version: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly random: Random
+  /** Default: pino to standard output. */
+  readonly logger?: Logger
+}
+
+export interface Daemon {
+  readonly addresses: { readonly socket: string; readonly admin: string; readonly tcp: string | null; readonly connect: string; readonly metrics: string | null }
+  reload(): Promise<ReloadResult>
+  /** Stops accepting, lets requests under way finish, closes the books. */
+  stop(): Promise<void>
+}
+
+/** How often what has expired is swept, keys are looked at and providers are told again (ms). */
+const HOUSEKEEPING = 60_000
+/** How long a revoked token id is remembered (ms): no token that a trusted issuer hands out lives longer than a month. */
+const LONGEST_TOKEN = 31 * 86_400_000
+
+/** @throws DeputyError `config_invalid` and others of the taxonomy; nothing is left open then */
+export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
+  const { clock, random } = options
+  const home = resolve(options.home)
+  const read = await readConfiguration({ home, shipped: options.shipped, generation: 1 })
+  if (read.configuration === undefined) throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n') })
+  const configuration = new CurrentConfiguration(read.configuration, options.shipped)
+  const { snapshot, policy } = configuration
+  const { settings } = snapshot()
+  const logger = options.logger ?? createLogger({ level: settings.log.level })
+  for (const warning of read.warnings) logger.warn({ ...warning }, 'configuration')
+
+  const closers: (() => Promise<void> | void)[] = []
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) {
+      try { await close() } catch (error) { logger.error({ err: error }, 'something did not close cleanly') }
+    }
+  }
+  try {
+    return await build()
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
+
+  async function build(): Promise<Daemon> {
+    const state = resolve(home, settings.state)
+    await assertPrivateFolder(state)
+    const observed = createOpenTelemetry({ version: options.version, otlp: settings.telemetry.otlp, tenantLabel: settings.telemetry.tenant_label })
+    const { telemetry } = observed
+    closers.push(() => observed.shutdown())
+
+    // Ground floor: keys, store, audit.
+    const readKek = (): Promise<KeyEncryptionKey> => readKeyEncryptionKey(settings, home, options)
+    const envelope = await Keyring.open({ folder: join(state, 'keys'), kek: await readKek(), random })
+    const store = await openSqliteStore({ path: join(state, 'deputy.db') })
+    closers.push(() => store.close())
+    const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
+    const signingKeys = await SigningKeys.open({
+      store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + 3_600_000,
+    })
+    const fingerprint = createFingerprint(await ownSecret(secrets, 'fingerprint-key', random))
+    const audit = await DurableAuditLog.open({
+      store: store.audit, sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))), clock, deadline: settings.audit.deadline,
+      checkpointEvery: settings.audit.checkpoint_every, sign: (bytes) => signingKeys.sign('checkpoint', bytes), telemetry, logger,
+    })
+    closers.push(() => audit.close())
+    const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list())
+
+    // Who calls, and for whom.
+    const egress = createEgress({
+      allowLoopback: settings.network.allow_loopback, allowPrivate: settings.network.allow_private, timeout: settings.network.timeout,
+      traceparent: () => observed.traceparent(),
+    })
+    closers.push(() => egress.close())
+    const resolveSecret = createSecretResolver({ backend: secrets, home, environment: options.environment })
+    const issuer = (): string => settings.issuer
+    const attest = createAttestor({
+      replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
+      audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
+    })
+    const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
+    const metadata = createIssuerMetadata({ egress, clock })
+    const subjects = createSubjectVerifier({
+      snapshot, keys: createIssuerKeys({ egress, clock, metadata }), introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
+      sessions: store.sessions, readMintedToken, ownIssuer: issuer, fingerprint, clock, telemetry,
+    })
+
+    // Credentials.
+    const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
+    const connect = createConnect({
+      snapshot, store, envelope, egress, clock, random, resolveSecret, audit, telemetry, logger, standing,
+      baseUrl: () => pagesUrl, cookieKey: await ownSecret(secrets, 'cookie-key', random),
+      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
+    })
+    const oauthGrant = createOAuthGrantConnector({
+      snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random,
+      resolveSecret, connectUrl: connect.connectUrl, audit, telemetry, logger,
+    })
+    const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
+    const obtain = createObtain({
+      cache, clock, isVoid: (entry) => standing.covering(entry) !== undefined,
+      connectors: {
+        oauth_grant: oauthGrant,
+        minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random }),
+        static: createStaticConnector({ backend: secrets, clock }),
+      },
+    })
+
+    // The lines.
+    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, standing, audit, telemetry, clock })
+    const revoker = createRevoker({
+      store, standing, envelope, upstream: oauthGrant, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
+      // The revocation stands by now: what it covers is what `Standing` says it covers.
+      purge: (_scope, grants) => {
+        const ended = new Set(grants.map(({ id }) => id))
+        return cache.purge((entry) => standing.covering(entry) !== undefined || (entry.credential.grant !== undefined && ended.has(entry.credential.grant)))
+      },
+    })
+    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, standing, revoker, audit, clock })
+
+    // The edges.
+    let draining = false
+    const correlationId = (): string => Buffer.from(random.bytes(15)).toString('base64url')
+    const peers = createPeers(() => registryOf(snapshot()).wants)
+    const readiness = async () => {
+      const storeProblem = await store.ping().then(() => undefined, (error: unknown) => (error as Error).message)
+      const sinks = audit.status().filter(({ ok }) => !ok)
+      return {
+        ready: !draining && storeProblem === undefined && sinks.length === 0,
+        checks: { daemon: draining ? 'draining' : 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
+      }
+    }
+    const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
+      snapshot, exchange, tokens, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
+      login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
+      trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
+      correlationId, telemetry, logger,
+    })
+    const limits = { headerTimeout: settings.limits.header_timeout, requestTimeout: settings.limits.request_timeout }
+    const listeners: Listener[] = []
+    const opened = async (listener: Promise<Listener>): Promise<Listener> => { listeners.push(await listener); return listener }
+    closers.push(async () => { await Promise.all(listeners.map((listener) => listener.close(settings.limits.drain))) })
+
+    await mkdir(join(home, 'run'), { recursive: true, mode: 0o700 })
+    const reload = async (): Promise<ReloadResult> => {
+      const result = await configuration.reload()
+      if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
+      else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')
+      await audit.append({
+        id: correlationId(), event: 'config.reload', outcome: result.applied ? 'done' : 'failed',
+        detail: { generation: result.generation, problems: result.problems, restart_needed: result.restart_needed },
+      })
+      return result
+    }
+    const by = (request: Request): string => {
+      const peer = readPeerCredentials(request.socket)
+      return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
+    }
+    const adminApi = createAdminApi({
+      snapshot, store, standing, secrets, revoker, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
+      verifyAudit: async () => verifyChain(allRecords(store.audit), await store.audit.checkpoints(), (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
+      status: async () => ({
+        version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
+        audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
+        counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
+        memory: { rss: process.memoryUsage.rss() },
+      }),
+      async rotateKeys(keys) {
+        if (keys === 'signing') { await signingKeys.rotateWhenDue(true); return { kid: signingKeys.kid('token') } }
+        if ('env' in settings.kek) return { kek: (await readKek()).id, rewrapped: await envelope.rewrap(await readKek()) }
+        const path = resolve(home, settings.kek.file)
+        await prependKey(path, random)
+        const both = await readKek()
+        const rewrapped = await envelope.rewrap(both)
+        await dropEarlierKeys(path)
+        return { kek: both.id, rewrapped }
+      },
+    })
+
+    const startedAt = new Date(clock.now()).toISOString()
+    await audit.append({ id: correlationId(), event: 'daemon.start', outcome: 'done', detail: { version: options.version, environment: settings.environment, pid: process.pid } })
+    const socket = await opened(listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {
+      ...limits, path: resolve(home, settings.listen.socket), mode: settings.listen.socket_mode, onConnection: (connection) => { peers.greet(connection) },
+      ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
+    }))
+    const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
+    const pages = await opened(listenOnPort(connect.app, { ...limits, ...settings.listen.connect }))
+    const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
+    const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
+    const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
+
+    const reloadLogged = (): void => { reload().catch((error: unknown) => { logger.error({ err: error }, 'the configuration could not be read again') }) }
+    closers.push(watchConfiguration(snapshot(), reloadLogged))
+    const housekeeping = setInterval(() => { void keepHouse() }, HOUSEKEEPING)
+    housekeeping.unref()
+    closers.push(() => { clearInterval(housekeeping) })
+
+    async function keepHouse(): Promise<void> {
+      const now = clock.now()
+      try {
+        await store.attempts.sweep(now)
+        await store.replays.sweep(now)
+        await store.revocations.sweep(now)
+        standing.sweep(now)
+        await signingKeys.rotateWhenDue()
+        await oauthGrant.drainUpstreamRevocations()
+      } catch (error) { logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute') }
+    }
+
+    logger.info({ socket: socket.address, connect: pagesUrl, version: options.version }, 'deputy is ready')
+    return {
+      addresses: { socket: socket.address, admin: admin.address, tcp: tcp?.address ?? null, connect: pages.address, metrics: metrics?.address ?? null },
+      reload,
+      async stop() {
+        draining = true
+        logger.info({}, 'deputy is stopping')
+        await Promise.all(listeners.splice(0).map((listener) => listener.close(settings.limits.drain)))
+        await audit.append({ id: correlationId(), event: 'daemon.stop', outcome: 'done', detail: { pid: process.pid } }).catch((error: unknown) => { logger.error({ err: error }, 'the stop was not recorded') })
+        await closeAll()
+      },
+    }
+  }
+}
+
+const readKeyEncryptionKey = async ({ kek }: Settings, home: string, options: DaemonOptions): Promise<KeyEncryptionKey> => {
+  if ('file' in kek) return keyFromFile(resolve(home, kek.file), options.random)
+  const text = options.environment[kek.env]
+  if (text === undefined || text === '') throw refuse('config_invalid', { problem: `the environment variable ${kek.env} holds no key-encryption key` })
+  return keyFromText(text, `the environment variable ${kek.env}`, options.random)
+}
+
+/** A secret of this installation, made at the first start: 32 random bytes in base64, sealed like every other. */
+const ownSecret = async (secrets: EmbeddedSecrets, name: string, random: Random): Promise<Secret> => {
+  const known = await secrets.list(OWN_TENANT)
+  if (!known.some((secret) => secret.name === name)) await secrets.write(OWN_TENANT, name, new Secret(Buffer.from(random.bytes(32)).toString('base64')))
+  return (await secrets.read(OWN_TENANT, name)).value
+}
