@@ -41,6 +41,7 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
         return user === undefined ? undefined : { groups: [...user.groups ?? []] }
       },
       features: {
+        introspection: { enabled: true, allowedPolicy: () => true },
         resourceIndicators: {
           enabled: true,
           useGrantedResource: () => true,

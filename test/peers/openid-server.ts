@@ -52,7 +52,6 @@ export const startOpenIdServer = async (options: { title: string; users: Readonl
     ...options.configuration,
     features: {
       devInteractions: { enabled: false },
-      introspection: { enabled: true as const, allowedPolicy: () => true },
       revocation: { enabled: true },
       pushedAuthorizationRequests: { enabled: true },
       ...options.configuration.features,
