@@ -147,7 +147,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     // Credentials.
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
     const connect = createConnect({
-      snapshot, store, envelope, egress, clock, random, resolveSecret, audit, telemetry, logger, standing,
+      snapshot, store, envelope, egress, clock, random, resolveSecret, audit, logger, standing,
       baseUrl: () => pagesUrl, cookieKey: await ownSecret(secrets, 'cookie-key', random),
       jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
     })

@@ -34,9 +34,10 @@ export interface GrantOwner {
 
 /**
  * `active`: usable. `uncertain`: a refresh was sent whose answer is not known; one retry with the kept token is allowed.
+ * `retrying`: that retry was sent.
  * `reconnect_required`: the provider has ended it, the user must connect again.
  */
-export type GrantStatus = 'active' | 'uncertain' | 'reconnect_required'
+export type GrantStatus = 'active' | 'uncertain' | 'retrying' | 'reconnect_required'
 
 export interface Grant extends GrantOwner {
   readonly id: string

@@ -70,7 +70,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
   grant.command('list').description('list grants').option('--tenant <id>').option('--user <name>').option('--server <id>').option('--downstream <id>').option('--provider <id>')
     .option('--limit <n>', 'at most so many', wholeNumber, 1000).option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy grant list --tenant acme')
     .action(async ({ json, ...filter }: { json?: boolean; limit: number } & ScopeOptions) => {
-      const query = new URLSearchParams(Object.entries(filter).map(([name, value]) => [name, String(value)]))
+      const query = new URLSearchParams(Object.entries(filter).map(([name, value]) => [name, String(value)] as [string, string]))
       const grants = await ask(await socket(), { path: `/grants?${query}` }, grantsSchema)
       print(terminal, { json: json === true }, grants, () => grants.length === 0 ? 'There is no such grant.' : table(['id', 'tenant', 'user', 'server', 'downstream', 'scopes', 'status', 'updated'], grants.map((each) => ({ ...each, updated: shownTime(each.updatedAt) }))))
     })

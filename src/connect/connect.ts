@@ -1,0 +1,292 @@
+import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express'
+import { LRUCache } from 'lru-cache'
+import type { AuditLog } from '../audit/record.ts'
+import { cacheKey } from '../cache/cache.ts'
+import type { Clock, Random } from '../clock.ts'
+import type { DownstreamOf } from '../config/downstream.ts'
+import type { CurrentSnapshot } from '../config/snapshot.ts'
+import type { Tenant } from '../config/tenant.ts'
+import type { CredentialRequest } from '../connector/connector.ts'
+import { createProviderClients } from '../connector/oauth-grant/client.ts'
+import type { Envelope } from '../crypto/envelope.ts'
+import type { Secret } from '../crypto/secret.ts'
+import type { Egress } from '../egress/egress.ts'
+import { asDeputyError, refuse } from '../errors.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { Standing } from '../revocation/standing.ts'
+import type { ResolveSecret } from '../secret/reference.ts'
+import type { GrantOwner, Store } from '../store/store.ts'
+import { createAttempts, LIFETIME, type ConnectWish, type Step } from './attempt.ts'
+import { createAuthorization } from './authorization.ts'
+import { createBrowsers } from './browser.ts'
+import { consentPage, donePage, errorPage, loginPage, STYLE } from './page.ts'
+import { createSignIn, type SignedIn } from './sign-in.ts'
+
+export interface ConnectDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly store: Pick<Store, 'attempts' | 'consents' | 'grants' | 'sessions'>
+  readonly envelope: Envelope
+  readonly egress: Egress
+  readonly clock: Clock
+  readonly random: Random
+  readonly resolveSecret: ResolveSecret
+  readonly audit: AuditLog
+  readonly logger: Logger
+  readonly standing: Standing
+  /** Public URL of these pages. */
+  readonly baseUrl: () => string
+  readonly cookieKey: Secret
+  /** Published for services that verify minted tokens. */
+  readonly jwks: () => object
+  readonly metadata: () => object
+}
+
+export interface Connect {
+  readonly app: Express
+  /** The link on which the user can give a server these scopes. The same wish gets the same link for a while. */
+  connectUrl(request: CredentialRequest, scopes: readonly string[]): Promise<string>
+  /** The link on which the Unix user with this uid signs in. @throws DeputyError `connect_invalid` when the tenant has no sign-in */
+  startLogin(request: { tenant: string; uid: number }): Promise<{ url: string }>
+}
+
+const CONSENT_LIFETIME = 365 * 86_400_000
+const SESSION_LIFETIME = 12 * 3_600_000
+const LOGIN_LINKS_A_MINUTE = 10
+
+/**
+ * The pages on which users connect. The order of a flow is the security of it: the link says what is asked, signing in
+ * shows who opened it, only the user for whom it was asked sees the consent page, and only after consent does a
+ * request to the service exist. Every step is single-use and bound to the browser that began it.
+ */
+export const createConnect = (deps: ConnectDependencies): Connect => {
+  const { snapshot, store, audit, clock } = deps
+  const base = (): string => deps.baseUrl().replace(/\/$/, '')
+  const attempts = createAttempts({ ...deps, store: store.attempts })
+  const browsers = createBrowsers({ key: deps.cookieKey, random: deps.random })
+  const signIn = createSignIn({ ...deps, attempts, redirectUri: () => `${base()}/connect/signed-in` })
+  const authorization = createAuthorization({ ...deps, attempts, clients: createProviderClients(deps), redirectUri: () => `${base()}/connect/callback` })
+  const newId = (): string => Buffer.from(deps.random.bytes(15)).toString('base64url')
+
+  const tenantOf = (id: string): Tenant => {
+    const tenant = snapshot().tenants.get(id)
+    if (tenant?.enabled !== true) throw refuse('subject_tenant_unknown')
+    return tenant
+  }
+
+  /** What a wish is about, as the files say now: a server retired since gets no consent page. */
+  const partiesOf = (wish: ConnectWish) => {
+    const server = snapshot().servers.get(wish.server)
+    const downstream = snapshot().downstreams.get(wish.downstream)
+    if (server === undefined || !['approved', 'deprecated'].includes(server.status) || downstream?.credential !== 'oauth_grant' || !downstream.enabled) {
+      throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
+    }
+    const { tenant, user } = wish
+    if (deps.standing.isDisabled(tenant, user)) throw refuse('subject_user_disabled', { tenant, user })
+    return { server, downstream }
+  }
+
+  const ownerOf = ({ tenant, user, server, downstream }: ConnectWish): GrantOwner => ({ tenant, user, server, downstream })
+
+  const record = (event: string, outcome: 'done' | 'refused', wish: ConnectWish, detail: object): Promise<void> =>
+    audit.append({ id: wish.correlationId, event, outcome, ...ownerOf(wish), detail: { ...detail } })
+
+  /** The browser that began the step must be the one that goes on with it. */
+  const assertBrowser = (request: Request, expected: string): void => {
+    if (browsers.read(request) !== expected) throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
+  }
+
+  const goOnToService = async (response: Response, wish: ConnectWish, granted: readonly string[], downstream: DownstreamOf<'oauth_grant'>, browser: string, link: string): Promise<void> => {
+    response.redirect(303, (await authorization.begin(wish, granted, downstream, browser, link)).href)
+  }
+
+  const showConsent = async (response: Response, step: Step<'consent'>): Promise<void> => {
+    const { wish, browser, link } = step
+    const { server, downstream } = partiesOf(wish)
+    const remembered = await store.consents.find(ownerOf(wish))
+    if (remembered !== undefined && remembered.until > clock.now() && wish.scopes.every((scope) => remembered.granted.includes(scope))) {
+      await goOnToService(response, wish, wish.scopes, downstream, browser, link)
+      return
+    }
+    const csrf = await attempts.begin('consent', wish.tenant, step)
+    const target = await authorization.target(wish, downstream)
+    // Browsers hold a form's redirects to `form-action` as well: the one place that it may lead to is named.
+    protect(response, target.origin)
+    response.send(consentPage({
+      server: server.name ?? server.server, owner: server.owner, service: downstream.name ?? downstream.downstream, user: wish.user, tenant: wish.tenant, csrf,
+      scopes: wish.scopes.map((scope) => ({ scope, words: downstream.scopes[scope] ?? scope })), until: dayOf(clock.now() + CONSENT_LIFETIME), redirectHost: target.host,
+    }))
+  }
+
+  /** Threat 11: who opened the link must be who asked. Nothing has been stored for anybody else until here, nor is it now. */
+  const afterSignIn = async (response: Response, { purpose, browser }: Step<'sign_in'>, who: SignedIn): Promise<void> => {
+    if (purpose.kind === 'connect') {
+      const { wish, link } = purpose
+      if (who.user !== wish.user) {
+        await record('connect.refused', 'refused', wish, { error: { code: 'connect_wrong_user', message: 'the link was opened by somebody else', next: 'Send the link to the user alone.' }, opened_by: who.user })
+        throw refuse('connect_wrong_user')
+      }
+      await showConsent(response, { browser, link, wish })
+      return
+    }
+    const { wish, link } = purpose
+    const csrf = await attempts.begin('confirm', wish.tenant, { browser, link, wish, user: who.user, issuer: who.issuer, groups: [...who.groups], claims: { ...who.claims }, signedInAt: clock.now() })
+    response.send(loginPage({ user: who.user, tenant: wish.tenant, uid: wish.uid, csrf }))
+  }
+
+  const finishConsent = async (request: Request, response: Response): Promise<void> => {
+    const form = request.body as Readonly<Record<string, unknown>>
+    const step = await attempts.take('consent', textOf(form['csrf']))
+    assertBrowser(request, step.browser)
+    const { wish, link, browser } = step
+    const { downstream } = partiesOf(wish)
+    const granted = wish.scopes.filter((scope, at) => form[`scope-${at}`] === scope)
+    if (form['decision'] !== 'allow' || (granted.length === 0 && wish.scopes.length > 0)) {
+      await record('connect.consent', 'refused', wish, { asked: { scopes: wish.scopes }, decision: { allowed: false } })
+      response.send(donePage('Nothing was connected', 'You did not allow it, so the server gets nothing.'))
+      return
+    }
+    await record('connect.consent', 'done', wish, { asked: { scopes: wish.scopes }, granted })
+    await store.consents.put({ ...ownerOf(wish), asked: wish.scopes, granted, at: clock.now(), until: clock.now() + CONSENT_LIFETIME })
+    await goOnToService(response, wish, granted, downstream, browser, link)
+  }
+
+  const finishAuthorization = async (request: Request, response: Response): Promise<void> => {
+    const answer = new URL(request.originalUrl, `${base()}/`)
+    const step = await attempts.take('authorization', onlyState(answer))
+    assertBrowser(request, step.browser)
+    const { wish, link, consentedAt } = step
+    const { downstream } = partiesOf(wish)
+    const { grant, end } = await authorization.complete(answer, step, downstream)
+    const give = async (): Promise<void> => {
+      const { tenant, user, server } = wish
+      const revoked = deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
+      if (revoked !== undefined) throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(revoked.epoch).toISOString() })
+      const stored = await store.grants.put(grant)
+      // Whoever revoked between the check and the write found no grant to remove: ask again now that it is there.
+      const late = deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
+      try {
+        if (late !== undefined) throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(late.epoch).toISOString() })
+        await record('connect.complete', 'done', wish, { grant: stored.id, scopes: grant.scopes, provider: downstream.provider })
+      } catch (error) {
+        await store.grants.remove({ id: stored.id })
+        throw error
+      }
+    }
+    try { await give() } catch (error) {
+      await end().catch((failure: unknown) => { deps.logger.warn({ err: failure }, 'tokens that were not kept could not be ended at their provider') })
+      throw error
+    }
+    await attempts.take('connect', link).catch(() => undefined)
+    links.clear()
+    response.send(donePage('Connected', `${downstream.name ?? downstream.downstream} is connected. Go back to where you came from and try again.`))
+  }
+
+  const finishLogin = async (request: Request, response: Response): Promise<void> => {
+    const form = request.body as Readonly<Record<string, unknown>>
+    const { browser, link, wish, user, issuer, groups, claims, signedInAt } = await attempts.take('confirm', textOf(form['csrf']))
+    assertBrowser(request, browser)
+    await attempts.take('login', link)
+    if (form['decision'] !== 'allow') {
+      response.send(donePage('Nobody was signed in', 'Nothing on that computer acts for you.'))
+      return
+    }
+    await audit.append({ id: wish.correlationId, event: 'login', outcome: 'done', tenant: wish.tenant, user, detail: { uid: wish.uid, issuer } })
+    await store.sessions.put({ uid: wish.uid, tenant: wish.tenant, user, issuer, groups, claims, signedInAt, expiresAt: signedInAt + SESSION_LIFETIME })
+    response.send(donePage('Signed in', `The Unix user ${wish.uid} acts as ${user} until ${new Date(signedInAt + SESSION_LIFETIME).toISOString()}.`))
+  }
+
+  const links = new LRUCache<string, string>({ max: 10_000, ttl: LIFETIME / 2 })
+  const loginLinks = new LRUCache<number, number>({ max: 10_000, ttl: 60_000 })
+
+  const app = express()
+  app.disable('x-powered-by')
+  app.set('query parser', false)
+  app.use((request, response, next) => {
+    response.locals['correlationId'] = newId()
+    protect(response)
+    const expected = new URL(base())
+    const { host, origin } = request.headers
+    if (host !== expected.host) throw refuse('foreign_caller', { header: 'foreign Host' })
+    if (origin !== undefined && origin !== expected.origin) throw refuse('foreign_caller', { header: 'foreign Origin' })
+    next()
+  })
+
+  const step = (work: (request: Request, response: Response) => Promise<void>) => (request: Request, response: Response): Promise<void> => work(request, response)
+  const begin = (kind: 'connect' | 'login') => step(async (request, response) => {
+    const link = String(request.params['link'])
+    const purpose = kind === 'connect' ? { kind, link, wish: await attempts.look('connect', link) } as const : { kind, link, wish: await attempts.look('login', link) } as const
+    if (purpose.kind === 'connect') partiesOf(purpose.wish)
+    response.redirect(303, (await signIn.begin(tenantOf(purpose.wish.tenant), browsers.greet(request, response), purpose)).href)
+  })
+  const form = express.urlencoded({ extended: false, limit: 16_384, parameterLimit: 200 })
+
+  app.get('/connect/style.css', (_request, response) => { response.type('text/css').set('Cache-Control', 'public, max-age=3600').send(STYLE) })
+  app.get('/connect/signed-in', step(async (request, response) => {
+    const answer = new URL(request.originalUrl, `${base()}/`)
+    const found = await attempts.take('sign_in', onlyState(answer))
+    assertBrowser(request, found.browser)
+    await afterSignIn(response, found, await signIn.complete(answer, found, tenantOf(found.purpose.wish.tenant)))
+  }))
+  app.get('/connect/callback', step(finishAuthorization))
+  app.post('/connect/consent', form, step(finishConsent))
+  app.post('/login/confirm', form, step(finishLogin))
+  app.get('/connect/:link', begin('connect'))
+  app.get('/login/:link', begin('login'))
+  app.get('/.well-known/jwks.json', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.jwks()) })
+  app.get('/.well-known/oauth-authorization-server', (_request, response) => { response.json(deps.metadata()) })
+  app.use(() => { throw refuse('connect_invalid', { problem: 'there is no such page' }) })
+
+  const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {
+    const known = asDeputyError(thrown)
+    const isBody = thrown instanceof Error && 'type' in thrown && 'status' in thrown
+    const error = isBody ? refuse('connect_invalid', { problem: 'the form is malformed' }) : known
+    const correlationId = String(response.locals['correlationId'])
+    if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a connect page failed inside Deputy')
+    else deps.logger.info({ error: error.code, correlation_id: correlationId }, error.message)
+    if (response.headersSent) { next(thrown); return }
+    protect(response)
+    response.status(error.kind.status).send(errorPage(error.message, error.code === 'internal' ? 'Tell your administrator the correlation id.' : error.next, correlationId))
+  }
+  app.use(onError)
+
+  return {
+    app,
+    async connectUrl({ principal, server, downstream, correlationId }, scopes) {
+      const user = principal.kind === 'user' ? principal.user : ''
+      const key = cacheKey(principal.tenant, user, server.server, downstream.downstream, ...scopes)
+      const known = links.get(key)
+      if (known !== undefined) return known
+      const wish: ConnectWish = { tenant: principal.tenant, user, server: server.server, downstream: downstream.downstream, scopes: [...scopes], correlationId }
+      const url = `${base()}/connect/${await attempts.begin('connect', principal.tenant, wish)}`
+      links.set(key, url)
+      return url
+    },
+    async startLogin({ tenant, uid }) {
+      if (tenantOf(tenant).sign_in === undefined) throw refuse('connect_invalid', { problem: `the tenant ${tenant} has no sign-in` })
+      const recent = loginLinks.get(uid) ?? 0
+      if (recent >= LOGIN_LINKS_A_MINUTE) throw refuse('rate_limited', { what: 'sign-in links', seconds: 60 })
+      loginLinks.set(uid, recent + 1)
+      return { url: `${base()}/login/${await attempts.begin('login', tenant, { tenant, uid, correlationId: newId() })}` }
+    },
+  }
+}
+
+const textOf = (value: unknown): string => typeof value === 'string' ? value : ''
+
+/** The one `state` of an answer. */
+const onlyState = (answer: URL): string => {
+  const [state, another] = answer.searchParams.getAll('state')
+  if (state === undefined || another !== undefined) throw refuse('connect_invalid', { problem: 'the answer carries no state, or more than one' })
+  return state
+}
+
+const dayOf = (at: number): string => new Date(at).toISOString().slice(0, 10)
+
+/** No scripts, no frames, nothing from elsewhere, nothing stored; forms lead here, and where the consent says. */
+const protect = (response: Response, formTarget?: string): void => {
+  response.set({
+    'Content-Security-Policy': `default-src 'none'; style-src 'self'; form-action 'self'${formTarget === undefined ? '' : ` ${formTarget}`}; frame-ancestors 'none'; base-uri 'none'`,
+    'X-Frame-Options': 'DENY', 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'same-origin', 'Cross-Origin-Opener-Policy': 'same-origin',
+    'Cache-Control': 'no-store',
+  })
+}

@@ -1,0 +1,107 @@
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import * as openid from 'openid-client'
+import type { DownstreamOf, OAuthClient } from '../../config/downstream.ts'
+import type { Provider } from '../../config/provider.ts'
+import type { CurrentSnapshot } from '../../config/snapshot.ts'
+import { lengthPrefixed } from '../../crypto/additional-data.ts'
+import type { Egress } from '../../egress/egress.ts'
+import { DeputyError, refuse } from '../../errors.ts'
+import type { ResolveSecret } from '../../secret/reference.ts'
+
+/** Deputy as a client of an OAuth service, for one tenant and downstream. */
+export interface ProviderClient {
+  readonly provider: Provider
+  readonly clientId: string
+  readonly server: openid.ServerMetadata
+  /**
+   * Changes when the client, the token endpoint or the resource does: a refresh token belongs to exactly these
+   * (RFC 6749 section 6), so a grant of another generation has to be given anew.
+   */
+  readonly generation: string
+  /** A configuration for `openid-client`. @param seen gets every answer's text, for what cannot be verified but must not be lost */
+  configuration(seen?: (status: number, text: string) => void): openid.Configuration
+}
+
+export type ProviderClients = (downstream: DownstreamOf<'oauth_grant'>, tenant: string) => Promise<ProviderClient>
+
+const DISCOVERED = 3_600_000
+
+const authentication = (provider: Provider, secret: string | undefined): openid.ClientAuth => {
+  if (secret === undefined || provider.client_authentication === 'none') return openid.None()
+  return provider.client_authentication === 'client_secret_post' ? openid.ClientSecretPost(secret) : openid.ClientSecretBasic(secret)
+}
+
+/** The provider file's facts as authorization server metadata (RFC 8414). */
+const metadataOf = (provider: Provider): openid.ServerMetadata => ({
+  issuer: provider.issuer ?? provider.token_endpoint!,
+  ...(provider.authorization_endpoint === undefined ? {} : { authorization_endpoint: provider.authorization_endpoint }),
+  ...(provider.token_endpoint === undefined ? {} : { token_endpoint: provider.token_endpoint }),
+  ...(provider.revocation_endpoint === undefined ? {} : { revocation_endpoint: provider.revocation_endpoint }),
+  ...(provider.pushed_authorization_request_endpoint === undefined ? {} : { pushed_authorization_request_endpoint: provider.pushed_authorization_request_endpoint }),
+  authorization_response_iss_parameter_supported: provider.authorization_response_iss_parameter_supported,
+  ...(provider.pkce === 'S256' ? { code_challenge_methods_supported: ['S256'] } : {}),
+})
+
+const isHttp = (url: string | undefined): boolean => url !== undefined && ['https:', 'http:'].includes(URL.parse(url)?.protocol ?? '')
+
+/**
+ * Finds the client for a downstream: the facts of its provider file, or the metadata that the service publishes.
+ * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL)
+ */
+export const createProviderClients = (options: { snapshot: CurrentSnapshot; egress: Egress; resolveSecret: ResolveSecret }): ProviderClients => {
+  const discovered = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+
+  const discover = async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
+    const key = `${options.snapshot().generation} ${provider.provider}`
+    const known = discovered.get(key)
+    if (known !== undefined) return known
+    try {
+      const configuration = await openid.discovery(new URL(provider.issuer!), clientId, undefined, openid.None(), {
+        execute: options.snapshot().settings.network.allow_loopback ? [openid.allowInsecureRequests] : [],
+        [openid.customFetch]: options.egress as unknown as openid.CustomFetch,
+      })
+      const server = configuration.serverMetadata()
+      discovered.set(key, server)
+      return server
+    } catch (error) {
+      if (error instanceof DeputyError) throw error
+      throw refuse('provider_unavailable', { provider: provider.provider, problem: 'its metadata could not be read', seconds: 5 }, error)
+    }
+  }
+
+  /** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
+  const assertUsable = (provider: Provider, server: openid.ServerMetadata): void => {
+    if (provider.pkce === 'S256' && server.code_challenge_methods_supported?.includes('S256') !== true) {
+      throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not offer PKCE with S256' })
+    }
+    if (!isHttp(server.authorization_endpoint) || !isHttp(server.token_endpoint)) {
+      throw refuse('provider_refused', { provider: provider.provider, problem: 'its endpoints are no http or https URLs' })
+    }
+  }
+
+  return async (downstream, tenant) => {
+    const { providers, settings } = options.snapshot()
+    const provider = providers.get(downstream.provider)
+    if (provider === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
+    const { client_id: clientId, client_secret: reference }: OAuthClient = downstream.clients[tenant] ?? downstream.client
+    const server = provider.discovery ? await discover(provider, clientId) : metadataOf(provider)
+    assertUsable(provider, server)
+    const secret = reference === undefined ? undefined : await options.resolveSecret(reference, tenant)
+    const generation = createHash('sha256').update(lengthPrefixed(clientId, server.token_endpoint ?? '', downstream.resource ?? '')).digest('hex').slice(0, 16)
+    return {
+      provider, clientId, server, generation,
+      configuration(seen) {
+        const configuration = new openid.Configuration(server, clientId, undefined, authentication(provider, secret?.reveal()))
+        if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)
+        const fetch: openid.CustomFetch = async (url, init) => {
+          const response = await options.egress(url, init as RequestInit)
+          if (seen !== undefined) seen(response.status, await response.clone().text())
+          return response
+        }
+        configuration[openid.customFetch] = fetch
+        return configuration
+      },
+    }
+  }
+}

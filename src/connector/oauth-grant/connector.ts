@@ -1,0 +1,130 @@
+import type { AuditLog } from '../../audit/record.ts'
+import type { Clock, Random } from '../../clock.ts'
+import type { DownstreamOf } from '../../config/downstream.ts'
+import type { CurrentSnapshot } from '../../config/snapshot.ts'
+import type { Envelope } from '../../crypto/envelope.ts'
+import type { Egress } from '../../egress/egress.ts'
+import { DeputyError, refuse } from '../../errors.ts'
+import type { Logger } from '../../observe/logger.ts'
+import type { Telemetry } from '../../observe/telemetry.ts'
+import type { ResolveSecret } from '../../secret/reference.ts'
+import type { ConsentStore, Grant, GrantStore, UpstreamRevocationStore } from '../../store/store.ts'
+import { ACCESS_TOKEN_TYPE, type Connector, type Credential, type CredentialRequest, type Revocable } from '../connector.ts'
+import { createProviderClients } from './client.ts'
+import { openTokens, type GrantTokens } from './grant.ts'
+import { createProviderCalls } from './provider-call.ts'
+import { createRefresh, fromGrant, isEnded, isFresh, type FreshToken } from './refresh.ts'
+import { createUpstreamRevocation } from './upstream-revocation.ts'
+
+export interface OAuthGrantDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly grants: GrantStore
+  readonly consents: ConsentStore
+  readonly upstreamRevocations: UpstreamRevocationStore
+  readonly envelope: Envelope
+  readonly egress: Egress
+  readonly clock: Clock
+  readonly random: Random
+  readonly resolveSecret: ResolveSecret
+  /** The page on which the user can give these scopes. */
+  readonly connectUrl: (request: CredentialRequest, scopes: readonly string[]) => Promise<string>
+  readonly audit: AuditLog
+  readonly telemetry: Telemetry
+  readonly logger: Logger
+}
+
+/** From this part of an access token's life on, a use of it refreshes it in the background. */
+const AHEAD = 0.75
+
+const isYoung = ({ accessObtainedAt, accessExpiresAt }: GrantTokens, now: number): boolean => now <= accessObtainedAt + (accessExpiresAt - accessObtainedAt) * AHEAD
+
+const covers = (granted: readonly string[], wanted: readonly string[]): boolean => wanted.every((scope) => granted.includes(scope))
+
+/**
+ * `oauth_grant`: the user's own grant at an OAuth service. Never more than asked: when the grant holds more, the
+ * access token is narrowed, or refused, or, where the downstream's file allows it, handed out and marked as wider.
+ */
+export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
+  const clients = createProviderClients(deps)
+  const call = createProviderCalls(deps)
+  const refresh = createRefresh({ ...deps, clients, call })
+  const upstream = createUpstreamRevocation({ ...deps, clients, call })
+
+  const askUser = async (request: CredentialRequest, scopes: readonly string[], code: 'interaction_required' | 'reconnect_required', problem = ''): Promise<never> => {
+    const { downstream, server } = request
+    throw refuse(code, { downstream: downstream.name ?? downstream.downstream, server: server.name ?? server.server, problem, connect_url: await deps.connectUrl(request, scopes) })
+  }
+
+  /**
+   * The wanted scopes that the user gave. What was never offered to the user is asked for, together with what was
+   * given before; what the user was offered and did not tick is not asked again.
+   */
+  const givenScopes = async (request: CredentialRequest, owner: Parameters<ConsentStore['find']>[0], grant: Grant): Promise<readonly string[]> => {
+    if (covers(grant.scopes, request.scopes)) return request.scopes
+    const consent = await deps.consents.find(owner)
+    const declined = consent?.asked.filter((scope) => !consent.granted.includes(scope)) ?? []
+    const missing = request.scopes.filter((scope) => !grant.scopes.includes(scope))
+    const given = request.scopes.filter((scope) => grant.scopes.includes(scope))
+    if (given.length > 0 && covers(declined, missing)) return given
+    return askUser(request, [...new Set([...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope)), ...request.scopes])].sort(), 'interaction_required')
+  }
+
+  const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>): Promise<FreshToken> => {
+    const tokens = await openTokens(deps.envelope, grant)
+    const now = deps.clock.now()
+    if (grant.status !== 'active' || !isFresh(tokens, now)) return refresh(grant, downstream)
+    if (tokens.refreshToken !== undefined && !isYoung(tokens, now)) {
+      refresh(grant, downstream, { goodEnough: isYoung }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
+    }
+    return fromGrant(grant, tokens, `The access token of the grant ${grant.id} was still good.`)
+  }
+
+  const tokenFor = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[]): Promise<{ token: FreshToken; wider: boolean }> => {
+    if (covers(scopes, grant.scopes)) return { token: await fullToken(grant, downstream), wider: false }
+    const provider = deps.snapshot().providers.get(downstream.provider)
+    if (provider?.refresh.narrows === true) return { token: await refresh(grant, downstream, { scopes }), wider: false }
+    if (downstream.wider === 'mark') return { token: await fullToken(grant, downstream), wider: true }
+    throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: grant.scopes.join(' '), downstream: downstream.downstream })
+  }
+
+  /** The connect URL belongs to who asks, so an error of the grant gets it here. */
+  const withConnectUrl = async <T>(request: CredentialRequest, grant: Grant, work: () => Promise<T>): Promise<T> => {
+    try { return await work() } catch (error) {
+      if (error instanceof DeputyError && error.code === 'reconnect_required' && error.facts['connect_url'] === undefined) {
+        const scopes = [...new Set([...request.scopes, ...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope))])].sort()
+        return askUser(request, scopes, 'reconnect_required', String(error.facts['problem']))
+      }
+      throw error
+    }
+  }
+
+  return {
+    kind: 'oauth_grant',
+
+    async obtain(request): Promise<Credential> {
+      const { principal, server } = request
+      const downstream = request.downstream as DownstreamOf<'oauth_grant'>
+      if (principal.kind !== 'user') throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
+      const owner = { tenant: principal.tenant, user: principal.user, server: server.server, downstream: downstream.downstream }
+      const grant = await deps.grants.find(owner)
+      if (grant === undefined) return askUser(request, request.scopes, 'interaction_required')
+      return withConnectUrl(request, grant, async () => {
+        const client = await clients(downstream, owner.tenant)
+        if (isEnded(grant)) throw refuse('reconnect_required', { downstream: owner.downstream, problem: grant.problem ?? 'the provider ended it' })
+        if (grant.clientGeneration !== client.generation) throw refuse('reconnect_required', { downstream: owner.downstream, problem: 'its OAuth client, token endpoint or resource was changed since the user connected it' })
+        const scopes = await givenScopes(request, owner, grant)
+        const { token, wider } = await tokenFor(grant, downstream, scopes)
+        const surplus = token.scopes.filter((scope) => !scopes.includes(scope))
+        // A provider that answers a narrowing with more than was asked has not narrowed.
+        if (surplus.length > 0 && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: token.scopes.join(' '), downstream: downstream.downstream })
+        return {
+          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: token.scopes.toSorted(), expiresAt: token.expiresAt,
+          wider: wider || surplus.length > 0, grant: grant.id, story: token.story,
+        }
+      })
+    },
+
+    revoke: upstream.revoke,
+    drainUpstreamRevocations: upstream.drain,
+  }
+}

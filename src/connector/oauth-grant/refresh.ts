@@ -1,0 +1,211 @@
+import * as openid from 'openid-client'
+import { z } from 'zod'
+import type { AuditLog } from '../../audit/record.ts'
+import type { Clock } from '../../clock.ts'
+import type { DownstreamOf } from '../../config/downstream.ts'
+import type { Envelope } from '../../crypto/envelope.ts'
+import { Secret } from '../../crypto/secret.ts'
+import { DeputyError, refuse } from '../../errors.ts'
+import type { Logger } from '../../observe/logger.ts'
+import type { Telemetry } from '../../observe/telemetry.ts'
+import type { Grant, GrantStatus, GrantStore } from '../../store/store.ts'
+import type { ProviderClient, ProviderClients } from './client.ts'
+import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
+import { failureOf, wordsOf, type CallFailure, type CallProvider } from './provider-call.ts'
+
+/** An access token out of a grant. */
+export interface FreshToken {
+  readonly grant: Grant
+  readonly accessToken: Secret
+  readonly scopes: readonly string[]
+  readonly obtainedAt: number
+  readonly expiresAt: number
+  readonly story: string
+}
+
+type Event = 'answered' | CallFailure
+
+/**
+ * What becomes of a grant. `sending` is the moment before a request leaves: a provider that rotates may already have
+ * ended the token that we hold when our process dies or the answer is lost, so the doubt is written down first
+ * (threat 21). From `uncertain` the kept token is tried once more, and then the user has to connect again: never a
+ * loop that replays a token, which providers answer by ending the whole family (RFC 9700 section 4.14.2).
+ */
+export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Record<Event, GrantStatus>>>> = {
+  active: { answered: 'active', denied: 'reconnect_required', refused: 'active', not_sent: 'active', lost: 'uncertain', unverified: 'uncertain' },
+  uncertain: { answered: 'active', denied: 'reconnect_required', refused: 'reconnect_required', not_sent: 'uncertain', lost: 'reconnect_required', unverified: 'reconnect_required' },
+}
+
+/** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
+const PATIENCE = 15_000
+/** Access tokens of providers that do not say how long they live are taken to live an hour (RFC 6749 section 5.1 leaves it to documentation). */
+const UNSAID_LIFETIME = 3600
+
+const keptSchema = z.looseObject({ access_token: z.string().min(1).optional(), refresh_token: z.string().min(1).optional() })
+
+export interface RefreshWish {
+  /** Narrows the access token to these scopes (RFC 6749 section 6). */
+  readonly scopes?: readonly string[]
+  /** Whether the access token that is there needs no refresh; default: it outlasts a call. */
+  readonly goodEnough?: (tokens: GrantTokens, now: number) => boolean
+}
+
+export interface RefreshDependencies {
+  readonly grants: GrantStore
+  readonly envelope: Envelope
+  readonly clients: ProviderClients
+  readonly call: CallProvider
+  readonly audit: AuditLog
+  readonly telemetry: Telemetry
+  readonly logger: Logger
+  readonly clock: Clock
+}
+
+/** One refresh of a grant at a time (promise 6); those who want the same share it, the others wait their turn. */
+export const createRefresh = (deps: RefreshDependencies) => {
+  const turns = new Map<string, Promise<unknown>>()
+  const shared = new Map<string, Promise<FreshToken>>()
+  const { grants, envelope, clock } = deps
+
+  /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
+  const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now() })
+
+  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, scopes: readonly string[] | undefined) => {
+    let seen = ''
+    const parameters: Record<string, string> = {
+      ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
+      ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
+    }
+    try {
+      const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' },
+        () => openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }), tokens.refreshToken!.reveal(), parameters))
+      return { event: 'answered' as const, response }
+    } catch (error) {
+      return { event: failureOf(error), error, kept: keptFrom(seen) }
+    }
+  }
+
+  const toTokens = (before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>): GrantTokens => {
+    const now = clock.now()
+    const lifetime = Math.min((response.expires_in ?? UNSAID_LIFETIME) * 1000, downstream.lifetime ?? Infinity)
+    return {
+      ...before, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime,
+      // RFC 6749 section 6: the old one stays when none came back.
+      refreshToken: response.refresh_token === undefined ? before.refreshToken : new Secret(response.refresh_token),
+    }
+  }
+
+  /** The work of one turn: everything is read anew, because the turn before may have changed it. */
+  const refreshNow = async (id: string, downstream: DownstreamOf<'oauth_grant'>, { scopes, goodEnough = isFresh }: RefreshWish): Promise<FreshToken> => {
+    const grant = await grants.get(id)
+    if (grant === undefined) throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
+    const client = await deps.clients(downstream, grant.tenant)
+    const tokens = await openTokens(envelope, grant)
+    if (scopes === undefined && goodEnough(tokens, clock.now()) && grant.status === 'active') return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
+    assertRefreshable(grant, client, tokens)
+    const from = grant.status === 'uncertain' ? 'uncertain' : 'active'
+    const sending = client.provider.refresh.rotates
+      ? await writeBack(grant, { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' })
+      : grant
+    const sent = await send(client, tokens, grant, scopes)
+    const status = transitions[from][sent.event]
+    if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
+    return await giveUp(sending, tokens, sent, status, client)
+  }
+
+  const keep = async (grant: Grant, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>, client: ProviderClient, asked: readonly string[] | undefined): Promise<FreshToken> => {
+    const after = toTokens(before, response, downstream)
+    // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
+    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken }
+    let kept: Grant
+    try {
+      kept = await writeBack(grant, { status: 'active', problem: null, sealed: await sealTokens(envelope, grant, stored) })
+    } catch (error) {
+      if (error instanceof DeputyError && (error.code === 'conflict' || error.code === 'secret_unreadable')) {
+        await endUnkept(client, after)
+        throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
+      }
+      throw error
+    }
+    deps.telemetry.refresh({ provider: client.provider.provider, outcome: 'done' })
+    const scopes = response.scope === undefined ? asked ?? grant.scopes : response.scope.split(client.provider.scope_separator).filter((scope) => scope !== '')
+    return { grant: kept, accessToken: after.accessToken, scopes, obtainedAt: after.accessObtainedAt, expiresAt: after.accessExpiresAt, story: `${client.provider.name} answered the refresh with a new access token.` }
+  }
+
+  /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */
+  const endUnkept = async (client: ProviderClient, { refreshToken, accessToken }: GrantTokens): Promise<void> => {
+    if (client.provider.revocation === 'none') return
+    for (const token of [refreshToken, accessToken]) {
+      if (token === undefined) continue
+      await openid.tokenRevocation(client.configuration(), token.reveal()).catch((error: unknown) => { deps.logger.warn({ err: error }, 'a token of a revoked grant could not be ended at its provider') })
+    }
+  }
+
+  const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient): Promise<never> => {
+    const { provider } = client.provider
+    const words = wordsOf(sent.error)
+    // The answer may have brought a new refresh token although the rest of it cannot be used: it is the one that counts now.
+    const sealed = sent.event === 'unverified' && sent.kept.refresh_token !== undefined
+      ? await sealTokens(envelope, grant, { ...tokens, refreshToken: new Secret(sent.kept.refresh_token) }) : grant.sealed
+    const doubt = sealed === grant.sealed ? status : 'uncertain'
+    await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch((error: unknown) => { deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written') })
+    deps.telemetry.refresh({ provider, outcome: doubt === 'reconnect_required' ? 'ended' : doubt === 'uncertain' ? 'uncertain' : 'failed' })
+    await deps.audit.append({ id: grant.id, event: 'grant.refresh', outcome: 'failed', tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, detail: { provider, status: doubt, story: `${client.provider.name}: ${words}` } })
+    if (sent.error instanceof DeputyError) throw sent.error
+    if (doubt === 'reconnect_required') throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
+    if (sent.event === 'refused' || sent.event === 'unverified') throw refuse('provider_refused', { provider, problem: words }, sent.error)
+    throw refuse('provider_unavailable', { provider, problem: words, seconds: 5 }, sent.error)
+  }
+
+  const assertRefreshable = (grant: Grant, client: ProviderClient, tokens: GrantTokens): void => {
+    const { downstream } = grant
+    if (isEnded(grant)) throw refuse('reconnect_required', { downstream, problem: grant.problem ?? 'the provider ended it' })
+    if (grant.clientGeneration !== client.generation) throw refuse('reconnect_required', { downstream, problem: 'its OAuth client, token endpoint or resource was changed since the user connected it' })
+    if (tokens.refreshToken === undefined) throw refuse('reconnect_required', { downstream, problem: 'its access token has ended and the provider gave no refresh token' })
+  }
+
+  const inTurn = <T>(id: string, work: () => Promise<T>): Promise<T> => {
+    const turn = (turns.get(id) ?? Promise.resolve()).then(work, work)
+    turns.set(id, turn)
+    const over = (): void => { if (turns.get(id) === turn) turns.delete(id) }
+    turn.then(over, over)
+    return turn
+  }
+
+  /**
+   * A fresh access token of the grant.
+   * @throws DeputyError `refresh_in_progress` when it takes too long, and of the categories grant and provider
+   */
+  return async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish = {}): Promise<FreshToken> => {
+    const key = `${grant.id} ${wish.scopes?.join(' ') ?? ''}`
+    let work = shared.get(key)
+    if (work === undefined) {
+      work = inTurn(grant.id, () => refreshNow(grant.id, downstream, wish)).finally(() => { shared.delete(key) })
+      shared.set(key, work)
+    } else deps.telemetry.refresh({ provider: downstream.provider, outcome: 'joined' })
+    return await patiently(work, downstream.downstream)
+  }
+}
+
+const patiently = async <T>(work: Promise<T>, downstream: string): Promise<T> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => { timer = setTimeout(() => { reject(refuse('refresh_in_progress', { downstream, seconds: 2 })) }, PATIENCE) })
+  // Nobody may be waiting any more when the work fails; it has told the store.
+  work.catch(() => undefined)
+  try { return await Promise.race([work, late]) } finally { clearTimeout(timer) }
+}
+
+/** Nothing more can be had from the grant: the provider said so, or the one retry was sent and its answer never came. */
+export const isEnded = ({ status }: Grant): boolean => status === 'reconnect_required' || status === 'retrying'
+
+const keptFrom = (text: string): z.output<typeof keptSchema> => {
+  try { return keptSchema.safeParse(JSON.parse(text)).data ?? {} } catch { return {} }
+}
+
+/** Whether an access token outlasts the call that it is for: more than 30 seconds, or a tenth of its life, are left. */
+export const isFresh = ({ accessObtainedAt, accessExpiresAt }: Pick<GrantTokens, 'accessObtainedAt' | 'accessExpiresAt'>, now: number): boolean =>
+  accessExpiresAt - now > Math.min(30_000, (accessExpiresAt - accessObtainedAt) / 10)
+
+export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): FreshToken => ({
+  grant, accessToken: tokens.accessToken, scopes: grant.scopes, obtainedAt: tokens.accessObtainedAt, expiresAt: tokens.accessExpiresAt, story,
+})

@@ -1,0 +1,90 @@
+import * as openid from 'openid-client'
+import type { Clock, Random } from '../../clock.ts'
+import type { DownstreamOf } from '../../config/downstream.ts'
+import type { CurrentSnapshot } from '../../config/snapshot.ts'
+import type { Envelope } from '../../crypto/envelope.ts'
+import { Secret } from '../../crypto/secret.ts'
+import type { Logger } from '../../observe/logger.ts'
+import type { Grant, UpstreamRevocation, UpstreamRevocationStore } from '../../store/store.ts'
+import type { UpstreamOutcome } from '../connector.ts'
+import type { ProviderClients } from './client.ts'
+import { openTokens } from './grant.ts'
+import type { CallProvider } from './provider-call.ts'
+
+/** Attempts after which a revocation counts as impossible and is listed as `irrevocable`: over about a day. */
+const ATTEMPTS = 12
+const FIRST_PAUSE = 30_000
+const LONGEST_PAUSE = 14_400_000
+const AT_ONCE = 50
+
+interface Order { readonly tokens: readonly Secret[]; readonly downstream: string }
+
+const nameOf = ({ tenant, id }: Pick<UpstreamRevocation, 'tenant' | 'id'>) => ({ tenant, kind: 'upstream-revocation', id })
+
+/** Ends grants at their providers (RFC 7009): at once, and what fails again and again with growing pauses, across restarts. */
+export const createUpstreamRevocation = (deps: {
+  readonly snapshot: CurrentSnapshot
+  readonly upstreamRevocations: UpstreamRevocationStore
+  readonly envelope: Envelope
+  readonly clients: ProviderClients
+  readonly call: CallProvider
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}) => {
+  const attempt = async ({ tokens, downstream: id }: Order, tenant: string): Promise<'done' | 'not_offered'> => {
+    const downstream = deps.snapshot().downstreams.get(id)
+    if (downstream?.credential !== 'oauth_grant') return 'not_offered'
+    const client = await deps.clients(downstream satisfies DownstreamOf<'oauth_grant'>, tenant)
+    if (client.provider.revocation === 'none' || client.server.revocation_endpoint === undefined) return 'not_offered'
+    for (const token of tokens) {
+      await deps.call({ provider: client.provider.provider, tenant, operation: 'revoke' }, () => openid.tokenRevocation(client.configuration(), token.reveal()))
+    }
+    return 'done'
+  }
+
+  const pauseBefore = (attempts: number): number => {
+    const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)
+    const [jitter] = deps.random.bytes(1) as unknown as [number]
+    return Math.round(longest * (0.5 + jitter / 510))
+  }
+
+  const enqueue = async (order: Order, grant: Grant): Promise<void> => {
+    const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
+    const plaintext = new Secret(JSON.stringify({ tokens: order.tokens.map((token) => token.reveal()), downstream: order.downstream }))
+    await deps.upstreamRevocations.put({
+      id, grant: grant.id, tenant: grant.tenant, provider: grant.provider, attempts: 1, nextAt: deps.clock.now() + pauseBefore(0), state: 'queued',
+      problem: 'the first attempt failed', sealed: await deps.envelope.seal(nameOf({ tenant: grant.tenant, id }), plaintext),
+    })
+  }
+
+  const retry = async (entry: UpstreamRevocation): Promise<void> => {
+    try {
+      const { tokens, downstream } = JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()) as { tokens: string[]; downstream: string }
+      await attempt({ tokens: tokens.map((token) => new Secret(token)), downstream }, entry.tenant)
+      await deps.upstreamRevocations.remove(entry.id)
+    } catch (error) {
+      const attempts = entry.attempts + 1
+      const state = attempts >= ATTEMPTS ? 'irrevocable' : 'queued'
+      await deps.upstreamRevocations.put({ ...entry, attempts, state, nextAt: deps.clock.now() + pauseBefore(attempts), problem: (error as Error).message.slice(0, 200) })
+      if (state === 'irrevocable') deps.logger.error({ grant: entry.grant, provider: entry.provider }, 'a provider could not be told of a revocation: end the grant there by hand')
+    }
+  }
+
+  return {
+    async revoke(grant: Grant, { queue }: { queue: boolean }): Promise<UpstreamOutcome> {
+      const { refreshToken, accessToken } = await openTokens(deps.envelope, grant)
+      // The refresh token first: with it gone, no further access token can be had.
+      const order: Order = { tokens: [...(refreshToken === undefined ? [] : [refreshToken]), accessToken], downstream: grant.downstream }
+      try { return await attempt(order, grant.tenant) } catch (error) {
+        deps.logger.warn({ err: error, grant: grant.id }, 'the provider was not told of a revocation at the first attempt')
+        if (!queue) return 'failed'
+        await enqueue(order, grant)
+        return 'queued'
+      }
+    },
+    async drain(): Promise<void> {
+      for (const entry of await deps.upstreamRevocations.due(deps.clock.now(), AT_ONCE)) await retry(entry)
+    },
+  }
+}
