@@ -11,7 +11,10 @@ export const createFileSink = (path: string): AuditSink => {
   let expectedSize = 0
 
   const reopen = async (): Promise<FileHandle> => {
-    await file?.close()
+    const old = file
+    // Forgotten first: if it cannot be opened now, the next batch tries again instead of using a closed file.
+    file = undefined
+    await old?.close()
     file = await open(path, 'a', 0o600)
     expectedSize = (await file.stat()).size
     return file

@@ -16,6 +16,7 @@ const STATEMENTS = 200
  */
 const takeHold = (): DatabaseSync => {
   const hold = new DatabaseSync(`${path}.hold`)
+  chmodSync(`${path}.hold`, 0o600)
   hold.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
   return hold
 }

@@ -1,0 +1,201 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Consent, Grant, GrantOwner, Session, Store, UpstreamRevocation } from '../../src/store/store.ts'
+import { anAuditRow } from './audit-row.ts'
+
+/** A place where a store lives: it can be opened again after it was closed. */
+export interface StorePlace { open(): Promise<Store>; dispose(): Promise<void> }
+
+const sealed = new Uint8Array([0, 1, 2, 255])
+const owner: GrantOwner = { tenant: 'acme', user: 'ada', server: 'notes', downstream: 'calendar' }
+
+const aGrant = (over: Partial<Grant> = {}): Omit<Grant, 'version'> => {
+  const { version: _, ...grant } = {
+    ...owner, id: 'g1', provider: 'example', clientGeneration: 'c1', scopes: ['read', 'write'], status: 'active' as const,
+    problem: null, sealed, version: 0, createdAt: 1, updatedAt: 1, ...over,
+  }
+  return grant
+}
+const aConsent = (over: Partial<Consent> = {}): Consent => ({ ...owner, asked: ['read', 'write'], granted: ['read'], at: 1, until: 9, ...over })
+const aSession = (over: Partial<Session> = {}): Session =>
+  ({ uid: 1000, tenant: 'acme', user: 'ada', issuer: 'https://idp.example', groups: ['staff'], claims: { level: 3 }, signedInAt: 1, expiresAt: 100, ...over })
+const aSecret = (version: number) => ({ tenant: 'acme', name: 'key', version, sealed, createdAt: version })
+const anUpstream = (over: Partial<UpstreamRevocation> = {}): UpstreamRevocation =>
+  ({ id: 'u1', grant: 'g1', tenant: 'acme', provider: 'example', sealed, attempts: 0, nextAt: 10, state: 'queued', problem: null, ...over })
+
+/** What every store does, whatever it is made of. */
+export const describeStore = (name: string, place: () => Promise<StorePlace>): void => {
+  describe(`${name} is a store`, () => {
+    let home: StorePlace
+    let store: Store
+    beforeEach(async () => { home = await place(); store = await home.open() })
+    afterEach(async () => { await store.close(); await home.dispose() })
+    const reopen = async (): Promise<void> => { await store.close(); store = await home.open() }
+
+    it('answers a ping', async () => { await expect(store.ping()).resolves.toBeUndefined() })
+
+    it('finds a grant by its owner and by its id, byte for byte', async () => {
+      const put = await store.grants.put(aGrant())
+      expect(await store.grants.find(owner)).toEqual(put)
+      expect(await store.grants.get('g1')).toEqual(put)
+      expect(Buffer.from(put.sealed)).toEqual(Buffer.from(sealed))
+      expect(await store.grants.find({ ...owner, tenant: 'other' })).toBeUndefined()
+    })
+    it('keeps one grant for each owner', async () => {
+      const first = await store.grants.put(aGrant())
+      const second = await store.grants.put(aGrant({ id: 'g2' }))
+      expect(second.version).toBeGreaterThan(first.version)
+      expect((await store.grants.list({})).map(({ id }) => id)).toEqual(['g2'])
+    })
+    it('lets exactly one of many writers update a version of a grant', async () => {
+      const grant = await store.grants.put(aGrant())
+      const results = await Promise.allSettled(Array.from({ length: 8 }, () => store.grants.update({ ...grant, status: 'uncertain' })))
+      expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+      for (const result of results) if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'conflict' })
+      expect(await store.grants.get('g1')).toMatchObject({ version: grant.version + 1, status: 'uncertain' })
+    })
+    it('refuses to update a grant that was removed', async () => {
+      const grant = await store.grants.put(aGrant())
+      await store.grants.remove({ id: 'g1' })
+      await expect(store.grants.update(grant)).rejects.toMatchObject({ code: 'conflict' })
+    })
+    it('lists grants in pages and removes those that every field of a filter covers', async () => {
+      for (const [id, user] of [['a', 'u1'], ['b', 'u2'], ['c', 'u3']] as const) await store.grants.put(aGrant({ id, user }))
+      await store.grants.put(aGrant({ id: 'd', tenant: 'other' }))
+      expect((await store.grants.list({ tenant: 'acme' }, { limit: 2 })).map(({ id }) => id)).toEqual(['a', 'b'])
+      expect((await store.grants.list({ tenant: 'acme' }, { after: 'b', limit: 2 })).map(({ id }) => id)).toEqual(['c'])
+      expect((await store.grants.remove({ tenant: 'acme', user: 'u2' })).map(({ id }) => id)).toEqual(['b'])
+      expect((await store.grants.remove({})).map(({ id }) => id).sort()).toEqual(['a', 'c', 'd'])
+    })
+
+    it('keeps the last consent of an owner', async () => {
+      await store.consents.put(aConsent())
+      await store.consents.put(aConsent({ granted: ['read', 'write'], until: 20 }))
+      expect(await store.consents.find(owner)).toEqual(aConsent({ granted: ['read', 'write'], until: 20 }))
+      expect(await store.consents.list({ tenant: 'acme' })).toHaveLength(1)
+      expect(await store.consents.remove({ user: 'ada' })).toBe(1)
+      expect(await store.consents.find(owner)).toBeUndefined()
+    })
+
+    it('gives an attempt to at most one of many concurrent takers', async () => {
+      await store.attempts.put({ id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 })
+      const taken = await Promise.all(Array.from({ length: 16 }, () => store.attempts.take('connect', 'x', 50)))
+      expect(taken.filter((attempt) => attempt !== undefined)).toHaveLength(1)
+    })
+    it('gives no attempt of another kind and none that has expired', async () => {
+      await store.attempts.put({ id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 })
+      expect(await store.attempts.take('login', 'x', 50)).toBeUndefined()
+      expect(await store.attempts.find('connect', 'x', 50)).toMatchObject({ id: 'x' })
+      expect(await store.attempts.find('connect', 'x', 100)).toBeUndefined()
+      expect(await store.attempts.take('connect', 'x', 100)).toBeUndefined()
+    })
+    it('sweeps expired attempts', async () => {
+      await store.attempts.put({ id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 })
+      expect(await store.attempts.sweep(99)).toBe(0)
+      expect(await store.attempts.sweep(100)).toBe(1)
+    })
+
+    it('keeps one session for each Unix user, until it expires', async () => {
+      await store.sessions.put(aSession({ user: 'bob' }))
+      await store.sessions.put(aSession())
+      expect(await store.sessions.find(1000, 99)).toEqual(aSession())
+      expect(await store.sessions.find(1000, 100)).toBeUndefined()
+      expect(await store.sessions.list()).toHaveLength(1)
+      expect(await store.sessions.remove({ tenant: 'acme', user: 'ada' })).toBe(1)
+    })
+
+    it('moves the stages of a secret together', async () => {
+      expect(await store.secrets.nextVersion('acme', 'key')).toBe(1)
+      for (const version of [1, 2, 3]) await store.secrets.putCurrent(aSecret(version))
+      expect((await store.secrets.list('acme')).map(({ version, stage }) => [version, stage])).toEqual([[1, null], [2, 'previous'], [3, 'current']])
+      expect(await store.secrets.nextVersion('acme', 'key')).toBe(4)
+      expect(await store.secrets.find('acme', 'key', 'current')).toMatchObject({ version: 3 })
+    })
+    it('changes no stage when the version of a secret exists already', async () => {
+      for (const version of [1, 2]) await store.secrets.putCurrent(aSecret(version))
+      const before = await store.secrets.list()
+      await expect(store.secrets.putCurrent(aSecret(2))).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.secrets.list()).toEqual(before)
+      expect(await store.secrets.remove({ tenant: 'acme' })).toBe(2)
+    })
+
+    it('keeps revocations until they may be forgotten', async () => {
+      await store.revocations.add({ id: 'r1', scope: { kind: 'user', tenant: 'acme', user: 'ada' }, epoch: 5, by: 'root', reason: null, forgetAt: null })
+      await store.revocations.add({ id: 'r2', scope: { kind: 'grant', grant: 'g1' }, epoch: 6, by: 'root', reason: 'left', forgetAt: 50 })
+      expect(await store.revocations.sweep(50)).toBe(1)
+      expect(await store.revocations.list()).toEqual([{ id: 'r1', scope: { kind: 'user', tenant: 'acme', user: 'ada' }, epoch: 5, by: 'root', reason: null, forgetAt: null }])
+    })
+    it('disables a user once and enables them again', async () => {
+      const disabled = { tenant: 'acme', user: 'ada', at: 1, by: 'root' }
+      await store.disabledUsers.add(disabled)
+      await store.disabledUsers.add(disabled)
+      expect(await store.disabledUsers.list()).toEqual([disabled])
+      expect(await store.disabledUsers.remove('acme', 'ada')).toBe(true)
+      expect(await store.disabledUsers.remove('acme', 'ada')).toBe(false)
+    })
+    it('lets one of many concurrent callers claim a value, in each namespace', async () => {
+      const claims = await Promise.all(Array.from({ length: 16 }, () => store.replays.claim('jti', 'v', 100)))
+      expect(claims.filter((first) => first)).toHaveLength(1)
+      expect(await store.replays.claim('dpop', 'v', 100)).toBe(true)
+      expect(await store.replays.sweep(100)).toBe(2)
+      expect(await store.replays.claim('jti', 'v', 200)).toBe(true)
+    })
+    it('counts how often an unknown caller was seen', async () => {
+      await store.unknownCallers.record('c', { uid: 7 }, 10)
+      await store.unknownCallers.record('c', { uid: 7 }, 20)
+      expect(await store.unknownCallers.list()).toEqual([{ id: 'c', facts: { uid: 7 }, firstSeen: 10, lastSeen: 20, count: 2 }])
+      expect(await store.unknownCallers.forget('c')).toBe(true)
+      expect(await store.unknownCallers.forget('c')).toBe(false)
+    })
+    it('keeps signing keys', async () => {
+      await store.signingKeys.put({ kid: 'k', purpose: 'token', publicJwk: { kty: 'EC' }, sealed, createdAt: 1, signsUntil: 2, publishedUntil: 3 })
+      expect(await store.signingKeys.list()).toMatchObject([{ kid: 'k', purpose: 'token', publicJwk: { kty: 'EC' }, signsUntil: 2 }])
+      await store.signingKeys.remove('k')
+      expect(await store.signingKeys.list()).toEqual([])
+    })
+    it('gives the queued upstream revocations that are due', async () => {
+      await store.upstreamRevocations.put(anUpstream())
+      await store.upstreamRevocations.put(anUpstream({ id: 'u2', state: 'irrevocable' }))
+      expect(await store.upstreamRevocations.due(9, 10)).toEqual([])
+      expect((await store.upstreamRevocations.due(10, 10)).map(({ id }) => id)).toEqual(['u1'])
+      await store.upstreamRevocations.put(anUpstream({ attempts: 1, nextAt: 99, problem: 'no answer' }))
+      expect(await store.upstreamRevocations.due(10, 10)).toEqual([])
+      await store.upstreamRevocations.remove('u1')
+      expect(await store.upstreamRevocations.list()).toHaveLength(1)
+    })
+
+    it('appends audit rows all or none', async () => {
+      await store.audit.append([anAuditRow(1), anAuditRow(2)])
+      await expect(store.audit.append([anAuditRow(3), anAuditRow(2)])).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.audit.head()).toEqual({ seq: 2, hash: 'hash-2' })
+    })
+    it('queries audit rows by what they hold, from either end', async () => {
+      expect(await store.audit.head()).toBeUndefined()
+      await store.audit.append([anAuditRow(1), anAuditRow(2, { user: 'bob' }), anAuditRow(3)])
+      const found = async (...query: Parameters<Store['audit']['query']>) => (await store.audit.query(...query)).map(({ seq }) => seq)
+      expect(await found({ user: 'ada' }, { limit: 9 })).toEqual([1, 3])
+      expect(await found({}, { limit: 2, last: true })).toEqual([2, 3])
+      expect(await found({ since: 20, until: 20 }, { limit: 9 })).toEqual([2])
+      expect(await found({ afterSeq: 2 }, { limit: 9 })).toEqual([3])
+      expect(await store.audit.query({ id: 'request-1' }, { limit: 1 })).toEqual([anAuditRow(1)])
+    })
+    it('keeps checkpoints in order', async () => {
+      for (const seq of [2, 1]) await store.audit.addCheckpoint({ seq, hash: 'h', at: 1, kid: 'k', signature: 's' })
+      expect((await store.audit.checkpoints()).map(({ seq }) => seq)).toEqual([1, 2])
+    })
+
+    it('has everything again after it was closed and opened', async () => {
+      const grant = await store.grants.put(aGrant())
+      await store.secrets.putCurrent(aSecret(1))
+      await store.audit.append([anAuditRow(1)])
+      await reopen()
+      expect(await store.grants.find(owner)).toEqual(grant)
+      expect(await store.secrets.find('acme', 'key', 'current')).toMatchObject({ version: 1 })
+      expect(await store.audit.query({}, { limit: 9 })).toEqual([anAuditRow(1)])
+    })
+    it('refuses with store_unavailable once it is closed', async () => {
+      await store.close()
+      await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' })
+      store = await home.open()
+    })
+  })
+}

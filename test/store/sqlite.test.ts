@@ -1,0 +1,99 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { DatabaseSync } from 'node:sqlite'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import { anAuditRow } from '../conformance/audit-row.ts'
+import { describeStore } from '../conformance/store.ts'
+
+const aFolder = async (): Promise<string> => {
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-store-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+describeStore('sqlite', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-store-'))
+  return { open: () => openSqliteStore({ path: join(folder, 'deputy.db') }), dispose: () => rm(folder, { recursive: true, force: true }) }
+})
+
+/** A file system of a few pages, or undefined where this user may not mount one. */
+const tinyDisk = async (): Promise<string | undefined> => {
+  const folder = await aFolder()
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]).status !== 0) return undefined
+  onTestFinished(() => { spawnSync('umount', [folder]) })
+  return folder
+}
+
+describe('the embedded store', () => {
+  it('makes its files readable for its own user alone', async () => {
+    const folder = await aFolder()
+    const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+    onTestFinished(() => store.close())
+    await store.audit.append([anAuditRow(1)])
+    for (const file of await readdir(folder)) expect([file, (await stat(join(folder, file))).mode & 0o777]).toEqual([file, 0o600])
+  })
+
+  it('refuses a database that a newer Deputy has written, and leaves it as it is', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    await (await openSqliteStore({ path })).close()
+    const database = new DatabaseSync(path)
+    database.exec('insert into schema_version (version) values (999)')
+    database.close()
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'store_unavailable', message: expect.stringContaining('newer Deputy') as string })
+  })
+
+  it('refuses a file that is no database', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    await writeFile(path, 'this is no database '.repeat(500))
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'store_unavailable' })
+  })
+
+  it('refuses a second holder of the same file', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    const store = await openSqliteStore({ path })
+    onTestFinished(() => store.close())
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'config_invalid' })
+  })
+
+  it('loses no acknowledged row when its process is killed', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: ['ignore', 'pipe', 'inherit'] })
+    let acknowledged = 0
+    for await (const line of createInterface(child.stdout)) {
+      acknowledged = Number(line)
+      if (acknowledged === 200) child.kill('SIGKILL')
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+    expect(acknowledged).toBeGreaterThanOrEqual(200)
+    const store = await openSqliteStore({ path })
+    onTestFinished(() => store.close())
+    const rows = await store.audit.query({}, { limit: 1_000_000 })
+    expect(rows.length).toBeGreaterThanOrEqual(acknowledged)
+    expect(rows).toEqual(rows.map((_, index) => anAuditRow(index + 1)))
+  })
+
+  it('threat 29: refuses while the disk is full, keeps every acknowledged row and works again when there is room', async ({ skip }) => {
+    const folder = await tinyDisk()
+    if (folder === undefined) { skip('only root may mount a small file system'); return }
+    const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+    onTestFinished(() => store.close())
+    const ballast = join(folder, 'ballast')
+    await writeFile(ballast, Buffer.alloc(300_000))
+    let seq = 0
+    let refusal: unknown
+    while (refusal === undefined && seq < 5000) {
+      try { await store.audit.append([anAuditRow(seq + 1, { body: 'x'.repeat(4000) }), anAuditRow(seq + 2)]); seq += 2 } catch (error) { refusal = error }
+    }
+    expect(refusal).toMatchObject({ code: 'store_unavailable' })
+    expect(await store.audit.head()).toMatchObject({ seq })
+    await rm(ballast)
+    await store.audit.append([anAuditRow(seq + 1), anAuditRow(seq + 2)])
+    expect(await store.audit.query({}, { limit: 10_000 })).toHaveLength(seq + 2)
+  })
+})
