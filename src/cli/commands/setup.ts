@@ -8,7 +8,6 @@ import { examples, settingsTemplate } from '../../config/template.ts'
 import { readConfiguration } from '../../configuration.ts'
 import { newKeyText } from '../../crypto/key-encryption-key.ts'
 import { createFile } from '../../crypto/private-file.ts'
-import { startDaemon } from '../../daemon.ts'
 import { findHome, packageVersion, shipped, shippedPolicies } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 
@@ -65,6 +64,8 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
   program.command('serve').description('run the daemon until SIGTERM; SIGHUP reads the configuration again')
     .addHelpText('after', '\nExample:\n  deputy serve --home /etc/deputy')
     .action(async () => {
+      // Loaded here: no other command should pay for the whole daemon.
+      const { startDaemon } = await import('../../daemon.ts')
       const daemon = await startDaemon({
         home: findHome(program.opts<{ home?: string }>().home, terminal), shipped, version: await packageVersion(),
         environment: terminal.environment, clock: systemClock, random: createSystemRandom(),

@@ -1,0 +1,109 @@
+/**
+ * `npm run quickstart`: a user, two MCP servers, an identity provider, an OAuth service and Deputy, all real, all on
+ * this machine. One line a step. `--keep` leaves everything running until Ctrl-C.
+ */
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { signIn } from '../test/peers/company-idp.ts'
+import { PASSWORD } from '../test/peers/openid-server.ts'
+import { createBrowser, type Browser, type Page } from '../test/peers/walk.ts'
+import { startWorld, type World } from './world.ts'
+
+const keep = process.argv.includes('--keep')
+const began = performance.now()
+let last = began
+
+const say = (what: string): void => {
+  const now = performance.now()
+  process.stdout.write(`${`${Math.round(now - last)} ms`.padStart(8)}  ${what}\n`)
+  last = now
+}
+
+const expect = (holds: boolean, what: string, shown: unknown): void => {
+  if (!holds) throw new Error(`${what}\n${JSON.stringify(shown, null, 2)}`)
+}
+
+/** Calls the tool as a real MCP client does, with the user's token. */
+const callTool = async (url: string, token: string): Promise<Record<string, unknown>> => {
+  const client = new Client({ name: 'quickstart', version: '1.0.0' })
+  await client.connect(new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: { authorization: `Bearer ${token}` } } }))
+  try {
+    const result = await client.callTool({ name: 'list_notes', arguments: {} })
+    const [content] = result.content as { text: string }[]
+    return JSON.parse(content!.text) as Record<string, unknown>
+  } finally { await client.close() }
+}
+
+/** Signs in on a page of one of the OpenID providers, and consents there when asked. */
+const passProvider = async (browser: Browser, first: Page, user: string, url: string): Promise<Page> => {
+  let page = first
+  for (let at = 0; at < 3 && page.url.startsWith(url); at += 1) {
+    page = page.body.includes('type="password"') ? await browser.submit(page, { login: user, password: PASSWORD }) : await browser.submit(page, { decision: 'allow' })
+  }
+  return page
+}
+
+const connect = async (world: World, url: string): Promise<Page> => {
+  const browser = createBrowser()
+  let page = await browser.open(url)
+  page = await passProvider(browser, page, 'alice', world.idp.url)
+  say(`alice signed in at the company and sees: ${/<h1>(.*?)<\/h1>/.exec(page.body)?.[1]}`)
+  page = await browser.submit(page, { decision: 'allow' })
+  say('alice consents and goes on to the notes service')
+  return await passProvider(browser, page, 'alice-notes', world.service.url)
+}
+
+const run = async (world: World): Promise<void> => {
+  const { accessToken } = await signIn({ idp: world.idp, user: 'alice', resource: world.servers.notes.url })
+  say('alice has a token for the MCP server notes, and for no other')
+
+  const first = await callTool(world.servers.notes.url, accessToken)
+  expect(first['reason'] === 'interaction_required' && typeof first['connect_url'] === 'string', 'the first call should answer a connect URL', first)
+  say(`alice calls list_notes: ${String(first['error_description'])} ${String(first['connect_url'])}`)
+
+  const page = await connect(world, String(first['connect_url']))
+  expect(page.body.includes('Connected'), 'the connect flow should end on the page "Connected"', page)
+  say('the notes service gave its consent; Deputy keeps the grant, encrypted')
+
+  const second = await callTool(world.servers.notes.url, accessToken)
+  expect('notes' in second, 'the call should answer the notes', second)
+  say(`alice calls list_notes again: ${JSON.stringify(second['notes'])}`)
+
+  const confused = await callTool(world.servers.calendar.url, accessToken)
+  expect(confused['reason'] === 'subject_audience_mismatch', 'the other server should be refused', confused)
+  say(`the server calendar presents alice's token: refused: ${String(confused['error_description'])}`)
+
+  const revoked = await world.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--reason', 'quickstart')
+  expect(revoked.code === 0, 'deputy revoke should succeed', revoked)
+  say(`deputy revoke --tenant acme --user alice: ${revoked.out.split('\n', 1)[0]}`)
+
+  const after = await callTool(world.servers.notes.url, accessToken)
+  expect(after['reason'] === 'revoked', 'the call after the revocation should be refused', after)
+  say(`alice calls list_notes: refused: ${String(after['error_description'])}`)
+
+  const story = await world.deputy('explain', String(after['correlation_id']))
+  say(`deputy explain ${String(after['correlation_id'])}:\n${story.out.trimEnd().split('\n').map((line) => `            ${line}`).join('\n')}`)
+  const tail = await world.deputy('audit', 'tail', '--limit', '12')
+  say(`the audit log:\n${tail.out.trimEnd().split('\n').map((line) => `            ${line}`).join('\n')}`)
+  const verified = await world.deputy('audit', 'verify')
+  expect(verified.code === 0, 'the audit chain should hold', verified)
+  say(verified.out.trim())
+}
+
+const world = await startWorld(say)
+let failed = false
+try { await run(world) } catch (error) {
+  failed = true
+  process.stderr.write(`\nThe quickstart failed: ${(error as Error).message}\n`)
+}
+process.stdout.write(`${failed ? 'failed' : 'done'} in ${((performance.now() - began) / 1000).toFixed(1)} s\n`)
+if (keep) {
+  process.stdout.write(`\nEverything keeps running; Ctrl-C ends it.
+  identity provider  ${world.idp.url} (users alice and bob, password ${PASSWORD})
+  notes service      ${world.service.url} (users alice-notes and bob-notes, the same password)
+  connect pages      ${world.connectUrl}
+  the folder         ${world.home}
+  try                npm run deputy -- status --home ${world.home}\n`)
+  await new Promise<void>((resolve) => { process.once('SIGINT', () => { resolve() }) })
+}
+await world.close()
+process.exitCode = failed ? 1 : 0

@@ -1,0 +1,154 @@
+/** Everything that the quickstart starts: real servers, real processes, in a temporary folder, on free ports. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createServer } from 'node:net'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { once } from 'node:events'
+import { exportJWK, generateKeyPair } from 'jose'
+import { stringify } from 'yaml'
+import { SIGN_IN_CLIENT, startCompanyIdp, type CompanyIdp } from '../test/peers/company-idp.ts'
+import { startDownstreamApi, type DownstreamApi } from '../test/peers/downstream-api.ts'
+import { SERVICE_CLIENT, startOAuthService, type OAuthService } from '../test/peers/oauth-service.ts'
+
+const ROOT = resolve(import.meta.dirname, '..')
+export const CLI = join(ROOT, 'src/cli/main.ts')
+
+export interface World {
+  readonly home: string
+  readonly idp: CompanyIdp
+  readonly service: OAuthService
+  readonly api: DownstreamApi
+  readonly connectUrl: string
+  readonly servers: Readonly<Record<'notes' | 'calendar', { url: string }>>
+  /** Runs the CLI. */
+  deputy(...args: string[]): Promise<{ code: number; out: string; err: string }>
+  close(): Promise<void>
+}
+
+/** A port that was free a moment ago. */
+export const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+/** Starts a process and waits for a line that says it is ready. */
+export const startProcess = async (args: readonly string[], ready: RegExp, environment: NodeJS.ProcessEnv = process.env): Promise<ChildProcess> => {
+  const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
+  let output = ''
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 20_000)
+    const look = (chunk: Buffer): void => {
+      output += chunk.toString('utf8')
+      if (!ready.test(output)) return
+      clearTimeout(timer)
+      resolve()
+    }
+    child.stdout.on('data', look)
+    child.stderr.on('data', look)
+    child.once('exit', (code) => { clearTimeout(timer); reject(new Error(`${args.join(' ')} ended with ${code}:\n${output}`)) })
+  })
+  return child
+}
+
+/** Ends a process that we started, by its id. */
+export const stopProcess = async (child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const gone = once(child, 'exit')
+  child.kill(signal)
+  await gone
+}
+
+export const runCli = async (home: string, args: readonly string[], input = ''): Promise<{ code: number; out: string; err: string }> => {
+  const child = spawn(process.execPath, [CLI, ...args, '--home', home], { stdio: ['pipe', 'pipe', 'pipe'] })
+  let [out, err] = ['', '']
+  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
+  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
+  child.stdin.end(input)
+  const [code] = await once(child, 'close') as [number]
+  return { code, out, err }
+}
+
+const writeYaml = (path: string, value: object): Promise<void> => writeFile(path, stringify(value), { mode: 0o600 })
+
+export const startWorld = async (say: (what: string) => void): Promise<World> => {
+  const home = await mkdtemp(join(tmpdir(), 'deputy-quickstart-'))
+  const closers: (() => Promise<unknown>)[] = []
+  const close = async (): Promise<void> => {
+    for (const each of closers.splice(0).reverse()) await each()
+    await rm(home, { recursive: true, force: true })
+  }
+  try {
+    const [connectPort, notesPort, calendarPort] = [await freePort(), await freePort(), await freePort()]
+    const connectUrl = `http://127.0.0.1:${connectPort}`
+    const servers = { notes: { url: `http://127.0.0.1:${notesPort}/mcp` }, calendar: { url: `http://127.0.0.1:${calendarPort}/mcp` } }
+    const idp = await startCompanyIdp({ resources: [servers.notes.url, servers.calendar.url], redirectUris: [`${connectUrl}/connect/signed-in`] })
+    closers.push(() => idp.close())
+    say(`the company's identity provider runs at ${idp.url}`)
+    const service = await startOAuthService({ redirectUris: [`${connectUrl}/connect/callback`] })
+    closers.push(() => service.close())
+    const api = await startDownstreamApi({ service })
+    closers.push(() => api.close())
+    say(`the notes service runs at ${service.url}, its API at ${api.url}`)
+
+    const keys = { notes: await generateKeyPair('ES256', { extractable: true }), calendar: await generateKeyPair('ES256', { extractable: true }) }
+    const init = await runCli(home, ['init', home])
+    if (init.code !== 0) throw new Error(init.err)
+    await writeConfiguration(home, { connectPort, idp, service, servers, publicKeys: { notes: await exportJWK(keys.notes.publicKey), calendar: await exportJWK(keys.calendar.publicKey) } })
+    const daemon = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/)
+    closers.push(() => stopProcess(daemon))
+    say('deputy serve runs')
+
+    for (const [server, { port }] of Object.entries({ notes: { port: notesPort }, calendar: { port: calendarPort } })) {
+      const path = join(home, `${server}-server.json`)
+      const key = await exportJWK(keys[server as 'notes' | 'calendar'].privateKey)
+      await writeFile(path, JSON.stringify({ server, port, socket: join(home, 'run/deputy.sock'), issuer: connectUrl, api: api.url, key }), { mode: 0o600 })
+      const child = await startProcess([join(import.meta.dirname, 'mcp-server.ts'), path], /listening/)
+      closers.push(() => stopProcess(child))
+    }
+    say('two MCP servers run: notes and calendar')
+    return { home, idp, service, api, connectUrl, servers, deputy: (...args) => runCli(home, args), close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+const writeConfiguration = async (home: string, facts: {
+  connectPort: number; idp: CompanyIdp; service: OAuthService; servers: World['servers']; publicKeys: Record<'notes' | 'calendar', object>
+}): Promise<void> => {
+  const { connectPort, idp, service, servers, publicKeys } = facts
+  await writeYaml(join(home, 'deputy.yaml'), {
+    environment: 'development', issuer: `http://127.0.0.1:${connectPort}`, listen: { connect: `127.0.0.1:${connectPort}` }, network: { allow_loopback: true },
+  })
+  const secrets = join(home, 'secrets')
+  await mkdir(secrets, { mode: 0o700 })
+  await writeFile(join(secrets, 'sign-in'), SIGN_IN_CLIENT.client_secret, { mode: 0o600 })
+  await writeFile(join(secrets, 'notes-service'), SERVICE_CLIENT.client_secret, { mode: 0o600 })
+  await writeYaml(join(home, 'tenants/acme.yaml'), {
+    tenant: 'acme', name: 'Acme', issuers: [{ issuer: idp.issuer }],
+    sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'secrets/sign-in' } },
+  })
+  await writeYaml(join(home, 'providers/notes.yaml'), {
+    provider: 'notes', name: 'Notes', issuer: service.url, discovery: true, refresh: { rotates: true, narrows: true }, revocation: 'rfc7009',
+    authorization_parameters: { prompt: 'consent' }, offline_scope: 'offline_access',
+  })
+  await writeYaml(join(home, 'downstreams/notes-api.yaml'), {
+    downstream: 'notes-api', name: 'Notes', credential: 'oauth_grant', provider: 'notes',
+    client: { client_id: SERVICE_CLIENT.client_id, client_secret: { file: 'secrets/notes-service' } },
+    scopes: { 'notes:read': 'Read your notes', 'notes:write': 'Change your notes' },
+  })
+  for (const [server, { url }] of Object.entries(servers)) {
+    await writeYaml(join(home, `servers/${server}.yaml`), {
+      server, name: server === 'notes' ? 'Notes assistant' : 'Calendar assistant', resource: url, tenants: ['acme'], owner: `${server}@acme.example`, status: 'approved',
+      attest: [{ private_key_jwt: { jwks: { keys: [publicKeys[server as 'notes' | 'calendar']] } } }],
+      downstreams: { 'notes-api': { scopes: ['notes:read'] } }, tools: { list_notes: { downstream: 'notes-api', scopes: ['notes:read'] } },
+    })
+  }
+  await chmod(home, 0o700)
+}
