@@ -1,0 +1,193 @@
+/**
+ * Writes the generated parts of the documentation: errors, settings and providers, each out of the code or data that
+ * it describes. `--check` writes nothing and fails when a file is stale.
+ * Usage: node scripts/docs.ts [--check]
+ */
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { downstreamSchema } from '../src/config/downstream.ts'
+import { formatProblem } from '../src/config/problem.ts'
+import { providerSchema, type Provider } from '../src/config/provider.ts'
+import { serverSchema } from '../src/config/server.ts'
+import { settingsSchema } from '../src/config/settings.ts'
+import { tenantSchema } from '../src/config/tenant.ts'
+import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, resourceSchema, scopeSchema, secretReferenceSchema, urlSchema } from '../src/config/values.ts'
+import { parseYamlFile } from '../src/config/yaml-file.ts'
+import { taxonomy } from '../src/errors.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+
+const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+const code = (text: string): string => `\`${text}\``
+const table = (header: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [header, header.map(() => '---'), ...rows].map((row) => `| ${row.map(cell).join(' | ')} |`).join('\n')
+
+// Errors
+
+const errors = (): string => {
+  const categories = new Set(Object.values(taxonomy).map(({ category }) => category))
+  return [...categories].map((category) => `### ${category}\n\n${table(['`reason`', 'HTTP', '`error`', 'Retry', 'What happened', '`next`'],
+    Object.entries(taxonomy).filter(([, kind]) => kind.category === category)
+      .map(([reason, { status, oauth, retryable, sentence, next }]) => [code(reason), String(status), code(oauth), retryable ? 'yes' : 'no', sentence, next]))}`).join('\n\n')
+}
+
+// Settings
+
+type Json = z.core.JSONSchema.BaseSchema & { kind?: string; shownDefault?: unknown }
+
+/** The checks that make a value of `values.ts` what it is; a schema that was described or made optional keeps them. */
+const checksOf = (schema: z.core.$ZodType): readonly unknown[] => {
+  const { in: inner, checks = [] } = schema._zod.def as { in?: z.core.$ZodType; checks?: unknown[] }
+  return inner === undefined ? checks : [...checksOf(inner), ...checks]
+}
+
+const kinds: readonly (readonly [z.ZodType, string])[] = [
+  [idSchema, 'id'], [durationSchema, 'length of time'], [scopeSchema, 'scope'], [urlSchema, 'http(s) URL'], [resourceSchema, 'absolute URI'],
+  [listenAddressSchema, 'host:port'], [fileModeSchema, 'file mode'],
+]
+
+const kindOf = (schema: z.core.$ZodType): string | undefined => {
+  const checks = checksOf(schema)
+  return kinds.find(([known]) => checks.includes(checksOf(known)[0]))?.[1]
+}
+
+const toJsonSchema = (schema: z.ZodType): Json => z.toJSONSchema(schema, {
+  io: 'input', unrepresentable: 'any', reused: 'inline',
+  override({ zodSchema, jsonSchema }) {
+    const kind = kindOf(zodSchema)
+    if (kind !== undefined) Object.assign(jsonSchema, { kind })
+    const { def } = zodSchema._zod
+    if (def.type === 'default') Object.assign(jsonSchema, { shownDefault: (def as { defaultValue?: unknown }).defaultValue })
+  },
+}) as Json
+
+const secretReference = JSON.stringify(stripped(toJsonSchema(secretReferenceSchema)))
+/** The schema without its texts, to compare by. */
+function stripped(schema: Json): unknown {
+  const { description: _, $schema: _s, ...rest } = schema
+  return rest
+}
+const isSecretReference = (schema: Json): boolean => JSON.stringify(stripped(schema)) === secretReference
+
+const UNITS = [['d', 86_400_000], ['h', 3_600_000], ['m', 60_000], ['s', 1000]] as const
+const duration = (milliseconds: number): string => {
+  const [unit, size] = UNITS.find(([, each]) => milliseconds % each === 0) ?? ['ms', 1]
+  return `${milliseconds / size}${unit}`
+}
+
+/** A default in the form in which it is written in a file: the schemas keep it as it is after reading. */
+const defaultText = ({ kind, shownDefault }: Json): string => {
+  if (shownDefault === undefined) return ''
+  if (kind === 'length of time') return code(duration(shownDefault as number))
+  if (kind === 'file mode') return code(`"0${(shownDefault as number).toString(8)}"`)
+  if (typeof shownDefault === 'object' && shownDefault !== null && 'port' in shownDefault) {
+    const { host, port } = shownDefault as { host: string; port: number }
+    return code(`${host}:${port}`)
+  }
+  return code(typeof shownDefault === 'string' ? (/^[\w./:-]+$/.test(shownDefault) ? shownDefault : JSON.stringify(shownDefault)) : JSON.stringify(shownDefault))
+}
+
+const alternatives = ({ anyOf, oneOf }: Json): readonly Json[] => (anyOf ?? oneOf ?? []) as Json[]
+
+const typeText = (schema: Json): string => {
+  if (isSecretReference(schema)) return 'secret reference'
+  if (schema.const !== undefined) return code(JSON.stringify(schema.const))
+  if (schema.enum !== undefined) return schema.enum.map((value) => code(JSON.stringify(value))).join(', ')
+  const options = alternatives(schema)
+  if (options.length > 0) return [...new Set(options.map(typeText))].join(' or ')
+  if (schema.kind !== undefined) return schema.kind
+  if (schema.type === 'array') return `list of ${typeText((schema.items ?? {}) as Json).replace(/^block$/, 'blocks')}`
+  if (schema.type === 'object') return schema.properties === undefined ? `map to ${typeText((schema.additionalProperties ?? {}) as Json).replace(/^block$/, 'blocks')}` : 'block'
+  switch (schema.type) {
+    case 'string': return 'text'
+    case 'integer': return 'whole number'
+    case 'boolean': return '`true` or `false`'
+    case 'null': return '`null`'
+    default: return 'any value'
+  }
+}
+
+interface Row { readonly path: string; readonly schema: Json; readonly presence: 'required' | 'one of these' | 'optional' }
+
+/** Every setting, with the blocks before what is in them. */
+const rowsOf = (schema: Json, path: string): Row[] => {
+  if (isSecretReference(schema)) return []
+  const properties = Object.entries((schema.properties ?? {}) as Record<string, Json>).flatMap(([name, inner]) => {
+    const at = path === '' ? name : `${path}.${name}`
+    return [{ path: at, schema: inner, presence: schema.required?.includes(name) === true ? 'required' as const : 'optional' as const }, ...rowsOf(inner, at)]
+  })
+  // The forms of a choice are told apart by the setting that stands in each of them alone.
+  const inner = alternatives(schema).flatMap((option) => rowsOf(option, path).map((row, at) => at > 0 ? row
+    : { ...row, schema: { description: option.description ?? '', ...row.schema }, presence: 'one of these' as const }))
+  const items = schema.type === 'array' ? rowsOf(schema.items as Json, `${path}[]`) : []
+  const values = typeof schema.additionalProperties === 'object' ? rowsOf(schema.additionalProperties as Json, `${path}.<name>`) : []
+  return [...properties, ...inner, ...items, ...values]
+}
+
+const settingsTable = (schema: Json): string => table(['Setting', 'Value', 'Default', 'Meaning'], rowsOf(schema, '').map(({ path, schema: each, presence }) =>
+  [code(path), typeText(each), presence !== 'optional' ? presence : each.properties === undefined ? defaultText(each) : '', each.description ?? '']))
+
+const downstreams = (): string => alternatives(toJsonSchema(downstreamSchema)).map((option) => {
+  const { credential } = option.properties as Record<string, Json>
+  return `### credential: ${String(credential?.const)}\n\n${settingsTable(option)}`
+}).join('\n\n')
+
+// Providers
+
+const readProviders = async (): Promise<Provider[]> => {
+  const names = (await readdir(join(ROOT, 'providers'))).filter((name) => /\.ya?ml$/.test(name)).sort()
+  const found: Provider[] = []
+  for (const name of names) {
+    const { values, problems } = parseYamlFile(`providers/${name}`, await readFile(join(ROOT, 'providers', name), 'utf8'), providerSchema)
+    if (problems.length > 0) throw new Error(problems.map(formatProblem).join('\n'))
+    found.push(...values.map(({ value }) => value))
+  }
+  return found
+}
+
+const yesNo = (value: boolean): string => value ? 'yes' : 'no'
+
+const providers = async (): Promise<string> => {
+  const all = await readProviders()
+  if (all.length === 0) return 'This version ships no provider file.'
+  return table(['`provider`', 'Service', 'Endpoints', 'Client authentication', 'PKCE', 'Scope separator', 'Refresh token rotates', 'Refresh narrows', 'Revocation', 'Sources'],
+    all.map((each) => [
+      code(each.provider), each.name, each.discovery ? 'discovered' : 'in the file', code(each.client_authentication), code(each.pkce), each.scope_separator === ' ' ? 'space' : 'comma',
+      yesNo(each.refresh.rotates), yesNo(each.refresh.narrows), code(each.revocation), [...new Set(Object.values(each.sources))].map((url, at) => `[${at + 1}](${url})`).join(' '),
+    ]))
+}
+
+// Files
+
+const parts: Readonly<Record<string, Readonly<Record<string, () => string | Promise<string>>>>> = {
+  'docs/local-api.md': { errors },
+  'docs/configuration.md': {
+    settings: () => settingsTable(toJsonSchema(settingsSchema)), tenant: () => settingsTable(toJsonSchema(tenantSchema)),
+    server: () => settingsTable(toJsonSchema(serverSchema)), downstream: downstreams, provider: () => settingsTable(toJsonSchema(providerSchema)),
+  },
+  'docs/providers.md': { providers },
+}
+
+/** The text with what stands between the markers of a part replaced. */
+const withPart = (file: string, text: string, name: string, content: string): string => {
+  const [open, close] = [`<!-- generated: ${name} (node scripts/docs.ts) -->`, `<!-- end: ${name} -->`]
+  const [from, to] = [text.indexOf(open), text.indexOf(close)]
+  if (from < 0 || to < from) throw new Error(`${file} has no markers for ${name}: ${open} and ${close}`)
+  return `${text.slice(0, from + open.length)}\n\n${content}\n\n${text.slice(to)}`
+}
+
+const check = process.argv.includes('--check')
+const stale: string[] = []
+for (const [file, sections] of Object.entries(parts)) {
+  const before = await readFile(join(ROOT, file), 'utf8')
+  let after = before
+  for (const [name, content] of Object.entries(sections)) after = withPart(file, after, name, await content())
+  if (after === before) continue
+  stale.push(file)
+  if (!check) await writeFile(join(ROOT, file), after)
+}
+if (check && stale.length > 0) {
+  process.stderr.write(`Stale: ${stale.join(', ')}\nNext: node scripts/docs.ts\n`)
+  process.exitCode = 1
+} else process.stdout.write(check || stale.length === 0 ? 'The generated documentation is up to date.\n' : `Written: ${stale.join(', ')}\n`)
