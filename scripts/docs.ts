@@ -1,6 +1,6 @@
 /**
- * Writes the generated parts of the documentation: errors, settings and providers, each out of the code or data that
- * it describes. `--check` writes nothing and fails when a file is stale.
+ * Writes the generated parts of the documentation: errors, settings, providers, and which tests hold which
+ * promise, each out of the code or data that it describes. `--check` writes nothing and fails when a file is stale.
  * Usage: node scripts/docs.ts [--check]
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
@@ -158,6 +158,29 @@ const providers = async (): Promise<string> => {
     ]))
 }
 
+// Tests of promises and threats
+
+/** In which test files each number of a kind stands, for example `promise 3: …`. */
+const numbered = async (kind: 'promise' | 'threat'): Promise<Map<number, string[]>> => {
+  const found = new Map<number, string[]>()
+  const files = (await readdir(join(ROOT, 'test'), { recursive: true })).filter((name) => name.endsWith('.ts')).sort()
+  for (const name of files) {
+    const text = await readFile(join(ROOT, 'test', name), 'utf8')
+    const numbers = new Set([...text.matchAll(new RegExp(`\\b${kind} (\\d+): `, 'g'))].map(([, number]) => Number(number)))
+    for (const number of numbers) found.set(number, [...found.get(number) ?? [], `test/${name}`])
+  }
+  return found
+}
+
+const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[], from: string): Promise<string> => {
+  const found = await numbered(kind)
+  return table([kind === 'promise' ? 'Promise' : 'Attack', 'Tests that carry its number'], numbers.map((number) =>
+    [String(number), found.get(number)?.map((file) => `[${file}](${from}${file})`).join(', ') ?? 'none yet']))
+}
+
+const PROMISES = Array.from({ length: 10 }, (_, at) => at + 1)
+const THREATS = [...Array.from({ length: 19 }, (_, at) => at + 1), 21, 22, 24, 26, 29]
+
 // Files
 
 const parts: Readonly<Record<string, Readonly<Record<string, () => string | Promise<string>>>>> = {
@@ -167,6 +190,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
     server: () => settingsTable(toJsonSchema(serverSchema)), downstream: downstreams, provider: () => settingsTable(toJsonSchema(providerSchema)),
   },
   'docs/providers.md': { providers },
+  'SECURITY.md': { promises: () => testedIn('promise', PROMISES, ''), threats: () => testedIn('threat', THREATS, '') },
 }
 
 /** The text with what stands between the markers of a part replaced. */
