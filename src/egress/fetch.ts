@@ -2,7 +2,7 @@ import { lookup as systemLookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { Agent, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
 import { refuse } from '../errors.ts'
-import { createAddressJudge, type AddressRules } from './address.ts'
+import { createAddressJudge, isLoopbackHost, type AddressRules } from './address.ts'
 import type { Egress, EgressInit } from './egress.ts'
 
 /** Resolves a host name to its addresses. */
@@ -20,6 +20,9 @@ const MAX_BYTES = 1_048_576
 
 /** Headers that may follow a redirect to another origin: none of them says who asks. */
 const PUBLIC_HEADERS = new Set(['accept', 'accept-language', 'content-type', 'user-agent'])
+
+/** Null body statuses of the Fetch standard. */
+const NO_BODY = new Set([204, 205, 304])
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
@@ -52,8 +55,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
     const shown = `${url.protocol}//${url.host}`
     if (url.username !== '' || url.password !== '') throw refuse('egress_refused', { url: shown, problem: 'it carries a user or a password' })
     const host = url.hostname.replace(/^\[|\]$/g, '')
-    const loopback = host === 'localhost' || host === '::1' || /^127\./.test(host)
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowLoopback && loopback)) throw refuse('egress_refused', { url: shown, problem: 'it is not https' })
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowLoopback && isLoopbackHost(host))) throw refuse('egress_refused', { url: shown, problem: 'it is not https' })
     // The URL parser has turned octal, hexadecimal and decimal forms into dotted ones. Literals skip the look-up.
     const why = isIP(host) === 0 ? undefined : judge(host)
     if (why !== undefined) throw refuse('egress_refused', { url: shown, problem: why })
@@ -93,8 +95,8 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
 
 /** The request that follows a redirect (Fetch standard, HTTP-redirect fetch); to another origin it carries nothing that was put in. */
 const afterRedirect = (status: number, init: EgressInit, sameOrigin: boolean): EgressInit => {
-  const headers = new Headers(init.headers)
-  if (!sameOrigin) for (const name of [...headers.keys()]) if (!PUBLIC_HEADERS.has(name)) headers.delete(name)
+  const given = new Headers(init.headers)
+  const headers = sameOrigin ? given : new Headers([...given].filter(([name]) => PUBLIC_HEADERS.has(name)))
   const method = (init.method ?? 'GET').toUpperCase()
   const becomesGet = status === 303 || ((status === 301 || status === 302) && method === 'POST')
   if (!becomesGet && !sameOrigin && init.body != null) throw refuse('egress_refused', { url: 'a redirect', problem: 'it would carry the request body to another origin' })
@@ -112,6 +114,6 @@ const bounded = async (response: Response, maxBytes: number, url: URL): Promise<
     if (size > maxBytes) throw refuse('egress_refused', { url: `${url.protocol}//${url.host}`, problem: `its answer is longer than ${maxBytes} bytes` })
     chunks.push(chunk as Uint8Array)
   }
-  const body = response.status === 204 || response.status === 304 ? null : Buffer.concat(chunks)
+  const body = NO_BODY.has(response.status) ? null : Buffer.concat(chunks)
   return new Response(body, { status: response.status, statusText: response.statusText, headers: response.headers })
 }
