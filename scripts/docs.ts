@@ -172,10 +172,10 @@ const numbered = async (kind: 'promise' | 'threat'): Promise<Map<number, string[
   return found
 }
 
-const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[], from: string): Promise<string> => {
+const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[]): Promise<string> => {
   const found = await numbered(kind)
   return table([kind === 'promise' ? 'Promise' : 'Attack', 'Tests that carry its number'], numbers.map((number) =>
-    [String(number), found.get(number)?.map((file) => `[${file}](${from}${file})`).join(', ') ?? 'none yet']))
+    [String(number), found.get(number)?.map((file) => `[${file}](${file})`).join(', ') ?? 'none yet']))
 }
 
 const PROMISES = Array.from({ length: 10 }, (_, at) => at + 1)
@@ -190,7 +190,8 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
     server: () => settingsTable(toJsonSchema(serverSchema)), downstream: downstreams, provider: () => settingsTable(toJsonSchema(providerSchema)),
   },
   'docs/providers.md': { providers },
-  'SECURITY.md': { promises: () => testedIn('promise', PROMISES, ''), threats: () => testedIn('threat', THREATS, '') },
+  'README.md': { promises: () => testedIn('promise', PROMISES) },
+  'SECURITY.md': { promises: () => testedIn('promise', PROMISES), threats: () => testedIn('threat', THREATS) },
 }
 
 /** The text with what stands between the markers of a part replaced. */
