@@ -1,21 +1,17 @@
-import { createHash } from 'node:crypto'
 import type { Clock, Random } from '../clock.ts'
 import type { Server } from '../config/server.ts'
 import type { Snapshot } from '../config/snapshot.ts'
-import { lengthPrefixed } from '../crypto/additional-data.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { ReplayStore, UnknownCallerStore } from '../store/store.ts'
 import type { AttestedWorkload, CallerEvidence } from './attestor.ts'
 import { clientOf, verifyClientAssertion } from './client-assertion.ts'
 import { createClientSecretCheck } from './client-secret.ts'
-import { registryOf } from './registry.ts'
+import { isInUse, registryOf } from './registry.ts'
+import { createUnknownRecorder } from './unknown-caller.ts'
 
 /** Proves which workload calls; made by `createAttestor`. */
 export type Attest = (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
-
-/** The same unknown caller is written down once in this time (ms), however often it calls. */
-const QUIET = 10_000
 
 /**
  * Attestation: by a client assertion, else by a client secret, else by what the kernel says of the process. A server
@@ -51,13 +47,16 @@ export const createAttestor = (deps: {
   const byProcess = ({ peer, clientId }: CallerEvidence, snapshot: Snapshot): Server => {
     const matching = peer === undefined ? [] : registryOf(snapshot).matching(peer)
     const named = clientId === undefined ? matching : matching.filter(({ server }) => server === clientId)
-    const [server, another] = named
+    // A retired server and the one that took its place may run as the same user: the one in use is meant.
+    const inUse = named.length > 1 ? named.filter(isInUse) : named
+    const [server, another] = inUse.length > 0 ? inUse : named
     if (server === undefined) throw refuse('workload_unknown')
     if (another !== undefined) throw refuse('workload_ambiguous')
     return server
   }
 
   const prove = async (evidence: CallerEvidence, snapshot: Snapshot): Promise<{ server: Server; method: AttestedWorkload['method'] }> => {
+    if (evidence.clientAssertion !== undefined && evidence.clientSecret !== undefined) throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
     if (evidence.clientAssertion !== undefined) return { method: 'private_key_jwt', server: await byAssertion(evidence.clientAssertion, evidence, snapshot) }
     if (evidence.clientSecret !== undefined) return { method: 'client_secret', server: await bySecret(evidence, snapshot) }
     return { method: 'unix', server: byProcess(evidence, snapshot) }
@@ -86,29 +85,11 @@ const methodOf = ({ clientAssertion, clientSecret }: CallerEvidence): AttestedWo
 
 const isUnproved = ({ code }: DeputyError): boolean => code === 'workload_unknown' || code === 'workload_unverified' || code === 'workload_ambiguous'
 
-const assertApproved = ({ server, status, owner, replaced_by: replacement }: Server): void => {
-  if (status === 'approved' || status === 'deprecated') return
+const assertApproved = (registered: Server): void => {
+  if (isInUse(registered)) return
+  const { server, status, owner, replaced_by: replacement } = registered
   throw refuse('workload_not_approved', { server, status, owner, replacement: replacement === undefined ? '' : `, or use ${replacement}` })
 }
 
 const warningOf = ({ server, status, replaced_by: replacement }: Server): string | undefined =>
   status !== 'deprecated' ? undefined : `${server} is deprecated${replacement === undefined ? '' : `; move to ${replacement}`}`
-
-/** Writes unknown callers down, each at most once in a while: a flood of requests must not become a flood of writes. */
-const createUnknownRecorder = (store: UnknownCallerStore, clock: Clock) => {
-  const lastWritten = new Map<string, number>()
-  return async ({ peer, clientId, clientAssertion }: CallerEvidence): Promise<void> => {
-    const claimed = clientId ?? (clientAssertion === undefined ? undefined : clientOf(clientAssertion))
-    const facts = {
-      ...(claimed === undefined ? {} : { claimed: claimed.slice(0, 128) }),
-      ...(peer === undefined ? { over: 'tcp' } : { over: 'unix', uid: peer.uid, gid: peer.gid }),
-      ...(peer?.exe === undefined ? {} : { exe: peer.exe }), ...(peer?.sha256 === undefined ? {} : { sha256: peer.sha256 }),
-    }
-    const id = createHash('sha256').update(lengthPrefixed(...Object.entries(facts).flat().map(String))).digest('hex').slice(0, 24)
-    const now = clock.now()
-    if (now - (lastWritten.get(id) ?? -Infinity) < QUIET) return
-    if (lastWritten.size > 1000) lastWritten.clear()
-    lastWritten.set(id, now)
-    await store.record(id, { ...facts, ...(peer === undefined ? {} : { pid: peer.pid }) }, now)
-  }
-}

@@ -5,6 +5,8 @@ export interface PeerProcess {
   readonly pid: number
   readonly uid: number
   readonly gid: number
+  /** When it began, in clock ticks since boot; absent when it had ended by the time of the look-up. */
+  readonly startedAt?: string
   /** Absent when it could not be read (another user's process, without the capability to look). */
   readonly exe?: string
   readonly sha256?: string

@@ -4,16 +4,20 @@ import type { Server } from '../config/server.ts'
 import { refuse } from '../errors.ts'
 import type { ReplayStore } from '../store/store.ts'
 
-const ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
+/** Asymmetric ones only, so that no public key can be used as a shared secret. */
+const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'EdDSA', 'Ed25519']
+/** Seconds that an assertion may be valid at most, and by which clocks may differ. */
 const LONGEST = 300
 const LEEWAY = 30
 const TYPES = new Set([undefined, 'JWT', 'jwt', 'client-authentication+jwt'])
 /** Header fields by which a token would bring its own key along (threat 14). */
 const OWN_KEYS = ['jwk', 'jku', 'x5u', 'x5c']
+const LONGEST_ASSERTION = 16_384
 
 /** The client that an assertion says it is from; not believed yet. */
 export const clientOf = (assertion: string): string | undefined => {
-  try { return decodeJwt(assertion).sub } catch { return undefined }
+  // What is not verified yet may be of any type, whatever the declared one says.
+  try { const sub: unknown = decodeJwt(assertion).sub; return typeof sub === 'string' ? sub : undefined } catch { return undefined }
 }
 
 /**
@@ -28,6 +32,7 @@ export const verifyClientAssertion = async (assertion: string, server: Server, o
   if (keySets.length === 0) throw unverified('it is not registered for private_key_jwt')
   const keys = { keys: keySets.flatMap((set) => set.keys) } as unknown as JSONWebKeySet
 
+  if (assertion.length > LONGEST_ASSERTION) throw unverified(`the assertion is longer than ${LONGEST_ASSERTION} characters`)
   let header
   try { header = decodeProtectedHeader(assertion) } catch (error) { throw unverified('the assertion is no JWT', error) }
   if (!TYPES.has(header.typ)) throw unverified(`its typ is ${String(header.typ).slice(0, 40)}`)
@@ -39,7 +44,7 @@ export const verifyClientAssertion = async (assertion: string, server: Server, o
       requiredClaims: ['exp', 'jti', 'aud'], currentDate: new Date(options.clock.now()),
     }))
   } catch (error) {
-    throw unverified(error instanceof errors.JOSEError ? problemOf(error) : 'the assertion could not be checked', error)
+    throw unverified(error instanceof errors.JOSEError ? problemOf(error) : 'the assertion could not be checked', withoutClaims(error))
   }
   // The audience is one text or a list of one: an assertion for several servers could be replayed among them.
   const audience = Array.isArray(claims.aud) && claims.aud.length === 1 ? claims.aud[0] : claims.aud
@@ -50,6 +55,9 @@ export const verifyClientAssertion = async (assertion: string, server: Server, o
   const fresh = await options.replays.claim(`client-assertion:${server.server}`, claims.jti, (claims.exp! + LEEWAY) * 1000)
   if (!fresh) throw unverified('its jti was used before')
 }
+
+/** jose's errors carry the claims along; a log has no use for them. */
+const withoutClaims = (error: unknown): Error => new Error(error instanceof Error ? error.message : 'unknown')
 
 const problemOf = (error: errors.JOSEError): string => {
   switch (error.code) {

@@ -8,7 +8,7 @@ type UnixSelector = Extract<Server['attest'][number], { unix: unknown }>['unix']
 export interface Registry {
   byId(id: string): Server | undefined
   /** Servers one of whose Unix selectors fits the process. */
-  matching(peer: PeerProcess): Server[]
+  matching(peer: PeerProcess): readonly Server[]
   /** What the selectors need to know about a process. */
   readonly wants: { readonly exe: boolean; readonly sha256: boolean }
 }
@@ -21,12 +21,26 @@ const fits = (selector: UnixSelector, peer: PeerProcess): boolean =>
   && (selector.exe === undefined || selector.exe === peer.exe)
   && (selector.sha256 === undefined || selector.sha256 === peer.sha256)
 
+/** The servers that a daemon of this environment sees: those of its environment and those of none. */
+const visibleServers = (snapshot: Snapshot): Server[] =>
+  [...snapshot.servers.values()].filter(({ environment }) => environment === undefined || environment === snapshot.settings.environment)
+
 const build = (snapshot: Snapshot): Registry => {
-  const visible = new Map([...snapshot.servers].filter(([, { environment }]) => environment === undefined || environment === snapshot.settings.environment))
+  const visible = new Map(visibleServers(snapshot).map((server) => [server.server, server]))
   const selectors = [...visible.values()].flatMap((server) => selectorsOf(server).map((selector) => ({ server, selector })))
+  const byUid = Map.groupBy(selectors, ({ selector }) => selector.uid)
+  const ofAnyUser = byUid.get(undefined) ?? []
+  // A process is looked up once in a snapshot: it is the same object for every request of its connection.
+  const found = new WeakMap<PeerProcess, readonly Server[]>()
+  const find = (peer: PeerProcess): Server[] =>
+    [...new Set([...byUid.get(peer.uid) ?? [], ...ofAnyUser].filter(({ selector }) => fits(selector, peer)).map(({ server }) => server))]
   return {
     byId: (id) => visible.get(id),
-    matching: (peer) => [...new Set(selectors.filter(({ selector }) => fits(selector, peer)).map(({ server }) => server))],
+    matching(peer) {
+      let servers = found.get(peer)
+      if (servers === undefined) found.set(peer, servers = find(peer))
+      return servers
+    },
     wants: {
       exe: selectors.some(({ selector }) => selector.exe !== undefined),
       sha256: selectors.some(({ selector }) => selector.sha256 !== undefined),
@@ -45,9 +59,12 @@ export const registryOf = (snapshot: Snapshot): Registry => {
 
 const compatible = <T>(left: T | undefined, right: T | undefined): boolean => left === undefined || right === undefined || left === right
 
-/** Pairs of servers that one process could be taken for: the kernel cannot tell them apart. */
+/** Whether a server gets credentials at all. */
+export const isInUse = ({ status }: Server): boolean => status === 'approved' || status === 'deprecated'
+
+/** Pairs of servers in use that one process could be taken for: the kernel cannot tell them apart. */
 export const overlappingServers = (snapshot: Snapshot): [Server, Server][] => {
-  const servers = [...snapshot.servers.values()].filter((server) => selectorsOf(server).length > 0)
+  const servers = visibleServers(snapshot).filter((server) => isInUse(server) && selectorsOf(server).length > 0)
   return servers.flatMap((left, at) => servers.slice(at + 1)
     .filter((right) => selectorsOf(left).some((a) => selectorsOf(right).some((b) =>
       compatible(a.uid, b.uid) && compatible(a.gid, b.gid) && compatible(a.exe, b.exe) && compatible(a.sha256, b.sha256))))

@@ -1,12 +1,14 @@
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { resourceSchema } from '../config/values.ts'
 import { refuse } from '../errors.ts'
 
 /**
- * The parts of the official MCP registry's `server.json` that Deputy takes over.
+ * The parts of the official MCP registry's `server.json` that Deputy takes over; what else is in it is passed by.
  * @see https://github.com/modelcontextprotocol/registry/blob/main/docs/reference/server-json/generic-server-json.md
  */
 const serverJsonSchema = z.looseObject({
-  name: z.string().min(3).max(200),
+  name: z.string().min(3).max(200).regex(/^[a-zA-Z0-9.-]+\/[a-zA-Z0-9._-]+$/, 'a name is a reverse-DNS name, a slash and the server\'s own name'),
   description: z.string().optional(),
   title: z.string().optional(),
   version: z.string().optional(),
@@ -26,8 +28,17 @@ export interface ServerDraft {
   readonly status: 'proposed'
 }
 
-/** Reverse-DNS names such as `io.github.user/weather` become ids such as `io.github.user.weather`. */
-const toId = (name: string): string => name.toLowerCase().replace(/[^a-z0-9._-]+/g, '.').replace(/^[^a-z0-9]+/, '').slice(0, 63)
+const LONGEST_ID = 63
+
+/** Names such as `io.github.user/weather` become ids such as `io.github.user.weather`; of a long one a digest keeps it apart from others. */
+const toId = (name: string): string => {
+  const id = name.toLowerCase().replaceAll('/', '.').replace(/^[^a-z0-9]+/, '') || 'server'
+  if (id.length <= LONGEST_ID) return id
+  return `${id.slice(0, LONGEST_ID - 9)}-${createHash('sha256').update(name).digest('hex').slice(0, 8)}`
+}
+
+/** A URL that stands for one server; a template with variables does not. */
+const isResource = (url: string): boolean => resourceSchema.safeParse(url).success && /^https?:/i.test(url) && !url.includes('{')
 
 /**
  * A draft of a server's file out of a `server.json`. It is `proposed`: importing approves nothing.
@@ -37,12 +48,11 @@ export const importServerJson = (json: unknown, given: { owner: string; tenants:
   const parsed = serverJsonSchema.safeParse(json)
   if (!parsed.success) throw refuse('malformed_request', { problem: `this is no server.json: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}` })
   const { name, title, description, version, remotes, packages } = parsed.data
-  const url = remotes[0]?.url ?? packages.map(({ transport }) => transport?.url).find((each) => each !== undefined)
-  const isUsable = url !== undefined && URL.canParse(url) && !url.includes('{')
+  const urls = [...remotes.map(({ url }) => url), ...packages.flatMap(({ transport }) => transport?.url ?? [])]
   return {
     server: toId(name), name: title ?? name, owner: given.owner, tenants: given.tenants, status: 'proposed',
     // A stdio server has no URL: a name that no other server has stands for it.
-    resource: isUsable ? url : `urn:mcp:${toId(name)}`,
+    resource: urls.find(isResource) ?? `urn:mcp:${toId(name)}`,
     ...(description === undefined ? {} : { description }), ...(version === undefined ? {} : { version }),
   }
 }

@@ -1,0 +1,27 @@
+/** A snapshot for tests of single rooms, built by the schemas that read files. */
+import { serverSchema, type Server } from '../../src/config/server.ts'
+import { settingsSchema } from '../../src/config/settings.ts'
+import type { Snapshot } from '../../src/config/snapshot.ts'
+import { tenantSchema, type Tenant } from '../../src/config/tenant.ts'
+
+let generation = 0
+
+export const aServer = (given: object = {}): Server =>
+  serverSchema.parse({ server: 'notes', resource: 'https://notes.example/mcp', tenants: ['acme'], owner: 'notes@example.com', status: 'approved', ...given })
+
+export const aTenant = (given: object = {}): Tenant => tenantSchema.parse({ tenant: 'acme', ...given })
+
+export const aSnapshot = (given: { servers?: readonly Server[]; tenants?: readonly Tenant[]; settings?: object } = {}): Snapshot => ({
+  generation: generation += 1,
+  home: '/nowhere',
+  settings: settingsSchema.parse({ environment: 'test', issuer: 'https://deputy.example', ...given.settings }),
+  servers: new Map((given.servers ?? [aServer()]).map((server) => [server.server, server])),
+  tenants: new Map((given.tenants ?? [aTenant()]).map((tenant) => [tenant.tenant, tenant])),
+  downstreams: new Map(), providers: new Map(),
+})
+
+/** A clock that stands still until it is moved. */
+export const aClock = (now = Date.now()): { now(): number; forward(milliseconds: number): void } => {
+  let time = now
+  return { now: () => time, forward: (milliseconds) => { time += milliseconds } }
+}
