@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import type { TrustedIssuer } from '../config/tenant.ts'
 import type { Tenant } from '../config/tenant.ts'
-import type { ActorClaim } from '../connector/connector.ts'
 import { refuse } from '../errors.ts'
 
 const actorSchema: z.ZodType<NestedActor> = z.looseObject({
@@ -9,26 +8,21 @@ const actorSchema: z.ZodType<NestedActor> = z.looseObject({
 }) as z.ZodType<NestedActor>
 interface NestedActor { sub: string; iss?: string | undefined; client_id?: string | undefined; act?: NestedActor | undefined }
 
+/** NumericDate of RFC 7519 section 2, up to the year 9999. */
+const numericDateSchema = z.number().min(0).max(253_402_300_799)
+
 const audienceSchema = z.union([z.string().transform((audience) => [audience]), z.array(z.string())])
 
 /** What a subject token must say, whoever issued it. Claims that are of another form than the standards say are refused. */
 export const subjectClaimsSchema = z.looseObject({
-  iss: z.string(), aud: audienceSchema, exp: z.number(), iat: z.number().optional(), nbf: z.number().optional(),
+  iss: z.string(), sub: z.string().min(1).optional(), aud: audienceSchema,
+  exp: numericDateSchema, iat: numericDateSchema.optional(), nbf: numericDateSchema.optional(),
   jti: z.string().min(1).max(512).optional(), acr: z.string().optional(), client_id: z.string().optional(),
   act: actorSchema.optional(), may_act: actorSchema.optional(),
 })
 export type SubjectClaims = z.output<typeof subjectClaimsSchema>
 
 const GROUPS = 200
-
-/** The actors of a token, outermost first (RFC 8693 section 4.1). */
-export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
-  const actors: ActorClaim[] = []
-  for (let actor = act; actor !== undefined && actors.length < 10; actor = actor.act) {
-    actors.push({ sub: actor.sub, ...(actor.iss === undefined ? {} : { iss: actor.iss }), ...(actor.client_id === undefined ? {} : { client_id: actor.client_id }) })
-  }
-  return actors
-}
 
 /**
  * The tenant of a verified token: of those that trust its issuer, the one whose tenant claim it carries.
@@ -40,10 +34,13 @@ export const tenantOf = (claims: Readonly<Record<string, unknown>>, trusting: re
   return fitting
 }
 
+/** 1 to 256 characters, none of which moves a terminal's cursor. */
+const USER = /^[^\p{Cc}]{1,256}$/u
+
 /** The user that a token is about. @throws DeputyError `subject_token_invalid` */
 export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string => {
   const user = claims[issuer.claims.user]
-  if (typeof user !== 'string' || user === '' || user.length > 256) throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
+  if (typeof user !== 'string' || !USER.test(user)) throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
   return user
 }
 

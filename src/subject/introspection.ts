@@ -5,7 +5,7 @@ import type { TrustedIssuer } from '../config/tenant.ts'
 import type { Egress } from '../egress/egress.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { refuse } from '../errors.ts'
+import { DeputyError, refuse } from '../errors.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
@@ -45,7 +45,11 @@ export const createIntrospection = (options: { egress: Egress; clock: Clock; met
     const known = answers.get(key)
     if (known !== undefined && known.until > now) return known.claims
     let claims
-    try { claims = await ask(token, issuer, tenant) } catch (error) { throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: 5 }, error) }
+    try { claims = await ask(token, issuer, tenant) } catch (error) {
+      // A client secret that is missing here is not the issuer's doing.
+      if (error instanceof DeputyError && (error.kind.category === 'secret' || error.kind.category === 'config')) throw error
+      throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: 5 }, error)
+    }
     answers.set(key, { claims, until: now + KEPT })
     return claims
   }

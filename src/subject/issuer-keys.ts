@@ -51,6 +51,11 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
     const age = held === undefined ? Infinity : options.clock.now() - held.readAt
     if (held !== undefined && age < FRESH) return { url, held }
     const usable = held !== undefined && age < STALE ? held : undefined
+    // Once a reading has failed, the next ones go on in the background: nobody waits for an issuer that is down.
+    if (usable !== undefined && (triedAt.get(url) ?? 0) > usable.readAt) {
+      if (mayRead(url)) readOnce(url).catch(() => undefined)
+      return { url, held: usable }
+    }
     if (!mayRead(url)) {
       if (usable !== undefined) return { url, held: usable }
       throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: COOLDOWN / 1000 })

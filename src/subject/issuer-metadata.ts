@@ -46,6 +46,22 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
     throw problem ?? new Error('it publishes no metadata')
   }
 
+  const readOnce = (issuer: string): Promise<IssuerMetadata> => {
+    let reading = underWay.get(issuer)
+    if (reading === undefined) {
+      reading = read(issuer).then((metadata) => {
+        known.set(issuer, { metadata, readAt: options.clock.now() })
+        failedAt.delete(issuer)
+        return metadata
+      }, (error: unknown) => {
+        failedAt.set(issuer, options.clock.now())
+        throw error
+      }).finally(() => { underWay.delete(issuer) })
+      underWay.set(issuer, reading)
+    }
+    return reading
+  }
+
   return async (issuer: string): Promise<IssuerMetadata> => {
     const now = options.clock.now()
     const kept = known.get(issuer)
@@ -55,18 +71,10 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
       if (usable !== undefined) return usable
       throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 })
     }
-    let reading = underWay.get(issuer)
-    if (reading === undefined) {
-      reading = read(issuer).finally(() => { underWay.delete(issuer) })
-      underWay.set(issuer, reading)
-    }
-    try {
-      const metadata = await reading
-      known.set(issuer, { metadata, readAt: options.clock.now() })
-      failedAt.delete(issuer)
-      return metadata
-    } catch (error) {
-      failedAt.set(issuer, options.clock.now())
+    const reading = readOnce(issuer)
+    // Once a reading has failed, the next ones go on in the background: nobody waits for an issuer that is down.
+    if (usable !== undefined && failedAt.has(issuer)) { reading.catch(() => undefined); return usable }
+    try { return await reading } catch (error) {
       if (usable !== undefined) return usable
       throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 }, error)
     }

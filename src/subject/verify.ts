@@ -10,10 +10,11 @@ import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
+import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/store.ts'
-import { actorsOf, groupsOf, subjectClaimsSchema, tenantOf, userOf, type SubjectClaims } from './claims.ts'
+import { actorsOf, assertActor, assertAudience, assertTimes, expired, invalid, LEEWAY, parseClaims } from './checks.ts'
+import { groupsOf, tenantOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
 import type { VerifiedSubject } from './subject.ts'
@@ -46,22 +47,21 @@ export interface SubjectDependencies {
 }
 
 const LONGEST_TOKEN = 16_384
-/** Seconds by which clocks may differ. */
-const LEEWAY = 30
+/** How long a verified token is taken at its word (ms): a key that its issuer has withdrawn must not count for longer. */
+const KEPT = 600_000
 
 /** Access tokens and nothing else: assertions, proofs and events are signed by the same keys and must not pass for one (RFC 8725 section 3.11). */
-const TYPES = new Set([undefined, 'jwt', 'at+jwt', 'application/at+jwt'])
+const TYPES = new Set(['jwt', 'at+jwt', 'application/at+jwt'])
 /** Header fields by which a token would bring its own key along, and extensions that we do not know (threat 14). */
 const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
 interface Trusting { readonly tenant: Tenant; readonly issuer: TrustedIssuer }
+interface Verified { readonly subject: VerifiedSubject; readonly claims: SubjectClaims }
 
 /** Tenants that this server serves and that trust an issuer. */
 const trustingTenants = (server: Server, snapshot: Snapshot): Trusting[] => [...snapshot.tenants.values()]
   .filter(({ tenant, enabled }) => enabled && servesTenant(server.tenants, tenant))
   .flatMap((tenant) => tenant.issuers.map((issuer) => ({ tenant, issuer })))
-
-const invalid = (problem: string, cause?: unknown): DeputyError => refuse('subject_token_invalid', { problem }, cause)
 
 /**
  * Verifies whom a server acts for. A token counts only if a tenant's trusted issuer signed it (or confirmed it, when
@@ -69,7 +69,7 @@ const invalid = (problem: string, cause?: unknown): DeputyError => refuse('subje
  * Which issuer it is decided by the verified claims, never by how the token looks.
  */
 export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifier => {
-  const verified = new LRUCache<string, VerifiedSubject>({ max: 20_000 })
+  const verified = new LRUCache<string, { subject: VerifiedSubject; at: number }>({ max: 20_000 })
   const trusting = new WeakMap<Snapshot, Map<string, readonly Trusting[]>>()
 
   const trustingOf = (server: Server, snapshot: Snapshot): readonly Trusting[] => {
@@ -80,45 +80,60 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     return found
   }
 
-  /** Checks signature, type and times of a JWT of a trusted issuer; its audience is for the caller to check. */
-  const verifyJwt = async (token: string, server: Server): Promise<{ claims: JWTPayload; candidates: Trusting[] }> => {
-    let issuer: string | undefined
+  /**
+   * Checks signature, type and times of a JWT of a trusted issuer; its audience is for the caller to check. Tenants
+   * that share an issuer each say where its keys are and which algorithms count, so the tenant is chosen first, by
+   * claims that are not believed yet, and the token then has to be good by the word of that very tenant: no tenant
+   * can vouch for tokens of another (promise 8).
+   */
+  const verifyJwt = async (token: string, server: Server, choose: (claims: JWTPayload, candidates: readonly Trusting[]) => Trusting): Promise<{ claims: JWTPayload; trusted: Trusting }> => {
+    let unverified: JWTPayload
     let header
-    try { ({ iss: issuer } = decodeJwt(token)); header = decodeProtectedHeader(token) } catch (error) { throw invalid('it is no JWT', error) }
-    if (!TYPES.has(header.typ?.toLowerCase())) throw invalid(`its type ${header.typ?.slice(0, 40)} is not that of an access token`)
+    try { unverified = decodeJwt(token); header = decodeProtectedHeader(token) } catch (error) { throw invalid('it is no JWT', error) }
+    const type: unknown = header.typ
+    if (type !== undefined && !(typeof type === 'string' && TYPES.has(type.toLowerCase()))) throw invalid(`its type ${String(type).slice(0, 40)} is not that of an access token`)
     const refused = REFUSED_HEADERS.find((name) => name in header)
     if (refused !== undefined) throw invalid(`its header carries ${refused}`)
-    const candidates = trustingOf(server, deps.snapshot()).filter((each) => each.issuer.issuer === issuer)
-    const [first] = candidates
-    if (first === undefined) throw refuse('subject_issuer_unknown', { issuer: String(issuer).slice(0, 200), server: server.server })
+    const candidates = trustingOf(server, deps.snapshot()).filter((each) => each.issuer.issuer === unverified.iss)
+    if (candidates.length === 0) throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
+    const trusted = choose(unverified, candidates)
     try {
-      const { payload } = await jwtVerify(token, deps.keys(first.issuer), {
-        issuer: first.issuer.issuer, algorithms: [...first.issuer.algorithms], clockTolerance: LEEWAY, requiredClaims: ['exp', 'aud'],
+      const { payload } = await jwtVerify(token, deps.keys(trusted.issuer), {
+        issuer: trusted.issuer.issuer, algorithms: [...trusted.issuer.algorithms], clockTolerance: LEEWAY, requiredClaims: ['exp', 'aud'],
         currentDate: new Date(deps.clock.now()),
       })
-      return { claims: payload, candidates }
+      return { claims: payload, trusted }
     } catch (error) { throw toSubjectError(error) }
   }
 
-  const fromJwt = async ({ token, server }: SubjectRequest): Promise<{ subject: VerifiedSubject; claims: SubjectClaims }> => {
-    const { claims: payload, candidates } = await verifyJwt(token.reveal(), server)
+  const fromJwt = async ({ token, server }: SubjectRequest): Promise<Verified> => {
+    const { claims: payload, trusted } = await verifyJwt(token.reveal(), server, tenantOf)
     const claims = parseClaims(payload)
+    assertTimes(claims, deps.clock.now())
     assertAudience(claims, server)
-    return { claims, subject: toSubject(claims, tenantOf(claims, candidates), token, 'jwt') }
+    return { claims, subject: toSubject(claims, trusted, token, 'jwt') }
   }
 
-  const fromOpaque = async ({ token, server }: SubjectRequest): Promise<{ subject: VerifiedSubject; claims: SubjectClaims }> => {
-    const issuers = trustingOf(server, deps.snapshot()).filter(({ issuer }) => issuer.introspection !== undefined)
-    for (const trusted of issuers) {
+  /**
+   * An opaque token does not say whose it is, and to ask about it is to show it. So it is shown to the issuers of one
+   * tenant only, or to one that several tenants ask in the same way; otherwise one tenant's issuer would get to see
+   * the tokens of another's users, and could vouch for them.
+   */
+  const fromOpaque = async ({ token, server }: SubjectRequest): Promise<Verified> => {
+    const asked = trustingOf(server, deps.snapshot()).filter(({ issuer }) => issuer.introspection !== undefined)
+    const ways = [...new Map(asked.map((trusted) => [JSON.stringify([trusted.issuer.issuer, trusted.issuer.introspection]), trusted])).values()]
+    const tenants = new Set(asked.map(({ tenant }) => tenant.tenant))
+    if (ways.length > 1 && tenants.size > 1) throw invalid('it is opaque, and the issuers of several tenants would have to be shown it: send a JWT')
+    for (const trusted of ways) {
       const answer = await deps.introspect(token, trusted.issuer, trusted.tenant.tenant)
       if (answer === undefined) continue
       const claims = parseClaims({ iss: trusted.issuer.issuer, ...answer })
       if (claims.iss !== trusted.issuer.issuer) throw invalid('the issuer that confirmed it names another issuer')
       assertTimes(claims, deps.clock.now())
       assertAudience(claims, server)
-      return { claims, subject: toSubject(claims, tenantOf(claims, [trusted]), token, 'introspection') }
+      return { claims, subject: toSubject(claims, tenantOf(claims, ways.length > 1 ? [trusted] : asked), token, 'introspection') }
     }
-    throw invalid(issuers.length === 0 ? 'it is no JWT, and no issuer confirms opaque tokens' : 'no trusted issuer knows it as active')
+    throw invalid(ways.length === 0 ? 'it is no JWT, and no issuer confirms opaque tokens' : 'no trusted issuer knows it as active')
   }
 
   /** A token that Deputy minted for this server: the next link of a delegation chain (RFC 8693 section 4.1). */
@@ -129,9 +144,9 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     const tenant = deps.snapshot().tenants.get(claims.tenant)
     if (tenant?.enabled !== true) throw refuse('subject_tenant_unknown')
     if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')
-    const { groups = [] } = claims as { groups?: string[] }
     return {
-      tenant, user: claims.sub, issuer: claims.iss, groups, claims: {}, how: 'jwt',
+      // A minted token names the user alone: groups and other claims are the issuer's to tell, and go to no service.
+      tenant, user: claims.sub, issuer: claims.iss, groups: [], claims: {}, how: 'jwt',
       issuedAt: claims.iat * 1000, expiresAt: claims.exp * 1000, tokenId: claims.jti, ancestors: claims.anc,
       actors: actorsOf(claims as unknown as SubjectClaims),
     }
@@ -156,12 +171,21 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       if (minted.sub !== server.server || minted.tenant !== tenant || minted.act !== undefined) throw bad('it is not about the calling server')
       return minted.sub
     }
-    let checked
-    try { checked = await verifyJwt(actorToken.reveal(), server) } catch (error) { throw bad('its signature, times or issuer are not accepted', error) }
-    if (!checked.candidates.some((candidate) => candidate.tenant.tenant === tenant)) throw bad('it is of another tenant')
-    const { sub, client_id: clientId } = checked.claims
+    if (actorToken.reveal().length > LONGEST_TOKEN) throw bad(`it is longer than ${LONGEST_TOKEN} characters`)
+    const ofTenant = (_claims: JWTPayload, candidates: readonly Trusting[]): Trusting => {
+      const trusted = candidates.find((candidate) => candidate.tenant.tenant === tenant)
+      if (trusted === undefined) throw bad('it is of another tenant')
+      return trusted
+    }
+    let claims: JWTPayload
+    try { ({ claims } = await verifyJwt(actorToken.reveal(), server, ofTenant)) } catch (error) {
+      if (error instanceof DeputyError && (error.code === 'actor_token_invalid' || error.kind.retryable)) throw error
+      throw bad('its signature, times or issuer are not accepted', error)
+    }
+    if (claims.exp! * 1000 <= deps.clock.now()) throw bad('it has expired')
+    const { sub, client_id: clientId } = claims
     if (sub !== server.server && clientId !== server.server) throw bad('it is not about the calling server')
-    return String(sub ?? clientId)
+    return typeof sub === 'string' ? sub : server.server
   }
 
   const verifyAnew = async (request: SubjectRequest): Promise<VerifiedSubject> => {
@@ -192,13 +216,26 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (request.actorToken !== undefined) return verifyAnew(request)
     const key = `${deps.snapshot().generation} ${request.server.server} ${createHash('sha256').update(request.token.reveal()).digest('base64')}`
     const known = verified.get(key)
-    if (known !== undefined) {
-      if (known.expiresAt + LEEWAY * 1000 <= deps.clock.now()) throw expired(known.expiresAt)
-      return known
+    const now = deps.clock.now()
+    if (known !== undefined && now - known.at < KEPT) {
+      if (known.subject.expiresAt <= now) throw expired(known.subject.expiresAt)
+      return known.subject
     }
     const subject = await verifyAnew(request)
-    if (subject.how === 'jwt') verified.set(key, subject)
+    if (subject.how === 'jwt') verified.set(key, { subject, at: now })
     return subject
+  }
+
+  /** A session lasts only as long as its tenant is enabled and trusts the issuer that signed the user in. */
+  const ofSession = async ({ uid, server }: { uid: number; server: Server }): Promise<VerifiedSubject> => {
+    if (!server.login_session) throw refuse('subject_session_not_allowed', { server: server.server })
+    const session = await deps.sessions.find(uid, deps.clock.now())
+    const tenant = session === undefined ? undefined : deps.snapshot().tenants.get(session.tenant)
+    if (session === undefined || tenant?.enabled !== true || !tenant.issuers.some(({ issuer }) => issuer === session.issuer)) throw refuse('subject_session_missing', { uid })
+    return {
+      tenant, user: session.user, issuer: session.issuer, groups: session.groups, claims: session.claims, how: 'login_session',
+      issuedAt: session.signedInAt, expiresAt: session.expiresAt, tokenId: `session:${uid}:${session.signedInAt}`, ancestors: [], actors: [],
+    }
   }
 
   return {
@@ -214,15 +251,15 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       }
     },
 
-    async fromSession({ uid, server }) {
-      if (!server.login_session) throw refuse('subject_session_not_allowed', { server: server.server })
-      const session = await deps.sessions.find(uid, deps.clock.now())
-      const tenant = session === undefined ? undefined : deps.snapshot().tenants.get(session.tenant)
-      if (session === undefined || tenant?.enabled !== true) throw refuse('subject_session_missing', { uid })
-      deps.telemetry.subject({ how: 'login_session', outcome: 'verified' })
-      return {
-        tenant, user: session.user, issuer: session.issuer, groups: session.groups, claims: session.claims, how: 'login_session',
-        issuedAt: session.signedInAt, expiresAt: session.expiresAt, tokenId: `session:${uid}:${session.signedInAt}`, ancestors: [], actors: [],
+    async fromSession(request) {
+      try {
+        const subject = await ofSession(request)
+        deps.telemetry.subject({ how: 'login_session', outcome: 'verified' })
+        return subject
+      } catch (thrown) {
+        const error = asDeputyError(thrown)
+        deps.telemetry.subject({ how: 'login_session', outcome: 'refused', error: error.code })
+        throw error
       }
     },
   }
@@ -233,40 +270,14 @@ const issuerNamedBy = (token: string): string | undefined => {
   try { return decodeJwt(token).iss } catch { return undefined }
 }
 
-const parseClaims = (payload: unknown): SubjectClaims => {
-  const parsed = subjectClaimsSchema.safeParse(payload)
-  if (!parsed.success) throw invalid(`its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`)
-  return parsed.data
-}
-
-const expired = (at: number): DeputyError => refuse('subject_token_expired', { expired_at: new Date(at).toISOString() })
-
-const assertTimes = ({ exp, nbf, iat }: SubjectClaims, now: number): void => {
-  const seconds = now / 1000
-  if (exp + LEEWAY <= seconds) throw expired(exp * 1000)
-  if ((nbf ?? 0) - LEEWAY > seconds || (iat ?? 0) - LEEWAY > seconds) throw invalid('it is not valid yet')
-}
-
-/**
- * Promise 2. A token with several audiences counts if ours is among them: its issuer meant it for us as well. Whether
- * an issuer may hand out such tokens is for its administrator to say, by not asking for several resources at once.
- */
-const assertAudience = ({ aud }: { aud: readonly string[] }, server: Server): void => {
-  if (!aud.includes(server.resource)) throw refuse('subject_audience_mismatch', { audience: aud.join(', ').slice(0, 500), resource: server.resource })
-}
-
-/** Threat 13: delegation that a token carries is for the actor that it names and for nobody else (RFC 8693 section 4.4). */
-const assertActor = ({ act, may_act: mayAct }: SubjectClaims, actor: string, server: string): void => {
-  const named = mayAct ?? act
-  if (named === undefined) return
-  if (named.sub !== actor && named.client_id !== actor) throw refuse('actor_mismatch', { expected: named.sub.slice(0, 200), actual: actor === server ? server : actor.slice(0, 200) })
-}
-
+/** What jose or a key found wrong. Its errors can carry the claims, which have no place in a log, so they are not passed on as a cause. */
 const toSubjectError = (error: unknown): DeputyError => {
+  if (error instanceof DeputyError) return error
   if (error instanceof errors.JWTExpired) return expired((error.payload.exp ?? 0) * 1000)
-  if (error instanceof errors.JWTClaimValidationFailed) return invalid(`its claim ${error.claim} is not as it should be`, error)
-  if (error instanceof errors.JOSEAlgNotAllowed) return invalid('its algorithm is not allowed for this issuer', error)
-  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed || error instanceof errors.JWKSMultipleMatchingKeys) return invalid('it is not signed by a key of its issuer', error)
-  if (error instanceof errors.JOSEError) return invalid('it is malformed', error)
-  return asDeputyError(error)
+  if (error instanceof errors.JWTClaimValidationFailed) return invalid(`its claim ${error.claim} is not as it should be`)
+  if (error instanceof errors.JOSEAlgNotAllowed) return invalid('its algorithm is not allowed for this issuer')
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed || error instanceof errors.JWKSMultipleMatchingKeys) return invalid('it is not signed by a key of its issuer')
+  if (error instanceof errors.JOSEError) return invalid('it is malformed')
+  // A key that cannot be used: too short, or not of the curve that it names.
+  return invalid('it could not be checked with the key of its issuer', error)
 }

@@ -1,0 +1,55 @@
+import type { Server } from '../config/server.ts'
+import type { ActorClaim } from '../connector/connector.ts'
+import { refuse, type DeputyError } from '../errors.ts'
+import { subjectClaimsSchema, type SubjectClaims } from './claims.ts'
+
+/** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
+export const LEEWAY = 30
+
+export const invalid = (problem: string, cause?: unknown): DeputyError => refuse('subject_token_invalid', { problem }, cause)
+
+/** Claims of the forms that the standards say. @throws DeputyError `subject_token_invalid` */
+export const parseClaims = (payload: unknown): SubjectClaims => {
+  const parsed = subjectClaimsSchema.safeParse(payload)
+  if (!parsed.success) throw invalid(`its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`)
+  return parsed.data
+}
+
+export const expired = (at: number): DeputyError => {
+  const date = new Date(at)
+  return refuse('subject_token_expired', { expired_at: Number.isNaN(date.getTime()) ? 'a time long ago' : date.toISOString() })
+}
+
+/** @throws DeputyError `subject_token_expired`, `subject_token_invalid` */
+export const assertTimes = ({ exp, nbf, iat }: SubjectClaims, now: number): void => {
+  const seconds = now / 1000
+  if (exp <= seconds) throw expired(exp * 1000)
+  if ((nbf ?? 0) - LEEWAY > seconds || (iat ?? 0) - LEEWAY > seconds) throw invalid('it is not valid yet')
+}
+
+/**
+ * Promise 2. A token with several audiences counts if ours is among them: its issuer meant it for us as well. Whether
+ * an issuer may hand out such tokens is for its administrator to say, by not asking for several resources at once.
+ */
+export const assertAudience = ({ aud }: { aud: readonly string[] }, server: Server): void => {
+  if (!aud.includes(server.resource)) throw refuse('subject_audience_mismatch', { audience: aud.join(', ').slice(0, 500), resource: server.resource })
+}
+
+/** Threat 13: delegation that a token carries is for the actor that it names and for nobody else (RFC 8693 section 4.4). */
+export const assertActor = ({ act, may_act: mayAct }: SubjectClaims, actor: string, server: string): void => {
+  const named = mayAct ?? act
+  if (named === undefined) return
+  if (named.sub !== actor && named.client_id !== actor) throw refuse('actor_mismatch', { expected: named.sub.slice(0, 200), actual: actor === server ? server : actor.slice(0, 200) })
+}
+
+const ACTORS = 10
+
+/** The actors of a token, outermost first (RFC 8693 section 4.1). @throws DeputyError `subject_token_invalid` when there are more than ten: none is left out */
+export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
+  const actors: ActorClaim[] = []
+  for (let actor = act; actor !== undefined; actor = actor.act) {
+    if (actors.length === ACTORS) throw refuse('subject_token_invalid', { problem: `it names more than ${ACTORS} actors` })
+    actors.push({ sub: actor.sub, ...(actor.iss === undefined ? {} : { iss: actor.iss }), ...(actor.client_id === undefined ? {} : { client_id: actor.client_id }) })
+  }
+  return actors
+}

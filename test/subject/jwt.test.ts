@@ -1,0 +1,213 @@
+import { createHmac, randomBytes } from 'node:crypto'
+import { inspect } from 'node:util'
+import * as fc from 'fast-check'
+import { UnsecuredJWT } from 'jose'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Server } from '../../src/config/server.ts'
+import type { Snapshot } from '../../src/config/snapshot.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../../src/connector/connector.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import type { VerifiedSubject } from '../../src/subject/subject.ts'
+import { anIssuerKey, startIssuerDouble, type IssuerDouble } from '../doubles/issuer.ts'
+import { signIn, startCompanyIdp } from '../peers/company-idp.ts'
+import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
+import { startSubjects, type Subjects } from '../support/subjects.ts'
+
+const RESOURCE = 'https://notes.example/mcp'
+const notes = aServer()
+const clock = aClock()
+let snapshot: Snapshot
+let issuer: IssuerDouble
+let subjects: Subjects
+
+beforeAll(async () => {
+  issuer = await startIssuerDouble(clock.now)
+  subjects = await startSubjects({ snapshot: () => snapshot, clock })
+})
+afterAll(async () => { await subjects?.close(); await issuer?.close() })
+beforeEach(() => { snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url }] })] }) })
+
+const verify = (token: string, more: { server?: Server; actorToken?: string; actorTokenType?: string; tokenType?: string } = {}): Promise<VerifiedSubject> => subjects.verifier.verify({
+  token: new Secret(token), tokenType: more.tokenType ?? ACCESS_TOKEN_TYPE, server: more.server ?? notes,
+  ...(more.actorToken === undefined ? {} : { actorToken: new Secret(more.actorToken), actorTokenType: more.actorTokenType ?? ACCESS_TOKEN_TYPE }),
+})
+const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'accepted', (error: { code: string }) => error.code)
+const outcome = async (claims: object = {}, header: object = {}, more: Parameters<typeof verify>[1] = {}): Promise<string> => codeOf(verify(await issuer.sign(claims, { ...header }), more))
+const seconds = (): number => Math.floor(clock.now() / 1000)
+const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+
+describe('a JWT of a trusted issuer', () => {
+  it('of a real OpenID provider names the user, the groups and the end', async () => {
+    const idp = await startCompanyIdp({ resources: [RESOURCE, 'https://other.example/mcp'] })
+    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: idp.issuer }] })] })
+    const { accessToken, idToken } = await signIn({ idp, user: 'alice', resource: RESOURCE })
+    expect(await verify(accessToken)).toMatchObject({ user: 'alice', issuer: idp.issuer, groups: ['engineering'], how: 'jwt', tenant: { tenant: 'acme' }, ancestors: [], actors: [] })
+    expect(await codeOf(verify(idToken))).toBe('subject_audience_mismatch')
+    expect(await codeOf(verify((await signIn({ idp, user: 'bob', resource: 'https://other.example/mcp' })).accessToken))).toBe('subject_audience_mismatch')
+    await idp.close()
+  })
+
+  it('is found by jti, or by a keyed fingerprint where it has none', async () => {
+    expect((await verify(await issuer.sign({ jti: 'one' }))).tokenId).toBe(`${issuer.url}#one`)
+    const token = await issuer.sign({})
+    const { tokenId } = await verify(token)
+    expect(tokenId).toMatch(/^[\w-]{22}$/)
+    expect(token).not.toContain(tokenId)
+  })
+
+  it('promise 2: is for the calling server or for nobody here', async () => {
+    for (const aud of ['https://other.example/mcp', `${RESOURCE}/`, RESOURCE.toUpperCase(), [], ['https://other.example/mcp']]) expect(await outcome({ aud })).toBe('subject_audience_mismatch')
+    const error = await verify(await issuer.sign({ aud: 'https://other.example/mcp' })).catch((thrown: { facts: object }) => thrown)
+    expect(error).toMatchObject({ facts: { audience: 'https://other.example/mcp', resource: RESOURCE } })
+    expect(await outcome({ aud: [RESOURCE] })).toBe('accepted')
+    expect(await outcome({ aud: ['https://other.example/mcp', RESOURCE] })).toBe('accepted')
+    expect(await outcome({ aud: undefined })).toBe('subject_token_invalid')
+  })
+
+  it('promise 2: no audience but the exact one ever passes', async () => {
+    await fc.assert(fc.asyncProperty(fc.array(fc.oneof(fc.webUrl(), fc.string(), fc.constant(`${RESOURCE}x`), fc.constant(RESOURCE.slice(0, -1))), { maxLength: 4 }), async (aud) => {
+      if (!aud.includes(RESOURCE)) expect(await outcome({ aud })).toBe('subject_audience_mismatch')
+    }), { numRuns: 40 })
+  })
+
+  it('has begun and has not ended, to the second', async () => {
+    expect(await outcome({ exp: undefined })).toBe('subject_token_invalid')
+    expect(await outcome({ exp: seconds() - 1 })).toBe('subject_token_expired')
+    expect(await outcome({ exp: seconds() - 3600 })).toBe('subject_token_expired')
+    expect(await outcome({ exp: 1e300 })).toBe('subject_token_invalid')
+    expect(await outcome({ exp: -1e300 })).toBe('subject_token_expired')
+    expect(await outcome({ nbf: seconds() + 20 })).toBe('accepted')
+    expect(await outcome({ nbf: seconds() + 60 })).toBe('subject_token_invalid')
+    expect(await outcome({ iat: seconds() + 20 })).toBe('accepted')
+    expect(await outcome({ iat: seconds() + 60 })).toBe('subject_token_invalid')
+  })
+
+  it('ends also for a server that sends it again and again', async () => {
+    const token = await issuer.sign({ exp: seconds() + 60 })
+    expect(await codeOf(verify(token))).toBe('accepted')
+    clock.forward(59_000)
+    expect(await codeOf(verify(token))).toBe('accepted')
+    clock.forward(2000)
+    expect(await codeOf(verify(token))).toBe('subject_token_expired')
+  })
+
+  it('is verified once: the next time costs microseconds', async () => {
+    const token = await issuer.sign({})
+    const first = await verify(token)
+    expect(await verify(token)).toBe(first)
+    const before = performance.now()
+    for (let at = 0; at < 5000; at += 1) await verify(token)
+    expect((performance.now() - before) / 5).toBeLessThan(60)
+  })
+
+  it('is verified anew for another server and after a reload', async () => {
+    const token = await issuer.sign({})
+    await verify(token)
+    expect(await codeOf(verify(token, { server: aServer({ server: 'other', resource: 'https://other.example/mcp' }) }))).toBe('subject_audience_mismatch')
+    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant()] })
+    expect(await codeOf(verify(token))).toBe('subject_issuer_unknown')
+  })
+
+  it('threat 14: refuses none, shared-secret algorithms, foreign keys, keys brought along and unknown crit', async () => {
+    const claims = { iss: issuer.url, sub: 'alice', aud: RESOURCE, exp: seconds() + 600 }
+    const head = `${part({ alg: 'HS256', kid: issuer.keys[0]!.jwk['kid'], typ: 'at+jwt' })}.${part(claims)}`
+    const foreign = anIssuerKey()
+    const sneaky = { ...foreign, jwk: { ...foreign.jwk, kid: issuer.keys[0]!.jwk['kid'] } }
+    const pem = issuer.keys[0]!.jwk
+    for (const bad of [
+      new UnsecuredJWT(claims).encode(), `${part({ alg: 'none' })}.${part(claims)}.`, `${part({ alg: 'NONE' })}.${part(claims)}.x`,
+      `${head}.${createHmac('sha256', JSON.stringify(pem)).update(head).digest('base64url')}`,
+      await issuer.sign({}, {}, foreign), await issuer.sign({}, {}, sneaky), await issuer.sign({}, { jwk: foreign.jwk }, sneaky),
+      await issuer.sign({}, { jku: 'https://evil.example/jwks' }), await issuer.sign({}, { x5u: 'https://evil.example' }), await issuer.sign({}, { x5c: ['AA'] }),
+      `${part({ alg: 'ES256', crit: ['exp'], exp: 1 })}.${part(claims)}.AA`,
+    ]) expect(await codeOf(verify(bad))).toBe('subject_token_invalid')
+  })
+
+  it('threat 14: refuses an algorithm that the issuer is not trusted with', async () => {
+    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url, algorithms: ['RS256'] }] })] })
+    expect(await outcome()).toBe('subject_token_invalid')
+  })
+
+  it.each([['at+jwt'], ['AT+JWT'], ['application/at+jwt'], ['JWT'], ['jwt'], [undefined]])('takes the type %s for an access token', async (typ) => { expect(await outcome({}, { typ })).toBe('accepted') })
+
+  it.each([['client-authentication+jwt'], ['dpop+jwt'], ['secevent+jwt'], ['oauth-id-jag+jwt'], ['logout+jwt'], ['token-introspection+jwt'], ['txntoken+jwt'], ['application/jwt'], ['JOSE'], ['']])(
+    'does not take the type %s for an access token, though the issuer signed it', async (typ) => { expect(await outcome({}, { typ })).toBe('subject_token_invalid') })
+
+  it('claims of another form than the standards say are refused, not guessed', async () => {
+    const bad = { aud: 7, sub: '', jti: '', act: 'notes', may_act: [], acr: {}, client_id: [] }
+    for (const [name, value] of Object.entries(bad)) expect([name, await outcome({ [name]: value })]).toEqual([name, 'subject_token_invalid'])
+    for (const sub of [undefined, 'x'.repeat(257), '\u001B[2Jalice', 'a\nb']) expect(await outcome({ sub })).toBe('subject_token_invalid')
+  })
+
+  it('a header of any shape ends in a refusal of the taxonomy', async () => {
+    for (const header of [{ alg: 'ES256', typ: 7 }, { alg: 'ES256', typ: {} }, { alg: 7 }, {}, [], 'x', null, { alg: 'ES256', kid: {} }]) {
+      expect(await codeOf(verify(`${part(header)}.${part({ iss: issuer.url, aud: RESOURCE, exp: seconds() + 60 })}.AA`))).toBe('subject_token_invalid')
+    }
+    await fc.assert(fc.asyncProperty(fc.json(), fc.json(), fc.string(), async (header, payload, signature) => {
+      expect(await codeOf(verify(`${Buffer.from(header).toString('base64url')}.${Buffer.from(payload).toString('base64url')}.${signature}`))).toMatch(/^subject_(token_invalid|issuer_unknown)$|^parameter_missing$/)
+    }), { numRuns: 200 })
+  })
+
+  it('threat 12: an empty token is no token', async () => {
+    expect(await codeOf(verify(''))).toBe('parameter_missing')
+    for (const blank of [' ', '.', '..', 'null', 'undefined']) expect(await codeOf(verify(blank))).toBe('subject_token_invalid')
+  })
+
+  it('is no longer than 16 KiB, and of a type that we take', async () => {
+    expect(await outcome({ filler: 'x'.repeat(14_000) })).toBe('subject_token_invalid')
+    expect(await outcome({ filler: 'x'.repeat(10_000) })).toBe('accepted')
+    expect(await outcome({}, {}, { tokenType: JWT_TOKEN_TYPE })).toBe('accepted')
+    for (const type of ['id_token', 'refresh_token', 'saml2']) expect(await outcome({}, {}, { tokenType: `urn:ietf:params:oauth:token-type:${type}` })).toBe('unsupported_token_type')
+  })
+
+  it('does not turn up in a refusal', async () => {
+    const canary = `canary${randomBytes(8).toString('hex')}`
+    for (const claims of [{ aud: 'https://other.example' }, { exp: seconds() - 60 }, { nbf: seconds() + 600 }, { act: 7 }, { sub: 7 }]) {
+      const token = await issuer.sign({ ...claims, email: canary })
+      const error = await verify(token).catch((thrown: Error) => thrown) as Error & { facts: object }
+      const printed = inspect(error, { depth: 10, showHidden: true })
+      expect(printed).not.toContain(canary)
+      expect(printed).not.toContain(token.split('.')[1])
+    }
+  })
+})
+
+describe('the tenant of a token', () => {
+  const acme = (more: object = {}) => aTenant({ tenant: 'acme', issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'acme' } }, ...more }] })
+  const globex = (more: object = {}) => aTenant({ tenant: 'globex', issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'globex' } }, ...more }] })
+  const shared = aServer({ tenants: '*' })
+
+  it('is that whose claim it carries, where several share an issuer', async () => {
+    snapshot = aSnapshot({ servers: [shared], tenants: [acme(), globex()] })
+    for (const org of ['acme', 'globex']) expect((await verify(await issuer.sign({ org }), { server: shared })).tenant.tenant).toBe(org)
+    for (const org of ['initech', 'ACME', ['acme'], 7, undefined]) expect(await outcome({ org }, {}, { server: shared })).toBe('subject_tenant_unknown')
+  })
+
+  it('is none when two would fit', async () => {
+    snapshot = aSnapshot({ servers: [shared], tenants: [acme(), aTenant({ tenant: 'globex', issuers: [{ issuer: issuer.url }] })] })
+    expect(await outcome({ org: 'acme' }, {}, { server: shared })).toBe('subject_tenant_unknown')
+  })
+
+  it('is enabled, and served by the server', async () => {
+    snapshot = aSnapshot({ servers: [notes], tenants: [{ ...acme(), enabled: false }, globex()] })
+    expect(await outcome({ org: 'acme' })).toBe('subject_issuer_unknown')
+    expect(await outcome({ org: 'globex' })).toBe('subject_issuer_unknown')
+  })
+
+  it('promise 8: the keys that one tenant names for a shared issuer sign nothing for another', async () => {
+    const evil = await startIssuerDouble(clock.now)
+    snapshot = aSnapshot({ servers: [shared], tenants: [acme({ jwks_uri: `${evil.url}/jwks` }), globex()] })
+    const forge = (org: string): Promise<string> => issuer.sign({ org, sub: 'victim' }, {}, evil.keys[0])
+    expect(await codeOf(verify(await forge('globex'), { server: shared }))).toBe('subject_token_invalid')
+    expect((await verify(await forge('acme'), { server: shared })).tenant.tenant).toBe('acme')
+    expect((await verify(await issuer.sign({ org: 'globex' }), { server: shared })).tenant.tenant).toBe('globex')
+    await evil.close()
+  })
+
+  it('maps user and groups by its own claims', async () => {
+    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url, claims: { user: 'email', groups: 'roles' } }] })] })
+    expect(await verify(await issuer.sign({ email: 'alice@acme.example', roles: ['a', 7, 'b'], groups: ['c'] }))).toMatchObject({ user: 'alice@acme.example', groups: ['a', 'b'] })
+    expect((await verify(await issuer.sign({ email: 'alice@acme.example', roles: 'a' }))).groups).toEqual([])
+    expect(await outcome({})).toBe('subject_token_invalid')
+  })
+})

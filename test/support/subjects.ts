@@ -1,0 +1,68 @@
+/** A subject verifier as the daemon builds it: real egress, real store, real signing keys. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createSystemRandom } from '../../src/clock.ts'
+import type { Server } from '../../src/config/server.ts'
+import type { Snapshot } from '../../src/config/snapshot.ts'
+import { createMintedConnector } from '../../src/connector/minted.ts'
+import { createMintedTokenReader } from '../../src/connector/minted-token.ts'
+import type { ActorClaim } from '../../src/connector/connector.ts'
+import { createFingerprint } from '../../src/crypto/fingerprint.ts'
+import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { SigningKeys } from '../../src/crypto/signing-keys.ts'
+import { downstreamSchema } from '../../src/config/downstream.ts'
+import { createEgress } from '../../src/egress/fetch.ts'
+import { noTelemetry } from '../../src/observe/telemetry.ts'
+import type { ResolveSecret } from '../../src/secret/reference.ts'
+import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import type { Store } from '../../src/store/store.ts'
+import { createIntrospection } from '../../src/subject/introspection.ts'
+import { createIssuerKeys } from '../../src/subject/issuer-keys.ts'
+import { createIssuerMetadata } from '../../src/subject/issuer-metadata.ts'
+import { createSubjectVerifier, type SubjectVerifier } from '../../src/subject/verify.ts'
+import { aTenant } from './snapshot.ts'
+
+export interface Mint { server: Server; tenant?: string; user?: string; audiences: readonly string[]; priorActors?: readonly ActorClaim[]; ancestors?: readonly string[]; notAfter?: number }
+export interface Subjects {
+  readonly verifier: SubjectVerifier
+  readonly store: Store
+  /** A token that Deputy mints; without a user, for the server itself. */
+  mint(wish: Mint): Promise<string>
+  close(): Promise<void>
+}
+
+export const OWN_ISSUER = 'https://deputy.example'
+
+export const startSubjects = async (options: { snapshot: () => Snapshot; clock: { now(): number }; timeout?: number; resolveSecret?: ResolveSecret }): Promise<Subjects> => {
+  const { clock } = options
+  const random = createSystemRandom()
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-subjects-'))
+  const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+  const envelope = await Keyring.open({ folder: join(folder, 'keys'), kek: keyFromText(newKeyText(random), 'a test', random), random })
+  const keys = await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: 86_400_000, longestToken: 3_600_000 })
+  const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: options.timeout ?? 2000 })
+  const issuer = (): string => OWN_ISSUER
+  const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 7).toString('base64')))
+  const metadata = createIssuerMetadata({ egress, clock })
+  const resolveSecret: ResolveSecret = options.resolveSecret ?? (() => Promise.resolve(new Secret('introspection secret')))
+  const minted = createMintedConnector({ issuer, lifetime: () => 300_000, keys, clock, random })
+  return {
+    store,
+    verifier: createSubjectVerifier({
+      snapshot: options.snapshot, keys: createIssuerKeys({ egress, clock, metadata }), introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
+      sessions: store.sessions, readMintedToken: createMintedTokenReader({ keys, issuer, clock }), ownIssuer: issuer, fingerprint, clock, telemetry: noTelemetry,
+    }),
+    async mint({ server, tenant = 'acme', user, audiences, priorActors = [], ancestors = [], notAfter = Infinity }) {
+      const { token } = await minted.obtain({
+        principal: user === undefined ? { kind: 'workload', tenant, server: server.server } : { kind: 'user', tenant, user },
+        tenant: aTenant({ tenant }), server, downstream: downstreamSchema.parse({ downstream: 'd', credential: 'minted', resource: audiences[0] }),
+        scopes: [], notAfter, audiences, priorActors, ancestors, correlationId: 'test',
+      })
+      return token.reveal()
+    },
+    async close() { await egress.close(); await store.close(); await rm(folder, { recursive: true, force: true }) },
+  }
+}
