@@ -1,0 +1,135 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Snapshot } from '../../src/config/snapshot.ts'
+import { ACCESS_TOKEN_TYPE } from '../../src/connector/connector.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { metadataUrls } from '../../src/subject/issuer-metadata.ts'
+import { anIssuerKey, startIssuerDouble, type IssuerDouble } from '../doubles/issuer.ts'
+import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
+import { startSubjects, type Subjects } from '../support/subjects.ts'
+
+const notes = aServer()
+const HOUR = 3_600_000
+let clock: ReturnType<typeof aClock>
+let snapshot: Snapshot
+let issuer: IssuerDouble
+let subjects: Subjects
+const start = async (path = ''): Promise<void> => {
+  issuer = await startIssuerDouble(clock.now, path)
+  snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url }] })] })
+}
+beforeEach(async () => {
+  clock = aClock()
+  subjects = await startSubjects({ snapshot: () => snapshot, clock, timeout: 400 })
+  await start()
+})
+afterEach(async () => { await subjects.close(); await issuer.close() })
+
+const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'accepted', (error: { code: string }) => error.code)
+const verify = (token: string): Promise<string> => codeOf(subjects.verifier.verify({ token: new Secret(token), tokenType: ACCESS_TOKEN_TYPE, server: notes }))
+const fresh = async (key = issuer.keys[0]!): Promise<string> => verify(await issuer.sign({ jti: String(Math.random()) }, {}, key))
+const asked = (path: string): number => issuer.asked.filter((each) => each === path).length
+
+describe('the metadata of an issuer', () => {
+  it('requirement 10: is looked for in the order of the specification', () => {
+    expect(metadataUrls('https://idp.example')).toEqual(['https://idp.example/.well-known/oauth-authorization-server', 'https://idp.example/.well-known/openid-configuration'])
+    expect(metadataUrls('https://idp.example/realms/acme')).toEqual([
+      'https://idp.example/.well-known/oauth-authorization-server/realms/acme', 'https://idp.example/.well-known/openid-configuration/realms/acme', 'https://idp.example/realms/acme/.well-known/openid-configuration',
+    ])
+  })
+
+  it('requirement 10: is found at the last of those places too', async () => {
+    await issuer.close()
+    await start('/realms/acme')
+    issuer.metadataPaths = ['/realms/acme/.well-known/openid-configuration']
+    expect(await fresh()).toBe('accepted')
+    expect(issuer.asked).toEqual(['/.well-known/oauth-authorization-server/realms/acme', '/.well-known/openid-configuration/realms/acme', '/realms/acme/.well-known/openid-configuration', '/jwks'])
+  })
+
+  it('requirement 10: must be of that very issuer', async () => {
+    for (const wrong of [`${issuer.url}/`, issuer.url.toUpperCase(), 'https://evil.example', undefined]) {
+      issuer.metadata = { ...issuer.metadata, issuer: wrong }
+      expect(await fresh()).toBe('issuer_unreachable')
+      clock.forward(60_000)
+    }
+  })
+
+  it('threat 6: cannot lead to where egress does not go', async () => {
+    for (const uri of ['https://169.254.169.254/keys', 'https://10.0.0.1/keys', 'http://keys.example/', 'file:///etc/passwd']) {
+      issuer.metadata = { ...issuer.metadata, jwks_uri: uri }
+      expect(await fresh()).toBe('issuer_unreachable')
+      clock.forward(HOUR)
+    }
+  })
+})
+
+describe('the keys of an issuer', () => {
+  it('are read once, also by many at the same time', async () => {
+    expect(new Set(await Promise.all(Array.from({ length: 20 }, () => fresh())))).toEqual(new Set(['accepted']))
+    await fresh()
+    expect(issuer.asked).toEqual(['/.well-known/oauth-authorization-server', '/jwks'])
+  })
+
+  it('are followed when they rotate, and the old one counts as long as it is published', async () => {
+    await fresh()
+    const [old] = issuer.keys
+    const next = anIssuerKey()
+    issuer.keys = [next, old!]
+    clock.forward(11_000)
+    expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'accepted'])
+    issuer.keys = [next]
+    clock.forward(700_000)
+    expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'subject_token_invalid'])
+  })
+
+  it('that are made up do not make the issuer be asked for each', async () => {
+    await fresh()
+    clock.forward(11_000)
+    for (let at = 0; at < 20; at += 1) expect(await fresh(anIssuerKey())).toBe('subject_token_invalid')
+    expect(asked('/jwks')).toBe(2)
+  })
+
+  it('withdrawn by the issuer stop counting for tokens that were verified before', async () => {
+    const token = await issuer.sign({ exp: Math.floor(clock.now() / 1000) + 7200 })
+    expect(await verify(token)).toBe('accepted')
+    issuer.keys = [anIssuerKey()]
+    clock.forward(601_000)
+    expect(await verify(token)).toBe('subject_token_invalid')
+  })
+
+  it.each(['refuse', 'hang'] as const)('survive an outage for a day, and no longer (%s)', async (outage) => {
+    await fresh()
+    issuer.outage = outage
+    clock.forward(2 * HOUR)
+    expect(await fresh()).toBe('accepted')
+    for (let at = 0; at < 5; at += 1) {
+      clock.forward(60_000)
+      const before = performance.now()
+      expect(await fresh()).toBe('accepted')
+      expect(performance.now() - before).toBeLessThan(200)
+    }
+    clock.forward(20 * HOUR)
+    expect(await fresh()).toBe('accepted')
+    clock.forward(3 * HOUR)
+    expect(await fresh()).toBe('issuer_unreachable')
+  })
+
+  it('are there again soon after an outage', async () => {
+    issuer.outage = 'refuse'
+    expect(await fresh()).toBe('issuer_unreachable')
+    issuer.outage = undefined
+    clock.forward(11_000)
+    expect(await fresh()).toBe('accepted')
+  })
+
+  it('that cannot be used end in a refusal of the taxonomy', async () => {
+    const broken = anIssuerKey()
+    issuer.keys = [{ ...broken, jwk: { ...broken.jwk, x: 'AAAA', y: 'AAAA' } }]
+    expect(await fresh(issuer.keys[0])).toBe('subject_token_invalid')
+  })
+
+  it('an outage is told as one, with the seconds to wait, and is not the caller\'s fault', async () => {
+    issuer.outage = 'refuse'
+    await expect(subjects.verifier.verify({ token: new Secret(await issuer.sign({})), tokenType: ACCESS_TOKEN_TYPE, server: notes }))
+      .rejects.toMatchObject({ code: 'issuer_unreachable', facts: { issuer: issuer.url }, kind: { status: 503, retryable: true }, retryAfter: expect.any(Number) })
+  })
+})
