@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from 'jose'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
@@ -214,7 +214,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
   const verifyOnce = async (request: SubjectRequest): Promise<VerifiedSubject> => {
     assertUsable(request)
     if (request.actorToken !== undefined) return verifyAnew(request)
-    const key = `${deps.snapshot().generation} ${request.server.server} ${createHash('sha256').update(request.token.reveal()).digest('base64')}`
+    const key = `${deps.snapshot().generation} ${request.server.server} ${hash('sha256', request.token.reveal(), 'base64')}`
     const known = verified.get(key)
     const now = deps.clock.now()
     if (known !== undefined && now - known.at < KEPT) {

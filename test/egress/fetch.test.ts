@@ -7,7 +7,7 @@ import * as openid from 'openid-client'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Egress } from '../../src/egress/egress.ts'
 import { createEgress, type EgressOptions } from '../../src/egress/fetch.ts'
-import { startTestIssuer } from '../support/daemon.ts'
+import { startIssuerDouble } from '../doubles/issuer.ts'
 
 const closers: (() => Promise<unknown>)[] = []
 afterEach(async () => { for (const close of closers.splice(0)) await close() })
@@ -149,7 +149,7 @@ describe('egress', () => {
   })
 
   it('serves jose and openid-client as their fetch', async () => {
-    const issuer = await startTestIssuer()
+    const issuer = await startIssuerDouble(Date.now)
     closers.push(() => issuer.close())
     const egress = anEgress()
     const keys = createRemoteJWKSet(new URL(`${issuer.url}/jwks`), { [customFetch]: (url, init) => egress(url, init as RequestInit) })

@@ -14,12 +14,12 @@ import type { CallerEvidence, PeerProcess } from '../../src/workload/attestor.ts
 import { hashClientSecret, parseStoredHash } from '../../src/workload/client-secret.ts'
 import { parseStartTime } from '../../src/workload/peer-credentials.ts'
 import { overlappingServers, registryOf } from '../../src/workload/registry.ts'
-import { aKeyPair } from '../support/daemon.ts'
+import { anIssuerKey } from '../doubles/issuer.ts'
 import { aClock, aServer, aSnapshot } from '../support/snapshot.ts'
 
 const ISSUER = 'https://deputy.example'
 const random = createSystemRandom()
-const key = aKeyPair()
+const key = anIssuerKey('key')
 const peer: PeerProcess = { pid: 4242, uid: 1000, gid: 1000 }
 const unix = (selector: object): object => ({ attest: [{ unix: selector }] })
 
@@ -150,7 +150,7 @@ describe('attestation by private_key_jwt', () => {
     const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
     const head = `${part({ alg: 'HS256', kid: 'key' })}.${part(claims)}`
     const confused = `${head}.${createHmac('sha256', JSON.stringify(key.jwk)).update(head).digest('base64url')}`
-    const foreign = aKeyPair()
+    const foreign = anIssuerKey('key')
     for (const bad of [none, confused, await assertion({}, {}, foreign.privateKey), await assertion({}, { jwk: foreign.jwk }, foreign.privateKey), await assertion({}, { jku: 'https://evil.example' }),
       await assertion({}, { x5u: 'https://evil.example' }), await assertion({}, { typ: 'at+jwt' }), await assertion({}, { typ: 'dpop+jwt' }), await assertion({}, { crit: ['exp'], exp: 1 }).catch(() => none)]) {
       expect(await codeOf(attest({ clientAssertion: bad }, byKey))).toBe('workload_unverified')
