@@ -58,6 +58,15 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       await store.grants.remove({ id: 'g1' })
       await expect(store.grants.update(grant)).rejects.toMatchObject({ code: 'conflict' })
     })
+    it('refuses a second record of the same id with conflict, and keeps the first', async () => {
+      const first = await store.grants.put(aGrant())
+      await expect(store.grants.put(aGrant({ user: 'bob' }))).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.grants.list({})).toEqual([first])
+      const attempt = { id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 }
+      await store.attempts.put(attempt)
+      await expect(store.attempts.put({ ...attempt, tenant: 'other' })).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.attempts.find('connect', 'x', 1)).toMatchObject({ tenant: 'acme' })
+    })
     it('lists grants in pages and removes those that every field of a filter covers', async () => {
       for (const [id, user] of [['a', 'u1'], ['b', 'u2'], ['c', 'u3']] as const) await store.grants.put(aGrant({ id, user }))
       await store.grants.put(aGrant({ id: 'd', tenant: 'other' }))
@@ -87,6 +96,11 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await store.attempts.find('connect', 'x', 50)).toMatchObject({ id: 'x' })
       expect(await store.attempts.find('connect', 'x', 100)).toBeUndefined()
       expect(await store.attempts.take('connect', 'x', 100)).toBeUndefined()
+    })
+    it('keeps attempts of two kinds with one id apart', async () => {
+      for (const kind of ['connect', 'login']) await store.attempts.put({ id: 'x', kind, tenant: kind, sealed, expiresAt: 100 })
+      expect(await store.attempts.take('login', 'x', 50)).toMatchObject({ tenant: 'login' })
+      expect(await store.attempts.take('connect', 'x', 50)).toMatchObject({ tenant: 'connect' })
     })
     it('sweeps expired attempts', async () => {
       await store.attempts.put({ id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 })

@@ -59,6 +59,35 @@ describe('the embedded store', () => {
     const store = await openSqliteStore({ path })
     onTestFinished(() => store.close())
     await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'config_invalid' })
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: 'ignore' })
+    onTestFinished(() => { child.kill('SIGKILL') })
+    expect(await once(child, 'exit')).toEqual([1, null])
+  })
+
+  it('refuses a second daemon in another process, and lets it in when the first is killed', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: ['ignore', 'pipe', 'inherit'] })
+    onTestFinished(() => { child.kill('SIGKILL') })
+    await once(child.stdout, 'data')
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'config_invalid', message: expect.stringContaining('in use by another daemon') as string })
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    const store = await openSqliteStore({ path })
+    await store.close()
+  })
+
+  it('answers every call within its deadline while the database is locked, and none is half done', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    const store = await openSqliteStore({ path, deadline: 200 })
+    onTestFinished(() => store.close())
+    const other = new DatabaseSync(path)
+    other.exec('BEGIN IMMEDIATE')
+    const began = performance.now()
+    await expect(store.audit.append([anAuditRow(1), anAuditRow(2)])).rejects.toMatchObject({ code: 'store_unavailable', facts: { problem: 'no answer within 200 ms' } })
+    expect(performance.now() - began).toBeLessThan(1000)
+    other.exec('ROLLBACK')
+    other.close()
+    await expect.poll(async () => store.audit.head().then((head) => head?.seq, () => 'late')).toBe(2)
   })
 
   it('loses no acknowledged row when its process is killed', async () => {

@@ -7,8 +7,7 @@ type Answered = Extract<StoreReply, { rows: unknown }>
 
 interface Waiting { readonly resolve: (reply: Answered) => void; readonly reject: (error: Error) => void; readonly timer: NodeJS.Timeout }
 
-/** https://www.sqlite.org/rescode.html: primary codes, which are the low byte of the extended ones. */
-const BUSY = 5
+/** https://www.sqlite.org/rescode.html: the primary code is the low byte of the extended one. */
 const CONSTRAINT = 19
 
 /** A constraint was violated; the query layer knows what that means for each kind of record. */
@@ -18,6 +17,9 @@ const toError = (problem: string, code: number): Error =>
   (code & 0xff) === CONSTRAINT ? new ConstraintError(problem) : refuse('store_unavailable', { problem })
 
 const inUse = (path: string): DeputyError => refuse('config_invalid', { problem: `the state folder of ${path} is in use by another daemon` })
+
+/** ms in which the thread must be ready: longer than a call may take, because a log left by a killed process is read first. */
+const START = 30_000
 
 // Sources run as TypeScript, the published package as JavaScript: the thread's file is the one beside this one.
 const workerFile = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url)
@@ -41,15 +43,14 @@ export class SqliteConnection {
   /** @param deadline ms in which the store must answer. @throws DeputyError `config_invalid` when another daemon holds it */
   static async open(path: string, deadline: number): Promise<SqliteConnection> {
     const worker = new Worker(workerFile, { workerData: { path } })
-    const started = await new Promise<StoreReply>((resolve, reject) => {
-      worker.once('message', resolve)
-      worker.once('error', (error) => { reject(refuse('store_unavailable', { problem: error.message }, error)) })
-    })
-    if ('problem' in started) {
+    try {
+      const started = await firstReply(worker)
+      if (!('problem' in started)) return new SqliteConnection(worker, deadline)
+      throw started.held === true ? inUse(path) : refuse('store_unavailable', { problem: started.problem })
+    } catch (error) {
       await worker.terminate()
-      throw (started.code & 0xff) === BUSY ? inUse(path) : refuse('store_unavailable', { problem: started.problem })
+      throw error
     }
-    return new SqliteConnection(worker, deadline)
   }
 
   query(sql: string, parameters: readonly SqlValue[]): Promise<Answered> { return this.#ask({ kind: 'query', sql, parameters }) }
@@ -59,8 +60,10 @@ export class SqliteConnection {
 
   async close(): Promise<void> {
     if (this.#ended !== undefined) return
-    await this.#ask({ kind: 'close' })
-    await this.#worker.terminate()
+    // What was asked before is still answered; what is asked from now on is refused.
+    const closed = this.#ask({ kind: 'close' })
+    this.#ended = 'the store is closed'
+    try { await closed } finally { await this.#worker.terminate() }
   }
 
   #ask(request: Distribute<StoreRequest>): Promise<Answered> {
@@ -72,7 +75,11 @@ export class SqliteConnection {
         reject(refuse('store_unavailable', { problem: `no answer within ${this.#deadline} ms` }))
       }, this.#deadline)
       this.#waiting.set(id, { resolve, reject, timer })
-      this.#worker.postMessage({ ...request, id })
+      try { this.#worker.postMessage({ ...request, id }) } catch (error) {
+        clearTimeout(timer)
+        this.#waiting.delete(id)
+        reject(error as Error)
+      }
     })
   }
 
@@ -92,5 +99,18 @@ export class SqliteConnection {
       reject(refuse('store_unavailable', { problem }))
     }
     this.#waiting.clear()
+  }
+}
+
+const firstReply = async (worker: Worker): Promise<StoreReply> => {
+  const { promise, resolve, reject } = Promise.withResolvers<StoreReply>()
+  const fail = (problem: string, cause?: unknown): void => { reject(refuse('store_unavailable', { problem }, cause)) }
+  const failed = (error: Error): void => { fail(error.message, error) }
+  const exited = (): void => { fail("the store's thread ended before it was ready") }
+  const timer = setTimeout(() => { fail(`the store was not ready within ${START} ms`) }, START)
+  worker.once('message', resolve).once('error', failed).once('exit', exited)
+  try { return await promise } finally {
+    clearTimeout(timer)
+    worker.off('message', resolve).off('error', failed).off('exit', exited)
   }
 }

@@ -2,7 +2,8 @@ import {
   SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler,
   type CompiledQuery, type DatabaseConnection, type Dialect, type Driver, type QueryResult,
 } from 'kysely'
-import type { SqliteConnection } from './connection.ts'
+import { refuse } from '../../errors.ts'
+import { ConstraintError, type SqliteConnection } from './connection.ts'
 import type { SqlValue } from './protocol.ts'
 
 /**
@@ -15,8 +16,12 @@ class SqliteDriver implements Driver {
   constructor(connection: SqliteConnection) {
     this.#connection = {
       async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-        const { rows, changes, insertId } = await connection.query(query.sql, query.parameters as readonly SqlValue[])
-        return { rows: rows as R[], numAffectedRows: BigInt(changes), insertId: BigInt(insertId) }
+        try {
+          const { rows, changes, insertId } = await connection.query(query.sql, query.parameters as readonly SqlValue[])
+          return { rows: rows as R[], numAffectedRows: BigInt(changes), insertId: BigInt(insertId) }
+        } catch (error) {
+          throw error instanceof ConstraintError ? refuse('conflict', { what: 'record' }, error) : error
+        }
       },
       streamQuery: refuseToStream,
     }

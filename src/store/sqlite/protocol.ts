@@ -12,6 +12,7 @@ export type StoreRequest =
   | { readonly id: number; readonly kind: 'transaction'; readonly statements: readonly BoundStatement[] }
   | { readonly id: number; readonly kind: 'close' }
 
+/** `held`: it could not be opened because another process has it. */
 export type StoreReply =
   | { readonly id: number; readonly rows: readonly Record<string, unknown>[]; readonly changes: number; readonly insertId: number }
-  | { readonly id: number; readonly problem: string; readonly code: number; readonly fatal?: boolean }
+  | { readonly id: number; readonly problem: string; readonly code: number; readonly held?: boolean }

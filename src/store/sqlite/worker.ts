@@ -1,7 +1,7 @@
 /**
  * The thread that holds the embedded database. `node:sqlite` is synchronous: here a slow disk stops nobody else.
  */
-import { chmodSync } from 'node:fs'
+import { chmodSync, closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { BoundStatement, SqlValue, StoreReply, StoreRequest } from './protocol.ts'
@@ -10,22 +10,32 @@ const { path } = workerData as { path: string }
 const port = parentPort!
 const STATEMENTS = 200
 
+/** https://www.sqlite.org/rescode.html#busy */
+const BUSY = 5
+
+/** Before SQLite opens it, see `takeHold`. Private before anything is in it; SQLite gives the files beside it the same mode. */
+const makePrivate = (file: string): void => {
+  const descriptor = openSync(file, 'a', 0o600)
+  try { fchmodSync(descriptor, 0o600) } finally { closeSync(descriptor) }
+}
+
 /**
  * A connection of its own holds the lock file as long as the process lives: two daemons on one folder would each
  * believe their own caches. The lock goes with the process, also when it is killed.
  */
 const takeHold = (): DatabaseSync => {
-  const hold = new DatabaseSync(`${path}.hold`)
+  const lock = new DatabaseSync(`${path}.hold`)
+  // By its name: closing any other descriptor of this file would drop the locks that this process has on it (fcntl(2)).
   chmodSync(`${path}.hold`, 0o600)
-  hold.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
-  return hold
+  try { lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE') } catch (error) { lock.close(); throw error }
+  return lock
 }
 
 const open = (): DatabaseSync => {
+  makePrivate(path)
   const database = new DatabaseSync(path, { enableForeignKeyConstraints: true })
-  chmodSync(path, 0o600)
   // FULL: a commit has reached the disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous).
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 2000; PRAGMA wal_autocheckpoint = 1000')
+  database.exec('PRAGMA busy_timeout = 2000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000')
   return database
 }
 
@@ -34,7 +44,7 @@ const problemOf = (error: unknown): { problem: string; code: number } => {
   return { problem: errstr === undefined ? String(message) : `${errstr}: ${message}`, code: errcode ?? -1 }
 }
 
-const serve = (database: DatabaseSync, hold: DatabaseSync): void => {
+const serve = (database: DatabaseSync, lock: DatabaseSync): void => {
   const statements = new Map<string, StatementSync>()
   const prepare = (sql: string): StatementSync => {
     let statement = statements.get(sql)
@@ -72,7 +82,7 @@ const serve = (database: DatabaseSync, hold: DatabaseSync): void => {
       if (request.kind === 'query') port.postMessage({ id: request.id, ...query(request.sql, request.parameters) } satisfies StoreReply)
       else {
         if (request.kind === 'transaction') transact(request.statements)
-        else { database.close(); hold.close() }
+        else { database.close(); lock.close() }
         port.postMessage({ id: request.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
         if (request.kind === 'close') port.close()
       }
@@ -83,9 +93,11 @@ const serve = (database: DatabaseSync, hold: DatabaseSync): void => {
   port.postMessage({ id: 0, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
 }
 
+let hold: DatabaseSync | undefined
 try {
-  const hold = takeHold()
+  hold = takeHold()
   serve(open(), hold)
 } catch (error) {
-  port.postMessage({ id: 0, ...problemOf(error), fatal: true } satisfies StoreReply)
+  const found = problemOf(error)
+  port.postMessage({ id: 0, ...found, held: hold === undefined && (found.code & 0xff) === BUSY } satisfies StoreReply)
 }
