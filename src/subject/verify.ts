@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from 'jose'
+import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload } from 'jose'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Server } from '../config/server.ts'
@@ -8,6 +8,7 @@ import type { Tenant, TrustedIssuer } from '../config/tenant.ts'
 import { servesTenant } from '../config/values.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
+import { verifyByAnyKey } from '../crypto/any-key.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, DeputyError, refuse } from '../errors.ts'
@@ -98,7 +99,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (candidates.length === 0) throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
     const trusted = choose(unverified, candidates)
     try {
-      const { payload } = await jwtVerify(token, deps.keys(trusted.issuer), {
+      const { payload } = await verifyByAnyKey(token, deps.keys(trusted.issuer), {
         issuer: trusted.issuer.issuer, algorithms: [...trusted.issuer.algorithms], clockTolerance: LEEWAY, requiredClaims: ['exp', 'aud'],
         currentDate: new Date(deps.clock.now()),
       })
@@ -276,7 +277,7 @@ const toSubjectError = (error: unknown): DeputyError => {
   if (error instanceof errors.JWTExpired) return expired((error.payload.exp ?? 0) * 1000)
   if (error instanceof errors.JWTClaimValidationFailed) return invalid(`its claim ${error.claim} is not as it should be`)
   if (error instanceof errors.JOSEAlgNotAllowed) return invalid('its algorithm is not allowed for this issuer')
-  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed || error instanceof errors.JWKSMultipleMatchingKeys) return invalid('it is not signed by a key of its issuer')
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed) return invalid('it is not signed by a key of its issuer')
   if (error instanceof errors.JOSEError) return invalid('it is malformed')
   // A key that cannot be used: too short, or not of the curve that it names.
   return invalid('it could not be checked with the key of its issuer', error)

@@ -1,6 +1,7 @@
-import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JSONWebKeySet, type JWTPayload } from 'jose'
+import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, errors, type JSONWebKeySet, type JWTPayload } from 'jose'
 import type { Clock } from '../clock.ts'
 import type { Server } from '../config/server.ts'
+import { verifyByAnyKey } from '../crypto/any-key.ts'
 import { refuse } from '../errors.ts'
 import type { ReplayStore } from '../store/store.ts'
 
@@ -39,7 +40,7 @@ export const verifyClientAssertion = async (assertion: string, server: Server, o
   if (OWN_KEYS.some((field) => field in header)) throw unverified('it brings its own key along')
   let claims: JWTPayload
   try {
-    ({ payload: claims } = await jwtVerify(assertion, createLocalJWKSet(keys), {
+    ({ payload: claims } = await verifyByAnyKey(assertion, createLocalJWKSet(keys), {
       algorithms: ALGORITHMS, issuer: server.server, subject: server.server, clockTolerance: LEEWAY,
       requiredClaims: ['exp', 'jti', 'aud'], currentDate: new Date(options.clock.now()),
     }))

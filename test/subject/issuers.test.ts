@@ -81,6 +81,14 @@ describe('the keys of an issuer', () => {
     expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'subject_token_invalid'])
   })
 
+  it('are each tried for a token that names none, while several are published', async () => {
+    const [old, next] = [issuer.keys[0]!, anIssuerKey()]
+    issuer.keys = [old, next]
+    const unnamed = async (key = old): Promise<string> => verify(await issuer.sign({ jti: String(Math.random()) }, { kid: undefined }, key))
+    expect([await unnamed(old), await unnamed(next), await unnamed(anIssuerKey())]).toEqual(['accepted', 'accepted', 'subject_token_invalid'])
+    expect(await verify(await issuer.sign({ exp: 1 }, { kid: undefined }, next))).toBe('subject_token_expired')
+  })
+
   it('that are made up do not make the issuer be asked for each', async () => {
     await fresh()
     clock.forward(11_000)

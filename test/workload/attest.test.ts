@@ -121,6 +121,13 @@ describe('attestation by private_key_jwt', () => {
     expect(await proved({ aud })).toBe('workload_unverified')
   })
 
+  it('tries each registered key for an assertion that names none', async () => {
+    const next = anIssuerKey('next')
+    const both = aSnapshot({ servers: [aServer({ attest: [{ private_key_jwt: { jwks: { keys: [key.jwk, next.jwk] } } }] })] })
+    const unnamed = async (signer: KeyObject): Promise<string> => codeOf(attest({ clientAssertion: await assertion({}, { kid: undefined }, signer) }, both))
+    expect([await unnamed(key.privateKey), await unnamed(next.privateKey), await unnamed(anIssuerKey().privateKey)]).toEqual(['accepted', 'accepted', 'workload_unverified'])
+  })
+
   it('requirement 22: accepts a jti once', async () => {
     const once = await assertion()
     expect(await codeOf(attest({ clientAssertion: once }, byKey))).toBe('accepted')
