@@ -1,171 +1,207 @@
-import type { Clock } from '../clock.ts'
-import { DeputyError, refuse } from '../errors.ts'
-import type { Logger } from '../observe/logger.ts'
-import type { Telemetry } from '../observe/telemetry.ts'
+import { refuse } from '../errors.ts'
 import type { AuditRow, AuditStore } from '../store/store.ts'
-import { emptyChain, link, type Head } from './chain.ts'
+import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
+import { Feed } from './feed.ts'
 import type { AuditLog, AuditRecord } from './record.ts'
 import type { AuditSink } from './sink.ts'
+import { problemOf, WatchedSink, type SinkStatus, type Watch } from './watched-sink.ts'
 
-/** How a sink does. */
-export interface SinkStatus { readonly name: string; readonly ok: boolean; readonly problem: string | null; readonly lastDurableAt: number | null }
-
-export interface AuditLogOptions {
+export interface AuditLogOptions extends Watch {
   readonly store: AuditStore
   readonly sinks: readonly AuditSink[]
-  readonly clock: Clock
-  /** ms in which each sink must confirm. */
-  readonly deadline: number
   readonly checkpointEvery: number
   readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
-  readonly telemetry: Telemetry
-  readonly logger: Logger
 }
 
-interface Waiting { readonly record: AuditRecord; readonly resolve: () => void; readonly reject: (error: Error) => void }
+interface Waiting extends Entry { readonly since: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }
 
 /** Records in one commit at most, so that a flood is not one endless transaction. */
 const BATCH = 512
+
+/** Notes kept in memory about records that were refused after the store had them. */
+const NOTES = 10_000
 
 /**
  * The audit log: group commit of hash-chained records into the store, then into the other sinks. A record waits at
  * most for the batch under way. Whatever any sink does not confirm within its deadline has not been recorded, and
  * who asked is told so (promise 3); nothing waits longer than that (threat 29).
+ *
+ * The store may have a record that another sink did not confirm, or that it confirmed too late. Such a record says
+ * more than happened, so as soon as the sinks are back an `audit.unconfirmed` record of the same id says so.
  */
 export class DurableAuditLog implements AuditLog {
   readonly #options: AuditLogOptions
-  readonly #status = new Map<string, SinkStatus>()
-  readonly #store: AuditSink
+  readonly #store: WatchedSink
+  readonly #signer: WatchedSink
+  readonly #feeds: readonly Feed[]
   #head: Head
   #waiting: Waiting[] = []
   #committing: Promise<void> | undefined
-  /** After a failure it is not known whether the store has the batch: the head is read again before the next one. */
-  #headIsSure = true
-  /** Per sink, the work that has not come back yet; a sink that hangs gets nothing more until it has. */
-  readonly #busy = new Map<AuditSink, Promise<void>>()
-  /** The last record that each sink beside the store has. */
-  readonly #written = new Map<AuditSink, number>()
-  #sinceCheckpoint = 0
+  /** What the store did not confirm: it may have it nevertheless, so its head is read before the next batch. */
+  #doubtful: readonly AuditRow[] | undefined
+  #unconfirmed: { readonly row: AuditRow; readonly problem: string }[] = []
+  #sinceCheckpoint: number
+  #retry: NodeJS.Timeout | undefined
+  #closed = false
 
-  private constructor(options: AuditLogOptions, head: Head) {
+  private constructor(options: AuditLogOptions, head: Head, sinceCheckpoint: number) {
     this.#options = options
     this.#head = head
-    for (const sink of options.sinks) this.#written.set(sink, head.seq)
-    this.#store = { name: 'store', write: (rows) => options.store.append(rows), close: () => Promise.resolve() }
-    for (const { name } of [this.#store, ...options.sinks]) this.#status.set(name, { name, ok: true, problem: null, lastDurableAt: null })
+    this.#sinceCheckpoint = sinceCheckpoint
+    this.#store = new WatchedSink('store', options)
+    this.#signer = new WatchedSink('checkpoint', options)
+    this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, head, options))
   }
 
+  /** Goes on with the chain where the store has it. @throws DeputyError `store_unavailable` */
   static async open(options: AuditLogOptions): Promise<DurableAuditLog> {
-    return new DurableAuditLog(options, await options.store.head() ?? emptyChain)
+    const head = await options.store.head() ?? emptyChain
+    const signed = (await options.store.checkpoints()).at(-1)?.seq ?? 0
+    if (signed > head.seq) options.logger.error({ signed, last: head.seq }, 'the audit log ends before its last checkpoint: records were removed; run deputy audit verify')
+    return new DurableAuditLog(options, head, Math.max(0, head.seq - signed))
   }
 
+  /** @throws DeputyError `audit_unavailable` with the sink and its problem; `internal` for a detail that is no JSON */
   append(record: AuditRecord): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ record, resolve, reject })
-      this.#committing ??= this.#commitAll()
+      if (this.#closed) { reject(refuse('audit_unavailable', { sink: 'store', problem: 'the audit log is closed' })); return }
+      // Here, not in the batch: a record that cannot be written must not take others with it.
+      let detail: string
+      try { detail = JSON.stringify(record.detail) } catch (error) { reject(refuse('internal', {}, error)); return }
+      this.#enqueue({ record, detail, at: this.#options.clock.now(), since: performance.now(), resolve, reject })
     })
   }
 
-  status(): SinkStatus[] { return [...this.#status.values()] }
+  /** The store, every other sink, and the signer of checkpoints while it fails. */
+  status(): SinkStatus[] {
+    const sinks = [this.#store.status, ...this.#feeds.map(({ watched }) => watched.status)]
+    return this.#signer.status.ok ? sinks : [...sinks, this.#signer.status]
+  }
 
   /** Signs where the chain stands, after all that was appended. */
   async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#retry)
     await this.#committing
-    if (this.#sinceCheckpoint > 0) await this.#checkpoint().catch((error: unknown) => { this.#options.logger.error({ err: error }, 'the last audit checkpoint was not written') })
-    await Promise.all(this.#options.sinks.map((sink) => sink.close()))
+    if (this.#unconfirmed.length > 0) await this.#commitAll()
+    clearTimeout(this.#retry)
+    if (this.#sinceCheckpoint > 0) await this.#checkpoint()
+    await Promise.allSettled(this.#feeds.map((feed) => feed.close()))
+  }
+
+  #enqueue(entry: Waiting): void {
+    this.#waiting.push(entry)
+    this.#committing ??= this.#commitAll()
   }
 
   async #commitAll(): Promise<void> {
     // Requests that arrive in the same turn of the event loop share the commit.
     await new Promise(setImmediate)
-    while (this.#waiting.length > 0) {
+    do {
       const batch = this.#waiting.splice(0, BATCH)
       try {
-        await this.#commit(batch.map(({ record }) => record))
+        await this.#commit(batch)
         for (const { resolve } of batch) resolve()
+        this.#noteUnconfirmed()
+        if (this.#sinceCheckpoint >= this.#options.checkpointEvery || !this.#signer.status.ok) await this.#checkpoint()
       } catch (error) {
-        for (const { reject } of batch) reject(error as Error)
+        for (const { reject } of batch) reject(error)
+        this.#rejectLate(error)
+        this.#retryLater()
       }
-    }
+    } while (this.#waiting.length > 0)
     this.#committing = undefined
   }
 
-  async #commit(records: readonly AuditRecord[]): Promise<void> {
-    if (!this.#headIsSure) await this.#readHead()
-    const at = this.#options.clock.now()
+  /** An empty batch finds out whether the sinks are back, and gives them what they missed. */
+  async #commit(batch: readonly Entry[]): Promise<void> {
+    if (this.#doubtful !== undefined) await this.#readHead(this.#doubtful)
+    if (batch.length === 0 && !this.#store.status.ok) await this.#tryStore()
     let head = this.#head
-    const rows = records.map((record) => {
-      const row = link(head, record, at)
+    const rows = batch.map((entry) => {
+      const row = link(head, entry)
       head = row
       return row
     })
-    try { await this.#write(this.#store, rows) } catch (error) { this.#headIsSure = false; throw error }
-    this.#head = { seq: head.seq, hash: head.hash }
-    await Promise.all(this.#options.sinks.map(async (sink) => {
-      await this.#write(sink, [...await this.#missedBy(sink, rows[0]!.seq), ...rows])
-      this.#written.set(sink, head.seq)
-    }))
-    this.#sinceCheckpoint += rows.length
-    if (this.#sinceCheckpoint >= this.#options.checkpointEvery) await this.#within(this.#store, this.#checkpoint())
-  }
-
-  /** What a sink did not get while it failed, out of the store: a file has no gaps once it is back. */
-  async #missedBy(sink: AuditSink, next: number): Promise<AuditRow[]> {
-    const written = this.#written.get(sink) ?? next - 1
-    if (written >= next - 1) return []
-    const missed = await this.#options.store.query({ afterSeq: written }, { limit: next - 1 - written })
-    return missed.filter(({ seq }) => seq < next)
-  }
-
-  async #readHead(): Promise<void> {
-    const pending = this.#busy.get(this.#store)
-    if (pending !== undefined) throw this.#refusal(this.#store, 'still busy with an earlier batch')
-    this.#head = await this.#within(this.#store, this.#options.store.head()) ?? emptyChain
-    this.#headIsSure = true
-  }
-
-  async #write(sink: AuditSink, rows: readonly AuditRow[]): Promise<void> {
-    if (this.#busy.has(sink)) throw this.#refusal(sink, 'still busy with an earlier batch')
-    const began = performance.now()
-    const work = sink.write(rows)
-    const settled = work.then(() => undefined, () => undefined)
-    this.#busy.set(sink, settled)
-    void settled.then(() => { this.#busy.delete(sink) })
-    const report = (outcome: 'durable' | 'failed'): void => {
-      this.#options.telemetry.audit({ sink: sink.name, outcome, records: rows.length, seconds: (performance.now() - began) / 1000 })
+    if (rows.length > 0) {
+      try { await this.#store.commit(rows.length, () => this.#options.store.append(rows)) } catch (error) { this.#doubtful = rows; throw error }
+      this.#head = { seq: head.seq, hash: head.hash }
+      this.#sinceCheckpoint += rows.length
     }
-    try { await this.#within(sink, work) } catch (error) { report('failed'); throw error }
-    report('durable')
-    this.#status.set(sink.name, { name: sink.name, ok: true, problem: null, lastDurableAt: this.#options.clock.now() })
+    const fed = await Promise.allSettled(this.#feeds.map((feed) => feed.bring(rows, this.#head)))
+    const failed = fed.find((result) => result.status === 'rejected')
+    if (failed === undefined) return
+    this.#remember(rows, problemOf(failed.reason))
+    throw failed.reason
   }
 
-  /** What the sink does, or a refusal when its deadline comes first. */
-  async #within<T>(sink: AuditSink, work: Promise<T>): Promise<T> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => { reject(new Error(`no answer within ${this.#options.deadline} ms`)) }, this.#options.deadline)
-    })
-    try { return await Promise.race([work, late]) } catch (error) {
-      throw this.#refusal(sink, error instanceof DeputyError ? String(error.facts['problem'] ?? error.message) : (error as Error).message, error)
-    } finally { clearTimeout(timer) }
+  async #readHead(doubtful: readonly AuditRow[]): Promise<void> {
+    const head = await this.#store.ask(() => this.#options.store.head()) ?? emptyChain
+    const landed = doubtful.filter(({ seq }) => seq <= head.seq)
+    this.#sinceCheckpoint += head.seq - this.#head.seq
+    this.#head = head
+    this.#doubtful = undefined
+    this.#remember(landed, 'the store confirmed it too late')
   }
 
-  #refusal(sink: AuditSink, problem: string, cause?: unknown): DeputyError {
-    const before = this.#status.get(sink.name)
-    this.#status.set(sink.name, { name: sink.name, ok: false, problem, lastDurableAt: before?.lastDurableAt ?? null })
-    if (before?.ok === true) this.#options.logger.error({ sink: sink.name, problem }, 'an audit sink does not confirm records: nothing is issued until it does')
-    return refuse('audit_unavailable', { sink: sink.name, problem }, cause)
+  /** Whether the store writes again, found out without a record: a signature of the head is a write as well. */
+  async #tryStore(): Promise<void> {
+    if (this.#sinceCheckpoint > 0 && !await this.#checkpoint()) throw this.#store.refusal(this.#signer.status.problem ?? 'it does not write')
+    this.#store.confirmed()
   }
 
-  async #checkpoint(): Promise<void> {
-    const { seq, hash } = this.#head
-    const at = this.#options.clock.now()
-    const { kid, signature } = this.#options.sign(checkpointBytes({ seq, hash, at }))
-    await this.#options.store.addCheckpoint({ seq, hash, at, kid, signature: signature.toString('base64url') })
-    this.#sinceCheckpoint = 0
+  #remember(rows: readonly AuditRow[], problem: string): void {
+    for (const row of rows) if (row.event !== 'audit.unconfirmed' && this.#unconfirmed.length < NOTES) this.#unconfirmed.push({ row, problem })
+  }
+
+  /** Says of records in the store that whoever asked for them was refused. */
+  #noteUnconfirmed(): void {
+    for (const note of this.#unconfirmed.splice(0, BATCH)) {
+      const { seq, id, event, tenant, user, server, downstream } = note.row
+      const reject = (): void => { this.#unconfirmed.push(note) }
+      this.#waiting.push({
+        record: {
+          id, event: 'audit.unconfirmed', outcome: 'failed',
+          ...(tenant === null ? {} : { tenant }), ...(user === null ? {} : { user }), ...(server === null ? {} : { server }), ...(downstream === null ? {} : { downstream }),
+        },
+        detail: JSON.stringify({ record: seq, recorded: event, problem: note.problem }),
+        at: this.#options.clock.now(), since: performance.now(), resolve: () => undefined, reject,
+      })
+    }
+  }
+
+  /** While a batch failed others waited behind it; whose time is over is told so now. */
+  #rejectLate(error: unknown): void {
+    const oldest = performance.now() - this.#options.deadline
+    const late = this.#waiting.filter(({ since }) => since <= oldest)
+    this.#waiting = this.#waiting.filter(({ since }) => since > oldest)
+    for (const { reject } of late) reject(error)
+  }
+
+  /** Without requests nobody else would find out that the sinks are back. */
+  #retryLater(): void {
+    if (this.#closed) return
+    clearTimeout(this.#retry)
+    this.#retry = setTimeout(() => { this.#committing ??= this.#commitAll() }, this.#options.deadline)
+    this.#retry.unref()
+  }
+
+  /** The records are durable already: a checkpoint that fails refuses none of them, shows in the status and is tried again. */
+  async #checkpoint(): Promise<boolean> {
+    try {
+      const { seq, hash } = this.#head
+      const at = this.#options.clock.now()
+      await this.#signer.ask(async () => {
+        const { kid, signature } = this.#options.sign(checkpointBytes({ seq, hash, at }))
+        await this.#options.store.addCheckpoint({ seq, hash, at, kid, signature: signature.toString('base64url') })
+      })
+      this.#sinceCheckpoint = 0
+      this.#signer.confirmed()
+      return true
+    } catch {
+      // The signer's status has the reason, and the log has it too.
+      this.#retryLater()
+      return false
+    }
   }
 }
-
-/** What a checkpoint's signature covers. */
-export const checkpointBytes = ({ seq, hash, at }: { seq: number; hash: string; at: number }): Uint8Array =>
-  Buffer.from(JSON.stringify(['deputy audit checkpoint', seq, hash, at]))

@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '../store/store.ts'
-import { emptyChain, hashOf, type Head } from './chain.ts'
-import { checkpointBytes } from './log.ts'
+import { checkpointBytes, emptyChain, hashOf, type Head } from './chain.ts'
 
 /** Whether the chain holds, and if not, from which record on and why. */
 export interface Verification {
