@@ -1,18 +1,13 @@
 /** Everything that the quickstart starts: real servers, real processes, in a temporary folder, on free ports. */
-import { spawn, type ChildProcess } from 'node:child_process'
-import { createServer } from 'node:net'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { once } from 'node:events'
+import { join } from 'node:path'
 import { exportJWK, generateKeyPair } from 'jose'
 import { stringify } from 'yaml'
 import { SIGN_IN_CLIENT, startCompanyIdp, type CompanyIdp } from '../test/peers/company-idp.ts'
 import { startDownstreamApi, type DownstreamApi } from '../test/peers/downstream-api.ts'
+import { CLI, freePort, runCli, startProcess, stopProcess } from '../test/support/process.ts'
 import { SERVICE_CLIENT, startOAuthService, type OAuthService } from '../test/peers/oauth-service.ts'
-
-const ROOT = resolve(import.meta.dirname, '..')
-export const CLI = join(ROOT, 'src/cli/main.ts')
 
 export interface World {
   readonly home: string
@@ -24,54 +19,6 @@ export interface World {
   /** Runs the CLI. */
   deputy(...args: string[]): Promise<{ code: number; out: string; err: string }>
   close(): Promise<void>
-}
-
-/** A port that was free a moment ago. */
-export const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
-}
-
-/** Starts a process and waits for a line that says it is ready. */
-export const startProcess = async (args: readonly string[], ready: RegExp, environment: NodeJS.ProcessEnv = process.env): Promise<ChildProcess> => {
-  const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
-  let output = ''
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 20_000)
-    const look = (chunk: Buffer): void => {
-      output += chunk.toString('utf8')
-      if (!ready.test(output)) return
-      clearTimeout(timer)
-      resolve()
-    }
-    child.stdout.on('data', look)
-    child.stderr.on('data', look)
-    child.once('exit', (code) => { clearTimeout(timer); reject(new Error(`${args.join(' ')} ended with ${code}:\n${output}`)) })
-  })
-  return child
-}
-
-/** Ends a process that we started, by its id. */
-export const stopProcess = async (child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const gone = once(child, 'exit')
-  child.kill(signal)
-  await gone
-}
-
-export const runCli = async (home: string, args: readonly string[], input = ''): Promise<{ code: number; out: string; err: string }> => {
-  const child = spawn(process.execPath, [CLI, ...args, '--home', home], { stdio: ['pipe', 'pipe', 'pipe'] })
-  let [out, err] = ['', '']
-  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
-  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
-  child.stdin.end(input)
-  const [code] = await once(child, 'close') as [number]
-  return { code, out, err }
 }
 
 const writeYaml = (path: string, value: object): Promise<void> => writeFile(path, stringify(value), { mode: 0o600 })

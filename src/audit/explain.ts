@@ -8,66 +8,129 @@ export const recordViewSchema = z.looseObject({
 })
 export type RecordView = z.output<typeof recordViewSchema>
 
+/** Each key by itself: one of an unexpected shape is left out, and the rest of the story is told. */
+const part = <Schema extends z.ZodType>(schema: Schema) => schema.optional().catch(undefined)
+const texts = z.array(z.string())
+
 const detailSchema = z.looseObject({
-  attestation: z.looseObject({ method: z.string(), claimed: z.string().nullable(), warning: z.string(), uid: z.number(), pid: z.number(), exe: z.string() }).partial().optional(),
-  subject: z.looseObject({ issuer: z.string(), how: z.string(), token: z.string() }).partial().optional(),
-  asked: z.looseObject({ scopes: z.array(z.string()), audience: z.array(z.string()), resource: z.array(z.string()), tool: z.string() }).partial().optional(),
-  decision: z.looseObject({ allowed: z.boolean(), policies: z.array(z.string()), scopes: z.array(z.string()) }).partial().optional(),
-  credential: z.looseObject({ kind: z.string(), scopes: z.array(z.string()), expires_at: z.number(), wider: z.boolean(), cached: z.boolean() }).partial().optional(),
-  story: z.string().optional(),
-  error: z.looseObject({ code: z.string(), message: z.string(), next: z.string() }).partial().optional(),
-  milliseconds: z.number().optional(),
-  by: z.string().optional(),
-  scope: z.string().optional(),
-  grants: z.array(z.looseObject({ upstream: z.string() })).optional(),
+  attestation: part(z.looseObject({ method: part(z.string()), claimed: part(z.string().nullable()), warning: part(z.string()), uid: part(z.number()), pid: part(z.number()), exe: part(z.string()) })),
+  subject: part(z.looseObject({ issuer: part(z.string()), how: part(z.string()), token: part(z.string()) })),
+  asked: part(z.looseObject({ scopes: part(texts), audience: part(texts), resource: part(texts), tool: part(z.string()) })),
+  decision: part(z.looseObject({ allowed: part(z.boolean()), policies: part(texts), scopes: part(texts), errors: part(texts) })),
+  credential: part(z.looseObject({ kind: part(z.string()), scopes: part(texts), expires_at: part(z.number().min(0).max(8.64e15)), wider: part(z.boolean()), cached: part(z.boolean()), token_id: part(z.string()), grant: part(z.string()) })),
+  error: part(z.looseObject({ code: part(z.string()), message: part(z.string()), next: part(z.string()) })),
+  grants: part(z.array(z.looseObject({ grant: part(z.string()), upstream: part(z.string()) }))),
+  problems: part(z.array(z.unknown())), scopes: part(texts), granted: part(texts), restart_needed: part(z.union([z.boolean(), texts])),
+  story: part(z.string()), by: part(z.string()), scope: part(z.string()), reason: part(z.string().nullable()), status: part(z.string()), provider: part(z.string()),
+  grant: part(z.string()), opened_by: part(z.string()), issuer: part(z.string()), secret: part(z.string()), keys: part(z.string()), version: part(z.union([z.string(), z.number()])),
+  problem: part(z.string()), recorded: part(z.string()), token_id: part(z.string()), active: part(z.boolean()),
+  uid: part(z.number()), pid: part(z.number()), generation: part(z.number()), versions: part(z.number()), record: part(z.number()),
+  cached: part(z.number()), consents: part(z.number()), sessions: part(z.number()), milliseconds: part(z.number()),
 })
 type Detail = z.output<typeof detailSchema>
 
 const time = (at: number): string => new Date(at).toISOString()
 const named = (scopes: readonly string[] | undefined): string => scopes === undefined || scopes.length === 0 ? 'no scopes' : scopes.join(' ')
+const when = <T>(value: T | undefined | null, sentence: (value: T) => string): string => value === undefined || value === null ? '' : sentence(value)
+const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`
+
+/**
+ * Names that callers and providers chose are in these lines. What would begin a line of its own, steer a terminal or
+ * turn the reading direction is shown as its code point.
+ */
+const onOneLine = (line: string): string =>
+  line.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
 
 const tellAttestation = ({ server }: RecordView, { attestation }: Detail): string[] => {
   if (attestation === undefined) return []
-  const process = attestation.uid === undefined ? '' : ` It is process ${attestation.pid} of uid ${attestation.uid}${attestation.exe === undefined ? '' : ` (${attestation.exe})`}.`
-  if (server === null) return [`The caller was not recognised${attestation.claimed == null ? '' : `; it claimed to be ${attestation.claimed}`}.${process}`]
-  return [`${server} asked; it proved who it is by ${attestation.method ?? 'nothing that was recorded'}.${process}`, ...(attestation.warning === undefined ? [] : [attestation.warning])]
+  const { claimed, method, warning, uid, pid, exe } = attestation
+  const process = uid === undefined ? '' : ` It is process ${pid} of uid ${uid}${when(exe, (path) => ` (${path})`)}.`
+  if (server === null) return [`The caller was not recognised${when(claimed, (id) => `; it claimed to be ${id}`)}.${process}`]
+  return [`${server} asked; it proved who it is by ${method ?? 'nothing that was recorded'}.${process}`, ...(warning === undefined ? [] : [warning])]
 }
 
 const HOW: Record<string, string> = { jwt: 'a signed token', introspection: 'an opaque token that the issuer confirmed', login_session: 'the session of the Unix user' }
 
 const tellSubject = ({ user, tenant }: RecordView, { subject }: Detail): string[] =>
-  subject === undefined ? [] : [`It acted for ${user} of ${tenant}, by ${HOW[subject.how ?? ''] ?? subject.how} from ${subject.issuer} (fingerprint ${subject.token}).`]
+  subject === undefined ? [] : [`It acted for ${user} of ${tenant}, by ${HOW[subject.how ?? ''] ?? subject.how ?? 'a token'} from ${subject.issuer}${when(subject.token, (token) => ` (fingerprint ${token})`)}.`]
 
 const tellWish = ({ downstream }: RecordView, { asked }: Detail): string[] => {
   if (asked === undefined) return []
   const target = downstream ?? [...asked.audience ?? [], ...asked.resource ?? []].join(', ')
-  return [`It asked for ${asked.scopes === undefined ? 'all of its scopes' : named(asked.scopes)} at ${target || 'no downstream'}${asked.tool === undefined ? '' : ` for the tool ${asked.tool}`}.`]
+  return [`It asked for ${asked.scopes === undefined ? 'all of its scopes' : named(asked.scopes)} at ${target || 'no downstream'}${when(asked.tool, (tool) => ` for the tool ${tool}`)}.`]
 }
 
 const tellDecision = ({ decision }: Detail): string[] => {
-  if (decision === undefined) return []
-  const by = decision.policies === undefined || decision.policies.length === 0 ? 'no policy permits it' : `decided by ${decision.policies.join(', ')}`
-  return [decision.allowed === true ? `Policy allowed ${named(decision.scopes)} (${by}).` : `Policy denied it (${by}).`]
+  if (decision?.allowed === undefined) return []
+  const { allowed, policies = [], scopes, errors = [] } = decision
+  const by = policies.length === 0 ? 'no policy permits it' : `decided by ${policies.join(', ')}`
+  return [allowed ? `Policy allowed ${named(scopes)} (${by}).` : `Policy denied it (${by}).`, ...errors.map((error) => `A policy could not be evaluated: ${error}`)]
 }
 
-const tellOutcome = (record: RecordView, { credential, story, error, milliseconds, by, scope, grants }: Detail): string[] => {
-  const lines: string[] = []
-  if (story !== undefined) lines.push(story)
-  if (credential !== undefined) {
-    lines.push(`A credential (${credential.kind}) with ${named(credential.scopes)} was issued${credential.cached === true ? ' from the cache' : ''}${credential.wider === true ? ', wider than asked because the provider cannot narrow it' : ''}; it ends at ${time(credential.expires_at ?? 0)}.`)
-  }
-  if (scope !== undefined) lines.push(`Revoked: ${scope}${by === undefined ? '' : ` by ${by}`}${grants === undefined ? '' : `, ${grants.length} grant(s)`}.`)
-  if (error !== undefined) lines.push(`Refused (${error.code}): ${error.message}`, `What to do: ${error.next}`)
-  else if (credential === undefined && scope === undefined) lines.push(`${record.event}: ${record.outcome}${by === undefined ? '' : ` by ${by}`}.`)
-  if (milliseconds !== undefined) lines.push(`It took ${milliseconds} ms.`)
-  return lines
+const tellCredential = ({ credential }: Detail): string[] => {
+  if (credential === undefined) return []
+  const { kind, scopes, cached, wider, expires_at: end, token_id: token, grant } = credential
+  return [
+    `A credential${when(kind, (name) => ` (${name})`)} with ${named(scopes)} was issued${cached === true ? ' from the cache' : ''}${wider === true ? ', wider than asked because the provider cannot narrow it' : ''}${when(end, (at) => `; it ends at ${time(at)}`)}.`,
+    ...(grant === undefined ? [] : [`It comes from the grant ${grant}.`]), ...(token === undefined ? [] : [`Its token id is ${token}; deputy revoke --token ${token} ends it.`]),
+  ]
 }
+
+const tellRevocation = (_: RecordView, { scope, reason, grants = [], cached = 0, consents = 0, sessions = 0, by }: Detail): string[] => {
+  const outcomes = Map.groupBy(grants, ({ upstream }) => upstream ?? 'unknown')
+  return [
+    `Revoked: ${scope}${when(by, (who) => ` by ${who}`)}${when(reason, (why) => ` (${why})`)}. ${counted(grants.length, 'grant')}, ${counted(consents, 'consent')}, ${counted(sessions, 'session')} and ${counted(cached, 'cached credential')} ended.`,
+    ...[...outcomes].map(([outcome, those]) => `At the provider: ${outcome} for ${counted(those.length, 'grant')}.`),
+  ]
+}
+
+type Teller = (record: RecordView, detail: Detail) => string[]
+
+/** What the records say that are no token requests. */
+const EVENTS: Readonly<Record<string, Teller>> = {
+  'connect.start': ({ user, server, downstream }) => [`${user} opened the link to connect ${downstream} for ${server}.`],
+  'connect.consent': ({ user, server, downstream, outcome }, { asked, granted }) => [outcome === 'done'
+    ? `${user} allowed ${server} ${named(granted)} at ${downstream}; the page had offered ${named(asked?.scopes)}.` : `${user} did not allow ${server} to use ${downstream}.`],
+  'connect.complete': ({ user, server, downstream, outcome }, { grant, scopes, provider }) => outcome === 'done'
+    ? [`${provider ?? downstream} gave ${named(scopes)}: ${user} is connected to ${downstream} for ${server}${when(grant, (id) => ` (grant ${id})`)}.`] : [`The connection of ${user} to ${downstream} was not completed.`],
+  'connect.refused': ({ user, server, downstream }, { opened_by: other }) => [`The link for ${user} to connect ${downstream} for ${server} was refused${when(other, (who) => `: ${who} had opened it`)}.`],
+  'grant.refresh': ({ outcome, user, downstream }, { status, provider }) => [`The grant of ${user} for ${downstream} was ${outcome === 'done' ? 'refreshed' : 'not refreshed'}${when(provider, (name) => ` at ${name}`)}${when(status, (now) => `; it is now ${now}`)}.`],
+  'login': ({ user, tenant, outcome }, { uid, issuer }) => [`${user} of ${tenant} ${outcome === 'done' ? 'signed in' : 'could not sign in'}${when(issuer, (name) => ` at ${name}`)}${when(uid, (id) => ` for the Unix user ${id}`)}.`],
+  'revocation': tellRevocation,
+  'token.revoke': tellRevocation,
+  'token.introspect': ({ server }, { active, token_id: token }) => [`${server} asked whether a token is live${when(token, (id) => ` (${id})`)}: it is${active === true ? '' : ' not, or is none of its business'}.`],
+  'key.rotate': (_, { keys, by }) => [`The ${keys ?? ''} keys were rotated${when(by, (who) => ` by ${who}`)}.`],
+  'secret.set': ({ tenant }, { secret, version, by }) => [`The secret ${secret} of ${tenant} was set${when(by, (who) => ` by ${who}`)}${when(version, (number) => `; this is version ${number}`)}.`],
+  'secret.remove': ({ tenant }, { secret, versions, by }) => [`The secret ${secret} of ${tenant} was removed${when(by, (who) => ` by ${who}`)}${when(versions, (count) => ` with ${counted(count, 'version')}`)}.`],
+  'config.reload': ({ outcome }, { generation, problems = [], restart_needed: restart }) => [outcome === 'done'
+    ? `The configuration was read again${when(generation, (number) => ` and is generation ${number}`)}.` : `The configuration was not taken over (${counted(problems.length, 'problem')}): what was in force stays in force.`,
+  ...(restart === true || (Array.isArray(restart) && restart.length > 0) ? ['Some of it is in force after a restart only.'] : [])],
+  'workload.unknown': () => ['No registered server matches the caller; deputy server unknown lists it.'],
+  'user.disable': ({ user, tenant }, { by }) => [`${user} of ${tenant} was disabled${when(by, (who) => ` by ${who}`)}.`],
+  'user.enable': ({ user, tenant }, { by }) => [`${user} of ${tenant} was enabled${when(by, (who) => ` by ${who}`)}.`],
+  'daemon.start': (_, { version, pid }) => [`Deputy${when(version, (number) => ` ${number}`)} started${when(pid, (id) => ` as process ${id}`)}.`],
+  'daemon.stop': (_, { pid }) => [`Deputy stopped${when(pid, (id) => ` (process ${id})`)}.`],
+  'audit.unconfirmed': (_, { record, recorded, problem }) => [`Record ${record} (${recorded}) was not confirmed in time, so whoever asked was refused, whatever that record says: ${problem}.`],
+}
+
+const tellEvent = (record: RecordView, detail: Detail): string[] => {
+  const tell = Object.hasOwn(EVENTS, record.event) ? EVENTS[record.event] : undefined
+  if (tell !== undefined) return tell(record, detail)
+  const lines = [...tellAttestation(record, detail), ...tellSubject(record, detail), ...tellWish(record, detail), ...tellDecision(detail)]
+  return lines.length > 0 ? lines : [`${record.event}: ${record.outcome}${when(detail.by, (who) => ` by ${who}`)}.`]
+}
+
+const tellEnd = ({ error, milliseconds }: Detail): string[] => [
+  ...(error === undefined ? [] : [`Refused (${error.code}): ${error.message}`, ...(error.next === undefined ? [] : [`What to do: ${error.next}`])]),
+  ...(milliseconds === undefined ? [] : [`It took ${milliseconds} ms.`]),
+]
 
 /** The records of one correlation id as sentences, in the order in which it happened. */
 export const explain = (records: readonly RecordView[]): string[] => records.flatMap((record) => {
   const detail = detailSchema.safeParse(record.record.detail).data ?? {}
+  const { story } = detail
   return [
     `${time(record.at)} ${record.event} (record ${record.seq})`,
-    ...[...tellAttestation(record, detail), ...tellSubject(record, detail), ...tellWish(record, detail), ...tellDecision(detail), ...tellOutcome(record, detail)].map((line) => `  ${line}`),
-  ]
+    ...[...tellEvent(record, detail), ...(story === undefined ? [] : [story]), ...tellCredential(detail), ...tellEnd(detail)].map((line) => `  ${line}`),
+  ].map(onOneLine)
 })

@@ -1,0 +1,56 @@
+/** Starting, asking and ending real processes, by their id. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { join, resolve } from 'node:path'
+
+/** The CLI's source; it runs as it is. */
+export const CLI = join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts')
+
+/** A port that was free a moment ago. */
+export const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+/** Starts a process and waits for a line that says it is ready. */
+export const startProcess = async (args: readonly string[], ready: RegExp, environment: NodeJS.ProcessEnv = process.env): Promise<ChildProcess> => {
+  const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
+  let output = ''
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 20_000)
+    const look = (chunk: Buffer): void => {
+      output += chunk.toString('utf8')
+      if (!ready.test(output)) return
+      clearTimeout(timer)
+      resolve()
+    }
+    child.stdout.on('data', look)
+    child.stderr.on('data', look)
+    child.once('exit', (code) => { clearTimeout(timer); reject(new Error(`${args.join(' ')} ended with ${code}:\n${output}`)) })
+  })
+  return child
+}
+
+/** Ends a process that we started, by its id. */
+export const stopProcess = async (child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const gone = once(child, 'exit')
+  child.kill(signal)
+  await gone
+}
+
+export const runCli = async (home: string, args: readonly string[], input = ''): Promise<{ code: number; out: string; err: string }> => {
+  const child = spawn(process.execPath, [CLI, ...args, '--home', home], { stdio: ['pipe', 'pipe', 'pipe'] })
+  let [out, err] = ['', '']
+  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
+  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
+  child.stdin.end(input)
+  const [code] = await once(child, 'close') as [number]
+  return { code, out, err }
+}
