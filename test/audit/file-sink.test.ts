@@ -1,4 +1,5 @@
-import { appendFile, mkdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { appendFile, mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { createFileSink } from '../../src/audit/file-sink.ts'
@@ -98,6 +99,26 @@ describe('an audit file', () => {
     const next = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     onTestFinished(() => next.close())
     await expect(next.append(aRecord('c'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { problem: expect.stringContaining('ends with record 2') as string } })
+  })
+
+  it('threat 29: on a full disk refuses, keeps no half line, and misses nothing once there is room', async ({ skip }) => {
+    const folder = await aFolder()
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder]).status !== 0) { skip('only root may mount a small file system'); return }
+    onTestFinished(() => { spawnSync('umount', [folder]) })
+    const path = join(folder, 'audit.jsonl')
+    const ballast = join(folder, 'ballast')
+    await writeFile(ballast, Buffer.alloc(40_000))
+    const log = await aLog(await aStore(), { sinks: [createFileSink(path)] })
+    let refusal: unknown
+    let count = 0
+    for (; refusal === undefined && count < 20; count += 1) {
+      await log.append(aRecord('a', { detail: { story: 'x'.repeat(3000) } })).catch((error: unknown) => { refusal = error })
+    }
+    expect(refusal).toMatchObject({ code: 'audit_unavailable', facts: { problem: expect.stringContaining('ENOSPC') as string } })
+    await rm(ballast)
+    await log.append(aRecord('b'))
+    await log.close()
+    expect(await linesOf(path)).toEqual(upTo(count + 2))
   })
 
   it('finds its last record however long that is', async () => {
