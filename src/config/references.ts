@@ -11,7 +11,7 @@ export const checkReferences = (loaded: Loaded): Problem[] => [
   ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded),
 ]
 
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.')
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 
 const checkSettings = ({ settings }: Loaded): Problem[] => {
   const problems: Problem[] = []

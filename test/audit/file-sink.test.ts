@@ -1,9 +1,12 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { appendFile, mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { createFileSink } from '../../src/audit/file-sink.ts'
-import { aFolder, aLog, append, aRecord, aSink, aStore, linesOf, upTo } from '../support/audit.ts'
+import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import { aFolder, aLog, append, aRecord, aSink, aStore, check, linesOf, upTo } from '../support/audit.ts'
 
 describe('an audit file', () => {
   it('promise 3: a record is in the store and in the file before append resolves', async () => {
@@ -63,6 +66,23 @@ describe('an audit file', () => {
     onTestFinished(() => next.close())
     await next.append(aRecord('c'))
     expect(await linesOf(path)).toEqual(upTo(3))
+  })
+
+  it('promise 3: has every acknowledged record when its process is killed, and so has the store', async () => {
+    const folder = await aFolder()
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), folder], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const acknowledged: string[] = []
+    for await (const line of createInterface(child.stdout)) if (acknowledged.push(line) === 500) child.kill('SIGKILL')
+    expect(acknowledged.length).toBeGreaterThanOrEqual(500)
+    const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+    onTestFinished(() => store.close())
+    const log = await aLog(store.audit, { sinks: [createFileSink(join(folder, 'audit.jsonl'))] })
+    await log.append(aRecord('after'))
+    await log.close()
+    const rows = await store.audit.query({}, { limit: 1_000_000 })
+    expect(await linesOf(join(folder, 'audit.jsonl'))).toEqual(rows.map(({ seq }) => seq))
+    expect(new Set(acknowledged).difference(new Set(rows.map(({ id }) => id)))).toEqual(new Set())
+    expect(await check(store.audit)).toMatchObject({ ok: true, records: rows.length, checkpoints: 1 })
   })
 
   it('drops the half line that a killed process left, and writes its record again', async () => {

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { emptyChain, hashOf, type Head } from '../../src/audit/chain.ts'
 import { verifyChain } from '../../src/audit/verify.ts'
 import type { AuditCheckpoint, AuditRow } from '../../src/store/store.ts'
 import { aLog, append, aStore, signed } from '../support/audit.ts'
@@ -8,7 +9,8 @@ describe('verifying the chain', () => {
   const aChain = async (): Promise<{ rows: AuditRow[]; checkpoints: AuditCheckpoint[] }> => {
     const store = await aStore()
     const log = await aLog(store)
-    await append(log, 12)
+    await append(log, 11)
+    await append(log, 1)
     await log.close()
     return { rows: await store.query({}, { limit: 99 }), checkpoints: await store.checkpoints() }
   }
@@ -36,4 +38,35 @@ describe('verifying the chain', () => {
     const forged = checkpoints.map((checkpoint) => ({ ...checkpoint, signature: Buffer.alloc(70).toString('base64url') }))
     expect((await verifyChain(rows, forged, signed)).problem?.why).toContain('signature')
   })
+  it('promise 3: finds a rewritten history whose hashes were all made anew, by the checkpoint', async () => {
+    const { rows, checkpoints } = await aChain()
+    await fc.assert(fc.asyncProperty(fc.nat(rows.length - 1), fc.string({ minLength: 1 }), async (from, user) => {
+      let head: Head = emptyChain
+      const forged = rows.map((row, index) => {
+        const link = index < from ? row : relinked(row, head, index === from ? user : undefined)
+        head = link
+        return link
+      })
+      expect(await verifyChain(forged, checkpoints, signed)).toMatchObject({ ok: false, problem: { why: 'it is not the record that its checkpoint signed' } })
+    }))
+  })
+  it('promise 3: finds any change of a checkpoint', async () => {
+    const { rows, checkpoints } = await aChain()
+    await fc.assert(fc.asyncProperty(fc.nat(checkpoints.length - 1), fc.constantFrom('seq', 'hash', 'at', 'signature'), fc.integer({ min: 1, max: 9 }), async (index, field, by) => {
+      const checkpoint = checkpoints[index]!
+      const value = field === 'seq' || field === 'at' ? checkpoint[field] + by : `${by}${checkpoint[field].slice(1)}` === checkpoint[field] ? 'x' : `${by}${checkpoint[field].slice(1)}`
+      expect((await verifyChain(rows, checkpoints.with(index, { ...checkpoint, [field]: value }), signed)).ok).toBe(false)
+    }))
+  })
+  it('holds for a chain that nobody touched, also an empty one', async () => {
+    const { rows, checkpoints } = await aChain()
+    expect(await verifyChain(rows, checkpoints, signed)).toMatchObject({ ok: true, records: 12, checkpoints: 2 })
+    expect(await verifyChain([], [], signed)).toMatchObject({ ok: true, records: 0 })
+  })
 })
+
+/** The row as somebody would forge it who may write to the store. */
+const relinked = (row: AuditRow, head: Head, user?: string): AuditRow => {
+  const body = JSON.stringify({ ...JSON.parse(row.body) as object, prev: head.hash, ...(user === undefined ? {} : { user }) })
+  return { ...row, ...(user === undefined ? {} : { user }), body, hash: hashOf(body) }
+}
