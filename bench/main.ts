@@ -73,7 +73,8 @@ const serveOidc = async (): Promise<void> => {
   const resource = 'https://ledger.example/api'
   const provider = new Provider(`http://127.0.0.1:${port}`, {
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: 'bench', alg: 'ES256', use: 'sig' }] },
-    clients: [{ client_id: 'bench', client_secret: 'bench-secret', grant_types: ['client_credentials'], redirect_uris: [], response_types: [], token_endpoint_auth_method: 'client_secret_post' }],
+    clients: [{ client_id: 'bench', client_secret: 'bench-secret', grant_types: ['client_credentials'], redirect_uris: [], response_types: [], token_endpoint_auth_method: 'client_secret_post', scope: 'ledger:read', id_token_signed_response_alg: 'ES256' }],
+    scopes: ['ledger:read'],
     features: { clientCredentials: { enabled: true }, devInteractions: { enabled: false }, resourceIndicators: { enabled: true, defaultResource: () => resource, getResourceServerInfo: () => ({ scope: 'ledger:read', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }) } },
   })
   createServer(provider.callback()).listen(port, '127.0.0.1', () => { process.stdout.write(`listening ${port}\n`) })
