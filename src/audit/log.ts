@@ -1,4 +1,4 @@
-import { refuse } from '../errors.ts'
+import { refuse, type DeputyError } from '../errors.ts'
 import type { AuditRow, AuditStore } from '../store/store.ts'
 import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
 import { Feed } from './feed.ts'
@@ -13,7 +13,13 @@ export interface AuditLogOptions extends Watch {
   readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
 }
 
-interface Waiting extends Entry { readonly since: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }
+interface Waiting extends Entry {
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+  readonly since: number
+  /** Its time is over: whoever asked has been refused. */
+  over: boolean
+}
 
 /** Records in one commit at most, so that a flood is not one endless transaction. */
 const BATCH = 512
@@ -24,7 +30,7 @@ const NOTES = 10_000
 /**
  * The audit log: group commit of hash-chained records into the store, then into the other sinks. A record waits at
  * most for the batch under way. Whatever any sink does not confirm within its deadline has not been recorded, and
- * who asked is told so (promise 3); nothing waits longer than that (threat 29).
+ * who asked is told so (promise 3), at the latest after twice that deadline: one batch under way and its own (threat 29).
  *
  * The store may have a record that another sink did not confirm, or that it confirmed too late. Such a record says
  * more than happened, so as soon as the sinks are back an `audit.unconfirmed` record of the same id says so.
@@ -36,6 +42,8 @@ export class DurableAuditLog implements AuditLog {
   readonly #feeds: readonly Feed[]
   #head: Head
   #waiting: Waiting[] = []
+  #underWay: readonly Waiting[] = []
+  #guard: NodeJS.Timeout | undefined
   #committing: Promise<void> | undefined
   /** What the store did not confirm: it may have it nevertheless, so its head is read before the next batch. */
   #doubtful: readonly AuditRow[] | undefined
@@ -68,7 +76,9 @@ export class DurableAuditLog implements AuditLog {
       // Here, not in the batch: a record that cannot be written must not take others with it.
       let detail: string
       try { detail = JSON.stringify(record.detail) } catch (error) { reject(refuse('internal', {}, error)); return }
-      this.#enqueue({ record, detail, at: this.#options.clock.now(), since: performance.now(), resolve, reject })
+      this.#waiting.push({ record, detail, at: this.#options.clock.now(), since: performance.now(), over: false, resolve, reject })
+      this.#committing ??= this.#commitAll()
+      this.#guard ??= setTimeout(() => { this.#refuseLate() }, 2 * this.#options.deadline)
     })
   }
 
@@ -86,19 +96,37 @@ export class DurableAuditLog implements AuditLog {
     if (this.#unconfirmed.length > 0) await this.#commitAll()
     clearTimeout(this.#retry)
     if (this.#sinceCheckpoint > 0) await this.#checkpoint()
+    clearTimeout(this.#guard)
     await Promise.allSettled(this.#feeds.map((feed) => feed.close()))
   }
 
-  #enqueue(entry: Waiting): void {
-    this.#waiting.push(entry)
-    this.#committing ??= this.#commitAll()
+  /** One timer for all, set for the oldest: a timer for each record would cost as much as the rest of its way. */
+  #refuseLate(): void {
+    const longest = 2 * this.#options.deadline
+    const now = performance.now()
+    let next: number | undefined
+    for (const entry of [...this.#underWay, ...this.#waiting]) {
+      if (entry.over) continue
+      const left = entry.since + longest - now
+      if (left > 0) { next = Math.min(next ?? left, left); continue }
+      entry.over = true
+      entry.reject(this.#tooLate())
+    }
+    this.#guard = next === undefined ? undefined : setTimeout(() => { this.#refuseLate() }, next)
+  }
+
+  #tooLate(): DeputyError {
+    const watched = [this.#store, ...this.#feeds.map((feed) => feed.watched)]
+    const slow = watched.find(({ busy }) => busy) ?? watched.find(({ status }) => !status.ok) ?? this.#store
+    return refuse('audit_unavailable', { sink: slow.status.name, problem: `the record was not durable within ${2 * this.#options.deadline} ms` })
   }
 
   async #commitAll(): Promise<void> {
     // Requests that arrive in the same turn of the event loop share the commit.
     await new Promise(setImmediate)
     do {
-      const batch = this.#waiting.splice(0, BATCH)
+      const batch = this.#waiting.splice(0, BATCH).filter(({ over }) => !over)
+      this.#underWay = batch
       try {
         await this.#commit(batch)
         for (const { resolve } of batch) resolve()
@@ -106,15 +134,15 @@ export class DurableAuditLog implements AuditLog {
         if (this.#sinceCheckpoint >= this.#options.checkpointEvery || !this.#signer.status.ok) await this.#checkpoint()
       } catch (error) {
         for (const { reject } of batch) reject(error)
-        this.#rejectLate(error)
         this.#retryLater()
       }
     } while (this.#waiting.length > 0)
+    this.#underWay = []
     this.#committing = undefined
   }
 
   /** An empty batch finds out whether the sinks are back, and gives them what they missed. */
-  async #commit(batch: readonly Entry[]): Promise<void> {
+  async #commit(batch: readonly Waiting[]): Promise<void> {
     if (this.#doubtful !== undefined) await this.#readHead(this.#doubtful)
     if (batch.length === 0 && !this.#store.status.ok) await this.#tryStore()
     let head = this.#head
@@ -130,7 +158,10 @@ export class DurableAuditLog implements AuditLog {
     }
     const fed = await Promise.allSettled(this.#feeds.map((feed) => feed.bring(rows, this.#head)))
     const failed = fed.find((result) => result.status === 'rejected')
-    if (failed === undefined) return
+    if (failed === undefined) {
+      this.#remember(rows.filter((_, index) => batch[index]!.over), 'it was durable too late')
+      return
+    }
     this.#remember(rows, problemOf(failed.reason))
     throw failed.reason
   }
@@ -165,17 +196,9 @@ export class DurableAuditLog implements AuditLog {
           ...(tenant === null ? {} : { tenant }), ...(user === null ? {} : { user }), ...(server === null ? {} : { server }), ...(downstream === null ? {} : { downstream }),
         },
         detail: JSON.stringify({ record: seq, recorded: event, problem: note.problem }),
-        at: this.#options.clock.now(), since: performance.now(), resolve: () => undefined, reject,
+        at: this.#options.clock.now(), since: performance.now(), over: false, resolve: () => undefined, reject,
       })
     }
-  }
-
-  /** While a batch failed others waited behind it; whose time is over is told so now. */
-  #rejectLate(error: unknown): void {
-    const oldest = performance.now() - this.#options.deadline
-    const late = this.#waiting.filter(({ since }) => since <= oldest)
-    this.#waiting = this.#waiting.filter(({ since }) => since > oldest)
-    for (const { reject } of late) reject(error)
   }
 
   /** Without requests nobody else would find out that the sinks are back. */

@@ -14,6 +14,6 @@ export interface AuditRecord {
 }
 
 export interface AuditLog {
-  /** Resolves when the record is durable in every sink. @throws DeputyError `audit_unavailable`, within the deadline */
+  /** Resolves when the record is durable in every sink. @throws DeputyError `audit_unavailable`, within twice the deadline of a sink */
   append(record: AuditRecord): Promise<void>
 }

@@ -29,6 +29,8 @@ export class WatchedSink {
   }
 
   get status(): SinkStatus { return this.#status }
+  /** It has something that is not back yet. */
+  get busy(): boolean { return this.#busy }
 
   /** @throws DeputyError `audit_unavailable`, within the deadline */
   async ask<T>(work: () => Promise<T>): Promise<T> {

@@ -104,6 +104,21 @@ describe('the audit log', () => {
     expect((await check(store)).ok).toBe(true)
   })
 
+  it('threat 29: a record that only slow sinks keep waiting is refused in time, and later the log says so', async () => {
+    const store = await aStore()
+    const slow = async (): Promise<void> => { await after(250) }
+    const log = await aLog({ ...store, append: async (rows) => { await slow(); await store.append(rows) } }, { deadline: 300, sinks: [aSink(slow)] })
+    const first = log.append(aRecord('first'))
+    await after(20)
+    const began = performance.now()
+    await expect(log.append(aRecord('second'))).rejects.toMatchObject({ code: 'audit_unavailable' })
+    expect(performance.now() - began).toBeLessThan(800)
+    await first
+    await log.close()
+    expect(await told(store)).toEqual(['first token.exchange', 'second token.exchange', 'second audit.unconfirmed'])
+    expect((await check(store)).ok).toBe(true)
+  })
+
   it('refuses a record that is no JSON and lets those beside it through', async () => {
     const store = await aStore()
     const log = await aLog(store)
