@@ -209,6 +209,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     it('refuses with store_unavailable once it is closed', async () => {
       await store.close()
       await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' })
+      await expect(store.audit.query({}, { limit: 1 })).rejects.toMatchObject({ code: 'store_unavailable' })
       store = await home.open()
     })
   })

@@ -90,6 +90,19 @@ describe('the embedded store', () => {
     await expect.poll(async () => store.audit.head().then((head) => head?.seq, () => 'late')).toBe(2)
   })
 
+  it('threat 29: lets nobody who appends wait for a search through the whole audit log', async () => {
+    const store = await openSqliteStore({ path: join(await aFolder(), 'deputy.db') })
+    onTestFinished(() => store.close())
+    const body = 'x'.repeat(500)
+    await store.audit.append(Array.from({ length: 60_000 }, (_, index) => anAuditRow(index + 1, { body })))
+    await store.audit.query({}, { limit: 1 })
+    const order: string[] = []
+    const searches = Array.from({ length: 5 }, () => store.audit.query({ user: 'nobody' }, { limit: 1 }).then((rows) => { order.push('searched'); expect(rows).toEqual([]) }))
+    await store.audit.append([anAuditRow(60_001)]).then(() => { order.push('appended') })
+    await Promise.all(searches)
+    expect(order.indexOf('appended')).toBeLessThan(4)
+  })
+
   it('loses no acknowledged row when its process is killed', async () => {
     const path = join(await aFolder(), 'deputy.db')
     const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: ['ignore', 'pipe', 'inherit'] })

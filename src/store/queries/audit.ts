@@ -7,7 +7,8 @@ const COLUMNS = ['seq', 'id', 'at', 'event', 'outcome', 'tenant', 'user', 'serve
 /** Names of the filter's fields that are columns compared for equality. */
 const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream'] as const
 
-export const auditStore = (database: Database, batch: Batch, isConstraint: (error: unknown) => boolean): AuditStore => {
+/** @param reading where the log is searched: it grows for ever, and nobody who appends may wait for a search through it */
+export const auditStore = (database: Database, reading: Database, batch: Batch, isConstraint: (error: unknown) => boolean): AuditStore => {
   // Compiled once: the values stand for the columns, each row brings its own.
   const insert = database.insertInto('audit_records')
     .values({ seq: 0, id: '', at: 0, event: '', outcome: '', tenant: '', user: '', server: '', downstream: '', body: '', hash: '' }).compile()
@@ -24,7 +25,7 @@ export const auditStore = (database: Database, batch: Batch, isConstraint: (erro
       return row === undefined ? undefined : { seq: Number(row.seq), hash: row.hash }
     },
     async query(filter: AuditFilter, { limit, last }) {
-      let query = database.selectFrom('audit_records').select([...COLUMNS]).limit(limit).orderBy('seq', last === true ? 'desc' : 'asc')
+      let query = reading.selectFrom('audit_records').select([...COLUMNS]).limit(limit).orderBy('seq', last === true ? 'desc' : 'asc')
       for (const column of EQUAL) {
         const value = filter[column]
         if (value !== undefined) query = query.where(column, '=', value)

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { refuse, type DeputyError } from '../../errors.ts'
-import type { BoundStatement, SqlValue, StoreReply, StoreRequest } from './protocol.ts'
+import type { BoundStatement, SqlValue, StoreReply, StoreRequest, StoreRole, StoreThread } from './protocol.ts'
 
 type Distribute<T> = T extends unknown ? Omit<T, 'id'> : never
 type Answered = Extract<StoreReply, { rows: unknown }>
@@ -41,8 +41,8 @@ export class SqliteConnection {
   }
 
   /** @param deadline ms in which the store must answer. @throws DeputyError `config_invalid` when another daemon holds it */
-  static async open(path: string, deadline: number): Promise<SqliteConnection> {
-    const worker = new Worker(workerFile, { workerData: { path } })
+  static async open(path: string, deadline: number, role: StoreRole = 'holder'): Promise<SqliteConnection> {
+    const worker = new Worker(workerFile, { workerData: { path, role } satisfies StoreThread })
     try {
       const started = await firstReply(worker)
       if (!('problem' in started)) return new SqliteConnection(worker, deadline)

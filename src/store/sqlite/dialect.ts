@@ -6,6 +6,9 @@ import { refuse } from '../../errors.ts'
 import { ConstraintError, type SqliteConnection } from './connection.ts'
 import type { SqlValue } from './protocol.ts'
 
+/** What queries need of a connection. */
+export type QueryableConnection = Pick<SqliteConnection, 'query'>
+
 /**
  * Every query is one message to the database's thread, and what must happen together is one message too
  * (`SqliteConnection.transaction`). So no connection is ever held between statements.
@@ -13,7 +16,7 @@ import type { SqlValue } from './protocol.ts'
 class SqliteDriver implements Driver {
   readonly #connection: DatabaseConnection
 
-  constructor(connection: SqliteConnection) {
+  constructor(connection: QueryableConnection) {
     this.#connection = {
       async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
         try {
@@ -38,7 +41,7 @@ class SqliteDriver implements Driver {
 
 const refuseToStream = (): never => { throw new Error('the embedded store does not stream') }
 
-export const sqliteDialect = (connection: SqliteConnection): Dialect => ({
+export const sqliteDialect = (connection: QueryableConnection): Dialect => ({
   createAdapter: () => new SqliteAdapter(),
   createDriver: () => new SqliteDriver(connection),
   createIntrospector: (database) => new SqliteIntrospector(database),

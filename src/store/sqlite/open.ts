@@ -29,6 +29,16 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
   const connection = await SqliteConnection.open(options.path, options.deadline ?? DEADLINE)
   const database = new Kysely<Tables>({ dialect: sqliteDialect(connection) })
 
+  // A search through the audit log has a thread of its own, from the first one on.
+  let reader: Promise<SqliteConnection> | undefined
+  let closed = false
+  const openReader = async (): Promise<SqliteConnection> => {
+    if (closed) throw refuse('store_unavailable', { problem: 'the store is closed' })
+    reader ??= SqliteConnection.open(options.path, options.deadline ?? DEADLINE, 'reader')
+    try { return await reader } catch (error) { reader = undefined; throw error }
+  }
+  const reading = new Kysely<Tables>({ dialect: sqliteDialect({ query: async (sql, parameters) => (await openReader()).query(sql, parameters) }) })
+
   const atomically: Atomically = async (queries) => {
     try {
       await connection.transaction(queries.map(({ sql, parameters }) => ({ sql, rows: [parameters as readonly SqlValue[]] })))
@@ -44,8 +54,13 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
     secrets: secretStore(database, atomically), revocations: revocationStore(database), disabledUsers: disabledUserStore(database),
     replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database),
     upstreamRevocations: upstreamRevocationStore(database),
-    audit: auditStore(database, batch, (error) => error instanceof ConstraintError),
+    audit: auditStore(database, reading, batch, (error) => error instanceof ConstraintError),
     async ping() { await connection.query('select 1', []) },
-    close: () => connection.close(),
+    async close() {
+      closed = true
+      // The last one to close tidies up the files, so that must be the one that may write.
+      await reader?.then((opened) => opened.close(), () => undefined)
+      await connection.close()
+    },
   }
 }

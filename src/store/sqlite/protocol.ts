@@ -16,3 +16,7 @@ export type StoreRequest =
 export type StoreReply =
   | { readonly id: number; readonly rows: readonly Record<string, unknown>[]; readonly changes: number; readonly insertId: number }
   | { readonly id: number; readonly problem: string; readonly code: number; readonly held?: boolean }
+
+/** The one thread that writes and keeps other processes out, or one beside it that only reads. */
+export type StoreRole = 'holder' | 'reader'
+export interface StoreThread { readonly path: string; readonly role: StoreRole }

@@ -4,9 +4,9 @@
 import { chmodSync, closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { BoundStatement, SqlValue, StoreReply, StoreRequest } from './protocol.ts'
+import type { BoundStatement, SqlValue, StoreReply, StoreRequest, StoreThread } from './protocol.ts'
 
-const { path } = workerData as { path: string }
+const { path, role } = workerData as StoreThread
 const port = parentPort!
 const STATEMENTS = 200
 
@@ -39,12 +39,15 @@ const open = (): DatabaseSync => {
   return database
 }
 
+/** Beside the holder: WAL lets it read while the other writes (https://www.sqlite.org/wal.html#concurrency). */
+const openToRead = (): DatabaseSync => new DatabaseSync(path, { readOnly: true, timeout: 2000 })
+
 const problemOf = (error: unknown): { problem: string; code: number } => {
   const { errcode, errstr, message } = error as { errcode?: number; errstr?: string; message?: string }
   return { problem: errstr === undefined ? String(message) : `${errstr}: ${message}`, code: errcode ?? -1 }
 }
 
-const serve = (database: DatabaseSync, lock: DatabaseSync): void => {
+const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
   const statements = new Map<string, StatementSync>()
   const prepare = (sql: string): StatementSync => {
     let statement = statements.get(sql)
@@ -82,7 +85,7 @@ const serve = (database: DatabaseSync, lock: DatabaseSync): void => {
       if (request.kind === 'query') port.postMessage({ id: request.id, ...query(request.sql, request.parameters) } satisfies StoreReply)
       else {
         if (request.kind === 'transaction') transact(request.statements)
-        else { database.close(); lock.close() }
+        else { database.close(); lock?.close() }
         port.postMessage({ id: request.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
         if (request.kind === 'close') port.close()
       }
@@ -95,9 +98,12 @@ const serve = (database: DatabaseSync, lock: DatabaseSync): void => {
 
 let hold: DatabaseSync | undefined
 try {
-  hold = takeHold()
-  serve(open(), hold)
+  if (role === 'reader') serve(openToRead())
+  else {
+    hold = takeHold()
+    serve(open(), hold)
+  }
 } catch (error) {
   const found = problemOf(error)
-  port.postMessage({ id: 0, ...found, held: hold === undefined && (found.code & 0xff) === BUSY } satisfies StoreReply)
+  port.postMessage({ id: 0, ...found, held: role === 'holder' && hold === undefined && (found.code & 0xff) === BUSY } satisfies StoreReply)
 }
