@@ -77,7 +77,8 @@ const serveOidc = async (): Promise<void> => {
     scopes: ['ledger:read'],
     features: { clientCredentials: { enabled: true }, devInteractions: { enabled: false }, resourceIndicators: { enabled: true, defaultResource: () => resource, getResourceServerInfo: () => ({ scope: 'ledger:read', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }) } },
   })
-  createServer(provider.callback()).listen(port, '127.0.0.1', () => { process.stdout.write(`listening ${port}\n`) })
+  const answer = provider.callback()
+  createServer((request, response) => { void answer(request, response) }).listen(port, '127.0.0.1', () => { process.stdout.write(`listening ${port}\n`) })
 }
 
 const rss = async (home: string): Promise<number> => {

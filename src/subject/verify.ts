@@ -157,7 +157,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     tenant, user: userOf(claims, issuer), issuer: issuer.issuer, groups: groupsOf(claims, issuer), claims, how,
     ...(claims.acr === undefined ? {} : { acr: claims.acr }),
     // A token that does not say when it was issued was issued before every revocation: the cautious reading.
-    issuedAt: (claims.iat ?? 0) * 1000, expiresAt: claims.exp * 1000,
+    // One from the future, within the leeway, was issued now at the latest: a revocation of this moment covers it.
+    issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()), expiresAt: claims.exp * 1000,
     tokenId: claims.jti === undefined ? deps.fingerprint(token) : `${issuer.issuer}#${claims.jti}`,
     ancestors: [], actors: actorsOf(claims),
   })
