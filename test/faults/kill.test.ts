@@ -1,0 +1,37 @@
+import { describe, expect, it } from 'vitest'
+import { aCompany, RESOURCES } from '../support/configuration.ts'
+import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE } from '../support/daemon.ts'
+
+/** The campaign is the same test with more kills: KILLS=200 npm test -- test/faults */
+const KILLS = Number(process.env['KILLS'] ?? 5)
+
+describe('a daemon that is killed under load', () => {
+  it(`promise 3: after each of ${KILLS} kills no acknowledged record is missing and the chain holds`, { timeout: 30_000 + KILLS * 10_000 }, async () => {
+    const issuer = await startTestIssuer()
+    const daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+    const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', exp: Math.floor(Date.now() / 1000) + 7200 })
+    const form = { grant_type: TOKEN_EXCHANGE, subject_token: subject, subject_token_type: ACCESS_TOKEN, audience: 'ledger', scope: 'ledger:read' }
+    const acknowledged = new Set<string>()
+    try {
+      for (let kill = 0; kill < KILLS; kill += 1) {
+        let running = true
+        const load = Promise.all(Array.from({ length: 8 }, async () => {
+          while (running) {
+            const answer = await daemon.token(form).catch(() => undefined)
+            if (answer?.status === 200) acknowledged.add(String(answer.headers['x-correlation-id']))
+          }
+        }))
+        await new Promise((resolve) => { setTimeout(resolve, 100 + Math.random() * 200) })
+        await daemon.stop('SIGKILL')
+        running = false
+        await load
+        await daemon.start()
+        const verified = JSON.parse((await daemon.deputy('audit', 'verify', '--json')).out) as { ok: boolean }
+        expect(verified.ok).toBe(true)
+      }
+      const recorded = new Set((await daemon.deputy('audit', 'export')).out.trim().split('\n').map((line) => (JSON.parse(line) as { id: string }).id))
+      expect(acknowledged.size).toBeGreaterThan(KILLS)
+      expect([...acknowledged].filter((id) => !recorded.has(id))).toEqual([])
+    } finally { await daemon.close(); await issuer.close() }
+  })
+})
