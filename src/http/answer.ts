@@ -35,7 +35,5 @@ export const sendError = (response: ServerResponse, error: DeputyError, correlat
     ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
     // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
     ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),
-    // The body may not have been read: what is left of it must not be taken for the next request.
-    ...(status === 413 || status === 415 || status === 403 ? { Connection: 'close' } : {}),
   })
 }

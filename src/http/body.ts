@@ -4,6 +4,9 @@ import { Form, parseForm } from './form.ts'
 
 /**
  * Reads the whole body. Time is bounded by the server's own request timeout.
+ *
+ * What is over the limit is thrown away as it comes, here and by node, rather than left in the socket: a client that
+ * is still sending reads no answer, and closing on it would turn the refusal into a broken pipe.
  * @param limit bytes
  * @throws DeputyError `body_too_large`, as soon as it is known, and `malformed_request` when the client goes away
  */
@@ -14,7 +17,7 @@ export const readBody = (request: IncomingMessage, limit: number): Promise<Buffe
   let size = 0
   request.on('data', (chunk: Buffer) => {
     size += chunk.length
-    if (size > limit) { request.pause(); tooLarge(); return }
+    if (size > limit) { chunks.length = 0; tooLarge(); return }
     chunks.push(chunk)
   })
   request.on('end', () => { resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)) })

@@ -1,3 +1,4 @@
+import { Agent } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { freePort } from '../support/process.ts'
@@ -64,6 +65,16 @@ describe('bad input', () => {
       for (const field of ['error', 'error_description', 'next', 'correlation_id']) expect(answer.body[field]).toBeTypeOf('string')
       expect(answer.text).not.toMatch(/at .*\.ts:\d+/)
     }
+  })
+
+  it('promise 9: a body over the limit is refused with an answer that arrives, and the connection serves on', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    for (let turn = 0; turn < 20; turn += 1) {
+      expect((await ask(daemon, { path: '/oauth2/token', headers: FORM, body: `a=${'x'.repeat(3_000_000)}`, agent })).body['reason']).toBe('body_too_large')
+      expect((await ask(daemon, { path: '/nowhere', headers: { 'content-type': 'text/plain' }, body: 'x'.repeat(300_000), agent })).body['reason']).toBe('not_found')
+      expect((await ask(daemon, { path: '/healthz', agent })).status).toBe(200)
+    }
+    agent.destroy()
   })
 
   it('promise 9: unknown parameters are ignored, as RFC 6749 section 3.2 wants', async () => {

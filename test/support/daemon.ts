@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { generateKeyPairSync, randomUUID, type KeyObject } from 'node:crypto'
 import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises'
-import { request } from 'node:http'
+import { request, type Agent } from 'node:http'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { SignJWT, type JWTPayload } from 'jose'
@@ -16,9 +16,9 @@ export interface Answer { readonly status: number; readonly headers: Readonly<Re
 const parse = (text: string): Record<string, unknown> => { try { return JSON.parse(text) as Record<string, unknown> } catch { return {} } }
 
 /** One HTTP request over a Unix socket or TCP. */
-export const ask = (to: { socketPath: string } | { port: number }, options: { path: string; method?: string; headers?: Record<string, string | string[]>; body?: string | Buffer }): Promise<Answer> => new Promise((resolve, reject) => {
+export const ask = (to: { socketPath: string } | { port: number }, options: { path: string; method?: string; headers?: Record<string, string | string[]>; body?: string | Buffer; agent?: Agent }): Promise<Answer> => new Promise((resolve, reject) => {
   const target = 'socketPath' in to ? { socketPath: to.socketPath } : { host: '127.0.0.1', port: to.port }
-  const outgoing = request({ ...target, path: options.path, method: options.method ?? (options.body === undefined ? 'GET' : 'POST'), headers: { ...('socketPath' in to ? { host: 'localhost' } : {}), ...options.headers }, agent: false }, (response) => {
+  const outgoing = request({ ...target, path: options.path, method: options.method ?? (options.body === undefined ? 'GET' : 'POST'), headers: { ...('socketPath' in to ? { host: 'localhost' } : {}), ...options.headers }, agent: options.agent ?? false }, (response) => {
     const chunks: Buffer[] = []
     response.on('data', (chunk: Buffer) => { chunks.push(chunk) })
     response.on('end', () => { const text = Buffer.concat(chunks).toString('utf8'); resolve({ status: response.statusCode ?? 0, headers: response.headers, text, body: parse(text) }) })
