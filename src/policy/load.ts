@@ -1,9 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { DetailedError, Policy as PolicyText } from '@cedar-policy/cedar-wasm/nodejs'
+import type { DetailedError, PolicyJson, Policy as PolicyText } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Problem } from '../config/problem.ts'
-import { cedar, createPolicy, SCHEMA_NAME } from './cedar.ts'
+import { cedar, createPolicy } from './cedar.ts'
 import type { Policy } from './decision.ts'
+import { footprintOf } from './footprint.ts'
 
 export interface LoadedPolicy {
   /** Undefined when there are problems. */
@@ -20,7 +21,7 @@ const toProblem = (file: string, error: DetailedError, line: number): Problem =>
   file, line, message: error.message, fix: error.help ?? 'Correct the policy; docs/policy.md shows what policies can say.',
 })
 
-interface Part { readonly id: string; readonly file: string; readonly line: number; readonly text: string }
+interface Part { readonly id: string; readonly file: string; readonly line: number; readonly text: string; readonly json: PolicyJson | undefined }
 
 /** The single policies of a file. An id is the `@id` annotation, else the file's name and the policy's number in it. */
 const partsOf = (file: string, text: string): { parts: Part[]; problems: Problem[] } => {
@@ -33,19 +34,14 @@ const partsOf = (file: string, text: string): { parts: Part[]; problems: Problem
   }))
   const located = parsed.policies.map((policy) => ({ policy, line: lineOf(text, policy) })).sort((a, b) => a.line - b.line)
   const parts = located.map(({ policy, line }, at) => {
-    const json = cedar.policyToJson(policy)
-    const named = json.type === 'success' ? json.json.annotations?.['id'] : undefined
-    return { id: named ?? `${file}#${at + 1}`, file, line, text: policy }
+    const read = cedar.policyToJson(policy)
+    const json = read.type === 'success' ? read.json : undefined
+    return { id: json?.annotations?.['id'] ?? `${file}#${at + 1}`, file, line, text: policy, json }
   })
   return { parts, problems }
 }
 
 const lineOf = (text: string, part: string): number => lineAt(text, Buffer.byteLength(text.slice(0, Math.max(0, text.indexOf(part)))))
-
-const readsTime = (parts: readonly Part[]): boolean => parts.some(({ text }) => {
-  const json = cedar.policyToJson(text)
-  return json.type !== 'success' || JSON.stringify(json.json.conditions).includes('"time"')
-})
 
 /**
  * Reads `*.cedar` of a folder, checks each policy strictly against the schema and preparses them.
@@ -74,8 +70,9 @@ export const loadPolicies = async (options: { folder: string; set: string; schem
   }
   const ids = parts.map(({ id }) => id)
   if (problems.length > 0) return { problems, ids }
-  for (const parsed of [cedar.preparseSchema(SCHEMA_NAME, options.schema), cedar.preparsePolicySet(options.set, { staticPolicies: policies })]) {
-    if (parsed.type === 'failure') problems.push(...parsed.errors.map((error) => toProblem('policies/access', error, 1)))
-  }
-  return problems.length > 0 ? { problems, ids } : { problems, ids, policy: createPolicy(options.set, { readsTime: readsTime(parts) }) }
+  const preparsed = cedar.preparsePolicySet(options.set, { staticPolicies: policies })
+  if (preparsed.type === 'failure') problems.push(...preparsed.errors.map((error) => toProblem('policies/access', error, 1)))
+  const forms = parts.flatMap(({ json }) => json ?? [])
+  if (forms.length < parts.length) problems.push({ file: 'policies/access', line: 1, message: 'A policy has no JSON form.', fix: 'Write it with the expressions that docs/policy.md shows.' })
+  return problems.length > 0 ? { problems, ids } : { problems, ids, policy: createPolicy(options.set, footprintOf(forms)) }
 }

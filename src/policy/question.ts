@@ -1,5 +1,6 @@
 import type { CedarValueJson, Context, Entities, EntityUid } from '@cedar-policy/cedar-wasm/nodejs'
 import type { PolicyQuestion } from './decision.ts'
+import type { Footprint } from './footprint.ts'
 
 /** A question in Cedar's terms, except for its scopes: those are asked about in several ways. */
 export interface CedarQuestion {
@@ -21,40 +22,44 @@ const toTag = (claim: unknown): string[] | undefined => {
   return values.every((value) => ['string', 'number', 'boolean'].includes(typeof value)) ? values.map(String) : undefined
 }
 
-const toTags = (claims: Readonly<Record<string, unknown>>): Record<string, CedarValueJson> => {
+const toTags = (claims: Readonly<Record<string, unknown>>, { readsClaim }: Footprint): Record<string, CedarValueJson> => {
   const tags: Record<string, CedarValueJson> = {}
   for (const [name, claim] of Object.entries(claims)) {
-    const tag = toTag(claim)
+    const tag = readsClaim(name) ? toTag(claim) : undefined
     if (tag !== undefined) tags[name] = tag
   }
   return tags
 }
 
-export const toCedar = (question: PolicyQuestion): CedarQuestion => {
+/**
+ * The question as Cedar takes it, with the facts that the policies look at. Entities that say nothing but their name
+ * (tenants, groups, downstreams) are not listed: Cedar knows them as somebody's parent or by the request.
+ * That what is built here fits the schema is shown by a test, not checked again for every request.
+ */
+export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQuestion => {
   const tenant = uid('Tenant', question.tenant)
   const workload = uid('Workload', question.server.id)
-  const resource = uid('Downstream', question.downstream.id)
   const team = question.server.team === undefined ? [] : [uid('Team', question.server.team)]
-  const entities: Entities = [
-    { uid: tenant, attrs: {}, parents: [] },
-    { uid: workload, attrs: { owner: question.server.owner, status: question.server.status }, parents: team },
-    { uid: resource, attrs: {}, parents: [] },
-  ]
+  const { readsContext, readsAttribute } = footprint
+  const entities: Entities = []
+  if (question.principal.kind === 'workload' || readsContext('workload')) entities.push({ uid: workload, attrs: { owner: question.server.owner, status: question.server.status }, parents: team })
   let principal = workload
   if (question.principal.kind === 'user') {
     const { user, groups, claims } = question.principal
     principal = uid('User', within(question.tenant, user))
     const memberOf = groups.map((group) => uid('Group', within(question.tenant, group)))
-    entities.push(
-      ...memberOf.map((group) => ({ uid: group, attrs: {}, parents: [tenant] })),
-      { uid: principal, attrs: { tenant: { __entity: tenant } }, parents: [...memberOf, tenant], tags: toTags(claims) },
-    )
+    entities.push({ uid: principal, attrs: readsAttribute('tenant') ? { tenant: { __entity: tenant } } : {}, parents: [...memberOf, tenant], tags: toTags(claims, footprint) })
   }
   const context: Context = {
-    workload: { __entity: workload }, tenant: { __entity: tenant }, environment: question.environment,
-    time: { __extn: { fn: 'datetime', arg: new Date(question.now).toISOString() } },
-    ...(question.tool === undefined ? {} : { tool: question.tool }),
-    ...(question.acr === undefined ? {} : { acr: question.acr }),
+    ...(readsContext('workload') ? { workload: { __entity: workload } } : {}),
+    ...(readsContext('tenant') ? { tenant: { __entity: tenant } } : {}),
+    ...(readsContext('environment') ? { environment: question.environment } : {}),
+    ...(readsContext('time') ? { time: { __extn: { fn: 'datetime', arg: new Date(question.now).toISOString() } } } : {}),
+    ...(readsContext('tool') && question.tool !== undefined ? { tool: question.tool } : {}),
+    ...(readsContext('acr') && question.acr !== undefined ? { acr: question.acr } : {}),
   }
-  return { principal, action: uid('Action', question.action), resource, entities, contextWith: (scopes) => ({ ...context, scopes: [...scopes] }) }
+  return {
+    principal, action: uid('Action', question.action), resource: uid('Downstream', question.downstream.id), entities,
+    contextWith: (scopes) => readsContext('scopes') ? { ...context, scopes: [...scopes] } : context,
+  }
 }
