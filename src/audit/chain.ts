@@ -1,16 +1,16 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { AuditCheckpoint, AuditRow } from '../store/store.ts'
 import type { AuditRecord } from './record.ts'
 
 /** What the first record follows: the hash of nothing that was ever written. */
-export const GENESIS = createHash('sha256').update('deputy audit genesis').digest('hex')
+export const GENESIS = hash('sha256', 'deputy audit genesis')
 
 /** Where a chain stands. */
 export interface Head { readonly seq: number; readonly hash: string }
 
 export const emptyChain: Head = { seq: 0, hash: GENESIS }
 
-export const hashOf = (body: string): string => createHash('sha256').update(body).digest('hex')
+export const hashOf = (body: string): string => hash('sha256', body)
 
 /** A record whose detail is JSON text already, and the time of which it tells (ms since the epoch). */
 export interface Entry { readonly record: Omit<AuditRecord, 'detail'>; readonly detail: string; readonly at: number }

@@ -1,12 +1,14 @@
 import type { ServerResponse } from 'node:http'
 import type { DeputyError } from '../errors.ts'
+import { afterBody } from './body.ts'
 
 const CORRELATION = 'X-Correlation-Id'
 
 /** Sends JSON that nobody may store (RFC 6749 section 5.1). */
 export const sendJson = (response: ServerResponse, status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void => {
-  const text = Buffer.from(JSON.stringify(body))
-  response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': text.length, 'Cache-Control': 'no-store', ...headers })
+  const text = JSON.stringify(body)
+  // As text, because node sends head and text in one write then; bytes would take two.
+  response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text), 'Cache-Control': 'no-store', ...headers })
   response.end(text)
 }
 
@@ -16,14 +18,14 @@ const describable = (text: string): string => text.replace(/["\\]/g, "'").replac
 /**
  * An error of the taxonomy as an OAuth error response (RFC 6749 section 5.2), with what the standard leaves room for:
  * the taxonomy's own code, the next step, the correlation id for `deputy explain`, and the connect URL when the user
- * has to act. Causes and stacks stay inside.
+ * has to act. Causes and stacks stay inside. Sent when the request has been received whole, wherever it went wrong.
  */
 export const sendError = (response: ServerResponse, error: DeputyError, correlationId: string): void => {
   if (response.headersSent) { response.destroy(); return }
   const { status, oauth } = error.kind
   const retryAfter = error.retryAfter
   const connectUrl = error.facts['connect_url']
-  sendJson(response, status, {
+  afterBody(response.req, () => { sendJson(response, status, {
     error: oauth,
     error_description: describable(error.message),
     reason: error.code,
@@ -35,5 +37,5 @@ export const sendError = (response: ServerResponse, error: DeputyError, correlat
     ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
     // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
     ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),
-  })
+  }) })
 }

@@ -3,10 +3,7 @@ import { refuse } from '../errors.ts'
 import { Form, parseForm } from './form.ts'
 
 /**
- * Reads the whole body. Time is bounded by the server's own request timeout.
- *
- * What is over the limit is thrown away as it comes, here and by node, rather than left in the socket: a client that
- * is still sending reads no answer, and closing on it would turn the refusal into a broken pipe.
+ * Reads the whole body. Time is bounded by the server's own request timeout. What is over the limit is not kept.
  * @param limit bytes
  * @throws DeputyError `body_too_large`, as soon as it is known, and `malformed_request` when the client goes away
  */
@@ -25,6 +22,15 @@ export const readBody = (request: IncomingMessage, limit: number): Promise<Buffe
   // Every request closes in the end; making an error costs a stack, so only those that ended early get one.
   request.on('close', () => { if (!request.complete) reject(refuse('malformed_request', { problem: 'the request ended early' })) })
 })
+
+/**
+ * Calls when nothing more of the body will come, throwing away what was not read. A client that is still sending reads
+ * no answer: to answer and close would turn a refusal into a broken pipe. Bounded by the server's request timeout.
+ */
+export const afterBody = (request: IncomingMessage, then: () => void): void => {
+  if (request.complete || request.destroyed) { then(); return }
+  request.once('close', then).resume()
+}
 
 const FORM = 'application/x-www-form-urlencoded'
 

@@ -1,4 +1,4 @@
-import { context, SpanKind, SpanStatusCode, trace, TraceFlags, type Attributes, type Context } from '@opentelemetry/api'
+import { context, SpanKind, SpanStatusCode, trace, TraceFlags, type Attributes, type Context, type Meter, type Tracer } from '@opentelemetry/api'
 import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http'
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
@@ -11,6 +11,34 @@ import type { Telemetry } from './telemetry.ts'
 
 /** Seconds. Finest where a cached exchange and a durable write happen: 100 microseconds show. */
 const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+
+type Labels = Readonly<Record<string, string | undefined>>
+
+const defined = (labels: Labels): Attributes => {
+  const attributes: Attributes = {}
+  for (const name in labels) if (labels[name] !== undefined) attributes[name] = labels[name]
+  return attributes
+}
+
+/**
+ * A counter that counts by itself and is asked for its totals: the SDK's own works out a hash of the labels each time,
+ * and a token request counts several things. Callers give a counter's labels in the same order each time.
+ */
+const createTally = (meter: Meter, name: string, description: string) => {
+  const totals = new Map<string, { readonly attributes: Attributes; total: number }>()
+  meter.createObservableCounter(name, { description }).addCallback((result) => {
+    for (const { attributes, total } of totals.values()) result.observe(total, attributes)
+  })
+  return {
+    add(count: number, labels: Labels): void {
+      let key = ''
+      for (const label in labels) key += `${labels[label] ?? ''}\n`
+      const known = totals.get(key)
+      if (known === undefined) totals.set(key, { attributes: defined(labels), total: count })
+      else known.total += count
+    },
+  }
+}
 
 export interface OpenTelemetry {
   readonly telemetry: Telemetry
@@ -28,6 +56,20 @@ export interface OpenTelemetry {
 class PulledReader extends MetricReader {
   protected override onForceFlush(): Promise<void> { return Promise.resolve() }
   protected override onShutdown(): Promise<void> { return Promise.resolve() }
+}
+
+/** Runs work as a span below the active one; what is thrown is put on the span. */
+const traced = (tracer: Tracer, active: AsyncLocalStorage<Context>): Telemetry['span'] => async (name, attributes, work) => {
+  const parent = active.getStore() ?? context.active()
+  const span = tracer.startSpan(name, { attributes, kind: name.startsWith('POST') || name.startsWith('GET') ? SpanKind.SERVER : SpanKind.INTERNAL }, parent)
+  try {
+    return await active.run(trace.setSpan(parent, span), work)
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'error'
+    span.setAttribute('error.type', code)
+    span.setStatus({ code: SpanStatusCode.ERROR, message: code })
+    throw error
+  } finally { span.end() }
 }
 
 /**
@@ -50,7 +92,7 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
   const serializer = new PrometheusSerializer()
 
   const meter = meters.getMeter('deputy')
-  const counter = (name: string, description: string) => meter.createCounter(name, { description })
+  const counter = (name: string, description: string) => createTally(meter, name, description)
   const duration = (name: string, description: string) => meter.createHistogram(name, { description, unit: 's' })
   const exchanges = duration('deputy.exchange.duration', 'Token requests, by outcome and error')
   const attestations = counter('deputy.attestations', 'Callers that proved, or did not prove, to be a registered server')
@@ -63,9 +105,6 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
   const auditRecords = counter('deputy.audit.records', 'Audit records, by sink and outcome')
   const revocations = counter('deputy.revocations', 'Revocations, by what they cover')
 
-  const defined = (labels: Readonly<Record<string, string | undefined>>): Attributes =>
-    Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== undefined))
-
   const telemetry: Telemetry = {
     exchange: ({ outcome, error, credential, tenant, seconds }) => {
       exchanges.record(seconds, defined({
@@ -73,8 +112,8 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
         'deputy.tenant': options.tenantLabel ? tenant : undefined,
       }))
     },
-    attestation: ({ method, outcome, error }) => { attestations.add(1, defined({ method, outcome, 'error.type': error })) },
-    subject: ({ how, outcome, error }) => { subjects.add(1, defined({ how, outcome, 'error.type': error })) },
+    attestation: ({ method, outcome, error }) => { attestations.add(1, { method, outcome, 'error.type': error }) },
+    subject: ({ how, outcome, error }) => { subjects.add(1, { how, outcome, 'error.type': error }) },
     decision: ({ allowed, credential }) => { decisions.add(1, { decision: allowed ? 'allow' : 'deny', credential }) },
     refresh: ({ provider, outcome }) => { refreshes.add(1, { provider, outcome }) },
     cache: ({ outcome }) => { lookups.add(1, { outcome }) },
@@ -84,19 +123,7 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
       auditRecords.add(records, { sink, outcome })
     },
     revocation: ({ scope }) => { revocations.add(1, { scope }) },
-    async span(name, attributes, work) {
-      if (tracer === undefined) return work()
-      const parent = active.getStore() ?? context.active()
-      const span = tracer.startSpan(name, { attributes, kind: name.startsWith('POST') || name.startsWith('GET') ? SpanKind.SERVER : SpanKind.INTERNAL }, parent)
-      try {
-        return await active.run(trace.setSpan(parent, span), work)
-      } catch (error) {
-        const code = error instanceof Error && 'code' in error ? String(error.code) : 'error'
-        span.setAttribute('error.type', code)
-        span.setStatus({ code: SpanStatusCode.ERROR, message: code })
-        throw error
-      } finally { span.end() }
-    },
+    span: tracer === undefined ? (_name, _attributes, work) => work() : traced(tracer, active),
   }
 
   return {

@@ -70,8 +70,11 @@ describe('bad input', () => {
   it('promise 9: a body over the limit is refused with an answer that arrives, and the connection serves on', async () => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     for (let turn = 0; turn < 20; turn += 1) {
-      expect((await ask(daemon, { path: '/oauth2/token', headers: FORM, body: `a=${'x'.repeat(3_000_000)}`, agent })).body['reason']).toBe('body_too_large')
-      expect((await ask(daemon, { path: '/nowhere', headers: { 'content-type': 'text/plain' }, body: 'x'.repeat(300_000), agent })).body['reason']).toBe('not_found')
+      // Without an agent the client asks for the connection to be closed, which must not cut its own request short.
+      for (const connection of [{ agent }, {}]) {
+        expect((await ask(daemon, { path: '/oauth2/token', headers: FORM, body: `a=${'x'.repeat(3_000_000)}`, ...connection })).body['reason']).toBe('body_too_large')
+        expect((await ask(daemon, { path: '/nowhere', headers: { 'content-type': 'text/plain' }, body: 'x'.repeat(3_000_000), ...connection })).body['reason']).toBe('not_found')
+      }
       expect((await ask(daemon, { path: '/healthz', agent })).status).toBe(200)
     }
     agent.destroy()

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { cedar, createPolicy } from '../../src/policy/cedar.ts'
 import type { PolicyQuestion } from '../../src/policy/decision.ts'
