@@ -3,6 +3,7 @@ import { watch, type FSWatcher } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { loadConfiguration, SETTINGS_FILE } from './config/load.ts'
 import type { Problem } from './config/problem.ts'
+import type { Settings } from './config/settings.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Policy } from './policy/decision.ts'
 import { loadPolicies } from './policy/load.ts'
@@ -42,7 +43,13 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
 ]
 
 /** Settings that are read when the daemon starts: a change of them waits for the next start. */
-const AT_START = ['issuer', 'listen', 'connect_url', 'state', 'kek', 'audit', 'cache', 'network', 'telemetry', 'log'] as const
+const AT_START: Readonly<Record<string, (settings: Settings) => unknown>> = {
+  ...Object.fromEntries((['issuer', 'listen', 'connect_url', 'state', 'kek', 'audit', 'cache', 'network', 'telemetry', 'log'] as const).map((name) => [name, (settings: Settings) => settings[name]])),
+  'tokens.signing_key_lifetime': ({ tokens }) => tokens.signing_key_lifetime,
+  'limits.header_timeout': ({ limits }) => limits.header_timeout,
+  'limits.request_timeout': ({ limits }) => limits.request_timeout,
+  'limits.drain': ({ limits }) => limits.drain,
+}
 
 export interface ReloadResult {
   readonly applied: boolean
@@ -84,7 +91,7 @@ export class CurrentConfiguration {
     this.#generation += 1
     this.#current = configuration
     const { settings } = configuration.snapshot
-    const changed = AT_START.filter((name) => JSON.stringify(settings[name]) !== JSON.stringify(before.settings[name]))
+    const changed = Object.entries(AT_START).filter(([, read]) => JSON.stringify(read(settings)) !== JSON.stringify(read(before.settings))).map(([name]) => name)
     return { applied: true, generation: this.#generation, problems, warnings, restart_needed: changed }
   }
 }

@@ -2,17 +2,17 @@ import { z } from 'zod'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema } from './values.ts'
 
 const clientSchema = z.strictObject({
-  client_id: z.string().min(1),
+  client_id: z.string().min(1).describe('Client id at the provider.'),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
 })
 export type OAuthClient = z.output<typeof clientSchema>
 
 const common = {
-  downstream: idSchema,
+  downstream: idSchema.describe('The id; `audience` in a token request names it.'),
   name: z.string().optional().describe('What the consent page calls it.'),
-  environment: idSchema.optional(),
-  enabled: z.boolean().default(true),
-  tenants: tenantsSchema.default('*'),
+  environment: idSchema.optional().describe('Only daemons of this environment see it; absent: all.'),
+  enabled: z.boolean().default(true).describe('False: nobody gets a credential for it.'),
+  tenants: tenantsSchema.default('*').describe('The tenants that use it.'),
   resource: resourceSchema.optional().describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
   scopes: z.record(scopeSchema, z.string()).default({}).describe('Every scope that exists, with what it allows, in words for the consent page.'),
   lifetime: durationSchema.optional().describe('Longest life of what is issued.'),

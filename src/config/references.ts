@@ -34,7 +34,11 @@ const checkTenants = ({ tenants, settings }: Loaded): Problem[] => [...tenants.v
   if (value.sign_in !== undefined && !value.issuers.some(({ issuer }) => issuer === value.sign_in?.issuer)) {
     problems.push({ file, line: lineOf(['sign_in', 'issuer']), message: `sign_in.issuer is not one of the tenant's issuers (${list(value.issuers.map(({ issuer }) => issuer))}).`, fix: 'Add it to `issuers`, or correct it.' })
   }
-  value.issuers.forEach(({ issuer }, at) => {
+  value.issuers.forEach(({ issuer, claims }, at) => {
+    const sharing = claims.tenant !== undefined ? [] : [...tenants.values()].filter((other) => other.value.tenant !== value.tenant && other.value.issuers.some((each) => each.issuer === issuer))
+    if (sharing.length > 0) {
+      problems.push({ file, line: lineOf(['issuers', at, 'issuer']), message: `${list(sharing.map((other) => other.value.tenant))} trusts ${issuer} as well, and nothing says which of its users are ${value.tenant}'s.`, fix: `Name the claim that does: claims: { tenant: { claim: org_id, value: ${value.tenant} } }.` })
+    }
     if (issuer.startsWith('http:') && !settings.value.network.allow_loopback) {
       problems.push({ file, line: lineOf(['issuers', at, 'issuer']), message: `The issuer ${issuer} is plain http.`, fix: 'Write its https URL; for development set network.allow_loopback: true in deputy.yaml.' })
     }

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { idSchema, resourceSchema, scopeSchema, tenantsSchema } from './values.ts'
 
 const unixSchema = z.strictObject({
-  uid: z.int().nonnegative().optional(),
-  gid: z.int().nonnegative().optional(),
+  uid: z.int().nonnegative().optional().describe('User id of the process.'),
+  gid: z.int().nonnegative().optional().describe('Group id of the process.'),
   exe: z.string().startsWith('/').optional().describe('Absolute path of the executable, links resolved.'),
   sha256: z.string().regex(/^[0-9a-f]{64}$/).optional().describe('SHA-256 of the executable, in hex.'),
 }).refine((unix) => unix.uid !== undefined || unix.sha256 !== undefined, 'name at least `uid` or `sha256`: a path or group alone proves little')
@@ -18,29 +18,29 @@ export const attestationSchema = z.union([
 ])
 export type Attestation = z.output<typeof attestationSchema>
 
-const downstreamUseSchema = z.strictObject({ scopes: z.array(scopeSchema).default([]) })
+const downstreamUseSchema = z.strictObject({ scopes: z.array(scopeSchema).default([]).describe('Scopes that it may ask for; what is asked beyond them is left out.') })
 
 /** `servers/<id>.yaml`: an MCP server, registered. */
 export const serverSchema = z.strictObject({
-  server: idSchema,
-  name: z.string().optional(),
-  description: z.string().optional(),
-  version: z.string().optional(),
+  server: idSchema.describe('The id; it is the `client_id` of the local API.'),
+  name: z.string().optional().describe('What the consent page calls it.'),
+  description: z.string().optional().describe('What it is for.'),
+  version: z.string().optional().describe('Version of the server.'),
   environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all.'),
   resource: resourceSchema.describe('The server\'s resource URI: the `aud` that a subject token must have.'),
-  tenants: tenantsSchema,
-  owner: z.string().min(1),
-  team: z.string().optional(),
-  status: z.enum(['proposed', 'approved', 'deprecated', 'retired']).default('proposed'),
-  replaced_by: idSchema.optional(),
-  attest: z.array(attestationSchema).default([]),
+  tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
+  owner: z.string().min(1).describe('Who answers for it, for example an e-mail address.'),
+  team: z.string().optional().describe('The owner\'s team; policies can speak of it.'),
+  status: z.enum(['proposed', 'approved', 'deprecated', 'retired']).default('proposed').describe('A deprecated server works and is warned; a proposed or retired one gets nothing.'),
+  replaced_by: idSchema.optional().describe('The server that takes its place.'),
+  attest: z.array(attestationSchema).default([]).describe('Ways in which it proves itself; any one is enough.'),
   login_session: z.boolean().default(false).describe('A stdio server may act for the Unix user that runs it, once that user has done `deputy login`.'),
   downstreams: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for on behalf of users.'),
   own: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for itself (client_credentials).'),
   tools: z.record(z.string().min(1).max(128), z.strictObject({
-    downstream: idSchema.optional(),
-    scopes: z.array(scopeSchema).default([]),
-    description: z.string().optional(),
-  })).default({}),
+    downstream: idSchema.optional().describe('The downstream that the tool uses; absent: any.'),
+    scopes: z.array(scopeSchema).default([]).describe('What the tool needs: a request that names the tool gets no more.'),
+    description: z.string().optional().describe('What the tool does.'),
+  })).default({}).describe('The tools of the server.'),
 })
 export type Server = z.output<typeof serverSchema>

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, urlSchema } from './values.ts'
+import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, rangeSchema, urlSchema } from './values.ts'
 
 /** `deputy.yaml`: the daemon itself. Relative paths are relative to the folder that the file is in. */
 export const settingsSchema = z.strictObject({
@@ -13,7 +13,7 @@ export const settingsSchema = z.strictObject({
     tcp: listenAddressSchema.nullable().default(null).describe('Loopback address of the local API over TCP, or null for none.'),
     connect: listenAddressSchema.default({ host: '127.0.0.1', port: 7880 }).describe('Address of the connect pages that users open in a browser.'),
     metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
-  }).prefault({}),
+  }).prefault({}).describe('Where Deputy listens.'),
   connect_url: urlSchema.optional().describe('Public URL of the connect pages when a reverse proxy stands before them. Default: http:// and the address in listen.connect.'),
   state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
   kek: z.union([
@@ -25,31 +25,31 @@ export const settingsSchema = z.strictObject({
     deadline: durationSchema.default(2000).describe('How long a sink may take to confirm a record before the request is refused.'),
     checkpoint_every: z.int().min(1).default(1000).describe('A signed checkpoint is written after this many records.'),
     files: z.array(z.strictObject({ path: z.string() })).default([]).describe('JSON-lines files that receive every record as well.'),
-  }).prefault({}),
+  }).prefault({}).describe('The audit log; the embedded store is its first sink.'),
   cache: z.strictObject({
     entries: z.int().min(1).default(20_000).describe('How many credentials the process cache holds at most.'),
-  }).prefault({}),
+  }).prefault({}).describe('The process cache.'),
   tokens: z.strictObject({
     lifetime: durationSchema.default(300_000).describe('Longest life of a minted token.'),
     signing_key_lifetime: durationSchema.default(30 * 86_400_000).describe('How long a signing key signs before the next one takes over; it stays published until the last token it signed has expired.'),
-  }).prefault({}),
+  }).prefault({}).describe('Tokens that Deputy signs.'),
   limits: z.strictObject({
     body_bytes: z.int().min(1024).default(65_536).describe('Largest request body.'),
     header_timeout: durationSchema.default(5000).describe('How long a client may take to send the headers.'),
     request_timeout: durationSchema.default(10_000).describe('How long a client may take to send the whole request.'),
     drain: durationSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
-  }).prefault({}),
+  }).prefault({}).describe('What a client may cost.'),
   network: z.strictObject({
     allow_loopback: z.boolean().default(false).describe('Development only: identity providers and services may be on loopback and speak plain http.'),
-    allow_private: z.array(z.string()).default([]).describe('Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.'),
+    allow_private: z.array(rangeSchema).default([]).describe('Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.'),
     timeout: durationSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
-  }).prefault({}),
+  }).prefault({}).describe('Requests that Deputy sends.'),
   telemetry: z.strictObject({
     otlp: urlSchema.nullable().default(null).describe('OTLP/HTTP collector, for example http://127.0.0.1:4318, or null.'),
     tenant_label: z.boolean().default(false).describe('Whether metrics carry the tenant as a label.'),
-  }).prefault({}),
+  }).prefault({}).describe('Metrics and traces (OpenTelemetry).'),
   log: z.strictObject({
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info').describe('Lowest level that is logged.'),
-  }).prefault({}),
+  }).prefault({}).describe('The log, JSON lines on standard output.'),
 })
 export type Settings = z.output<typeof settingsSchema>

@@ -17,26 +17,26 @@ export const trustedIssuerSchema = z.strictObject({
   algorithms: z.array(z.enum(signatureAlgorithms)).min(1).default(['RS256', 'PS256', 'ES256']).describe('Signature algorithms that are accepted.'),
   introspection: z.strictObject({
     endpoint: urlSchema.optional().describe('Introspection endpoint (RFC 7662); default: what the discovery document says.'),
-    client_id: z.string().min(1),
-    client_secret: secretReferenceSchema,
-  }).optional().describe('How opaque subject tokens of this issuer are checked; without it only JWTs are accepted.'),
-  claims: claimsSchema.prefault({}),
+    client_id: z.string().min(1).describe('Deputy\'s client at the issuer.'),
+    client_secret: secretReferenceSchema.describe('Its secret.'),
+  }).optional().describe('How opaque subject tokens of this issuer are checked; without it only JWTs are accepted. Opaque tokens are refused where issuers of several tenants would have to be shown them: a server of many tenants needs JWTs, or one issuer that all of them ask in the same way.'),
+  claims: claimsSchema.prefault({}).describe('How its claims name user, groups and tenant.'),
 })
 export type TrustedIssuer = z.output<typeof trustedIssuerSchema>
 
 export const signInSchema = z.strictObject({
   issuer: urlSchema.describe('OpenID provider at which the tenant\'s users sign in; one of `issuers`.'),
-  client_id: z.string().min(1),
+  client_id: z.string().min(1).describe('Deputy\'s client at the provider.'),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
-  scopes: z.array(scopeSchema).default(['openid']),
+  scopes: z.array(scopeSchema).default(['openid']).describe('Scopes of the sign-in.'),
 })
 
 /** `tenants/<id>.yaml`: a customer, its identity provider, and how its users sign in. */
 export const tenantSchema = z.strictObject({
-  tenant: idSchema,
-  name: z.string().optional(),
-  enabled: z.boolean().default(true),
-  issuers: z.array(trustedIssuerSchema).default([]),
+  tenant: idSchema.describe('The id; it stands in keys, policies (`Deputy::Tenant::"acme"`) and records.'),
+  name: z.string().optional().describe('What people call it.'),
+  enabled: z.boolean().default(true).describe('False: nobody of this tenant gets anything.'),
+  issuers: z.array(trustedIssuerSchema).default([]).describe('Whose tokens say who the tenant\'s users are.'),
   sign_in: signInSchema.optional().describe('Sign-in on the connect pages and for `deputy login`.'),
 })
 export type Tenant = z.output<typeof tenantSchema>

@@ -1,3 +1,4 @@
+import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
 
 /** A name that may stand in keys, file names and audit records: lower-case letters, digits, `-`, `_` and `.`. */
@@ -35,6 +36,9 @@ export const listenAddressSchema = z.string()
   })
   .refine(({ port }) => port <= 65_535, 'a port is at most 65535')
 export type ListenAddress = z.output<typeof listenAddressSchema>
+
+/** An address range in CIDR notation. */
+export const rangeSchema = z.string().refine((text) => ipaddr.isValidCIDR(text), 'write an address range such as 10.0.0.0/8 or fd00::/8')
 
 export const fileModeSchema = z.string().regex(/^0[0-7]{3}$/, 'write a file mode in octal, in quotes: "0660"').transform((text) => Number.parseInt(text, 8))
 

@@ -1,4 +1,4 @@
-import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, type Document, type Node } from 'yaml'
+import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, Document, type Node } from 'yaml'
 import type { z } from 'zod'
 import type { Problem } from './problem.ts'
 
@@ -35,8 +35,10 @@ export const parseYamlFile = <Schema extends z.ZodType>(file: string, text: stri
   const lines = new LineCounter()
   const values: Located<z.output<Schema>>[] = []
   const problems: Problem[] = []
-  const documents = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true })
-  for (const document of Array.isArray(documents) ? documents : []) {
+  const found = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true })
+  // A file that is empty, or all comments, is one document that says nothing.
+  const documents = found.length > 0 ? [...found] : [new Document({})]
+  for (const document of documents) {
     if (document.errors.length > 0) {
       for (const error of document.errors) {
         problems.push({ file, line: error.linePos?.[0].line ?? 1, message: firstLine(error.message), fix: 'Correct the YAML.' })
@@ -47,7 +49,12 @@ export const parseYamlFile = <Schema extends z.ZodType>(file: string, text: stri
       const start = nodeAt(document, path)?.range?.[0]
       return start === undefined ? 1 : Math.max(1, lines.linePos(start).line)
     }
-    const content: unknown = document.toJS({ maxAliasCount: 100 })
+    let content: unknown
+    try { content = document.toJS({ maxAliasCount: 100 }) } catch (error) {
+      // Aliases that unfold without end, or that point nowhere.
+      problems.push({ file, line: lineOf([]), message: firstLine((error as Error).message), fix: 'Write the values out instead of aliases.' })
+      continue
+    }
     const parsed = schema.safeParse(content ?? {})
     if (parsed.success) values.push({ value: parsed.data, file, lineOf })
     else problems.push(...parsed.error.issues.flatMap((issue) => toProblems(file, issue, lineOf)))

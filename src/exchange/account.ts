@@ -15,6 +15,8 @@ export interface Account {
   readonly origin: RequestOrigin
   readonly event: 'token.exchange' | 'token.client_credentials'
   readonly startedAt: number
+  /** Of the configuration with which the request began. */
+  readonly generation: number
   wish?: TokenWish
   workload?: AttestedWorkload
   subject?: VerifiedSubject

@@ -9,10 +9,12 @@ import type { Telemetry } from '../observe/telemetry.ts'
 import type { Policy } from '../policy/decision.ts'
 import { describeScope, type Standing } from '../revocation/standing.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
+import { assertApproved } from '../workload/attest.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
 import { toRecord, type Account } from './account.ts'
 import type { createObtain } from './obtain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
+import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
 import { resolveTarget } from './target.ts'
 
@@ -63,8 +65,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     try {
       issued = await steps()
       await telemetry.span('deputy.audit', {}, () => deps.audit.append(toRecord(account, clock.now())))
-      // The record may have waited for the disk: ask again, so that a revocation confirmed meanwhile holds (promise 4).
-      assertNotRevoked(account)
+      assertInForce(account)
     } catch (thrown) {
       const error = asDeputyError(thrown)
       telemetry.exchange({ outcome: 'refused', error: error.code, ...metricLabels(account), seconds: (clock.now() - account.startedAt) / 1000 })
@@ -110,18 +111,9 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
     assertNotRevoked(account)
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
-    const { subject } = account
-    const decision = account.decision = deps.policy().decide({
-      principal: subject === undefined
-        ? { kind: 'workload', tenant }
-        : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
-      action: target.downstream.credential,
-      server: { id: server.server, owner: server.owner, status: server.status, ...(server.team === undefined ? {} : { team: server.team }) },
-      downstream: { id: target.downstream.downstream },
-      tenant, scopes, environment: current.settings.environment, now: clock.now(),
-      ...(wish.tool === undefined ? {} : { tool: wish.tool }),
-      ...(subject?.acr === undefined ? {} : { acr: subject.acr }),
-    })
+    const decision = account.decision = deps.policy().decide(questionOf({
+      server, tenant, target, scopes, subject: account.subject, tool: wish.tool, environment: current.settings.environment, now: clock.now(),
+    }))
     telemetry.decision({ allowed: decision.allowed, credential: target.downstream.credential })
     if (!decision.allowed) throw refuse('policy_denied', { server: server.server, downstream: target.downstream.downstream })
     return decision.scopes
@@ -154,6 +146,26 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
   }
 
+  /**
+   * The record may have waited for the disk, and a provider before that: asks again, so that a revocation confirmed
+   * meanwhile holds (promise 4), and what an admin or a file has disabled meanwhile is disabled (threat 15).
+   */
+  const assertInForce = (account: Account): void => {
+    assertNotRevoked(account)
+    const { subject, workload, target, generation } = account
+    const tenant = subject?.tenant.tenant ?? account.tenant!
+    if (subject !== undefined && standing.isDisabled(tenant, subject.user)) throw refuse('subject_user_disabled', { tenant, user: subject.user })
+    const current = snapshot()
+    if (current.generation === generation) return
+    const { server } = workload!.server
+    const { downstream } = target!.downstream
+    const registered = current.servers.get(server)
+    if (registered === undefined) throw refuse('workload_unknown')
+    assertApproved(registered)
+    if (current.tenants.get(tenant)?.enabled !== true) throw refuse('subject_tenant_unknown')
+    if (current.downstreams.get(downstream)?.enabled !== true) throw refuse('target_unknown', { target: downstream, server })
+  }
+
   const metricLabels = ({ target, subject, tenant: own }: Account) => {
     const tenant = subject?.tenant.tenant ?? own
     return { ...(target === undefined ? {} : { credential: target.downstream.credential }), ...(tenant === undefined ? {} : { tenant }) }
@@ -171,7 +183,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
 
   return {
     exchange(origin, request) {
-      const account: Account = { origin, event: 'token.exchange', startedAt: clock.now(), wish: request }
+      const account: Account = { origin, event: 'token.exchange', startedAt: clock.now(), generation: snapshot().generation, wish: request }
       return accountFor(account, async () => {
         const { server } = await attest(account)
         const subject = await verifySubject(account, request)
@@ -182,7 +194,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     },
 
     clientCredentials(origin, request) {
-      const account: Account = { origin, event: 'token.client_credentials', startedAt: clock.now(), wish: request }
+      const account: Account = { origin, event: 'token.client_credentials', startedAt: clock.now(), generation: snapshot().generation, wish: request }
       return accountFor(account, async () => {
         const { server } = await attest(account)
         account.tenant = ownTenant(server, snapshot())

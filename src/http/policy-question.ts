@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { Snapshot } from '../config/snapshot.ts'
 import { idSchema, scopeSchema } from '../config/values.ts'
 import { refuse } from '../errors.ts'
+import { questionOf } from '../exchange/question.ts'
 import { scopesWithin } from '../exchange/scopes.ts'
 import { resolveTarget } from '../exchange/target.ts'
 import type { Policy } from '../policy/decision.ts'
@@ -24,13 +25,11 @@ export const explainPolicy = (question: z.output<typeof policyQuestionSchema>, s
     server, user === undefined ? server.own : server.downstreams, tenant, snapshot,
   )
   const registered = scopesWithin(question.scopes, target, server, question.tool)
-  const decision = policy.decide({
-    principal: user === undefined ? { kind: 'workload', tenant } : { kind: 'user', tenant, user, groups: question.groups, claims: question.claims },
-    action: target.downstream.credential, tenant, scopes: registered, environment: snapshot.settings.environment,
-    server: { id: server.server, owner: server.owner, status: server.status, ...(server.team === undefined ? {} : { team: server.team }) },
-    downstream: { id: target.downstream.downstream }, now: question.time === undefined ? now : Date.parse(question.time),
-    ...(question.tool === undefined ? {} : { tool: question.tool }), ...(question.acr === undefined ? {} : { acr: question.acr }),
-  })
+  const decision = policy.decide(questionOf({
+    server, tenant, target, scopes: registered, tool: question.tool, environment: snapshot.settings.environment,
+    subject: user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
+    now: question.time === undefined ? now : Date.parse(question.time),
+  }))
   return {
     allowed: decision.allowed, asked: question.scopes ?? 'all that are registered', registered, scopes: decision.scopes,
     policies: decision.policies, errors: decision.errors, credential: target.downstream.credential,

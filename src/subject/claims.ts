@@ -34,8 +34,8 @@ export const tenantOf = (claims: Readonly<Record<string, unknown>>, trusting: re
   return fitting
 }
 
-/** 1 to 256 characters, none of which moves a terminal's cursor. */
-const USER = /^[^\p{Cc}]{1,256}$/u
+/** 1 to 256 characters, none of which moves a terminal's cursor or is half of one (a lone surrogate). */
+const USER = /^[^\p{Cc}\p{Cs}]{1,256}$/u
 
 /** The user that a token is about. @throws DeputyError `subject_token_invalid` */
 export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string => {

@@ -185,6 +185,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       throw bad('its signature, times or issuer are not accepted', error)
     }
     if (claims.exp! * 1000 <= deps.clock.now()) throw bad('it has expired')
+    // It is addressed to whoever exchanges it, or to the server that it is about (RFC 8693 section 2.1).
+    if (![claims.aud].flat().some((audience) => audience === deps.ownIssuer() || audience === server.resource)) throw bad('it is meant for somebody else')
     const { sub, client_id: clientId } = claims
     if (sub !== server.server && clientId !== server.server) throw bad('it is not about the calling server')
     return typeof sub === 'string' ? sub : server.server

@@ -85,7 +85,8 @@ const methodOf = ({ clientAssertion, clientSecret }: CallerEvidence): AttestedWo
 
 const isUnproved = ({ code }: DeputyError): boolean => code === 'workload_unknown' || code === 'workload_unverified' || code === 'workload_ambiguous'
 
-const assertApproved = (registered: Server): void => {
+/** @throws DeputyError `workload_not_approved` for a proposed or retired server */
+export const assertApproved = (registered: Server): void => {
   if (isInUse(registered)) return
   const { server, status, owner, replaced_by: replacement } = registered
   throw refuse('workload_not_approved', { server, status, owner, replacement: replacement === undefined ? '' : `, or use ${replacement}` })

@@ -82,7 +82,7 @@ describe('an actor token', () => {
       'about the user': await issuer.sign({ sub: 'alice' }), 'of another server': await issuer.sign({ sub: 'agent' }), 'of another tenant': await other.sign({ sub: 'notes' }),
       'expired': await issuer.sign({ sub: 'notes', exp: Math.floor(clock.now() / 1000) - 1 }), 'signed by nobody': await issuer.sign({ sub: 'notes' }, {}, anIssuerKey()),
       'no access token': await issuer.sign({ sub: 'notes' }, { typ: 'dpop+jwt' }), 'opaque': 'opaque', 'empty': '', 'too long': await issuer.sign({ sub: 'notes', filler: 'x'.repeat(20_000) }),
-      'of an unknown issuer': await issuer.sign({ sub: 'notes', iss: 'https://evil.example' }), 'without a subject': await issuer.sign({ sub: 7 }),
+      'of an unknown issuer': await issuer.sign({ sub: 'notes', iss: 'https://evil.example' }), 'without a subject': await issuer.sign({ sub: 7 }), 'meant for somebody else': await issuer.sign({ sub: 'notes', aud: 'https://elsewhere.example' }),
     }
     for (const [why, actorToken] of Object.entries(bad)) expect([why, await outcome({}, { actorToken })]).toEqual([why, 'actor_token_invalid'])
     expect(await outcome({}, { actorToken: await issuer.sign({ sub: 'notes' }), actorTokenType: 'urn:ietf:params:oauth:token-type:saml2' })).toBe('actor_token_invalid')

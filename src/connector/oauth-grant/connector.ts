@@ -69,21 +69,21 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
     return askUser(request, [...new Set([...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope)), ...request.scopes])].sort(), 'interaction_required')
   }
 
-  const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>): Promise<FreshToken> => {
+  const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, correlationId: string): Promise<FreshToken> => {
     const tokens = await openTokens(deps.envelope, grant)
     const now = deps.clock.now()
-    if (grant.status !== 'active' || !isFresh(tokens, now)) return refresh(grant, downstream)
+    if (grant.status !== 'active' || !isFresh(tokens, now)) return refresh(grant, downstream, { correlationId })
     if (tokens.refreshToken !== undefined && !isYoung(tokens, now)) {
-      refresh(grant, downstream, { goodEnough: isYoung }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
+      refresh(grant, downstream, { goodEnough: isYoung, correlationId }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
     }
     return fromGrant(grant, tokens, `The access token of the grant ${grant.id} was still good.`)
   }
 
-  const tokenFor = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[]): Promise<{ token: FreshToken; wider: boolean }> => {
-    if (covers(scopes, grant.scopes)) return { token: await fullToken(grant, downstream), wider: false }
+  const tokenFor = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[], correlationId: string): Promise<{ token: FreshToken; wider: boolean }> => {
+    if (covers(scopes, grant.scopes)) return { token: await fullToken(grant, downstream, correlationId), wider: false }
     const provider = deps.snapshot().providers.get(downstream.provider)
-    if (provider?.refresh.narrows === true) return { token: await refresh(grant, downstream, { scopes }), wider: false }
-    if (downstream.wider === 'mark') return { token: await fullToken(grant, downstream), wider: true }
+    if (provider?.refresh.narrows === true) return { token: await refresh(grant, downstream, { scopes, correlationId }), wider: false }
+    if (downstream.wider === 'mark') return { token: await fullToken(grant, downstream, correlationId), wider: true }
     throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: grant.scopes.join(' '), downstream: downstream.downstream })
   }
 
@@ -113,7 +113,7 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
         if (isEnded(grant)) throw refuse('reconnect_required', { downstream: owner.downstream, problem: grant.problem ?? 'the provider ended it' })
         if (grant.clientGeneration !== client.generation) throw refuse('reconnect_required', { downstream: owner.downstream, problem: 'its OAuth client, token endpoint or resource was changed since the user connected it' })
         const scopes = await givenScopes(request, owner, grant)
-        const { token, wider } = await tokenFor(grant, downstream, scopes)
+        const { token, wider } = await tokenFor(grant, downstream, scopes, request.correlationId)
         const surplus = token.scopes.filter((scope) => !scopes.includes(scope))
         // A provider that answers a narrowing with more than was asked has not narrowed.
         if (surplus.length > 0 && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: token.scopes.join(' '), downstream: downstream.downstream })

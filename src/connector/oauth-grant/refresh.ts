@@ -48,6 +48,8 @@ export interface RefreshWish {
   readonly scopes?: readonly string[]
   /** Whether the access token that is there needs no refresh; default: it outlasts a call. */
   readonly goodEnough?: (tokens: GrantTokens, now: number) => boolean
+  /** Of the request that caused the refresh: its story tells what the provider said. */
+  readonly correlationId: string
 }
 
 export interface RefreshDependencies {
@@ -96,7 +98,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   }
 
   /** The work of one turn: everything is read anew, because the turn before may have changed it. */
-  const refreshNow = async (id: string, downstream: DownstreamOf<'oauth_grant'>, { scopes, goodEnough = isFresh }: RefreshWish): Promise<FreshToken> => {
+  const refreshNow = async (id: string, downstream: DownstreamOf<'oauth_grant'>, { scopes, goodEnough = isFresh, correlationId }: RefreshWish): Promise<FreshToken> => {
     const grant = await grants.get(id)
     if (grant === undefined) throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
     const client = await deps.clients(downstream, grant.tenant)
@@ -110,7 +112,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const sent = await send(client, tokens, grant, scopes)
     const status = transitions[from][sent.event]
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
-    return await giveUp(sending, tokens, sent, status, client)
+    return await giveUp(sending, tokens, sent, status, client, correlationId)
   }
 
   const keep = async (grant: Grant, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>, client: ProviderClient, asked: readonly string[] | undefined): Promise<FreshToken> => {
@@ -141,7 +143,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     }
   }
 
-  const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient): Promise<never> => {
+  const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient, correlationId: string): Promise<never> => {
     const { provider } = client.provider
     const words = wordsOf(sent.error)
     // The answer may have brought a new refresh token although the rest of it cannot be used: it is the one that counts now.
@@ -150,7 +152,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const doubt = sealed === grant.sealed ? status : 'uncertain'
     await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch((error: unknown) => { deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written') })
     deps.telemetry.refresh({ provider, outcome: doubt === 'reconnect_required' ? 'ended' : doubt === 'uncertain' ? 'uncertain' : 'failed' })
-    await deps.audit.append({ id: grant.id, event: 'grant.refresh', outcome: 'failed', tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, detail: { provider, status: doubt, story: `${client.provider.name}: ${words}` } })
+    await deps.audit.append({ id: correlationId, event: 'grant.refresh', outcome: 'failed', tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, detail: { provider, grant: grant.id, status: doubt, story: `${client.provider.name}: ${words}` } })
     if (sent.error instanceof DeputyError) throw sent.error
     if (doubt === 'reconnect_required') throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
     if (sent.event === 'refused' || sent.event === 'unverified') throw refuse('provider_refused', { provider, problem: words }, sent.error)
@@ -176,7 +178,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
    * A fresh access token of the grant.
    * @throws DeputyError `refresh_in_progress` when it takes too long, and of the categories grant and provider
    */
-  return async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish = {}): Promise<FreshToken> => {
+  return async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish): Promise<FreshToken> => {
     const key = `${grant.id} ${wish.scopes?.join(' ') ?? ''}`
     let work = shared.get(key)
     if (work === undefined) {

@@ -1,0 +1,29 @@
+import type { Server } from '../config/server.ts'
+import type { PolicyQuestion } from '../policy/decision.ts'
+import type { Target } from './target.ts'
+
+/** What the exchange and `deputy policy explain` both ask of policy. */
+export interface Asking {
+  readonly server: Server
+  readonly tenant: string
+  /** The user for whom the server acts; absent: it asks for itself. */
+  readonly subject: Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'claims'> & { readonly acr?: string | undefined } | undefined
+  readonly target: Target
+  readonly scopes: readonly string[]
+  readonly tool: string | undefined
+  readonly environment: string
+  /** ms since the epoch. */
+  readonly now: number
+}
+
+export const questionOf = ({ server, tenant, subject, target, scopes, tool, environment, now }: Asking): PolicyQuestion => ({
+  principal: subject === undefined
+    ? { kind: 'workload', tenant }
+    : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
+  action: target.downstream.credential,
+  server: { id: server.server, owner: server.owner, status: server.status, ...(server.team === undefined ? {} : { team: server.team }) },
+  downstream: { id: target.downstream.downstream },
+  tenant, scopes, environment, now,
+  ...(tool === undefined ? {} : { tool }),
+  ...(subject?.acr === undefined ? {} : { acr: subject.acr }),
+})

@@ -1,0 +1,91 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import * as fc from 'fast-check'
+import { afterAll, describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
+import { z } from 'zod'
+import { parseYamlFile } from '../../src/config/yaml-file.ts'
+import { readConfiguration } from '../../src/configuration.ts'
+import { aCompany } from '../support/configuration.ts'
+
+const shipped = { providers: new URL('../../providers', import.meta.url).pathname, policySchema: new URL('../../policies/access/schema.cedarschema', import.meta.url).pathname }
+const homes: string[] = []
+afterAll(async () => { for (const home of homes) await rm(home, { recursive: true, force: true }) })
+
+const check = async (files: Readonly<Record<string, string | object>>) => {
+  const home = await mkdtemp(join(tmpdir(), 'deputy-check-'))
+  homes.push(home)
+  for (const [path, content] of Object.entries({ 'deputy.yaml': 'environment: test\nnetwork: { allow_loopback: true }\n', ...aCompany({ issuer: 'https://idp.example' }), ...files })) {
+    await mkdir(dirname(join(home, path)), { recursive: true })
+    await writeFile(join(home, path), typeof content === 'string' ? content : stringify(content))
+  }
+  const { problems, configuration } = await readConfiguration({ home, shipped, generation: 1 })
+  expect(configuration === undefined).toBe(problems.length > 0)
+  return problems
+}
+
+const notes = 'server: notes\nresource: https://notes.example/mcp\ntenants: [acme]\nowner: o\nstatus: approved\n'
+
+/** File, its content, the line and the words of the problem that it makes. */
+const mistakes: readonly [string, string, number, RegExp][] = [
+  ['deputy.yaml', 'environment: test\nlisten:\n  sokket: x\n', 3, /listen\.sokket is no known setting/],
+  ['deputy.yaml', 'environment: test\nlisten:\n  tcp: 0.0.0.0:1\n', 3, /other machines can reach/],
+  ['deputy.yaml', 'environment: test\naudit:\n  deadline: soon\n', 3, /length of time/],
+  ['deputy.yaml', 'environment: test\nnetwork:\n  allow_private: [10.0.0.0/99]\n', 3, /address range/],
+  ['deputy.yaml', 'connect_url: http://deputy.example\n', 1, /plain http/],
+  ['deputy.yaml', 'environment: [\n', 2, /./],
+  ['tenants/empty.yaml', '# nothing yet\n', 1, /tenant is missing/],
+  ['tenants/acme.yaml', 'tenant: acme\nissuers:\n  - issuer: https://idp.example\n', 3, /globex trusts https:\/\/idp\.example as well/],
+  ['tenants/acme.yaml', 'tenant: acme\nissuers:\n  - issuer: https://idp.example\n    algorithms: [HS256]\n    claims: { tenant: { claim: org, value: acme } }\n', 4, /issuers\.0\.algorithms\.0/],
+  ['tenants/acme.yaml', 'tenant: acme\nsign_in:\n  issuer: https://other.example\n  client_id: x\n', 3, /not one of the tenant's issuers/],
+  ['tenants/acme.yaml', 'tenant: ACME\n', 1, /a-z, 0-9/],
+  ['tenants/twin.yaml', 'tenant: acme\n', 1, /is defined in tenants\/acme\.yaml already/],
+  ['servers/notes.yaml', `${notes}downstreams:\n  nowhere: {}\n`, 7, /There is no downstream nowhere/],
+  ['servers/notes.yaml', `${notes}downstreams:\n  ledger: { scopes: [ledger:burn] }\n`, 7, /has no scope ledger:burn/],
+  ['servers/notes.yaml', `${notes}tools:\n  post:\n    downstream: ledger\n`, 8, /for which the server is not registered/],
+  ['servers/notes.yaml', `${notes}replaced_by: gone\n`, 6, /There is no server gone/],
+  ['servers/notes.yaml', `${notes}attest:\n  - unix: { exe: /bin/x }\n`, 7, /uid|sha256/],
+  ['servers/notes.yaml', `${notes}attest:\n  - client_secret: { scrypt: hunter2 }\n`, 7, /deputy server secret/],
+  ['servers/notes.yaml', notes.replace('[acme]', '[initech]'), 3, /There is no tenant initech/],
+  ['servers/twin.yaml', 'server: twin\nresource: https://notes.example/mcp\ntenants: "*"\nowner: o\n', 2, /same resource/],
+  ['downstreams/git.yaml', 'downstream: git\ncredential: oauth_grant\nprovider: nobody\nclient: { client_id: x }\n', 3, /There is no provider nobody/],
+  ['downstreams/git.yaml', 'downstream: git\ncredential: magic\n', 2, /credential/],
+  ['providers/own.yaml', 'provider: own\nname: Own\ntoken_endpoint: https://own.example/token\n', 1, /authorization_endpoint/],
+  ['policies/access/a.cedar', 'permit (principal, action, resource)\nwhen { context.colour == "red" };\n', 1, /colour/],
+  ['policies/access/a.cedar', '// a comment\npermit (principal action, resource);\n', 2, /./],
+  ['policies/access/a.cedar', '@id("same")\npermit (principal, action, resource);\n@id("same")\nforbid (principal, action, resource);\n', 3, /same/],
+  ['policies/access/a.cedar', 'permit (principal == ?principal, action, resource);\n', 1, /template/],
+]
+
+describe('mistakes in files', () => {
+  it('the files without mistakes have no problems', async () => { expect(await check({})).toEqual([]) })
+
+  it('settings that are all comments are the defaults', async () => { expect(await check({ 'deputy.yaml': '# nothing\n' })).toEqual([]) })
+
+  for (const [file, text, line, words] of mistakes) {
+    it(`promise 9: ${file} with ${JSON.stringify(text.replace(notes, '…').slice(0, 60))} is told with line ${line} and what to write`, async () => {
+      const problems = await check({ [file]: text })
+      const found = problems.find((problem) => problem.file === file && words.test(problem.message))
+      expect(found, JSON.stringify(problems)).toMatchObject({ line })
+      expect(found!.fix.length).toBeGreaterThan(10)
+    })
+  }
+
+  it('every mistake is told, not the first alone', async () => {
+    const problems = await check({ 'tenants/acme.yaml': 'tenant: ACME\nbad: 1\n', 'servers/notes.yaml': 'server: notes\n', 'policies/access/a.cedar': 'permit' })
+    expect(new Set(problems.map(({ file }) => file))).toEqual(new Set(['tenants/acme.yaml', 'servers/notes.yaml']))
+    expect(problems.length).toBeGreaterThan(3)
+  })
+
+  it('promise 9: no text makes the reader of YAML throw, and what it refuses has a line of the file', () => {
+    const schema = z.strictObject({ a: z.string(), b: z.array(z.number()).optional() })
+    const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n`
+    const lines = (text: string): number => text.split('\n').length
+    fc.assert(fc.property(fc.oneof(fc.string(), fc.constantFrom(bomb, '__proto__: {a: 1}', 'a: *x', '? [a]\n: 1', '&a [*a]', 'a: !!js/function x', '\t', '---\n---\n')), (text) => {
+      const { problems, values } = parseYamlFile('f.yaml', text, schema)
+      for (const { line } of problems) expect(line).toBeLessThanOrEqual(lines(text) + 1)
+      expect(problems.length + values.length).toBeGreaterThanOrEqual(1)
+    }), { numRuns: 500 })
+  })
+})

@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest'
+import type { AuditRecord } from '../../src/audit/record.ts'
+import { downstreamSchema } from '../../src/config/downstream.ts'
+import type { Snapshot } from '../../src/config/snapshot.ts'
+import { ACCESS_TOKEN_TYPE } from '../../src/connector/connector.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createExchange } from '../../src/exchange/exchange.ts'
+import { noTelemetry } from '../../src/observe/telemetry.ts'
+import { Standing } from '../../src/revocation/standing.ts'
+import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
+
+const clock = aClock()
+const downstream = (given: object = {}) => downstreamSchema.parse({ downstream: 'ledger', credential: 'minted', resource: 'https://ledger.example', scopes: { read: 'Read' }, ...given })
+const server = (given: object = {}) => aServer({ downstreams: { ledger: { scopes: ['read'] } }, ...given })
+const world = (given: { server?: object; downstream?: object; tenant?: object } = {}): Snapshot => ({
+  ...aSnapshot({ servers: [server(given.server)], tenants: [aTenant(given.tenant)] }), downstreams: new Map([['ledger', downstream(given.downstream)]]),
+})
+
+/** An exchange whose record waits for `whileWaiting` before it is durable. */
+const exchangeDuring = async (whileWaiting: (change: (snapshot: Snapshot) => void, standing: Standing) => void) => {
+  let current = world()
+  const standing = new Standing([], [])
+  const records: AuditRecord[] = []
+  const tenant = aTenant()
+  const exchange = createExchange({
+    snapshot: () => current, standing, clock, telemetry: noTelemetry,
+    attest: async () => ({ server: server(), method: 'unix' }),
+    subjects: {
+      verify: async () => ({ tenant, user: 'alice', issuer: 'i', groups: [], claims: {}, how: 'jwt', issuedAt: clock.now() - 1000, expiresAt: clock.now() + 60_000, tokenId: 't', ancestors: [], actors: [] }),
+      fromSession: () => Promise.reject(new Error('not used')),
+    },
+    policy: () => ({ decide: ({ scopes }) => ({ allowed: true, scopes, policies: [], errors: [] }) }),
+    obtain: async () => ({ cached: false, obtainedAt: clock.now(), credential: { token: new Secret('x'), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: ['read'], expiresAt: clock.now() + 60_000, wider: false, story: '' } }),
+    audit: { async append(record) { if (records.push(record) === 1) { clock.forward(5); whileWaiting((snapshot) => { current = snapshot }, standing) } } },
+  })
+  const answer = await exchange.exchange({ correlationId: 'c', evidence: {} }, { audiences: ['ledger'], resources: [], subjectToken: new Secret('s'), subjectTokenType: ACCESS_TOKEN_TYPE })
+    .then(() => 'issued', (error: { code: string }) => error.code)
+  return { answer, outcomes: records.map(({ outcome }) => outcome) }
+}
+
+describe('what changes while a request waits for its record', () => {
+  it('threats 15 and 19: a user, server, tenant or downstream that is disabled meanwhile gets nothing', async () => {
+    const changes: Record<string, Parameters<typeof exchangeDuring>[0]> = {
+      subject_user_disabled: (_change, standing) => { standing.disable('acme', 'alice') },
+      revoked: (_change, standing) => { standing.add({ id: 'r', scope: { kind: 'user', tenant: 'acme', user: 'alice' }, epoch: clock.now(), by: 'admin', reason: null, forgetAt: null }) },
+      workload_not_approved: (change) => { change(world({ server: { status: 'retired' } })) },
+      workload_unknown: (change) => { change({ ...world(), servers: new Map() }) },
+      subject_tenant_unknown: (change) => { change(world({ tenant: { enabled: false } })) },
+      target_unknown: (change) => { change(world({ downstream: { enabled: false } })) },
+    }
+    for (const [code, change] of Object.entries(changes)) expect(await exchangeDuring(change)).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
+  })
+
+  it('a change that takes nothing away refuses nothing', async () => {
+    expect(await exchangeDuring((change) => { change(world({ server: { status: 'deprecated' } })) })).toEqual({ answer: 'issued', outcomes: ['issued'] })
+  })
+})
