@@ -50,6 +50,8 @@ export interface Daemon {
   token(form: Readonly<Record<string, string>> | URLSearchParams, headers?: Record<string, string>): Promise<Answer>
   start(): Promise<void>
   stop(signal?: NodeJS.Signals): Promise<void>
+  /** All that its processes have written to standard output and standard error. */
+  output(): string
   close(): Promise<void>
 }
 
@@ -69,11 +71,13 @@ export const startDaemonProcess = async (files: Files, settings: Record<string, 
     ...files,
   })
   const socketPath = join(home, 'run/deputy.sock')
+  let output = ''
   const daemon: Daemon = {
     home, socketPath, port, process: undefined as unknown as ChildProcess, write,
     deputy: (...args) => runCli(home, args),
     token: (form, headers = {}) => ask({ socketPath }, { path: '/oauth2/token', headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers }, body: new URLSearchParams(form as Record<string, string>).toString() }),
-    async start() { daemon.process = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/) },
+    async start() { daemon.process = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/, process.env, (text) => { output += text }) },
+    output: () => output,
     stop: (signal) => stopProcess(daemon.process, signal),
     async close() { await daemon.stop('SIGKILL'); await rm(home, { recursive: true, force: true }) },
   }

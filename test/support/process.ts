@@ -18,13 +18,14 @@ export const freePort = async (): Promise<number> => {
   return address.port
 }
 
-/** Starts a process and waits for a line that says it is ready. */
-export const startProcess = async (args: readonly string[], ready: RegExp, environment: NodeJS.ProcessEnv = process.env): Promise<ChildProcess> => {
+/** Starts a process and waits for a line that says it is ready. @param written gets all that it writes */
+export const startProcess = async (args: readonly string[], ready: RegExp, environment: NodeJS.ProcessEnv = process.env, written: (text: string) => void = () => undefined): Promise<ChildProcess> => {
   const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
   let output = ''
   await new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 20_000)
     const look = (chunk: Buffer): void => {
+      written(chunk.toString('utf8'))
       output += chunk.toString('utf8')
       if (!ready.test(output)) return
       clearTimeout(timer)

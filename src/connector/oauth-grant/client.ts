@@ -25,6 +25,10 @@ export interface ProviderClient {
 
 export type ProviderClients = (downstream: DownstreamOf<'oauth_grant'>, tenant: string) => Promise<ProviderClient>
 
+/** @see ProviderClient.generation */
+export const generationOf = (clientId: string, tokenEndpoint: string, resource: string): string =>
+  createHash('sha256').update(lengthPrefixed(clientId, tokenEndpoint, resource)).digest('hex').slice(0, 16)
+
 const DISCOVERED = 3_600_000
 
 const authentication = (provider: Provider, secret: string | undefined): openid.ClientAuth => {
@@ -88,9 +92,8 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const server = provider.discovery ? await discover(provider, clientId) : metadataOf(provider)
     assertUsable(provider, server)
     const secret = reference === undefined ? undefined : await options.resolveSecret(reference, tenant)
-    const generation = createHash('sha256').update(lengthPrefixed(clientId, server.token_endpoint ?? '', downstream.resource ?? '')).digest('hex').slice(0, 16)
     return {
-      provider, clientId, server, generation,
+      provider, clientId, server, generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
       configuration(seen) {
         const configuration = new openid.Configuration(server, clientId, undefined, authentication(provider, secret?.reveal()))
         if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)

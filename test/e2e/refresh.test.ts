@@ -1,0 +1,118 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createSystemRandom } from '../../src/clock.ts'
+import { generationOf } from '../../src/connector/oauth-grant/client.ts'
+import { sealTokens } from '../../src/connector/oauth-grant/grant.ts'
+import { keyFromFile } from '../../src/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
+import { aCompany, RESOURCES } from '../support/configuration.ts'
+import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { runCli } from '../support/process.ts'
+import { downstreamFile, providerFile, RESOURCE } from '../support/grants.ts'
+
+let issuer: TestIssuer
+let provider: OAuthProviderDouble
+let daemon: Daemon
+
+/** A daemon that has a grant of alice's whose access token has expired. */
+beforeEach(async () => {
+  issuer = await startTestIssuer()
+  provider = await startOAuthProvider()
+  daemon = await startDaemonProcess({
+    ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
+    'providers/notes.yaml': providerFile(provider), 'downstreams/notes-api.yaml': downstreamFile(provider),
+    'policies/access/grant.cedar': '@id("notes") permit (principal, action == Deputy::Action::"oauth_grant", resource);',
+  }, { network: { allow_loopback: true, timeout: '3s' } })
+  expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'client'], provider.client.secret)).code).toBe(0)
+  await daemon.stop()
+  await seed()
+  await daemon.start()
+})
+afterEach(async () => { await daemon?.close(); await provider?.close(); await issuer?.close() })
+
+const open = async () => {
+  const random = createSystemRandom()
+  const store = await openSqliteStore({ path: join(daemon.home, 'state/deputy.db') })
+  const envelope = await Keyring.open({ folder: join(daemon.home, 'state/keys'), kek: await keyFromFile(join(daemon.home, 'state/kek'), random), random })
+  return { store, envelope }
+}
+
+const seed = async (): Promise<void> => {
+  const { store, envelope } = await open()
+  const { refreshToken, accessToken } = provider.issue({ scopes: ['read'], resource: RESOURCE })
+  const tokenEndpoint = `${provider.url}/token`
+  const grant = { id: 'grant-1', tenant: 'acme', user: 'alice', server: 'notes', downstream: 'notes-api' }
+  const now = Date.now()
+  await store.grants.put({
+    ...grant, provider: 'notes', scopes: ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now,
+    clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
+    sealed: await sealTokens(envelope, grant, { refreshToken: new Secret(refreshToken), accessToken: new Secret(accessToken), accessObtainedAt: now - 7200_000, accessExpiresAt: now - 3600_000, clientId: provider.client.id, tokenEndpoint, resource: RESOURCE }),
+  })
+  await store.close()
+}
+
+const form = async (): Promise<Record<string, string>> => ({
+  grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme' }), subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read',
+})
+const exchange = async (): Promise<Answer> => daemon.token(await form())
+const until = async (condition: () => boolean): Promise<void> => { await expect.poll(condition, { timeout: 5000, interval: 10 }).toBe(true) }
+
+describe('a refresh in the daemon', () => {
+  it('promise 6, threat 20: one for a hundred requests at once; a caller that goes away does not end it', async () => {
+    let release = (): void => undefined
+    const held = new Promise<void>((resolve) => { release = resolve })
+    provider.duringRefresh = () => held
+    const body = new URLSearchParams(await form()).toString()
+    const gone = request({ socketPath: daemon.socketPath, path: '/oauth2/token', method: 'POST', headers: { host: 'localhost', 'content-type': 'application/x-www-form-urlencoded' } })
+    gone.on('error', () => undefined).end(body)
+    await until(() => provider.refreshes.length === 1)
+    gone.destroy()
+    const answers = Promise.all(Array.from({ length: 100 }, () => exchange()))
+    setTimeout(release, 200)
+    expect(new Set((await answers).map(({ status, body: { access_token: token } }) => `${status} ${String(token)}`)).size).toBe(1)
+    expect(provider.refreshes).toHaveLength(1)
+  })
+
+  it('threat 21: whose process is killed in the middle is tried once more, and not again', async () => {
+    provider.duringRefresh = () => new Promise((resolve) => { setTimeout(resolve, 300) })
+    const lost = exchange().catch(() => undefined)
+    await until(() => provider.refreshes.length === 1)
+    await daemon.stop('SIGKILL')
+    await lost
+    // The provider has acted and ended the kept token, so its use is taken for theft: the user connects again.
+    await new Promise((resolve) => { setTimeout(resolve, 400) })
+    provider.duringRefresh = () => undefined
+    await daemon.start()
+    const { body } = await exchange()
+    expect([body['reason'], body['error']]).toEqual(['reconnect_required', 'interaction_required'])
+    expect(body['connect_url']).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/connect\//)
+    for (let turn = 0; turn < 3; turn += 1) await exchange()
+    expect(provider.refreshes).toHaveLength(2)
+    const story = (await daemon.deputy('explain', String(body['correlation_id']))).out
+    expect(story).toContain('invalid_grant')
+  })
+
+  it('promise 5, threats 4 and 18: its tokens and the client secret are in no log, record, error or file', async () => {
+    const { body } = await exchange()
+    expect(body['access_token']).toMatch(/^access-/)
+      const secrets = [provider.client.secret, provider.refreshes[0]!['refresh_token']!]
+    await daemon.stop()
+    const { store, envelope } = await open()
+    const [grant] = await store.grants.list({})
+    const current = (await envelope.open({ tenant: 'acme', kind: 'grant', id: grant!.id }, grant!.sealed)).reveal()
+    secrets.push((JSON.parse(current) as { refresh_token: string }).refresh_token)
+    await store.close()
+    await daemon.start()
+    const state = join(daemon.home, 'state')
+    const files = await Promise.all((await readdir(state, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map((entry) => readFile(join(entry.parentPath, entry.name), 'latin1')))
+    const records = (await daemon.deputy('audit', 'export')).out
+    for (const text of [...files, records, daemon.output()]) for (const secret of secrets) expect(text.includes(secret)).toBe(false)
+    expect(records).toContain('token.exchange')
+    expect(daemon.output()).toContain('deputy is ready')
+  })
+})

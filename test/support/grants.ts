@@ -1,0 +1,97 @@
+/** The connector of users' grants as the daemon builds it, on a real store, against a provider that can be spoiled. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { AuditRecord } from '../../src/audit/record.ts'
+import { createSystemRandom } from '../../src/clock.ts'
+import { downstreamSchema, type DownstreamOf } from '../../src/config/downstream.ts'
+import { providerSchema } from '../../src/config/provider.ts'
+import type { Snapshot } from '../../src/config/snapshot.ts'
+import type { Credential, Connector, CredentialRequest, Revocable } from '../../src/connector/connector.ts'
+import { createProviderClients } from '../../src/connector/oauth-grant/client.ts'
+import { createOAuthGrantConnector } from '../../src/connector/oauth-grant/connector.ts'
+import { openTokens, sealTokens, type GrantTokens } from '../../src/connector/oauth-grant/grant.ts'
+import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createEgress } from '../../src/egress/fetch.ts'
+import { noTelemetry } from '../../src/observe/telemetry.ts'
+import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import type { Grant, Store } from '../../src/store/store.ts'
+import type { OAuthProviderDouble } from '../doubles/oauth-provider.ts'
+import { aClock, aServer, aSnapshot, aTenant } from './snapshot.ts'
+
+export const RESOURCE = 'https://notes-api.example'
+
+export const providerFile = (provider: Pick<OAuthProviderDouble, 'url'>, given: object = {}): object => ({
+  provider: 'notes', name: 'Notes', authorization_endpoint: `${provider.url}/authorize`, token_endpoint: `${provider.url}/token`, revocation_endpoint: `${provider.url}/revoke`,
+  refresh: { rotates: true, narrows: true }, revocation: 'rfc7009', ...given,
+})
+export const downstreamFile = (provider: Pick<OAuthProviderDouble, 'client'>, given: object = {}): object => ({
+  downstream: 'notes-api', credential: 'oauth_grant', provider: 'notes', resource: RESOURCE, client: { client_id: provider.client.id, client_secret: { secret: 'client' } },
+  scopes: { read: 'Read', write: 'Write', admin: 'All' }, ...given,
+})
+
+export interface Grants {
+  readonly store: Store
+  readonly clock: ReturnType<typeof aClock>
+  readonly records: AuditRecord[]
+  readonly connector: Connector & Revocable & { drainUpstreamRevocations(): Promise<void> }
+  /** Stores a grant of alice's; its access token has expired unless it says otherwise. */
+  give(given?: { scopes?: readonly string[]; expiresIn?: number; user?: string }): Promise<Grant>
+  obtain(scopes?: readonly string[], user?: string): Promise<Credential>
+  /** What the store has now. */
+  stored(grant: Grant): Promise<{ grant: Grant; tokens: GrantTokens }>
+  /** Changes files, as a reload does. */
+  configure(given: { downstream?: object; provider?: object }): void
+  close(): Promise<void>
+}
+
+export const startGrants = async (provider: OAuthProviderDouble, options: { timeout?: number } = {}): Promise<Grants> => {
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-grants-'))
+  const random = createSystemRandom()
+  const clock = aClock()
+  const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
+  const envelope = await Keyring.open({ folder: join(folder, 'keys'), kek: keyFromText(newKeyText(random), 'test', random), random })
+  const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: options.timeout ?? 2000 })
+  const server = aServer()
+  const tenant = aTenant()
+  let snapshot: Snapshot
+  const configure: Grants['configure'] = (given) => {
+    const downstream = downstreamSchema.parse(downstreamFile(provider, given.downstream))
+    snapshot = {
+      ...aSnapshot({ servers: [server], tenants: [tenant], settings: { network: { allow_loopback: true } } }),
+      downstreams: new Map([[downstream.downstream, downstream]]), providers: new Map([['notes', providerSchema.parse(providerFile(provider, given.provider))]]),
+    }
+  }
+  configure({})
+  const downstream = (): DownstreamOf<'oauth_grant'> => snapshot.downstreams.get('notes-api') as DownstreamOf<'oauth_grant'>
+  const records: AuditRecord[] = []
+  const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret })
+  const connector = createOAuthGrantConnector({
+    snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random, resolveSecret,
+    connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),
+    audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
+  })
+  let count = 0
+  return {
+    store, clock, records, connector, configure,
+    async give({ scopes = ['read', 'write'], expiresIn = -1000, user = 'alice' } = {}) {
+      const id = `grant-${count += 1}`
+      const { refreshToken, accessToken } = provider.issue({ scopes, resource: RESOURCE })
+      const { generation, clientId, server: { token_endpoint: tokenEndpoint } } = await clients(downstream(), 'acme')
+      const sealed = await sealTokens(envelope, { tenant: 'acme', id }, {
+        refreshToken: new Secret(refreshToken), accessToken: new Secret(accessToken), accessObtainedAt: clock.now() - 3_600_000, accessExpiresAt: clock.now() + expiresIn, clientId, tokenEndpoint: tokenEndpoint!, resource: RESOURCE,
+      })
+      return store.grants.put({
+        id, tenant: 'acme', user, server: 'notes', downstream: 'notes-api', provider: 'notes', clientGeneration: generation, scopes, status: 'active', problem: null, sealed, createdAt: clock.now(), updatedAt: clock.now(),
+      })
+    },
+    obtain: (scopes = ['read', 'write'], user = 'alice') => connector.obtain({
+      principal: { kind: 'user', tenant: 'acme', user }, tenant, server, downstream: downstream(), scopes, notAfter: Infinity, audiences: [RESOURCE], priorActors: [], ancestors: [], correlationId: 'request-1',
+    }),
+    async stored({ id }) { const grant = (await store.grants.get(id))!; return { grant, tokens: await openTokens(envelope, grant) } },
+    async close() { await egress.close(); await store.close(); await rm(folder, { recursive: true, force: true }) },
+  }
+}
