@@ -56,19 +56,22 @@ export interface ReloadResult {
   readonly generation: number
   readonly problems: readonly Problem[]
   readonly warnings: readonly Problem[]
-  /** Settings that changed and take effect at the next start. */
+  /** Settings that differ from those in force and take effect at the next start. */
   readonly restart_needed: readonly string[]
 }
 
 /** The configuration in force. A reload swaps it whole or leaves it alone. */
 export class CurrentConfiguration {
   #current: Configuration
+  /** With which the daemon started: several reloads later a setting may still wait for the next start. */
+  readonly #started: Settings
   readonly #shipped: Shipped
   #generation: number
   #reloading: Promise<unknown> = Promise.resolve()
 
   constructor(first: Configuration, shipped: Shipped) {
     this.#current = first
+    this.#started = first.snapshot.settings
     this.#shipped = shipped
     this.#generation = first.snapshot.generation
   }
@@ -91,7 +94,7 @@ export class CurrentConfiguration {
     this.#generation += 1
     this.#current = configuration
     const { settings } = configuration.snapshot
-    const changed = Object.entries(AT_START).filter(([, read]) => JSON.stringify(read(settings)) !== JSON.stringify(read(before.settings))).map(([name]) => name)
+    const changed = Object.entries(AT_START).filter(([, read]) => JSON.stringify(read(settings)) !== JSON.stringify(read(this.#started))).map(([name]) => name)
     return { applied: true, generation: this.#generation, problems, warnings, restart_needed: changed }
   }
 }

@@ -76,7 +76,8 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
 
   /** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
   const assertUsable = (provider: Provider, server: openid.ServerMetadata): void => {
-    if (provider.pkce === 'S256' && server.code_challenge_methods_supported?.includes('S256') !== true) {
+    const methods: unknown = server.code_challenge_methods_supported
+    if (provider.pkce === 'S256' && !(Array.isArray(methods) && methods.includes('S256'))) {
       throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not offer PKCE with S256' })
     }
     if (!isHttp(server.authorization_endpoint) || !isHttp(server.token_endpoint)) {
