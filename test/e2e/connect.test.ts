@@ -1,18 +1,24 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { request } from 'node:http'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { signIn } from '../peers/company-idp.ts'
 import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import { exchangeToken } from '../../quickstart/deputy-client.ts'
 import { startWorld, type World } from '../../quickstart/world.ts'
-import { readFile } from 'node:fs/promises'
 
 let world: World
-beforeAll(async () => { world = await startWorld(() => {}) })
+beforeAll(async () => {
+  world = await startWorld(() => {})
+  await writeFile(join(world.home, 'policies/access/everybody.cedar'), '@id("everybody-reads") permit (principal is Deputy::User, action == Deputy::Action::"oauth_grant", resource);', { mode: 0o600 })
+  expect((await world.deputy('reload')).code).toBe(0)
+})
 afterAll(async () => { await world?.close() })
 
-const ask = async (user: string): Promise<Record<string, unknown>> => {
-  const config = JSON.parse(await readFile(`${world.home}/notes-server.json`, 'utf8')) as Parameters<typeof exchangeToken>[0]
-  const { accessToken } = await signIn({ idp: world.idp, user, resource: world.servers.notes.url })
+const ask = async (user: string, server: 'notes' | 'calendar' = 'notes'): Promise<Record<string, unknown>> => {
+  const config = JSON.parse(await readFile(`${world.home}/${server}-server.json`, 'utf8')) as Parameters<typeof exchangeToken>[0]
+  const { accessToken } = await signIn({ idp: world.idp, user, resource: world.servers[server].url })
   return (await exchangeToken(config, { userToken: accessToken, downstream: 'notes-api', scope: 'notes:read', tool: 'list_notes' })).body
 }
 
@@ -44,7 +50,7 @@ describe('connecting', () => {
     expect((await browser.submit(page, { decision: 'allow' })).body).toContain('used already')
   })
 
-  it('threat 16: a value of one step is not another\'s, and threat 7: a wrong issuer is refused before the code is redeemed', async () => {
+  it('threats 7 and 16: a value of one step is not another\'s, and a wrong issuer is refused before the code is redeemed', async () => {
     const { connect_url: url } = await ask('alice')
     const link = String(url).split('/').at(-1)!
     const browser = createBrowser({ stopAt: (to) => to.includes('/connect/callback') })
@@ -75,4 +81,42 @@ describe('connecting', () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => ask('alice')))
     expect(new Set(answers.map(({ access_token: token }) => token)).size).toBe(1)
   })
+
+  it('threat 10: consent is for one server: with the same browser another one is asked about by its own name', async () => {
+    const browser = createBrowser()
+    let page = await pass(browser, await browser.open(String((await ask('bob')).connect_url)), 'bob', world.idp.url)
+    expect(page.body).toContain('Notes assistant')
+    page = await browser.submit(page, { decision: 'allow' })
+    page = await pass(browser, page, 'bob-notes', world.service.url)
+    expect(page.body).toContain('Connected')
+    const other = await ask('bob', 'calendar')
+    expect(other.reason).toBe('interaction_required')
+    page = await pass(browser, await browser.open(String(other.connect_url)), 'bob', world.idp.url)
+    expect(page.url.startsWith(world.connectUrl)).toBe(true)
+    expect(page.body).toContain('Calendar assistant')
+    expect((await browser.submit(page, { decision: 'deny' })).body).toContain('Nothing was connected')
+    expect((await ask('bob', 'calendar')).reason).toBe('interaction_required')
+  })
+
+  it('threat 8: no address makes the pages send a browser anywhere but to the identity provider and the service', async () => {
+    const targets = ['https://evil.example', '//evil.example', '@@evil.example', '..;/evil.example', 'javascript:alert(1)', 'JaVaScRiPt:alert(1)', '%2F%2Fevil.example', '\\\\evil.example', '%0d%0aLocation:%20https://evil.example']
+    const paths = ['/connect/', '/connect/callback', '/connect/callback?state=', '/connect/signed-in?state=', '/login/', '/?redirect_uri=', '/connect/x?return_to=', '/connect/consent?next=']
+    for (const target of targets) for (const path of paths) {
+      const response = await fetch(`${world.connectUrl}${path}${target.startsWith('..') ? `/${target}` : target}`, { redirect: 'manual' })
+      expect([path, target, response.status >= 400, response.headers.get('location')]).toEqual([path, target, true, null])
+    }
+    const link = new URL(String((await ask('alice', 'calendar')).connect_url))
+    link.search = '?redirect_uri=https://evil.example&return_to=//evil.example'
+    const first = await fetch(link, { redirect: 'manual' })
+    const to = new URL(first.headers.get('location')!)
+    expect([to.origin, to.href.includes('evil')]).toEqual([world.idp.url, false])
+    for (const host of ['evil.example', `127.0.0.1.evil.example:${new URL(world.connectUrl).port}`]) {
+      const { status } = await raw(new URL(world.connectUrl).port, link.pathname, host)
+      expect(status).toBe(403)
+    }
+  })
+})
+
+const raw = (port: string, path: string, host: string): Promise<{ status: number }> => new Promise((resolve, reject) => {
+  request({ host: '127.0.0.1', port, path, headers: { host } }, (response) => { response.resume(); resolve({ status: response.statusCode ?? 0 }) }).on('error', reject).end()
 })

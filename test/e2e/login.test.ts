@@ -1,0 +1,88 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { SIGN_IN_CLIENT, startCompanyIdp, type CompanyIdp } from '../peers/company-idp.ts'
+import { PASSWORD } from '../peers/openid-server.ts'
+import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
+import { aCompany, RESOURCES } from '../support/configuration.ts'
+import { startDaemonProcess, TOKEN_EXCHANGE, type Answer, type Daemon } from '../support/daemon.ts'
+import { CLI, freePort, runCli } from '../support/process.ts'
+
+let idp: CompanyIdp
+let daemon: Daemon
+
+beforeAll(async () => {
+  const port = await freePort()
+  idp = await startCompanyIdp({ resources: [RESOURCES.notes], redirectUris: [`http://127.0.0.1:${port}/connect/signed-in`] })
+  daemon = await startDaemonProcess({
+    ...aCompany({ issuer: idp.issuer, notes: { login_session: true } }),
+    'tenants/acme.yaml': { tenant: 'acme', issuers: [{ issuer: idp.issuer }], sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } } },
+    'tenants/globex.yaml': { tenant: 'globex' },
+    'sign-in': SIGN_IN_CLIENT.client_secret,
+  }, { issuer: `http://127.0.0.1:${port}`, connect_url: `http://127.0.0.1:${port}`, listen: { connect: `127.0.0.1:${port}` } })
+})
+afterAll(async () => { await daemon?.close(); await idp?.close() })
+
+const exchange = (): Promise<Answer> => daemon.token({
+  grant_type: TOKEN_EXCHANGE, subject_token: 'current', subject_token_type: 'urn:deputy:params:oauth:token-type:login-session', audience: 'ledger', scope: 'ledger:read',
+})
+
+/** Runs `deputy login` and hands its link to the browser that walks it. */
+const login = async (walk: (url: string) => Promise<void>): Promise<{ code: number; out: string }> => {
+  const child = spawn(process.execPath, [CLI, 'login', '--tenant', 'acme', '--no-browser', '--json', '--home', daemon.home], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let [out, err] = ['', '']
+  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
+  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
+  await expect.poll(() => /http:\S+/.exec(err)?.[0], { timeout: 10_000 }).toBeDefined()
+  await walk(/http:\S+/.exec(err)![0])
+  const exited = once(child, 'exit') as Promise<[number]>
+  const timer = setTimeout(() => { child.kill('SIGKILL') }, 5000)
+  const [code] = await exited
+  clearTimeout(timer)
+  return { code, out }
+}
+
+const signedIn = async (browser: Browser, url: string, user: string): Promise<Page> => {
+  let page = await browser.open(url)
+  for (let at = 0; at < 3 && page.url.startsWith(idp.url); at += 1) page = page.body.includes('name="login"') ? await browser.submit(page, { login: user, password: PASSWORD }) : await browser.submit(page, { decision: 'allow' })
+  return page
+}
+
+describe('deputy login', () => {
+  it('lets a server of this Unix user act for who signed in, until logout', async () => {
+    expect((await exchange()).body['reason']).toBe('subject_session_missing')
+    const { code, out } = await login(async (url) => {
+      const browser = createBrowser()
+      const page = await signedIn(browser, url, 'alice')
+      expect(page.body).toContain(String(process.getuid!()))
+      expect((await browser.submit(page, { decision: 'allow' })).body).toContain('Signed in')
+    })
+    expect([code, JSON.parse(out)]).toMatchObject([0, { signed_in: true, tenant: 'acme', user: 'alice' }])
+    expect((await exchange()).status).toBe(200)
+    expect((await runCli(daemon.home, ['logout'])).code).toBe(0)
+    expect((await exchange()).body['reason']).toBe('subject_session_missing')
+  })
+
+  it('threat 11: signs nobody in who does not say so on the page that names the Unix user', async () => {
+    const { code } = await login(async (url) => {
+      const browser = createBrowser()
+      const page = await signedIn(browser, url, 'bob')
+      // Another browser cannot confirm in the place of the one that signed in.
+      expect((await createBrowser().submit(page, { decision: 'allow' })).status).toBe(400)
+      const again = await signedIn(createBrowser(), url, 'bob')
+      expect((await browser.submit(again, { decision: 'deny' })).status).toBe(400)
+    })
+    expect(code).not.toBe(0)
+    expect((await exchange()).body['reason']).toBe('subject_session_missing')
+  })
+
+  it('promise 4: a revocation of the user ends the session', async () => {
+    await login(async (url) => {
+      const browser = createBrowser()
+      await browser.submit(await signedIn(browser, url, 'alice'), { decision: 'allow' })
+    })
+    expect((await exchange()).status).toBe(200)
+    expect((await runCli(daemon.home, ['revoke', '--tenant', 'acme', '--user', 'alice', '--json'])).code).toBe(0)
+    expect((await exchange()).status).toBe(400)
+  })
+})
