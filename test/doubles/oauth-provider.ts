@@ -13,7 +13,7 @@ import type { AddressInfo } from 'node:net'
 /** `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. */
 export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'hang'
 
-interface Family { readonly client: string; readonly resource: string | undefined; readonly scopes: readonly string[]; current: string; ended: boolean }
+interface Family { readonly client: string; readonly resource: string | undefined; readonly scopes: readonly string[]; current: string; latestAccess: string; ended: boolean }
 
 export interface OAuthProviderDouble {
   readonly url: string
@@ -29,7 +29,8 @@ export interface OAuthProviderDouble {
   rotates: boolean
   /** Takes no notice of `scope` in a refresh, as some services do. */
   ignoresScope: boolean
-  issue(options: { scopes: readonly string[]; resource?: string }): { refreshToken: string; accessToken: string }
+  /** A grant. `latestAccess` is the access token that was issued last for it. */
+  issue(options: { scopes: readonly string[]; resource?: string }): { readonly refreshToken: string; readonly accessToken: string; latestAccess(): string }
   isLive(refreshToken: string): boolean
   readonly revoked: string[]
   close(): Promise<void>
@@ -56,7 +57,8 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
     if (family.resource !== resource) return 'invalid_target'
     const scopes = double.ignoresScope ? family.scopes : scope?.split(' ') ?? family.scopes
     if (scopes.some((each) => !family.scopes.includes(each))) return 'invalid_scope'
-    const answer = { access_token: `access-${randomUUID()}`, token_type: 'Bearer', expires_in: double.lifetime }
+    family.latestAccess = `access-${randomUUID()}`
+    const answer = { access_token: family.latestAccess, token_type: 'Bearer', expires_in: double.lifetime }
     return double.rotates ? { ...answer, refresh_token: rotate(family), scope: scopes.join(' ') } : answer
   }
 
@@ -103,9 +105,9 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
   const double: OAuthProviderDouble = {
     url, client, spoil: { token: [], revocation: [] }, refreshes: [], duringRefresh: () => undefined, lifetime: 3600, rotates: true, ignoresScope: false, revoked: [],
     issue({ scopes, resource }) {
-      const family: Family = { client: client.id, resource, scopes, current: '', ended: false }
+      const family: Family = { client: client.id, resource, scopes, current: '', latestAccess: `access-${randomUUID()}`, ended: false }
       families.add(family)
-      return { refreshToken: rotate(family), accessToken: `access-${randomUUID()}` }
+      return { refreshToken: rotate(family), accessToken: family.latestAccess, latestAccess: () => family.latestAccess }
     },
     isLive(token) { const family = known.get(token); return family !== undefined && !family.ended && family.current === token },
     close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),

@@ -73,11 +73,14 @@ describe('the daemon and its files', () => {
 
   it('SIGTERM lets a request under way finish', async () => {
     await start()
-    const pending = Promise.all(Array.from({ length: 20 }, () => exchange()))
+    const pending = Promise.allSettled(Array.from({ length: 20 }, () => exchange()))
     await new Promise((resolve) => { setTimeout(resolve, 30) })
     await daemon.stop('SIGTERM')
     expect(daemon.process.exitCode).toBe(0)
-    for (const result of await pending.catch(() => [])) expect(result.status).toBe(200)
+    // What had not been accepted yet finds nobody; what had is answered whole.
+    const answered = (await pending).filter((result) => result.status === 'fulfilled')
+    expect(answered.length).toBeGreaterThan(0)
+    for (const { value } of answered) expect(value.status).toBe(200)
   })
 
   it('key rotate wraps every data key anew, and what was sealed can still be read', async () => {

@@ -2,18 +2,10 @@ import { readdir, readFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createSystemRandom } from '../../src/clock.ts'
-import { generationOf } from '../../src/connector/oauth-grant/client.ts'
-import { sealTokens } from '../../src/connector/oauth-grant/grant.ts'
-import { keyFromFile } from '../../src/crypto/key-encryption-key.ts'
-import { Keyring } from '../../src/crypto/keyring.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
-import { runCli } from '../support/process.ts'
-import { downstreamFile, providerFile, RESOURCE } from '../support/grants.ts'
+import { grantFiles, openState, seedGrants } from '../support/grants.ts'
 
 let issuer: TestIssuer
 let provider: OAuthProviderDouble
@@ -23,38 +15,12 @@ let daemon: Daemon
 beforeEach(async () => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await startDaemonProcess({
-    ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
-    'providers/notes.yaml': providerFile(provider), 'downstreams/notes-api.yaml': downstreamFile(provider),
-    'policies/access/grant.cedar': '@id("notes") permit (principal, action == Deputy::Action::"oauth_grant", resource);',
-  }, { network: { allow_loopback: true, timeout: '3s' } })
-  expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'client'], provider.client.secret)).code).toBe(0)
+  daemon = await startDaemonProcess({ ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider) }, { network: { allow_loopback: true, timeout: '3s' } })
   await daemon.stop()
-  await seed()
+  await seedGrants(daemon.home, provider, ['alice'])
   await daemon.start()
 })
 afterEach(async () => { await daemon?.close(); await provider?.close(); await issuer?.close() })
-
-const open = async () => {
-  const random = createSystemRandom()
-  const store = await openSqliteStore({ path: join(daemon.home, 'state/deputy.db') })
-  const envelope = await Keyring.open({ folder: join(daemon.home, 'state/keys'), kek: await keyFromFile(join(daemon.home, 'state/kek'), random), random })
-  return { store, envelope }
-}
-
-const seed = async (): Promise<void> => {
-  const { store, envelope } = await open()
-  const { refreshToken, accessToken } = provider.issue({ scopes: ['read'], resource: RESOURCE })
-  const tokenEndpoint = `${provider.url}/token`
-  const grant = { id: 'grant-1', tenant: 'acme', user: 'alice', server: 'notes', downstream: 'notes-api' }
-  const now = Date.now()
-  await store.grants.put({
-    ...grant, provider: 'notes', scopes: ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now,
-    clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
-    sealed: await sealTokens(envelope, grant, { refreshToken: new Secret(refreshToken), accessToken: new Secret(accessToken), accessObtainedAt: now - 7200_000, accessExpiresAt: now - 3600_000, clientId: provider.client.id, tokenEndpoint, resource: RESOURCE }),
-  })
-  await store.close()
-}
 
 const form = async (): Promise<Record<string, string>> => ({
   grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme' }), subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read',
@@ -102,7 +68,7 @@ describe('a refresh in the daemon', () => {
     expect(body['access_token']).toMatch(/^access-/)
       const secrets = [provider.client.secret, provider.refreshes[0]!['refresh_token']!]
     await daemon.stop()
-    const { store, envelope } = await open()
+    const { store, envelope } = await openState(daemon.home)
     const [grant] = await store.grants.list({})
     const current = (await envelope.open({ tenant: 'acme', kind: 'grant', id: grant!.id }, grant!.sealed)).reveal()
     secrets.push((JSON.parse(current) as { refresh_token: string }).refresh_token)

@@ -8,10 +8,10 @@ import { downstreamSchema, type DownstreamOf } from '../../src/config/downstream
 import { providerSchema } from '../../src/config/provider.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
 import type { Credential, Connector, CredentialRequest, Revocable } from '../../src/connector/connector.ts'
-import { createProviderClients } from '../../src/connector/oauth-grant/client.ts'
+import { createProviderClients, generationOf } from '../../src/connector/oauth-grant/client.ts'
 import { createOAuthGrantConnector } from '../../src/connector/oauth-grant/connector.ts'
 import { openTokens, sealTokens, type GrantTokens } from '../../src/connector/oauth-grant/grant.ts'
-import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { keyFromFile, keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
@@ -31,6 +31,42 @@ export const downstreamFile = (provider: Pick<OAuthProviderDouble, 'client'>, gi
   downstream: 'notes-api', credential: 'oauth_grant', provider: 'notes', resource: RESOURCE, client: { client_id: provider.client.id, client_secret: { secret: 'client' } },
   scopes: { read: 'Read', write: 'Write', admin: 'All' }, ...given,
 })
+
+/** The files of a daemon whose server `notes` may use users' grants at the provider. */
+export const grantFiles = (provider: OAuthProviderDouble): Readonly<Record<string, object | string>> => ({
+  'providers/notes.yaml': providerFile(provider), 'downstreams/notes-api.yaml': downstreamFile(provider, { client: { client_id: provider.client.id, client_secret: { file: 'client-secret' } } }),
+  'client-secret': provider.client.secret,
+  'policies/access/grant.cedar': '@id("notes") permit (principal, action == Deputy::Action::"oauth_grant", resource);',
+})
+
+/** The store and the keys of a daemon that is not running. */
+export const openState = async (home: string): Promise<{ store: Store; envelope: Keyring }> => {
+  const random = createSystemRandom()
+  const store = await openSqliteStore({ path: join(home, 'state/deputy.db') })
+  const envelope = await Keyring.open({ folder: join(home, 'state/keys'), kek: await keyFromFile(join(home, 'state/kek'), random), random })
+  return { store, envelope }
+}
+
+/** Gives users a grant each whose access token has expired, in the store of a daemon that is not running. */
+export const seedGrants = async (home: string, provider: OAuthProviderDouble, users: readonly string[]): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
+  const { store, envelope } = await openState(home)
+  const given = new Map<string, ReturnType<OAuthProviderDouble['issue']>>()
+  const tokenEndpoint = `${provider.url}/token`
+  const now = Date.now()
+  for (const user of users) {
+    const issued = provider.issue({ scopes: ['read'], resource: RESOURCE })
+    const grant = { id: `grant-${user}`, tenant: 'acme', user, server: 'notes', downstream: 'notes-api' }
+    await store.grants.put({
+      ...grant, provider: 'notes', scopes: ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now, clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
+      sealed: await sealTokens(envelope, grant, {
+        refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: now - 7_200_000, accessExpiresAt: now - 3_600_000, clientId: provider.client.id, tokenEndpoint, resource: RESOURCE,
+      }),
+    })
+    given.set(user, issued)
+  }
+  await store.close()
+  return given
+}
 
 export interface Grants {
   readonly store: Store
