@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { watch, type FSWatcher } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { loadConfiguration, SETTINGS_FILE } from './config/load.ts'
+import { loadOnThread } from './config/reader.ts'
 import type { Problem } from './config/problem.ts'
 import type { Settings } from './config/settings.ts'
 import type { Snapshot } from './config/snapshot.ts'
@@ -22,9 +23,12 @@ export type ConfigurationResult =
 /** The folder of the access policies. */
 export const accessPolicies = (snapshot: Pick<Snapshot, 'home' | 'settings'>): string => join(resolve(snapshot.home, snapshot.settings.policies), 'access')
 
-/** Reads and checks the whole configuration folder: every problem, or a configuration. */
-export const readConfiguration = async (options: { home: string; shipped: Shipped; generation: number }): Promise<ConfigurationResult> => {
-  const loaded = await loadConfiguration({ home: options.home, shippedProviders: options.shipped.providers, generation: options.generation })
+/**
+ * Reads and checks the whole configuration folder: every problem, or a configuration.
+ * @param options.load how the files are read; a daemon has it done on a thread of its own
+ */
+export const readConfiguration = async (options: { home: string; shipped: Shipped; generation: number; load?: typeof loadConfiguration }): Promise<ConfigurationResult> => {
+  const loaded = await (options.load ?? loadConfiguration)({ home: options.home, shippedProviders: options.shipped.providers, generation: options.generation })
   if (loaded.snapshot === undefined) return { configuration: undefined, problems: loaded.problems, warnings: [] }
   const policies = await loadPolicies({
     folder: accessPolicies(loaded.snapshot), set: `generation-${options.generation % 2}`, schema: await readFile(options.shipped.policySchema, 'utf8'),
@@ -89,7 +93,7 @@ export class CurrentConfiguration {
 
   async #reload(): Promise<ReloadResult> {
     const before = this.#current.snapshot
-    const { configuration, problems, warnings } = await readConfiguration({ home: before.home, shipped: this.#shipped, generation: this.#generation + 1 })
+    const { configuration, problems, warnings } = await readConfiguration({ home: before.home, shipped: this.#shipped, generation: this.#generation + 1, load: loadOnThread })
     if (configuration === undefined) return { applied: false, generation: before.generation, problems, warnings, restart_needed: [] }
     this.#generation += 1
     this.#current = configuration

@@ -12,6 +12,7 @@ import { createMemoryCache } from './cache/memory.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
 import { formatProblem } from './config/problem.ts'
+import { loadOnThread } from './config/reader.ts'
 import type { Settings } from './config/settings.ts'
 import { createConnect } from './connect/connect.ts'
 import { createMintedConnector } from './connector/minted.ts'
@@ -80,7 +81,7 @@ const LONGEST_TOKEN = 31 * 86_400_000
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { clock, random } = options
   const home = resolve(options.home)
-  const read = await readConfiguration({ home, shipped: options.shipped, generation: 1 })
+  const read = await readConfiguration({ home, shipped: options.shipped, generation: 1, load: loadOnThread })
   if (read.configuration === undefined) throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n') })
   const configuration = new CurrentConfiguration(read.configuration, options.shipped)
   const { snapshot, policy } = configuration

@@ -27,38 +27,46 @@ const nodeAt = (document: Document, path: readonly PropertyKey[]): Node | null =
   return nearest
 }
 
-/**
- * Reads every YAML document of a file against a schema. Nothing is thrown: what is wrong comes back as problems,
- * each with its line, and what is right as located values.
- */
-export const parseYamlFile = <Schema extends z.ZodType>(file: string, text: string, schema: Schema): { values: Located<z.output<Schema>>[]; problems: Problem[] } => {
+const parse = (text: string): { documents: Document[]; lines: LineCounter } => {
   const lines = new LineCounter()
-  const values: Located<z.output<Schema>>[] = []
-  const problems: Problem[] = []
   const found = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true })
   // A file that is empty, or all comments, is one document that says nothing.
-  const documents = found.length > 0 ? [...found] : [new Document({})]
-  for (const document of documents) {
-    if (document.errors.length > 0) {
-      for (const error of document.errors) {
-        problems.push({ file, line: error.linePos?.[0].line ?? 1, message: firstLine(error.message), fix: 'Correct the YAML.' })
-      }
-      continue
-    }
-    const lineOf = (path: readonly PropertyKey[]): number => {
-      const start = nodeAt(document, path)?.range?.[0]
-      return start === undefined ? 1 : Math.max(1, lines.linePos(start).line)
-    }
+  return { documents: found.length > 0 ? [...found] : [new Document({})], lines }
+}
+
+const lineIn = (document: Document, lines: LineCounter) => (path: readonly PropertyKey[]): number => {
+  const start = nodeAt(document, path)?.range?.[0]
+  return start === undefined ? 1 : Math.max(1, lines.linePos(start).line)
+}
+
+/**
+ * Reads every YAML document of a file against a schema. Nothing is thrown: what is wrong comes back as problems,
+ * each with its line, and what is right as located values. Lines are looked up in the text again when somebody asks,
+ * because the tree of a document is a hundred times as large as what it says, and there may be thousands of files.
+ */
+export const parseYamlFile = <Schema extends z.ZodType>(file: string, text: string, schema: Schema): { values: Located<z.output<Schema>>[]; problems: Problem[] } => {
+  const values: Located<z.output<Schema>>[] = []
+  const problems: Problem[] = []
+  const { documents, lines } = parse(text)
+  documents.forEach((document, at) => {
+    for (const error of document.errors) problems.push({ file, line: error.linePos?.[0].line ?? 1, message: firstLine(error.message), fix: 'Correct the YAML.' })
+    if (document.errors.length > 0) return
     let content: unknown
     try { content = document.toJS({ maxAliasCount: 100 }) } catch (error) {
       // Aliases that unfold without end, or that point nowhere.
-      problems.push({ file, line: lineOf([]), message: firstLine((error as Error).message), fix: 'Write the values out instead of aliases.' })
-      continue
+      problems.push({ file, line: lineIn(document, lines)([]), message: firstLine((error as Error).message), fix: 'Write the values out instead of aliases.' })
+      return
     }
     const parsed = schema.safeParse(content ?? {})
-    if (parsed.success) values.push({ value: parsed.data, file, lineOf })
-    else problems.push(...parsed.error.issues.flatMap((issue) => toProblems(file, issue, lineOf)))
-  }
+    if (!parsed.success) { problems.push(...parsed.error.issues.flatMap((issue) => toProblems(file, issue, lineIn(document, lines)))); return }
+    values.push({
+      value: parsed.data, file,
+      lineOf(path) {
+        const again = parse(text)
+        return lineIn(again.documents[at]!, again.lines)(path)
+      },
+    })
+  })
   return { values, problems }
 }
 

@@ -6,7 +6,8 @@ import type { Tenant } from '../config/tenant.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
-import { groupsOf, tenantOf, userOf } from '../subject/claims.ts'
+import { groupsOf, userOf } from '../subject/claims.ts'
+import { tenantOf } from '../subject/trust.ts'
 import type { Attempts, Purpose, Step } from './attempt.ts'
 
 /** Who has signed in at the tenant's identity provider. */

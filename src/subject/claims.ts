@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import type { TrustedIssuer } from '../config/tenant.ts'
-import type { Tenant } from '../config/tenant.ts'
 import { refuse } from '../errors.ts'
 
 const actorSchema: z.ZodType<NestedActor> = z.looseObject({
@@ -23,16 +22,6 @@ export const subjectClaimsSchema = z.looseObject({
 export type SubjectClaims = z.output<typeof subjectClaimsSchema>
 
 const GROUPS = 200
-
-/**
- * The tenant of a verified token: of those that trust its issuer, the one whose tenant claim it carries.
- * @throws DeputyError `subject_tenant_unknown` when none or more than one fits
- */
-export const tenantOf = (claims: Readonly<Record<string, unknown>>, trusting: readonly { tenant: Tenant; issuer: TrustedIssuer }[]): { tenant: Tenant; issuer: TrustedIssuer } => {
-  const [fitting, another] = trusting.filter(({ issuer: { claims: mapping } }) => mapping.tenant === undefined || claims[mapping.tenant.claim] === mapping.tenant.value)
-  if (fitting === undefined || another !== undefined) throw refuse('subject_tenant_unknown')
-  return fitting
-}
 
 /** 1 to 256 characters, none of which moves a terminal's cursor or is half of one (a lone surrogate). */
 const USER = /^[^\p{Cc}\p{Cs}]{1,256}$/u

@@ -3,9 +3,7 @@ import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload } from 'jose'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Server } from '../config/server.ts'
-import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
-import type { Tenant, TrustedIssuer } from '../config/tenant.ts'
-import { servesTenant } from '../config/values.ts'
+import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
 import { verifyByAnyKey } from '../crypto/any-key.ts'
@@ -15,10 +13,11 @@ import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/store.ts'
 import { actorsOf, assertActor, assertAudience, assertTimes, expired, invalid, LEEWAY, parseClaims } from './checks.ts'
-import { groupsOf, tenantOf, userOf, type SubjectClaims } from './claims.ts'
+import { groupsOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
 import type { VerifiedSubject } from './subject.ts'
+import { tenantOf, trustOf, type Trust, type Trusting } from './trust.ts'
 
 export interface SubjectRequest {
   readonly token: Secret
@@ -56,13 +55,7 @@ const TYPES = new Set(['jwt', 'at+jwt', 'application/at+jwt'])
 /** Header fields by which a token would bring its own key along, and extensions that we do not know (threat 14). */
 const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
-interface Trusting { readonly tenant: Tenant; readonly issuer: TrustedIssuer }
 interface Verified { readonly subject: VerifiedSubject; readonly claims: SubjectClaims }
-
-/** Tenants that this server serves and that trust an issuer. */
-const trustingTenants = (server: Server, snapshot: Snapshot): Trusting[] => [...snapshot.tenants.values()]
-  .filter(({ tenant, enabled }) => enabled && servesTenant(server.tenants, tenant))
-  .flatMap((tenant) => tenant.issuers.map((issuer) => ({ tenant, issuer })))
 
 /**
  * Verifies whom a server acts for. A token counts only if a tenant's trusted issuer signed it (or confirmed it, when
@@ -71,23 +64,13 @@ const trustingTenants = (server: Server, snapshot: Snapshot): Trusting[] => [...
  */
 export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifier => {
   const verified = new LRUCache<string, { subject: VerifiedSubject; at: number }>({ max: 20_000 })
-  const trusting = new WeakMap<Snapshot, Map<string, readonly Trusting[]>>()
-
-  const trustingOf = (server: Server, snapshot: Snapshot): readonly Trusting[] => {
-    let ofSnapshot = trusting.get(snapshot)
-    if (ofSnapshot === undefined) trusting.set(snapshot, ofSnapshot = new Map())
-    let found = ofSnapshot.get(server.server)
-    if (found === undefined) ofSnapshot.set(server.server, found = trustingTenants(server, snapshot))
-    return found
-  }
-
   /**
    * Checks signature, type and times of a JWT of a trusted issuer; its audience is for the caller to check. Tenants
    * that share an issuer each say where its keys are and which algorithms count, so the tenant is chosen first, by
    * claims that are not believed yet, and the token then has to be good by the word of that very tenant: no tenant
    * can vouch for tokens of another (promise 8).
    */
-  const verifyJwt = async (token: string, server: Server, choose: (claims: JWTPayload, candidates: readonly Trusting[]) => Trusting): Promise<{ claims: JWTPayload; trusted: Trusting }> => {
+  const verifyJwt = async (token: string, server: Server, choose: (claims: JWTPayload, trust: Trust) => Trusting): Promise<{ claims: JWTPayload; trusted: Trusting }> => {
     let unverified: JWTPayload
     let header
     try { unverified = decodeJwt(token); header = decodeProtectedHeader(token) } catch (error) { throw invalid('it is no JWT', error) }
@@ -95,9 +78,9 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (type !== undefined && !(typeof type === 'string' && TYPES.has(type.toLowerCase()))) throw invalid(`its type ${String(type).slice(0, 40)} is not that of an access token`)
     const refused = REFUSED_HEADERS.find((name) => name in header)
     if (refused !== undefined) throw invalid(`its header carries ${refused}`)
-    const candidates = trustingOf(server, deps.snapshot()).filter((each) => each.issuer.issuer === unverified.iss)
-    if (candidates.length === 0) throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
-    const trusted = choose(unverified, candidates)
+    const trust = trustOf(server, deps.snapshot())
+    if (trust.of(unverified.iss).length === 0) throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
+    const trusted = choose(unverified, trust)
     try {
       const { payload } = await verifyByAnyKey(token, deps.keys(trusted.issuer), {
         issuer: trusted.issuer.issuer, algorithms: [...trusted.issuer.algorithms], clockTolerance: LEEWAY, requiredClaims: ['exp', 'aud'],
@@ -108,7 +91,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
   }
 
   const fromJwt = async ({ token, server }: SubjectRequest): Promise<Verified> => {
-    const { claims: payload, trusted } = await verifyJwt(token.reveal(), server, tenantOf)
+    const { claims: payload, trusted } = await verifyJwt(token.reveal(), server, (unverified, trust) => trust.tenantOf(unverified.iss, unverified))
     const claims = parseClaims(payload)
     assertTimes(claims, deps.clock.now())
     assertAudience(claims, server)
@@ -121,7 +104,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
    * the tokens of another's users, and could vouch for them.
    */
   const fromOpaque = async ({ token, server }: SubjectRequest): Promise<Verified> => {
-    const asked = trustingOf(server, deps.snapshot()).filter(({ issuer }) => issuer.introspection !== undefined)
+    const asked = trustOf(server, deps.snapshot()).all.filter(({ issuer }) => issuer.introspection !== undefined)
     const ways = [...new Map(asked.map((trusted) => [JSON.stringify([trusted.issuer.issuer, trusted.issuer.introspection]), trusted])).values()]
     const tenants = new Set(asked.map(({ tenant }) => tenant.tenant))
     if (ways.length > 1 && tenants.size > 1) throw invalid('it is opaque, and the issuers of several tenants would have to be shown it: send a JWT')
@@ -174,8 +157,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       return minted.sub
     }
     if (actorToken.reveal().length > LONGEST_TOKEN) throw bad(`it is longer than ${LONGEST_TOKEN} characters`)
-    const ofTenant = (_claims: JWTPayload, candidates: readonly Trusting[]): Trusting => {
-      const trusted = candidates.find((candidate) => candidate.tenant.tenant === tenant)
+    const ofTenant = ({ iss }: JWTPayload, trust: Trust): Trusting => {
+      const trusted = trust.of(iss).find((candidate) => candidate.tenant.tenant === tenant)
       if (trusted === undefined) throw bad('it is of another tenant')
       return trusted
     }

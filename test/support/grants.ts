@@ -47,19 +47,23 @@ export const openState = async (home: string): Promise<{ store: Store; envelope:
   return { store, envelope }
 }
 
-/** Gives users a grant each whose access token has expired, in the store of a daemon that is not running. */
-export const seedGrants = async (home: string, provider: OAuthProviderDouble, users: readonly string[]): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
+/**
+ * Gives users a grant each, in the store of a daemon that is not running.
+ * @param options.lifetime ms from now until the access token expires; default: it has
+ * @param options.tenantOf default: everybody is of acme
+ */
+export const seedGrants = async (home: string, provider: OAuthProviderDouble, users: readonly string[], options: { lifetime?: number; tenantOf?: (user: string) => string } = {}): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
   const { store, envelope } = await openState(home)
   const given = new Map<string, ReturnType<OAuthProviderDouble['issue']>>()
   const tokenEndpoint = `${provider.url}/token`
   const now = Date.now()
   for (const user of users) {
     const issued = provider.issue({ scopes: ['read'], resource: RESOURCE })
-    const grant = { id: `grant-${user}`, tenant: 'acme', user, server: 'notes', downstream: 'notes-api' }
+    const grant = { id: `grant-${user}`, tenant: options.tenantOf?.(user) ?? 'acme', user, server: 'notes', downstream: 'notes-api' }
     await store.grants.put({
       ...grant, provider: 'notes', scopes: ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now, clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
       sealed: await sealTokens(envelope, grant, {
-        refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: now - 7_200_000, accessExpiresAt: now - 3_600_000, clientId: provider.client.id, tokenEndpoint, resource: RESOURCE,
+        refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: options.lifetime === undefined ? now - 7_200_000 : now, accessExpiresAt: now + (options.lifetime ?? -3_600_000), clientId: provider.client.id, tokenEndpoint, resource: RESOURCE,
       }),
     })
     given.set(user, issued)
