@@ -56,7 +56,7 @@ export interface Credential {
   readonly story: string
 }
 
-/** Code that obtains one kind of credential. Every implementation runs `test/conformance/connector.ts`. */
+/** Code that obtains one kind of credential. Tests: `test/connector/`. */
 export interface Connector {
   readonly kind: CredentialKind
   /** @throws DeputyError of the categories grant, provider and secret */

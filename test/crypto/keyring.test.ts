@@ -1,0 +1,83 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createSystemRandom } from '../../src/clock.ts'
+import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { startGround, type Ground } from '../support/keyring.ts'
+
+let ground: Ground
+beforeAll(async () => { ground = await startGround() })
+afterAll(async () => { await ground?.close() })
+
+const random = createSystemRandom()
+const keys = (): string => join(ground.folder, 'keys')
+const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'opened', (error: { code: string }) => error.code)
+const name = fc.record({ tenant: fc.constantFrom('acme', 'globex'), kind: fc.constantFrom('grant', 'secret'), id: fc.string({ maxLength: 20 }) })
+
+describe('the keyring', () => {
+  it('opens what it sealed, under the same name and no other', async () => {
+    await fc.assert(fc.asyncProperty(name, name, fc.string({ unit: 'grapheme' }), async (sealedAs, openedAs, text) => {
+      const sealed = await ground.envelope.seal(sealedAs, new Secret(text))
+      expect((await ground.envelope.open(sealedAs, sealed)).reveal()).toBe(text)
+      const same = sealedAs.tenant === openedAs.tenant && sealedAs.kind === openedAs.kind && sealedAs.id === openedAs.id
+      expect(await codeOf(ground.envelope.open(openedAs, sealed))).toBe(same ? 'opened' : 'secret_unreadable')
+    }), { numRuns: 200 })
+  })
+
+  it('opens nothing of which a bit was changed, or that was cut', async () => {
+    const at = { tenant: 'acme', kind: 'grant', id: 'g' }
+    const sealed = await ground.envelope.seal(at, new Secret('a secret text'))
+    for (let byte = 0; byte < sealed.length; byte += 1) {
+      const changed = Uint8Array.from(sealed)
+      changed[byte]! ^= 1 << (byte % 8)
+      expect(await codeOf(ground.envelope.open(at, changed))).toBe('secret_unreadable')
+      expect(await codeOf(ground.envelope.open(at, sealed.subarray(0, byte)))).toBe('secret_unreadable')
+    }
+  })
+
+  it('promise 5: a tenant\'s destroyed key makes its records unreadable, those in a backup too, and touches nobody else', async () => {
+    const [acme, globex] = [{ tenant: 'acme', kind: 'secret', id: 's' }, { tenant: 'globex', kind: 'secret', id: 's' }]
+    const backup = await ground.envelope.seal(acme, new Secret('old'))
+    const other = await ground.envelope.seal(globex, new Secret('kept'))
+    await ground.envelope.destroy('acme')
+    expect(await codeOf(ground.envelope.open(acme, backup))).toBe('secret_unreadable')
+    await ground.envelope.seal(acme, new Secret('new'))
+    expect(await codeOf(ground.envelope.open(acme, backup))).toBe('secret_unreadable')
+    expect((await ground.envelope.open(globex, other)).reveal()).toBe('kept')
+  })
+
+  it('a new key-encryption key wraps every data key anew; killed in between, either key is enough to go on', async () => {
+    const at = { tenant: 'acme', kind: 'secret', id: 'r' }
+    const sealed = await ground.envelope.seal(at, new Secret('text'))
+    const [before, after] = [ground.kekText, newKeyText(random)]
+    const files = await readdir(keys())
+    const old = await Promise.all(files.map((file) => readFile(join(keys(), file), 'utf8')))
+    const both = await Keyring.open({ folder: keys(), kek: keyFromText(after + before, 'test', random), random })
+    expect(await both.rewrap(keyFromText(after + before, 'test', random))).toBe(files.length)
+    // One file as it was before: as after a kill.
+    await writeFile(join(keys(), files[0]!), old[0]!, { mode: 0o600 })
+    const resumed = await Keyring.open({ folder: keys(), kek: keyFromText(after + before, 'test', random), random })
+    expect((await resumed.open(at, sealed)).reveal()).toBe('text')
+    expect(await resumed.rewrap(keyFromText(after + before, 'test', random))).toBe(1)
+    const alone = await Keyring.open({ folder: keys(), kek: keyFromText(after, 'test', random), random })
+    expect((await alone.open(at, sealed)).reveal()).toBe('text')
+    const wrong = await Keyring.open({ folder: keys(), kek: keyFromText(before, 'test', random), random })
+    expect(await codeOf(wrong.open(at, sealed))).toBe('secret_unreadable')
+  })
+
+  it('many first uses of a tenant at once make one key', async () => {
+    const at = (id: number) => ({ tenant: 'initech', kind: 'secret', id: String(id) })
+    const sealed = await Promise.all(Array.from({ length: 50 }, (_, id) => ground.envelope.seal(at(id), new Secret(String(id)))))
+    for (const [id, each] of sealed.entries()) expect((await ground.envelope.open(at(id), each)).reveal()).toBe(String(id))
+  })
+
+  it('promise 5: no secret prints itself', async () => {
+    const { inspect } = await import('node:util')
+    const secret = new Secret('canary')
+    const error = new Error('x', { cause: { secret } })
+    for (const text of [String(secret), `${secret}`, JSON.stringify({ secret }), inspect({ deep: [secret] }), inspect(error), inspect(secret, { showHidden: true })]) expect(text).not.toContain('canary')
+  })
+})
