@@ -2,7 +2,6 @@
  * The composition root: builds every room, passes each what it needs, and runs the daemon's life. Nothing else in
  * `src/` makes a clock, reads the environment or opens a network.
  */
-import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Request } from 'express'
 import { createFileSink } from './audit/file-sink.ts'
@@ -201,7 +200,6 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const opened = async (listener: Promise<Listener>): Promise<Listener> => { listeners.push(await listener); return listener }
     closers.push(async () => { await Promise.all(listeners.map((listener) => listener.close(settings.limits.drain))) })
 
-    await mkdir(join(home, 'run'), { recursive: true, mode: 0o700 })
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
       if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
