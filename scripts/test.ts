@@ -1,13 +1,15 @@
-/** `npm test`: runs the tests and says in the last line how many passed, failed and were skipped. */
+/** `npm test`: installs the programs that the tests need, runs them and says in the last line how many passed, failed and were skipped. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { installPackages } from './packages.ts'
 
 const reportSchema = z.object({ numPassedTests: z.number(), numFailedTests: z.number(), numPendingTests: z.number(), numFailedTestSuites: z.number() })
 
+installPackages()
 const folder = await mkdtemp(join(tmpdir(), 'deputy-tests-'))
 const report = join(folder, 'report.json')
 const child = spawn(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...process.argv.slice(2)], { stdio: 'inherit' })

@@ -27,8 +27,8 @@ label { display: block; padding: .4rem 0; }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
 button { border: 1px solid #8888; border-radius: .5rem; cursor: pointer; font: inherit; margin: 0 .5rem .5rem 0; padding: .6rem 1.2rem; }
 button.allow { background: #0b5cad; border-color: #0b5cad; color: #fff; }
-button:focus-visible, input:focus-visible { outline: 3px solid #f90; outline-offset: 2px; }
-.id { color: GrayText; font-size: .85rem; overflow-wrap: anywhere; }
+button:focus-visible, input:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
+.id { color: light-dark(#595959, #b0b0b0); font-size: .85rem; overflow-wrap: anywhere; }
 `
 
 /** A whole page: plain, without scripts, readable on a phone and by a screen reader. */

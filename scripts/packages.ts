@@ -1,0 +1,29 @@
+/** Programs that some tests need, and how they come onto a Debian machine. */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+
+interface Program { readonly package: string; readonly paths: readonly string[]; readonly tests: string }
+
+const PROGRAMS: readonly Program[] = [
+  { package: 'chromium', paths: ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'], tests: 'the tests of the pages in a real browser' },
+]
+
+const isMissing = ({ paths }: Program): boolean => !paths.some((path) => existsSync(path))
+
+/** ms that apt-get may take for one step. */
+const PATIENCE = 240_000
+
+const aptGet = (...args: string[]): boolean =>
+  spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], timeout: PATIENCE, env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } }).status === 0
+
+/** Installs what is missing where that is allowed; says loudly what stays missing, because its tests will be skipped. */
+export const installPackages = (): void => {
+  const missing = PROGRAMS.filter(isMissing)
+  if (missing.length === 0) return
+  if (process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
+    process.stdout.write(`Installing ${missing.map((program) => program.package).join(', ')} for the tests …\n`)
+    aptGet('update', '--quiet')
+    for (const program of missing) aptGet('install', '--yes', '--no-install-recommends', '--quiet', program.package)
+  }
+  for (const program of missing.filter(isMissing)) process.stdout.write(`\n*** ${program.package} is not installed and could not be: ${program.tests} will be SKIPPED. ***\n\n`)
+}
