@@ -12,7 +12,8 @@ const MANY = { grants: 100_000, tenants: 10_000 } as const
 const USERS = 100
 /** Users who come once before memory is looked at: more than the caches hold. */
 const VISITORS = 25_000
-const WARM = 20_000
+/** After so many V8's heap has found its size. */
+const WARM = 250_000
 
 export interface Scale {
   readonly few: number

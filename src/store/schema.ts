@@ -1,23 +1,27 @@
-import type { CompiledQuery, Kysely } from 'kysely'
+import type { ColumnDataType, CompiledQuery, Kysely } from 'kysely'
 
 /** The tables, as both databases have them. Times are ms since the epoch, lists and objects JSON text, sealed values bytes. */
 export interface Tables {
   grants: {
     id: string; tenant: string; user: string; server: string; downstream: string; provider: string; client_generation: string
     scopes: string; status: string; problem: string | null; sealed: Uint8Array; version: number; created_at: number; updated_at: number
+    refresh_owner: string | null; refresh_until: number | null
   }
   consents: { tenant: string; user: string; server: string; downstream: string; asked: string; granted: string; at: number; until: number }
   attempts: { kind: string; id: string; tenant: string; sealed: Uint8Array; expires_at: number }
-  sessions: { uid: number; tenant: string; user: string; issuer: string; groups: string; claims: string; signed_in_at: number; expires_at: number }
+  sessions: { node: string; uid: number; tenant: string; user: string; issuer: string; groups: string; claims: string; signed_in_at: number; expires_at: number }
   secrets: { tenant: string; name: string; version: number; stage: string | null; sealed: Uint8Array; created_at: number }
-  revocations: { id: string; scope: string; epoch: number; by: string; reason: string | null; forget_at: number | null }
+  revocations: { id: string; scope: string; epoch: number; by: string; reason: string | null; forget_at: number | null; seq: number }
   disabled_users: { tenant: string; user: string; at: number; by: string }
   replays: { namespace: string; value: string; expires_at: number }
   unknown_callers: { id: string; facts: string; first_seen: number; last_seen: number; count: number }
   signing_keys: { kid: string; purpose: string; public_jwk: string; sealed: Uint8Array; created_at: number; signs_until: number; published_until: number }
   upstream_revocations: { id: string; grant_id: string; tenant: string; provider: string; sealed: Uint8Array; attempts: number; next_at: number; state: string; problem: string | null }
-  audit_records: { seq: number; id: string; at: number; event: string; outcome: string; tenant: string | null; user: string | null; server: string | null; downstream: string | null; body: string; hash: string }
-  audit_checkpoints: { seq: number; hash: string; at: number; kid: string; signature: string }
+  audit_records: { node: string; seq: number; id: string; at: number; event: string; outcome: string; tenant: string | null; user: string | null; server: string | null; downstream: string | null; body: string; hash: string }
+  audit_checkpoints: { node: string; seq: number; hash: string; at: number; kid: string; signature: string }
+  epochs: { name: string; value: number }
+  nodes: { id: string; lease_until: number; seen: number; started_at: number; about: string }
+  frozen_tenants: { tenant: string; at: number; by: string; reason: string | null }
 }
 
 export type Database = Kysely<Tables>
@@ -25,7 +29,16 @@ export type Database = Kysely<Tables>
 /** Queries that happen together or not at all, durable when it resolves. The one thing that a database adds to Kysely. */
 export type Atomically = (queries: readonly CompiledQuery[]) => Promise<void>
 
-/** One query with many rows of parameters, in one transaction; the query is compiled once and for all. */
-export type Batch = (query: CompiledQuery, rows: readonly (readonly unknown[])[]) => Promise<void>
+/** Inserts many rows into a table, all or none. */
+export type Batch = (table: keyof Tables, columns: readonly string[], rows: readonly (readonly unknown[])[]) => Promise<void>
+
+/** What a database calls the types that Kysely does not translate. */
+export interface ColumnTypes {
+  readonly bytes: ColumnDataType
+  /** A number that counts up from 1, as a primary key. */
+  readonly counter: ColumnDataType
+  /** ms since the epoch. */
+  readonly instant: ColumnDataType
+}
 
 export const toJson = (value: unknown): string => JSON.stringify(value)

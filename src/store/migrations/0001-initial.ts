@@ -1,15 +1,15 @@
 import type { CompiledQuery } from 'kysely'
-import type { Database } from '../schema.ts'
+import type { ColumnTypes, Database } from '../schema.ts'
 
-/** The first schema. Kysely's data types become what each database calls them. */
-export const initial = ({ schema }: Database): CompiledQuery[] => {
+/** The first schema. */
+export const initial = ({ schema }: Database, types: ColumnTypes): CompiledQuery[] => {
   const grants = schema.createTable('grants')
     .addColumn('id', 'text', (column) => column.primaryKey())
     .addColumn('tenant', 'text', (column) => column.notNull()).addColumn('user', 'text', (column) => column.notNull())
     .addColumn('server', 'text', (column) => column.notNull()).addColumn('downstream', 'text', (column) => column.notNull())
     .addColumn('provider', 'text', (column) => column.notNull()).addColumn('client_generation', 'text', (column) => column.notNull())
     .addColumn('scopes', 'text', (column) => column.notNull()).addColumn('status', 'text', (column) => column.notNull())
-    .addColumn('problem', 'text').addColumn('sealed', 'blob', (column) => column.notNull())
+    .addColumn('problem', 'text').addColumn('sealed', types.bytes, (column) => column.notNull())
     .addColumn('version', 'bigint', (column) => column.notNull())
     .addColumn('created_at', 'bigint', (column) => column.notNull()).addColumn('updated_at', 'bigint', (column) => column.notNull())
     .addUniqueConstraint('grants_owner', ['tenant', 'user', 'server', 'downstream'])
@@ -21,7 +21,7 @@ export const initial = ({ schema }: Database): CompiledQuery[] => {
     .addPrimaryKeyConstraint('consents_owner', ['tenant', 'user', 'server', 'downstream'])
   const attempts = schema.createTable('attempts')
     .addColumn('kind', 'text', (column) => column.notNull()).addColumn('id', 'text', (column) => column.notNull())
-    .addColumn('tenant', 'text', (column) => column.notNull()).addColumn('sealed', 'blob', (column) => column.notNull())
+    .addColumn('tenant', 'text', (column) => column.notNull()).addColumn('sealed', types.bytes, (column) => column.notNull())
     .addColumn('expires_at', 'bigint', (column) => column.notNull())
     .addPrimaryKeyConstraint('attempts_key', ['kind', 'id'])
   const sessions = schema.createTable('sessions')
@@ -33,7 +33,7 @@ export const initial = ({ schema }: Database): CompiledQuery[] => {
   const secrets = schema.createTable('secrets')
     .addColumn('tenant', 'text', (column) => column.notNull()).addColumn('name', 'text', (column) => column.notNull())
     .addColumn('version', 'bigint', (column) => column.notNull()).addColumn('stage', 'text')
-    .addColumn('sealed', 'blob', (column) => column.notNull()).addColumn('created_at', 'bigint', (column) => column.notNull())
+    .addColumn('sealed', types.bytes, (column) => column.notNull()).addColumn('created_at', 'bigint', (column) => column.notNull())
     .addPrimaryKeyConstraint('secrets_key', ['tenant', 'name', 'version'])
   const revocations = schema.createTable('revocations')
     .addColumn('id', 'text', (column) => column.primaryKey()).addColumn('scope', 'text', (column) => column.notNull())
@@ -53,23 +53,23 @@ export const initial = ({ schema }: Database): CompiledQuery[] => {
     .addColumn('count', 'bigint', (column) => column.notNull())
   const keys = schema.createTable('signing_keys')
     .addColumn('kid', 'text', (column) => column.primaryKey()).addColumn('purpose', 'text', (column) => column.notNull())
-    .addColumn('public_jwk', 'text', (column) => column.notNull()).addColumn('sealed', 'blob', (column) => column.notNull())
+    .addColumn('public_jwk', 'text', (column) => column.notNull()).addColumn('sealed', types.bytes, (column) => column.notNull())
     .addColumn('created_at', 'bigint', (column) => column.notNull())
     .addColumn('signs_until', 'bigint', (column) => column.notNull()).addColumn('published_until', 'bigint', (column) => column.notNull())
   const upstream = schema.createTable('upstream_revocations')
     .addColumn('id', 'text', (column) => column.primaryKey()).addColumn('grant_id', 'text', (column) => column.notNull())
     .addColumn('tenant', 'text', (column) => column.notNull()).addColumn('provider', 'text', (column) => column.notNull())
-    .addColumn('sealed', 'blob', (column) => column.notNull()).addColumn('attempts', 'bigint', (column) => column.notNull())
+    .addColumn('sealed', types.bytes, (column) => column.notNull()).addColumn('attempts', 'bigint', (column) => column.notNull())
     .addColumn('next_at', 'bigint', (column) => column.notNull()).addColumn('state', 'text', (column) => column.notNull())
     .addColumn('problem', 'text')
   const audit = schema.createTable('audit_records')
-    .addColumn('seq', 'integer', (column) => column.primaryKey()).addColumn('id', 'text', (column) => column.notNull())
+    .addColumn('seq', types.counter, (column) => column.primaryKey()).addColumn('id', 'text', (column) => column.notNull())
     .addColumn('at', 'bigint', (column) => column.notNull()).addColumn('event', 'text', (column) => column.notNull())
     .addColumn('outcome', 'text', (column) => column.notNull()).addColumn('tenant', 'text').addColumn('user', 'text')
     .addColumn('server', 'text').addColumn('downstream', 'text')
     .addColumn('body', 'text', (column) => column.notNull()).addColumn('hash', 'text', (column) => column.notNull())
   const checkpoints = schema.createTable('audit_checkpoints')
-    .addColumn('seq', 'integer', (column) => column.primaryKey()).addColumn('hash', 'text', (column) => column.notNull())
+    .addColumn('seq', types.counter, (column) => column.primaryKey()).addColumn('hash', 'text', (column) => column.notNull())
     .addColumn('at', 'bigint', (column) => column.notNull()).addColumn('kid', 'text', (column) => column.notNull())
     .addColumn('signature', 'text', (column) => column.notNull())
   const tables = [grants, consents, attempts, sessions, secrets, revocations, disabled, replays, unknown, keys, upstream, audit, checkpoints]

@@ -13,7 +13,7 @@ const fromRow = (row: Selectable<Tables['grants']>): Grant => ({
 const toRow = (grant: Omit<Grant, 'version'>) => ({
   id: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, provider: grant.provider,
   client_generation: grant.clientGeneration, scopes: toJson(grant.scopes), status: grant.status, problem: grant.problem,
-  sealed: grant.sealed, created_at: grant.createdAt, updated_at: grant.updatedAt,
+  sealed: grant.sealed, created_at: grant.createdAt, updated_at: grant.updatedAt, refresh_owner: null, refresh_until: null,
 })
 
 const OWNER = ['tenant', 'user', 'server', 'downstream'] as const

@@ -3,11 +3,11 @@ import type { DisabledUserStore, RevocationScope, RevocationStore } from '../sto
 
 export const revocationStore = (database: Database): RevocationStore => ({
   async add({ scope, forgetAt, ...revocation }) {
-    await database.insertInto('revocations').values({ ...revocation, scope: toJson(scope), forget_at: forgetAt }).execute()
+    await database.insertInto('revocations').values({ ...revocation, scope: toJson(scope), forget_at: forgetAt, seq: 0 }).execute()
   },
   async list() {
     const rows = await database.selectFrom('revocations').selectAll().orderBy('epoch').execute()
-    return rows.map(({ scope, forget_at: forgetAt, epoch, ...row }) =>
+    return rows.map(({ scope, forget_at: forgetAt, epoch, seq: _, ...row }) =>
       ({ ...row, epoch: Number(epoch), scope: JSON.parse(scope) as RevocationScope, forgetAt: forgetAt === null ? null : Number(forgetAt) }))
   },
   async sweep(now) { return Number((await database.deleteFrom('revocations').where('forget_at', '<=', now).executeTakeFirst()).numDeletedRows) },

@@ -7,19 +7,20 @@ const fromRow = (row: Selectable<Tables['sessions']>): Session => ({
   claims: JSON.parse(row.claims) as Record<string, unknown>, signedInAt: Number(row.signed_in_at), expiresAt: Number(row.expires_at),
 })
 
-export const sessionStore = (database: Database): SessionStore => ({
+/** @param node Unix users are those of one machine: a session on another node is another user's */
+export const sessionStore = (database: Database, node: string): SessionStore => ({
   async find(uid, now) {
-    const row = await database.selectFrom('sessions').selectAll().where('uid', '=', uid).where('expires_at', '>', now).executeTakeFirst()
+    const row = await database.selectFrom('sessions').selectAll().where('node', '=', node).where('uid', '=', uid).where('expires_at', '>', now).executeTakeFirst()
     return row === undefined ? undefined : fromRow(row)
   },
   async put({ signedInAt, expiresAt, groups, claims, ...session }) {
-    const row = { ...session, groups: toJson(groups), claims: toJson(claims), signed_in_at: signedInAt, expires_at: expiresAt }
-    await database.insertInto('sessions').values(row).onConflict((conflict) => conflict.column('uid').doUpdateSet(row)).execute()
+    const row = { ...session, node, groups: toJson(groups), claims: toJson(claims), signed_in_at: signedInAt, expires_at: expiresAt }
+    await database.insertInto('sessions').values(row).onConflict((conflict) => conflict.columns(['node', 'uid']).doUpdateSet(row)).execute()
   },
-  async list() { return (await database.selectFrom('sessions').selectAll().orderBy('uid').execute()).map(fromRow) },
+  async list() { return (await database.selectFrom('sessions').selectAll().where('node', '=', node).orderBy('uid').execute()).map(fromRow) },
   async remove({ uid, tenant, user }) {
     let query = database.deleteFrom('sessions')
-    if (uid !== undefined) query = query.where('uid', '=', uid)
+    if (uid !== undefined) query = query.where('node', '=', node).where('uid', '=', uid)
     if (tenant !== undefined) query = query.where('tenant', '=', tenant)
     if (user !== undefined) query = query.where('user', '=', user)
     return Number((await query.executeTakeFirst()).numDeletedRows)

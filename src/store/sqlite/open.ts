@@ -1,23 +1,22 @@
 import { Kysely } from 'kysely'
 import { refuse } from '../../errors.ts'
 import { migrate } from '../migrations/index.ts'
-import { attemptStore } from '../queries/attempts.ts'
-import { auditStore } from '../queries/audit.ts'
-import { replayStore, unknownCallerStore } from '../queries/callers.ts'
-import { consentStore } from '../queries/consents.ts'
-import { grantStore } from '../queries/grants.ts'
-import { disabledUserStore, revocationStore } from '../queries/revocations.ts'
-import { secretStore } from '../queries/secrets.ts'
-import { sessionStore } from '../queries/sessions.ts'
-import { signingKeyStore } from '../queries/signing-keys.ts'
-import { upstreamRevocationStore } from '../queries/upstream-revocations.ts'
-import type { Atomically, Batch, Tables } from '../schema.ts'
+import { recordStores } from '../queries/all.ts'
+import type { Atomically, Batch, ColumnTypes, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { ConstraintError, SqliteConnection } from './connection.ts'
 import { sqliteDialect } from './dialect.ts'
 import type { SqlValue } from './protocol.ts'
 
 const DEADLINE = 5000
+
+/** The embedded store has one node. */
+const NODE = 'local'
+
+const COLUMN_TYPES: ColumnTypes = { bytes: 'blob', counter: 'integer', instant: 'bigint' }
+
+const insertInto = (table: string, columns: readonly string[]): string =>
+  `insert into "${table}" (${columns.map((column) => `"${column}"`).join(', ')}) values (${columns.map(() => '?').join(', ')})`
 
 /**
  * Opens the embedded store: one SQLite file, held by one process.
@@ -46,15 +45,11 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
       throw error instanceof ConstraintError ? refuse('conflict', { what: 'record' }, error) : error
     }
   }
-  const batch: Batch = (query, rows) => connection.transaction([{ sql: query.sql, rows: rows as readonly (readonly SqlValue[])[] }])
+  const batch: Batch = (table, columns, rows) => connection.transaction([{ sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] }])
 
-  try { await migrate(database, atomically) } catch (error) { await connection.close(); throw error }
+  try { await migrate(database, atomically, COLUMN_TYPES) } catch (error) { await connection.close(); throw error }
   return {
-    grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database),
-    secrets: secretStore(database, atomically), revocations: revocationStore(database), disabledUsers: disabledUserStore(database),
-    replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database),
-    upstreamRevocations: upstreamRevocationStore(database),
-    audit: auditStore(database, reading, batch, (error) => error instanceof ConstraintError),
+    ...recordStores({ database, reading, atomically, batch, isConstraint: (error) => error instanceof ConstraintError, node: NODE }),
     async ping() { await connection.query('select 1', []) },
     async close() {
       closed = true

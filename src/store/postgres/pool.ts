@@ -1,0 +1,74 @@
+import pg from 'pg'
+import { DeputyError, refuse } from '../../errors.ts'
+
+/** https://www.postgresql.org/docs/current/errcodes-appendix.html: class 23 is integrity constraint violation. */
+const CONSTRAINT = /^23/
+
+/** How a Postgres server is reached. */
+export interface PostgresOptions {
+  readonly host: string
+  readonly port: number
+  readonly database: string
+  readonly user: string
+  readonly password?: string | undefined
+  /** The certificates that count, in PEM; `true`: those of the system; false: no TLS, for a server on this machine. */
+  readonly tls: { readonly ca: string } | boolean
+  /** Connections at most. */
+  readonly pool: number
+  /** ms in which the server must answer a statement, or a connection be there. */
+  readonly deadline: number
+}
+
+/** Bytes as the embedded store gives them; the driver would make Buffers (https://www.postgresql.org/docs/current/datatype-binary.html, hex format). */
+const BYTEA = 17
+const types = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+    oid === BYTEA ? (text: string) => Uint8Array.from(Buffer.from(text.slice(2), 'hex')) : pg.types.getTypeParser(oid, format as 'text'),
+} as pg.CustomTypesConfig
+
+export const isConstraint = (error: unknown): boolean => error instanceof pg.DatabaseError && CONSTRAINT.test(error.code ?? '')
+
+/** What went wrong, in words that hold no parameter and no password. */
+const problemOf = (error: unknown): string => {
+  if (error instanceof pg.DatabaseError) return `Postgres says ${error.code ?? 'an error'}: ${error.message.slice(0, 200)}`
+  const { code, message } = error as { code?: string; message?: string }
+  return code === undefined ? String(message).slice(0, 200) : `${code}: Postgres cannot be reached`
+}
+
+/** An error of the driver as one of the taxonomy. */
+export const toStoreError = (error: unknown): DeputyError =>
+  error instanceof DeputyError ? error : isConstraint(error) ? refuse('conflict', { what: 'record' }, error) : refuse('store_unavailable', { problem: problemOf(error) }, error)
+
+/**
+ * A pool of connections (https://node-postgres.com/apis/pool). `synchronous_commit` is asked for: a write has happened
+ * durably when it is answered, also where the server's default is another.
+ */
+export const createPool = (options: PostgresOptions): pg.Pool => {
+  const pool = new pg.Pool({
+    host: options.host, port: options.port, database: options.database, user: options.user, max: options.pool,
+    ...(options.password === undefined ? {} : { password: options.password }),
+    ssl: options.tls === false ? false : options.tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: options.tls.ca },
+    types, connectionTimeoutMillis: options.deadline, statement_timeout: options.deadline, query_timeout: options.deadline + 500,
+    idle_in_transaction_session_timeout: options.deadline * 2, keepAlive: true, application_name: 'deputy',
+    options: '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed -c timezone=UTC',
+  })
+  // A connection that breaks while nobody uses it is replaced by the pool; without a listener node would end the process.
+  pool.on('error', () => undefined)
+  return pool
+}
+
+/** Work within one transaction. @throws DeputyError `conflict`, `store_unavailable` */
+export const inTransaction = async <T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
+  let client
+  try { client = await pool.connect() } catch (error) { throw toStoreError(error) }
+  let broken: Error | undefined
+  try {
+    await client.query('begin')
+    const result = await work(client)
+    await client.query('commit')
+    return result
+  } catch (error) {
+    try { await client.query('rollback') } catch (failure) { broken = failure as Error }
+    throw toStoreError(error)
+  } finally { client.release(broken) }
+}

@@ -1,0 +1,32 @@
+import type { Atomically, Batch, Database } from '../schema.ts'
+import type { Store } from '../store.ts'
+import { attemptStore } from './attempts.ts'
+import { auditStore } from './audit.ts'
+import { replayStore, unknownCallerStore } from './callers.ts'
+import { consentStore } from './consents.ts'
+import { grantStore } from './grants.ts'
+import { disabledUserStore, revocationStore } from './revocations.ts'
+import { secretStore } from './secrets.ts'
+import { sessionStore } from './sessions.ts'
+import { signingKeyStore } from './signing-keys.ts'
+import { upstreamRevocationStore } from './upstream-revocations.ts'
+
+/** What a database brings along. */
+export interface Ground {
+  readonly database: Database
+  /** Where the audit log is searched. */
+  readonly reading: Database
+  readonly atomically: Atomically
+  readonly batch: Batch
+  readonly isConstraint: (error: unknown) => boolean
+  /** The node that asks. */
+  readonly node: string
+}
+
+/** The kinds of record, on any database. */
+export const recordStores = ({ database, reading, atomically, batch, isConstraint, node }: Ground): Omit<Store, 'ping' | 'close'> => ({
+  grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database, node),
+  secrets: secretStore(database, atomically), revocations: revocationStore(database), disabledUsers: disabledUserStore(database),
+  replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database),
+  upstreamRevocations: upstreamRevocationStore(database), audit: auditStore({ database, reading, batch, isConstraint, node }),
+})

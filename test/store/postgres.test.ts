@@ -1,0 +1,95 @@
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
+import type { PostgresOptions } from '../../src/store/postgres/pool.ts'
+import { anAuditRow } from '../conformance/audit-row.ts'
+import { describeStore } from '../conformance/store.ts'
+import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
+
+const bin = findPostgres()
+let server: PostgresServer
+const optionsFor = async (given: Partial<PostgresOptions> = {}): Promise<PostgresOptions> => ({
+  host: '127.0.0.1', port: server.port, database: await server.createDatabase(), user: 'deputy', password: server.password, tls: false, pool: 5, deadline: 2000, ...given,
+})
+const codeOf = (work: Promise<unknown>): Promise<{ code: string; facts: { problem: string } }> => work.then(() => ({ code: 'opened', facts: { problem: '' } }), (error: { code: string; facts: { problem: string } }) => error)
+
+describe.skipIf(bin === undefined)('with a real Postgres', () => {
+  beforeAll(async () => { server = await startPostgres(bin!) })
+  afterAll(async () => { await server?.close() })
+
+  describeStore('postgres', async () => {
+    const options = await optionsFor()
+    await migratePostgres(options)
+    return { open: () => openPostgresStore({ ...options, node: 'one' }), dispose: () => Promise.resolve() }
+  })
+
+  describe('the Postgres store', () => {
+    it('is not opened before it was migrated, and says what to type', async () => {
+      const options = await optionsFor()
+      expect((await codeOf(openPostgresStore({ ...options, node: 'one' }))).facts.problem).toContain('deputy store migrate')
+      expect(await migratePostgres(options)).toMatchObject({ from: 0 })
+      expect(await migratePostgres(options)).toMatchObject({ from: 2, to: 2 })
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      await store.close()
+    })
+
+    it('is migrated once by many that try at the same moment', async () => {
+      const options = await optionsFor()
+      const results = await Promise.all(Array.from({ length: 6 }, () => migratePostgres(options)))
+      expect(results.filter(({ from }) => from === 0)).toHaveLength(1)
+    })
+
+    it('a migration that is cut off has not happened', async () => {
+      const options = await optionsFor()
+      const admin = new pg.Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database: options.database })
+      await admin.connect()
+      // A table of that name stands in the way of the second step.
+      await admin.query('create table frozen_tenants (x int)')
+      expect((await codeOf(migratePostgres(options))).code).toBe('store_unavailable')
+      expect((await admin.query("select count(*)::int as n from information_schema.tables where table_name = 'grants'")).rows).toEqual([{ n: 0 }])
+      await admin.query('drop table frozen_tenants')
+      await admin.end()
+      expect(await migratePostgres(options)).toMatchObject({ from: 0, to: 2 })
+    })
+
+    it('keeps the chains of nodes apart, and finds a record in any of them', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const [one, two] = [await openPostgresStore({ ...options, node: 'one' }), await openPostgresStore({ ...options, node: 'two' })]
+      await one.audit.append([anAuditRow(1), anAuditRow(2)])
+      await two.audit.append([anAuditRow(1)])
+      expect([(await one.audit.head())?.seq, (await two.audit.head())?.seq]).toEqual([2, 1])
+      await expect(two.audit.append([anAuditRow(1)])).rejects.toMatchObject({ code: 'conflict' })
+      expect(await two.audit.query({}, { limit: 9 })).toHaveLength(1)
+      expect((await two.audit.query({ node: '*', id: 'request-1' }, { limit: 9 })).map(({ node }) => node)).toEqual(['one', 'two'])
+      expect(await two.audit.chains()).toEqual(['one', 'two'])
+      await one.close()
+      await two.close()
+    })
+
+    it('says what is wrong with the server, without the password', async () => {
+      const wrong = await codeOf(openPostgresStore({ ...await optionsFor({ password: 'canary-password' }), node: 'one' }))
+      expect(wrong).toMatchObject({ code: 'store_unavailable', facts: { problem: expect.stringContaining('28P01') } })
+      expect(JSON.stringify(wrong)).not.toContain('canary-password')
+      expect((await codeOf(openPostgresStore({ ...await optionsFor({ database: 'nowhere' }), node: 'one' }))).facts.problem).toContain('3D000')
+      expect((await codeOf(openPostgresStore({ ...await optionsFor({ port: 1 }), node: 'one' }))).facts.problem).toContain('ECONNREFUSED')
+    })
+
+    it('promise 3: loses nothing that it has acknowledged when the server is killed, and goes on when it is back', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      let acknowledged = 0
+      const writing = (async () => {
+        try { for (let seq = 1; ; seq += 1) { await store.audit.append([anAuditRow(seq)]); acknowledged = seq } } catch (error) { return error }
+      })()
+      await expect.poll(() => acknowledged).toBeGreaterThan(50)
+      await server.kill()
+      expect(await writing).toMatchObject({ code: 'store_unavailable' })
+      await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' })
+      await server.start()
+      expect((await store.audit.head())!.seq).toBeGreaterThanOrEqual(acknowledged)
+      await store.close()
+    })
+  })
+})
