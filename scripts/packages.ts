@@ -1,14 +1,17 @@
 /** Programs that some tests need, and how they come onto a Debian machine. */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, globSync } from 'node:fs'
 
+/** @param paths any one of them is enough; glob patterns */
 interface Program { readonly package: string; readonly paths: readonly string[]; readonly tests: string }
 
 const PROGRAMS: readonly Program[] = [
   { package: 'chromium', paths: ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'], tests: 'the tests of the pages in a real browser' },
+  { package: 'postgresql', paths: ['/usr/lib/postgresql/*/bin/initdb'], tests: 'the tests of the store in Postgres and of many nodes' },
+  { package: 'redis-server', paths: ['/usr/bin/redis-server'], tests: 'the tests of the shared cache in Redis' },
 ]
 
-const isMissing = ({ paths }: Program): boolean => !paths.some((path) => existsSync(path))
+const isMissing = ({ paths }: Program): boolean => globSync([...paths]).length === 0
 
 /** ms that apt-get may take for one step. */
 const PATIENCE = 240_000

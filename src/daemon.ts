@@ -2,34 +2,28 @@
  * The composition root: builds every room, passes each what it needs, and runs the daemon's life. Nothing else in
  * `src/` makes a clock, reads the environment or opens a network.
  */
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import type { Request } from 'express'
 import { createFileSink } from './audit/file-sink.ts'
 import { DurableAuditLog } from './audit/log.ts'
-import { allRecords, verifyChain } from './audit/verify.ts'
+import { verifyChains } from './audit/verify.ts'
 import { createMemoryCache } from './cache/memory.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
-import type { Settings } from './config/settings.ts'
 import { createConnect } from './connect/connect.ts'
 import { createMintedConnector } from './connector/minted.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createStaticConnector } from './connector/static.ts'
-import { OWN_TENANT } from './crypto/envelope.ts'
-import { createFingerprint } from './crypto/fingerprint.ts'
-import { dropEarlierKeys, keyFromFile, keyFromText, prependKey, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
-import { Keyring } from './crypto/keyring.ts'
-import { assertPrivateFolder } from './crypto/private-file.ts'
-import { Secret } from './crypto/secret.ts'
-import { SigningKeys } from './crypto/signing-keys.ts'
+import { dropEarlierKeys, prependKey } from './crypto/key-encryption-key.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
 import { createExchange } from './exchange/exchange.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createTokenState } from './exchange/token-state.ts'
+import { openGround } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
@@ -39,11 +33,10 @@ import { createMetricsEndpoint } from './http/metrics.ts'
 import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
 import { createLogger } from './observe/pino-logger.ts'
+import { NodeLease, onlyNode } from './revocation/lease.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
 import { createSecretResolver } from './secret/reference.ts'
-import { createEmbeddedSecrets, type EmbeddedSecrets } from './secret/embedded.ts'
-import { openSqliteStore } from './store/sqlite/open.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
@@ -102,28 +95,32 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   }
 
   async function build(): Promise<Daemon> {
-    const state = resolve(home, settings.state)
-    await assertPrivateFolder(state)
     const observed = createOpenTelemetry({ version: options.version, otlp: settings.telemetry.otlp, tenantLabel: settings.telemetry.tenant_label })
     const { telemetry } = observed
     closers.push(() => observed.shutdown())
 
     // Ground floor: keys, store, audit.
-    const readKek = (): Promise<KeyEncryptionKey> => readKeyEncryptionKey(settings, home, options)
-    const envelope = await Keyring.open({ folder: join(state, 'keys'), kek: await readKek(), random })
-    const store = await openSqliteStore({ path: join(state, 'deputy.db') })
+    const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, readKek, alone } = await openGround(settings, { home, environment: options.environment, clock, random })
     closers.push(() => store.close())
-    const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
-    const signingKeys = await SigningKeys.open({
-      store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + 3_600_000,
-    })
-    const fingerprint = createFingerprint(await ownSecret(secrets, 'fingerprint-key', random))
     const audit = await DurableAuditLog.open({
       store: store.audit, sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))), clock, deadline: settings.audit.deadline,
       checkpointEvery: settings.audit.checkpoint_every, sign: (bytes) => signingKeys.sign('checkpoint', bytes), telemetry, logger,
     })
     closers.push(() => audit.close())
-    const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list())
+    const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
+    const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
+    const membership = store.cluster === undefined ? onlyNode(settings.node, clock) : await NodeLease.start({
+      store: store.cluster, node: settings.node, incarnation: `${settings.node}/${newId(random)}`, ...settings.cluster, clock, monotonic: () => performance.now(), logger,
+      apply(changes) {
+        standing.replace(changes)
+        for (const revocation of changes.revocations) {
+          standing.add(revocation)
+          if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)
+        }
+        if (changes.revocations.length > 0) cache.purge((entry) => standing.covering(entry) !== undefined)
+      },
+    })
+    closers.push(() => membership.close())
 
     // Who calls, and for whom.
     const egress = createEgress({
@@ -148,14 +145,13 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
     const connect = createConnect({
       snapshot, store, envelope, egress, clock, random, resolveSecret, audit, logger, standing,
-      baseUrl: () => pagesUrl, cookieKey: await ownSecret(secrets, 'cookie-key', random),
+      baseUrl: () => pagesUrl, cookieKey,
       jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random,
       resolveSecret, connectUrl: connect.connectUrl, audit, telemetry, logger,
     })
-    const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
     const obtain = createObtain({
       cache, clock, isVoid: (entry) => standing.covering(entry) !== undefined,
       connectors: {
@@ -166,27 +162,28 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     // The lines.
-    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, standing, audit, telemetry, clock })
+    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, standing, membership, audit, telemetry, clock })
     const revoker = createRevoker({
-      store, standing, envelope, upstream: oauthGrant, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
+      store, standing, envelope, membership, snapshot, upstream: oauthGrant, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
       purge: (_scope, grants) => {
         const ended = new Set(grants.map(({ id }) => id))
         return cache.purge((entry) => standing.covering(entry) !== undefined || (entry.credential.grant !== undefined && ended.has(entry.credential.grant)))
       },
     })
-    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, standing, revoker, audit, clock })
+    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, standing, membership, revoker, audit, clock })
 
     // The edges.
     let draining = false
-    const correlationId = (): string => Buffer.from(random.bytes(15)).toString('base64url')
+    const correlationId = (): string => newId(random)
     const peers = createPeers(() => registryOf(snapshot()).wants)
     const readiness = async () => {
       const storeProblem = await store.ping().then(() => undefined, (error: unknown) => (error as Error).message)
       const sinks = audit.status().filter(({ ok }) => !ok)
+      const node = membership.status()
       return {
-        ready: !draining && storeProblem === undefined && sinks.length === 0,
-        checks: { daemon: draining ? 'draining' : 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
+        ready: !draining && storeProblem === undefined && sinks.length === 0 && node.held,
+        checks: { daemon: draining ? 'draining' : 'ok', node: node.problem ?? 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
       }
     }
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
@@ -215,16 +212,17 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
     }
     const adminApi = createAdminApi({
-      snapshot, store, standing, secrets, revoker, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
-      verifyAudit: async () => verifyChain(allRecords(store.audit), await store.audit.checkpoints(), (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
+      snapshot, store, standing, membership, secrets, revoker, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
+      verifyAudit: () => verifyChains(store.audit, (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
       status: async () => ({
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
+        node: membership.status(), nodes: await store.cluster?.nodes() ?? [],
         audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
         counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
         memory: { rss: process.memoryUsage.rss() },
       }),
       async rotateKeys(keys) {
-        if (keys === 'signing') { await signingKeys.rotateWhenDue(true); return { kid: signingKeys.kid('token') } }
+        if (keys === 'signing') { await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue(true) }); return { kid: signingKeys.kid('token') } }
         if ('env' in settings.kek) return { kek: (await readKek()).id, rewrapped: await envelope.rewrap(await readKek()) }
         const path = resolve(home, settings.kek.file)
         await prependKey(path, random)
@@ -260,7 +258,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         await store.replays.sweep(now)
         await store.revocations.sweep(now)
         standing.sweep(now)
-        await signingKeys.rotateWhenDue()
+        await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue() })
         await oauthGrant.drainUpstreamRevocations()
       } catch (error) { logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute') }
     }
@@ -280,16 +278,4 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   }
 }
 
-const readKeyEncryptionKey = async ({ kek }: Settings, home: string, options: DaemonOptions): Promise<KeyEncryptionKey> => {
-  if ('file' in kek) return keyFromFile(resolve(home, kek.file), options.random)
-  const text = options.environment[kek.env]
-  if (text === undefined || text === '') throw refuse('config_invalid', { problem: `the environment variable ${kek.env} holds no key-encryption key` })
-  return keyFromText(text, `the environment variable ${kek.env}`, options.random)
-}
-
-/** A secret of this installation, made at the first start: 32 random bytes in base64, sealed like every other. */
-const ownSecret = async (secrets: EmbeddedSecrets, name: string, random: Random): Promise<Secret> => {
-  const known = await secrets.list(OWN_TENANT)
-  if (!known.some((secret) => secret.name === name)) await secrets.write(OWN_TENANT, name, new Secret(Buffer.from(random.bytes(32)).toString('base64')))
-  return (await secrets.read(OWN_TENANT, name)).value
-}
+const newId = (random: Random): string => Buffer.from(random.bytes(15)).toString('base64url')

@@ -62,12 +62,25 @@ export const verifyChain = async (
   return { ok: true, records: head.seq, checkpoints: checkpoints.length, head: head.hash }
 }
 
+/** Verifies the chain of every node that has one: the own first, and the first that is broken. */
+export const verifyChains = async (store: AuditStore, verifySignature: Parameters<typeof verifyChain>[2]): Promise<Verification & { readonly nodes: readonly string[] }> => {
+  const nodes = [store.node, ...(await store.chains()).filter((node) => node !== store.node)]
+  const each: Verification[] = []
+  for (const node of nodes) {
+    const verification = await verifyChain(allRecords(store, node), await store.checkpoints(node), verifySignature)
+    if (!verification.ok) return { ...verification, nodes, problem: { seq: verification.problem!.seq, why: `of the node ${node}: ${verification.problem!.why}` } }
+    each.push(verification)
+  }
+  const sum = (field: 'records' | 'checkpoints'): number => each.reduce((total, verification) => total + verification[field], 0)
+  return { ok: true, nodes, records: sum('records'), checkpoints: sum('checkpoints'), head: each[0]!.head }
+}
+
 const PAGE = 1000
 
 /** Every record of a store, page by page. */
-export async function* allRecords(store: AuditStore): AsyncIterable<AuditRow> {
+export async function* allRecords(store: AuditStore, node?: string): AsyncIterable<AuditRow> {
   for (let afterSeq = 0; ;) {
-    const page = await store.query({ afterSeq }, { limit: PAGE })
+    const page = await store.query({ afterSeq, ...(node === undefined ? {} : { node }) }, { limit: PAGE })
     yield* page
     const last = page.at(-1)
     if (last === undefined) return

@@ -15,6 +15,25 @@ export const settingsSchema = z.strictObject({
     metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
   }).prefault({}).describe('Where Deputy listens.'),
   connect_url: urlSchema.optional().describe('Public URL of the connect pages when a reverse proxy stands before them. Default: http:// and the address in listen.connect.'),
+  node: idSchema.default('local').describe('Name of this node: of its chain of audit records and of its login sessions. With a shared store each node needs its own.'),
+  store: z.union([
+    z.literal('embedded'),
+    z.strictObject({ postgres: z.strictObject({
+      host: z.string().min(1).describe('Host name or address.'),
+      port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
+      database: z.string().min(1).default('deputy').describe('Name of the database.'),
+      user: z.string().min(1).default('deputy').describe('Postgres user.'),
+      password: z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })]).optional().describe('File of mode 0600 or environment variable with the password.'),
+      tls: z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.'),
+      pool: z.int().min(2).max(500).default(10).describe('Connections at most.'),
+      deadline: durationSchema.default(2000).describe('How long the server may take to answer.'),
+    }) }),
+  ]).default('embedded').describe('Where the state is: in the state folder, for one node, or in Postgres, for many.'),
+  cluster: z.strictObject({
+    lease: durationSchema.default(2000).describe('How long a node serves without having heard from the shared store; a revocation waits at most so long, and the skew, for a node that is cut off.'),
+    skew: durationSchema.default(500).describe('How far the clocks of nodes and store may be apart; a node whose clock is further off does not serve.'),
+  }).prefault({}).describe('How nodes on one store keep in step.'),
+  keys: z.string().default('state/keys').describe('Folder of the tenants\' wrapped data keys; nodes on one store share it. Back it up apart from the store, or a destroyed key comes back.'),
   state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
   kek: z.union([
     z.strictObject({ file: z.string() }),

@@ -68,9 +68,11 @@ export type UpstreamOutcome = 'done' | 'queued' | 'not_offered' | 'failed'
 
 /** Capability: what a connector holds for a user can be ended at its source. */
 export interface Revocable {
+  /** Writes the orders to the providers down, to be carried out in a while by whoever lives then. @returns the order of each grant */
+  prepare(grants: readonly Grant[]): Promise<Map<string, string>>
   /**
    * Tells the provider that the grant has ended. The grant is no longer in the store when this is called.
-   * @param options.queue false: what fails now is not tried again, because the tenant's key is about to be destroyed
+   * @param order what `prepare` gave; without one, what fails now is not tried again, because the tenant's key is about to be destroyed
    */
-  revoke(grant: Grant, options: { queue: boolean }): Promise<UpstreamOutcome>
+  revoke(grant: Grant, order?: string): Promise<UpstreamOutcome>
 }

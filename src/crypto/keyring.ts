@@ -8,7 +8,7 @@ import { decrypt, encrypt } from './aead.ts'
 import { lengthPrefixed } from './additional-data.ts'
 import type { Envelope, RecordName } from './envelope.ts'
 import type { KeyEncryptionKey } from './key-encryption-key.ts'
-import { replaceFile, syncFolder } from './private-file.ts'
+import { createFile, replaceFile, syncFolder } from './private-file.ts'
 import { Secret } from './secret.ts'
 
 const wrappedKeySchema = z.strictObject({ key: z.string().regex(/^[0-9a-f]{16}$/), kek: z.string(), wrapped: z.base64() })
@@ -64,6 +64,9 @@ export class Keyring implements Envelope {
       throw refuse('secret_unreadable', { tenant: name.tenant }, error)
     }
   }
+
+  /** Another node may have destroyed the key: it is read again when it is needed. */
+  forget(tenant: string): void { this.#keys.delete(tenant) }
 
   destroy(tenant: string): Promise<void> {
     return this.#turn(tenant, async () => {
@@ -125,15 +128,20 @@ export class Keyring implements Envelope {
 
   async #create(tenant: string): Promise<DataKey> {
     const key: DataKey = { id: Buffer.from(this.#random.bytes(ID)), bytes: this.#random.bytes(32) }
-    await this.#write(tenant, key)
+    // Another node on the same folder may make one at the same moment: the first counts.
+    if (!await createFile(this.#path(tenant), await this.#wrapped(tenant, key))) return await this.#load(tenant) ?? this.#create(tenant)
     this.#keys.set(tenant, key)
     return key
   }
 
-  async #write(tenant: string, key: DataKey): Promise<void> {
+  async #wrapped(tenant: string, key: DataKey): Promise<string> {
     const id = key.id.toString('hex')
     const wrapped = await this.#kek.wrap(key.bytes, bindingOf(tenant, id))
-    await replaceFile(this.#path(tenant), `${JSON.stringify({ key: id, kek: this.#kek.id, wrapped: Buffer.from(wrapped).toString('base64') })}\n`)
+    return `${JSON.stringify({ key: id, kek: this.#kek.id, wrapped: Buffer.from(wrapped).toString('base64') })}\n`
+  }
+
+  async #write(tenant: string, key: DataKey): Promise<void> {
+    await replaceFile(this.#path(tenant), await this.#wrapped(tenant, key))
   }
 
   #turn<T>(tenant: string, work: () => Promise<T>): Promise<T> {

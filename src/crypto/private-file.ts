@@ -1,4 +1,5 @@
-import { open, rename, stat } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { link, open, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { refuse } from '../errors.ts'
 
@@ -44,17 +45,22 @@ export const replaceFile = async (path: string, content: string): Promise<void> 
   await syncFolder(dirname(path))
 }
 
-/** Makes the file durably, mode 0600. @returns false when it exists already; it is then left alone. */
+/**
+ * Makes the file durably and whole, mode 0600: of several that make it at once one does, and nobody sees half of it.
+ * @returns false when it exists already; it is then left alone
+ */
 export const createFile = async (path: string, content: string): Promise<boolean> => {
-  let file
-  try { file = await open(path, 'wx', 0o600) } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw error
-  }
+  const next = `${path}.${process.pid}-${randomUUID()}.new`
+  const file = await open(next, 'wx', 0o600)
   try {
     await file.writeFile(content)
     await file.sync()
   } finally { await file.close() }
+  // Unlike rename(2), link(2) does not replace.
+  try { await link(next, path) } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
+  } finally { await unlink(next) }
   await syncFolder(dirname(path))
   return true
 }

@@ -55,6 +55,18 @@ export class SigningKeys {
     return { keys: this.#published(purpose).map(({ stored }) => stored.publicJwk as JWK) }
   }
 
+  /** Takes over what other nodes on the same store have made, ended or withdrawn. */
+  async refresh(): Promise<void> {
+    const listed = await this.#options.store.list()
+    const known = new Map(this.#keys.map((key) => [key.stored.kid, key]))
+    const keys: SigningKey[] = []
+    for (const stored of listed) {
+      const key = known.get(stored.kid)
+      keys.push(key === undefined ? await unseal(stored, this.#options.envelope) : { ...key, stored })
+    }
+    this.#keys = keys
+  }
+
   /** Makes, publishes ahead and withdraws keys as their times come; call it now and then. `force` starts a new key that signs at once. */
   async rotateWhenDue(force = false): Promise<void> {
     const now = this.#options.clock.now()

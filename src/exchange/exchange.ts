@@ -7,6 +7,7 @@ import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Policy } from '../policy/decision.ts'
+import type { Membership } from '../revocation/lease.ts'
 import { describeScope, type Standing } from '../revocation/standing.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import { assertApproved } from '../workload/attest.ts'
@@ -40,6 +41,7 @@ export interface ExchangeDependencies {
   readonly policy: () => Policy
   readonly obtain: ReturnType<typeof createObtain>
   readonly standing: Standing
+  readonly membership: Pick<Membership, 'assertHeld'>
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly clock: Clock
@@ -92,6 +94,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       })
     account.subject = subject
     if (!servesTenant(server.tenants, subject.tenant.tenant)) throw refuse('workload_tenant', { server: server.server, tenant: subject.tenant.tenant })
+    assertThawed(subject.tenant.tenant)
     if (standing.isDisabled(subject.tenant.tenant, subject.user)) throw refuse('subject_user_disabled', { tenant: subject.tenant.tenant, user: subject.user })
     return subject
   })
@@ -146,14 +149,18 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
   }
 
+  const assertThawed = (tenant: string): void => { if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant }) }
+
   /**
    * The record may have waited for the disk, and a provider before that: asks again, so that a revocation confirmed
    * meanwhile holds (promise 4), and what an admin or a file has disabled meanwhile is disabled (threat 15).
    */
   const assertInForce = (account: Account): void => {
+    deps.membership.assertHeld()
     assertNotRevoked(account)
     const { subject, workload, target, generation } = account
     const tenant = subject?.tenant.tenant ?? account.tenant!
+    assertThawed(tenant)
     if (subject !== undefined && standing.isDisabled(tenant, subject.user)) throw refuse('subject_user_disabled', { tenant, user: subject.user })
     const current = snapshot()
     if (current.generation === generation) return
@@ -198,6 +205,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       return accountFor(account, async () => {
         const { server } = await attest(account)
         account.tenant = ownTenant(server, snapshot())
+        assertThawed(account.tenant)
         const scopes = decide(account, request, account.tenant, server.own)
         const credential = await obtain(account, { kind: 'workload', tenant: account.tenant, server: server.server }, scopes, Infinity)
         return answer(account, credential, Infinity)

@@ -4,6 +4,7 @@ import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import type { MintedClaims, ReadMintedToken } from '../connector/minted-token.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
+import type { Membership } from '../revocation/lease.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { Revoker } from '../revocation/revoke.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
@@ -25,6 +26,7 @@ export const createTokenState = (deps: {
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly read: ReadMintedToken
   readonly standing: Standing
+  readonly membership: Pick<Membership, 'assertHeld'>
   readonly revoker: Revoker
   readonly audit: AuditLog
   readonly clock: Clock
@@ -36,7 +38,7 @@ export const createTokenState = (deps: {
     if (current.tenants.get(tenant)?.enabled !== true) return false
     const status = current.servers.get(server)?.status
     if (status !== 'approved' && status !== 'deprecated') return false
-    if (user !== undefined && deps.standing.isDisabled(tenant, user)) return false
+    if (deps.standing.isFrozen(tenant) || (user !== undefined && deps.standing.isDisabled(tenant, user))) return false
     const downstreams = [...current.downstreams.values()].filter(({ resource }) => resource !== undefined && aud.includes(resource))
     if (!downstreams.some(({ enabled }) => enabled)) return false
     return downstreams.every(({ downstream }) =>
@@ -56,6 +58,8 @@ export const createTokenState = (deps: {
         ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
         detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
       })
+      // A node that may not have heard of a revocation cannot say that a token is alive.
+      if (answer.active) deps.membership.assertHeld()
       return answer
     },
 

@@ -7,6 +7,7 @@ import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
+import type { Membership } from '../revocation/lease.ts'
 import type { Revoker } from '../revocation/revoke.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { EmbeddedSecrets } from '../secret/embedded.ts'
@@ -48,6 +49,7 @@ export interface AdminDependencies {
   readonly snapshot: CurrentSnapshot
   readonly store: Store
   readonly standing: Standing
+  readonly membership: Pick<Membership, 'confirm'>
   readonly secrets: EmbeddedSecrets
   readonly revoker: Revoker
   readonly policy: () => Policy

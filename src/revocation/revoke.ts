@@ -1,10 +1,12 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
+import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import type { Revocable, UpstreamOutcome } from '../connector/connector.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Grant, GrantFilter, Revocation, RevocationScope, Store } from '../store/store.ts'
+import type { Confirmation, Membership } from './lease.ts'
 import { describeScope, type Standing } from './standing.ts'
 
 /** What happened to one grant. */
@@ -29,6 +31,8 @@ export interface RevocationReceipt {
   readonly consents: number
   readonly sessions: number
   readonly keyDestroyed: boolean
+  /** The other nodes that had to know. */
+  readonly nodes: Confirmation
 }
 
 export interface Revoker {
@@ -40,8 +44,15 @@ export interface Revoker {
   preview(scope: RevocationScope): Promise<RevocationReceipt>
 }
 
-/** The grants that a scope covers; undefined when it can cover none. */
-const grantsWithin = (scope: RevocationScope): GrantFilter | undefined => {
+/** The grants that a scope covers, as filters: what any of them covers. @param snapshot which tenants sign in at an issuer */
+const grantsWithin = (scope: RevocationScope, snapshot: Snapshot): readonly GrantFilter[] => {
+  if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
+  // A grant was given by who had signed in: where that was at this issuer, it rests on its word.
+  return [...snapshot.tenants.values()].filter(({ tenant, sign_in: signIn }) => signIn?.issuer === scope.issuer && (scope.tenant === undefined || scope.tenant === tenant))
+    .map(({ tenant }) => ({ tenant }))
+}
+
+const grantFilter = (scope: Exclude<RevocationScope, { kind: 'issuer' }>): GrantFilter | undefined => {
   switch (scope.kind) {
     case 'tenant': return { tenant: scope.tenant }
     case 'user': return { tenant: scope.tenant, user: scope.user }
@@ -50,6 +61,7 @@ const grantsWithin = (scope: RevocationScope): GrantFilter | undefined => {
     case 'provider': return { provider: scope.provider, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
     case 'grant': return { id: scope.grant }
     case 'token': return undefined
+    case 'everything': return {}
   }
 }
 
@@ -73,17 +85,19 @@ export const createRevoker = (options: {
   logger: Logger
   clock: Clock
   random: Random
+  membership: Pick<Membership, 'epoch' | 'confirm'>
+  snapshot: CurrentSnapshot
   /** Longest life of a token that Deputy or a trusted issuer hands out, ms: after it a revoked token id may be forgotten. */
   longestToken: number
 }): Revoker => {
   const { store, standing, audit, clock } = options
 
-  const tellProviders = async (grants: readonly Grant[], queue: boolean): Promise<GrantReceipt[]> => {
+  const tellProviders = async (grants: readonly Grant[], orders: ReadonlyMap<string, string>): Promise<GrantReceipt[]> => {
     const receipts: GrantReceipt[] = []
     for (let at = 0; at < grants.length; at += UPSTREAM_AT_ONCE) {
       receipts.push(...await Promise.all(grants.slice(at, at + UPSTREAM_AT_ONCE).map(async (grant) => ({
         grant: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream,
-        upstream: await options.upstream.revoke(grant, { queue }).catch((error: unknown): UpstreamOutcome => {
+        upstream: await options.upstream.revoke(grant, orders.get(grant.id)).catch((error: unknown): UpstreamOutcome => {
           options.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
           return 'failed'
         }),
@@ -94,60 +108,79 @@ export const createRevoker = (options: {
 
   return {
     async revoke({ scope, by, reason, correlationId }) {
-      const epoch = clock.now()
+      const epoch = await options.membership.epoch()
       const revocation: Revocation = {
         id: Buffer.from(options.random.bytes(12)).toString('base64url'), scope, epoch, by, reason: reason ?? null,
         forgetAt: scope.kind === 'token' || scope.kind === 'grant' ? epoch + options.longestToken : null,
       }
-      await store.revocations.add(revocation)
+      const number = await store.revocations.add(revocation)
       standing.add(revocation)
-      const filter = grantsWithin(scope)
-      const grants = filter === undefined ? [] : await store.grants.remove(filter)
+      const filters = grantsWithin(scope, options.snapshot())
+      // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
+      const queue = scope.kind !== 'tenant'
+      const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
+      const orders = queue ? await options.upstream.prepare(listed) : new Map<string, string>()
+      const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
       const cached = options.purge(scope, grants)
-      const consents = await removeConsents(store, scope, grants)
-      const sessions = scope.kind === 'tenant' || scope.kind === 'user' ? await store.sessions.remove(scope.kind === 'tenant' ? { tenant: scope.tenant } : { tenant: scope.tenant, user: scope.user }) : 0
-      const receipts = await tellProviders(grants, scope.kind !== 'tenant')
+      const nodes = await options.membership.confirm(number)
+      const consents = await removeConsents(store, scope, filters, grants)
+      const sessions = await removeSessions(store, scope)
+      const receipts = await tellProviders(grants, orders)
       if (scope.kind === 'tenant') {
         await store.secrets.remove({ tenant: scope.tenant })
         await options.envelope.destroy(scope.tenant)
+        // Said once more now that the key is gone: a node that had read it in between forgets it for good.
+        await options.membership.confirm(await store.revocations.add({ ...revocation, id: Buffer.from(options.random.bytes(12)).toString('base64url') }))
       }
-      const receipt = { id: revocation.id, scope, epoch, dryRun: false, grants: receipts, cached, consents, sessions, keyDestroyed: scope.kind === 'tenant' }
+      const receipt = { id: revocation.id, scope, epoch, dryRun: false, grants: receipts, cached, consents, sessions, keyDestroyed: scope.kind === 'tenant', nodes }
       await audit.append({
         id: correlationId, event: 'revocation', outcome: 'done',
         ...('tenant' in scope && scope.tenant !== undefined ? { tenant: scope.tenant } : {}),
         ...('user' in scope ? { user: scope.user } : {}),
         ...('server' in scope ? { server: scope.server } : {}),
         ...('downstream' in scope ? { downstream: scope.downstream } : {}),
-        detail: { revocation: revocation.id, scope: describeScope(scope), by, reason: reason ?? null, grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })), cached, consents, sessions },
+        detail: { revocation: revocation.id, scope: describeScope(scope), by, reason: reason ?? null, grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })), cached, consents, sessions, nodes },
       })
       options.telemetry.revocation({ scope: scope.kind })
       return receipt
     },
 
     async preview(scope) {
-      const filter = grantsWithin(scope)
-      const grants = filter === undefined ? [] : await store.grants.list(filter)
+      const filters = grantsWithin(scope, options.snapshot())
+      const grants = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
       return {
-        id: '', scope, epoch: clock.now(), dryRun: true, cached: 0, sessions: 0, keyDestroyed: false,
-        consents: (await consentsWithin(store, scope, grants)).length,
+        id: '', scope, epoch: clock.now(), dryRun: true, cached: 0, sessions: 0, keyDestroyed: false, nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
+        consents: (await consentsWithin(store, scope, filters, grants)).length,
         grants: grants.map((grant) => ({ grant: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, upstream: 'queued' as const })),
       }
     },
   }
 }
 
-/** A grant's or provider's consents are those of its grants; other scopes name consents directly. */
-const consentsWithin = async (store: Store, scope: RevocationScope, grants: readonly Grant[]) => {
-  if (scope.kind === 'token') return []
-  if (scope.kind !== 'grant' && scope.kind !== 'provider') return store.consents.list(grantsWithin(scope) as Omit<GrantFilter, 'provider' | 'id'>)
+/** Consents have no provider and no id of their own: a grant's or provider's are those of its grants. */
+const isOfGrants = (scope: RevocationScope): boolean => scope.kind === 'grant' || scope.kind === 'provider'
+
+type ConsentFilter = Omit<GrantFilter, 'provider' | 'id'>
+
+const consentsWithin = async (store: Store, scope: RevocationScope, filters: readonly GrantFilter[], grants: readonly Grant[]) => {
+  if (!isOfGrants(scope)) return (await Promise.all(filters.map((filter) => store.consents.list(filter as ConsentFilter)))).flat()
   const found = await Promise.all(grants.map((grant) => store.consents.find(grant)))
   return found.filter((consent) => consent !== undefined)
 }
 
-const removeConsents = async (store: Store, scope: RevocationScope, grants: readonly Grant[]): Promise<number> => {
-  if (scope.kind === 'token') return 0
-  if (scope.kind !== 'grant' && scope.kind !== 'provider') return store.consents.remove(grantsWithin(scope) as Omit<GrantFilter, 'provider' | 'id'>)
+const removeConsents = async (store: Store, scope: RevocationScope, filters: readonly GrantFilter[], grants: readonly Grant[]): Promise<number> => {
+  const gone = isOfGrants(scope) ? grants.map(({ tenant, user, server, downstream }) => ({ tenant, user, server, downstream })) : filters as readonly ConsentFilter[]
   let count = 0
-  for (const { tenant, user, server, downstream } of grants) count += await store.consents.remove({ tenant, user, server, downstream })
+  for (const filter of gone) count += await store.consents.remove(filter)
   return count
+}
+
+/** Sessions of an issuer are void by its revocation; they need not be looked for. */
+const removeSessions = async (store: Store, scope: RevocationScope): Promise<number> => {
+  switch (scope.kind) {
+    case 'everything': return store.sessions.remove({})
+    case 'tenant': return store.sessions.remove({ tenant: scope.tenant })
+    case 'user': return store.sessions.remove({ tenant: scope.tenant, user: scope.user })
+    default: return 0
+  }
 }

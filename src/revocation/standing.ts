@@ -1,4 +1,4 @@
-import type { DisabledUser, Revocation, RevocationScope } from '../store/store.ts'
+import type { DisabledUser, FrozenTenant, Revocation, RevocationScope } from '../store/store.ts'
 
 /** What a request, a cached credential or a minted token relies on; the facts that a revocation can cover. */
 export interface Reliance {
@@ -24,9 +24,22 @@ const keyOf = (scope: RevocationScope): string => {
     case 'server': return `server/${scope.server}/${scope.tenant ?? '*'}`
     case 'downstream': return `downstream/${scope.downstream}/${scope.tenant ?? '*'}`
     case 'provider': return `provider/${scope.provider}/${scope.tenant ?? '*'}`
+    case 'issuer': return `issuer/${scope.tenant ?? '*'}/${scope.issuer}`
+    case 'everything': return 'everything'
     case 'grant': return `grant/${scope.grant}`
     case 'token': return `token/${scope.token}`
   }
+}
+
+/** Ids of tokens that others issued begin with the issuer: `https://idp.example#id` (`tokenIdOf`). */
+const issuersOf = (tokens: readonly string[]): string[] => tokens.flatMap((token) => token.includes('#') ? token.slice(0, token.indexOf('#')) : [])
+
+const firstOf = <T, R>(values: readonly T[], find: (value: T) => R | undefined): R | undefined => {
+  for (const value of values) {
+    const found = find(value)
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 /**
@@ -36,11 +49,18 @@ const keyOf = (scope: RevocationScope): string => {
 export class Standing {
   /** The latest revocation of each scope: it covers what the earlier ones did. */
   readonly #revocations = new Map<string, Revocation>()
-  readonly #disabled = new Set<string>()
+  #disabled = new Set<string>()
+  #frozen = new Set<string>()
 
-  constructor(revocations: readonly Revocation[], disabled: readonly DisabledUser[]) {
+  constructor(revocations: readonly Revocation[], disabled: readonly DisabledUser[], frozen: readonly FrozenTenant[] = []) {
     for (const revocation of revocations) this.add(revocation)
-    for (const { tenant, user } of disabled) this.#disabled.add(userKey(tenant, user))
+    this.replace({ disabled, frozen })
+  }
+
+  /** Takes over who is disabled and frozen, as the store has it now. */
+  replace({ disabled, frozen }: { disabled: readonly DisabledUser[]; frozen: readonly FrozenTenant[] }): void {
+    this.#disabled = new Set(disabled.map(({ tenant, user }) => userKey(tenant, user)))
+    this.#frozen = new Set(frozen.map(({ tenant }) => tenant))
   }
 
   add(revocation: Revocation): void {
@@ -53,6 +73,10 @@ export class Standing {
   enable(tenant: string, user: string): void { this.#disabled.delete(userKey(tenant, user)) }
   isDisabled(tenant: string, user: string): boolean { return this.#disabled.has(userKey(tenant, user)) }
 
+  freeze(tenant: string): void { this.#frozen.add(tenant) }
+  thaw(tenant: string): void { this.#frozen.delete(tenant) }
+  isFrozen(tenant: string): boolean { return this.#frozen.has(tenant) }
+
   /** Forgets what cannot matter any more. */
   sweep(now: number): void {
     for (const [key, { forgetAt }] of this.#revocations) if (forgetAt !== null && forgetAt <= now) this.#revocations.delete(key)
@@ -61,20 +85,21 @@ export class Standing {
   /** The revocation that voids this, if there is one. What was given at the very moment of the revocation is void too. */
   covering(reliance: Reliance): Revocation | undefined {
     if (this.#revocations.size === 0) return undefined
-    const { tenant, user, server, downstream, provider, grant } = reliance
+    const { tenant, user, server, downstream, provider, grant, tokens } = reliance
     const since = (scope: RevocationScope): Revocation | undefined => {
       const found = this.#revocations.get(keyOf(scope))
       return found !== undefined && reliance.since <= found.epoch ? found : undefined
     }
     const inAnyTenant = (scope: Extract<RevocationScope, { tenant?: string }>): Revocation | undefined =>
       since(scope) ?? since({ ...scope, tenant })
-    return since({ kind: 'tenant', tenant })
+    return since({ kind: 'everything' }) ?? since({ kind: 'tenant', tenant })
+      ?? firstOf(issuersOf(tokens), (issuer) => inAnyTenant({ kind: 'issuer', issuer }))
       ?? (user === undefined ? undefined : since({ kind: 'user', tenant, user }))
       ?? inAnyTenant({ kind: 'server', server })
       ?? (downstream === undefined ? undefined : inAnyTenant({ kind: 'downstream', downstream }))
       ?? (provider === undefined ? undefined : inAnyTenant({ kind: 'provider', provider }))
       ?? (grant === undefined ? undefined : this.#revocations.get(keyOf({ kind: 'grant', grant })))
-      ?? reliance.tokens.map((token) => this.#revocations.get(keyOf({ kind: 'token', token }))).find((found) => found !== undefined)
+      ?? firstOf(tokens, (token) => this.#revocations.get(keyOf({ kind: 'token', token })))
   }
 }
 
@@ -87,6 +112,8 @@ export const describeScope = (scope: RevocationScope): string => {
     case 'server': return `server ${scope.server}${within}`
     case 'downstream': return `downstream ${scope.downstream}${within}`
     case 'provider': return `provider ${scope.provider}${within}`
+    case 'issuer': return `issuer ${scope.issuer}${within}`
+    case 'everything': return 'everything'
     case 'grant': return `grant ${scope.grant}`
     case 'token': return 'this token'
   }

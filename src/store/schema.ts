@@ -41,4 +41,7 @@ export interface ColumnTypes {
   readonly instant: ColumnDataType
 }
 
+/** Changes of who may get what are numbered, whoever makes them; the row is what they wait for each other at. */
+export const STANDING = 'standing'
+
 export const toJson = (value: unknown): string => JSON.stringify(value)

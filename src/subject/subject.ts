@@ -2,6 +2,9 @@ import type { ActorClaim } from '../connector/connector.ts'
 import type { Tenant } from '../config/tenant.ts'
 
 /** A user whose token, or whose session on this machine, has been verified for the calling server. */
+/** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
+export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
+
 export interface VerifiedSubject {
   readonly tenant: Tenant
   readonly user: string
@@ -13,7 +16,7 @@ export interface VerifiedSubject {
   /** Scopes of the subject token itself, if it has any. */
   readonly issuedAt: number
   readonly expiresAt: number
-  /** `jti`, or a keyed fingerprint of the token where it has none. */
+  /** `tokenIdOf` its `jti`, or of a keyed fingerprint where it has none; of a minted token, its `jti` alone. */
   readonly tokenId: string
   /** Ids of the tokens that it descends from. */
   readonly ancestors: readonly string[]

@@ -16,7 +16,7 @@ import { actorsOf, assertActor, assertAudience, assertTimes, expired, invalid, L
 import { groupsOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
-import type { VerifiedSubject } from './subject.ts'
+import { tokenIdOf, type VerifiedSubject } from './subject.ts'
 import { tenantOf, trustOf, type Trust, type Trusting } from './trust.ts'
 
 export interface SubjectRequest {
@@ -142,7 +142,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     // A token that does not say when it was issued was issued before every revocation: the cautious reading.
     // One from the future, within the leeway, was issued now at the latest: a revocation of this moment covers it.
     issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()), expiresAt: claims.exp * 1000,
-    tokenId: claims.jti === undefined ? deps.fingerprint(token) : `${issuer.issuer}#${claims.jti}`,
+    tokenId: tokenIdOf(issuer.issuer, claims.jti ?? deps.fingerprint(token)),
     ancestors: [], actors: actorsOf(claims),
   })
 
@@ -221,7 +221,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (session === undefined || tenant?.enabled !== true || !tenant.issuers.some(({ issuer }) => issuer === session.issuer)) throw refuse('subject_session_missing', { uid })
     return {
       tenant, user: session.user, issuer: session.issuer, groups: session.groups, claims: session.claims, how: 'login_session',
-      issuedAt: session.signedInAt, expiresAt: session.expiresAt, tokenId: `session:${uid}:${session.signedInAt}`, ancestors: [], actors: [],
+      issuedAt: session.signedInAt, expiresAt: session.expiresAt, tokenId: tokenIdOf(session.issuer, `session:${uid}:${session.signedInAt}`), ancestors: [], actors: [],
     }
   }
 

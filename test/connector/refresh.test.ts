@@ -187,7 +187,8 @@ describe('ending a grant at its provider', () => {
     const grant = await grants.give()
     const { tokens } = await grants.stored(grant)
     provider.spoil.revocation.push('failing')
-    expect(await grants.connector.revoke(grant, { queue: true })).toBe('queued')
+    const orders = await grants.connector.prepare([grant])
+    expect(await grants.connector.revoke(grant, orders.get(grant.id))).toBe('queued')
     expect(provider.isLive(tokens.refreshToken!.reveal())).toBe(true)
     await grants.connector.drainUpstreamRevocations()
     expect(provider.revoked).toEqual([])
@@ -200,7 +201,7 @@ describe('ending a grant at its provider', () => {
   it('promise 4: is listed as irrevocable after about a day of trying, never forgotten', async () => {
     const grant = await grants.give()
     provider.spoil.revocation.push(...Array.from({ length: 100 }, (): Spoiled => 'failing'))
-    await grants.connector.revoke(grant, { queue: true })
+    await grants.connector.revoke(grant, (await grants.connector.prepare([grant])).get(grant.id))
     let turns = 0
     for (; turns < 60 && (await grants.store.upstreamRevocations.list())[0]?.state === 'queued'; turns += 1) {
       grants.clock.forward(14_400_000)
@@ -213,6 +214,7 @@ describe('ending a grant at its provider', () => {
   it('says so where the provider offers no such thing', async () => {
     const grant = await grants.give()
     grants.configure({ provider: { revocation: 'none' } })
-    expect(await grants.connector.revoke(grant, { queue: true })).toBe('not_offered')
+    expect(await grants.connector.revoke(grant, (await grants.connector.prepare([grant])).get(grant.id))).toBe('not_offered')
+    expect(await grants.store.upstreamRevocations.list()).toEqual([])
   })
 })

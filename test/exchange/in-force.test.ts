@@ -5,6 +5,7 @@ import type { Snapshot } from '../../src/config/snapshot.ts'
 import { ACCESS_TOKEN_TYPE } from '../../src/connector/connector.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createExchange } from '../../src/exchange/exchange.ts'
+import { refuse } from '../../src/errors.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { Standing } from '../../src/revocation/standing.ts'
 import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
@@ -17,13 +18,14 @@ const world = (given: { server?: object; downstream?: object; tenant?: object } 
 })
 
 /** An exchange whose record waits for `whileWaiting` before it is durable. */
-const exchangeDuring = async (whileWaiting: (change: (snapshot: Snapshot) => void, standing: Standing) => void) => {
+const exchangeDuring = async (whileWaiting: (change: (snapshot: Snapshot) => void, standing: Standing, loseLease: () => void) => void) => {
   let current = world()
   const standing = new Standing([], [])
   const records: AuditRecord[] = []
   const tenant = aTenant()
+  let leaseLost = false
   const exchange = createExchange({
-    snapshot: () => current, standing, clock, telemetry: noTelemetry,
+    snapshot: () => current, standing, membership: { assertHeld() { if (leaseLost) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 }) } }, clock, telemetry: noTelemetry,
     attest: async () => ({ server: server(), method: 'unix' }),
     subjects: {
       verify: async () => ({ tenant, user: 'alice', issuer: 'i', groups: [], claims: {}, how: 'jwt', issuedAt: clock.now() - 1000, expiresAt: clock.now() + 60_000, tokenId: 't', ancestors: [], actors: [] }),
@@ -31,7 +33,7 @@ const exchangeDuring = async (whileWaiting: (change: (snapshot: Snapshot) => voi
     },
     policy: () => ({ decide: ({ scopes }) => ({ allowed: true, scopes, policies: [], errors: [] }) }),
     obtain: async () => ({ cached: false, obtainedAt: clock.now(), credential: { token: new Secret('x'), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: ['read'], expiresAt: clock.now() + 60_000, wider: false, story: '' } }),
-    audit: { async append(record) { if (records.push(record) === 1) { clock.forward(5); whileWaiting((snapshot) => { current = snapshot }, standing) } } },
+    audit: { async append(record) { if (records.push(record) === 1) { clock.forward(5); whileWaiting((snapshot) => { current = snapshot }, standing, () => { leaseLost = true }) } } },
   })
   const answer = await exchange.exchange({ correlationId: 'c', evidence: {} }, { audiences: ['ledger'], resources: [], subjectToken: new Secret('s'), subjectTokenType: ACCESS_TOKEN_TYPE })
     .then(() => 'issued', (error: { code: string }) => error.code)
@@ -43,6 +45,8 @@ describe('what changes while a request waits for its record', () => {
     const changes: Record<string, Parameters<typeof exchangeDuring>[0]> = {
       subject_user_disabled: (_change, standing) => { standing.disable('acme', 'alice') },
       revoked: (_change, standing) => { standing.add({ id: 'r', scope: { kind: 'user', tenant: 'acme', user: 'alice' }, epoch: clock.now(), by: 'admin', reason: null, forgetAt: null }) },
+      subject_tenant_frozen: (_change, standing) => { standing.freeze('acme') },
+      lease_lost: (_change, _standing, loseLease) => { loseLease() },
       workload_not_approved: (change) => { change(world({ server: { status: 'retired' } })) },
       workload_unknown: (change) => { change({ ...world(), servers: new Map() }) },
       subject_tenant_unknown: (change) => { change(world({ tenant: { enabled: false } })) },

@@ -10,7 +10,7 @@ import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import pg from 'pg'
+import { Client } from 'pg'
 import { freePort, stopProcess } from '../support/process.ts'
 
 const run = promisify(execFile)
@@ -52,7 +52,7 @@ export const startPostgres = async (bin: string): Promise<PostgresServer> => {
   const data = join(folder, 'data')
   await run(join(bin, 'initdb'), ['-D', data, '-U', 'deputy', '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--no-sync'], { ...owner })
   const port = await freePort()
-  const connect = (database: string) => new pg.Client({ host: '127.0.0.1', port, user: 'deputy', password, database })
+  const connect = (database: string) => new Client({ host: '127.0.0.1', port, user: 'deputy', password, database })
   const server: PostgresServer = {
     port, password, process: undefined as unknown as ChildProcess,
     async start() {

@@ -1,4 +1,4 @@
-import pg from 'pg'
+import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
 import type { PostgresOptions } from '../../src/store/postgres/pool.ts'
@@ -41,7 +41,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
 
     it('a migration that is cut off has not happened', async () => {
       const options = await optionsFor()
-      const admin = new pg.Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database: options.database })
+      const admin = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database: options.database })
       await admin.connect()
       // A table of that name stands in the way of the second step.
       await admin.query('create table frozen_tenants (x int)')

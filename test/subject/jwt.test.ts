@@ -51,8 +51,10 @@ describe('a JWT of a trusted issuer', () => {
     expect((await verify(await issuer.sign({ jti: 'one' }))).tokenId).toBe(`${issuer.url}#one`)
     const token = await issuer.sign({})
     const { tokenId } = await verify(token)
-    expect(tokenId).toMatch(/^[\w-]{22}$/)
-    expect(token).not.toContain(tokenId)
+    expect(tokenId.startsWith(`${issuer.url}#`)).toBe(true)
+    const fingerprint = tokenId.slice(issuer.url.length + 1)
+    expect(fingerprint).toMatch(/^[\w-]{22}$/)
+    expect(token).not.toContain(fingerprint)
   })
 
   it('promise 2: is for the calling server or for nobody here', async () => {

@@ -124,6 +124,7 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
       })
     },
 
+    prepare: upstream.prepare,
     revoke: upstream.revoke,
     drainUpstreamRevocations: upstream.drain,
   }

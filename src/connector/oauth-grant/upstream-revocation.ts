@@ -49,13 +49,21 @@ export const createUpstreamRevocation = (deps: {
     return Math.round(longest * (0.5 + jitter / 510))
   }
 
-  const enqueue = async (order: Order, grant: Grant): Promise<void> => {
+  /** The refresh token first: with it gone, no further access token can be had. */
+  const orderOf = async (grant: Grant): Promise<Order> => {
+    const { refreshToken, accessToken } = await openTokens(deps.envelope, grant)
+    return { tokens: [...(refreshToken === undefined ? [] : [refreshToken]), accessToken], downstream: grant.downstream }
+  }
+
+  const enqueue = async (grant: Grant): Promise<string> => {
+    const order = await orderOf(grant)
     const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
     const plaintext = new Secret(JSON.stringify({ tokens: order.tokens.map((token) => token.reveal()), downstream: order.downstream }))
     await deps.upstreamRevocations.put({
       id, grant: grant.id, tenant: grant.tenant, provider: grant.provider, attempts: 1, nextAt: deps.clock.now() + pauseBefore(0), state: 'queued',
-      problem: 'the first attempt failed', sealed: await deps.envelope.seal(nameOf({ tenant: grant.tenant, id }), plaintext),
+      problem: 'the provider was not told yet', sealed: await deps.envelope.seal(nameOf({ tenant: grant.tenant, id }), plaintext),
     })
+    return id
   }
 
   const retry = async (entry: UpstreamRevocation): Promise<void> => {
@@ -72,15 +80,24 @@ export const createUpstreamRevocation = (deps: {
   }
 
   return {
-    async revoke(grant: Grant, { queue }: { queue: boolean }): Promise<UpstreamOutcome> {
-      const { refreshToken, accessToken } = await openTokens(deps.envelope, grant)
-      // The refresh token first: with it gone, no further access token can be had.
-      const order: Order = { tokens: [...(refreshToken === undefined ? [] : [refreshToken]), accessToken], downstream: grant.downstream }
-      try { return await attempt(order, grant.tenant) } catch (error) {
+    async prepare(grants: readonly Grant[]): Promise<Map<string, string>> {
+      const orders = new Map<string, string>()
+      for (const grant of grants) {
+        try { orders.set(grant.id, await enqueue(grant)) } catch (error) {
+          // A grant that cannot be read must not keep the rest from being revoked.
+          deps.logger.warn({ err: error, grant: grant.id }, 'a grant could not be read: its provider is not told')
+        }
+      }
+      return orders
+    },
+    async revoke(grant: Grant, order?: string): Promise<UpstreamOutcome> {
+      try {
+        const outcome = await attempt(await orderOf(grant), grant.tenant)
+        if (order !== undefined) await deps.upstreamRevocations.remove(order)
+        return outcome
+      } catch (error) {
         deps.logger.warn({ err: error, grant: grant.id }, 'the provider was not told of a revocation at the first attempt')
-        if (!queue) return 'failed'
-        await enqueue(order, grant)
-        return 'queued'
+        return order === undefined ? 'failed' : 'queued'
       }
     },
     async drain(): Promise<void> {

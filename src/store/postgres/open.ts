@@ -1,11 +1,13 @@
-import { Kysely } from 'kysely'
+import { Kysely, sql } from 'kysely'
 import { refuse } from '../../errors.ts'
 import { migrate, schemaVersion, SCHEMA_VERSION } from '../migrations/index.ts'
 import { recordStores } from '../queries/all.ts'
+import { standingWriter } from '../queries/revocations.ts'
 import type { Atomically, Batch, ColumnTypes, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { postgresDialect } from './dialect.ts'
-import { createPool, inTransaction, isConstraint, toStoreError, type PostgresOptions } from './pool.ts'
+import { CHANNEL, createCluster } from './cluster.ts'
+import { createClient, createPool, inTransaction, isConstraint, toStoreError, type PostgresOptions } from './pool.ts'
 
 const COLUMN_TYPES: ColumnTypes = { bytes: 'bytea', counter: 'bigint', instant: 'bigint' }
 
@@ -59,7 +61,11 @@ export const openPostgresStore = async (options: PostgresOptions & { node: strin
     }
   } catch (error) { await pool.end(); throw toStoreError(error) }
   return {
-    ...recordStores({ database, reading: database, atomically, batch, isConstraint: (error) => isConstraint(error) || (error as { code?: string }).code === 'conflict', node: options.node }),
+    ...recordStores({
+      database, reading: database, atomically, batch, standing: standingWriter(database, atomically, [sql`select pg_notify(${CHANNEL}, '')`.compile(database)]),
+      isConstraint: (error) => isConstraint(error) || (error as { code?: string }).code === 'conflict', node: options.node,
+    }),
+    cluster: createCluster(pool, () => createClient(options)),
     async ping() { try { await pool.query('select 1') } catch (error) { throw toStoreError(error) } },
     async close() { await pool.end() },
   }

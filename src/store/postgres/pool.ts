@@ -1,4 +1,4 @@
-import pg from 'pg'
+import { Client, type ClientConfig, type CustomTypesConfig, DatabaseError, Pool, type PoolClient, types } from 'pg'
 import { DeputyError, refuse } from '../../errors.ts'
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html: class 23 is integrity constraint violation. */
@@ -21,16 +21,16 @@ export interface PostgresOptions {
 
 /** Bytes as the embedded store gives them; the driver would make Buffers (https://www.postgresql.org/docs/current/datatype-binary.html, hex format). */
 const BYTEA = 17
-const types = {
+const parsers = {
   getTypeParser: (oid: number, format?: 'text' | 'binary') =>
-    oid === BYTEA ? (text: string) => Uint8Array.from(Buffer.from(text.slice(2), 'hex')) : pg.types.getTypeParser(oid, format as 'text'),
-} as pg.CustomTypesConfig
+    oid === BYTEA ? (text: string) => Uint8Array.from(Buffer.from(text.slice(2), 'hex')) : types.getTypeParser(oid, format as 'text'),
+} as CustomTypesConfig
 
-export const isConstraint = (error: unknown): boolean => error instanceof pg.DatabaseError && CONSTRAINT.test(error.code ?? '')
+export const isConstraint = (error: unknown): boolean => error instanceof DatabaseError && CONSTRAINT.test(error.code ?? '')
 
 /** What went wrong, in words that hold no parameter and no password. */
 const problemOf = (error: unknown): string => {
-  if (error instanceof pg.DatabaseError) return `Postgres says ${error.code ?? 'an error'}: ${error.message.slice(0, 200)}`
+  if (error instanceof DatabaseError) return `Postgres says ${error.code ?? 'an error'}: ${error.message.slice(0, 200)}`
   const { code, message } = error as { code?: string; message?: string }
   return code === undefined ? String(message).slice(0, 200) : `${code}: Postgres cannot be reached`
 }
@@ -39,26 +39,31 @@ const problemOf = (error: unknown): string => {
 export const toStoreError = (error: unknown): DeputyError =>
   error instanceof DeputyError ? error : isConstraint(error) ? refuse('conflict', { what: 'record' }, error) : refuse('store_unavailable', { problem: problemOf(error) }, error)
 
+const connectionOf = (options: PostgresOptions): ClientConfig => ({
+  host: options.host, port: options.port, database: options.database, user: options.user,
+  ...(options.password === undefined ? {} : { password: options.password }),
+  ssl: options.tls === false ? false : options.tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: options.tls.ca },
+  types: parsers, connectionTimeoutMillis: options.deadline, statement_timeout: options.deadline, query_timeout: options.deadline + 500,
+  idle_in_transaction_session_timeout: options.deadline * 2, keepAlive: true, application_name: 'deputy',
+  options: '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed -c timezone=UTC',
+})
+
+/** A connection outside of the pool, for who listens. */
+export const createClient = (options: PostgresOptions): Client => new Client(connectionOf(options))
+
 /**
  * A pool of connections (https://node-postgres.com/apis/pool). `synchronous_commit` is asked for: a write has happened
  * durably when it is answered, also where the server's default is another.
  */
-export const createPool = (options: PostgresOptions): pg.Pool => {
-  const pool = new pg.Pool({
-    host: options.host, port: options.port, database: options.database, user: options.user, max: options.pool,
-    ...(options.password === undefined ? {} : { password: options.password }),
-    ssl: options.tls === false ? false : options.tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: options.tls.ca },
-    types, connectionTimeoutMillis: options.deadline, statement_timeout: options.deadline, query_timeout: options.deadline + 500,
-    idle_in_transaction_session_timeout: options.deadline * 2, keepAlive: true, application_name: 'deputy',
-    options: '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed -c timezone=UTC',
-  })
+export const createPool = (options: PostgresOptions): Pool => {
+  const pool = new Pool({ ...connectionOf(options), max: options.pool })
   // A connection that breaks while nobody uses it is replaced by the pool; without a listener node would end the process.
   pool.on('error', () => undefined)
   return pool
 }
 
 /** Work within one transaction. @throws DeputyError `conflict`, `store_unavailable` */
-export const inTransaction = async <T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
+export const inTransaction = async <T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> => {
   let client
   try { client = await pool.connect() } catch (error) { throw toStoreError(error) }
   let broken: Error | undefined

@@ -5,7 +5,7 @@ import { auditStore } from './audit.ts'
 import { replayStore, unknownCallerStore } from './callers.ts'
 import { consentStore } from './consents.ts'
 import { grantStore } from './grants.ts'
-import { disabledUserStore, revocationStore } from './revocations.ts'
+import { disabledUserStore, frozenTenantStore, revocationStore, type StandingWriter } from './revocations.ts'
 import { secretStore } from './secrets.ts'
 import { sessionStore } from './sessions.ts'
 import { signingKeyStore } from './signing-keys.ts'
@@ -18,15 +18,16 @@ export interface Ground {
   readonly reading: Database
   readonly atomically: Atomically
   readonly batch: Batch
+  readonly standing: StandingWriter
   readonly isConstraint: (error: unknown) => boolean
   /** The node that asks. */
   readonly node: string
 }
 
 /** The kinds of record, on any database. */
-export const recordStores = ({ database, reading, atomically, batch, isConstraint, node }: Ground): Omit<Store, 'ping' | 'close'> => ({
+export const recordStores = ({ database, reading, atomically, batch, standing, isConstraint, node }: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
   grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database, node),
-  secrets: secretStore(database, atomically), revocations: revocationStore(database), disabledUsers: disabledUserStore(database),
+  secrets: secretStore(database, atomically), revocations: revocationStore(database, standing), disabledUsers: disabledUserStore(database, standing), frozenTenants: frozenTenantStore(database, standing),
   replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database),
   upstreamRevocations: upstreamRevocationStore(database), audit: auditStore({ database, reading, batch, isConstraint, node }),
 })

@@ -2,6 +2,7 @@ import { Kysely } from 'kysely'
 import { refuse } from '../../errors.ts'
 import { migrate } from '../migrations/index.ts'
 import { recordStores } from '../queries/all.ts'
+import { standingWriter } from '../queries/revocations.ts'
 import type { Atomically, Batch, ColumnTypes, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { ConstraintError, SqliteConnection } from './connection.ts'
@@ -49,7 +50,7 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
 
   try { await migrate(database, atomically, COLUMN_TYPES) } catch (error) { await connection.close(); throw error }
   return {
-    ...recordStores({ database, reading, atomically, batch, isConstraint: (error) => error instanceof ConstraintError, node: NODE }),
+    ...recordStores({ database, reading, atomically, batch, standing: standingWriter(database, atomically), isConstraint: (error) => error instanceof ConstraintError, node: NODE }),
     async ping() { await connection.query('select 1', []) },
     async close() {
       closed = true

@@ -1,0 +1,99 @@
+import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Clock, Random } from './clock.ts'
+import type { Settings } from './config/settings.ts'
+import { createFingerprint, type Fingerprint } from './crypto/fingerprint.ts'
+import { OWN_TENANT } from './crypto/envelope.ts'
+import { keyFromFile, keyFromText, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
+import { Keyring } from './crypto/keyring.ts'
+import { assertPrivateFile, assertPrivateFolder } from './crypto/private-file.ts'
+import { Secret } from './crypto/secret.ts'
+import { SigningKeys } from './crypto/signing-keys.ts'
+import { refuse } from './errors.ts'
+import { createEmbeddedSecrets, type EmbeddedSecrets } from './secret/embedded.ts'
+import { openPostgresStore } from './store/postgres/open.ts'
+import type { PostgresOptions } from './store/postgres/pool.ts'
+import { openSqliteStore } from './store/sqlite/open.ts'
+import type { Store } from './store/store.ts'
+
+/** Where settings point: the folder that their paths are relative to, and the environment that they may name. */
+export interface Surroundings {
+  readonly home: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly random: Random
+}
+
+/** What everything else stands on: the store, and the keys to what is in it. */
+export interface Ground {
+  readonly store: Store
+  readonly envelope: Keyring
+  readonly secrets: EmbeddedSecrets
+  readonly signingKeys: SigningKeys
+  readonly fingerprint: Fingerprint
+  readonly cookieKey: Secret
+  /** Reads the key-encryption key anew. */
+  readKek(): Promise<KeyEncryptionKey>
+  /** Work on what nodes share, which one of them at a time may do. */
+  alone<T>(work: () => Promise<T>): Promise<T>
+}
+
+const variable = ({ environment }: Surroundings, name: string, what: string): string => {
+  const text = environment[name]
+  if (text === undefined || text === '') throw refuse('config_invalid', { problem: `the environment variable ${name} holds no ${what}` })
+  return text
+}
+
+const readKeyEncryptionKey = async ({ kek }: Settings, around: Surroundings): Promise<KeyEncryptionKey> =>
+  'file' in kek ? keyFromFile(resolve(around.home, kek.file), around.random) : keyFromText(variable(around, kek.env, 'key-encryption key'), `the environment variable ${kek.env}`, around.random)
+
+/** How the settings say that Postgres is reached; undefined for the embedded store. @throws DeputyError `config_invalid` */
+export const postgresOptions = async ({ store }: Settings, around: Surroundings): Promise<PostgresOptions | undefined> => {
+  if (store === 'embedded') return undefined
+  const { password: source, tls, ...rest } = store.postgres
+  let password: string | undefined
+  if (source !== undefined && 'file' in source) {
+    const path = resolve(around.home, source.file)
+    await assertPrivateFile(path)
+    password = (await readFile(path, 'utf8')).replace(/\r?\n$/, '')
+  } else if (source !== undefined) password = variable(around, source.env, 'password of Postgres')
+  return { ...rest, password, tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') } }
+}
+
+const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
+  const postgres = await postgresOptions(settings, around)
+  if (postgres === undefined) return openSqliteStore({ path: join(resolve(around.home, settings.state), 'deputy.db') })
+  return openPostgresStore({ ...postgres, node: settings.node })
+}
+
+/** A secret of this installation, made at the first start: 32 random bytes in base64, sealed like every other. */
+const ownSecret = async (secrets: EmbeddedSecrets, name: string, random: Random): Promise<Secret> => {
+  const known = await secrets.list(OWN_TENANT)
+  if (!known.some((secret) => secret.name === name)) await secrets.write(OWN_TENANT, name, new Secret(Buffer.from(random.bytes(32)).toString('base64')))
+  return (await secrets.read(OWN_TENANT, name)).value
+}
+
+/** How long after its last signature a token's key is published beyond the longest life of a token (ms). */
+const PUBLISHED_LONGER = 3_600_000
+
+/** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
+export const openGround = async (settings: Settings, around: Surroundings): Promise<Ground> => {
+  const { clock, random } = around
+  await assertPrivateFolder(resolve(around.home, settings.state))
+  const readKek = (): Promise<KeyEncryptionKey> => readKeyEncryptionKey(settings, around)
+  const envelope = await Keyring.open({ folder: resolve(around.home, settings.keys), kek: await readKek(), random })
+  const store = await openStore(settings, around)
+  const alone: Ground['alone'] = (work) => store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
+  try {
+    const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
+    return await alone(async () => ({
+      store, envelope, secrets, readKek, alone,
+      signingKeys: await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + PUBLISHED_LONGER }),
+      fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', random)),
+      cookieKey: await ownSecret(secrets, 'cookie-key', random),
+    }))
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
