@@ -109,8 +109,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => audit.close())
     const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
     const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
+    const incarnation = `${settings.node}/${newId(random)}`
     const membership = store.cluster === undefined ? onlyNode(settings.node, clock) : await NodeLease.start({
-      store: store.cluster, node: settings.node, incarnation: `${settings.node}/${newId(random)}`, ...settings.cluster, clock, monotonic: () => performance.now(), logger,
+      store: store.cluster, node: settings.node, incarnation, ...settings.cluster, clock, monotonic: () => performance.now(), logger,
       apply(changes) {
         standing.replace(changes)
         for (const revocation of changes.revocations) {
@@ -151,6 +152,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random,
       resolveSecret, connectUrl: connect.connectUrl, audit, telemetry, logger,
+      owner: incarnation, shared: store.cluster !== undefined, timeout: settings.network.timeout,
     })
     const obtain = createObtain({
       cache, clock, isVoid: (entry) => standing.covering(entry) !== undefined,
@@ -217,6 +219,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       status: async () => ({
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
         node: membership.status(), nodes: await store.cluster?.nodes() ?? [],
+        upstream_revocations: await upstreamCounts(),
         audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
         counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
         memory: { rss: process.memoryUsage.rss() },
@@ -233,6 +236,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       },
     })
 
+    const upstreamCounts = async () => {
+      const { queued = [], irrevocable = [] } = Object.groupBy(await store.upstreamRevocations.list(), ({ state }) => state)
+      return { queued: queued.length, irrevocable: irrevocable.length }
+    }
     const startedAt = new Date(clock.now()).toISOString()
     await audit.append({ id: correlationId(), event: 'daemon.start', outcome: 'done', detail: { version: options.version, environment: settings.environment, pid: process.pid } })
     const socket = await opened(listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {

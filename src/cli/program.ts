@@ -4,6 +4,7 @@ import { addAuditCommands } from './commands/audit.ts'
 import { addOperationCommands } from './commands/operate.ts'
 import { addRegistryCommands } from './commands/registry.ts'
 import { addRevocationCommands } from './commands/revoke.ts'
+import { addStoreCommands } from './commands/store.ts'
 import { addSetupCommands } from './commands/setup.ts'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
@@ -19,6 +20,7 @@ export const createProgram = async (terminal: Terminal): Promise<Command> => {
   addRevocationCommands(program, terminal)
   addAuditCommands(program, terminal)
   addOperationCommands(program, terminal)
+  addStoreCommands(program, terminal)
   acceptHomeEverywhere(program)
   return program
 }

@@ -66,13 +66,16 @@ export interface Connector {
 /** How a grant ended at its provider: told, to be told again later, not possible there, or no longer possible for us. */
 export type UpstreamOutcome = 'done' | 'queued' | 'not_offered' | 'failed'
 
+/** A durable order to a provider; `nextAt` is when it is tried without having been asked (ms since the epoch). */
+export interface RevocationOrder { readonly id: string; readonly nextAt: number }
+
 /** Capability: what a connector holds for a user can be ended at its source. */
 export interface Revocable {
   /** Writes the orders to the providers down, to be carried out in a while by whoever lives then. @returns the order of each grant */
-  prepare(grants: readonly Grant[]): Promise<Map<string, string>>
+  prepare(grants: readonly Grant[]): Promise<Map<string, RevocationOrder>>
   /**
    * Tells the provider that the grant has ended. The grant is no longer in the store when this is called.
    * @param order what `prepare` gave; without one, what fails now is not tried again, because the tenant's key is about to be destroyed
    */
-  revoke(grant: Grant, order?: string): Promise<UpstreamOutcome>
+  revoke(grant: Grant, order?: RevocationOrder): Promise<UpstreamOutcome>
 }

@@ -1,7 +1,7 @@
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express'
 import { z } from 'zod'
 import type { AuditLog } from '../audit/record.ts'
-import { idSchema } from '../config/values.ts'
+import { idSchema, urlSchema } from '../config/values.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
@@ -25,18 +25,22 @@ const scopeOrderSchema = z.union([
   z.strictObject({ kind: z.literal('server'), server: idSchema, tenant: idSchema.optional() }),
   z.strictObject({ kind: z.literal('downstream'), downstream: idSchema, tenant: idSchema.optional() }),
   z.strictObject({ kind: z.literal('provider'), provider: idSchema, tenant: idSchema.optional() }),
+  z.strictObject({ kind: z.literal('issuer'), issuer: urlSchema, tenant: idSchema.optional() }),
+  z.strictObject({ kind: z.literal('everything') }),
   z.strictObject({ kind: z.literal('grant'), grant: z.string().min(1).max(128) }),
   z.strictObject({ kind: z.literal('token'), token: z.string().min(1).max(256) }),
 ])
 
 const orderSchema = z.strictObject({ scope: scopeOrderSchema, reason: z.string().max(500).optional(), dry_run: z.boolean().default(false) })
 const userSchema = z.strictObject({ tenant: idSchema, user: userName })
+const freezeSchema = z.strictObject({ tenant: idSchema, reason: z.string().max(500).optional() })
+const thawSchema = z.strictObject({ tenant: idSchema })
 const secretSchema = z.strictObject({ tenant: idSchema, name: idSchema, value: z.string().min(1).max(65_536) })
 const secretNameSchema = z.strictObject({ tenant: idSchema, name: idSchema })
 const numeric = z.coerce.number().int().nonnegative()
 const auditQuerySchema = z.strictObject({
   id: z.string().max(128).optional(), event: z.string().max(64).optional(), outcome: z.string().max(32).optional(),
-  tenant: idSchema.optional(), user: userName.optional(), server: idSchema.optional(), downstream: idSchema.optional(),
+  tenant: idSchema.optional(), user: userName.optional(), server: idSchema.optional(), downstream: idSchema.optional(), node: idSchema.or(z.literal('*')).optional(),
   since: numeric.optional(), until: numeric.optional(), after: numeric.optional(), limit: numeric.max(10_000).default(100), last: z.stringbool().default(false),
 })
 const grantQuerySchema = z.strictObject({
@@ -128,10 +132,11 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   app.get('/users/disabled', answer(() => store.disabledUsers.list()))
   app.post('/users/disable', answer(async (request, correlationId) => {
     const { tenant, user } = parse(userSchema, request.body)
-    await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
+    const number = await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
     deps.standing.disable(tenant, user)
-    await record('user.disable', correlationId, request, { tenant, user }, {})
-    return { tenant, user, disabled: true }
+    const nodes = await deps.membership.confirm(number)
+    await record('user.disable', correlationId, request, { tenant, user }, { nodes })
+    return { tenant, user, disabled: true, nodes }
   }))
   app.post('/users/enable', answer(async (request, correlationId) => {
     const { tenant, user } = parse(userSchema, request.body)
@@ -139,6 +144,23 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     deps.standing.enable(tenant, user)
     await record('user.enable', correlationId, request, { tenant, user }, {})
     return { tenant, user, disabled: false, was_disabled: was }
+  }))
+
+  app.get('/tenants/frozen', answer(() => store.frozenTenants.list()))
+  app.post('/tenants/freeze', answer(async (request, correlationId) => {
+    const { tenant, reason = null } = parse(freezeSchema, request.body)
+    const number = await store.frozenTenants.add({ tenant, at: deps.now(), by: deps.by(request), reason })
+    deps.standing.freeze(tenant)
+    const nodes = await deps.membership.confirm(number)
+    await record('tenant.freeze', correlationId, request, { tenant }, { reason, nodes })
+    return { tenant, frozen: true, nodes }
+  }))
+  app.post('/tenants/thaw', answer(async (request, correlationId) => {
+    const { tenant } = parse(thawSchema, request.body)
+    const was = await store.frozenTenants.remove(tenant)
+    deps.standing.thaw(tenant)
+    await record('tenant.thaw', correlationId, request, { tenant }, {})
+    return { tenant, frozen: false, was_frozen: was }
   }))
 
   app.get('/secrets', answer(async () => (await deps.secrets.list()).filter(({ tenant }) => deps.snapshot().tenants.has(tenant))))
@@ -167,7 +189,8 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
 
   app.get('/audit', answer(async (request) => {
     const { limit, last, after, ...filter } = parse(auditQuerySchema, request.query)
-    const wanted: AuditFilter = { ...present(filter), ...(after === undefined ? {} : { afterSeq: after }) }
+    // Numbers count within one node's chain; whoever does not go by them is told of every node.
+    const wanted: AuditFilter = { ...(after === undefined ? { node: '*' } : { afterSeq: after }), ...present(filter) }
     return (await store.audit.query(wanted, { limit, last })).map(toJson)
   }))
   app.get('/audit/verify', answer(() => deps.verifyAudit()))

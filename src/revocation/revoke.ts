@@ -1,7 +1,7 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
-import type { Revocable, UpstreamOutcome } from '../connector/connector.ts'
+import type { Revocable, RevocationOrder, UpstreamOutcome } from '../connector/connector.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
@@ -17,6 +17,8 @@ export interface GrantReceipt {
   readonly server: string
   readonly downstream: string
   readonly upstream: UpstreamOutcome
+  /** Of what is queued: when the provider is told next (ms since the epoch). */
+  readonly nextTry?: number
 }
 
 /** What a revocation covered. */
@@ -92,15 +94,20 @@ export const createRevoker = (options: {
 }): Revoker => {
   const { store, standing, audit, clock } = options
 
-  const tellProviders = async (grants: readonly Grant[], orders: ReadonlyMap<string, string>): Promise<GrantReceipt[]> => {
+  const tellProvider = async (grant: Grant, order: RevocationOrder | undefined): Promise<Pick<GrantReceipt, 'upstream' | 'nextTry'>> => {
+    const upstream = await options.upstream.revoke(grant, order).catch((error: unknown): UpstreamOutcome => {
+      options.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
+      return order === undefined ? 'failed' : 'queued'
+    })
+    return upstream === 'queued' && order !== undefined ? { upstream, nextTry: order.nextAt } : { upstream }
+  }
+
+  const tellProviders = async (grants: readonly Grant[], orders: ReadonlyMap<string, RevocationOrder>): Promise<GrantReceipt[]> => {
     const receipts: GrantReceipt[] = []
     for (let at = 0; at < grants.length; at += UPSTREAM_AT_ONCE) {
       receipts.push(...await Promise.all(grants.slice(at, at + UPSTREAM_AT_ONCE).map(async (grant) => ({
         grant: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream,
-        upstream: await options.upstream.revoke(grant, orders.get(grant.id)).catch((error: unknown): UpstreamOutcome => {
-          options.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
-          return 'failed'
-        }),
+        ...await tellProvider(grant, orders.get(grant.id)),
       }))))
     }
     return receipts
@@ -119,7 +126,7 @@ export const createRevoker = (options: {
       // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
       const queue = scope.kind !== 'tenant'
       const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
-      const orders = queue ? await options.upstream.prepare(listed) : new Map<string, string>()
+      const orders = queue ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
       const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
       const cached = options.purge(scope, grants)
       const nodes = await options.membership.confirm(number)

@@ -57,6 +57,8 @@ export interface Grant extends GrantOwner {
   readonly version: number
   readonly createdAt: number
   readonly updatedAt: number
+  /** Who is refreshing it, and until when nobody else does (ms since the epoch): written by `update`, so fenced by `version`. */
+  readonly refreshing?: { readonly owner: string; readonly until: number } | undefined
 }
 
 export interface GrantFilter { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; id?: string }
@@ -283,6 +285,8 @@ export interface UpstreamRevocationStore {
   put(entry: UpstreamRevocation): Promise<void>
   due(now: number, limit: number): Promise<UpstreamRevocation[]>
   list(): Promise<UpstreamRevocation[]>
+  /** Counts one more attempt and puts the next one off, if nobody else has since it was read. @returns whether this caller may make the attempt */
+  claim(entry: UpstreamRevocation, nextAt: number): Promise<boolean>
   remove(id: string): Promise<void>
 }
 

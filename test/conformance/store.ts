@@ -53,6 +53,13 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       for (const result of results) if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'conflict' })
       expect(await store.grants.get('g1')).toMatchObject({ version: grant.version + 1, status: 'uncertain' })
     })
+    it('remembers who refreshes a grant until the next write', async () => {
+      const grant = await store.grants.put(aGrant())
+      const claimed = await store.grants.update({ ...grant, refreshing: { owner: 'one', until: 99 } })
+      expect((await store.grants.get('g1'))?.refreshing).toEqual({ owner: 'one', until: 99 })
+      await store.grants.update({ ...claimed, refreshing: undefined })
+      expect((await store.grants.get('g1'))?.refreshing).toBeUndefined()
+    })
     it('refuses to update a grant that was removed', async () => {
       const grant = await store.grants.put(aGrant())
       await store.grants.remove({ id: 'g1' })
@@ -171,6 +178,10 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       await store.upstreamRevocations.put(anUpstream({ id: 'u2', state: 'irrevocable' }))
       expect(await store.upstreamRevocations.due(9, 10)).toEqual([])
       expect((await store.upstreamRevocations.due(10, 10)).map(({ id }) => id)).toEqual(['u1'])
+      const [due] = await store.upstreamRevocations.due(10, 10)
+      const claims = await Promise.all(Array.from({ length: 6 }, () => store.upstreamRevocations.claim(due!, 50)))
+      expect(claims.filter(Boolean)).toHaveLength(1)
+      expect(await store.upstreamRevocations.due(49, 10)).toEqual([])
       await store.upstreamRevocations.put(anUpstream({ attempts: 1, nextAt: 99, problem: 'no answer' }))
       expect(await store.upstreamRevocations.due(10, 10)).toEqual([])
       await store.upstreamRevocations.remove('u1')
@@ -211,6 +222,23 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' })
       await expect(store.audit.query({}, { limit: 1 })).rejects.toMatchObject({ code: 'store_unavailable' })
       store = await home.open()
+    })
+
+    it('numbers what changes who may get what, one after the other', async () => {
+      const numbers = await Promise.all([
+        store.revocations.add({ id: 'r1', scope: { kind: 'everything' }, epoch: 1, by: 'uid 0', reason: null, forgetAt: null }),
+        store.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' }),
+        store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' }),
+      ])
+      const next = await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })
+      expect(next).toBeGreaterThan(Math.max(...numbers))
+    })
+    it('keeps which tenants are frozen', async () => {
+      await store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' })
+      await store.frozenTenants.add({ tenant: 'acme', at: 2, by: 'uid 1', reason: null })
+      await reopen()
+      expect(await store.frozenTenants.list()).toEqual([{ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' }])
+      expect([await store.frozenTenants.remove('acme'), await store.frozenTenants.remove('acme')]).toEqual([true, false])
     })
   })
 }

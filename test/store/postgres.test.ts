@@ -1,7 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { copyToPostgres } from '../../src/store/copy.ts'
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
 import type { PostgresOptions } from '../../src/store/postgres/pool.ts'
+import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 import { describeStore } from '../conformance/store.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
@@ -65,6 +70,50 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       expect(await two.audit.chains()).toEqual(['one', 'two'])
       await one.close()
       await two.close()
+    })
+
+    it('gives a lease and the changes since, in one step; a change waits for who has not said that it knows', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const [one, two] = [await openPostgresStore({ ...options, node: 'one' }), await openPostgresStore({ ...options, node: 'two' })]
+      const cluster = two.cluster!
+      const first = await cluster.renew({ id: 'two/a', about: 'two', lease: 60_000, acknowledged: 0 })
+      expect(first.changes).toBeUndefined()
+      const told = new Promise<void>((resolve) => { void cluster.subscribe(resolve).then(async (end) => { await told; await end() }) })
+      const number = await one.revocations.add({ id: 'r1', scope: { kind: 'user', tenant: 'acme', user: 'ada' }, epoch: 1, by: 'uid 0', reason: null, forgetAt: null })
+      await told
+      const waiting = (): Promise<object> => one.cluster!.unconfirmed(number, { except: 'one/a', skew: 0 })
+      expect(await waiting()).toEqual({ waiting: ['two'], expired: [] })
+      const second = await cluster.renew({ id: 'two/a', about: 'two', lease: 60_000, acknowledged: first.number })
+      expect(second.changes?.revocations).toMatchObject([{ id: 'r1' }])
+      // Being told is not yet having said so.
+      expect(await waiting()).toEqual({ waiting: ['two'], expired: [] })
+      await cluster.renew({ id: 'two/a', about: 'two', lease: 1, acknowledged: second.number })
+      expect(await waiting()).toEqual({ waiting: [], expired: [] })
+      const later = await one.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })
+      await expect.poll(() => one.cluster!.unconfirmed(later, { except: 'one/a', skew: 0 })).toEqual({ waiting: [], expired: ['two'] })
+      await one.close()
+      await two.close()
+    })
+
+    it('takes over an embedded store whole, or not at all', async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'deputy-copy-'))
+      const path = join(folder, 'deputy.db')
+      const embedded = await openSqliteStore({ path })
+      await embedded.audit.append(Array.from({ length: 2500 }, (_, index) => anAuditRow(index + 1)))
+      await embedded.secrets.putCurrent({ tenant: 'acme', name: 'key', version: 1, sealed: new Uint8Array([0, 1, 2, 255]), createdAt: 1 })
+      const number = await embedded.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' })
+      const options = await optionsFor()
+      expect((await codeOf(copyToPostgres(path, options))).code).toBe('config_invalid')
+      await embedded.close()
+      expect(await copyToPostgres(path, options)).toMatchObject({ audit_records: 2500, secrets: 1, disabled_users: 1, grants: 0 })
+      expect((await codeOf(copyToPostgres(path, options))).facts.problem).toContain('has rows')
+      const store = await openPostgresStore({ ...options, node: 'local' })
+      expect(await store.audit.head()).toMatchObject({ seq: 2500 })
+      expect((await store.secrets.find('acme', 'key', 'current'))?.sealed).toEqual(new Uint8Array([0, 1, 2, 255]))
+      expect(await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })).toBe(number + 1)
+      await store.close()
+      await rm(folder, { recursive: true })
     })
 
     it('says what is wrong with the server, without the password', async () => {

@@ -87,7 +87,7 @@ export interface Grants {
   close(): Promise<void>
 }
 
-export const startGrants = async (provider: OAuthProviderDouble, options: { timeout?: number } = {}): Promise<Grants> => {
+export const startGrants = async (provider: OAuthProviderDouble, options: { timeout?: number; owner?: string; shared?: boolean } = {}): Promise<Grants> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-grants-'))
   const random = createSystemRandom()
   const clock = aClock()
@@ -113,6 +113,7 @@ export const startGrants = async (provider: OAuthProviderDouble, options: { time
     snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random, resolveSecret,
     connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),
     audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
+    owner: options.owner ?? 'local', shared: options.shared ?? false, timeout: options.timeout ?? 2000,
   })
   let count = 0
   return {

@@ -10,7 +10,7 @@ import { CommandError, exit, print, shownTime, table, withProgress, type Termina
 const recordsSchema = z.array(recordViewSchema)
 const verificationSchema = z.looseObject({ ok: z.boolean(), records: z.number(), checkpoints: z.number(), head: z.string(), problem: z.looseObject({ seq: z.number(), why: z.string() }).optional() })
 
-interface Filter { id?: string; event?: string; outcome?: string; tenant?: string; user?: string; server?: string; downstream?: string; since?: string }
+interface Filter { id?: string; event?: string; outcome?: string; tenant?: string; user?: string; server?: string; downstream?: string; node?: string; since?: string }
 
 const PAGE = 1000
 const POLL = 500
@@ -42,7 +42,7 @@ const toQuery = (filter: Filter, more: Readonly<Record<string, string>>): string
 
 const withFilter = (command: Command): Command => command
   .option('--event <name>').option('--outcome <outcome>').option('--tenant <id>').option('--user <name>').option('--server <id>').option('--downstream <id>')
-  .option('--since <when>', 'a length of time (2h) or a date')
+  .option('--since <when>', 'a length of time (2h) or a date').option('--node <name>', 'of this node\'s chain')
 
 /** `audit tail|query|verify|export` and `explain`. */
 export const addAuditCommands = (program: Command, terminal: Terminal): void => {
@@ -53,7 +53,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
     .addHelpText('after', '\nExample:\n  deputy audit query --tenant acme --outcome refused --since 1d')
     .action(async ({ json, limit, ...filter }: Filter & { json?: boolean; limit: number }) => {
       const records = await ask(await socket(), { path: toQuery(filter, { limit: String(limit), last: 'true' }) }, recordsSchema)
-      print(terminal, { json: json === true }, records, () => records.length === 0 ? 'No such record.' : table(COLUMNS, records.map(shown)))
+      print(terminal, { json: json === true }, records, () => records.length === 0 ? 'No such record.' : table(new Set(records.map(({ node }) => node)).size > 1 ? ['node', ...COLUMNS] : COLUMNS, records.map(shown)))
     })
 
   withFilter(audit.command('tail')).description('show the last records, and with --follow those that come').option('-f, --follow').option('--limit <n>', '', positive, 20).option('--json', 'print JSON lines')
@@ -64,7 +64,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         const row = shown(record)
         terminal.out(json === true ? `${JSON.stringify(record)}\n` : `${row.time} ${row.event} ${row.outcome} ${[row.tenant, row.user, row.server, row.downstream].map((each) => each ?? '-').join(' ')} ${row.id}\n`)
       }
-      let records = await ask(path, { path: toQuery(filter, { limit: String(limit), last: 'true' }) }, recordsSchema)
+      let records = await ask(path, { path: toQuery(filter, { limit: String(limit), last: 'true', ...(follow === true ? { after: '0' } : {}) }) }, recordsSchema)
       records.forEach(write)
       let last = records.at(-1)?.seq ?? 0
       while (follow === true) {
@@ -75,17 +75,17 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
       }
     })
 
-  audit.command('verify').description('check the whole chain against its checkpoints').option('--json', 'print JSON')
+  audit.command('verify').description('check the whole chain of every node against its checkpoints').option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit verify\n\nExit code 5 when the chain does not hold.')
     .action(async (options: { json?: boolean }) => {
-      const result = await withProgress(terminal, 'Walking the chain', ask(await socket(), { path: '/audit/verify' }, verificationSchema))
+      const result = await withProgress(terminal, 'Walking the chains', ask(await socket(), { path: '/audit/verify' }, verificationSchema))
       print(terminal, options, result, () => result.ok
         ? `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`
         : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`)
       if (!result.ok) throw new CommandError(exit.unverified, '')
     })
 
-  withFilter(audit.command('export')).description('write records as JSON lines to standard output').addHelpText('after', '\nExample:\n  deputy audit export --tenant acme > acme.jsonl')
+  withFilter(audit.command('export')).description('write the records of one node, by default this one, as JSON lines to standard output').addHelpText('after', '\nExample:\n  deputy audit export --tenant acme > acme.jsonl')
     .action(async (filter: Filter) => {
       const path = await socket()
       for (let after = 0; ;) {

@@ -13,7 +13,10 @@ import { CommandError, exit, print, table, withProgress, shownTime, type Termina
 
 interface Output { json?: boolean }
 
-const statusSchema = z.looseObject({ version: z.string(), pid: z.number(), ready: z.boolean(), environment: z.string(), generation: z.number(), started_at: z.string(), checks: z.record(z.string(), z.string()), counts: z.record(z.string(), z.number()), memory: z.looseObject({ rss: z.number() }) })
+const statusSchema = z.looseObject({ version: z.string(), pid: z.number(), ready: z.boolean(), environment: z.string(), generation: z.number(), started_at: z.string(), checks: z.record(z.string(), z.string()), counts: z.record(z.string(), z.number()), memory: z.looseObject({ rss: z.number() }),
+  node: z.looseObject({ node: z.string() }), nodes: z.array(z.looseObject({ id: z.string(), about: z.string(), leaseLeft: z.number(), acknowledged: z.number() })),
+  upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }),
+})
 const reloadSchema = z.looseObject({ applied: z.boolean(), generation: z.number(), problems: z.array(z.object({ file: z.string(), line: z.number(), message: z.string(), fix: z.string() })), restart_needed: z.array(z.string()) })
 const rotatedSchema = z.looseObject({ keys: z.string(), rewrapped: z.number().optional(), kid: z.string().optional(), kek: z.string().optional() })
 const decisionSchema = z.looseObject({ allowed: z.boolean(), registered: z.array(z.string()), scopes: z.array(z.string()), policies: z.array(z.string()), errors: z.array(z.string()), credential: z.string(), note: z.string().optional() })
@@ -47,6 +50,8 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
         `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${status.ready ? 'ready' : 'not ready'}`,
         ...Object.entries(status.checks).map(([name, state]) => `  ${name}: ${state}`),
         `  configuration ${status.generation}: ${Object.entries(status.counts).map(([name, count]) => `${count} ${name}`).join(', ')}`,
+        ...status.nodes.map(({ id, about, leaseLeft, acknowledged }) => `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, knows revocations up to ${acknowledged} (${id})`),
+        ...(status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0 ? [] : [`  providers to be told of revocations: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} given up (deputy grant pending)`]),
         `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
       ].join('\n'))
       if (!status.ready) throw new CommandError(exit.failed, '')

@@ -15,6 +15,7 @@ import { adminSocket, findHome, shipped } from '../home.ts'
 import { editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, type Terminal } from '../terminal.ts'
+import { addTenantCommands } from './tenant.ts'
 
 interface Output { json?: boolean }
 
@@ -47,6 +48,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
   }
 
   const tenant = program.command('tenant').description('tenants: customers, their identity providers, their sign-in')
+  addTenantCommands(program, tenant, terminal)
   listing(tenant, 'tenant', ['tenant', 'name', 'enabled', 'issuers'], (current) => [...current.tenants.values()].map((each) => ({ ...each, issuers: each.issuers.map(({ issuer }) => issuer) })))
   tenant.command('add').argument('<id>').description('write the file of a new tenant').requiredOption('--issuer <url>', 'its identity provider')
     .option('--client-id <id>', 'Deputy\'s client at the identity provider, for sign-in on the connect pages').option('--client-secret-file <path>', 'file (0600) with that client\'s secret').option('--name <name>')

@@ -1,25 +1,32 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
+import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
-const receiptSchema = z.looseObject({
-  id: z.string(), epoch: z.number(), dryRun: z.boolean(), cached: z.number(), consents: z.number(), sessions: z.number(), keyDestroyed: z.boolean(),
-  grants: z.array(z.looseObject({ grant: z.string(), tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), upstream: z.string() })),
-})
-type Receipt = z.output<typeof receiptSchema>
-
 const grantsSchema = z.array(z.looseObject({ id: z.string(), tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), status: z.string(), scopes: z.array(z.string()), updatedAt: z.number() }))
-const userAnswerSchema = z.looseObject({ tenant: z.string(), user: z.string(), disabled: z.boolean() })
+const userAnswerSchema = z.looseObject({ tenant: z.string(), user: z.string(), disabled: z.boolean(), nodes: nodesSchema.optional() })
 const disabledSchema = z.array(z.looseObject({ tenant: z.string(), user: z.string(), at: z.number(), by: z.string() }))
 const queueSchema = z.array(z.looseObject({ grant: z.string(), provider: z.string(), state: z.string(), attempts: z.number(), nextAt: z.number(), problem: z.string().nullable() }))
 
-interface ScopeOptions { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; grant?: string; token?: string }
+interface ScopeOptions { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; issuer?: string; grant?: string; token?: string; everything?: boolean }
+
+/** What cannot be taken back and must be said twice. */
+const confirmation = (scope: object, tenant: string | undefined): { warning: string; command: string } | undefined => {
+  if (!('kind' in scope)) return undefined
+  if (scope.kind === 'tenant') return { warning: `This destroys the data key of ${tenant}: its grants and secrets cannot be read again, from backups either.`, command: `--tenant ${tenant}` }
+  if (scope.kind === 'everything') return { warning: 'This ends every grant, session and token of every tenant: everybody has to sign in and connect again.', command: '--everything' }
+  return undefined
+}
 
 /** The options as one scope: a user needs a tenant, a tenant alone is the whole tenant. @throws CommandError */
-const scopeOf = ({ tenant, user, server, downstream, provider, grant, token }: ScopeOptions): object => {
-  const named = Object.entries({ user, server, downstream, provider, grant, token }).filter(([, value]) => value !== undefined)
+const scopeOf = ({ tenant, user, server, downstream, provider, issuer, grant, token, everything }: ScopeOptions): object => {
+  if (everything === true) {
+    if ([tenant, user, server, downstream, provider, issuer, grant, token].some((value) => value !== undefined)) throw new CommandError(exit.usage, '--everything stands alone.')
+    return { kind: 'everything' }
+  }
+  const named = Object.entries({ user, server, downstream, provider, issuer, grant, token }).filter(([, value]) => value !== undefined)
   if (named.length > 1) throw new CommandError(exit.usage, `Name one of ${named.map(([name]) => `--${name}`).join(' and ')}; for a smaller scope add --tenant.`)
   const [only] = named
   if (only === undefined) {
@@ -29,15 +36,6 @@ const scopeOf = ({ tenant, user, server, downstream, provider, grant, token }: S
   const [kind, value] = only
   if (kind === 'user' && tenant === undefined) throw new CommandError(exit.usage, 'A user belongs to a tenant: add --tenant.')
   return { kind, [kind]: value, ...(tenant === undefined ? {} : { tenant }) }
-}
-
-const tell = (receipt: Receipt): string => {
-  const { grants, cached, consents, sessions, keyDestroyed, dryRun, epoch } = receipt
-  const what = [`${grants.length} grant(s)`, `${consents} consent(s)`, ...(dryRun ? [] : [`${cached} cached credential(s)`, `${sessions} session(s)`]), ...(keyDestroyed ? ['the tenant\'s data key'] : [])].join(', ')
-  return [
-    dryRun ? `This would cover ${what}.` : `Revoked: ${what}. Everything given until ${new Date(epoch).toISOString()} is void.`,
-    ...(grants.length === 0 ? [] : [table(dryRun ? ['grant', 'tenant', 'user', 'server', 'downstream'] : ['grant', 'tenant', 'user', 'server', 'downstream', 'upstream'], grants)]),
-  ].join('\n')
 }
 
 const wholeNumber = (text: string): number => {
@@ -53,14 +51,13 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
   program.command('revoke').description('end what was given: it is over when the command returns')
     .option('--tenant <id>', 'the whole tenant, its data key too; or, with another option, only within this tenant')
     .option('--user <name>', 'a user of the tenant').option('--server <id>').option('--downstream <id>').option('--provider <id>')
-    .option('--grant <id>').option('--token <jti>', 'a token and all that was exchanged from it')
-    .option('--reason <text>', 'kept in the audit log').option('--dry-run', 'only say what it would cover').option('--yes', 'do not ask back for a whole tenant').option('--json', 'print JSON')
+    .option('--issuer <url>', 'whoever signed in there').option('--grant <id>').option('--token <jti>', 'a token and all that was exchanged from it').option('--everything', 'all tenants')
+    .option('--reason <text>', 'kept in the audit log').option('--dry-run', 'only say what it would cover').option('--yes', 'do not ask back for a whole tenant or everything').option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  deputy revoke --tenant acme --user alice\n  deputy revoke --provider github --dry-run')
     .action(async (options: ScopeOptions & { reason?: string; dryRun?: boolean; yes?: boolean; json?: boolean }) => {
       const scope = scopeOf(options)
-      if ('kind' in scope && scope.kind === 'tenant' && options.yes !== true && options.dryRun !== true) {
-        throw new CommandError(exit.usage, `This destroys the data key of ${options.tenant}: its grants and secrets cannot be read again, from backups either.`, `deputy revoke --tenant ${options.tenant} --dry-run, then again with --yes`)
-      }
+      const unsaid = options.yes === true || options.dryRun === true ? undefined : confirmation(scope, options.tenant)
+      if (unsaid !== undefined) throw new CommandError(exit.usage, unsaid.warning, `deputy revoke ${unsaid.command} --dry-run, then again with --yes`)
       const order = { scope, dry_run: options.dryRun === true, ...(options.reason === undefined ? {} : { reason: options.reason }) }
       const receipt = await withProgress(terminal, 'Revoking; providers are being told', ask(await socket(), { path: '/revoke', json: order }, receiptSchema))
       print(terminal, options, receipt, () => tell(receipt))
@@ -86,7 +83,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
       .requiredOption('--tenant <id>').requiredOption('--user <name>').option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy user ${verb} --tenant acme --user alice`)
       .action(async (options: { tenant: string; user: string; json?: boolean }) => {
         const answer = await ask(await socket(), { path: `/users/${verb}`, json: { tenant: options.tenant, user: options.user } }, userAnswerSchema)
-        print(terminal, options, answer, () => `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`)
+        print(terminal, options, answer, () => [`${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`, ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'))
       })
   }
   user.command('list').description('list disabled users').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy user list')

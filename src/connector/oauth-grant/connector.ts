@@ -13,7 +13,7 @@ import { ACCESS_TOKEN_TYPE, type Connector, type Credential, type CredentialRequ
 import { createProviderClients } from './client.ts'
 import { openTokens, type GrantTokens } from './grant.ts'
 import { createProviderCalls } from './provider-call.ts'
-import { createRefresh, fromGrant, isEnded, isFresh, type FreshToken } from './refresh.ts'
+import { createRefresh, fromGrant, isEnded, isFresh, isRefreshing, type FreshToken } from './refresh.ts'
 import { createUpstreamRevocation } from './upstream-revocation.ts'
 
 export interface OAuthGrantDependencies {
@@ -31,6 +31,11 @@ export interface OAuthGrantDependencies {
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly logger: Logger
+  /** Who this process is among those that share the store, and whether there are others. */
+  readonly owner: string
+  readonly shared: boolean
+  /** How long a provider may take to answer (ms). */
+  readonly timeout: number
 }
 
 /** From this part of an access token's life on, a use of it refreshes it in the background. */
@@ -72,7 +77,7 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
   const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, correlationId: string): Promise<FreshToken> => {
     const tokens = await openTokens(deps.envelope, grant)
     const now = deps.clock.now()
-    if (grant.status !== 'active' || !isFresh(tokens, now)) return refresh(grant, downstream, { correlationId })
+    if (!isFresh(tokens, now) || (grant.status !== 'active' && !isRefreshing(grant, now))) return refresh(grant, downstream, { correlationId })
     if (tokens.refreshToken !== undefined && !isYoung(tokens, now)) {
       refresh(grant, downstream, { goodEnough: isYoung, correlationId }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
     }
@@ -110,7 +115,7 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
       if (grant === undefined) return askUser(request, request.scopes, 'interaction_required')
       return withConnectUrl(request, grant, async () => {
         const client = await clients(downstream, owner.tenant)
-        if (isEnded(grant)) throw refuse('reconnect_required', { downstream: owner.downstream, problem: grant.problem ?? 'the provider ended it' })
+        if (isEnded(grant) && !isRefreshing(grant, deps.clock.now())) throw refuse('reconnect_required', { downstream: owner.downstream, problem: grant.problem ?? 'the provider ended it' })
         if (grant.clientGeneration !== client.generation) throw refuse('reconnect_required', { downstream: owner.downstream, problem: 'its OAuth client, token endpoint or resource was changed since the user connected it' })
         const scopes = await givenScopes(request, owner, grant)
         const { token, wider } = await tokenFor(grant, downstream, scopes, request.correlationId)

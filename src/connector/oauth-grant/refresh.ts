@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as openid from 'openid-client'
 import { z } from 'zod'
 import type { AuditLog } from '../../audit/record.ts'
@@ -38,6 +39,10 @@ export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Recor
 
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
 const PATIENCE = 15_000
+/** How much longer than the provider may take a claim lasts (ms): for the writes around the call, and clocks that differ. */
+const CLAIM_MARGIN = 3000
+/** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
+const [FIRST_LOOK, LAST_LOOK] = [10, 250]
 /** Access tokens of providers that do not say how long they live are taken to live an hour (RFC 6749 section 5.1 leaves it to documentation). */
 const UNSAID_LIFETIME = 3600
 
@@ -61,26 +66,53 @@ export interface RefreshDependencies {
   readonly telemetry: Telemetry
   readonly logger: Logger
   readonly clock: Clock
+  /** Who this process is among those that share the store. */
+  readonly owner: string
+  /** Whether another owner's claim may still be worked on; false where this process is the only one. */
+  readonly shared: boolean
+  /** How long a provider may take to answer (ms). */
+  readonly timeout: number
 }
 
-/** One refresh of a grant at a time (promise 6); those who want the same share it, the others wait their turn. */
+/**
+ * One refresh of a grant at a time (promise 6). In a process those who want the same share it, the others wait their
+ * turn. Over all nodes the grant itself says who refreshes it: the claim is a write that names the version it read, and
+ * so is every write after it, so that whoever comes back late has nothing to write to (fencing).
+ */
 export const createRefresh = (deps: RefreshDependencies) => {
   const turns = new Map<string, Promise<unknown>>()
   const shared = new Map<string, Promise<FreshToken>>()
   const { grants, envelope, clock } = deps
 
-  /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
-  const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now() })
+  const isClaimed = (grant: Grant): boolean => deps.shared && grant.refreshing?.owner !== deps.owner && isRefreshing(grant, clock.now())
 
-  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, scopes: readonly string[] | undefined) => {
+  /** @returns undefined if somebody else has written the grant since it was read */
+  const claim = async (grant: Grant, change: Partial<Grant>): Promise<Grant | undefined> => {
+    // On a store of our own the turns are enough, and a provider that does not rotate leaves no doubt to write down.
+    if (!deps.shared && change.status === undefined) return grant
+    try {
+      return await grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: { owner: deps.owner, until: clock.now() + deps.timeout + CLAIM_MARGIN } })
+    } catch (error) {
+      if (error instanceof DeputyError && error.code === 'conflict') return undefined
+      throw error
+    }
+  }
+
+  /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
+  const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
+
+  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, scopes: readonly string[] | undefined, before: number) => {
     let seen = ''
     const parameters: Record<string, string> = {
       ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
       ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
     }
     try {
-      const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' },
-        () => openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }), tokens.refreshToken!.reveal(), parameters))
+      const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' }, () => {
+        // A process that slept meanwhile may find its claim over: what it sends now could meet what another has sent.
+        if (performance.now() > before) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
+        return openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }), tokens.refreshToken!.reveal(), parameters)
+      })
       return { event: 'answered' as const, response }
     } catch (error) {
       return { event: failureOf(error), error, kept: keptFrom(seen) }
@@ -98,18 +130,26 @@ export const createRefresh = (deps: RefreshDependencies) => {
   }
 
   /** The work of one turn: everything is read anew, because the turn before may have changed it. */
-  const refreshNow = async (id: string, downstream: DownstreamOf<'oauth_grant'>, { scopes, goodEnough = isFresh, correlationId }: RefreshWish): Promise<FreshToken> => {
+  const refreshNow = async (id: string, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish, giveUpAt: number, pause = FIRST_LOOK): Promise<FreshToken> => {
+    const { scopes, goodEnough = isFresh, correlationId } = wish
     const grant = await grants.get(id)
     if (grant === undefined) throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
+    const again = async (): Promise<FreshToken> => {
+      if (performance.now() > giveUpAt) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
+      await sleep(pause)
+      return refreshNow(id, downstream, wish, giveUpAt, Math.min(pause * 2, LAST_LOOK))
+    }
+    if (isClaimed(grant)) return again()
     const client = await deps.clients(downstream, grant.tenant)
     const tokens = await openTokens(envelope, grant)
     if (scopes === undefined && goodEnough(tokens, clock.now()) && grant.status === 'active') return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
     assertRefreshable(grant, client, tokens)
     const from = grant.status === 'uncertain' ? 'uncertain' : 'active'
-    const sending = client.provider.refresh.rotates
-      ? await writeBack(grant, { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' })
-      : grant
-    const sent = await send(client, tokens, grant, scopes)
+    const claimed = performance.now()
+    const sending = await claim(grant, client.provider.refresh.rotates
+      ? { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' } : {})
+    if (sending === undefined) return again()
+    const sent = await send(client, tokens, grant, scopes, claimed + CLAIM_MARGIN / 2)
     const status = transitions[from][sent.event]
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     return await giveUp(sending, tokens, sent, status, client, correlationId)
@@ -124,6 +164,8 @@ export const createRefresh = (deps: RefreshDependencies) => {
       kept = await writeBack(grant, { status: 'active', problem: null, sealed: await sealTokens(envelope, grant, stored) })
     } catch (error) {
       if (error instanceof DeputyError && (error.code === 'conflict' || error.code === 'secret_unreadable')) {
+        // Still there, so it was not revoked: whoever has claimed it since then answers for it.
+        if (error.code === 'conflict' && await grants.get(grant.id) !== undefined) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 }, error)
         await endUnkept(client, after)
         throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
       }
@@ -182,7 +224,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const key = `${grant.id} ${wish.scopes?.join(' ') ?? ''}`
     let work = shared.get(key)
     if (work === undefined) {
-      work = inTurn(grant.id, () => refreshNow(grant.id, downstream, wish)).finally(() => { shared.delete(key) })
+      work = inTurn(grant.id, () => refreshNow(grant.id, downstream, wish, performance.now() + PATIENCE)).finally(() => { shared.delete(key) })
       shared.set(key, work)
     } else deps.telemetry.refresh({ provider: downstream.provider, outcome: 'joined' })
     return await patiently(work, downstream.downstream)
@@ -196,6 +238,9 @@ const patiently = async <T>(work: Promise<T>, downstream: string): Promise<T> =>
   work.catch(() => undefined)
   try { return await Promise.race([work, late]) } finally { clearTimeout(timer) }
 }
+
+/** Somebody is at it, or was and has not said how it went. */
+export const isRefreshing = ({ refreshing }: Grant, now: number): boolean => refreshing !== undefined && refreshing.until > now
 
 /** Nothing more can be had from the grant: the provider said so, or the one retry was sent and its answer never came. */
 export const isEnded = ({ status }: Grant): boolean => status === 'reconnect_required' || status === 'retrying'

@@ -6,7 +6,7 @@ import type { Envelope } from '../../crypto/envelope.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Grant, UpstreamRevocation, UpstreamRevocationStore } from '../../store/store.ts'
-import type { UpstreamOutcome } from '../connector.ts'
+import type { RevocationOrder, UpstreamOutcome } from '../connector.ts'
 import type { ProviderClients } from './client.ts'
 import { openTokens } from './grant.ts'
 import type { CallProvider } from './provider-call.ts'
@@ -15,7 +15,9 @@ import type { CallProvider } from './provider-call.ts'
 const ATTEMPTS = 12
 const FIRST_PAUSE = 30_000
 const LONGEST_PAUSE = 14_400_000
-const AT_ONCE = 50
+/** Entries that are looked at in one go, and of each provider at most so many: a provider that hangs does not keep the others waiting. */
+const AT_ONCE = 500
+const OF_ONE_PROVIDER = 50
 
 interface Order { readonly tokens: readonly Secret[]; readonly downstream: string }
 
@@ -55,33 +57,37 @@ export const createUpstreamRevocation = (deps: {
     return { tokens: [...(refreshToken === undefined ? [] : [refreshToken]), accessToken], downstream: grant.downstream }
   }
 
-  const enqueue = async (grant: Grant): Promise<string> => {
+  const enqueue = async (grant: Grant): Promise<RevocationOrder> => {
     const order = await orderOf(grant)
     const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
     const plaintext = new Secret(JSON.stringify({ tokens: order.tokens.map((token) => token.reveal()), downstream: order.downstream }))
+    const nextAt = deps.clock.now() + pauseBefore(0)
     await deps.upstreamRevocations.put({
-      id, grant: grant.id, tenant: grant.tenant, provider: grant.provider, attempts: 1, nextAt: deps.clock.now() + pauseBefore(0), state: 'queued',
+      id, grant: grant.id, tenant: grant.tenant, provider: grant.provider, attempts: 1, nextAt, state: 'queued',
       problem: 'the provider was not told yet', sealed: await deps.envelope.seal(nameOf({ tenant: grant.tenant, id }), plaintext),
     })
-    return id
+    return { id, nextAt }
   }
 
   const retry = async (entry: UpstreamRevocation): Promise<void> => {
+    const attempts = entry.attempts + 1
+    const nextAt = deps.clock.now() + pauseBefore(attempts)
+    // Another node may have been faster.
+    if (!await deps.upstreamRevocations.claim(entry, nextAt)) return
     try {
       const { tokens, downstream } = JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()) as { tokens: string[]; downstream: string }
       await attempt({ tokens: tokens.map((token) => new Secret(token)), downstream }, entry.tenant)
       await deps.upstreamRevocations.remove(entry.id)
     } catch (error) {
-      const attempts = entry.attempts + 1
       const state = attempts >= ATTEMPTS ? 'irrevocable' : 'queued'
-      await deps.upstreamRevocations.put({ ...entry, attempts, state, nextAt: deps.clock.now() + pauseBefore(attempts), problem: (error as Error).message.slice(0, 200) })
+      await deps.upstreamRevocations.put({ ...entry, attempts, state, nextAt, problem: (error as Error).message.slice(0, 200) })
       if (state === 'irrevocable') deps.logger.error({ grant: entry.grant, provider: entry.provider }, 'a provider could not be told of a revocation: end the grant there by hand')
     }
   }
 
   return {
-    async prepare(grants: readonly Grant[]): Promise<Map<string, string>> {
-      const orders = new Map<string, string>()
+    async prepare(grants: readonly Grant[]): Promise<Map<string, RevocationOrder>> {
+      const orders = new Map<string, RevocationOrder>()
       for (const grant of grants) {
         try { orders.set(grant.id, await enqueue(grant)) } catch (error) {
           // A grant that cannot be read must not keep the rest from being revoked.
@@ -90,10 +96,10 @@ export const createUpstreamRevocation = (deps: {
       }
       return orders
     },
-    async revoke(grant: Grant, order?: string): Promise<UpstreamOutcome> {
+    async revoke(grant: Grant, order?: RevocationOrder): Promise<UpstreamOutcome> {
       try {
         const outcome = await attempt(await orderOf(grant), grant.tenant)
-        if (order !== undefined) await deps.upstreamRevocations.remove(order)
+        if (order !== undefined) await deps.upstreamRevocations.remove(order.id)
         return outcome
       } catch (error) {
         deps.logger.warn({ err: error, grant: grant.id }, 'the provider was not told of a revocation at the first attempt')
@@ -101,7 +107,8 @@ export const createUpstreamRevocation = (deps: {
       }
     },
     async drain(): Promise<void> {
-      for (const entry of await deps.upstreamRevocations.due(deps.clock.now(), AT_ONCE)) await retry(entry)
+      const queues = Map.groupBy(await deps.upstreamRevocations.due(deps.clock.now(), AT_ONCE), ({ provider }) => provider)
+      await Promise.all([...queues.values()].map(async (queue) => { for (const entry of queue.slice(0, OF_ONE_PROVIDER)) await retry(entry) }))
     },
   }
 }

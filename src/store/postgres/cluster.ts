@@ -26,13 +26,13 @@ const changesSince = async (client: PoolClient, number: number): Promise<Standin
   frozen: (await client.query<FrozenTenant & { at: number }>('select tenant, at, by, reason from frozen_tenants')).rows.map(ms),
 })
 
-/** @param connect a connection outside of the pool, for listening */
-export const createCluster = (pool: Pool, connect: () => Client): ClusterStore => {
+/** @param leases connections for leases alone. @param connect a connection outside of the pool, for listening */
+export const createCluster = ({ pool, leases }: { pool: Pool; leases: Pool }, connect: () => Client): ClusterStore => {
   const rowsOf = async <Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> => {
-    try { return (await pool.query<Row>(text, values)).rows } catch (error) { throw toStoreError(error) }
+    try { return (await leases.query<Row>(text, values)).rows } catch (error) { throw toStoreError(error) }
   }
   return {
-    renew: ({ id, about, lease, acknowledged }) => inTransaction(pool, async (client) => {
+    renew: ({ id, about, lease, acknowledged }) => inTransaction(leases, async (client) => {
       // Shared by renewals, exclusive for a change: a change either is seen here, or waits until this lease can be seen.
       const { rows: [standing] } = await client.query<Numbered>(`select value, ${NOW} as now from epochs where name = $1 for share`, [STANDING])
       const number = Number(standing!.value)

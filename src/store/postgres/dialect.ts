@@ -1,12 +1,12 @@
 import { PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, type CompiledQuery, type DatabaseConnection, type Dialect, type Driver, type QueryResult } from 'kysely'
-import type pg from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import { toStoreError } from './pool.ts'
 
 /** Every query takes a connection of the pool for itself; what must happen together goes through `inTransaction`. */
 class PostgresDriver implements Driver {
   readonly #connection: DatabaseConnection
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: Pick<Pool | PoolClient, 'query'>) {
     this.#connection = {
       async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
         try {
@@ -29,7 +29,7 @@ class PostgresDriver implements Driver {
 
 const refuseToStream = (): never => { throw new Error('the store does not stream') }
 
-export const postgresDialect = (pool: pg.Pool): Dialect => ({
+export const postgresDialect = (pool: Pick<Pool | PoolClient, 'query'>): Dialect => ({
   createAdapter: () => new PostgresAdapter(),
   createDriver: () => new PostgresDriver(pool),
   createIntrospector: (database) => new PostgresIntrospector(database),

@@ -8,12 +8,13 @@ const fromRow = (row: Selectable<Tables['grants']>): Grant => ({
   id: row.id, tenant: row.tenant, user: row.user, server: row.server, downstream: row.downstream, provider: row.provider,
   clientGeneration: row.client_generation, scopes: JSON.parse(row.scopes) as string[], status: row.status as GrantStatus,
   problem: row.problem, sealed: row.sealed, version: Number(row.version), createdAt: Number(row.created_at), updatedAt: Number(row.updated_at),
+  ...(row.refresh_owner === null ? {} : { refreshing: { owner: row.refresh_owner, until: Number(row.refresh_until) } }),
 })
 
 const toRow = (grant: Omit<Grant, 'version'>) => ({
   id: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, provider: grant.provider,
   client_generation: grant.clientGeneration, scopes: toJson(grant.scopes), status: grant.status, problem: grant.problem,
-  sealed: grant.sealed, created_at: grant.createdAt, updated_at: grant.updatedAt, refresh_owner: null, refresh_until: null,
+  sealed: grant.sealed, created_at: grant.createdAt, updated_at: grant.updatedAt, refresh_owner: grant.refreshing?.owner ?? null, refresh_until: grant.refreshing?.until ?? null,
 })
 
 const OWNER = ['tenant', 'user', 'server', 'downstream'] as const

@@ -18,5 +18,10 @@ export const upstreamRevocationStore = (database: Database): UpstreamRevocationS
     return rows.map(fromRow)
   },
   async list() { return (await database.selectFrom('upstream_revocations').selectAll().orderBy('next_at').execute()).map(fromRow) },
+  async claim({ id, attempts }, nextAt) {
+    const { numUpdatedRows } = await database.updateTable('upstream_revocations').set({ attempts: attempts + 1, next_at: nextAt })
+      .where('id', '=', id).where('attempts', '=', attempts).where('state', '=', 'queued').executeTakeFirst()
+    return numUpdatedRows === 1n
+  },
   async remove(id) { await database.deleteFrom('upstream_revocations').where('id', '=', id).execute() },
 })

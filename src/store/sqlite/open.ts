@@ -19,6 +19,15 @@ const COLUMN_TYPES: ColumnTypes = { bytes: 'blob', counter: 'integer', instant: 
 const insertInto = (table: string, columns: readonly string[]): string =>
   `insert into "${table}" (${columns.map((column) => `"${column}"`).join(', ')}) values (${columns.map(() => '?').join(', ')})`
 
+/** The version of the schema that a file has, also while a daemon holds it. */
+export const sqliteVersion = async (path: string): Promise<number> => {
+  const connection = await SqliteConnection.open(path, DEADLINE, 'reader')
+  try {
+    const { rows } = await connection.query('select max(version) as version from schema_version', [])
+    return Number(rows[0]?.['version'] ?? 0)
+  } finally { await connection.close() }
+}
+
 /**
  * Opens the embedded store: one SQLite file, held by one process.
  * @param options.path file; made with mode 0600 if it is missing
