@@ -8,6 +8,7 @@ import { createFileSink } from './audit/file-sink.ts'
 import { DurableAuditLog } from './audit/log.ts'
 import { verifyChains } from './audit/verify.ts'
 import { createMemoryCache } from './cache/memory.ts'
+import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
 import { formatProblem } from './config/problem.ts'
@@ -22,8 +23,9 @@ import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
 import { createExchange } from './exchange/exchange.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
+import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
 import { createTokenState } from './exchange/token-state.ts'
-import { openGround } from './ground.ts'
+import { openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
@@ -154,8 +156,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       resolveSecret, connectUrl: connect.connectUrl, audit, telemetry, logger,
       owner: incarnation, shared: store.cluster !== undefined, timeout: settings.network.timeout,
     })
+    const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
+    const bytes = redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
+    closers.push(() => bytes?.close())
     const obtain = createObtain({
-      cache, clock, isVoid: (entry) => standing.covering(entry) !== undefined,
+      shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
+      cache, clock, logger, isVoid: (entry) => standing.covering(entry) !== undefined,
       connectors: {
         oauth_grant: oauthGrant,
         minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random }),
@@ -185,7 +191,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       const node = membership.status()
       return {
         ready: !draining && storeProblem === undefined && sinks.length === 0 && node.held,
-        checks: { daemon: draining ? 'draining' : 'ok', node: node.problem ?? 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
+        checks: { ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }), daemon: draining ? 'draining' : 'ok', node: node.problem ?? 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
       }
     }
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import type { RedisOptions } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import type { Settings } from './config/settings.ts'
 import { createFingerprint, type Fingerprint } from './crypto/fingerprint.ts'
@@ -47,18 +48,28 @@ const variable = ({ environment }: Surroundings, name: string, what: string): st
 const readKeyEncryptionKey = async ({ kek }: Settings, around: Surroundings): Promise<KeyEncryptionKey> =>
   'file' in kek ? keyFromFile(resolve(around.home, kek.file), around.random) : keyFromText(variable(around, kek.env, 'key-encryption key'), `the environment variable ${kek.env}`, around.random)
 
-/** How the settings say that Postgres is reached; undefined for the embedded store. @throws DeputyError `config_invalid` */
-export const postgresOptions = async ({ store }: Settings, around: Surroundings): Promise<PostgresOptions | undefined> => {
-  if (store === 'embedded') return undefined
-  const { password: source, tls, ...rest } = store.postgres
+type Access = Pick<NonNullable<Settings['cache']['redis']>, 'password' | 'tls'>
+
+/** The password and the certificates that settings point to. */
+const accessTo = async ({ password: source, tls }: Access, around: Surroundings): Promise<{ password: string | undefined; tls: boolean | { ca: string } }> => {
   let password: string | undefined
   if (source !== undefined && 'file' in source) {
     const path = resolve(around.home, source.file)
     await assertPrivateFile(path)
     password = (await readFile(path, 'utf8')).replace(/\r?\n$/, '')
-  } else if (source !== undefined) password = variable(around, source.env, 'password of Postgres')
-  return { ...rest, password, tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') } }
+  } else if (source !== undefined) password = variable(around, source.env, 'password')
+  return { password, tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') } }
 }
+
+/** How the settings say that Postgres is reached; undefined for the embedded store. @throws DeputyError `config_invalid` */
+export const postgresOptions = async ({ store }: Settings, around: Surroundings): Promise<PostgresOptions | undefined> => {
+  if (store === 'embedded') return undefined
+  return { ...store.postgres, ...await accessTo(store.postgres, around) }
+}
+
+/** How the settings say that Redis is reached; undefined where nodes share no cache. @throws DeputyError `config_invalid` */
+export const redisOptions = async ({ cache: { redis } }: Settings, around: Surroundings): Promise<RedisOptions | undefined> =>
+  redis === null ? undefined : { ...redis, username: redis.username, ...await accessTo(redis, around) }
 
 const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
   const postgres = await postgresOptions(settings, around)

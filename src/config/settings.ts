@@ -1,6 +1,9 @@
 import { z } from 'zod'
 import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, rangeSchema, urlSchema } from './values.ts'
 
+const passwordSchema = z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })])
+const tlsSchema = z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.')
+
 /** `deputy.yaml`: the daemon itself. Relative paths are relative to the folder that the file is in. */
 export const settingsSchema = z.strictObject({
   environment: idSchema.default('production').describe('The environment that this daemon serves; servers and downstreams of another environment are not visible to it.'),
@@ -23,8 +26,8 @@ export const settingsSchema = z.strictObject({
       port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
       database: z.string().min(1).default('deputy').describe('Name of the database.'),
       user: z.string().min(1).default('deputy').describe('Postgres user.'),
-      password: z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })]).optional().describe('File of mode 0600 or environment variable with the password.'),
-      tls: z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.'),
+      password: passwordSchema.optional().describe('File of mode 0600 or environment variable with the password.'),
+      tls: tlsSchema,
       pool: z.int().min(2).max(500).default(10).describe('Connections at most.'),
       deadline: durationSchema.default(2000).describe('How long the server may take to answer.'),
     }) }),
@@ -47,7 +50,16 @@ export const settingsSchema = z.strictObject({
   }).prefault({}).describe('The audit log; the embedded store is its first sink.'),
   cache: z.strictObject({
     entries: z.int().min(1).default(20_000).describe('How many credentials the process cache holds at most.'),
-  }).prefault({}).describe('The process cache.'),
+    redis: z.strictObject({
+      mode: z.enum(['single', 'sentinel', 'cluster']).default('single').describe('One server, servers watched by Sentinel, or a Redis Cluster.'),
+      nodes: z.array(listenAddressSchema).min(1).describe('Host and port of the server, of the sentinels, or of some nodes of the Cluster.'),
+      master: z.string().min(1).default('mymaster').describe('The name under which the sentinels know the master.'),
+      username: z.string().min(1).optional().describe('Redis user.'),
+      password: passwordSchema.optional().describe('File of mode 0600 or environment variable with the password.'),
+      tls: tlsSchema,
+      deadline: durationSchema.default(250).describe('How long Redis may take to answer before the daemon goes on without it.'),
+    }).nullable().default(null).describe('Redis, in which nodes share the credentials that they fetched, encrypted under the tenant\'s data key; or null.'),
+  }).prefault({}).describe('Caches of credentials.'),
   tokens: z.strictObject({
     lifetime: durationSchema.default(300_000).describe('Longest life of a minted token.'),
     signing_key_lifetime: durationSchema.default(30 * 86_400_000).describe('How long a signing key signs before the next one takes over; it stays published until the last token it signed has expired.'),

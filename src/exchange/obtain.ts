@@ -1,6 +1,8 @@
+import type { Logger } from '../observe/logger.ts'
 import { cacheKey, type Cache } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
 import type { CredentialKind } from '../config/downstream.ts'
+import type { SharedCredentials } from './shared-credentials.ts'
 import type { Connector, Credential, CredentialRequest } from '../connector/connector.ts'
 
 /** A cached credential with what it relies on, so that a revocation finds it. */
@@ -25,12 +27,12 @@ const MARGIN = 30_000
  * Every fact that decides what a credential is (threat 24). What was minted from one subject token is never given
  * for another: it may not outlive it, and falls with it.
  */
-export const credentialKey = (request: CredentialRequest, generation: number): string => {
+export const credentialKey = (request: CredentialRequest, generation: string): string => {
   const { principal, server, downstream } = request
   return cacheKey(
     principal.tenant, principal.kind, principal.kind === 'user' ? principal.user : '', server.server,
     downstream.downstream, downstream.credential, ...request.audiences, String(request.scopes.length), ...request.scopes,
-    String(generation), ...(downstream.credential === 'minted' ? request.ancestors : []),
+    generation, ...(downstream.credential === 'minted' ? request.ancestors : []),
   )
 }
 
@@ -43,27 +45,46 @@ export interface Obtained { readonly credential: Credential; readonly cached: bo
  */
 export const createObtain = (options: {
   cache: Cache<CachedCredential>
+  /** Undefined where no node shares its credentials. */
+  shared?: SharedCredentials | undefined
   connectors: Connectors
   clock: Clock
   /** Whether a revocation covers the entry: one that was being fetched while the cache was emptied must not come back. */
   isVoid: (entry: CachedCredential) => boolean
+  logger: Logger
 }) => {
-  const underWay = new Map<string, { promise: Promise<Credential>; startedAt: number }>()
+  const underWay = new Map<string, Promise<Omit<Obtained, 'cached'>>>()
 
-  const fetchAndKeep = async (key: string, request: CredentialRequest, startedAt: number): Promise<Credential> => {
+  /** What another node has fetched, unless it is void. It is as old as it was there. */
+  const fromOthers = async (key: string, request: CredentialRequest, sharedKey: string | undefined): Promise<CachedCredential | undefined> => {
+    if (sharedKey === undefined) return undefined
+    const found = await options.shared?.get(request.principal.tenant, sharedKey)
+    if (found === undefined || options.isVoid(found.entry)) return undefined
+    options.cache.set(key, found.entry, found.expiresAt)
+    return found.entry
+  }
+
+  const fetchAndKeep = async (key: string, request: CredentialRequest, startedAt: number): Promise<Omit<Obtained, 'cached'>> => {
     const { principal, server, downstream } = request
+    const sharedKey = options.shared?.keyOf(request)
+    const known = await fromOthers(key, request, sharedKey)
+    if (known !== undefined) return { credential: known.credential, obtainedAt: known.since }
     const credential = await options.connectors[downstream.credential].obtain(request)
     const life = credential.expiresAt - options.clock.now()
-    options.cache.set(key, {
+    const entry: CachedCredential = {
       credential, tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : undefined, server: server.server,
       downstream: downstream.downstream, provider: downstream.credential === 'oauth_grant' ? downstream.provider : undefined,
       tokens: request.ancestors, since: startedAt,
-    }, credential.expiresAt - Math.min(MARGIN, life / 10))
-    return credential
+    }
+    const keptUntil = credential.expiresAt - Math.min(MARGIN, life / 10)
+    options.cache.set(key, entry, keptUntil)
+    // Nobody waits until it is shared.
+    if (sharedKey !== undefined) options.shared?.set(sharedKey, entry, keptUntil).catch((error: unknown) => { options.logger.warn({ err: error }, 'a credential could not be shared') })
+    return { credential, obtainedAt: startedAt }
   }
 
   return async (request: CredentialRequest, generation: number): Promise<Obtained> => {
-    const key = credentialKey(request, generation)
+    const key = credentialKey(request, String(generation))
     const hit = options.cache.get(key)
     if (hit !== undefined) {
       if (!options.isVoid(hit)) return { credential: hit.credential, cached: true, obtainedAt: hit.since }
@@ -71,10 +92,9 @@ export const createObtain = (options: {
     }
     let pending = underWay.get(key)
     if (pending === undefined) {
-      const startedAt = options.clock.now()
-      pending = { startedAt, promise: fetchAndKeep(key, request, startedAt).finally(() => { underWay.delete(key) }) }
+      pending = fetchAndKeep(key, request, options.clock.now()).finally(() => { underWay.delete(key) })
       underWay.set(key, pending)
     }
-    return { credential: await pending.promise, cached: false, obtainedAt: pending.startedAt }
+    return { ...await pending, cached: false }
   }
 }

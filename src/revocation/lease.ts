@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import { refuse } from '../errors.ts'
+import { refuse, type DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { ClusterStore, StandingChanges } from '../store/store.ts'
 
@@ -69,14 +69,34 @@ export class NodeLease implements Membership {
 
   private constructor(options: LeaseOptions) { this.#options = options }
 
-  /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `lease_lost` with a clock that is off */
+  /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `lease_lost` with a clock that is off, `config_invalid` when another daemon has the name */
   static async start(options: LeaseOptions): Promise<NodeLease> {
     const lease = new NodeLease(options)
+    await lease.#awaitName()
     await lease.#renewOnce()
     lease.assertHeld()
+    // Of two that began at the same moment one stays.
+    const twin = (await lease.#twins()).find(({ id }) => id < options.incarnation)
+    if (twin !== undefined) { await lease.close(); throw lease.#nameTaken() }
     lease.#unsubscribe = await options.store.subscribe(() => { lease.#renew() })
     lease.#schedule()
     return lease
+  }
+
+  async #twins(): Promise<readonly { readonly id: string }[]> {
+    const { store, node, incarnation, skew } = this.#options
+    return (await store.nodes()).filter(({ id, about, leaseLeft }) => about === node && id !== incarnation && leaseLeft + skew > 0)
+  }
+
+  #nameTaken(): DeputyError { return refuse('config_invalid', { problem: `another daemon runs as the node ${this.#options.node} on this store; give each its own \`node\`` }) }
+
+  /** The lease of a process before this one may still run when that was killed; one that is renewed is somebody else's. */
+  async #awaitName(): Promise<void> {
+    const { lease, skew, monotonic } = this.#options
+    for (const until = monotonic() + lease + 2 * skew; (await this.#twins()).length > 0;) {
+      if (monotonic() > until) throw this.#nameTaken()
+      await new Promise((resolve) => { setTimeout(resolve, LAST_LOOK) })
+    }
   }
 
   assertHeld(): void {
@@ -90,16 +110,11 @@ export class NodeLease implements Membership {
   async confirm(number: number): Promise<Confirmation> {
     const { store, incarnation, skew, monotonic } = this.#options
     const began = monotonic()
-    const waitedFor = new Set<string>()
-    let last: readonly string[] = []
     for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 2, LAST_LOOK)) {
-      const { waiting, expired } = await store.unconfirmed(number, { except: incarnation, skew })
-      for (const id of [...waiting, ...expired]) waitedFor.add(id)
-      last = expired
-      if (waiting.length === 0) break
+      const { acknowledged, waiting, expired } = await store.whoKnows(number, { except: incarnation, skew })
+      if (waiting.length === 0) return { acknowledged: acknowledged.length, expired, milliseconds: Math.round(monotonic() - began) }
       await new Promise((resolve) => { setTimeout(resolve, pause) })
     }
-    return { acknowledged: waitedFor.size - last.length, expired: last, milliseconds: Math.round(monotonic() - began) }
   }
 
   status(): { node: string; held: boolean; problem: string | null } {

@@ -216,8 +216,8 @@ export interface ClusterStore {
    * @returns the number of the last change, the store's time (ms since the epoch), and no changes where there are none
    */
   renew(node: { id: string; about: string; lease: number; acknowledged: number }): Promise<{ number: number; now: number; changes: StandingChanges | undefined }>
-  /** Nodes that have not acknowledged a change: `waiting` while their lease may still run, `expired` when it has surely ended. */
-  unconfirmed(number: number, options: { except: string; skew: number }): Promise<{ waiting: readonly string[]; expired: readonly string[] }>
+  /** Which nodes know a change: `acknowledged` have said so, `waiting` have not while their lease may still run, `expired` when it has surely ended. */
+  whoKnows(number: number, options: { except: string; skew: number }): Promise<{ acknowledged: readonly string[]; waiting: readonly string[]; expired: readonly string[] }>
   /** The node hands out nothing more. */
   leave(id: string): Promise<void>
   nodes(): Promise<{ id: string; about: string; leaseLeft: number; acknowledged: number }[]>

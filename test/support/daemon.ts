@@ -55,8 +55,15 @@ export interface Daemon {
   close(): Promise<void>
 }
 
-/** Makes the folder and starts `deputy serve`. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
+/** Makes the folder and starts `deputy serve`. */
 export const startDaemonProcess = async (files: Files, settings: Record<string, unknown> = {}): Promise<Daemon> => {
+  const daemon = await prepareDaemon(files, settings)
+  await daemon.start()
+  return daemon
+}
+
+/** Makes the folder of a daemon. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
+export const prepareDaemon = async (files: Files, settings: Record<string, unknown> = {}): Promise<Daemon> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-test-'))
   const port = await freePort()
   const write = async (each: Files): Promise<void> => {
@@ -79,9 +86,8 @@ export const startDaemonProcess = async (files: Files, settings: Record<string, 
     async start() { daemon.process = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/, process.env, (text) => { output += text }) },
     output: () => output,
     stop: (signal) => stopProcess(daemon.process, signal),
-    async close() { await daemon.stop('SIGKILL'); await rm(home, { recursive: true, force: true }) },
+    async close() { if (daemon.process !== undefined) await daemon.stop('SIGKILL'); await rm(home, { recursive: true, force: true }) },
   }
-  await daemon.start()
   return daemon
 }
 

@@ -47,28 +47,37 @@ export const openState = async (home: string): Promise<{ store: Store; envelope:
   return { store, envelope }
 }
 
-/**
- * Gives users a grant each, in the store of a daemon that is not running.
- * @param options.lifetime ms from now until the access token expires; default: it has
- * @param options.tenantOf default: everybody is of acme
- */
-export const seedGrants = async (home: string, provider: OAuthProviderDouble, users: readonly string[], options: { lifetime?: number; tenantOf?: (user: string) => string } = {}): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
-  const { store, envelope } = await openState(home)
+export interface SeedOptions {
+  /** ms from now until the access token expires; default: it has. */
+  readonly lifetime?: number
+  /** Default: everybody is of acme. */
+  readonly tenantOf?: (user: string) => string
+  /** Default: `read`. */
+  readonly scopes?: readonly string[]
+}
+
+/** Gives users a grant each, in the store of a daemon that is not running. */
+export const seedGrants = async (home: string, provider: OAuthProviderDouble, users: readonly string[], options: SeedOptions = {}): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
+  const state = await openState(home)
+  try { return await seedGrantsInto(state, provider, users, options) } finally { await state.store.close() }
+}
+
+/** Gives users a grant each, in any store. */
+export const seedGrantsInto = async ({ store, envelope }: { store: Store; envelope: Keyring }, provider: OAuthProviderDouble, users: readonly string[], options: SeedOptions = {}): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
   const given = new Map<string, ReturnType<OAuthProviderDouble['issue']>>()
   const tokenEndpoint = `${provider.url}/token`
   const now = Date.now()
   for (const user of users) {
-    const issued = provider.issue({ scopes: ['read'], resource: RESOURCE })
+    const issued = provider.issue({ scopes: options.scopes ?? ['read'], resource: RESOURCE })
     const grant = { id: `grant-${user}`, tenant: options.tenantOf?.(user) ?? 'acme', user, server: 'notes', downstream: 'notes-api' }
     await store.grants.put({
-      ...grant, provider: 'notes', scopes: ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now, clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
+      ...grant, provider: 'notes', scopes: options.scopes ?? ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now, clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
       sealed: await sealTokens(envelope, grant, {
         refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: options.lifetime === undefined ? now - 7_200_000 : now, accessExpiresAt: now + (options.lifetime ?? -3_600_000), clientId: provider.client.id, tokenEndpoint, resource: RESOURCE,
       }),
     })
     given.set(user, issued)
   }
-  await store.close()
   return given
 }
 

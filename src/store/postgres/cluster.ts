@@ -42,10 +42,11 @@ export const createCluster = ({ pool, leases }: { pool: Pool; leases: Pool }, co
       return { number, now: Number(standing!.now), changes }
     }),
 
-    async unconfirmed(number, { except, skew }) {
-      const rows = await rowsOf<{ id: string; about: string; runs: boolean }>(
-        `select id, about, lease_until + $3 > ${NOW} as runs from nodes where seen < $1 and id <> $2 and lease_until > ${NOW} - $4`, [number, except, skew, FORGOTTEN])
-      return { waiting: rows.filter(({ runs }) => runs).map(({ about }) => about), expired: rows.filter(({ runs }) => !runs).map(({ about }) => about) }
+    async whoKnows(number, { except, skew }) {
+      const rows = await rowsOf<{ about: string; knows: boolean; runs: boolean }>(
+        `select about, seen >= $1 as knows, lease_until + $3 > ${NOW} as runs from nodes where id <> $2 and lease_until > ${NOW} - $4`, [number, except, skew, FORGOTTEN])
+      const named = (which: (row: { knows: boolean; runs: boolean }) => boolean): string[] => rows.filter(which).map(({ about }) => about)
+      return { acknowledged: named(({ knows, runs }) => knows && runs), waiting: named(({ knows, runs }) => !knows && runs), expired: named(({ knows, runs }) => !knows && !runs) }
     },
 
     async leave(id) { await rowsOf(`delete from nodes where id = $1 or lease_until < ${NOW} - $2`, [id, FORGOTTEN]) },

@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { canCluster, startCluster, within, type ClusterNode } from '../support/cluster.ts'
+
+const LEASE = 1500
+const SKEW = 300
+
+/** What a stalled node may need to come back: its connections have to be given up and made anew (ms). */
+const RECOVERY = 15_000
+
+describe.skipIf(!canCluster())('three nodes', () => {
+  let cluster: Awaited<ReturnType<typeof startCluster>>
+  let [a, b, c]: ClusterNode[] = []
+  beforeAll(async () => {
+    cluster = await startCluster({ lease: `${LEASE}ms`, skew: `${SKEW}ms` })
+    ;[a, b, c] = [...cluster.nodes]
+    await cluster.give(['alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace'], { lifetime: 3_600_000 })
+  })
+  afterAll(async () => { await cluster?.close() })
+
+  const revoke = async (node: ClusterNode, user: string) => {
+    const began = performance.now()
+    const { status, body } = await node.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } })
+    expect(status).toBe(200)
+    return { milliseconds: performance.now() - began, nodes: body['nodes'] as { acknowledged: number; expired: string[] } }
+  }
+  const answers = async (user: string, nodes = cluster.nodes, how: 'exchange' | 'mint' = 'exchange'): Promise<unknown[]> =>
+    (await Promise.all(nodes.map((node) => node[how](user)))).map(({ status, body }) => status === 200 ? 'given' : body['reason'])
+  const GIVEN = ['given', 'given', 'given']
+  const REVOKED = ['revoked', 'revoked', 'revoked']
+  const well = async (user: string): Promise<void> => { await expect.poll(() => answers(user), { timeout: RECOVERY, interval: 100 }).toEqual(GIVEN) }
+
+  it('promise 4: what is revoked at one is refused by all as soon as that has returned', async () => {
+    await well('alice')
+    const { nodes } = await revoke(a!, 'alice')
+    expect(nodes).toMatchObject({ acknowledged: 2, expired: [] })
+    expect(await answers('alice')).toEqual(REVOKED)
+    expect(await answers('bob')).toEqual(GIVEN)
+  })
+
+  it('promise 4: a node that is cut off serves no longer when the revocation returns, and all the others when the line is whole', async () => {
+    await well('bob')
+    c!.toPostgres.stall()
+    const { milliseconds, nodes } = await revoke(a!, 'bob')
+    expect(nodes).toMatchObject({ acknowledged: 1, expired: ['c'] })
+    expect(milliseconds).toBeLessThan(LEASE + SKEW + 500)
+    expect(await answers('bob', [a!, b!])).toEqual(['revoked', 'revoked'])
+    const cutOff = await within(5000, c!.exchange('bob'))
+    expect(cutOff?.status).not.toBe(200)
+    expect((await c!.ready()).status).toBe(503)
+    // What was on its way comes late; it is not too late for the truth.
+    c!.toPostgres.heal()
+    await well('carol')
+    expect(await answers('bob')).toEqual(REVOKED)
+  })
+
+  it('promise 4: a node that sleeps longer than its lease hands out nothing when it wakes', async () => {
+    await well('carol')
+    b!.daemon.process.kill('SIGSTOP')
+    const asked = Array.from({ length: 20 }, () => b!.exchange('carol'))
+    const { nodes } = await revoke(a!, 'carol')
+    expect(nodes.expired).toEqual(['b'])
+    b!.daemon.process.kill('SIGCONT')
+    expect((await Promise.all(asked)).filter(({ status }) => status === 200)).toEqual([])
+    await well('dave')
+    expect(await answers('carol')).toEqual(REVOKED)
+  })
+
+  it('promise 4: a node that was killed is waited for until its lease is over, and comes back knowing', async () => {
+    await well('dave')
+    await c!.daemon.stop('SIGKILL')
+    const { nodes } = await revoke(b!, 'dave')
+    expect(nodes.expired).toEqual(['c'])
+    await c!.daemon.start()
+    expect(await answers('dave')).toEqual(REVOKED)
+  })
+
+  it('promise 4, threat 15: a user who is disabled, and a tenant that is frozen, get nothing from any node', async () => {
+    await well('erin')
+    expect((await a!.admin('/users/disable', { tenant: 'acme', user: 'erin' })).body['nodes']).toMatchObject({ acknowledged: 2 })
+    expect(await answers('erin')).toEqual(['subject_user_disabled', 'subject_user_disabled', 'subject_user_disabled'])
+    await a!.admin('/users/enable', { tenant: 'acme', user: 'erin' })
+    await well('erin')
+    expect((await b!.admin('/tenants/freeze', { tenant: 'acme', reason: 'audit' })).body['nodes']).toMatchObject({ acknowledged: 2 })
+    expect(await answers('erin')).toEqual(['subject_tenant_frozen', 'subject_tenant_frozen', 'subject_tenant_frozen'])
+    await c!.admin('/tenants/thaw', { tenant: 'acme' })
+    await well('erin')
+  })
+
+  it('promise 4: a trusted issuer\'s users, and everything, can be revoked at once', async () => {
+    await well('frank')
+    expect((await a!.admin('/revoke', { scope: { kind: 'issuer', issuer: cluster.issuer.url } })).status).toBe(200)
+    expect(await answers('frank')).toEqual(REVOKED)
+    await new Promise((resolve) => { setTimeout(resolve, SKEW + 1100) })
+    cluster.subjects.renew('frank')
+    await expect.poll(() => answers('frank', cluster.nodes, 'mint'), { timeout: 5000 }).toEqual(GIVEN)
+    await b!.admin('/revoke', { scope: { kind: 'everything' } })
+    expect(await answers('frank', cluster.nodes, 'mint')).toEqual(REVOKED)
+  })
+
+  it('promise 3: the chain of every node holds, and a story is found from any node', async () => {
+    const { body: verified } = await a!.admin('/audit/verify')
+    expect(verified).toMatchObject({ ok: true, nodes: ['a', 'b', 'c'] })
+    const refused = await c!.exchange('alice')
+    const told = await a!.daemon.deputy('explain', String(refused.body['correlation_id']))
+    expect(told.out).toContain('alice')
+  })
+})

@@ -1,0 +1,128 @@
+/**
+ * Three real daemons on one real Postgres and one real Redis, each with a line of its own to both that can be spoiled,
+ * one issuer whose users they serve, and one OAuth service at which the users have grants.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { Agent } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createSystemRandom } from '../../src/clock.ts'
+import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
+import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
+import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
+import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
+import { aCompany, RESOURCES } from './configuration.ts'
+import { ACCESS_TOKEN, ask, prepareDaemon, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from './daemon.ts'
+import { grantFiles, seedGrantsInto, type SeedOptions } from './grants.ts'
+import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
+
+export const NODES = ['a', 'b', 'c'] as const
+
+export interface ClusterNode {
+  readonly name: string
+  readonly daemon: Daemon
+  readonly toPostgres: TcpProxy
+  readonly toRedis: TcpProxy
+  /** An access token of a user's grant at the notes service. */
+  exchange(user: string): Promise<Answer>
+  /** A minted token for the ledger. */
+  mint(user: string): Promise<Answer>
+  admin(path: string, body?: object): Promise<Answer>
+  ready(): Promise<Answer>
+}
+
+export interface Cluster {
+  readonly nodes: readonly ClusterNode[]
+  readonly postgres: PostgresServer
+  readonly redis: RedisServer
+  readonly issuer: TestIssuer
+  readonly provider: OAuthProviderDouble
+  /** Gives users a grant each. */
+  give(users: readonly string[], options?: SeedOptions): ReturnType<typeof seedGrantsInto>
+  close(): Promise<void>
+}
+
+/** Whether the machine has what it takes; if not, that is said loudly. */
+export const canCluster = (): boolean => [findPostgres() !== undefined, findRedis()].every(Boolean)
+
+/** A signed-in user's subject token is used again for a while, as a client would. */
+const createSubjects = (issuer: TestIssuer) => {
+  const tokens = new Map<string, Promise<string>>()
+  return {
+    of: (user: string): Promise<string> => {
+      let token = tokens.get(user)
+      if (token === undefined) tokens.set(user, token = issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: user, exp: Math.floor(Date.now() / 1000) + 7200 }))
+      return token
+    },
+    /** Signs in anew: a revocation voids what was given before it. */
+    renew: (user: string): void => { tokens.delete(user) },
+  }
+}
+
+export const startCluster = async (settings: { lease?: string; skew?: string; cluster?: object } = {}): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
+  const keys = await mkdtemp(join(tmpdir(), 'deputy-keys-'))
+  const random = createSystemRandom()
+  const kek = newKeyText(random)
+  const postgres = await startPostgres(findPostgres()!)
+  const redis = await startRedis(['save ""'])
+  const issuer = await startTestIssuer()
+  const provider = await startOAuthProvider()
+  const database = await postgres.createDatabase()
+  const reached = { host: '127.0.0.1', database, user: 'deputy', tls: false, pool: 10 }
+  const direct = { ...reached, port: postgres.port, password: postgres.password, deadline: 2000 }
+  await migratePostgres(direct)
+  const subjects = createSubjects(issuer)
+  const nodes: ClusterNode[] = []
+  let issuerUrl: string | undefined
+  for (const name of NODES) {
+    const [toPostgres, toRedis] = [await startTcpProxy(postgres.port), await startTcpProxy(redis.port)]
+    const agent = new Agent({ keepAlive: true, maxSockets: 64 })
+    const daemon = await prepareDaemon({
+      ...aCompany({ issuer: issuer.url, notes: { downstreams: { ledger: { scopes: ['ledger:read'] }, 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider),
+      'state/kek': kek, 'postgres-password': postgres.password,
+    }, {
+      node: name, keys, ...(issuerUrl === undefined ? {} : { issuer: issuerUrl }), network: { allow_loopback: true, timeout: '2s' },
+      store: { postgres: { ...reached, port: toPostgres.port, password: { file: 'postgres-password' } } },
+      cluster: { lease: settings.lease ?? '2s', skew: settings.skew ?? '500ms' }, cache: { redis: { nodes: [`127.0.0.1:${toRedis.port}`], tls: false } },
+    })
+    issuerUrl ??= `http://127.0.0.1:${daemon.port}`
+    const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> => ask({ socketPath: daemon.socketPath }, {
+      path: '/oauth2/token', agent, headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ grant_type: TOKEN_EXCHANGE, subject_token: await subjects.of(user), subject_token_type: ACCESS_TOKEN, audience, scope }).toString(),
+    })
+    nodes.push({
+      name, daemon, toPostgres, toRedis,
+      exchange: (user) => exchangeFor(user, 'notes-api', 'read'),
+      mint: (user) => exchangeFor(user, 'ledger', 'ledger:read'),
+      admin: (path, body) => ask({ socketPath: join(daemon.home, 'run/admin.sock') }, { path, ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }) }),
+      ready: () => ask({ socketPath: daemon.socketPath }, { path: '/readyz' }),
+    })
+  }
+  await Promise.all(nodes.map(({ daemon }) => daemon.start()))
+  return {
+    nodes, postgres, redis, issuer, provider, subjects,
+    async give(users, options = {}) {
+      const store = await openPostgresStore({ ...direct, node: 'seed' })
+      const envelope = await Keyring.open({ folder: keys, kek: keyFromText(kek, 'test', random), random })
+      try { return await seedGrantsInto({ store, envelope }, provider, users, options) } finally { await store.close() }
+    },
+    async close() {
+      await Promise.all(nodes.map(async ({ daemon, toPostgres, toRedis }) => {
+        daemon.process.kill('SIGCONT')
+        await daemon.close()
+        await Promise.all([toPostgres.close(), toRedis.close()])
+      }))
+      await Promise.all([provider.close(), issuer.close(), redis.close(), postgres.close()])
+      await rm(keys, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Sends a request and gives up on the answer after a while: a node may be asleep. */
+export const within = async <T>(milliseconds: number, work: Promise<T>): Promise<T | undefined> => {
+  let timer: NodeJS.Timeout | undefined
+  try { return await Promise.race([work, new Promise<undefined>((resolve) => { timer = setTimeout(() => { resolve(undefined) }, milliseconds) })]) } finally { clearTimeout(timer) }
+}
+
