@@ -3,6 +3,7 @@
  * `src/` makes a clock, reads the environment or opens a network.
  */
 import { resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Request } from 'express'
 import { createFileSink } from './audit/file-sink.ts'
 import { DurableAuditLog } from './audit/log.ts'
@@ -283,6 +284,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       async stop() {
         draining = true
         logger.info({}, 'deputy is stopping')
+        if (settings.limits.unready > 0) await sleep(settings.limits.unready)
         await Promise.all(listeners.splice(0).map((listener) => listener.close(settings.limits.drain)))
         await audit.append({ id: correlationId(), event: 'daemon.stop', outcome: 'done', detail: { pid: process.pid } }).catch((error: unknown) => { logger.error({ err: error }, 'the stop was not recorded') })
         await closeAll()

@@ -68,6 +68,7 @@ export const settingsSchema = z.strictObject({
     body_bytes: z.int().min(1024).default(65_536).describe('Largest request body.'),
     header_timeout: durationSchema.default(5000).describe('How long a client may take to send the headers.'),
     request_timeout: durationSchema.default(10_000).describe('How long a client may take to send the whole request.'),
+    unready: durationSchema.default(0).describe('How long the daemon goes on serving after SIGTERM while it says that it is not ready, so that a load balancer can look elsewhere first.'),
     drain: durationSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
   }).prefault({}).describe('What a client may cost.'),
   network: z.strictObject({

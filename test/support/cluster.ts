@@ -36,6 +36,7 @@ export interface ClusterNode {
 export interface Cluster {
   readonly nodes: readonly ClusterNode[]
   readonly postgres: PostgresServer
+  readonly database: string
   readonly redis: RedisServer
   readonly issuer: TestIssuer
   readonly provider: OAuthProviderDouble
@@ -61,7 +62,7 @@ const createSubjects = (issuer: TestIssuer) => {
   }
 }
 
-export const startCluster = async (settings: { lease?: string; skew?: string; cluster?: object } = {}): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
+export const startCluster = async (given: { lease?: string; skew?: string; settings?: object } = {}): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
   const keys = await mkdtemp(join(tmpdir(), 'deputy-keys-'))
   const random = createSystemRandom()
   const kek = newKeyText(random)
@@ -85,7 +86,7 @@ export const startCluster = async (settings: { lease?: string; skew?: string; cl
     }, {
       node: name, keys, ...(issuerUrl === undefined ? {} : { issuer: issuerUrl }), network: { allow_loopback: true, timeout: '2s' },
       store: { postgres: { ...reached, port: toPostgres.port, password: { file: 'postgres-password' } } },
-      cluster: { lease: settings.lease ?? '2s', skew: settings.skew ?? '500ms' }, cache: { redis: { nodes: [`127.0.0.1:${toRedis.port}`], tls: false } },
+      cluster: { lease: given.lease ?? '2s', skew: given.skew ?? '500ms' }, cache: { redis: { nodes: [`127.0.0.1:${toRedis.port}`], tls: false } }, ...given.settings,
     })
     issuerUrl ??= `http://127.0.0.1:${daemon.port}`
     const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> => ask({ socketPath: daemon.socketPath }, {
@@ -102,7 +103,7 @@ export const startCluster = async (settings: { lease?: string; skew?: string; cl
   }
   await Promise.all(nodes.map(({ daemon }) => daemon.start()))
   return {
-    nodes, postgres, redis, issuer, provider, subjects,
+    nodes, postgres, database, redis, issuer, provider, subjects,
     async give(users, options = {}) {
       const store = await openPostgresStore({ ...direct, node: 'seed' })
       const envelope = await Keyring.open({ folder: keys, kek: keyFromText(kek, 'test', random), random })

@@ -1,0 +1,143 @@
+import { Client } from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { canCluster, startCluster, type ClusterNode } from '../support/cluster.ts'
+import { runCli } from '../support/process.ts'
+
+/** What a node needs to notice, and to come back (ms). */
+const PATIENCE = { timeout: 15_000, interval: 100 }
+
+describe.skipIf(!canCluster())('three nodes whose store fails', () => {
+  let cluster: Awaited<ReturnType<typeof startCluster>>
+  let [a, b]: ClusterNode[] = []
+  beforeAll(async () => { cluster = await startCluster({ lease: '1s', skew: '200ms', settings: { limits: { unready: '600ms' } } }); [a, b] = [...cluster.nodes] })
+  afterAll(async () => { await cluster?.close() })
+
+  const asAdmin = async (...statements: string[]): Promise<void> => {
+    const client = new Client({ host: '127.0.0.1', port: cluster.postgres.port, user: 'deputy', password: cluster.postgres.password, database: cluster.database })
+    await client.connect()
+    for (const statement of statements) await client.query(statement)
+    await client.end()
+  }
+  /** What readiness says of a node: its status, and its checks as one text. */
+  const state = async (node: ClusterNode): Promise<[number, string]> => {
+    const { status, body } = await node.ready()
+    return [status, JSON.stringify(body['checks'])]
+  }
+  const isReady = async (node: ClusterNode): Promise<void> => { await expect.poll(async () => (await node.ready()).status, PATIENCE).toBe(200) }
+  const isNotReady = async (node: ClusterNode, words: RegExp): Promise<void> => {
+    await expect.poll(async () => (await node.ready()).status, PATIENCE).toBe(503)
+    expect((await state(node))[1]).toMatch(words)
+    const refused = await node.mint('alice')
+    expect([refused.status, refused.headers['retry-after'] !== undefined]).toEqual([503, true])
+    await expect.poll(async () => (await node.daemon.deputy('status')).code, PATIENCE).toBe(1)
+  }
+
+  it('lost and back: refuses with a time to come back, says so, and goes on by itself', async () => {
+    a!.toPostgres.cut()
+    await isNotReady(a!, /Postgres cannot be reached/)
+    expect((await b!.mint('alice')).status).toBe(200)
+    a!.toPostgres.heal()
+    await isReady(a!)
+    expect((await a!.mint('alice')).status).toBe(200)
+  })
+
+  it('slower than its deadline: the same', async () => {
+    a!.toPostgres.delay(4000)
+    await isNotReady(a!, /renewed in time|timeout|Query read timeout|no answer/i)
+    a!.toPostgres.heal()
+    await isReady(a!)
+  })
+
+  it('half-closed: the connections are made anew', async () => {
+    a!.toPostgres.halfClose()
+    await isReady(a!)
+    await expect.poll(async () => (await a!.mint('alice')).status, PATIENCE).toBe(200)
+  })
+
+  it('read-only: nothing is handed out that could not be recorded', async () => {
+    await asAdmin('alter system set default_transaction_read_only = on', 'select pg_reload_conf()')
+    try { for (const node of cluster.nodes) await isNotReady(node, /read-only transaction/) } finally {
+      await asAdmin('set default_transaction_read_only = off', 'alter system reset default_transaction_read_only', 'select pg_reload_conf()')
+    }
+    for (const node of cluster.nodes) await isReady(node)
+    expect((await a!.mint('alice')).status).toBe(200)
+  })
+
+  it('killed and started again: nothing that was acknowledged is lost, every chain holds', async () => {
+    const acknowledged: string[] = []
+    let running = true
+    const load = Promise.all(cluster.nodes.map(async (node) => {
+      while (running) {
+        const { status, headers } = await node.mint('alice')
+        if (status === 200) acknowledged.push(String(headers['x-correlation-id']))
+      }
+    }))
+    await new Promise((resolve) => { setTimeout(resolve, 300) })
+    await cluster.postgres.kill()
+    await new Promise((resolve) => { setTimeout(resolve, 300) })
+    await cluster.postgres.start()
+    for (const node of cluster.nodes) await isReady(node)
+    running = false
+    await load
+    expect((await a!.admin('/audit/verify')).body).toMatchObject({ ok: true })
+    const exported = await Promise.all(cluster.nodes.map(async ({ name }) => (await a!.daemon.deputy('audit', 'export', '--node', name)).out))
+    const recorded = new Set(exported.join('').trim().split('\n').map((line) => (JSON.parse(line) as { id: string }).id))
+    expect(acknowledged.length).toBeGreaterThan(20)
+    expect(acknowledged.filter((id) => !recorded.has(id))).toEqual([])
+  })
+
+  it('a rolling restart under load fails no request of a client that tries once more elsewhere', { timeout: 60_000 }, async () => {
+    let [running, sent, retried] = [true, 0, 0]
+    const failures: string[] = []
+    const tried = (node: ClusterNode): Promise<string> => node.mint('alice').then(({ status, text }) => status === 200 ? 'given' : `${status} ${text}`, (error: unknown) => String(error))
+    const load = Promise.all(Array.from({ length: 6 }, async (_, client) => {
+      for (let turn = client; running; turn += 1) {
+        sent += 1
+        if (await tried(cluster.nodes[turn % 3]!) === 'given') continue
+        retried += 1
+        const second = await tried(cluster.nodes[(turn + 1) % 3]!)
+        if (second !== 'given') failures.push(second)
+      }
+    }))
+    for (const { daemon } of cluster.nodes) {
+      await daemon.stop('SIGTERM')
+      await daemon.start()
+    }
+    running = false
+    await load
+    expect(failures).toEqual([])
+    expect(sent).toBeGreaterThan(200)
+    expect(retried).toBeLessThan(sent / 2)
+  })
+
+  it('says that it is not ready before it stops serving', async () => {
+    const stopping = b!.daemon.stop('SIGTERM')
+    await expect.poll(async () => (await b!.ready()).status, { interval: 10, timeout: 600 }).toBe(503)
+    expect((await b!.mint('alice')).status).toBe(200)
+    await stopping
+    await b!.daemon.start()
+  })
+
+  it('a wrong password, a server that is away, and a newer schema end the start with a sentence', async () => {
+    const home = b!.daemon.home
+    await b!.daemon.stop()
+    await b!.daemon.write({ 'postgres-password': 'wrong' })
+    const wrong = await runCli(home, ['serve'])
+    expect([wrong.code, wrong.out + wrong.err]).toEqual([1, expect.stringContaining('28P01') as string])
+    expect(wrong.out + wrong.err).not.toContain('wrong"')
+    await b!.daemon.write({ 'postgres-password': cluster.postgres.password })
+    b!.toPostgres.cut()
+    const away = await runCli(home, ['serve'])
+    expect([away.code, away.err]).toEqual([1, expect.stringContaining('cannot be reached') as string])
+    b!.toPostgres.heal()
+    await asAdmin('insert into schema_version (version) values (99)')
+    const newer = await runCli(home, ['serve'])
+    expect([newer.code, newer.err]).toEqual([1, expect.stringContaining('newer Deputy') as string])
+    expect((await runCli(home, ['store', 'status'])).out).toContain('schema 99')
+    await asAdmin('delete from schema_version where version = 99')
+    expect((await runCli(home, ['store', 'status'])).out).toContain('as this program needs it')
+    expect((await runCli(home, ['store', 'migrate'])).out).toContain('already')
+    await b!.daemon.start()
+    await isReady(b!)
+  })
+})
