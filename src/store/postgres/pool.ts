@@ -57,8 +57,10 @@ export const createClient = (options: PostgresOptions): Client => new Client(con
  */
 export const createPool = (options: PostgresOptions): Pool => {
   const pool = new Pool({ ...connectionOf(options), max: options.pool })
-  // A connection that breaks while nobody uses it is replaced by the pool; without a listener node would end the process.
+  // A connection that breaks is replaced by the pool. Whoever uses it hears of it from the query; the event by itself,
+  // which comes for idle connections and between the statements of a transaction, would end the process.
   pool.on('error', () => undefined)
+  pool.on('connect', (client) => { client.on('error', () => undefined) })
   return pool
 }
 
