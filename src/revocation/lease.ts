@@ -43,8 +43,11 @@ export interface LeaseOptions {
   readonly logger: Logger
 }
 
-/** The first pause between two looks at the nodes that have not acknowledged (ms); it doubles up to the second. */
-const [FIRST_LOOK, LAST_LOOK] = [2, 50]
+/** The first pause between two looks at the nodes that have not acknowledged (ms); it grows by half up to the second. */
+const [FIRST_LOOK, LAST_LOOK] = [2, 10]
+
+/** The pause between two looks at who else has this node's name (ms). */
+const NAME_LOOK = 50
 
 /**
  * A lease of the shared store. The steps have the names of the model in `test/revocation/model.ts`:
@@ -95,7 +98,7 @@ export class NodeLease implements Membership {
     const { lease, skew, monotonic } = this.#options
     for (const until = monotonic() + lease + 2 * skew; (await this.#twins()).length > 0;) {
       if (monotonic() > until) throw this.#nameTaken()
-      await new Promise((resolve) => { setTimeout(resolve, LAST_LOOK) })
+      await new Promise((resolve) => { setTimeout(resolve, NAME_LOOK) })
     }
   }
 
@@ -110,7 +113,7 @@ export class NodeLease implements Membership {
   async confirm(number: number): Promise<Confirmation> {
     const { store, incarnation, skew, monotonic } = this.#options
     const began = monotonic()
-    for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 2, LAST_LOOK)) {
+    for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 1.5, LAST_LOOK)) {
       const { acknowledged, waiting, expired } = await store.whoKnows(number, { except: incarnation, skew })
       if (waiting.length === 0) return { acknowledged: acknowledged.length, expired, milliseconds: Math.round(monotonic() - began) }
       await new Promise((resolve) => { setTimeout(resolve, pause) })
