@@ -1,0 +1,87 @@
+import { cp, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
+import { aCompany, RESOURCES } from '../support/configuration.ts'
+import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { grantFiles, openState, seedGrants } from '../support/grants.ts'
+
+let issuer: TestIssuer
+let provider: OAuthProviderDouble
+let daemon: Daemon
+beforeEach(async () => {
+  issuer = await startTestIssuer()
+  provider = await startOAuthProvider()
+  daemon = await startDaemonProcess({ ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider) })
+  await daemon.stop()
+  await seedGrants(daemon.home, provider, ['alice', 'gustav'], { lifetime: 3_600_000, tenantOf: (user) => user === 'gustav' ? 'globex' : 'acme' })
+  await daemon.start()
+})
+afterEach(async () => { await daemon?.close(); await provider?.close(); await issuer?.close() })
+
+const exchange = async (user: string, org: string): Promise<Answer> => daemon.token({
+  grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org, sub: user }), subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read',
+})
+const ofAlice = (): Promise<Answer> => exchange('alice', 'acme')
+const ofGustav = (): Promise<Answer> => exchange('gustav', 'globex')
+
+describe('a tenant', () => {
+  it('promise 4: that is frozen gets nothing, keeps what it has, and goes on when it is thawed', async () => {
+    expect((await ofAlice()).status).toBe(200)
+    const frozen = await daemon.deputy('tenant', 'freeze', '--tenant', 'acme', '--reason', 'audit')
+    expect([frozen.code, frozen.out]).toEqual([0, expect.stringContaining('acme is frozen') as string])
+    expect((await ofAlice()).body['reason']).toBe('subject_tenant_frozen')
+    expect((await ofGustav()).status).toBe(200)
+    await daemon.stop()
+    await daemon.start()
+    expect((await ofAlice()).body['reason']).toBe('subject_tenant_frozen')
+    expect((await daemon.deputy('tenant', 'frozen')).out).toContain('audit')
+    expect((await daemon.deputy('tenant', 'thaw', '--tenant', 'acme')).out).toContain('not frozen')
+    expect((await ofAlice()).status).toBe(200)
+    expect(provider.refreshes).toHaveLength(0)
+  })
+
+  it('promises 4 and 8: that is destroyed is not readable in a backup either, and no other tenant is touched', async () => {
+    expect((await daemon.deputy('tenant', 'destroy', '--tenant', 'acme')).code).toBe(2)
+    expect((await ofAlice()).status).toBe(200)
+    // A backup of the store, as it was when all was well.
+    await daemon.stop()
+    const backup = join(daemon.home, 'backup')
+    await cp(join(daemon.home, 'state'), backup, { recursive: true, filter: (path) => !path.endsWith('/keys') })
+    await daemon.start()
+
+    const destroyed = await daemon.deputy('tenant', 'destroy', '--tenant', 'acme', '--yes')
+    expect([destroyed.code, destroyed.out]).toEqual([0, expect.stringContaining('data key') as string])
+    expect(provider.revoked.length).toBeGreaterThan(0)
+    expect((await ofAlice()).status).not.toBe(200)
+    expect((await ofGustav()).status).toBe(200)
+
+    await daemon.stop()
+    for (const name of await readdir(backup)) await cp(join(backup, name), join(daemon.home, 'state', name), { recursive: true, force: true })
+    for (const name of await readdir(join(daemon.home, 'state'))) if (/-(wal|shm)$/.test(name) && !(await readdir(backup)).includes(name)) await rm(join(daemon.home, 'state', name))
+    const { store, envelope } = await openState(daemon.home)
+    const grants = await store.grants.list({})
+    expect(grants.map(({ user }) => user).sort()).toEqual(['alice', 'gustav'])
+    const outcomes = await Promise.all(grants.map(async (grant) => [grant.user, await envelope.open({ tenant: grant.tenant, kind: 'grant', id: grant.id }, grant.sealed).then(() => 'readable', (error: { code: string }) => error.code)]))
+    expect(Object.fromEntries(outcomes)).toEqual({ alice: 'secret_unreadable', gustav: 'readable' })
+    await store.close()
+    await daemon.start()
+    expect((await ofAlice()).status).not.toBe(200)
+    expect((await ofGustav()).status).toBe(200)
+  })
+
+  it('promise 4: everything, and an issuer, are revoked by commands that must be meant', async () => {
+    const unsure = await daemon.deputy('revoke', '--everything')
+    expect([unsure.code, unsure.err]).toEqual([2, expect.stringContaining('--yes') as string])
+    expect((await daemon.deputy('revoke', '--everything', '--tenant', 'acme', '--yes')).code).toBe(2)
+    expect((await daemon.deputy('revoke', '--everything', '--dry-run')).out).toContain('2 grant(s)')
+    expect((await ofAlice()).status).toBe(200)
+    const old = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: 'alice' })
+    const byIssuer = await daemon.deputy('revoke', '--issuer', issuer.url, '--tenant', 'globex', '--json')
+    expect(byIssuer.code).toBe(0)
+    expect([(await ofAlice()).status, (await ofGustav()).body['reason']]).toEqual([200, 'revoked'])
+    const all = await daemon.deputy('revoke', '--everything', '--yes')
+    expect(all.out).toContain('2 grant(s)')
+    expect((await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: old, subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read' })).body['reason']).toBe('revoked')
+  })
+})
