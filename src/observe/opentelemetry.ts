@@ -104,6 +104,7 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
   const commits = duration('deputy.audit.commit.duration', 'Audit commits, by sink')
   const auditRecords = counter('deputy.audit.records', 'Audit records, by sink and outcome')
   const revocations = counter('deputy.revocations', 'Revocations, by what they cover')
+  const upstreamRevocations = counter('deputy.upstream_revocations', 'Attempts to end grants at their providers, by provider and outcome; alert on irrevocable')
 
   const telemetry: Telemetry = {
     exchange: ({ outcome, error, credential, tenant, seconds }) => {
@@ -123,6 +124,7 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
       auditRecords.add(records, { sink, outcome })
     },
     revocation: ({ scope }) => { revocations.add(1, { scope }) },
+    upstreamRevocation: ({ provider, outcome }) => { upstreamRevocations.add(1, { provider, outcome }) },
     span: tracer === undefined ? (_name, _attributes, work) => work() : traced(tracer, active),
   }
 

@@ -13,12 +13,14 @@ export interface Telemetry {
   provider(fact: { provider: string; operation: string; outcome: 'ok' | 'error'; seconds: number }): void
   audit(fact: { sink: string; outcome: 'durable' | 'failed'; records: number; seconds: number }): void
   revocation(fact: { scope: string }): void
+  /** An attempt to end a grant at its provider. `irrevocable`: it was the last one, somebody must do it by hand. */
+  upstreamRevocation(fact: { provider: string; outcome: 'done' | 'not_offered' | 'queued' | 'irrevocable' }): void
   /** Runs `work` within a span that is the child of the active one; a thrown error is put on the span. */
   span<T>(name: string, attributes: Readonly<Record<string, string | number | boolean>>, work: () => Promise<T>): Promise<T>
 }
 
 /** Reports to nobody; for tests and for tools that build single rooms. */
 export const noTelemetry: Telemetry = {
-  exchange() {}, attestation() {}, subject() {}, decision() {}, refresh() {}, cache() {}, provider() {}, audit() {}, revocation() {},
+  exchange() {}, attestation() {}, subject() {}, decision() {}, refresh() {}, cache() {}, provider() {}, audit() {}, revocation() {}, upstreamRevocation() {},
   span: (_name, _attributes, work) => work(),
 }

@@ -5,6 +5,7 @@ import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { Logger } from '../../observe/logger.ts'
+import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, UpstreamRevocation, UpstreamRevocationStore } from '../../store/store.ts'
 import type { RevocationOrder, UpstreamOutcome } from '../connector.ts'
 import type { ProviderClients } from './client.ts'
@@ -32,6 +33,7 @@ export const createUpstreamRevocation = (deps: {
   readonly call: CallProvider
   readonly clock: Clock
   readonly random: Random
+  readonly telemetry: Telemetry
   readonly logger: Logger
 }) => {
   const attempt = async ({ tokens, downstream: id }: Order, tenant: string): Promise<'done' | 'not_offered'> => {
@@ -76,11 +78,13 @@ export const createUpstreamRevocation = (deps: {
     if (!await deps.upstreamRevocations.claim(entry, nextAt)) return
     try {
       const { tokens, downstream } = JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()) as { tokens: string[]; downstream: string }
-      await attempt({ tokens: tokens.map((token) => new Secret(token)), downstream }, entry.tenant)
+      const outcome = await attempt({ tokens: tokens.map((token) => new Secret(token)), downstream }, entry.tenant)
       await deps.upstreamRevocations.remove(entry.id)
+      deps.telemetry.upstreamRevocation({ provider: entry.provider, outcome })
     } catch (error) {
       const state = attempts >= ATTEMPTS ? 'irrevocable' : 'queued'
       await deps.upstreamRevocations.put({ ...entry, attempts, state, nextAt, problem: (error as Error).message.slice(0, 200) })
+      deps.telemetry.upstreamRevocation({ provider: entry.provider, outcome: state })
       if (state === 'irrevocable') deps.logger.error({ grant: entry.grant, provider: entry.provider }, 'a provider could not be told of a revocation: end the grant there by hand')
     }
   }
@@ -100,9 +104,11 @@ export const createUpstreamRevocation = (deps: {
       try {
         const outcome = await attempt(await orderOf(grant), grant.tenant)
         if (order !== undefined) await deps.upstreamRevocations.remove(order.id)
+        deps.telemetry.upstreamRevocation({ provider: grant.provider, outcome })
         return outcome
       } catch (error) {
         deps.logger.warn({ err: error, grant: grant.id }, 'the provider was not told of a revocation at the first attempt')
+        if (order !== undefined) deps.telemetry.upstreamRevocation({ provider: grant.provider, outcome: 'queued' })
         return order === undefined ? 'failed' : 'queued'
       }
     },
