@@ -1,7 +1,39 @@
 import type { Secret } from '../crypto/secret.ts'
 
+export type SecretStage = 'pending' | 'current' | 'previous'
+
+/** One version of a secret, under the name that its backend gave it. */
+export interface SecretVersion {
+  readonly value: Secret
+  readonly version: string
+  /** What it was staged under; null where that is not known. */
+  readonly token: string | null
+}
+
 /** Where downstream secrets are kept. Every implementation runs `test/conformance/secret-backend.ts`. */
 export interface SecretBackend {
-  /** The current version. @throws DeputyError `secret_missing`, `secret_unreadable` */
-  read(tenant: string, name: string): Promise<{ value: Secret; version: number }>
+  /** The current version. @throws DeputyError `secret_missing`, `secret_unreadable`, `secret_backend_unavailable` */
+  read(tenant: string, name: string): Promise<SecretVersion>
+}
+
+/**
+ * Capability: versions in stages, which is what a rotation needs. Every step may be repeated, and changes nothing then:
+ * whoever was killed in between does it again. Who reads `current` never sees what is pending.
+ */
+export interface StagedSecrets extends SecretBackend {
+  /** Undefined where no version is in that stage. */
+  find(tenant: string, name: string, stage: SecretStage): Promise<SecretVersion | undefined>
+  /**
+   * Keeps a version as pending, durable when it resolves. Under a token that it has already, it is the version of then that
+   * counts, with its value.
+   * @param token 32 to 64 characters of [A-Za-z0-9-], one for each rotation
+   * @throws DeputyError `conflict` when another token's version is pending
+   */
+  stage(tenant: string, name: string, value: Secret, token: string): Promise<SecretVersion>
+  /** The pending version becomes current, the current one previous. @throws DeputyError `conflict` when it is neither pending nor current */
+  promote(tenant: string, name: string, version: string): Promise<void>
+  /** The previous version can be read no more. */
+  retire(tenant: string, name: string, version: string): Promise<void>
+  /** The pending version can be read no more. */
+  discard(tenant: string, name: string, version: string): Promise<void>
 }

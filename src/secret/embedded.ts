@@ -2,13 +2,13 @@ import type { Clock } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { SecretStore } from '../store/store.ts'
-import type { SecretBackend } from './backend.ts'
+import type { SecretStore, StoredSecret } from '../store/store.ts'
+import type { SecretVersion, StagedSecrets } from './backend.ts'
 
 const recordName = (tenant: string, name: string, version: number) => ({ tenant, kind: 'secret', id: `${name}#${version}` })
 
 /** The embedded backend: versions of a tenant's secrets in Deputy's own store, sealed under the tenant's data key. */
-export interface EmbeddedSecrets extends SecretBackend {
+export interface EmbeddedSecrets extends StagedSecrets {
   /** Stores a new version and makes it the current one. @returns its number. @throws DeputyError `conflict` */
   write(tenant: string, name: string, value: Secret): Promise<number>
   /** Removes every version. @returns how many there were. */
@@ -19,16 +19,39 @@ export interface EmbeddedSecrets extends SecretBackend {
 
 export const createEmbeddedSecrets = (options: { store: SecretStore; envelope: Envelope; clock: Clock }): EmbeddedSecrets => {
   const { store, envelope, clock } = options
+  const opened = async (stored: StoredSecret): Promise<SecretVersion> => ({
+    value: await envelope.open(recordName(stored.tenant, stored.name, stored.version), stored.sealed), version: String(stored.version), token: stored.token,
+  })
+  const find: EmbeddedSecrets['find'] = async (tenant, name, stage) => {
+    const stored = await store.find(tenant, name, stage)
+    return stored === undefined ? undefined : opened(stored)
+  }
   return {
     async read(tenant, name) {
-      const stored = await store.find(tenant, name, 'current')
-      if (stored === undefined) throw refuse('secret_missing', { tenant, secret: name })
-      return { value: await envelope.open(recordName(tenant, name, stored.version), stored.sealed), version: stored.version }
+      const found = await find(tenant, name, 'current')
+      if (found === undefined) throw refuse('secret_missing', { tenant, secret: name })
+      return found
     },
+    find,
+    async stage(tenant, name, value, token) {
+      const pending = await find(tenant, name, 'pending')
+      if (pending?.token === token) return pending
+      if (pending !== undefined) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+      const version = await store.nextVersion(tenant, name)
+      const sealed = await envelope.seal(recordName(tenant, name, version), value)
+      await store.putPending({ tenant, name, version, sealed, createdAt: clock.now(), token })
+      return { value, version: String(version), token }
+    },
+    async promote(tenant, name, version) {
+      await store.promote(tenant, name, Number(version))
+      if ((await store.find(tenant, name, 'current'))?.version !== Number(version)) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+    },
+    retire: (tenant, name, version) => store.removeVersion(tenant, name, Number(version), 'previous'),
+    discard: (tenant, name, version) => store.removeVersion(tenant, name, Number(version), 'pending'),
     async write(tenant, name, value) {
       const version = await store.nextVersion(tenant, name)
       const sealed = await envelope.seal(recordName(tenant, name, version), value)
-      await store.putCurrent({ tenant, name, version, sealed, createdAt: clock.now() })
+      await store.putCurrent({ tenant, name, version, sealed, createdAt: clock.now(), token: null })
       return version
     },
     remove: (tenant, name) => store.remove({ tenant, name }),

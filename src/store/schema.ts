@@ -10,7 +10,7 @@ export interface Tables {
   consents: { tenant: string; user: string; server: string; downstream: string; asked: string; granted: string; at: number; until: number }
   attempts: { kind: string; id: string; tenant: string; sealed: Uint8Array; expires_at: number }
   sessions: { node: string; uid: number; tenant: string; user: string; issuer: string; groups: string; claims: string; signed_in_at: number; expires_at: number }
-  secrets: { tenant: string; name: string; version: number; stage: string | null; sealed: Uint8Array; created_at: number }
+  secrets: { tenant: string; name: string; version: number; stage: string | null; sealed: Uint8Array; created_at: number; token: string | null }
   revocations: { id: string; scope: string; epoch: number; by: string; reason: string | null; forget_at: number | null; seq: number }
   disabled_users: { tenant: string; user: string; at: number; by: string }
   replays: { namespace: string; value: string; expires_at: number }
@@ -21,6 +21,12 @@ export interface Tables {
   audit_checkpoints: { node: string; seq: number; hash: string; at: number; kid: string; signature: string }
   epochs: { name: string; value: number }
   nodes: { id: string; lease_until: number; seen: number; started_at: number; about: string }
+  rotation_targets: { tenant: string; backend: string; secret: string; policy: string; rotated_at: number | null; next_at: number | null; paused: string | null }
+  rotations: {
+    id: string; tenant: string; backend: string; secret: string; policy: string; rotator: string; reason: string; step: string; state: string
+    old_version: string | null; new_version: string | null; problem: string | null; attempts: number; next_at: number; grace_until: number | null
+    started_at: number; ended_at: number | null; owner: string | null; owner_until: number | null; revision: number
+  }
   frozen_tenants: { tenant: string; at: number; by: string; reason: string | null }
 }
 

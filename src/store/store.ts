@@ -6,6 +6,8 @@
  * Times are milliseconds since the Unix epoch. Every method rejects with `store_unavailable` when the store does not
  * answer within its deadline.
  */
+import type { SecretStage } from '../secret/backend.ts'
+
 export interface Store {
   readonly grants: GrantStore
   readonly consents: ConsentStore
@@ -131,7 +133,6 @@ export interface SessionStore {
   remove(filter: { uid?: number; tenant?: string; user?: string }): Promise<number>
 }
 
-export type SecretStage = 'pending' | 'current' | 'previous'
 export interface StoredSecret {
   readonly tenant: string
   readonly name: string
@@ -140,6 +141,8 @@ export interface StoredSecret {
   /** Sealed with kind `secret` and id `name#version`. */
   readonly sealed: Uint8Array
   readonly createdAt: number
+  /** What it was staged under. */
+  readonly token: string | null
 }
 
 export interface SecretStore {
@@ -150,6 +153,12 @@ export interface SecretStore {
   nextVersion(tenant: string, name: string): Promise<number>
   /** Adds the version as `current`; what was current becomes `previous`, older ones lose their stage. One transaction. @throws DeputyError `conflict` if the version exists */
   putCurrent(secret: Omit<StoredSecret, 'stage'>): Promise<void>
+  /** Adds the version as `pending`. @throws DeputyError `conflict` if the version exists, or another is pending */
+  putPending(secret: Omit<StoredSecret, 'stage'>): Promise<void>
+  /** The pending version becomes `current`, the current one `previous`, what was previous is removed. One transaction; nothing happens if it is not pending. */
+  promote(tenant: string, name: string, version: number): Promise<void>
+  /** Removes the version if it is in this stage. */
+  removeVersion(tenant: string, name: string, version: number, stage: SecretStage): Promise<void>
   remove(filter: { tenant: string; name?: string }): Promise<number>
 }
 

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { SecretBackend } from '../../src/secret/backend.ts'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { Secret } from '../../src/crypto/secret.ts'
+import type { SecretBackend, StagedSecrets } from '../../src/secret/backend.ts'
 
 export interface SecretBackendPlace {
   readonly backend: SecretBackend
@@ -17,13 +18,13 @@ export const describeSecretBackend = (name: string, start: () => Promise<SecretB
     afterAll(async () => { await place?.close() })
     const read = async (tenant: string, secret: string): Promise<string> => (await place.backend.read(tenant, secret)).value.reveal()
 
-    it('gives the version that was stored last, under a number that grows', async () => {
+    it('gives the version that was stored last, under another name', async () => {
       await place.put('acme', 'rotating', 'one')
       const first = await place.backend.read('acme', 'rotating')
       await place.put('acme', 'rotating', 'two')
       const second = await place.backend.read('acme', 'rotating')
       expect([first.value.reveal(), second.value.reveal()]).toEqual(['one', 'two'])
-      expect(second.version).toBeGreaterThan(first.version)
+      expect(second.version).not.toBe(first.version)
     })
 
     it('promise 8: keeps the same name of two tenants apart', async () => {
@@ -51,6 +52,73 @@ export const describeSecretBackend = (name: string, start: () => Promise<SecretB
       await place.put('acme', 'canary', 'canary-value')
       const given = await place.backend.read('acme', 'canary')
       expect(`${JSON.stringify(given)} ${String(given.value)}`).not.toContain('canary-value')
+    })
+  })
+}
+
+const TOKENS = ['0123456789abcdef0123456789abcdef', 'fedcba9876543210fedcba9876543210'] as const
+
+/** What a backend does whose secrets can be rotated. */
+export const describeStagedSecrets = (name: string, start: () => Promise<SecretBackendPlace & { readonly backend: StagedSecrets }>): void => {
+  describe(`${name} keeps versions in stages`, () => {
+    let place: SecretBackendPlace & { readonly backend: StagedSecrets }
+    let count = 0
+    let secret: string
+    beforeAll(async () => { place = await start() })
+    afterAll(async () => { await place?.close() })
+    beforeEach(async () => { secret = `staged-${count += 1}`; await place.put('acme', secret, 'old') })
+    const values = async (): Promise<Record<string, string | undefined>> => Object.fromEntries(await Promise.all((['pending', 'current', 'previous'] as const)
+      .map(async (stage) => [stage, (await place.backend.find('acme', secret, stage))?.value.reveal()] as const)))
+    const stage = (value: string, token: string = TOKENS[0]) => place.backend.stage('acme', secret, new Secret(value), token)
+
+    it('threat 28: what is pending is kept, and seen by nobody who reads', async () => {
+      await stage('new')
+      expect(await values()).toMatchObject({ pending: 'new', current: 'old' })
+      expect((await place.backend.read('acme', secret)).value.reveal()).toBe('old')
+      expect((await place.backend.find('acme', secret, 'pending'))?.token).toBe(TOKENS[0])
+    })
+
+    it('threat 28: the same token twice is one version, and the first value counts', async () => {
+      const first = await stage('new')
+      const again = await stage('newer')
+      expect([again.version, again.value.reveal()]).toEqual([first.version, 'new'])
+      await expect(stage('other', TOKENS[1])).rejects.toMatchObject({ code: 'conflict' })
+    })
+
+    it('a promotion moves both stages at once, and a second time does nothing', async () => {
+      const { version } = await stage('new')
+      for (let times = 0; times < 2; times += 1) {
+        await place.backend.promote('acme', secret, version)
+        expect(await values()).toEqual({ pending: undefined, current: 'new', previous: 'old' })
+      }
+      expect((await place.backend.read('acme', secret)).value.reveal()).toBe('new')
+      await stage('newest', TOKENS[1])
+      await expect(place.backend.promote('acme', secret, 'no-such-version')).rejects.toMatchObject({ code: 'conflict' })
+      expect(await values()).toMatchObject({ pending: 'newest', current: 'new' })
+    })
+
+    it('what is retired or discarded is gone, and only that', async () => {
+      const { version } = await stage('new')
+      const before = (await place.backend.find('acme', secret, 'current'))!.version
+      await place.backend.promote('acme', secret, version)
+      // Of another stage: nothing.
+      await place.backend.discard('acme', secret, version)
+      await place.backend.retire('acme', secret, version)
+      expect(await values()).toMatchObject({ current: 'new', previous: 'old' })
+      for (let times = 0; times < 2; times += 1) await place.backend.retire('acme', secret, before)
+      expect(await values()).toEqual({ pending: undefined, current: 'new', previous: undefined })
+      const next = await stage('newest', TOKENS[1])
+      for (let times = 0; times < 2; times += 1) await place.backend.discard('acme', secret, next.version)
+      expect(await values()).toEqual({ pending: undefined, current: 'new', previous: undefined })
+      expect((await stage('after all', '00000000000000000000000000000000')).value.reveal()).toBe('after all')
+    })
+
+    it('a first version can be staged where there was none', async () => {
+      secret = `first-${count += 1}`
+      const { version } = await stage('new')
+      await expect(place.backend.read('acme', secret)).rejects.toMatchObject({ code: 'secret_missing' })
+      await place.backend.promote('acme', secret, version)
+      expect(await values()).toEqual({ pending: undefined, current: 'new', previous: undefined })
     })
   })
 }

@@ -18,7 +18,7 @@ const aGrant = (over: Partial<Grant> = {}): Omit<Grant, 'version'> => {
 const aConsent = (over: Partial<Consent> = {}): Consent => ({ ...owner, asked: ['read', 'write'], granted: ['read'], at: 1, until: 9, ...over })
 const aSession = (over: Partial<Session> = {}): Session =>
   ({ uid: 1000, tenant: 'acme', user: 'ada', issuer: 'https://idp.example', groups: ['staff'], claims: { level: 3 }, signedInAt: 1, expiresAt: 100, ...over })
-const aSecret = (version: number) => ({ tenant: 'acme', name: 'key', version, sealed, createdAt: version })
+const aSecret = (version: number) => ({ tenant: 'acme', name: 'key', version, sealed, createdAt: version, token: null })
 const anUpstream = (over: Partial<UpstreamRevocation> = {}): UpstreamRevocation =>
   ({ id: 'u1', grant: 'g1', tenant: 'acme', provider: 'example', sealed, attempts: 0, nextAt: 10, state: 'queued', problem: null, ...over })
 

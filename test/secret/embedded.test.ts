@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createEmbeddedSecrets } from '../../src/secret/embedded.ts'
-import { describeSecretBackend } from '../conformance/secret-backend.ts'
+import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { startGround } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
@@ -16,6 +16,7 @@ const start = async () => {
 }
 
 describeSecretBackend('the embedded one', start)
+describeStagedSecrets('the embedded one', start)
 
 describe('the embedded backend', () => {
   it('promise 8: a sealed version that is moved to another tenant, name or number cannot be read there', async () => {
@@ -24,7 +25,7 @@ describe('the embedded backend', () => {
     await put('acme', 'key', 'of acme')
     const { sealed } = (await store.secrets.find('acme', 'key', 'current'))!
     for (const [tenant, name, version] of [['globex', 'key', 1], ['acme', 'other', 1], ['acme', 'key', 2]] as const) {
-      await store.secrets.putCurrent({ tenant, name, version, sealed, createdAt: 1 })
+      await store.secrets.putCurrent({ tenant, name, version, sealed, createdAt: 1, token: null })
       await expect(backend.read(tenant, name)).rejects.toMatchObject({ code: 'secret_unreadable' })
     }
   })

@@ -33,7 +33,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       const options = await optionsFor()
       expect((await codeOf(openPostgresStore({ ...options, node: 'one' }))).facts.problem).toContain('deputy store migrate')
       expect(await migratePostgres(options)).toMatchObject({ from: 0 })
-      expect(await migratePostgres(options)).toMatchObject({ from: 2, to: 2 })
+      expect(await migratePostgres(options)).toMatchObject({ from: 3, to: 3 })
       const store = await openPostgresStore({ ...options, node: 'one' })
       await store.close()
     })
@@ -54,7 +54,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       expect((await admin.query("select count(*)::int as n from information_schema.tables where table_name = 'grants'")).rows).toEqual([{ n: 0 }])
       await admin.query('drop table frozen_tenants')
       await admin.end()
-      expect(await migratePostgres(options)).toMatchObject({ from: 0, to: 2 })
+      expect(await migratePostgres(options)).toMatchObject({ from: 0, to: 3 })
     })
 
     it('keeps the chains of nodes apart, and finds a record in any of them', async () => {
@@ -102,7 +102,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       const path = join(folder, 'deputy.db')
       const embedded = await openSqliteStore({ path })
       await embedded.audit.append(Array.from({ length: 2500 }, (_, index) => anAuditRow(index + 1)))
-      await embedded.secrets.putCurrent({ tenant: 'acme', name: 'key', version: 1, sealed: new Uint8Array([0, 1, 2, 255]), createdAt: 1 })
+      await embedded.secrets.putCurrent({ tenant: 'acme', name: 'key', version: 1, sealed: new Uint8Array([0, 1, 2, 255]), createdAt: 1, token: null })
       const number = await embedded.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' })
       const options = await optionsFor()
       expect((await codeOf(copyToPostgres(path, options))).code).toBe('config_invalid')

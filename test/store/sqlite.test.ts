@@ -97,10 +97,11 @@ describe('the embedded store', () => {
     await store.audit.append(Array.from({ length: 60_000 }, (_, index) => anAuditRow(index + 1, { body })))
     await store.audit.query({}, { limit: 1 })
     const order: string[] = []
-    const searches = Array.from({ length: 5 }, () => store.audit.query({ user: 'nobody' }, { limit: 1 }).then((rows) => { order.push('searched'); expect(rows).toEqual([]) }))
+    const searches = Array.from({ length: 25 }, () => store.audit.query({ user: 'nobody' }, { limit: 1 }).then((rows) => { order.push('searched'); expect(rows).toEqual([]) }))
     await store.audit.append([anAuditRow(60_001)]).then(() => { order.push('appended') })
     await Promise.all(searches)
-    expect(order.indexOf('appended')).toBeLessThan(4)
+    // In one queue it would come after all of them.
+    expect(order.indexOf('appended')).toBeLessThan(24)
   })
 
   it('loses no acknowledged row when its process is killed', async () => {

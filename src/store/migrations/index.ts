@@ -3,11 +3,12 @@ import { refuse } from '../../errors.ts'
 import type { Atomically, ColumnTypes, Database } from '../schema.ts'
 import { initial } from './0001-initial.ts'
 import { nodes } from './0002-nodes.ts'
+import { rotation } from './0003-rotation.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
 
-const migrations: readonly Migration[] = [initial, nodes]
+const migrations: readonly Migration[] = [initial, nodes, rotation]
 
 /** The schema's version that this program needs. */
 export const SCHEMA_VERSION = migrations.length

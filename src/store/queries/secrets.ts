@@ -1,10 +1,13 @@
-import type { Selectable } from 'kysely'
+import type { ExpressionBuilder, Selectable } from 'kysely'
 import type { Atomically, Database, Tables } from '../schema.ts'
-import type { SecretStage, SecretStore, StoredSecret } from '../store.ts'
+import type { SecretStage } from '../../secret/backend.ts'
+import type { SecretStore, StoredSecret } from '../store.ts'
 
 const fromRow = (row: Selectable<Tables['secrets']>): StoredSecret => ({
-  tenant: row.tenant, name: row.name, version: Number(row.version), stage: row.stage as SecretStage | null, sealed: row.sealed, createdAt: Number(row.created_at),
+  tenant: row.tenant, name: row.name, version: Number(row.version), stage: row.stage as SecretStage | null, sealed: row.sealed, createdAt: Number(row.created_at), token: row.token,
 })
+
+type Existence = ExpressionBuilder<Tables, 'secrets'>
 
 export const secretStore = (database: Database, atomically: Atomically): SecretStore => ({
   async find(tenant, name, stage) {
@@ -19,13 +22,29 @@ export const secretStore = (database: Database, atomically: Atomically): SecretS
     const row = await database.selectFrom('secrets').select(({ fn }) => fn.max('version').as('last')).where('tenant', '=', tenant).where('name', '=', name).executeTakeFirst()
     return Number(row?.last ?? 0) + 1
   },
-  async putCurrent({ tenant, name, version, sealed, createdAt }) {
+  async putCurrent({ tenant, name, version, sealed, createdAt, token }) {
     const ofSecret = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
     await atomically([
       ofSecret().where('stage', '=', 'previous').set({ stage: null }).compile(),
       ofSecret().where('stage', '=', 'current').set({ stage: 'previous' }).compile(),
-      database.insertInto('secrets').values({ tenant, name, version, stage: 'current', sealed, created_at: createdAt }).compile(),
+      database.insertInto('secrets').values({ tenant, name, version, stage: 'current', sealed, created_at: createdAt, token }).compile(),
     ])
+  },
+  async putPending({ tenant, name, version, sealed, createdAt, token }) {
+    // One version a stage: the index says no to a second one that is pending.
+    await atomically([database.insertInto('secrets').values({ tenant, name, version, stage: 'pending', sealed, created_at: createdAt, token }).compile()])
+  },
+  async promote(tenant, name, version) {
+    const ofSecret = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
+    const isPending = ({ exists, selectFrom }: Existence) => exists(selectFrom('secrets as pending').select('pending.version').where('pending.tenant', '=', tenant).where('pending.name', '=', name).where('pending.version', '=', version).where('pending.stage', '=', 'pending'))
+    await atomically([
+      database.deleteFrom('secrets').where('tenant', '=', tenant).where('name', '=', name).where('stage', '=', 'previous').where(isPending).compile(),
+      ofSecret().where('stage', '=', 'current').where(isPending).set({ stage: 'previous' }).compile(),
+      ofSecret().where('version', '=', version).where('stage', '=', 'pending').set({ stage: 'current' }).compile(),
+    ])
+  },
+  async removeVersion(tenant, name, version, stage) {
+    await database.deleteFrom('secrets').where('tenant', '=', tenant).where('name', '=', name).where('version', '=', version).where('stage', '=', stage).execute()
   },
   async remove({ tenant, name }) {
     const query = database.deleteFrom('secrets').where('tenant', '=', tenant)
