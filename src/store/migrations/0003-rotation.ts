@@ -1,4 +1,4 @@
-import type { CompiledQuery } from 'kysely'
+import { sql, type CompiledQuery } from 'kysely'
 import type { ColumnTypes, Database } from '../schema.ts'
 
 /** Versions of secrets know what they were staged under; when each secret rotates, and every rotation with the step that it has reached. */
@@ -21,6 +21,8 @@ export const rotation = ({ schema }: Database, types: ColumnTypes): CompiledQuer
     .addColumn('grace_until', types.instant).addColumn('started_at', types.instant, (column) => column.notNull()).addColumn('ended_at', types.instant)
     .addColumn('owner', 'text').addColumn('owner_until', types.instant).addColumn('revision', 'integer', (column) => column.notNull())
     .compile(),
-  schema.createIndex('rotations_open').on('rotations').columns(['state', 'next_at']).compile(),
+  // One open rotation a secret, over all nodes.
+  schema.createIndex('rotations_open').on('rotations').columns(['tenant', 'backend', 'secret']).unique().where(sql.ref('ended_at'), 'is', null).compile(),
+  schema.createIndex('rotations_due').on('rotations').column('next_at').compile(),
   schema.createIndex('rotations_of').on('rotations').columns(['tenant', 'backend', 'secret', 'started_at']).compile(),
 ]
