@@ -215,6 +215,7 @@ export interface RotationStore {
   /** The latest first. */
   list(filter: { tenant?: string; backend?: string; secret?: string; policy?: string; state?: RotationState }, limit: number): Promise<Rotation[]>
   putTarget(target: RotationTarget): Promise<void>
+  target(secret: RotatedSecret): Promise<RotationTarget | undefined>
   targets(): Promise<RotationTarget[]>
   /** Those that are not paused and whose time has come. */
   dueTargets(now: number, limit: number): Promise<RotationTarget[]>

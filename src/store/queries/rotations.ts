@@ -56,6 +56,10 @@ export const rotationStore = (database: Database, atomically: Atomically): Rotat
     const row = { ...target, rotated_at: rotatedAt, next_at: nextAt }
     await database.insertInto('rotation_targets').values(row).onConflict((conflict) => conflict.columns(['tenant', 'backend', 'secret']).doUpdateSet(row)).execute()
   },
+  async target({ tenant, backend, secret }) {
+    const row = await database.selectFrom('rotation_targets').selectAll().where('tenant', '=', tenant).where('backend', '=', backend).where('secret', '=', secret).executeTakeFirst()
+    return row === undefined ? undefined : targetFromRow(row)
+  },
   async targets() { return (await database.selectFrom('rotation_targets').selectAll().orderBy('tenant').orderBy('backend').orderBy('secret').execute()).map(targetFromRow) },
   async dueTargets(now, limit) {
     const rows = await database.selectFrom('rotation_targets').selectAll().where('next_at', '<=', now).where('paused', 'is', null).orderBy('next_at').limit(limit).execute()

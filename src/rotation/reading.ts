@@ -1,0 +1,44 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { refuse } from '../errors.ts'
+import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
+import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
+import type { Rotator } from './rotator.ts'
+
+/** How long a reader waits for a change that is being made (ms), and how often it looks. */
+const PATIENCE = 3000
+const LOOK = 50
+
+/** Between these the old one may have ended already while the new one is not current yet. */
+const isChanging = ({ step }: Rotation): boolean => step === 'staged' || step === 'applied' || step === 'verified'
+
+/**
+ * What is handed out of a secret while it rotates. Where the target knows two at a time that is the current version. Where
+ * it does not, there is a moment in which the old one has ended and the new one is not current yet: whoever reads then waits
+ * for it, and if whoever makes the change is gone, the target is asked which of the two it takes.
+ */
+export const createRotatingSecrets = (options: {
+  readonly rotations: RotationStore
+  readonly backendOf: (id: string) => StagedSecrets
+  /** Undefined for a secret that no policy covers. */
+  readonly rotatorOf: (secret: RotatedSecret) => Rotator | undefined
+}) => async (secret: RotatedSecret): Promise<SecretVersion> => {
+  const backend = options.backendOf(secret.backend)
+  const { tenant, secret: name } = secret
+  const rotator = options.rotatorOf(secret)
+  if (rotator === undefined || rotator.keepsOld) return backend.read(tenant, name)
+  for (const until = performance.now() + PATIENCE; ;) {
+    const version = await backend.read(tenant, name)
+    const open = await options.rotations.open(secret)
+    if (open === undefined || !isChanging(open)) {
+      // Nothing was begun while it was read.
+      if ((await backend.read(tenant, name)).version === version.version) return version
+      continue
+    }
+    if (performance.now() < until) { await sleep(LOOK); continue }
+    const pending = await backend.find(tenant, name, 'pending')
+    if (pending?.token === open.id && await rotator.login(pending.value) === 'works') return pending
+    const current = await backend.read(tenant, name)
+    if (await rotator.login(current.value) === 'works') return current
+    throw refuse('rotation_in_progress', { tenant, secret: name, seconds: 5 })
+  }
+}

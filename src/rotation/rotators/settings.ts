@@ -1,0 +1,30 @@
+import { z } from 'zod'
+import { idSchema, secretReferenceSchema } from '../../config/values.ts'
+
+const server = {
+  host: z.string().min(1).describe('Host name or address.'),
+  tls: z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.'),
+  admin: secretReferenceSchema.describe('The login that may change it: JSON with username and password.'),
+}
+const roleSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_$-]{0,62}$/, 'write the name of a role')
+
+/** `how` in a rotation policy: the rotator and its settings. */
+export const rotatorSchema = z.discriminatedUnion('rotator', [
+  z.strictObject({
+    rotator: z.literal('postgres').describe('A PostgreSQL role. The secret is JSON: username, password.'),
+    ...server, port: z.int().min(1).max(65_535).default(5432).describe('Port.'), database: z.string().min(1).default('postgres').describe('Database to log in to.'),
+    strategy: z.enum(['single', 'alternating']).describe('single: one role, whose old password ends with the change; alternating: two roles in turn, of which the old one works until the grace is over.'),
+    roles: z.array(roleSchema).min(1).max(2).describe('The role, or the two roles.'),
+  }).refine(({ strategy, roles }) => roles.length === (strategy === 'single' ? 1 : 2) && new Set(roles).size === roles.length, 'single has one role, alternating two different ones'),
+  z.strictObject({
+    rotator: z.literal('redis').describe('A Redis ACL user, who may have two passwords. The secret is JSON: username, password.'),
+    ...server, port: z.int().min(1).max(65_535).default(6379).describe('Port.'), user: z.string().regex(/^[^\s\0]{1,128}$/).describe('The ACL user.'),
+  }),
+  z.strictObject({
+    rotator: z.literal('command').describe('A program that deputy.yaml allows.'),
+    command: idSchema.describe('Its id under rotation.commands in deputy.yaml.'),
+    keeps_old: z.boolean().default(true).describe('Whether the old one works until the program has retired it.'),
+  }),
+])
+export type RotatorSettings = z.output<typeof rotatorSchema>
+export type RotatorSettingsOf<Kind extends RotatorSettings['rotator']> = Extract<RotatorSettings, { rotator: Kind }>

@@ -1,0 +1,136 @@
+import { randomUUID } from 'node:crypto'
+import type { AuditLog } from '../audit/record.ts'
+import type { Clock } from '../clock.ts'
+import { refuse } from '../errors.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
+import type { createRotationEngine } from './engine.ts'
+import { covers, type RotationPolicy } from './policy.ts'
+import { nextRotation } from './schedule.ts'
+
+/** How often is looked for what is due (ms). */
+const TICK = 1000
+const AT_ONCE = 500
+/** After a rotation that went back, the next attempt by the clock (ms). */
+const AFTER_ROLL_BACK = 3_600_000
+
+export interface SchedulerOptions {
+  readonly rotations: RotationStore
+  readonly engine: ReturnType<typeof createRotationEngine>
+  readonly policies: () => readonly RotationPolicy[]
+  /** The secrets that a policy covers, as its backend has them now. */
+  readonly secretsOf: (policy: RotationPolicy) => Promise<readonly RotatedSecret[]>
+  /** Where a rotation of a policy works. */
+  readonly targetOf: (policy: RotationPolicy, secret: RotatedSecret) => string
+  readonly audit: AuditLog
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+const keyOf = ({ tenant, backend, secret }: RotatedSecret): string => JSON.stringify([tenant, backend, secret])
+
+/** Begins what is due, takes open rotations on, and keeps at each target to the number that its policy allows. */
+export class RotationScheduler {
+  readonly #options: SchedulerOptions
+  #timer: NodeJS.Timeout | undefined
+  #ticking: Promise<void> | undefined
+  #closed = false
+  /** Rotations under way in this process, by where they work. */
+  readonly #underWay = new Map<string, Set<Promise<void>>>()
+
+  constructor(options: SchedulerOptions) { this.#options = options }
+
+  start(): void {
+    this.#timer = setInterval(() => { this.#ticking ??= this.tick().catch((error: unknown) => { this.#options.logger.warn({ err: error }, 'rotations were not looked after; they are again in a second') }).finally(() => { this.#ticking = undefined }) }, TICK)
+    this.#timer.unref()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#ticking
+    await Promise.all([...this.#underWay.values()].flatMap((set) => [...set]))
+  }
+
+  policyFor(secret: RotatedSecret): RotationPolicy | undefined { return this.#options.policies().find((policy) => covers(policy, secret)) }
+
+  /** Takes over what the files say: new secrets are seen, those that no policy covers are forgotten, a changed policy plans anew. */
+  async reconcile(): Promise<void> {
+    const { rotations, clock } = this.#options
+    const known = new Map((await rotations.targets()).map((target) => [keyOf(target), target]))
+    const covered = new Set<string>()
+    for (const policy of this.#options.policies()) {
+      for (const secret of await this.#options.secretsOf(policy)) {
+        const key = keyOf(secret)
+        covered.add(key)
+        const target = known.get(key)
+        // What was never rotated here is as old as its first sight.
+        const rotatedAt = target?.rotatedAt ?? clock.now()
+        const nextAt = nextRotation(policy.when, secret, rotatedAt)
+        if (target === undefined || target.policy !== policy.rotation || (target.nextAt !== nextAt && target.rotatedAt === rotatedAt)) {
+          await rotations.putTarget({ ...secret, policy: policy.rotation, rotatedAt, nextAt, paused: target?.paused ?? null })
+        }
+      }
+    }
+    for (const [key, target] of known) if (!covered.has(key)) await rotations.removeTarget(target)
+  }
+
+  /** @param reason why, for the record. @throws DeputyError `rotation_not_possible` */
+  async begin(secret: RotatedSecret, reason: string): Promise<Rotation> {
+    const policy = this.policyFor(secret)
+    if (policy === undefined) throw refuse('rotation_not_possible', { problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}` })
+    const now = this.#options.clock.now()
+    const rotation: Rotation = {
+      tenant: secret.tenant, backend: secret.backend, secret: secret.secret, id: randomUUID(), policy: policy.rotation, rotator: policy.how.rotator, reason, step: 'planned', state: 'running',
+      oldVersion: null, newVersion: null, problem: null, attempts: 0, nextAt: now, graceUntil: null, startedAt: now, endedAt: null, owner: null, revision: 0,
+    }
+    if (!await this.#options.rotations.begin(rotation)) throw refuse('rotation_not_possible', { problem: `a rotation of the secret ${secret.secret} of ${secret.tenant} is under way` })
+    return rotation
+  }
+
+  async tick(): Promise<void> {
+    const { rotations, clock, logger } = this.#options
+    const now = clock.now()
+    for (const target of await rotations.dueTargets(now, AT_ONCE)) {
+      if (this.#closed) return
+      // Put off first: who asks next sees it under way, or planned anew.
+      await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
+      await this.begin(target, 'schedule').catch((error: unknown) => { logger.warn({ err: error, tenant: target.tenant, secret: target.secret }, 'a rotation that is due could not begin') })
+    }
+    for (const rotation of await rotations.due(now, AT_ONCE)) {
+      if (this.#closed) return
+      await this.#take(rotation)
+    }
+  }
+
+  /** Begins to work on it as soon as its target has room. */
+  async #take(rotation: Rotation): Promise<void> {
+    const policy = this.policyFor(rotation)
+    if (policy === undefined) { this.#options.logger.warn({ rotation: rotation.id, secret: rotation.secret }, 'no policy covers an open rotation any more: it waits for one'); return }
+    const where = this.#options.targetOf(policy, rotation)
+    let here = this.#underWay.get(where)
+    if (here === undefined) this.#underWay.set(where, here = new Set())
+    while (here.size >= policy.concurrency) await Promise.race(here)
+    const work: Promise<void> = this.#advance(rotation, policy).finally(() => { here.delete(work) })
+    here.add(work)
+  }
+
+  async #advance(rotation: Rotation, policy: RotationPolicy): Promise<void> {
+    try {
+      const after = await this.#options.engine.advance(rotation, policy)
+      if (after?.endedAt != null) await this.#ended(after, policy)
+    } catch (error) {
+      this.#options.logger.warn({ err: error, rotation: rotation.id }, 'a rotation could not be taken on; it is again when its claim is over')
+    }
+  }
+
+  async #ended(rotation: Rotation, policy: RotationPolicy): Promise<void> {
+    const { rotations, clock } = this.#options
+    const target = await rotations.target(rotation)
+    if (target === undefined) return
+    const now = clock.now()
+    const rotatedAt = rotation.state === 'done' ? now : target.rotatedAt
+    const nextAt = rotation.state === 'done' ? nextRotation(policy.when, rotation, now) : now + AFTER_ROLL_BACK
+    await rotations.putTarget({ ...target, rotatedAt, nextAt })
+  }
+}
