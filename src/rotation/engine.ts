@@ -104,7 +104,8 @@ export const createRotationEngine = (options: EngineOptions) => {
       await reach('before applying')
       await rotator.apply(current?.value, pending.value)
       await reach('after applying')
-      return stepped(rotation, 'applied')
+      // Only a login tells whether that was worth anything: the attempts go on being counted.
+      return stepped(rotation, 'applied', { attempts: rotation.attempts })
     },
     async applied(rotation, { rotator, backend }) {
       const [, pending] = await versionsOf(rotation, backend)
@@ -177,7 +178,7 @@ export const createRotationEngine = (options: EngineOptions) => {
       : [await ask(rotator, await pendingOf(rotation, backend)), await ask(rotator, await backend.find(rotation.tenant, rotation.secret, 'current'))]
     if (fresh === 'unknown' || before === 'unknown') return again()
     if (done) return attempts > policy.on_failure.retry && rotation.state !== 'stuck' ? stuck(fresh === 'works' ? 'the new one works, and the old one could not be ended' : 'the new one does not work') : again()
-    if (fresh === 'works' && rotation.step === 'staged') return stepped(rotation, 'applied')
+    if (fresh === 'works' && rotation.step === 'staged') return stepped(rotation, 'applied', { attempts })
     // The new one is the only one that works: there is no way but forward, however long it takes.
     if (fresh === 'works' && before !== 'works') return again()
     if (attempts <= policy.on_failure.retry) return again(rotation.step === 'applied' ? { step: 'staged' } : {})

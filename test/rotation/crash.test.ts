@@ -1,0 +1,235 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createRotationEngine, FAULT_POINTS, type FaultPoint } from '../../src/rotation/engine.ts'
+import { rotationPolicySchema, type RotationPolicy } from '../../src/rotation/policy.ts'
+import { createRotatingSecrets } from '../../src/rotation/reading.ts'
+import type { Rotator } from '../../src/rotation/rotator.ts'
+import { RotationScheduler } from '../../src/rotation/scheduler.ts'
+import { createEmbeddedSecrets, type EmbeddedSecrets } from '../../src/secret/embedded.ts'
+import type { Rotation } from '../../src/store/store.ts'
+import type { RotatorPlace } from '../conformance/rotator.ts'
+import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
+import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
+import { startGround, type Ground } from '../support/keyring.ts'
+import { aClock } from '../support/snapshot.ts'
+import { aPostgresRole, aRedisUser } from './places.ts'
+
+const SECRET = { tenant: 'acme', backend: 'embedded', secret: 'database' }
+const GRACE = 60_000
+const policyOf = (given: object = {}): RotationPolicy => rotationPolicySchema.parse({
+  rotation: 'database', owner: 'data@example.com', secrets: { name: 'data*' }, when: { every: '30d' }, grace: `${GRACE}ms`,
+  how: { rotator: 'redis', host: '127.0.0.1', user: 'x', admin: { secret: 'admin' } }, ...given,
+})
+
+const quiet = { info() {}, warn() {}, error() {} } as never
+
+/** An engine that can be killed at a point: then nothing of it happens any more, as of a process that is gone. */
+const aWorld = async (place: RotatorPlace, given: { policy?: object; rotator?: Partial<Rotator> } = {}) => {
+  const ground: Ground = await startGround()
+  const clock = aClock()
+  const backend: EmbeddedSecrets = createEmbeddedSecrets({ store: ground.store.secrets, envelope: ground.envelope, clock })
+  await backend.write('acme', 'database', place.current)
+  const policy = policyOf(given.policy)
+  const rotator: Rotator = { ...place.rotator, ...given.rotator }
+  const records: { outcome: string; detail: { state?: string } }[] = []
+  let engines = 0
+  const engineThatDies = (point?: FaultPoint) => {
+    let died: () => void = () => undefined
+    const death = new Promise<void>((resolve) => { died = resolve })
+    const engine = createRotationEngine({
+      rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator, changed: () => undefined, clock, logger: quiet, owner: `engine-${engines += 1}`,
+      audit: { append: (record) => { records.push(record as typeof records[number]); return Promise.resolve() } },
+      at: (reached) => { if (reached === point) { died(); return new Promise(() => undefined) } return undefined },
+    })
+    return { engine, death }
+  }
+  const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator })
+  const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
+  const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) => new RotationScheduler({
+    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet,
+  })
+  const begin = (): Promise<Rotation> => schedulerWith(engineThatDies().engine).begin(SECRET, 'test')
+  /** Lets an engine work on it until it is over, whatever time that takes. */
+  const finish = async (id: string): Promise<Rotation> => {
+    const { engine } = engineThatDies()
+    for (let turn = 0; turn < 60; turn += 1) {
+      const rotation = (await ground.store.rotations.list({}, 10)).find((each) => each.id === id)!
+      if (rotation.endedAt !== null || rotation.state === 'stuck') return rotation
+      clock.forward(Math.max(61_000, rotation.nextAt - clock.now()))
+      await engine.advance(rotation, policy)
+      expect(await handedOut()).toBe('works')
+    }
+    throw new Error('the rotation did not end')
+  }
+  return { ground, clock, backend, policy, rotator, records, engineThatDies, schedulerWith, handedOut, begin, finish, read, close: async () => { await ground.close() } }
+}
+
+const stages = async (backend: EmbeddedSecrets) => Object.fromEntries(await Promise.all((['pending', 'current', 'previous'] as const).map(async (stage) => [stage, (await backend.find('acme', 'database', stage))?.value])))
+
+const describeCrashes = (name: string, start: () => Promise<RotatorPlace>): void => {
+  describe(`${name}: a rotation that is killed`, () => {
+    let place: RotatorPlace
+    let world: Awaited<ReturnType<typeof aWorld>>
+    beforeEach(async () => { place = await start(); world = await aWorld(place) })
+    afterEach(async () => { await world?.close(); await place?.close() })
+
+    for (const point of FAULT_POINTS.filter((each) => !each.includes('going back'))) {
+      it(`promise 7, threat 28: ${point}: what is handed out works at every moment, and it ends as if nothing had been`, async () => {
+        const rotation = await world.begin()
+        const { engine, death } = world.engineThatDies(point)
+        const reached = (async () => {
+          let found: Rotation | undefined = rotation
+          while (found !== undefined && found.endedAt === null) {
+            if (found.state === 'grace') world.clock.forward(GRACE + 1)
+            found = await engine.advance(found, world.policy)
+          }
+        })()
+        await Promise.race([death, reached.then(() => { throw new Error(`the rotation ended without reaching: ${point}`) })])
+        expect(await world.handedOut()).toBe('works')
+        const ended = await world.finish(rotation.id)
+        expect(ended).toMatchObject({ state: 'done', step: 'done' })
+        expect(await world.handedOut()).toBe('works')
+        expect(await place.rotator.login(place.current)).toBe('refused')
+        const { pending, previous } = await stages(world.backend)
+        expect([pending, previous]).toEqual([undefined, undefined])
+      })
+    }
+
+    it('promise 7: when nobody is killed, begins once and ends once', async () => {
+      const rotation = await world.begin()
+      await expect(world.begin()).rejects.toMatchObject({ code: 'rotation_not_possible' })
+      expect(await world.finish(rotation.id)).toMatchObject({ state: 'done' })
+      expect(world.records.map(({ outcome }) => outcome)).toEqual(['done'])
+    })
+
+    it('promise 7: of two that take it on, one does', async () => {
+      const rotation = await world.begin()
+      const results = await Promise.all(Array.from({ length: 4 }, () => world.engineThatDies().engine.advance(rotation, world.policy)))
+      expect(results.filter((result) => result !== undefined)).toHaveLength(1)
+      await world.finish(rotation.id)
+      expect(await place.rotator.login(place.current)).toBe('refused')
+    })
+  })
+}
+
+const bin = findPostgres()
+describe.skipIf(bin === undefined)('on a real Postgres', () => {
+  let server: PostgresServer
+  beforeAll(async () => { server = await startPostgres(bin!) })
+  afterAll(async () => { await server?.close() })
+  describeCrashes('two PostgreSQL roles in turn', () => aPostgresRole(server, 'alternating'))
+  describeCrashes('one PostgreSQL role', () => aPostgresRole(server, 'single'))
+})
+
+describe.skipIf(!findRedis())('on a real Redis', () => {
+  let server: RedisServer
+  beforeAll(async () => { server = await startRedis(['save ""']) })
+  afterAll(async () => { await server?.close() })
+  describeCrashes('a Redis ACL user', () => aRedisUser(server))
+
+  describe('a rotation whose target misbehaves', () => {
+    let place: RotatorPlace
+    beforeEach(async () => { place = await aRedisUser(server) })
+    afterEach(async () => { await place?.close() })
+    const rotated = async (given: Parameters<typeof aWorld>[1]) => {
+      const world = await aWorld(place, given)
+      const ended = await world.finish((await world.begin()).id)
+      return { world, ended }
+    }
+
+    it('promise 7, threat 28: that takes the change and does nothing is found out, and the old one stays', async () => {
+      const { world, ended } = await rotated({ rotator: { apply: () => Promise.resolve() } })
+      expect(ended).toMatchObject({ state: 'rolled_back', step: 'applied' })
+      expect(world.records.at(-1)).toMatchObject({ outcome: 'failed', detail: { state: 'rolled_back' } })
+      const { pending, current } = await stages(world.backend)
+      expect([pending, current!.reveal()]).toEqual([undefined, place.current.reveal()])
+      await world.close()
+    })
+
+    it('promise 7: that makes the change and answers with an error goes on', async () => {
+      const { world, ended } = await rotated({ rotator: { async apply(current, next) { await place.rotator.apply(current, next); throw new Error('500') } } })
+      expect(ended).toMatchObject({ state: 'done' })
+      expect(await place.rotator.login(place.current)).toBe('refused')
+      await world.close()
+    })
+
+    it('promise 7: that cannot be asked is waited for: nothing is decided', async () => {
+      const world = await aWorld(place)
+      const rotation = await world.begin()
+      await place.cut()
+      const { engine } = world.engineThatDies()
+      let found: Rotation | undefined = rotation
+      for (let turn = 0; turn < 30; turn += 1) {
+        found = await engine.advance(found!, world.policy)
+        expect(found).toMatchObject({ endedAt: null, state: 'running' })
+        world.clock.forward(found!.nextAt - world.clock.now() + 1)
+      }
+      expect(found!.attempts).toBe(30)
+      await world.close()
+    })
+
+    it('promise 7, threat 28: that still takes the old one after it was retired is not done, and somebody is called', async () => {
+      const { world, ended } = await rotated({ rotator: { retire: () => Promise.resolve() } })
+      expect(ended).toMatchObject({ state: 'stuck', problem: expect.stringContaining('old one') as string })
+      expect(world.records.filter(({ detail }) => detail.state === 'stuck')).toHaveLength(1)
+      expect((await stages(world.backend)).previous!.reveal()).toBe(place.current.reveal())
+      await world.close()
+    })
+
+    it('that lacks the account is found out before anything is changed', async () => {
+      const world = await aWorld(place, { rotator: { check: () => Promise.reject(new Error('the ACL user does not exist')) } })
+      expect(await world.finish((await world.begin()).id)).toMatchObject({ state: 'rolled_back' })
+      expect((await stages(world.backend)).pending).toBeUndefined()
+      await world.close()
+    })
+
+    it('promise 7: is called for and left alone where the policy says so', async () => {
+      const { world, ended } = await rotated({ policy: { on_failure: { retry: 1, afterwards: 'page' } }, rotator: { apply: () => Promise.resolve() } })
+      expect(ended).toMatchObject({ state: 'stuck' })
+      expect((await stages(world.backend)).pending).toBeDefined()
+      expect(await world.handedOut()).toBe('works')
+      // By hand: back to the old one, which works.
+      const { engine } = world.engineThatDies()
+      expect(await engine.rollBack(ended, world.policy, 'uid 0')).toMatchObject({ state: 'rolled_back' })
+      expect((await stages(world.backend)).pending).toBeUndefined()
+      await world.close()
+    })
+
+    for (const point of ['before going back', 'after going back'] as const) {
+      it(`promise 7: ${point}, a kill leaves the old one, and it goes back all the same`, async () => {
+        const world = await aWorld(place, { policy: { on_failure: { retry: 0 } }, rotator: { login: (value) => value.reveal() === place.current.reveal() ? place.rotator.login(value) : Promise.resolve('refused') } })
+        const rotation = await world.begin()
+        const { engine, death } = world.engineThatDies(point)
+        void engine.advance(rotation, world.policy)
+        await death
+        expect(await world.handedOut()).toBe('works')
+        expect(await world.finish(rotation.id)).toMatchObject({ state: 'rolled_back' })
+        expect((await stages(world.backend)).pending).toBeUndefined()
+        await world.close()
+      })
+    }
+
+    it('a pending version of somebody else\'s is left alone', async () => {
+      const world = await aWorld(place)
+      await world.backend.stage('acme', 'database', new Secret('of a person'), 'ffffffffffffffffffffffffffffffff')
+      const ended = await world.finish((await world.begin()).id)
+      expect(ended).toMatchObject({ state: 'rolled_back' })
+      expect((await stages(world.backend)).pending!.reveal()).toBe('of a person')
+      expect(await world.handedOut()).toBe('works')
+      await world.close()
+    })
+
+    it('promise 7: a secret that somebody has set by hand meanwhile is not touched any more', async () => {
+      const world = await aWorld(place)
+      const rotation = await world.begin()
+      const { engine } = world.engineThatDies()
+      const inGrace = await engine.advance(rotation, world.policy)
+      expect(inGrace).toMatchObject({ state: 'grace' })
+      await world.backend.write('acme', 'database', place.current)
+      const ended = await world.finish(rotation.id)
+      expect(ended.state).toBe('stuck')
+      expect((await world.backend.read('acme', 'database')).value.reveal()).toBe(place.current.reveal())
+      await world.close()
+    })
+  })
+})
