@@ -9,6 +9,8 @@ import { z } from 'zod'
 import { downstreamSchema } from '../src/config/downstream.ts'
 import { formatProblem } from '../src/config/problem.ts'
 import { providerSchema, type Provider } from '../src/config/provider.ts'
+import { rotatorSchema } from '../src/config/rotators.ts'
+import { rotationPolicySchema } from '../src/config/rotation-policy.ts'
 import { serverSchema } from '../src/config/server.ts'
 import { settingsSchema } from '../src/config/settings.ts'
 import { tenantSchema } from '../src/config/tenant.ts'
@@ -133,6 +135,14 @@ const downstreams = (): string => alternatives(toJsonSchema(downstreamSchema)).m
   return `### credential: ${String(credential?.const)}\n\n${settingsTable(option)}`
 }).join('\n\n')
 
+const rotators = (): string => alternatives(toJsonSchema(rotatorSchema)).map((option) => {
+  const { rotator } = option.properties as Record<string, Json>
+  return `#### rotator: ${String(rotator?.const)}\n\n${settingsTable(option)}`
+}).join('\n\n')
+
+/** `how` has tables of its own. */
+const rotations = (): string => settingsTable(toJsonSchema(rotationPolicySchema.omit({ how: true }).extend({ how: z.unknown().describe('How: a rotator and its settings, see below.') })))
+
 // Providers
 
 const readProviders = async (): Promise<Provider[]> => {
@@ -184,7 +194,7 @@ const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[]):
 }
 
 const PROMISES = Array.from({ length: 10 }, (_, at) => at + 1)
-const THREATS = [...Array.from({ length: 19 }, (_, at) => at + 1), 20, 21, 22, 23, 24, 26, 29]
+const THREATS = [...Array.from({ length: 19 }, (_, at) => at + 1), 20, 21, 22, 23, 24, 25, 26, 28, 29, 30]
 
 // Files
 
@@ -193,6 +203,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
   'docs/configuration.md': {
     settings: () => settingsTable(toJsonSchema(settingsSchema)), tenant: () => settingsTable(toJsonSchema(tenantSchema)),
     server: () => settingsTable(toJsonSchema(serverSchema)), downstream: downstreams, provider: () => settingsTable(toJsonSchema(providerSchema)),
+    rotation: rotations, rotators,
   },
   'docs/providers.md': { providers },
   'README.md': { promises: () => testedIn('promise', PROMISES) },

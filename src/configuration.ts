@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { watch, type FSWatcher } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { loadConfiguration, SETTINGS_FILE } from './config/load.ts'
+import { loadConfiguration, rotationPolicies, SETTINGS_FILE } from './config/load.ts'
 import { loadOnThread } from './config/reader.ts'
 import type { Problem } from './config/problem.ts'
 import type { Settings } from './config/settings.ts'
@@ -110,7 +110,7 @@ const QUIET = 200
 export const watchConfiguration = (snapshot: Snapshot, changed: () => void): (() => void) => {
   let timer: NodeJS.Timeout | undefined
   const later = (): void => { clearTimeout(timer); timer = setTimeout(changed, QUIET) }
-  const folders = [...['tenants', 'servers', 'downstreams', 'providers'].map((name) => join(snapshot.home, name)), accessPolicies(snapshot)]
+  const folders = [...['tenants', 'servers', 'downstreams', 'providers'].map((name) => join(snapshot.home, name)), accessPolicies(snapshot), rotationPolicies(snapshot)]
   const watchers: FSWatcher[] = []
   const attend = (folder: string, listener: (file: string | null) => void): void => {
     try {

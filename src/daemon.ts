@@ -39,6 +39,8 @@ import { createLogger } from './observe/pino-logger.ts'
 import { NodeLease, onlyNode } from './revocation/lease.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
+import type { FaultPoint } from './rotation/engine.ts'
+import { createRotation } from './rotation/rotation.ts'
 import { createSecretResolver } from './secret/reference.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
@@ -58,6 +60,8 @@ export interface DaemonOptions {
   readonly random: Random
   /** Default: pino to standard output. */
   readonly logger?: Logger
+  /** Tests end the process at points of a rotation. */
+  readonly atFaultPoint?: (point: FaultPoint) => void
 }
 
 export interface Daemon {
@@ -132,7 +136,13 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       traceparent: () => observed.traceparent(),
     })
     closers.push(() => egress.close())
-    const resolveSecret = createSecretResolver({ backend: secrets, home, environment: options.environment })
+    const rotation = createRotation({
+      home, snapshot, rotations: store.rotations, secrets, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
+      resolveSecret: createSecretResolver({ backend: secrets, home, environment: options.environment }),
+      ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
+    })
+    closers.push(() => rotation.close())
+    const resolveSecret = createSecretResolver({ backend: rotation.secrets, home, environment: options.environment })
     const issuer = (): string => settings.issuer
     const attest = createAttestor({
       replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
@@ -166,7 +176,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       connectors: {
         oauth_grant: oauthGrant,
         minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random }),
-        static: createStaticConnector({ backend: secrets, clock }),
+        static: createStaticConnector({ backend: rotation.secrets, graceOf: rotation.graceOf, clock }),
       },
     })
 
@@ -208,6 +218,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
+      if (result.applied) await rotation.reconcile()
       if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
       else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')
       await audit.append({
@@ -221,7 +232,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
     }
     const adminApi = createAdminApi({
-      snapshot, store, standing, membership, secrets, revoker, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
+      snapshot, store, standing, membership, secrets, revoker, rotation, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
       verifyAudit: () => verifyChains(store.audit, (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
       status: async () => ({
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
@@ -259,6 +270,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
 
+    await rotation.start()
     const reloadLogged = (): void => { reload().catch((error: unknown) => { logger.error({ err: error }, 'the configuration could not be read again') }) }
     closers.push(watchConfiguration(snapshot(), reloadLogged))
     const housekeeping = setInterval(() => { void keepHouse() }, HOUSEKEEPING)

@@ -5,6 +5,7 @@ import { addOperationCommands } from './commands/operate.ts'
 import { addRegistryCommands } from './commands/registry.ts'
 import { addRevocationCommands } from './commands/revoke.ts'
 import { addStoreCommands } from './commands/store.ts'
+import { addRotationCommands } from './commands/rotation.ts'
 import { addSetupCommands } from './commands/setup.ts'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
@@ -20,6 +21,7 @@ export const createProgram = async (terminal: Terminal): Promise<Command> => {
   addRevocationCommands(program, terminal)
   addAuditCommands(program, terminal)
   addOperationCommands(program, terminal)
+  addRotationCommands(program, terminal)
   addStoreCommands(program, terminal)
   acceptHomeEverywhere(program)
   return program

@@ -1,10 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { z } from 'zod'
 import { checkReferences } from './references.ts'
 import { downstreamSchema, type Downstream } from './downstream.ts'
 import type { Problem } from './problem.ts'
 import { providerSchema, type Provider } from './provider.ts'
+import { rotationPolicySchema, type RotationPolicy } from './rotation-policy.ts'
 import { serverSchema, type Server } from './server.ts'
 import { settingsSchema, type Settings } from './settings.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -20,6 +21,7 @@ export interface Loaded {
   readonly servers: ReadonlyMap<string, Located<Server>>
   readonly downstreams: ReadonlyMap<string, Located<Downstream>>
   readonly providers: ReadonlyMap<string, Located<Provider>>
+  readonly rotations: ReadonlyMap<string, Located<RotationPolicy>>
 }
 
 export type LoadResult =
@@ -54,6 +56,9 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
   return found
 }
 
+/** The folder of the rotation policies. */
+export const rotationPolicies = ({ home, settings }: { home: string; settings: Settings }): string => join(resolve(home, settings.policies), 'rotation')
+
 /** In which file of a folder each id is defined, whether or not the rest of it is in order. */
 export const loadLocations = async (home: string, folder: string, key: string): Promise<Map<string, string>> => {
   const found = await readFolder(home, join(home, folder), z.looseObject({ [key]: z.string() }), key, [])
@@ -85,13 +90,14 @@ export const loadConfiguration = async (options: { home: string; shippedProvider
   const providers = new Map([...shipped, ...own])
   const [settings] = parsed.values
   if (settings === undefined) return { snapshot: undefined, problems }
-  problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers }))
+  const rotations = await readFolder(home, rotationPolicies({ home, settings: settings.value }), rotationPolicySchema, 'rotation', problems)
+  problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers, rotations }))
   if (problems.length > 0) return { snapshot: undefined, problems }
   return {
     problems,
     snapshot: {
       generation: options.generation, home, settings: settings.value, tenants: valuesOf(tenants), servers: valuesOf(servers),
-      downstreams: valuesOf(downstreams), providers: valuesOf(providers),
+      downstreams: valuesOf(downstreams), providers: valuesOf(providers), rotations: valuesOf(rotations),
     },
   }
 }

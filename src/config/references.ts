@@ -1,14 +1,18 @@
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
+import { overlaps, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
+
+/** The backend that every daemon has. */
+const EMBEDDED = 'embedded'
 
 const list = (names: Iterable<string>): string => [...names].sort().join(', ') || 'none yet'
 
 /** What single files cannot show: names that point nowhere, addresses that are not loopback, servers that look alike. */
 export const checkReferences = (loaded: Loaded): Problem[] => [
-  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded),
+  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded), ...checkRotations(loaded),
 ]
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
@@ -99,3 +103,24 @@ const checkDownstreams = ({ downstreams, tenants, providers }: Loaded): Problem[
   }
   return problems
 })
+
+const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => {
+  const seen: Located<RotationPolicy>[] = []
+  return [...rotations.values()].flatMap((located) => {
+    const { value, file, lineOf } = located
+    const problems: Problem[] = []
+    for (const twin of seen.filter((each) => overlaps(each.value, value))) {
+      problems.push({ file, line: lineOf(['secrets', 'name']), message: `${value.rotation} and ${twin.value.rotation} (${twin.file}) cover the same secrets, so nobody could say which of them holds.`, fix: 'Narrow the name or the tenants of one of the two.' })
+    }
+    seen.push(located)
+    if (value.secrets.backend !== EMBEDDED) problems.push({ file, line: lineOf(['secrets', 'backend']), message: `There is no secret backend ${value.secrets.backend}.`, fix: `Known backends: ${EMBEDDED}.` })
+    if (value.secrets.tenants !== '*') value.secrets.tenants.forEach((tenant, at) => {
+      if (!tenants.has(tenant)) problems.push({ file, line: lineOf(['secrets', 'tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(tenants.keys())}.` })
+    })
+    const { commands } = settings.value.rotation
+    if (value.how.rotator === 'command' && !Object.hasOwn(commands, value.how.command)) {
+      problems.push({ file, line: lineOf(['how', 'command']), message: `deputy.yaml allows no command ${value.how.command}.`, fix: `Add it under rotation.commands; allowed: ${list(Object.keys(commands))}.` })
+    }
+    return problems
+  })
+}

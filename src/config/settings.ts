@@ -60,6 +60,13 @@ export const settingsSchema = z.strictObject({
       deadline: durationSchema.default(250).describe('How long Redis may take to answer before the daemon goes on without it.'),
     }).nullable().default(null).describe('Redis, in which nodes share the credentials that they fetched, encrypted under the tenant\'s data key; or null.'),
   }).prefault({}).describe('Caches of credentials.'),
+  rotation: z.strictObject({
+    commands: z.record(idSchema, z.strictObject({
+      program: z.string().regex(/^\//, 'write an absolute path').describe('The program.'),
+      args: z.array(z.string()).default([]).describe('Its arguments; secrets come on standard input.'),
+      timeout: durationSchema.default(30_000).describe('How long one step may take.'),
+    })).default({}).describe('Programs that rotation policies may name, and no others.'),
+  }).prefault({}).describe('Rotation of secrets; the policies are under policies/rotation.'),
   tokens: z.strictObject({
     lifetime: durationSchema.default(300_000).describe('Longest life of a minted token.'),
     signing_key_lifetime: durationSchema.default(30 * 86_400_000).describe('How long a signing key signs before the next one takes over; it stays published until the last token it signed has expired.'),

@@ -1,5 +1,6 @@
 import type { Downstream } from './downstream.ts'
 import type { Provider } from './provider.ts'
+import type { RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
 import type { Settings } from './settings.ts'
 import type { Tenant } from './tenant.ts'
@@ -16,6 +17,7 @@ export interface Snapshot {
   readonly servers: ReadonlyMap<string, Server>
   readonly downstreams: ReadonlyMap<string, Downstream>
   readonly providers: ReadonlyMap<string, Provider>
+  readonly rotations: ReadonlyMap<string, RotationPolicy>
 }
 
 /** Gives the snapshot in force. Ask anew for each request; never keep what it returns across an await that matters. */

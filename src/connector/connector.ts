@@ -50,6 +50,8 @@ export interface Credential {
   readonly wider: boolean
   /** The grant that it came from. */
   readonly grant?: string
+  /** It may change before it expires, so that it is read anew for each request. */
+  readonly volatile?: true
   /** `jti` of a minted token. */
   readonly tokenId?: string
   /** One line for the audit record and `deputy explain`: which provider answered what. No secret. */

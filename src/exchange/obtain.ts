@@ -76,6 +76,7 @@ export const createObtain = (options: {
       downstream: downstream.downstream, provider: downstream.credential === 'oauth_grant' ? downstream.provider : undefined,
       tokens: request.ancestors, since: startedAt,
     }
+    if (credential.volatile === true) return { credential, obtainedAt: startedAt }
     const keptUntil = credential.expiresAt - Math.min(MARGIN, life / 10)
     options.cache.set(key, entry, keptUntil)
     // Nobody waits until it is shared.

@@ -9,10 +9,12 @@ import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/lease.ts'
 import type { Revoker } from '../revocation/revoke.ts'
+import type { RotationRoom } from '../rotation/rotation.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { EmbeddedSecrets } from '../secret/embedded.ts'
 import type { AuditFilter, AuditRow, Store } from '../store/store.ts'
 import { explainPolicy, policyQuestionSchema } from './policy-question.ts'
+import { createRotationApi } from './rotation-api.ts'
 import { sendError } from './answer.ts'
 
 const LIMIT = 1000
@@ -56,6 +58,7 @@ export interface AdminDependencies {
   readonly membership: Pick<Membership, 'confirm'>
   readonly secrets: EmbeddedSecrets
   readonly revoker: Revoker
+  readonly rotation: RotationRoom
   readonly policy: () => Policy
   readonly audit: AuditLog
   readonly verifyAudit: () => Promise<object>
@@ -177,6 +180,8 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     await record('secret.remove', correlationId, request, { tenant }, { secret: name, versions: removed })
     return { tenant, name, removed }
   }))
+
+  app.use('/rotations', createRotationApi(deps.rotation, { answer, parse, present, record, by: deps.by }))
 
   app.post('/keys/rotate', answer(async (request, correlationId) => {
     const { keys } = parse(keyOrderSchema, request.body)

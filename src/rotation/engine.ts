@@ -4,7 +4,7 @@ import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
-import type { RotationPolicy } from './policy.ts'
+import type { RotationPolicy } from '../config/rotation-policy.ts'
 import type { Login, Rotator } from './rotator.ts'
 
 /**
@@ -34,7 +34,7 @@ export interface EngineOptions {
 }
 
 /** How long a step may take before another node may take the rotation over (ms). */
-const CLAIM = 60_000
+const CLAIM = 30_000
 const FIRST_PAUSE = 2000
 const LONGEST_PAUSE = 900_000
 /** How often a stuck rotation looks whether somebody has put it right (ms). */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Cron } from 'croner'
 import type { RotatedSecret } from '../store/store.ts'
-import type { RotationPolicy, RotationWindow } from './policy.ts'
+import type { RotationPolicy, RotationWindow } from '../config/rotation-policy.ts'
 
 type When = RotationPolicy['when']
 

@@ -5,7 +5,7 @@ import { refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
 import type { createRotationEngine } from './engine.ts'
-import { covers, type RotationPolicy } from './policy.ts'
+import { covers, type RotationPolicy } from '../config/rotation-policy.ts'
 import { nextRotation } from './schedule.ts'
 
 /** How often is looked for what is due (ms). */
@@ -25,6 +25,8 @@ export interface SchedulerOptions {
   readonly audit: AuditLog
   readonly clock: Clock
   readonly logger: Logger
+  /** Whether other nodes work on the same store. */
+  readonly shared: boolean
 }
 
 const keyOf = ({ tenant, backend, secret }: RotatedSecret): string => JSON.stringify([tenant, backend, secret])
@@ -37,6 +39,7 @@ export class RotationScheduler {
   #closed = false
   /** Rotations under way in this process, by where they work. */
   readonly #underWay = new Map<string, Set<Promise<void>>>()
+  readonly #taken = new Set<string>()
 
   constructor(options: SchedulerOptions) { this.#options = options }
 
@@ -97,8 +100,10 @@ export class RotationScheduler {
       await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
       await this.begin(target, 'schedule').catch((error: unknown) => { logger.warn({ err: error, tenant: target.tenant, secret: target.secret }, 'a rotation that is due could not begin') })
     }
-    for (const rotation of await rotations.due(now, AT_ONCE)) {
+    // Where no other node can be at work, a claim that is not ours is of a process that is gone.
+    for (const rotation of await rotations.due(now, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)) {
       if (this.#closed) return
+      if (this.#taken.has(rotation.id)) continue
       await this.#take(rotation)
     }
   }
@@ -111,7 +116,8 @@ export class RotationScheduler {
     let here = this.#underWay.get(where)
     if (here === undefined) this.#underWay.set(where, here = new Set())
     while (here.size >= policy.concurrency) await Promise.race(here)
-    const work: Promise<void> = this.#advance(rotation, policy).finally(() => { here.delete(work) })
+    this.#taken.add(rotation.id)
+    const work: Promise<void> = this.#advance(rotation, policy).finally(() => { here.delete(work); this.#taken.delete(rotation.id) })
     here.add(work)
   }
 

@@ -7,6 +7,9 @@ import type { SecretVersion, StagedSecrets } from './backend.ts'
 
 const recordName = (tenant: string, name: string, version: number) => ({ tenant, kind: 'secret', id: `${name}#${version}` })
 
+/** The id under which files name it. */
+export const EMBEDDED_BACKEND = 'embedded'
+
 /** The embedded backend: versions of a tenant's secrets in Deputy's own store, sealed under the tenant's data key. */
 export interface EmbeddedSecrets extends StagedSecrets {
   /** Stores a new version and makes it the current one. @returns its number. @throws DeputyError `conflict` */

@@ -209,8 +209,8 @@ export interface RotationStore {
   begin(rotation: Rotation): Promise<boolean>
   /** Writes only if the stored revision still is `rotation.revision` (fencing). @throws DeputyError `conflict` */
   update(rotation: Rotation): Promise<Rotation>
-  /** Open ones that nobody works on and whose time has come. */
-  due(now: number, limit: number): Promise<Rotation[]>
+  /** Open ones whose time has come, and that nobody has claimed for longer than `claimedUntil`. */
+  due(now: number, limit: number, claimedUntil: number): Promise<Rotation[]>
   open(secret: RotatedSecret): Promise<Rotation | undefined>
   /** The latest first. */
   list(filter: { tenant?: string; backend?: string; secret?: string; policy?: string; state?: RotationState }, limit: number): Promise<Rotation[]>

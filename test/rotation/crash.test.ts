@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createRotationEngine, FAULT_POINTS, type FaultPoint } from '../../src/rotation/engine.ts'
-import { rotationPolicySchema, type RotationPolicy } from '../../src/rotation/policy.ts'
+import { rotationPolicySchema, type RotationPolicy } from '../../src/config/rotation-policy.ts'
 import { createRotatingSecrets } from '../../src/rotation/reading.ts'
 import type { Rotator } from '../../src/rotation/rotator.ts'
 import { RotationScheduler } from '../../src/rotation/scheduler.ts'
@@ -46,7 +46,7 @@ const aWorld = async (place: RotatorPlace, given: { policy?: object; rotator?: P
   const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator })
   const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
   const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) => new RotationScheduler({
-    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet,
+    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet, shared: false,
   })
   const begin = (): Promise<Rotation> => schedulerWith(engineThatDies().engine).begin(SECRET, 'test')
   /** Lets an engine work on it until it is over, whatever time that takes. */

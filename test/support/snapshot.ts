@@ -17,7 +17,7 @@ export const aSnapshot = (given: { servers?: readonly Server[]; tenants?: readon
   settings: settingsSchema.parse({ environment: 'test', issuer: 'https://deputy.example', ...given.settings }),
   servers: new Map((given.servers ?? [aServer()]).map((server) => [server.server, server])),
   tenants: new Map((given.tenants ?? [aTenant()]).map((tenant) => [tenant.tenant, tenant])),
-  downstreams: new Map(), providers: new Map(),
+  downstreams: new Map(), providers: new Map(), rotations: new Map(),
 })
 
 /** A clock that stands still until it is moved. */

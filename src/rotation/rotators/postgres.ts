@@ -5,7 +5,7 @@ import type { Random } from '../../clock.ts'
 import type { Secret } from '../../crypto/secret.ts'
 import type { Rotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
-import type { RotatorSettingsOf } from './settings.ts'
+import type { RotatorSettingsOf } from '../../config/rotators.ts'
 
 const pbkdf2 = promisify(pbkdf2Callback)
 
@@ -26,12 +26,13 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
  * PostgreSQL roles. `alternating`: two roles in turn, so that the old one works until it is retired. `single`: one role,
  * whose old password ends when the new one begins (https://www.postgresql.org/docs/current/sql-alterrole.html).
  */
-export const createPostgresRotator = (how: RotatorSettingsOf<'postgres'>, deps: { admin: () => Promise<Secret>; tls: boolean | { ca: string }; random: Random; timeout: number }): Rotator => {
+export const createPostgresRotator = (how: RotatorSettingsOf<'postgres'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): Rotator => {
   const { host, port, database, roles, strategy } = how
   const connected = async <T>({ username, password }: LoginSecret, work: (client: Client) => Promise<T>): Promise<T> => {
+    const tls = await deps.tls()
     const client = new Client({
       host, port, database, user: username, password, application_name: 'deputy rotation', connectionTimeoutMillis: deps.timeout, query_timeout: deps.timeout, statement_timeout: deps.timeout,
-      ssl: deps.tls === false ? false : deps.tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: deps.tls.ca },
+      ssl: tls === false ? false : tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: tls.ca },
     })
     client.on('error', () => undefined)
     try {

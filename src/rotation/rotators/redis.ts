@@ -4,7 +4,7 @@ import type { Random } from '../../clock.ts'
 import type { Secret } from '../../crypto/secret.ts'
 import type { Rotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
-import type { RotatorSettingsOf } from './settings.ts'
+import type { RotatorSettingsOf } from '../../config/rotators.ts'
 
 const digest = (password: string): string => createHash('sha256').update(password).digest('hex')
 /** What the server itself has answered; empty for everything that happened on the way. */
@@ -17,11 +17,12 @@ const NO_FILE = /not configured to use an ACL file|without a config file/i
  * A Redis ACL user, who may have several passwords at once (https://redis.io/docs/latest/commands/acl-setuser/): the
  * new one is added, and the old one taken away at the end. Digests are sent, not passwords (`#` and `!`).
  */
-export const createRedisRotator = (how: RotatorSettingsOf<'redis'>, deps: { admin: () => Promise<Secret>; tls: boolean | { ca: string }; random: Random; timeout: number }): Rotator => {
+export const createRedisRotator = (how: RotatorSettingsOf<'redis'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): Rotator => {
   const connected = async <T>({ username, password }: LoginSecret, work: (client: Redis) => Promise<T>): Promise<T> => {
+    const tls = await deps.tls()
     const client = new Redis({
       host: how.host, port: how.port, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0, connectTimeout: deps.timeout, commandTimeout: deps.timeout,
-      enableReadyCheck: false, ...(deps.tls === false ? {} : { tls: deps.tls === true ? {} : { ca: deps.tls.ca } }),
+      enableReadyCheck: false, ...(tls === false ? {} : { tls: tls === true ? {} : { ca: tls.ca } }),
     })
     client.on('error', () => undefined)
     try {

@@ -35,9 +35,9 @@ export const rotationStore = (database: Database, atomically: Atomically): Rotat
     if (numUpdatedRows !== 1n) throw refuse('conflict', { what: 'rotation' })
     return { ...rotation, revision: revision + 1 }
   },
-  async due(now, limit) {
+  async due(now, limit, claimedUntil) {
     const rows = await database.selectFrom('rotations').selectAll().where('ended_at', 'is', null).where('next_at', '<=', now)
-      .where((eb) => eb.or([eb('owner_until', 'is', null), eb('owner_until', '<=', now)])).orderBy('next_at').limit(limit).execute()
+      .where((eb) => eb.or([eb('owner_until', 'is', null), eb('owner_until', '<=', claimedUntil)])).orderBy('next_at').limit(limit).execute()
     return rows.map(fromRow)
   },
   async open({ tenant, backend, secret }) {

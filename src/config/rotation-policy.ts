@@ -1,7 +1,7 @@
 import { Cron } from 'croner'
 import { z } from 'zod'
-import { durationSchema, idSchema, secretReferenceSchema, tenantsSchema, urlSchema } from '../config/values.ts'
-import { rotatorSchema } from './rotators/settings.ts'
+import { durationSchema, idSchema, secretReferenceSchema, tenantsSchema, urlSchema } from './values.ts'
+import { rotatorSchema } from './rotators.ts'
 
 const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const
 export type Day = (typeof DAYS)[number]

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { idSchema, secretReferenceSchema } from '../../config/values.ts'
+import { idSchema, secretReferenceSchema } from './values.ts'
 
 const server = {
   host: z.string().min(1).describe('Host name or address.'),

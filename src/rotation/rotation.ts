@@ -1,0 +1,111 @@
+import type { AuditLog } from '../audit/record.ts'
+import type { Clock, Random } from '../clock.ts'
+import { covers, type RotationPolicy } from '../config/rotation-policy.ts'
+import type { CurrentSnapshot } from '../config/snapshot.ts'
+import { refuse } from '../errors.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { SecretBackend } from '../secret/backend.ts'
+import { EMBEDDED_BACKEND, type EmbeddedSecrets } from '../secret/embedded.ts'
+import type { ResolveSecret } from '../secret/reference.ts'
+import type { RotatedSecret, Rotation, RotationStore, RotationTarget } from '../store/store.ts'
+import { createRotationEngine, type FaultPoint } from './engine.ts'
+import { createRotatingSecrets } from './reading.ts'
+import type { Rotator } from './rotator.ts'
+import { createRotators } from './rotators/create.ts'
+import { plannedRotations } from './schedule.ts'
+import { RotationScheduler } from './scheduler.ts'
+
+const DAY = 86_400_000
+
+/** A secret with what its policy says about it, for people. */
+export interface RotationReport extends RotatedSecret { readonly policy: string; readonly owner: string; readonly age: number; readonly maxAge: number | null; readonly overdue: boolean }
+
+/** Rotation as a whole: what is handed out while it goes on, the work itself, and what people ask and say about it. */
+export const createRotation = (deps: {
+  readonly home: string
+  readonly snapshot: CurrentSnapshot
+  readonly rotations: RotationStore
+  readonly secrets: EmbeddedSecrets
+  /** Reads references past what rotates: a rotation does not wait for itself. */
+  readonly resolveSecret: ResolveSecret
+  readonly audit: AuditLog
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly owner: string
+  readonly shared: boolean
+  readonly at?: (point: FaultPoint) => Promise<void> | void
+}) => {
+  const { rotations, clock, snapshot } = deps
+  const policies = (): RotationPolicy[] => [...snapshot().rotations.values()]
+  const policyFor = (secret: RotatedSecret): RotationPolicy | undefined => policies().find((policy) => covers(policy, secret))
+  const backendOf = (id: string) => id === EMBEDDED_BACKEND ? deps.secrets : undefined
+  const rotatorOf = createRotators({ home: deps.home, settings: () => snapshot().settings, resolveSecret: deps.resolveSecret, random: deps.random })
+  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: () => undefined })
+
+  const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
+    const known = (await deps.secrets.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
+    return known.map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name })).filter((secret) => covers(policy, secret))
+  }
+  const scheduler = new RotationScheduler({ ...deps, engine, policies, secretsOf, targetOf: (policy, secret) => rotatorOf(policy, secret).target })
+
+  const read = createRotatingSecrets({
+    rotations, backendOf: () => deps.secrets,
+    rotatorOf: (secret): Rotator | undefined => { const policy = policyFor(secret); return policy === undefined ? undefined : rotatorOf(policy, secret) },
+  })
+  const targetOf = async (secret: RotatedSecret): Promise<RotationTarget> => {
+    await scheduler.reconcile()
+    const target = await rotations.target(secret)
+    if (target === undefined) throw refuse('rotation_not_possible', { problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}` })
+    return target
+  }
+
+  return {
+    /** The embedded secrets, as they are handed out. */
+    secrets: { read: (tenant, name) => read({ tenant, backend: EMBEDDED_BACKEND, secret: name }) } satisfies SecretBackend,
+    /** How long the old one works after a change (ms); undefined for a secret that does not rotate. */
+    graceOf(tenant: string, name: string): number | undefined {
+      const policy = policyFor({ tenant, backend: EMBEDDED_BACKEND, secret: name })
+      return policy?.grace
+    },
+    /** Takes over what the files say now, and begins to look for what is due. */
+    async start(): Promise<void> { await scheduler.reconcile(); scheduler.start() },
+    reconcile: () => scheduler.reconcile(),
+    close: () => scheduler.close(),
+
+    targets: async (): Promise<RotationTarget[]> => { await scheduler.reconcile(); return rotations.targets() },
+    list: (filter: Parameters<RotationStore['list']>[0], limit: number): Promise<Rotation[]> => rotations.list(filter, limit),
+    begin: (secret: RotatedSecret, reason: string): Promise<Rotation> => scheduler.begin(secret, reason),
+    async pause(secret: RotatedSecret, reason: string): Promise<void> { await rotations.putTarget({ ...await targetOf(secret), paused: reason }) },
+    async resume(secret: RotatedSecret): Promise<void> { await rotations.putTarget({ ...await targetOf(secret), paused: null }) },
+    async rollBack(secret: RotatedSecret, by: string): Promise<Rotation> {
+      const open = await rotations.open(secret)
+      const policy = policyFor(secret)
+      if (open === undefined || policy === undefined) throw refuse('rotation_not_possible', { problem: `no rotation of the secret ${secret.secret} of ${secret.tenant} is under way` })
+      return engine.rollBack(open, policy, by)
+    },
+    /** What rotates in the next so many days, in order. */
+    async plan(days: number): Promise<(RotatedSecret & { readonly policy: string; readonly at: number; readonly paused: string | null })[]> {
+      await scheduler.reconcile()
+      const until = clock.now() + days * DAY
+      return (await rotations.targets()).flatMap((target) => {
+        const policy = policyFor(target)
+        return policy === undefined ? [] : plannedRotations(policy.when, target, target.nextAt, until)
+          .map((at) => ({ tenant: target.tenant, backend: target.backend, secret: target.secret, policy: target.policy, at, paused: target.paused }))
+      }).sort((a, b) => a.at - b.at)
+    },
+    /** Every secret that a policy covers, by owner, with its age. */
+    async report(): Promise<RotationReport[]> {
+      await scheduler.reconcile()
+      const now = clock.now()
+      return (await rotations.targets()).flatMap(({ tenant, backend, secret, rotatedAt }) => {
+        const policy = policyFor({ tenant, backend, secret })
+        if (policy === undefined) return []
+        const age = now - (rotatedAt ?? now)
+        const maxAge = policy.when.max_age ?? null
+        return [{ tenant, backend, secret, policy: policy.rotation, owner: policy.owner, age, maxAge, overdue: maxAge !== null && age > maxAge }]
+      }).sort((a, b) => a.owner.localeCompare(b.owner) || b.age - a.age)
+    },
+  }
+}
+export type RotationRoom = ReturnType<typeof createRotation>

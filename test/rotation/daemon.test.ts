@@ -1,0 +1,118 @@
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { Client } from 'pg'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { FAULT_POINTS } from '../../src/rotation/engine.ts'
+import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
+import { aCompany, RESOURCES } from '../support/configuration.ts'
+import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { runCli, startProcess } from '../support/process.ts'
+
+/** The campaign kills at every point: ROTATION_POINTS=all npm test -- test/rotation/daemon.test.ts */
+const POINTS = process.env['ROTATION_POINTS'] === 'all' ? FAULT_POINTS.filter((point) => !point.includes('going back')) : ['after applying', 'after promoting', 'after retiring'] as const
+const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
+
+const bin = findPostgres()
+describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Postgres', () => {
+  let server: PostgresServer
+  let issuer: TestIssuer
+  let daemon: Daemon
+  let database: string
+  beforeAll(async () => { server = await startPostgres(bin!); issuer = await startTestIssuer() })
+  afterAll(async () => { await server?.close(); await issuer?.close() })
+
+  beforeEach(async () => {
+    database = await server.createDatabase()
+    await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
+    daemon = await startDaemonProcess({
+      ...aCompany({ issuer: issuer.url }),
+      'policies/rotation/mail.yaml': {
+        rotation: 'mail', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'mail-*' }, when: { every: '30d', max_age: '90d' }, grace: '300ms',
+        how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
+      },
+    })
+    const set = (name: string, value: object) => runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))
+    expect((await set('mail-key', { username: 'app_a', password: 'the-first' })).code).toBe(0)
+    expect((await set('postgres-admin', { username: 'deputy', password: server.password })).code).toBe(0)
+  })
+  afterEach(async () => { await daemon?.close() })
+
+  const asAdmin = async (...statements: string[]): Promise<void> => {
+    const client = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database })
+    await client.connect()
+    for (const statement of statements) await client.query(statement)
+    await client.end()
+  }
+  const handedOut = async (): Promise<{ username: string; password: string } | undefined> => {
+    const answer = await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme' }), subject_token_type: ACCESS_TOKEN, audience: 'mail' }).catch(() => undefined)
+    return answer?.status === 200 ? JSON.parse(String(answer.body['access_token'])) as { username: string; password: string } : undefined
+  }
+  const login = async ({ username: user, password }: { username: string; password: string }): Promise<boolean> => {
+    const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
+    client.on('error', () => undefined)
+    try { await client.connect(); return true } catch { return false } finally { await client.end().catch(() => undefined) }
+  }
+  /** Logs in all the while with what was handed out that very moment. */
+  const watch = () => {
+    const seen = { logins: 0, lockedOut: [] as string[] }
+    let running = true
+    const work = (async () => {
+      while (running) {
+        const given = await handedOut()
+        if (given === undefined) { await new Promise((resolve) => { setTimeout(resolve, 20) }); continue }
+        seen.logins += 1
+        if (!await login(given)) seen.lockedOut.push(given.username)
+      }
+    })()
+    return async () => { running = false; await work; return seen }
+  }
+  const isDone = async (): Promise<void> => {
+    await expect.poll(async () => (JSON.parse((await daemon.deputy('rotation', 'history', '--json')).out) as { state: string }[]).map(({ state }) => state), { timeout: 15_000, interval: 100 }).toEqual(['done'])
+  }
+
+  it('promise 7: rotates on a command while everybody can log in, and the old one works no more', async () => {
+    const stop = watch()
+    const before = await handedOut()
+    const run = await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--secret', 'mail-key', '--reason', 'leak')
+    expect([run.code, run.out]).toEqual([0, expect.stringContaining('has begun') as string])
+    await isDone()
+    const after = await handedOut()
+    expect([before!.username, after!.username]).toEqual(['app_a', 'app_b'])
+    expect([await login(before!), await login(after!)]).toEqual([false, true])
+    const { logins, lockedOut } = await stop()
+    expect(logins).toBeGreaterThan(10)
+    expect(lockedOut).toEqual([])
+    const records = (await daemon.deputy('audit', 'query', '--event', 'secret.rotate')).out
+    expect(records).toContain('done')
+    for (const text of [records, daemon.output()]) for (const secret of [after!.password, before!.password, server.password]) expect(text).not.toContain(secret)
+  })
+
+  for (const point of POINTS) {
+    it(`promise 7, threat 28: killed ${point}, it goes on after the restart, and everybody can log in at every moment`, { timeout: 60_000 }, async () => {
+      await daemon.stop()
+      daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
+      const stop = watch()
+      const gone = once(daemon.process, 'exit')
+      await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--secret', 'mail-key')
+      await gone
+      await daemon.start()
+      await expect.poll(async () => (JSON.parse((await daemon.deputy('rotation', 'history', '--json')).out) as { state: string }[])[0]?.state, { timeout: 20_000, interval: 200 }).toBe('done')
+      const { lockedOut } = await stop()
+      expect(lockedOut).toEqual([])
+      expect([(await handedOut())!.username, await login({ username: 'app_a', password: 'the-first' }), await login((await handedOut())!)]).toEqual(['app_b', false, true])
+    })
+  }
+
+  it('plans, reports, pauses and resumes by commands', async () => {
+    const plan = await daemon.deputy('rotation', 'plan', '--days', '60')
+    expect(plan.out).toMatch(/^\d{4}-\d\d-\d\d\n {2}\d\d:\d\d UTC {2}acme\/mail-key \(mail\)/)
+    expect((await daemon.deputy('rotation', 'status')).out).toContain('mail-key')
+    expect((await daemon.deputy('rotation', 'report')).out).toContain('data@example.com')
+    expect((await daemon.deputy('rotation', 'pause', '--tenant', 'acme', '--secret', 'mail-key', '--reason', 'migration')).code).toBe(0)
+    expect((await daemon.deputy('rotation', 'plan', '--days', '60')).out).toContain('paused: migration')
+    expect((await daemon.deputy('rotation', 'resume', '--tenant', 'acme', '--secret', 'mail-key')).code).toBe(0)
+    expect((await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--secret', 'other')).err).toContain('no rotation policy covers')
+    expect((await daemon.deputy('rotation', 'rollback', '--tenant', 'acme', '--secret', 'mail-key')).err).toContain('under way')
+    expect((await daemon.deputy('rotation', 'check')).out).toContain('1 rotation policies are in order: mail')
+  })
+})
