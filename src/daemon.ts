@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Request } from 'express'
+import express, { type Request } from 'express'
 import { createFileSink } from './audit/file-sink.ts'
 import { DurableAuditLog } from './audit/log.ts'
 import { verifyChains } from './audit/verify.ts'
@@ -42,6 +42,7 @@ import { Standing } from './revocation/standing.ts'
 import type { FaultPoint } from './rotation/engine.ts'
 import { createRotation } from './rotation/rotation.ts'
 import { createSecretResolver } from './secret/reference.ts'
+import { createSignalReceiver } from './signals/receiver.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
@@ -150,15 +151,16 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
     const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
     const metadata = createIssuerMetadata({ egress, clock })
+    const issuerKeys = createIssuerKeys({ egress, clock, metadata })
     const subjects = createSubjectVerifier({
-      snapshot, keys: createIssuerKeys({ egress, clock, metadata }), introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
+      snapshot, keys: issuerKeys, introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
       sessions: store.sessions, readMintedToken, ownIssuer: issuer, fingerprint, clock, telemetry,
     })
 
     // Credentials.
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
     const connect = createConnect({
-      snapshot, store, envelope, egress, clock, random, resolveSecret, audit, logger, standing,
+      snapshot, store, envelope, egress, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
       jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
     })
@@ -265,7 +267,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
     }))
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
-    const pages = await opened(listenOnPort(connect.app, { ...limits, ...settings.listen.connect }))
+    const publicApp = express().disable('x-powered-by').use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
+    const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))

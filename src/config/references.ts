@@ -38,6 +38,9 @@ const checkTenants = ({ tenants, settings }: Loaded): Problem[] => [...tenants.v
   if (value.sign_in !== undefined && !value.issuers.some(({ issuer }) => issuer === value.sign_in?.issuer)) {
     problems.push({ file, line: lineOf(['sign_in', 'issuer']), message: `sign_in.issuer is not one of the tenant's issuers (${list(value.issuers.map(({ issuer }) => issuer))}).`, fix: 'Add it to `issuers`, or correct it.' })
   }
+  value.signals.forEach(({ issuer, users_of: about = issuer }, at) => {
+    if (!value.issuers.some((each) => each.issuer === about)) problems.push({ file, line: lineOf(['signals', at, 'issuer']), message: `The transmitter ${issuer} speaks of users of ${about}, which is not one of the tenant's issuers.`, fix: 'Name the issuer in `users_of`, or add it to `issuers`.' })
+  })
   value.issuers.forEach(({ issuer, claims }, at) => {
     const sharing = claims.tenant !== undefined ? [] : [...tenants.values()].filter((other) => other.value.tenant !== value.tenant && other.value.issuers.some((each) => each.issuer === issuer))
     if (sharing.length > 0) {

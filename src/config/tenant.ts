@@ -31,12 +31,23 @@ export const signInSchema = z.strictObject({
   scopes: z.array(scopeSchema).default(['openid']).describe('Scopes of the sign-in.'),
 })
 
+export const signalTransmitterSchema = z.strictObject({
+  issuer: urlSchema.describe('Issuer of its security event tokens, compared character by character.'),
+  audience: z.string().min(1).describe('What stands as `aud` in them: what the transmitter calls this receiver.'),
+  users_of: urlSchema.optional().describe('The trusted issuer whose users its events are about; default: itself.'),
+  jwks_uri: urlSchema.optional().describe('Where its keys are; default: what its discovery document says.'),
+  algorithms: z.array(z.enum(signatureAlgorithms)).min(1).default(['RS256', 'PS256', 'ES256']).describe('Signature algorithms that are accepted.'),
+  token: secretReferenceSchema.describe('The bearer token that the transmitter sends along.'),
+})
+export type SignalTransmitter = z.output<typeof signalTransmitterSchema>
+
 /** `tenants/<id>.yaml`: a customer, its identity provider, and how its users sign in. */
 export const tenantSchema = z.strictObject({
   tenant: idSchema.describe('The id; it stands in keys, policies (`Deputy::Tenant::"acme"`) and records.'),
   name: z.string().optional().describe('What people call it.'),
   enabled: z.boolean().default(true).describe('False: nobody of this tenant gets anything.'),
   issuers: z.array(trustedIssuerSchema).default([]).describe('Whose tokens say who the tenant\'s users are.'),
+  signals: z.array(signalTransmitterSchema).default([]).describe('Whose security events are taken (CAEP session-revoked and credential-change, pushed to /signals/<tenant> on the connect address): they revoke the user.'),
   sign_in: signInSchema.optional().describe('Sign-in on the connect pages and for `deputy login`.'),
 })
 export type Tenant = z.output<typeof tenantSchema>

@@ -13,6 +13,7 @@ import type { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
+import type { Membership } from '../revocation/lease.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import type { GrantOwner, Store } from '../store/store.ts'
@@ -33,6 +34,7 @@ export interface ConnectDependencies {
   readonly audit: AuditLog
   readonly logger: Logger
   readonly standing: Standing
+  readonly membership: Pick<Membership, 'catchUp'>
   /** Public URL of these pages. */
   readonly baseUrl: () => string
   readonly cookieKey: Secret
@@ -162,9 +164,11 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       const revoked = deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
       if (revoked !== undefined) throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(revoked.epoch).toISOString() })
       const stored = await store.grants.put(grant)
-      // Whoever revoked between the check and the write found no grant to remove: ask again now that it is there.
-      const late = deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
+      // Whoever revoked between the check and the write, here or at another node, found no grant to remove: ask again now that it is there.
+      const isLate = () => deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
       try {
+        await deps.membership.catchUp()
+        const late = isLate()
         if (late !== undefined) throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(late.epoch).toISOString() })
         await record('connect.complete', 'done', wish, { grant: stored.id, scopes: grant.scopes, provider: downstream.provider })
       } catch (error) {

@@ -14,6 +14,8 @@ export interface Membership {
    * @returns who was waited for
    */
   confirm(number: number): Promise<Confirmation>
+  /** Resolves when this node knows every change that was committed before it was called. @throws DeputyError `store_unavailable` */
+  catchUp(): Promise<void>
   status(): { node: string; held: boolean; problem: string | null }
   close(): Promise<void>
 }
@@ -23,7 +25,7 @@ export interface Confirmation { readonly acknowledged: number; readonly expired:
 /** The one node of an embedded store: nobody else can know less than it does. */
 export const onlyNode = (node: string, clock: Clock): Membership => ({
   assertHeld() {}, epoch: () => Promise.resolve(clock.now()), confirm: () => Promise.resolve({ acknowledged: 0, expired: [], milliseconds: 0 }),
-  status: () => ({ node, held: true, problem: null }), close: () => Promise.resolve(),
+  catchUp: () => Promise.resolve(), status: () => ({ node, held: true, problem: null }), close: () => Promise.resolve(),
 })
 
 export interface LeaseOptions {
@@ -120,6 +122,8 @@ export class NodeLease implements Membership {
     }
   }
 
+  catchUp(): Promise<void> { return this.#renewOnce() }
+
   status(): { node: string; held: boolean; problem: string | null } {
     const { monotonic, clock, node } = this.#options
     const held = monotonic() < this.#until.monotonic && clock.now() < this.#until.wall
@@ -161,14 +165,16 @@ export class NodeLease implements Membership {
     const acknowledged = this.#applied
     const { number, changes, now } = await store.renew({ id: incarnation, about: node, lease, acknowledged })
     if (changes !== undefined) apply(changes)
-    this.#applied = number
+    // Two renewals may answer in either order: what is known is never forgotten.
+    this.#applied = Math.max(this.#applied, number)
+    if (this.#closed) return
     // The store's clock was read between the sending and now: outside of that by more than the skew, ours is wrong.
     const off = Math.max(sent.wall - now, now - clock.now())
     if (off > skew) {
       this.#problem = `its clock and the store's are ${Math.round(off)} ms apart, and ${skew} ms are allowed`
       return
     }
-    this.#until = { monotonic: sent.monotonic + lease - skew, wall: sent.wall + lease - skew }
+    this.#until = { monotonic: Math.max(this.#until.monotonic, sent.monotonic + lease - skew), wall: Math.max(this.#until.wall, sent.wall + lease - skew) }
     this.#problem = null
     if (acknowledged < number) this.#again = true
   }

@@ -299,6 +299,8 @@ export interface ClusterStore {
 }
 
 export interface ReplayStore {
+  /** Whether the value is remembered at `now`. */
+  has(namespace: string, value: string, now: number): Promise<boolean>
   /** Remembers the value within its namespace until `expiresAt`. @returns false if it was there already: a replay. */
   claim(namespace: string, value: string, expiresAt: number): Promise<boolean>
   sweep(now: number): Promise<number>

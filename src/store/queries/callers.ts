@@ -7,6 +7,9 @@ export const replayStore = (database: Database): ReplayStore => ({
       .onConflict((conflict) => conflict.columns(['namespace', 'value']).doNothing()).executeTakeFirst()
     return (numInsertedOrUpdatedRows ?? 0n) > 0n
   },
+  async has(namespace, value, now) {
+    return await database.selectFrom('replays').select('value').where('namespace', '=', namespace).where('value', '=', value).where('expires_at', '>', now).executeTakeFirst() !== undefined
+  },
   async sweep(now) { return Number((await database.deleteFrom('replays').where('expires_at', '<=', now).executeTakeFirst()).numDeletedRows) },
 })
 
