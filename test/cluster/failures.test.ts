@@ -4,9 +4,9 @@ import { canCluster, startCluster, type ClusterNode } from '../support/cluster.t
 import { runCli } from '../support/process.ts'
 
 /** What a node needs to notice, and to come back (ms). */
-const PATIENCE = { timeout: 15_000, interval: 100 }
+const PATIENCE = { timeout: 25_000, interval: 100 }
 
-describe.skipIf(!canCluster())('three nodes whose store fails', () => {
+describe.skipIf(!canCluster())('three nodes whose store fails', { timeout: 60_000 }, () => {
   let cluster: Awaited<ReturnType<typeof startCluster>>
   let [a, b]: ClusterNode[] = []
   beforeAll(async () => { cluster = await startCluster({ lease: '1s', skew: '200ms', settings: { limits: { unready: '600ms' } } }); [a, b] = [...cluster.nodes] })
@@ -32,26 +32,26 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     await expect.poll(async () => (await node.daemon.deputy('status')).code, PATIENCE).toBe(1)
   }
 
+  const whileSpoiled = async (node: ClusterNode, spoil: () => void, work: () => Promise<void>): Promise<void> => {
+    spoil()
+    try { await work() } finally { node.toPostgres.heal() }
+    await isReady(node)
+    expect((await node.mint('alice')).status).toBe(200)
+  }
+
   it('lost and back: refuses with a time to come back, says so, and goes on by itself', async () => {
-    a!.toPostgres.cut()
-    await isNotReady(a!, /Postgres cannot be reached/)
-    expect((await b!.mint('alice')).status).toBe(200)
-    a!.toPostgres.heal()
-    await isReady(a!)
-    expect((await a!.mint('alice')).status).toBe(200)
+    await whileSpoiled(a!, () => { a!.toPostgres.cut() }, async () => {
+      await isNotReady(a!, /did not answer/)
+      expect((await b!.mint('alice')).status).toBe(200)
+    })
   })
 
   it('slower than its deadline: the same', async () => {
-    a!.toPostgres.delay(4000)
-    await isNotReady(a!, /renewed in time|timeout|Query read timeout|no answer/i)
-    a!.toPostgres.heal()
-    await isReady(a!)
+    await whileSpoiled(a!, () => { a!.toPostgres.delay(4000) }, () => isNotReady(a!, /did not answer|in time/))
   })
 
   it('half-closed: the connections are made anew', async () => {
-    a!.toPostgres.halfClose()
-    await isReady(a!)
-    await expect.poll(async () => (await a!.mint('alice')).status, PATIENCE).toBe(200)
+    await whileSpoiled(a!, () => { a!.toPostgres.halfClose() }, () => isReady(a!))
   })
 
   it('read-only: nothing is handed out that could not be recorded', async () => {

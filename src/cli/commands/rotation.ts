@@ -17,7 +17,7 @@ const reportSchema = z.array(z.looseObject({ ...secretShape, policy: z.string(),
 const pausedSchema = z.looseObject({ ...secretShape, paused: z.string().nullable() })
 
 interface Output { json?: boolean }
-interface Named extends Output { tenant: string; secret: string; backend: string }
+interface Named extends Output { tenant: string; name: string; backend: string }
 
 const DAY = 86_400_000
 const days = (milliseconds: number): string => `${Math.floor(milliseconds / DAY)} d`
@@ -66,9 +66,9 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
       if (open.some(({ state }) => state === 'stuck')) throw new CommandError(exit.failed, '')
     })
 
-  rotation.command('history').description('rotations, the latest first').option('--tenant <id>').option('--secret <name>').option('--policy <id>').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy rotation history --tenant acme')
-    .action(async ({ json, ...filter }: Output & { tenant?: string; secret?: string; policy?: string }) => {
-      const rotations = await ask(await socket(), { path: `/rotations?${new URLSearchParams(filter as Record<string, string>)}` }, z.array(rotationSchema))
+  rotation.command('history').description('rotations, the latest first').option('--tenant <id>').option('--name <name>', 'name of the secret').option('--policy <id>').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy rotation history --tenant acme')
+    .action(async ({ json, name, ...filter }: Output & { tenant?: string; name?: string; policy?: string }) => {
+      const rotations = await ask(await socket(), { path: `/rotations?${new URLSearchParams({ ...filter, ...(name === undefined ? {} : { secret: name }) })}` }, z.array(rotationSchema))
       print(terminal, { json: json === true }, rotations, () => rotations.length === 0 ? 'Nothing has rotated yet.' : table(['started', 'tenant', 'secret', 'policy', 'reason', 'state', 'step', 'ended', 'problem'], rotations.map((each) => ({ ...each, started: shownTime(each.startedAt), ended: shownOr(each.endedAt, ''), problem: each.problem ?? '' }))))
     })
 
@@ -83,9 +83,9 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
       if (overdue.length > 0) throw new CommandError(exit.failed, '')
     })
 
-  const ofSecret = (verb: string, description: string): Command => rotation.command(verb).description(description).requiredOption('--tenant <id>').requiredOption('--secret <name>').option('--backend <id>', 'the backend that keeps it', 'embedded')
-    .option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy rotation ${verb} --tenant acme --secret database`)
-  const order = ({ tenant, secret, backend }: Named): object => ({ tenant, secret, backend })
+  const ofSecret = (verb: string, description: string): Command => rotation.command(verb).description(description).requiredOption('--tenant <id>').requiredOption('--name <name>', 'name of the secret').option('--backend <id>', 'the backend that keeps it', 'embedded')
+    .option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy rotation ${verb} --tenant acme --name database`)
+  const order = ({ tenant, name: secret, backend }: Named): object => ({ tenant, secret, backend })
 
   ofSecret('run', 'rotate a secret now').option('--reason <text>', 'kept in the record', 'by hand')
     .action(async ({ reason, ...options }: Named & { reason: string }) => {
