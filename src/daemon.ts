@@ -17,6 +17,7 @@ import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
 import { createMintedConnector } from './connector/minted.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
+import { createStatusIndex } from './connector/status-index.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createStaticConnector } from './connector/static.ts'
 import { dropEarlierKeys, prependKey } from './crypto/key-encryption-key.ts'
@@ -25,6 +26,8 @@ import { refuse } from './errors.ts'
 import { createExchange } from './exchange/exchange.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
+import { createMintedLife } from './exchange/minted-life.ts'
+import { createStatusLists } from './exchange/status-list.ts'
 import { createTokenState } from './exchange/token-state.ts'
 import { openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
@@ -32,6 +35,7 @@ import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
 import { metadataDocument, paths } from './http/metadata.ts'
+import { statusEndpoint } from './http/status-list.ts'
 import { createMetricsEndpoint } from './http/metrics.ts'
 import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
@@ -74,6 +78,8 @@ export interface Daemon {
 
 /** How often what has expired is swept, keys are looked at and providers are told again (ms). */
 const HOUSEKEEPING = 60_000
+/** How long a status list takes tokens (ms). */
+const STATUS_PERIOD = 600_000
 /** How long a revoked token id is remembered (ms): no token that a trusted issuer hands out lives longer than a month. */
 const LONGEST_TOKEN = 31 * 86_400_000
 
@@ -169,6 +175,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       resolveSecret, connectUrl: connect.connectUrl, audit, telemetry, logger,
       owner: incarnation, shared: store.cluster !== undefined, timeout: settings.network.timeout,
     })
+    const isLive = createMintedLife({ snapshot, standing })
+    const statusLists = createStatusLists({
+      snapshot, audit: store.audit, keys: signingKeys, isLive, membership, baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`, period: STATUS_PERIOD, longestToken: () => snapshot().settings.tokens.lifetime, clock,
+    })
     const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
     const bytes = redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
     closers.push(() => bytes?.close())
@@ -177,7 +187,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       cache, clock, logger, isVoid: (entry) => standing.covering(entry) !== undefined,
       connectors: {
         oauth_grant: oauthGrant,
-        minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random }),
+        minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined }),
         static: createStaticConnector({ backend: rotation.secrets, graceOf: rotation.graceOf, clock }),
       },
     })
@@ -192,7 +202,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         return cache.purge((entry) => standing.covering(entry) !== undefined || (entry.credential.grant !== undefined && ended.has(entry.credential.grant)))
       },
     })
-    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, standing, membership, revoker, audit, clock })
+    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, membership, revoker, audit, clock })
 
     // The edges.
     let draining = false
@@ -267,7 +277,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
     }))
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
-    const publicApp = express().disable('x-powered-by').use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
+    const publicApp = express().disable('x-powered-by').get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))

@@ -2,6 +2,7 @@ import type { CredentialKind, Downstream } from '../config/downstream.ts'
 import type { Tenant } from '../config/tenant.ts'
 import type { Server } from '../config/server.ts'
 import type { Secret } from '../crypto/secret.ts'
+import type { TokenStatus } from './status-index.ts'
 import type { Grant } from '../store/store.ts'
 
 /** RFC 8693 section 3. */
@@ -54,6 +55,8 @@ export interface Credential {
   readonly volatile?: true
   /** `jti` of a minted token. */
   readonly tokenId?: string
+  /** Where the status of a minted token is published, and when it was issued (seconds). */
+  readonly status?: TokenStatus & { readonly iat: number }
   /** One line for the audit record and `deputy explain`: which provider answered what. No secret. */
   readonly story: string
 }

@@ -2,13 +2,14 @@ import type { Clock, Random } from '../clock.ts'
 import { toSeconds } from '../clock.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
+import type { TokenStatus } from './status-index.ts'
 import { ACCESS_TOKEN_TYPE, type ActorClaim, type Connector, type CredentialRequest } from './connector.ts'
 
 /**
  * Signs a compact JWS by hand: node's synchronous ES256 costs a sixth of what WebCrypto's asynchronous path costs,
  * and the claims are our own. Everything that verifies goes through `jose`.
  */
-const signJwt = (keys: SigningKeys, header: Record<string, unknown>, claims: Record<string, unknown>): string => {
+export const signJwt = (keys: SigningKeys, header: Record<string, unknown>, claims: Record<string, unknown>): string => {
   const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
   const input = `${encode({ alg: 'ES256', kid: keys.kid('token'), ...header })}.${encode(claims)}`
   return `${input}.${keys.sign('token', Buffer.from(input)).signature.toString('base64url')}`
@@ -30,6 +31,8 @@ export const createMintedConnector = (options: {
   /** Longest life, ms. */
   lifetime: () => number
   keys: SigningKeys
+  /** Gives each token its place in a status list; undefined where none are published. */
+  status?: { next(): TokenStatus; uriOf(list: string): string } | undefined
   clock: Clock
   random: Random
 }): Connector => ({
@@ -40,6 +43,7 @@ export const createMintedConnector = (options: {
     const expiresAt = toSeconds(Math.min(now + lifetime, request.notAfter)) * 1000
     const tokenId = Buffer.from(options.random.bytes(16)).toString('base64url')
     const [audience] = request.audiences
+    const status = options.status?.next()
     const token = signJwt(options.keys, { typ: 'at+jwt' }, {
       iss: options.issuer(),
       sub: subjectOf(request),
@@ -50,12 +54,13 @@ export const createMintedConnector = (options: {
       iat: toSeconds(now),
       exp: toSeconds(expiresAt),
       jti: tokenId,
+      ...(status === undefined ? {} : { status: { status_list: { idx: status.index, uri: options.status!.uriOf(status.list) } } }),
       ...(request.principal.kind === 'user' ? { act: nestActors([{ sub: request.server.server }, ...request.priorActors]) } : {}),
       ...(request.ancestors.length === 0 ? {} : { anc: request.ancestors }),
     })
     return Promise.resolve({
       token: new Secret(token), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes,
-      expiresAt, wider: false, tokenId, story: `Deputy minted a token for ${request.audiences.join(', ')}.`,
+      expiresAt, wider: false, tokenId, ...(status === undefined ? {} : { status: { ...status, iat: toSeconds(now) } }), story: `Deputy minted a token for ${request.audiences.join(', ')}.`,
     })
   },
 })

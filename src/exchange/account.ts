@@ -57,6 +57,7 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
       credential: credential === undefined || error !== undefined ? undefined : {
         kind: target?.downstream.credential, scopes: credential.scopes, expires_at: credential.expiresAt,
         wider: credential.wider || undefined, cached: account.cached || undefined, token_id: credential.tokenId, grant: credential.grant,
+        status: credential.status, ancestors: credential.status === undefined || subject === undefined || subject.ancestors.length === 0 ? undefined : subject.ancestors,
       },
       story: credential?.story,
       error: error === undefined ? undefined : { code: error.code, message: error.message, next: error.next, facts: recordable(error.facts) },

@@ -1,13 +1,13 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
-import type { MintedClaims, ReadMintedToken } from '../connector/minted-token.ts'
+import type { ReadMintedToken } from '../connector/minted-token.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { Membership } from '../revocation/lease.ts'
-import type { Standing } from '../revocation/standing.ts'
 import type { Revoker } from '../revocation/revoke.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
+import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
 
 /** An introspection answer (RFC 7662 section 2.2). */
@@ -25,32 +25,18 @@ export const createTokenState = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly read: ReadMintedToken
-  readonly standing: Standing
+  readonly isLive: MintedLife
   readonly membership: Pick<Membership, 'assertHeld'>
   readonly revoker: Revoker
   readonly audit: AuditLog
   readonly clock: Clock
 }): TokenState => {
-  const isLive = (claims: MintedClaims): boolean => {
-    const { tenant, sub, client_id: server, jti, anc, act, iat, aud } = claims
-    const current = deps.snapshot()
-    const user = act === undefined ? undefined : sub
-    if (current.tenants.get(tenant)?.enabled !== true) return false
-    const status = current.servers.get(server)?.status
-    if (status !== 'approved' && status !== 'deprecated') return false
-    if (deps.standing.isFrozen(tenant) || (user !== undefined && deps.standing.isDisabled(tenant, user))) return false
-    const downstreams = [...current.downstreams.values()].filter(({ resource }) => resource !== undefined && aud.includes(resource))
-    if (!downstreams.some(({ enabled }) => enabled)) return false
-    return downstreams.every(({ downstream }) =>
-      deps.standing.covering({ tenant, user, server, downstream, tokens: [jti, ...anc], since: iat * 1000 }) === undefined)
-  }
-
   return {
     async introspect(origin, token) {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
       const claims = deps.read(token)
       const concerns = claims !== undefined && (claims.client_id === server.server || claims.aud.includes(server.resource))
-      const answer: Introspection = concerns && isLive(claims)
+      const answer: Introspection = concerns && deps.isLive(claims)
         ? { active: true, ...claims, aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud, token_type: 'Bearer' }
         : { active: false }
       await deps.audit.append({

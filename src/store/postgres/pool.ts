@@ -32,7 +32,7 @@ export const isConstraint = (error: unknown): boolean => error instanceof Databa
 const problemOf = (error: unknown): string => {
   if (error instanceof DatabaseError) return `Postgres says ${error.code ?? 'an error'}: ${error.message.slice(0, 200)}`
   const { code, message } = error as { code?: string; message?: string }
-  if (/^Connection terminated/.test(String(message))) return 'the connection broke: Postgres cannot be reached'
+  if (String(message).startsWith('Connection terminated')) return 'the connection broke: Postgres cannot be reached'
   return code === undefined ? String(message).slice(0, 200) : `${code}: Postgres cannot be reached`
 }
 

@@ -1,0 +1,19 @@
+import type { CurrentSnapshot } from '../config/snapshot.ts'
+import type { MintedClaims } from '../connector/minted-token.ts'
+import type { Standing } from '../revocation/standing.ts'
+
+/** Whether a token that Deputy minted still holds: nothing that it rests on was revoked, switched off or retired. */
+export const createMintedLife = (deps: { readonly snapshot: CurrentSnapshot; readonly standing: Standing }) =>
+  ({ tenant, sub, client_id: server, jti, anc, act, iat, aud }: Pick<MintedClaims, 'tenant' | 'sub' | 'client_id' | 'jti' | 'anc' | 'act' | 'iat' | 'aud'>): boolean => {
+    const current = deps.snapshot()
+    const user = act === undefined ? undefined : sub
+    if (current.tenants.get(tenant)?.enabled !== true) return false
+    const status = current.servers.get(server)?.status
+    if (status !== 'approved' && status !== 'deprecated') return false
+    if (deps.standing.isFrozen(tenant) || (user !== undefined && deps.standing.isDisabled(tenant, user))) return false
+    const downstreams = [...current.downstreams.values()].filter(({ resource }) => resource !== undefined && aud.includes(resource))
+    if (!downstreams.some(({ enabled }) => enabled)) return false
+    return downstreams.every(({ downstream }) =>
+      deps.standing.covering({ tenant, user, server, downstream, tokens: [jti, ...anc], since: iat * 1000 }) === undefined)
+  }
+export type MintedLife = ReturnType<typeof createMintedLife>
