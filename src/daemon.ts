@@ -151,13 +151,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => rotation.close())
     const resolveSecret = createSecretResolver({ backend: rotation.secrets, home, environment: options.environment })
     const issuer = (): string => settings.issuer
+    const metadata = createIssuerMetadata({ egress, clock })
+    const issuerKeys = createIssuerKeys({ egress, clock, metadata })
     const attest = createAttestor({
+      clusterKeys: (cluster) => issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: 'groups' } }),
       replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
       audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
     })
     const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
-    const metadata = createIssuerMetadata({ egress, clock })
-    const issuerKeys = createIssuerKeys({ egress, clock, metadata })
     const subjects = createSubjectVerifier({
       snapshot, keys: issuerKeys, introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
       sessions: store.sessions, readMintedToken, ownIssuer: issuer, fingerprint, clock, telemetry,

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { idSchema, resourceSchema, scopeSchema, tenantsSchema } from './values.ts'
+import { idSchema, resourceSchema, scopeSchema, tenantsSchema, urlSchema } from './values.ts'
 
 const unixSchema = z.strictObject({
   uid: z.int().nonnegative().optional().describe('User id of the process.'),
@@ -8,11 +8,22 @@ const unixSchema = z.strictObject({
   sha256: z.string().regex(/^[0-9a-f]{64}$/).optional().describe('SHA-256 of the executable, in hex.'),
 }).refine((unix) => unix.uid !== undefined || unix.sha256 !== undefined, 'name at least `uid` or `sha256`: a path or group alone proves little')
 
+/** Names in Kubernetes: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ */
+const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
+const SUBDOMAIN = /^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/
+
 /** A way in which a workload proves that it is this server. */
 export const attestationSchema = z.union([
   z.strictObject({ unix: unixSchema }).describe('The kernel says who is at the other end of the Unix socket.'),
   z.strictObject({ private_key_jwt: z.strictObject({ jwks: z.strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) }) }) })
     .describe('Client assertion (RFC 7523) signed with one of these public keys.'),
+  z.strictObject({ kubernetes: z.strictObject({
+    issuer: urlSchema.describe('The cluster\'s service-account issuer: `kubectl get --raw /.well-known/openid-configuration`.'),
+    namespace: z.string().regex(LABEL, 'write the name of a namespace').describe('Namespace of the pod.'),
+    service_account: z.string().regex(SUBDOMAIN, 'write the name of a service account').describe('Service account of the pod.'),
+    audience: z.string().min(1).optional().describe('The `audience` of the projected volume; default: Deputy\'s issuer.'),
+    jwks: z.strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) }).optional().describe('The cluster\'s keys, where its issuer cannot be reached: `kubectl get --raw /openid/v1/jwks`.'),
+  }) }).describe('Projected service-account token of a Kubernetes pod, sent as a client assertion.'),
   z.strictObject({ client_secret: z.strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') }) })
     .describe('client_secret_basic or client_secret_post; only a slow hash is kept.'),
 ])

@@ -8,6 +8,7 @@ import type { AttestedWorkload, CallerEvidence } from './attestor.ts'
 import { clientOf, verifyClientAssertion } from './client-assertion.ts'
 import { createClientSecretCheck } from './client-secret.ts'
 import { isInUse, registryOf } from './registry.ts'
+import { accountsOf, serviceAccountOf, verifyServiceAccount, type ClusterKeys } from './service-account.ts'
 import { createUnknownRecorder } from './unknown-caller.ts'
 
 /** Proves which workload calls; made by `createAttestor`. */
@@ -22,6 +23,7 @@ export const createAttestor = (deps: {
   readonly replays: ReplayStore
   readonly unknownCallers: UnknownCallerStore
   readonly audiences: () => readonly string[]
+  readonly clusterKeys: ClusterKeys
   readonly clock: Clock
   readonly random: Random
   readonly telemetry: Telemetry
@@ -34,6 +36,21 @@ export const createAttestor = (deps: {
     if (server === undefined || (clientId !== undefined && clientId !== claimed)) throw refuse('workload_unknown')
     await verifyClientAssertion(assertion, server, { audiences: deps.audiences(), replays: deps.replays, clock: deps.clock })
     return server
+  }
+
+  /** The account says which server it is; where it stands for several, the client id has to. */
+  const byServiceAccount = async (assertion: string, account: { issuer: string; subject: string }, { clientId }: CallerEvidence, snapshot: Snapshot): Promise<Server> => {
+    const named = [...registryOf(snapshot).all()].filter((server) => accountsOf(server, account).length > 0 && (clientId === undefined || clientId === server.server))
+    const inUse = named.length > 1 ? named.filter(isInUse) : named
+    const [server, another] = inUse.length > 0 ? inUse : named
+    if (server === undefined) throw refuse('workload_unknown')
+    if (another !== undefined) throw refuse('workload_ambiguous')
+    for (const [at, way] of accountsOf(server, account).entries()) {
+      try { await verifyServiceAccount(assertion, server, way, { audiences: deps.audiences(), keysOf: deps.clusterKeys, clock: deps.clock }); return server } catch (error) {
+        if (at === accountsOf(server, account).length - 1) throw error
+      }
+    }
+    throw refuse('workload_unknown')
   }
 
   const bySecret = async ({ clientId, clientSecret }: CallerEvidence, snapshot: Snapshot): Promise<Server> => {
@@ -57,6 +74,8 @@ export const createAttestor = (deps: {
 
   const prove = async (evidence: CallerEvidence, snapshot: Snapshot): Promise<{ server: Server; method: AttestedWorkload['method'] }> => {
     if (evidence.clientAssertion !== undefined && evidence.clientSecret !== undefined) throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
+    const account = evidence.clientAssertion === undefined ? undefined : serviceAccountOf(evidence.clientAssertion)
+    if (account !== undefined) return { method: 'kubernetes', server: await byServiceAccount(evidence.clientAssertion!, account, evidence, snapshot) }
     if (evidence.clientAssertion !== undefined) return { method: 'private_key_jwt', server: await byAssertion(evidence.clientAssertion, evidence, snapshot) }
     if (evidence.clientSecret !== undefined) return { method: 'client_secret', server: await bySecret(evidence, snapshot) }
     return { method: 'unix', server: byProcess(evidence, snapshot) }
@@ -81,7 +100,7 @@ export const createAttestor = (deps: {
 }
 
 const methodOf = ({ clientAssertion, clientSecret }: CallerEvidence): AttestedWorkload['method'] =>
-  clientAssertion !== undefined ? 'private_key_jwt' : clientSecret !== undefined ? 'client_secret' : 'unix'
+  clientAssertion !== undefined ? (serviceAccountOf(clientAssertion) === undefined ? 'private_key_jwt' : 'kubernetes') : clientSecret !== undefined ? 'client_secret' : 'unix'
 
 const isUnproved = ({ code }: DeputyError): boolean => code === 'workload_unknown' || code === 'workload_unverified' || code === 'workload_ambiguous'
 

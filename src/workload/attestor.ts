@@ -26,7 +26,7 @@ export interface CallerEvidence {
 /** A workload whose identity has been proved. */
 export interface AttestedWorkload {
   readonly server: Server
-  readonly method: 'unix' | 'private_key_jwt' | 'client_secret'
+  readonly method: 'unix' | 'private_key_jwt' | 'client_secret' | 'kubernetes'
   readonly peer?: PeerProcess
   /** A warning for the response and the record, for example that the server is deprecated. */
   readonly warning?: string

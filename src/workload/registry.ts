@@ -7,6 +7,7 @@ type UnixSelector = Extract<Server['attest'][number], { unix: unknown }>['unix']
 /** The servers that this daemon sees: those of its environment and those of none. */
 export interface Registry {
   byId(id: string): Server | undefined
+  all(): Iterable<Server>
   /** Servers one of whose Unix selectors fits the process. */
   matching(peer: PeerProcess): readonly Server[]
   /** What the selectors need to know about a process. */
@@ -36,6 +37,7 @@ const build = (snapshot: Snapshot): Registry => {
     [...new Set([...byUid.get(peer.uid) ?? [], ...ofAnyUser].filter(({ selector }) => fits(selector, peer)).map(({ server }) => server))]
   return {
     byId: (id) => visible.get(id),
+    all: () => visible.values(),
     matching(peer) {
       let servers = found.get(peer)
       if (servers === undefined) found.set(peer, servers = find(peer))

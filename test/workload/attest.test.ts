@@ -31,7 +31,7 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'deputy-attest-'))
   store = await openSqliteStore({ path: join(folder, 'deputy.db') })
   clock = aClock()
-  attest = createAttestor({ replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry: noTelemetry, audiences: () => [ISSUER, `${ISSUER}/oauth2/token`] })
+  attest = createAttestor({ replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry: noTelemetry, clusterKeys: () => () => Promise.reject(new Error('no cluster')), audiences: () => [ISSUER, `${ISSUER}/oauth2/token`] })
 })
 afterEach(async () => { await store.close(); rmSync(folder, { recursive: true, force: true }) })
 
