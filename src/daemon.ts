@@ -29,7 +29,7 @@ import { createConfigurationDigest, createSharedCredentials } from './exchange/s
 import { createMintedLife } from './exchange/minted-life.ts'
 import { createStatusLists } from './exchange/status-list.ts'
 import { createTokenState } from './exchange/token-state.ts'
-import { openGround, redisOptions } from './ground.ts'
+import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
@@ -123,9 +123,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => audit.close())
     const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
     const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
-    const incarnation = `${settings.node}/${newId(random)}`
-    const membership = store.cluster === undefined ? onlyNode(settings.node, clock) : await NodeLease.start({
-      store: store.cluster, node: settings.node, incarnation, ...settings.cluster, clock, monotonic: () => performance.now(), logger,
+    const node = nodeName(settings, { home, environment: options.environment, clock, random })
+    const incarnation = `${node}/${newId(random)}`
+    const membership = store.cluster === undefined ? onlyNode(node, clock) : await NodeLease.start({
+      store: store.cluster, node, incarnation, ...settings.cluster, clock, monotonic: () => performance.now(), logger,
       apply(changes) {
         standing.replace(changes)
         for (const revocation of changes.revocations) {

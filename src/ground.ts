@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import type { RedisOptions } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import type { Settings } from './config/settings.ts'
+import { idSchema } from './config/values.ts'
 import { createFingerprint, type Fingerprint } from './crypto/fingerprint.ts'
 import { OWN_TENANT } from './crypto/envelope.ts'
 import { keyFromFile, keyFromText, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
@@ -61,6 +62,14 @@ const accessTo = async ({ password: source, tls }: Access, around: Surroundings)
   return { password, tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') } }
 }
 
+/** The name of this node. @throws DeputyError `config_invalid` */
+export const nodeName = ({ node }: Settings, around: Surroundings): string => {
+  if (typeof node === 'string') return node
+  const name = variable(around, node.env, 'name of the node')
+  if (!idSchema.safeParse(name).success) throw refuse('config_invalid', { problem: `the environment variable ${node.env} holds no name of a node: small letters, digits, ., _ and -` })
+  return name
+}
+
 /** How the settings say that Postgres is reached; undefined for the embedded store. @throws DeputyError `config_invalid` */
 export const postgresOptions = async ({ store }: Settings, around: Surroundings): Promise<PostgresOptions | undefined> => {
   if (store === 'embedded') return undefined
@@ -74,7 +83,7 @@ export const redisOptions = async ({ cache: { redis } }: Settings, around: Surro
 const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
   const postgres = await postgresOptions(settings, around)
   if (postgres === undefined) return openSqliteStore({ path: join(resolve(around.home, settings.state), 'deputy.db') })
-  return openPostgresStore({ ...postgres, node: settings.node })
+  return openPostgresStore({ ...postgres, node: nodeName(settings, around) })
 }
 
 /** A secret of this installation, made at the first start: 32 random bytes in base64, sealed like every other. */

@@ -18,7 +18,7 @@ export const settingsSchema = z.strictObject({
     metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
   }).prefault({}).describe('Where Deputy listens.'),
   connect_url: urlSchema.optional().describe('Public URL of the connect pages when a reverse proxy stands before them. Default: http:// and the address in listen.connect.'),
-  node: idSchema.default('local').describe('Name of this node: of its chain of audit records and of its login sessions. With a shared store each node needs its own.'),
+  node: z.union([idSchema, z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })]).default('local').describe('Name of this node, or the environment variable that has it: of its chain of audit records and of its login sessions. With a shared store each node needs its own.'),
   store: z.union([
     z.literal('embedded'),
     z.strictObject({ postgres: z.strictObject({

@@ -77,6 +77,34 @@ describe('compose.yaml', () => {
   })
 })
 
+describe('cluster.compose.yaml', () => {
+  const { services, volumes } = parse(read('cluster.compose.yaml'), { merge: true }) as { services: Record<string, { environment?: Record<string, string>; volumes?: string[]; secrets?: string[]; cap_drop?: string[]; read_only?: boolean; ports?: unknown; stop_grace_period?: string }>; volumes: Record<string, unknown> }
+  const { values: [settings], problems } = parseYamlFile('deputy.yaml', read('cluster.deputy.yaml'), settingsSchema)
+  const nodes = Object.entries(services).filter(([name]) => name.startsWith('deputy-'))
+
+  test('has three nodes, each with a name and a state of its own, and the same keys', () => {
+    expect(nodes).toHaveLength(3)
+    expect(new Set(nodes.map(([, node]) => node.environment!['DEPUTY_NODE'])).size).toBe(3)
+    const at = (folder: string): string[] => nodes.map(([, node]) => node.volumes!.find((volume) => volume.split(':')[1] === folder)!.split(':')[0]!)
+    expect([new Set(at('/var/lib/deputy')).size, new Set(at('/run/deputy')).size, new Set(at('/var/lib/deputy-keys'))]).toEqual([3, 3, new Set(['keys'])])
+    for (const [, node] of nodes) {
+      expect(node).toMatchObject({ read_only: true, cap_drop: ['ALL'] })
+      for (const volume of node.volumes!) if (!volume.startsWith('.')) expect(Object.keys(volumes)).toContain(volume.split(':')[0])
+    }
+    for (const service of Object.values(services)) expect(service.ports).toBeUndefined()
+  })
+
+  test('the settings for it are valid, and what they refer to is there', () => {
+    expect(problems).toEqual([])
+    const { value } = settings!
+    expect(value.store).toMatchObject({ postgres: { host: 'postgres' } })
+    expect(value.cache.redis?.nodes[0]?.host).toBe('redis')
+    for (const name of ['postgres', 'redis']) expect(Object.keys(services)).toContain(name)
+    for (const [, secret] of JSON.stringify(value).matchAll(/\/run\/secrets\/(\w+)/g)) expect(nodes[0]![1].secrets).toContain(secret)
+    expect(read('Dockerfile')).toContain(value.keys)
+  })
+})
+
 describe('the health check', () => {
   const [, program, ...args] = ['', ...strings(final('HEALTHCHECK')[0]?.replace(/^.*? CMD /, ''))]
   const check = async (socket: string): Promise<number> => {
