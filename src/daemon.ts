@@ -43,6 +43,7 @@ import { createLogger } from './observe/pino-logger.ts'
 import { NodeLease, onlyNode } from './revocation/lease.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
+import { withRotations } from './rotation/after-revocation.ts'
 import type { FaultPoint } from './rotation/engine.ts'
 import { createRotation } from './rotation/rotation.ts'
 import { createSecretResolver } from './secret/reference.ts'
@@ -145,7 +146,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
     closers.push(() => egress.close())
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, secrets, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
+      home, snapshot, rotations: store.rotations, secrets, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
       resolveSecret: createSecretResolver({ backend: secrets, home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
@@ -196,14 +197,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     // The lines.
     const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, standing, membership, audit, telemetry, clock })
-    const revoker = createRevoker({
+    const revoker = withRotations(createRevoker({
       store, standing, envelope, membership, snapshot, upstream: oauthGrant, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
       purge: (_scope, grants) => {
         const ended = new Set(grants.map(({ id }) => id))
         return cache.purge((entry) => standing.covering(entry) !== undefined || (entry.credential.grant !== undefined && ended.has(entry.credential.grant)))
       },
-    })
+    }), rotation, logger)
     const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, membership, revoker, audit, clock })
 
     // The edges.

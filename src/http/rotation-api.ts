@@ -9,6 +9,8 @@ const listSchema = z.strictObject({
   tenant: idSchema.optional(), backend: idSchema.optional(), secret: z.string().max(256).optional(), policy: idSchema.optional(),
   state: z.enum(['running', 'grace', 'stuck', 'done', 'rolled_back']).optional(), limit: z.coerce.number().int().min(1).max(10_000).default(100),
 })
+const eventSchema = z.strictObject({ event: z.enum(['leak', 'owner_left']), tenant: idSchema.optional(), secret: z.string().max(256).optional(), owner: z.string().max(256).optional() })
+  .refine(({ tenant, secret, owner }) => tenant !== undefined || secret !== undefined || owner !== undefined, 'say what it is about: tenant, secret or owner')
 const planSchema = z.strictObject({ days: z.coerce.number().int().min(1).max(366).default(30) })
 
 /** What the admin API gives each of its parts. */
@@ -34,6 +36,12 @@ export const createRotationApi = (rotation: RotationRoom, { answer, parse, prese
     const { reason, ...secret } = parse(reasonSchema, request.body)
     const begun = await rotation.begin(secret, reason)
     await record('rotation.run', correlationId, request, { tenant: secret.tenant }, { secret: secret.secret, backend: secret.backend, reason, rotation: begun.id })
+    return begun
+  }))
+  router.post('/event', answer(async (request, correlationId) => {
+    const { event, ...about } = parse(eventSchema, request.body)
+    const begun = await rotation.event(event, present(about))
+    await record('rotation.event', correlationId, request, {}, { event, ...about, rotations: begun.map(({ id }) => id) })
     return begun
   }))
   router.post('/pause', answer(async (request, correlationId) => {

@@ -2,13 +2,15 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import { covers, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
-import { refuse } from '../errors.ts'
+import type { Egress } from '../egress/egress.ts'
+import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { SecretBackend } from '../secret/backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from '../secret/embedded.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
-import type { RotatedSecret, Rotation, RotationStore, RotationTarget } from '../store/store.ts'
+import type { RevocationScope, RotatedSecret, Rotation, RotationStore, RotationTarget } from '../store/store.ts'
 import { createRotationEngine, type FaultPoint } from './engine.ts'
+import { createRotationNotifier } from './notify.ts'
 import { createRotatingSecrets } from './reading.ts'
 import type { Rotator } from './rotator.ts'
 import { createRotators } from './rotators/create.ts'
@@ -16,6 +18,7 @@ import { plannedRotations } from './schedule.ts'
 import { RotationScheduler } from './scheduler.ts'
 
 const DAY = 86_400_000
+type RotationEvent = RotationPolicy['when']['on'][number]
 
 /** A secret with what its policy says about it, for people. */
 export interface RotationReport extends RotatedSecret { readonly policy: string; readonly owner: string; readonly age: number; readonly maxAge: number | null; readonly overdue: boolean }
@@ -28,6 +31,7 @@ export const createRotation = (deps: {
   readonly secrets: EmbeddedSecrets
   /** Reads references past what rotates: a rotation does not wait for itself. */
   readonly resolveSecret: ResolveSecret
+  readonly egress: Egress
   readonly audit: AuditLog
   readonly clock: Clock
   readonly random: Random
@@ -47,7 +51,8 @@ export const createRotation = (deps: {
     const known = (await deps.secrets.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
     return known.map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name })).filter((secret) => covers(policy, secret))
   }
-  const scheduler = new RotationScheduler({ ...deps, engine, policies, secretsOf, targetOf: (policy, secret) => rotatorOf(policy, secret).target })
+  const notify = createRotationNotifier(deps)
+  const scheduler = new RotationScheduler({ ...deps, engine, notify, policies, secretsOf, targetOf: (policy, secret) => rotatorOf(policy, secret).target })
 
   const read = createRotatingSecrets({
     rotations, backendOf: () => deps.secrets,
@@ -60,7 +65,40 @@ export const createRotation = (deps: {
     return target
   }
 
+  /** Begins the rotation of what an event is about; what is rotating already goes on. @returns what was begun */
+  const onEvent = async (event: RotationEvent, reason: string, isMeant: (secret: RotatedSecret, policy: RotationPolicy) => boolean): Promise<Rotation[]> => {
+    await scheduler.reconcile()
+    const begun: Rotation[] = []
+    for (const target of await rotations.targets()) {
+      const policy = policyFor(target)
+      if (policy?.when.on.includes(event) !== true || target.paused !== null || !isMeant(target, policy)) continue
+      try { begun.push(await scheduler.begin(target, reason)) } catch (error) {
+        if (!(error instanceof DeputyError && error.code === 'rotation_not_possible')) throw error
+      }
+    }
+    return begun
+  }
+
+  /** Whether somebody who had the secret may be meant: whoever is revoked could have been given it in the tenant's name. */
+  const isRevoked = (scope: RevocationScope, { tenant, secret }: RotatedSecret): boolean => {
+    if ('tenant' in scope && scope.tenant !== undefined && scope.tenant !== tenant) return false
+    switch (scope.kind) {
+      case 'user': case 'server': case 'issuer': case 'everything': return true
+      case 'downstream': {
+        const downstream = snapshot().downstreams.get(scope.downstream)
+        return downstream?.credential === 'static' && downstream.secret === secret
+      }
+      // What the tenant had is destroyed with it; the others are no static secrets.
+      case 'tenant': case 'provider': case 'grant': case 'token': return false
+    }
+  }
+
   return {
+    /** A leak was reported, or an owner has left. */
+    event: (event: 'leak' | 'owner_left', about: { tenant?: string; secret?: string; owner?: string }): Promise<Rotation[]> => onEvent(event, event, (secret, policy) =>
+      (about.tenant === undefined || about.tenant === secret.tenant) && (about.secret === undefined || about.secret === secret.secret) && (about.owner === undefined || about.owner === policy.owner)),
+    revoked: (scope: RevocationScope, revocation: string): Promise<Rotation[]> => onEvent('revocation', `revocation ${revocation}`, (secret) => isRevoked(scope, secret)),
+
     /** The embedded secrets, as they are handed out. */
     secrets: { read: (tenant, name) => read({ tenant, backend: EMBEDDED_BACKEND, secret: name }) } satisfies SecretBackend,
     /** How long the old one works after a change (ms); undefined for a secret that does not rotate. */

@@ -23,6 +23,8 @@ export interface SchedulerOptions {
   /** Where a rotation of a policy works. */
   readonly targetOf: (policy: RotationPolicy, secret: RotatedSecret) => string
   readonly audit: AuditLog
+  /** Who wants to know of what has ended, or needs a person. */
+  readonly notify: (rotation: Rotation, policy: RotationPolicy) => Promise<void>
   readonly clock: Clock
   readonly logger: Logger
   /** Whether other nodes work on the same store. */
@@ -125,6 +127,7 @@ export class RotationScheduler {
     try {
       const after = await this.#options.engine.advance(rotation, policy)
       if (after?.endedAt != null) await this.#ended(after, policy)
+      if (after !== undefined && (after.endedAt !== null || (after.state === 'stuck' && rotation.state !== 'stuck'))) await this.#options.notify(after, policy)
     } catch (error) {
       this.#options.logger.warn({ err: error, rotation: rotation.id }, 'a rotation could not be taken on; it is again when its claim is over')
     }

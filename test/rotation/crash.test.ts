@@ -46,7 +46,7 @@ const aWorld = async (place: RotatorPlace, given: { policy?: object; rotator?: P
   const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator })
   const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
   const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) => new RotationScheduler({
-    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet, shared: false,
+    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet, shared: false, notify: () => Promise.resolve(),
   })
   const begin = (): Promise<Rotation> => schedulerWith(engineThatDies().engine).begin(SECRET, 'test')
   /** Lets an engine work on it until it is over, whatever time that takes. */

@@ -1,8 +1,11 @@
 import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { FAULT_POINTS } from '../../src/rotation/engine.ts'
+import { signatureOf } from '../../src/rotation/notify.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
@@ -12,30 +15,45 @@ import { runCli, startProcess } from '../support/process.ts'
 const POINTS = process.env['ROTATION_POINTS'] === 'all' ? FAULT_POINTS.filter((point) => !point.includes('going back')) : ['after applying', 'after promoting', 'after retiring'] as const
 const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
 
+/** Receives what is told of rotations. */
+const startHook = async () => {
+  const received: { body: string; signature: string }[] = []
+  const server = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
+    request.on('end', () => { received.push({ body, signature: String(request.headers['deputy-signature']) }); response.writeHead(204).end() })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/rotations`, received, close: () => new Promise<void>((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }) }
+}
+
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Postgres', () => {
   let server: PostgresServer
   let issuer: TestIssuer
   let daemon: Daemon
   let database: string
+  let hook: Awaited<ReturnType<typeof startHook>>
   beforeAll(async () => { server = await startPostgres(bin!); issuer = await startTestIssuer() })
   afterAll(async () => { await server?.close(); await issuer?.close() })
 
   beforeEach(async () => {
+    hook = await startHook()
     database = await server.createDatabase()
     await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
     daemon = await startDaemonProcess({
       ...aCompany({ issuer: issuer.url }),
       'policies/rotation/mail.yaml': {
-        rotation: 'mail', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'mail-*' }, when: { every: '30d', max_age: '90d' }, grace: '300ms',
+        rotation: 'mail', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'mail-*' }, when: { every: '30d', max_age: '90d', on: ['leak', 'revocation'] }, grace: '300ms', notify: [{ webhook: hook.url, secret: { secret: 'hook-key' } }],
         how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
       },
     })
     const set = (name: string, value: object) => runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))
     expect((await set('mail-key', { username: 'app_a', password: 'the-first' })).code).toBe(0)
+    expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'hook-key'], 'hook-secret')).code).toBe(0)
     expect((await set('postgres-admin', { username: 'deputy', password: server.password })).code).toBe(0)
   })
-  afterEach(async () => { await daemon?.close() })
+  afterEach(async () => { await daemon?.close(); await hook?.close() })
 
   const asAdmin = async (...statements: string[]): Promise<void> => {
     const client = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database })
@@ -102,6 +120,23 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       expect([(await handedOut())!.username, await login({ username: 'app_a', password: 'the-first' }), await login((await handedOut())!)]).toEqual(['app_b', false, true])
     })
   }
+
+  it('begins on a leak report and on a revocation where the policy says so, and tells who wants to know, signed', async () => {
+    expect((await daemon.deputy('rotation', 'event', 'owner_left', '--owner', 'data@example.com')).out).toContain('No policy')
+    expect((await daemon.deputy('rotation', 'event', 'leak', '--tenant', 'globex')).out).toContain('No policy')
+    expect((await daemon.deputy('rotation', 'event', 'leak')).code).toBe(1)
+    expect((await daemon.deputy('rotation', 'event', 'leak', '--tenant', 'acme')).out).toContain('acme/mail-key has begun')
+    await isDone()
+    await expect.poll(() => hook.received.length, { timeout: 10_000 }).toBe(1)
+    const { body, signature } = hook.received[0]!
+    expect(JSON.parse(body)).toMatchObject({ event: 'rotation', tenant: 'acme', secret: 'mail-key', state: 'done', reason: 'leak', owner: 'data@example.com' })
+    const [, seconds] = /^t=(\d+),v1=[0-9a-f]{64}$/.exec(signature)!
+    expect(signature).toBe(signatureOf('hook-secret', Number(seconds), body))
+    expect(body).not.toContain((await handedOut())!.password)
+    expect((await daemon.deputy('revoke', '--tenant', 'globex', '--user', 'gustav')).code).toBe(0)
+    expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'mallory')).code).toBe(0)
+    await expect.poll(async () => (JSON.parse((await daemon.deputy('rotation', 'history', '--json')).out) as { reason: string; state: string }[]).map(({ reason, state }) => `${reason.split(' ')[0]} ${state}`), { timeout: 15_000, interval: 200 }).toEqual(['revocation done', 'leak done'])
+  })
 
   it('plans, reports, pauses and resumes by commands', async () => {
     const plan = await daemon.deputy('rotation', 'plan', '--days', '60')

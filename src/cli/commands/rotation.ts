@@ -34,7 +34,7 @@ const calendar = (plan: z.output<typeof planSchema>): string => {
   return [...byDay].map(([day, entries]) => [day, ...entries.map((entry) => `  ${new Date(entry.at).toISOString().slice(11, 16)} UTC  ${nameOf(entry)} (${entry.policy})${entry.paused === null ? '' : `, paused: ${entry.paused}`}`)].join('\n')).join('\n')
 }
 
-/** `rotation check|plan|run|status|history|pause|resume|rollback|report`. */
+/** `rotation event|check|plan|run|status|history|pause|resume|rollback|report`. */
 export const addRotationCommands = (program: Command, terminal: Terminal): void => {
   const home = (): string => findHome(program.opts<{ home?: string }>().home, terminal)
   const socket = (): Promise<string> => adminSocket(home())
@@ -91,6 +91,12 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .action(async ({ reason, ...options }: Named & { reason: string }) => {
       const begun = await ask(await socket(), { path: '/rotations/run', json: { ...order(options), reason } }, rotationSchema)
       print(terminal, options, begun, () => `The rotation of ${nameOf(begun)} has begun. See: deputy rotation status`)
+    })
+  rotation.command('event').argument('<event>', 'leak or owner_left').description('rotate at once what the event is about, where the policy says so (`when.on`)').option('--tenant <id>').option('--name <name>', 'name of the secret').option('--owner <who>', 'owner of the policy').option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy rotation event leak --tenant acme --name database\n  deputy rotation event owner_left --owner alice@example.com')
+    .action(async (event: string, { name, json, ...about }: Output & { tenant?: string; name?: string; owner?: string }) => {
+      const begun = await ask(await socket(), { path: '/rotations/event', json: { event, ...about, ...(name === undefined ? {} : { secret: name }) } }, z.array(rotationSchema))
+      print(terminal, { json: json === true }, begun, () => begun.length === 0 ? 'No policy rotates anything for that.' : begun.map((each) => `The rotation of ${nameOf(each)} has begun.`).join('\n'))
     })
   ofSecret('pause', 'keep a secret from rotating by the clock; what is under way goes on').option('--reason <text>', 'shown in the status', 'by hand')
     .action(async ({ reason, ...options }: Named & { reason: string }) => {

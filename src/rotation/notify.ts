@@ -1,0 +1,46 @@
+import { createHmac } from 'node:crypto'
+import type { Clock } from '../clock.ts'
+import { toSeconds } from '../clock.ts'
+import type { RotationPolicy } from '../config/rotation-policy.ts'
+import type { Egress } from '../egress/egress.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { ResolveSecret } from '../secret/reference.ts'
+import type { Rotation } from '../store/store.ts'
+
+/** Pauses before the second and third attempt (ms). */
+const PAUSES = [1000, 5000]
+
+/** What is signed: the time, a full stop, the body. Who receives it compares the time as well, so that nothing can be sent again later. */
+export const signatureOf = (key: string, seconds: number, body: string): string => `t=${seconds},v1=${createHmac('sha256', key).update(`${seconds}.${body}`).digest('hex')}`
+
+/**
+ * Tells the webhooks of a policy how a rotation ended, or that it needs a person. No secret is in it. Three attempts; what
+ * is not delivered then is in the log, and the record of the rotation is in the audit log in any case.
+ */
+export const createRotationNotifier = (deps: { readonly egress: Egress; readonly resolveSecret: ResolveSecret; readonly clock: Clock; readonly logger: Logger; readonly pause?: (milliseconds: number) => Promise<void> }) => {
+  const pause = deps.pause ?? ((milliseconds) => new Promise<void>((resolve) => { setTimeout(resolve, milliseconds).unref() }))
+
+  const deliver = async (url: string, key: string, body: string): Promise<void> => {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const seconds = toSeconds(deps.clock.now())
+        const response = await deps.egress(url, { method: 'POST', headers: { 'content-type': 'application/json', 'deputy-signature': signatureOf(key, seconds, body) }, body })
+        await response.body?.cancel()
+        if (!response.ok) throw new Error(`it answered ${response.status}`)
+        return
+      } catch (error) {
+        const wait = PAUSES[attempt]
+        if (wait === undefined) throw error
+        await pause(wait)
+      }
+    }
+  }
+
+  return async (rotation: Rotation, policy: RotationPolicy): Promise<void> => {
+    const { id, tenant, backend, secret, rotator, reason, state, step, problem } = rotation
+    const body = JSON.stringify({ event: 'rotation', rotation: id, policy: policy.rotation, owner: policy.owner, tenant, backend, secret, rotator, reason, state, step, problem, at: new Date(deps.clock.now()).toISOString() })
+    await Promise.all(policy.notify.map(async ({ webhook, secret: reference }) => {
+      try { await deliver(webhook, (await deps.resolveSecret(reference, tenant)).reveal(), body) } catch (error) { deps.logger.error({ err: error, rotation: id, webhook: new URL(webhook).origin }, 'nobody could be told of a rotation') }
+    }))
+  }
+}
