@@ -46,6 +46,7 @@ import { Standing } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
 import type { FaultPoint } from './rotation/engine.ts'
 import { createRotation } from './rotation/rotation.ts'
+import { createSecretBackends } from './secret/backends.ts'
 import { createSecretResolver } from './secret/reference.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
 import { createIntrospection } from './subject/introspection.ts'
@@ -145,13 +146,18 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       traceparent: () => observed.traceparent(),
     })
     closers.push(() => egress.close())
+    const backends = await createSecretBackends(settings.secrets.backends, {
+      embedded: secrets, home, environment: options.environment, clock, monotonic: () => performance.now(), logger,
+      violated: (error) => audit.append({ id: newId(random), event: 'secret.unwrap', outcome: 'failed', detail: { error: error.code, backend: String(error.facts['backend']), problem: String(error.facts['problem']) } }),
+    })
+    closers.push(() => backends.close())
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, secrets, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
-      resolveSecret: createSecretResolver({ backend: secrets, home, environment: options.environment }),
+      home, snapshot, rotations: store.rotations, backends, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
+      resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
     closers.push(() => rotation.close())
-    const resolveSecret = createSecretResolver({ backend: rotation.secrets, home, environment: options.environment })
+    const resolveSecret = createSecretResolver({ read: rotation.read, home, environment: options.environment })
     const issuer = (): string => settings.issuer
     const metadata = createIssuerMetadata({ egress, clock })
     const issuerKeys = createIssuerKeys({ egress, clock, metadata })
@@ -191,7 +197,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       connectors: {
         oauth_grant: oauthGrant,
         minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined }),
-        static: createStaticConnector({ backend: rotation.secrets, graceOf: rotation.graceOf, clock }),
+        static: createStaticConnector({ read: rotation.read, graceOf: rotation.graceOf, clock }),
       },
     })
 
@@ -217,7 +223,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       const node = membership.status()
       return {
         ready: !draining && storeProblem === undefined && sinks.length === 0 && node.held,
-        checks: { ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }), daemon: draining ? 'draining' : 'ok', node: node.problem ?? 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
+        checks: { ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }), ...backends.status(), daemon: draining ? 'draining' : 'ok', node: node.problem ?? 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
       }
     }
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({

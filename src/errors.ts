@@ -97,9 +97,12 @@ export const taxonomy = {
   egress_refused: kind(403, 'access_denied', 'provider', false, 'Deputy does not connect to {url}: {problem}.', 'Allow the address under `network` in deputy.yaml if it is meant.'),
 
   // secret, store, audit, revocation
-  secret_missing: kind(503, 'server_error', 'secret', false, 'The secret {secret} of the tenant {tenant} does not exist.', 'deputy secret set --tenant {tenant} --name {secret}'),
+  secret_missing: kind(503, 'server_error', 'secret', false, 'The secret {secret} of the tenant {tenant} does not exist.', 'Put it into its backend; into the embedded one with deputy secret set --tenant {tenant} --name {secret}'),
   rotation_in_progress: kind(503, 'temporarily_unavailable', 'secret', true, 'The secret {secret} of the tenant {tenant} is being changed, and its target takes neither the old nor the new one yet.', 'Try again in {seconds} seconds; deputy rotation status shows how it stands.'),
   rotation_not_possible: kind(409, 'invalid_request', 'secret', false, 'That is not possible with this rotation: {problem}.', 'deputy rotation status shows how it stands.'),
+  secret_backend_unavailable: kind(503, 'temporarily_unavailable', 'secret', true, 'The secret backend {backend} did not answer as it should: {problem}.', 'Try again; `deputy status` shows the state of each backend.'),
+  secret_backend_refused: kind(502, 'server_error', 'secret', false, 'The secret backend {backend} refused: {problem}.', 'Check its settings under secrets.backends in deputy.yaml, and what its policy allows Deputy.'),
+  wrapping_violated: kind(502, 'server_error', 'secret', false, 'A wrapping token of the secret backend {backend} cannot be trusted: {problem}.', 'Find out who has opened it, revoke what was in it, and have a new one made.'),
   secret_unreadable: kind(503, 'server_error', 'secret', false, 'A stored secret of the tenant {tenant} can no longer be read.', 'If the tenant was revoked this is final; otherwise check the key-encryption key.'),
   revoked: kind(400, 'invalid_request', 'revocation', false, 'What this request relies on was revoked ({scope}) at {revoked_at}.', 'Sign the user in again, or ask the admin who revoked it.'),
   audit_unavailable: kind(503, 'temporarily_unavailable', 'audit', true, 'The audit sink {sink} did not confirm the record ({problem}), so nothing was issued.', 'Repair the sink; `deputy status` shows its state.'),

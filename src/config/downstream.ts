@@ -35,7 +35,8 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   }),
   z.strictObject({
     ...common,
-    credential: z.literal('static').describe('A secret of the tenant in the embedded backend.'),
+    credential: z.literal('static').describe('A secret of the tenant, as it is in its backend.'),
+    backend: idSchema.default('embedded').describe('The backend that keeps it.'),
     secret: idSchema.describe('Name of the secret; each tenant has its own.'),
   }),
 ])

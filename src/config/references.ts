@@ -7,13 +7,30 @@ import { servesTenant } from './values.ts'
 
 /** The backend that every daemon has. */
 const EMBEDDED = 'embedded'
+/** https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html (ms) */
+const AWS_PAUSE = 600_000
 
 const list = (names: Iterable<string>): string => [...names].sort().join(', ') || 'none yet'
 
 /** What single files cannot show: names that point nowhere, addresses that are not loopback, servers that look alike. */
 export const checkReferences = (loaded: Loaded): Problem[] => [
-  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded), ...checkRotations(loaded),
+  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded), ...checkRotations(loaded), ...checkBackends(loaded),
 ]
+
+/** Every place in a value that names a secret and its backend. */
+const backendsIn = (value: unknown, path: readonly PropertyKey[] = []): { backend: string; path: readonly PropertyKey[] }[] => {
+  if (typeof value !== 'object' || value === null) return []
+  const here = 'backend' in value && typeof value.backend === 'string' ? [{ backend: value.backend, path: [...path, 'backend'] }] : []
+  return [...here, ...Object.entries(value).flatMap(([key, each]) => backendsIn(each, [...path, Array.isArray(value) ? Number(key) : key]))]
+}
+
+const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): Problem[] => {
+  const known = new Set([EMBEDDED, ...Object.keys(settings.value.secrets.backends)])
+  const problems = [...tenants.values(), ...downstreams.values(), ...rotations.values()].flatMap(({ value, file, lineOf }) => backendsIn(value).filter(({ backend }) => !known.has(backend))
+    .map(({ backend, path }) => ({ file, line: lineOf(path), message: `There is no secret backend ${backend}.`, fix: `Add it under secrets.backends in deputy.yaml; known: ${list(known)}.` })))
+  if (Object.hasOwn(settings.value.secrets.backends, EMBEDDED)) problems.push({ file: settings.file, line: settings.lineOf(['secrets', 'backends', EMBEDDED]), message: 'The name embedded is taken by the backend in Deputy\'s own store.', fix: 'Choose another name.' })
+  return problems
+}
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 
@@ -116,7 +133,13 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
       problems.push({ file, line: lineOf(['secrets', 'name']), message: `${value.rotation} and ${twin.value.rotation} (${twin.file}) cover the same secrets, so nobody could say which of them holds.`, fix: 'Narrow the name or the tenants of one of the two.' })
     }
     seen.push(located)
-    if (value.secrets.backend !== EMBEDDED) problems.push({ file, line: lineOf(['secrets', 'backend']), message: `There is no secret backend ${value.secrets.backend}.`, fix: `Known backends: ${EMBEDDED}.` })
+    const { backend } = value.secrets
+    if (backend !== EMBEDDED && value.secrets.name.includes('*')) {
+      problems.push({ file, line: lineOf(['secrets', 'name']), message: `The backend ${backend} is not searched for secrets, so a policy names one of them.`, fix: 'Write the name of the secret, and a policy for each.' })
+    }
+    if (settings.value.secrets.backends[backend]?.kind === 'aws' && value.when.every !== undefined && value.when.every < AWS_PAUSE) {
+      problems.push({ file, line: lineOf(['when', 'every']), message: 'AWS Secrets Manager keeps 100 versions, and wants no more than one new one in ten minutes.', fix: 'Write 10m or more.' })
+    }
     if (value.secrets.tenants !== '*') value.secrets.tenants.forEach((tenant, at) => {
       if (!tenants.has(tenant)) problems.push({ file, line: lineOf(['secrets', 'tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(tenants.keys())}.` })
     })

@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, rangeSchema, urlSchema } from './values.ts'
+import { secretBackendSchema } from './secret-backends.ts'
+import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, localReferenceSchema, rangeSchema, urlSchema } from './values.ts'
 
-const passwordSchema = z.union([z.strictObject({ file: z.string().min(1) }), z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })])
 const tlsSchema = z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.')
 
 /** `deputy.yaml`: the daemon itself. Relative paths are relative to the folder that the file is in. */
@@ -26,7 +26,7 @@ export const settingsSchema = z.strictObject({
       port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
       database: z.string().min(1).default('deputy').describe('Name of the database.'),
       user: z.string().min(1).default('deputy').describe('Postgres user.'),
-      password: passwordSchema.optional().describe('File of mode 0600 or environment variable with the password.'),
+      password: localReferenceSchema.optional().describe('File of mode 0600 or environment variable with the password.'),
       tls: tlsSchema,
       pool: z.int().min(2).max(500).default(10).describe('Connections at most.'),
       deadline: durationSchema.default(2000).describe('How long the server may take to answer.'),
@@ -38,10 +38,7 @@ export const settingsSchema = z.strictObject({
   }).prefault({}).describe('How nodes on one store keep in step.'),
   keys: z.string().default('state/keys').describe('Folder of the tenants\' wrapped data keys; nodes on one store share it. Back it up apart from the store, or a destroyed key comes back.'),
   state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
-  kek: z.union([
-    z.strictObject({ file: z.string() }),
-    z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) }),
-  ]).default({ file: 'state/kek' }).describe('The key-encryption key: a file of mode 0600 or an environment variable.'),
+  kek: localReferenceSchema.default({ file: 'state/kek' }).describe('The key-encryption key: a file of mode 0600 or an environment variable.'),
   policies: z.string().default('policies').describe('Folder of the policies; access/*.cedar in it decides.'),
   audit: z.strictObject({
     deadline: durationSchema.default(2000).describe('How long a sink may take to confirm a record before the request is refused.'),
@@ -55,11 +52,14 @@ export const settingsSchema = z.strictObject({
       nodes: z.array(listenAddressSchema).min(1).describe('Host and port of the server, of the sentinels, or of some nodes of the Cluster.'),
       master: z.string().min(1).default('mymaster').describe('The name under which the sentinels know the master.'),
       username: z.string().min(1).optional().describe('Redis user.'),
-      password: passwordSchema.optional().describe('File of mode 0600 or environment variable with the password.'),
+      password: localReferenceSchema.optional().describe('File of mode 0600 or environment variable with the password.'),
       tls: tlsSchema,
       deadline: durationSchema.default(250).describe('How long Redis may take to answer before the daemon goes on without it.'),
     }).nullable().default(null).describe('Redis, in which nodes share the credentials that they fetched, encrypted under the tenant\'s data key; or null.'),
   }).prefault({}).describe('Caches of credentials.'),
+  secrets: z.strictObject({
+    backends: z.record(idSchema, secretBackendSchema).default({}).describe('Vaults in which tenants\' secrets are kept, by the id that other files name them with; `embedded` is there without being listed.'),
+  }).prefault({}).describe('Backends of secrets (read at start).'),
   rotation: z.strictObject({
     commands: z.record(idSchema, z.strictObject({
       program: z.string().regex(/^\//, 'write an absolute path').describe('The program.'),

@@ -42,12 +42,15 @@ export const rangeSchema = z.string().refine((text) => ipaddr.isValidCIDR(text),
 
 export const fileModeSchema = z.string().regex(/^0[0-7]{3}$/, 'write a file mode in octal, in quotes: "0660"').transform((text) => Number.parseInt(text, 8))
 
-/** Where a secret value is kept: the tenant's embedded secret of that name, a file of mode 0600, or an environment variable. */
-export const secretReferenceSchema = z.union([
-  z.strictObject({ secret: idSchema }),
-  z.strictObject({ file: z.string().min(1) }),
-  z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) }),
-])
+const fileReference = z.strictObject({ file: z.string().min(1) })
+const variableReference = z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })
+
+/** Where a secret of the daemon itself is kept: a file of mode 0600, or an environment variable. */
+export const localReferenceSchema = z.union([fileReference, variableReference])
+export type LocalReference = z.output<typeof localReferenceSchema>
+
+/** Where a secret value is kept: the tenant's secret of that name in a backend, a file of mode 0600, or an environment variable. */
+export const secretReferenceSchema = z.union([z.strictObject({ secret: idSchema, backend: idSchema.default('embedded') }), fileReference, variableReference])
 export type SecretReference = z.output<typeof secretReferenceSchema>
 
 /** Every tenant, or the tenants named. */

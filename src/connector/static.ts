@@ -1,33 +1,36 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import type { SecretBackend } from '../secret/backend.ts'
+import type { ReadSecret } from '../secret/reference.ts'
+import type { RotatedSecret } from '../store/store.ts'
 import { SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
 
 /** How long a static secret may be kept by who got it before it is asked for again, ms. */
 const DEFAULT_LIFETIME = 300_000
 
 /**
- * `static`: a secret that the tenant keeps with Deputy, such as an API key. It cannot be narrowed and does not
+ * `static`: a secret of the tenant in a backend of secrets, such as an API key. It cannot be narrowed and does not
  * expire by itself; `expires_in` says how long the caller may keep it. The tenant's own secret is read, never
  * another's: the tenant is part of the key under which it is sealed.
  */
 export const createStaticConnector = (options: {
-  backend: SecretBackend
+  read: ReadSecret
   /** How long a secret still works after another has taken its place (ms); undefined for one that does not rotate. */
-  graceOf: (tenant: string, name: string) => number | undefined
+  graceOf: (secret: RotatedSecret) => number | undefined
   clock: Clock
 }): Connector => ({
   kind: 'static',
   async obtain(request) {
     const downstream = request.downstream as DownstreamOf<'static'>
-    const { value, version } = await options.backend.read(request.principal.tenant, downstream.secret)
-    const grace = options.graceOf(request.principal.tenant, downstream.secret)
+    const secret = { tenant: request.principal.tenant, backend: downstream.backend, secret: downstream.secret }
+    const { value, version, readAt = options.clock.now() } = await options.read(secret)
+    const grace = options.graceOf(secret)
     return {
       // Whoever has it comes back before it ends.
       ...(grace === undefined ? {} : { volatile: true }),
       token: value, issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false,
-      expiresAt: Math.min(options.clock.now() + Math.min(downstream.lifetime ?? DEFAULT_LIFETIME, grace ?? Infinity), request.notAfter),
-      story: `The secret ${downstream.secret} (version ${version}) was read from the embedded backend.`,
+      // Since it was read another one may have taken its place.
+      expiresAt: Math.min(options.clock.now() + (downstream.lifetime ?? DEFAULT_LIFETIME), readAt + (grace ?? Infinity), request.notAfter),
+      story: `The secret ${downstream.secret} (version ${version}) was read from the backend ${downstream.backend}.`,
     }
   },
 })

@@ -11,6 +11,8 @@ export type Lookup = (host: string) => Promise<readonly { address: string; famil
 export interface EgressOptions extends AddressRules {
   /** ms until the answer must be there, body and all. */
   readonly timeout: number
+  /** Certificate authorities (PEM) instead of those of the system. */
+  readonly ca?: string
   readonly lookup?: Lookup
   /** W3C trace context to send along, so that a trace reaches the provider. */
   readonly traceparent?: () => string | undefined
@@ -37,6 +39,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
 
   const agent = new Agent({
     connect: {
+      ...(options.ca === undefined ? {} : { ca: options.ca }),
       lookup(host, lookupOptions, callback) {
         resolve(host).then((addresses) => {
           const bad = addresses.map(({ address }) => judge(address)).find((why) => why !== undefined)

@@ -2,12 +2,13 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import { covers, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
+import { servesTenant } from '../config/values.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
-import type { SecretBackend } from '../secret/backend.ts'
-import { EMBEDDED_BACKEND, type EmbeddedSecrets } from '../secret/embedded.ts'
-import type { ResolveSecret } from '../secret/reference.ts'
+import type { SecretBackends } from '../secret/backends.ts'
+import { EMBEDDED_BACKEND } from '../secret/embedded.ts'
+import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
 import type { RevocationScope, RotatedSecret, Rotation, RotationStore, RotationTarget } from '../store/store.ts'
 import { createRotationEngine, type FaultPoint } from './engine.ts'
 import { createRotationNotifier } from './notify.ts'
@@ -28,7 +29,7 @@ export const createRotation = (deps: {
   readonly home: string
   readonly snapshot: CurrentSnapshot
   readonly rotations: RotationStore
-  readonly secrets: EmbeddedSecrets
+  readonly backends: SecretBackends
   /** Reads references past what rotates: a rotation does not wait for itself. */
   readonly resolveSecret: ResolveSecret
   readonly egress: Egress
@@ -43,19 +44,23 @@ export const createRotation = (deps: {
   const { rotations, clock, snapshot } = deps
   const policies = (): RotationPolicy[] => [...snapshot().rotations.values()]
   const policyFor = (secret: RotatedSecret): RotationPolicy | undefined => policies().find((policy) => covers(policy, secret))
-  const backendOf = (id: string) => id === EMBEDDED_BACKEND ? deps.secrets : undefined
+  const { backends } = deps
+  const backendOf = (id: string) => backends.get(id)
   const rotatorOf = createRotators({ home: deps.home, settings: () => snapshot().settings, resolveSecret: deps.resolveSecret, random: deps.random })
-  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: () => undefined })
+  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) } })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
-    const known = (await deps.secrets.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
+    const { backend, tenants, name: named } = policy.secrets
+    // Elsewhere nobody asks the backend what it has: the policy names one secret, which its first rotation makes if need be.
+    if (backend !== EMBEDDED_BACKEND) return [...snapshot().tenants.keys()].filter((tenant) => servesTenant(tenants, tenant)).map((tenant) => ({ tenant, backend, secret: named }))
+    const known = (await backends.embedded.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
     return known.map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name })).filter((secret) => covers(policy, secret))
   }
   const notify = createRotationNotifier(deps)
   const scheduler = new RotationScheduler({ ...deps, engine, notify, policies, secretsOf, targetOf: (policy, secret) => rotatorOf(policy, secret).target })
 
   const read = createRotatingSecrets({
-    rotations, backendOf: () => deps.secrets,
+    rotations, backendOf, readKept: (secret) => backends.read(secret, policyFor(secret)?.grace),
     rotatorOf: (secret): Rotator | undefined => { const policy = policyFor(secret); return policy === undefined ? undefined : rotatorOf(policy, secret) },
   })
   const targetOf = async (secret: RotatedSecret): Promise<RotationTarget> => {
@@ -80,13 +85,13 @@ export const createRotation = (deps: {
   }
 
   /** Whether somebody who had the secret may be meant: whoever is revoked could have been given it in the tenant's name. */
-  const isRevoked = (scope: RevocationScope, { tenant, secret }: RotatedSecret): boolean => {
+  const isRevoked = (scope: RevocationScope, { tenant, backend, secret }: RotatedSecret): boolean => {
     if ('tenant' in scope && scope.tenant !== undefined && scope.tenant !== tenant) return false
     switch (scope.kind) {
       case 'user': case 'server': case 'issuer': case 'everything': return true
       case 'downstream': {
         const downstream = snapshot().downstreams.get(scope.downstream)
-        return downstream?.credential === 'static' && downstream.secret === secret
+        return downstream?.credential === 'static' && downstream.backend === backend && downstream.secret === secret
       }
       // What the tenant had is destroyed with it; the others are no static secrets.
       case 'tenant': case 'provider': case 'grant': case 'token': return false
@@ -99,13 +104,10 @@ export const createRotation = (deps: {
       (about.tenant === undefined || about.tenant === secret.tenant) && (about.secret === undefined || about.secret === secret.secret) && (about.owner === undefined || about.owner === policy.owner)),
     revoked: (scope: RevocationScope, revocation: string): Promise<Rotation[]> => onEvent('revocation', `revocation ${revocation}`, (secret) => isRevoked(scope, secret)),
 
-    /** The embedded secrets, as they are handed out. */
-    secrets: { read: (tenant, name) => read({ tenant, backend: EMBEDDED_BACKEND, secret: name }) } satisfies SecretBackend,
+    /** Reads secrets as they are handed out. */
+    read: read satisfies ReadSecret,
     /** How long the old one works after a change (ms); undefined for a secret that does not rotate. */
-    graceOf(tenant: string, name: string): number | undefined {
-      const policy = policyFor({ tenant, backend: EMBEDDED_BACKEND, secret: name })
-      return policy?.grace
-    },
+    graceOf: (secret: RotatedSecret): number | undefined => policyFor(secret)?.grace,
     /** Takes over what the files say now, and begins to look for what is due. */
     async start(): Promise<void> { await scheduler.reconcile(); scheduler.start() },
     reconcile: () => scheduler.reconcile(),

@@ -8,6 +8,8 @@ export interface SecretVersion {
   readonly version: string
   /** What it was staged under; null where that is not known. */
   readonly token: string | null
+  /** When it was read at its source (ms since the epoch), where that is not now. */
+  readonly readAt?: number
 }
 
 /** Where downstream secrets are kept. Every implementation runs `test/conformance/secret-backend.ts`. */

@@ -1,27 +1,35 @@
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
-import type { SecretReference } from '../config/values.ts'
+import type { LocalReference, SecretReference } from '../config/values.ts'
 import { assertPrivateFile } from '../crypto/private-file.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { SecretBackend } from './backend.ts'
+import type { RotatedSecret } from '../store/store.ts'
+import type { SecretVersion } from './backend.ts'
 
-/** Fetches the value that a secret reference in a file stands for. @throws DeputyError `secret_missing`, `config_invalid` */
+/** Fetches the value that a secret reference in a file stands for. @throws DeputyError `secret_missing`, `config_invalid`, those of a backend */
 export type ResolveSecret = (reference: SecretReference, tenant: string) => Promise<Secret>
 
-export const createSecretResolver = (options: {
-  backend: SecretBackend
+/** Reads a secret out of whichever backend it is in. */
+export type ReadSecret = (secret: RotatedSecret) => Promise<SecretVersion>
+
+interface Surroundings {
   /** Folder that relative paths are relative to. */
-  home: string
-  environment: Readonly<Record<string, string | undefined>>
-}): ResolveSecret => async (reference, tenant) => {
-  if ('secret' in reference) return (await options.backend.read(tenant, reference.secret)).value
+  readonly home: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+/** Reads what the daemon itself is given. @param tenant for the message. @throws DeputyError `secret_missing`, `config_invalid` */
+export const readLocalSecret = async (reference: LocalReference, { home, environment }: Surroundings, tenant: string): Promise<Secret> => {
   if ('env' in reference) {
-    const value = options.environment[reference.env]
+    const value = environment[reference.env]
     if (value === undefined || value === '') throw refuse('secret_missing', { tenant, secret: `environment variable ${reference.env}` })
     return new Secret(value)
   }
-  const path = isAbsolute(reference.file) ? reference.file : join(options.home, reference.file)
+  const path = isAbsolute(reference.file) ? reference.file : join(home, reference.file)
   await assertPrivateFile(path)
   return new Secret((await readFile(path, 'utf8')).replace(/\r?\n$/, ''))
 }
+
+export const createSecretResolver = (options: Surroundings & { read: ReadSecret }): ResolveSecret => async (reference, tenant) =>
+  'secret' in reference ? (await options.read({ tenant, ...reference })).value : readLocalSecret(reference, options, tenant)

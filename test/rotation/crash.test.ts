@@ -43,7 +43,7 @@ const aWorld = async (place: RotatorPlace, given: { policy?: object; rotator?: P
     })
     return { engine, death }
   }
-  const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator })
+  const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, readKept: ({ tenant, secret }) => backend.read(tenant, secret), rotatorOf: () => rotator })
   const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
   const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) => new RotationScheduler({
     rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet, shared: false, notify: () => Promise.resolve(),

@@ -22,7 +22,7 @@ export const aPostgresRole = async (server: PostgresServer, strategy: 'single' |
   await admin.query(`alter role ${roles[0]} password 'the-first'`)
   const proxy = await startTcpProxy(server.port)
   return {
-    rotator: createPostgresRotator({ rotator: 'postgres', host: '127.0.0.1', port: proxy.port, database, tls: false, strategy, roles, admin: { secret: 'admin' } }, { admin: () => Promise.resolve(login('deputy', server.password)), tls: () => Promise.resolve(false), random, timeout: 1000 }),
+    rotator: createPostgresRotator({ rotator: 'postgres', host: '127.0.0.1', port: proxy.port, database, tls: false, strategy, roles, admin: { secret: 'admin', backend: 'embedded' } }, { admin: () => Promise.resolve(login('deputy', server.password)), tls: () => Promise.resolve(false), random, timeout: 1000 }),
     current: login(roles[0]!, 'the-first'),
     cut() { proxy.cut() },
     async removeAccount() { for (const role of roles) await admin.query(`drop role ${role}`) },
@@ -39,7 +39,7 @@ export const aRedisUser = async (server: RedisServer): Promise<RotatorPlace> => 
   })
   const proxy = await startTcpProxy(server.port)
   return {
-    rotator: createRedisRotator({ rotator: 'redis', host: '127.0.0.1', port: proxy.port, tls: false, user, admin: { secret: 'admin' } }, { admin: () => Promise.resolve(login(adminName, 'the-admin')), tls: () => Promise.resolve(false), random, timeout: 1000 }),
+    rotator: createRedisRotator({ rotator: 'redis', host: '127.0.0.1', port: proxy.port, tls: false, user, admin: { secret: 'admin', backend: 'embedded' } }, { admin: () => Promise.resolve(login(adminName, 'the-admin')), tls: () => Promise.resolve(false), random, timeout: 1000 }),
     current: login(user, 'the-first'),
     cut() { proxy.cut() },
     async removeAccount() { await askRedis(server.port, (client) => client.call('ACL', 'DELUSER', user)) },

@@ -56,14 +56,14 @@ export interface Daemon {
 }
 
 /** Makes the folder and starts `deputy serve`. */
-export const startDaemonProcess = async (files: Files, settings: Record<string, unknown> = {}): Promise<Daemon> => {
-  const daemon = await prepareDaemon(files, settings)
+export const startDaemonProcess = async (files: Files, settings: Record<string, unknown> = {}, environment: NodeJS.ProcessEnv = {}): Promise<Daemon> => {
+  const daemon = await prepareDaemon(files, settings, environment)
   await daemon.start()
   return daemon
 }
 
 /** Makes the folder of a daemon. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
-export const prepareDaemon = async (files: Files, settings: Record<string, unknown> = {}): Promise<Daemon> => {
+export const prepareDaemon = async (files: Files, settings: Record<string, unknown> = {}, environment: NodeJS.ProcessEnv = {}): Promise<Daemon> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-test-'))
   const port = await freePort()
   const write = async (each: Files): Promise<void> => {
@@ -83,7 +83,7 @@ export const prepareDaemon = async (files: Files, settings: Record<string, unkno
     home, socketPath, port, process: undefined as unknown as ChildProcess, write,
     deputy: (...args) => runCli(home, args),
     token: (form, headers = {}) => ask({ socketPath }, { path: '/oauth2/token', headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers }, body: new URLSearchParams(form as Record<string, string>).toString() }),
-    async start() { daemon.process = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/, process.env, (text) => { output += text }) },
+    async start() { daemon.process = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/, { ...process.env, ...environment }, (text) => { output += text }) },
     output: () => output,
     stop: (signal) => stopProcess(daemon.process, signal),
     async close() { if (daemon.process !== undefined) await daemon.stop('SIGKILL'); await rm(home, { recursive: true, force: true }) },

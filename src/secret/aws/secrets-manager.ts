@@ -1,0 +1,103 @@
+import {
+  DescribeSecretCommand, GetSecretValueCommand, PutSecretValueCommand, SecretsManagerClient, SecretsManagerServiceException, UpdateSecretVersionStageCommand,
+} from '@aws-sdk/client-secrets-manager'
+import { z } from 'zod'
+import { pathFor } from '../../config/secret-backends.ts'
+import { Secret } from '../../crypto/secret.ts'
+import { refuse } from '../../errors.ts'
+import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
+import { awsProblem } from './problem.ts'
+
+const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<SecretStage, string>
+
+const valueSchema = z.object({ SecretString: z.string().optional(), VersionId: z.string().min(1), VersionStages: z.array(z.string()).default([]) })
+const labelsSchema = z.object({ VersionIdsToStages: z.record(z.string(), z.array(z.string())).default({}) })
+
+/** Gone, or on its way there: what is marked for deletion can be read no more (GetSecretValue, InvalidRequestException). */
+const isMissing = (error: unknown): boolean => error instanceof SecretsManagerServiceException
+  && (error.name === 'ResourceNotFoundException' || (error.name === 'InvalidRequestException' && /marked for deletion/.test(error.message)))
+
+/**
+ * Secrets in AWS Secrets Manager (https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html).
+ * Its staging labels are the stages, and the token of a rotation is the id of the version, which makes each of the four steps
+ * one that can be repeated. A secret that has no version yet cannot be staged: its first one would be current at once.
+ */
+export const createAwsSecrets = (options: { id: string; path: string; client: SecretsManagerClient }): StagedSecrets => {
+  const { id, client } = options
+  const nameOf = (tenant: string, name: string): string => pathFor(options.path, tenant, name)
+  const failed = awsProblem(id)
+
+  const find = async (tenant: string, name: string, stage: SecretStage): Promise<SecretVersion | undefined> => {
+    let answer
+    try { answer = await client.send(new GetSecretValueCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage] })) } catch (error) {
+      if (isMissing(error)) return undefined
+      throw failed(error)
+    }
+    const { SecretString: text, VersionId: version, VersionStages: labels } = valueSchema.parse(answer)
+    // Rotation functions of others may leave the label behind on what is current.
+    if (stage === 'pending' && labels.includes(LABEL.current)) return undefined
+    if (text === undefined) throw refuse('secret_backend_refused', { backend: id, problem: `the secret ${name} of ${tenant} is binary` })
+    return { value: new Secret(text), version, token: version }
+  }
+
+  const labelsOf = async (tenant: string, name: string): Promise<Readonly<Record<string, readonly string[]>>> => {
+    try { return labelsSchema.parse(await client.send(new DescribeSecretCommand({ SecretId: nameOf(tenant, name) }))).VersionIdsToStages } catch (error) {
+      if (isMissing(error)) return {}
+      throw failed(error)
+    }
+  }
+  const move = async (tenant: string, name: string, stage: SecretStage, change: { MoveToVersionId?: string; RemoveFromVersionId?: string }): Promise<void> => {
+    try { await client.send(new UpdateSecretVersionStageCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage], ...change })) } catch (error) { throw failed(error) }
+  }
+  /** Takes the label off this version, if it has it. */
+  const unlabel = async (tenant: string, name: string, stage: SecretStage, version: string): Promise<void> => {
+    if ((await labelsOf(tenant, name))[version]?.includes(LABEL[stage]) === true) await move(tenant, name, stage, { RemoveFromVersionId: version })
+  }
+
+  return {
+    async read(tenant, name) {
+      const found = await find(tenant, name, 'current')
+      if (found === undefined) throw refuse('secret_missing', { tenant, secret: name })
+      return found
+    },
+    find,
+    async stage(tenant, name, value, token) {
+      const pending = await find(tenant, name, 'pending')
+      if (pending?.token === token) return pending
+      if (pending !== undefined) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+      if (!Object.values(await labelsOf(tenant, name)).some((labels) => labels.includes(LABEL.current))) throw refuse('secret_missing', { tenant, secret: name })
+      try {
+        await client.send(new PutSecretValueCommand({ SecretId: nameOf(tenant, name), ClientRequestToken: token, SecretString: value.reveal(), VersionStages: [LABEL.pending] }))
+      } catch (error) {
+        // The version is there with another value: the one of then counts.
+        if (!(error instanceof SecretsManagerServiceException && error.name === 'ResourceExistsException')) throw failed(error)
+      }
+      const staged = await find(tenant, name, 'pending')
+      if (staged?.token !== token) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+      return staged
+    },
+    async promote(tenant, name, version) {
+      const labels = await labelsOf(tenant, name)
+      const has = (stage: SecretStage): boolean => labels[version]?.includes(LABEL[stage]) === true
+      if (!has('current')) {
+        if (!has('pending')) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+        const current = Object.keys(labels).find((each) => labels[each]?.includes(LABEL.current) === true)
+        // AWSPREVIOUS follows by itself.
+        await move(tenant, name, 'current', { MoveToVersionId: version, ...(current === undefined ? {} : { RemoveFromVersionId: current }) })
+      }
+      if (has('pending')) await move(tenant, name, 'pending', { RemoveFromVersionId: version })
+    },
+    // A version without labels is deprecated: Secrets Manager deletes it by itself.
+    retire: (tenant, name, version) => unlabel(tenant, name, 'previous', version),
+    async discard(tenant, name, version) {
+      if ((await find(tenant, name, 'pending'))?.version === version) await unlabel(tenant, name, 'pending', version)
+    },
+  }
+}
+
+/** A client for a region; its credentials come from the SDK's standard chain. */
+export const createSecretsManagerClient = (options: { region: string; endpoint?: string | undefined; timeout: number }): SecretsManagerClient => new SecretsManagerClient({
+  region: options.region, ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+  // Adaptive: throttled requests are spread, so that the account's quota is respected.
+  retryMode: 'adaptive', maxAttempts: 4, requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
+})

@@ -1,0 +1,95 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { Clock } from '../clock.ts'
+import type { SecretBackendSettings, VaultAccess } from '../config/secret-backends.ts'
+import { OWN_TENANT } from '../crypto/envelope.ts'
+import { createEgress } from '../egress/fetch.ts'
+import { refuse, type DeputyError } from '../errors.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { RotatedSecret } from '../store/store.ts'
+import { createAwsSecrets, createSecretsManagerClient } from './aws/secrets-manager.ts'
+import type { SecretVersion, StagedSecrets } from './backend.ts'
+import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
+import { keepSecrets, type KeptSecrets } from './kept.ts'
+import { readLocalSecret } from './reference.ts'
+import { createVaultWire } from './vault/client.ts'
+import { createVaultSecrets } from './vault/kv.ts'
+import { createVaultSession, type VaultSession } from './vault/session.ts'
+
+/** Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay refused. */
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']
+
+export interface VaultSurroundings {
+  readonly home: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly monotonic: () => number
+  readonly logger: Logger
+  readonly violated?: (error: DeputyError) => Promise<void>
+}
+
+/** A session at the Vault that settings describe, over a way out of its own. @throws DeputyError `config_invalid` */
+export const openVault = async (id: string, access: VaultAccess, around: VaultSurroundings): Promise<VaultSession> => {
+  let ca
+  if (access.ca !== undefined) {
+    try { ca = await readFile(resolve(around.home, access.ca), 'utf8') } catch (error) { throw refuse('config_invalid', { problem: `the certificates of ${id} in ${access.ca} cannot be read` }, error) }
+  }
+  const egress = createEgress({ allowLoopback: true, allowPrivate: PRIVATE, timeout: access.timeout, ...(ca === undefined ? {} : { ca }) })
+  const session = createVaultSession({
+    id, login: access.login, send: createVaultWire({ id, address: access.address, namespace: access.namespace, egress }),
+    readSecret: (reference) => readLocalSecret(reference, around, OWN_TENANT), monotonic: around.monotonic, logger: around.logger, ...(around.violated === undefined ? {} : { violated: around.violated }),
+  })
+  return { ask: session.ask, async close() { await session.close(); await egress.close() } }
+}
+
+/** Every backend of secrets, by the id under which files name it. */
+export interface SecretBackends {
+  readonly embedded: EmbeddedSecrets
+  /** As it is, with nothing kept: what a rotation works with. */
+  get(id: string): StagedSecrets | undefined
+  /** The session of a Vault. */
+  vault(id: string): VaultSession | undefined
+  /** @param grace see `KeptSecrets.read`. @throws DeputyError of the category secret */
+  read(secret: RotatedSecret, grace?: number): Promise<SecretVersion>
+  /** Another version has become current. */
+  forget(secret: RotatedSecret): void
+  /** How each of them is, for people. */
+  status(): Record<string, string>
+  close(): Promise<void>
+}
+
+/** @throws DeputyError `config_invalid` */
+export const createSecretBackends = async (settings: Readonly<Record<string, SecretBackendSettings>>, around: VaultSurroundings & { readonly embedded: EmbeddedSecrets; readonly clock: Clock }): Promise<SecretBackends> => {
+  const { embedded } = around
+  const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
+  const kept = new Map<string, KeptSecrets>()
+  const vaults = new Map<string, VaultSession>()
+  const closers: (() => Promise<void> | void)[] = []
+  for (const [id, backend] of Object.entries(settings)) {
+    if (backend.kind === 'vault') {
+      const session = await openVault(id, backend, around)
+      closers.push(() => session.close())
+      vaults.set(id, session)
+      known.set(id, createVaultSecrets({ id, ...backend, session }))
+    } else {
+      const client = createSecretsManagerClient(backend)
+      closers.push(() => { client.destroy() })
+      known.set(id, createAwsSecrets({ id, path: backend.path, client }))
+    }
+    kept.set(id, keepSecrets(known.get(id)!, { ...backend, clock: around.clock, monotonic: around.monotonic }))
+  }
+  return {
+    embedded,
+    get: (id) => known.get(id),
+    vault: (id) => vaults.get(id),
+    async read({ tenant, backend, secret }, grace) {
+      if (backend === EMBEDDED_BACKEND) return embedded.read(tenant, secret)
+      const found = kept.get(backend)
+      // Settings of backends are read at start, and other files while the daemon runs.
+      if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'deputy.yaml did not name it when the daemon was started' })
+      return found.read(tenant, secret, grace)
+    },
+    forget({ tenant, backend, secret }) { kept.get(backend)?.forget(tenant, secret) },
+    status: () => Object.fromEntries([...kept].map(([id, each]) => [`secrets ${id}`, each.problem() === undefined ? 'ok' : `${each.problem()}; secrets that were read before are in use`])),
+    async close() { for (const close of closers) await close() },
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * AWS as its documentation describes it: Secrets Manager and KMS over the JSON protocol, every request with a Signature
+ * Version 4 that is verified. Pages are below https://docs.aws.amazon.com.
+ */
+import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+interface Version { readonly id: string; readonly text: string | undefined; readonly binary?: string; stages: Set<string> }
+interface StoredSecret { readonly versions: Version[]; deleted: boolean }
+interface Answer { readonly status: number; readonly body: object }
+type Body = Readonly<Record<string, unknown>>
+
+const ok = (body: object): Answer => ({ status: 200, body })
+/** secretsmanager/latest/apireference/CommonErrors.html */
+const fail = (type: string, message: string, status = 400): Answer => ({ status, body: { __type: type, message } })
+
+export interface AwsDouble {
+  readonly url: string
+  readonly region: string
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  /** Answers of the next requests. `drop`: acts, then closes without an answer. */
+  readonly spoil: (Answer | 'drop' | 'pass')[]
+  readonly asked: string[]
+  put(name: string, text: string): void
+  putBinary(name: string): void
+  remove(name: string): void
+  markForDeletion(name: string): void
+  stagesOf(name: string): Record<string, string[]>
+  readonly keyId: string
+  close(): Promise<void>
+}
+
+const hmac = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest()
+const digest = (text: string | Buffer): string => createHash('sha256').update(text).digest('hex')
+
+/** IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
+const isSigned = (request: IncomingMessage, body: Buffer, double: Pick<AwsDouble, 'accessKeyId' | 'secretAccessKey' | 'region'>): boolean => {
+  const match = /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/([^/]+)\/aws4_request, SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/.exec(request.headers.authorization ?? '')
+  if (match === null) return false
+  const [, accessKeyId, date, region, service, names, signature] = match as unknown as string[]
+  const time = String(request.headers['x-amz-date'])
+  const signed = names!.split(';')
+  const age = Math.abs(Date.now() - Date.parse(time.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z')))
+  if (accessKeyId !== double.accessKeyId || region !== double.region || !time.startsWith(date!) || !(age < 300_000)) return false
+  if (!['host', 'x-amz-date', 'x-amz-target'].every((name) => signed.includes(name))) return false
+  if (service !== (String(request.headers['x-amz-target']).startsWith('secretsmanager.') ? 'secretsmanager' : 'kms')) return false
+  const canonical = ['POST', '/', '', ...signed.map((name) => `${name}:${String(request.headers[name]).trim()}`), '', names, digest(body)].join('\n')
+  const toSign = ['AWS4-HMAC-SHA256', time, `${date}/${region}/${service}/aws4_request`, digest(canonical)].join('\n')
+  const key = [date!, region!, service, 'aws4_request'].reduce<string | Buffer>((before, part) => hmac(before, part), `AWS4${double.secretAccessKey}`)
+  return timingSafeEqual(hmac(key, toSign), Buffer.from(signature!, 'hex'))
+}
+
+export const startAwsDouble = async (): Promise<AwsDouble> => {
+  const secrets = new Map<string, StoredSecret>()
+  const kmsKey = randomBytes(32)
+  const notFound = fail('ResourceNotFoundException', "Secrets Manager can't find the specified secret.")
+
+  /** Gives a version a label, and takes it from the one that had it; AWSPREVIOUS follows AWSCURRENT. */
+  const label = ({ versions }: StoredSecret, stage: string, version: Version): void => {
+    const holder = versions.find(({ stages }) => stages.has(stage))
+    if (holder === version) return
+    holder?.stages.delete(stage)
+    version.stages.add(stage)
+    if (stage === 'AWSCURRENT' && holder !== undefined) {
+      for (const each of versions) each.stages.delete('AWSPREVIOUS')
+      holder.stages.add('AWSPREVIOUS')
+    }
+  }
+
+  const operations: Readonly<Record<string, (body: Body, secret: StoredSecret | undefined) => Answer>> = {
+    /** secretsmanager/latest/apireference/API_GetSecretValue.html */
+    GetSecretValue({ SecretId: name, VersionStage: stage = 'AWSCURRENT', VersionId: id }, secret) {
+      if (secret === undefined) return notFound
+      if (secret.deleted) return fail('InvalidRequestException', "You can't perform this operation on the secret because it was marked for deletion.")
+      const version = secret.versions.find((each) => id === undefined ? each.stages.has(String(stage)) : each.id === id)
+      if (version === undefined) return fail('ResourceNotFoundException', `Secrets Manager can't find the specified secret value for staging label: ${String(stage)}`)
+      return ok({ ARN: `arn:aws:secretsmanager:${double.region}:1:secret:${String(name)}`, Name: name, VersionId: version.id, VersionStages: [...version.stages], ...(version.text === undefined ? { SecretBinary: version.binary } : { SecretString: version.text }), CreatedDate: 1 })
+    },
+    /** secretsmanager/latest/apireference/API_DescribeSecret.html: versions without labels are not listed. */
+    DescribeSecret({ SecretId: name }, secret) {
+      return secret === undefined ? notFound : ok({ Name: name, VersionIdsToStages: Object.fromEntries(secret.versions.filter(({ stages }) => stages.size > 0).map(({ id, stages }) => [id, [...stages]])) })
+    },
+    /** secretsmanager/latest/apireference/API_PutSecretValue.html */
+    PutSecretValue({ SecretString: text, ClientRequestToken: token, VersionStages: stages = ['AWSCURRENT'] }, secret) {
+      if (secret === undefined) return notFound
+      if (typeof token !== 'string' || token.length < 32 || token.length > 64) return fail('InvalidParameterException', 'ClientRequestToken must be 32-64 characters long.')
+      const known = secret.versions.find(({ id }) => id === token)
+      if (known !== undefined) {
+        // The same content: nothing is done. Another: an error, because a version cannot be changed.
+        return known.text === text ? ok({ VersionId: token }) : fail('ResourceExistsException', 'A resource with the ID you requested already exists.')
+      }
+      const version: Version = { id: token, text: text as string, stages: new Set() }
+      secret.versions.push(version)
+      for (const stage of secret.versions.length === 1 ? ['AWSCURRENT', ...stages as string[]] : stages as string[]) label(secret, stage, version)
+      return ok({ VersionId: token, VersionStages: [...version.stages] })
+    },
+    /** secretsmanager/latest/apireference/API_UpdateSecretVersionStage.html */
+    UpdateSecretVersionStage({ VersionStage: stage, MoveToVersionId: to, RemoveFromVersionId: from }, secret) {
+      if (secret === undefined) return notFound
+      const holder = secret.versions.find(({ stages }) => stages.has(String(stage)))
+      if (from !== undefined && holder?.id !== from) return fail('InvalidParameterException', `The staging label ${String(stage)} is not attached to the version ${String(from)}.`)
+      if (to === undefined) {
+        if (stage === 'AWSCURRENT') return fail('InvalidParameterException', 'You can\'t remove the staging label AWSCURRENT from a version.')
+        holder?.stages.delete(String(stage))
+        return ok({})
+      }
+      if (holder !== undefined && holder.id !== to && from === undefined) return fail('InvalidParameterException', `The staging label ${String(stage)} is currently attached to version ${holder.id}, so you must explicitly reference that version in RemoveFromVersionId.`)
+      const version = secret.versions.find(({ id }) => id === to)
+      if (version === undefined) return fail('ResourceNotFoundException', "Secrets Manager can't find the specified secret version.")
+      label(secret, String(stage), version)
+      return ok({})
+    },
+  }
+
+  /** kms/latest/APIReference: Encrypt, Decrypt, ReEncrypt with an encryption context. */
+  const contextOf = (context: unknown): Buffer => Buffer.from(JSON.stringify(Object.entries(context as Record<string, string> | undefined ?? {}).sort(([left], [right]) => left.localeCompare(right))))
+  const seal = (plaintext: Buffer, context: unknown): string => {
+    const nonce = randomBytes(12)
+    const cipher = createCipheriv('aes-256-gcm', kmsKey, nonce).setAAD(contextOf(context))
+    return Buffer.concat([nonce, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]).toString('base64')
+  }
+  const unseal = (blob: unknown, context: unknown): Buffer | undefined => {
+    const bytes = Buffer.from(String(blob), 'base64')
+    try {
+      const decipher = createDecipheriv('aes-256-gcm', kmsKey, bytes.subarray(0, 12)).setAAD(contextOf(context)).setAuthTag(bytes.subarray(-16))
+      return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()])
+    } catch { return undefined }
+  }
+  const kms: Readonly<Record<string, (body: Body) => Answer>> = {
+    Encrypt({ KeyId: key, Plaintext: plaintext, EncryptionContext: context }) {
+      if (key !== double.keyId) return fail('NotFoundException', `Key '${String(key)}' does not exist`)
+      const bytes = Buffer.from(String(plaintext), 'base64')
+      return bytes.length > 4096 ? fail('ValidationException', 'Plaintext is longer than 4096 bytes') : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, CiphertextBlob: seal(bytes, context) })
+    },
+    Decrypt({ CiphertextBlob: blob, EncryptionContext: context, KeyId: key }) {
+      if (key !== undefined && key !== double.keyId) return fail('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.')
+      const plaintext = unseal(blob, context)
+      return plaintext === undefined ? fail('InvalidCiphertextException', '') : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, Plaintext: plaintext.toString('base64') })
+    },
+  }
+
+  const answer = (request: IncomingMessage, body: Buffer): Answer => {
+    if (!isSigned(request, body, double)) return fail('InvalidSignatureException', 'The request signature we calculated does not match the signature you provided.')
+    if (request.headers['content-type'] !== 'application/x-amz-json-1.1') return fail('UnknownOperationException', '')
+    const [service, operation = ''] = String(request.headers['x-amz-target']).split('.')
+    const parsed = JSON.parse(body.toString('utf8')) as Body
+    if (service === 'TrentService') return kms[operation]?.(parsed) ?? fail('UnknownOperationException', operation)
+    return operations[operation]?.(parsed, secrets.get(String(parsed['SecretId']))) ?? fail('UnknownOperationException', operation)
+  }
+
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => { chunks.push(chunk) })
+    request.on('end', () => {
+      double.asked.push(String(request.headers['x-amz-target']).split('.')[1] ?? '')
+      const spoilt = double.spoil.shift()
+      const { status, body } = spoilt === undefined || typeof spoilt === 'string' ? answer(request, Buffer.concat(chunks)) : spoilt
+      if (spoilt === 'drop') { response.destroy(); return }
+      response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1', 'x-amzn-requestid': randomUUID() }).end(JSON.stringify(body))
+    })
+  })
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const add = (name: string, version: Version): void => {
+    const secret = secrets.get(name) ?? { versions: [], deleted: false }
+    secrets.set(name, secret)
+    secret.versions.push(version)
+    label(secret, 'AWSCURRENT', version)
+  }
+  const double: AwsDouble = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, region: 'eu-central-1', accessKeyId: 'AKIDEXAMPLE', secretAccessKey: randomBytes(20).toString('hex'), spoil: [], asked: [],
+    put(name, text) { add(name, { id: randomUUID(), text, stages: new Set() }) },
+    putBinary(name) { add(name, { id: randomUUID(), text: undefined, binary: 'AAECAw==', stages: new Set() }) },
+    remove(name) { secrets.delete(name) },
+    markForDeletion(name) { const secret = secrets.get(name); if (secret !== undefined) secret.deleted = true },
+    stagesOf: (name) => Object.fromEntries((secrets.get(name)?.versions ?? []).map(({ id, stages }) => [id, [...stages]])),
+    keyId: randomUUID(),
+    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+  }
+  return double
+}

@@ -1,0 +1,103 @@
+import { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createAwsSecrets } from '../../src/secret/aws/secrets-manager.ts'
+import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
+import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
+
+const TOKEN = '0123456789abcdef0123456789abcdef'
+
+const connect = (aws: AwsDouble, given: { secretAccessKey?: string; endpoint?: string } = {}) => {
+  const client = new SecretsManagerClient({
+    region: aws.region, endpoint: given.endpoint ?? aws.url, maxAttempts: 2, retryMode: 'standard', requestHandler: { requestTimeout: 500, connectionTimeout: 500 },
+    credentials: { accessKeyId: aws.accessKeyId, secretAccessKey: given.secretAccessKey ?? aws.secretAccessKey },
+  })
+  return { backend: createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), close: () => { client.destroy() } }
+}
+
+const start = async () => {
+  const aws = await startAwsDouble()
+  const { backend, close } = connect(aws)
+  return {
+    backend, aws,
+    put: (tenant: string, name: string, value: string) => { aws.put(`deputy/${tenant}/${name}`, value); return Promise.resolve() },
+    remove: (tenant: string, name: string) => { aws.remove(`deputy/${tenant}/${name}`); return Promise.resolve() },
+    async close() { close(); await aws.close() },
+  }
+}
+describeSecretBackend('AWS Secrets Manager', start)
+describeStagedSecrets('AWS Secrets Manager', start, { firsts: false })
+
+describe('AWS Secrets Manager', () => {
+  let place: Awaited<ReturnType<typeof start>>
+  beforeEach(async () => { place = await start(); await place.put('acme', 'key', 'old') })
+  afterEach(async () => { await place.close() })
+  const read = async (): Promise<string> => (await place.backend.read('acme', 'key')).value.reveal()
+  const labels = (): string[][] => Object.values(place.aws.stagesOf('deputy/acme/key')).map((stages) => stages.sort())
+
+  it('requirement 34: the four steps with their labels, each as often as it likes', async () => {
+    const { backend, aws } = place
+    const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    expect(staged.version).toBe(TOKEN)
+    expect(labels()).toEqual([['AWSCURRENT'], ['AWSPENDING']])
+    await backend.promote('acme', 'key', TOKEN)
+    expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT']])
+    const writes = (): number => aws.asked.filter((operation) => operation.startsWith('Put') || operation.startsWith('Update')).length
+    const before = writes()
+    await backend.promote('acme', 'key', TOKEN)
+    expect(writes()).toBe(before)
+    const [old] = Object.keys(aws.stagesOf('deputy/acme/key'))
+    await backend.retire('acme', 'key', old!)
+    expect(labels()).toEqual([[], ['AWSCURRENT']])
+  })
+
+  it('requirement 34: a kill between the labels leaves what the next promotion puts right', async () => {
+    const { backend, aws } = place
+    await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    // Looks at the labels, moves AWSCURRENT; the answer of that is lost, and when it is sent again the label is elsewhere.
+    aws.spoil.push('pass', 'drop')
+    await expect(backend.promote('acme', 'key', TOKEN)).rejects.toMatchObject({ code: 'secret_backend_refused' })
+    expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT', 'AWSPENDING']])
+    await backend.promote('acme', 'key', TOKEN)
+    expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT']])
+    expect(await read()).toBe('new')
+  })
+
+  it('requirement 34: a label that a rotation function left behind on the current version is no pending one', async () => {
+    const { backend } = place
+    await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    place.aws.spoil.push('pass', 'pass', { status: 200, body: {} })
+    await backend.promote('acme', 'key', TOKEN)
+    expect(labels()).toContainEqual(['AWSCURRENT', 'AWSPENDING'])
+    expect(await backend.find('acme', 'key', 'pending')).toBeUndefined()
+  })
+
+  it('requirement 35: throttling and errors within are tried again, and are an outage when they last', async () => {
+    for (const name of ['ThrottlingException', 'RequestTimeoutException', 'InternalServiceError']) {
+      const spoilt = { status: name === 'InternalServiceError' ? 500 : 400, body: { __type: name, message: 'x' } }
+      place.aws.spoil.push(spoilt)
+      expect(await read()).toBe('old')
+      place.aws.spoil.push(spoilt, spoilt)
+      await expect(read()).rejects.toMatchObject({ code: 'secret_backend_unavailable', message: expect.stringContaining(name) })
+      place.aws.spoil.length = 0
+    }
+  })
+
+  it('requirement 35: what is refused is said in AWS\'s own words, and what is away is away', async () => {
+    place.aws.spoil.push({ status: 400, body: { __type: 'AccessDeniedException', message: 'User is not authorized to perform: secretsmanager:GetSecretValue' } })
+    await expect(read()).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/AccessDenied.*not authorized/) })
+    const forged = connect(place.aws, { secretAccessKey: 'another' })
+    await expect(forged.backend.read('acme', 'key')).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/InvalidSignature/) })
+    forged.close()
+    const gone = connect(place.aws, { endpoint: 'http://127.0.0.1:1' })
+    await expect(gone.backend.read('acme', 'key')).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    gone.close()
+  })
+
+  it('what is marked for deletion is missing, and what is binary is refused', async () => {
+    place.aws.putBinary('deputy/acme/key')
+    await expect(read()).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/binary/) })
+    place.aws.markForDeletion('deputy/acme/key')
+    await expect(read()).rejects.toMatchObject({ code: 'secret_missing' })
+  })
+})

@@ -1,0 +1,92 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { Secret } from '../../src/crypto/secret.ts'
+import { refuse } from '../../src/errors.ts'
+import { keepSecrets } from '../../src/secret/kept.ts'
+import { aClock } from '../support/snapshot.ts'
+
+describe('secrets that are kept', () => {
+  let clock: ReturnType<typeof aClock>
+  let reads: number
+  let current: string
+  let failing: 'secret_backend_unavailable' | 'secret_backend_refused' | 'secret_missing' | undefined
+  let during: () => Promise<void>
+  beforeEach(() => { clock = aClock(1_000_000); reads = 0; current = 'one'; failing = undefined; during = () => Promise.resolve() })
+  const aKeeper = () => keepSecrets({
+    async read() {
+      reads += 1
+      const value = current
+      await during()
+      if (failing !== undefined) throw refuse(failing, { backend: 'b', problem: 'sealed' })
+      return { value: new Secret(value), version: value, token: null }
+    },
+  }, { fresh: 10_000, stale: 60_000, clock, monotonic: () => clock.now() })
+  const value = async (keeper: ReturnType<typeof aKeeper>, grace?: number): Promise<string> => (await keeper.read('acme', 'key', grace)).value.reveal()
+
+  it('asks once while what it has is fresh, however many ask', async () => {
+    const keeper = aKeeper()
+    expect(await Promise.all(Array.from({ length: 10 }, () => value(keeper)))).toEqual(Array.from({ length: 10 }, () => 'one'))
+    current = 'two'
+    clock.forward(10_000)
+    expect([await value(keeper), reads]).toEqual(['one', 1])
+    clock.forward(1)
+    expect([await value(keeper), reads]).toEqual(['two', 2])
+  })
+
+  it('survives an outage on what it has until that is stale, and says so', async () => {
+    const keeper = aKeeper()
+    await value(keeper)
+    failing = 'secret_backend_unavailable'
+    clock.forward(60_000)
+    expect(await value(keeper)).toBe('one')
+    expect(keeper.problem()).toBe('sealed')
+    // The next one does not wait for another failure.
+    let goOn: () => void = () => undefined
+    during = () => new Promise((resolve) => { goOn = resolve })
+    expect(await value(keeper)).toBe('one')
+    goOn()
+    during = () => Promise.resolve()
+    clock.forward(1)
+    await expect(value(keeper)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    failing = undefined
+    expect(await value(keeper)).toBe('one')
+    expect(keeper.problem()).toBeUndefined()
+  })
+
+  it.each(['secret_missing', 'secret_backend_refused'] as const)('promise 4: %s is no outage: what it had is used no more', async (code) => {
+    const keeper = aKeeper()
+    await value(keeper)
+    clock.forward(10_001)
+    failing = code
+    await expect(value(keeper)).rejects.toMatchObject({ code })
+    failing = 'secret_backend_unavailable'
+    await expect(value(keeper)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+  })
+
+  it('promise 7: of a secret that rotates nothing is used that could have ended, and it says how old it is', async () => {
+    const keeper = aKeeper()
+    const readAt = clock.now()
+    await value(keeper, 2000)
+    clock.forward(500)
+    expect((await keeper.read('acme', 'key', 2000)).readAt).toBe(readAt)
+    failing = 'secret_backend_unavailable'
+    clock.forward(1000)
+    expect(await value(keeper, 2000)).toBe('one')
+    clock.forward(1)
+    await expect(value(keeper, 2000)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+  })
+
+  it('threat 24: a reading that began before it was told to forget does not count afterwards', async () => {
+    const keeper = aKeeper()
+    let goOn: () => void = () => undefined
+    during = () => new Promise((resolve) => { goOn = resolve })
+    const slow = value(keeper)
+    await Promise.resolve()
+    current = 'two'
+    keeper.forget('acme', 'key')
+    during = () => Promise.resolve()
+    expect(await value(keeper)).toBe('two')
+    goOn()
+    await slow
+    expect(await value(keeper)).toBe('two')
+  })
+})
