@@ -116,8 +116,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => observed.shutdown())
 
     // Ground floor: keys, store, audit.
-    const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, readKek, alone } = await openGround(settings, { home, environment: options.environment, clock, random })
-    closers.push(() => store.close())
+    const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, readKek, alone, close } = await openGround(settings, { home, environment: options.environment, clock, random, logger })
+    closers.push(close)
     const audit = await DurableAuditLog.open({
       store: store.audit, sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))), clock, deadline: settings.audit.deadline,
       checkpointEvery: settings.audit.checkpoint_every, sign: (bytes) => signingKeys.sign('checkpoint', bytes), telemetry, logger,
@@ -265,7 +265,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       }),
       async rotateKeys(keys) {
         if (keys === 'signing') { await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue(true) }); return { kid: signingKeys.kid('token') } }
-        if ('env' in settings.kek) return { kek: (await readKek()).id, rewrapped: await envelope.rewrap(await readKek()) }
+        if (!('file' in settings.kek)) return { kek: (await readKek()).id, rewrapped: await envelope.rewrap(await readKek()) }
         const path = resolve(home, settings.kek.file)
         await prependKey(path, random)
         const both = await readKek()

@@ -6,12 +6,14 @@ import type { Settings } from './config/settings.ts'
 import { idSchema } from './config/values.ts'
 import { createFingerprint, type Fingerprint } from './crypto/fingerprint.ts'
 import { OWN_TENANT } from './crypto/envelope.ts'
-import { keyFromFile, keyFromText, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
+import type { KeyEncryptionKey } from './crypto/key-encryption-key.ts'
 import { Keyring } from './crypto/keyring.ts'
 import { assertPrivateFile, assertPrivateFolder } from './crypto/private-file.ts'
 import { Secret } from './crypto/secret.ts'
 import { SigningKeys } from './crypto/signing-keys.ts'
 import { refuse } from './errors.ts'
+import { openKeyEncryption } from './key-encryption.ts'
+import type { Logger } from './observe/logger.ts'
 import { createEmbeddedSecrets, type EmbeddedSecrets } from './secret/embedded.ts'
 import { openPostgresStore } from './store/postgres/open.ts'
 import type { PostgresOptions } from './store/postgres/pool.ts'
@@ -38,6 +40,7 @@ export interface Ground {
   readKek(): Promise<KeyEncryptionKey>
   /** Work on what nodes share, which one of them at a time may do. */
   alone<T>(work: () => Promise<T>): Promise<T>
+  close(): Promise<void>
 }
 
 const variable = ({ environment }: Surroundings, name: string, what: string): string => {
@@ -45,9 +48,6 @@ const variable = ({ environment }: Surroundings, name: string, what: string): st
   if (text === undefined || text === '') throw refuse('config_invalid', { problem: `the environment variable ${name} holds no ${what}` })
   return text
 }
-
-const readKeyEncryptionKey = async ({ kek }: Settings, around: Surroundings): Promise<KeyEncryptionKey> =>
-  'file' in kek ? keyFromFile(resolve(around.home, kek.file), around.random) : keyFromText(variable(around, kek.env, 'key-encryption key'), `the environment variable ${kek.env}`, around.random)
 
 type Access = Pick<NonNullable<Settings['cache']['redis']>, 'password' | 'tls'>
 
@@ -97,23 +97,24 @@ const ownSecret = async (secrets: EmbeddedSecrets, name: string, random: Random)
 const PUBLISHED_LONGER = 3_600_000
 
 /** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
-export const openGround = async (settings: Settings, around: Surroundings): Promise<Ground> => {
+export const openGround = async (settings: Settings, around: Surroundings & { readonly logger: Logger }): Promise<Ground> => {
   const { clock, random } = around
   await assertPrivateFolder(resolve(around.home, settings.state))
-  const readKek = (): Promise<KeyEncryptionKey> => readKeyEncryptionKey(settings, around)
-  const envelope = await Keyring.open({ folder: resolve(around.home, settings.keys), kek: await readKek(), random })
-  const store = await openStore(settings, around)
+  const kek = await openKeyEncryption(settings.kek, settings.kek_earlier, { ...around, monotonic: () => performance.now() })
+  const envelope = await Keyring.open({ folder: resolve(around.home, settings.keys), kek: await kek.read(), random })
+  const store = await openStore(settings, around).catch(async (error: unknown) => { await kek.close(); throw error })
+  const close = async (): Promise<void> => { await store.close(); await kek.close() }
   const alone: Ground['alone'] = (work) => store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
   try {
     const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
     return await alone(async () => ({
-      store, envelope, secrets, readKek, alone,
+      store, envelope, secrets, alone, close, readKek: () => kek.read(),
       signingKeys: await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + PUBLISHED_LONGER }),
       fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', random)),
       cookieKey: await ownSecret(secrets, 'cookie-key', random),
     }))
   } catch (error) {
-    await store.close()
+    await close()
     throw error
   }
 }

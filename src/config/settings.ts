@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
 import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, localReferenceSchema, rangeSchema, urlSchema } from './values.ts'
 
@@ -38,7 +39,8 @@ export const settingsSchema = z.strictObject({
   }).prefault({}).describe('How nodes on one store keep in step.'),
   keys: z.string().default('state/keys').describe('Folder of the tenants\' wrapped data keys; nodes on one store share it. Back it up apart from the store, or a destroyed key comes back.'),
   state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
-  kek: localReferenceSchema.default({ file: 'state/kek' }).describe('The key-encryption key: a file of mode 0600 or an environment variable.'),
+  kek: keyEncryptionSchema.default({ file: 'state/kek' }).describe('The key-encryption key: a file of mode 0600, an environment variable, or a key in Vault or AWS KMS.'),
+  kek_earlier: z.array(keyEncryptionSchema).default([]).describe('Key-encryption keys that wrapped data keys before; after `deputy key rotate` none of them is needed any more.'),
   policies: z.string().default('policies').describe('Folder of the policies; access/*.cedar in it decides.'),
   audit: z.strictObject({
     deadline: durationSchema.default(2000).describe('How long a sink may take to confirm a record before the request is refused.'),

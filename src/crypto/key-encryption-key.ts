@@ -5,10 +5,15 @@ import { refuse } from '../errors.ts'
 import { decrypt, encrypt } from './aead.ts'
 import { assertPrivateFile, replaceFile } from './private-file.ts'
 
-/** Wraps data keys. The seam behind which a cloud key service can stand: what it wraps is 32 bytes long. */
+/** Wraps data keys of 32 bytes. Implementations: a file or variable here, Vault's transit engine, AWS KMS; tests: `test/conformance/key-encryption-key.ts`. */
 export interface KeyEncryptionKey {
   /** Names the key that wraps now; it is kept beside what it wrapped. */
   readonly id: string
+  /** Whether it may have a newer version under the same id, so that wrapping anew means something. */
+  readonly hasVersions: boolean
+  /** Whether it can open what the key of this id has wrapped. */
+  knows(id: string): boolean
+  /** @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused`, where a service has to be asked */
   wrap(dataKey: Uint8Array, additionalData: Uint8Array): Promise<Uint8Array>
   /** @param id the key that had wrapped it: this one, or a previous one that is still known */
   unwrap(id: string, wrapped: Uint8Array, additionalData: Uint8Array): Promise<Uint8Array>
@@ -30,15 +35,25 @@ const localKey = (keys: readonly Uint8Array[], random: Random): KeyEncryptionKey
   const byId = new Map(keys.map((key) => [idOf(key), key]))
   const [current] = keys as [Uint8Array]
   return {
-    id: idOf(current),
+    id: idOf(current), hasVersions: false,
+    knows: (id) => byId.has(id),
     wrap: (dataKey, additionalData) => Promise.resolve(encrypt(current, dataKey, additionalData, random)),
-    unwrap(id, wrapped, additionalData) {
+    unwrap: (id, wrapped, additionalData) => new Promise((resolve) => {
       const key = byId.get(id)
-      if (key === undefined) return Promise.reject(new Error(`wrapped by the unknown key-encryption key ${id}`))
-      return Promise.resolve(decrypt(key, wrapped, additionalData))
-    },
+      if (key === undefined) throw new Error(`wrapped by the unknown key-encryption key ${id}`)
+      resolve(decrypt(key, wrapped, additionalData))
+    }),
   }
 }
+
+/** A key that wraps, with others that have wrapped before it. */
+export const withEarlierKeys = (current: KeyEncryptionKey, earlier: readonly KeyEncryptionKey[]): KeyEncryptionKey => ({
+  ...current, knows: (id) => [current, ...earlier].some((key) => key.knows(id)),
+  unwrap(id, wrapped, additionalData) {
+    const key = [current, ...earlier].find((each) => each.knows(id)) ?? current
+    return key.unwrap(id, wrapped, additionalData)
+  },
+})
 
 /** The key-encryption key out of an environment variable's value: base64, the current key first, earlier ones on further lines. */
 export const keyFromText = (text: string, from: string, random: Random): KeyEncryptionKey => localKey(parseKeys(text, from), random)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { LRUCache } from 'lru-cache'
 import { z } from 'zod'
 import type { Random } from '../clock.ts'
-import { refuse } from '../errors.ts'
+import { DeputyError, refuse } from '../errors.ts'
 import { decrypt, encrypt } from './aead.ts'
 import { lengthPrefixed } from './additional-data.ts'
 import type { Envelope, RecordName } from './envelope.ts'
@@ -89,7 +89,7 @@ export class Keyring implements Envelope {
       const tenant = file.slice(0, -'.key'.length)
       await this.#turn(tenant, async () => {
         const stored = await this.#read(tenant)
-        if (stored === undefined || stored.kek === kek.id) return
+        if (stored === undefined || (stored.kek === kek.id && !kek.hasVersions)) return
         const key = await this.#unwrap(tenant, stored)
         await this.#write(tenant, key)
         count += 1
@@ -113,7 +113,11 @@ export class Keyring implements Envelope {
     try {
       const bytes = await this.#kek.unwrap(stored.kek, Buffer.from(stored.wrapped, 'base64'), bindingOf(tenant, stored.key))
       return { id: Buffer.from(stored.key, 'hex'), bytes }
-    } catch (error) { throw refuse('secret_unreadable', { tenant }, error) }
+    } catch (error) {
+      // The service that has the key is away: nothing is wrong with what it wrapped.
+      if (error instanceof DeputyError && error.kind.retryable) throw error
+      throw refuse('secret_unreadable', { tenant }, error)
+    }
   }
 
   async #load(tenant: string): Promise<DataKey | undefined> {

@@ -1,10 +1,14 @@
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
 import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { askRedis, findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type Files, type TestIssuer } from '../support/daemon.ts'
+import { runCli } from '../support/process.ts'
 
 describe('a daemon whose secrets are in vaults', () => {
   let issuer: TestIssuer
@@ -107,6 +111,28 @@ describe('a daemon whose secrets are in vaults', () => {
       const after = (await exchange()).body['access_token']
       expect([after === first, await works(after), await works(first)]).toEqual([false, true, false])
     })
+  })
+
+  it('promise 8: starts with its key-encryption key in Vault, goes over from a file, and gives nothing out when it cannot be opened', async () => {
+    const company = aCompany({ issuer: issuer.url })
+    const inVault = { vault: { address: vault.url, key: 'deputy', timeout: '500ms', login: { approle: { role: 'deputy', role_id: vault.approle.roleId, secret_id: { file: 'state/secret-id' } } } } }
+    daemon = await startDaemonProcess({ ...company, 'state/secret-id': vault.approle.secretId })
+    expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'mail-key'], 'of acme')).code).toBe(0)
+    await daemon.stop()
+    const settings = await readFile(join(daemon.home, 'deputy.yaml'), 'utf8')
+    await daemon.write({ 'deputy.yaml': { ...parse(settings) as object, kek: inVault, kek_earlier: [{ file: 'state/kek' }] } })
+    await daemon.start()
+    expect((await exchange()).body).toMatchObject({ access_token: 'of acme' })
+    expect((await daemon.deputy('key', 'rotate')).out).toMatch(/wrapped by vault:transit\/deputy now/)
+    await daemon.stop()
+    // Nobody needs the file any more.
+    await rm(join(daemon.home, 'state/kek'))
+    await daemon.write({ 'deputy.yaml': { ...parse(settings) as object, kek: inVault } })
+    await daemon.start()
+    expect((await exchange()).body).toMatchObject({ access_token: 'of acme' })
+    await daemon.stop()
+    vault.sealed = true
+    await expect(daemon.start()).rejects.toThrow(/Vault is sealed/)
   })
 
   it('says before it starts what a policy cannot mean', async () => {
