@@ -46,6 +46,9 @@ import { Standing } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
 import type { FaultPoint } from './rotation/engine.ts'
 import { createRotation } from './rotation/rotation.ts'
+import { createDynamicConnector } from './connector/dynamic.ts'
+import { createLeases } from './secret/leases.ts'
+import { isLeaseWanted } from './exchange/lease-life.ts'
 import { createSecretBackends } from './secret/backends.ts'
 import { createSecretResolver } from './secret/reference.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
@@ -125,6 +128,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => audit.close())
     const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
     const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
+    const isVoid = (entry: CachedCredential): boolean => standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
     const node = nodeName(settings, { home, environment: options.environment, clock, random })
     const incarnation = `${node}/${newId(random)}`
     const membership = store.cluster === undefined ? onlyNode(node, clock) : await NodeLease.start({
@@ -135,7 +139,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           standing.add(revocation)
           if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)
         }
-        if (changes.revocations.length > 0) cache.purge((entry) => standing.covering(entry) !== undefined)
+        if (changes.revocations.length > 0) cache.purge(isVoid)
       },
     })
     closers.push(() => membership.close())
@@ -188,15 +192,22 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const statusLists = createStatusLists({
       snapshot, audit: store.audit, keys: signingKeys, isLive, membership, baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`, period: STATUS_PERIOD, longestToken: () => snapshot().settings.tokens.lifetime, clock,
     })
+    const leases = createLeases({
+      store: store.leases, envelope, backendOf: (id) => backends.dynamic(id), audit, clock, random, logger,
+      isVoid: ({ id, tenant, user, server, downstream, createdAt }) => standing.covering({ tenant, user: user ?? undefined, server, downstream, grant: id, tokens: [], since: createdAt }) !== undefined,
+      isWanted: (lease) => isLeaseWanted(snapshot(), lease),
+    })
+    closers.push(() => leases.close())
     const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
     const bytes = redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
     closers.push(() => bytes?.close())
     const obtain = createObtain({
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
-      cache, clock, logger, isVoid: (entry) => standing.covering(entry) !== undefined,
+      cache, clock, logger, isVoid,
       connectors: {
         oauth_grant: oauthGrant,
         minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined }),
+        dynamic: createDynamicConnector({ leases, backendOf: (id) => backends.dynamic(id), clock }),
         static: createStaticConnector({ read: rotation.read, graceOf: rotation.graceOf, clock }),
       },
     })
@@ -204,12 +215,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     // The lines.
     const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, standing, membership, audit, telemetry, clock })
     const revoker = withRotations(createRevoker({
-      store, standing, envelope, membership, snapshot, upstream: oauthGrant, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
+      store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
-      purge: (_scope, grants) => {
-        const ended = new Set(grants.map(({ id }) => id))
-        return cache.purge((entry) => standing.covering(entry) !== undefined || (entry.credential.grant !== undefined && ended.has(entry.credential.grant)))
-      },
+      purge: () => cache.purge(isVoid),
     }), rotation, logger)
     const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, membership, revoker, audit, clock })
 
@@ -253,7 +261,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
     }
     const adminApi = createAdminApi({
-      snapshot, store, standing, membership, secrets, revoker, rotation, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
+      snapshot, store, standing, membership, secrets, leases, revoker, rotation, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
       verifyAudit: () => verifyChains(store.audit, (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
       status: async () => ({
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
@@ -293,6 +301,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
 
     await rotation.start()
+    await leases.sweep()
+    leases.start()
     const reloadLogged = (): void => { reload().catch((error: unknown) => { logger.error({ err: error }, 'the configuration could not be read again') }) }
     closers.push(watchConfiguration(snapshot(), reloadLogged))
     const housekeeping = setInterval(() => { void keepHouse() }, HOUSEKEEPING)
@@ -307,6 +317,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         await store.revocations.sweep(now)
         standing.sweep(now)
         await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue() })
+        await leases.sweep()
         await oauthGrant.drainUpstreamRevocations()
       } catch (error) { logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute') }
     }

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { DeputyError } from '../errors.ts'
 import { addAuditCommands } from './commands/audit.ts'
+import { addLeaseCommands } from './commands/lease.ts'
 import { addOperationCommands } from './commands/operate.ts'
 import { addRegistryCommands } from './commands/registry.ts'
 import { addRevocationCommands } from './commands/revoke.ts'
@@ -19,6 +20,7 @@ export const createProgram = async (terminal: Terminal): Promise<Command> => {
   addSetupCommands(program, terminal)
   addRegistryCommands(program, terminal)
   addRevocationCommands(program, terminal)
+  addLeaseCommands(program, terminal)
   addAuditCommands(program, terminal)
   addOperationCommands(program, terminal)
   addRotationCommands(program, terminal)

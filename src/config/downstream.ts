@@ -39,6 +39,13 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     backend: idSchema.default('embedded').describe('The backend that keeps it.'),
     secret: idSchema.describe('Name of the secret; each tenant has its own.'),
   }),
+  z.strictObject({
+    ...common,
+    credential: z.literal('dynamic').describe('A login that a backend makes for the user, or the server, alone, and ends with its lease.'),
+    backend: idSchema.describe('The backend that makes it: one of kind `vault`.'),
+    role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the database engine there.'),
+    role_kind: z.enum(['dynamic', 'static']).default('dynamic').describe('static: one login for all, whose password the backend changes by itself.'),
+  }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']

@@ -113,13 +113,17 @@ const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use
     return problems
   })
 
-const checkDownstreams = ({ downstreams, tenants, providers }: Loaded): Problem[] => [...downstreams.values()].flatMap(({ value, file, lineOf }) => {
+const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded): Problem[] => [...downstreams.values()].flatMap(({ value, file, lineOf }) => {
   const problems: Problem[] = []
   if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
     if (!tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(tenants.keys())}.` })
   })
   if (value.credential === 'oauth_grant' && !providers.has(value.provider)) {
     problems.push({ file, line: lineOf(['provider']), message: `There is no provider ${value.provider}.`, fix: `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.` })
+  }
+  const { backends } = settings.value.secrets
+  if (value.credential === 'dynamic' && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
+    problems.push({ file, line: lineOf(['backend']), message: `The backend ${value.backend} makes no credentials.`, fix: `Name one of kind vault: ${list(Object.keys(backends).filter((id) => backends[id]?.kind === 'vault'))}.` })
   }
   return problems
 })

@@ -19,6 +19,7 @@ const issuable = {
   minted: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
   oauth_grant: [ACCESS_TOKEN_TYPE],
   static: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
+  dynamic: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
 } as const satisfies Record<Downstream['credential'], readonly TokenTypeUri[]>
 
 /**

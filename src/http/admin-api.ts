@@ -11,6 +11,7 @@ import type { Membership } from '../revocation/lease.ts'
 import type { Revoker } from '../revocation/revoke.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
 import type { Standing } from '../revocation/standing.ts'
+import type { Leases } from '../secret/leases.ts'
 import type { EmbeddedSecrets } from '../secret/embedded.ts'
 import type { AuditFilter, AuditRow, Store } from '../store/store.ts'
 import { explainPolicy, policyQuestionSchema } from './policy-question.ts'
@@ -57,6 +58,7 @@ export interface AdminDependencies {
   readonly standing: Standing
   readonly membership: Pick<Membership, 'confirm'>
   readonly secrets: EmbeddedSecrets
+  readonly leases: Pick<Leases, 'list'>
   readonly revoker: Revoker
   readonly rotation: RotationRoom
   readonly policy: () => Policy
@@ -116,6 +118,10 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     const { after, limit, ...filter } = parse(grantQuerySchema, request.query)
     const grants = await store.grants.list(present(filter), { limit, ...(after === undefined ? {} : { after }) })
     return grants.map(({ sealed: _, ...facts }) => facts)
+  }))
+  app.get('/leases', answer(async (request) => {
+    const { after: _a, limit, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
+    return (await deps.leases.list(present(filter))).slice(0, limit).map(({ sealed: _, ...facts }) => facts)
   }))
   app.get('/consents', answer((request) => {
     const { after: _a, limit: _l, id: _i, provider: _p, ...filter } = parse(grantQuerySchema, request.query)

@@ -16,7 +16,7 @@ const exampleSchema = z.strictObject({
   team: z.string().optional(),
   status: z.enum(['approved', 'deprecated']).default('approved'),
   downstream: z.string(),
-  credential: z.enum(['oauth_grant', 'minted', 'static']),
+  credential: z.enum(['oauth_grant', 'minted', 'static', 'dynamic']),
   scopes: z.array(z.string()).default([]),
   tool: z.string().optional(),
   environment: z.string().default('production'),

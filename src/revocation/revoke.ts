@@ -5,7 +5,8 @@ import type { Revocable, RevocationOrder, UpstreamOutcome } from '../connector/c
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
-import type { Grant, GrantFilter, Revocation, RevocationScope, Store } from '../store/store.ts'
+import type { LeaseReceipt, Leases } from '../secret/leases.ts'
+import type { Grant, GrantFilter, LeaseFilter, Revocation, RevocationScope, Store } from '../store/store.ts'
 import type { Confirmation, Membership } from './lease.ts'
 import { describeScope, type Standing } from './standing.ts'
 
@@ -29,6 +30,7 @@ export interface RevocationReceipt {
   /** True: nothing was done, this is what it would cover. */
   readonly dryRun: boolean
   readonly grants: readonly GrantReceipt[]
+  readonly leases: readonly LeaseReceipt[]
   readonly cached: number
   readonly consents: number
   readonly sessions: number
@@ -67,6 +69,14 @@ const grantFilter = (scope: Exclude<RevocationScope, { kind: 'issuer' }>): Grant
   }
 }
 
+/** The leases that a scope covers. A lease has no provider, and its id stands where a grant's would. */
+const leasesWithin = (scope: RevocationScope, snapshot: Snapshot): readonly LeaseFilter[] => {
+  if (scope.kind === 'provider') return []
+  if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
+  // Whoever has one may have come with a token of this issuer.
+  return [...snapshot.tenants.values()].filter(({ tenant, issuers }) => issuers.some(({ issuer }) => issuer === scope.issuer) && (scope.tenant === undefined || scope.tenant === tenant)).map(({ tenant }) => ({ tenant }))
+}
+
 /** How many providers are told at once, and how long an admin waits for them before the rest is left to the queue (ms). */
 const UPSTREAM_AT_ONCE = 8
 
@@ -79,9 +89,10 @@ export const createRevoker = (options: {
   store: Store
   standing: Standing
   envelope: Envelope
-  /** Empties the caches of what the scope covers; returns how many entries went. */
-  purge: (scope: RevocationScope, grants: readonly Grant[]) => number
+  /** Empties the caches of what has been revoked; returns how many entries went. */
+  purge: () => number
   upstream: Revocable
+  leases: Pick<Leases, 'end' | 'list'>
   audit: AuditLog
   telemetry: Telemetry
   logger: Logger
@@ -128,25 +139,26 @@ export const createRevoker = (options: {
       const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
       const orders = queue ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
       const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
-      const cached = options.purge(scope, grants)
+      const cached = options.purge()
       const nodes = await options.membership.confirm(number)
       const consents = await removeConsents(store, scope, filters, grants)
       const sessions = await removeSessions(store, scope)
       const receipts = await tellProviders(grants, orders)
+      const leases = await options.leases.end(leasesWithin(scope, options.snapshot()))
       if (scope.kind === 'tenant') {
         await store.secrets.remove({ tenant: scope.tenant })
         await options.envelope.destroy(scope.tenant)
         // Said once more now that the key is gone: a node that had read it in between forgets it for good.
         await options.membership.confirm(await store.revocations.add({ ...revocation, id: Buffer.from(options.random.bytes(12)).toString('base64url') }))
       }
-      const receipt = { id: revocation.id, scope, epoch, dryRun: false, grants: receipts, cached, consents, sessions, keyDestroyed: scope.kind === 'tenant', nodes }
+      const receipt = { id: revocation.id, scope, epoch, dryRun: false, grants: receipts, leases, cached, consents, sessions, keyDestroyed: scope.kind === 'tenant', nodes }
       await audit.append({
         id: correlationId, event: 'revocation', outcome: 'done',
         ...('tenant' in scope && scope.tenant !== undefined ? { tenant: scope.tenant } : {}),
         ...('user' in scope ? { user: scope.user } : {}),
         ...('server' in scope ? { server: scope.server } : {}),
         ...('downstream' in scope ? { downstream: scope.downstream } : {}),
-        detail: { revocation: revocation.id, scope: describeScope(scope), by, reason: reason ?? null, grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })), cached, consents, sessions, nodes },
+        detail: { revocation: revocation.id, scope: describeScope(scope), by, reason: reason ?? null, grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })), leases: leases.map(({ lease, upstream }) => ({ lease, upstream })), cached, consents, sessions, nodes },
       })
       options.telemetry.revocation({ scope: scope.kind })
       return receipt
@@ -155,7 +167,9 @@ export const createRevoker = (options: {
     async preview(scope) {
       const filters = grantsWithin(scope, options.snapshot())
       const grants = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
+      const leases = (await Promise.all(leasesWithin(scope, options.snapshot()).map((filter) => options.leases.list(filter)))).flat().filter(({ state }) => state === 'active')
       return {
+        leases: leases.map(({ id, tenant, user, server, downstream }) => ({ lease: id, tenant, user, server, downstream, upstream: 'queued' as const })),
         id: '', scope, epoch: clock.now(), dryRun: true, cached: 0, sessions: 0, keyDestroyed: false, nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
         consents: (await consentsWithin(store, scope, filters, grants)).length,
         grants: grants.map((grant) => ({ grant: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, upstream: 'queued' as const })),

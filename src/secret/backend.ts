@@ -39,3 +39,27 @@ export interface StagedSecrets extends SecretBackend {
   /** The pending version can be read no more. */
   discard(tenant: string, name: string, version: string): Promise<void>
 }
+
+/** A credential that was made for one owner. */
+export interface MadeSecret {
+  readonly value: Secret
+  /** What the backend calls its lease. */
+  readonly lease: string
+  /** How long it is given for (ms). */
+  readonly duration: number
+  readonly renewable: boolean
+}
+
+/** Capability: credentials that are made when they are asked for, and end with their lease. */
+export interface DynamicSecrets {
+  /** @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  make(role: string): Promise<MadeSecret>
+  /** Asks for another time of `duration` (ms) from now. @returns how long it was given for, which may be less; undefined when it has ended */
+  renew(lease: string, duration: number): Promise<number | undefined>
+  /** Ended when it resolves. What has ended already stays so. */
+  end(lease: string): Promise<void>
+  /** A login that the backend rotates by itself, with how long it is the right one (ms). */
+  readStatic(role: string): Promise<{ readonly value: Secret; readonly remaining: number }>
+  /** Has the backend rotate that login now. */
+  rotateStatic(role: string): Promise<void>
+}

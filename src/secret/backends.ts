@@ -8,11 +8,12 @@ import { refuse, type DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { RotatedSecret } from '../store/store.ts'
 import { createAwsSecrets, createSecretsManagerClient } from './aws/secrets-manager.ts'
-import type { SecretVersion, StagedSecrets } from './backend.ts'
+import type { DynamicSecrets, SecretVersion, StagedSecrets } from './backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
 import { keepSecrets, type KeptSecrets } from './kept.ts'
 import { readLocalSecret } from './reference.ts'
 import { createVaultWire } from './vault/client.ts'
+import { createVaultDatabase } from './vault/database.ts'
 import { createVaultSecrets } from './vault/kv.ts'
 import { createVaultSession, type VaultSession } from './vault/session.ts'
 
@@ -46,8 +47,8 @@ export interface SecretBackends {
   readonly embedded: EmbeddedSecrets
   /** As it is, with nothing kept: what a rotation works with. */
   get(id: string): StagedSecrets | undefined
-  /** The session of a Vault. */
-  vault(id: string): VaultSession | undefined
+  /** What makes credentials on demand. */
+  dynamic(id: string): DynamicSecrets | undefined
   /** @param grace see `KeptSecrets.read`. @throws DeputyError of the category secret */
   read(secret: RotatedSecret, grace?: number): Promise<SecretVersion>
   /** Another version has become current. */
@@ -62,13 +63,13 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
   const { embedded } = around
   const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
   const kept = new Map<string, KeptSecrets>()
-  const vaults = new Map<string, VaultSession>()
+  const makers = new Map<string, DynamicSecrets>()
   const closers: (() => Promise<void> | void)[] = []
   for (const [id, backend] of Object.entries(settings)) {
     if (backend.kind === 'vault') {
       const session = await openVault(id, backend, around)
       closers.push(() => session.close())
-      vaults.set(id, session)
+      makers.set(id, createVaultDatabase({ id, mount: backend.database, session }))
       known.set(id, createVaultSecrets({ id, ...backend, session }))
     } else {
       const client = createSecretsManagerClient(backend)
@@ -80,7 +81,7 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
   return {
     embedded,
     get: (id) => known.get(id),
-    vault: (id) => vaults.get(id),
+    dynamic: (id) => makers.get(id),
     async read({ tenant, backend, secret }, grace) {
       if (backend === EMBEDDED_BACKEND) return embedded.read(tenant, secret)
       const found = kept.get(backend)

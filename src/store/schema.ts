@@ -11,6 +11,10 @@ export interface Tables {
   attempts: { kind: string; id: string; tenant: string; sealed: Uint8Array; expires_at: number }
   sessions: { node: string; uid: number; tenant: string; user: string; issuer: string; groups: string; claims: string; signed_in_at: number; expires_at: number }
   secrets: { tenant: string; name: string; version: number; stage: string | null; sealed: Uint8Array; created_at: number; token: string | null }
+  leases: {
+    id: string; tenant: string; user: string; server: string; downstream: string; backend: string; role: string; state: string; external: string | null; sealed: Uint8Array | null
+    duration: number; created_at: number; renewed_at: number; used_at: number; expires_at: number; next_at: number; attempts: number; problem: string | null; revision: number
+  }
   revocations: { id: string; scope: string; epoch: number; by: string; reason: string | null; forget_at: number | null; seq: number }
   disabled_users: { tenant: string; user: string; at: number; by: string }
   replays: { namespace: string; value: string; expires_at: number }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Consent, Grant, GrantOwner, Session, Store, UpstreamRevocation } from '../../src/store/store.ts'
+import type { Consent, Grant, GrantOwner, Lease, Session, Store, UpstreamRevocation } from '../../src/store/store.ts'
 import { anAuditRow } from './audit-row.ts'
 
 /** A place where a store lives: it can be opened again after it was closed. */
@@ -232,6 +232,38 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       ])
       const next = await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })
       expect(next).toBeGreaterThan(Math.max(...numbers))
+    })
+    const aLease = (given: Partial<Lease> = {}): Lease => ({
+      id: 'l1', tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders', backend: 'vault', role: 'reader', state: 'active', external: 'database/creds/reader/x',
+      sealed, duration: 3_600_000, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 3_600_001, nextAt: 100, attempts: 0, problem: null, revision: 0, ...given,
+    })
+    it('keeps one lease for each owner, besides those that are ending', async () => {
+      const many = await Promise.all(Array.from({ length: 8 }, (_, index) => store.leases.begin(aLease({ id: `l${index}` }))))
+      expect(many.filter(Boolean)).toHaveLength(1)
+      const [kept] = await store.leases.list({})
+      expect(await store.leases.begin(aLease({ id: 'of-the-server', user: null }))).toBe(true)
+      expect(await store.leases.begin(aLease({ id: 'again', user: null }))).toBe(false)
+      await store.leases.update({ ...kept!, state: 'ending' })
+      expect(await store.leases.find(kept!)).toBeUndefined()
+      expect(await store.leases.begin(aLease({ id: 'next' }))).toBe(true)
+      await reopen()
+      expect((await store.leases.find(kept!))?.id).toBe('next')
+      expect((await store.leases.find({ ...kept!, user: null }))?.id).toBe('of-the-server')
+      expect((await store.leases.list({ tenant: 'acme', user: 'alice' })).map(({ id }) => id).sort()).toEqual([kept!.id, 'next'].sort())
+      expect((await store.leases.list({ state: 'ending' })).map(({ id }) => id)).toEqual([kept!.id])
+    })
+    it('lets one writer change a lease, and remembers its last use beside that', async () => {
+      const lease = aLease()
+      await store.leases.begin(lease)
+      await store.leases.touch('l1', 50)
+      await store.leases.touch('l1', 40)
+      const changed = await store.leases.update({ ...lease, nextAt: 200, sealed: null })
+      expect(await store.leases.find(lease)).toEqual({ ...changed, usedAt: 50 })
+      await expect(store.leases.update(lease)).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.leases.due(199, 10)).toEqual([])
+      expect((await store.leases.due(200, 10)).map(({ id }) => id)).toEqual(['l1'])
+      await store.leases.remove('l1')
+      expect(await store.leases.list({})).toEqual([])
     })
     it('keeps which tenants are frozen', async () => {
       await store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' })

@@ -190,7 +190,8 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     }
     if (path === 'sys/leases/revoke') {
       if (body['sync'] !== true) return fail(400, 'this double wants sync')
-      if (lease === undefined) return fail(400, 'invalid lease')
+      // What is not there is revoked.
+      if (lease === undefined) return done
       leases.delete(lease.id)
       users.delete(lease.username)
       await double.onUser(lease.username, undefined)

@@ -4,11 +4,12 @@ import type { Atomically, ColumnTypes, Database } from '../schema.ts'
 import { initial } from './0001-initial.ts'
 import { nodes } from './0002-nodes.ts'
 import { rotation } from './0003-rotation.ts'
+import { leases } from './0004-leases.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
 
-const migrations: readonly Migration[] = [initial, nodes, rotation]
+const migrations: readonly Migration[] = [initial, nodes, rotation, leases]
 
 /** The schema's version that this program needs. */
 export const SCHEMA_VERSION = migrations.length

@@ -1,0 +1,189 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createSystemRandom } from '../../src/clock.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { refuse } from '../../src/errors.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
+import type { DynamicSecrets } from '../../src/secret/backend.ts'
+import { createLeases, type LeasesOptions } from '../../src/secret/leases.ts'
+import type { Lease, LeaseOwner } from '../../src/store/store.ts'
+import { startGround, type Ground } from '../support/keyring.ts'
+import { aClock } from '../support/snapshot.ts'
+
+const HOUR = 3_600_000
+const ALICE: LeaseOwner = { tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders' }
+const SOURCE = { backend: 'vault', role: 'reader' }
+
+describe('leases', () => {
+  let ground: Ground
+  let clock: ReturnType<typeof aClock>
+  let alive: Map<string, number>
+  let made: number
+  let renewals: { lease: string; at: number }[]
+  let failing: boolean
+  let longest: number
+  let records: string[]
+  beforeEach(async () => { ground = await startGround(); clock = aClock(); alive = new Map(); made = 0; renewals = []; failing = false; longest = 10 * HOUR; records = [] })
+  afterEach(async () => { await ground.close() })
+
+  const outage = (): Error => refuse('secret_backend_unavailable', { backend: 'vault', problem: 'sealed' })
+  const backend: DynamicSecrets = {
+    make() {
+      if (failing) return Promise.reject(outage())
+      const lease = `database/creds/reader/${made += 1}`
+      alive.set(lease, clock.now())
+      return Promise.resolve({ value: new Secret(`login ${made}`), lease, duration: HOUR, renewable: true })
+    },
+    renew(lease, duration) {
+      if (failing) return Promise.reject(outage())
+      const began = alive.get(lease)
+      if (began === undefined) return Promise.resolve(undefined)
+      renewals.push({ lease, at: clock.now() })
+      return Promise.resolve(Math.min(duration, began + longest - clock.now()))
+    },
+    end(lease) {
+      if (failing) return Promise.reject(outage())
+      alive.delete(lease)
+      return Promise.resolve()
+    },
+    readStatic: () => Promise.reject(outage()), rotateStatic: () => Promise.reject(outage()),
+  }
+  const aRoom = (given: Partial<LeasesOptions> = {}) => createLeases({
+    store: ground.store.leases, envelope: ground.envelope, backendOf: () => backend, isVoid: () => false, isWanted: () => true, clock, random: createSystemRandom(), logger: silentLogger,
+    audit: { append: ({ event }) => { records.push(event); return Promise.resolve() } }, ...given,
+  })
+  const text = async (room: ReturnType<typeof aRoom>, owner = ALICE): Promise<string> => (await room.obtain(owner, SOURCE)).value.reveal()
+  const stored = (): Promise<Lease[]> => ground.store.leases.list({})
+
+  it('promise 6: many at once, on many nodes, have one credential made for one owner', async () => {
+    const rooms = [aRoom(), aRoom(), aRoom()]
+    const given = await Promise.all(Array.from({ length: 30 }, (_, index) => text(rooms[index % 3]!)))
+    expect(new Set(given)).toEqual(new Set(['login 1']))
+    expect(made).toBe(1)
+  })
+
+  it('promise 8: each user, and the server itself, has a login of their own', async () => {
+    const room = aRoom()
+    const given = await Promise.all([ALICE, { ...ALICE, user: 'bob' }, { ...ALICE, user: null }, { ...ALICE, tenant: 'globex' }].map((owner) => text(room, owner)))
+    expect(new Set(given).size).toBe(4)
+  })
+
+  it('promise 5: keeps it sealed', async () => {
+    await text(aRoom())
+    expect(JSON.stringify(await stored())).not.toContain('login 1')
+    expect(Buffer.from((await stored())[0]!.sealed!).includes('login 1')).toBe(false)
+  })
+
+  it('is renewed while it is used, and ends when it is not', async () => {
+    const room = aRoom()
+    await text(room)
+    for (let third = 0; third < 12; third += 1) {
+      clock.forward(HOUR / 3)
+      expect(await text(room)).toBe('login 1')
+      await room.tick()
+    }
+    expect(renewals.length).toBeGreaterThan(3)
+    clock.forward(HOUR * 0.8)
+    await room.tick()
+    clock.forward(HOUR)
+    await room.tick()
+    expect(await stored()).toEqual([])
+    expect(await text(room)).toBe('login 2')
+  })
+
+  it('what is handed out ends before the lease, and is another one once the longest life is over', async () => {
+    longest = 1.5 * HOUR
+    const room = aRoom()
+    let last = ''
+    for (let look = 0; look < 40; look += 1) {
+      const { value, expiresAt, lease } = await room.obtain(ALICE, SOURCE)
+      const external = (await stored()).find(({ id }) => id === lease)!
+      expect(expiresAt).toBeLessThanOrEqual(external.expiresAt)
+      expect(external.expiresAt).toBeLessThanOrEqual(alive.get(external.external!)! + longest + 1)
+      last = value.reveal()
+      clock.forward(HOUR / 10)
+      await room.tick()
+    }
+    expect(last).not.toBe('login 1')
+  })
+
+  it('promise 4: what was ended is handed out no more, and is ended at its backend, now or when that is back', async () => {
+    const room = aRoom()
+    await text(room)
+    await text(room, { ...ALICE, user: 'bob' })
+    failing = true
+    expect(await room.end([{ tenant: 'acme', user: 'alice' }])).toMatchObject([{ user: 'alice', upstream: 'queued' }])
+    failing = false
+    expect(await text(room)).toBe('login 3')
+    expect(alive.size).toBe(3)
+    for (let tries = 0; tries < 5 && alive.size === 3; tries += 1) { clock.forward(10_000); await room.tick() }
+    expect([...alive.keys()]).toEqual(['database/creds/reader/2', 'database/creds/reader/3'])
+    expect(await room.end([{ tenant: 'acme', user: 'alice' }, { server: 'notes' }])).toHaveLength(2)
+    expect(alive.size).toBe(0)
+    expect(records.filter((event) => event === 'lease.end')).toHaveLength(3)
+  })
+
+  it('promise 4: one that was being made while it was revoked is not handed out again', async () => {
+    const covered = new Set<string>()
+    const room = aRoom({ isVoid: ({ id }) => covered.has(id) })
+    await text(room)
+    covered.add((await stored())[0]!.id)
+    expect(await text(room)).toBe('login 2')
+    await room.tick()
+    expect([...alive.keys()]).toEqual(['database/creds/reader/2'])
+  })
+
+  it('ends what files do not speak of any more', async () => {
+    await text(aRoom())
+    const room = aRoom({ isWanted: () => false })
+    expect(await room.sweep()).toBe(1)
+    await room.tick()
+    expect([alive.size, (await stored()).length]).toEqual([0, 0])
+  })
+
+  it('threat 21: whoever dies while it is made is waited for, and then another makes it', async () => {
+    const now = clock.now()
+    await ground.store.leases.begin({ ...ALICE, ...SOURCE, id: 'dead', state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + 10_000, nextAt: now + 20_000, attempts: 0, problem: null, revision: 0 })
+    const room = aRoom()
+    const waiting = text(room)
+    clock.forward(10_001)
+    expect(await waiting).toBe('login 1')
+    expect((await stored()).map(({ id }) => id)).toEqual(['dead'])
+  })
+
+  it('promise 9: a backend that is away leaves nothing behind', async () => {
+    const room = aRoom()
+    failing = true
+    await expect(room.obtain(ALICE, SOURCE)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    expect(await stored()).toEqual([])
+    failing = false
+    await text(room)
+    failing = true
+    // A renewal that fails is tried again while there is time.
+    clock.forward(HOUR * 0.76)
+    await text(room)
+    await ground.store.leases.update({ ...(await stored())[0]!, renewedAt: clock.now() - 1 })
+    await room.tick()
+    expect((await stored())[0]).toMatchObject({ state: 'active', attempts: 1, problem: expect.stringMatching(/sealed/) })
+    failing = false
+    clock.forward(5000)
+    await room.tick()
+    expect((await stored())[0]).toMatchObject({ attempts: 0, problem: null })
+    expect(renewals).toHaveLength(1)
+  })
+
+  it('10,000 leases that began together are not renewed together', async () => {
+    const now = clock.now()
+    const COUNT = 10_000
+    const room = aRoom()
+    const given: Promise<unknown>[] = []
+    for (let index = 0; index < COUNT; index += 1) given.push(room.obtain({ ...ALICE, user: `user-${index}` }, SOURCE))
+    await Promise.all(given)
+    const at = (await stored()).map(({ nextAt }) => nextAt - now)
+    const perMinute = new Map<number, number>()
+    for (const time of at) perMinute.set(Math.floor(time / 60_000), (perMinute.get(Math.floor(time / 60_000)) ?? 0) + 1)
+    // Evenly over the quarter of an hour there would be 667 in each minute.
+    expect(Math.min(...at)).toBeGreaterThanOrEqual(HOUR / 2)
+    expect(Math.max(...at)).toBeLessThanOrEqual(HOUR * 0.75 + 60_000)
+    expect(Math.max(...perMinute.values())).toBeLessThan(900)
+  }, 60_000)
+})
