@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { idSchema, secretReferenceSchema } from './values.ts'
+import { idSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
 const server = {
   host: z.string().min(1).describe('Host name or address.'),
@@ -24,6 +24,25 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
     rotator: z.literal('command').describe('A program that deputy.yaml allows.'),
     command: idSchema.describe('Its id under rotation.commands in deputy.yaml.'),
     keeps_old: z.boolean().default(true).describe('Whether the old one works until the program has retired it.'),
+  }),
+  z.strictObject({
+    rotator: z.literal('webhook').describe('A service of yours, which is told each step, signed.'),
+    url: urlSchema.describe('Where it is told.'),
+    key: secretReferenceSchema.describe('Key of the signature, HMAC-SHA-256.'),
+    keeps_old: z.boolean().default(true).describe('Whether the old one works until the service has retired it.'),
+  }),
+  z.strictObject({
+    rotator: z.literal('oauth_client').describe('The secret of an OAuth client, by client configuration (RFC 7592), at a server that issues a new one when a registration is updated.'),
+    registration: urlSchema.describe('The client configuration endpoint (`registration_client_uri`).'),
+    token: z.strictObject({ secret: idSchema }).describe('The registration access token, in the embedded backend: the server may give another one, which is kept there.'),
+    token_endpoint: urlSchema.describe('Where the secret is tried.'),
+    client: z.string().min(1).describe('The client id.'),
+    authentication: z.enum(['client_secret_basic', 'client_secret_post']).default('client_secret_basic').describe('How the client authenticates.'),
+  }),
+  z.strictObject({
+    rotator: z.literal('vault_static_role').describe('A static role of Vault\'s database engine; the secret is a copy of its login.'),
+    backend: idSchema.describe('The backend of kind `vault`.'),
+    role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('The static role.'),
   }),
 ])
 export type RotatorSettings = z.output<typeof rotatorSchema>

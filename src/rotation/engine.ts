@@ -5,7 +5,7 @@ import type { Logger } from '../observe/logger.ts'
 import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
 import type { RotationPolicy } from '../config/rotation-policy.ts'
-import type { Login, Rotator } from './rotator.ts'
+import type { AskingRotator, Login, Rotator } from './rotator.ts'
 
 /**
  * Moments at which a kill must do no harm: before and after each thing that is done outside of this process. Crash tests
@@ -50,7 +50,8 @@ interface Work { readonly policy: RotationPolicy; readonly rotator: Rotator; rea
 /**
  * The line of a rotation. Each step is done, then written down, and may be done again:
  *
- * - staged: the new value is durable as pending, before anything else knows of it (threat 28);
+ * - staged: the new value is durable as pending, before anything else knows of it (threat 28); where the target chooses it,
+ *   and keeps it, it is staged with the next step;
  * - applied: the target accepts it;
  * - verified: a login with it has worked;
  * - promoted: it is what is handed out; the old one has a time of grace;
@@ -91,6 +92,10 @@ export const createRotationEngine = (options: EngineOptions) => {
   const steps: Readonly<Record<Exclude<Rotation['step'], 'done'>, (rotation: Rotation, work: Work) => Promise<Rotation>>> = {
     async planned(rotation, { rotator, backend }) {
       const current = await backend.find(rotation.tenant, rotation.secret, 'current')
+      if (rotator.chosenThere === true) {
+        await rotator.check?.(current?.value)
+        return stepped(rotation, 'staged', { oldVersion: current?.version ?? null })
+      }
       const next = await rotator.next(current?.value)
       await rotator.check?.(current?.value, next)
       await reach('before staging')
@@ -100,6 +105,7 @@ export const createRotationEngine = (options: EngineOptions) => {
       return stepped(rotation, 'staged', { oldVersion: current?.version ?? null, newVersion: pending.version })
     },
     async staged(rotation, { rotator, backend }) {
+      if (rotator.chosenThere === true) return chosen(rotation, rotator, backend)
       const [current, pending] = await versionsOf(rotation, backend)
       await reach('before applying')
       await rotator.apply(current?.value, pending.value)
@@ -140,6 +146,18 @@ export const createRotationEngine = (options: EngineOptions) => {
       await reach('after forgetting')
       return end(rotation, 'done', { old_version: rotation.oldVersion, new_version: rotation.newVersion })
     },
+  }
+
+  /** The target keeps what it has chosen: whoever is killed before it is staged asks again. */
+  const chosen = async (rotation: Rotation, rotator: AskingRotator, backend: StagedSecrets): Promise<Rotation> => {
+    const current = await backend.find(rotation.tenant, rotation.secret, 'current')
+    await reach('before applying')
+    const given = await rotator.apply(current?.value)
+    await reach('after applying')
+    await reach('before staging')
+    const pending = await backend.stage(rotation.tenant, rotation.secret, given, rotation.id)
+    await reach('after staging')
+    return stepped(rotation, 'applied', { attempts: rotation.attempts, newVersion: pending.version })
   }
 
   /** Before the promotion: what is current and what is pending. A kill after promoting finds it done already. */

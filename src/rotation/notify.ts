@@ -1,4 +1,3 @@
-import { createHmac } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import { toSeconds } from '../clock.ts'
 import type { RotationPolicy } from '../config/rotation-policy.ts'
@@ -6,12 +5,10 @@ import type { Egress } from '../egress/egress.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import type { Rotation } from '../store/store.ts'
+import { signatureOf } from './signature.ts'
 
 /** Pauses before the second and third attempt (ms). */
 const PAUSES = [1000, 5000]
-
-/** What is signed: the time, a full stop, the body. Who receives it compares the time as well, so that nothing can be sent again later. */
-export const signatureOf = (key: string, seconds: number, body: string): string => `t=${seconds},v1=${createHmac('sha256', key).update(`${seconds}.${body}`).digest('hex')}`
 
 /**
  * Tells the webhooks of a policy how a rotation ended, or that it needs a person. No secret is in it. Three attempts; what

@@ -14,7 +14,8 @@ const isChanging = ({ step }: Rotation): boolean => step === 'staged' || step ==
 /**
  * What is handed out of a secret while it rotates. Where the target knows two at a time that is the current version. Where
  * it does not, there is a moment in which the old one has ended and the new one is not current yet: whoever reads then waits
- * for it, and if whoever makes the change is gone, the target is asked which of the two it takes.
+ * for it, and if whoever makes the change is gone, the target is asked which of the two it takes. Where the
+ * target chooses, it is asked at once.
  */
 export const createRotatingSecrets = (options: {
   readonly rotations: RotationStore
@@ -36,6 +37,8 @@ export const createRotatingSecrets = (options: {
       if ((await backend.read(tenant, name)).version === version.version) return version
       continue
     }
+    // The target has it, whoever is gone.
+    if (rotator.chosenThere === true) return { value: await rotator.known(), version: 'at the target', token: null }
     if (performance.now() < until) { await sleep(LOOK); continue }
     const pending = await backend.find(tenant, name, 'pending')
     if (pending?.token === open.id && await rotator.login(pending.value) === 'works') return pending

@@ -46,7 +46,7 @@ export const createRotation = (deps: {
   const policyFor = (secret: RotatedSecret): RotationPolicy | undefined => policies().find((policy) => covers(policy, secret))
   const { backends } = deps
   const backendOf = (id: string) => backends.get(id)
-  const rotatorOf = createRotators({ home: deps.home, settings: () => snapshot().settings, resolveSecret: deps.resolveSecret, random: deps.random })
+  const rotatorOf = createRotators({ ...deps, settings: () => snapshot().settings })
   const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) } })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {

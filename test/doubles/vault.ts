@@ -47,6 +47,7 @@ export interface VaultDouble {
   remove(path: string): void
   entry(path: string): readonly Version[] | undefined
   readonly leases: ReadonlyMap<string, Lease>
+  removeStaticRole(name: string): void
   /** Who can log in at the database at this moment. */
   readonly databaseUsers: ReadonlyMap<string, string>
   /** Called when the database engine makes, renews or ends a user. */
@@ -167,7 +168,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       return ok({ username, password }, { lease_id: lease.id, lease_duration: double.leaseTtl, renewable: true })
     }
     const known = staticRoles.get(role ?? '')
-    if (known === undefined) return fail(400, `unknown role: ${role}`)
+    if (known === undefined) return fail(400, `unknown role: ${role} does not exist`)
     if (verb === 'rotate-role' && method === 'POST') {
       known.password = randomBytes(15).toString('base64url')
       known.rotatedAt = now()
@@ -264,6 +265,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     put(path, data) { kv.set(path, [...kv.get(path) ?? [], { data, deleted: false, destroyed: false }]) },
     remove(path) { const last = kv.get(path)?.at(-1); if (last !== undefined) last.deleted = true },
     entry: (path) => kv.get(path),
+    removeStaticRole(name) { staticRoles.delete(name) },
     forward(milliseconds) { offset += milliseconds },
     rotateTransit(key) { transit.set(key, [...transit.get(key) ?? [], randomBytes(32)]) },
     close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),

@@ -3,16 +3,18 @@ import { Secret } from '../../src/crypto/secret.ts'
 import { createRotationEngine, FAULT_POINTS, type FaultPoint } from '../../src/rotation/engine.ts'
 import { rotationPolicySchema, type RotationPolicy } from '../../src/config/rotation-policy.ts'
 import { createRotatingSecrets } from '../../src/rotation/reading.ts'
-import type { Rotator } from '../../src/rotation/rotator.ts'
+import type { ChoosingRotator, Rotator } from '../../src/rotation/rotator.ts'
 import { RotationScheduler } from '../../src/rotation/scheduler.ts'
-import { createEmbeddedSecrets, type EmbeddedSecrets } from '../../src/secret/embedded.ts'
+import type { StagedSecrets } from '../../src/secret/backend.ts'
+import { createEmbeddedSecrets } from '../../src/secret/embedded.ts'
 import type { Rotation } from '../../src/store/store.ts'
 import type { RotatorPlace } from '../conformance/rotator.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
-import { aPostgresRole, aRedisUser } from './places.ts'
+import { anAws, aVault } from '../support/vaults.ts'
+import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook } from './places.ts'
 
 const SECRET = { tenant: 'acme', backend: 'embedded', secret: 'database' }
 const GRACE = 60_000
@@ -23,14 +25,29 @@ const policyOf = (given: object = {}): RotationPolicy => rotationPolicySchema.pa
 
 const quiet = { info() {}, warn() {}, error() {} } as never
 
+/** Where the secret is kept that rotates. */
+type Keeping = (ground: Ground, clock: ReturnType<typeof aClock>) => Promise<{ backend: StagedSecrets; write(value: Secret): Promise<void>; close(): Promise<void> }>
+const embedded: Keeping = (ground, clock) => {
+  const backend = createEmbeddedSecrets({ store: ground.store.secrets, envelope: ground.envelope, clock })
+  return Promise.resolve({ backend, async write(value) { await backend.write('acme', 'database', value) }, close: () => Promise.resolve() })
+}
+const inVault: Keeping = async () => {
+  const { backend, put, close } = await aVault()
+  return { backend, write: (value) => put('acme', 'database', value.reveal()), close }
+}
+const inAws: Keeping = async () => {
+  const { backend, put, close } = await anAws()
+  return { backend, write: (value) => put('acme', 'database', value.reveal()), close }
+}
+
 /** An engine that can be killed at a point: then nothing of it happens any more, as of a process that is gone. */
-const aWorld = async (place: RotatorPlace, given: { policy?: object; rotator?: Partial<Rotator> } = {}) => {
+const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: object; rotator?: Partial<Pick<ChoosingRotator, 'login' | 'apply' | 'retire' | 'check'>> } = {}) => {
   const ground: Ground = await startGround()
   const clock = aClock()
-  const backend: EmbeddedSecrets = createEmbeddedSecrets({ store: ground.store.secrets, envelope: ground.envelope, clock })
-  await backend.write('acme', 'database', place.current)
+  const { backend, write, close: closeBackend } = await (given.keptIn ?? embedded)(ground, clock)
+  await write(place.current)
   const policy = policyOf(given.policy)
-  const rotator: Rotator = { ...place.rotator, ...given.rotator }
+  const rotator = { ...place.rotator, ...given.rotator } as Rotator
   const records: { outcome: string; detail: { state?: string } }[] = []
   let engines = 0
   const engineThatDies = (point?: FaultPoint) => {
@@ -61,16 +78,16 @@ const aWorld = async (place: RotatorPlace, given: { policy?: object; rotator?: P
     }
     throw new Error('the rotation did not end')
   }
-  return { ground, clock, backend, policy, rotator, records, engineThatDies, schedulerWith, handedOut, begin, finish, read, close: async () => { await ground.close() } }
+  return { ground, clock, backend, policy, rotator, records, engineThatDies, schedulerWith, handedOut, begin, finish, read, write, close: async () => { await closeBackend(); await ground.close() } }
 }
 
-const stages = async (backend: EmbeddedSecrets) => Object.fromEntries(await Promise.all((['pending', 'current', 'previous'] as const).map(async (stage) => [stage, (await backend.find('acme', 'database', stage))?.value])))
+const stages = async (backend: StagedSecrets) => Object.fromEntries(await Promise.all((['pending', 'current', 'previous'] as const).map(async (stage) => [stage, (await backend.find('acme', 'database', stage))?.value])))
 
-const describeCrashes = (name: string, start: () => Promise<RotatorPlace>): void => {
+const describeCrashes = (name: string, start: () => Promise<RotatorPlace>, keptIn: Keeping = embedded): void => {
   describe(`${name}: a rotation that is killed`, () => {
     let place: RotatorPlace
     let world: Awaited<ReturnType<typeof aWorld>>
-    beforeEach(async () => { place = await start(); world = await aWorld(place) })
+    beforeEach(async () => { place = await start(); world = await aWorld(place, { keptIn }) })
     afterEach(async () => { await world?.close(); await place?.close() })
 
     for (const point of FAULT_POINTS.filter((each) => !each.includes('going back'))) {
@@ -112,6 +129,10 @@ const describeCrashes = (name: string, start: () => Promise<RotatorPlace>): void
   })
 }
 
+describeCrashes('an OAuth client at a real oidc-provider', anOAuthClient)
+describeCrashes('a static role of Vault', aVaultStaticRole)
+describeCrashes('a webhook', aWebhook)
+
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('on a real Postgres', () => {
   let server: PostgresServer
@@ -126,6 +147,8 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
   beforeAll(async () => { server = await startRedis(['save ""']) })
   afterAll(async () => { await server?.close() })
   describeCrashes('a Redis ACL user', () => aRedisUser(server))
+  describeCrashes('a Redis ACL user whose password is kept in Vault', () => aRedisUser(server), inVault)
+  describeCrashes('a Redis ACL user whose password is kept in AWS Secrets Manager', () => aRedisUser(server), inAws)
 
   describe('a rotation whose target misbehaves', () => {
     let place: RotatorPlace
@@ -225,7 +248,7 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
       const { engine } = world.engineThatDies()
       const inGrace = await engine.advance(rotation, world.policy)
       expect(inGrace).toMatchObject({ state: 'grace' })
-      await world.backend.write('acme', 'database', place.current)
+      await world.write(place.current)
       const ended = await world.finish(rotation.id)
       expect(ended.state).toBe('stuck')
       expect((await world.backend.read('acme', 'database')).value.reveal()).toBe(place.current.reveal())

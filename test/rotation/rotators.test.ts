@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import { Secret } from '../../src/crypto/secret.ts'
+import type { AskingRotator } from '../../src/rotation/rotator.ts'
 import { createCommandRotator } from '../../src/rotation/rotators/command.ts'
 import { scramVerifier } from '../../src/rotation/rotators/postgres.ts'
 import { describeRotator, type RotatorPlace } from '../conformance/rotator.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
-import { aPostgresRole, aRedisUser } from './places.ts'
+import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook } from './places.ts'
 
 const bin = findPostgres()
 
@@ -60,6 +61,28 @@ const aCommand = async (): Promise<RotatorPlace & { folder: string }> => {
 }
 
 describeRotator('a program', aCommand)
+describeRotator('a webhook', aWebhook)
+describeRotator('an OAuth client at a real oidc-provider', anOAuthClient)
+describeRotator('a static role of Vault', aVaultStaticRole)
+
+describe('an OAuth client', () => {
+  it('is not rotated at a server that keeps secrets, and works as before', async () => {
+    const place = await anOAuthClient({ keepsSecrets: true })
+    await expect((place.rotator as AskingRotator).apply(place.current)).rejects.toThrow(/keeps the secret/)
+    expect(await place.rotator.login(place.current)).toBe('works')
+    await place.close()
+  })
+
+  it('keeps the registration access token that the server gives in place of the one before', async () => {
+    const place = await anOAuthClient({ rotatesTokens: true })
+    const before = place.token()
+    const first = await (place.rotator as AskingRotator).apply(place.current)
+    expect(place.token()).not.toBe(before)
+    const second = await (place.rotator as AskingRotator).apply(first)
+    expect([await place.rotator.login(place.current), await place.rotator.login(first), await place.rotator.login(second)]).toEqual(['refused', 'refused', 'works'])
+    await place.close()
+  })
+})
 
 describe('a program that rotates', () => {
   it('that hangs, fails or cannot be started is a failure, and never a refusal', async () => {

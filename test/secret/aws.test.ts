@@ -1,36 +1,16 @@
-import { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../src/crypto/secret.ts'
-import { createAwsSecrets } from '../../src/secret/aws/secrets-manager.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
-import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
+import { anAws, connectToAws } from '../support/vaults.ts'
 
 const TOKEN = '0123456789abcdef0123456789abcdef'
 
-const connect = (aws: AwsDouble, given: { secretAccessKey?: string; endpoint?: string } = {}) => {
-  const client = new SecretsManagerClient({
-    region: aws.region, endpoint: given.endpoint ?? aws.url, maxAttempts: 2, retryMode: 'standard', requestHandler: { requestTimeout: 500, connectionTimeout: 500 },
-    credentials: { accessKeyId: aws.accessKeyId, secretAccessKey: given.secretAccessKey ?? aws.secretAccessKey },
-  })
-  return { backend: createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), close: () => { client.destroy() } }
-}
-
-const start = async () => {
-  const aws = await startAwsDouble()
-  const { backend, close } = connect(aws)
-  return {
-    backend, aws,
-    put: (tenant: string, name: string, value: string) => { aws.put(`deputy/${tenant}/${name}`, value); return Promise.resolve() },
-    remove: (tenant: string, name: string) => { aws.remove(`deputy/${tenant}/${name}`); return Promise.resolve() },
-    async close() { close(); await aws.close() },
-  }
-}
-describeSecretBackend('AWS Secrets Manager', start)
-describeStagedSecrets('AWS Secrets Manager', start, { firsts: false })
+describeSecretBackend('AWS Secrets Manager', anAws)
+describeStagedSecrets('AWS Secrets Manager', anAws, { firsts: false })
 
 describe('AWS Secrets Manager', () => {
-  let place: Awaited<ReturnType<typeof start>>
-  beforeEach(async () => { place = await start(); await place.put('acme', 'key', 'old') })
+  let place: Awaited<ReturnType<typeof anAws>>
+  beforeEach(async () => { place = await anAws(); await place.put('acme', 'key', 'old') })
   afterEach(async () => { await place.close() })
   const read = async (): Promise<string> => (await place.backend.read('acme', 'key')).value.reveal()
   const labels = (): string[][] => Object.values(place.aws.stagesOf('deputy/acme/key')).map((stages) => stages.sort())
@@ -86,10 +66,10 @@ describe('AWS Secrets Manager', () => {
   it('requirement 35: what is refused is said in AWS\'s own words, and what is away is away', async () => {
     place.aws.spoil.push({ status: 400, body: { __type: 'AccessDeniedException', message: 'User is not authorized to perform: secretsmanager:GetSecretValue' } })
     await expect(read()).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/AccessDenied.*not authorized/) })
-    const forged = connect(place.aws, { secretAccessKey: 'another' })
+    const forged = connectToAws(place.aws, { secretAccessKey: 'another' })
     await expect(forged.backend.read('acme', 'key')).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/InvalidSignature/) })
     forged.close()
-    const gone = connect(place.aws, { endpoint: 'http://127.0.0.1:1' })
+    const gone = connectToAws(place.aws, { endpoint: 'http://127.0.0.1:1' })
     await expect(gone.backend.read('acme', 'key')).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
     gone.close()
   })

@@ -4,45 +4,22 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import type { VaultLogin } from '../../src/config/secret-backends.ts'
 import { Secret } from '../../src/crypto/secret.ts'
-import { createEgress } from '../../src/egress/fetch.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
-import { createVaultWire } from '../../src/secret/vault/client.ts'
-import { createVaultSecrets } from '../../src/secret/vault/kv.ts'
-import { createVaultSession } from '../../src/secret/vault/session.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
+import { aVault, connectToVault } from '../support/vaults.ts'
 
 const TOKEN = '0123456789abcdef0123456789abcdef'
 
-const connect = (vault: VaultDouble, given: { login?: VaultLogin; token?: string; field?: string | null; namespace?: string; timeout?: number; pause?: () => Promise<void> } = {}) => {
-  const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: given.timeout ?? 1000 })
-  let time = 0
-  const send = createVaultWire({ id: 'vault', address: vault.url, namespace: given.namespace, egress, pause: given.pause ?? (() => Promise.resolve()) })
-  const session = createVaultSession({ id: 'vault', login: given.login ?? { token: { env: 'T' } }, send, readSecret: () => Promise.resolve(new Secret(given.token ?? vault.rootToken)), monotonic: () => time, logger: silentLogger })
-  const backend = createVaultSecrets({ id: 'vault', mount: 'secret', path: 'deputy/{tenant}/{secret}', field: given.field === undefined ? 'value' : given.field, session })
-  return { backend, session, send, forward(milliseconds: number) { time += milliseconds; vault.forward(milliseconds) }, async close() { await session.close(); await egress.close() } }
-}
-
-const start = async () => {
-  const vault = await startVaultDouble()
-  const { backend, close } = connect(vault)
-  return {
-    backend, vault,
-    put: (tenant: string, name: string, value: string) => { vault.put(`deputy/${tenant}/${name}`, { value }); return Promise.resolve() },
-    remove: (tenant: string, name: string) => { vault.remove(`deputy/${tenant}/${name}`); return Promise.resolve() },
-    async close() { await close(); await vault.close() },
-  }
-}
-describeSecretBackend('Vault', start)
-describeStagedSecrets('Vault', start)
+describeSecretBackend('Vault', aVault)
+describeStagedSecrets('Vault', aVault)
 
 describe('Vault', () => {
   let vault: VaultDouble
-  let opened: ReturnType<typeof connect>[]
-  const open = (given: Parameters<typeof connect>[1] = {}) => { const connection = connect(vault, given); opened.push(connection); return connection }
+  let opened: ReturnType<typeof connectToVault>[]
+  const open = (given: Parameters<typeof connectToVault>[1] = {}) => { const connection = connectToVault(vault, given); opened.push(connection); return connection }
   beforeEach(async () => { vault = await startVaultDouble(); opened = []; vault.put('deputy/acme/key', { value: 'v' }) })
   afterEach(async () => { for (const each of opened) await each.close(); await vault.close() })
-  const read = async ({ backend }: ReturnType<typeof connect>) => (await backend.read('acme', 'key')).value.reveal()
+  const read = async ({ backend }: ReturnType<typeof connectToVault>) => (await backend.read('acme', 'key')).value.reveal()
   const jwtFile = async (text: string): Promise<string> => {
     const folder = await mkdtemp(join(tmpdir(), 'deputy-jwt-'))
     onTestFinished(() => rm(folder, { recursive: true, force: true }))

@@ -1,21 +1,35 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import type { Random } from '../../clock.ts'
+import type { Clock, Random } from '../../clock.ts'
 import type { RotationPolicy } from '../../config/rotation-policy.ts'
 import type { Settings } from '../../config/settings.ts'
+import type { Egress } from '../../egress/egress.ts'
 import { refuse } from '../../errors.ts'
+import type { SecretBackends } from '../../secret/backends.ts'
+import { EMBEDDED_BACKEND } from '../../secret/embedded.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import type { RotatedSecret } from '../../store/store.ts'
 import type { Rotator } from '../rotator.ts'
 import { createCommandRotator } from './command.ts'
+import { createOAuthClientRotator } from './oauth-client.ts'
 import { createPostgresRotator } from './postgres.ts'
 import { createRedisRotator } from './redis.ts'
+import { createVaultStaticRoleRotator } from './vault-static-role.ts'
+import { createWebhookRotator } from './webhook.ts'
 
 /** How long a target may take to answer (ms). */
 const TIMEOUT = 5000
 
 /** Makes the rotator of a policy for one of its secrets. */
-export const createRotators = (deps: { readonly home: string; readonly settings: () => Settings; readonly resolveSecret: ResolveSecret; readonly random: Random }) => {
+export const createRotators = (deps: {
+  readonly home: string
+  readonly settings: () => Settings
+  readonly resolveSecret: ResolveSecret
+  readonly backends: Pick<SecretBackends, 'dynamic' | 'embedded'>
+  readonly egress: Egress
+  readonly clock: Clock
+  readonly random: Random
+}) => {
   const tlsOf = (tls: boolean | { ca: string }): (() => Promise<boolean | { ca: string }>) => async () => typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(deps.home, tls.ca), 'utf8') }
   return ({ how }: RotationPolicy, secret: RotatedSecret): Rotator => {
     const { random } = deps
@@ -26,6 +40,16 @@ export const createRotators = (deps: { readonly home: string; readonly settings:
         const command = deps.settings().rotation.commands[how.command]
         if (command === undefined) throw refuse('rotation_not_possible', { problem: `deputy.yaml allows no command ${how.command}` })
         return createCommandRotator(command, { secret, keepsOld: how.keeps_old, random })
+      }
+      case 'webhook': return createWebhookRotator(how, { secret, key: () => deps.resolveSecret(how.key, secret.tenant), egress: deps.egress, clock: deps.clock, random })
+      case 'oauth_client': return createOAuthClientRotator(how, {
+        token: () => deps.resolveSecret({ secret: how.token.secret, backend: EMBEDDED_BACKEND }, secret.tenant), egress: deps.egress,
+        async keepToken(token) { await deps.backends.embedded.write(secret.tenant, how.token.secret, token) },
+      })
+      case 'vault_static_role': {
+        const dynamic = deps.backends.dynamic(how.backend)
+        if (dynamic === undefined) throw refuse('rotation_not_possible', { problem: `the backend ${how.backend} has no database engine` })
+        return createVaultStaticRoleRotator({ ...how, dynamic })
       }
     }
   }

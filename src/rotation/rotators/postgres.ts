@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import { Client, DatabaseError } from 'pg'
 import type { Random } from '../../clock.ts'
 import type { Secret } from '../../crypto/secret.ts'
-import type { Rotator } from '../rotator.ts'
+import type { ChoosingRotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
 import type { RotatorSettingsOf } from '../../config/rotators.ts'
 
@@ -26,7 +26,7 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
  * PostgreSQL roles. `alternating`: two roles in turn, so that the old one works until it is retired. `single`: one role,
  * whose old password ends when the new one begins (https://www.postgresql.org/docs/current/sql-alterrole.html).
  */
-export const createPostgresRotator = (how: RotatorSettingsOf<'postgres'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): Rotator => {
+export const createPostgresRotator = (how: RotatorSettingsOf<'postgres'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): ChoosingRotator => {
   const { host, port, database, roles, strategy } = how
   const connected = async <T>({ username, password }: LoginSecret, work: (client: Client) => Promise<T>): Promise<T> => {
     const tls = await deps.tls()

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { Redis } from 'ioredis'
 import type { Random } from '../../clock.ts'
 import type { Secret } from '../../crypto/secret.ts'
-import type { Rotator } from '../rotator.ts'
+import type { ChoosingRotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
 import type { RotatorSettingsOf } from '../../config/rotators.ts'
 
@@ -17,7 +17,7 @@ const NO_FILE = /not configured to use an ACL file|without a config file/i
  * A Redis ACL user, who may have several passwords at once (https://redis.io/docs/latest/commands/acl-setuser/): the
  * new one is added, and the old one taken away at the end. Digests are sent, not passwords (`#` and `!`).
  */
-export const createRedisRotator = (how: RotatorSettingsOf<'redis'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): Rotator => {
+export const createRedisRotator = (how: RotatorSettingsOf<'redis'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): ChoosingRotator => {
   const connected = async <T>({ username, password }: LoginSecret, work: (client: Redis) => Promise<T>): Promise<T> => {
     const tls = await deps.tls()
     const client = new Redis({
