@@ -20,7 +20,6 @@ import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createStaticConnector } from './connector/static.ts'
-import { dropEarlierKeys, prependKey } from './crypto/key-encryption-key.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
 import { createExchange } from './exchange/exchange.ts'
@@ -40,6 +39,7 @@ import { createMetricsEndpoint } from './http/metrics.ts'
 import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
 import { createLogger } from './observe/pino-logger.ts'
+import { createOwnKeys } from './own-keys.ts'
 import { NodeLease, onlyNode } from './revocation/lease.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
@@ -119,8 +119,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => observed.shutdown())
 
     // Ground floor: keys, store, audit.
-    const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, readKek, alone, close } = await openGround(settings, { home, environment: options.environment, clock, random, logger })
-    closers.push(close)
+    const ground = await openGround(settings, { home, environment: options.environment, clock, random, logger })
+    closers.push(ground.close)
+    const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, alone } = ground
+    const ownKeys = createOwnKeys({ ground, settings, home, random })
     const audit = await DurableAuditLog.open({
       store: store.audit, sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))), clock, deadline: settings.audit.deadline,
       checkpointEvery: settings.audit.checkpoint_every, sign: (bytes) => signingKeys.sign('checkpoint', bytes), telemetry, logger,
@@ -156,7 +158,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
     closers.push(() => backends.close())
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, backends, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
+      home, snapshot, rotations: store.rotations, backends, ownKeys, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
@@ -272,14 +274,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         memory: { rss: process.memoryUsage.rss() },
       }),
       async rotateKeys(keys) {
-        if (keys === 'signing') { await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue(true) }); return { kid: signingKeys.kid('token') } }
-        if (!('file' in settings.kek)) return { kek: (await readKek()).id, rewrapped: await envelope.rewrap(await readKek()) }
-        const path = resolve(home, settings.kek.file)
-        await prependKey(path, random)
-        const both = await readKek()
-        const rewrapped = await envelope.rewrap(both)
-        await dropEarlierKeys(path)
-        return { kek: both.id, rewrapped }
+        if (keys === 'signing') return { kid: (await ownKeys.rotate('signing-keys')).id }
+        const { id, rewrapped } = await (ownKeys.canRotate('key-encryption-key') ? ownKeys.rotate('key-encryption-key') : ownKeys.rewrap())
+        return { kek: id, rewrapped }
       },
     })
 

@@ -1,6 +1,6 @@
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
-import { overlaps, type RotationPolicy } from './rotation-policy.ts'
+import { OWN_BACKEND, OWN_KEYS, overlaps, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
@@ -26,9 +26,12 @@ const backendsIn = (value: unknown, path: readonly PropertyKey[] = []): { backen
 
 const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): Problem[] => {
   const known = new Set([EMBEDDED, ...Object.keys(settings.value.secrets.backends)])
-  const problems = [...tenants.values(), ...downstreams.values(), ...rotations.values()].flatMap(({ value, file, lineOf }) => backendsIn(value).filter(({ backend }) => !known.has(backend))
+  const isKnown = (backend: string, of: object): boolean => known.has(backend) || (backend === OWN_BACKEND && 'rotation' in of)
+  const problems = [...tenants.values(), ...downstreams.values(), ...rotations.values()].flatMap(({ value, file, lineOf }) => backendsIn(value).filter(({ backend }) => !isKnown(backend, value))
     .map(({ backend, path }) => ({ file, line: lineOf(path), message: `There is no secret backend ${backend}.`, fix: `Add it under secrets.backends in deputy.yaml; known: ${list(known)}.` })))
-  if (Object.hasOwn(settings.value.secrets.backends, EMBEDDED)) problems.push({ file: settings.file, line: settings.lineOf(['secrets', 'backends', EMBEDDED]), message: 'The name embedded is taken by the backend in Deputy\'s own store.', fix: 'Choose another name.' })
+  for (const taken of [EMBEDDED, OWN_BACKEND]) {
+    if (Object.hasOwn(settings.value.secrets.backends, taken)) problems.push({ file: settings.file, line: settings.lineOf(['secrets', 'backends', taken]), message: `The name ${taken} is taken by what Deputy keeps itself.`, fix: 'Choose another name.' })
+  }
   return problems
 }
 
@@ -138,6 +141,10 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
     }
     seen.push(located)
     const { backend } = value.secrets
+    const isOwn = value.how.rotator === 'deputy_keys'
+    if (isOwn !== (backend === OWN_BACKEND) || (isOwn && !OWN_KEYS.some((name) => name === value.secrets.name))) {
+      problems.push({ file, line: lineOf(['secrets', 'name']), message: 'The rotator deputy_keys and the backend deputy go together, for one of Deputy\'s own keys.', fix: `Write secrets: { backend: ${OWN_BACKEND}, name: ${OWN_KEYS.join(' or ')} }.` })
+    }
     if (backend !== EMBEDDED && value.secrets.name.includes('*')) {
       problems.push({ file, line: lineOf(['secrets', 'name']), message: `The backend ${backend} is not searched for secrets, so a policy names one of them.`, fix: 'Write the name of the secret, and a policy for each.' })
     }

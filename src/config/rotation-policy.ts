@@ -53,6 +53,10 @@ export const rotationPolicySchema = z.strictObject({
 })
 export type RotationPolicy = z.output<typeof rotationPolicySchema>
 
+/** The backend under which Deputy's own keys are named, and their names. */
+export const OWN_BACKEND = 'deputy'
+export const OWN_KEYS = ['signing-keys', 'key-encryption-key'] as const
+
 const patternOf = (name: string): RegExp => new RegExp(`^${name.split('*').map((part) => part.replaceAll(/[.\\-]/g, '\\$&')).join('.*')}$`)
 
 /** Whether a secret is one of the policy's. */

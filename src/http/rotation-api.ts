@@ -1,9 +1,11 @@
 import { Router, type Request, type Response } from 'express'
 import { z } from 'zod'
 import { idSchema } from '../config/values.ts'
+import { OWN_TENANT } from '../crypto/envelope.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
 
-const secretSchema = z.strictObject({ tenant: idSchema, backend: idSchema.default('embedded'), secret: z.string().min(1).max(256) })
+/** Deputy's own keys are under a tenant that no file can name. */
+const secretSchema = z.strictObject({ tenant: idSchema.or(z.literal(OWN_TENANT)), backend: idSchema.default('embedded'), secret: z.string().min(1).max(256) })
 const reasonSchema = secretSchema.extend({ reason: z.string().min(1).max(200) })
 const listSchema = z.strictObject({
   tenant: idSchema.optional(), backend: idSchema.optional(), secret: z.string().max(256).optional(), policy: idSchema.optional(),

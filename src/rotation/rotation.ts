@@ -1,8 +1,10 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
-import { covers, type RotationPolicy } from '../config/rotation-policy.ts'
+import { covers, OWN_BACKEND, type OWN_KEYS, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
+import { OWN_TENANT } from '../crypto/envelope.ts'
+import { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
@@ -15,6 +17,7 @@ import { createRotationNotifier } from './notify.ts'
 import { createRotatingSecrets } from './reading.ts'
 import type { Rotator } from './rotator.ts'
 import { createRotators } from './rotators/create.ts'
+import type { RotatedKeys } from './rotators/deputy-keys.ts'
 import { plannedRotations } from './schedule.ts'
 import { RotationScheduler } from './scheduler.ts'
 
@@ -30,6 +33,7 @@ export const createRotation = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly rotations: RotationStore
   readonly backends: SecretBackends
+  readonly ownKeys: RotatedKeys<(typeof OWN_KEYS)[number]>
   /** Reads references past what rotates: a rotation does not wait for itself. */
   readonly resolveSecret: ResolveSecret
   readonly egress: Egress
@@ -45,16 +49,23 @@ export const createRotation = (deps: {
   const policies = (): RotationPolicy[] => [...snapshot().rotations.values()]
   const policyFor = (secret: RotatedSecret): RotationPolicy | undefined => policies().find((policy) => covers(policy, secret))
   const { backends } = deps
-  const backendOf = (id: string) => backends.get(id)
+  // Of Deputy's own keys the ids are kept beside its own secrets.
+  const backendOf = (id: string) => backends.get(id === OWN_BACKEND ? EMBEDDED_BACKEND : id)
   const rotatorOf = createRotators({ ...deps, settings: () => snapshot().settings })
   const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) } })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
     const { backend, tenants, name: named } = policy.secrets
+    if (backend === OWN_BACKEND) return [await ownKey(named as (typeof OWN_KEYS)[number])]
     // Elsewhere nobody asks the backend what it has: the policy names one secret, which its first rotation makes if need be.
     if (backend !== EMBEDDED_BACKEND) return [...snapshot().tenants.keys()].filter((tenant) => servesTenant(tenants, tenant)).map((tenant) => ({ tenant, backend, secret: named }))
     const known = (await backends.embedded.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
     return known.map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name })).filter((secret) => covers(policy, secret))
+  }
+  /** What rotates is the id of the key that is in force. */
+  const ownKey = async (name: (typeof OWN_KEYS)[number]): Promise<RotatedSecret> => {
+    if (await backends.embedded.find(OWN_TENANT, name, 'current') === undefined) await backends.embedded.write(OWN_TENANT, name, new Secret(await deps.ownKeys.current(name)))
+    return { tenant: OWN_TENANT, backend: OWN_BACKEND, secret: name }
   }
   const notify = createRotationNotifier(deps)
   const scheduler = new RotationScheduler({ ...deps, engine, notify, policies, secretsOf, targetOf: (policy, secret) => rotatorOf(policy, secret).target })

@@ -4,7 +4,9 @@ import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { decodeProtectedHeader } from 'jose'
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
+import { stringify } from 'yaml'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, ask, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
 import { runCli } from '../support/process.ts'
@@ -81,6 +83,27 @@ describe('the daemon and its files', () => {
     const answered = (await pending).filter((result) => result.status === 'fulfilled')
     expect(answered.length).toBeGreaterThan(0)
     for (const { value } of answered) expect(value.status).toBe(200)
+  })
+
+  it('promise 7: rotates its own keys by policy; what the old ones signed and wrapped goes on being good', async () => {
+    daemon = await startDaemonProcess({
+      ...aCompany({ issuer: issuer.url }),
+      'policies/rotation/own.yaml': ['signing-keys', 'key-encryption-key'].map((name) => stringify({ rotation: name, owner: 'security@example.com', secrets: { backend: 'deputy', name }, when: { every: '30d' }, how: { rotator: 'deputy_keys' } })).join('---\n'),
+    })
+    await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'mail-key'], 'a mail key')
+    const { access_token: before } = (await exchange()).body
+    const kek = await readFile(join(daemon.home, 'state/kek'), 'utf8')
+    for (const name of ['signing-keys', 'key-encryption-key']) expect((await daemon.deputy('rotation', 'run', '--tenant', '_deputy', '--backend', 'deputy', '--name', name, '--reason', 'test')).err).toBe('')
+    await settled(async () => (JSON.parse((await daemon.deputy('rotation', 'history', '--json')).out) as { state: string }[]).filter(({ state }) => state === 'done').length === 2)
+    const { access_token: after } = (await exchange()).body
+    const kidOf = (token: unknown): string | undefined => decodeProtectedHeader(String(token)).kid
+    const published = (await ask({ port: daemon.port }, { path: '/.well-known/jwks.json' })).body['keys'] as { kid: string }[]
+    expect(kidOf(after)).not.toBe(kidOf(before))
+    expect(published.map(({ kid }) => kid)).toEqual(expect.arrayContaining([kidOf(before), kidOf(after)]))
+    expect(await readFile(join(daemon.home, 'state/kek'), 'utf8')).not.toBe(kek)
+    await daemon.stop()
+    await daemon.start()
+    expect((await exchange()).status).toBe(200)
   })
 
   it('key rotate wraps every data key anew, and what was sealed can still be read', async () => {

@@ -14,7 +14,7 @@ import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 import { anAws, aVault } from '../support/vaults.ts'
-import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook } from './places.ts'
+import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook, ownKeys } from './places.ts'
 
 const SECRET = { tenant: 'acme', backend: 'embedded', secret: 'database' }
 const GRACE = 60_000
@@ -132,6 +132,8 @@ const describeCrashes = (name: string, start: () => Promise<RotatorPlace>, keptI
 describeCrashes('an OAuth client at a real oidc-provider', anOAuthClient)
 describeCrashes('a static role of Vault', aVaultStaticRole)
 describeCrashes('a webhook', aWebhook)
+describeCrashes('Deputy\'s signing keys', ownKeys('signing-keys'))
+describeCrashes('Deputy\'s key-encryption key', ownKeys('key-encryption-key'))
 
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('on a real Postgres', () => {

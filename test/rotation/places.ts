@@ -1,11 +1,17 @@
 /** Real targets with an account to rotate, each behind a line that can be cut. */
 import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { Client } from 'pg'
 import { createSystemRandom } from '../../src/clock.ts'
 import { Secret } from '../../src/crypto/secret.ts'
+import { keyFromFile } from '../../src/crypto/key-encryption-key.ts'
+import { SigningKeys } from '../../src/crypto/signing-keys.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
+import { createOwnKeys, type OwnKeys } from '../../src/own-keys.ts'
+import { createDeputyKeysRotator } from '../../src/rotation/rotators/deputy-keys.ts'
 import { createOAuthClientRotator } from '../../src/rotation/rotators/oauth-client.ts'
 import { createPostgresRotator } from '../../src/rotation/rotators/postgres.ts'
 import { createRedisRotator } from '../../src/rotation/rotators/redis.ts'
@@ -18,6 +24,7 @@ import { startVaultDouble } from '../doubles/vault.ts'
 import { startOpenIdServer } from '../peers/openid-server.ts'
 import type { PostgresServer } from '../peers/postgres.ts'
 import { askRedis, type RedisServer } from '../peers/redis.ts'
+import { startGround } from '../support/keyring.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { connectToVault } from '../support/vaults.ts'
 
@@ -131,5 +138,28 @@ export const aWebhook = async (): Promise<RotatorPlace & { readonly refused: str
     rotator: { ...rotator, check: () => accepted === undefined ? Promise.reject(new Error('the target does not exist')) : Promise.resolve() },
     cut() { isCut = true }, removeAccount() { accepted = undefined; return Promise.resolve() },
     async close() { await egress.close(); await new Promise<void>((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }) },
+  }
+}
+
+/** Deputy's own keys on a store of their own. */
+export const ownKeys = (name: OwnKeys) => async (): Promise<RotatorPlace> => {
+  const ground = await startGround()
+  const path = join(ground.folder, 'kek')
+  await writeFile(path, ground.kekText, { mode: 0o600 })
+  await ground.envelope.seal({ tenant: 'acme', kind: 'grant', id: 'g' }, new Secret('text'))
+  const clock = { now: () => Date.now() }
+  const signingKeys = await SigningKeys.open({ store: ground.store.signingKeys, envelope: ground.envelope, clock, lifetime: 86_400_000, longestToken: 3_600_000 })
+  let isAway = false
+  const keys = createOwnKeys({
+    ground: {
+      envelope: ground.envelope, signingKeys, alone: (work) => work(),
+      readKek: () => isAway ? Promise.reject(new Error('the file does not exist')) : keyFromFile(path, random),
+    }, settings: { kek: { file: path } }, home: '/', random,
+  })
+  const away = () => Promise.reject(new Error('the target does not exist'))
+  return {
+    current: new Secret(await keys.current(name)),
+    rotator: createDeputyKeysRotator(name, { ...keys, current: (each) => isAway ? away() : keys.current(each), canRotate: () => !isAway }),
+    cut() { isAway = true }, removeAccount() { isAway = true; return Promise.resolve() }, close: () => ground.close(),
   }
 }

@@ -10,7 +10,7 @@ import { scramVerifier } from '../../src/rotation/rotators/postgres.ts'
 import { describeRotator, type RotatorPlace } from '../conformance/rotator.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
-import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook } from './places.ts'
+import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook, ownKeys } from './places.ts'
 
 const bin = findPostgres()
 
@@ -62,6 +62,8 @@ const aCommand = async (): Promise<RotatorPlace & { folder: string }> => {
 
 describeRotator('a program', aCommand)
 describeRotator('a webhook', aWebhook)
+describeRotator('Deputy\'s signing keys', ownKeys('signing-keys'))
+describeRotator('Deputy\'s key-encryption key', ownKeys('key-encryption-key'))
 describeRotator('an OAuth client at a real oidc-provider', anOAuthClient)
 describeRotator('a static role of Vault', aVaultStaticRole)
 
