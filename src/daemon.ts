@@ -45,6 +45,7 @@ import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
 import type { FaultPoint } from './rotation/engine.ts'
+import { createHolders } from './rotation/holders.ts'
 import { createRotation } from './rotation/rotation.ts'
 import { createDynamicConnector } from './connector/dynamic.ts'
 import { createLeases } from './secret/leases.ts'
@@ -157,8 +158,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       violated: (error) => audit.append({ id: newId(random), event: 'secret.unwrap', outcome: 'failed', detail: { error: error.code, backend: String(error.facts['backend']), problem: String(error.facts['problem']) } }),
     })
     closers.push(() => backends.close())
+    const holders = createHolders({
+      store: store.secretHolders, node, clock, outdated: (secret) => { backends.forget(secret) },
+      currentOf: async ({ tenant, backend, secret }) => (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
+    })
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, backends, ownKeys, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
+      home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
@@ -210,12 +215,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         oauth_grant: oauthGrant,
         minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined }),
         dynamic: createDynamicConnector({ leases, backendOf: (id) => backends.dynamic(id), clock }),
-        static: createStaticConnector({ read: rotation.read, graceOf: rotation.graceOf, clock }),
+        static: createStaticConnector({ read: rotation.read, termsOf: rotation.termsOf, clock }),
       },
     })
 
     // The lines.
-    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, standing, membership, audit, telemetry, clock })
+    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, standing, membership, audit, telemetry, clock })
     const revoker = withRotations(createRevoker({
       store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
@@ -312,6 +317,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         await store.attempts.sweep(now)
         await store.replays.sweep(now)
         await store.revocations.sweep(now)
+        await store.secretHolders.sweep(now)
         standing.sweep(now)
         await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue() })
         await leases.sweep()

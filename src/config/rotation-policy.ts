@@ -44,6 +44,7 @@ export const rotationPolicySchema = z.strictObject({
   when: whenSchema.describe('When.'),
   how: rotatorSchema.describe('How.'),
   grace: durationSchema.default(3_600_000).describe('How long the old one works beside the new one, where the target allows two.'),
+  ends_early: z.boolean().optional().describe('Whether the grace is over as soon as everybody who got the old one from Deputy has fetched the new one. Default: true in the embedded backend; false elsewhere, where others may read it.'),
   concurrency: z.int().min(1).max(1000).default(4).describe('Rotations at one target at the same time.'),
   on_failure: z.strictObject({
     retry: z.int().min(0).max(100).default(5).describe('Attempts after the first, with growing pauses.'),
@@ -52,6 +53,9 @@ export const rotationPolicySchema = z.strictObject({
   notify: z.array(z.strictObject({ webhook: urlSchema, secret: secretReferenceSchema.describe('Key of the signature, HMAC-SHA-256.') })).default([]).describe('Who is told of the end of each rotation and of one that is stuck.'),
 })
 export type RotationPolicy = z.output<typeof rotationPolicySchema>
+
+/** Whether a grace may end before its time. */
+export const endsEarly = ({ ends_early: early, secrets }: Pick<RotationPolicy, 'ends_early' | 'secrets'>): boolean => early ?? secrets.backend === 'embedded'
 
 /** The backend under which Deputy's own keys are named, and their names. */
 export const OWN_BACKEND = 'deputy'

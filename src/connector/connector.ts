@@ -3,7 +3,7 @@ import type { Tenant } from '../config/tenant.ts'
 import type { Server } from '../config/server.ts'
 import type { Secret } from '../crypto/secret.ts'
 import type { TokenStatus } from './status-index.ts'
-import type { Grant } from '../store/store.ts'
+import type { Grant, RotatedSecret } from '../store/store.ts'
 
 /** RFC 8693 section 3. */
 export type TokenTypeUri = `urn:${string}:token-type:${string}`
@@ -39,6 +39,9 @@ export interface CredentialRequest {
 
 export interface ActorClaim { readonly sub: string; readonly iss?: string; readonly client_id?: string }
 
+/** A version of a secret that rotates. `mustBeCurrent`: it may end as soon as nobody is known to have it. */
+export interface HeldSecret { readonly secret: RotatedSecret; readonly version: string; readonly mustBeCurrent: boolean }
+
 /** A short-lived credential, ready to be handed out. */
 export interface Credential {
   readonly token: Secret
@@ -53,6 +56,8 @@ export interface Credential {
   readonly grant?: string
   /** It may change before it expires, so that it is read anew for each request. */
   readonly volatile?: true
+  /** The version of a secret that rotates: it is written down who has it. */
+  readonly held?: HeldSecret
   /** `jti` of a minted token. */
   readonly tokenId?: string
   /** Where the status of a minted token is published, and when it was issued (seconds). */

@@ -2,18 +2,19 @@ import type { AuditLog } from '../audit/record.ts'
 import { toSeconds, type Clock } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
-import type { Credential, Principal } from '../connector/connector.ts'
+import type { Credential, CredentialRequest, Principal } from '../connector/connector.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/lease.ts'
 import { describeScope, type Standing } from '../revocation/standing.ts'
+import type { Holders } from '../rotation/holders.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import { assertApproved } from '../workload/attest.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
 import { toRecord, type Account } from './account.ts'
-import type { createObtain } from './obtain.ts'
+import type { createObtain, Obtained } from './obtain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
 import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
@@ -40,12 +41,16 @@ export interface ExchangeDependencies {
   }
   readonly policy: () => Policy
   readonly obtain: ReturnType<typeof createObtain>
+  readonly hold: Holders['hold']
   readonly standing: Standing
   readonly membership: Pick<Membership, 'assertHeld'>
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly clock: Clock
 }
+
+/** How many versions of a secret may replace each other while one is handed out. */
+const VERSIONS = 3
 
 /** Token exchange for a user, and client credentials for a workload itself. Both are the same straight line. */
 export interface Exchange {
@@ -122,16 +127,32 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     return decision.scopes
   }
 
+  /** A version of a secret that rotates is handed out once it is written down who has it; if it was replaced meanwhile, the next one. */
+  const obtainToHold = async (request: CredentialRequest, generation: number, { workload }: Account): Promise<Obtained> => {
+    const peer = workload!.peer
+    const who = {
+      server: request.server.server, user: request.principal.kind === 'user' ? request.principal.user : null,
+      process: peer?.startedAt === undefined ? undefined : `${peer.pid} ${peer.startedAt}`,
+    }
+    for (let attempt = 1; attempt <= VERSIONS; attempt += 1) {
+      const obtained = await deps.obtain(request, generation)
+      const { held, expiresAt } = obtained.credential
+      if (held === undefined || await deps.hold(held, who, expiresAt)) return obtained
+    }
+    throw refuse('rotation_in_progress', { tenant: request.principal.tenant, secret: request.downstream.downstream, seconds: 1 })
+  }
+
   const obtain = async (account: Account, principal: Principal, scopes: readonly string[], notAfter: number): Promise<Credential> => {
     const { subject, target, workload, origin } = account
     const current = snapshot()
     const tenant = current.tenants.get(principal.tenant)
     if (tenant === undefined) throw refuse('subject_tenant_unknown')
-    const { credential, cached, obtainedAt } = await telemetry.span('deputy.obtain', { 'deputy.downstream': target!.downstream.downstream }, () => deps.obtain({
+    const request = {
       principal, tenant, server: workload!.server, downstream: target!.downstream, scopes, notAfter,
       audiences: target!.audiences, priorActors: subject?.actors ?? [],
       ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], correlationId: origin.correlationId,
-    }, current.generation))
+    }
+    const { credential, cached, obtainedAt } = await telemetry.span('deputy.obtain', { 'deputy.downstream': target!.downstream.downstream }, () => obtainToHold(request, current.generation, account))
     account.credential = credential
     account.cached = cached
     account.obtainedAt = obtainedAt

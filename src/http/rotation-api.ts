@@ -33,6 +33,7 @@ export const createRotationApi = (rotation: RotationRoom, { answer, parse, prese
     return rotation.list(present(filter), limit)
   }))
   router.get('/plan', answer((request) => rotation.plan(parse(planSchema, request.query).days)))
+  router.get('/holders', answer(() => rotation.holdersOfOld()))
   router.get('/report', answer(() => rotation.report()))
   router.post('/run', answer(async (request, correlationId) => {
     const { reason, ...secret } = parse(reasonSchema, request.body)

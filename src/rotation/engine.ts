@@ -4,7 +4,7 @@ import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
-import type { RotationPolicy } from '../config/rotation-policy.ts'
+import { endsEarly, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { AskingRotator, Login, Rotator } from './rotator.ts'
 
 /**
@@ -22,6 +22,8 @@ export interface EngineOptions {
   readonly rotations: RotationStore
   readonly backendOf: (id: string) => StagedSecrets | undefined
   readonly rotatorOf: (policy: RotationPolicy, secret: RotatedSecret) => Rotator
+  /** Whether somebody may still use the old version of a rotation in its grace. */
+  readonly isHeld: (rotation: Rotation) => Promise<boolean>
   /** Called when another version has become the one that is handed out. */
   readonly changed: (secret: RotatedSecret) => void
   readonly audit: AuditLog
@@ -37,6 +39,9 @@ export interface EngineOptions {
 const CLAIM = 30_000
 const FIRST_PAUSE = 2000
 const LONGEST_PAUSE = 900_000
+/** How often is looked during a grace whether all have moved: at this part of it, and not more often than this (ms). */
+const GRACE_LOOKS = 60
+const SHORTEST_LOOK = 1000
 /** How often a stuck rotation looks whether somebody has put it right (ms). */
 const STUCK_PAUSE = 300_000
 
@@ -125,8 +130,9 @@ export const createRotationEngine = (options: EngineOptions) => {
       await backend.promote(rotation.tenant, rotation.secret, rotation.newVersion!)
       await reach('after promoting')
       options.changed(rotation)
-      const graceUntil = clock.now() + (rotator.keepsOld && rotation.oldVersion !== null ? policy.grace : 0)
-      return stepped(rotation, 'promoted', { state: 'grace', graceUntil, nextAt: graceUntil })
+      const now = clock.now()
+      const grace = rotator.keepsOld && rotation.oldVersion !== null ? policy.grace : 0
+      return stepped(rotation, 'promoted', { state: 'grace', graceUntil: now + grace, nextAt: nextLook(now, now + grace, policy) })
     },
     async promoted(rotation, { rotator, backend }) {
       const [old, current] = await afterPromotion(rotation, backend)
@@ -173,6 +179,12 @@ export const createRotationEngine = (options: EngineOptions) => {
     // The backend's previous one is ours only if it is the one that we have replaced.
     return [old?.version === oldVersion ? old : undefined, current]
   }
+
+  const nextLook = (now: number, graceUntil: number, policy: RotationPolicy): number => endsEarly(policy) ? Math.min(graceUntil, now + Math.max(SHORTEST_LOOK, policy.grace / GRACE_LOOKS)) : graceUntil
+
+  /** The grace is over when its time is, or everybody who had the old one has moved. */
+  const isOver = async (rotation: Rotation, policy: RotationPolicy): Promise<boolean> =>
+    rotation.graceUntil! <= clock.now() || (endsEarly(policy) && !await options.isHeld(rotation))
 
   const pauseAfter = (attempts: number): number => Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)
 
@@ -229,7 +241,9 @@ export const createRotationEngine = (options: EngineOptions) => {
         const backend = options.backendOf(rotation.backend)
         if (backend === undefined) return await write(rotation, { problem: `the backend ${rotation.backend} is not in deputy.yaml`, nextAt: clock.now() + LONGEST_PAUSE })
         const work: Work = { policy, backend, rotator: options.rotatorOf(policy, rotation) }
-        while (rotation.step !== 'done' && rotation.endedAt === null && (rotation.state !== 'grace' || rotation.graceUntil! <= clock.now())) {
+        while (rotation.step !== 'done' && rotation.endedAt === null) {
+          if (rotation.state === 'grace' && rotation.nextAt > clock.now()) return rotation
+          if (rotation.state === 'grace' && !await isOver(rotation, policy)) return await write(rotation, { nextAt: nextLook(clock.now(), rotation.graceUntil!, policy) })
           try { rotation = await steps[rotation.step](rotation, work) } catch (error) {
             if (error instanceof DeputyError && error.code === 'conflict' && error.facts['what'] === 'rotation') throw error
             rotation = await recover(rotation, work, error)

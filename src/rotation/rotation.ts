@@ -1,7 +1,8 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
-import { covers, OWN_BACKEND, type OWN_KEYS, type RotationPolicy } from '../config/rotation-policy.ts'
+import { covers, endsEarly, OWN_BACKEND, type OWN_KEYS, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
+import type { RotationTerms } from '../connector/static.ts'
 import { servesTenant } from '../config/values.ts'
 import { OWN_TENANT } from '../crypto/envelope.ts'
 import { Secret } from '../crypto/secret.ts'
@@ -11,8 +12,9 @@ import type { Logger } from '../observe/logger.ts'
 import type { SecretBackends } from '../secret/backends.ts'
 import { EMBEDDED_BACKEND } from '../secret/embedded.ts'
 import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
-import type { RevocationScope, RotatedSecret, Rotation, RotationStore, RotationTarget } from '../store/store.ts'
+import type { RevocationScope, RotatedSecret, Rotation, RotationStore, RotationTarget, SecretHolder } from '../store/store.ts'
 import { createRotationEngine, type FaultPoint } from './engine.ts'
+import type { Holders } from './holders.ts'
 import { createRotationNotifier } from './notify.ts'
 import { createRotatingSecrets } from './reading.ts'
 import type { Rotator } from './rotator.ts'
@@ -33,6 +35,7 @@ export const createRotation = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly rotations: RotationStore
   readonly backends: SecretBackends
+  readonly holders: Pick<Holders, 'of'>
   readonly ownKeys: RotatedKeys<(typeof OWN_KEYS)[number]>
   /** Reads references past what rotates: a rotation does not wait for itself. */
   readonly resolveSecret: ResolveSecret
@@ -52,7 +55,7 @@ export const createRotation = (deps: {
   // Of Deputy's own keys the ids are kept beside its own secrets.
   const backendOf = (id: string) => backends.get(id === OWN_BACKEND ? EMBEDDED_BACKEND : id)
   const rotatorOf = createRotators({ ...deps, settings: () => snapshot().settings })
-  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) } })
+  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) }, isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0 })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
     const { backend, tenants, name: named } = policy.secrets
@@ -117,8 +120,16 @@ export const createRotation = (deps: {
 
     /** Reads secrets as they are handed out. */
     read: read satisfies ReadSecret,
-    /** How long the old one works after a change (ms); undefined for a secret that does not rotate. */
-    graceOf: (secret: RotatedSecret): number | undefined => policyFor(secret)?.grace,
+    /** What those who hand it out have to know; undefined for a secret that does not rotate. */
+    termsOf(secret: RotatedSecret): RotationTerms | undefined {
+      const policy = policyFor(secret)
+      return policy === undefined ? undefined : { grace: policy.grace, keepsOld: rotatorOf(policy, secret).keepsOld, endsEarly: endsEarly(policy) }
+    },
+    /** Who may still use the old version of a secret that is in its grace. */
+    async holdersOfOld(): Promise<SecretHolder[]> {
+      const open = (await rotations.list({ state: 'grace' }, 10_000)).filter(({ endedAt }) => endedAt === null)
+      return (await Promise.all(open.map((rotation) => deps.holders.of(rotation, rotation.oldVersion)))).flat()
+    },
     /** Takes over what the files say now, and begins to look for what is due. */
     async start(): Promise<void> { await scheduler.reconcile(); scheduler.start() },
     reconcile: () => scheduler.reconcile(),

@@ -11,6 +11,7 @@ export interface Tables {
   attempts: { kind: string; id: string; tenant: string; sealed: Uint8Array; expires_at: number }
   sessions: { node: string; uid: number; tenant: string; user: string; issuer: string; groups: string; claims: string; signed_in_at: number; expires_at: number }
   secrets: { tenant: string; name: string; version: number; stage: string | null; sealed: Uint8Array; created_at: number; token: string | null }
+  secret_holders: { tenant: string; backend: string; secret: string; holder: string; server: string; version: string; until: number }
   leases: {
     id: string; tenant: string; user: string; server: string; downstream: string; backend: string; role: string; state: string; external: string | null; sealed: Uint8Array | null
     duration: number; created_at: number; renewed_at: number; used_at: number; expires_at: number; next_at: number; attempts: number; problem: string | null; revision: number

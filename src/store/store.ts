@@ -15,6 +15,7 @@ export interface Store {
   readonly sessions: SessionStore
   readonly secrets: SecretStore
   readonly rotations: RotationStore
+  readonly secretHolders: SecretHolderStore
   readonly leases: LeaseStore
   readonly revocations: RevocationStore
   readonly disabledUsers: DisabledUserStore
@@ -203,6 +204,22 @@ export interface Rotation extends RotatedSecret {
   readonly owner: { readonly id: string; readonly until: number } | null
   /** Counts the writes; an update must name the one that it read. */
   readonly revision: number
+}
+
+/** Who was handed a version of a secret that rotates, and may use it until then (ms since the epoch). */
+export interface SecretHolder extends RotatedSecret {
+  /** The server, the process and the principal, as one name: a newer version in its hands takes the place of the older one. */
+  readonly holder: string
+  readonly server: string
+  readonly version: string
+  readonly until: number
+}
+
+export interface SecretHolderStore {
+  put(holder: SecretHolder): Promise<void>
+  /** Those whose time is not over at `now`. */
+  list(secret: RotatedSecret, now: number): Promise<SecretHolder[]>
+  sweep(now: number): Promise<number>
 }
 
 export interface RotationStore {

@@ -265,6 +265,18 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       await store.leases.remove('l1')
       expect(await store.leases.list({})).toEqual([])
     })
+    it('keeps the version that each holder of a secret has last, until its time is over', async () => {
+      const secret = { tenant: 'acme', backend: 'embedded', secret: 'key' }
+      await store.secretHolders.put({ ...secret, holder: 'a', server: 'notes', version: '1', until: 100 })
+      await store.secretHolders.put({ ...secret, holder: 'a', server: 'notes', version: '2', until: 200 })
+      await store.secretHolders.put({ ...secret, holder: 'b', server: 'notes', version: '1', until: 50 })
+      await store.secretHolders.put({ ...secret, secret: 'other', holder: 'a', server: 'notes', version: '1', until: 100 })
+      await reopen()
+      expect((await store.secretHolders.list(secret, 49)).map(({ holder, version }) => [holder, version])).toEqual([['a', '2'], ['b', '1']])
+      expect((await store.secretHolders.list(secret, 50)).map(({ holder }) => holder)).toEqual(['a'])
+      expect(await store.secretHolders.sweep(100)).toBe(2)
+      expect(await store.secretHolders.list(secret, 0)).toEqual([{ ...secret, holder: 'a', server: 'notes', version: '2', until: 200 }])
+    })
     it('keeps which tenants are frozen', async () => {
       await store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' })
       await store.frozenTenants.add({ tenant: 'acme', at: 2, by: 'uid 1', reason: null })

@@ -54,7 +54,7 @@ const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: o
     let died: () => void = () => undefined
     const death = new Promise<void>((resolve) => { died = resolve })
     const engine = createRotationEngine({
-      rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator, changed: () => undefined, clock, logger: quiet, owner: `engine-${engines += 1}`,
+      rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator, changed: () => undefined, isHeld: () => Promise.resolve(true), clock, logger: quiet, owner: `engine-${engines += 1}`,
       audit: { append: (record) => { records.push(record as typeof records[number]); return Promise.resolve() } },
       at: (reached) => { if (reached === point) { died(); return new Promise(() => undefined) } return undefined },
     })

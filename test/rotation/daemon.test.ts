@@ -1,9 +1,11 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
 import { FAULT_POINTS } from '../../src/rotation/engine.ts'
 import { signatureOf } from '../../src/rotation/signature.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
@@ -120,6 +122,26 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       expect([(await handedOut())!.username, await login({ username: 'app_a', password: 'the-first' }), await login((await handedOut())!)]).toEqual(['app_b', false, true])
     })
   }
+
+  it('promise 7: the grace is over when everybody who had the old one has fetched the new one, and the status says who has not', async () => {
+    const policy = parse(await readFile(join(daemon.home, 'policies/rotation/mail.yaml'), 'utf8')) as object
+    await daemon.write({ 'policies/rotation/mail.yaml': { ...policy, grace: '60s' } })
+    expect((await daemon.deputy('reload')).code).toBe(0)
+    const before = await handedOut()
+    expect((await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--name', 'mail-key')).code).toBe(0)
+    const status = async () => JSON.parse((await daemon.deputy('rotation', 'status', '--json')).out) as { open: { state: string }[]; holders: { server: string; secret: string }[] }
+    await expect.poll(async () => (await status()).open.map(({ state }) => state), { timeout: 10_000 }).toEqual(['grace'])
+    // Longer than it takes to look.
+    await new Promise((resolve) => { setTimeout(resolve, 3000) })
+    expect(await status()).toMatchObject({ open: [{ state: 'grace' }], holders: [{ server: 'notes', secret: 'mail-key' }] })
+    expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Still on the old one:[\s\S]*mail-key[\s\S]*notes/)
+    expect(await login(before!)).toBe(true)
+    const after = await handedOut()
+    expect(after!.username).not.toBe(before!.username)
+    await isDone()
+    expect([await login(before!), await login(after!)]).toEqual([false, true])
+    expect((await status()).holders).toEqual([])
+  })
 
   it('begins on a leak report and on a revocation where the policy says so, and tells who wants to know, signed', async () => {
     expect((await daemon.deputy('rotation', 'event', 'owner_left', '--owner', 'data@example.com')).out).toContain('No policy')

@@ -14,6 +14,7 @@ const rotationSchema = z.looseObject({
 })
 const planSchema = z.array(z.looseObject({ ...secretShape, policy: z.string(), at: z.number(), paused: z.string().nullable() }))
 const reportSchema = z.array(z.looseObject({ ...secretShape, policy: z.string(), owner: z.string(), age: z.number(), maxAge: z.number().nullable(), overdue: z.boolean() }))
+const holdersSchema = z.array(z.looseObject({ ...secretShape, server: z.string(), until: z.number() }))
 const pausedSchema = z.looseObject({ ...secretShape, paused: z.string().nullable() })
 
 interface Output { json?: boolean }
@@ -59,9 +60,11 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .action(async (options: Output) => {
       const targets = await ask(await socket(), { path: '/rotations/targets' }, targetsSchema)
       const open = (await ask(await socket(), { path: '/rotations?limit=10000' }, z.array(rotationSchema))).filter(({ endedAt }) => endedAt === null)
-      print(terminal, options, { targets, open }, () => [
+      const holders = await ask(await socket(), { path: '/rotations/holders' }, holdersSchema)
+      print(terminal, options, { targets, open, holders }, () => [
         targets.length === 0 ? 'No rotation policy covers any secret.' : table(['tenant', 'secret', 'backend', 'policy', 'rotated', 'next', 'paused'], targets.map((each) => ({ ...each, rotated: shownOr(each.rotatedAt, 'never'), next: shownOr(each.nextAt, 'on events'), paused: each.paused ?? '' }))),
         ...open.map((each) => `${nameOf(each)}: ${each.state} after ${each.step}${each.graceUntil !== null && each.state === 'grace' ? `, the old one works until ${shownTime(each.graceUntil)}` : ''}${each.problem === null ? '' : `: ${each.problem} (attempt ${each.attempts}, next ${shownTime(each.nextAt)})`}`),
+        ...(holders.length === 0 ? [] : [`Still on the old one:\n${table(['tenant', 'secret', 'backend', 'server', 'until'], holders.map((each) => ({ ...each, until: shownTime(each.until) })))}`]),
       ].join('\n'))
       if (open.some(({ state }) => state === 'stuck')) throw new CommandError(exit.failed, '')
     })
