@@ -210,6 +210,11 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
   'SECURITY.md': { promises: () => testedIn('promise', PROMISES), threats: () => testedIn('threat', THREATS) },
 }
 
+/** Files that are generated as a whole. */
+const wholes: Readonly<Record<string, () => string>> = {
+  'policies/rotation/schema.json': () => `${JSON.stringify({ title: 'A rotation policy of Deputy', ...z.toJSONSchema(rotationPolicySchema, { io: 'input', unrepresentable: 'any' }) }, null, 2)}\n`,
+}
+
 /** The text with what stands between the markers of a part replaced. */
 const withPart = (file: string, text: string, name: string, content: string): string => {
   const [open, close] = [`<!-- generated: ${name} (node scripts/docs.ts) -->`, `<!-- end: ${name} -->`]
@@ -227,6 +232,11 @@ for (const [file, sections] of Object.entries(parts)) {
   if (after === before) continue
   stale.push(file)
   if (!check) await writeFile(join(ROOT, file), after)
+}
+for (const [file, content] of Object.entries(wholes)) {
+  if (await readFile(join(ROOT, file), 'utf8').catch(() => '') === content()) continue
+  stale.push(file)
+  if (!check) await writeFile(join(ROOT, file), content())
 }
 if (check && stale.length > 0) {
   process.stderr.write(`Stale: ${stale.join(', ')}\nNext: node scripts/docs.ts\n`)
