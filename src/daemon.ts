@@ -163,7 +163,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       currentOf: async ({ tenant, backend, secret }) => (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
     })
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, random, logger, owner: incarnation, shared: store.cluster !== undefined,
+      home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })

@@ -44,6 +44,8 @@ export const createRotation = (deps: {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  /** Name of this node, with which `owner` begins. */
+  readonly node: string
   readonly owner: string
   readonly shared: boolean
   readonly at?: (point: FaultPoint) => Promise<void> | void
@@ -131,7 +133,12 @@ export const createRotation = (deps: {
       return (await Promise.all(open.map((rotation) => deps.holders.of(rotation, rotation.oldVersion)))).flat()
     },
     /** Takes over what the files say now, and begins to look for what is due. */
-    async start(): Promise<void> { await scheduler.reconcile(); scheduler.start() },
+    async start(): Promise<void> {
+      // What a process of this node's name had begun, it does not go on with: the name is ours now.
+      await rotations.release(deps.node)
+      await scheduler.reconcile()
+      scheduler.start()
+    },
     reconcile: () => scheduler.reconcile(),
     close: () => scheduler.close(),
 

@@ -229,6 +229,8 @@ export interface RotationStore {
   update(rotation: Rotation): Promise<Rotation>
   /** Open ones whose time has come, and that nobody has claimed for longer than `claimedUntil`. */
   due(now: number, limit: number, claimedUntil: number): Promise<Rotation[]>
+  /** Nobody works any more on what owners of these names have claimed: those that begin so, and go on with a slash. */
+  release(name: string): Promise<void>
   open(secret: RotatedSecret): Promise<Rotation | undefined>
   /** The latest first. */
   list(filter: { tenant?: string; backend?: string; secret?: string; policy?: string; state?: RotationState }, limit: number): Promise<Rotation[]>

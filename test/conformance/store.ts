@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Consent, Grant, GrantOwner, Lease, Session, Store, UpstreamRevocation } from '../../src/store/store.ts'
+import type { Consent, Grant, GrantOwner, Lease, Rotation, Session, Store, UpstreamRevocation } from '../../src/store/store.ts'
 import { anAuditRow } from './audit-row.ts'
 
 /** A place where a store lives: it can be opened again after it was closed. */
@@ -276,6 +276,15 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect((await store.secretHolders.list(secret, 50)).map(({ holder }) => holder)).toEqual(['a'])
       expect(await store.secretHolders.sweep(100)).toBe(2)
       expect(await store.secretHolders.list(secret, 0)).toEqual([{ ...secret, holder: 'a', server: 'notes', version: '2', until: 200 }])
+    })
+    it('releases what a node has claimed, and no other', async () => {
+      const aRotation = (id: string, owner: string): Rotation => ({
+        id, tenant: 'acme', backend: 'embedded', secret: id, policy: 'p', rotator: 'redis', reason: 'test', step: 'planned', state: 'running', oldVersion: null, newVersion: null, problem: null,
+        attempts: 0, nextAt: 1, graceUntil: null, startedAt: 1, endedAt: null, owner: { id: owner, until: 1000 }, revision: 0,
+      })
+      for (const [id, claimedBy] of [['r1', 'a/1'], ['r2', 'a/2'], ['r3', 'ab/1'], ['r4', 'a']] as const) await store.rotations.begin(aRotation(id, claimedBy))
+      await store.rotations.release('a')
+      expect((await store.rotations.due(10, 10, 10)).map(({ id }) => id).sort()).toEqual(['r1', 'r2'])
     })
     it('keeps which tenants are frozen', async () => {
       await store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' })

@@ -40,6 +40,10 @@ export const rotationStore = (database: Database, atomically: Atomically): Rotat
       .where((eb) => eb.or([eb('owner_until', 'is', null), eb('owner_until', '<=', claimedUntil)])).orderBy('next_at').limit(limit).execute()
     return rows.map(fromRow)
   },
+  async release(name) {
+    const prefix = `${name}/`
+    await database.updateTable('rotations').set({ owner: null, owner_until: null }).where((eb) => eb(eb.fn<string>('substr', ['owner', eb.lit(1), eb.lit(prefix.length)]), '=', prefix)).execute()
+  },
   async open({ tenant, backend, secret }) {
     const row = await database.selectFrom('rotations').selectAll().where('tenant', '=', tenant).where('backend', '=', backend).where('secret', '=', secret).where('ended_at', 'is', null).executeTakeFirst()
     return row === undefined ? undefined : fromRow(row)

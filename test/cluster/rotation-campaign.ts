@@ -1,0 +1,168 @@
+/**
+ * Rotations on three nodes that share a store, each killed again and again at the points that the engine lists. What it
+ * counts is promise 7: logins that failed with what was handed out that very moment, secrets that are lost, and rotations
+ * that happened twice. There must be none.
+ */
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Client } from 'pg'
+import { FAULT_POINTS } from '../../src/rotation/engine.ts'
+import { askRedis } from '../peers/redis.ts'
+import { RESOURCES } from '../support/configuration.ts'
+import { ACCESS_TOKEN, ask, TOKEN_EXCHANGE, type Files } from '../support/daemon.ts'
+import { startCluster, within, type ClusterNode } from '../support/cluster.ts'
+import { startProcess } from '../support/process.ts'
+
+const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
+const POINTS = FAULT_POINTS.filter((point) => !point.includes('going back'))
+
+export interface RotationCampaignOptions {
+  readonly rotations: number
+  /** It ends then, whatever it has reached. */
+  readonly seconds: number
+  readonly report?: (line: string) => void
+}
+
+export interface RotationCampaignReport {
+  readonly rotations: { readonly done: number; readonly rolledBack: number }
+  readonly kills: number
+  readonly killedAt: Readonly<Record<string, number>>
+  readonly logins: number
+  /** Requests that no node could answer at that moment. */
+  readonly unanswered: number
+  readonly lockedOut: readonly string[]
+  readonly lost: readonly string[]
+  /** Versions that no rotation accounts for. */
+  readonly doubled: readonly string[]
+}
+
+interface Login { readonly username: string; readonly password: string }
+interface Target { readonly name: string; readonly how: object; readonly first: Login; works(login: Login): Promise<boolean> }
+
+const pick = <T>(items: readonly T[]): T => items[Math.floor(Math.random() * items.length)]!
+
+export const runRotationCampaign = async (options: RotationCampaignOptions): Promise<RotationCampaignReport> => {
+  const cluster = await startCluster()
+  const { nodes, postgres, redis } = cluster
+  const database = await postgres.createDatabase()
+  const admin = new Client({ host: '127.0.0.1', port: postgres.port, user: 'deputy', password: postgres.password, database })
+  await admin.connect()
+
+  const atPostgres = async ({ username: user, password }: Login): Promise<boolean> => {
+    const client = new Client({ host: '127.0.0.1', port: postgres.port, user, password, database })
+    client.on('error', () => undefined)
+    try { await client.connect(); return true } catch { return false } finally { await client.end().catch(() => undefined) }
+  }
+  const atRedis = (login: Login): Promise<boolean> => askRedis(redis.port, (client) => client.auth(login.username, login.password).then(() => true, () => false))
+  const targets: Target[] = []
+  for (let index = 0; index < 12; index += 1) {
+    const roles = [`app_${index}_a`, `app_${index}_b`].slice(0, index % 4 === 3 ? 1 : 2)
+    for (const role of roles) await admin.query(`create role ${role} login`)
+    await admin.query(`alter role ${roles[0]} password 'the-first'`)
+    targets.push({ name: `db-${index}`, works: atPostgres, first: { username: roles[0]!, password: 'the-first' }, how: { rotator: 'postgres', host: '127.0.0.1', port: postgres.port, database, tls: false, strategy: roles.length === 1 ? 'single' : 'alternating', roles, admin: { secret: 'postgres-admin' } } })
+  }
+  for (let index = 0; index < 6; index += 1) {
+    const user = `cache-${index}`
+    await askRedis(redis.port, async (client) => {
+      await client.call('ACL', 'SETUSER', user, 'on', '>the-first', '+get')
+      await client.call('ACL', 'SETUSER', 'the-admin', 'on', '>admin', '+acl', '+config')
+    })
+    targets.push({ name: user, works: atRedis, first: { username: user, password: 'the-first' }, how: { rotator: 'redis', host: '127.0.0.1', port: redis.port, tls: false, user, admin: { secret: 'redis-admin' } } })
+  }
+  const files: Files = {
+    ...Object.fromEntries(targets.flatMap(({ name, how }) => [
+      [`downstreams/${name}.yaml`, { downstream: name, credential: 'static', secret: name }],
+      [`policies/rotation/${name}.yaml`, { rotation: name, owner: 'data@example.com', secrets: { tenants: ['acme'], name }, when: { every: '300d' }, grace: '1s', how }],
+    ])),
+    'servers/notes.yaml': { server: 'notes', resource: RESOURCES.notes, tenants: ['acme'], owner: 'notes@example.com', status: 'approved', attest: [{ unix: { uid: process.getuid!() } }], downstreams: Object.fromEntries(targets.map(({ name }) => [name, { scopes: [] }])) },
+    'policies/access/rotating.cedar': '@id("rotating")\npermit (principal, action == Deputy::Action::"static", resource);',
+  }
+  for (const { daemon, admin: order } of nodes) { await daemon.write(files); await order('/reload', {}) }
+  const set = async (name: string, value: object): Promise<void> => { await nodes[0]!.admin('/secrets', { tenant: 'acme', name, value: JSON.stringify(value) }) }
+  await set('postgres-admin', { username: 'deputy', password: postgres.password })
+  await set('redis-admin', { username: 'the-admin', password: 'admin' })
+  for (const { name, first } of targets) await set(name, first)
+
+  const until = Date.now() + options.seconds * 1000
+  const killedAt: Record<string, number> = {}
+  const lockedOut: string[] = []
+  let [kills, logins, unanswered, begun] = [0, 0, 0, 0]
+  let running = true
+
+  /** A node that dies at one point after the other. */
+  const spoil = async ({ daemon }: ClusterNode): Promise<void> => {
+    await daemon.stop()
+    while (running) {
+      const point = pick(POINTS)
+      daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
+      const gone = daemon.process.exitCode !== null || daemon.process.signalCode !== null ? Promise.resolve() : once(daemon.process, 'exit')
+      const died = await Promise.race([gone.then(() => true), sleep(8000).then(() => false)])
+      if (!running) break
+      if (died) { kills += 1; killedAt[point] = (killedAt[point] ?? 0) + 1 } else await daemon.stop('SIGKILL')
+    }
+    // It may have died on the way out.
+    await daemon.stop('SIGKILL').catch(() => undefined)
+    await daemon.start()
+  }
+
+  const token = await cluster.issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: 'alice', exp: Math.floor(Date.now() / 1000) + 7200 })
+  const handedOut = async (name: string): Promise<Login | undefined> => {
+    const answer = await within(5000, ask({ socketPath: pick(nodes).daemon.socketPath }, {
+      path: '/oauth2/token', headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ grant_type: TOKEN_EXCHANGE, subject_token: token, subject_token_type: ACCESS_TOKEN, audience: name }).toString(),
+    }).catch(() => undefined))
+    return answer?.status === 200 ? JSON.parse(String(answer.body['access_token'])) as Login : undefined
+  }
+  const watch = async ({ name, works }: Target): Promise<void> => {
+    while (running) {
+      const login = await handedOut(name)
+      if (login === undefined) { unanswered += 1; await sleep(20); continue }
+      logins += 1
+      if (!await works(login)) lockedOut.push(`${name} as ${login.username} at ${new Date().toISOString()}`)
+      await sleep(30)
+    }
+  }
+  const rotate = async ({ name }: Target): Promise<void> => {
+    while (running && begun < options.rotations && Date.now() < until) {
+      const answer = await within(5000, pick(nodes).admin('/rotations/run', { tenant: 'acme', secret: name, reason: 'campaign' }).catch(() => undefined))
+      if (answer?.status === 200) { begun += 1; if (begun % 25 === 0) options.report?.(`${begun} rotations begun, ${kills} kills, ${logins} logins, ${lockedOut.length} locked out`) }
+      await sleep(200)
+    }
+  }
+  const history = async (): Promise<{ secret: string; state: string; endedAt: number | null }[]> => {
+    for (;;) {
+      const answer = await within(5000, pick(nodes).admin('/rotations?limit=10000').catch(() => undefined))
+      if (answer?.status === 200) return JSON.parse(answer.text) as { secret: string; state: string; endedAt: number | null }[]
+      await sleep(100)
+    }
+  }
+
+  try {
+    const spoilers = nodes.map(spoil)
+    const watchers = targets.map(watch)
+    await Promise.all(targets.map(rotate))
+    running = false
+    await Promise.all([...spoilers, ...watchers])
+    // Whatever is open comes to its end now that nobody dies.
+    for (const limit = Date.now() + 120_000; Date.now() < limit && (await history()).some(({ endedAt }) => endedAt === null);) await sleep(500)
+
+    const ended = await history()
+    const versions = JSON.parse((await nodes[0]!.admin('/secrets')).text) as { name: string; version: number; stage: string | null }[]
+    const lost: string[] = []
+    const doubled: string[] = []
+    for (const { name, works } of targets) {
+      const login = await handedOut(name)
+      if (login === undefined || !await works(login) || ended.some(({ secret, endedAt }) => secret === name && endedAt === null)) lost.push(name)
+      const mine = ended.filter(({ secret }) => secret === name).length
+      const current = versions.find((each) => each.name === name && each.stage === 'current')?.version
+      if (current === undefined || current > 1 + mine) doubled.push(`${name}: version ${current} after ${mine} rotations`)
+    }
+    const count = (state: string): number => ended.filter((each) => each.state === state).length
+    return { rotations: { done: count('done'), rolledBack: count('rolled_back') }, kills, killedAt, logins, unanswered, lockedOut, lost, doubled }
+  } finally {
+    running = false
+    await admin.end()
+    await cluster.close()
+  }
+}
