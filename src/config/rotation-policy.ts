@@ -45,7 +45,7 @@ export const rotationPolicySchema = z.strictObject({
   how: rotatorSchema.describe('How.'),
   grace: durationSchema.default(3_600_000).describe('How long the old one works beside the new one, where the target allows two.'),
   ends_early: z.boolean().optional().describe('Whether the grace is over as soon as everybody who got the old one from Deputy has fetched the new one. Default: true in the embedded backend; false elsewhere, where others may read it.'),
-  concurrency: z.int().min(1).max(1000).default(4).describe('Rotations at one target at the same time.'),
+  concurrency: z.int().min(1).max(1000).default(4).describe('How many things one target is asked at the same time.'),
   on_failure: z.strictObject({
     retry: z.int().min(0).max(100).default(5).describe('Attempts after the first, with growing pauses.'),
     afterwards: z.enum(['roll_back', 'page']).default('roll_back').describe('What happens after the last one, if the old one still works: go back to it, or leave all as it is and call for a person.'),

@@ -15,6 +15,7 @@ import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
 import type { RevocationScope, RotatedSecret, Rotation, RotationStore, RotationTarget, SecretHolder } from '../store/store.ts'
 import { createRotationEngine, type FaultPoint } from './engine.ts'
 import type { Holders } from './holders.ts'
+import { createTargetLimits } from './limited.ts'
 import { createRotationNotifier } from './notify.ts'
 import { createRotatingSecrets } from './reading.ts'
 import type { Rotator } from './rotator.ts'
@@ -56,7 +57,9 @@ export const createRotation = (deps: {
   const { backends } = deps
   // Of Deputy's own keys the ids are kept beside its own secrets.
   const backendOf = (id: string) => backends.get(id === OWN_BACKEND ? EMBEDDED_BACKEND : id)
-  const rotatorOf = createRotators({ ...deps, settings: () => snapshot().settings })
+  const rotators = createRotators({ ...deps, settings: () => snapshot().settings })
+  const limited = createTargetLimits()
+  const rotatorOf = (policy: RotationPolicy, secret: RotatedSecret): Rotator => limited(rotators(policy, secret), policy.concurrency)
   const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) }, isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0 })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {

@@ -5,7 +5,7 @@ export type Login = 'works' | 'refused'
 
 interface AnyRotator {
   readonly kind: string
-  /** Where it works, as text: so many rotations at one target at the same time as the policy says. */
+  /** Where it works, as text: so many calls there at the same time as the policy says. */
   readonly target: string
   /** Whether the old one works until `retire`. Where it does not, nobody is handed anything from `apply` until the new one is current. */
   readonly keepsOld: boolean

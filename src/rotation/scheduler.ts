@@ -11,6 +11,8 @@ import { nextRotation } from './schedule.ts'
 /** How often is looked for what is due (ms). */
 const TICK = 1000
 const AT_ONCE = 500
+/** So many rotations are under way for each turn that a target has: some ask it while others write down what it has said. */
+const UNDER_WAY = 8
 /** After a rotation that went back, the next attempt by the clock (ms). */
 const AFTER_ROLL_BACK = 3_600_000
 
@@ -33,7 +35,7 @@ export interface SchedulerOptions {
 
 const keyOf = ({ tenant, backend, secret }: RotatedSecret): string => JSON.stringify([tenant, backend, secret])
 
-/** Begins what is due, takes open rotations on, and keeps at each target to the number that its policy allows. */
+/** Begins what is due, and takes open rotations on, some at a time for each target. */
 export class RotationScheduler {
   readonly #options: SchedulerOptions
   #timer: NodeJS.Timeout | undefined
@@ -93,34 +95,41 @@ export class RotationScheduler {
     return rotation
   }
 
-  async tick(): Promise<void> {
+  async tick(): Promise<void> { while (await this.#tick()) { /* as long as there is more than fits */ } }
+
+  /** @returns whether there is more */
+  async #tick(): Promise<boolean> {
     const { rotations, clock, logger } = this.#options
     const now = clock.now()
-    for (const target of await rotations.dueTargets(now, AT_ONCE)) {
-      if (this.#closed) return
+    if (this.#closed) return false
+    const targets = await rotations.dueTargets(now, AT_ONCE)
+    await Promise.all(targets.map(async (target) => {
       // Put off first: who asks next sees it under way, or planned anew.
       await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
       await this.begin(target, 'schedule').catch((error: unknown) => { logger.warn({ err: error, tenant: target.tenant, secret: target.secret }, 'a rotation that is due could not begin') })
-    }
+    }))
     // Where no other node can be at work, a claim that is not ours is of a process that is gone.
-    for (const rotation of await rotations.due(now, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)) {
-      if (this.#closed) return
-      if (this.#taken.has(rotation.id)) continue
-      await this.#take(rotation)
+    const due = (await rotations.due(now, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(({ id }) => !this.#taken.has(id))
+    let taken = 0
+    for (const rotation of due) {
+      if (this.#closed) return false
+      if (await this.#take(rotation)) taken += 1
     }
+    return taken > 0 && (targets.length === AT_ONCE || due.length === AT_ONCE)
   }
 
-  /** Begins to work on it as soon as its target has room. */
-  async #take(rotation: Rotation): Promise<void> {
+  /** Begins to work on it as soon as its target has room. @returns false where no policy says how */
+  async #take(rotation: Rotation): Promise<boolean> {
     const policy = this.policyFor(rotation)
-    if (policy === undefined) { this.#options.logger.warn({ rotation: rotation.id, secret: rotation.secret }, 'no policy covers an open rotation any more: it waits for one'); return }
+    if (policy === undefined) { this.#options.logger.warn({ rotation: rotation.id, secret: rotation.secret }, 'no policy covers an open rotation any more: it waits for one'); return false }
     const where = this.#options.targetOf(policy, rotation)
     let here = this.#underWay.get(where)
     if (here === undefined) this.#underWay.set(where, here = new Set())
-    while (here.size >= policy.concurrency) await Promise.race(here)
+    while (here.size >= policy.concurrency * UNDER_WAY) await Promise.race(here)
     this.#taken.add(rotation.id)
     const work: Promise<void> = this.#advance(rotation, policy).finally(() => { here.delete(work); this.#taken.delete(rotation.id) })
     here.add(work)
+    return true
   }
 
   async #advance(rotation: Rotation, policy: RotationPolicy): Promise<void> {

@@ -3,12 +3,14 @@
  */
 import { chmodSync, closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { parentPort, workerData } from 'node:worker_threads'
-import type { BoundStatement, SqlValue, StoreReply, StoreRequest, StoreThread } from './protocol.ts'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import type { SqlValue, StoreReply, StoreRequest, StoreThread } from './protocol.ts'
 
 const { path, role } = workerData as StoreThread
 const port = parentPort!
 const STATEMENTS = 200
+/** Requests that become one transaction at most. */
+const TOGETHER = 256
 
 /** https://www.sqlite.org/rescode.html#busy */
 const BUSY = 5
@@ -65,33 +67,73 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
     return { rows: [], changes: Number(changes), insertId: Number(lastInsertRowid) }
   }
 
-  const transact = (statements: readonly BoundStatement[]): void => {
-    database.exec('BEGIN IMMEDIATE')
-    try {
-      for (const { sql, rows } of statements) {
+  const run = (request: StoreRequest): StoreReply => {
+    if (request.kind === 'query') return { id: request.id, ...query(request.sql, request.parameters) }
+    if (request.kind === 'transaction') {
+      for (const { sql, rows } of request.statements) {
         const statement = prepare(sql)
         for (const row of rows) statement.run(...row)
       }
-      database.exec('COMMIT')
+    }
+    return { id: request.id, rows: [], changes: 0, insertId: 0 }
+  }
+
+  /** Runs it as if it were alone: what fails leaves nothing of itself, and the others as they were. */
+  const runWithin = (request: StoreRequest): StoreReply => {
+    database.exec('SAVEPOINT request')
+    try {
+      const reply = run(request)
+      database.exec('RELEASE request')
+      return reply
     } catch (error) {
-      // Some errors, a full disk among them, have rolled back by themselves already.
-      if (database.isTransaction) database.exec('ROLLBACK')
-      throw error
+      // Some errors, a full disk among them, have rolled back everything by themselves already: then nobody's work is done.
+      if (!database.isTransaction) throw error
+      database.exec('ROLLBACK TO request; RELEASE request')
+      return { id: request.id, ...problemOf(error) }
     }
   }
 
-  port.on('message', (request: StoreRequest) => {
+  /** All that is waiting becomes one transaction, so that it waits for the disk once. Nobody is answered before that. */
+  const serveTogether = (requests: readonly StoreRequest[]): StoreReply[] => {
     try {
-      if (request.kind === 'query') port.postMessage({ id: request.id, ...query(request.sql, request.parameters) } satisfies StoreReply)
-      else {
-        if (request.kind === 'transaction') transact(request.statements)
-        else { database.close(); lock?.close() }
-        port.postMessage({ id: request.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
-        if (request.kind === 'close') port.close()
+      database.exec('BEGIN IMMEDIATE')
+      try {
+        const replies = requests.map(runWithin)
+        database.exec('COMMIT')
+        return replies
+      } catch (error) {
+        if (database.isTransaction) database.exec('ROLLBACK')
+        throw error
       }
     } catch (error) {
-      port.postMessage({ id: request.id, ...problemOf(error) } satisfies StoreReply)
+      const found = problemOf(error)
+      return requests.map(({ id }) => ({ id, ...found }))
     }
+  }
+
+  const serveAlone = (request: StoreRequest): StoreReply => {
+    try { return run(request) } catch (error) { return { id: request.id, ...problemOf(error) } }
+  }
+
+  port.on('message', (first: StoreRequest) => {
+    const requests = [first]
+    while (requests.length < TOGETHER && requests.at(-1)!.kind !== 'close') {
+      const next = receiveMessageOnPort(port) as { message: StoreRequest } | undefined
+      if (next === undefined) break
+      requests.push(next.message)
+    }
+    const closing = requests.at(-1)!.kind === 'close' ? requests.pop() : undefined
+    // A statement by itself is a transaction by itself.
+    const [only] = requests
+    const replies = requests.length === 1 && only!.kind === 'query' || role === 'reader' ? requests.map(serveAlone) : requests.length === 0 ? [] : serveTogether(requests)
+    for (const reply of replies) port.postMessage(reply)
+    if (closing === undefined) return
+    try {
+      database.close()
+      lock?.close()
+      port.postMessage({ id: closing.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
+    } catch (error) { port.postMessage({ id: closing.id, ...problemOf(error) } satisfies StoreReply) }
+    port.close()
   })
   port.postMessage({ id: 0, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
 }
