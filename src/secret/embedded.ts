@@ -1,9 +1,9 @@
 import type { Clock } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { refuse } from '../errors.ts'
 import type { SecretStore, StoredSecret } from '../store/store.ts'
 import type { SecretVersion, StagedSecrets } from './backend.ts'
+import { stagesOf } from './stages.ts'
 
 const recordName = (tenant: string, name: string, version: number) => ({ tenant, kind: 'secret', id: `${name}#${version}` })
 
@@ -29,17 +29,12 @@ export const createEmbeddedSecrets = (options: { store: SecretStore; envelope: E
     const stored = await store.find(tenant, name, stage)
     return stored === undefined ? undefined : opened(stored)
   }
+  const { read, staged, conflict } = stagesOf(find)
   return {
-    async read(tenant, name) {
-      const found = await find(tenant, name, 'current')
-      if (found === undefined) throw refuse('secret_missing', { tenant, secret: name })
-      return found
-    },
-    find,
+    read, find,
     async stage(tenant, name, value, token) {
-      const pending = await find(tenant, name, 'pending')
-      if (pending?.token === token) return pending
-      if (pending !== undefined) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+      const pending = await staged(tenant, name, token)
+      if (pending !== undefined) return pending
       const version = await store.nextVersion(tenant, name)
       const sealed = await envelope.seal(recordName(tenant, name, version), value)
       await store.putPending({ tenant, name, version, sealed, createdAt: clock.now(), token })
@@ -47,7 +42,7 @@ export const createEmbeddedSecrets = (options: { store: SecretStore; envelope: E
     },
     async promote(tenant, name, version) {
       await store.promote(tenant, name, Number(version))
-      if ((await store.find(tenant, name, 'current'))?.version !== Number(version)) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+      if ((await store.find(tenant, name, 'current'))?.version !== Number(version)) throw conflict(tenant, name)
     },
     retire: (tenant, name, version) => store.removeVersion(tenant, name, Number(version), 'previous'),
     discard: (tenant, name, version) => store.removeVersion(tenant, name, Number(version), 'pending'),

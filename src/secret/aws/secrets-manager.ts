@@ -6,6 +6,7 @@ import { pathFor } from '../../config/secret-backends.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
+import { stagesOf } from '../stages.ts'
 import { awsProblem } from './problem.ts'
 
 const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<SecretStage, string>
@@ -54,17 +55,12 @@ export const createAwsSecrets = (options: { id: string; path: string; client: Se
     if ((await labelsOf(tenant, name))[version]?.includes(LABEL[stage]) === true) await move(tenant, name, stage, { RemoveFromVersionId: version })
   }
 
+  const { read, staged, conflict } = stagesOf(find)
   return {
-    async read(tenant, name) {
-      const found = await find(tenant, name, 'current')
-      if (found === undefined) throw refuse('secret_missing', { tenant, secret: name })
-      return found
-    },
-    find,
+    read, find,
     async stage(tenant, name, value, token) {
-      const pending = await find(tenant, name, 'pending')
-      if (pending?.token === token) return pending
-      if (pending !== undefined) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+      const pending = await staged(tenant, name, token)
+      if (pending !== undefined) return pending
       if (!Object.values(await labelsOf(tenant, name)).some((labels) => labels.includes(LABEL.current))) throw refuse('secret_missing', { tenant, secret: name })
       try {
         await client.send(new PutSecretValueCommand({ SecretId: nameOf(tenant, name), ClientRequestToken: token, SecretString: value.reveal(), VersionStages: [LABEL.pending] }))
@@ -72,15 +68,15 @@ export const createAwsSecrets = (options: { id: string; path: string; client: Se
         // The version is there with another value: the one of then counts.
         if (!(error instanceof SecretsManagerServiceException && error.name === 'ResourceExistsException')) throw failed(error)
       }
-      const staged = await find(tenant, name, 'pending')
-      if (staged?.token !== token) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
-      return staged
+      const now = await staged(tenant, name, token)
+      if (now === undefined) throw conflict(tenant, name)
+      return now
     },
     async promote(tenant, name, version) {
       const labels = await labelsOf(tenant, name)
       const has = (stage: SecretStage): boolean => labels[version]?.includes(LABEL[stage]) === true
       if (!has('current')) {
-        if (!has('pending')) throw refuse('conflict', { what: `secret ${name} of ${tenant}` })
+        if (!has('pending')) throw conflict(tenant, name)
         const current = Object.keys(labels).find((each) => labels[each]?.includes(LABEL.current) === true)
         // AWSPREVIOUS follows by itself.
         await move(tenant, name, 'current', { MoveToVersionId: version, ...(current === undefined ? {} : { RemoveFromVersionId: current }) })

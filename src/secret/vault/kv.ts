@@ -3,6 +3,7 @@ import { pathFor } from '../../config/secret-backends.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
+import { stagesOf } from '../stages.ts'
 import { readVault, vaultWords, type VaultAnswer } from './client.ts'
 import type { VaultSession } from './session.ts'
 
@@ -86,21 +87,16 @@ export const createVaultSecrets = (options: { id: string; mount: string; path: s
     const entry = await readEntry(tenant, name, stage === 'pending' ? PENDING : '')
     return entry === undefined ? undefined : versionOf(entry, tenant, name)
   }
-  const conflict = (tenant: string, name: string): Error => refuse('conflict', { what: `secret ${name} of ${tenant}` })
+  const { read, staged, conflict } = stagesOf(find)
 
   return {
-    async read(tenant, name) {
-      const found = await find(tenant, name, 'current')
-      if (found === undefined) throw refuse('secret_missing', { tenant, secret: name })
-      return found
-    },
-    find,
+    read, find,
     async stage(tenant, name, value, token) {
       const fields = fieldsWith(undefined, value, token)
       // Only where there is no entry: whoever comes second finds the other one's.
       await write(url('data', tenant, name, PENDING), fields, 0)
-      const pending = await find(tenant, name, 'pending')
-      if (pending?.token !== token) throw conflict(tenant, name)
+      const pending = await staged(tenant, name, token)
+      if (pending === undefined) throw conflict(tenant, name)
       return pending
     },
     async promote(tenant, name, version) {
