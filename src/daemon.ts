@@ -341,4 +341,5 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   }
 }
 
-const newId = (random: Random): string => Buffer.from(random.bytes(15)).toString('base64url')
+/** People write it on command lines, where a dash at the start would make it an option. */
+const newId = (random: Random): string => Buffer.from(random.bytes(15)).toString('base64url').replace(/^-/, '_')

@@ -98,7 +98,6 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
       daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
       const gone = daemon.process.exitCode !== null || daemon.process.signalCode !== null ? Promise.resolve() : once(daemon.process, 'exit')
       const died = await Promise.race([gone.then(() => true), sleep(8000).then(() => false)])
-      if (!running) break
       if (died) { kills += 1; killedAt[point] = (killedAt[point] ?? 0) + 1 } else await daemon.stop('SIGKILL')
     }
     // It may have died on the way out.

@@ -1,0 +1,25 @@
+/** What Deputy, or the way to it, has said no with. */
+export class DeputyClientError extends Error {
+  override readonly name = 'DeputyClientError'
+  /** Deputy's own code (docs/local-api.md); `unreachable` when there was no answer, `unexpected_answer` when it was none of Deputy's. */
+  readonly reason: string
+  /** The OAuth error code (RFC 6749 section 5.2). */
+  readonly error: string
+  /** What to do about it. */
+  readonly next: string
+  /** Whether the same request may succeed later, and in how many seconds. */
+  readonly retryAfter: number | undefined
+  /** For `deputy explain`. */
+  readonly correlationId: string | undefined
+  /** Where the user connects an account; with `interaction_required` and `reconnect_required`. */
+  readonly connectUrl: string | undefined
+  constructor(facts: { reason: string; error: string; message: string; next: string; retryAfter?: number | undefined; correlationId?: string | undefined; connectUrl?: string | undefined }, options?: ErrorOptions) {
+    super(facts.message, options)
+    this.reason = facts.reason
+    this.error = facts.error
+    this.next = facts.next
+    this.retryAfter = facts.retryAfter
+    this.correlationId = facts.correlationId
+    this.connectUrl = facts.connectUrl
+  }
+}

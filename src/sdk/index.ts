@@ -1,0 +1,113 @@
+/**
+ * `deputy/sdk`: how an MCP server on this machine asks Deputy for credentials. Needs nothing but Node.
+ *
+ *     const deputy = connectDeputy()
+ *     const response = await deputy.fetch('notes-api', userToken)('https://notes.example/api/notes')
+ */
+import { join } from 'node:path'
+import { DeputyClientError } from './error.ts'
+import { createFetch, type Fetch } from './fetch.ts'
+import { Token } from './token.ts'
+import { createWire, type Address, type Answer } from './wire.ts'
+
+export { DeputyClientError, Token, type Fetch }
+
+export interface DeputyOptions {
+  /** Path of the Unix socket. Default: DEPUTY_SOCKET, else `run/deputy.sock` in DEPUTY_HOME, else in /etc/deputy. */
+  readonly socket?: string
+  /** `host:port` on loopback instead of a socket; then the server has to authenticate. */
+  readonly tcp?: string
+  /** This server's id: over TCP, or where several servers match the process. */
+  readonly clientId?: string
+  readonly clientSecret?: string
+  /** How long Deputy may be away, for example restarting, before a request fails (ms; default 5000). */
+  readonly patience?: number
+  readonly environment?: Readonly<Record<string, string | undefined>>
+  /** For tests. */
+  readonly fetch?: typeof globalThis.fetch
+  readonly now?: () => number
+}
+
+/** For whom: the token that the user's client sent to this server; `session`, the Unix user's own login (`deputy login`); `server`, this server itself. */
+export type OnBehalfOf = { readonly token: string; readonly type?: string } | string | typeof SESSION | typeof SERVER
+export const SESSION: unique symbol = Symbol('the login session of the Unix user')
+export const SERVER: unique symbol = Symbol('this server itself')
+
+export interface TokenWish {
+  /** Id of the downstream service. */
+  readonly downstream: string
+  readonly onBehalfOf: OnBehalfOf
+  /** Absent: all that the server, or the tool, is registered for. */
+  readonly scopes?: readonly string[]
+  /** The MCP tool that is being called: narrows to what it needs. */
+  readonly tool?: string
+  readonly signal?: AbortSignal
+}
+
+export interface Deputy {
+  /** @throws DeputyClientError with Deputy's reason; `interaction_required` has `connectUrl` */
+  token(wish: TokenWish): Promise<Token>
+  /** A `fetch` that carries a credential for the downstream. */
+  fetch(downstream: string, onBehalfOf: OnBehalfOf, more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'signal'>): Fetch
+  close(): void
+}
+
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
+const LOGIN_SESSION = 'urn:deputy:params:oauth:token-type:login-session'
+const PATIENCE = 5000
+
+const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): Address => {
+  if (tcp !== undefined) {
+    const at = tcp.lastIndexOf(':')
+    return { host: tcp.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(tcp.slice(at + 1)) }
+  }
+  return { socketPath: socket ?? environment['DEPUTY_SOCKET'] ?? join(environment['DEPUTY_HOME'] ?? '/etc/deputy', 'run/deputy.sock') }
+}
+
+/** RFC 8693 section 2.1, RFC 6749 section 4.4. */
+const formOf = ({ downstream, onBehalfOf, scopes, tool }: TokenWish): URLSearchParams => {
+  const form = new URLSearchParams({ audience: downstream, ...(scopes === undefined ? {} : { scope: scopes.join(' ') }), ...(tool === undefined ? {} : { tool }) })
+  if (onBehalfOf === SERVER) { form.set('grant_type', 'client_credentials'); return form }
+  const subject = onBehalfOf === SESSION ? { token: 'current', type: LOGIN_SESSION } : typeof onBehalfOf === 'string' ? { token: onBehalfOf } : onBehalfOf
+  form.set('grant_type', TOKEN_EXCHANGE)
+  form.set('subject_token', subject.token)
+  form.set('subject_token_type', subject.type ?? ACCESS_TOKEN)
+  return form
+}
+
+const text = (value: unknown): string | undefined => typeof value === 'string' ? value : undefined
+
+const errorOf = ({ status, body, retryAfter, correlationId }: Answer): DeputyClientError => {
+  const [reason, error, message] = [text(body['reason']), text(body['error']), text(body['error_description'])]
+  if (error === undefined) return unexpected(status)
+  return new DeputyClientError({ reason: reason ?? error, error, message: message ?? error, next: text(body['next']) ?? '', retryAfter, correlationId: text(body['correlation_id']) ?? correlationId, connectUrl: text(body['connect_url']) })
+}
+
+const unexpected = (status: number): DeputyClientError =>
+  new DeputyClientError({ reason: 'unexpected_answer', error: 'server_error', message: `What answered (${status}) is not Deputy.`, next: 'Check the path of the socket, or the port.' })
+
+/** The way to the Deputy on this machine. Nothing is sent until a token is asked for, and nothing is kept. */
+export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
+  const wire = createWire({ address: addressOf(options), patience: options.patience ?? PATIENCE })
+  const now = options.now ?? Date.now
+  const { clientId, clientSecret } = options
+
+  const token: Deputy['token'] = async (wish) => {
+    const form = formOf(wish)
+    if (clientId !== undefined) form.set('client_id', clientId)
+    if (clientSecret !== undefined) form.set('client_secret', clientSecret)
+    const askedAt = now()
+    const answer = await wire.post('/oauth2/token', form, {}, wish.signal)
+    if (answer.status !== 200) throw errorOf(answer)
+    const { access_token: value, token_type: type, expires_in: seconds, scope = '' } = answer.body
+    if (typeof value !== 'string' || typeof type !== 'string' || typeof seconds !== 'number' || typeof scope !== 'string') throw unexpected(answer.status)
+    return new Token(value, { type, scopes: scope === '' ? [] : scope.split(' '), expiresAt: askedAt + seconds * 1000, warning: answer.warning })
+  }
+
+  return {
+    token,
+    fetch: (downstream, onBehalfOf, more = {}) => createFetch({ fetch: options.fetch ?? globalThis.fetch, token: (signal) => token({ ...more, downstream, onBehalfOf, ...(signal === undefined ? {} : { signal }) }) }),
+    close: () => { wire.close() },
+  }
+}

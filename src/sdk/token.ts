@@ -1,0 +1,25 @@
+import { inspect } from 'node:util'
+
+/** A credential. It prints itself as `[token]`; `reveal()` is the one way to what it is. */
+export class Token {
+  readonly #value: string
+  /** How it is sent: `Bearer`, or `N_A` for a secret that is no access token. */
+  readonly type: string
+  /** What was issued: it can be less than was asked for. */
+  readonly scopes: readonly string[]
+  /** Use it no longer (ms since the epoch). */
+  readonly expiresAt: number
+  /** Deputy has something to say about this server, for example that it is deprecated. */
+  readonly warning: string | undefined
+  constructor(value: string, facts: { type: string; scopes: readonly string[]; expiresAt: number; warning: string | undefined }) {
+    this.#value = value
+    this.type = facts.type
+    this.scopes = facts.scopes
+    this.expiresAt = facts.expiresAt
+    this.warning = facts.warning
+  }
+  reveal(): string { return this.#value }
+  toString(): string { return '[token]' }
+  toJSON(): string { return '[token]' }
+  [inspect.custom](): string { return '[token]' }
+}

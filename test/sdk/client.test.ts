@@ -1,0 +1,157 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { inspect } from 'node:util'
+import { decodeJwt } from 'jose'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { connectDeputy, DeputyClientError, SERVER, SESSION, type Deputy } from '../../src/sdk/index.ts'
+import { aCompany, LEDGER, RESOURCES } from '../support/configuration.ts'
+import { startDaemonProcess, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+
+const failure = async (work: Promise<unknown>): Promise<DeputyClientError> => {
+  try { await work } catch (error) { if (error instanceof DeputyClientError) return error; throw error }
+  throw new Error('it did not fail')
+}
+
+/** A service that answers as it is told, and remembers what it was sent. */
+const aService = async () => {
+  const seen: { path: string; method: string; authorization: string | undefined; body: string }[] = []
+  let answer: (request: IncomingMessage, response: ServerResponse) => void = (_request, response) => { response.end('ok') }
+  const server = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
+    request.on('end', () => { seen.push({ path: request.url ?? '', method: request.method ?? '', authorization: request.headers.authorization, body }); answer(request, response) })
+  })
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  return {
+    seen, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    answers(next: typeof answer) { answer = next },
+    close: () => new Promise<void>((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+  }
+}
+
+describe('the SDK at a real daemon', () => {
+  let issuer: TestIssuer
+  let daemon: Daemon
+  let deputy: Deputy
+  let service: Awaited<ReturnType<typeof aService>>
+  let user: string
+  beforeAll(async () => {
+    issuer = await startTestIssuer()
+    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { tenants: ['acme'], own: { ledger: { scopes: ['ledger:read'] } }, tools: { list: { downstream: 'ledger', scopes: ['ledger:read'] } } } }))
+    expect((await daemon.deputy('check')).code).toBe(0)
+  })
+  afterAll(async () => { await daemon?.close(); await issuer?.close() })
+  beforeEach(async () => {
+    service = await aService()
+    deputy = connectDeputy({ environment: { DEPUTY_SOCKET: daemon.socketPath } })
+    user = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', groups: ['engineering'] })
+  })
+  afterEach(async () => { deputy.close(); await service.close() })
+
+  it('gets a token for a user, and for the server itself', async () => {
+    const token = await deputy.token({ downstream: 'ledger', onBehalfOf: user, scopes: ['ledger:read'], tool: 'list' })
+    expect(decodeJwt(token.reveal())).toMatchObject({ aud: LEDGER, client_id: 'notes', act: { sub: 'notes' } })
+    expect(token).toMatchObject({ type: 'Bearer', scopes: ['ledger:read'] })
+    expect(token.expiresAt).toBeGreaterThan(Date.now())
+    expect(decodeJwt((await deputy.token({ downstream: 'ledger', onBehalfOf: SERVER })).reveal())).toMatchObject({ sub: 'notes' })
+  })
+
+  it('promise 5: a token does not print itself', async () => {
+    const token = await deputy.token({ downstream: 'ledger', onBehalfOf: user })
+    for (const text of [String(token), JSON.stringify({ token }), inspect(token), `${inspect({ token }, { depth: 9, showHidden: true })}`]) expect(text).not.toContain(token.reveal())
+  })
+
+  it('promise 9: says what Deputy has said, with the next step', async () => {
+    expect(await failure(deputy.token({ downstream: 'nothing', onBehalfOf: user }))).toMatchObject({ reason: 'target_unknown', error: 'invalid_target', next: expect.stringMatching(/downstreams/), correlationId: expect.any(String) })
+    const foreign = await issuer.sign({ aud: RESOURCES.calendar, org: 'acme' })
+    expect(await failure(deputy.token({ downstream: 'ledger', onBehalfOf: foreign }))).toMatchObject({ reason: 'subject_audience_mismatch' })
+    expect(await failure(deputy.token({ downstream: 'ledger', onBehalfOf: SESSION }))).toMatchObject({ reason: 'subject_session_not_allowed' })
+  })
+
+  it('waits for a daemon that restarts, and says so when there is none', async () => {
+    const early = connectDeputy({ socket: daemon.socketPath, patience: 200 })
+    await daemon.stop()
+    expect(await failure(early.token({ downstream: 'ledger', onBehalfOf: user }))).toMatchObject({ reason: 'unreachable', next: expect.stringMatching(/DEPUTY_SOCKET/) })
+    const waiting = deputy.token({ downstream: 'ledger', onBehalfOf: user })
+    await daemon.start()
+    expect((await waiting).type).toBe('Bearer')
+    early.close()
+  })
+
+  it('a fetch carries the credential', async () => {
+    const response = await deputy.fetch('ledger', user)(`${service.url}/entries`, { method: 'POST', body: 'x', headers: { 'content-type': 'text/plain' } })
+    expect(await response.text()).toBe('ok')
+    expect(decodeJwt(service.seen[0]!.authorization!.replace('Bearer ', ''))).toMatchObject({ aud: LEDGER })
+    expect(service.seen[0]).toMatchObject({ path: '/entries', method: 'POST', body: 'x' })
+  })
+
+  it('a fetch asks once more after a 401, and sends the body again if that can be had', async () => {
+    service.answers((_request, response) => { response.writeHead(service.seen.length === 1 ? 401 : 200).end() })
+    // Each request of another token: what is minted for one subject token is not given for another.
+    let count = 0
+    const changing = connectDeputy({ socket: daemon.socketPath, fetch })
+    const first = await changing.token({ downstream: 'ledger', onBehalfOf: user })
+    const fetching = createFetchWith(async () => (count += 1) === 1 ? first : changing.token({ downstream: 'ledger', onBehalfOf: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', groups: ['engineering'], jti: `another-${count}` }) }))
+    expect((await (await fetching)(`${service.url}/`, { method: 'POST', body: 'again' })).status).toBe(200)
+    expect(service.seen.map(({ body }) => body)).toEqual(['again', 'again'])
+    changing.close()
+  })
+
+  it('a fetch that gets the same credential once more lets the 401 stand, and a stream is sent once', async () => {
+    service.answers((_request, response) => { response.writeHead(401).end() })
+    expect((await deputy.fetch('ledger', user)(service.url)).status).toBe(401)
+    expect(service.seen).toHaveLength(1)
+    const stream = new Blob(['x']).stream()
+    expect((await deputy.fetch('ledger', user)(service.url, { method: 'POST', body: stream, duplex: 'half' } as RequestInit)).status).toBe(401)
+    expect(service.seen).toHaveLength(2)
+  })
+
+  it('threat 27: a redirect to another origin is not followed with the credential; one within it is', async () => {
+    const other = await aService()
+    service.answers((request, response) => {
+      if (request.url === '/away') response.writeHead(302, { location: `${other.url}/stolen` }).end()
+      else if (request.url === '/here') response.writeHead(302, { location: '/there' }).end()
+      else response.end('there')
+    })
+    const fetching = deputy.fetch('ledger', user)
+    expect((await fetching(`${service.url}/away`)).status).toBe(302)
+    expect(other.seen).toEqual([])
+    expect(await (await fetching(`${service.url}/here`)).text()).toBe('there')
+    expect(service.seen.at(-1)!.authorization).toBeDefined()
+    service.answers((_request, response) => { response.writeHead(302, { location: '/again' }).end() })
+    expect((await fetching(`${service.url}/again`)).status).toBe(302)
+    await other.close()
+  })
+
+  it('threat 18: a credential is not sent in clear to another machine', async () => {
+    expect(await failure(deputy.fetch('ledger', user)('http://service.example/'))).toMatchObject({ reason: 'insecure_url' })
+    expect(await failure(deputy.fetch('ledger', user)('http://127.evil.example/'))).toMatchObject({ reason: 'insecure_url' })
+  })
+})
+
+const createFetchWith = async (token: () => Promise<Awaited<ReturnType<Deputy['token']>>>) => (await import('../../src/sdk/fetch.ts')).createFetch({ token, fetch })
+
+describe('the SDK', () => {
+  it('says where the user connects', async () => {
+    const double = await aService()
+    double.answers((_request, response) => { response.writeHead(400, { 'content-type': 'application/json', 'x-correlation-id': 'c' }).end(JSON.stringify({ error: 'interaction_required', reason: 'interaction_required', error_description: 'x', next: 'y', connect_url: 'https://connect.example/c/1' })) })
+    const deputy = connectDeputy({ tcp: double.url.replace('http://', ''), clientId: 'notes', clientSecret: 'secret' })
+    expect(await failure(deputy.token({ downstream: 'd', onBehalfOf: 't' }))).toMatchObject({ reason: 'interaction_required', connectUrl: 'https://connect.example/c/1' })
+    expect(new URLSearchParams(double.seen[0]!.body).get('client_id')).toBe('notes')
+    double.answers((_request, response) => { response.end('<html>not Deputy</html>') })
+    expect(await failure(deputy.token({ downstream: 'd', onBehalfOf: 't' }))).toMatchObject({ reason: 'unreachable' })
+    double.answers((_request, response) => { response.end('{"hello":"world"}') })
+    expect(await failure(deputy.token({ downstream: 'd', onBehalfOf: 't' }))).toMatchObject({ reason: 'unexpected_answer' })
+    deputy.close()
+    await double.close()
+  })
+
+  it('needs nothing but Node', async () => {
+    const folder = join(import.meta.dirname, '../../src/sdk')
+    for (const file of await readdir(folder)) {
+      for (const [, from] of (await readFile(join(folder, file), 'utf8')).matchAll(/from '([^']+)'/g)) expect([file, from]).toEqual([file, expect.stringMatching(/^(node:|\.\/)/)])
+    }
+  })
+})
