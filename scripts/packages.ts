@@ -9,6 +9,7 @@ const PROGRAMS: readonly Program[] = [
   { package: 'chromium', paths: ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'], tests: 'the tests of the pages in a real browser' },
   { package: 'postgresql', paths: ['/usr/lib/postgresql/*/bin/initdb'], tests: 'the tests of the store in Postgres and of many nodes' },
   { package: 'redis-server', paths: ['/usr/bin/redis-server'], tests: 'the tests of the shared cache in Redis' },
+  { package: 'python3', paths: ['/usr/bin/python3'], tests: 'the tests of the Python client' },
 ]
 
 const isMissing = ({ paths }: Program): boolean => globSync([...paths]).length === 0
