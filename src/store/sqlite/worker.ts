@@ -98,7 +98,8 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
     try {
       database.exec('BEGIN IMMEDIATE')
       try {
-        const replies = requests.map(runWithin)
+        // One by itself needs no savepoint: what fails takes the transaction with it.
+        const replies = requests.length === 1 ? requests.map(run) : requests.map(runWithin)
         database.exec('COMMIT')
         return replies
       } catch (error) {
