@@ -15,11 +15,10 @@ import { CurrentConfiguration, readConfiguration, watchConfiguration, type Reloa
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
-import { createMintedConnector } from './connector/minted.ts'
+import { createConnectors } from './connector/create.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
-import { createStaticConnector } from './connector/static.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
 import { createExchange } from './exchange/exchange.ts'
@@ -47,7 +46,6 @@ import { withRotations } from './rotation/after-revocation.ts'
 import type { FaultPoint } from './rotation/engine.ts'
 import { createHolders } from './rotation/holders.ts'
 import { createRotation } from './rotation/rotation.ts'
-import { createDynamicConnector } from './connector/dynamic.ts'
 import { createLeases } from './secret/leases.ts'
 import { isLeaseWanted } from './exchange/lease-life.ts'
 import { createSecretBackends } from './secret/backends.ts'
@@ -211,12 +209,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const obtain = createObtain({
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
-      connectors: {
-        oauth_grant: oauthGrant,
-        minted: createMintedConnector({ issuer, lifetime: () => snapshot().settings.tokens.lifetime, keys: signingKeys, clock, random, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined }),
-        dynamic: createDynamicConnector({ leases, backendOf: (id) => backends.dynamic(id), clock }),
-        static: createStaticConnector({ read: rotation.read, termsOf: rotation.termsOf, clock }),
-      },
+      connectors: createConnectors({
+        oauthGrant, leases, backends, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
+      }),
     })
 
     // The lines.

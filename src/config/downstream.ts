@@ -49,4 +49,10 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']
+/** The kinds by their names. */
+export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))
 export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { credential: Kind }>
+
+/** Kinds that exist only for a user: a server cannot ask for itself. */
+const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant'])
+export const needsUser = (kind: CredentialKind): boolean => OF_USERS.has(kind)

@@ -1,3 +1,4 @@
+import { needsUser } from './downstream.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
 import { OWN_BACKEND, OWN_KEYS, overlaps, type RotationPolicy } from './rotation-policy.ts'
@@ -103,8 +104,8 @@ const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use
     const downstream = loaded.downstreams.get(id)?.value
     if (downstream === undefined) return [{ file, line: lineOf([use, id]), message: `There is no downstream ${id}.`, fix: `Known downstreams: ${list(loaded.downstreams.keys())}.` }]
     const problems: Problem[] = []
-    if (use === 'own' && downstream.credential === 'oauth_grant') {
-      problems.push({ file, line: lineOf([use, id]), message: `${id} takes a user's own grant, so a server cannot ask for itself.`, fix: 'Move it to `downstreams`.' })
+    if (use === 'own' && needsUser(downstream.credential)) {
+      problems.push({ file, line: lineOf([use, id]), message: `${id} takes a user, so a server cannot ask for itself.`, fix: 'Move it to `downstreams`.' })
     }
     const known = Object.keys(downstream.scopes)
     for (const scope of scopes) {

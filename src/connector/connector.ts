@@ -33,6 +33,8 @@ export interface CredentialRequest {
   readonly priorActors: readonly ActorClaim[]
   /** Ids of the tokens that this one descends from; revoking one of them voids what descends. */
   readonly ancestors: readonly string[]
+  /** The verified subject token, for kinds that are made out of it; absent where a server asks for itself, or a login session stands for the user. */
+  readonly subjectToken?: { readonly token: Secret; readonly type: TokenTypeUri; readonly issuer: string }
   readonly correlationId: string
   readonly signal?: AbortSignal
 }
@@ -72,6 +74,7 @@ export interface Connector {
   /** @throws DeputyError of the categories grant, provider and secret */
   obtain(request: CredentialRequest): Promise<Credential>
 }
+export type Connectors = Readonly<Record<CredentialKind, Connector>>
 
 /** How a grant ended at its provider: told, to be told again later, not possible there, or no longer possible for us. */
 export type UpstreamOutcome = 'done' | 'queued' | 'not_offered' | 'failed'

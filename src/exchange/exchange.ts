@@ -3,6 +3,7 @@ import { toSeconds, type Clock } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
 import type { Credential, CredentialRequest, Principal } from '../connector/connector.ts'
+import { kinds, narrowingOf, providerOf } from '../connector/kinds.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
@@ -120,7 +121,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     assertNotRevoked(account)
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
     const decision = account.decision = deps.policy().decide(questionOf({
-      server, tenant, target, scopes, subject: account.subject, tool: wish.tool, environment: current.settings.environment, now: clock.now(),
+      server, tenant, target, scopes, subject: account.subject, tool: wish.tool, environment: current.settings.environment, narrows: narrowingOf(target.downstream, current.providers), now: clock.now(),
     }))
     telemetry.decision({ allowed: decision.allowed, credential: target.downstream.credential })
     if (!decision.allowed) throw refuse('policy_denied', { server: server.server, downstream: target.downstream.downstream })
@@ -142,7 +143,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     throw refuse('rotation_in_progress', { tenant: request.principal.tenant, secret: request.downstream.downstream, seconds: 1 })
   }
 
-  const obtain = async (account: Account, principal: Principal, scopes: readonly string[], notAfter: number): Promise<Credential> => {
+  const obtain = async (account: Account, principal: Principal, scopes: readonly string[], notAfter: number, subjectToken?: CredentialRequest['subjectToken']): Promise<Credential> => {
     const { subject, target, workload, origin } = account
     const current = snapshot()
     const tenant = current.tenants.get(principal.tenant)
@@ -151,6 +152,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       principal, tenant, server: workload!.server, downstream: target!.downstream, scopes, notAfter,
       audiences: target!.audiences, priorActors: subject?.actors ?? [],
       ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], correlationId: origin.correlationId,
+      // Nobody else has any business with it.
+      ...(subjectToken === undefined || !kinds[target!.downstream.credential].fromSubjectToken ? {} : { subjectToken }),
     }
     const { credential, cached, obtainedAt } = await telemetry.span('deputy.obtain', { 'deputy.downstream': target!.downstream.downstream }, () => obtainToHold(request, current.generation, account))
     account.credential = credential
@@ -164,7 +167,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const revoked = standing.covering({
       tenant: subject?.tenant.tenant ?? tenant!, user: subject?.user, server: workload!.server.server,
       downstream: target?.downstream.downstream, grant: credential?.grant,
-      provider: target?.downstream.credential === 'oauth_grant' ? target.downstream.provider : undefined,
+      provider: target === undefined ? undefined : providerOf(target.downstream),
       tokens: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
     })
     if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
@@ -216,7 +219,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
         const { server } = await attest(account)
         const subject = await verifySubject(account, request)
         const scopes = decide(account, request, subject.tenant.tenant, server.downstreams)
-        const credential = await obtain(account, { kind: 'user', tenant: subject.tenant.tenant, user: subject.user }, scopes, subject.expiresAt)
+        const token = subject.how === 'login_session' ? undefined : { token: request.subjectToken, type: request.subjectTokenType, issuer: subject.issuer }
+        const credential = await obtain(account, { kind: 'user', tenant: subject.tenant.tenant, user: subject.user }, scopes, subject.expiresAt, token)
         return answer(account, credential, subject.expiresAt)
       })
     },

@@ -1,9 +1,9 @@
 import type { Logger } from '../observe/logger.ts'
 import { cacheKey, type Cache } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
-import type { CredentialKind } from '../config/downstream.ts'
 import type { SharedCredentials } from './shared-credentials.ts'
-import type { Connector, Credential, CredentialRequest } from '../connector/connector.ts'
+import type { Connectors, Credential, CredentialRequest } from '../connector/connector.ts'
+import { kinds, providerOf } from '../connector/kinds.ts'
 
 /** A cached credential with what it relies on, so that a revocation finds it. */
 export interface CachedCredential {
@@ -18,21 +18,19 @@ export interface CachedCredential {
   readonly since: number
 }
 
-export type Connectors = Readonly<Record<CredentialKind, Connector>>
-
 /** A credential whose end is nearer than this is fetched anew (ms): it must outlast the call that it is for. */
 const MARGIN = 30_000
 
 /**
- * Every fact that decides what a credential is (threat 24). What was minted from one subject token is never given
- * for another: it may not outlive it, and falls with it.
+ * Every fact that decides what a credential is (threat 24). What was made out of one subject token is never given
+ * for another.
  */
 export const credentialKey = (request: CredentialRequest, generation: string): string => {
   const { principal, server, downstream } = request
   return cacheKey(
     principal.tenant, principal.kind, principal.kind === 'user' ? principal.user : '', server.server,
     downstream.downstream, downstream.credential, ...request.audiences, String(request.scopes.length), ...request.scopes,
-    generation, ...(downstream.credential === 'minted' ? request.ancestors : []),
+    generation, ...(kinds[downstream.credential].fromSubjectToken ? request.ancestors : []),
   )
 }
 
@@ -73,7 +71,7 @@ export const createObtain = (options: {
     const life = credential.expiresAt - options.clock.now()
     const entry: CachedCredential = {
       credential, tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : undefined, server: server.server,
-      downstream: downstream.downstream, provider: downstream.credential === 'oauth_grant' ? downstream.provider : undefined,
+      downstream: downstream.downstream, provider: providerOf(downstream),
       tokens: request.ancestors, since: startedAt,
     }
     if (credential.volatile === true) return { credential, obtainedAt: startedAt }

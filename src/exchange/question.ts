@@ -12,18 +12,20 @@ export interface Asking {
   readonly scopes: readonly string[]
   readonly tool: string | undefined
   readonly environment: string
+  /** What of the downstream's credentials can be narrowed (`narrowingOf`). */
+  readonly narrows: readonly string[]
   /** ms since the epoch. */
   readonly now: number
 }
 
-export const questionOf = ({ server, tenant, subject, target, scopes, tool, environment, now }: Asking): PolicyQuestion => ({
+export const questionOf = ({ server, tenant, subject, target, scopes, tool, environment, narrows, now }: Asking): PolicyQuestion => ({
   principal: subject === undefined
     ? { kind: 'workload', tenant }
     : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
   action: target.downstream.credential,
   server: { id: server.server, owner: server.owner, status: server.status, ...(server.team === undefined ? {} : { team: server.team }) },
   downstream: { id: target.downstream.downstream },
-  tenant, scopes, environment, now,
+  tenant, scopes, environment, narrows, now,
   ...(tool === undefined ? {} : { tool }),
   ...(subject?.acr === undefined ? {} : { acr: subject.acr }),
 })

@@ -4,6 +4,7 @@ import type { SharedBytes } from '../cache/redis.ts'
 import type { Clock } from '../clock.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { CredentialRequest, TokenTypeUri } from '../connector/connector.ts'
+import { kinds, providerOf } from '../connector/kinds.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
@@ -53,7 +54,7 @@ export const createConfigurationDigest = (snapshot: CurrentSnapshot): ((request:
     return digest
   }
   return ({ downstream, server }) => {
-    const provider = downstream.credential === 'oauth_grant' ? snapshot().providers.get(downstream.provider) : undefined
+    const provider = snapshot().providers.get(providerOf(downstream) ?? '')
     return [downstream, server, ...(provider === undefined ? [] : [provider])].map(digestOf).join('/')
   }
 }
@@ -74,7 +75,7 @@ export const createSharedCredentials = (options: {
   const nameOf = (tenant: string, id: string) => ({ tenant, kind: 'shared-credential', id })
   return {
     keyOf(request) {
-      if (request.downstream.credential !== 'oauth_grant') return undefined
+      if (!kinds[request.downstream.credential].shared) return undefined
       return options.fingerprint(new Secret(`shared-credential/${credentialKey(request, options.generationOf(request))}`))
     },
     async get(tenant, key) {

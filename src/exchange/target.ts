@@ -2,7 +2,7 @@ import { servesTenant } from '../config/values.ts'
 import type { Downstream } from '../config/downstream.ts'
 import type { Server } from '../config/server.ts'
 import type { Snapshot } from '../config/snapshot.ts'
-import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, type TokenTypeUri } from '../connector/connector.ts'
+import { kinds } from '../connector/kinds.ts'
 import { refuse } from '../errors.ts'
 import type { TokenWish } from './request.ts'
 
@@ -14,13 +14,6 @@ export interface Target {
   /** Scopes that the server is registered for at these downstreams. */
   readonly registered: ReadonlySet<string>
 }
-
-const issuable = {
-  minted: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
-  oauth_grant: [ACCESS_TOKEN_TYPE],
-  static: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
-  dynamic: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
-} as const satisfies Record<Downstream['credential'], readonly TokenTypeUri[]>
 
 /**
  * Finds the downstream that a request names, among those that the server is registered for in this tenant.
@@ -49,11 +42,10 @@ export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['dow
   }
   const [downstream, ...others] = named.values()
   if (downstream === undefined) throw refuse('target_missing')
-  if (others.length > 0 && ![downstream, ...others].every(({ credential }) => credential === 'minted')) {
+  if (others.length > 0 && ![downstream, ...others].every(({ credential }) => credential === downstream.credential && kinds[credential].joint)) {
     throw refuse('targets_incompatible', { targets: [...named.keys()].join(' and ') })
   }
-  const types: readonly TokenTypeUri[] = issuable[downstream.credential]
-  if (wish.requestedTokenType !== undefined && !types.includes(wish.requestedTokenType)) {
+  if (wish.requestedTokenType !== undefined && !kinds[downstream.credential].issues.includes(wish.requestedTokenType)) {
     throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
   }
   const registered = new Set([...named.keys()].flatMap((id) => uses[id]?.scopes ?? []))

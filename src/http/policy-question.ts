@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Snapshot } from '../config/snapshot.ts'
 import { idSchema, scopeSchema } from '../config/values.ts'
+import { narrowingOf } from '../connector/kinds.ts'
 import { refuse } from '../errors.ts'
 import { questionOf } from '../exchange/question.ts'
 import { scopesWithin } from '../exchange/scopes.ts'
@@ -26,7 +27,7 @@ export const explainPolicy = (question: z.output<typeof policyQuestionSchema>, s
   )
   const registered = scopesWithin(question.scopes, target, server, question.tool)
   const decision = policy.decide(questionOf({
-    server, tenant, target, scopes: registered, tool: question.tool, environment: snapshot.settings.environment,
+    server, tenant, target, scopes: registered, tool: question.tool, environment: snapshot.settings.environment, narrows: narrowingOf(target.downstream, snapshot.providers),
     subject: user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
     now: question.time === undefined ? now : Date.parse(question.time),
   }))

@@ -63,9 +63,9 @@ const createKey = (footprint: Footprint): (question: PolicyQuestion) => string =
     if (text === undefined) claimTexts.set(claims, text = claimsRead(claims, footprint))
     return text
   }
-  return ({ principal, action, server, downstream, tenant, scopes, tool, environment, acr }) => cacheKey(
+  return ({ principal, action, server, downstream, tenant, scopes, tool, environment, narrows, acr }) => cacheKey(
     principal.kind, ...(principal.kind === 'user' ? [footprint.readsUser ? principal.user : '', claimsText(principal.claims), String(principal.groups.length), ...principal.groups] : []),
-    action, server.id, server.owner, server.team ?? '', server.status, downstream.id, tenant, environment,
+    action, server.id, server.owner, server.team ?? '', server.status, downstream.id, tenant, environment, narrows.join(' '),
     tool === undefined ? '-' : `+${tool}`, acr === undefined ? '-' : `+${acr}`, ...scopes,
   )
 }

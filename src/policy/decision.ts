@@ -12,6 +12,8 @@ export interface PolicyQuestion {
   readonly scopes: readonly string[]
   readonly tool?: string
   readonly environment: string
+  /** What of the credential can be narrowed; it follows from the downstream. */
+  readonly narrows: readonly string[]
   readonly acr?: string
   /** Milliseconds since the epoch. */
   readonly now: number

@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { credentialKindSchema } from '../config/downstream.ts'
 import { parseYamlFile } from '../config/yaml-file.ts'
 import type { Problem } from '../config/problem.ts'
 import type { Policy, PolicyQuestion } from './decision.ts'
@@ -16,7 +17,8 @@ const exampleSchema = z.strictObject({
   team: z.string().optional(),
   status: z.enum(['approved', 'deprecated']).default('approved'),
   downstream: z.string(),
-  credential: z.enum(['oauth_grant', 'minted', 'static', 'dynamic']),
+  credential: credentialKindSchema,
+  narrows: z.array(z.string()).default([]).describe('What of the credential can be narrowed.'),
   scopes: z.array(z.string()).default([]),
   tool: z.string().optional(),
   environment: z.string().default('production'),
@@ -37,7 +39,7 @@ const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => 
     principal: user === undefined ? { kind: 'workload', tenant } : { kind: 'user', tenant, user, groups, claims },
     action: example.credential, downstream: { id: example.downstream }, tenant, scopes: example.scopes.toSorted(),
     server: { id: example.server, owner: example.owner, status: example.status, ...(example.team === undefined ? {} : { team: example.team }) },
-    environment: example.environment, now: Date.parse(example.time),
+    environment: example.environment, narrows: example.narrows, now: Date.parse(example.time),
     ...(example.tool === undefined ? {} : { tool: example.tool }), ...(example.acr === undefined ? {} : { acr: example.acr }),
   }
 }

@@ -53,6 +53,7 @@ export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQu
   const context: Context = {
     ...(readsContext('workload') ? { workload: { __entity: workload } } : {}),
     ...(readsContext('tenant') ? { tenant: { __entity: tenant } } : {}),
+    ...(readsContext('narrows') ? { narrows: [...question.narrows] } : {}),
     ...(readsContext('environment') ? { environment: question.environment } : {}),
     ...(readsContext('time') ? { time: { __extn: { fn: 'datetime', arg: new Date(question.now).toISOString() } } } : {}),
     ...(readsContext('tool') && question.tool !== undefined ? { tool: question.tool } : {}),

@@ -15,7 +15,7 @@ const optional = (arbitrary: fc.Arbitrary<string>) => fc.option(arbitrary, { nil
 const question: fc.Arbitrary<PolicyQuestion> = fc.record({
   user: fc.boolean(), tenant: names, name: names, groups: fc.uniqueArray(names), claims: fc.dictionary(names, fc.oneof(names, fc.array(names), fc.integer())),
   action: fc.constantFrom('oauth_grant' as const, 'minted' as const, 'static' as const),
-  server: names, owner: names, team: optional(names), downstream: names, scopes: fc.uniqueArray(names, { minLength: 1, maxLength: 1 }), tool: optional(names), acr: optional(names),
+  server: names, owner: names, team: optional(names), downstream: names, scopes: fc.uniqueArray(names, { minLength: 1, maxLength: 1 }), tool: optional(names), acr: optional(names), narrows: fc.uniqueArray(names),
   environment: names, now: fc.integer({ min: 1.7e12, max: 1.8e12 }),
 }).map(({ user, name, groups, claims, server, owner, team, downstream, tool, acr, tenant, ...rest }) => ({
   ...rest, tenant, principal: user ? { kind: 'user', tenant, user: name, groups, claims } : { kind: 'workload', tenant },
@@ -32,6 +32,7 @@ const scope = fc.oneof(
 const condition = fc.oneof(
   names.map((name) => `context.scopes.contains(${quoted(name)})`), names.map((name) => `context has tool && context.tool == ${quoted(name)}`),
   names.map((name) => `context has acr && context.acr == ${quoted(name)}`), names.map((name) => `context.environment == ${quoted(name)}`),
+  names.map((name) => `context.narrows.contains(${quoted(name)})`),
   names.map((name) => `context.workload.owner == ${quoted(name)}`), names.map((name) => `context.workload in Deputy::Team::${quoted(name)}`),
   names.map((name) => `context.tenant == Deputy::Tenant::${quoted(name)}`), fc.constant('context.time < datetime("2025-06-01")'),
   names.map((name) => `principal is Deputy::User && principal.tenant == Deputy::Tenant::${quoted(name)}`),
@@ -85,7 +86,7 @@ describe('what policies look at', () => {
     cedar.preparsePolicySet('surrogate', { staticPolicies: { only: text } })
     const decision = createPolicy('surrogate', footprint([text])).decide({
       principal: { kind: 'user', tenant: 'a', user: 'b\ud800', groups: [], claims: { dept: '\udfff' } }, action: 'minted',
-      server: { id: 's', owner: 'o', status: 'approved' }, downstream: { id: 'd' }, tenant: 'a', scopes: [], environment: 'test', now: 0,
+      server: { id: 's', owner: 'o', status: 'approved' }, downstream: { id: 'd' }, tenant: 'a', scopes: [], environment: 'test', narrows: [], now: 0,
     })
     expect(decision).toMatchObject({ allowed: false, errors: [expect.stringContaining('could not be put')] })
   })

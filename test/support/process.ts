@@ -1,5 +1,6 @@
 /** Starting, asking and ending real processes, by their id. */
 import { spawn, type ChildProcess } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
@@ -7,15 +8,22 @@ import { join, resolve } from 'node:path'
 /** The CLI's source; it runs as it is. */
 export const CLI = join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts')
 
+/** Below those that the kernel gives to outgoing connections (ip(7), ip_local_port_range), which could take it before it is used. */
+const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]
+
 /** A port that was free a moment ago. */
 export const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
+  for (let attempt = 1; ; attempt += 1) {
+    const port = randomInt(FIRST_PORT, LAST_PORT)
+    const server = createServer().listen(port, '127.0.0.1')
+    try { await once(server, 'listening') } catch (error) {
+      if (attempt === 100) throw error
+      continue
+    }
+    server.close()
+    await once(server, 'close')
+    return port
+  }
 }
 
 /** Starts a process and waits for a line that says it is ready. @param written gets all that it writes */

@@ -1,0 +1,34 @@
+import type { CredentialKind, Downstream } from '../config/downstream.ts'
+import type { Provider } from '../config/provider.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, type TokenTypeUri } from './connector.ts'
+
+/** What of a credential can be made less than what its source has: what is asked is then what is issued. */
+export type Narrowing = 'scope'
+
+/** What is true of every credential of a kind, whatever a downstream's file says. */
+export interface KindFacts {
+  /** As what it can be issued (RFC 8693 section 3). */
+  readonly issues: readonly TokenTypeUri[]
+  /** Whether one credential can serve several downstreams. */
+  readonly joint: boolean
+  /** Made out of one subject token: it may not outlive it, falls with it, and is never given for another. */
+  readonly fromSubjectToken: boolean
+  /** Whether nodes share what one of them has fetched; what a node makes by itself is not worth asking for. */
+  readonly shared: boolean
+  /** What can be narrowed, in the hands of this provider. */
+  readonly narrows: (downstream: Downstream, provider: Provider | undefined) => readonly Narrowing[]
+}
+
+export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
+  minted: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: true, fromSubjectToken: true, shared: false, narrows: () => ['scope'] },
+  oauth_grant: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: (_, provider) => provider?.refresh.narrows === true ? ['scope'] : [] },
+  static: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+}
+
+/** The provider that a downstream's credentials come from, where it is one of those that have a file. */
+export const providerOf = (downstream: Downstream): string | undefined => 'provider' in downstream ? downstream.provider : undefined
+
+/** What can be narrowed of a downstream's credentials; policy may ask for it (`context.narrows`). */
+export const narrowingOf = (downstream: Downstream, providers: ReadonlyMap<string, Provider>): readonly Narrowing[] =>
+  kinds[downstream.credential].narrows(downstream, providers.get(providerOf(downstream) ?? ''))
