@@ -31,7 +31,7 @@ export const startProcess = async (args: readonly string[], ready: RegExp, envir
   const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
   let output = ''
   await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 20_000)
+    const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 45_000)
     const look = (chunk: Buffer): void => {
       written(chunk.toString('utf8'))
       output += chunk.toString('utf8')
