@@ -62,8 +62,8 @@ const measureRotations = async (): Promise<void> => {
     apply: () => answer(undefined), login: (value) => answer(ended.has(value.reveal()) ? 'refused' : 'works'),
     retire: (old) => { ended.add(old.reveal()); return answer(undefined) },
   }
-  const engine = createRotationEngine({ rotations: store.rotations, backendOf: () => backend, rotatorOf: () => limited(rotator, CONCURRENCY), changed: () => undefined, isHeld: () => Promise.resolve(false), audit: silentAudit, clock: systemClock, logger: silentLogger, owner: 'bench' })
-  const scheduler = new RotationScheduler({ rotations: store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve(secrets), targetOf: () => rotator.target, audit: silentAudit, notify: () => Promise.resolve(), clock: systemClock, logger: silentLogger, shared: false })
+  const engine = createRotationEngine({ rotations: store.rotations, backendOf: () => backend, rotatorOf: () => limited(rotator, CONCURRENCY), changed: () => undefined, isHeld: () => Promise.resolve(false), audit: silentAudit, clock: systemClock, monotonic: () => performance.now(), logger: silentLogger, owner: 'bench' })
+  const scheduler = new RotationScheduler({ rotations: store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve(secrets), targetOf: () => rotator.target, audit: silentAudit, notify: () => Promise.resolve(), clock: systemClock, monotonic: () => performance.now(), logger: silentLogger, shared: false })
   const before = process.memoryUsage.rss()
   const began = performance.now()
   scheduler.start()

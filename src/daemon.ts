@@ -121,7 +121,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const ground = await openGround(settings, { home, environment: options.environment, clock, random, logger })
     closers.push(ground.close)
     const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, alone } = ground
-    const ownKeys = createOwnKeys({ ground, settings, home, random })
+    const ownKeys = createOwnKeys({ ground, settings, home, clock, random, logger })
     const audit = await DurableAuditLog.open({
       store: store.audit, sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))), clock, deadline: settings.audit.deadline,
       checkpointEvery: settings.audit.checkpoint_every, sign: (bytes) => signingKeys.sign('checkpoint', bytes), telemetry, logger,
@@ -161,7 +161,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       currentOf: async ({ tenant, backend, secret }) => (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
     })
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
+      home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, monotonic: () => performance.now(), random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })

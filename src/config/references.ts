@@ -1,7 +1,7 @@
 import { needsUser } from './downstream.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
-import { OWN_BACKEND, OWN_KEYS, overlaps, type RotationPolicy } from './rotation-policy.ts'
+import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
@@ -143,10 +143,16 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
     seen.push(located)
     const { backend } = value.secrets
     const isOwn = value.how.rotator === 'deputy_keys'
-    if (isOwn !== (backend === OWN_BACKEND) || (isOwn && !OWN_KEYS.some((name) => name === value.secrets.name))) {
-      problems.push({ file, line: lineOf(['secrets', 'name']), message: 'The rotator deputy_keys and the backend deputy go together, for one of Deputy\'s own keys.', fix: `Write secrets: { backend: ${OWN_BACKEND}, name: ${OWN_KEYS.join(' or ')} }.` })
+    if (isOwn !== (backend === OWN_BACKEND) || (isOwn && !isOwnKeys(value.secrets.name))) {
+      problems.push({ file, line: lineOf(['secrets', 'name']), message: 'The rotator deputy_keys and the backend deputy go together, for one of Deputy\'s own keys.', fix: `Write secrets: { backend: ${OWN_BACKEND}, name: signing-keys }, or key-encryption-key, or data-key.* for the data keys of all tenants.` })
     }
-    if (backend !== EMBEDDED && value.secrets.name.includes('*')) {
+    if (isOwn && tenantOfDataKey(value.secrets.name) !== undefined && value.grace < DATA_KEY_GRACE) {
+      problems.push({ file, line: lineOf(['grace']), message: 'A data key that was replaced is needed until every node has read the next one.', fix: 'Write 5m or more.' })
+    }
+    if (isOwn && value.secrets.tenants !== '*') {
+      problems.push({ file, line: lineOf(['secrets', 'tenants']), message: 'Deputy\'s own keys belong to no tenant.', fix: 'Leave `tenants` out; the data key of one tenant is named data-key.<tenant>.' })
+    }
+    if (backend !== EMBEDDED && backend !== OWN_BACKEND && value.secrets.name.includes('*')) {
       problems.push({ file, line: lineOf(['secrets', 'name']), message: `The backend ${backend} is not searched for secrets, so a policy names one of them.`, fix: 'Write the name of the secret, and a policy for each.' })
     }
     if (settings.value.secrets.backends[backend]?.kind === 'aws' && value.when.every !== undefined && value.when.every < AWS_PAUSE) {

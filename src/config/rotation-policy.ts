@@ -57,9 +57,18 @@ export type RotationPolicy = z.output<typeof rotationPolicySchema>
 /** Whether a grace may end before its time. */
 export const endsEarly = ({ ends_early: early, secrets }: Pick<RotationPolicy, 'ends_early' | 'secrets'>): boolean => early ?? secrets.backend === 'embedded'
 
-/** The backend under which Deputy's own keys are named, and their names. */
+/** The backend under which Deputy's own keys are named. */
 export const OWN_BACKEND = 'deputy'
-export const OWN_KEYS = ['signing-keys', 'key-encryption-key'] as const
+/** Their names; each tenant has a data key of its own. */
+export type OwnKeys = 'signing-keys' | 'key-encryption-key' | `data-key.${string}`
+const DATA_KEY = 'data-key.'
+export const dataKeyOf = (tenant: string): OwnKeys => `${DATA_KEY}${tenant}`
+/** The tenant whose data key it is; undefined for the others. */
+export const tenantOfDataKey = (name: string): string | undefined => name.startsWith(DATA_KEY) ? name.slice(DATA_KEY.length) : undefined
+/** Whether the name, or the pattern, is one of Deputy's own keys, or of several data keys. */
+export const isOwnKeys = (name: string): name is OwnKeys => name === 'signing-keys' || name === 'key-encryption-key' || name.startsWith(DATA_KEY)
+/** How long a data key is needed beside the next one at least (ms): other nodes read their keys again within a minute, and clocks differ. */
+export const DATA_KEY_GRACE = 300_000
 
 const patternOf = (name: string): RegExp => new RegExp(`^${name.split('*').map((part) => part.replaceAll(/[.\\-]/g, '\\$&')).join('.*')}$`)
 

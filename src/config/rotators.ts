@@ -44,7 +44,7 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
     backend: idSchema.describe('The backend of kind `vault`.'),
     role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('The static role.'),
   }),
-  z.strictObject({ rotator: z.literal('deputy_keys').describe('Deputy\'s own keys: `secrets: { backend: deputy, name: signing-keys }`, or `key-encryption-key` where that is in a file.') }),
+  z.strictObject({ rotator: z.literal('deputy_keys').describe('Deputy\'s own keys: `secrets: { backend: deputy, name: signing-keys }`, `data-key.*` for the tenants\' data keys, or `key-encryption-key` where that is in a file.') }),
 ])
 export type RotatorSettings = z.output<typeof rotatorSchema>
 export type RotatorSettingsOf<Kind extends RotatorSettings['rotator']> = Extract<RotatorSettings, { rotator: Kind }>

@@ -5,6 +5,7 @@ import type { Logger } from '../observe/logger.ts'
 import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
 import { endsEarly, type RotationPolicy } from '../config/rotation-policy.ts'
+import { createGraces } from './grace.ts'
 import type { AskingRotator, Login, Rotator } from './rotator.ts'
 
 /**
@@ -28,6 +29,8 @@ export interface EngineOptions {
   readonly changed: (secret: RotatedSecret) => void
   readonly audit: AuditLog
   readonly clock: Clock
+  /** ms, never going back. */
+  readonly monotonic: () => number
   readonly logger: Logger
   /** Who this process is among those that share the store. */
   readonly owner: string
@@ -69,6 +72,7 @@ interface Work { readonly policy: RotationPolicy; readonly rotator: Rotator; rea
  */
 export const createRotationEngine = (options: EngineOptions) => {
   const { rotations, clock } = options
+  const graces = createGraces(options)
   const reach = async (point: FaultPoint): Promise<void> => { await options.at?.(point) }
 
   const write = (rotation: Rotation, change: Partial<Rotation>): Promise<Rotation> =>
@@ -184,7 +188,7 @@ export const createRotationEngine = (options: EngineOptions) => {
 
   /** The grace is over when its time is, or everybody who had the old one has moved. */
   const isOver = async (rotation: Rotation, policy: RotationPolicy): Promise<boolean> =>
-    rotation.graceUntil! <= clock.now() || (endsEarly(policy) && !await options.isHeld(rotation))
+    graces.left(rotation) <= 0 || (endsEarly(policy) && !graces.wasSet(rotation) && !await options.isHeld(rotation))
 
   const pauseAfter = (attempts: number): number => Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)
 
@@ -242,8 +246,8 @@ export const createRotationEngine = (options: EngineOptions) => {
         if (backend === undefined) return await write(rotation, { problem: `the backend ${rotation.backend} is not in deputy.yaml`, nextAt: clock.now() + LONGEST_PAUSE })
         const work: Work = { policy, backend, rotator: options.rotatorOf(policy, rotation) }
         while (rotation.step !== 'done' && rotation.endedAt === null) {
-          if (rotation.state === 'grace' && rotation.nextAt > clock.now()) return rotation
-          if (rotation.state === 'grace' && !await isOver(rotation, policy)) return await write(rotation, { nextAt: nextLook(clock.now(), rotation.graceUntil!, policy) })
+          if (rotation.state === 'grace' && rotation.nextAt > clock.now() && graces.left(rotation) > 0) return rotation
+          if (rotation.state === 'grace' && !await isOver(rotation, policy)) return await write(rotation, { nextAt: nextLook(clock.now(), clock.now() + graces.left(rotation), policy) })
           try { rotation = await steps[rotation.step](rotation, work) } catch (error) {
             if (error instanceof DeputyError && error.code === 'conflict' && error.facts['what'] === 'rotation') throw error
             rotation = await recover(rotation, work, error)

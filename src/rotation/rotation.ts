@@ -1,6 +1,6 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
-import { covers, endsEarly, OWN_BACKEND, type OWN_KEYS, type RotationPolicy } from '../config/rotation-policy.ts'
+import { covers, dataKeyOf, endsEarly, OWN_BACKEND, type OwnKeys, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { RotationTerms } from '../connector/static.ts'
 import { servesTenant } from '../config/values.ts'
@@ -37,12 +37,13 @@ export const createRotation = (deps: {
   readonly rotations: RotationStore
   readonly backends: SecretBackends
   readonly holders: Pick<Holders, 'of'>
-  readonly ownKeys: RotatedKeys<(typeof OWN_KEYS)[number]>
+  readonly ownKeys: RotatedKeys & { tenants(): Promise<string[]> }
   /** Reads references past what rotates: a rotation does not wait for itself. */
   readonly resolveSecret: ResolveSecret
   readonly egress: Egress
   readonly audit: AuditLog
   readonly clock: Clock
+  readonly monotonic: () => number
   readonly random: Random
   readonly logger: Logger
   /** Name of this node, with which `owner` begins. */
@@ -64,14 +65,17 @@ export const createRotation = (deps: {
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
     const { backend, tenants, name: named } = policy.secrets
-    if (backend === OWN_BACKEND) return [await ownKey(named as (typeof OWN_KEYS)[number])]
+    if (backend === OWN_BACKEND) {
+      const names: OwnKeys[] = ['signing-keys', 'key-encryption-key', ...(await deps.ownKeys.tenants()).map(dataKeyOf)]
+      return Promise.all(names.filter((secret) => covers(policy, { tenant: OWN_TENANT, backend, secret })).map(ownKey))
+    }
     // Elsewhere nobody asks the backend what it has: the policy names one secret, which its first rotation makes if need be.
     if (backend !== EMBEDDED_BACKEND) return [...snapshot().tenants.keys()].filter((tenant) => servesTenant(tenants, tenant)).map((tenant) => ({ tenant, backend, secret: named }))
     const known = (await backends.embedded.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
     return known.map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name })).filter((secret) => covers(policy, secret))
   }
   /** What rotates is the id of the key that is in force. */
-  const ownKey = async (name: (typeof OWN_KEYS)[number]): Promise<RotatedSecret> => {
+  const ownKey = async (name: OwnKeys): Promise<RotatedSecret> => {
     if (await backends.embedded.find(OWN_TENANT, name, 'current') === undefined) await backends.embedded.write(OWN_TENANT, name, new Secret(await deps.ownKeys.current(name)))
     return { tenant: OWN_TENANT, backend: OWN_BACKEND, secret: name }
   }

@@ -28,6 +28,8 @@ export interface SchedulerOptions {
   /** Who wants to know of what has ended, or needs a person. */
   readonly notify: (rotation: Rotation, policy: RotationPolicy) => Promise<void>
   readonly clock: Clock
+  /** ms, never going back. */
+  readonly monotonic: () => number
   readonly logger: Logger
   /** Whether other nodes work on the same store. */
   readonly shared: boolean
@@ -45,7 +47,13 @@ export class RotationScheduler {
   readonly #underWay = new Map<string, Set<Promise<void>>>()
   readonly #taken = new Set<string>()
 
-  constructor(options: SchedulerOptions) { this.#options = options }
+  /** The time of day at the start, on the clock that nobody sets. */
+  readonly #origin: number
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options
+    this.#origin = options.clock.now() - options.monotonic()
+  }
 
   start(): void {
     this.#timer = setInterval(() => { this.#ticking ??= this.tick().catch((error: unknown) => { this.#options.logger.warn({ err: error }, 'rotations were not looked after; they are again in a second') }).finally(() => { this.#ticking = undefined }) }, TICK)
@@ -108,8 +116,10 @@ export class RotationScheduler {
       await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
       await this.begin(target, 'schedule').catch((error: unknown) => { logger.warn({ err: error, tenant: target.tenant, secret: target.secret }, 'a rotation that is due could not begin') })
     }))
+    // A clock that is set back makes nothing wait that is under way; by the clock it begins when the clock says so.
+    const steady = Math.max(now, this.#origin + this.#options.monotonic())
     // Where no other node can be at work, a claim that is not ours is of a process that is gone.
-    const due = (await rotations.due(now, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(({ id }) => !this.#taken.has(id))
+    const due = (await rotations.due(steady, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(({ id }) => !this.#taken.has(id))
     let taken = 0
     for (const rotation of due) {
       if (this.#closed) return false

@@ -6,6 +6,7 @@
  * Times are milliseconds since the Unix epoch. Every method rejects with `store_unavailable` when the store does not
  * answer within its deadline.
  */
+import type { RecordName } from '../crypto/envelope.ts'
 import type { SecretStage } from '../secret/backend.ts'
 
 export interface Store {
@@ -26,6 +27,7 @@ export interface Store {
   readonly unknownCallers: UnknownCallerStore
   readonly signingKeys: SigningKeyStore
   readonly upstreamRevocations: UpstreamRevocationStore
+  readonly sealed: SealedStore
   readonly audit: AuditStore
   /** Resolves when the store answers; for readiness. */
   ping(): Promise<void>
@@ -411,6 +413,21 @@ export interface SigningKeyStore {
   put(key: StoredSigningKey): Promise<void>
   list(): Promise<StoredSigningKey[]>
   remove(kid: string): Promise<void>
+}
+
+/** A ciphertext in the store, whatever kind of record it belongs to. */
+export interface SealedRecord {
+  readonly table: string
+  readonly key: readonly (string | number)[]
+  readonly name: RecordName
+  readonly sealed: Uint8Array
+}
+/** Every ciphertext of a tenant, for what replaces the key that they are sealed under. */
+export interface SealedStore {
+  /** Records that are sealed under one of these keys. @param keys ids in hex. @returns at most `limit`; none when there are none */
+  under(tenant: string, keys: readonly string[], limit: number): Promise<SealedRecord[]>
+  /** Writes only if the record still is what was read, and nobody is at work on it. @returns whether it was written */
+  replace(record: SealedRecord, sealed: Uint8Array, now: number): Promise<boolean>
 }
 
 /** A revocation that a provider has still to be told: durable, tried until it is done or given up. */

@@ -286,6 +286,39 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       await store.rotations.release('a')
       expect((await store.rotations.due(10, 10, 10)).map(({ id }) => id).sort()).toEqual(['r1', 'r2'])
     })
+    it('finds what is sealed under a key, wherever it is, and replaces it unless it has changed or is being worked on', async () => {
+      const under = (key: string): Uint8Array => Buffer.concat([Buffer.of(1), Buffer.from(key, 'hex'), Buffer.from('text')])
+      const [old, other, next] = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb', 'cccccccccccccccc'] as const
+      const grant = await store.grants.put(aGrant({ sealed: under(old) }))
+      await store.grants.put(aGrant({ id: 'g2', user: 'bob', sealed: under(other) }))
+      await store.grants.put(aGrant({ id: 'g3', tenant: 'globex', sealed: under(old) }))
+      await store.secrets.putCurrent({ ...aSecret(1), sealed: under(old) })
+      await store.leases.begin({ ...owner, id: 'l1', backend: 'vault', role: 'r', state: 'active', external: 'x', sealed: under(old), duration: 1, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 9, nextAt: 9, attempts: 0, problem: null, revision: 0 })
+      await store.leases.begin({ ...owner, user: null, id: 'l2', backend: 'vault', role: 'r', state: 'making', external: null, sealed: null, duration: 1, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 9, nextAt: 9, attempts: 0, problem: null, revision: 0 })
+      await store.upstreamRevocations.put(anUpstream({ sealed: under(old) }))
+      await store.attempts.put({ kind: 'link', id: 'a1', tenant: 'acme', sealed: under(old), expiresAt: 100 })
+      await store.signingKeys.put({ kid: 'k1', purpose: 'token', publicJwk: {}, sealed: under(old), createdAt: 1, signsUntil: 2, publishedUntil: 3 })
+      const claimed = await store.grants.update({ ...grant, refreshing: { owner: 'one', until: 50 } })
+
+      const seen: string[] = []
+      for (let now = 10; ;) {
+        const records = await store.sealed.under('acme', [old], 2)
+        if (records.length === 0) break
+        for (const record of records) {
+          expect(record.name.tenant).toBe('acme')
+          const written = await store.sealed.replace(record, under(next), now)
+          if (written) { seen.push(`${record.name.kind} ${record.name.id}`); continue }
+          expect([record.name.id, now]).toEqual(['g1', 10])
+          now = 50
+        }
+      }
+      expect(seen.sort()).toEqual(['attempt/link a1', 'grant g1', 'lease l1', 'secret key#1', 'upstream-revocation u1'])
+      await expect(store.grants.update({ ...claimed, status: 'uncertain' })).rejects.toMatchObject({ code: 'conflict' })
+      expect((await store.sealed.under('globex', [old, other], 10)).map(({ name }) => name.id)).toEqual(['g3'])
+      const [own] = await store.sealed.under('_deputy', [old], 10)
+      expect(own?.name).toEqual({ tenant: '_deputy', kind: 'signing-key', id: 'k1' })
+      expect([await store.sealed.replace(own!, under(next), 1), await store.sealed.replace(own!, under(next), 1)]).toEqual([true, false])
+    })
     it('keeps which tenants are frozen', async () => {
       await store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' })
       await store.frozenTenants.add({ tenant: 'acme', at: 2, by: 'uid 1', reason: null })

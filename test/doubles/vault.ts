@@ -46,6 +46,8 @@ export interface VaultDouble {
   put(path: string, data: Record<string, unknown>): void
   remove(path: string): void
   entry(path: string): readonly Version[] | undefined
+  /** Its key-value entries as they are now. @returns what brings them back */
+  snapshot(): () => void
   readonly leases: ReadonlyMap<string, Lease>
   removeStaticRole(name: string): void
   /** Who can log in at the database at this moment. */
@@ -265,6 +267,10 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     put(path, data) { kv.set(path, [...kv.get(path) ?? [], { data, deleted: false, destroyed: false }]) },
     remove(path) { const last = kv.get(path)?.at(-1); if (last !== undefined) last.deleted = true },
     entry: (path) => kv.get(path),
+    snapshot() {
+      const saved = structuredClone([...kv])
+      return () => { kv.clear(); for (const [path, versions] of structuredClone(saved)) kv.set(path, versions) }
+    },
     removeStaticRole(name) { staticRoles.delete(name) },
     forward(milliseconds) { offset += milliseconds },
     rotateTransit(key) { transit.set(key, [...transit.get(key) ?? [], randomBytes(32)]) },

@@ -54,7 +54,7 @@ const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: o
     let died: () => void = () => undefined
     const death = new Promise<void>((resolve) => { died = resolve })
     const engine = createRotationEngine({
-      rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator, changed: () => undefined, isHeld: () => Promise.resolve(true), clock, logger: quiet, owner: `engine-${engines += 1}`,
+      rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator, changed: () => undefined, isHeld: () => Promise.resolve(true), clock, monotonic: () => clock.elapsed(), logger: quiet, owner: `engine-${engines += 1}`,
       audit: { append: (record) => { records.push(record as typeof records[number]); return Promise.resolve() } },
       at: (reached) => { if (reached === point) { died(); return new Promise(() => undefined) } return undefined },
     })
@@ -63,7 +63,7 @@ const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: o
   const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, readKept: ({ tenant, secret }) => backend.read(tenant, secret), rotatorOf: () => rotator })
   const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
   const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) => new RotationScheduler({
-    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, logger: quiet, shared: false, notify: () => Promise.resolve(),
+    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, monotonic: () => clock.elapsed(), logger: quiet, shared: false, notify: () => Promise.resolve(),
   })
   const begin = (): Promise<Rotation> => schedulerWith(engineThatDies().engine).begin(SECRET, 'test')
   /** Lets an engine work on it until it is over, whatever time that takes. */
@@ -134,6 +134,7 @@ describeCrashes('a static role of Vault', aVaultStaticRole)
 describeCrashes('a webhook', aWebhook)
 describeCrashes('Deputy\'s signing keys', ownKeys('signing-keys'))
 describeCrashes('Deputy\'s key-encryption key', ownKeys('key-encryption-key'))
+describeCrashes('the data key of a tenant', ownKeys('data-key.acme'))
 
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('on a real Postgres', () => {
@@ -233,6 +234,57 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
         await world.close()
       })
     }
+
+    it('promise 7: a clock that is set forward ends no grace, and one that is set back makes none longer', async () => {
+      for (const by of [86_400_000, -86_400_000]) {
+        await place.close()
+        place = await aRedisUser(server)
+        const world = await aWorld(place)
+        const rotation = await world.begin()
+        const { engine } = world.engineThatDies()
+        const scheduler = world.schedulerWith(engine)
+        await scheduler.tick()
+        await scheduler.close()
+        const inGrace = (await world.ground.store.rotations.open(SECRET))!
+        expect(inGrace).toMatchObject({ id: rotation.id, state: 'grace' })
+        world.clock.forward(GRACE / 2)
+        world.clock.set(by)
+        expect(await engine.advance(inGrace, world.policy)).toMatchObject({ state: 'grace' })
+        expect([await place.rotator.login(place.current), await world.handedOut()]).toEqual(['works', 'works'])
+        world.clock.forward(GRACE / 2 + 1)
+        expect(await engine.advance((await world.ground.store.rotations.open(SECRET))!, world.policy)).toMatchObject({ state: 'done' })
+        expect(await place.rotator.login(place.current)).toBe('refused')
+        await world.close()
+      }
+    })
+
+    it('promise 7: a Vault that goes back to an old snapshot in the middle locks nobody out; afterwards the next rotation puts it right', async () => {
+      for (const restoredAfter of ['applying', 'promoting', 'the grace has begun', 'the end'] as const) {
+        await place.close()
+        place = await aRedisUser(server)
+        const { backend, vault, put, close } = await aVault()
+        const world = await aWorld(place, { keptIn: () => Promise.resolve({ backend, write: (value) => put('acme', 'database', value.reveal()), close }) })
+        const restore = vault.snapshot()
+        const rotation = await world.begin()
+        if (restoredAfter === 'the end') {
+          await world.finish(rotation.id)
+          restore()
+          // What it has now was ended, and nothing that works is left of it but the way to make another.
+          expect(await world.handedOut()).toBe('refused')
+          const { engine } = world.engineThatDies()
+          for (let found: Rotation | undefined = await world.begin(); found !== undefined && found.endedAt === null; found = await engine.advance(found, world.policy)) if (found.state === 'grace') world.clock.forward(GRACE + 1)
+        } else {
+          const { engine, death } = world.engineThatDies(restoredAfter === 'the grace has begun' ? undefined : `after ${restoredAfter}`)
+          await Promise.race([death, engine.advance(rotation, world.policy)])
+          restore()
+          expect(await world.handedOut()).toBe('works')
+          // Where it had written down that the new one is handed out, nobody but a person can say what is meant.
+          expect((await world.finish(rotation.id)).state).toBe(restoredAfter === 'the grace has begun' ? 'stuck' : 'rolled_back')
+        }
+        expect(await world.handedOut()).toBe('works')
+        await world.close()
+      }
+    })
 
     it('a pending version of somebody else\'s is left alone', async () => {
       const world = await aWorld(place)

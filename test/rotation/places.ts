@@ -10,7 +10,9 @@ import { Secret } from '../../src/crypto/secret.ts'
 import { keyFromFile } from '../../src/crypto/key-encryption-key.ts'
 import { SigningKeys } from '../../src/crypto/signing-keys.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
-import { createOwnKeys, type OwnKeys } from '../../src/own-keys.ts'
+import type { OwnKeys } from '../../src/config/rotation-policy.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
+import { createOwnKeys } from '../../src/own-keys.ts'
 import { createDeputyKeysRotator } from '../../src/rotation/rotators/deputy-keys.ts'
 import { createOAuthClientRotator } from '../../src/rotation/rotators/oauth-client.ts'
 import { createPostgresRotator } from '../../src/rotation/rotators/postgres.ts'
@@ -152,14 +154,14 @@ export const ownKeys = (name: OwnKeys) => async (): Promise<RotatorPlace> => {
   let isAway = false
   const keys = createOwnKeys({
     ground: {
-      envelope: ground.envelope, signingKeys, alone: (work) => work(),
+      envelope: ground.envelope, store: ground.store, signingKeys, alone: (work) => work(),
       readKek: () => isAway ? Promise.reject(new Error('the file does not exist')) : keyFromFile(path, random),
-    }, settings: { kek: { file: path } }, home: '/', random,
+    }, settings: { kek: { file: path } }, home: '/', clock, random, logger: silentLogger,
   })
   const away = () => Promise.reject(new Error('the target does not exist'))
   return {
     current: new Secret(await keys.current(name)),
-    rotator: createDeputyKeysRotator(name, { ...keys, current: (each) => isAway ? away() : keys.current(each), canRotate: () => !isAway }),
+    rotator: createDeputyKeysRotator(name, { ...keys, current: (each) => isAway ? away() : keys.current(each), isKnown: (each, id) => isAway ? away() : keys.isKnown(each, id), canRotate: () => !isAway }),
     cut() { isAway = true }, removeAccount() { isAway = true; return Promise.resolve() }, close: () => ground.close(),
   }
 }

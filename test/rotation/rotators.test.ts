@@ -64,6 +64,7 @@ describeRotator('a program', aCommand)
 describeRotator('a webhook', aWebhook)
 describeRotator('Deputy\'s signing keys', ownKeys('signing-keys'))
 describeRotator('Deputy\'s key-encryption key', ownKeys('key-encryption-key'))
+describeRotator('the data key of a tenant', ownKeys('data-key.acme'))
 describeRotator('an OAuth client at a real oidc-provider', anOAuthClient)
 describeRotator('a static role of Vault', aVaultStaticRole)
 

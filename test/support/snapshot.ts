@@ -20,8 +20,8 @@ export const aSnapshot = (given: { servers?: readonly Server[]; tenants?: readon
   downstreams: new Map(), providers: new Map(), rotations: new Map(),
 })
 
-/** A clock that stands still until it is moved. */
-export const aClock = (now = Date.now()): { now(): number; forward(milliseconds: number): void } => {
-  let time = now
-  return { now: () => time, forward: (milliseconds) => { time += milliseconds } }
+/** A clock that stands still until it is moved, or set: what has elapsed then is not what it shows. */
+export const aClock = (now = Date.now()): { now(): number; elapsed(): number; forward(milliseconds: number): void; set(by: number): void } => {
+  let [time, elapsed] = [now, 0]
+  return { now: () => time, elapsed: () => elapsed, forward: (milliseconds) => { time += milliseconds; elapsed += milliseconds }, set: (by) => { time += by } }
 }

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Clock, Random } from '../../clock.ts'
-import type { OWN_KEYS, RotationPolicy } from '../../config/rotation-policy.ts'
+import type { OwnKeys, RotationPolicy } from '../../config/rotation-policy.ts'
 import type { Settings } from '../../config/settings.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { refuse } from '../../errors.ts'
@@ -27,7 +27,7 @@ export const createRotators = (deps: {
   readonly settings: () => Settings
   readonly resolveSecret: ResolveSecret
   readonly backends: Pick<SecretBackends, 'dynamic' | 'embedded'>
-  readonly ownKeys: RotatedKeys<(typeof OWN_KEYS)[number]>
+  readonly ownKeys: RotatedKeys
   readonly egress: Egress
   readonly clock: Clock
   readonly random: Random
@@ -48,7 +48,7 @@ export const createRotators = (deps: {
         token: () => deps.resolveSecret({ secret: how.token.secret, backend: EMBEDDED_BACKEND }, secret.tenant), egress: deps.egress,
         async keepToken(token) { await deps.backends.embedded.write(secret.tenant, how.token.secret, token) },
       })
-      case 'deputy_keys': return createDeputyKeysRotator(secret.secret as (typeof OWN_KEYS)[number], deps.ownKeys)
+      case 'deputy_keys': return createDeputyKeysRotator(secret.secret as OwnKeys, deps.ownKeys)
       case 'vault_static_role': {
         const dynamic = deps.backends.dynamic(how.backend)
         if (dynamic === undefined) throw refuse('rotation_not_possible', { problem: `the backend ${how.backend} has no database engine` })

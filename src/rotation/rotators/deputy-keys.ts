@@ -1,20 +1,27 @@
+import { tenantOfDataKey, type OwnKeys } from '../../config/rotation-policy.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { AskingRotator } from '../rotator.ts'
 
 /** What a rotator needs of the keys that are rotated. */
-export interface RotatedKeys<Name extends string> {
-  current(keys: Name): Promise<string>
-  rotate(keys: Name): Promise<{ readonly id: string }>
+export interface RotatedKeys {
+  /** The id of the key that is in force. */
+  current(keys: OwnKeys): Promise<string>
+  /** Whether the key of this id still opens what is sealed under it; of keys of which there is one at a time, whether it is in force. */
+  isKnown(keys: OwnKeys, id: string): Promise<boolean>
+  rotate(keys: OwnKeys): Promise<{ readonly id: string }>
   rewrap(): Promise<unknown>
-  canRotate(keys: Name): boolean
+  /** Seals anew what is under earlier data keys of the tenant, and forgets those. */
+  endEarlier(tenant: string): Promise<unknown>
+  canRotate(keys: OwnKeys): boolean
 }
 
 /** Deputy's own keys. What is kept as a secret, and compared, is the id of the key that is in force, never a key. */
-export const createDeputyKeysRotator = <Name extends string>(name: Name, keys: RotatedKeys<Name>): AskingRotator => {
+export const createDeputyKeysRotator = (name: OwnKeys, keys: RotatedKeys): AskingRotator => {
   const known = async (): Promise<Secret> => new Secret(await keys.current(name))
+  const tenant = tenantOfDataKey(name)
   return {
-    // There is one in force at a time; what the old one has signed goes on being accepted by itself, for as long as there is any of it.
-    kind: 'deputy_keys', target: 'deputy', keepsOld: false, chosenThere: true, known,
+    // Of the others there is one in force at a time; what the old one has signed goes on being accepted by itself, for as long as there is any of it.
+    kind: 'deputy_keys', target: 'deputy', keepsOld: tenant !== undefined, chosenThere: true, known,
     check: () => keys.canRotate(name) ? Promise.resolve() : Promise.reject(new Error(`a file with the ${name} does not exist; change it where it is, then run deputy key rotate`)),
     async apply(current) {
       const before = await known()
@@ -23,7 +30,7 @@ export const createDeputyKeysRotator = <Name extends string>(name: Name, keys: R
       if (name === 'key-encryption-key') await keys.rewrap()
       return before
     },
-    login: async (value) => (await known()).reveal() === value.reveal() ? 'works' : 'refused',
-    retire: () => Promise.resolve(),
+    login: async (value) => await keys.isKnown(name, value.reveal()) ? 'works' : 'refused',
+    async retire() { if (tenant !== undefined) await keys.endEarlier(tenant) },
   }
 }

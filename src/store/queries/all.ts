@@ -9,6 +9,7 @@ import { secretHolderStore } from './holders.ts'
 import { leaseStore } from './leases.ts'
 import { disabledUserStore, frozenTenantStore, revocationStore, type StandingWriter } from './revocations.ts'
 import { rotationStore } from './rotations.ts'
+import { sealedStore } from './sealed.ts'
 import { secretStore } from './secrets.ts'
 import { sessionStore } from './sessions.ts'
 import { signingKeyStore } from './signing-keys.ts'
@@ -31,6 +32,6 @@ export interface Ground {
 export const recordStores = ({ database, reading, atomically, batch, standing, isConstraint, node }: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
   grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database, node),
   secrets: secretStore(database, atomically), rotations: rotationStore(database, atomically), secretHolders: secretHolderStore(database), leases: leaseStore(database, atomically), revocations: revocationStore(database, standing), disabledUsers: disabledUserStore(database, standing), frozenTenants: frozenTenantStore(database, standing),
-  replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database),
+  replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database), sealed: sealedStore(database),
   upstreamRevocations: upstreamRevocationStore(database), audit: auditStore({ database, reading, batch, isConstraint, node }),
 })

@@ -1,0 +1,32 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../clock.ts'
+import type { Rotation } from '../store/store.ts'
+
+/** Clocks that drift apart by less are not what somebody has set (ms). */
+const DRIFT = 5000
+const REMEMBERED = 100_000
+
+/**
+ * Graces as they pass in this process, by a clock that nobody can set: who was handed the old secret was told for how long, and
+ * not until when. A process that begins in the middle of a grace has nothing to go by but the time of day.
+ */
+export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: () => number }) => {
+  const seen = new LRUCache<string, { readonly until: number; readonly wall: number; readonly steady: number }>({ max: REMEMBERED })
+  const firstSeen = ({ id, graceUntil }: Rotation) => {
+    let first = seen.get(id)
+    if (first?.until !== graceUntil) seen.set(id, first = { until: graceUntil!, wall: clock.now(), steady: monotonic() })
+    return first!
+  }
+  return {
+    /** How much of it is left (ms). */
+    left(rotation: Rotation): number {
+      const { until, wall, steady } = firstSeen(rotation)
+      return until - wall - (monotonic() - steady)
+    },
+    /** Whether the clock was set since the grace was first seen: then nobody can say whose time is over. */
+    wasSet(rotation: Rotation): boolean {
+      const { wall, steady } = firstSeen(rotation)
+      return Math.abs(clock.now() - wall - (monotonic() - steady)) > DRIFT
+    },
+  }
+}

@@ -1,0 +1,55 @@
+import { sql, type RawBuilder } from 'kysely'
+import { OWN_TENANT, type RecordName } from '../../crypto/envelope.ts'
+import type { Database } from '../schema.ts'
+import type { SealedStore } from '../store.ts'
+
+/** A ciphertext is `version (1) | key id (8) | …`, counted from 1 in both databases. */
+const KEY_ID = sql`substr(sealed, 2, 8)`
+
+interface Sealed { readonly sealed: Uint8Array; readonly key: readonly (string | number)[] }
+
+/** A table with sealed records: how a record of it is named, and what else a write of it has to say. */
+interface Place {
+  readonly table: string
+  readonly columns: readonly string[]
+  readonly nameOf: (key: readonly (string | number)[]) => Omit<RecordName, 'tenant'>
+  /** Counts the writes: whoever has read the record before must not write back what was sealed before. */
+  readonly counter?: string
+  /** Which records must not be written now. */
+  readonly unless?: (now: number) => RawBuilder<boolean>
+  /** Without a tenant of its own: everything in it is Deputy's. */
+  readonly own?: true
+}
+
+const places: readonly Place[] = [
+  { table: 'secrets', columns: ['name', 'version'], nameOf: ([name, version]) => ({ kind: 'secret', id: `${name}#${version}` }) },
+  // Whoever refreshes it writes the tokens that come, and nobody else must write in between.
+  { table: 'grants', columns: ['id'], nameOf: ([id]) => ({ kind: 'grant', id: String(id) }), counter: 'version', unless: (now) => sql<boolean>`coalesce(refresh_until, 0) > ${now}` },
+  { table: 'leases', columns: ['id'], nameOf: ([id]) => ({ kind: 'lease', id: String(id) }), counter: 'revision' },
+  { table: 'upstream_revocations', columns: ['id'], nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }) },
+  { table: 'attempts', columns: ['kind', 'id'], nameOf: ([kind, id]) => ({ kind: `attempt/${kind}`, id: String(id) }) },
+  { table: 'signing_keys', columns: ['kid'], nameOf: ([kid]) => ({ kind: 'signing-key', id: String(kid) }), own: true },
+]
+
+export const sealedStore = (database: Database): SealedStore => ({
+  async under(tenant, keys, limit) {
+    const ids = sql.join(keys.map((key) => Buffer.from(key, 'hex')))
+    for (const { table, columns, nameOf, own } of places) {
+      if (own === true && tenant !== OWN_TENANT) continue
+      const { rows } = await sql<Record<string, string | number | Uint8Array>>`
+        select ${sql.join(columns.map((column) => sql.ref(column)))}, sealed from ${sql.table(table)}
+        where ${KEY_ID} in (${ids}) ${own === true ? sql`` : sql`and tenant = ${tenant}`} limit ${limit}`.execute(database)
+      const found = rows.map((row): Sealed => ({ sealed: row['sealed'] as Uint8Array, key: columns.map((column) => row[column] as string | number) }))
+      if (found.length > 0) return found.map(({ sealed, key }) => ({ table, key, sealed, name: { tenant, ...nameOf(key) } }))
+    }
+    return []
+  },
+  async replace({ table, key, sealed, name: { tenant } }, next, now) {
+    const { columns, counter, unless, own } = places.find((place) => place.table === table)!
+    const { numAffectedRows } = await sql`
+      update ${sql.table(table)} set sealed = ${next} ${counter === undefined ? sql`` : sql`, ${sql.ref(counter)} = ${sql.ref(counter)} + 1`}
+      where sealed = ${sealed} and ${sql.join(columns.map((column, at) => sql`${sql.ref(column)} = ${key[at]}`), sql` and `)}
+      ${own === true ? sql`` : sql`and tenant = ${tenant}`} ${unless === undefined ? sql`` : sql`and not (${unless(now)})`}`.execute(database)
+    return numAffectedRows === 1n
+  },
+})
