@@ -29,6 +29,9 @@ export const attestationSchema = z.union([
 ])
 export type Attestation = z.output<typeof attestationSchema>
 
+/** https://github.com/modelcontextprotocol/registry/blob/main/docs/reference/server-json/generic-server-json.md */
+export const registryNameSchema = z.string().min(3).max(200).regex(/^[a-zA-Z0-9.-]+\/[a-zA-Z0-9._-]+$/, 'a name is a reverse-DNS name, a slash and the server\'s own name')
+
 const downstreamUseSchema = z.strictObject({ scopes: z.array(scopeSchema).default([]).describe('Scopes that it may ask for; what is asked beyond them is left out.') })
 
 /** `servers/<id>.yaml`: an MCP server, registered. */
@@ -37,6 +40,10 @@ export const serverSchema = z.strictObject({
   name: z.string().optional().describe('What the consent page calls it.'),
   description: z.string().optional().describe('What it is for.'),
   version: z.string().optional().describe('Version of the server.'),
+  published: z.strictObject({
+    name: registryNameSchema.describe('Name there: a reverse-DNS name, a slash and the server\'s own name.'),
+    packages: z.array(z.record(z.string(), z.unknown())).default([]).describe('Its packages, as they are listed there.'),
+  }).optional().describe('How the server is listed in the MCP registry; `deputy server export` writes it.'),
   environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all.'),
   resource: resourceSchema.describe('The server\'s resource URI: the `aud` that a subject token must have.'),
   tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
@@ -52,6 +59,7 @@ export const serverSchema = z.strictObject({
     downstream: idSchema.optional().describe('The downstream that the tool uses; absent: any.'),
     scopes: z.array(scopeSchema).default([]).describe('What the tool needs: a request that names the tool gets no more.'),
     description: z.string().optional().describe('What the tool does.'),
+    deprecated: z.boolean().default(false).describe('On its way out: `deputy server usage` says who still calls it.'),
   })).default({}).describe('The tools of the server.'),
 })
 export type Server = z.output<typeof serverSchema>

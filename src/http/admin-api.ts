@@ -14,6 +14,7 @@ import type { Standing } from '../revocation/standing.ts'
 import type { Leases } from '../secret/leases.ts'
 import type { EmbeddedSecrets } from '../secret/embedded.ts'
 import type { AuditFilter, AuditRow, Store } from '../store/store.ts'
+import { readUsage } from '../workload/usage.ts'
 import { explainPolicy, policyQuestionSchema } from './policy-question.ts'
 import { createRotationApi } from './rotation-api.ts'
 import { sendError } from './answer.ts'
@@ -50,6 +51,8 @@ const grantQuerySchema = z.strictObject({
   tenant: idSchema.optional(), user: userName.optional(), server: idSchema.optional(), downstream: idSchema.optional(),
   provider: idSchema.optional(), id: z.string().max(128).optional(), after: z.string().max(128).optional(), limit: numeric.max(LIMIT).default(LIMIT),
 })
+const DAY = 86_400_000
+const usageQuerySchema = z.strictObject({ days: numeric.min(1).max(3650).default(90) })
 const keyOrderSchema = z.strictObject({ keys: z.enum(['key-encryption', 'signing']) })
 
 export interface AdminDependencies {
@@ -112,6 +115,10 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   app.get('/tenants', answer(async () => [...deps.snapshot().tenants.values()]))
   app.get('/servers', answer(async () => [...deps.snapshot().servers.values()]))
   app.get('/downstreams', answer(async () => [...deps.snapshot().downstreams.values()]))
+  app.get('/usage', answer((request) => {
+    const { days } = parse(usageQuerySchema, request.query)
+    return readUsage({ audit: store.audit, servers: deps.snapshot().servers, since: deps.now() - days * DAY })
+  }))
   app.get('/unknown-callers', answer(() => store.unknownCallers.list()))
 
   app.get('/grants', answer(async (request) => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { registryNameSchema, type Server } from '../config/server.ts'
 import { resourceSchema } from '../config/values.ts'
 import { refuse } from '../errors.ts'
 
@@ -8,7 +9,7 @@ import { refuse } from '../errors.ts'
  * @see https://github.com/modelcontextprotocol/registry/blob/main/docs/reference/server-json/generic-server-json.md
  */
 const serverJsonSchema = z.looseObject({
-  name: z.string().min(3).max(200).regex(/^[a-zA-Z0-9.-]+\/[a-zA-Z0-9._-]+$/, 'a name is a reverse-DNS name, a slash and the server\'s own name'),
+  name: registryNameSchema,
   description: z.string().optional(),
   title: z.string().optional(),
   version: z.string().optional(),
@@ -26,6 +27,7 @@ export interface ServerDraft {
   readonly tenants: readonly string[]
   readonly owner: string
   readonly status: 'proposed'
+  readonly published: { readonly name: string; readonly packages?: readonly Readonly<Record<string, unknown>>[] }
 }
 
 const LONGEST_ID = 63
@@ -54,5 +56,30 @@ export const importServerJson = (json: unknown, given: { owner: string; tenants:
     // A stdio server has no URL: a name that no other server has stands for it.
     resource: urls.find(isResource) ?? `urn:mcp:${toId(name)}`,
     ...(description === undefined ? {} : { description }), ...(version === undefined ? {} : { version }),
+    published: { name, ...(packages.length === 0 ? {} : { packages }) },
+  }
+}
+
+const SCHEMA = 'https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json'
+/** Longer ones the registry refuses. */
+const LONGEST_DESCRIPTION = 100
+/** Where a publisher may put what the format has no place for. */
+const PUBLISHER = 'io.modelcontextprotocol.registry/publisher-provided'
+
+/**
+ * A registered server as a `server.json`. Its tenants, how it proves itself and what it may use stay here.
+ * @param namespace reverse-DNS name for a server that was not listed before
+ * @throws DeputyError `malformed_request` when it has no name there and none can be made
+ */
+export const exportServerJson = (server: Server, namespace: string | undefined): object => {
+  const name = registryNameSchema.safeParse(server.published?.name ?? `${namespace ?? ''}/${server.server}`)
+  if (!name.success) throw refuse('malformed_request', { problem: `${server.server} has no name in the registry: say --namespace com.example` })
+  const { title = server.server, description = title, version = '0.0.0' } = { title: server.name, description: server.description, version: server.version }
+  const { owner, team, status, replaced_by: replacedBy, tools } = server
+  return {
+    $schema: SCHEMA, name: name.data, title: title.slice(0, LONGEST_DESCRIPTION), description: description.slice(0, LONGEST_DESCRIPTION), version,
+    ...(isResource(server.resource) ? { remotes: [{ type: 'streamable-http', url: server.resource }] } : {}),
+    ...(server.published === undefined || server.published.packages.length === 0 ? {} : { packages: server.published.packages }),
+    _meta: { [PUBLISHER]: { owner, team, status, replaced_by: replacedBy, tools: Object.entries(tools).map(([tool, { description: what, deprecated }]) => ({ name: tool, description: what, ...(deprecated ? { deprecated } : {}) })) } },
   }
 }

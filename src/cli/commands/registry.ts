@@ -10,11 +10,11 @@ import type { Snapshot } from '../../config/snapshot.ts'
 import { readConfiguration } from '../../configuration.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { hashClientSecret } from '../../workload/client-secret.ts'
-import { importServerJson } from '../../workload/server-json.ts'
+import { exportServerJson, importServerJson } from '../../workload/server-json.ts'
 import { adminSocket, findHome, shipped } from '../home.ts'
 import { editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
-import { CommandError, exit, print, shownTime, table, type Terminal } from '../terminal.ts'
+import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { addTenantCommands } from './tenant.ts'
 
 interface Output { json?: boolean }
@@ -22,6 +22,24 @@ interface Output { json?: boolean }
 const STATUSES = { approve: 'approved', deprecate: 'deprecated', retire: 'retired' } as const
 
 const callersSchema = z.array(z.looseObject({ id: z.string(), facts: z.record(z.string(), z.union([z.string(), z.number()])), firstSeen: z.number(), lastSeen: z.number(), count: z.number() }))
+
+const usageSchema = z.array(z.looseObject({
+  server: z.string(), tool: z.string().nullable(), owner: z.string().nullable(), state: z.enum(['used', 'unused', 'unregistered', 'deprecated']), calls: z.number(), lastAt: z.number().nullable(),
+  users: z.array(z.looseObject({ tenant: z.string().nullable(), user: z.string().nullable(), calls: z.number() })),
+}))
+
+/** The table, and below it who has to be told of what is on its way out. */
+const tellUsage = (usage: z.output<typeof usageSchema>, days: string): string => {
+  if (usage.length === 0) return 'No server is registered, and none has called.'
+  const nameOf = ({ server, tool }: { server: string; tool: string | null }): string => `${server}${tool === null ? '' : ` ${tool}`}`
+  const deprecated = usage.filter(({ state }) => state === 'deprecated')
+  const unused = usage.filter(({ state }) => state === 'unused').length
+  return [
+    table(['server', 'tool', 'owner', 'state', 'calls', 'last', 'users'], usage.map((each) => ({ ...each, tool: each.tool ?? '(none named)', last: each.lastAt === null ? '-' : shownTime(each.lastAt), users: each.users.length }))),
+    ...(unused === 0 ? [] : [`${unused} tool(s) were not called in ${days} days.`]),
+    ...deprecated.map((each) => `${nameOf(each)} is deprecated and still called: ${each.users.slice(0, 10).map(({ tenant, user, calls }) => `${user ?? 'the server itself'} of ${tenant} (${calls})`).join(', ')}${each.users.length > 10 ? ` and ${each.users.length - 10} more` : ''}.`),
+  ].join('\n')
+}
 
 /** `tenant`, `issuer`, `server`, `downstream`, `provider`: the registry is files; these commands read and write them. */
 export const addRegistryCommands = (program: Command, terminal: Terminal): void => {
@@ -85,6 +103,19 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
       const draft = importServerJson(parseYaml(await readFile(resolve(terminal.workingFolder, file), 'utf8')), { owner: options.owner, tenants: options.tenant })
       await writeNew(home(), `servers/${draft.server}.yaml`, { ...draft, attest: [], downstreams: {} }, 'Add how it proves who it is (attest) and what it may use (downstreams), then: deputy server approve')
       terminal.out(`servers/${draft.server}.yaml is written, status proposed.\n`)
+    })
+  server.command('export').argument('<id>').description('print a server as a server.json of the MCP registry').option('--namespace <name>', 'reverse-DNS name, for a server that was not listed there before')
+    .addHelpText('after', '\nExample:\n  deputy server export notes --namespace com.example > server.json')
+    .action(async (id: string, options: { namespace?: string }) => {
+      const found = (await snapshot()).servers.get(id)
+      if (found === undefined) throw new CommandError(exit.failed, `There is no server ${id}.`, 'deputy server list')
+      terminal.out(`${JSON.stringify(exportServerJson(found, options.namespace), null, 2)}\n`)
+    })
+  server.command('usage').description('which tools are used and by whom, which are not, and which are deprecated and still called').option('--days <n>', 'so many days back', '90').option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy server usage --days 30')
+    .action(async ({ days, ...options }: Output & { days: string }) => {
+      const usage = await withProgress(terminal, 'Reading the audit log', ask(await adminSocket(home()), { path: `/usage?${new URLSearchParams({ days })}` }, usageSchema))
+      print(terminal, options, usage, () => tellUsage(usage, days))
     })
   for (const [verb, status] of Object.entries(STATUSES)) {
     server.command(verb).argument('<id>').description(`set a server's status to ${status}`).addHelpText('after', `\nExample:\n  deputy server ${verb} NAME`)
