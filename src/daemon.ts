@@ -18,6 +18,9 @@ import { createConnect } from './connect/connect.ts'
 import { createConnectors } from './connector/create.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
+import { createProviderCalls } from './connector/provider/call.ts'
+import { createProviderClients } from './connector/provider/client.ts'
+import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
@@ -183,14 +186,16 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     // Credentials.
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
+    const clients = createProviderClients({ snapshot, egress, resolveSecret })
+    const call = createProviderCalls({ telemetry })
     const connect = createConnect({
-      snapshot, store, envelope, egress, clock, random, resolveSecret, audit, logger, standing, membership,
+      snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
       jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
-      snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random,
-      resolveSecret, connectUrl: connect.connectUrl, audit, telemetry, logger,
+      snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
+      connectUrl: connect.connectUrl, audit, telemetry, logger,
       owner: incarnation, shared: store.cluster !== undefined, timeout: settings.network.timeout,
     })
     const isLive = createMintedLife({ snapshot, standing })
@@ -210,7 +215,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        oauthGrant, leases, backends, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })

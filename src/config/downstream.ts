@@ -1,9 +1,11 @@
 import { z } from 'zod'
-import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema } from './values.ts'
+import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 
 const clientSchema = z.strictObject({
   client_id: z.string().min(1).describe('Client id at the provider.'),
-  client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
+  client_secret: secretReferenceSchema.optional().describe('Absent for a public client, and for one that proves itself by a key.'),
+  private_key: secretReferenceSchema.optional().describe('Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.'),
+  certificate: secretReferenceSchema.optional().describe('Its certificate with chain, PEM: shown for `tls_client_auth`; named in assertions (`x5t#S256`) for `private_key_jwt`.'),
 })
 export type OAuthClient = z.output<typeof clientSchema>
 
@@ -18,15 +20,55 @@ const common = {
   lifetime: durationSchema.optional().describe('Longest life of what is issued.'),
 }
 
+/** How Deputy is known to the authorization server that a token comes from. */
+const provided = {
+  provider: idSchema.describe('The provider file.'),
+  client: clientSchema.describe('Deputy\'s client at the provider.'),
+  clients: z.record(idSchema, clientSchema).default({}).describe('Other clients for single tenants.'),
+  wider: z.enum(['refuse', 'mark']).default('refuse').describe('What to do with a token that has more than was asked: refuse it, or issue it and say so in `scope`.'),
+}
+
+/** Of a request to a token endpoint: what stands in it beside the grant itself. */
+const requested = {
+  audience: z.string().min(1).optional().describe('`audience` of the request, where the provider wants one; `resource` goes along by itself.'),
+  scope_prefix: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/).default('').describe('Stands before each scope at the provider, for example `https://graph.microsoft.com/`.'),
+  parameters: z.record(z.string(), z.string()).default({}).describe('Sent along as they are.'),
+}
+
 /** `downstreams/<id>.yaml`: a service that credentials are for, and the kind of credential it takes. */
 export const downstreamSchema = z.discriminatedUnion('credential', [
   z.strictObject({
     ...common,
     credential: z.literal('oauth_grant').describe('The user\'s own grant at an OAuth provider.'),
-    provider: idSchema.describe('The provider file.'),
-    client: clientSchema.describe('Deputy\'s client at the provider.'),
-    clients: z.record(idSchema, clientSchema).default({}).describe('Other clients for single tenants.'),
-    wider: z.enum(['refuse', 'mark']).default('refuse').describe('What to do when the provider cannot narrow: refuse, or issue the wider token and say so in `scope`.'),
+    ...provided,
+  }),
+  z.strictObject({
+    ...common, ...provided, ...requested,
+    credential: z.literal('client_credentials').describe('A token of Deputy\'s own client at an authorization server (RFC 6749 section 4.4): the same rights whoever asks, so policy has to say who may.'),
+  }),
+  z.strictObject({
+    ...common, ...provided, ...requested,
+    credential: z.literal('token_exchange').describe('The user\'s token, exchanged at an authorization server (RFC 8693) that knows both services.'),
+    subject_token_type: tokenTypeSchema.optional().describe('What the server is told the user\'s token is; default: as it came.'),
+    requested_token_type: tokenTypeSchema.optional().describe('What it is asked for; default: it chooses.'),
+    actor: z.enum(['none', 'client']).default('none').describe('client: a token of Deputy\'s client goes along as `actor_token`, so that the service sees who acts.'),
+  }),
+  z.strictObject({
+    ...common, ...provided, ...requested,
+    credential: z.literal('entra_obo').describe('The user\'s token, exchanged at Microsoft Entra ID (on-behalf-of flow); its `aud` has to be Deputy\'s client there.'),
+  }),
+  z.strictObject({
+    ...common, ...provided, ...requested,
+    credential: z.literal('jwt_bearer').describe('A token for an assertion that Deputy signs with a key of its own (RFC 7523 section 2.1), or that assertion itself.'),
+    assertion: z.strictObject({
+      key: secretReferenceSchema.describe('The private key: JWK, PEM (PKCS #8), or the key file of a Google service account.'),
+      issuer: z.string().min(1).optional().describe('`iss`; default: the client id, or the account of the key file.'),
+      subject: z.enum(['none', 'user', 'issuer']).or(z.strictObject({ text: z.string().min(1) })).or(z.strictObject({ suffix: z.string().min(1) })).default('user').describe('`sub`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, a text, or none.'),
+      audience: z.string().min(1).optional().describe('`aud`; default: the token endpoint.'),
+      scope: z.enum(['parameter', 'claim']).default('parameter').describe('Where the scopes stand: beside the assertion or in it, as Google wants.'),
+      lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
+      self_signed: z.boolean().default(false).describe('The assertion itself is the token: nothing is asked. `audience` is then the service.'),
+    }).describe('What Deputy signs.'),
   }),
   z.strictObject({
     ...common,
@@ -49,10 +91,13 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']
+/** Those whose token comes from an authorization server at which Deputy is a client. */
+export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
+
 /** The kinds by their names. */
 export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))
 export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { credential: Kind }>
 
 /** Kinds that exist only for a user: a server cannot ask for itself. */
-const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant'])
+const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant', 'token_exchange', 'entra_obo'])
 export const needsUser = (kind: CredentialKind): boolean => OF_USERS.has(kind)

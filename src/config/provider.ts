@@ -16,7 +16,9 @@ export const providerSchema = z.strictObject({
   pushed_authorization_request_endpoint: urlSchema.optional().describe('Where requests are pushed (RFC 9126).'),
   authorization_response_iss_parameter_supported: z.boolean().default(false).describe('RFC 9207: without `iss` the response is refused.'),
   scope_separator: z.enum([' ', ',']).default(' ').describe('What stands between scopes.'),
-  client_authentication: z.enum(['client_secret_basic', 'client_secret_post', 'none']).default('client_secret_basic').describe('How the client authenticates.'),
+  client_authentication: z.enum(['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'tls_client_auth', 'none']).default('client_secret_basic').describe('How the client authenticates.'),
+  client_assertion_audience: z.enum(['issuer', 'token_endpoint']).default('issuer').describe('`aud` of a client assertion; the token endpoint only for those that want it so (RFC 7523 section 3).'),
+  mtls_token_endpoint: urlSchema.optional().describe('The token endpoint for `tls_client_auth`, where it is another one (RFC 8705 section 5).'),
   pkce: z.enum(['S256', 'unsupported']).default('S256').describe('`unsupported` only with a source that says so.'),
   authorization_parameters: z.record(z.string(), z.string()).default({}).describe('Sent along to the authorization endpoint, for example access_type: offline.'),
   offline_scope: z.string().optional().describe('Scope to add so that a refresh token comes back.'),
@@ -31,8 +33,6 @@ export const providerSchema = z.strictObject({
     if (provider.issuer === undefined) context.addIssue({ code: 'custom', path: ['issuer'], message: 'discovery needs the issuer' })
     return
   }
-  for (const endpoint of ['authorization_endpoint', 'token_endpoint'] as const) {
-    if (provider[endpoint] === undefined) context.addIssue({ code: 'custom', path: [endpoint], message: 'needed unless `discovery: true`' })
-  }
+  if (provider.token_endpoint === undefined) context.addIssue({ code: 'custom', path: ['token_endpoint'], message: 'needed unless `discovery: true`' })
 })
 export type Provider = z.output<typeof providerSchema>

@@ -122,8 +122,12 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
   if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
     if (!tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(tenants.keys())}.` })
   })
-  if (value.credential === 'oauth_grant' && !providers.has(value.provider)) {
+  if ('provider' in value && !providers.has(value.provider)) {
     problems.push({ file, line: lineOf(['provider']), message: `There is no provider ${value.provider}.`, fix: `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.` })
+  }
+  if (value.credential === 'oauth_grant') {
+    const provider = providers.get(value.provider)?.value
+    if (provider !== undefined && !provider.discovery && provider.authorization_endpoint === undefined) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} has no authorization_endpoint, so users cannot connect there.`, fix: 'Add it to the provider\'s file.' })
   }
   const { backends } = settings.value.secrets
   if (value.credential === 'dynamic' && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {

@@ -17,6 +17,9 @@ export const durationSchema = z.string()
 /** A scope token of RFC 6749 section 3.3. */
 export const scopeSchema = z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]{1,256}$/, 'a scope is printable ASCII without space, quote and backslash')
 
+/** A token type identifier (RFC 8693 section 3). */
+export const tokenTypeSchema = z.string().regex(/^urn:[\x21-\x7e]{1,200}$/, 'write a URI such as urn:ietf:params:oauth:token-type:access_token')
+
 /** An http(s) URL without user, password or fragment. */
 export const urlSchema = z.string().refine((text) => {
   const url = URL.parse(text)

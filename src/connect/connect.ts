@@ -7,7 +7,7 @@ import type { DownstreamOf } from '../config/downstream.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { Tenant } from '../config/tenant.ts'
 import type { CredentialRequest } from '../connector/connector.ts'
-import { createProviderClients } from '../connector/oauth-grant/client.ts'
+import type { ProviderClients } from '../connector/provider/client.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
@@ -28,6 +28,7 @@ export interface ConnectDependencies {
   readonly store: Pick<Store, 'attempts' | 'consents' | 'grants' | 'sessions'>
   readonly envelope: Envelope
   readonly egress: Egress
+  readonly clients: ProviderClients
   readonly clock: Clock
   readonly random: Random
   readonly resolveSecret: ResolveSecret
@@ -66,7 +67,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   const attempts = createAttempts({ ...deps, store: store.attempts })
   const browsers = createBrowsers({ key: deps.cookieKey, random: deps.random })
   const signIn = createSignIn({ ...deps, attempts, redirectUri: () => `${base()}/connect/signed-in` })
-  const authorization = createAuthorization({ ...deps, attempts, clients: createProviderClients(deps), redirectUri: () => `${base()}/connect/callback` })
+  const authorization = createAuthorization({ ...deps, attempts, redirectUri: () => `${base()}/connect/callback` })
   const newId = (): string => Buffer.from(deps.random.bytes(15)).toString('base64url')
 
   const tenantOf = (id: string): Tenant => {

@@ -2,16 +2,25 @@ import type { Clock, Random } from '../clock.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import type { SecretBackends } from '../secret/backends.ts'
 import type { Leases } from '../secret/leases.ts'
-import type { ReadSecret } from '../secret/reference.ts'
+import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
+import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
 import { createDynamicConnector } from './dynamic.ts'
+import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
+import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
+import type { ProviderClients } from './provider/client.ts'
+import type { RequestToken } from './provider/token-request.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
+import { createTokenExchangeConnector } from './token-exchange.ts'
 
 /** The connector of every kind. */
 export const createConnectors = (deps: {
   /** Users' own grants: more than a connector, and made before the others. */
   readonly oauthGrant: Connector
+  readonly requestToken: RequestToken
+  readonly clients: ProviderClients
+  readonly resolveSecret: ResolveSecret
   readonly minted: Pick<Parameters<typeof createMintedConnector>[0], 'issuer' | 'lifetime' | 'status'>
   readonly keys: SigningKeys
   readonly leases: Pick<Leases, 'obtain'>
@@ -25,5 +34,9 @@ export const createConnectors = (deps: {
   oauth_grant: deps.oauthGrant,
   minted: createMintedConnector({ ...deps, ...deps.minted }),
   static: createStaticConnector({ ...deps, read: deps.readSecret }),
+  client_credentials: createClientCredentialsConnector(deps),
+  token_exchange: createTokenExchangeConnector(deps),
+  entra_obo: createEntraOnBehalfOfConnector(deps),
+  jwt_bearer: createJwtBearerConnector(deps),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
 })

@@ -1,9 +1,12 @@
+import { createHash } from 'node:crypto'
 import { lookup as systemLookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
+import { LRUCache } from 'lru-cache'
 import { Agent, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
+import { lengthPrefixed } from '../crypto/additional-data.ts'
 import { refuse } from '../errors.ts'
 import { createAddressJudge, isLoopbackHost, type AddressRules } from './address.ts'
-import type { Egress, EgressInit } from './egress.ts'
+import type { ClientCertificate, Egress, EgressInit } from './egress.ts'
 
 /** Resolves a host name to its addresses. */
 export type Lookup = (host: string) => Promise<readonly { address: string; family: number }[]>
@@ -19,6 +22,9 @@ export interface EgressOptions extends AddressRules {
 }
 
 const MAX_BYTES = 1_048_576
+
+/** Certificates whose connections are kept at most. */
+const CERTIFICATES = 100
 
 /** Headers that may follow a redirect to another origin: none of them says who asks. */
 const PUBLIC_HEADERS = new Set(['accept', 'accept-language', 'content-type', 'user-agent'])
@@ -37,9 +43,10 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
   const judge = createAddressJudge(options)
   const resolve: Lookup = options.lookup ?? ((host) => systemLookup(host, { all: true, verbatim: true }))
 
-  const agent = new Agent({
+  const createAgent = (certificate?: ClientCertificate): Agent => new Agent({
     connect: {
       ...(options.ca === undefined ? {} : { ca: options.ca }),
+      ...(certificate === undefined ? {} : { cert: certificate.certificate, key: certificate.key.reveal() }),
       lookup(host, lookupOptions, callback) {
         resolve(host).then((addresses) => {
           const bad = addresses.map(({ address }) => judge(address)).find((why) => why !== undefined)
@@ -52,6 +59,17 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
       },
     },
   })
+
+  const agent = createAgent()
+  /** Connections on which Deputy has proved itself are used for nothing else. */
+  const agents = new LRUCache<string, Agent>({ max: CERTIFICATES, dispose: (each) => { void each.close() } })
+  const agentFor = (certificate: ClientCertificate | undefined): Agent => {
+    if (certificate === undefined) return agent
+    const id = createHash('sha256').update(lengthPrefixed(certificate.certificate, certificate.key.reveal())).digest('base64')
+    let found = agents.get(id)
+    if (found === undefined) agents.set(id, found = createAgent(certificate))
+    return found
+  }
 
   /** What can be said without asking the name service. */
   const assertReachable = (url: URL): void => {
@@ -66,12 +84,12 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
 
   const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
     assertReachable(url)
-    const { redirects: _r, maxBytes = MAX_BYTES, ...rest } = init
+    const { redirects: _r, maxBytes = MAX_BYTES, certificate, ...rest } = init
     const headers = new Headers(init.headers)
     const traceparent = options.traceparent?.()
     if (traceparent !== undefined) headers.set('traceparent', traceparent)
     try {
-      const response = await undiciFetch(url, { ...rest, headers, signal, redirect: 'manual', dispatcher: agent } as unknown as UndiciInit)
+      const response = await undiciFetch(url, { ...rest, headers, signal, redirect: 'manual', dispatcher: agentFor(certificate) } as unknown as UndiciInit)
       return await bounded(response as unknown as Response, maxBytes, url)
     } catch (error) {
       // What the connector refused arrives as the cause of fetch's own error.
@@ -93,7 +111,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
       url = next
     }
   }
-  return Object.assign(egress, { close: () => agent.close() })
+  return Object.assign(egress, { async close() { agents.clear(); await agent.close() } })
 }
 
 /** The request that follows a redirect (Fetch standard, HTTP-redirect fetch); to another origin it carries nothing that was put in. */
@@ -103,9 +121,9 @@ const afterRedirect = (status: number, init: EgressInit, sameOrigin: boolean): E
   const method = (init.method ?? 'GET').toUpperCase()
   const becomesGet = status === 303 || ((status === 301 || status === 302) && method === 'POST')
   if (!becomesGet && !sameOrigin && init.body != null) throw refuse('egress_refused', { url: 'a redirect', problem: 'it would carry the request body to another origin' })
-  if (!becomesGet) return { ...init, headers }
-  const { body: _, ...rest } = init
-  return { ...rest, method: 'GET', headers }
+  const { certificate, body, ...rest } = init
+  const carried = sameOrigin && certificate !== undefined ? { certificate } : {}
+  return becomesGet ? { ...rest, ...carried, method: 'GET', headers } : { ...rest, ...carried, ...(body === undefined ? {} : { body }), headers }
 }
 
 /** The response with its body read whole, or an error when it is longer than allowed. */

@@ -51,7 +51,7 @@ const mistakes: readonly [string, string, number, RegExp][] = [
   ['servers/twin.yaml', 'server: twin\nresource: https://notes.example/mcp\ntenants: "*"\nowner: o\n', 2, /same resource/],
   ['downstreams/git.yaml', 'downstream: git\ncredential: oauth_grant\nprovider: nobody\nclient: { client_id: x }\n', 3, /There is no provider nobody/],
   ['downstreams/git.yaml', 'downstream: git\ncredential: magic\n', 2, /credential/],
-  ['providers/own.yaml', 'provider: own\nname: Own\ntoken_endpoint: https://own.example/token\n', 1, /authorization_endpoint/],
+  ['providers/own.yaml', 'provider: own\nname: Own\nauthorization_endpoint: https://own.example/authorize\n', 1, /token_endpoint/],
   ['policies/access/a.cedar', 'permit (principal, action, resource)\nwhen { context.colour == "red" };\n', 1, /colour/],
   ['policies/access/a.cedar', '// a comment\npermit (principal action, resource);\n', 2, /./],
   ['policies/access/a.cedar', '@id("same")\npermit (principal, action, resource);\n@id("same")\nforbid (principal, action, resource);\n', 3, /same/],
@@ -62,6 +62,13 @@ describe('mistakes in files', () => {
   it('the files without mistakes have no problems', async () => { expect(await check({})).toEqual([]) })
 
   it('settings that are all comments are the defaults', async () => { expect(await check({ 'deputy.yaml': '# nothing\n' })).toEqual([]) })
+
+  it('a provider without an authorization endpoint is for servers, and for no user\'s grant', async () => {
+    const provider = 'provider: own\nname: Own\ntoken_endpoint: https://own.example/token\n'
+    const client = 'provider: own\nclient: { client_id: x }\n'
+    expect(await check({ 'providers/own.yaml': provider, 'downstreams/own.yaml': `downstream: own\ncredential: client_credentials\n${client}` })).toEqual([])
+    expect(await check({ 'providers/own.yaml': provider, 'downstreams/own.yaml': `downstream: own\ncredential: oauth_grant\n${client}` })).toEqual([expect.objectContaining({ line: 3, message: expect.stringContaining('authorization_endpoint') as string })])
+  })
 
   for (const [file, text, line, words] of mistakes) {
     it(`promise 9: ${file} with ${JSON.stringify(text.replace(notes, '…').slice(0, 60))} is told with line ${line} and what to write`, async () => {

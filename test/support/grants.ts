@@ -8,7 +8,8 @@ import { downstreamSchema, type DownstreamOf } from '../../src/config/downstream
 import { providerSchema } from '../../src/config/provider.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
 import type { Credential, Connector, CredentialRequest, Revocable } from '../../src/connector/connector.ts'
-import { createProviderClients, generationOf } from '../../src/connector/oauth-grant/client.ts'
+import { createProviderCalls } from '../../src/connector/provider/call.ts'
+import { createProviderClients, generationOf } from '../../src/connector/provider/client.ts'
 import { createOAuthGrantConnector } from '../../src/connector/oauth-grant/connector.ts'
 import { openTokens, sealTokens, type GrantTokens } from '../../src/connector/oauth-grant/grant.ts'
 import { keyFromFile, keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
@@ -119,9 +120,9 @@ export const startGrants = async (provider: OAuthProviderDouble, options: { time
   const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
   const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret })
   const connector = createOAuthGrantConnector({
-    snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, egress, clock, random, resolveSecret,
+    snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clock, random,
     connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),
-    audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
+    clients, call: createProviderCalls({ telemetry: noTelemetry }), audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
     owner: options.owner ?? 'local', shared: options.shared ?? false, timeout: options.timeout ?? 2000,
   })
   let count = 0

@@ -3,16 +3,14 @@ import type { Clock, Random } from '../../clock.ts'
 import type { DownstreamOf } from '../../config/downstream.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
-import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
-import type { ResolveSecret } from '../../secret/reference.ts'
 import type { ConsentStore, Grant, GrantStore, UpstreamRevocationStore } from '../../store/store.ts'
 import { ACCESS_TOKEN_TYPE, type Connector, type Credential, type CredentialRequest, type Revocable } from '../connector.ts'
-import { createProviderClients } from './client.ts'
+import type { ProviderClients } from '../provider/client.ts'
 import { openTokens, type GrantTokens } from './grant.ts'
-import { createProviderCalls } from './provider-call.ts'
+import type { CallProvider } from '../provider/call.ts'
 import { createRefresh, fromGrant, isEnded, isFresh, isRefreshing, type FreshToken } from './refresh.ts'
 import { createUpstreamRevocation } from './upstream-revocation.ts'
 
@@ -22,10 +20,10 @@ export interface OAuthGrantDependencies {
   readonly consents: ConsentStore
   readonly upstreamRevocations: UpstreamRevocationStore
   readonly envelope: Envelope
-  readonly egress: Egress
+  readonly clients: ProviderClients
+  readonly call: CallProvider
   readonly clock: Clock
   readonly random: Random
-  readonly resolveSecret: ResolveSecret
   /** The page on which the user can give these scopes. */
   readonly connectUrl: (request: CredentialRequest, scopes: readonly string[]) => Promise<string>
   readonly audit: AuditLog
@@ -50,10 +48,9 @@ const covers = (granted: readonly string[], wanted: readonly string[]): boolean 
  * access token is narrowed, or refused, or, where the downstream's file allows it, handed out and marked as wider.
  */
 export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
-  const clients = createProviderClients(deps)
-  const call = createProviderCalls(deps)
-  const refresh = createRefresh({ ...deps, clients, call })
-  const upstream = createUpstreamRevocation({ ...deps, clients, call })
+  const { clients } = deps
+  const refresh = createRefresh(deps)
+  const upstream = createUpstreamRevocation(deps)
 
   const askUser = async (request: CredentialRequest, scopes: readonly string[], code: 'interaction_required' | 'reconnect_required', problem = ''): Promise<never> => {
     const { downstream, server } = request

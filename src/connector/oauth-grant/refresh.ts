@@ -10,9 +10,9 @@ import { DeputyError, refuse } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStatus, GrantStore } from '../../store/store.ts'
-import type { ProviderClient, ProviderClients } from './client.ts'
+import type { ProviderClient, ProviderClients } from '../provider/client.ts'
 import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import { failureOf, wordsOf, type CallFailure, type CallProvider } from './provider-call.ts'
+import { failureOf, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
 
 /** An access token out of a grant. */
 export interface FreshToken {

@@ -8,9 +8,9 @@ import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, UpstreamRevocation, UpstreamRevocationStore } from '../../store/store.ts'
 import type { RevocationOrder, UpstreamOutcome } from '../connector.ts'
-import type { ProviderClients } from './client.ts'
+import type { ProviderClients } from '../provider/client.ts'
 import { openTokens } from './grant.ts'
-import type { CallProvider } from './provider-call.ts'
+import type { CallProvider } from '../provider/call.ts'
 
 /** Attempts after which a revocation counts as impossible and is listed as `irrevocable`: over about a day. */
 const ATTEMPTS = 12

@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import * as openid from 'openid-client'
-import type { DownstreamOf, OAuthClient } from '../../config/downstream.ts'
+import type { OAuthClient, ProvidedDownstream } from '../../config/downstream.ts'
 import type { Provider } from '../../config/provider.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import { lengthPrefixed } from '../../crypto/additional-data.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
+import { authenticate } from './authentication.ts'
 
 /** Deputy as a client of an OAuth service, for one tenant and downstream. */
 export interface ProviderClient {
@@ -23,18 +24,13 @@ export interface ProviderClient {
   configuration(seen?: (status: number, text: string) => void): openid.Configuration
 }
 
-export type ProviderClients = (downstream: DownstreamOf<'oauth_grant'>, tenant: string) => Promise<ProviderClient>
+export type ProviderClients = (downstream: ProvidedDownstream, tenant: string) => Promise<ProviderClient>
 
 /** @see ProviderClient.generation */
 export const generationOf = (clientId: string, tokenEndpoint: string, resource: string): string =>
   createHash('sha256').update(lengthPrefixed(clientId, tokenEndpoint, resource)).digest('hex').slice(0, 16)
 
 const DISCOVERED = 3_600_000
-
-const authentication = (provider: Provider, secret: string | undefined): openid.ClientAuth => {
-  if (secret === undefined || provider.client_authentication === 'none') return openid.None()
-  return provider.client_authentication === 'client_secret_post' ? openid.ClientSecretPost(secret) : openid.ClientSecretBasic(secret)
-}
 
 /** The provider file's facts as authorization server metadata (RFC 8414). */
 const metadataOf = (provider: Provider): openid.ServerMetadata => ({
@@ -43,6 +39,7 @@ const metadataOf = (provider: Provider): openid.ServerMetadata => ({
   ...(provider.token_endpoint === undefined ? {} : { token_endpoint: provider.token_endpoint }),
   ...(provider.revocation_endpoint === undefined ? {} : { revocation_endpoint: provider.revocation_endpoint }),
   ...(provider.pushed_authorization_request_endpoint === undefined ? {} : { pushed_authorization_request_endpoint: provider.pushed_authorization_request_endpoint }),
+  ...(provider.mtls_token_endpoint === undefined ? {} : { mtls_endpoint_aliases: { token_endpoint: provider.mtls_token_endpoint } }),
   authorization_response_iss_parameter_supported: provider.authorization_response_iss_parameter_supported,
   ...(provider.pkce === 'S256' ? { code_challenge_methods_supported: ['S256'] } : {}),
 })
@@ -51,7 +48,7 @@ const isHttp = (url: string | undefined): boolean => url !== undefined && ['http
 
 /**
  * Finds the client for a downstream: the facts of its provider file, or the metadata that the service publishes.
- * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL)
+ * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL, the client has not what its authentication needs)
  */
 export const createProviderClients = (options: { snapshot: CurrentSnapshot; egress: Egress; resolveSecret: ResolveSecret }): ProviderClients => {
   const discovered = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
@@ -75,12 +72,12 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
   }
 
   /** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
-  const assertUsable = (provider: Provider, server: openid.ServerMetadata): void => {
+  const assertUsable = (provider: Provider, server: openid.ServerMetadata, forUsers: boolean): void => {
     const methods: unknown = server.code_challenge_methods_supported
-    if (provider.pkce === 'S256' && !(Array.isArray(methods) && methods.includes('S256'))) {
+    if (forUsers && provider.pkce === 'S256' && !(Array.isArray(methods) && methods.includes('S256'))) {
       throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not offer PKCE with S256' })
     }
-    if (!isHttp(server.authorization_endpoint) || !isHttp(server.token_endpoint)) {
+    if ((forUsers && !isHttp(server.authorization_endpoint)) || !isHttp(server.token_endpoint)) {
       throw refuse('provider_refused', { provider: provider.provider, problem: 'its endpoints are no http or https URLs' })
     }
   }
@@ -89,17 +86,18 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const { providers, settings } = options.snapshot()
     const provider = providers.get(downstream.provider)
     if (provider === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
-    const { client_id: clientId, client_secret: reference }: OAuthClient = downstream.clients[tenant] ?? downstream.client
+    const client: OAuthClient = downstream.clients[tenant] ?? downstream.client
+    const { client_id: clientId } = client
     const server = provider.discovery ? await discover(provider, clientId) : metadataOf(provider)
-    assertUsable(provider, server)
-    const secret = reference === undefined ? undefined : await options.resolveSecret(reference, tenant)
+    assertUsable(provider, server, downstream.credential === 'oauth_grant')
+    const { authentication, certificate } = await authenticate({ provider, server, client, resolve: (reference) => options.resolveSecret(reference, tenant) })
     return {
       provider, clientId, server, generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
       configuration(seen) {
-        const configuration = new openid.Configuration(server, clientId, undefined, authentication(provider, secret?.reveal()))
+        const configuration = new openid.Configuration(server, clientId, certificate === undefined ? undefined : { use_mtls_endpoint_aliases: true }, authentication)
         if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)
         const fetch: openid.CustomFetch = async (url, init) => {
-          const response = await options.egress(url, init as RequestInit)
+          const response = await options.egress(url, { ...init as RequestInit, ...(certificate === undefined ? {} : { certificate }) })
           if (seen !== undefined) seen(response.status, await response.clone().text())
           return response
         }

@@ -1,0 +1,149 @@
+import { decodeJwt, decodeProtectedHeader } from 'jose'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createSystemRandom } from '../../src/clock.ts'
+import { downstreamSchema, type DownstreamOf } from '../../src/config/downstream.ts'
+import { providerSchema } from '../../src/config/provider.ts'
+import { createClientCredentialsConnector } from '../../src/connector/client-credentials.ts'
+import { ACCESS_TOKEN_TYPE, type Connector, type CredentialRequest } from '../../src/connector/connector.ts'
+import { createEntraOnBehalfOfConnector } from '../../src/connector/entra-obo.ts'
+import { createJwtBearerConnector } from '../../src/connector/jwt-bearer.ts'
+import { createProviderCalls } from '../../src/connector/provider/call.ts'
+import { createProviderClients } from '../../src/connector/provider/client.ts'
+import { createTokenRequests } from '../../src/connector/provider/token-request.ts'
+import { createTokenExchangeConnector } from '../../src/connector/token-exchange.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createEgress } from '../../src/egress/fetch.ts'
+import { noTelemetry } from '../../src/observe/telemetry.ts'
+import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
+import { startAuthorizationServer, type AuthorizationServerDouble } from '../doubles/authorization-server.ts'
+import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
+
+const RESOURCE = 'https://orders.example/api'
+type Kind = 'client_credentials' | 'token_exchange' | 'entra_obo' | 'jwt_bearer'
+interface Place extends ConnectorPlace { readonly server: AuthorizationServerDouble }
+
+/** A connector as the daemon builds it, at a strict authorization server. */
+const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; client?: object } = {}) => async (): Promise<Place> => {
+  const server = await startAuthorizationServer()
+  const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
+  const clock = { now: () => Date.now() }
+  const random = createSystemRandom()
+  const secrets: Record<string, string> = { secret: server.client.secret, key: JSON.stringify(server.clientKey), assertion: JSON.stringify(server.assertionKey) }
+  const downstream = downstreamSchema.parse({
+    downstream: 'orders', credential: kind, provider: 'login', client: { client_id: server.client.id, client_secret: { secret: 'secret' }, ...given.client }, resource: RESOURCE, scopes: { read: 'Read', write: 'Write' },
+    ...(kind === 'jwt_bearer' ? { assertion: { key: { secret: 'assertion' } } } : {}), ...given.downstream,
+  })
+  const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: server.url, token_endpoint: `${server.url}/token`, ...given.provider })
+  const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), downstreams: new Map([['orders', downstream]]), providers: new Map([['login', provider]]) }
+  const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret })
+  const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry }), clock })
+  const connectors: Readonly<Record<Kind, () => Connector>> = {
+    client_credentials: () => createClientCredentialsConnector({ requestToken }), token_exchange: () => createTokenExchangeConnector({ requestToken, clock }), entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),
+    jwt_bearer: () => createJwtBearerConnector({ requestToken, clients, resolveSecret, clock, random }),
+  }
+  const userToken = await server.userToken({ sub: 'alice', ...(kind === 'entra_obo' ? { aud: server.client.id } : {}) })
+  const request = (over: Partial<CredentialRequest> = {}): CredentialRequest => ({
+    principal: { kind: 'user', tenant: 'acme', user: 'alice' }, tenant: aTenant(), server: aServer(), downstream, scopes: ['read'], notAfter: Infinity, audiences: [RESOURCE], priorActors: [], ancestors: ['t'], correlationId: 'c',
+    ...(kind === 'token_exchange' || kind === 'entra_obo' ? { subjectToken: { token: new Secret(userToken), type: ACCESS_TOKEN_TYPE, issuer: 'https://login.example' } } : {}), ...over,
+  })
+  const prefix = (downstream as DownstreamOf<Kind>).scope_prefix
+  return {
+    server, connector: connectors[kind](), request, spoil: (answer) => { server.spoil.push(answer) }, given: () => String(server.issued.at(-1)?.['scope']).split(' ').map((scope) => scope.replace(prefix, '')),
+    secrets: () => [...Object.values(secrets), userToken, String(server.clientKey.d), String(server.assertionKey.d)], now: () => clock.now(), async close() { await egress.close(); await server.close() },
+  }
+}
+
+describeConnector('client_credentials', aPlace('client_credentials'), { knowsUsers: false })
+describeConnector('token_exchange', aPlace('token_exchange'), { knowsUsers: true })
+describeConnector('entra_obo', aPlace('entra_obo', { downstream: { resource: undefined, scope_prefix: 'api://orders/' } }), { knowsUsers: false })
+describeConnector('jwt_bearer', aPlace('jwt_bearer'), { knowsUsers: false })
+describeConnector('jwt_bearer with its scopes in the assertion', aPlace('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, scope: 'claim', subject: { suffix: '@example.com' } } } }), { knowsUsers: false })
+describeConnector('client_credentials by private_key_jwt', aPlace('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'key' } }, provider: { client_authentication: 'private_key_jwt' } }), { knowsUsers: false })
+
+describe('a token request', () => {
+  let place: Place | undefined
+  beforeEach(() => { place = undefined })
+  afterEach(async () => { await place?.close() })
+  const at = async (...args: Parameters<typeof aPlace>): Promise<Place> => place = await aPlace(...args)()
+  const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'obtained', (error: { code: string }) => error.code)
+
+  it('requirement 18: an exchange names the token, its type and the resource, once each; without an actor no actor is named', async () => {
+    const { server, connector, request } = await at('token_exchange')
+    await connector.obtain(request())
+    expect(server.requests).toEqual([{ grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange', subject_token: expect.any(String) as string, subject_token_type: ACCESS_TOKEN_TYPE, scope: 'read', resource: RESOURCE }])
+  })
+
+  it('requirement 20: with an actor the service sees who acts, and Deputy asks for its own token once', async () => {
+    const { server, connector, request } = await at('token_exchange', { downstream: { actor: 'client' } })
+    await connector.obtain(request())
+    await connector.obtain(request({ scopes: ['write'] }))
+    expect(server.requests.map((each) => each['grant_type']!.split(':').at(-1))).toEqual(['client_credentials', 'token-exchange', 'token-exchange'])
+    expect(server.issued.at(-1)).toMatchObject({ sub: 'alice', act: { sub: 'deputy' } })
+  })
+
+  it('threat 12: a user without a token, by a login session, is refused and never replaced by Deputy itself', async () => {
+    for (const kind of ['token_exchange', 'entra_obo'] as const) {
+      const each = await aPlace(kind)()
+      const { subjectToken: _, ...without } = each.request()
+      expect([kind, await codeOf(each.connector.obtain(without))]).toEqual([kind, 'subject_token_invalid'])
+      expect(each.server.requests).toEqual([])
+      await each.close()
+    }
+  })
+
+  it('requirement 39: on-behalf-of wants the assertion to be for the client, and says so', async () => {
+    const { server, connector, request } = await at('entra_obo', { downstream: { resource: undefined, scope_prefix: 'api://orders/' } })
+    const foreign = new Secret(await server.userToken({ sub: 'alice', aud: 'somebody-else' }))
+    const error = await connector.obtain(request({ subjectToken: { token: foreign, type: ACCESS_TOKEN_TYPE, issuer: 'https://login.example' } })).catch((thrown: Error) => thrown)
+    expect(error).toMatchObject({ code: 'provider_refused', message: expect.stringContaining('AADSTS500131') as string })
+    await connector.obtain(request({ scopes: ['read', 'write'] }))
+    expect(server.requests.at(-1)).toMatchObject({ requested_token_use: 'on_behalf_of', scope: 'api://orders/read api://orders/write' })
+  })
+
+  it('requirement 22: a client assertion is for the issuer alone, or for the token endpoint where the provider wants that; with a certificate it names it', async () => {
+    const client = { client_secret: undefined, private_key: { secret: 'key' } }
+    const { server, connector, request } = await at('client_credentials', { client, provider: { client_authentication: 'private_key_jwt' } })
+    await connector.obtain(request())
+    expect(decodeJwt(server.requests[0]!['client_assertion']!)).toMatchObject({ iss: 'deputy', sub: 'deputy', aud: server.url })
+    await server.close()
+    const other = await at('client_credentials', { client, provider: { client_authentication: 'private_key_jwt', client_assertion_audience: 'token_endpoint' } })
+    await other.connector.obtain(other.request())
+    expect(decodeJwt(other.server.requests[0]!['client_assertion']!).aud).toBe(`${other.server.url}/token`)
+  })
+
+  it('a wider token is issued and marked only where the file says so', async () => {
+    const { server, connector, request } = await at('client_credentials', { downstream: { wider: 'mark' } })
+    server.spoil.push('surplus scope')
+    expect(await connector.obtain(request())).toMatchObject({ wider: true, scopes: ['admin', 'read'] })
+  })
+
+  it('a JWT bearer assertion speaks for the user, an account or nobody, as the file says; a server cannot be a user', async () => {
+    const subjects = async (subject: unknown): Promise<unknown> => {
+      const each = await aPlace('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, ...(subject === undefined ? {} : { subject }) } } })()
+      try {
+        await each.connector.obtain(each.request())
+        return decodeJwt(each.server.requests[0]!['assertion']!).sub
+      } finally { await each.close() }
+    }
+    expect([await subjects(undefined), await subjects({ suffix: '@acme.example' }), await subjects({ text: 'robot' }), await subjects('issuer'), await subjects('none')]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy', undefined])
+    const { connector, request } = await at('jwt_bearer')
+    expect(await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } })))).toBe('target_unknown')
+  })
+
+  it('a self-signed assertion is the token, for the service, and nobody is asked', async () => {
+    const { server, connector, request } = await at('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, self_signed: true, audience: 'https://pubsub.example/', issuer: 'robot@project.example', subject: 'issuer', lifetime: '1h' } } })
+    const credential = await connector.obtain(request({ notAfter: Date.now() + 60_000 }))
+    expect(decodeJwt(credential.token.reveal())).toMatchObject({ iss: 'robot@project.example', sub: 'robot@project.example', aud: 'https://pubsub.example/' })
+    expect(decodeProtectedHeader(credential.token.reveal())).toMatchObject({ alg: 'ES256', kid: 'key' })
+    expect(credential.expiresAt).toBeLessThanOrEqual(Date.now() + 60_000)
+    expect(server.requests).toEqual([])
+  })
+
+  it('a key that is none is said by its name, without what it holds', async () => {
+    const { connector, request } = await at('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'secret' } }, provider: { client_authentication: 'private_key_jwt' } })
+    const error = await connector.obtain(request()).catch((thrown: Error) => thrown)
+    expect(error).toMatchObject({ code: 'provider_refused' })
+    expect(String(error)).not.toContain('as-client-secret')
+  })
+})

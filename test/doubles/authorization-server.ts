@@ -1,0 +1,151 @@
+/**
+ * An authorization server for the grants that oidc-provider does not have, strict about each:
+ * - client authentication by secret (RFC 6749 section 2.3.1) or assertion (RFC 7523 section 3: `iss` = `sub` = the client, `aud` this server, an end, `jti` once);
+ * - token exchange (RFC 8693 section 2.1): a JWT of the issuer that it trusts, `actor_token_type` exactly when there is an actor token, `act` in what it issues then;
+ * - on-behalf-of of Microsoft Entra ID (https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-on-behalf-of-flow): the assertion's `aud` is the client,
+ *   `requested_token_use=on_behalf_of`, one service's scopes in one request (AADSTS28000);
+ * - JWT bearer grant (RFC 7523 section 3): signed by a registered key, `aud` the token endpoint, an end no more than an hour away, `jti` once.
+ * Scopes are those asked for that it knows; what it does not know is `invalid_scope` (RFC 6749 section 5.2).
+ */
+import { randomUUID } from 'node:crypto'
+import { createServer, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createLocalJWKSet, decodeJwt, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
+import { aKeyPair } from '../support/daemon.ts'
+
+/** What stands in place of the next answer. */
+export type SpoiltAnswer = 'html' | 'error with 200' | 'another token type' | 'no expiry' | 'expired' | 'surplus scope' | 'huge' | 'redirect' | 'half' | 'nothing' | 'not JSON' | 'no token' | 'for somebody else' | 'busy' | 'failing'
+
+export interface AuthorizationServerDouble {
+  readonly url: string
+  readonly client: { readonly id: string; readonly secret: string }
+  /** Of Deputy's client and of its assertions; the server knows the public parts. */
+  readonly clientKey: JWK
+  readonly assertionKey: JWK
+  readonly spoil: SpoiltAnswer[]
+  /** Requests that were accepted, as they came. */
+  readonly requests: Readonly<Record<string, string>>[]
+  /** What it has issued, as claims. */
+  readonly issued: JWTPayload[]
+  /** A user's token of the issuer that this server trusts. */
+  userToken(claims: JWTPayload): Promise<string>
+  close(): Promise<void>
+}
+
+const SCOPES = ['read', 'write', 'api://orders/read', 'api://orders/write', 'https://graph.example/read']
+
+interface Refusal { readonly error: string; readonly error_description: string }
+const no = (error: string, description: string): Refusal => ({ error, error_description: description })
+
+export const startAuthorizationServer = async (): Promise<AuthorizationServerDouble> => {
+  const [own, clientPair, assertionPair] = [aKeyPair(), aKeyPair(), aKeyPair()]
+  const client = { id: 'deputy', secret: 'as-client-secret' }
+  const userIssuer = 'https://login.example'
+  const used = new Set<string>()
+  const json = (response: ServerResponse, status: number, body: unknown): void => { response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)) }
+
+  /** @returns what is wrong with it, or nothing */
+  const verifyAssertion = async (assertion: string, jwk: object, expected: { issuer?: string; audiences: readonly string[] }): Promise<JWTPayload | string> => {
+    try {
+      const { payload } = await jwtVerify(assertion, createLocalJWKSet({ keys: [jwk as JWK] }), { audience: [...expected.audiences], algorithms: ['ES256'], requiredClaims: ['exp', 'jti', 'iss'], ...(expected.issuer === undefined ? {} : { issuer: expected.issuer }) })
+      if (used.has(payload.jti!)) return 'the jti was used before'
+      if (payload.exp! > Date.now() / 1000 + 3600) return 'the end is too far away'
+      used.add(payload.jti!)
+      return payload
+    } catch (error) { return (error as Error).message }
+  }
+
+  const authenticated = async (form: URLSearchParams, authorization: string | undefined): Promise<boolean> => {
+    if (form.has('client_assertion')) {
+      if (form.get('client_assertion_type') !== 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer') return false
+      const claims = await verifyAssertion(form.get('client_assertion')!, clientPair.jwk, { issuer: client.id, audiences: [double.url, `${double.url}/token`] })
+      return typeof claims !== 'string' && claims.sub === client.id
+    }
+    const [id, secret] = authorization?.startsWith('Basic ') === true ? Buffer.from(authorization.slice(6), 'base64').toString('utf8').split(':').map(decodeURIComponent) : [form.get('client_id'), form.get('client_secret')]
+    return id === client.id && secret === client.secret
+  }
+
+  const subjectOf = async (token: string | null, audience?: string): Promise<JWTPayload | Refusal> => {
+    try {
+      return (await jwtVerify(token ?? '', await importJWK({ ...own.jwk }, 'ES256'), { issuer: userIssuer, ...(audience === undefined ? {} : { audience }) })).payload
+    } catch (error) { return no('invalid_request', `the subject token: ${(error as Error).message}`) }
+  }
+
+  const claimsFor = async (form: URLSearchParams): Promise<JWTPayload | Refusal> => {
+    switch (form.get('grant_type')) {
+      case 'client_credentials': return { sub: client.id }
+      case 'urn:ietf:params:oauth:grant-type:token-exchange': {
+        if (form.get('subject_token_type') !== 'urn:ietf:params:oauth:token-type:access_token') return no('invalid_request', 'subject_token_type')
+        if (form.has('actor_token') !== form.has('actor_token_type')) return no('invalid_request', 'actor_token and actor_token_type go together')
+        const subject = await subjectOf(form.get('subject_token'))
+        if ('error' in subject) return subject as unknown as Refusal
+        if (!form.has('actor_token')) return { sub: subject.sub! }
+        const actor = decodeJwt(form.get('actor_token')!)
+        return actor.sub === client.id ? { sub: subject.sub!, act: { sub: actor.sub } } : no('invalid_request', 'the actor token')
+      }
+      case 'urn:ietf:params:oauth:grant-type:jwt-bearer': {
+        if (form.get('requested_token_use') === 'on_behalf_of') {
+          const subject = await subjectOf(form.get('assertion'), client.id)
+          if ('error' in subject) return no('invalid_grant', 'AADSTS500131: Assertion audience does not match the client')
+          const services = new Set((form.get('scope') ?? '').split(' ').map((scope) => scope.slice(0, scope.lastIndexOf('/'))))
+          return services.size > 1 ? no('invalid_scope', 'AADSTS28000: scopes of more than one resource') : { sub: subject.sub! }
+        }
+        const claims = await verifyAssertion(form.get('assertion') ?? '', assertionPair.jwk, { audiences: [`${double.url}/token`] })
+        return typeof claims === 'string' ? no('invalid_grant', claims) : { sub: claims.sub ?? claims.iss!, ...(claims['scope'] === undefined ? {} : { scope: claims['scope'] }) }
+      }
+      default: return no('unsupported_grant_type', String(form.get('grant_type')))
+    }
+  }
+
+  const respond = async (form: URLSearchParams, response: ServerResponse): Promise<void> => {
+    const claims = await claimsFor(form)
+    if ('error' in claims) { json(response, 400, claims); return }
+    const scopes = String(claims['scope'] ?? form.get('scope') ?? 'read write').split(' ')
+    const unknown = scopes.find((scope) => !SCOPES.includes(scope))
+    if (unknown !== undefined) { json(response, 400, no('invalid_scope', `there is no scope ${unknown}`)); return }
+    double.requests.push(Object.fromEntries(form))
+    const how = double.spoil.shift()
+    const payload: JWTPayload = { ...claims, ...(how === 'for somebody else' ? { sub: 'mallory' } : {}), scope: scopes.join(' '), client_id: client.id, jti: randomUUID(), iat: Math.floor(Date.now() / 1000) }
+    double.issued.push(payload)
+    const accessToken = await new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'key' }).setIssuer(userIssuer).setAudience(form.get('resource') ?? double.url).setExpirationTime('10m').sign(own.privateKey)
+    const answer = { access_token: accessToken, token_type: 'Bearer', expires_in: 600, scope: scopes.join(' '), ...(form.get('grant_type')!.endsWith('token-exchange') ? { issued_token_type: 'urn:ietf:params:oauth:token-type:access_token' } : {}) }
+    switch (how) {
+      case undefined: case 'for somebody else': json(response, 200, answer); return
+      case 'html': response.writeHead(200, { 'content-type': 'text/html' }).end(`<html>${accessToken}</html>`); return
+      case 'error with 200': json(response, 200, no('invalid_grant', 'come back later')); return
+      case 'another token type': json(response, 200, { ...answer, token_type: 'mac' }); return
+      case 'no expiry': { const { expires_in: _, ...rest } = answer; json(response, 200, rest); return }
+      case 'expired': json(response, 200, { ...answer, expires_in: 0 }); return
+      case 'surplus scope': json(response, 200, { ...answer, scope: `${answer.scope} admin` }); return
+      case 'huge': json(response, 200, { ...answer, padding: 'x'.repeat(3_000_000) }); return
+      case 'redirect': response.writeHead(307, { location: 'https://elsewhere.example/token' }).end(); return
+      case 'half': response.writeHead(200, { 'content-type': 'application/json', 'content-length': '5000' }).write(JSON.stringify(answer).slice(0, 60)); response.destroy(); return
+      case 'nothing': response.destroy(); return
+      case 'not JSON': response.writeHead(200, { 'content-type': 'application/json' }).end(accessToken); return
+      case 'no token': { const { access_token: _, ...rest } = answer; json(response, 200, rest); return }
+      case 'busy': response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '1' }).end(JSON.stringify({ error: 'slow_down' })); return
+      case 'failing': json(response, 500, { oops: accessToken })
+    }
+  }
+
+  const server = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
+    request.on('end', () => {
+      void (async () => {
+        const form = new URLSearchParams(body)
+        if (request.method !== 'POST' || request.url !== '/token') { json(response, 404, {}); return }
+        if (!await authenticated(form, request.headers.authorization)) { json(response, 401, no('invalid_client', 'the client is not who it says')); return }
+        await respond(form, response)
+      })()
+    })
+  })
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const double: AuthorizationServerDouble = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, client, spoil: [], requests: [], issued: [],
+    clientKey: { ...clientPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK, assertionKey: { ...assertionPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK,
+    userToken: (claims) => new SignJWT(claims).setProtectedHeader({ alg: 'ES256' }).setIssuer(userIssuer).setIssuedAt().setExpirationTime('10m').sign(own.privateKey),
+    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+  }
+  return double
+}
