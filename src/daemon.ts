@@ -9,6 +9,7 @@ import { createFileSink } from './audit/file-sink.ts'
 import { DurableAuditLog } from './audit/log.ts'
 import { verifyChains } from './audit/verify.ts'
 import { createMemoryCache } from './cache/memory.ts'
+import { createRates } from './cache/rates.ts'
 import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
@@ -148,6 +149,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
     closers.push(() => membership.close())
 
+    const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
+    const bytes = redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
+    closers.push(() => bytes?.close())
+    const rates = createRates({ rates: () => snapshot().settings.rates, redis: bytes?.client })
+
     // Who calls, and for whom.
     const egress = createEgress({
       allowLoopback: settings.network.allow_loopback, allowPrivate: settings.network.allow_private, timeout: settings.network.timeout,
@@ -187,7 +193,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     // Credentials.
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
     const clients = createProviderClients({ snapshot, egress, resolveSecret })
-    const call = createProviderCalls({ telemetry })
+    const call = createProviderCalls({ telemetry, clock, shared: bytes })
     const connect = createConnect({
       snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
@@ -208,9 +214,6 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       isWanted: (lease) => isLeaseWanted(snapshot(), lease),
     })
     closers.push(() => leases.close())
-    const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
-    const bytes = redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
-    closers.push(() => bytes?.close())
     const obtain = createObtain({
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
@@ -221,7 +224,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     // The lines.
-    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, standing, membership, audit, telemetry, clock })
+    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, rates, standing, membership, audit, telemetry, clock })
     const revoker = withRotations(createRevoker({
       store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
@@ -274,7 +277,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       status: async () => ({
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
         node: membership.status(), nodes: await store.cluster?.nodes() ?? [],
-        upstream_revocations: await upstreamCounts(),
+        upstream_revocations: await upstreamCounts(), providers: call.troubles(),
         audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
         counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
         memory: { rss: process.memoryUsage.rss() },

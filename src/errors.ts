@@ -90,6 +90,7 @@ export const taxonomy = {
   refresh_in_progress: kind(503, 'temporarily_unavailable', 'grant', true, 'The token for {downstream} is being refreshed and did not arrive in time.', 'Try again in {seconds} seconds.'),
   provider_unavailable: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} did not answer as it should: {problem}.', 'Try again in {seconds} seconds; `deputy explain` shows what it answered.'),
   provider_refused: kind(502, 'server_error', 'provider', false, 'The provider {provider} refused: {problem}.', 'deputy explain shows the provider\'s own words.'),
+  provider_busy: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} has asked to be left alone for now.', 'Try again in {seconds} seconds.'),
   provider_circuit_open: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} has failed repeatedly, so Deputy is leaving it alone for now.', 'Try again in {seconds} seconds.'),
   connect_invalid: kind(400, 'invalid_request', 'grant', false, 'This connect link is not valid: {problem}.', 'Go back to the program that gave you the link and start again.'),
   connect_wrong_user: kind(403, 'access_denied', 'grant', false, 'This link was made for another user than the one who is signed in.', 'Only the person who asked for the connection can complete it.'),

@@ -16,7 +16,7 @@ export interface RedisOptions {
 }
 
 /** What is kept in Redis; every kind has keys of its own. */
-export type Keyspace = 'credential'
+export type Keyspace = 'credential' | 'rest'
 
 /**
  * A key of one keyspace. The id is the hash tag, so that on a Cluster whatever belongs to one id is in one slot
@@ -30,6 +30,8 @@ export interface SharedBytes {
   get(space: Keyspace, id: string): Promise<Uint8Array | undefined>
   /** @param life ms */
   set(space: Keyspace, id: string, value: Uint8Array, life: number): Promise<void>
+  /** The connection, for what speaks Redis by itself. */
+  readonly client: Redis | Cluster
   /** Null when all is well. */
   problem(): string | null
   close(): Promise<void>
@@ -84,6 +86,7 @@ export const createSharedBytes = (options: RedisOptions, { logger, monotonic }: 
   return {
     async get(space, id) { return await tried(() => redis.getBuffer(redisKey(space, id))) ?? undefined },
     async set(space, id, value, life) { if (life >= 1) await tried(() => redis.set(redisKey(space, id), Buffer.from(value), 'PX', Math.floor(life))) },
+    client: redis,
     problem: () => problem,
     close() { redis.disconnect(); return Promise.resolve() },
   }

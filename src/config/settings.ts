@@ -5,6 +5,12 @@ import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, localRef
 
 const tlsSchema = z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.')
 
+const rateSchema = z.strictObject({
+  requests: z.int().min(1).describe('So many requests.'),
+  per: durationSchema.refine((per) => per >= 1000 && per % 1000 === 0, 'write whole seconds').default(1000).describe('In this time, in whole seconds.'),
+}).nullable().default(null)
+export type Rate = NonNullable<z.output<typeof rateSchema>>
+
 /** `deputy.yaml`: the daemon itself. Relative paths are relative to the folder that the file is in. */
 export const settingsSchema = z.strictObject({
   environment: idSchema.default('production').describe('The environment that this daemon serves; servers and downstreams of another environment are not visible to it.'),
@@ -81,6 +87,12 @@ export const settingsSchema = z.strictObject({
     unready: durationSchema.default(0).describe('How long the daemon goes on serving after SIGTERM while it says that it is not ready, so that a load balancer can look elsewhere first.'),
     drain: durationSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
   }).prefault({}).describe('What a client may cost.'),
+  rates: z.strictObject({
+    server: rateSchema.describe('What one MCP server may ask, or null.'),
+    tenant: rateSchema.describe('What may be asked for one tenant.'),
+    user: rateSchema.describe('What may be asked for one user.'),
+    downstream: rateSchema.describe('What may be asked for one downstream by one tenant.'),
+  }).prefault({}).describe('Rates of token requests; what is over them is answered with 429 and Retry-After. Counted over all nodes where there is a Redis, else on each.'),
   network: z.strictObject({
     allow_loopback: z.boolean().default(false).describe('Development only: identity providers and services may be on loopback and speak plain http.'),
     allow_private: z.array(rangeSchema).default([]).describe('Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.'),

@@ -1,4 +1,5 @@
 import type { AuditLog } from '../audit/record.ts'
+import type { Rates } from '../cache/rates.ts'
 import { toSeconds, type Clock } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
@@ -43,6 +44,7 @@ export interface ExchangeDependencies {
   readonly policy: () => Policy
   readonly obtain: ReturnType<typeof createObtain>
   readonly hold: Holders['hold']
+  readonly rates: Rates
   readonly standing: Standing
   readonly membership: Pick<Membership, 'assertHeld'>
   readonly audit: AuditLog
@@ -77,7 +79,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     } catch (thrown) {
       const error = asDeputyError(thrown)
       telemetry.exchange({ outcome: 'refused', error: error.code, ...metricLabels(account), seconds: (clock.now() - account.startedAt) / 1000 })
-      if (error.code !== 'audit_unavailable') await deps.audit.append(toRecord(account, clock.now(), error))
+      if (error.code !== 'audit_unavailable' && !deps.rates.isRepeated(error)) await deps.audit.append(toRecord(account, clock.now(), error))
       throw error
     }
     telemetry.exchange({ outcome: 'issued', ...metricLabels(account), seconds: (clock.now() - account.startedAt) / 1000 })
@@ -86,6 +88,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
 
   const attest = (account: Account): Promise<AttestedWorkload> => telemetry.span('deputy.attest', {}, async () => {
     account.workload = await deps.attest(account.origin.evidence, snapshot())
+    await deps.rates.admit('server', [account.workload.server.server])
     return account.workload
   })
 
@@ -100,6 +103,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       })
     account.subject = subject
     if (!servesTenant(server.tenants, subject.tenant.tenant)) throw refuse('workload_tenant', { server: server.server, tenant: subject.tenant.tenant })
+    await deps.rates.admit('tenant', [subject.tenant.tenant])
+    await deps.rates.admit('user', [subject.tenant.tenant, subject.user])
     assertThawed(subject.tenant.tenant)
     if (standing.isDisabled(subject.tenant.tenant, subject.user)) throw refuse('subject_user_disabled', { tenant: subject.tenant.tenant, user: subject.user })
     return subject
@@ -114,11 +119,12 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     return deps.subjects.fromSession({ uid: peer.uid, server: account.workload!.server })
   }
 
-  const decide = (account: Account, wish: TokenWish, tenant: string, uses: AttestedWorkload['server']['downstreams']): readonly string[] => {
+  const decide = async (account: Account, wish: TokenWish, tenant: string, uses: AttestedWorkload['server']['downstreams']): Promise<readonly string[]> => {
     const { server } = account.workload!
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
     assertNotRevoked(account)
+    await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
     const decision = account.decision = deps.policy().decide(questionOf({
       server, tenant, target, scopes, subject: account.subject, tool: wish.tool, environment: current.settings.environment, narrows: narrowingOf(target.downstream, current.providers), now: clock.now(),
@@ -218,7 +224,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       return accountFor(account, async () => {
         const { server } = await attest(account)
         const subject = await verifySubject(account, request)
-        const scopes = decide(account, request, subject.tenant.tenant, server.downstreams)
+        const scopes = await decide(account, request, subject.tenant.tenant, server.downstreams)
         const token = subject.how === 'login_session' ? undefined : { token: request.subjectToken, type: request.subjectTokenType, issuer: subject.issuer }
         const credential = await obtain(account, { kind: 'user', tenant: subject.tenant.tenant, user: subject.user }, scopes, subject.expiresAt, token)
         return answer(account, credential, subject.expiresAt)
@@ -230,8 +236,9 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       return accountFor(account, async () => {
         const { server } = await attest(account)
         account.tenant = ownTenant(server, snapshot())
+        await deps.rates.admit('tenant', [account.tenant])
         assertThawed(account.tenant)
-        const scopes = decide(account, request, account.tenant, server.own)
+        const scopes = await decide(account, request, account.tenant, server.own)
         const credential = await obtain(account, { kind: 'workload', tenant: account.tenant, server: server.server }, scopes, Infinity)
         return answer(account, credential, Infinity)
       })

@@ -37,7 +37,7 @@ const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; cli
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), downstreams: new Map([['orders', downstream]]), providers: new Map([['login', provider]]) }
   const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
   const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret })
-  const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry }), clock })
+  const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock })
   const connectors: Readonly<Record<Kind, () => Connector>> = {
     client_credentials: () => createClientCredentialsConnector({ requestToken }), token_exchange: () => createTokenExchangeConnector({ requestToken, clock }), entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),
     jwt_bearer: () => createJwtBearerConnector({ requestToken, clients, resolveSecret, clock, random }),

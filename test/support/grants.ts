@@ -122,7 +122,7 @@ export const startGrants = async (provider: OAuthProviderDouble, options: { time
   const connector = createOAuthGrantConnector({
     snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clock, random,
     connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),
-    clients, call: createProviderCalls({ telemetry: noTelemetry }), audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
+    clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
     owner: options.owner ?? 'local', shared: options.shared ?? false, timeout: options.timeout ?? 2000,
   })
   let count = 0

@@ -12,7 +12,7 @@ import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStatus, GrantStore } from '../../store/store.ts'
 import type { ProviderClient, ProviderClients } from '../provider/client.ts'
 import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import { failureOf, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
+import { failureOf, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
 
 /** An access token out of a grant. */
 export interface FreshToken {
@@ -198,7 +198,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     if (sent.error instanceof DeputyError) throw sent.error
     if (doubt === 'reconnect_required') throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
     if (sent.event === 'refused' || sent.event === 'unverified') throw refuse('provider_refused', { provider, problem: words }, sent.error)
-    throw refuse('provider_unavailable', { provider, problem: words, seconds: 5 }, sent.error)
+    throw refuse('provider_unavailable', { provider, problem: words, seconds: Math.ceil((retryAfterOf(sent.error, clock.now()) ?? UNSAID_WAIT) / 1000) }, sent.error)
   }
 
   const assertRefreshable = (grant: Grant, client: ProviderClient, tokens: GrantTokens): void => {

@@ -1,7 +1,9 @@
-import { BrokenCircuitError, circuitBreaker, ConsecutiveBreaker, ExponentialBackoff, handleWhen, retry, wrap, type IPolicy } from 'cockatiel'
+import { BrokenCircuitError, circuitBreaker, CircuitState, ConsecutiveBreaker, ExponentialBackoff, handleWhen, retry, wrap, type CircuitBreakerPolicy, type IPolicy } from 'cockatiel'
 import { LRUCache } from 'lru-cache'
 import { AuthorizationResponseError, ClientError, ResponseBodyError, WWWAuthenticateChallengeError } from 'openid-client'
 import { z } from 'zod'
+import type { SharedBytes } from '../../cache/redis.ts'
+import type { Clock } from '../../clock.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 
@@ -52,37 +54,103 @@ export const wordsOf = (error: unknown): string => {
 
 const FAILURES = 5
 const REST = 10_000
+/** When who asked may try again, where the provider does not say (ms). */
+export const UNSAID_WAIT = 5000
+/** A provider that wants to be left alone for no longer than this is asked again in the same request (ms). */
+const SHORT_REST = 1000
+/** Nobody is left alone for longer on its word (ms). */
+const LONGEST_REST = 900_000
+const REMEMBERED = 10_000
+
+/** The answer that an error is about; undefined where there was none. */
+const responseOf = (error: unknown): Response | undefined =>
+  error instanceof ResponseBodyError ? error.response : error instanceof ClientError && error.cause instanceof Response ? error.cause : undefined
+
+/** `Retry-After` of an answer that says that now is not the time (RFC 9110 section 10.2.3), in ms; undefined where it says nothing. */
+export const retryAfterOf = (error: unknown, now: number): number | undefined => {
+  const response = responseOf(error)
+  const text = response !== undefined && (BUSY.has(response.status) || response.status === 503) ? response.headers.get('retry-after') : null
+  if (text === null) return undefined
+  const wait = /^\d{1,9}$/.test(text.trim()) ? Number(text) * 1000 : Date.parse(text) - now
+  return Number.isFinite(wait) && wait > 0 ? Math.min(wait, LONGEST_REST) : undefined
+}
+
+/** A provider that is left alone for a tenant, and why. Times are ms since the epoch. */
+export interface ProviderTrouble { readonly provider: string; readonly tenant: string; readonly state: 'open' | 'half_open' | 'asked_to_wait'; readonly until: number | null }
+
+/** What nodes tell each other about providers that want to be left alone. */
+export type SharedRests = Pick<SharedBytes, 'get' | 'set'>
 
 /**
  * Requests to providers: those that cannot have been acted on are sent again, with growing pauses; a provider that
- * fails again and again for a tenant is left alone for a while (https://www.npmjs.com/package/cockatiel).
+ * fails again and again for a tenant is left alone for a while (https://www.npmjs.com/package/cockatiel), and so is one that says
+ * for how long, on every node.
  */
-export const createProviderCalls = (options: { telemetry: Telemetry }) => {
-  const breakers = new LRUCache<string, IPolicy>({ max: 10_000 })
-  const policyFor = (provider: string, tenant: string): IPolicy => {
-    const key = `${provider} ${tenant}`
-    let policy = breakers.get(key)
-    if (policy === undefined) {
-      const broken = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error))), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
-      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(error instanceof DeputyError)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
-      breakers.set(key, policy = wrap(again, broken))
+export const createProviderCalls = (options: { telemetry: Telemetry; clock: Clock; shared?: SharedRests | undefined }) => {
+  const breakers = new LRUCache<string, { readonly policy: IPolicy; readonly breaker: CircuitBreakerPolicy; openedAt: number | undefined }>({ max: REMEMBERED })
+  const rests = new LRUCache<string, number>({ max: REMEMBERED })
+  const { clock } = options
+  const isShort = (error: unknown): boolean => (retryAfterOf(error, clock.now()) ?? 0) <= SHORT_REST
+
+  const breakerFor = (key: string) => {
+    let known = breakers.get(key)
+    if (known === undefined) {
+      const breaker = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error))), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
+      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(error instanceof DeputyError) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
+      const made = { policy: wrap(again, breaker), breaker, openedAt: undefined as number | undefined }
+      breaker.onBreak(() => { made.openedAt = clock.now() })
+      breakers.set(key, known = made)
     }
-    return policy
+    return known
   }
 
-  /** @throws DeputyError `provider_circuit_open`, or what `work` throws */
-  return async <T>(call: { provider: string; tenant: string; operation: string }, work: () => Promise<T>): Promise<T> => {
+  /** Until when it wants to be left alone, as far as this or another node was told. */
+  const restOf = async (key: string): Promise<number> => {
+    const own = rests.get(key) ?? 0
+    if (own > clock.now()) return own
+    const told = Number(Buffer.from(await options.shared?.get('rest', key) ?? []).toString('utf8'))
+    return Number.isFinite(told) ? Math.min(told, clock.now() + LONGEST_REST) : 0
+  }
+  const assertAwake = async (provider: string, key: string): Promise<void> => {
+    const left = await restOf(key) - clock.now()
+    if (left > 0) throw refuse('provider_busy', { provider, seconds: Math.ceil(left / 1000) })
+  }
+  const noteRest = async (key: string, error: unknown): Promise<void> => {
+    const wait = retryAfterOf(error, clock.now())
+    if (wait === undefined || wait <= SHORT_REST) return
+    rests.set(key, clock.now() + wait)
+    await options.shared?.set('rest', key, Buffer.from(String(clock.now() + wait)), wait)
+  }
+
+  /** @throws DeputyError `provider_circuit_open`, `provider_busy`, or what `work` throws */
+  const call = async <T>(called: { provider: string; tenant: string; operation: string }, work: () => Promise<T>): Promise<T> => {
+    const { provider, tenant, operation } = called
+    const key = `${provider} ${tenant}`
+    await assertAwake(provider, key)
     const began = performance.now()
-    const report = (outcome: 'ok' | 'error'): void => { options.telemetry.provider({ provider: call.provider, operation: call.operation, outcome, seconds: (performance.now() - began) / 1000 }) }
+    const report = (outcome: 'ok' | 'error'): void => { options.telemetry.provider({ provider, operation, outcome, seconds: (performance.now() - began) / 1000 }) }
     try {
-      const result = await options.telemetry.span(`deputy.provider.${call.operation}`, { 'deputy.provider': call.provider }, () => policyFor(call.provider, call.tenant).execute(work))
+      const result = await options.telemetry.span(`deputy.provider.${operation}`, { 'deputy.provider': provider }, () => breakerFor(key).policy.execute(work))
       report('ok')
       return result
     } catch (error) {
       report('error')
-      if (error instanceof BrokenCircuitError) throw refuse('provider_circuit_open', { provider: call.provider, seconds: REST / 1000 }, error)
+      if (error instanceof BrokenCircuitError) throw refuse('provider_circuit_open', { provider, seconds: REST / 1000 }, error)
+      await noteRest(key, error)
       throw error
     }
   }
+
+  return Object.assign(call, {
+    /** Providers that are left alone at the moment, as this node sees them. */
+    troubles: (): ProviderTrouble[] => {
+      const named = (key: string) => { const at = key.indexOf(' '); return { provider: key.slice(0, at), tenant: key.slice(at + 1) } }
+      const broken = [...breakers].filter(([, { breaker }]) => breaker.state === CircuitState.Open || breaker.state === CircuitState.HalfOpen)
+        .map(([key, { breaker, openedAt }]): ProviderTrouble => ({ ...named(key), state: breaker.state === CircuitState.Open ? 'open' : 'half_open', until: openedAt === undefined ? null : openedAt + REST }))
+      const resting = [...rests].filter(([, until]) => until > clock.now()).map(([key, until]): ProviderTrouble => ({ ...named(key), state: 'asked_to_wait', until }))
+      return [...broken, ...resting]
+    },
+  })
 }
-export type CallProvider = ReturnType<typeof createProviderCalls>
+export type ProviderCalls = ReturnType<typeof createProviderCalls>
+export type CallProvider = <T>(called: { provider: string; tenant: string; operation: string }, work: () => Promise<T>) => Promise<T>

@@ -5,7 +5,7 @@ import type { ProvidedDownstream } from '../../config/downstream.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import { ACCESS_TOKEN_TYPE, type Credential, type CredentialRequest, type TokenTypeUri } from '../connector.ts'
-import { failureOf, wordsOf, type CallProvider } from './call.ts'
+import { failureOf, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
 import type { ProviderClient, ProviderClients } from './client.ts'
 
 /** Downstreams whose token a single request brings: there is no grant and no refresh token. */
@@ -28,11 +28,11 @@ export interface TokenRequest {
 const UNSAID_LIFETIME = 300_000
 
 /** What a failure means to who asked. The provider's own words are in the record. */
-export const refusalOf = (provider: string, error: unknown): DeputyError => {
+export const refusalOf = (provider: string, error: unknown, now: number): DeputyError => {
   if (error instanceof DeputyError) return error
   const problem = wordsOf(error)
   const failure = failureOf(error)
-  return failure === 'lost' || failure === 'not_sent' ? refuse('provider_unavailable', { provider, problem, seconds: 5 }, error) : refuse('provider_refused', { provider, problem }, error)
+  return failure === 'lost' || failure === 'not_sent' ? refuse('provider_unavailable', { provider, problem, seconds: Math.ceil((retryAfterOf(error, now) ?? UNSAID_WAIT) / 1000) }, error) : refuse('provider_refused', { provider, problem }, error)
 }
 
 /**
@@ -71,7 +71,7 @@ export const createTokenRequests = (deps: { readonly clients: ProviderClients; r
         ...(downstream.resource === undefined ? {} : { resource: downstream.resource }), ...(downstream.audience === undefined ? {} : { audience: downstream.audience }),
         ...downstream.parameters, ...await parameters(client),
       }))
-    } catch (error) { throw refusalOf(provider, error) }
+    } catch (error) { throw refusalOf(provider, error, deps.clock.now()) }
     const refused = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
     if (answer.token_type.toLowerCase() !== 'bearer') throw refused(`it issued a token of type ${answer.token_type.slice(0, 30)}`)
     const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
