@@ -60,6 +60,7 @@ import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
 import { createSubjectVerifier } from './subject/verify.ts'
 import { createAttestor } from './workload/attest.ts'
+import { createProofCheck } from './workload/proof-of-possession.ts'
 import { createPeers, readPeerCredentials } from './workload/peer-credentials.ts'
 import { registryOf } from './workload/registry.ts'
 
@@ -184,6 +185,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
       audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
     })
+    const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
+    const checkProof = createProofCheck({
+      urls: () => [issuer(), 'http://localhost', ...(tcpAddress === null ? [] : [`http://127.0.0.1:${tcpAddress.port}`, `http://localhost:${tcpAddress.port}`, `http://[::1]:${tcpAddress.port}`])].map((origin) => `${origin.replace(/\/$/, '')}${paths.token}`),
+      needsNonce: () => snapshot().settings.tokens.dpop_nonce, replays: store.replays, fingerprint, clock,
+    })
     const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
     const subjects = createSubjectVerifier({
       snapshot, keys: issuerKeys, introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
@@ -224,7 +230,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     // The lines.
-    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, rates, standing, membership, audit, telemetry, clock })
+    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, rates, checkProof, standing, membership, audit, telemetry, clock })
     const revoker = withRotations(createRevoker({
       store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
@@ -302,7 +308,6 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
     const publicApp = express().disable('x-powered-by').get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
-    const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
 

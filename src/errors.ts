@@ -17,6 +17,8 @@ export type OAuthErrorCode =
   | 'invalid_scope'
   | 'invalid_target' // RFC 8693 2.2.2, RFC 8707 2
   | 'access_denied' // RFC 6749 4.1.2.1, used when policy denies
+  | 'invalid_dpop_proof' // RFC 9449 5
+  | 'use_dpop_nonce' // RFC 9449 8
   | 'interaction_required' // OpenID Connect Core 3.1.2.6
   | 'temporarily_unavailable'
   | 'server_error'
@@ -59,6 +61,9 @@ export const taxonomy = {
   workload_not_approved: kind(401, 'invalid_client', 'workload', false, 'The MCP server {server} is {status}, so it gets no credentials.', 'Ask its owner {owner} to have it approved{replacement}.'),
   workload_unverified: kind(401, 'invalid_client', 'workload', false, 'The client authentication of {server} could not be verified: {problem}.', 'Check the credentials that {server} uses against its file in servers/.'),
   workload_vanished: kind(401, 'invalid_client', 'workload', true, 'The calling process ended while it was being looked up.', 'Call again from a process that stays alive until it is answered.'),
+  proof_invalid: kind(400, 'invalid_dpop_proof', 'workload', false, 'The DPoP proof was not accepted: {problem}.', 'Make a new proof for this request (RFC 9449 section 4.2).'),
+  proof_nonce_needed: kind(400, 'use_dpop_nonce', 'workload', false, 'The DPoP proof has to carry the nonce that this answer brings.', 'Make a new proof with the nonce of the DPoP-Nonce header.'),
+  proof_missing: kind(400, 'invalid_dpop_proof', 'workload', false, 'Tokens for {downstream} are bound to a key of {server}, and the request proves none.', 'Send a DPoP header with the request (RFC 9449 section 5).'),
   workload_own_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} acts for itself only if it is registered for exactly one enabled tenant.', 'Name one tenant under `tenants` in the file of {server}.'),
   workload_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} is not registered for the tenant {tenant}.', 'Add {tenant} to `tenants` in the file of {server}.'),
 

@@ -74,6 +74,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     ...common,
     resource: resourceSchema.describe('The audience of the minted token.'),
     credential: z.literal('minted').describe('A token (RFC 9068) that Deputy signs itself.'),
+    bound: z.enum(['any', 'dpop', 'mtls']).default('any').describe('To which key of the server it is bound: dpop, the one that the request proves (RFC 9449); mtls, the certificate in the server\'s file (RFC 8705); any, to the one that is proved, if one is.'),
   }),
   z.strictObject({
     ...common,

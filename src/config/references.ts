@@ -107,6 +107,9 @@ const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use
     if (use === 'own' && needsUser(downstream.credential)) {
       problems.push({ file, line: lineOf([use, id]), message: `${id} takes a user, so a server cannot ask for itself.`, fix: 'Move it to `downstreams`.' })
     }
+    if (downstream.credential === 'minted' && downstream.bound === 'mtls' && value.certificate === undefined) {
+      problems.push({ file, line: lineOf([use, id]), message: `Tokens for ${id} are bound to the server's certificate, and ${value.server} has none.`, fix: 'Add `certificate`: openssl x509 -in server.pem -outform DER | sha256sum' })
+    }
     const known = Object.keys(downstream.scopes)
     for (const scope of scopes) {
       if (!known.includes(scope)) problems.push({ file, line: lineOf([use, id, 'scopes']), message: `${id} has no scope ${scope}.`, fix: `Its scopes: ${list(known)}; new ones go into \`scopes\` of its file.` })

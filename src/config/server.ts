@@ -52,6 +52,8 @@ export const serverSchema = z.strictObject({
   status: z.enum(['proposed', 'approved', 'deprecated', 'retired']).default('proposed').describe('A deprecated server works and is warned; a proposed or retired one gets nothing.'),
   replaced_by: idSchema.optional().describe('The server that takes its place.'),
   attest: z.array(attestationSchema).default([]).describe('Ways in which it proves itself; any one is enough.'),
+  checks_possession: z.boolean().default(false).describe('The server checks that who sends a token bound to a key (`cnf`: DPoP, certificate) has that key; from others such tokens are refused, because nobody would have checked it.'),
+  certificate: z.string().regex(/^[0-9a-f]{64}$/, 'write the SHA-256 of the certificate in DER, in hex').optional().describe('SHA-256 of the certificate that the server shows to services, for tokens that are bound to it (RFC 8705).'),
   login_session: z.boolean().default(false).describe('A stdio server may act for the Unix user that runs it, once that user has done `deputy login`.'),
   downstreams: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for on behalf of users.'),
   own: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for itself (client_credentials).'),

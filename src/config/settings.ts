@@ -78,6 +78,7 @@ export const settingsSchema = z.strictObject({
   tokens: z.strictObject({
     lifetime: durationSchema.default(300_000).describe('Longest life of a minted token.'),
     status_list: z.boolean().default(true).describe('Whether minted tokens name a status list (published under /status on the connect address), by which services that verify tokens by themselves find out about revocations.'),
+    dpop_nonce: z.boolean().default(false).describe('Whether a DPoP proof has to carry a nonce of Deputy\'s, so that none can be made ahead of time.'),
     signing_key_lifetime: durationSchema.default(30 * 86_400_000).describe('How long a signing key signs before the next one takes over; it stays published until the last token it signed has expired.'),
   }).prefault({}).describe('Tokens that Deputy signs.'),
   limits: z.strictObject({

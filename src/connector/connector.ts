@@ -9,6 +9,8 @@ import type { Grant, RotatedSecret } from '../store/store.ts'
 export type TokenTypeUri = `urn:${string}:token-type:${string}`
 export const ACCESS_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:access_token'
 export const JWT_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:jwt'
+/** draft-ietf-oauth-transaction-tokens: a short-lived token that goes along with one call through a chain of services. */
+export const TXN_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:txn_token'
 /** Ours: a secret that is no token, such as an API key. */
 export const SECRET_TOKEN_TYPE: TokenTypeUri = 'urn:deputy:params:oauth:token-type:secret'
 
@@ -35,9 +37,18 @@ export interface CredentialRequest {
   readonly ancestors: readonly string[]
   /** The verified subject token, for kinds that are made out of it; absent where a server asks for itself, or a login session stands for the user. */
   readonly subjectToken?: { readonly token: Secret; readonly type: TokenTypeUri; readonly issuer: string }
+  /** What it is to be, where the request says so. */
+  readonly requestedTokenType?: TokenTypeUri
+  /** The key that who presents it has to have (RFC 7800). */
+  readonly confirmation?: Confirmation
+  /** The MCP tool that is being called, where the request says so. */
+  readonly tool?: string
   readonly correlationId: string
   readonly signal?: AbortSignal
 }
+
+/** `cnf` of a token: the thumbprint of a DPoP key (RFC 9449 section 6.1), or of a certificate (RFC 8705 section 3.1). */
+export type Confirmation = { readonly jkt: string } | { readonly 'x5t#S256': string }
 
 export interface ActorClaim { readonly sub: string; readonly iss?: string; readonly client_id?: string }
 
@@ -48,7 +59,7 @@ export interface HeldSecret { readonly secret: RotatedSecret; readonly version: 
 export interface Credential {
   readonly token: Secret
   readonly issuedTokenType: TokenTypeUri
-  readonly tokenType: 'Bearer' | 'N_A'
+  readonly tokenType: 'Bearer' | 'DPoP' | 'N_A'
   readonly scopes: readonly string[]
   /** Milliseconds since the epoch. */
   readonly expiresAt: number

@@ -1,6 +1,6 @@
 import type { CredentialKind, Downstream } from '../config/downstream.ts'
 import type { Provider } from '../config/provider.ts'
-import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, type TokenTypeUri } from './connector.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, TXN_TOKEN_TYPE, type TokenTypeUri } from './connector.ts'
 
 /** What of a credential can be made less than what its source has: what is asked is then what is issued. */
 export type Narrowing = 'scope'
@@ -20,7 +20,7 @@ export interface KindFacts {
 }
 
 export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
-  minted: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: true, fromSubjectToken: true, shared: false, narrows: () => ['scope'] },
+  minted: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE], joint: true, fromSubjectToken: true, shared: false, narrows: () => ['scope'] },
   oauth_grant: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: (_, provider) => provider?.refresh.narrows === true ? ['scope'] : [] },
   static: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
   client_credentials: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },

@@ -9,7 +9,7 @@ const claimsSchema = z.object({
   iss: z.string(), sub: z.string(), aud: z.union([z.string().transform((audience) => [audience]), z.array(z.string())]),
   client_id: z.string(), tenant: z.string(), scope: z.string().optional(),
   iat: z.number(), exp: z.number(), jti: z.string(),
-  act: z.looseObject({ sub: z.string() }).optional(), anc: z.array(z.string()).default([]),
+  act: z.looseObject({ sub: z.string() }).optional(), cnf: z.looseObject({}).optional(), anc: z.array(z.string()).default([]),
 })
 
 /** The claims of a token that Deputy minted. */

@@ -3,7 +3,7 @@ import { toSeconds } from '../clock.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import type { TokenStatus } from './status-index.ts'
-import { ACCESS_TOKEN_TYPE, type ActorClaim, type Connector, type CredentialRequest } from './connector.ts'
+import { ACCESS_TOKEN_TYPE, TXN_TOKEN_TYPE, type ActorClaim, type Connector, type CredentialRequest } from './connector.ts'
 
 /**
  * Signs a compact JWS by hand: node's synchronous ES256 costs a sixth of what WebCrypto's asynchronous path costs,
@@ -24,7 +24,8 @@ const subjectOf = ({ principal, server }: CredentialRequest): string => principa
 /**
  * `minted`: an access token by RFC 9068 that Deputy signs itself. `sub` is the user, `act` the MCP server; when a
  * server asks for itself there is no `act`, and `sub` is the server. `anc` lists the tokens that it descends from,
- * so that revoking one of them voids this one.
+ * so that revoking one of them voids this one. As a transaction token it says for which call it is and who began it
+ * (draft-ietf-oauth-transaction-tokens), and is no access token.
  */
 export const createMintedConnector = (options: {
   issuer: () => string
@@ -44,7 +45,9 @@ export const createMintedConnector = (options: {
     const tokenId = Buffer.from(options.random.bytes(16)).toString('base64url')
     const [audience] = request.audiences
     const status = options.status?.next()
-    const token = signJwt(options.keys, { typ: 'at+jwt' }, {
+    const { confirmation } = request
+    const isTransaction = request.requestedTokenType === TXN_TOKEN_TYPE
+    const token = signJwt(options.keys, { typ: isTransaction ? 'txntoken+jwt' : 'at+jwt' }, {
       iss: options.issuer(),
       sub: subjectOf(request),
       aud: request.audiences.length === 1 ? audience : request.audiences,
@@ -54,12 +57,16 @@ export const createMintedConnector = (options: {
       iat: toSeconds(now),
       exp: toSeconds(expiresAt),
       jti: tokenId,
+      ...(isTransaction ? { txn: request.correlationId, req_wl: request.server.server, tctx: { tenant: request.principal.tenant, ...(request.tool === undefined ? {} : { tool: request.tool }) } } : {}),
+      ...(confirmation === undefined ? {} : { cnf: confirmation }),
       ...(status === undefined ? {} : { status: { status_list: { idx: status.index, uri: options.status!.uriOf(status.list) } } }),
       ...(request.principal.kind === 'user' ? { act: nestActors([{ sub: request.server.server }, ...request.priorActors]) } : {}),
       ...(request.ancestors.length === 0 ? {} : { anc: request.ancestors }),
     })
     return Promise.resolve({
-      token: new Secret(token), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes,
+      token: new Secret(token), issuedTokenType: isTransaction ? TXN_TOKEN_TYPE : ACCESS_TOKEN_TYPE, tokenType: isTransaction ? 'N_A' : confirmation !== undefined && 'jkt' in confirmation ? 'DPoP' : 'Bearer', scopes: request.scopes,
+      // Each call is a transaction of its own.
+      ...(isTransaction ? { volatile: true as const } : {}),
       expiresAt, wider: false, tokenId, ...(status === undefined ? {} : { status: { ...status, iat: toSeconds(now) } }), story: `Deputy minted a token for ${request.audiences.join(', ')}.`,
     })
   },

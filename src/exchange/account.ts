@@ -25,6 +25,8 @@ export interface Account {
   target?: Target
   decision?: PolicyDecision
   credential?: Credential
+  /** The key that the request has proved to have. */
+  proved?: { readonly jkt: string }
   cached?: boolean
   /** When the credential began to be obtained: older than the request if it was cached. */
   obtainedAt?: number
@@ -56,7 +58,7 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
       decision: decision === undefined ? undefined : { allowed: decision.allowed, policies: decision.policies, scopes: decision.scopes, errors: decision.errors.length === 0 ? undefined : decision.errors },
       credential: credential === undefined || error !== undefined ? undefined : {
         kind: target?.downstream.credential, scopes: credential.scopes, expires_at: credential.expiresAt,
-        wider: credential.wider || undefined, cached: account.cached || undefined, token_id: credential.tokenId, grant: credential.grant,
+        wider: credential.wider || undefined, cached: account.cached || undefined, bound: credential.tokenType === 'DPoP' ? account.proved?.jkt : undefined, token_id: credential.tokenId, grant: credential.grant,
         status: credential.status, ancestors: credential.status === undefined || subject === undefined || subject.ancestors.length === 0 ? undefined : subject.ancestors,
       },
       story: credential?.story,

@@ -3,7 +3,7 @@ import type { Rates } from '../cache/rates.ts'
 import { toSeconds, type Clock } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
-import type { Credential, CredentialRequest, Principal } from '../connector/connector.ts'
+import type { Confirmation, Credential, CredentialRequest, Principal } from '../connector/connector.ts'
 import { kinds, narrowingOf, providerOf } from '../connector/kinds.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
@@ -15,6 +15,7 @@ import type { Holders } from '../rotation/holders.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import { assertApproved } from '../workload/attest.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
+import type { CheckProof } from '../workload/proof-of-possession.ts'
 import { toRecord, type Account } from './account.ts'
 import type { createObtain, Obtained } from './obtain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
@@ -26,7 +27,7 @@ import { resolveTarget } from './target.ts'
 export interface IssuedToken {
   readonly token: Secret
   readonly issuedTokenType: string
-  readonly tokenType: 'Bearer' | 'N_A'
+  readonly tokenType: 'Bearer' | 'DPoP' | 'N_A'
   /** Seconds. */
   readonly expiresIn: number
   readonly scopes: readonly string[]
@@ -45,6 +46,7 @@ export interface ExchangeDependencies {
   readonly obtain: ReturnType<typeof createObtain>
   readonly hold: Holders['hold']
   readonly rates: Rates
+  readonly checkProof: CheckProof
   readonly standing: Standing
   readonly membership: Pick<Membership, 'assertHeld'>
   readonly audit: AuditLog
@@ -89,6 +91,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   const attest = (account: Account): Promise<AttestedWorkload> => telemetry.span('deputy.attest', {}, async () => {
     account.workload = await deps.attest(account.origin.evidence, snapshot())
     await deps.rates.admit('server', [account.workload.server.server])
+    const proof = account.wish?.proof
+    if (proof !== undefined) account.proved = await deps.checkProof(proof)
     return account.workload
   })
 
@@ -134,6 +138,19 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     return decision.scopes
   }
 
+  /** The key that a minted token is bound to. @throws DeputyError `proof_missing`, `malformed_request` for what cannot be bound */
+  const confirmationOf = ({ target, workload, proved }: Account): Confirmation | undefined => {
+    const { downstream } = target!
+    if (downstream.credential !== 'minted') {
+      if (proved !== undefined) throw refuse('malformed_request', { problem: `a DPoP proof binds tokens that Deputy mints, and ${downstream.downstream} takes another kind` })
+      return undefined
+    }
+    const { server, certificate } = workload!.server
+    if (downstream.bound === 'mtls' && certificate !== undefined) return { 'x5t#S256': Buffer.from(certificate, 'hex').toString('base64url') }
+    if (downstream.bound !== 'any' && proved === undefined) throw refuse('proof_missing', { downstream: downstream.downstream, server })
+    return proved
+  }
+
   /** A version of a secret that rotates is handed out once it is written down who has it; if it was replaced meanwhile, the next one. */
   const obtainToHold = async (request: CredentialRequest, generation: number, { workload }: Account): Promise<Obtained> => {
     const peer = workload!.peer
@@ -154,10 +171,13 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const current = snapshot()
     const tenant = current.tenants.get(principal.tenant)
     if (tenant === undefined) throw refuse('subject_tenant_unknown')
+    const confirmation = confirmationOf(account)
+    const { requestedTokenType, tool } = account.wish ?? {}
     const request = {
       principal, tenant, server: workload!.server, downstream: target!.downstream, scopes, notAfter,
       audiences: target!.audiences, priorActors: subject?.actors ?? [],
       ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], correlationId: origin.correlationId,
+      ...(confirmation === undefined ? {} : { confirmation }), ...(requestedTokenType === undefined ? {} : { requestedTokenType }), ...(tool === undefined ? {} : { tool }),
       // Nobody else has any business with it.
       ...(subjectToken === undefined || !kinds[target!.downstream.credential].fromSubjectToken ? {} : { subjectToken }),
     }

@@ -2,7 +2,7 @@ import type { Logger } from '../observe/logger.ts'
 import { cacheKey, type Cache } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
 import type { SharedCredentials } from './shared-credentials.ts'
-import type { Connectors, Credential, CredentialRequest } from '../connector/connector.ts'
+import { TXN_TOKEN_TYPE, type Connectors, type Credential, type CredentialRequest } from '../connector/connector.ts'
 import { kinds, providerOf } from '../connector/kinds.ts'
 
 /** A cached credential with what it relies on, so that a revocation finds it. */
@@ -30,7 +30,7 @@ export const credentialKey = (request: CredentialRequest, generation: string): s
   return cacheKey(
     principal.tenant, principal.kind, principal.kind === 'user' ? principal.user : '', server.server,
     downstream.downstream, downstream.credential, ...request.audiences, String(request.scopes.length), ...request.scopes,
-    generation, ...(kinds[downstream.credential].fromSubjectToken ? request.ancestors : []),
+    generation, request.requestedTokenType ?? '', request.requestedTokenType === TXN_TOKEN_TYPE ? request.correlationId : '', JSON.stringify(request.confirmation ?? null), ...(kinds[downstream.credential].fromSubjectToken ? request.ancestors : []),
   )
 }
 

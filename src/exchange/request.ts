@@ -19,6 +19,8 @@ export interface TokenWish {
   /** Undefined: all that the server is registered for. */
   readonly scopes?: readonly string[]
   readonly requestedTokenType?: TokenTypeUri
+  /** A DPoP proof (RFC 9449 section 5) that came along. */
+  readonly proof?: string
   /** The MCP tool that is being called, for policy and the record. */
   readonly tool?: string
 }

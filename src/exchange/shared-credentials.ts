@@ -21,7 +21,7 @@ export interface SharedCredentials {
 }
 
 const entrySchema = z.strictObject({
-  token: z.string(), issued_token_type: z.templateLiteral(['urn:', z.string(), ':token-type:', z.string()]), token_type: z.enum(['Bearer', 'N_A']), scopes: z.array(z.string()), expires_at: z.number(), wider: z.boolean(),
+  token: z.string(), issued_token_type: z.templateLiteral(['urn:', z.string(), ':token-type:', z.string()]), token_type: z.enum(['Bearer', 'DPoP', 'N_A']), scopes: z.array(z.string()), expires_at: z.number(), wider: z.boolean(),
   grant: z.string().optional(), token_id: z.string().optional(), story: z.string(),
   user: z.string().optional(), server: z.string(), downstream: z.string(), provider: z.string().optional(), tokens: z.array(z.string()), since: z.number(), kept_until: z.number(),
 })

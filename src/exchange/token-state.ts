@@ -37,7 +37,7 @@ export const createTokenState = (deps: {
       const claims = deps.read(token)
       const concerns = claims !== undefined && (claims.client_id === server.server || claims.aud.includes(server.resource))
       const answer: Introspection = concerns && deps.isLive(claims)
-        ? { active: true, ...claims, aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud, token_type: 'Bearer' }
+        ? { active: true, ...claims, aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud, token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer' }
         : { active: false }
       await deps.audit.append({
         id: origin.correlationId, event: 'token.introspect', outcome: 'done', server: server.server,

@@ -24,7 +24,7 @@ export const sendError = (response: ServerResponse, error: DeputyError, correlat
   if (response.headersSent) { response.destroy(); return }
   const { status, oauth } = error.kind
   const retryAfter = error.retryAfter
-  const connectUrl = error.facts['connect_url']
+  const { connect_url: connectUrl, nonce } = error.facts
   afterBody(response.req, () => { sendJson(response, status, {
     error: oauth,
     error_description: describable(error.message),
@@ -34,6 +34,8 @@ export const sendError = (response: ServerResponse, error: DeputyError, correlat
     ...(connectUrl === undefined ? {} : { connect_url: connectUrl }),
   }, {
     [CORRELATION]: correlationId,
+    // RFC 9449 section 8.
+    ...(error.code === 'proof_nonce_needed' ? { 'DPoP-Nonce': String(nonce) } : {}),
     ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
     // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
     ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),

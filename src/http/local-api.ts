@@ -52,6 +52,13 @@ const traceparentOf = ({ headers }: IncomingMessage): string | undefined => {
   return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined
 }
 
+/** The one DPoP header of a request (RFC 9449 section 4.3). @throws DeputyError `proof_invalid` when there are more */
+const readProof = ({ headersDistinct }: IncomingMessage): { proof?: string } => {
+  const [proof, another] = headersDistinct['dpop'] ?? []
+  if (another !== undefined) throw refuse('proof_invalid', { problem: 'there is more than one' })
+  return proof === undefined ? {} : { proof }
+}
+
 /**
  * The local API. Its endpoints stand in one table, answered straight from `node:http`: a token request is the hot path,
  * and a router in front of it costs as much as all of the work behind it.
@@ -82,10 +89,11 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     const form = await formOf(request)
     const origin = await originOf(request, form, correlationId)
     const grantType = form.required('grant_type')
+    const proof = readProof(request)
     if (grantType === TOKEN_EXCHANGE_GRANT) {
-      sendToken(response, await deps.exchange.exchange(origin, parseTokenExchange(form)), correlationId)
+      sendToken(response, await deps.exchange.exchange(origin, { ...parseTokenExchange(form), ...proof }), correlationId)
     } else if (grantType === CLIENT_CREDENTIALS_GRANT) {
-      sendToken(response, await deps.exchange.clientCredentials(origin, parseTokenWish(form)), correlationId)
+      sendToken(response, await deps.exchange.clientCredentials(origin, { ...parseTokenWish(form), ...proof }), correlationId)
     } else throw refuse('unsupported_grant_type', { grant_type: grantType.slice(0, 100) })
   }
 

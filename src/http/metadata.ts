@@ -1,4 +1,5 @@
-import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE } from '../connector/connector.ts'
+import { PROOF_ALGORITHMS } from '../workload/proof-of-possession.ts'
 
 export const TOKEN_EXCHANGE_GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'
 export const CLIENT_CREDENTIALS_GRANT = 'client_credentials'
@@ -37,7 +38,8 @@ export const metadataDocument = (issuer: string) => {
     introspection_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
     revocation_endpoint_auth_methods_supported: authentication,
     revocation_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
-    requested_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
+    dpop_signing_alg_values_supported: PROOF_ALGORITHMS,
+    requested_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE],
     subject_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
   }
 }

@@ -53,3 +53,11 @@ export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
   }
   return actors
 }
+
+/**
+ * A token that is bound to a key counts only together with that key (RFC 9449 section 7.2, RFC 8705 section 3). Whoever was sent it could
+ * check that, and says in its file whether it does. @throws DeputyError `subject_token_invalid`
+ */
+export const assertPossession = ({ cnf }: { readonly cnf?: unknown }, server: Server): void => {
+  if (cnf !== undefined && !server.checks_possession) throw invalid(`it is bound to a key of its owner, and ${server.server} does not check who has that key`)
+}

@@ -17,7 +17,7 @@ export const subjectClaimsSchema = z.looseObject({
   iss: z.string(), sub: z.string().min(1).optional(), aud: audienceSchema,
   exp: numericDateSchema, iat: numericDateSchema.optional(), nbf: numericDateSchema.optional(),
   jti: z.string().min(1).max(512).optional(), acr: z.string().optional(), client_id: z.string().optional(),
-  act: actorSchema.optional(), may_act: actorSchema.optional(),
+  act: actorSchema.optional(), may_act: actorSchema.optional(), cnf: z.unknown().optional(),
 })
 export type SubjectClaims = z.output<typeof subjectClaimsSchema>
 

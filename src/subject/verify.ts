@@ -12,7 +12,7 @@ import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/store.ts'
-import { actorsOf, assertActor, assertAudience, assertTimes, expired, invalid, LEEWAY, parseClaims } from './checks.ts'
+import { actorsOf, assertActor, assertAudience, assertPossession, assertTimes, expired, invalid, LEEWAY, parseClaims } from './checks.ts'
 import { groupsOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
@@ -95,6 +95,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     const claims = parseClaims(payload)
     assertTimes(claims, deps.clock.now())
     assertAudience(claims, server)
+    assertPossession(claims, server)
     return { claims, subject: toSubject(claims, trusted, token, 'jwt') }
   }
 
@@ -115,6 +116,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       if (claims.iss !== trusted.issuer.issuer) throw invalid('the issuer that confirmed it names another issuer')
       assertTimes(claims, deps.clock.now())
       assertAudience(claims, server)
+      assertPossession(claims, server)
       return { claims, subject: toSubject(claims, tenantOf(claims, ways.length > 1 ? [trusted] : asked), token, 'introspection') }
     }
     throw invalid(ways.length === 0 ? 'it is no JWT, and no issuer confirms opaque tokens' : 'no trusted issuer knows it as active')
@@ -125,6 +127,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     const claims = deps.readMintedToken(token)
     if (claims === undefined) throw invalid('it is not, or no longer, a token of this Deputy')
     assertAudience(claims, server)
+    assertPossession(claims, server)
     const tenant = deps.snapshot().tenants.get(claims.tenant)
     if (tenant?.enabled !== true) throw refuse('subject_tenant_unknown')
     if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')
