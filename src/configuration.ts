@@ -96,6 +96,10 @@ export class CurrentConfiguration {
     const before = this.#current.snapshot
     const { configuration, problems, warnings } = await readConfiguration({ home: before.home, shipped: this.#shipped, generation: this.#generation + 1, load: loadOnThread })
     if (configuration === undefined) return { applied: false, generation: before.generation, problems, warnings, restart_needed: [] }
+    if (configuration.snapshot.settings.environment !== this.#started.environment) {
+      const problem = { file: SETTINGS_FILE, line: 1, message: `This daemon serves ${this.#started.environment}, and its store belongs to that environment.`, fix: 'Run another daemon, with a store of its own, for another environment.' }
+      return { applied: false, generation: before.generation, problems: [problem], warnings, restart_needed: [] }
+    }
     this.#generation += 1
     this.#current = configuration
     const { settings } = configuration.snapshot

@@ -93,6 +93,13 @@ const ownSecret = async (secrets: EmbeddedSecrets, name: string, random: Random)
   return (await secrets.read(OWN_TENANT, name)).value
 }
 
+/** What users gave in one environment is not for another: a store belongs to the first that opened it. @throws DeputyError `config_invalid` */
+const assertEnvironment = async (secrets: EmbeddedSecrets, { environment }: Settings): Promise<void> => {
+  const found = await secrets.find(OWN_TENANT, 'environment', 'current')
+  if (found === undefined) await secrets.write(OWN_TENANT, 'environment', new Secret(environment))
+  else if (found.value.reveal() !== environment) throw refuse('config_invalid', { problem: `the store belongs to the environment ${found.value.reveal()}, and deputy.yaml says ${environment}: name that one, or another store` })
+}
+
 /** How long after its last signature a token's key is published beyond the longest life of a token (ms). */
 const PUBLISHED_LONGER = 3_600_000
 
@@ -107,12 +114,15 @@ export const openGround = async (settings: Settings, around: Surroundings & { re
   const alone: Ground['alone'] = (work) => store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
   try {
     const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
-    return await alone(async () => ({
-      store, envelope, secrets, alone, close, readKek: () => kek.read(),
-      signingKeys: await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + PUBLISHED_LONGER }),
-      fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', random)),
-      cookieKey: await ownSecret(secrets, 'cookie-key', random),
-    }))
+    return await alone(async () => {
+      await assertEnvironment(secrets, settings)
+      return {
+        store, envelope, secrets, alone, close, readKek: () => kek.read(),
+        signingKeys: await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + PUBLISHED_LONGER }),
+        fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', random)),
+        cookieKey: await ownSecret(secrets, 'cookie-key', random),
+      }
+    })
   } catch (error) {
     await close()
     throw error

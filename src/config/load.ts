@@ -10,6 +10,7 @@ import { serverSchema, type Server } from './server.ts'
 import { settingsSchema, type Settings } from './settings.ts'
 import type { Snapshot } from './snapshot.ts'
 import { tenantSchema, type Tenant } from './tenant.ts'
+import { isOfEnvironment } from './values.ts'
 import { parseYamlFile, type Located } from './yaml-file.ts'
 
 export const SETTINGS_FILE = 'deputy.yaml'
@@ -35,9 +36,12 @@ const readText = async (path: string): Promise<string | undefined> => {
   }
 }
 
-/** Reads every `*.yaml` of a folder; a missing folder holds nothing. */
+/**
+ * Reads every `*.yaml` of a folder; a missing folder holds nothing.
+ * @param isMeant what is not meant is checked like everything else, and is not there: another environment has the same ids
+ */
 const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<Schema> & string>(
-  home: string, folder: string, schema: Schema, key: Key, problems: Problem[],
+  home: string, folder: string, schema: Schema, key: Key, problems: Problem[], isMeant: (value: z.output<Schema>) => boolean = () => true,
 ): Promise<Map<string, Located<z.output<Schema>>>> => {
   const found = new Map<string, Located<z.output<Schema>>>()
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => { if (error.code === 'ENOENT') return []; throw error })
@@ -46,7 +50,7 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
     const shown = relative(home, path).startsWith('..') ? path : relative(home, path)
     const parsed = parseYamlFile(shown, await readFile(path, 'utf8'), schema)
     problems.push(...parsed.problems)
-    for (const located of parsed.values) {
+    for (const located of parsed.values.filter(({ value }) => isMeant(value))) {
       const id = String((located.value as Record<string, unknown>)[key])
       const twin = found.get(id)
       if (twin !== undefined) problems.push({ file: shown, line: located.lineOf([key]), message: `${key} ${id} is defined in ${twin.file} already.`, fix: 'Give it another id, or remove one of the two.' })
@@ -59,9 +63,9 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
 /** The folder of the rotation policies. */
 export const rotationPolicies = ({ home, settings }: { home: string; settings: Settings }): string => join(resolve(home, settings.policies), 'rotation')
 
-/** In which file of a folder each id is defined, whether or not the rest of it is in order. */
-export const loadLocations = async (home: string, folder: string, key: string): Promise<Map<string, string>> => {
-  const found = await readFolder(home, join(home, folder), z.looseObject({ [key]: z.string() }), key, [])
+/** In which file of a folder each id of an environment is defined, whether or not the rest of it is in order. */
+export const loadLocations = async (home: string, folder: string, key: string, environment: string): Promise<Map<string, string>> => {
+  const found = await readFolder(home, join(home, folder), z.looseObject({ [key]: z.string(), environment: z.string().optional() }), key, [], (value) => isOfEnvironment(value, environment))
   return new Map([...found].map(([id, { file }]) => [id, file]))
 }
 
@@ -83,12 +87,13 @@ export const loadConfiguration = async (options: { home: string; shippedProvider
   const parsed = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
   problems.push(...parsed.problems)
   const tenants = await readFolder(home, join(home, 'tenants'), tenantSchema, 'tenant', problems)
-  const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems)
-  const downstreams = await readFolder(home, join(home, 'downstreams'), downstreamSchema, 'downstream', problems)
+  const [settings] = parsed.values
+  const isMeant = (value: { readonly environment?: string | undefined }): boolean => settings === undefined || isOfEnvironment(value, settings.value.environment)
+  const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems, isMeant)
+  const downstreams = await readFolder(home, join(home, 'downstreams'), downstreamSchema, 'downstream', problems, isMeant)
   const shipped = await readFolder(home, options.shippedProviders, providerSchema, 'provider', problems)
   const own = await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems)
   const providers = new Map([...shipped, ...own])
-  const [settings] = parsed.values
   if (settings === undefined) return { snapshot: undefined, problems }
   const rotations = await readFolder(home, rotationPolicies({ home, settings: settings.value }), rotationPolicySchema, 'rotation', problems)
   problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers, rotations }))

@@ -6,7 +6,7 @@ import type { Settings } from './settings.ts'
 import type { Tenant } from './tenant.ts'
 
 /**
- * Everything that files say, read and checked at one moment. A snapshot never changes; a reload makes the next one,
+ * Everything that files say for the environment of the settings, read and checked at one moment. A snapshot never changes; a reload makes the next one,
  * with a higher generation, or none at all when a file is wrong.
  */
 export interface Snapshot {

@@ -56,6 +56,9 @@ export type LocalReference = z.output<typeof localReferenceSchema>
 export const secretReferenceSchema = z.union([z.strictObject({ secret: idSchema, backend: idSchema.default('embedded') }), fileReference, variableReference])
 export type SecretReference = z.output<typeof secretReferenceSchema>
 
+/** Whether it is meant for daemons of an environment: it names that one, or none. */
+export const isOfEnvironment = ({ environment }: { readonly environment?: string | undefined }, of: string): boolean => environment === undefined || environment === of
+
 /** Every tenant, or the tenants named. */
 export const tenantsSchema = z.union([z.literal('*'), z.array(idSchema).min(1)])
 export const servesTenant = (tenants: z.output<typeof tenantsSchema>, tenant: string): boolean =>

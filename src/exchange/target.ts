@@ -23,8 +23,7 @@ export interface Target {
 export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['downstreams'], tenant: string, snapshot: Snapshot): Target => {
   const visible = (id: string): Downstream | undefined => {
     const downstream = snapshot.downstreams.get(id)
-    return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
-      && (downstream.environment === undefined || downstream.environment === snapshot.settings.environment) ? downstream : undefined
+    return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant) ? downstream : undefined
   }
   const named = new Map<string, Downstream>()
   for (const audience of wish.audiences) {

@@ -4,7 +4,7 @@ import type { PeerProcess } from './attestor.ts'
 
 type UnixSelector = Extract<Server['attest'][number], { unix: unknown }>['unix']
 
-/** The servers that this daemon sees: those of its environment and those of none. */
+/** The servers that this daemon sees. */
 export interface Registry {
   byId(id: string): Server | undefined
   all(): Iterable<Server>
@@ -22,13 +22,9 @@ const fits = (selector: UnixSelector, peer: PeerProcess): boolean =>
   && (selector.exe === undefined || selector.exe === peer.exe)
   && (selector.sha256 === undefined || selector.sha256 === peer.sha256)
 
-/** The servers that a daemon of this environment sees: those of its environment and those of none. */
-const visibleServers = (snapshot: Snapshot): Server[] =>
-  [...snapshot.servers.values()].filter(({ environment }) => environment === undefined || environment === snapshot.settings.environment)
-
 const build = (snapshot: Snapshot): Registry => {
-  const visible = new Map(visibleServers(snapshot).map((server) => [server.server, server]))
-  const selectors = [...visible.values()].flatMap((server) => selectorsOf(server).map((selector) => ({ server, selector })))
+  const { servers } = snapshot
+  const selectors = [...servers.values()].flatMap((server) => selectorsOf(server).map((selector) => ({ server, selector })))
   const byUid = Map.groupBy(selectors, ({ selector }) => selector.uid)
   const ofAnyUser = byUid.get(undefined) ?? []
   // A process is looked up once in a snapshot: it is the same object for every request of its connection.
@@ -36,8 +32,8 @@ const build = (snapshot: Snapshot): Registry => {
   const find = (peer: PeerProcess): Server[] =>
     [...new Set([...byUid.get(peer.uid) ?? [], ...ofAnyUser].filter(({ selector }) => fits(selector, peer)).map(({ server }) => server))]
   return {
-    byId: (id) => visible.get(id),
-    all: () => visible.values(),
+    byId: (id) => servers.get(id),
+    all: () => servers.values(),
     matching(peer) {
       let servers = found.get(peer)
       if (servers === undefined) found.set(peer, servers = find(peer))
@@ -66,7 +62,7 @@ export const isInUse = ({ status }: Server): boolean => status === 'approved' ||
 
 /** Pairs of servers in use that one process could be taken for: the kernel cannot tell them apart. */
 export const overlappingServers = (snapshot: Snapshot): [Server, Server][] => {
-  const servers = visibleServers(snapshot).filter((server) => isInUse(server) && selectorsOf(server).length > 0)
+  const servers = [...snapshot.servers.values()].filter((server) => isInUse(server) && selectorsOf(server).length > 0)
   return servers.flatMap((left, at) => servers.slice(at + 1)
     .filter((right) => selectorsOf(left).some((a) => selectorsOf(right).some((b) =>
       compatible(a.uid, b.uid) && compatible(a.gid, b.gid) && compatible(a.exe, b.exe) && compatible(a.sha256, b.sha256))))

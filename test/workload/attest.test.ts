@@ -80,17 +80,6 @@ describe('attestation by the kernel', () => {
     expect(await codeOf(attest({ clientId: 'notes' }, aSnapshot({ servers: [aServer(unix({ uid: 1000 }))] })))).toBe('workload_unknown')
   })
 
-  it('a server of another environment is not there', async () => {
-    const server = aServer({ environment: 'production', ...unix({ uid: 1000 }) })
-    expect(await codeOf(attest({ peer }, aSnapshot({ servers: [server] })))).toBe('workload_unknown')
-    expect(await codeOf(attest({ peer }, aSnapshot({ servers: [server], settings: { environment: 'production' } })))).toBe('accepted')
-  })
-
-  it.each(['proposed', 'retired'])('threat 15: a server that is %s gets nothing, from the very next request on', async (status) => {
-    expect(await codeOf(attest({ peer }, aSnapshot({ servers: [aServer(unix({ uid: 1000 }))] })))).toBe('accepted')
-    expect(await codeOf(attest({ peer }, aSnapshot({ servers: [aServer({ status, ...unix({ uid: 1000 }) })] })))).toBe('workload_not_approved')
-  })
-
   it('a deprecated server works, with a warning that names its replacement', async () => {
     const snapshot = aSnapshot({ servers: [aServer({ status: 'deprecated', replaced_by: 'notes-2', ...unix({ uid: 1000 }) })] })
     expect((await attest({ peer }, snapshot)).warning).toMatch(/deprecated.*notes-2/)

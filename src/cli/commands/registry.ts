@@ -11,7 +11,7 @@ import { readConfiguration } from '../../configuration.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { hashClientSecret } from '../../workload/client-secret.ts'
 import { exportServerJson, importServerJson } from '../../workload/server-json.ts'
-import { adminSocket, findHome, shipped } from '../home.ts'
+import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
 import { editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
@@ -145,7 +145,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
 
   /** The file in which something of the registry is defined. */
   const fileOf = async (folder: string, key: string, id: string): Promise<string> => {
-    const file = (await loadLocations(home(), folder, key)).get(id)
+    const file = (await loadLocations(home(), folder, key, (await readSettings(home())).environment)).get(id)
     if (file === undefined) throw new CommandError(exit.failed, `There is no ${key} ${id}.`, `deputy ${key} list`)
     return file
   }
