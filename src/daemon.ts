@@ -22,7 +22,9 @@ import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createStaticConnector } from './connector/static.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
-import { createExchange } from './exchange/exchange.ts'
+import { createExecBegin } from './exchange/exec.ts'
+import { createExchange, holderOf } from './exchange/exchange.ts'
+import { createLastingUses } from './exchange/lasting.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
 import { createMintedLife } from './exchange/minted-life.ts'
@@ -58,6 +60,7 @@ import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
 import { createSubjectVerifier } from './subject/verify.ts'
 import { createAttestor } from './workload/attest.ts'
+import { createExecSessions } from './workload/exec-sessions.ts'
 import { createPeers, readPeerCredentials } from './workload/peer-credentials.ts'
 import { registryOf } from './workload/registry.ts'
 
@@ -115,6 +118,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   }
 
   async function build(): Promise<Daemon> {
+    /** What nobody waits for, until the daemon ends. */
+    const settling = new Set<Promise<unknown>>()
+    const settle = (problem: string, work: Promise<unknown>): void => {
+      const done: Promise<unknown> = work.catch((error: unknown) => { logger.error({ err: error }, problem) }).finally(() => { settling.delete(done) })
+      settling.add(done)
+    }
     const observed = createOpenTelemetry({ version: options.version, otlp: settings.telemetry.otlp, tenantLabel: settings.telemetry.tenant_label })
     const { telemetry } = observed
     closers.push(() => observed.shutdown())
@@ -162,7 +171,21 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       store: store.secretHolders, node, clock, outdated: (secret) => { backends.forget(secret) },
       currentOf: async ({ tenant, backend, secret }) => (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
     })
+    const execSessions = createExecSessions({
+      clock, random,
+      over(session, error) {
+        settle('the end of an exec session was not written down', Promise.all([
+          holders.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
+          audit.append({ id: session.id, event: 'exec.end', outcome: 'done', tenant: session.tenant, server: session.server, ...(session.user === undefined ? {} : { user: session.user }), detail: { session: session.id, child: session.pid, error: error?.code } }),
+        ]))
+      },
+      release(session, given) {
+        settle('leases of an exec session that is over were not ended', Promise.all(given.map((grant) => revoker.revoke({ scope: { kind: 'grant', grant }, by: `exec session ${session.id}`, reason: 'the server that had it has ended', correlationId: newId(random) }))))
+      },
+    })
+    closers.push(async () => { execSessions.close(); await Promise.all(settling) })
     const rotation = createRotation({
+      changed: ({ tenant, backend, secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => each.credential === 'static' && each.backend === backend && each.secret === secret).map(({ downstream }) => downstream), tenant) },
       home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
@@ -173,6 +196,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const metadata = createIssuerMetadata({ egress, clock })
     const issuerKeys = createIssuerKeys({ egress, clock, metadata })
     const attest = createAttestor({
+      exec: execSessions,
       clusterKeys: (cluster) => issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: 'groups' } }),
       replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
       audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
@@ -220,7 +244,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     // The lines.
-    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, standing, membership, audit, telemetry, clock })
+    const lasting = createLastingUses({ snapshot, standing, membership })
+    closers.push(() => { lasting.close() })
+    const exchange = createExchange({ exec: execSessions, snapshot, attest, subjects, policy, obtain, hold: holders.hold, standing, membership, audit, telemetry, clock })
     const revoker = withRotations(createRevoker({
       store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
@@ -244,6 +270,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
       snapshot, exchange, tokens, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
       login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
+      exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => undefined },
       trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
       correlationId, telemetry, logger,
     })
@@ -333,7 +360,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         draining = true
         logger.info({}, 'deputy is stopping')
         if (settings.limits.unready > 0) await sleep(settings.limits.unready)
+        // Whoever has one goes on, and begins it anew with the next daemon.
+        execSessions.close()
         await Promise.all(listeners.splice(0).map((listener) => listener.close(settings.limits.drain)))
+        await Promise.all(settling)
         await audit.append({ id: correlationId(), event: 'daemon.stop', outcome: 'done', detail: { pid: process.pid } }).catch((error: unknown) => { logger.error({ err: error }, 'the stop was not recorded') })
         await closeAll()
       },

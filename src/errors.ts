@@ -59,6 +59,9 @@ export const taxonomy = {
   workload_not_approved: kind(401, 'invalid_client', 'workload', false, 'The MCP server {server} is {status}, so it gets no credentials.', 'Ask its owner {owner} to have it approved{replacement}.'),
   workload_unverified: kind(401, 'invalid_client', 'workload', false, 'The client authentication of {server} could not be verified: {problem}.', 'Check the credentials that {server} uses against its file in servers/.'),
   workload_vanished: kind(401, 'invalid_client', 'workload', true, 'The calling process ended while it was being looked up.', 'Call again from a process that stays alive until it is answered.'),
+  exec_not_registered: kind(401, 'invalid_client', 'workload', false, 'The MCP server {server} is not registered to be started with `deputy exec` by the Unix user {uid}.', 'Ask an admin to write attest: [{ exec: { uid: {uid} } }] into servers/{server}.yaml, and to run deputy check.'),
+  exec_not_child: kind(403, 'access_denied', 'workload', false, 'The process {pid} is not a running child of the calling process and of the same user.', 'Start the server with `deputy exec`, where the daemon can see its processes: on this machine, and in no container of its own.'),
+  exec_session_over: kind(401, 'invalid_client', 'workload', false, 'The exec session of {server} is over: {problem}.', 'Start the server again with `deputy exec --server {server}`.'),
   workload_own_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} acts for itself only if it is registered for exactly one enabled tenant.', 'Name one tenant under `tenants` in the file of {server}.'),
   workload_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} is not registered for the tenant {tenant}.', 'Add {tenant} to `tenants` in the file of {server}.'),
 

@@ -14,6 +14,9 @@ export interface Registry {
   readonly wants: { readonly exe: boolean; readonly sha256: boolean }
 }
 
+/** What a started server has to be, by its file. */
+const programsOf = (server: Server): { exe: string | undefined; sha256: string | undefined }[] => server.attest.flatMap((way) => 'exec' in way ? [{ exe: way.exec.command, sha256: way.exec.sha256 }] : [])
+
 const selectorsOf = (server: Server): UnixSelector[] => server.attest.flatMap((way) => 'unix' in way ? [way.unix] : [])
 
 const fits = (selector: UnixSelector, peer: PeerProcess): boolean =>
@@ -29,6 +32,7 @@ const visibleServers = (snapshot: Snapshot): Server[] =>
 const build = (snapshot: Snapshot): Registry => {
   const visible = new Map(visibleServers(snapshot).map((server) => [server.server, server]))
   const selectors = [...visible.values()].flatMap((server) => selectorsOf(server).map((selector) => ({ server, selector })))
+  const wanted = [...selectors.map(({ selector }) => selector), ...[...visible.values()].flatMap(programsOf)]
   const byUid = Map.groupBy(selectors, ({ selector }) => selector.uid)
   const ofAnyUser = byUid.get(undefined) ?? []
   // A process is looked up once in a snapshot: it is the same object for every request of its connection.
@@ -44,8 +48,8 @@ const build = (snapshot: Snapshot): Registry => {
       return servers
     },
     wants: {
-      exe: selectors.some(({ selector }) => selector.exe !== undefined),
-      sha256: selectors.some(({ selector }) => selector.sha256 !== undefined),
+      exe: wanted.some(({ exe }) => exe !== undefined),
+      sha256: wanted.some(({ sha256 }) => sha256 !== undefined),
     },
   }
 }
