@@ -2,6 +2,7 @@
  * The composition root: builds every room, passes each what it needs, and runs the daemon's life. Nothing else in
  * `src/` makes a clock, reads the environment or opens a network.
  */
+import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import express, { type Request } from 'express'
@@ -30,6 +31,7 @@ import { createConfigurationDigest, createSharedCredentials } from './exchange/s
 import { createMintedLife } from './exchange/minted-life.ts'
 import { createStatusLists } from './exchange/status-list.ts'
 import { createTokenState } from './exchange/token-state.ts'
+import { openPostgresDoor } from './gateway/postgres/door.ts'
 import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
@@ -327,6 +329,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
+    const gateway = {
+      exchange, holders, lasting, clock, random, logger, correlationId, home, touch: leases.touch, timeout: settings.network.timeout, headerTimeout: settings.limits.header_timeout,
+      mode: settings.listen.socket_mode, group: settings.listen.socket_group, greet: (connection: Socket) => { peers.greet(connection) },
+      peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined), uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
+    }
+    if (settings.listen.postgres !== null) await opened(openPostgresDoor({ ...gateway, folder: resolve(home, settings.listen.postgres) }))
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
 
     await rotation.start()

@@ -259,7 +259,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       const account: Account = { ...begin(origin, 'connection.open', wish), holder: `connection ${origin.correlationId}` }
       return accountFor(account, async () => {
         const { server, session } = await attest(account)
-        const isForUser = session === undefined ? server.login_session && Object.hasOwn(server.downstreams, downstream) : session.user !== undefined
+        const isOwn = Object.hasOwn(server.own, downstream) && !Object.hasOwn(server.downstreams, downstream)
+        const isForUser = session === undefined ? server.login_session && !isOwn : session.user !== undefined
         const { credential } = isForUser
           ? await forUser(account, { ...wish, subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE })
           : await forServer(account, wish)
