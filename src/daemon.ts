@@ -32,6 +32,7 @@ import { createMintedLife } from './exchange/minted-life.ts'
 import { createStatusLists } from './exchange/status-list.ts'
 import { createTokenState } from './exchange/token-state.ts'
 import { openPostgresDoor } from './gateway/postgres/door.ts'
+import { createRedisDoors } from './gateway/redis/doors.ts'
 import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
@@ -281,9 +282,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const opened = async (listener: Promise<Listener>): Promise<Listener> => { listeners.push(await listener); return listener }
     closers.push(async () => { await Promise.all(listeners.map((listener) => listener.close(settings.limits.drain))) })
 
+    let redisDoors: ReturnType<typeof createRedisDoors> | undefined
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
       if (result.applied) await rotation.reconcile()
+      if (result.applied) await redisDoors?.reconcile().catch((error: unknown) => { logger.error({ err: error }, 'the socket of a Redis downstream could not be opened') })
       if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
       else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')
       await audit.append({
@@ -335,6 +338,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined), uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
     }
     if (settings.listen.postgres !== null) await opened(openPostgresDoor({ ...gateway, folder: resolve(home, settings.listen.postgres) }))
+    if (settings.listen.redis !== null) {
+      const doors = redisDoors = createRedisDoors({ ...gateway, snapshot, folder: resolve(home, settings.listen.redis) })
+      listeners.push({ address: settings.listen.redis, close: doors.close })
+      await doors.reconcile()
+    }
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
 
     await rotation.start()

@@ -36,7 +36,8 @@ const reach = async (address: DatabaseAddress, options: DialOptions): Promise<So
   if (address.tls === false) return socket
   const reader = createReader(socket)
   socket.write(sslRequest)
-  const answer = (await reader.take(1)).toString('latin1')
+  const timer = setTimeout(() => { socket.destroy() }, options.timeout)
+  const answer = (await reader.take(1).finally(() => { clearTimeout(timer) })).toString('latin1')
   // What came along with the answer, before TLS, could be anybody's (CVE-2021-23222).
   const early = reader.release()
   if (answer !== 'S' || early.length > 0) { socket.destroy(); throw Object.assign(new Error('no TLS'), { code: 'it does not speak TLS, and `tls` is not false' }) }
