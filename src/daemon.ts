@@ -2,6 +2,7 @@
  * The composition root: builds every room, passes each what it needs, and runs the daemon's life. Nothing else in
  * `src/` makes a clock, reads the environment or opens a network.
  */
+import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import express, { type Request } from 'express'
@@ -25,12 +26,16 @@ import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
-import { createExchange } from './exchange/exchange.ts'
+import { createExecBegin } from './exchange/exec.ts'
+import { createExchange, holderOf } from './exchange/exchange.ts'
+import { createLastingUses } from './exchange/lasting.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
 import { createMintedLife } from './exchange/minted-life.ts'
 import { createStatusLists } from './exchange/status-list.ts'
 import { createTokenState } from './exchange/token-state.ts'
+import { openPostgresDoor } from './gateway/postgres/door.ts'
+import { createRedisDoors } from './gateway/redis/doors.ts'
 import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
@@ -61,6 +66,7 @@ import { createIssuerMetadata } from './subject/issuer-metadata.ts'
 import { createSubjectVerifier } from './subject/verify.ts'
 import { createAttestor } from './workload/attest.ts'
 import { createProofCheck } from './workload/proof-of-possession.ts'
+import { createExecSessions } from './workload/exec-sessions.ts'
 import { createPeers, readPeerCredentials } from './workload/peer-credentials.ts'
 import { registryOf } from './workload/registry.ts'
 
@@ -118,6 +124,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   }
 
   async function build(): Promise<Daemon> {
+    /** What nobody waits for, until the daemon ends. */
+    const settling = new Set<Promise<unknown>>()
+    const settle = (problem: string, work: Promise<unknown>): void => {
+      const done: Promise<unknown> = work.catch((error: unknown) => { logger.error({ err: error }, problem) }).finally(() => { settling.delete(done) })
+      settling.add(done)
+    }
     const observed = createOpenTelemetry({ version: options.version, otlp: settings.telemetry.otlp, tenantLabel: settings.telemetry.tenant_label })
     const { telemetry } = observed
     closers.push(() => observed.shutdown())
@@ -170,8 +182,22 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       store: store.secretHolders, node, clock, outdated: (secret) => { backends.forget(secret) },
       currentOf: async ({ tenant, backend, secret }) => (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
     })
+    const execSessions = createExecSessions({
+      clock, random,
+      over(session, error) {
+        settle('the end of an exec session was not written down', Promise.all([
+          holders.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
+          audit.append({ id: session.id, event: 'exec.end', outcome: 'done', tenant: session.tenant, server: session.server, ...(session.user === undefined ? {} : { user: session.user }), detail: { session: session.id, child: session.pid, error: error?.code } }),
+        ]))
+      },
+      release(session, given) {
+        settle('leases of an exec session that is over were not ended', Promise.all(given.map((grant) => revoker.revoke({ scope: { kind: 'grant', grant }, by: `exec session ${session.id}`, reason: 'the server that had it has ended', correlationId: newId(random) }))))
+      },
+    })
+    closers.push(async () => { execSessions.close(); await Promise.all(settling) })
     const rotation = createRotation({
       home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, monotonic: () => performance.now(), random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
+      changed: ({ tenant, backend, secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => each.credential === 'static' && each.backend === backend && each.secret === secret).map(({ downstream }) => downstream), tenant) },
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
@@ -181,6 +207,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const metadata = createIssuerMetadata({ egress, clock })
     const issuerKeys = createIssuerKeys({ egress, clock, metadata })
     const attest = createAttestor({
+      exec: execSessions,
       clusterKeys: (cluster) => issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: 'groups' } }),
       replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
       audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
@@ -230,7 +257,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     // The lines.
-    const exchange = createExchange({ snapshot, attest, subjects, policy, obtain, hold: holders.hold, rates, checkProof, standing, membership, audit, telemetry, clock })
+    const lasting = createLastingUses({ snapshot, standing, membership })
+    closers.push(() => { lasting.close() })
+    const exchange = createExchange({ exec: execSessions, snapshot, attest, subjects, policy, obtain, hold: holders.hold, rates, checkProof, standing, membership, audit, telemetry, clock })
     const revoker = withRotations(createRevoker({
       store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
       // The revocation stands by now: what it covers is what `Standing` says it covers.
@@ -254,6 +283,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
       snapshot, exchange, tokens, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
       login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
+      exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => undefined },
       trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
       correlationId, telemetry, logger,
     })
@@ -262,9 +292,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const opened = async (listener: Promise<Listener>): Promise<Listener> => { listeners.push(await listener); return listener }
     closers.push(async () => { await Promise.all(listeners.map((listener) => listener.close(settings.limits.drain))) })
 
+    let redisDoors: ReturnType<typeof createRedisDoors> | undefined
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
       if (result.applied) await rotation.reconcile()
+      if (result.applied) await redisDoors?.reconcile().catch((error: unknown) => { logger.error({ err: error }, 'the socket of a Redis downstream could not be opened') })
       if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
       else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')
       await audit.append({
@@ -309,6 +341,17 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const publicApp = express().disable('x-powered-by').get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
+    const gateway = {
+      exchange, holders, lasting, clock, random, logger, correlationId, home, touch: leases.touch, timeout: settings.network.timeout, headerTimeout: settings.limits.header_timeout,
+      mode: settings.listen.socket_mode, group: settings.listen.socket_group, greet: (connection: Socket) => { peers.greet(connection) },
+      peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined), uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
+    }
+    if (settings.listen.postgres !== null) await opened(openPostgresDoor({ ...gateway, folder: resolve(home, settings.listen.postgres) }))
+    if (settings.listen.redis !== null) {
+      const doors = redisDoors = createRedisDoors({ ...gateway, snapshot, folder: resolve(home, settings.listen.redis) })
+      listeners.push({ address: settings.listen.redis, close: doors.close })
+      await doors.reconcile()
+    }
     const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
 
     await rotation.start()
@@ -342,7 +385,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         draining = true
         logger.info({}, 'deputy is stopping')
         if (settings.limits.unready > 0) await sleep(settings.limits.unready)
+        // Whoever has one goes on, and begins it anew with the next daemon.
+        execSessions.close()
         await Promise.all(listeners.splice(0).map((listener) => listener.close(settings.limits.drain)))
+        await Promise.all(settling)
         await audit.append({ id: correlationId(), event: 'daemon.stop', outcome: 'done', detail: { pid: process.pid } }).catch((error: unknown) => { logger.error({ err: error }, 'the stop was not recorded') })
         await closeAll()
       },

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { DeputyError } from '../errors.ts'
 import { addAuditCommands } from './commands/audit.ts'
+import { addExecCommand } from './commands/exec.ts'
 import { addLeaseCommands } from './commands/lease.ts'
 import { addOperationCommands } from './commands/operate.ts'
 import { addRegistryCommands } from './commands/registry.ts'
@@ -20,6 +21,7 @@ export const createProgram = async (terminal: Terminal): Promise<Command> => {
   addSetupCommands(program, terminal)
   addRegistryCommands(program, terminal)
   addRevocationCommands(program, terminal)
+  addExecCommand(program, terminal)
   addLeaseCommands(program, terminal)
   addAuditCommands(program, terminal)
   addOperationCommands(program, terminal)

@@ -1,25 +1,32 @@
-import { request } from 'node:http'
+import { request, type ClientRequest, type IncomingMessage } from 'node:http'
+import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { CommandError, exit } from './terminal.ts'
 
-const errorSchema = z.looseObject({ error_description: z.string(), next: z.string().optional(), correlation_id: z.string().optional() })
+const errorSchema = z.looseObject({ error_description: z.string(), next: z.string().optional(), connect_url: z.string().optional(), correlation_id: z.string().optional() })
 
 export interface SocketRequest { readonly method?: string; readonly path: string; readonly json?: unknown; readonly form?: Readonly<Record<string, string>> }
 
-const send = (socketPath: string, { method, path, json, form }: SocketRequest): Promise<{ status: number; text: string }> => new Promise((resolve, reject) => {
+const begin = (socketPath: string, { method, path, json, form }: SocketRequest, answered: (response: IncomingMessage) => void): ClientRequest => {
   const body = json !== undefined ? JSON.stringify(json) : form !== undefined ? new URLSearchParams(form).toString() : undefined
   const type = json !== undefined ? 'application/json' : 'application/x-www-form-urlencoded'
   const outgoing = request({
-    socketPath, path, method: method ?? (body === undefined ? 'GET' : 'POST'),
+    socketPath, path, agent: false, method: method ?? (body === undefined ? 'GET' : 'POST'),
     headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) }) },
-  }, (response) => {
-    const chunks: Buffer[] = []
-    response.on('data', (chunk: Buffer) => { chunks.push(chunk) })
-    response.on('end', () => { resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }) })
-    response.on('error', reject)
-  })
-  outgoing.on('error', reject)
+  }, answered)
   outgoing.end(body)
+  return outgoing
+}
+
+const textOf = (response: IncomingMessage): Promise<string> => new Promise((resolve, reject) => {
+  const chunks: Buffer[] = []
+  response.on('data', (chunk: Buffer) => { chunks.push(chunk) })
+  response.on('end', () => { resolve(Buffer.concat(chunks).toString('utf8')) })
+  response.on('error', reject)
+})
+
+const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> => new Promise((resolve, reject) => {
+  begin(socketPath, what, (response) => { textOf(response).then((text) => { resolve({ status: response.statusCode ?? 0, text }) }, reject) }).on('error', reject)
 })
 
 const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandError => {
@@ -27,19 +34,46 @@ const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandE
     case 'ENOENT': return new CommandError(exit.unreachable, `The daemon is not running: there is no socket ${socketPath}.`, 'deputy serve')
     case 'ECONNREFUSED': return new CommandError(exit.unreachable, `The daemon is not running: nobody answers on ${socketPath}.`, 'deputy serve')
     case 'EACCES': case 'EPERM': return new CommandError(exit.unreachable, `This user may not open ${socketPath}.`, 'Run the command as the user that the daemon runs as (the admin socket), or ask for the socket\'s group (the local API).')
-    default: return new CommandError(exit.unreachable, `The daemon could not be asked on ${socketPath} (${error.code ?? error.message}).`)
+    default: return new CommandError(exit.unreachable, `The daemon could not be asked on ${socketPath} (${error.code ?? error.message}).`, 'Check that DEPUTY_SOCKET, or listen.socket in deputy.yaml, is the socket of the local API.')
   }
 }
+
+/** The JSON of an answer. @throws CommandError for a refusal, with its next step */
+const contentOf = ({ status, text }: { status: number; text: string }): unknown => {
+  let content: unknown
+  try { content = JSON.parse(text) } catch { throw new CommandError(exit.failed, `The daemon's answer (${status}) is no JSON.`) }
+  if (status < 400) return content
+  const error = errorSchema.safeParse(content).data
+  throw new CommandError(exit.failed, error?.error_description ?? `The daemon answered ${status}.`, error?.connect_url === undefined ? error?.next : `${error.next ?? ''}\n  connect_url: ${error.connect_url}`)
+}
+
+/** What follows an answer that goes on line by line. */
+export interface Follower {
+  line(value: unknown, close: () => void): void
+  /** The answer is over, whoever has ended it. */
+  closed(): void
+}
+
+/** Asks for an answer that goes on, a line of JSON at a time. Resolves when it has begun. @throws CommandError */
+export const follow = (socketPath: string, what: SocketRequest, follower: Follower): Promise<void> => new Promise((resolve, reject) => {
+  const outgoing = begin(socketPath, what, (response) => {
+    const status = response.statusCode ?? 0
+    if (status !== 200) { textOf(response).then((text) => contentOf({ status, text })).then(() => { reject(new CommandError(exit.failed, `The daemon answered ${status}.`)) }, reject); return }
+    resolve()
+    const cutOff = (): void => { /* it is closed then */ }
+    response.on('error', cutOff)
+    createInterface({ input: response }).on('error', cutOff).on('line', (line) => {
+      let value: unknown
+      try { value = JSON.parse(line) } catch { value = undefined }
+      follower.line(value, () => { outgoing.destroy() })
+    })
+    response.once('close', () => { follower.closed() })
+  }).on('error', (error) => { reject(unreachable(socketPath, error)) })
+})
 
 /** Asks the daemon over a Unix socket and reads the answer by its schema. @throws CommandError */
 export const ask = async <Schema extends z.ZodType>(socketPath: string, what: SocketRequest, schema: Schema): Promise<z.output<Schema>> => {
   let answer
   try { answer = await send(socketPath, what) } catch (error) { throw unreachable(socketPath, error as NodeJS.ErrnoException) }
-  let content: unknown
-  try { content = JSON.parse(answer.text) } catch { throw new CommandError(exit.failed, `The daemon's answer (${answer.status}) is no JSON.`) }
-  if (answer.status >= 400) {
-    const error = errorSchema.safeParse(content).data
-    throw new CommandError(exit.failed, error?.error_description ?? `The daemon answered ${answer.status}.`, error?.next)
-  }
-  return schema.parse(content)
+  return schema.parse(contentOf(answer))
 }

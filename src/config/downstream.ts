@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 
 const clientSchema = z.strictObject({
@@ -33,6 +34,21 @@ const requested = {
   audience: z.string().min(1).optional().describe('`audience` of the request, where the provider wants one; `resource` goes along by itself.'),
   scope_prefix: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/).default('').describe('Stands before each scope at the provider, for example `https://graph.microsoft.com/`.'),
   parameters: z.record(z.string(), z.string()).default({}).describe('Sent along as they are.'),
+}
+
+/** Where the service is, for those who reach it through Deputy's own sockets and never see the credential. */
+const databases = {
+  postgres: z.strictObject({
+    host: z.string().min(1).describe('Host name or address.'),
+    port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
+    database: z.string().min(1).max(63).describe('Name of the database there.'),
+    tls: tlsSchema,
+  }).optional().describe('The PostgreSQL server of a credential that is a login (JSON with username and password): `listen.postgres` leads there.'),
+  redis: z.strictObject({
+    host: z.string().min(1).describe('Host name or address.'),
+    port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
+    tls: tlsSchema,
+  }).optional().describe('The Redis server of a credential that is a login: `listen.redis` leads there.'),
 }
 
 /** `downstreams/<id>.yaml`: a service that credentials are for, and the kind of credential it takes. */
@@ -77,13 +93,13 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     bound: z.enum(['any', 'dpop', 'mtls']).default('any').describe('To which key of the server it is bound: dpop, the one that the request proves (RFC 9449); mtls, the certificate in the server\'s file (RFC 8705); any, to the one that is proved, if one is.'),
   }),
   z.strictObject({
-    ...common,
+    ...common, ...databases,
     credential: z.literal('static').describe('A secret of the tenant, as it is in its backend.'),
     backend: idSchema.default('embedded').describe('The backend that keeps it.'),
     secret: idSchema.describe('Name of the secret; each tenant has its own.'),
   }),
   z.strictObject({
-    ...common,
+    ...common, ...databases,
     credential: z.literal('dynamic').describe('A login that a backend makes for the user, or the server, alone, and ends with its lease.'),
     backend: idSchema.describe('The backend that makes it: one of kind `vault`.'),
     role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the database engine there.'),

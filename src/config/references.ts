@@ -87,6 +87,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
       if (!loaded.tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(loaded.tenants.keys())}.` })
     })
     for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use))
+    problems.push(...checkExec(located))
     for (const [tool, { downstream, scopes }] of Object.entries(value.tools)) {
       if (downstream === undefined) continue
       const registered = Object.hasOwn(value.downstreams, downstream) ? value.downstreams[downstream] : undefined
@@ -95,6 +96,21 @@ const checkServers = (loaded: Loaded): Problem[] => {
         if (registered !== undefined && !registered.scopes.includes(scope)) problems.push({ file, line: lineOf(['tools', tool, 'scopes']), message: `The tool ${tool} needs ${scope}, for which the server is not registered at ${downstream}.`, fix: `Add ${scope} to downstreams.${downstream}.scopes.` })
       }
     }
+  }
+  return problems
+}
+
+/** What `deputy exec` shall give is what the server may ask for, on behalf of whom it acts then. */
+const checkExec = ({ value: { exec, attest, login_session: hasSession, ...uses }, file, lineOf }: Located<Server>): Problem[] => {
+  if (exec === undefined) return []
+  const problems: Problem[] = []
+  const use = exec.on_behalf_of === 'session' ? 'downstreams' : 'own'
+  if (exec.on_behalf_of === 'session' && !hasSession) problems.push({ file, line: lineOf(['exec']), message: 'The server is started on behalf of the Unix user\'s session, and may not act on it.', fix: 'Write login_session: true, or exec.on_behalf_of: server.' })
+  if (!attest.some((way) => 'exec' in way)) problems.push({ file, line: lineOf(['exec']), message: 'Nobody may start the server with `deputy exec`.', fix: 'Add attest: [{ exec: { uid: 1000 } }] with the Unix user who may.' })
+  for (const kind of ['env', 'files'] as const) for (const [name, { downstream, scopes = [] }] of Object.entries(exec[kind])) {
+    const registered = Object.hasOwn(uses[use], downstream) ? uses[use][downstream] : undefined
+    if (registered === undefined) problems.push({ file, line: lineOf(['exec', kind, name, 'downstream']), message: `${name} is of ${downstream}, for which the server is not registered under \`${use}\`.`, fix: `Add ${downstream} to \`${use}\` of this server.` })
+    for (const scope of scopes) if (registered?.scopes.includes(scope) === false) problems.push({ file, line: lineOf(['exec', kind, name, 'scopes']), message: `${name} needs ${scope}, for which the server is not registered at ${downstream}.`, fix: `Add ${scope} to ${use}.${downstream}.scopes.` })
   }
   return problems
 }

@@ -1,9 +1,10 @@
 import { z } from 'zod'
+import { tlsSchema } from './tls.ts'
 import { idSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
 const server = {
   host: z.string().min(1).describe('Host name or address.'),
-  tls: z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.'),
+  tls: tlsSchema,
   admin: secretReferenceSchema.describe('The login that may change it: JSON with username and password.'),
 }
 const roleSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_$-]{0,62}$/, 'write the name of a role')

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { execSchema } from './exec.ts'
 import { idSchema, resourceSchema, scopeSchema, tenantsSchema, urlSchema } from './values.ts'
 
 const unixSchema = z.strictObject({
@@ -26,6 +27,11 @@ export const attestationSchema = z.union([
   }) }).describe('Projected service-account token of a Kubernetes pod, sent as a client assertion.'),
   z.strictObject({ client_secret: z.strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') }) })
     .describe('client_secret_basic or client_secret_post; only a slow hash is kept.'),
+  z.strictObject({ exec: z.strictObject({
+    uid: z.int().nonnegative().describe('The Unix user who starts it with `deputy exec`.'),
+    command: z.string().startsWith('/').optional().describe('Absolute path of the program, links resolved, that a process must run when it asks for itself: the one that was started, or one that it has started. What `exec` maps is given before the program runs, so among programs of one user the border is the uid.'),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/).optional().describe('SHA-256 of that program, in hex.'),
+  }) }).describe('A stdio server that `deputy exec` has started: the kernel says that it is a child of it.'),
 ])
 export type Attestation = z.output<typeof attestationSchema>
 
@@ -55,6 +61,7 @@ export const serverSchema = z.strictObject({
   checks_possession: z.boolean().default(false).describe('The server checks that who sends a token bound to a key (`cnf`: DPoP, certificate) has that key; from others such tokens are refused, because nobody would have checked it.'),
   certificate: z.string().regex(/^[0-9a-f]{64}$/, 'write the SHA-256 of the certificate in DER, in hex').optional().describe('SHA-256 of the certificate that the server shows to services, for tokens that are bound to it (RFC 8705).'),
   login_session: z.boolean().default(false).describe('A stdio server may act for the Unix user that runs it, once that user has done `deputy login`.'),
+  exec: execSchema.optional().describe('What `deputy exec` gives the server when it starts it.'),
   downstreams: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for on behalf of users.'),
   own: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for itself (client_credentials).'),
   tools: z.record(z.string().min(1).max(128), z.strictObject({

@@ -1,9 +1,8 @@
 import { z } from 'zod'
 import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
+import { tlsSchema } from './tls.ts'
 import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, localReferenceSchema, rangeSchema, urlSchema } from './values.ts'
-
-const tlsSchema = z.union([z.boolean(), z.strictObject({ ca: z.string().min(1) })]).default(true).describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.')
 
 const rateSchema = z.strictObject({
   requests: z.int().min(1).describe('So many requests.'),
@@ -22,6 +21,8 @@ export const settingsSchema = z.strictObject({
     admin: z.string().default('run/admin.sock').describe('Unix socket of the admin API; always mode 0600.'),
     tcp: listenAddressSchema.nullable().default(null).describe('Loopback address of the local API over TCP, or null for none.'),
     connect: listenAddressSchema.default({ host: '127.0.0.1', port: 7880 }).describe('Address of the connect pages that users open in a browser.'),
+    postgres: z.string().min(1).nullable().default(null).describe('Folder of a Unix socket at which programs reach the PostgreSQL servers of downstreams without a password, or null for none. It has the mode and group of the local API.'),
+    redis: z.string().min(1).nullable().default(null).describe('Folder of Unix sockets, one for each downstream with a Redis server, or null for none.'),
     metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
   }).prefault({}).describe('Where Deputy listens.'),
   connect_url: urlSchema.optional().describe('Public URL of the connect pages when a reverse proxy stands before them. Default: http:// and the address in listen.connect.'),

@@ -13,11 +13,13 @@ import type { Target } from './target.ts'
  */
 export interface Account {
   readonly origin: RequestOrigin
-  readonly event: 'token.exchange' | 'token.client_credentials'
+  readonly event: 'token.exchange' | 'token.client_credentials' | 'connection.open'
   readonly startedAt: number
   /** Of the configuration with which the request began. */
   readonly generation: number
   wish?: TokenWish
+  /** The name under which the credential is held, where that is not the calling process. */
+  readonly holder?: string
   workload?: AttestedWorkload
   subject?: VerifiedSubject
   /** The tenant of a workload that asks for itself. */
@@ -50,7 +52,7 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
     ...(target === undefined ? {} : { downstream: target.downstream.downstream }),
     detail: {
       attestation: {
-        ...(workload === undefined ? { claimed: clientId ?? null } : { method: workload.method, warning: workload.warning }),
+        ...(workload === undefined ? { claimed: clientId ?? null } : { method: workload.method, session: workload.session?.id, warning: workload.warning }),
         ...(peer === undefined ? {} : { uid: peer.uid, gid: peer.gid, pid: peer.pid, exe: peer.exe }),
       },
       subject: subject === undefined ? undefined : { issuer: subject.issuer, how: subject.how, token: subject.tokenId },

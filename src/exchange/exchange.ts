@@ -1,23 +1,25 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Rates } from '../cache/rates.ts'
 import { toSeconds, type Clock } from '../clock.ts'
+import type { Downstream } from '../config/downstream.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
 import type { Confirmation, Credential, CredentialRequest, Principal } from '../connector/connector.ts'
 import { kinds, narrowingOf, providerOf } from '../connector/kinds.ts'
-import type { Secret } from '../crypto/secret.ts'
+import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/lease.ts'
-import { describeScope, type Standing } from '../revocation/standing.ts'
-import type { Holders } from '../rotation/holders.ts'
+import type { Reliance, Standing } from '../revocation/standing.ts'
+import type { Holders, HoldingProcess } from '../rotation/holders.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
-import { assertApproved } from '../workload/attest.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
+import type { ExecSession, ExecSessions } from '../workload/exec-sessions.ts'
 import type { CheckProof } from '../workload/proof-of-possession.ts'
 import { toRecord, type Account } from './account.ts'
 import type { createObtain, Obtained } from './obtain.ts'
+import { assertInForce, assertNotRevoked, assertThawed } from './in-force.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
 import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
@@ -47,6 +49,7 @@ export interface ExchangeDependencies {
   readonly hold: Holders['hold']
   readonly rates: Rates
   readonly checkProof: CheckProof
+  readonly exec: Pick<ExecSessions, 'isLive' | 'leased'>
   readonly standing: Standing
   readonly membership: Pick<Membership, 'assertHeld'>
   readonly audit: AuditLog
@@ -57,10 +60,31 @@ export interface ExchangeDependencies {
 /** How many versions of a secret may replace each other while one is handed out. */
 const VERSIONS = 3
 
-/** Token exchange for a user, and client credentials for a workload itself. Both are the same straight line. */
+/** What Deputy logs in with for a program that is connected through it, and what the connection relies on. */
+export interface OpenedConnection {
+  readonly token: Secret
+  /** ms since the epoch. */
+  readonly expiresAt: number
+  readonly downstream: Downstream
+  readonly reliance: Reliance
+  /** Who is written down as having the credential, until the login is done. */
+  readonly holder: HoldingProcess & { readonly process: string }
+  /** The lease that the connection lives on. */
+  readonly lease?: string
+}
+
+/** Under which name a session has secrets that rotate. */
+export const holderOf = ({ id }: Pick<ExecSession, 'id'>): string => `exec ${id}`
+
+/** Token exchange for a user, client credentials for a workload itself, and connections for either. All are the same straight line. */
 export interface Exchange {
   exchange(origin: RequestOrigin, request: TokenExchangeRequest): Promise<IssuedToken>
   clientCredentials(origin: RequestOrigin, request: TokenWish): Promise<IssuedToken>
+  /**
+   * The credential for a connection through one of Deputy's own sockets, which the caller never sees: for the user of its exec
+   * session, or of the Unix user's login session where the server may act on it, else for the server itself.
+   */
+  connection(origin: RequestOrigin, downstream: string): Promise<OpenedConnection>
 }
 
 /**
@@ -72,12 +96,12 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   const { snapshot, standing, clock, telemetry } = deps
 
   /** Runs the steps, makes the outcome durable, and only then lets it go. */
-  const accountFor = async (account: Account, steps: () => Promise<IssuedToken>): Promise<IssuedToken> => {
-    let issued: IssuedToken
+  const accountFor = async <Issued>(account: Account, steps: () => Promise<Issued>): Promise<Issued> => {
+    let issued: Issued
     try {
       issued = await steps()
       await telemetry.span('deputy.audit', {}, () => deps.audit.append(toRecord(account, clock.now())))
-      assertInForce(account)
+      assertStillInForce(account)
     } catch (thrown) {
       const error = asDeputyError(thrown)
       telemetry.exchange({ outcome: 'refused', error: error.code, ...metricLabels(account), seconds: (clock.now() - account.startedAt) / 1000 })
@@ -109,25 +133,30 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     if (!servesTenant(server.tenants, subject.tenant.tenant)) throw refuse('workload_tenant', { server: server.server, tenant: subject.tenant.tenant })
     await deps.rates.admit('tenant', [subject.tenant.tenant])
     await deps.rates.admit('user', [subject.tenant.tenant, subject.user])
-    assertThawed(subject.tenant.tenant)
+    assertThawed(subject.tenant.tenant, deps)
     if (standing.isDisabled(subject.tenant.tenant, subject.user)) throw refuse('subject_user_disabled', { tenant: subject.tenant.tenant, user: subject.user })
     return subject
   })
 
   /** A login session stands for the Unix user whom the kernel names, never for one whom the request names. */
-  const fromLoginSession = (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => {
-    const { peer } = account.origin.evidence
+  const fromLoginSession = async (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => {
+    const { server, session } = account.workload!
+    // Over TCP the kernel says nothing; of an exec session it has said it when that began.
+    const uid = account.origin.evidence.peer?.uid ?? session?.uid
     if (request.subjectToken.reveal() !== LOGIN_SESSION_TOKEN) throw refuse('subject_token_invalid', { problem: `for a login session subject_token is the word ${LOGIN_SESSION_TOKEN}` })
-    if (request.actorToken !== undefined) throw refuse('actor_token_invalid', { problem: 'a login session takes none', server: account.workload!.server.server })
-    if (peer === undefined) throw refuse('subject_token_invalid', { problem: 'a login session needs the Unix socket' })
-    return deps.subjects.fromSession({ uid: peer.uid, server: account.workload!.server })
+    if (request.actorToken !== undefined) throw refuse('actor_token_invalid', { problem: 'a login session takes none', server: server.server })
+    if (uid === undefined) throw refuse('subject_token_invalid', { problem: 'a login session needs the Unix socket' })
+    const subject = await deps.subjects.fromSession({ uid, server })
+    // A started server goes on acting for whom it was started.
+    if (session !== undefined && (session.user !== subject.user || session.tenant !== subject.tenant.tenant)) throw refuse('exec_session_over', { server: server.server, problem: session.user === undefined ? 'it acts for the server alone' : 'the Unix user has signed in as somebody else' })
+    return subject
   }
 
   const decide = async (account: Account, wish: TokenWish, tenant: string, uses: AttestedWorkload['server']['downstreams']): Promise<readonly string[]> => {
     const { server } = account.workload!
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
-    assertNotRevoked(account)
+    assertNotRevoked(relianceOf(account), deps)
     await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
     const decision = account.decision = deps.policy().decide(questionOf({
@@ -152,11 +181,11 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   }
 
   /** A version of a secret that rotates is handed out once it is written down who has it; if it was replaced meanwhile, the next one. */
-  const obtainToHold = async (request: CredentialRequest, generation: number, { workload }: Account): Promise<Obtained> => {
-    const peer = workload!.peer
+  const obtainToHold = async (request: CredentialRequest, generation: number, { workload, holder }: Account): Promise<Obtained> => {
+    const { peer, session } = workload!
     const who = {
       server: request.server.server, user: request.principal.kind === 'user' ? request.principal.user : null,
-      process: peer?.startedAt === undefined ? undefined : `${peer.pid} ${peer.startedAt}`,
+      process: holder ?? (session !== undefined ? holderOf(session) : peer?.startedAt === undefined ? undefined : `${peer.pid} ${peer.startedAt}`),
     }
     for (let attempt = 1; attempt <= VERSIONS; attempt += 1) {
       const obtained = await deps.obtain(request, generation)
@@ -185,42 +214,23 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     account.credential = credential
     account.cached = cached
     account.obtainedAt = obtainedAt
+    if (target!.downstream.credential === 'dynamic' && credential.grant !== undefined) deps.exec.leased(credential.grant, workload!.session)
     telemetry.cache({ outcome: cached ? 'hit' : 'miss' })
     return credential
   }
 
-  const assertNotRevoked = ({ subject, tenant, workload, target, credential, startedAt, obtainedAt }: Account): void => {
-    const revoked = standing.covering({
-      tenant: subject?.tenant.tenant ?? tenant!, user: subject?.user, server: workload!.server.server,
-      downstream: target?.downstream.downstream, grant: credential?.grant,
-      provider: target === undefined ? undefined : providerOf(target.downstream),
-      tokens: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
-    })
-    if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
-  }
+  const relianceOf = ({ subject, tenant, workload, target, credential, startedAt, obtainedAt }: Account): Reliance => ({
+    tenant: subject?.tenant.tenant ?? tenant!, user: subject?.user, server: workload!.server.server,
+    downstream: target?.downstream.downstream, grant: credential?.grant,
+    provider: target === undefined ? undefined : providerOf(target.downstream),
+    tokens: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
+  })
 
-  const assertThawed = (tenant: string): void => { if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant }) }
-
-  /**
-   * The record may have waited for the disk, and a provider before that: asks again, so that a revocation confirmed
-   * meanwhile holds (promise 4), and what an admin or a file has disabled meanwhile is disabled (threat 15).
-   */
-  const assertInForce = (account: Account): void => {
-    deps.membership.assertHeld()
-    assertNotRevoked(account)
-    const { subject, workload, target, generation } = account
-    const tenant = subject?.tenant.tenant ?? account.tenant!
-    assertThawed(tenant)
-    if (subject !== undefined && standing.isDisabled(tenant, subject.user)) throw refuse('subject_user_disabled', { tenant, user: subject.user })
-    const current = snapshot()
-    if (current.generation === generation) return
-    const { server } = workload!.server
-    const { downstream } = target!.downstream
-    const registered = current.servers.get(server)
-    if (registered === undefined) throw refuse('workload_unknown')
-    assertApproved(registered)
-    if (current.tenants.get(tenant)?.enabled !== true) throw refuse('subject_tenant_unknown')
-    if (current.downstreams.get(downstream)?.enabled !== true) throw refuse('target_unknown', { target: downstream, server })
+  /** The record may have waited for the disk, and a provider before that. */
+  const assertStillInForce = (account: Account): void => {
+    assertInForce(relianceOf(account), deps, account.generation)
+    const { session, server } = account.workload!
+    if (session !== undefined && !deps.exec.isLive(session)) throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
   }
 
   const metricLabels = ({ target, subject, tenant: own }: Account) => {
@@ -238,36 +248,65 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     }
   }
 
+  const begin = (origin: RequestOrigin, event: Account['event'], wish: TokenWish): Account => ({ origin, event, startedAt: clock.now(), generation: snapshot().generation, wish })
+
+  const forUser = async (account: Account, request: TokenExchangeRequest): Promise<{ credential: Credential; notAfter: number }> => {
+    const subject = await verifySubject(account, request)
+    const scopes = await decide(account, request, subject.tenant.tenant, account.workload!.server.downstreams)
+    const token = subject.how === 'login_session' ? undefined : { token: request.subjectToken, type: request.subjectTokenType, issuer: subject.issuer }
+    return { notAfter: subject.expiresAt, credential: await obtain(account, { kind: 'user', tenant: subject.tenant.tenant, user: subject.user }, scopes, subject.expiresAt, token) }
+  }
+
+  const forServer = async (account: Account, request: TokenWish): Promise<{ credential: Credential; notAfter: number }> => {
+    const { server } = account.workload!
+    account.tenant = ownTenant(server, snapshot())
+    await deps.rates.admit('tenant', [account.tenant])
+    assertThawed(account.tenant, deps)
+    const scopes = await decide(account, request, account.tenant, server.own)
+    return { notAfter: Infinity, credential: await obtain(account, { kind: 'workload', tenant: account.tenant, server: server.server }, scopes, Infinity) }
+  }
+
   return {
     exchange(origin, request) {
-      const account: Account = { origin, event: 'token.exchange', startedAt: clock.now(), generation: snapshot().generation, wish: request }
+      const account = begin(origin, 'token.exchange', request)
       return accountFor(account, async () => {
-        const { server } = await attest(account)
-        const subject = await verifySubject(account, request)
-        const scopes = await decide(account, request, subject.tenant.tenant, server.downstreams)
-        const token = subject.how === 'login_session' ? undefined : { token: request.subjectToken, type: request.subjectTokenType, issuer: subject.issuer }
-        const credential = await obtain(account, { kind: 'user', tenant: subject.tenant.tenant, user: subject.user }, scopes, subject.expiresAt, token)
-        return answer(account, credential, subject.expiresAt)
+        await attest(account)
+        const { credential, notAfter } = await forUser(account, request)
+        return answer(account, credential, notAfter)
       })
     },
 
     clientCredentials(origin, request) {
-      const account: Account = { origin, event: 'token.client_credentials', startedAt: clock.now(), generation: snapshot().generation, wish: request }
+      const account = begin(origin, 'token.client_credentials', request)
       return accountFor(account, async () => {
-        const { server } = await attest(account)
-        account.tenant = ownTenant(server, snapshot())
-        await deps.rates.admit('tenant', [account.tenant])
-        assertThawed(account.tenant)
-        const scopes = await decide(account, request, account.tenant, server.own)
-        const credential = await obtain(account, { kind: 'workload', tenant: account.tenant, server: server.server }, scopes, Infinity)
-        return answer(account, credential, Infinity)
+        await attest(account)
+        const { credential, notAfter } = await forServer(account, request)
+        return answer(account, credential, notAfter)
+      })
+    },
+
+    connection(origin, downstream) {
+      const wish = { audiences: [downstream], resources: [] }
+      const account: Account = { ...begin(origin, 'connection.open', wish), holder: `connection ${origin.correlationId}` }
+      return accountFor(account, async () => {
+        const { server, session } = await attest(account)
+        const isOwn = Object.hasOwn(server.own, downstream) && !Object.hasOwn(server.downstreams, downstream)
+        const isForUser = session === undefined ? server.login_session && !isOwn : session.user !== undefined
+        const { credential } = isForUser
+          ? await forUser(account, { ...wish, subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE })
+          : await forServer(account, wish)
+        return {
+          token: credential.token, expiresAt: credential.expiresAt, downstream: account.target!.downstream, reliance: relianceOf(account),
+          holder: { server: server.server, user: account.subject?.user ?? null, process: account.holder! },
+          ...(account.target!.downstream.credential === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
+        }
       })
     },
   }
 }
 
 /** The tenant in which a server acts for itself: the only one that it is registered for. */
-const ownTenant = ({ server, tenants }: AttestedWorkload['server'], snapshot: Snapshot): string => {
+export const ownTenant = ({ server, tenants }: AttestedWorkload['server'], snapshot: Snapshot): string => {
   const [tenant, ...others] = tenants === '*' ? snapshot.tenants.keys() : tenants
   if (tenant === undefined || others.length > 0 || snapshot.tenants.get(tenant)?.enabled !== true) throw refuse('workload_own_tenant', { server })
   return tenant

@@ -13,7 +13,7 @@ export const sendJson = (response: ServerResponse, status: number, body: unknown
 }
 
 /** RFC 6749 section 5.2 allows printable ASCII without quote and backslash in `error_description`. */
-const describable = (text: string): string => text.replace(/["\\]/g, "'").replace(/[^\x20-\x7e]/g, '?')
+export const describable = (text: string): string => text.replace(/["\\]/g, "'").replace(/[^\x20-\x7e]/g, '?')
 
 /**
  * An error of the taxonomy as an OAuth error response (RFC 6749 section 5.2), with what the standard leaves room for:

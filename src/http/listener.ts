@@ -1,8 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http'
-import { chmod, chown, lstat, mkdir, unlink } from 'node:fs/promises'
-import { connect, type Socket } from 'node:net'
-import { dirname } from 'node:path'
+import type { Socket } from 'node:net'
 import { refuse } from '../errors.ts'
+import { listenAt, listening } from '../unix-socket.ts'
 
 export interface ListenerLimits {
   /** ms until the headers must be there. */
@@ -37,12 +36,6 @@ const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): S
   return server
 }
 
-const listening = (server: Server, start: () => void): Promise<void> => new Promise((resolve, reject) => {
-  server.once('error', reject)
-  server.once('listening', () => { server.off('error', reject); resolve() })
-  start()
-})
-
 const closing = async (server: Server, patience: number): Promise<void> => {
   const closed = new Promise<void>((resolve) => { server.close(() => { resolve() }) })
   // A kept-alive connection becomes idle when its last answer has left: look again until all are gone.
@@ -54,34 +47,12 @@ const closing = async (server: Server, patience: number): Promise<void> => {
   clearTimeout(end)
 }
 
-/** True when somebody answers on the socket: then it is in use and must not be taken away. */
-const isAnswered = (path: string): Promise<boolean> => new Promise((resolve) => {
-  const probe: Socket = connect(path)
-  probe.once('connect', () => { probe.destroy(); resolve(true) })
-  probe.once('error', () => { resolve(false) })
-})
-
-/**
- * Listens on a Unix socket. A socket file that nobody answers on is left over from a killed daemon and is replaced.
- * @param options.mode file mode, set before anybody can connect: the folder is private until then
- * @throws DeputyError `config_invalid` when another program answers there, or the path is no socket
- */
+/** Listens on a Unix socket. @throws DeputyError `config_invalid`, as `listenAt` */
 export const listenOnSocket = async (onRequest: RequestListener, options: ListenerLimits & { path: string; mode: number; group?: number; onConnection?: (socket: Socket) => void }): Promise<Listener> => {
-  const { path } = options
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-  const found = await lstat(path).catch(() => undefined)
-  if (found !== undefined) {
-    if (!found.isSocket()) throw refuse('config_invalid', { problem: `${path} exists and is no socket` })
-    if (await isAnswered(path)) throw refuse('config_invalid', { problem: `another program answers on ${path}` })
-    await unlink(path)
-  }
   const server = createHttpServer(onRequest, options)
   if (options.onConnection !== undefined) server.on('connection', options.onConnection)
-  const before = process.umask(0o177)
-  try { await listening(server, () => { server.listen(path) }) } finally { process.umask(before) }
-  if (options.group !== undefined) await chown(path, -1, options.group)
-  await chmod(path, options.mode)
-  return { address: path, close: (patience) => closing(server, patience) }
+  await listenAt(server, options)
+  return { address: options.path, close: (patience) => closing(server, patience) }
 }
 
 /** Listens on TCP. @throws DeputyError `config_invalid` when the address is taken */

@@ -2,15 +2,18 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
+import type { BeginExec } from '../exchange/exec.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
 import type { RequestOrigin } from '../exchange/request.ts'
 import type { TokenState } from '../exchange/token-state.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { PeerProcess } from '../workload/attestor.ts'
+import type { ExecSession } from '../workload/exec-sessions.ts'
 import { sendError, sendJson } from './answer.ts'
 import { readForm } from './body.ts'
 import { readEvidence } from './client-authentication.ts'
+import { createExecEndpoint, type ExecProxy } from './exec.ts'
 import type { Form } from './form.ts'
 import { CLIENT_CREDENTIALS_GRANT, metadataDocument, paths, TOKEN_EXCHANGE_GRANT } from './metadata.ts'
 import { parseTokenExchange, parseTokenWish } from './token-request.ts'
@@ -27,6 +30,7 @@ export interface LocalApiDependencies {
   readonly guard: (request: IncomingMessage) => void
   readonly readiness: () => Promise<Readiness>
   readonly login: LoginSessions
+  readonly exec: { readonly begin: BeginExec; readonly proxy: (session: ExecSession) => ExecProxy | undefined }
   /** Runs a request as a span that follows the caller's. */
   readonly trace: <T>(traceparent: string | undefined, name: string, work: () => Promise<T>) => Promise<T>
   readonly correlationId: () => string
@@ -139,6 +143,7 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     [paths.token, { POST: token }],
     [paths.introspect, { POST: introspect }],
     [paths.revoke, { POST: revoke }],
+    [paths.exec, { POST: createExecEndpoint({ ...deps.exec, form: formOf, peer: deps.peer }) }],
     [paths.session, { GET: showSession, POST: startSession, DELETE: endSession }],
     [paths.metadata, { GET: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
     [paths.jwks, { GET: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],

@@ -10,6 +10,7 @@ export const paths = {
   introspect: '/oauth2/introspect',
   revoke: '/oauth2/revoke',
   session: '/session',
+  exec: '/exec',
   jwks: '/.well-known/jwks.json',
   health: '/healthz',
   ready: '/readyz',

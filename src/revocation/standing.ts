@@ -51,6 +51,7 @@ export class Standing {
   readonly #revocations = new Map<string, Revocation>()
   #disabled = new Set<string>()
   #frozen = new Set<string>()
+  readonly #listeners: (() => void)[] = []
 
   constructor(revocations: readonly Revocation[], disabled: readonly DisabledUser[], frozen: readonly FrozenTenant[] = []) {
     for (const revocation of revocations) this.add(revocation)
@@ -61,19 +62,25 @@ export class Standing {
   replace({ disabled, frozen }: { disabled: readonly DisabledUser[]; frozen: readonly FrozenTenant[] }): void {
     this.#disabled = new Set(disabled.map(({ tenant, user }) => userKey(tenant, user)))
     this.#frozen = new Set(frozen.map(({ tenant }) => tenant))
+    this.#changed()
   }
 
   add(revocation: Revocation): void {
     const key = keyOf(revocation.scope)
     const known = this.#revocations.get(key)
     if (known === undefined || known.epoch < revocation.epoch) this.#revocations.set(key, revocation)
+    this.#changed()
   }
 
-  disable(tenant: string, user: string): void { this.#disabled.add(userKey(tenant, user)) }
+  /** Calls whenever something has been taken from somebody. */
+  onChange(listener: () => void): void { this.#listeners.push(listener) }
+  #changed(): void { for (const listener of this.#listeners) listener() }
+
+  disable(tenant: string, user: string): void { this.#disabled.add(userKey(tenant, user)); this.#changed() }
   enable(tenant: string, user: string): void { this.#disabled.delete(userKey(tenant, user)) }
   isDisabled(tenant: string, user: string): boolean { return this.#disabled.has(userKey(tenant, user)) }
 
-  freeze(tenant: string): void { this.#frozen.add(tenant) }
+  freeze(tenant: string): void { this.#frozen.add(tenant); this.#changed() }
   thaw(tenant: string): void { this.#frozen.delete(tenant) }
   isFrozen(tenant: string): boolean { return this.#frozen.has(tenant) }
 

@@ -30,6 +30,7 @@ export const createHolders = (options: {
   readonly clock: Clock
 }) => {
   const { store, clock } = options
+  const nameOf = ({ server, user, process }: HoldingProcess, version: string): string => JSON.stringify([server, user, ...(process === undefined ? [null, version] : [options.node, process])])
   const written = new LRUCache<string, { version: string; until: number }>({ max: REMEMBERED })
   return {
     /**
@@ -38,7 +39,7 @@ export const createHolders = (options: {
      * @returns false when another version has become current meanwhile: it must not be handed out
      */
     async hold({ secret, version, mustBeCurrent }: HeldSecret, who: HoldingProcess, until: number): Promise<boolean> {
-      const holder = JSON.stringify([who.server, who.user, ...(who.process === undefined ? [null, version] : [options.node, who.process])])
+      const holder = nameOf(who, version)
       const key = JSON.stringify([secret.tenant, secret.backend, secret.secret, holder])
       const known = written.get(key)
       if (known?.version === version && known.until >= until) return true
@@ -51,6 +52,8 @@ export const createHolders = (options: {
       written.set(key, entry)
       return true
     },
+    /** Has given up all that it had. @param who of a name that is not used again: what is remembered of it would be taken for written */
+    forget: (who: HoldingProcess & { readonly process: string }): Promise<void> => store.forget(nameOf(who, '')),
     /** Those who may still use the version. */
     async of(secret: RotatedSecret, version: string | null): Promise<SecretHolder[]> {
       return (await store.list(secret, clock.now())).filter((each) => each.version === version)

@@ -50,6 +50,8 @@ export const createRotation = (deps: {
   readonly node: string
   readonly owner: string
   readonly shared: boolean
+  /** Told of a secret that has another value now. */
+  readonly changed: (secret: RotatedSecret) => void
   readonly at?: (point: FaultPoint) => Promise<void> | void
 }) => {
   const { rotations, clock, snapshot } = deps
@@ -61,7 +63,7 @@ export const createRotation = (deps: {
   const rotators = createRotators({ ...deps, settings: () => snapshot().settings })
   const limited = createTargetLimits()
   const rotatorOf = (policy: RotationPolicy, secret: RotatedSecret): Rotator => limited(rotators(policy, secret), policy.concurrency)
-  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret) }, isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0 })
+  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret); deps.changed(secret) }, isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0 })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
     const { backend, tenants, name: named } = policy.secrets

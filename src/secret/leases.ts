@@ -202,6 +202,8 @@ export const createLeases = (options: LeasesOptions) => {
       })
       return receipts
     },
+    /** It is in use, whoever has not asked for it again. */
+    touch: (lease: string): Promise<void> => store.touch(lease, clock.now()),
     list: (filter: LeaseFilter): Promise<Lease[]> => store.list(filter),
 
     /** Gives up what a revocation covers, and what files do not speak of any more. @returns how many */

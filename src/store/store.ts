@@ -221,6 +221,8 @@ export interface SecretHolderStore {
   put(holder: SecretHolder): Promise<void>
   /** Those whose time is not over at `now`. */
   list(secret: RotatedSecret, now: number): Promise<SecretHolder[]>
+  /** The holder of this name has nothing any more. */
+  forget(holder: string): Promise<void>
   sweep(now: number): Promise<number>
 }
 

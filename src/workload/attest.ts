@@ -7,6 +7,7 @@ import type { ReplayStore, UnknownCallerStore } from '../store/store.ts'
 import type { AttestedWorkload, CallerEvidence } from './attestor.ts'
 import { clientOf, verifyClientAssertion } from './client-assertion.ts'
 import { createClientSecretCheck } from './client-secret.ts'
+import { mayExec, type ExecSession, type ExecSessions } from './exec-sessions.ts'
 import { isInUse, registryOf } from './registry.ts'
 import { accountsOf, serviceAccountOf, verifyServiceAccount, type ClusterKeys } from './service-account.ts'
 import { createUnknownRecorder } from './unknown-caller.ts'
@@ -15,8 +16,9 @@ import { createUnknownRecorder } from './unknown-caller.ts'
 export type Attest = (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
 
 /**
- * Attestation: by a client assertion, else by a client secret, else by what the kernel says of the process. A server
- * is looked up in the snapshot anew each time, so that one that was retired a moment ago gets nothing (threat 15).
+ * Attestation: by a client assertion, else by a client secret, else by what the kernel says of the process: that
+ * `deputy exec` has started it, or that a selector fits it. A server is looked up in the snapshot anew each time, so that
+ * one that was retired a moment ago gets nothing (threat 15).
  * Who proves nothing is written down with all that is known: that is how shadow servers are found.
  */
 export const createAttestor = (deps: {
@@ -24,6 +26,7 @@ export const createAttestor = (deps: {
   readonly unknownCallers: UnknownCallerStore
   readonly audiences: () => readonly string[]
   readonly clusterKeys: ClusterKeys
+  readonly exec: Pick<ExecSessions, 'isToken' | 'byToken' | 'of'>
   readonly clock: Clock
   readonly random: Random
   readonly telemetry: Telemetry
@@ -61,6 +64,24 @@ export const createAttestor = (deps: {
     throw refuse('workload_unverified', { server: server.server, problem: 'the client secret is wrong' })
   }
 
+  /** The token of an exec session: what the command asks for its child, or the child where it has no Unix socket. */
+  const bySession = ({ clientId, clientSecret, peer }: CallerEvidence, snapshot: Snapshot): { server: Server; session: ExecSession } => {
+    const session = deps.exec.byToken(clientSecret!, clientId, peer)
+    const server = registryOf(snapshot).byId(session.server)
+    if (server === undefined || !mayExec(server, session.uid)) throw refuse('exec_not_registered', { server: session.server, uid: session.uid })
+    return { server, session }
+  }
+
+  /** A process that `deputy exec` has started, or that such a process has. */
+  const byStart = ({ peer, clientId }: CallerEvidence, snapshot: Snapshot): { server: Server; session: ExecSession } | undefined => {
+    if (peer === undefined) return undefined
+    for (const session of deps.exec.of(peer)) {
+      const server = clientId === undefined || clientId === session.server ? registryOf(snapshot).byId(session.server) : undefined
+      if (server !== undefined && mayExec(server, session.uid, peer)) return { server, session }
+    }
+    return undefined
+  }
+
   const byProcess = ({ peer, clientId }: CallerEvidence, snapshot: Snapshot): Server => {
     const matching = peer === undefined ? [] : registryOf(snapshot).matching(peer)
     const named = clientId === undefined ? matching : matching.filter(({ server }) => server === clientId)
@@ -72,12 +93,15 @@ export const createAttestor = (deps: {
     return server
   }
 
-  const prove = async (evidence: CallerEvidence, snapshot: Snapshot): Promise<{ server: Server; method: AttestedWorkload['method'] }> => {
+  const prove = async (evidence: CallerEvidence, snapshot: Snapshot): Promise<Pick<AttestedWorkload, 'server' | 'method' | 'session'>> => {
     if (evidence.clientAssertion !== undefined && evidence.clientSecret !== undefined) throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
     const account = evidence.clientAssertion === undefined ? undefined : serviceAccountOf(evidence.clientAssertion)
     if (account !== undefined) return { method: 'kubernetes', server: await byServiceAccount(evidence.clientAssertion!, account, evidence, snapshot) }
     if (evidence.clientAssertion !== undefined) return { method: 'private_key_jwt', server: await byAssertion(evidence.clientAssertion, evidence, snapshot) }
+    if (evidence.clientSecret !== undefined && deps.exec.isToken(evidence.clientSecret)) return { method: 'exec', ...bySession(evidence, snapshot) }
     if (evidence.clientSecret !== undefined) return { method: 'client_secret', server: await bySecret(evidence, snapshot) }
+    const started = byStart(evidence, snapshot)
+    if (started !== undefined) return { method: 'exec', ...started }
     return { method: 'unix', server: byProcess(evidence, snapshot) }
   }
 
@@ -85,11 +109,11 @@ export const createAttestor = (deps: {
 
   return async (evidence, snapshot) => {
     try {
-      const { server, method } = await prove(evidence, snapshot)
+      const { server, method, session } = await prove(evidence, snapshot)
       assertApproved(server)
       deps.telemetry.attestation({ method, outcome: 'verified' })
       const warning = warningOf(server)
-      return { server, method, ...(evidence.peer === undefined ? {} : { peer: evidence.peer }), ...(warning === undefined ? {} : { warning }) }
+      return { server, method, ...(session === undefined ? {} : { session }), ...(evidence.peer === undefined ? {} : { peer: evidence.peer }), ...(warning === undefined ? {} : { warning }) }
     } catch (thrown) {
       const error = asDeputyError(thrown)
       deps.telemetry.attestation({ method: methodOf(evidence), outcome: 'refused', error: error.code })
@@ -111,5 +135,6 @@ export const assertApproved = (registered: Server): void => {
   throw refuse('workload_not_approved', { server, status, owner, replacement: replacement === undefined ? '' : `, or use ${replacement}` })
 }
 
-const warningOf = ({ server, status, replaced_by: replacement }: Server): string | undefined =>
+/** What a deprecated server is told. */
+export const warningOf = ({ server, status, replaced_by: replacement }: Server): string | undefined =>
   status !== 'deprecated' ? undefined : `${server} is deprecated${replacement === undefined ? '' : `; move to ${replacement}`}`

@@ -1,4 +1,5 @@
 import type { Server } from '../config/server.ts'
+import type { ExecSession } from './exec-sessions.ts'
 
 /** What is known about the process at the other end of a Unix socket, from the kernel. */
 export interface PeerProcess {
@@ -26,8 +27,10 @@ export interface CallerEvidence {
 /** A workload whose identity has been proved. */
 export interface AttestedWorkload {
   readonly server: Server
-  readonly method: 'unix' | 'private_key_jwt' | 'client_secret' | 'kubernetes'
+  readonly method: 'unix' | 'private_key_jwt' | 'client_secret' | 'kubernetes' | 'exec'
   readonly peer?: PeerProcess
+  /** Of a server that `deputy exec` has started. */
+  readonly session?: ExecSession
   /** A warning for the response and the record, for example that the server is deprecated. */
   readonly warning?: string
 }

@@ -4,6 +4,7 @@ import koffi from 'koffi'
 import { refuse } from '../errors.ts'
 import type { PeerProcess } from './attestor.ts'
 import { readExecutable } from './executable.ts'
+import { parseStat } from './process-table.ts'
 
 /** What the kernel wrote down when the peer connected (unix(7), SO_PEERCRED). */
 export interface PeerCredentials {
@@ -26,8 +27,8 @@ const getsockopt = koffi.load(null).func('int getsockopt(int fd, int level, int 
 /** Node has no public way to a socket's descriptor; the handle has had this field since it exists. */
 const descriptorOf = (socket: Socket): number | undefined => (socket as unknown as { _handle?: { fd?: number } })._handle?.fd
 
-/** Field 22 of /proc/PID/stat (proc_pid_stat(5)). The name in field 2 may hold spaces and parentheses, so count from its end. */
-export const parseStartTime = (text: string): string | undefined => text.slice(text.lastIndexOf(')') + 2).split(' ')[19]
+/** Field 22 of /proc/PID/stat (proc_pid_stat(5)). */
+export const parseStartTime = (text: string): string | undefined => parseStat(text)[19]
 
 // Synchronous on purpose: /proc is memory, and each turn of the event loop is time in which a process can end.
 const startTimeOf = (pid: number): string | undefined => {

@@ -14,6 +14,9 @@ export interface Registry {
   readonly wants: { readonly exe: boolean; readonly sha256: boolean }
 }
 
+/** What a started server has to be, by its file. */
+const programsOf = (server: Server): { exe: string | undefined; sha256: string | undefined }[] => server.attest.flatMap((way) => 'exec' in way ? [{ exe: way.exec.command, sha256: way.exec.sha256 }] : [])
+
 const selectorsOf = (server: Server): UnixSelector[] => server.attest.flatMap((way) => 'unix' in way ? [way.unix] : [])
 
 const fits = (selector: UnixSelector, peer: PeerProcess): boolean =>
@@ -25,6 +28,7 @@ const fits = (selector: UnixSelector, peer: PeerProcess): boolean =>
 const build = (snapshot: Snapshot): Registry => {
   const { servers } = snapshot
   const selectors = [...servers.values()].flatMap((server) => selectorsOf(server).map((selector) => ({ server, selector })))
+  const wanted = [...selectors.map(({ selector }) => selector), ...[...servers.values()].flatMap(programsOf)]
   const byUid = Map.groupBy(selectors, ({ selector }) => selector.uid)
   const ofAnyUser = byUid.get(undefined) ?? []
   // A process is looked up once in a snapshot: it is the same object for every request of its connection.
@@ -40,8 +44,8 @@ const build = (snapshot: Snapshot): Registry => {
       return servers
     },
     wants: {
-      exe: selectors.some(({ selector }) => selector.exe !== undefined),
-      sha256: selectors.some(({ selector }) => selector.sha256 !== undefined),
+      exe: wanted.some(({ exe }) => exe !== undefined),
+      sha256: wanted.some(({ sha256 }) => sha256 !== undefined),
     },
   }
 }

@@ -34,6 +34,7 @@ const exchangeDuring = async (whileWaiting: (change: (snapshot: Snapshot) => voi
     },
     policy: () => ({ decide: ({ scopes }) => ({ allowed: true, scopes, policies: [], errors: [] }) }),
     obtain: async () => ({ cached: false, obtainedAt: clock.now(), credential: { token: new Secret('x'), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: ['read'], expiresAt: clock.now() + 60_000, wider: false, story: '' } }),
+    exec: { isLive: () => true, leased() {} },
     hold: () => Promise.resolve(true), checkProof: () => Promise.reject(new Error('not used')), rates: createRates({ rates: () => current.settings.rates }),
     audit: { async append(record) { if (records.push(record) === 1) { clock.forward(5); whileWaiting((snapshot) => { current = snapshot }, standing, () => { leaseLost = true }) } } },
   })

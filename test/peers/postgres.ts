@@ -6,7 +6,7 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
-import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -42,7 +42,17 @@ const asOwner = async (): Promise<{ uid: number; gid: number } | undefined> => {
   return { uid: uid!, gid: gid! }
 }
 
-export const startPostgres = async (bin: string): Promise<PostgresServer> => {
+/** A certificate for a name, signed by itself, as PEM. */
+export const aCertificate = async (name: string): Promise<{ cert: string; key: string }> => {
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-certificate-'))
+  try {
+    await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', join(folder, 'key'), '-out', join(folder, 'cert'), '-days', '1', '-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`])
+    return { cert: await readFile(join(folder, 'cert'), 'utf8'), key: await readFile(join(folder, 'key'), 'utf8') }
+  } finally { await rm(folder, { recursive: true }) }
+}
+
+/** @param tls a certificate with which it speaks TLS to whoever wants it */
+export const startPostgres = async (bin: string, tls?: { cert: string; key: string }): Promise<PostgresServer> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-postgres-'))
   const owner = await asOwner()
   const password = randomUUID()
@@ -52,11 +62,15 @@ export const startPostgres = async (bin: string): Promise<PostgresServer> => {
   const data = join(folder, 'data')
   await run(join(bin, 'initdb'), ['-D', data, '-U', 'deputy', '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--no-sync'], { ...owner })
   const port = await freePort()
+  if (tls !== undefined) for (const [name, text] of [['server.crt', tls.cert], ['server.key', tls.key]] as const) {
+    await writeFile(join(data, name), text, { mode: 0o600 })
+    if (owner !== undefined) await chown(join(data, name), owner.uid, owner.gid)
+  }
   const connect = (database: string) => new Client({ host: '127.0.0.1', port, user: 'deputy', password, database })
   const server: PostgresServer = {
     port, password, process: undefined as unknown as ChildProcess,
     async start() {
-      server.process = spawn(join(bin, 'postgres'), ['-D', data, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `unix_socket_directories=${folder}`, '-c', 'max_connections=200'], { stdio: 'ignore', ...owner })
+      server.process = spawn(join(bin, 'postgres'), ['-D', data, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `unix_socket_directories=${folder}`, '-c', 'max_connections=200', ...(tls === undefined ? [] : ['-c', 'ssl=on'])], { stdio: 'ignore', ...owner })
       for (let attempt = 0; ; attempt += 1) {
         const client = connect('postgres')
         try { await client.connect(); await client.end(); return } catch (error) {

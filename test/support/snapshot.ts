@@ -2,6 +2,7 @@
 import { serverSchema, type Server } from '../../src/config/server.ts'
 import { settingsSchema } from '../../src/config/settings.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
+import type { ExecSessions } from '../../src/workload/exec-sessions.ts'
 import { tenantSchema, type Tenant } from '../../src/config/tenant.ts'
 
 let generation = 0
@@ -19,6 +20,9 @@ export const aSnapshot = (given: { servers?: readonly Server[]; tenants?: readon
   tenants: new Map((given.tenants ?? [aTenant()]).map((tenant) => [tenant.tenant, tenant])),
   downstreams: new Map(), providers: new Map(), rotations: new Map(),
 })
+
+/** Of a daemon that has started no server. */
+export const noExecSessions: Pick<ExecSessions, 'isToken' | 'byToken' | 'of'> = { isToken: () => false, byToken: () => { throw new Error('there are none') }, of: () => [] }
 
 /** A clock that stands still until it is moved, or set: what has elapsed then is not what it shows. */
 export const aClock = (now = Date.now()): { now(): number; elapsed(): number; forward(milliseconds: number): void; set(by: number): void } => {

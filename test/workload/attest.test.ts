@@ -15,7 +15,7 @@ import { hashClientSecret, parseStoredHash } from '../../src/workload/client-sec
 import { parseStartTime } from '../../src/workload/peer-credentials.ts'
 import { overlappingServers, registryOf } from '../../src/workload/registry.ts'
 import { anIssuerKey } from '../doubles/issuer.ts'
-import { aClock, aServer, aSnapshot } from '../support/snapshot.ts'
+import { aClock, aServer, aSnapshot, noExecSessions } from '../support/snapshot.ts'
 
 const ISSUER = 'https://deputy.example'
 const random = createSystemRandom()
@@ -31,7 +31,7 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'deputy-attest-'))
   store = await openSqliteStore({ path: join(folder, 'deputy.db') })
   clock = aClock()
-  attest = createAttestor({ replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry: noTelemetry, clusterKeys: () => () => Promise.reject(new Error('no cluster')), audiences: () => [ISSUER, `${ISSUER}/oauth2/token`] })
+  attest = createAttestor({ exec: noExecSessions, replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry: noTelemetry, clusterKeys: () => () => Promise.reject(new Error('no cluster')), audiences: () => [ISSUER, `${ISSUER}/oauth2/token`] })
 })
 afterEach(async () => { await store.close(); rmSync(folder, { recursive: true, force: true }) })
 

@@ -6,7 +6,7 @@ import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { createAttestor, type Attest } from '../../src/workload/attest.ts'
 import { anIssuerKey } from '../doubles/issuer.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
-import { aClock, aServer, aSnapshot } from '../support/snapshot.ts'
+import { aClock, aServer, aSnapshot, noExecSessions } from '../support/snapshot.ts'
 
 const CLUSTER = 'https://oidc.cluster.example'
 const DEPUTY = 'https://deputy.example'
@@ -20,6 +20,7 @@ const clock = aClock()
 beforeAll(async () => {
   ground = await startGround()
   attest = createAttestor({
+    exec: noExecSessions,
     replays: ground.store.replays, unknownCallers: ground.store.unknownCallers, clock, random: createSystemRandom(), telemetry: noTelemetry, audiences: () => [DEPUTY],
     clusterKeys: (issuer) => issuer === CLUSTER ? createLocalJWKSet(keys) : () => Promise.reject(new Error('unknown cluster')),
   })

@@ -9,5 +9,6 @@ export const secretHolderStore = (database: Database): SecretHolderStore => ({
     const rows = await database.selectFrom('secret_holders').selectAll().where('tenant', '=', tenant).where('backend', '=', backend).where('secret', '=', secret).where('until', '>', now).orderBy('server').orderBy('holder').execute()
     return rows.map((row) => ({ ...row, until: Number(row.until) }))
   },
+  async forget(holder) { await database.deleteFrom('secret_holders').where('holder', '=', holder).execute() },
   async sweep(now) { return Number((await database.deleteFrom('secret_holders').where('until', '<=', now).executeTakeFirst()).numDeletedRows) },
 })

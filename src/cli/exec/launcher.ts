@@ -1,0 +1,23 @@
+/**
+ * What `deputy exec` starts: it waits on descriptor 3 for what it shall become, and becomes that. So the process is there, and
+ * the kernel knows whose child it is, before it has any credential; and pid and start time stay as they are (execve(2)).
+ * Standard input, output and error are the command's: nothing here may open them, for node would make them non-blocking.
+ */
+import { closeSync, readFileSync } from 'node:fs'
+
+const CONTROL = 3
+/** Node ignores these, and what is ignored stays ignored beyond execve; what is handled becomes what it was (signal(7)). */
+const IGNORED = ['SIGPIPE', 'SIGXFSZ'] as const
+
+const order = readFileSync(CONTROL, 'utf8')
+// Nothing of it is left for the command.
+closeSync(CONTROL)
+// Whoever started it has ended.
+if (order === '') process.exit(1)
+for (const signal of IGNORED) process.on(signal, () => undefined)
+// From the one process that has the other end.
+const { file, args, environment } = JSON.parse(order) as LaunchOrder
+process.execve!(file, args, environment)
+
+/** What the launcher becomes. */
+export interface LaunchOrder { readonly file: string; readonly args: string[]; readonly environment: Record<string, string> }

@@ -1,0 +1,41 @@
+import type { CurrentSnapshot } from '../config/snapshot.ts'
+import { refuse } from '../errors.ts'
+import type { Membership } from '../revocation/lease.ts'
+import { describeScope, type Reliance, type Standing } from '../revocation/standing.ts'
+import { assertApproved } from '../workload/attest.ts'
+
+export interface InForceDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly standing: Standing
+  readonly membership: Pick<Membership, 'assertHeld'>
+}
+
+/** @throws DeputyError `revoked` */
+export const assertNotRevoked = (reliance: Reliance, { standing }: Pick<InForceDependencies, 'standing'>): void => {
+  const revoked = standing.covering(reliance)
+  if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
+}
+
+/** @throws DeputyError `subject_tenant_frozen` */
+export const assertThawed = (tenant: string, { standing }: Pick<InForceDependencies, 'standing'>): void => { if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant }) }
+
+/**
+ * Asks again whether what somebody relies on stands: nothing of it was revoked (promise 4), and what an admin or a file has
+ * disabled meanwhile is disabled (threat 15).
+ * @param generation of the configuration for which files were asked already
+ * @throws DeputyError `lease_lost` and what says who or what has ended
+ */
+export const assertInForce = (reliance: Reliance, deps: InForceDependencies, generation?: number): void => {
+  deps.membership.assertHeld()
+  assertNotRevoked(reliance, deps)
+  const { tenant, user, server, downstream } = reliance
+  assertThawed(tenant, deps)
+  if (user !== undefined && deps.standing.isDisabled(tenant, user)) throw refuse('subject_user_disabled', { tenant, user })
+  const current = deps.snapshot()
+  if (current.generation === generation) return
+  const registered = current.servers.get(server)
+  if (registered === undefined) throw refuse('workload_unknown')
+  assertApproved(registered)
+  if (current.tenants.get(tenant)?.enabled !== true) throw refuse('subject_tenant_unknown')
+  if (downstream !== undefined && current.downstreams.get(downstream)?.enabled !== true) throw refuse('target_unknown', { target: downstream, server })
+}

@@ -1,0 +1,61 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Socket } from 'node:net'
+import type { Clock } from '../clock.ts'
+import { refuse, type DeputyError } from '../errors.ts'
+import type { Exchange, OpenedConnection } from '../exchange/exchange.ts'
+import type { LastingUses } from '../exchange/lasting.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { Holders } from '../rotation/holders.ts'
+import type { PeerProcess } from '../workload/attestor.ts'
+
+/** What every kind of database needs of the daemon. */
+export interface GatewayDependencies {
+  readonly exchange: Pick<Exchange, 'connection'>
+  readonly holders: Pick<Holders, 'forget'>
+  readonly lasting: LastingUses
+  /** A lease is in use, whoever does not ask for it again. */
+  readonly touch: (lease: string) => Promise<void>
+  /** Who connected; undefined where the kernel does not say. */
+  readonly peer: (socket: Socket) => Promise<PeerProcess | undefined>
+  readonly clock: Clock
+  readonly correlationId: () => string
+  readonly logger: Logger
+}
+
+/** A login that was rotated while it was on its way is not taken: then the next one is fetched, so often, after pauses (ms). */
+const ATTEMPTS = 3
+const PAUSE = 250
+/** How often a lease is said to be in use (ms), or at half of the time for which it was given. */
+const [SOONEST, LATEST] = [500, 60_000]
+
+export interface Opened<Login> { readonly login: Login; readonly connection: OpenedConnection }
+
+/**
+ * Obtains the credential for a connection as its caller's, through the exchange, and logs in with it. It is held, as far as
+ * rotations are concerned, until the login is done: from then on the connection goes on, whatever the secret is.
+ * @param isNotTaken whether the server has said that the login is not right, or not any more
+ * @throws DeputyError
+ */
+export const open = async <Login>(socket: Socket, downstream: string, correlationId: string, deps: GatewayDependencies, logIn: (opened: OpenedConnection) => Promise<Login>, isNotTaken: (error: unknown) => boolean): Promise<Opened<Login>> => {
+  const peer = await deps.peer(socket)
+  if (peer === undefined) throw refuse('workload_unknown')
+  for (let attempt = 1; ; attempt += 1) {
+    const connection = await deps.exchange.connection({ correlationId, evidence: { peer } }, downstream)
+    try { return { login: await logIn(connection), connection } } catch (error) {
+      if (attempt === ATTEMPTS || !isNotTaken(error)) throw error
+      await sleep(attempt * PAUSE)
+    } finally {
+      await deps.holders.forget(connection.holder).catch((error: unknown) => { deps.logger.warn({ err: error }, 'it was not written down that a login is done; it is by its time') })
+    }
+  }
+}
+
+/** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
+export const live = ({ connection: { reliance, lease, expiresAt } }: Pick<Opened<unknown>, 'connection'>, deps: GatewayDependencies, end: (error: DeputyError) => void): (() => void) => {
+  const forget = deps.lasting.add({ reliance, end })
+  const timer = lease === undefined ? undefined : setInterval(() => {
+    deps.touch(lease).catch((error: unknown) => { deps.logger.warn({ err: error, lease }, 'a lease that is in use was not kept') })
+  }, Math.min(LATEST, Math.max(SOONEST, (expiresAt - deps.clock.now()) / 2)))
+  timer?.unref()
+  return () => { clearInterval(timer); forget() }
+}

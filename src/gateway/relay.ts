@@ -1,0 +1,23 @@
+import type { Socket } from 'node:net'
+
+/**
+ * Passes bytes both ways, no faster than either side takes them, until one side closes; then the other one gets what was
+ * under way and is closed.
+ * @param given what had been read from each before it came to this
+ */
+export const relay = (client: Socket, upstream: Socket, given: { fromClient: Buffer; fromUpstream: Buffer }): Promise<void> => new Promise((resolve) => {
+  let left = 2
+  const closed = (other: Socket) => (): void => {
+    other.destroySoon()
+    left -= 1
+    if (left === 0) resolve()
+  }
+  client.once('close', closed(upstream))
+  upstream.once('close', closed(client))
+  if (client.destroyed) { upstream.destroy(); resolve(); return }
+  if (upstream.destroyed) { client.destroy(); resolve(); return }
+  if (given.fromClient.length > 0) upstream.write(given.fromClient)
+  if (given.fromUpstream.length > 0) client.write(given.fromUpstream)
+  client.pipe(upstream)
+  upstream.pipe(client)
+})

@@ -1,0 +1,148 @@
+import { readFileSync } from 'node:fs'
+import { Client } from 'pg'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
+import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
+import { aCompany } from '../support/configuration.ts'
+import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { PROBE, signIn, startExec, type Running } from '../support/exec.ts'
+import { runCli, stopProcess } from '../support/process.ts'
+
+interface Login { readonly username: string; readonly password: string }
+const uid = process.getuid!()
+
+const bin = findPostgres()
+describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres', () => {
+  let server: PostgresServer
+  let issuer: TestIssuer
+  let vault: VaultDouble
+  let daemon: Daemon
+  let database: string
+  const running: Running[] = []
+  beforeAll(async () => { server = await startPostgres(bin!); issuer = await startTestIssuer() })
+  afterAll(async () => { await server?.close(); await issuer?.close() })
+
+  beforeEach(async () => {
+    vault = await startVaultDouble()
+    database = await server.createDatabase()
+    await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
+    vault.onUser = async (username, password) => { await asAdmin(password === undefined ? `drop role if exists "${username}"` : `create role "${username}" login password '${password}'`) }
+    const company = aCompany({ issuer: issuer.url })
+    const started = (id: string, exec: object) => ({ ...company['servers/notes.yaml'] as object, server: id, resource: `https://${id}.example/mcp`, attest: [{ exec: { uid } }], login_session: true, exec, downstreams: { orders: {}, leased: {} } })
+    daemon = await prepareDaemon({
+      ...company, 'state/token': vault.rootToken,
+      'servers/notes.yaml': started('notes', { env: { DATABASE_URL: { downstream: 'orders', template: `postgresql://{username}:{password}@127.0.0.1:${server.port}/${database}` } } }),
+      'servers/files.yaml': started('files', { files: { KEY_FILE: { downstream: 'orders', path: 'login.json' } }, renew: 'signal' }),
+      'servers/keeps.yaml': started('keeps', { env: { LOGIN: { downstream: 'orders' } }, renew: 'none' }),
+      'servers/leased.yaml': started('leased', { env: { LOGIN: { downstream: 'leased' } } }),
+      'downstreams/orders.yaml': { downstream: 'orders', credential: 'static', secret: 'orders-login' },
+      'downstreams/leased.yaml': { downstream: 'leased', credential: 'dynamic', backend: 'vault', role: 'reader' },
+      'policies/access/orders.cedar': '@id("orders")\npermit (principal is Deputy::User, action, resource);',
+      'policies/rotation/orders.yaml': {
+        rotation: 'orders', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'orders-login' }, when: { every: '30d' }, grace: '60s',
+        how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
+      },
+    }, { secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
+    await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
+    await daemon.start()
+    for (const [name, value] of [['orders-login', { username: 'app_a', password: 'the-first' }], ['postgres-admin', { username: 'deputy', password: server.password }]] as const) {
+      expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))).code).toBe(0)
+    }
+  })
+  afterEach(async () => {
+    for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL')
+    await daemon?.close()
+    await vault?.close()
+  })
+
+  const connected = async <T>({ username: user, password }: Login, work: (client: Client) => Promise<T>): Promise<T> => {
+    const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
+    client.on('error', () => undefined)
+    try { await client.connect(); return await work(client) } finally { await client.end().catch(() => undefined) }
+  }
+  const asAdmin = (...statements: string[]): Promise<void> => connected({ username: 'deputy', password: server.password }, async (client) => { for (const statement of statements) await client.query(statement) })
+  const works = (login: Login): Promise<boolean> => connected(login, () => Promise.resolve(true)).catch(() => false)
+  const loginOf = (text: string): Login => text.startsWith('{') ? JSON.parse(text) as Login : { username: new URL(text).username, password: new URL(text).password }
+  const start = (id: string): Running => {
+    const started = startExec(daemon.home, ['--server', id, '--', process.execPath, PROBE, daemon.socketPath, 'plain'])
+    running.push(started)
+    return started
+  }
+  const rotate = async (): Promise<void> => { expect((await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--name', 'orders-login')).code).toBe(0) }
+  const history = async (): Promise<string[]> => (JSON.parse((await daemon.deputy('rotation', 'history', '--json')).out) as { state: string }[]).map(({ state }) => state)
+
+  it('promise 7: starts a server anew when its login is rotated, with one that works, before the old one ends', async () => {
+    const run = start('notes')
+    const before = await run.next()
+    const old = loginOf(before.environment['DATABASE_URL']!)
+    expect([old.username, await works(old)]).toEqual(['app_a', true])
+    await rotate()
+    const after = await run.next()
+    const login = loginOf(after.environment['DATABASE_URL']!)
+    expect([login.username, await works(login), after.pid === before.pid]).toEqual(['app_b', true, false])
+    expect(run.err()).toMatch(/have been replaced: it is started again/)
+    // Nobody has the old one any more: the grace of a minute need not be waited for.
+    await expect.poll(history, { timeout: 15_000, interval: 100 }).toEqual(['done'])
+    expect([await works(old), await works(login)]).toEqual([false, true])
+    run.write('exit 5')
+    expect(await run.exited).toBe(5)
+    for (const text of [daemon.output(), run.err(), (await daemon.deputy('audit', 'export')).out]) for (const { password } of [old, login]) expect(text).not.toContain(password)
+  })
+
+  it('promise 7: rewrites the file and tells the server, where that is what it wants', async () => {
+    const run = start('files')
+    const before = await run.next()
+    expect(loginOf(before.file!).username).toBe('app_a')
+    await rotate()
+    const told = await run.next()
+    expect([told.signal, loginOf(told.file!).username, await works(loginOf(told.file!))]).toEqual(['SIGHUP', 'app_b', true])
+    await expect.poll(history, { timeout: 15_000, interval: 100 }).toEqual(['done'])
+    expect(loginOf(readFileSync(before.environment['KEY_FILE']!, 'utf8')).username).toBe('app_b')
+  })
+
+  it('leaves a server alone that wants it so, and the old one works for as long as the grace lasts', async () => {
+    const run = start('keeps')
+    const old = loginOf((await run.next()).environment['LOGIN']!)
+    await rotate()
+    await expect.poll(() => run.err(), { timeout: 10_000 }).toMatch(/keeps keeps the old one/)
+    expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Still on the old one:[\s\S]*keeps/)
+    expect(await works(old)).toBe(true)
+  })
+
+  it('promise 4: the login that was made for a started server ends with it, unless another one has it still', async () => {
+    const [one, two] = [start('leased'), start('leased')]
+    const login = loginOf((await one.next()).environment['LOGIN']!)
+    expect(loginOf((await two.next()).environment['LOGIN']!)).toEqual(login)
+    const leases = async () => JSON.parse((await daemon.deputy('lease', 'list', '--json')).out) as { user: string; server: string }[]
+    expect(await leases()).toMatchObject([{ user: 'alice', server: 'leased' }])
+    one.write('exit 0')
+    expect(await one.exited).toBe(0)
+    expect(await works(login)).toBe(true)
+    two.process.kill('SIGKILL')
+    await two.exited
+    await expect.poll(() => works(login), { timeout: 5000 }).toBe(false)
+    await expect.poll(leases, { timeout: 5000 }).toEqual([])
+    const next = start('leased')
+    expect(await works(loginOf((await next.next()).environment['LOGIN']!))).toBe(true)
+  })
+
+  it('promise 4: acts for the user for whom it was started alone: a revocation of the user ends it, and so does another user\'s sign-in', async () => {
+    const run = start('leased')
+    const { environment } = await run.next()
+    expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice')).code).toBe(0)
+    expect(await run.exited).toBe(1)
+    expect(run.err()).toMatch(/was revoked \(user alice of acme\)/)
+    expect(await works(loginOf(environment['LOGIN']!))).toBe(false)
+
+    await daemon.stop()
+    await signIn(daemon, { tenant: 'acme', user: 'bob', issuer: issuer.url })
+    await daemon.start()
+    const bob = start('notes')
+    await bob.next()
+    await daemon.stop()
+    await signIn(daemon, { tenant: 'acme', user: 'carol', issuer: issuer.url })
+    await daemon.start()
+    expect(await bob.exited).toBe(1)
+    expect(bob.err()).toMatch(/signed in as somebody else/)
+  })
+})
