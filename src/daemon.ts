@@ -40,6 +40,7 @@ import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
 import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
+import { openProxy } from './proxy/open.ts'
 import { NodeLease, onlyNode } from './revocation/lease.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
@@ -76,7 +77,7 @@ export interface DaemonOptions {
 }
 
 export interface Daemon {
-  readonly addresses: { readonly socket: string; readonly admin: string; readonly tcp: string | null; readonly connect: string; readonly metrics: string | null }
+  readonly addresses: { readonly socket: string; readonly admin: string; readonly tcp: string | null; readonly proxy: readonly string[]; readonly connect: string; readonly metrics: string | null }
   reload(): Promise<ReloadResult>
   /** Stops accepting, lets requests under way finish, closes the books. */
   stop(): Promise<void>
@@ -274,7 +275,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
         node: membership.status(), nodes: await store.cluster?.nodes() ?? [],
         upstream_revocations: await upstreamCounts(),
-        audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
+        proxy, audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
         counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
         memory: { rss: process.memoryUsage.rss() },
       }),
@@ -291,6 +292,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     }
     const startedAt = new Date(clock.now()).toISOString()
     await audit.append({ id: correlationId(), event: 'daemon.start', outcome: 'done', detail: { version: options.version, environment: settings.environment, pid: process.pid } })
+    const proxy = await openProxy({
+      settings, home, own: ground.own, snapshot, exchange, attest, audit, peers, opened, closers, correlationId, clock, random, logger, socketHosts: socketHosts(issuer()),
+      trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
+    })
     const socket = await opened(listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {
       ...limits, path: resolve(home, settings.listen.socket), mode: settings.listen.socket_mode, onConnection: (connection) => { peers.greet(connection) },
       ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
@@ -327,7 +332,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     logger.info({ socket: socket.address, connect: pagesUrl, version: options.version }, 'deputy is ready')
     return {
-      addresses: { socket: socket.address, admin: admin.address, tcp: tcp?.address ?? null, connect: pages.address, metrics: metrics?.address ?? null },
+      addresses: { socket: socket.address, admin: admin.address, tcp: tcp?.address ?? null, proxy, connect: pages.address, metrics: metrics?.address ?? null },
       reload,
       async stop() {
         draining = true

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { injectSchema } from './inject.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema } from './values.ts'
 
 const clientSchema = z.strictObject({
@@ -16,6 +17,7 @@ const common = {
   resource: resourceSchema.optional().describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
   scopes: z.record(scopeSchema, z.string()).default({}).describe('Every scope that exists, with what it allows, in words for the consent page.'),
   lifetime: durationSchema.optional().describe('Longest life of what is issued.'),
+  inject: injectSchema.optional().describe('How the proxy puts the credential into requests; absent: it does not (docs/proxy.md).'),
 }
 
 /** `downstreams/<id>.yaml`: a service that credentials are for, and the kind of credential it takes. */

@@ -1,3 +1,4 @@
+import { injectionProblems, sharedHosts } from './injection-references.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
 import { OWN_BACKEND, OWN_KEYS, overlaps, type RotationPolicy } from './rotation-policy.ts'
@@ -35,12 +36,12 @@ const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): P
   return problems
 }
 
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host)
 
 const checkSettings = ({ settings }: Loaded): Problem[] => {
   const problems: Problem[] = []
   const { value, file, lineOf } = settings
-  for (const name of ['tcp', 'metrics'] as const) {
+  for (const name of ['tcp', 'proxy', 'metrics'] as const) {
     const address = value.listen[name]
     if (address !== null && !isLoopback(address.host)) {
       problems.push({ file, line: lineOf(['listen', name]), message: `listen.${name} is ${address.host}, which other machines can reach.`, fix: `Write 127.0.0.1:${address.port}, or null.` })
@@ -85,7 +86,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
     if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
       if (!loaded.tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(loaded.tenants.keys())}.` })
     })
-    for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use))
+    for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use), ...sharedHosts(loaded.downstreams, located, use))
     for (const [tool, { downstream, scopes }] of Object.entries(value.tools)) {
       if (downstream === undefined) continue
       const registered = Object.hasOwn(value.downstreams, downstream) ? value.downstreams[downstream] : undefined
@@ -124,6 +125,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
   if (value.credential === 'oauth_grant' && !providers.has(value.provider)) {
     problems.push({ file, line: lineOf(['provider']), message: `There is no provider ${value.provider}.`, fix: `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.` })
   }
+  problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
   const { backends } = settings.value.secrets
   if (value.credential === 'dynamic' && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
     problems.push({ file, line: lineOf(['backend']), message: `The backend ${value.backend} makes no credentials.`, fix: `Name one of kind vault: ${list(Object.keys(backends).filter((id) => backends[id]?.kind === 'vault'))}.` })

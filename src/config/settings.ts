@@ -15,6 +15,8 @@ export const settingsSchema = z.strictObject({
     socket_group: z.int().nonnegative().optional().describe('Numeric group id that owns the socket.'),
     admin: z.string().default('run/admin.sock').describe('Unix socket of the admin API; always mode 0600.'),
     tcp: listenAddressSchema.nullable().default(null).describe('Loopback address of the local API over TCP, or null for none.'),
+    proxy: listenAddressSchema.nullable().default(null).describe('Loopback address of the injecting proxy, or null for none.'),
+    proxy_socket: z.union([z.string().min(1), z.null()]).default('run/proxy.sock').describe('Unix socket of the injecting proxy, with the mode and group of `socket`; or null for none.'),
     connect: listenAddressSchema.default({ host: '127.0.0.1', port: 7880 }).describe('Address of the connect pages that users open in a browser.'),
     metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
   }).prefault({}).describe('Where Deputy listens.'),
@@ -86,6 +88,10 @@ export const settingsSchema = z.strictObject({
     allow_private: z.array(rangeSchema).default([]).describe('Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.'),
     timeout: durationSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
   }).prefault({}).describe('Requests that Deputy sends.'),
+  proxy: z.strictObject({
+    answer: durationSchema.default(300_000).describe('How long a service may take to begin its answer.'),
+    idle: durationSchema.default(300_000).describe('How long nothing may come or go in the middle of a request, an answer or a WebSocket.'),
+  }).prefault({}).describe('The injecting proxy.'),
   telemetry: z.strictObject({
     otlp: urlSchema.nullable().default(null).describe('OTLP/HTTP collector, for example http://127.0.0.1:4318, or null.'),
     tenant_label: z.boolean().default(false).describe('Whether metrics carry the tenant as a label.'),

@@ -15,6 +15,7 @@ import { assertApproved } from '../workload/attest.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
 import { toRecord, type Account } from './account.ts'
 import type { createObtain, Obtained } from './obtain.ts'
+import { allowInjection, type AllowedInjection } from './injection.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
 import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
@@ -30,6 +31,8 @@ export interface IssuedToken {
   readonly scopes: readonly string[]
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
+  /** For a request of the proxy: where the credential goes, and how it is put in. */
+  readonly injection?: AllowedInjection
 }
 
 export interface ExchangeDependencies {
@@ -117,6 +120,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const { server } = account.workload!
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
+    account.injection = target.downstreams.map((downstream) => allowInjection(downstream, wish.injection))[0]
     assertNotRevoked(account)
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
     const decision = account.decision = deps.policy().decide(questionOf({
@@ -205,7 +209,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       token: credential.token, issuedTokenType: account.wish?.requestedTokenType ?? credential.issuedTokenType,
       tokenType: credential.tokenType, scopes: credential.scopes,
       expiresIn: Math.max(0, toSeconds(Math.min(credential.expiresAt, notAfter) - clock.now())),
-      ...(warning === undefined ? {} : { warning }),
+      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: account.injection }),
     }
   }
 

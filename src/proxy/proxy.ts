@@ -1,0 +1,168 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { AuditLog } from '../audit/record.ts'
+import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
+import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
+import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
+import type { ConnectionHandlers } from '../http/listener.ts'
+import { createCallerGuard } from '../http/caller-guard.ts'
+import { traceparentOf } from '../http/local-api.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { Attest } from '../workload/attest.ts'
+import type { PeerProcess } from '../workload/attestor.ts'
+import { isForward, refuseConnection, sendRefusal } from './answer.ts'
+import type { Authority } from './authority.ts'
+import { obtainFor, readCaller, readEvidence, type Caller } from './caller.ts'
+import { formsOf } from './forms.ts'
+import { methodsOf, passedOn } from './headers.ts'
+import { putIn, type Injected } from './injection.ts'
+import { bodyOf, HIDING, relay } from './relay.ts'
+import { routeOf, tunnelOf } from './route.ts'
+import { openTunnel, type Tunnel } from './tunnel.ts'
+import type { Upstream } from './upstream.ts'
+import { relayUpgrade } from './websocket.ts'
+
+export interface ProxyDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly exchange: Exchange
+  readonly attest: Attest
+  readonly audit: AuditLog
+  readonly upstream: Upstream
+  readonly authority: Authority
+  /** Who is at the other end of the connection; undefined over TCP. */
+  readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
+  /** Runs a request as a span that follows the caller's. */
+  readonly trace: <T>(traceparent: string | undefined, name: string, work: () => Promise<T>) => Promise<T>
+  readonly correlationId: () => string
+  readonly logger: Logger
+  /** ms in which nothing comes or goes on a WebSocket. */
+  readonly idleTimeout: number
+  /** ms for the rest of the body of a request that is refused, and for TLS in a tunnel. */
+  readonly patience: number
+}
+
+/** What a listener does with what comes to it. */
+export interface Proxy extends ConnectionHandlers { readonly onRequest: RequestListener }
+
+/** What is about to be sent to the service. */
+interface Prepared extends Injected { readonly origin: string; readonly strike: boolean; readonly warning: string | undefined }
+
+/**
+ * The injecting proxy: who may use it (`caller.ts`, and the exchange, whose line every request takes), where it may go
+ * (`route.ts`, `exchange/injection.ts`), how the credential is put in (`injection.ts`). What comes back is `relay.ts`.
+ * @param hosts the hosts under which its listener is known
+ */
+export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>): Proxy => {
+  const tunnels = new WeakMap<object, Tunnel>()
+
+  /** The line of the exchange, and what it issued put into the request. Nothing has left yet. */
+  const prepare = async (request: IncomingMessage, correlationId: string): Promise<Prepared> => {
+    const tunnel = tunnels.get(request.socket)
+    const route = routeOf(request, tunnel?.origin, hosts)
+    const caller = readCaller(request, tunnel?.connect, await deps.peer(tunnel?.connect ?? request))
+    const traceparent = traceparentOf(request)
+    const issued = await obtainFor(
+      deps.exchange, { correlationId, evidence: caller.evidence, ...(traceparent === undefined ? {} : { traceparent }) }, caller, route.downstream,
+      { origin: route.origin, methods: methodsOf(request.method!, request.rawHeaders), path: route.path },
+    )
+    const { injection, token, warning }: IssuedToken = issued
+    const { strike } = injection!.inject
+    const injected = putIn(token, injection!, { path: route.path, query: route.query, headers: passedOn(request.rawHeaders, strike ? HIDING : NONE), hasBody: hasBody(request) })
+    assertNoInboundToken(caller, injected)
+    return { ...injected, origin: injection!.origin, strike, warning }
+  }
+
+  const forward = async (request: IncomingMessage, response: ServerResponse, correlationId: string, goOn: () => void): Promise<void> => {
+    const { origin, target, headers, body, secrets, strike, warning } = await prepare(request, correlationId)
+    if (response.destroyed) return
+    goOn()
+    response.setHeader('X-Correlation-Id', correlationId)
+    if (warning !== undefined) response.setHeader('Warning', `299 deputy "${warning.replace(/["\\\r\n]/g, "'")}"`)
+    await relay(deps.upstream, {
+      origin, target, method: request.method!, headers: strike ? [...headers, 'Accept-Encoding', 'identity'] : headers, body: hasBody(request) ? bodyOf(request, body) : null,
+    }, request, response, { needles: formsOf(secrets), strike })
+  }
+
+  const told = (thrown: unknown, correlationId: string): DeputyError => {
+    const error = asDeputyError(thrown)
+    if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside the proxy')
+    return error
+  }
+
+  const guard = createCallerGuard(hosts)
+  /** It is public: programs that may not read Deputy's folder get it here. */
+  const sendCertificate = (request: IncomingMessage, response: ServerResponse): void => {
+    try { guard(request) } catch (thrown) { sendRefusal(response, asDeputyError(thrown), deps.correlationId(), { isForward: false, isWaiting: false, patience: deps.patience }); return }
+    request.resume()
+    response.writeHead(200, { 'Content-Type': 'application/x-pem-file' }).end(deps.authority.certificate)
+  }
+
+  /** @param waits whether the client waits to be told before it sends the body (RFC 9110 section 10.1.1) */
+  const answer = (request: IncomingMessage, response: ServerResponse, waits: boolean): void => {
+    if (request.url === CERTIFICATE && !tunnels.has(request.socket)) { sendCertificate(request, response); return }
+    const correlationId = deps.correlationId()
+    let isWaiting = waits
+    const goOn = (): void => { if (isWaiting) response.writeContinue(); isWaiting = false }
+    deps.trace(traceparentOf(request), `proxy ${request.method}`, () => forward(request, response, correlationId, goOn)).catch((thrown: unknown) => {
+      sendRefusal(response, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)), isWaiting, patience: deps.patience })
+    })
+  }
+
+  /** Who may have a tunnel: a server one of whose downstreams has the host. What goes through it is asked about by itself. */
+  const admit = async (request: IncomingMessage, correlationId: string): Promise<string> => {
+    const origin = tunnelOf(request)
+    if (tunnels.has(request.socket)) throw refuse('malformed_request', { problem: 'there is a tunnel already' })
+    const snapshot = deps.snapshot()
+    const { server } = await deps.attest(readEvidence(request, await deps.peer(request)), snapshot)
+    if (hasHost(snapshot, [...Object.keys(server.downstreams), ...Object.keys(server.own)], origin)) return origin
+    const error = refuse('injection_host_unknown', { host: origin, server: server.server })
+    await deps.audit.append({ id: correlationId, event: 'proxy.connect', outcome: 'refused', server: server.server, detail: { host: origin, error: { code: error.code, message: error.message, next: error.next } } })
+    throw error
+  }
+
+  return {
+    onRequest(request, response) { answer(request, response, false) },
+    onCheckContinue(request, response) { answer(request, response, true) },
+
+    onConnect(request, socket, head, adopt) {
+      const correlationId = deps.correlationId()
+      socket.on('error', () => { socket.destroy() })
+      admit(request, correlationId).then(async (origin) => {
+        const context = await deps.authority.contextFor(new URL(origin).hostname.replace(/^\[|\]$/g, ''))
+        if (socket.destroyed) return
+        const inside = openTunnel(socket, head, context, deps.patience)
+        tunnels.set(inside, { origin, connect: request })
+        adopt(inside)
+      }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: true }) })
+    },
+
+    onUpgrade(request, socket, head) {
+      const correlationId = deps.correlationId()
+      socket.on('error', () => { socket.destroy() })
+      deps.trace(traceparentOf(request), 'proxy upgrade', async () => {
+        const { origin, target, headers, secrets } = await prepare(request, correlationId)
+        if (socket.destroyed) return
+        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles: formsOf(secrets), idleTimeout: deps.idleTimeout })
+      }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)) }) })
+    },
+  }
+}
+
+/** Where the certificate of the authority is. */
+const CERTIFICATE = '/ca.pem'
+
+const NONE = new Set<string>()
+
+/** RFC 9112 section 6: a request has a body if it says so. */
+const hasBody = ({ headers }: IncomingMessage): boolean => headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+
+const hasHost = ({ downstreams }: Snapshot, ids: readonly string[], origin: string): boolean => ids.some((id) => downstreams.get(id)?.inject?.hosts.includes(origin) === true)
+
+/** The user's token is for this server and for nobody behind it (threat 18): a program that passes on whatever it got would hand it out. */
+const assertNoInboundToken = ({ beneficiary }: Caller, { target, headers }: Injected): void => {
+  if (beneficiary === 'server') return
+  const token = beneficiary.subjectToken.reveal()
+  if (token.length >= LEAST_TOKEN && [target, ...headers].some((text) => text.includes(token))) throw refuse('malformed_request', { problem: 'the user\'s token stands in it also outside of Deputy-Subject-Token, and would go to the service' })
+}
+
+/** Shorter than any token, longer than the word that stands for a login session. */
+const LEAST_TOKEN = 16

@@ -1,0 +1,53 @@
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { headOf } from './answer.ts'
+import { passedOn } from './headers.ts'
+import { withoutSecrets } from './relay.ts'
+import { rawHeadersOf, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
+
+const NONE = new Set<string>()
+/** The answer ends with the connection, so that nothing has to say how long it is. */
+const LENGTHS = new Set(['content-length'])
+
+/** Ends both sides when nothing has come from either for so long. */
+const endWhenIdle = (left: Duplex, right: Duplex, idle: number): void => {
+  const timer = setTimeout(() => { left.destroy(); right.destroy() }, idle)
+  for (const side of [left, right]) side.on('data', () => { timer.refresh() }).once('close', () => { clearTimeout(timer) })
+}
+
+/**
+ * A WebSocket (RFC 6455): the handshake is a request like others; what comes after it goes through as it is, in both
+ * directions. A service that does not want one answers as it likes, and that is passed on.
+ * @throws DeputyError of `upstreamError`, until the answer has begun
+ */
+export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: { needles: readonly Buffer[]; idleTimeout: number }): Promise<void> => new Promise((resolve, reject) => {
+  let hasBegun = false
+  const begin = (status: number, message: string | undefined, headers: readonly string[]): void => {
+    hasBegun = true
+    socket.write(headOf(status, message ?? STATUS_CODES[status] ?? '', headers))
+  }
+  upstream.send(outgoing, {
+    onRequestStart(controller) { socket.once('close', () => { controller.abort(new Error('the caller has gone away')) }) },
+    onRequestUpgrade(controller, status, _headers, other) {
+      const headers = withoutSecrets(passedOn(rawHeadersOf(controller), NONE), options.needles)
+      begin(status, undefined, ['Connection', 'Upgrade', 'Upgrade', 'websocket', ...headers])
+      other.on('error', () => { socket.destroy() })
+      other.once('close', () => { socket.destroy() })
+      socket.once('close', () => { other.destroy() })
+      if (head.length > 0) other.write(head)
+      for (const side of [socket, other]) (side as Socket).setTimeout?.(0)
+      socket.pipe(other).pipe(socket)
+      endWhenIdle(socket, other, options.idleTimeout)
+      resolve()
+    },
+    onResponseStart(controller, status, _parsed, message) {
+      if (status < 200) return
+      begin(status, message, [...withoutSecrets(passedOn(rawHeadersOf(controller), LENGTHS), options.needles), 'Connection', 'close'])
+      socket.on('drain', () => { controller.resume() })
+    },
+    onResponseData(controller, chunk) { if (!socket.write(chunk)) controller.pause() },
+    onResponseEnd() { socket.end(); resolve() },
+    onResponseError(_controller, error) { if (hasBegun || socket.destroyed) { socket.destroy(); resolve() } else reject(upstreamError(error, outgoing.origin)) },
+  })
+})
