@@ -1,6 +1,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { AuditLog } from '../audit/record.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
+import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
 import type { ConnectionHandlers } from '../http/listener.ts'
@@ -15,8 +16,8 @@ import { obtainFor, readCaller, readEvidence, type Caller } from './caller.ts'
 import { formsOf } from './forms.ts'
 import { methodsOf, passedOn } from './headers.ts'
 import { putIn, type Injected } from './injection.ts'
-import { bodyOf, HIDING, relay } from './relay.ts'
-import { routeOf, tunnelOf } from './route.ts'
+import { arrivalOf, bodyOf, hasBody, HIDING, relay, type Relay } from './relay.ts'
+import { routeOf, tunnelOf, type Route } from './route.ts'
 import { openTunnel, type Tunnel } from './tunnel.ts'
 import type { Upstream } from './upstream.ts'
 import { relayUpgrade } from './websocket.ts'
@@ -44,7 +45,7 @@ export interface ProxyDependencies {
 export interface Proxy extends ConnectionHandlers { readonly onRequest: RequestListener }
 
 /** What is about to be sent to the service. */
-interface Prepared extends Injected { readonly origin: string; readonly strike: boolean; readonly warning: string | undefined }
+interface Prepared extends Injected, Relay { readonly origin: string }
 
 /**
  * The injecting proxy: who may use it (`caller.ts`, and the exchange, whose line every request takes), where it may go
@@ -53,33 +54,41 @@ interface Prepared extends Injected { readonly origin: string; readonly strike: 
  */
 export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>): Proxy => {
   const tunnels = new WeakMap<object, Tunnel>()
+  /** A credential out of the cache is the same object again: its forms are made once. */
+  const known = new WeakMap<Secret, { secrets: readonly string[]; needles: readonly Buffer[] }>()
+  const needlesOf = (token: Secret, secrets: readonly string[]): readonly Buffer[] => {
+    const found = known.get(token)
+    if (found !== undefined && secrets.every((secret, at) => found.secrets[at] === secret) && found.secrets.length === secrets.length) return found.needles
+    const needles = formsOf(secrets)
+    known.set(token, { secrets, needles })
+    return needles
+  }
 
   /** The line of the exchange, and what it issued put into the request. Nothing has left yet. */
-  const prepare = async (request: IncomingMessage, correlationId: string): Promise<Prepared> => {
-    const tunnel = tunnels.get(request.socket)
-    const route = routeOf(request, tunnel?.origin, hosts)
-    const caller = readCaller(request, tunnel?.connect, await deps.peer(tunnel?.connect ?? request))
+  const prepare = async (request: IncomingMessage, route: Route, correlationId: string): Promise<Prepared> => {
+    const connect = tunnels.get(request.socket)?.connect
+    const caller = readCaller(request, connect, await deps.peer(connect ?? request))
     const traceparent = traceparentOf(request)
-    const issued = await obtainFor(
+    const { injection, token, warning }: IssuedToken = await obtainFor(
       deps.exchange, { correlationId, evidence: caller.evidence, ...(traceparent === undefined ? {} : { traceparent }) }, caller, route.downstream,
       { origin: route.origin, methods: methodsOf(request.method!, request.rawHeaders), path: route.path },
     )
-    const { injection, token, warning }: IssuedToken = issued
     const { strike } = injection!.inject
     const injected = putIn(token, injection!, { path: route.path, query: route.query, headers: passedOn(request.rawHeaders, strike ? HIDING : NONE), hasBody: hasBody(request) })
     assertNoInboundToken(caller, injected)
-    return { ...injected, origin: injection!.origin, strike, warning }
+    // The service's own headers cannot take these names: what begins with Deputy is not passed on.
+    const ours = ['Deputy-Correlation-Id', correlationId, ...(warning === undefined ? [] : ['Deputy-Warning', warning.replace(/[^\x20-\x7e]/g, '?')])]
+    return { ...injected, needles: needlesOf(token, injected.secrets), origin: injection!.origin, strike, ours }
   }
 
-  const forward = async (request: IncomingMessage, response: ServerResponse, correlationId: string, goOn: () => void): Promise<void> => {
-    const { origin, target, headers, body, secrets, strike, warning } = await prepare(request, correlationId)
+  const forward = async (request: IncomingMessage, response: ServerResponse, correlationId: string, goOn: (() => void) | undefined): Promise<void> => {
+    const route = routeOf(request, tunnels.get(request.socket)?.origin, hosts)
+    const arrived = goOn === undefined ? await arrivalOf(request) : undefined
+    const { origin, target, headers, body, needles, strike, ours } = await prepare(request, route, correlationId)
     if (response.destroyed) return
-    goOn()
-    response.setHeader('X-Correlation-Id', correlationId)
-    if (warning !== undefined) response.setHeader('Warning', `299 deputy "${warning.replace(/["\\\r\n]/g, "'")}"`)
-    await relay(deps.upstream, {
-      origin, target, method: request.method!, headers: strike ? [...headers, 'Accept-Encoding', 'identity'] : headers, body: hasBody(request) ? bodyOf(request, body) : null,
-    }, request, response, { needles: formsOf(secrets), strike })
+    goOn?.()
+    if (strike) headers.push('Accept-Encoding', 'identity')
+    await relay(deps.upstream, { origin, target, method: request.method!, headers, body: bodyOf(request, arrived, body) }, request, response, { needles, strike, ours })
   }
 
   const told = (thrown: unknown, correlationId: string): DeputyError => {
@@ -101,7 +110,7 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     if (request.url === CERTIFICATE && !tunnels.has(request.socket)) { sendCertificate(request, response); return }
     const correlationId = deps.correlationId()
     let isWaiting = waits
-    const goOn = (): void => { if (isWaiting) response.writeContinue(); isWaiting = false }
+    const goOn = waits ? (): void => { isWaiting = false; response.writeContinue() } : undefined
     deps.trace(traceparentOf(request), `proxy ${request.method}`, () => forward(request, response, correlationId, goOn)).catch((thrown: unknown) => {
       sendRefusal(response, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)), isWaiting, patience: deps.patience })
     })
@@ -139,9 +148,9 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
       const correlationId = deps.correlationId()
       socket.on('error', () => { socket.destroy() })
       deps.trace(traceparentOf(request), 'proxy upgrade', async () => {
-        const { origin, target, headers, secrets } = await prepare(request, correlationId)
+        const { origin, target, headers, needles, ours } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
         if (socket.destroyed) return
-        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles: formsOf(secrets), idleTimeout: deps.idleTimeout })
+        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, ours, idleTimeout: deps.idleTimeout })
       }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)) }) })
     },
   }
@@ -151,9 +160,6 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
 const CERTIFICATE = '/ca.pem'
 
 const NONE = new Set<string>()
-
-/** RFC 9112 section 6: a request has a body if it says so. */
-const hasBody = ({ headers }: IncomingMessage): boolean => headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 
 const hasHost = ({ downstreams }: Snapshot, ids: readonly string[], origin: string): boolean => ids.some((id) => downstreams.get(id)?.inject?.hosts.includes(origin) === true)
 

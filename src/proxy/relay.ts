@@ -2,19 +2,50 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, Readable, type Transform } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { refuse } from '../errors.ts'
+import { readBody } from '../http/body.ts'
 import { each, passedOn, type RawHeaders } from './headers.ts'
 import { createStrike, type Rewriter } from './rewriter.ts'
 import { rawHeadersOf, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
+/** A body so short is read whole and sent in one piece with its head (bytes). */
+const SHORT = 16_384
+
 /**
- * The body of a request, on its way through a rewriter. Apart from the request itself: when the service fails, the
- * client ends the stream that it reads, and that must not end the connection on which the caller waits for an answer.
+ * Waits until a body is there, or of a long one the beginning: once a credential has been issued, nobody is waited for
+ * before it is sent (promise 4).
+ * @returns a short body
+ * @throws DeputyError `malformed_request` for one that does not come
  */
-export const bodyOf = (request: IncomingMessage, rewriter: Rewriter | undefined): Readable => {
+export const arrivalOf = async (request: IncomingMessage): Promise<Buffer | undefined> => {
+  if (!hasBody(request)) return undefined
+  if (Number(request.headers['content-length']) <= SHORT) return readBody(request, SHORT)
+  if (request.readableLength === 0) await new Promise<void>((resolve) => {
+    const there = (): void => { request.off('readable', there).off('close', there); resolve() }
+    request.on('readable', there).on('close', there)
+  })
+  if (request.destroyed) throw refuse('malformed_request', { problem: 'the request ended early' })
+  return undefined
+}
+
+/** The body of a request on its way through a rewriter; null where it has none. @param arrived of `arrivalOf` */
+export const bodyOf = (request: IncomingMessage, arrived: Buffer | undefined, rewriter: Rewriter | undefined): Readable | Buffer | null => {
+  if (!hasBody(request)) return null
+  if (arrived === undefined) return streamOf(request, rewriter)
+  return rewriter === undefined ? arrived : Buffer.concat([rewriter.write(arrived), rewriter.end()])
+}
+
+/** RFC 9112 section 6: a request has a body if it says so. */
+export const hasBody = ({ headers }: IncomingMessage): boolean => headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+
+/**
+ * Apart from the request itself: when the service fails, the client ends the stream that it reads, and that must not end
+ * the connection on which the caller waits for an answer.
+ */
+const streamOf = (request: IncomingMessage, rewriter: Rewriter | undefined): Readable => {
   const body = new Readable({
     read() { request.resume() },
-    // Whoever ends it knows why; nobody listens for it any more.
-    destroy(_error, done) { request.off('data', onData).off('end', onEnd); done(null) },
+    // Whoever ends it knows why; nobody listens for it any more. What the caller still sends is thrown away.
+    destroy(_error, done) { request.off('data', onData).off('end', onEnd).resume(); done(null) },
   })
   const onData = (chunk: Buffer): void => {
     const shown = rewriter === undefined ? chunk : rewriter.write(chunk)
@@ -29,9 +60,9 @@ export const bodyOf = (request: IncomingMessage, rewriter: Rewriter | undefined)
   return body
 }
 
-const DECODERS: Readonly<Record<string, () => Transform>> = {
-  gzip: createGunzip, 'x-gzip': createGunzip, deflate: createInflate, br: createBrotliDecompress, zstd: createZstdDecompress, identity: () => new PassThrough(),
-}
+const DECODERS = new Map<string, () => Transform>([
+  ['gzip', createGunzip], ['x-gzip', createGunzip], ['deflate', createInflate], ['br', createBrotliDecompress], ['zstd', createZstdDecompress], ['identity', () => new PassThrough()],
+])
 
 /** Headers by which a caller would get an answer in which the secret could not be seen: compressed, or a part of it at a time. */
 export const HIDING = new Set(['accept-encoding', 'range', 'if-range'])
@@ -47,10 +78,8 @@ export const withoutSecrets = (headers: RawHeaders, needles: readonly Buffer[]):
   })
 }
 
-const valueOf = (headers: RawHeaders, wanted: string): string | undefined => {
-  for (const [lower, , value] of each(headers)) if (lower === wanted) return value
-  return undefined
-}
+/** How a body is encoded; several codings make a name of which there is no decoder. */
+const codingOf = (headers: RawHeaders): string => [...each(headers)].filter(([lower]) => lower === 'content-encoding').map(([, , value]) => value.trim().toLowerCase()).join(',')
 
 const HEADERS_OF_CODED = new Set(['content-encoding', 'content-length', 'digest', 'content-digest', 'repr-digest', 'content-md5'])
 const NONE = new Set<string>()
@@ -60,6 +89,8 @@ export interface Relay {
   readonly needles: readonly Buffer[]
   /** Whether bodies are searched for it. */
   readonly strike: boolean
+  /** Headers that the answer gets from the proxy. */
+  readonly ours: readonly string[]
 }
 
 /**
@@ -67,7 +98,7 @@ export interface Relay {
  * answer is over; when the caller goes away, the request ends.
  * @throws DeputyError of `upstreamError`, until the answer has begun; after that a failure ends the connection
  */
-export const relay = (upstream: Upstream, outgoing: UpstreamRequest, request: IncomingMessage, response: ServerResponse, { needles, strike }: Relay): Promise<void> => new Promise((resolve, reject) => {
+export const relay = (upstream: Upstream, outgoing: UpstreamRequest, request: IncomingMessage, response: ServerResponse, { needles, strike, ours }: Relay): Promise<void> => new Promise((resolve, reject) => {
   let stop: ((reason: Error) => void) | undefined
   let decoder: Transform | undefined
   let rewriter: Rewriter | undefined
@@ -101,16 +132,17 @@ export const relay = (upstream: Upstream, outgoing: UpstreamRequest, request: In
       if (status < 200) return
       const raw = rawHeadersOf(controller)
       const hasBody = request.method !== 'HEAD' && status !== 204 && status !== 304
-      const coding = valueOf(raw, 'content-encoding')?.trim().toLowerCase()
-      const isCoded = strike && hasBody && coding !== undefined
+      const coding = strike && hasBody ? codingOf(raw) : ''
+      const isCoded = coding !== ''
       if (isCoded) {
-        decoder = DECODERS[coding]?.()
+        decoder = DECODERS.get(coding)?.()
         if (decoder === undefined) throw refuse('upstream_unreachable', { host: new URL(outgoing.origin).host, problem: `its answer is encoded as ${coding.slice(0, 40)}, in which a secret could not be seen` })
         decoder.on('data', (chunk: Buffer) => { if (!show(chunk)) decoder!.pause() }).on('drain', () => { controller.resume() })
-          .on('end', finish).on('error', (error) => { controller.abort(error) })
+          .on('end', finish).on('error', (error) => { controller.abort(error); end(upstreamError(error, outgoing.origin)) })
       }
       if (strike && hasBody && needles.length > 0) rewriter = createStrike(needles)
-      response.writeHead(status, message === '' ? undefined : message, withoutSecrets(passedOn(raw, isCoded ? HEADERS_OF_CODED : NONE), needles))
+      const [words, ...headers] = withoutSecrets([message ?? '', ...passedOn(raw, isCoded ? HEADERS_OF_CODED : NONE)], needles)
+      response.writeHead(status, words === '' ? undefined : words, [...headers, ...ours])
       // A body that comes with the head leaves with it; one that does not must not keep it (server-sent events).
       setImmediate(() => { if (!response.writableEnded && !response.destroyed) response.flushHeaders() })
     },

@@ -21,7 +21,7 @@ export interface UpstreamRequest {
   readonly target: string
   readonly method: string
   readonly headers: string[]
-  readonly body: Readable | null
+  readonly body: Readable | Buffer | null
   /** Set: the connection is to become a WebSocket. */
   readonly upgrade?: 'websocket'
 }
@@ -39,12 +39,21 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   const agent = new Agent({
     connect: { lookup: guard.lookup, timeout: options.connectTimeout }, headersTimeout: options.answerTimeout, bodyTimeout: options.idleTimeout,
   })
+  // What a literal address is judged by does not change while this runs; names are resolved and judged for each connection.
+  const reachable = new Map<string, string>()
+  const hostOf = (origin: string): string => {
+    const known = reachable.get(origin)
+    if (known !== undefined) return known
+    const url = new URL(origin)
+    guard.assertReachable(url)
+    reachable.set(origin, url.host)
+    return url.host
+  }
   return {
     send({ origin, target, method, headers, body, upgrade }, handler) {
-      const url = new URL(origin)
-      guard.assertReachable(url)
+      headers.push('Host', hostOf(origin))
       agent.dispatch({
-        origin, path: target, method, headers: [...headers, 'Host', url.host], body,
+        origin, path: target, method, headers, body,
         // A WebSocket over HTTP/2 (RFC 8441) is offered by few; HTTP/1.1 by all.
         ...(upgrade === undefined ? {} : { upgrade, allowH2: false }),
       }, handler)

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { headOf } from './answer.ts'
 import { passedOn } from './headers.ts'
-import { withoutSecrets } from './relay.ts'
+import { withoutSecrets, type Relay } from './relay.ts'
 import { rawHeadersOf, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
 const NONE = new Set<string>()
@@ -21,17 +21,17 @@ const endWhenIdle = (left: Duplex, right: Duplex, idle: number): void => {
  * directions. A service that does not want one answers as it likes, and that is passed on.
  * @throws DeputyError of `upstreamError`, until the answer has begun
  */
-export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: { needles: readonly Buffer[]; idleTimeout: number }): Promise<void> => new Promise((resolve, reject) => {
+export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Pick<Relay, 'needles' | 'ours'> & { idleTimeout: number }): Promise<void> => new Promise((resolve, reject) => {
   let hasBegun = false
-  const begin = (status: number, message: string | undefined, headers: readonly string[]): void => {
+  const begin = (status: number, message: string, headers: readonly string[], connection: readonly string[]): void => {
     hasBegun = true
-    socket.write(headOf(status, message ?? STATUS_CODES[status] ?? '', headers))
+    const [words, ...shown] = withoutSecrets([message, ...headers], options.needles)
+    socket.write(headOf(status, words!, [...connection, ...shown, ...options.ours]))
   }
   upstream.send(outgoing, {
     onRequestStart(controller) { socket.once('close', () => { controller.abort(new Error('the caller has gone away')) }) },
     onRequestUpgrade(controller, status, _headers, other) {
-      const headers = withoutSecrets(passedOn(rawHeadersOf(controller), NONE), options.needles)
-      begin(status, undefined, ['Connection', 'Upgrade', 'Upgrade', 'websocket', ...headers])
+      begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NONE), ['Connection', 'Upgrade', 'Upgrade', 'websocket'])
       other.on('error', () => { socket.destroy() })
       other.once('close', () => { socket.destroy() })
       socket.once('close', () => { other.destroy() })
@@ -43,7 +43,7 @@ export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, sock
     },
     onResponseStart(controller, status, _parsed, message) {
       if (status < 200) return
-      begin(status, message, [...withoutSecrets(passedOn(rawHeadersOf(controller), LENGTHS), options.needles), 'Connection', 'close'])
+      begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTHS), ['Connection', 'close'])
       socket.on('drain', () => { controller.resume() })
     },
     onResponseData(controller, chunk) { if (!socket.write(chunk)) controller.pause() },

@@ -77,7 +77,7 @@ describe('the proxy puts a credential in', () => {
   it('and the record says that it was put in, where and with which method, and never the query', async () => {
     const { headers } = await send('bearer', { path: '/d/bearer/search?q=private-words' })
     const records = (await daemon.deputy('audit', 'export')).out
-    const record = records.split('\n').filter((line) => line.includes(String(headers['x-correlation-id'])))
+    const record = records.split('\n').filter((line) => line.includes(String(headers['deputy-correlation-id'])))
     expect(record).toHaveLength(1)
     expect(record[0]).toContain(`"injected":{"host":"${services.bearer.url}","method":"GET"}`)
     expect(record[0]).toContain('"outcome":"issued"')
@@ -219,7 +219,7 @@ describe('for whom a request is', () => {
   it('a server may act for itself at what is under `own`', async () => {
     const answer = await ask({ socketPath: daemon.proxySocket }, { path: '/d/named/', headers: { 'deputy-on-behalf-of': 'server' } })
     expect(answer.status).toBe(200)
-    expect((await daemon.deputy('explain', String(answer.headers['x-correlation-id']))).out).toContain('notes')
+    expect((await daemon.deputy('explain', String(answer.headers['deputy-correlation-id']))).out).toContain('notes')
   })
 
   it('promise 4: a user who has been revoked is refused with the next request', async () => {

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -74,8 +74,8 @@ const open = async (options: { path: string; method?: string; headers?: Record<s
   const [response] = await once(request, 'response') as [IncomingMessage]
   return response
 }
-const inTunnel = async (service: Service, headers: Record<string, string>, inner: Record<string, string> = {}): Promise<{ status: number; body: Record<string, unknown> }> => {
-  const inside = await tlsThrough(daemon.proxyPort, hostOf(service), headers, ca)
+const inTunnel = async (service: Service, headers: Record<string, string>, inner: Record<string, string> = {}, to: number | string = daemon.proxyPort): Promise<{ status: number; body: Record<string, unknown> }> => {
+  const inside = await tlsThrough(to, hostOf(service), headers, ca)
   const request = httpsRequest({ createConnection: () => inside, path: '/inside?x=1', headers: { host: hostOf(service), ...inner } })
   request.end()
   const [response] = await once(request, 'response') as [IncomingMessage]
@@ -109,6 +109,9 @@ describe('the forms of the proxy', () => {
     // What the request itself says counts, also when it is nothing.
     expect(await inTunnel(secure, { ...BASIC, 'deputy-on-behalf-of': 'server' }, { 'deputy-subject-token': '' })).toMatchObject({ status: 400, body: { reason: 'beneficiary_missing' } })
     expect(await inTunnel(secure, BASIC)).toMatchObject({ body: { reason: 'beneficiary_missing' } })
+    // Over the socket the kernel says who calls, also for what comes through the tunnel.
+    expect(await inTunnel(secure, {}, forUser(), daemon.proxySocket)).toMatchObject({ status: 200 })
+    expect(await inTunnel(secure, {}, { 'deputy-on-behalf-of': 'session' }, daemon.proxySocket)).toMatchObject({ body: { reason: 'subject_session_missing' } })
   })
 
   it('curl uses it as its proxy', async () => {
@@ -182,6 +185,25 @@ describe('what comes and goes', () => {
     plain.answer = (_request, response) => { response.writeHead(418, 'Short And Stout', { 'deputy-error': 'forged', connection: 'x-hop', 'x-hop': '1', 'set-cookie': ['a=1', 'b=2'] }).end('tea') }
     const answer = await send('/d/plain/')
     expect([answer.status, answer.text, answer.headers['set-cookie'], answer.headers['deputy-error'], answer.headers['x-hop']]).toEqual([418, 'tea', ['a=1', 'b=2'], undefined, undefined])
+  })
+
+  it('bodies with every method, and long ones that a placeholder was not looked for in', async () => {
+    for (const method of ['GET', 'DELETE', 'PATCH', 'OPTIONS']) expect((await send('/d/plain/', { method, headers: { 'content-length': '4' }, body: 'body' })).body).toMatchObject({ method, body: 'body' })
+    expect((await send('/d/plain/', { method: 'POST', headers: { 'transfer-encoding': 'chunked' }, body: 'x'.repeat(100_000) })).body).toMatchObject({ body: 'x'.repeat(100_000) })
+    expect((await send('/d/plain/', { method: 'POST', headers: { connection: 'content-length, x-hop', 'x-hop': '1' }, body: 'x'.repeat(20_000) })).body).toMatchObject({ body: 'x'.repeat(20_000) })
+    expect(Object.keys(plain.received.at(-1)!.headers)).not.toContain('x-hop')
+  })
+
+  it('an answer before the body has gone is passed on, and the connection serves on', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    for (let turn = 0; turn < 5; turn += 1) {
+      plain.answer = (request, response) => { response.writeHead(413).end('too much'); request.resume().on('error', () => undefined) }
+      expect(await send('/d/plain/', { body: 'x'.repeat(5_000_000), agent })).toMatchObject({ status: 413, text: 'too much' })
+      expect((await send('/d/nothing/', { body: 'x'.repeat(5_000_000), agent })).body['reason']).toBe('target_unknown')
+      plain.answer = undefined
+      expect((await send('/d/plain/', { agent })).status).toBe(200)
+    }
+    agent.destroy()
   })
 
   it('an event arrives before the answer has ended', async () => {

@@ -35,9 +35,9 @@ export const startProxied = async (issuer: TestIssuer, downstreams: Readonly<Rec
   return Object.assign(daemon, { proxyPort, proxySocket: `${daemon.home}/run/proxy.sock` })
 }
 
-/** Asks for a tunnel. @returns the connection, or the answer that refused it */
-export const openTunnel = (port: number, authority: string, headers: Record<string, string>): Promise<{ socket: ReturnType<typeof netConnect> } | { refused: IncomingMessage }> => new Promise((resolve, reject) => {
-  const request = httpRequest({ host: '127.0.0.1', port, method: 'CONNECT', path: authority, headers: { host: authority, ...headers }, agent: false })
+/** Asks for a tunnel. @param to the port, or the path of the socket @returns the connection, or the answer that refused it */
+export const openTunnel = (to: number | string, authority: string, headers: Record<string, string>): Promise<{ socket: ReturnType<typeof netConnect> } | { refused: IncomingMessage }> => new Promise((resolve, reject) => {
+  const request = httpRequest({ ...(typeof to === 'number' ? { host: '127.0.0.1', port: to } : { socketPath: to }), method: 'CONNECT', path: authority, headers: { host: authority, ...headers }, agent: false })
   request.on('connect', (response, socket) => {
     if (response.statusCode === 200) resolve({ socket: socket as ReturnType<typeof netConnect> })
     else { socket.destroy(); resolve({ refused: response }) }
@@ -47,8 +47,8 @@ export const openTunnel = (port: number, authority: string, headers: Record<stri
 })
 
 /** TLS through a tunnel, trusting the proxy's authority alone. */
-export const tlsThrough = async (port: number, authority: string, headers: Record<string, string>, ca: string): Promise<TLSSocket> => {
-  const tunnel = await openTunnel(port, authority, headers)
+export const tlsThrough = async (to: number | string, authority: string, headers: Record<string, string>, ca: string): Promise<TLSSocket> => {
+  const tunnel = await openTunnel(to, authority, headers)
   if ('refused' in tunnel) throw new Error(`the tunnel was refused with ${tunnel.refused.statusCode}`)
   const inside = tlsConnect({ socket: tunnel.socket, ca, servername: authority.split(':')[0]! })
   await new Promise<void>((resolve, reject) => { inside.once('secureConnect', resolve); inside.once('error', reject) })
