@@ -16,7 +16,7 @@ export const settingsSchema = z.strictObject({
     admin: z.string().default('run/admin.sock').describe('Unix socket of the admin API; always mode 0600.'),
     tcp: listenAddressSchema.nullable().default(null).describe('Loopback address of the local API over TCP, or null for none.'),
     proxy: listenAddressSchema.nullable().default(null).describe('Loopback address of the injecting proxy, or null for none.'),
-    proxy_socket: z.union([z.string().min(1), z.null()]).default('run/proxy.sock').describe('Unix socket of the injecting proxy, with the mode and group of `socket`; or null for none.'),
+    proxy_socket: z.union([z.string().min(1), z.null()]).optional().describe('Unix socket of the injecting proxy, with the mode and group of `socket`, or null for none. Default: proxy.sock in the folder of `socket`.'),
     connect: listenAddressSchema.default({ host: '127.0.0.1', port: 7880 }).describe('Address of the connect pages that users open in a browser.'),
     metrics: listenAddressSchema.nullable().default(null).describe('Loopback address of the Prometheus endpoint, or null for none.'),
   }).prefault({}).describe('Where Deputy listens.'),

@@ -195,7 +195,10 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     if (registered === undefined) throw refuse('workload_unknown')
     assertApproved(registered)
     if (current.tenants.get(tenant)?.enabled !== true) throw refuse('subject_tenant_unknown')
-    if (current.downstreams.get(downstream)?.enabled !== true) throw refuse('target_unknown', { target: downstream, server })
+    const now = current.downstreams.get(downstream)
+    if (now?.enabled !== true) throw refuse('target_unknown', { target: downstream, server })
+    const { wish, injection } = account
+    allowInjection(now, wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin })
   }
 
   const metricLabels = ({ target, subject, tenant: own }: Account) => {

@@ -43,7 +43,7 @@ const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): H
   const taken = new Set<Duplex>()
   const server = createServer({
     // Clients offer other protocols (h2c) with requests that are to be answered all the same.
-    shouldUpgradeCallback: ({ headers }) => limits.connections !== undefined && headers.upgrade?.toLowerCase() === 'websocket',
+    shouldUpgradeCallback: ({ headers, method }) => limits.connections !== undefined && method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket',
     headersTimeout: limits.headerTimeout, requestTimeout: limits.requestTimeout, connectionsCheckingInterval: CHECK,
     maxHeaderSize: limits.maxHeader ?? MAX_HEADER, keepAliveTimeout: 60_000, requireHostHeader: true,
   }, onRequest)

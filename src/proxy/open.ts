@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { Clock, Random } from '../clock.ts'
 import type { Settings } from '../config/settings.ts'
 import { replaceFile } from '../crypto/private-file.ts'
@@ -34,7 +34,8 @@ export interface ProxyOptions extends Omit<ProxyDependencies, 'upstream' | 'auth
  */
 export const openProxy = async (options: ProxyOptions): Promise<string[]> => {
   const { settings: { listen, limits, network, proxy, state }, home, opened, clock } = options
-  if (listen.proxy === null && listen.proxy_socket === null) return []
+  const socket = listen.proxy_socket === undefined ? join(dirname(listen.socket), 'proxy.sock') : listen.proxy_socket
+  if (listen.proxy === null && socket === null) return []
   const authority = openAuthority(await options.own('proxy-authority', () => createAuthority(options), (kept) => isLasting(kept, clock)), options)
   await replaceFile(join(resolve(home, state), 'proxy-ca.pem'), authority.certificate, 0o644)
   const upstream = createUpstream({ allowLoopback: network.allow_loopback, allowPrivate: network.allow_private, connectTimeout: network.timeout, answerTimeout: proxy.answer, idleTimeout: proxy.idle })
@@ -47,10 +48,10 @@ export const openProxy = async (options: ProxyOptions): Promise<string[]> => {
     return { onRequest, limits: { headerTimeout: limits.header_timeout, requestTimeout: 0, idleTimeout: proxy.answer + proxy.idle, maxHeader: MAX_HEADER, connections } }
   }
   const addresses: string[] = []
-  if (listen.proxy_socket !== null) {
+  if (socket !== null) {
     const { onRequest, limits } = on(options.socketHosts)
     addresses.push((await opened(listenOnSocket(onRequest, {
-      ...limits, path: resolve(home, listen.proxy_socket), mode: listen.socket_mode, onConnection: (connection) => { options.peers.greet(connection) },
+      ...limits, path: resolve(home, socket), mode: listen.socket_mode, onConnection: (connection) => { options.peers.greet(connection) },
       ...(listen.socket_group === undefined ? {} : { group: listen.socket_group }),
     }))).address)
   }

@@ -76,6 +76,7 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     const { strike } = injection!.inject
     const injected = putIn(token, injection!, { path: route.path, query: route.query, headers: passedOn(request.rawHeaders, strike ? HIDING : NONE), hasBody: hasBody(request) })
     assertNoInboundToken(caller, injected)
+    if (strike) injected.headers.push('Accept-Encoding', 'identity')
     // The service's own headers cannot take these names: what begins with Deputy is not passed on.
     const ours = ['Deputy-Correlation-Id', correlationId, ...(warning === undefined ? [] : ['Deputy-Warning', warning.replace(/[^\x20-\x7e]/g, '?')])]
     return { ...injected, needles: needlesOf(token, injected.secrets), origin: injection!.origin, strike, ours }
@@ -87,7 +88,6 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     const { origin, target, headers, body, needles, strike, ours } = await prepare(request, route, correlationId)
     if (response.destroyed) return
     goOn?.()
-    if (strike) headers.push('Accept-Encoding', 'identity')
     await relay(deps.upstream, { origin, target, method: request.method!, headers, body: bodyOf(request, arrived, body) }, request, response, { needles, strike, ours })
   }
 
@@ -148,9 +148,9 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
       const correlationId = deps.correlationId()
       socket.on('error', () => { socket.destroy() })
       deps.trace(traceparentOf(request), 'proxy upgrade', async () => {
-        const { origin, target, headers, needles, ours } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
+        const { origin, target, headers, needles, strike, ours } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
         if (socket.destroyed) return
-        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, ours, idleTimeout: deps.idleTimeout })
+        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, strike, ours, idleTimeout: deps.idleTimeout })
       }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)) }) })
     },
   }

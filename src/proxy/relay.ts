@@ -5,7 +5,7 @@ import { refuse } from '../errors.ts'
 import { readBody } from '../http/body.ts'
 import { each, passedOn, type RawHeaders } from './headers.ts'
 import { createStrike, type Rewriter } from './rewriter.ts'
-import { rawHeadersOf, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
+import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
 /** A body so short is read whole and sent in one piece with its head (bytes). */
 const SHORT = 16_384
@@ -79,7 +79,7 @@ export const withoutSecrets = (headers: RawHeaders, needles: readonly Buffer[]):
 }
 
 /** How a body is encoded; several codings make a name of which there is no decoder. */
-const codingOf = (headers: RawHeaders): string => [...each(headers)].filter(([lower]) => lower === 'content-encoding').map(([, , value]) => value.trim().toLowerCase()).join(',')
+export const codingOf = (headers: RawHeaders): string => [...each(headers)].filter(([lower]) => lower === 'content-encoding').map(([, , value]) => value.trim().toLowerCase()).join(',')
 
 const HEADERS_OF_CODED = new Set(['content-encoding', 'content-length', 'digest', 'content-digest', 'repr-digest', 'content-md5'])
 const NONE = new Set<string>()
@@ -136,7 +136,7 @@ export const relay = (upstream: Upstream, outgoing: UpstreamRequest, request: In
       const isCoded = coding !== ''
       if (isCoded) {
         decoder = DECODERS.get(coding)?.()
-        if (decoder === undefined) throw refuse('upstream_unreachable', { host: new URL(outgoing.origin).host, problem: `its answer is encoded as ${coding.slice(0, 40)}, in which a secret could not be seen` })
+        if (decoder === undefined) throw unreadable(outgoing.origin, coding)
         decoder.on('data', (chunk: Buffer) => { if (!show(chunk)) decoder!.pause() }).on('drain', () => { controller.resume() })
           .on('end', finish).on('error', (error) => { controller.abort(error); end(upstreamError(error, outgoing.origin)) })
       }

@@ -27,7 +27,8 @@ const split = (target: string): Pick<Route, 'path' | 'query'> => {
   return at < 0 ? { path: whole, query: '' } : { path: whole.slice(0, at), query: whole.slice(at) }
 }
 
-const ABSOLUTE = /^(https?:)\/\/([^/?#@\\]+)(.*)$/i
+/** A name of 253 characters, and a port. */
+const ABSOLUTE = /^(https?:)\/\/([^/?#@\\]{1,260})(.*)$/i
 
 /**
  * Which form a request has: inside a tunnel, absolute (RFC 9112 section 3.2.2), or `/d/<downstream>/…`. The last one is
@@ -62,7 +63,7 @@ export const routeOf = (request: IncomingMessage, tunnel: string | undefined, ho
  */
 export const tunnelOf = (request: IncomingMessage): string => {
   const authority = (request.url ?? '').toLowerCase()
-  const named = /^[^/?#@\\]+:\d{1,5}$/.test(authority) ? URL.parse(`https://${authority}`) : null
+  const named = /^[^/?#@\\]{1,254}:\d{1,5}$/.test(authority) ? URL.parse(`https://${authority}`) : null
   if (named === null || named.port === '' && !authority.endsWith(':443')) throw refuse('malformed_request', { problem: 'CONNECT names host:port' })
   const host = hostOf(request)
   if (host !== undefined && host !== authority && host !== named.hostname && host !== named.host) throw refuse('foreign_caller', { header: 'foreign Host' })

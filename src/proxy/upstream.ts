@@ -72,6 +72,9 @@ const TIMEOUTS: Readonly<Record<string, string>> = {
   UND_ERR_CONNECT_TIMEOUT: 'no connection came about', UND_ERR_HEADERS_TIMEOUT: 'its answer did not begin', UND_ERR_BODY_TIMEOUT: 'its answer stood still', ETIMEDOUT: 'no connection came about',
 }
 
+/** An answer in which a secret could not be seen, so that it goes to nobody. */
+export const unreadable = (origin: string, coding: string): DeputyError => refuse('upstream_unreachable', { host: new URL(origin).host, problem: `its answer is encoded as ${coding.slice(0, 40)}, in which a secret could not be seen` })
+
 /** What went wrong on the way, as an error of the taxonomy. Of the client's own words only the code is told: others might repeat the request. */
 export const upstreamError = (error: unknown, origin: string): DeputyError => {
   const refused = refusedByGuard(error)

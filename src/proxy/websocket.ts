@@ -3,8 +3,9 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { headOf } from './answer.ts'
 import { passedOn } from './headers.ts'
-import { withoutSecrets, type Relay } from './relay.ts'
-import { rawHeadersOf, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
+import { codingOf, withoutSecrets, type Relay } from './relay.ts'
+import { createStrike } from './rewriter.ts'
+import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
 const NONE = new Set<string>()
 /** The answer ends with the connection, so that nothing has to say how long it is. */
@@ -21,7 +22,8 @@ const endWhenIdle = (left: Duplex, right: Duplex, idle: number): void => {
  * directions. A service that does not want one answers as it likes, and that is passed on.
  * @throws DeputyError of `upstreamError`, until the answer has begun
  */
-export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Pick<Relay, 'needles' | 'ours'> & { idleTimeout: number }): Promise<void> => new Promise((resolve, reject) => {
+export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Relay & { idleTimeout: number }): Promise<void> => new Promise((resolve, reject) => {
+  const rewriter = options.strike ? createStrike(options.needles) : undefined
   let hasBegun = false
   const begin = (status: number, message: string, headers: readonly string[], connection: readonly string[]): void => {
     hasBegun = true
@@ -36,18 +38,20 @@ export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, sock
       other.once('close', () => { socket.destroy() })
       socket.once('close', () => { other.destroy() })
       if (head.length > 0) other.write(head)
-      for (const side of [socket, other]) (side as Socket).setTimeout?.(0)
+      for (const side of [socket, other]) if ('setTimeout' in side) (side as Socket).setTimeout(0)
       socket.pipe(other).pipe(socket)
       endWhenIdle(socket, other, options.idleTimeout)
       resolve()
     },
     onResponseStart(controller, status, _parsed, message) {
       if (status < 200) return
+      const coding = codingOf(rawHeadersOf(controller))
+      if (options.strike && coding !== '') throw unreadable(outgoing.origin, coding)
       begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTHS), ['Connection', 'close'])
       socket.on('drain', () => { controller.resume() })
     },
-    onResponseData(controller, chunk) { if (!socket.write(chunk)) controller.pause() },
-    onResponseEnd() { socket.end(); resolve() },
+    onResponseData(controller, chunk) { if (!socket.write(rewriter?.write(chunk) ?? chunk)) controller.pause() },
+    onResponseEnd() { socket.end(rewriter?.end()); resolve() },
     onResponseError(_controller, error) { if (hasBegun || socket.destroyed) { socket.destroy(); resolve() } else reject(upstreamError(error, outgoing.origin)) },
   })
 })

@@ -2,7 +2,7 @@
  * A service that a credential is for, over HTTP/1.1 or, with an authority, over TLS with HTTP/2 and HTTP/1.1. It writes
  * down what it gets, and answers it back unless it is told to answer otherwise.
  */
-import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, ServerResponse, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
@@ -48,6 +48,7 @@ export const startService = async ({ authority, h2 = false }: { authority?: Auth
   const websockets = new WebSocketServer({ noServer: true })
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     service.upgrades.push(request.headers)
+    if (request.url?.includes('ignore') === true) { const response = new ServerResponse(request); response.assignSocket(socket); response.once('finish', () => { socket.end() }); service.answer!(request, response); return }
     if (request.url?.includes('refuse') === true) { socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno'); return }
     websockets.handleUpgrade(request, socket, head, (connection) => { connection.on('message', (data, isBinary) => { connection.send(data, { binary: isBinary }) }) })
   })

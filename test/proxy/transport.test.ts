@@ -119,6 +119,17 @@ describe('the forms of the proxy', () => {
     expect(JSON.parse(stdout)).toMatchObject({ method: 'POST', url: '/curl', body: 'a=b' })
   })
 
+  it('programs in Node and Python use it by HTTPS_PROXY', async () => {
+    const environment = { ...process.env, HTTPS_PROXY: `http://notes:the-secret-of-notes@127.0.0.1:${daemon.proxyPort}`, NO_PROXY: '', no_proxy: '', NODE_USE_ENV_PROXY: '1', NODE_EXTRA_CA_CERTS: join(daemon.home, 'state/proxy-ca.pem'), SSL_CERT_FILE: join(daemon.home, 'state/proxy-ca.pem'), URL: `${secure.url}/env`, TOKEN: token }
+    for (const [program, ...args] of [
+      [process.execPath, '-e', 'fetch(process.env.URL, { headers: { "deputy-subject-token": process.env.TOKEN } }).then(async (answer) => { console.log(await answer.text()) })'],
+      ['python3', '-c', 'import os, urllib.request as u\nprint(u.urlopen(u.Request(os.environ["URL"], headers={"Deputy-Subject-Token": os.environ["TOKEN"]})).read().decode())'],
+    ] as const) {
+      const { stdout } = await promisify(execFile)(program, args, { env: environment })
+      expect(JSON.parse(stdout)).toMatchObject({ method: 'GET', url: '/env' })
+    }
+  })
+
   it('the authority stays the same after a restart, and its key is in no file', async () => {
     await daemon.stop()
     await daemon.start()
@@ -254,6 +265,16 @@ describe('what comes and goes', () => {
     expect(Object.keys(plain.upgrades[0]!).filter((name) => /^(deputy|proxy)-/.test(name))).toEqual([])
     const inside = await tlsThrough(daemon.proxyPort, hostOf(secure), { ...BASIC, ...forUser() }, ca)
     expect(await echo(new WebSocket(`wss://${hostOf(secure)}/socket`, { createConnection: () => inside }))).toBe('hello')
+    // A service that has heard of no WebSocket answers as ever, and is searched as ever.
+    plain.answer = (request, response) => { response.end(`you are ${request.headers.authorization}`) }
+    const ordinary = new WebSocket(`ws://127.0.0.1:${daemon.proxyPort}/d/plain/ignore`, { headers: { ...BASIC, ...forUser(), 'accept-encoding': 'gzip' } })
+    const [, answer] = await once(ordinary.on('error', () => undefined), 'unexpected-response') as [unknown, IncomingMessage]
+    expect(await textOf(answer)).toBe(`you are Bearer ${'*'.repeat(KEY.length)}`)
+    ordinary.terminate()
+    // Neither another method nor another protocol makes one.
+    plain.answer = undefined
+    expect((await send('/d/plain/', { method: 'POST', headers: { connection: 'upgrade', upgrade: 'websocket', 'content-length': '1' }, body: 'x' })).body).toMatchObject({ method: 'POST', body: 'x' })
+    expect((await send('/d/plain/', { headers: { connection: 'upgrade, http2-settings', upgrade: 'h2c', 'http2-settings': 'AAA' } })).body).toMatchObject({ method: 'GET' })
     const refused = new WebSocket(`ws://127.0.0.1:${daemon.proxyPort}/d/plain/refuse`, { headers: { ...BASIC, ...forUser() } })
     const [, response] = await once(refused.on('error', () => undefined), 'unexpected-response') as [unknown, IncomingMessage]
     expect([response.statusCode, await textOf(response)]).toEqual([401, 'no'])
@@ -296,19 +317,20 @@ describe('what comes and goes', () => {
     expect((await send('/d/plain/')).status).toBe(200)
   })
 
-  it('64 MB go up and come down whole, and the daemon keeps none of it', async () => {
+  it.each(['plain', 'h2'] as const)('64 MB go up and come down whole, and the daemon keeps none of it (%s)', async (name) => {
     const block = randomBytes(MB)
     const wanted = createHash('sha256')
     for (let at = 0; at < 64; at += 1) wanted.update(block)
     const digest = wanted.digest('hex')
     const blocks = () => Readable.from((function* () { for (let at = 0; at < 64; at += 1) yield block })())
     const memory = async (): Promise<number> => ((await ask({ socketPath: `${daemon.home}/run/admin.sock` }, { path: '/status' })).body['memory'] as { rss: number }).rss
-    plain.answer = (request, response) => {
+    const service = { plain, h2 }[name]
+    service.answer = (request, response) => {
       const hash = createHash('sha256')
       request.on('data', (chunk: Buffer) => { hash.update(chunk) }).on('end', () => { response.setHeader('x-digest', hash.digest('hex')); blocks().pipe(response) })
     }
     const turn = async (): Promise<void> => {
-      const response = await open({ path: '/d/plain/', method: 'POST' }, blocks())
+      const response = await open({ path: `/d/${name}/`, method: 'POST' }, blocks())
       const hash = createHash('sha256')
       for await (const chunk of response) hash.update(chunk as Buffer)
       expect([response.headers['x-digest'], hash.digest('hex')]).toEqual([digest, digest])
