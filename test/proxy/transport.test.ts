@@ -8,6 +8,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
@@ -315,6 +316,27 @@ describe('what comes and goes', () => {
       await new Promise<void>((resolve) => { client.on('close', () => { resolve() }); client.on('error', () => { resolve() }); client.resume() })
     }
     expect((await send('/d/plain/')).status).toBe(200)
+  })
+
+  it.each(['plain', 'h2'] as const)('a caller that reads nothing holds up the service, and the daemon keeps little of what comes (%s)', async (name) => {
+    let sent = 0
+    const block = Buffer.alloc(64 * 1024, 'x')
+    const over = new Promise<void>((resolve) => {
+      ({ plain, h2 })[name].answer = (_request, response) => {
+        response.writeHead(200)
+        const more = (): void => { while (!response.destroyed && response.write(block)) sent += block.length }
+        response.on('drain', more).once('close', resolve)
+        more()
+      }
+    })
+    const response = await open({ path: `/d/${name}/` })
+    response.pause()
+    let before = -1
+    for (let look = 0; look < 50 && sent !== before; look += 1) { before = sent; await sleep(200) }
+    expect(sent).toBe(before)
+    expect(sent / MB).toBeLessThan(32)
+    response.destroy()
+    await over
   })
 
   it.each(['plain', 'h2'] as const)('64 MB go up and come down whole, and the daemon keeps none of it (%s)', async (name) => {
