@@ -31,7 +31,7 @@ export const injectionProblems = ({ value, file, lineOf }: Located<Downstream>, 
 }
 
 const overlap = (left: Downstream, right: Downstream): boolean =>
-  (left.environment === undefined || right.environment === undefined || left.environment === right.environment)
+  left.enabled && right.enabled && (left.environment === undefined || right.environment === undefined || left.environment === right.environment)
   && (left.tenants === '*' || right.tenants === '*' || left.tenants.some((tenant) => right.tenants.includes(tenant)))
 
 /** Downstreams of one server that put their credentials into requests to one host: a request that names the host alone would not say which. */

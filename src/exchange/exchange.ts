@@ -31,8 +31,8 @@ export interface IssuedToken {
   readonly scopes: readonly string[]
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
-  /** For a request of the proxy: where the credential goes, and how it is put in. */
-  readonly injection?: AllowedInjection
+  /** For a request of the proxy: where the credential goes, how it is put in, and whether it still may be used: what it has opened may stay open for long. */
+  readonly injection?: AllowedInjection & { stands(): boolean }
 }
 
 export interface ExchangeDependencies {
@@ -182,6 +182,10 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
    */
   const assertInForce = (account: Account): void => {
     deps.membership.assertHeld()
+    assertStanding(account)
+  }
+
+  const assertStanding = (account: Account): void => {
     assertNotRevoked(account)
     const { subject, workload, target, generation } = account
     const tenant = subject?.tenant.tenant ?? account.tenant!
@@ -201,6 +205,10 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     allowInjection(now, wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin })
   }
 
+  const stands = (account: Account): boolean => {
+    try { assertStanding(account); return true } catch { return false }
+  }
+
   const metricLabels = ({ target, subject, tenant: own }: Account) => {
     const tenant = subject?.tenant.tenant ?? own
     return { ...(target === undefined ? {} : { credential: target.downstream.credential }), ...(tenant === undefined ? {} : { tenant }) }
@@ -212,7 +220,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       token: credential.token, issuedTokenType: account.wish?.requestedTokenType ?? credential.issuedTokenType,
       tokenType: credential.tokenType, scopes: credential.scopes,
       expiresIn: Math.max(0, toSeconds(Math.min(credential.expiresAt, notAfter) - clock.now())),
-      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: account.injection }),
+      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: { ...account.injection, stands: () => stands(account) } }),
     }
   }
 

@@ -1,5 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { DeputyError } from '../errors.ts'
 import { errorAnswer, sendJson } from '../http/answer.ts'
@@ -12,7 +11,7 @@ const refusal = (error: DeputyError, correlationId: string, isForward: boolean) 
   const { status, body, headers } = errorAnswer(error, correlationId)
   // RFC 9110 section 15.5.8: who calls is asked of a client of a proxy in its own way.
   const asked = status === 401 && isForward
-  return { status: asked ? 407 : status, body, headers: { ...headers, [MARK]: error.code, ...(asked ? { 'Proxy-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}) } }
+  return { status: asked ? 407 : status, body, headers: { ...headers, [MARK]: error.code, 'Deputy-Correlation-Id': correlationId, ...(asked ? { 'Proxy-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}) } }
 }
 
 /**
@@ -32,12 +31,20 @@ export const sendRefusal = (response: ServerResponse, error: DeputyError, correl
 export const headOf = (status: number, message: string, headers: readonly string[]): string =>
   `HTTP/1.1 ${status} ${message}\r\n${Array.from({ length: headers.length / 2 }, (_, at) => `${headers[2 * at]}: ${headers[2 * at + 1]}\r\n`).join('')}\r\n`
 
+/** Ends a bare connection after the last of what it says. Who does not end the other side gets some time to read. */
+export const endConnection = (socket: Duplex, last: string | Buffer | undefined, patience: number): void => {
+  const timer = setTimeout(() => { socket.destroy() }, patience)
+  socket.once('close', () => { clearTimeout(timer) }).resume()
+  if (last === undefined) socket.end()
+  else socket.end(last)
+}
+
 /** Refuses a CONNECT or an upgrade: there the answer is written to the connection itself, which then ends. */
-export const refuseConnection = (socket: Duplex, error: DeputyError, correlationId: string, options: { isForward: boolean }): void => {
+export const refuseConnection = (socket: Duplex, error: DeputyError, correlationId: string, options: { isForward: boolean; patience: number }): void => {
   if (!socket.writable) { socket.destroy(); return }
   const { status, body, headers } = refusal(error, correlationId, options.isForward)
   const text = JSON.stringify(body)
-  socket.end(headOf(status, STATUS_CODES[status] ?? '', Object.entries({ ...headers, 'Content-Type': 'application/json', 'Content-Length': String(Buffer.byteLength(text)), 'Cache-Control': 'no-store', Connection: 'close' }).flat()) + text)
+  endConnection(socket, headOf(status, STATUS_CODES[status] ?? '', Object.entries({ ...headers, 'Content-Type': 'application/json', 'Content-Length': String(Buffer.byteLength(text)), 'Cache-Control': 'no-store', Connection: 'close' }).flat()) + text, options.patience)
 }
 
 /** Whether a request comes by the forward form: named by a URL or through a tunnel, or asking for one. */

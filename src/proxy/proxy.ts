@@ -1,11 +1,12 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type { AuditLog } from '../audit/record.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
-import type { ConnectionHandlers } from '../http/listener.ts'
 import { createCallerGuard } from '../http/caller-guard.ts'
+import type { ConnectionHandlers } from '../http/listener.ts'
 import { traceparentOf } from '../http/local-api.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Attest } from '../workload/attest.ts'
@@ -37,7 +38,7 @@ export interface ProxyDependencies {
   readonly logger: Logger
   /** ms in which nothing comes or goes on a WebSocket. */
   readonly idleTimeout: number
-  /** ms for the rest of the body of a request that is refused, and for TLS in a tunnel. */
+  /** ms for the rest of the body of a request that is refused, for TLS in a tunnel, and to read the end of a connection. */
   readonly patience: number
 }
 
@@ -45,7 +46,16 @@ export interface ProxyDependencies {
 export interface Proxy extends ConnectionHandlers { readonly onRequest: RequestListener }
 
 /** What is about to be sent to the service. */
-interface Prepared extends Injected, Relay { readonly origin: string }
+interface Prepared extends Injected, Relay { readonly origin: string; stands(): boolean }
+
+/** How often what is open is asked whether it still may be (ms). */
+const LOOK = 1000
+
+/** Ends what a revocation covers while it is open (promise 4). */
+const endUnless = (stands: () => boolean, open: ServerResponse | Duplex): void => {
+  const look = setInterval(() => { if (!stands()) open.destroy() }, LOOK)
+  open.once('close', () => { clearInterval(look) })
+}
 
 /**
  * The injecting proxy: who may use it (`caller.ts`, and the exchange, whose line every request takes), where it may go
@@ -79,15 +89,16 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     if (strike) injected.headers.push('Accept-Encoding', 'identity')
     // The service's own headers cannot take these names: what begins with Deputy is not passed on.
     const ours = ['Deputy-Correlation-Id', correlationId, ...(warning === undefined ? [] : ['Deputy-Warning', warning.replace(/[^\x20-\x7e]/g, '?')])]
-    return { ...injected, needles: needlesOf(token, injected.secrets), origin: injection!.origin, strike, ours }
+    return { ...injected, needles: needlesOf(token, injected.secrets), origin: injection!.origin, stands: injection!.stands, strike, ours }
   }
 
   const forward = async (request: IncomingMessage, response: ServerResponse, correlationId: string, goOn: (() => void) | undefined): Promise<void> => {
     const route = routeOf(request, tunnels.get(request.socket)?.origin, hosts)
     const arrived = goOn === undefined ? await arrivalOf(request) : undefined
-    const { origin, target, headers, body, needles, strike, ours } = await prepare(request, route, correlationId)
+    const { origin, target, headers, body, needles, strike, ours, stands } = await prepare(request, route, correlationId)
     if (response.destroyed) return
     goOn?.()
+    endUnless(stands, response)
     await relay(deps.upstream, { origin, target, method: request.method!, headers, body: bodyOf(request, arrived, body) }, request, response, { needles, strike, ours })
   }
 
@@ -141,17 +152,18 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
         const inside = openTunnel(socket, head, context, deps.patience)
         tunnels.set(inside, { origin, connect: request })
         adopt(inside)
-      }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: true }) })
+      }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: true, patience: deps.patience }) })
     },
 
     onUpgrade(request, socket, head) {
       const correlationId = deps.correlationId()
       socket.on('error', () => { socket.destroy() })
       deps.trace(traceparentOf(request), 'proxy upgrade', async () => {
-        const { origin, target, headers, needles, strike, ours } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
+        const { origin, target, headers, needles, strike, ours, stands } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
         if (socket.destroyed) return
-        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, strike, ours, idleTimeout: deps.idleTimeout })
-      }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)) }) })
+        endUnless(stands, socket)
+        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, strike, ours, idleTimeout: deps.idleTimeout, patience: deps.patience })
+      }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)), patience: deps.patience }) })
     },
   }
 }

@@ -50,7 +50,10 @@ export const startService = async ({ authority, h2 = false }: { authority?: Auth
     service.upgrades.push(request.headers)
     if (request.url?.includes('ignore') === true) { const response = new ServerResponse(request); response.assignSocket(socket); response.once('finish', () => { socket.end() }); service.answer!(request, response); return }
     if (request.url?.includes('refuse') === true) { socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno'); return }
-    websockets.handleUpgrade(request, socket, head, (connection) => { connection.on('message', (data, isBinary) => { connection.send(data, { binary: isBinary }) }) })
+    websockets.handleUpgrade(request, socket, head, (connection) => {
+      if (request.url?.includes('bye') === true) { connection.send(Buffer.alloc(4_000_000)); connection.close(); return }
+      connection.on('message', (data, isBinary) => { connection.send(data, { binary: isBinary }) })
+    })
   })
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   const { port } = server.address() as AddressInfo

@@ -81,6 +81,7 @@ describe('the proxy puts a credential in', () => {
     expect(record).toHaveLength(1)
     expect(record[0]).toContain(`"injected":{"host":"${services.bearer.url}","method":"GET"}`)
     expect(record[0]).toContain('"outcome":"issued"')
+    expect((await daemon.deputy('explain', String(headers['deputy-correlation-id']))).out).toContain(`to be put into a GET request to ${services.bearer.url}: the caller does not see it.`)
     expect(records).not.toContain('private-words')
     expect(records).not.toContain(SECRETS.bearer)
   })

@@ -266,6 +266,10 @@ describe('what comes and goes', () => {
     expect(Object.keys(plain.upgrades[0]!).filter((name) => /^(deputy|proxy)-/.test(name))).toEqual([])
     const inside = await tlsThrough(daemon.proxyPort, hostOf(secure), { ...BASIC, ...forUser() }, ca)
     expect(await echo(new WebSocket(`wss://${hostOf(secure)}/socket`, { createConnection: () => inside }))).toBe('hello')
+    const bye = new WebSocket(`ws://127.0.0.1:${daemon.proxyPort}/d/plain/bye`, { headers: { ...BASIC, ...forUser() } })
+    const closed = once(bye, 'close')
+    const [last] = await once(bye, 'message') as [Buffer]
+    expect([last.length, (await closed)[0]]).toEqual([4_000_000, 1005])
     // A service that has heard of no WebSocket answers as ever, and is searched as ever.
     plain.answer = (request, response) => { response.end(`you are ${request.headers.authorization}`) }
     const ordinary = new WebSocket(`ws://127.0.0.1:${daemon.proxyPort}/d/plain/ignore`, { headers: { ...BASIC, ...forUser(), 'accept-encoding': 'gzip' } })
@@ -280,6 +284,23 @@ describe('what comes and goes', () => {
     const [, response] = await once(refused.on('error', () => undefined), 'unexpected-response') as [unknown, IncomingMessage]
     expect([response.statusCode, await textOf(response)]).toEqual([401, 'no'])
     refused.terminate()
+  })
+
+  it('promise 4: what a revocation covers ends, also while it is open', async () => {
+    const hers = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: 'mallory' })
+    plain.answer = (_request, response) => { response.writeHead(200, { 'content-type': 'text/event-stream' }); const beat = setInterval(() => { response.write('data: x\n\n') }, 300); response.once('close', () => { clearInterval(beat) }) }
+    const [stream, another] = [await open({ path: '/d/plain/events', headers: { 'deputy-subject-token': hers } }), await open({ path: '/d/plain/events' })]
+    const websocket = new WebSocket(`ws://127.0.0.1:${daemon.proxyPort}/d/plain/`, { headers: { ...BASIC, 'deputy-subject-token': hers } })
+    await once(websocket, 'open')
+    const closed = once(websocket, 'close')
+    const beat = setInterval(() => { websocket.send('x') }, 300)
+    another.resume()
+    expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'mallory')).code).toBe(0)
+    await expect(textOf(stream)).rejects.toThrow(/aborted/)
+    await closed
+    clearInterval(beat)
+    expect(another.destroyed).toBe(false)
+    another.destroy()
   })
 
   it('when the caller goes away the request ends at the service', async () => {
