@@ -18,6 +18,7 @@ import { formsOf } from './forms.ts'
 import { methodsOf, passedOn } from './headers.ts'
 import { putIn, type Injected } from './injection.ts'
 import { arrivalOf, bodyOf, hasBody, HIDING, relay, type Relay } from './relay.ts'
+import { needlesOf, type Needles } from './rewriter.ts'
 import { routeOf, tunnelOf, type Route } from './route.ts'
 import { openTunnel, type Tunnel } from './tunnel.ts'
 import type { Upstream } from './upstream.ts'
@@ -65,11 +66,11 @@ const endUnless = (stands: () => boolean, open: ServerResponse | Duplex): void =
 export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>): Proxy => {
   const tunnels = new WeakMap<object, Tunnel>()
   /** A credential out of the cache is the same object again: its forms are made once. */
-  const known = new WeakMap<Secret, { secrets: readonly string[]; needles: readonly Buffer[] }>()
-  const needlesOf = (token: Secret, secrets: readonly string[]): readonly Buffer[] => {
+  const known = new WeakMap<Secret, { secrets: readonly string[]; needles: Needles }>()
+  const needlesFor = (token: Secret, secrets: readonly string[]): Needles => {
     const found = known.get(token)
     if (found !== undefined && secrets.every((secret, at) => found.secrets[at] === secret) && found.secrets.length === secrets.length) return found.needles
-    const needles = formsOf(secrets)
+    const needles = needlesOf(formsOf(secrets))
     known.set(token, { secrets, needles })
     return needles
   }
@@ -89,7 +90,7 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     if (strike) injected.headers.push('Accept-Encoding', 'identity')
     // The service's own headers cannot take these names: what begins with Deputy is not passed on.
     const ours = ['Deputy-Correlation-Id', correlationId, ...(warning === undefined ? [] : ['Deputy-Warning', warning.replace(/[^\x20-\x7e]/g, '?')])]
-    return { ...injected, needles: needlesOf(token, injected.secrets), origin: injection!.origin, stands: injection!.stands, strike, ours }
+    return { ...injected, needles: needlesFor(token, injected.secrets), origin: injection!.origin, stands: injection!.stands, strike, ours }
   }
 
   const forward = async (request: IncomingMessage, response: ServerResponse, correlationId: string, goOn: (() => void) | undefined): Promise<void> => {

@@ -4,7 +4,7 @@ import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompre
 import { refuse } from '../errors.ts'
 import { readBody } from '../http/body.ts'
 import { each, passedOn, type RawHeaders } from './headers.ts'
-import { createStrike, type Rewriter } from './rewriter.ts'
+import { createStrike, needlesOf, type Needles, type Rewriter } from './rewriter.ts'
 import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
 /** A body so short is read whole and sent in one piece with its head (bytes). */
@@ -68,12 +68,12 @@ const DECODERS = new Map<string, () => Transform>([
 export const HIDING = new Set(['accept-encoding', 'range', 'if-range'])
 
 /** The headers of an answer without the secrets: none may come back in them, also where bodies are left alone (threat 27). */
-export const withoutSecrets = (headers: RawHeaders, needles: readonly Buffer[]): string[] => {
+export const withoutSecrets = (headers: RawHeaders, needles: Needles): string[] => {
   const all = headers.join('\n')
-  const found = needles.filter((needle) => all.includes(needle.toString('latin1')))
+  const found = needles.all.filter((needle) => all.includes(needle.toString('latin1')))
   if (found.length === 0) return [...headers]
   return headers.map((text) => {
-    const strike = createStrike(found)
+    const strike = createStrike(needlesOf(found))
     return Buffer.concat([strike.write(Buffer.from(text, 'latin1')), strike.end()]).toString('latin1')
   })
 }
@@ -86,7 +86,7 @@ const NONE = new Set<string>()
 
 export interface Relay {
   /** What must not come back. */
-  readonly needles: readonly Buffer[]
+  readonly needles: Needles
   /** Whether bodies are searched for it. */
   readonly strike: boolean
   /** Headers that the answer gets from the proxy. */
@@ -140,7 +140,7 @@ export const relay = (upstream: Upstream, outgoing: UpstreamRequest, request: In
         decoder.on('data', (chunk: Buffer) => { if (!show(chunk)) decoder!.pause() }).on('drain', () => { controller.resume() })
           .on('end', finish).on('error', (error) => { controller.abort(error); end(upstreamError(error, outgoing.origin)) })
       }
-      if (strike && hasBody && needles.length > 0) rewriter = createStrike(needles)
+      if (strike && hasBody) rewriter = createStrike(needles)
       const [words, ...headers] = withoutSecrets([message ?? '', ...passedOn(raw, isCoded ? HEADERS_OF_CODED : NONE)], needles)
       response.writeHead(status, words === '' ? undefined : words, [...headers, ...ours])
       // A body that comes with the head leaves with it; one that does not must not keep it (server-sent events).

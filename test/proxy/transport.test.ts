@@ -304,7 +304,7 @@ describe('what comes and goes', () => {
   })
 
   it('when the caller goes away the request ends at the service', async () => {
-    const gone = new Promise<void>((resolve) => { plain.answer = (_request, response) => { response.writeHead(200); response.write('x'); response.once('close', resolve) } })
+    const gone = new Promise<void>((resolve) => { plain.answer = (_request, response) => { response.writeHead(200); response.write('x\n'); response.once('close', resolve) } })
     const response = await open({ path: '/d/plain/' })
     await once(response, 'data')
     response.destroy()
