@@ -28,8 +28,8 @@ const segmentsOf = (path: string): string[] | undefined => {
     try { if (depth === DEPTH) return undefined; read = decodeURIComponent(read) } catch { return undefined }
   }
   const segments = read.split('/')
-  // `..;` is a parent folder to servers that take parameters off segments.
-  return /[\\\p{Cc}]/u.test(read) || segments.some((segment) => /^\.{1,2}(;|$)/.test(segment)) ? undefined : segments
+  // `..;` is a parent folder to servers that take parameters off segments, and `.. ` to those that take spaces off.
+  return /[\\\p{Cc}]/u.test(read) || segments.some((segment) => /^ *\.[. ]*(;|$)/.test(segment)) ? undefined : segments
 }
 
 /** Whether a path is one of those listed or below it, however the service reads it. */

@@ -172,7 +172,7 @@ describe('it goes where the file lets it go', () => {
     expect((await send('limited', { path: '/d/limited/repos/acme/x?q' })).status).toBe(200)
     expect((await send('limited', { path: '/d/limited/repos/acme' })).status).toBe(200)
     services.limited.received.length = 0
-    for (const path of ['/', '/repos/acme-evil', '/repos', '/repos/acme/../../admin', '/repos/acme/%2e%2e/%2e%2e/admin', '/repos/acme/..%2f..%2fadmin', '/repos/acme/%252e%252e/x', '/repos/acme/..;/x', '/repos/acme/.%5C..', '/repos/acme/%ff', '//repos/acme', '/repos//acme', '/Repos/acme', '/%72epos/acme']) {
+    for (const path of ['/', '/repos/acme-evil', '/repos', '/repos/acme/../../admin', '/repos/acme/%2e%2e/%2e%2e/admin', '/repos/acme/..%2f..%2fadmin', '/repos/acme/%252e%252e/x', '/repos/acme/..;/x', '/repos/acme/.%5C..', '/repos/acme/..%20/x', '/repos/acme/%2E;a/x', '/repos/acme/%ff', '//repos/acme', '/repos//acme', '/Repos/acme', '/%72epos/acme']) {
       const answer = await send('limited', { path: `/d/limited${path}` })
       expect([path, answer.status, answer.body['reason']]).toEqual([path, 403, 'injection_refused'])
     }
