@@ -9,16 +9,16 @@ export const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 4)
 export interface Measured { readonly perSecond: number; readonly p50: number; readonly p99: number; readonly failed: number; readonly requests: number }
 
 /** Keeps every connection busy for a time that is bounded. @param body gives the request's form; called for each */
-export const load = async (to: { origin: string; socketPath?: string }, path: string, body: () => string, seconds = SECONDS): Promise<Measured> => {
-  const pool = new Pool(to.origin, { connections: CONNECTIONS, pipelining: 1, ...(to.socketPath === undefined ? {} : { connect: { socketPath: to.socketPath } }) })
+export const load = async (to: { origin: string; socketPath?: string }, path: string, body: () => string, seconds = SECONDS, { headers = {}, connections = CONNECTIONS }: { headers?: Readonly<Record<string, string>>; connections?: number } = {}): Promise<Measured> => {
+  const pool = new Pool(to.origin, { connections, pipelining: 1, ...(to.socketPath === undefined ? {} : { connect: { socketPath: to.socketPath } }) })
   const times: number[] = []
   let failed = 0
   const until = performance.now() + seconds * 1000
   const began = performance.now()
-  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
+  await Promise.all(Array.from({ length: connections }, async () => {
     while (performance.now() < until) {
       const start = performance.now()
-      const { statusCode, body: answer } = await pool.request({ path, method: 'POST', headers: { 'content-type': 'application/x-www-form-urlencoded', host: 'localhost' }, body: body() })
+      const { statusCode, body: answer } = await pool.request({ path, method: 'POST', headers: { 'content-type': 'application/x-www-form-urlencoded', host: 'localhost', ...headers }, body: body() })
       await answer.text()
       if (statusCode !== 200) failed += 1
       times.push(performance.now() - start)

@@ -48,7 +48,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
 
 /** Settings that are read when the daemon starts: a change of them waits for the next start. */
 const AT_START: Readonly<Record<string, (settings: Settings) => unknown>> = {
-  ...Object.fromEntries((['issuer', 'node', 'store', 'cluster', 'keys', 'listen', 'connect_url', 'state', 'kek', 'kek_earlier', 'audit', 'cache', 'secrets', 'network', 'telemetry', 'log'] as const).map((name) => [name, (settings: Settings) => settings[name]])),
+  ...Object.fromEntries((['issuer', 'node', 'store', 'cluster', 'keys', 'listen', 'connect_url', 'state', 'kek', 'kek_earlier', 'audit', 'cache', 'secrets', 'network', 'proxy', 'telemetry', 'log'] as const).map((name) => [name, (settings: Settings) => settings[name]])),
   'tokens.status_list': ({ tokens }) => tokens.status_list,
   'tokens.signing_key_lifetime': ({ tokens }) => tokens.signing_key_lifetime,
   'limits.header_timeout': ({ limits }) => limits.header_timeout,

@@ -48,6 +48,7 @@ import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
 import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
+import { openProxy } from './proxy/open.ts'
 import { NodeLease, onlyNode } from './revocation/lease.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
@@ -85,7 +86,7 @@ export interface DaemonOptions {
 }
 
 export interface Daemon {
-  readonly addresses: { readonly socket: string; readonly admin: string; readonly tcp: string | null; readonly connect: string; readonly metrics: string | null }
+  readonly addresses: { readonly socket: string; readonly admin: string; readonly tcp: string | null; readonly proxy: readonly string[]; readonly connect: string; readonly metrics: string | null }
   reload(): Promise<ReloadResult>
   /** Stops accepting, lets requests under way finish, closes the books. */
   stop(): Promise<void>
@@ -283,7 +284,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
       snapshot, exchange, tokens, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
       login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
-      exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => undefined },
+      exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => proxy.forPrograms },
       trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
       correlationId, telemetry, logger,
     })
@@ -316,7 +317,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
         node: membership.status(), nodes: await store.cluster?.nodes() ?? [],
         upstream_revocations: await upstreamCounts(), providers: call.troubles(),
-        audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
+        proxy: proxy.addresses, audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
         counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
         memory: { rss: process.memoryUsage.rss() },
       }),
@@ -333,6 +334,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     }
     const startedAt = new Date(clock.now()).toISOString()
     await audit.append({ id: correlationId(), event: 'daemon.start', outcome: 'done', detail: { version: options.version, environment: settings.environment, pid: process.pid } })
+    const proxy = await openProxy({
+      settings, home, own: ground.own, snapshot, exchange, attest, startedFor: (evidence) => execSessions.startedFor(evidence), audit, peers, opened, closers, correlationId, clock, random, logger, socketHosts: socketHosts(issuer()),
+      trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
+    })
     const socket = await opened(listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {
       ...limits, path: resolve(home, settings.listen.socket), mode: settings.listen.socket_mode, onConnection: (connection) => { peers.greet(connection) },
       ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
@@ -379,7 +384,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     logger.info({ socket: socket.address, connect: pagesUrl, version: options.version }, 'deputy is ready')
     return {
-      addresses: { socket: socket.address, admin: admin.address, tcp: tcp?.address ?? null, connect: pages.address, metrics: metrics?.address ?? null },
+      addresses: { socket: socket.address, admin: admin.address, tcp: tcp?.address ?? null, proxy: proxy.addresses, connect: pages.address, metrics: metrics?.address ?? null },
       reload,
       async stop() {
         draining = true

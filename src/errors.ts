@@ -26,7 +26,7 @@ export type OAuthErrorCode =
 /** The bounded value that metrics carry to say in which room a request ended. */
 export type ErrorCategory =
   | 'request' | 'workload' | 'subject' | 'policy' | 'target' | 'grant' | 'provider' | 'secret'
-  | 'audit' | 'revocation' | 'config' | 'store' | 'internal'
+  | 'audit' | 'revocation' | 'config' | 'store' | 'proxy' | 'internal'
 
 interface ErrorKind {
   readonly status: number
@@ -107,6 +107,17 @@ export const taxonomy = {
   connect_wrong_user: kind(403, 'access_denied', 'grant', false, 'This link was made for another user than the one who is signed in.', 'Only the person who asked for the connection can complete it.'),
   connect_denied: kind(403, 'access_denied', 'grant', false, 'The connection was not allowed: {problem}.', 'Start again from the program that asked, if that was a mistake.'),
   egress_refused: kind(403, 'access_denied', 'provider', false, 'Deputy does not connect to {url}: {problem}.', 'Allow the address under `network` in deputy.yaml if it is meant.'),
+
+  // proxy
+  injection_only: kind(403, 'access_denied', 'proxy', false, 'The credential of {downstream} is put into requests by the proxy and never handed out.', 'Send the request through the proxy; see docs/proxy.md.'),
+  injection_not_offered: kind(403, 'access_denied', 'proxy', false, 'The proxy puts no credential of {downstream} into requests.', 'Ask for a token, or add `inject` to the file of {downstream}.'),
+  injection_refused: kind(403, 'access_denied', 'proxy', false, 'The credential of {downstream} does not go there: {problem}.', 'Compare the request with `inject` in the file of {downstream}.'),
+  injection_host_unknown: kind(403, 'access_denied', 'proxy', false, 'No downstream of {server} has the host {host}.', 'Name a host that is under `inject.hosts` of a downstream in the file of {server}.'),
+  injection_unsafe: kind(502, 'server_error', 'proxy', false, 'The credential of {downstream} cannot be put into a request: {problem}.', 'Store the secret anew, without line breaks; compare it with `inject` in the file of {downstream}.'),
+  placeholder_misplaced: kind(400, 'invalid_request', 'proxy', false, 'The placeholder of {downstream} stands in {place}, where nothing takes its place.', 'Put it into {expected}.'),
+  beneficiary_missing: kind(400, 'invalid_request', 'proxy', false, 'The request does not say for whom it is.', 'Send the user\'s token as Deputy-Subject-Token, or Deputy-On-Behalf-Of: session or server.'),
+  upstream_unreachable: kind(502, 'server_error', 'proxy', true, 'The service at {host} could not be reached or ended the connection: {problem}.', 'Try again, if the request may be repeated.'),
+  upstream_timeout: kind(504, 'temporarily_unavailable', 'proxy', true, 'The service at {host} did not answer in time: {problem}.', 'Try again, if the request may be repeated; proxy.answer in deputy.yaml is the longest wait.'),
 
   // secret, store, audit, revocation
   secret_missing: kind(503, 'server_error', 'secret', false, 'The secret {secret} of the tenant {tenant} does not exist.', 'Put it into its backend; into the embedded one with deputy secret set --tenant {tenant} --name {secret}'),

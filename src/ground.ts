@@ -36,6 +36,8 @@ export interface Ground {
   readonly signingKeys: SigningKeys
   readonly fingerprint: Fingerprint
   readonly cookieKey: Secret
+  /** A secret of this installation, made when there is none, or none that is good any more. */
+  own(name: string, make: () => Promise<Secret>, isGood?: (kept: Secret) => boolean): Promise<Secret>
   /** Reads the key-encryption key anew. */
   readKek(): Promise<KeyEncryptionKey>
   /** Work on what nodes share, which one of them at a time may do. */
@@ -86,10 +88,12 @@ const openStore = async (settings: Settings, around: Surroundings): Promise<Stor
   return openPostgresStore({ ...postgres, node: nodeName(settings, around) })
 }
 
-/** A secret of this installation, made at the first start: 32 random bytes in base64, sealed like every other. */
-const ownSecret = async (secrets: EmbeddedSecrets, name: string, random: Random): Promise<Secret> => {
+/** A secret of this installation, sealed like every other. */
+const ownSecret = async (secrets: EmbeddedSecrets, name: string, make: () => Promise<Secret>, isGood: (kept: Secret) => boolean = () => true): Promise<Secret> => {
   const known = await secrets.list(OWN_TENANT)
-  if (!known.some((secret) => secret.name === name)) await secrets.write(OWN_TENANT, name, new Secret(Buffer.from(random.bytes(32)).toString('base64')))
+  const kept = known.some((secret) => secret.name === name) ? (await secrets.read(OWN_TENANT, name)).value : undefined
+  if (kept !== undefined && isGood(kept)) return kept
+  await secrets.write(OWN_TENANT, name, await make())
   return (await secrets.read(OWN_TENANT, name)).value
 }
 
@@ -114,13 +118,15 @@ export const openGround = async (settings: Settings, around: Surroundings & { re
   const alone: Ground['alone'] = (work) => store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
   try {
     const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
+    // 32 random bytes in base64.
+    const newKey = (): Promise<Secret> => Promise.resolve(new Secret(Buffer.from(random.bytes(32)).toString('base64')))
     return await alone(async () => {
       await assertEnvironment(secrets, settings)
       return {
-        store, envelope, secrets, alone, close, readKek: () => kek.read(),
+        store, envelope, secrets, alone, close, own: (name, make, isGood) => alone(() => ownSecret(secrets, name, make, isGood)), readKek: () => kek.read(),
         signingKeys: await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + PUBLISHED_LONGER }),
-        fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', random)),
-        cookieKey: await ownSecret(secrets, 'cookie-key', random),
+        fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', newKey)),
+        cookieKey: await ownSecret(secrets, 'cookie-key', newKey),
       }
     })
   } catch (error) {

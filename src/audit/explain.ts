@@ -16,6 +16,7 @@ const detailSchema = z.looseObject({
   attestation: part(z.looseObject({ method: part(z.string()), claimed: part(z.string().nullable()), warning: part(z.string()), uid: part(z.number()), pid: part(z.number()), exe: part(z.string()) })),
   subject: part(z.looseObject({ issuer: part(z.string()), how: part(z.string()), token: part(z.string()) })),
   asked: part(z.looseObject({ scopes: part(texts), audience: part(texts), resource: part(texts), tool: part(z.string()) })),
+  injected: part(z.looseObject({ host: part(z.string()), method: part(z.string()) })), host: part(z.string()),
   decision: part(z.looseObject({ allowed: part(z.boolean()), policies: part(texts), scopes: part(texts), errors: part(texts) })),
   credential: part(z.looseObject({ kind: part(z.string()), scopes: part(texts), expires_at: part(z.number().min(0).max(8.64e15)), wider: part(z.boolean()), cached: part(z.boolean()), token_id: part(z.string()), grant: part(z.string()) })),
   error: part(z.looseObject({ code: part(z.string()), message: part(z.string()), next: part(z.string()) })),
@@ -67,6 +68,9 @@ const tellDecision = ({ decision }: Detail): string[] => {
   return [allowed ? `Policy allowed ${named(scopes)} (${by}).` : `Policy denied it (${by}).`, ...errors.map((error) => `A policy could not be evaluated: ${error}`)]
 }
 
+const tellInjection = ({ injected }: Detail): string[] =>
+  injected === undefined ? [] : [`It was for the proxy, to be put into a ${injected.method ?? ''} request${when(injected.host, (host) => ` to ${host}`)}: the caller does not see it.`]
+
 const tellCredential = ({ credential }: Detail): string[] => {
   if (credential === undefined) return []
   const { kind, scopes, cached, wider, expires_at: end, token_id: token, grant } = credential
@@ -96,6 +100,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   'connect.refused': ({ user, server, downstream }, { opened_by: other }) => [`The link for ${user} to connect ${downstream} for ${server} was refused${when(other, (who) => `: ${who} had opened it`)}.`],
   'grant.refresh': ({ outcome, user, downstream }, { status, provider }) => [`The grant of ${user} for ${downstream} was ${outcome === 'done' ? 'refreshed' : 'not refreshed'}${when(provider, (name) => ` at ${name}`)}${when(status, (now) => `; it is now ${now}`)}.`],
   'login': ({ user, tenant, outcome }, { uid, issuer }) => [`${user} of ${tenant} ${outcome === 'done' ? 'signed in' : 'could not sign in'}${when(issuer, (name) => ` at ${name}`)}${when(uid, (id) => ` for the Unix user ${id}`)}.`],
+  'proxy.connect': ({ server }, { host }) => [`${server} asked the proxy for a tunnel${when(host, (origin) => ` to ${origin}`)}.`],
   'revocation': tellRevocation,
   'token.revoke': tellRevocation,
   'token.introspect': ({ server }, { active, token_id: token }) => [`${server} asked whether a token is live${when(token, (id) => ` (${id})`)}: it is${active === true ? '' : ' not, or is none of its business'}.`],
@@ -116,7 +121,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
 const tellEvent = (record: RecordView, detail: Detail): string[] => {
   const tell = Object.hasOwn(EVENTS, record.event) ? EVENTS[record.event] : undefined
   if (tell !== undefined) return tell(record, detail)
-  const lines = [...tellAttestation(record, detail), ...tellSubject(record, detail), ...tellWish(record, detail), ...tellDecision(detail)]
+  const lines = [...tellAttestation(record, detail), ...tellSubject(record, detail), ...tellWish(record, detail), ...tellInjection(detail), ...tellDecision(detail)]
   return lines.length > 0 ? lines : [`${record.event}: ${record.outcome}${when(detail.by, (who) => ` by ${who}`)}.`]
 }
 

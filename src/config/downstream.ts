@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { injectSchema } from './inject.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 
@@ -19,6 +20,7 @@ const common = {
   resource: resourceSchema.optional().describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
   scopes: z.record(scopeSchema, z.string()).default({}).describe('Every scope that exists, with what it allows, in words for the consent page.'),
   lifetime: durationSchema.optional().describe('Longest life of what is issued.'),
+  inject: injectSchema.optional().describe('How the proxy puts the credential into requests; absent: it does not (docs/proxy.md).'),
 }
 
 /** How Deputy is known to the authorization server that a token comes from. */

@@ -1,4 +1,5 @@
 import { needsUser } from './downstream.ts'
+import { injectionProblems, sharedHosts } from './injection-references.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
 import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
@@ -36,12 +37,12 @@ const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): P
   return problems
 }
 
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host)
 
 const checkSettings = ({ settings }: Loaded): Problem[] => {
   const problems: Problem[] = []
   const { value, file, lineOf } = settings
-  for (const name of ['tcp', 'metrics'] as const) {
+  for (const name of ['tcp', 'proxy', 'metrics'] as const) {
     const address = value.listen[name]
     if (address !== null && !isLoopback(address.host)) {
       problems.push({ file, line: lineOf(['listen', name]), message: `listen.${name} is ${address.host}, which other machines can reach.`, fix: `Write 127.0.0.1:${address.port}, or null.` })
@@ -86,7 +87,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
     if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
       if (!loaded.tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(loaded.tenants.keys())}.` })
     })
-    for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use))
+    for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use), ...sharedHosts(loaded.downstreams, located, use))
     problems.push(...checkExec(located))
     for (const [tool, { downstream, scopes }] of Object.entries(value.tools)) {
       if (downstream === undefined) continue
@@ -148,6 +149,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
     const provider = providers.get(value.provider)?.value
     if (provider !== undefined && !provider.discovery && provider.authorization_endpoint === undefined) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} has no authorization_endpoint, so users cannot connect there.`, fix: 'Add it to the provider\'s file.' })
   }
+  problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
   const { backends } = settings.value.secrets
   if (value.credential === 'dynamic' && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
     problems.push({ file, line: lineOf(['backend']), message: `The backend ${value.backend} makes no credentials.`, fix: `Name one of kind vault: ${list(Object.keys(backends).filter((id) => backends[id]?.kind === 'vault'))}.` })

@@ -20,6 +20,8 @@ export const settingsSchema = z.strictObject({
     socket_group: z.int().nonnegative().optional().describe('Numeric group id that owns the socket.'),
     admin: z.string().default('run/admin.sock').describe('Unix socket of the admin API; always mode 0600.'),
     tcp: listenAddressSchema.nullable().default(null).describe('Loopback address of the local API over TCP, or null for none.'),
+    proxy: listenAddressSchema.nullable().default(null).describe('Loopback address of the injecting proxy, or null for none.'),
+    proxy_socket: z.union([z.string().min(1), z.null()]).optional().describe('Unix socket of the injecting proxy, with the mode and group of `socket`, or null for none. Default: proxy.sock in the folder of `socket`.'),
     connect: listenAddressSchema.default({ host: '127.0.0.1', port: 7880 }).describe('Address of the connect pages that users open in a browser.'),
     postgres: z.string().min(1).nullable().default(null).describe('Folder of a Unix socket at which programs reach the PostgreSQL servers of downstreams without a password, or null for none. It has the mode and group of the local API.'),
     redis: z.string().min(1).nullable().default(null).describe('Folder of Unix sockets, one for each downstream with a Redis server, or null for none.'),
@@ -100,6 +102,10 @@ export const settingsSchema = z.strictObject({
     allow_private: z.array(rangeSchema).default([]).describe('Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.'),
     timeout: durationSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
   }).prefault({}).describe('Requests that Deputy sends.'),
+  proxy: z.strictObject({
+    answer: durationSchema.default(300_000).describe('How long a service may take to begin its answer.'),
+    idle: durationSchema.default(300_000).describe('How long nothing may come or go in the middle of a request, an answer or a WebSocket.'),
+  }).prefault({}).describe('The injecting proxy.'),
   telemetry: z.strictObject({
     otlp: urlSchema.nullable().default(null).describe('OTLP/HTTP collector, for example http://127.0.0.1:4318, or null.'),
     tenant_label: z.boolean().default(false).describe('Whether metrics carry the tenant as a label.'),

@@ -17,6 +17,8 @@ listen:
   admin: run/admin.sock
   # Loopback TCP for programs that cannot use a Unix socket, for example 127.0.0.1:7878.
   tcp: null
+  # Loopback TCP of the injecting proxy (docs/proxy.md), for example 127.0.0.1:7879; its Unix socket is run/proxy.sock.
+  proxy: null
   # The pages on which users connect their accounts.
   connect: 127.0.0.1:7880
   # Prometheus metrics, for example 127.0.0.1:9464.

@@ -32,12 +32,12 @@ const syncFolder = async (path: string): Promise<void> => {
   try { await folder.sync() } finally { await folder.close() }
 }
 
-/** Writes the file whole or not at all, mode 0600, durable when it resolves. */
-export const replaceFile = async (path: string, content: string): Promise<void> => {
+/** Writes the file whole or not at all, mode 0600 unless told otherwise, durable when it resolves. */
+export const replaceFile = async (path: string, content: string, mode = 0o600): Promise<void> => {
   const next = `${path}.new`
-  const file = await open(next, 'w', 0o600)
+  const file = await open(next, 'w', mode)
   try {
-    await file.chmod(0o600)
+    await file.chmod(mode)
     await file.writeFile(content)
     await file.sync()
   } finally { await file.close() }

@@ -1,15 +1,11 @@
 import { createHash } from 'node:crypto'
-import { lookup as systemLookup } from 'node:dns/promises'
-import { isIP } from 'node:net'
 import { LRUCache } from 'lru-cache'
 import { Agent, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
 import { lengthPrefixed } from '../crypto/additional-data.ts'
 import { refuse } from '../errors.ts'
-import { createAddressJudge, isLoopbackHost, type AddressRules } from './address.ts'
+import type { AddressRules } from './address.ts'
 import type { ClientCertificate, Egress, EgressInit } from './egress.ts'
-
-/** Resolves a host name to its addresses. */
-export type Lookup = (host: string) => Promise<readonly { address: string; family: number }[]>
+import { createConnectionGuard, refusedByGuard, type Lookup } from './guard.ts'
 
 export interface EgressOptions extends AddressRules {
   /** ms until the answer must be there, body and all. */
@@ -34,29 +30,13 @@ const NO_BODY = new Set([204, 205, 304])
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
-/**
- * A `fetch` with a guard (RFC 9700 section 4, threat 6). The check and the connection use one and the same
- * resolution: the connector asks for addresses here, each is judged, and only those are handed to the socket, so that
- * a name which resolves differently a moment later changes nothing.
- */
+/** A `fetch` with a guard: each hop is judged, and connected to as it was judged. */
 export const createEgress = (options: EgressOptions): Egress & { close(): Promise<void> } => {
-  const judge = createAddressJudge(options)
-  const resolve: Lookup = options.lookup ?? ((host) => systemLookup(host, { all: true, verbatim: true }))
-
+  const guard = createConnectionGuard(options)
   const createAgent = (certificate?: ClientCertificate): Agent => new Agent({
     connect: {
-      ...(options.ca === undefined ? {} : { ca: options.ca }),
+      ...(options.ca === undefined ? {} : { ca: options.ca }), lookup: guard.lookup,
       ...(certificate === undefined ? {} : { cert: certificate.certificate, key: certificate.key.reveal() }),
-      lookup(host, lookupOptions, callback) {
-        resolve(host).then((addresses) => {
-          const bad = addresses.map(({ address }) => judge(address)).find((why) => why !== undefined)
-          const [first] = addresses
-          // One bad address among good ones is refused too: who controls the name must not get to choose.
-          if (bad !== undefined || first === undefined) callback(refuse('egress_refused', { url: host, problem: bad ?? 'it has no address' }) as NodeJS.ErrnoException, '', 0)
-          else if (lookupOptions.all === true) callback(null, addresses as { address: string; family: number }[])
-          else callback(null, first.address, first.family)
-        }, (error: NodeJS.ErrnoException) => { callback(error, '', 0) })
-      },
     },
   })
 
@@ -71,19 +51,8 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
     return found
   }
 
-  /** What can be said without asking the name service. */
-  const assertReachable = (url: URL): void => {
-    const shown = `${url.protocol}//${url.host}`
-    if (url.username !== '' || url.password !== '') throw refuse('egress_refused', { url: shown, problem: 'it carries a user or a password' })
-    const host = url.hostname.replace(/^\[|\]$/g, '')
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowLoopback && isLoopbackHost(host))) throw refuse('egress_refused', { url: shown, problem: 'it is not https' })
-    // The URL parser has turned octal, hexadecimal and decimal forms into dotted ones. Literals skip the look-up.
-    const why = isIP(host) === 0 ? undefined : judge(host)
-    if (why !== undefined) throw refuse('egress_refused', { url: shown, problem: why })
-  }
-
   const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
-    assertReachable(url)
+    guard.assertReachable(url)
     const { redirects: _r, maxBytes = MAX_BYTES, certificate, ...rest } = init
     const headers = new Headers(init.headers)
     const traceparent = options.traceparent?.()
@@ -93,8 +62,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
       return await bounded(response as unknown as Response, maxBytes, url)
     } catch (error) {
       // What the connector refused arrives as the cause of fetch's own error.
-      const refused = [error, (error as Error).cause].find((each) => each instanceof Error && each.name === 'DeputyError')
-      throw refused ?? error
+      throw refusedByGuard(error) ?? error
     }
   }
 

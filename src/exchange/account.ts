@@ -4,6 +4,7 @@ import type { DeputyError, ErrorFacts } from '../errors.ts'
 import type { PolicyDecision } from '../policy/decision.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import type { AttestedWorkload } from '../workload/attestor.ts'
+import type { AllowedInjection } from './injection.ts'
 import type { RequestOrigin, TokenWish } from './request.ts'
 import type { Target } from './target.ts'
 
@@ -25,6 +26,8 @@ export interface Account {
   /** The tenant of a workload that asks for itself. */
   tenant?: string
   target?: Target
+  /** Where the proxy takes what is issued; undefined: to whoever asked. */
+  injection?: AllowedInjection | undefined
   decision?: PolicyDecision
   credential?: Credential
   /** The key that the request has proved to have. */
@@ -57,6 +60,8 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
       },
       subject: subject === undefined ? undefined : { issuer: subject.issuer, how: subject.how, token: subject.tokenId },
       asked: wish === undefined ? undefined : { scopes: wish.scopes, audience: wish.audiences, resource: wish.resources, tool: wish.tool },
+      // Never the path or the query: the caller chooses them, and placeholders stand in them.
+      injected: wish?.injection === undefined ? undefined : { host: account.injection?.origin ?? wish.injection.origin, method: wish.injection.methods[0] },
       decision: decision === undefined ? undefined : { allowed: decision.allowed, policies: decision.policies, scopes: decision.scopes, errors: decision.errors.length === 0 ? undefined : decision.errors },
       credential: credential === undefined || error !== undefined ? undefined : {
         kind: target?.downstream.credential, scopes: credential.scopes, expires_at: credential.expiresAt,

@@ -20,6 +20,7 @@ import type { CheckProof } from '../workload/proof-of-possession.ts'
 import { toRecord, type Account } from './account.ts'
 import type { createObtain, Obtained } from './obtain.ts'
 import { assertInForce, assertNotRevoked, assertThawed } from './in-force.ts'
+import { allowInjection, type AllowedInjection } from './injection.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
 import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
@@ -35,6 +36,8 @@ export interface IssuedToken {
   readonly scopes: readonly string[]
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
+  /** For a request of the proxy: where the credential goes, how it is put in, and whether it still may be used: what it has opened may stay open for long. */
+  readonly injection?: AllowedInjection & { stands(): boolean }
 }
 
 export interface ExchangeDependencies {
@@ -156,6 +159,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const { server } = account.workload!
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
+    account.injection = target.downstreams.map((downstream) => allowInjection(downstream, wish.injection))[0]
     assertNotRevoked(relianceOf(account), deps)
     await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
@@ -228,9 +232,17 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
 
   /** The record may have waited for the disk, and a provider before that. */
   const assertStillInForce = (account: Account): void => {
-    assertInForce(relianceOf(account), deps, account.generation)
-    const { session, server } = account.workload!
+    const { target, workload, wish, injection, generation } = account
+    assertInForce(relianceOf(account), deps, generation)
+    const { session, server } = workload!
     if (session !== undefined && !deps.exec.isLive(session)) throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
+    const current = snapshot()
+    const now = current.downstreams.get(target!.downstream.downstream)
+    if (current.generation !== generation && now !== undefined) allowInjection(now, wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin })
+  }
+
+  const stands = (account: Account): boolean => {
+    try { assertStillInForce(account); return true } catch { return false }
   }
 
   const metricLabels = ({ target, subject, tenant: own }: Account) => {
@@ -244,7 +256,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       token: credential.token, issuedTokenType: account.wish?.requestedTokenType ?? credential.issuedTokenType,
       tokenType: credential.tokenType, scopes: credential.scopes,
       expiresIn: Math.max(0, toSeconds(Math.min(credential.expiresAt, notAfter) - clock.now())),
-      ...(warning === undefined ? {} : { warning }),
+      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: { ...account.injection, stands: () => stands(account) } }),
     }
   }
 

@@ -1,6 +1,7 @@
 import type { Secret } from '../crypto/secret.ts'
 import type { TokenTypeUri } from '../connector/connector.ts'
 import type { CallerEvidence } from '../workload/attestor.ts'
+import type { Injection } from './injection.ts'
 
 /** Where a token request comes from and how it is told apart from every other. */
 export interface RequestOrigin {
@@ -23,6 +24,8 @@ export interface TokenWish {
   readonly proof?: string
   /** The MCP tool that is being called, for policy and the record. */
   readonly tool?: string
+  /** Set by the proxy alone: what is issued is put into this request. */
+  readonly injection?: Injection
 }
 
 /** A token exchange (RFC 8693 section 2.1). */

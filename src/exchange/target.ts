@@ -9,6 +9,8 @@ import type { TokenWish } from './request.ts'
 /** What a request is for: one downstream, or several that one minted token can serve together. */
 export interface Target {
   readonly downstream: Downstream
+  /** With others that the same token is for. */
+  readonly downstreams: readonly Downstream[]
   /** Audiences of what is issued: the URI of each downstream. */
   readonly audiences: readonly string[]
   /** Scopes that the server is registered for at these downstreams. */
@@ -18,7 +20,8 @@ export interface Target {
 /**
  * Finds the downstream that a request names, among those that the server is registered for in this tenant.
  * A name that exists but is not registered answers exactly like one that does not exist.
- * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2)
+ * A request through the proxy may name its host instead.
+ * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
  */
 export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['downstreams'], tenant: string, snapshot: Snapshot): Target => {
   const visible = (id: string): Downstream | undefined => {
@@ -39,14 +42,19 @@ export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['dow
     if (only === undefined || found.length > 1) throw refuse('target_unknown', { target: resource, server: server.server })
     named.set(only.downstream, only)
   }
+  const host = named.size === 0 ? wish.injection?.origin : undefined
+  if (host !== undefined) {
+    for (const found of Object.keys(uses).map(visible)) if (found?.inject?.hosts.includes(host) === true) named.set(found.downstream, found)
+    if (named.size === 0) throw refuse('injection_host_unknown', { host, server: server.server })
+  }
   const [downstream, ...others] = named.values()
   if (downstream === undefined) throw refuse('target_missing')
-  if (others.length > 0 && ![downstream, ...others].every(({ credential }) => credential === downstream.credential && kinds[credential].joint)) {
+  if (others.length > 0 && (wish.injection !== undefined || ![downstream, ...others].every(({ credential }) => credential === downstream.credential && kinds[credential].joint))) {
     throw refuse('targets_incompatible', { targets: [...named.keys()].join(' and ') })
   }
   if (wish.requestedTokenType !== undefined && !kinds[downstream.credential].issues.includes(wish.requestedTokenType)) {
     throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
   }
   const registered = new Set([...named.keys()].flatMap((id) => uses[id]?.scopes ?? []))
-  return { downstream, audiences: [...named.values()].flatMap(({ resource }) => resource ?? []), registered }
+  return { downstream, downstreams: [...named.values()], audiences: [...named.values()].flatMap(({ resource }) => resource ?? []), registered }
 }

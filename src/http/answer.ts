@@ -18,26 +18,36 @@ export const describable = (text: string): string => text.replace(/["\\]/g, "'")
 /**
  * An error of the taxonomy as an OAuth error response (RFC 6749 section 5.2), with what the standard leaves room for:
  * the taxonomy's own code, the next step, the correlation id for `deputy explain`, and the connect URL when the user
- * has to act. Causes and stacks stay inside. Sent when the request has been received whole, wherever it went wrong.
+ * has to act. Causes and stacks stay inside.
  */
-export const sendError = (response: ServerResponse, error: DeputyError, correlationId: string): void => {
-  if (response.headersSent) { response.destroy(); return }
+export const errorAnswer = (error: DeputyError, correlationId: string): { status: number; body: Readonly<Record<string, string>>; headers: Readonly<Record<string, string>> } => {
   const { status, oauth } = error.kind
   const retryAfter = error.retryAfter
   const { connect_url: connectUrl, nonce } = error.facts
-  afterBody(response.req, () => { sendJson(response, status, {
-    error: oauth,
-    error_description: describable(error.message),
-    reason: error.code,
-    next: describable(error.code === 'internal' ? error.next.replace(/: deputy explain .*$/, `: deputy explain ${correlationId}`) : error.next),
-    correlation_id: correlationId,
-    ...(connectUrl === undefined ? {} : { connect_url: connectUrl }),
-  }, {
-    [CORRELATION]: correlationId,
-    // RFC 9449 section 8.
-    ...(error.code === 'proof_nonce_needed' ? { 'DPoP-Nonce': String(nonce) } : {}),
-    ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
-    // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
-    ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),
-  }) })
+  return {
+    status,
+    body: {
+      error: oauth,
+      error_description: describable(error.message),
+      reason: error.code,
+      next: describable(error.code === 'internal' ? error.next.replace(/: deputy explain .*$/, `: deputy explain ${correlationId}`) : error.next),
+      correlation_id: correlationId,
+      ...(connectUrl === undefined ? {} : { connect_url: String(connectUrl) }),
+    },
+    headers: {
+      [CORRELATION]: correlationId,
+      // RFC 9449 section 8.
+      ...(error.code === 'proof_nonce_needed' ? { 'DPoP-Nonce': String(nonce) } : {}),
+      ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
+      // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
+      ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),
+    },
+  }
+}
+
+/** Sends an error. It leaves when the request has been received whole, wherever it went wrong. */
+export const sendError = (response: ServerResponse, error: DeputyError, correlationId: string): void => {
+  if (response.headersSent) { response.destroy(); return }
+  const { status, body, headers } = errorAnswer(error, correlationId)
+  afterBody(response.req, () => { sendJson(response, status, body, headers) })
 }

@@ -2,13 +2,12 @@ import type { IncomingMessage } from 'node:http'
 import { refuse } from '../errors.ts'
 
 /**
- * Keeps web pages away from the local API (promise 10, threat 1). A page reaches it through the user's browser, by
- * DNS rebinding or across origins, and then the request carries a foreign `Host`, or an `Origin`, or the browser's
- * own `Sec-Fetch-Site`. Local programs send the host that they were configured with and none of the others.
- * Looks at the raw headers, because a parsed view folds repeated ones together.
+ * The `Host` that a request names, in small letters, unless a web page has sent it (promise 10, threat 1). A page
+ * reaches a local port through the user's browser, and then the request carries an `Origin`, or the browser's own
+ * `Sec-Fetch-Site`; local programs send neither. Looks at the raw headers, because a parsed view folds repeated ones together.
  * @throws DeputyError `foreign_caller`
  */
-export const createCallerGuard = (hosts: ReadonlySet<string>) => ({ rawHeaders }: IncomingMessage): void => {
+export const hostOf = ({ rawHeaders }: IncomingMessage): string | undefined => {
   let host: string | undefined
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!
@@ -21,6 +20,16 @@ export const createCallerGuard = (hosts: ReadonlySet<string>) => ({ rawHeaders }
     if (host !== undefined) throw refuse('foreign_caller', { header: 'second Host' })
     host = rawHeaders[at + 1]!.toLowerCase()
   }
+  return host
+}
+
+/**
+ * Keeps web pages away from the local API: what `hostOf` refuses, and by DNS rebinding a foreign `Host`. Local programs
+ * send the host that they were configured with.
+ * @throws DeputyError `foreign_caller`
+ */
+export const createCallerGuard = (hosts: ReadonlySet<string>) => (request: IncomingMessage): void => {
+  const host = hostOf(request)
   if (host === undefined || !hosts.has(host)) throw refuse('foreign_caller', { header: 'foreign Host' })
 }
 

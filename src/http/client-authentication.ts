@@ -6,9 +6,9 @@ import type { Form } from './form.ts'
 
 const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
-/** `client_secret_basic`: both parts are form-encoded before they are joined (RFC 6749 section 2.3.1). */
-const parseBasic = (header: string): { clientId: string; clientSecret: Secret } => {
-  const malformed = () => refuse('malformed_request', { problem: 'the Authorization header is not Basic with a client id and a secret' })
+/** `client_secret_basic`: both parts are form-encoded before they are joined (RFC 6749 section 2.3.1). @throws DeputyError `malformed_request` */
+export const parseBasic = (header: string, name = 'Authorization'): { clientId: string; clientSecret: Secret } => {
+  const malformed = () => refuse('malformed_request', { problem: `the ${name} header is not Basic with a client id and a secret` })
   const [scheme, value, more] = header.split(' ')
   if (scheme?.toLowerCase() !== 'basic' || value === undefined || more !== undefined) throw malformed()
   const pair = Buffer.from(value, 'base64').toString('utf8')

@@ -11,7 +11,7 @@ import type { Form } from './form.ts'
 export interface ExecProxy {
   /** http URL without user and password: the user is the server, the password the session's token. */
   readonly url: string
-  /** PEM file with the authorities to trust behind it. */
+  /** PEM: whoever is behind it is signed by this. */
   readonly ca: string
 }
 

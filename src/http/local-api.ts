@@ -51,7 +51,8 @@ type Endpoint = (request: IncomingMessage, response: ServerResponse, correlation
 /** W3C Trace Context: what does not look like a traceparent is not taken over. */
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
-const traceparentOf = ({ headers }: IncomingMessage): string | undefined => {
+/** W3C trace context of a request, when it carries one. */
+export const traceparentOf = ({ headers }: IncomingMessage): string | undefined => {
   const { traceparent } = headers
   return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined
 }

@@ -12,13 +12,20 @@ const SCOPES = 100
 
 const toolSchema = z.string().min(1).max(128)
 
-const parseScopes = (text: string | undefined): string[] | undefined => {
+/** @throws DeputyError `malformed_request` */
+export const parseScopes = (text: string | undefined): string[] | undefined => {
   if (text === undefined) return undefined
   const scopes = text.split(' ')
   if (scopes.length > SCOPES || !scopes.every((scope) => scopeSchema.safeParse(scope).success)) {
     throw refuse('malformed_request', { problem: 'scope is not a list of scope tokens with single spaces between (RFC 6749 section 3.3)' })
   }
   return scopes
+}
+
+/** @throws DeputyError `malformed_request` */
+export const parseTool = (tool: string | undefined): string | undefined => {
+  if (tool !== undefined && !toolSchema.safeParse(tool).success) throw refuse('malformed_request', { problem: 'tool is longer than 128 characters' })
+  return tool
 }
 
 const parseTargets = (form: Form, parameter: 'audience' | 'resource'): string[] => {
@@ -34,7 +41,8 @@ const parseTargets = (form: Form, parameter: 'audience' | 'resource'): string[] 
 
 const TOKEN_TYPE = /^urn:[\x21-\x7e]{1,200}$/
 
-const parseTokenType = (value: string, parameter: string): TokenTypeUri => {
+/** @throws DeputyError `unsupported_token_type` */
+export const parseTokenType = (value: string, parameter: string): TokenTypeUri => {
   if (!TOKEN_TYPE.test(value)) throw refuse('unsupported_token_type', { token_type: value.slice(0, 100), parameter })
   return value as TokenTypeUri
 }
@@ -43,8 +51,7 @@ const parseTokenType = (value: string, parameter: string): TokenTypeUri => {
 export const parseTokenWish = (form: Form): TokenWish => {
   const scopes = parseScopes(form.optional('scope'))
   const requested = form.optional('requested_token_type')
-  const tool = form.optional('tool')
-  if (tool !== undefined && !toolSchema.safeParse(tool).success) throw refuse('malformed_request', { problem: 'tool is longer than 128 characters' })
+  const tool = parseTool(form.optional('tool'))
   return {
     audiences: parseTargets(form, 'audience'),
     resources: parseTargets(form, 'resource'),

@@ -5,7 +5,7 @@ import type { Server } from '../config/server.ts'
 import { equalInConstantTime } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse, type DeputyError } from '../errors.ts'
-import type { PeerProcess } from './attestor.ts'
+import type { CallerEvidence, PeerProcess } from './attestor.ts'
 import { ancestryOf, isSameProcess, readProcess, userOf } from './process-table.ts'
 
 /** A stdio server that `deputy exec` has started, for as long as it runs and the command stays connected. */
@@ -44,6 +44,8 @@ export interface ExecSessions {
   byToken(token: Secret, server: string | undefined, peer: PeerProcess | undefined): ExecSession
   /** The sessions of a process, or of one that it descends from: the nearest first. */
   of(peer: PeerProcess): readonly ExecSession[]
+  /** For whom the session of a caller acts, which its attestation shows to be its own; undefined where it has none. */
+  startedFor(evidence: Pick<CallerEvidence, 'peer' | 'clientId' | 'clientSecret'>): 'session' | 'server' | undefined
   /** A lease was handed out: in a session, or to somebody who has none. */
   leased(lease: string, session: ExecSession | undefined): void
   /** Tells the sessions that a mapping's downstream has another credential now. */
@@ -144,6 +146,10 @@ export const createExecSessions = (options: {
       if (own.length === 0 || startedAt === undefined) return []
       // Of several that a process has, the latest is its own by now.
       return ancestryOf({ pid: peer.pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+    },
+    startedFor({ peer, clientId, clientSecret }) {
+      const session = clientSecret === undefined ? (peer === undefined ? undefined : this.of(peer)[0]) : this.isToken(clientSecret) ? this.byToken(clientSecret, clientId, peer) : undefined
+      return session === undefined ? undefined : session.user === undefined ? 'server' : 'session'
     },
     leased(lease, session) {
       if (session === undefined) { shared.set(lease, true); return }

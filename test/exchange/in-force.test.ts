@@ -53,6 +53,7 @@ describe('what changes while a request waits for its record', () => {
       workload_not_approved: (change) => { change(world({ server: { status: 'retired' } })) },
       workload_unknown: (change) => { change({ ...world(), servers: new Map() }) },
       subject_tenant_unknown: (change) => { change(world({ tenant: { enabled: false } })) },
+      injection_only: (change) => { change(world({ downstream: { inject: { hosts: ['https://ledger.example'], as: { header: 'Authorization' }, only: true } } })) },
       target_unknown: (change) => { change(world({ downstream: { enabled: false } })) },
     }
     for (const [code, change] of Object.entries(changes)) expect(await exchangeDuring(change)).toEqual({ answer: code, outcomes: ['issued', 'refused'] })

@@ -13,7 +13,7 @@ describe('the scopes that policy is asked about', () => {
   it('promise 1: are never beyond what was asked, what the server is registered for and what the tool needs', () => {
     fc.assert(fc.property(fc.option(fc.array(scope), { nil: undefined }), scopes, fc.option(scopes, { nil: undefined }), (asked, registered, tool) => {
       const server = aServer({ downstreams: { d: { scopes: registered } }, ...(tool === undefined ? {} : { tools: { t: { downstream: 'd', scopes: tool } } }) })
-      const target = { downstream, audiences: [], registered: new Set(registered) }
+      const target = { downstream, downstreams: [downstream], audiences: [], registered: new Set(registered) }
       let within: string[]
       try { within = scopesWithin(asked, target, server, 't') } catch (error) {
         expect(error).toBeInstanceOf(DeputyError)
@@ -32,6 +32,6 @@ describe('the scopes that policy is asked about', () => {
 
   it('of another downstream\'s tool are not narrowed by it', () => {
     const server = aServer({ downstreams: { d: { scopes: ['read'] } }, tools: { t: { downstream: 'other', scopes: [] } } })
-    expect(scopesWithin(['read'], { downstream, audiences: [], registered: new Set(['read']) }, server, 't')).toEqual(['read'])
+    expect(scopesWithin(['read'], { downstream, downstreams: [downstream], audiences: [], registered: new Set(['read']) }, server, 't')).toEqual(['read'])
   })
 })

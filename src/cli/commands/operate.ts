@@ -16,6 +16,7 @@ interface Output { json?: boolean }
 const statusSchema = z.looseObject({ version: z.string(), pid: z.number(), ready: z.boolean(), environment: z.string(), generation: z.number(), started_at: z.string(), checks: z.record(z.string(), z.string()), counts: z.record(z.string(), z.number()), memory: z.looseObject({ rss: z.number() }),
   node: z.looseObject({ node: z.string() }), nodes: z.array(z.looseObject({ id: z.string(), about: z.string(), leaseLeft: z.number(), acknowledged: z.number() })),
   providers: z.array(z.looseObject({ provider: z.string(), tenant: z.string(), state: z.string(), until: z.number().nullable() })),
+  proxy: z.array(z.string()),
   upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }),
 })
 const reloadSchema = z.looseObject({ applied: z.boolean(), generation: z.number(), problems: z.array(z.object({ file: z.string(), line: z.number(), message: z.string(), fix: z.string() })), restart_needed: z.array(z.string()) })
@@ -51,6 +52,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
         `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${status.ready ? 'ready' : 'not ready'}`,
         ...Object.entries(status.checks).map(([name, state]) => `  ${name}: ${state}`),
         `  configuration ${status.generation}: ${Object.entries(status.counts).map(([name, count]) => `${count} ${name}`).join(', ')}`,
+        ...(status.proxy.length === 0 ? [] : [`  proxy: ${status.proxy.join(', ')}`]),
         ...status.nodes.map(({ id, about, leaseLeft, acknowledged }) => `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, knows revocations up to ${acknowledged} (${id})`),
         ...status.providers.map(({ provider, tenant, state, until }) => `  provider ${provider} for ${tenant}: ${state.replaceAll('_', ' ')}${until === null ? '' : ` until ${shownTime(until)}`}`),
         ...(status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0 ? [] : [`  providers to be told of revocations: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} given up (deputy grant pending)`]),

@@ -35,11 +35,14 @@ export const childEnvironment = (caller: Readonly<Record<string, string | undefi
   ...Object.fromEntries(Object.entries(caller).filter((entry): entry is [string, string] => entry[1] !== undefined && !/^DEPUTY_/i.test(entry[0]))), ...mapped,
 })
 
+/** In the private folder; no mapping can name it, because a path begins with a letter or digit. */
+export const PROXY_CA = '.proxy-ca.pem'
+
 /**
  * How a program finds the injecting proxy and trusts what it signs. The session's token is the password of the proxy, and the
  * server its user (RFC 7617); programs send both as `Proxy-Authorization`.
  * @param proxy.url http URL of the proxy, without user and password
- * @param proxy.ca PEM file with every authority that shall be trusted
+ * @param proxy.ca PEM file with the proxy's authority: it answers in the place of every host that it lets through, and lets no other
  */
 export const proxyEnvironment = (proxy: { url: string; ca: string }, server: string, token: Secret): Record<string, string> => {
   const url = new URL(proxy.url)

@@ -4,7 +4,7 @@ import type { ExecMapping, ExecValue } from '../../config/exec.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { CommandError, exit } from '../terminal.ts'
 import { launch, type Child } from './child.ts'
-import { childEnvironment, proxyEnvironment, valueOf } from './environment.ts'
+import { childEnvironment, PROXY_CA, proxyEnvironment, valueOf } from './environment.ts'
 import { openPrivateFiles, type PrivateFiles } from './private-files.ts'
 import { findProgram } from './program-file.ts'
 import { fetchCredential, openSession, type Fetched, type Session, type SessionEvent } from './session.ts'
@@ -129,10 +129,12 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     }
   }
 
+  const privateFiles = async (): Promise<PrivateFiles> => files ??= await openPrivateFiles({ runtimeFolder: options.environment['XDG_RUNTIME_DIR'], allowDisk: options.allowDisk })
+
   const writeFiles = async ({ own: { start: { mapping } }, values }: Running): Promise<Record<string, string>> => {
     const wanted = Object.entries(mapping.files)
     if (wanted.length === 0) return {}
-    const folder = files ??= await openPrivateFiles({ runtimeFolder: options.environment['XDG_RUNTIME_DIR'], allowDisk: options.allowDisk })
+    const folder = await privateFiles()
     return Object.fromEntries(await Promise.all(wanted.map(async ([name, value]) => [name, await folder.write(value.path, new Secret(valueOf(value, values.get(keyOf(value))!.credential)))] as const)))
   }
 
@@ -140,7 +142,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     const { own: { start: { mapping, proxy, token } }, values } = running
     if (mapping.proxy && proxy === undefined) throw new CommandError(exit.configuration, `The file of ${server} says \`proxy: true\`, and this daemon has no injecting proxy.`, 'Set it up in deputy.yaml, or take `proxy` out of `exec`.')
     return childEnvironment(options.environment, {
-      ...(mapping.socket ? { DEPUTY_SOCKET: socketPath } : {}), ...(proxy === undefined ? {} : proxyEnvironment(proxy, server, token)),
+      ...(mapping.socket ? { DEPUTY_SOCKET: socketPath } : {}), ...(proxy === undefined ? {} : proxyEnvironment({ url: proxy.url, ca: await (await privateFiles()).write(PROXY_CA, new Secret(proxy.ca)) }, server, token)),
       ...Object.fromEntries(Object.entries(mapping.env).map(([name, value]) => [name, valueOf(value, values.get(keyOf(value))!.credential)])),
       ...await writeFiles(running),
     })

@@ -1,0 +1,47 @@
+import type { Downstream } from './downstream.ts'
+import { CREDENTIAL, NOT_INJECTED, placeOf } from './inject.ts'
+import type { Problem } from './problem.ts'
+import type { Server } from './server.ts'
+import type { Located } from './yaml-file.ts'
+
+/** What the schema cannot say of `inject`: headers that carry the message itself, places that are filled twice, plain http. */
+export const injectionProblems = ({ value, file, lineOf }: Located<Downstream>, isAllowedLoopback: (host: string) => boolean): Problem[] => {
+  const { inject } = value
+  if (inject === undefined) return []
+  const problems: Problem[] = []
+  inject.hosts.forEach((host, at) => {
+    if (host.startsWith('http:') && !isAllowedLoopback(new URL(host).hostname)) {
+      problems.push({ file, line: lineOf(['inject', 'hosts', at]), message: `${host} is plain http, so the credential could be read on the way.`, fix: 'Write its https origin; for development on loopback set network.allow_loopback: true in deputy.yaml.' })
+    }
+  })
+  const places = new Set<string>()
+  const placeholders = inject.as.flatMap((way) => 'path' in way ? [way.path] : 'body' in way ? [way.body] : [])
+  for (const way of inject.as) {
+    const line = lineOf(['inject', 'as'])
+    if ('header' in way && NOT_INJECTED.test(way.header)) problems.push({ file, line, message: `The header ${way.header} says how a message is carried or comes from Deputy, so nothing is put into it.`, fix: 'Name the header that the service reads the credential from.' })
+    if ('header' in way && !way.value.includes(CREDENTIAL)) problems.push({ file, line, message: `The value of ${way.header} has no ${CREDENTIAL} in it.`, fix: `Write for example value: 'Bearer ${CREDENTIAL}'.` })
+    if ('basic' in way && way.basic.user === undefined && (value.credential === 'oauth_grant' || value.credential === 'minted')) problems.push({ file, line, message: `A credential of the kind ${value.credential} is no login with a user in it.`, fix: 'Write basic: { user: NAME }.' })
+    const place = placeOf(way)
+    if (places.has(place)) problems.push({ file, line, message: `Two entries fill ${place}.`, fix: 'Leave one of them out.' })
+    places.add(place)
+  }
+  const part = placeholders.find((each, at) => placeholders.some((other, index) => index !== at && other !== each && other.includes(each)))
+  if (part !== undefined) problems.push({ file, line: lineOf(['inject', 'as']), message: `The placeholder ${part} is a part of another one.`, fix: 'Choose two that have nothing in common.' })
+  return problems
+}
+
+const overlap = (left: Downstream, right: Downstream): boolean =>
+  left.enabled && right.enabled && (left.environment === undefined || right.environment === undefined || left.environment === right.environment)
+  && (left.tenants === '*' || right.tenants === '*' || left.tenants.some((tenant) => right.tenants.includes(tenant)))
+
+/** Downstreams of one server that put their credentials into requests to one host: a request that names the host alone would not say which. */
+export const sharedHosts = (downstreams: ReadonlyMap<string, Located<Downstream>>, { value, file, lineOf }: Located<Server>, use: 'downstreams' | 'own'): Problem[] => {
+  const used = Object.keys(value[use]).flatMap((id) => downstreams.get(id)?.value ?? [])
+  return used.flatMap((downstream, at) => used.slice(0, at).flatMap((twin) => {
+    const host = overlap(downstream, twin) ? downstream.inject?.hosts.find((each) => twin.inject?.hosts.includes(each)) : undefined
+    return host === undefined ? [] : [{
+      file, line: lineOf([use, downstream.downstream]), message: `${downstream.downstream} and ${twin.downstream} both put a credential into requests to ${host}, so nobody could say which one is meant.`,
+      fix: `Let another server use one of the two, or take ${host} out of \`inject.hosts\` of one.`,
+    }]
+  }))
+}

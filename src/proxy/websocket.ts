@@ -1,0 +1,64 @@
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { endConnection, headOf } from './answer.ts'
+import { passedOn } from './headers.ts'
+import { codingOf, withoutSecrets, type Relay } from './relay.ts'
+import { createStrike } from './rewriter.ts'
+import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
+
+const NONE = new Set<string>()
+/** The answer ends with the connection, so that nothing has to say how long it is. */
+const LENGTHS = new Set(['content-length'])
+
+/**
+ * Passes on what each side says, and its end. When one breaks off the other does; when nothing has come from either for
+ * so long, both do.
+ * @param idle ms
+ */
+const join = (left: Duplex, right: Duplex, idle: number): void => {
+  const timer = setTimeout(() => { left.destroy(); right.destroy() }, idle)
+  for (const [side, other] of [[left, right], [right, left]] as const) {
+    if ('setTimeout' in side) (side as Socket).setTimeout(0)
+    side.on('error', () => { other.destroy() }).once('close', () => {
+      if (!side.readableEnded) other.destroy()
+      if (other.closed) clearTimeout(timer)
+    })
+    side.pipe(other)
+    side.on('data', () => { timer.refresh() })
+  }
+}
+
+/**
+ * A WebSocket (RFC 6455): the handshake is a request like others; what comes after it goes through as it is, in both
+ * directions. A service that does not want one answers as it likes, and that is passed on.
+ * @throws DeputyError of `upstreamError`, until the answer has begun
+ */
+export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Relay & { idleTimeout: number; patience: number }): Promise<void> => new Promise((resolve, reject) => {
+  const rewriter = options.strike ? createStrike(options.needles) : undefined
+  let hasBegun = false
+  const begin = (status: number, message: string, headers: readonly string[], connection: readonly string[]): void => {
+    hasBegun = true
+    const [words, ...shown] = withoutSecrets([message, ...headers], options.needles)
+    socket.write(headOf(status, words!, [...connection, ...shown, ...options.ours]), 'latin1')
+  }
+  upstream.send(outgoing, {
+    onRequestStart(controller) { socket.once('close', () => { controller.abort(new Error('the caller has gone away')) }) },
+    onRequestUpgrade(controller, status, _headers, other) {
+      begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NONE), ['Connection', 'Upgrade', 'Upgrade', 'websocket'])
+      if (head.length > 0) other.write(head)
+      join(socket, other, options.idleTimeout)
+      resolve()
+    },
+    onResponseStart(controller, status, _parsed, message) {
+      if (status < 200) return
+      const coding = codingOf(rawHeadersOf(controller))
+      if (options.strike && coding !== '') throw unreadable(outgoing.origin, coding)
+      begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTHS), ['Connection', 'close'])
+      socket.on('drain', () => { controller.resume() })
+    },
+    onResponseData(controller, chunk) { if (!socket.write(rewriter?.write(chunk) ?? chunk)) controller.pause() },
+    onResponseEnd() { endConnection(socket, rewriter?.end(), options.patience); resolve() },
+    onResponseError(_controller, error) { if (hasBegun || socket.destroyed) { socket.destroy(); resolve() } else reject(upstreamError(error, outgoing.origin)) },
+  })
+})
