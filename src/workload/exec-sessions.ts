@@ -80,6 +80,8 @@ export const createExecSessions = (options: {
   const live = new Map<string, Entry>()
   const byKey = new Map<string, Entry>()
   const shared = new LRUCache<string, true>({ max: REMEMBERED })
+  /** Of the sessions that there are now: a process is looked up once for them, by the same object for every request of its connection. */
+  let found = new WeakMap<PeerProcess, readonly ExecSession[]>()
   const keyOf = (token: Secret): string => digest('sha256', token.reveal(), 'hex')
   const isHeld = (lease: string): boolean => shared.has(lease) || live.values().some(({ leases }) => leases.has(lease))
 
@@ -88,6 +90,7 @@ export const createExecSessions = (options: {
     if (entry === undefined) return
     live.delete(id)
     byKey.delete(entry.key)
+    found = new WeakMap()
     entry.tell({ event: 'ended', error })
     options.over(entry.session, error)
     const left = [...entry.leases].filter((lease) => !isHeld(lease))
@@ -123,6 +126,7 @@ export const createExecSessions = (options: {
       const entry: Entry = { session, key, leases: new Set(), tell }
       live.set(session.id, entry)
       byKey.set(key, entry)
+      found = new WeakMap()
       return { session, token }
     },
     isLive: ({ id }) => live.has(id),
@@ -142,8 +146,12 @@ export const createExecSessions = (options: {
       const { startedAt } = peer
       const own = [...live.values()].map(({ session }) => session).filter(({ uid }) => uid === peer.uid)
       if (own.length === 0 || startedAt === undefined) return []
+      const known = found.get(peer)
+      if (known !== undefined) return known
       // Of several that a process has, the latest is its own by now.
-      return ancestryOf({ pid: peer.pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+      const sessions = ancestryOf({ pid: peer.pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+      found.set(peer, sessions)
+      return sessions
     },
     leased(lease, session) {
       if (session === undefined) { shared.set(lease, true); return }

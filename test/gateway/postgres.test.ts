@@ -161,6 +161,8 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect(await refusal('nowhere')).toMatchObject({ severity: 'FATAL', code: '3D000', hint: expect.stringMatching(/Name one of the downstreams/) as string, detail: expect.stringMatching(/Correlation id \S+; deputy explain/) as string })
     expect(await refusal('mail')).toMatchObject({ code: '3D000', message: expect.stringMatching(/no postgres server in its file/) as string })
     expect(await refusal('elsewhere')).toMatchObject({ code: '08006', message: expect.stringMatching(/ECONNREFUSED/) as string })
+    const { detail } = await refusal('elsewhere')
+    expect((await daemon.deputy('explain', /id (\S+);/.exec(detail!)![1]!)).out).toMatch(/notes asked; it proved who it is by unix[\s\S]*came to nothing[\s\S]*could not be reached: ECONNREFUSED/)
     expect(await refusal('encrypted')).toMatchObject({ code: '08006', message: expect.stringMatching(/does not speak TLS/) as string })
     expect(await refusal('orders', { replication: 'database' })).toMatchObject({ code: '08P01', message: expect.stringMatching(/replication/) as string })
     expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'orders-login'], JSON.stringify({ username: 'app_a', password: 'wrong' }))).code).toBe(0)
