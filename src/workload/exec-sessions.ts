@@ -143,13 +143,12 @@ export const createExecSessions = (options: {
       return session
     },
     of(peer) {
-      const { startedAt } = peer
-      const own = [...live.values()].map(({ session }) => session).filter(({ uid }) => uid === peer.uid)
-      if (own.length === 0 || startedAt === undefined) return []
-      const known = found.get(peer)
+      const { pid, startedAt } = peer
+      const known = live.size === 0 ? [] : found.get(peer)
       if (known !== undefined) return known
+      const own = [...live.values()].map(({ session }) => session).filter(({ uid }) => uid === peer.uid)
       // Of several that a process has, the latest is its own by now.
-      const sessions = ancestryOf({ pid: peer.pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+      const sessions = own.length === 0 || startedAt === undefined ? [] : ancestryOf({ pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
       found.set(peer, sessions)
       return sessions
     },
