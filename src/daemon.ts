@@ -188,7 +188,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       over(session, error) {
         settle('the end of an exec session was not written down', Promise.all([
           holders.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
-          audit.append({ id: session.id, event: 'exec.end', outcome: 'done', tenant: session.tenant, server: session.server, ...(session.user === undefined ? {} : { user: session.user }), detail: { session: session.id, child: session.pid, error: error?.code } }),
+          audit.append({ id: session.id, event: 'exec.end', outcome: 'done', tenant: session.tenant, server: session.server, ...(session.user === undefined ? {} : { user: session.user }), detail: { session: session.id, child: session.pid, ...(error === undefined ? {} : { error: { code: error.code, message: error.message, next: error.next } }) } }),
         ]))
       },
       release(session, given) {
@@ -347,7 +347,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const gateway = {
-      exchange, holders, lasting, clock, random, logger, correlationId, home, touch: leases.touch, timeout: settings.network.timeout, headerTimeout: settings.limits.header_timeout,
+      exchange, holders, lasting, audit, clock, random, logger, correlationId, home, touch: leases.touch, timeout: settings.network.timeout, headerTimeout: settings.limits.header_timeout,
       mode: settings.listen.socket_mode, group: settings.listen.socket_group, greet: (connection: Socket) => { peers.greet(connection) },
       peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined), uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
     }

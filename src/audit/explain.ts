@@ -25,7 +25,7 @@ const detailSchema = z.looseObject({
   story: part(z.string()), by: part(z.string()), scope: part(z.string()), reason: part(z.string().nullable()), status: part(z.string()), provider: part(z.string()),
   grant: part(z.string()), opened_by: part(z.string()), issuer: part(z.string()), secret: part(z.string()), keys: part(z.string()), version: part(z.union([z.string(), z.number()])),
   problem: part(z.string()), recorded: part(z.string()), token_id: part(z.string()), active: part(z.boolean()),
-  uid: part(z.number()), pid: part(z.number()), generation: part(z.number()), versions: part(z.number()), record: part(z.number()),
+  uid: part(z.number()), pid: part(z.number()), child: part(z.number()), session: part(z.string()), resumed: part(z.boolean()), generation: part(z.number()), versions: part(z.number()), record: part(z.number()),
   cached: part(z.number()), consents: part(z.number()), sessions: part(z.number()), milliseconds: part(z.number()),
 })
 type Detail = z.output<typeof detailSchema>
@@ -101,6 +101,10 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   'grant.refresh': ({ outcome, user, downstream }, { status, provider }) => [`The grant of ${user} for ${downstream} was ${outcome === 'done' ? 'refreshed' : 'not refreshed'}${when(provider, (name) => ` at ${name}`)}${when(status, (now) => `; it is now ${now}`)}.`],
   'login': ({ user, tenant, outcome }, { uid, issuer }) => [`${user} of ${tenant} ${outcome === 'done' ? 'signed in' : 'could not sign in'}${when(issuer, (name) => ` at ${name}`)}${when(uid, (id) => ` for the Unix user ${id}`)}.`],
   'proxy.connect': ({ server }, { host }) => [`${server} asked the proxy for a tunnel${when(host, (origin) => ` to ${origin}`)}.`],
+  'exec.begin': ({ server, user, outcome }, { attestation, child, session, resumed }) => [
+    `The Unix user ${attestation?.uid} started ${server}${when(user, (name) => ` for ${name}`)} as process ${child}${outcome === 'done' ? `: session ${session}${resumed === true ? ', which goes on from before the daemon was started' : ''}` : ', and was refused'}.`],
+  'exec.end': ({ server }, { child, error }) => [`The session of ${server} (process ${child}) ended${when(error?.code, (code) => `: ${code}`)}.`],
+  'connection.fail': ({ server, downstream }) => [`The connection of ${server} to ${downstream} came to nothing after the credential had been obtained.`],
   'revocation': tellRevocation,
   'token.revoke': tellRevocation,
   'token.introspect': ({ server }, { active, token_id: token }) => [`${server} asked whether a token is live${when(token, (id) => ` (${id})`)}: it is${active === true ? '' : ' not, or is none of its business'}.`],

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Socket } from 'node:net'
+import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
-import { refuse, type DeputyError } from '../errors.ts'
+import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Exchange, OpenedConnection } from '../exchange/exchange.ts'
 import type { LastingUses } from '../exchange/lasting.ts'
 import type { Logger } from '../observe/logger.ts'
@@ -17,6 +18,7 @@ export interface GatewayDependencies {
   readonly touch: (lease: string) => Promise<void>
   /** Who connected; undefined where the kernel does not say. */
   readonly peer: (socket: Socket) => Promise<PeerProcess | undefined>
+  readonly audit: AuditLog
   readonly clock: Clock
   readonly correlationId: () => string
   readonly logger: Logger
@@ -40,14 +42,23 @@ export const open = async <Login>(socket: Socket, downstream: string, correlatio
   const peer = await deps.peer(socket)
   if (peer === undefined) throw refuse('workload_unknown')
   for (let attempt = 1; ; attempt += 1) {
-    const connection = await deps.exchange.connection({ correlationId, evidence: { peer } }, downstream)
+    // Each attempt is an account of its own.
+    const id = attempt === 1 ? correlationId : `${correlationId}-${attempt}`
+    const connection = await deps.exchange.connection({ correlationId: id, evidence: { peer } }, downstream)
     try { return { login: await logIn(connection), connection } } catch (error) {
+      await recordFailure(id, connection, asDeputyError(error), deps)
       if (attempt === ATTEMPTS || !isNotTaken(error)) throw error
       await sleep(attempt * PAUSE)
     } finally {
       await deps.holders.forget(connection.holder).catch((error: unknown) => { deps.logger.warn({ err: error }, 'it was not written down that a login is done; it is by its time') })
     }
   }
+}
+
+/** The credential had left for its server when this went wrong: `deputy explain` tells both. */
+const recordFailure = async (id: string, { reliance: { tenant, user, server }, downstream: { downstream } }: OpenedConnection, error: DeputyError, { audit, logger }: GatewayDependencies): Promise<void> => {
+  await audit.append({ id, event: 'connection.fail', outcome: 'failed', tenant, server, downstream, ...(user === undefined ? {} : { user }), detail: { error: { code: error.code, message: error.message, next: error.next, facts: error.facts } } })
+    .catch((problem: unknown) => { logger.warn({ err: problem, correlation_id: id }, 'a connection that failed was not written down') })
 }
 
 /** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */

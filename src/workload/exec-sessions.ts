@@ -82,6 +82,8 @@ export const createExecSessions = (options: {
   const live = new Map<string, Entry>()
   const byKey = new Map<string, Entry>()
   const shared = new LRUCache<string, true>({ max: REMEMBERED })
+  /** Of the sessions that there are now: a process is looked up once for them, by the same object for every request of its connection. */
+  let found = new WeakMap<PeerProcess, readonly ExecSession[]>()
   const keyOf = (token: Secret): string => digest('sha256', token.reveal(), 'hex')
   const isHeld = (lease: string): boolean => shared.has(lease) || live.values().some(({ leases }) => leases.has(lease))
 
@@ -90,6 +92,7 @@ export const createExecSessions = (options: {
     if (entry === undefined) return
     live.delete(id)
     byKey.delete(entry.key)
+    found = new WeakMap()
     entry.tell({ event: 'ended', error })
     options.over(entry.session, error)
     const left = [...entry.leases].filter((lease) => !isHeld(lease))
@@ -125,6 +128,7 @@ export const createExecSessions = (options: {
       const entry: Entry = { session, key, leases: new Set(), tell }
       live.set(session.id, entry)
       byKey.set(key, entry)
+      found = new WeakMap()
       return { session, token }
     },
     isLive: ({ id }) => live.has(id),
@@ -141,11 +145,14 @@ export const createExecSessions = (options: {
       return session
     },
     of(peer) {
-      const { startedAt } = peer
+      const { pid, startedAt } = peer
+      const known = live.size === 0 ? [] : found.get(peer)
+      if (known !== undefined) return known
       const own = [...live.values()].map(({ session }) => session).filter(({ uid }) => uid === peer.uid)
-      if (own.length === 0 || startedAt === undefined) return []
       // Of several that a process has, the latest is its own by now.
-      return ancestryOf({ pid: peer.pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+      const sessions = own.length === 0 || startedAt === undefined ? [] : ancestryOf({ pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+      found.set(peer, sessions)
+      return sessions
     },
     startedFor({ peer, clientId, clientSecret }) {
       const session = clientSecret === undefined ? (peer === undefined ? undefined : this.of(peer)[0]) : this.isToken(clientSecret) ? this.byToken(clientSecret, clientId, peer) : undefined

@@ -55,8 +55,8 @@ describe('secrets and the command line', () => {
 
   it('threats 3 and 5: nothing that a request reaches can start a program', () => {
     const starting = sources.filter((name) => /node:child_process|node:vm|\beval\(|new Function\(/.test(readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8')))
-    // A browser for who types `deputy login`, and programs that deputy.yaml allows, which only a rotation policy can name.
-    expect(starting.sort()).toEqual(['cli/commands/operate.ts', 'rotation/rotators/command.ts'])
+    // A browser for who types `deputy login`, what who types `deputy exec` wants to run, and programs that deputy.yaml allows, which only a rotation policy can name.
+    expect(starting.sort()).toEqual(['cli/commands/operate.ts', 'cli/exec/child.ts', 'rotation/rotators/command.ts'])
     const using = sources.filter((name) => readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('/command.ts\'') || readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('rotators/create.ts'))
     expect(using.sort()).toEqual(['rotation/rotation.ts', 'rotation/rotators/create.ts'])
   })

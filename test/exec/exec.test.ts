@@ -119,6 +119,8 @@ describe('deputy exec', () => {
     expect((await ask({ port: tcp }, { path: '/exec', headers: FORM, body: `server=notes&pid=${pid}` })).body['reason']).toBe('malformed_request')
     await stopProcess(stranger, 'SIGKILL')
     expect((await begin(stranger.pid!)).body['reason']).toBe('exec_not_child')
+    const [refused] = (JSON.parse((await daemon.deputy('audit', 'query', '--event', 'exec.begin', '--outcome', 'refused', '--json')).out) as { id: string }[])
+    expect((await daemon.deputy('explain', refused!.id)).out).toMatch(/started notes as process \d+, and was refused[\s\S]*Refused \(exec_not_child\)/)
     expect((await records('exec.begin')).some(({ outcome, detail }) => outcome === 'refused' && detail.child === pid)).toBe(true)
   })
 

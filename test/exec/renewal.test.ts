@@ -28,13 +28,16 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
     vault.onUser = async (username, password) => { await asAdmin(password === undefined ? `drop role if exists "${username}"` : `create role "${username}" login password '${password}'`) }
     const company = aCompany({ issuer: issuer.url })
-    const started = (id: string, exec: object) => ({ ...company['servers/notes.yaml'] as object, server: id, resource: `https://${id}.example/mcp`, attest: [{ exec: { uid } }], login_session: true, exec, downstreams: { orders: {}, leased: {} } })
+    const started = (id: string, exec: object) => ({ ...company['servers/notes.yaml'] as object, server: id, resource: `https://${id}.example/mcp`, attest: [{ exec: { uid } }], login_session: true, exec, downstreams: { orders: {}, leased: {}, code: { scopes: ['read:user'] }, ledger: { scopes: ['ledger:read'] } } })
     daemon = await prepareDaemon({
       ...company, 'state/token': vault.rootToken,
       'servers/notes.yaml': started('notes', { env: { DATABASE_URL: { downstream: 'orders', template: `postgresql://{username}:{password}@127.0.0.1:${server.port}/${database}` } } }),
       'servers/files.yaml': started('files', { files: { KEY_FILE: { downstream: 'orders', path: 'login.json' } }, renew: 'signal' }),
       'servers/keeps.yaml': started('keeps', { env: { LOGIN: { downstream: 'orders' } }, renew: 'none' }),
       'servers/leased.yaml': started('leased', { env: { LOGIN: { downstream: 'leased' } } }),
+      'servers/tokens.yaml': started('tokens', { env: { TOKEN: { downstream: 'ledger', scopes: ['ledger:read'] } } }),
+      'servers/connects.yaml': started('connects', { env: { TOKEN: { downstream: 'code' } } }),
+      'downstreams/code.yaml': { downstream: 'code', credential: 'oauth_grant', provider: 'google', client: { client_id: 'x' }, scopes: { 'read:user': 'Read your profile' } },
       'downstreams/orders.yaml': { downstream: 'orders', credential: 'static', secret: 'orders-login' },
       'downstreams/leased.yaml': { downstream: 'leased', credential: 'dynamic', backend: 'vault', role: 'reader' },
       'policies/access/orders.cedar': '@id("orders")\npermit (principal is Deputy::User, action, resource);',
@@ -42,7 +45,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
         rotation: 'orders', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'orders-login' }, when: { every: '30d' }, grace: '60s',
         how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
       },
-    }, { secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
+    }, { tokens: { lifetime: '3s' }, secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
     await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
     await daemon.start()
     for (const [name, value] of [['orders-login', { username: 'app_a', password: 'the-first' }], ['postgres-admin', { username: 'deputy', password: server.password }]] as const) {
@@ -124,6 +127,21 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     await expect.poll(leases, { timeout: 5000 }).toEqual([])
     const next = start('leased')
     expect(await works(loginOf((await next.next()).environment['LOGIN']!))).toBe(true)
+  })
+
+  it('gives a server another token before the one that it has ends', async () => {
+    const run = start('tokens')
+    const claims = (token: string) => JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString()) as { sub: string; exp: number; jti: string }
+    const first = claims((await run.next()).environment['TOKEN']!)
+    const second = claims((await run.next()).environment['TOKEN']!)
+    expect([first.sub, second.sub, first.jti === second.jti, second.exp > first.exp]).toEqual(['alice', 'alice', false, true])
+    expect(Date.now() / 1000).toBeLessThan(first.exp + 1)
+  })
+
+  it('sends a user who has not connected the service to the page, and opens nothing', async () => {
+    const run = start('connects')
+    expect(await run.exited).toBe(1)
+    expect(run.err()).toMatch(/has not connected code for connects yet[\s\S]*connect_url: http:\/\/127\.0\.0\.1:\d+\/connect\//)
   })
 
   it('promise 4: acts for the user for whom it was started alone: a revocation of the user ends it, and so does another user\'s sign-in', async () => {

@@ -47,7 +47,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
         rotation: 'orders', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'orders-login' }, when: { every: '30d' }, grace: '60s',
         how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
       },
-    }, { listen: { postgres: 'run/pg' }, secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
+    }, { listen: { postgres: 'run/pg' }, limits: { header_timeout: '1s' }, secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
     await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
     await daemon.start()
     for (const [name, value] of [['orders-login', { username: 'app_a', password: 'the-first' }], ['postgres-admin', { username: 'deputy', password: server.password }], ['mail-key', 'no login']] as const) {
@@ -157,10 +157,21 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect(await refusal('orders')).toMatchObject({ code: '28000', message: expect.stringMatching(/retired/) as string })
   })
 
+  it('tells clients that do nothing that the daemon stops, and does not wait for them', async () => {
+    const idle = await connected()
+    const told = new Promise<DatabaseError>((resolve) => { idle.once('error', (error) => { resolve(error as DatabaseError) }) })
+    const began = performance.now()
+    await daemon.stop()
+    expect(performance.now() - began).toBeLessThan(5000)
+    expect(await told).toMatchObject({ code: '57P01', message: expect.stringMatching(/shutting down/) as string })
+  })
+
   it('promise 9: says in the protocol\'s own words what is in the way, and what to do', async () => {
     expect(await refusal('nowhere')).toMatchObject({ severity: 'FATAL', code: '3D000', hint: expect.stringMatching(/Name one of the downstreams/) as string, detail: expect.stringMatching(/Correlation id \S+; deputy explain/) as string })
     expect(await refusal('mail')).toMatchObject({ code: '3D000', message: expect.stringMatching(/no postgres server in its file/) as string })
     expect(await refusal('elsewhere')).toMatchObject({ code: '08006', message: expect.stringMatching(/ECONNREFUSED/) as string })
+    const { detail } = await refusal('elsewhere')
+    expect((await daemon.deputy('explain', /id (\S+);/.exec(detail!)![1]!)).out).toMatch(/notes asked; it proved who it is by unix[\s\S]*came to nothing[\s\S]*could not be reached: ECONNREFUSED/)
     expect(await refusal('encrypted')).toMatchObject({ code: '08006', message: expect.stringMatching(/does not speak TLS/) as string })
     expect(await refusal('orders', { replication: 'database' })).toMatchObject({ code: '08P01', message: expect.stringMatching(/replication/) as string })
     expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'orders-login'], JSON.stringify({ username: 'app_a', password: 'wrong' }))).code).toBe(0)
@@ -176,6 +187,8 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect(await raw(Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'))).toMatch(/^E[\s\S]*too short or too long/)
     expect(await raw(Buffer.from([0, 0, 0, 8, 0, 2, 0, 0]))).toMatch(/^E[\s\S]*not version 3/)
     expect(await raw(Buffer.from([0, 0, 0, 8, 4, 0xd2, 22, 47, 0, 0, 0, 8, 4, 0xd2, 22, 48]).fill(0, 16))).toBe('NN')
+    // Who says nothing, or half of it, is not waited for.
+    for (const begun of [Buffer.alloc(0), Buffer.from([0, 0, 0, 40, 0, 3, 0, 0])]) expect(await raw(begun)).toBe('')
   }, 30_000)
 
   it('promises 5 and 7, threat 3: an unmodified Postgres MCP server works before, during and after a rotation, and the password is nowhere in its process', async () => {

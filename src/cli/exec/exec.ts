@@ -28,7 +28,7 @@ export interface ExecOptions {
 
 /** These end the command; the others are its own affair. */
 const ENDING = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
-const PASSED = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGWINCH'] as const
+const PASSED = ['SIGUSR1', 'SIGUSR2', 'SIGQUIT'] as const
 const SHORTEST = 500
 const LONGEST = 2 ** 31 - 1
 /** How long after its signal a command may still use what it had before (ms). */
@@ -92,9 +92,22 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     if (!was) finish(code ?? ended ?? 128 + constants.signals[signal])
   }
 
+  /** What was told of a child before it was the command. */
+  const early = new Map<Child, (() => void)[]>()
+  const about = (child: Child, act: (running: Running) => void): void => {
+    if (current?.child === child) act(current)
+    else early.get(child)?.push(() => { about(child, act) })
+  }
+  const adopt = (running: Running): void => {
+    current = running
+    const waiting = early.get(running.child) ?? []
+    early.delete(running.child)
+    for (const each of waiting) each()
+  }
+
   const own = (child: Child, resume?: Secret): Promise<Session> => openSession(socketPath, { server, pid: child.pid, ...(resume === undefined ? {} : { resume }) }, {
-    event(event) { if (current?.child === child) onEvent(event) },
-    gone() { if (current?.child === child) reconnect(current) },
+    event(event) { about(child, () => { onEvent(event) }) },
+    gone() { about(child, reconnect) },
   })
   /** What becomes of it is told by the child's own session. */
   const hold = (child: Child): Promise<Session> => openSession(socketPath, { server, pid: child.pid }, { event() { /* see own */ }, gone() { /* see own */ } })
@@ -114,6 +127,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
   const prepare = async (): Promise<Running> => {
     const child = await launch()
     others.add(child)
+    early.set(child, [])
     const sessions: Session[] = []
     try {
       const mine = await own(child)
@@ -125,6 +139,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
       for (const session of sessions) session.close()
       child.signal('SIGKILL')
       others.delete(child)
+      early.delete(child)
       throw error
     }
   }
@@ -180,7 +195,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
         try { again = false; await turnOver(); if (!again) break } catch (error) {
           if (over) break
           if (pause === FIRST_PAUSE) say(`The credentials could not be renewed, and are tried again: ${wordsOf(error)}`)
-          await sleep(pause)
+          await sleep(pause, undefined, { ref: false })
         }
       }
       renewing = false
@@ -200,13 +215,13 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     values = inForce(running.values, values, performance.now())
     if (isSame(values, running.values) || mapping.renew === 'signal') {
       const isNew = !isSame(values, running.values)
+      if (isNew) try { await writeFiles({ ...running, values }) } catch (error) { held.close(); throw error }
       const before = running.held
       running.held = held
       running.values = values
       if (isNew) {
-        await writeFiles(running)
         running.child.signal(mapping.signal)
-        await sleep(SETTLING)
+        await sleep(SETTLING, undefined, { ref: false })
       }
       before?.close()
       return
@@ -218,7 +233,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     let next: Running
     try { next = await prepare() } catch (error) { held.close(); throw error }
     if (over || current !== running) { closeSessions(next); held.close(); next.child.signal('SIGKILL'); return }
-    current = next
+    adopt(next)
     say(`The credentials of ${server} have been replaced: it is started again.`)
     others.add(running.child)
     await running.child.stop(stopTimeout, 'SIGTERM')
@@ -256,7 +271,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
             await stop('SIGTERM', isAway ? exit.unreachable : exit.failed)
             return
           }
-          await sleep(pause)
+          await sleep(pause, undefined, { ref: false })
         }
       }
     })()
@@ -274,7 +289,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     const first = await prepare().catch((error: unknown) => { if (over) return undefined; throw error })
     if (first !== undefined && over) { closeSessions(first); first.child.signal('SIGKILL') }
     else if (first !== undefined) {
-      current = first
+      adopt(first)
       if (first.own.start.warning !== undefined) say(`warning: ${first.own.start.warning}`)
       try { await release(first) } catch (error) { over = true; first.child.signal('SIGKILL'); closeSessions(first); throw error }
       attend(first)

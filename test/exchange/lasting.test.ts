@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest'
+import type { DeputyError } from '../../src/errors.ts'
+import { refuse } from '../../src/errors.ts'
+import { createLastingUses } from '../../src/exchange/lasting.ts'
+import { Standing, type Reliance } from '../../src/revocation/standing.ts'
+import { aServer, aSnapshot } from '../support/snapshot.ts'
+
+const reliance: Reliance = { tenant: 'acme', user: 'alice', server: 'notes', grant: 'lease-1', tokens: [], since: 1000 }
+
+const world = () => {
+  let current = aSnapshot()
+  let held = true
+  const standing = new Standing([], [])
+  const uses = createLastingUses({ snapshot: () => current, standing, membership: { assertHeld() { if (!held) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 }) } } })
+  const ended: string[] = []
+  const add = (about: Partial<Reliance> = {}) => uses.add({ reliance: { ...reliance, ...about }, end: (error: DeputyError) => { ended.push(error.code) } })
+  return { standing, uses, ended, add, change(next: typeof current) { current = next }, loseLease() { held = false } }
+}
+const revocation = (scope: Parameters<Standing['add']>[0]['scope'], epoch = 2000) => ({ id: 'r', scope, epoch, by: 'admin', reason: null, forgetAt: null })
+
+describe('uses that last', () => {
+  it('promise 4: end before a revocation is confirmed, those that it covers and no others', () => {
+    const { standing, ended, add, uses } = world()
+    add()
+    add({ user: 'bob' })
+    const forget = add({ user: 'alice' })
+    forget()
+    standing.add(revocation({ kind: 'user', tenant: 'acme', user: 'alice' }))
+    expect(ended).toEqual(['revoked'])
+    standing.freeze('acme')
+    expect(ended).toEqual(['revoked', 'subject_tenant_frozen'])
+    standing.add(revocation({ kind: 'everything' }))
+    expect(ended).toHaveLength(2)
+    uses.close()
+  })
+
+  it('promise 4: end with their lease, by disabling, and by what files and other nodes say, within a second', async () => {
+    for (const [change, code] of [
+      [({ standing }: ReturnType<typeof world>) => { standing.add(revocation({ kind: 'grant', grant: 'lease-1' })) }, 'revoked'],
+      [({ standing }: ReturnType<typeof world>) => { standing.disable('acme', 'alice') }, 'subject_user_disabled'],
+      [({ change: to }: ReturnType<typeof world>) => { to(aSnapshot({ servers: [aServer({ status: 'retired' })] })) }, 'workload_not_approved'],
+      [({ loseLease }: ReturnType<typeof world>) => { loseLease() }, 'lease_lost'],
+    ] as const) {
+      const each = world()
+      each.add()
+      change(each)
+      await expect.poll(() => each.ended, { timeout: 1000, interval: 20 }).toEqual([code])
+      each.uses.close()
+    }
+  })
+
+  it('promise 4: do not begin on what has ended already', () => {
+    const { standing, add, uses } = world()
+    standing.add(revocation({ kind: 'server', server: 'notes' }))
+    expect(() => add()).toThrow(/was revoked/)
+    uses.close()
+  })
+})
