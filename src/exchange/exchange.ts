@@ -1,7 +1,6 @@
 import type { AuditLog } from '../audit/record.ts'
 import { toSeconds, type Clock } from '../clock.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
-import { servesTenant } from '../config/values.ts'
 import type { Credential, CredentialRequest, Principal } from '../connector/connector.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
@@ -18,6 +17,7 @@ import type { createObtain, Obtained } from './obtain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
 import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
+import { assertUserServed } from './subject-state.ts'
 import { resolveTarget } from './target.ts'
 
 /** A successful answer of the token endpoint, before it becomes JSON (RFC 8693 section 2.2.1). */
@@ -98,9 +98,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
         ...(request.actorTokenType === undefined ? {} : { actorTokenType: request.actorTokenType }),
       })
     account.subject = subject
-    if (!servesTenant(server.tenants, subject.tenant.tenant)) throw refuse('workload_tenant', { server: server.server, tenant: subject.tenant.tenant })
-    assertThawed(subject.tenant.tenant)
-    if (standing.isDisabled(subject.tenant.tenant, subject.user)) throw refuse('subject_user_disabled', { tenant: subject.tenant.tenant, user: subject.user })
+    assertUserServed(subject, server, standing)
     return subject
   })
 

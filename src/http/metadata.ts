@@ -9,6 +9,8 @@ export const paths = {
   introspect: '/oauth2/introspect',
   revoke: '/oauth2/revoke',
   session: '/session',
+  server: '/server',
+  tools: '/tools',
   jwks: '/.well-known/jwks.json',
   health: '/healthz',
   ready: '/readyz',
