@@ -4,7 +4,7 @@ import { servesTenant } from '../config/values.ts'
 import { ACCESS_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { asDeputyError, refuse, type ErrorCode } from '../errors.ts'
+import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Membership } from '../revocation/lease.ts'
 import { describeScope, type Standing } from '../revocation/standing.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
@@ -48,28 +48,27 @@ export const createSubjectState = (deps: {
     if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
   }
 
-  const read = async (server: Server, token: Secret): Promise<{ subject: VerifiedSubject } | { problem: ErrorCode }> => {
+  const read = async (server: Server, token: Secret): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
     try {
       const subject = await deps.subjects.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server })
       assertStands(server, subject)
       const minted = deps.readMinted(token)
-      return minted === undefined || deps.isLive(minted) ? { subject } : { problem: 'revoked' }
+      return minted === undefined || deps.isLive(minted) ? { subject } : { problem: refuse('subject_token_invalid', { problem: 'what it descends from no longer counts' }) }
     } catch (thrown) {
       const error = asDeputyError(thrown)
       if (error.kind.retryable) throw error
-      return { problem: error.code }
+      return { problem: error }
     }
   }
 
   return {
     async introspect(origin, server, token, more = () => ({})) {
-      const reading = await read(server, token)
-      const [subject, problem] = 'subject' in reading ? [reading.subject, undefined] : [undefined, reading.problem]
+      const { subject, problem } = await read(server, token)
       const answer: Introspection = subject === undefined ? { active: false } : { ...answerOf(server, subject), ...more(subject) }
       await deps.audit.append({
         id: origin.correlationId, event: 'token.introspect', outcome: 'done', server: server.server,
         ...(subject === undefined ? {} : { tenant: subject.tenant.tenant, user: subject.user }),
-        detail: { active: answer.active, token_id: subject?.tokenId, problem },
+        detail: { active: answer.active, token_id: subject?.tokenId, error: problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next } },
       })
       if (subject === undefined) return answer
       // The record may have waited for the disk: what was revoked meanwhile is revoked (promise 4).
