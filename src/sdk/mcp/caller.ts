@@ -40,9 +40,9 @@ export class Caller {
   /** A tool that the server's file does not list asks nothing of policy. */
   mayCall(tool: string): boolean { return this.#introspected.tools.get(tool)?.allowed ?? true }
 
-  /** Scopes that the user's token lacks for these tools. */
+  /** Scopes that the user's token lacks for these tools. For a tool that policy forbids no scope would be enough. */
   missingScopes(tools: readonly string[]): string[] {
-    const required = tools.flatMap((tool) => this.#introspected.tools.get(tool)?.requires ?? [])
+    const required = tools.filter((tool) => this.mayCall(tool)).flatMap((tool) => this.#introspected.tools.get(tool)?.requires ?? [])
     return [...new Set(required)].filter((scope) => !this.user.scopes.includes(scope))
   }
 

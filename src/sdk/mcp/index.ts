@@ -84,8 +84,16 @@ export const createMcpListener = (options: McpOptions & { readonly requestState?
     }
   }
 
+  /** The client learns that its state is refused; why is for the server's operator. */
+  const verify: RequestState['verify'] = async (state, context) => {
+    try { return await requestState.verify(state, context) } catch (error) {
+      gate.report(`A client's requestState was refused (${(error as Error).message}).`)
+      throw error
+    }
+  }
+
   const builderFor = (caller: Caller): McpBuilder => ({
-    options: { requestState: { verify: requestState.verify } }, user: caller.user, requestState,
+    options: { requestState: { verify } }, user: caller.user, requestState,
     tool(server, name, config, handler) {
       const schema: StandardSchemaWithJSON | undefined = config.inputSchema
       const registered = schema === undefined

@@ -46,7 +46,18 @@ export interface McpBuilder {
 interface McpSession extends Session {
   readonly server: McpServer
   readonly transport: StreamableHTTPServerTransport
-  readonly tools: ReadonlyMap<string, RegisteredTool>
+  readonly tools: ReadonlyMap<string, GovernedTool>
+}
+
+/** A tool that is registered while policy lets the user call it. */
+interface GovernedTool { readonly register: () => RegisteredTool; registered: RegisteredTool | undefined }
+
+/** The client is told that its list has changed. */
+const govern = (tools: ReadonlyMap<string, GovernedTool>, caller: Caller): void => {
+  for (const [name, tool] of tools) {
+    if (caller.mayCall(name)) tool.registered ??= tool.register()
+    else { tool.registered?.remove(); tool.registered = undefined }
+  }
 }
 
 /** A connect link is good for so long (ms). */
@@ -77,7 +88,7 @@ export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilde
     const id = randomUUID()
     const ended = new AbortController()
     const asked: Asked = new Map()
-    const tools = new Map<string, RegisteredTool>()
+    const tools = new Map<string, GovernedTool>()
 
     const run = async (server: McpServer, name: string, extra: Extra, handler: (call: ToolCall<Extra>) => CallToolResult | Promise<CallToolResult>): Promise<CallToolResult> => {
       const of = callerOf(extra.authInfo)
@@ -97,12 +108,13 @@ export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilde
       user,
       tool(on, name, config, handler) {
         const schema: z.ZodType | undefined = config.inputSchema
-        tools.set(name, schema === undefined
+        const register = (): RegisteredTool => schema === undefined
           ? on.registerTool(name, { ...config, inputSchema: undefined }, (extra: Extra) => run(on, name, extra, (call) => handler(undefined as never, call)))
-          : on.registerTool(name, { ...config, inputSchema: schema }, (input: unknown, extra: Extra) => run(on, name, extra, (call) => handler(input as never, call))))
+          : on.registerTool(name, { ...config, inputSchema: schema }, (input: unknown, extra: Extra) => run(on, name, extra, (call) => handler(input as never, call)))
+        tools.set(name, { register, registered: register() })
       },
     })
-    for (const [name, tool] of tools) if (!caller.mayCall(name)) tool.disable()
+    govern(tools, caller)
     const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: () => id, onsessionclosed: () => { ended.abort(); sessions.forget(id) } })
     await server.connect(transport as Transport)
     return { id, owner: caller.principal, server, transport, tools, close: async () => { ended.abort(); await server.close() } }
@@ -125,8 +137,7 @@ export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilde
   const gate = createGate(options, async (request, response, body, caller) => {
     const session = await sessionOf(request, response, body, caller)
     if (session === undefined) return
-    // What policy has taken away or given since the last request; the client is told that its list has changed.
-    for (const [name, tool] of session.tools) if (tool.enabled !== caller.mayCall(name)) tool.update({ enabled: caller.mayCall(name) })
+    govern(session.tools, caller)
     await session.transport.handleRequest(request, response, body)
   })
   return Object.assign(gate.listener, { close: async () => { await sessions.close(); gate.deputy.close() } })
