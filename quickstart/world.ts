@@ -23,7 +23,8 @@ export interface World {
 
 const writeYaml = (path: string, value: object): Promise<void> => writeFile(path, stringify(value), { mode: 0o600 })
 
-export const startWorld = async (say: (what: string) => void): Promise<World> => {
+/** @param options.servers false: the two MCP servers are registered, and whoever asked starts them; their settings are in `<name>-server.json` */
+export const startWorld = async (say: (what: string) => void, options: { servers?: boolean } = {}): Promise<World> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-quickstart-'))
   const closers: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
@@ -55,10 +56,11 @@ export const startWorld = async (say: (what: string) => void): Promise<World> =>
       const path = join(home, `${server}-server.json`)
       const key = await exportJWK(keys[server as 'notes' | 'calendar'].privateKey)
       await writeFile(path, JSON.stringify({ server, port, socket: join(home, 'run/deputy.sock'), issuer: connectUrl, api: api.url, key }), { mode: 0o600 })
+      if (options.servers === false) continue
       const child = await startProcess([join(import.meta.dirname, 'mcp-server.ts'), path], /listening/)
       closers.push(() => stopProcess(child))
     }
-    say('two MCP servers run: notes and calendar')
+    if (options.servers !== false) say('two MCP servers run: notes and calendar')
     return { home, idp, service, api, connectUrl, servers, deputy: (...args) => runCli(home, args), close }
   } catch (error) {
     await close()

@@ -33,6 +33,8 @@ import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
 import { createMintedLife } from './exchange/minted-life.ts'
 import { createStatusLists } from './exchange/status-list.ts'
+import { createServerView } from './exchange/server-view.ts'
+import { createSubjectState } from './exchange/subject-state.ts'
 import { createTokenState } from './exchange/token-state.ts'
 import { openPostgresDoor } from './gateway/postgres/door.ts'
 import { createRedisDoors } from './gateway/redis/doors.ts'
@@ -266,7 +268,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       // The revocation stands by now: what it covers is what `Standing` says it covers.
       purge: () => cache.purge(isVoid),
     }), rotation, logger)
-    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, membership, revoker, audit, clock })
+    const subjectState = createSubjectState({ subjects, readMinted: readMintedToken, isLive, standing, membership, audit })
+    const serverView = createServerView({ snapshot, attest, subjectState, policy, clock })
+    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, subjectState, membership, revoker, audit, clock })
 
     // The edges.
     let draining = false
@@ -282,7 +286,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       }
     }
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
-      snapshot, exchange, tokens, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
+      snapshot, exchange, tokens, serverView, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
       login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
       exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => proxy.forPrograms },
       trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),

@@ -67,6 +67,7 @@ export const serverSchema = z.strictObject({
   tools: z.record(z.string().min(1).max(128), z.strictObject({
     downstream: idSchema.optional().describe('The downstream that the tool uses; absent: any.'),
     scopes: z.array(scopeSchema).default([]).describe('What the tool needs: a request that names the tool gets no more.'),
+    requires: z.array(scopeSchema).default([]).describe('Scopes that the user\'s own token must have for the tool; the middleware for MCP servers asks the client for them.'),
     description: z.string().optional().describe('What the tool does.'),
     deprecated: z.boolean().default(false).describe('On its way out: `deputy server usage` says who still calls it.'),
   })).default({}).describe('The tools of the server.'),

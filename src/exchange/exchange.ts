@@ -3,7 +3,6 @@ import type { Rates } from '../cache/rates.ts'
 import { toSeconds, type Clock } from '../clock.ts'
 import type { Downstream } from '../config/downstream.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
-import { servesTenant } from '../config/values.ts'
 import type { Confirmation, Credential, CredentialRequest, Principal } from '../connector/connector.ts'
 import { kinds, narrowingOf, providerOf } from '../connector/kinds.ts'
 import { Secret } from '../crypto/secret.ts'
@@ -19,7 +18,7 @@ import type { ExecSession, ExecSessions } from '../workload/exec-sessions.ts'
 import type { CheckProof } from '../workload/proof-of-possession.ts'
 import { toRecord, type Account } from './account.ts'
 import type { createObtain, Obtained } from './obtain.ts'
-import { assertInForce, assertNotRevoked, assertThawed } from './in-force.ts'
+import { assertInForce, assertNotRevoked, assertThawed, assertUserServed } from './in-force.ts'
 import { allowInjection, type AllowedInjection } from './injection.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
 import { questionOf } from './question.ts'
@@ -96,7 +95,7 @@ export interface Exchange {
  * the record cannot be written that is what the caller is told.
  */
 export const createExchange = (deps: ExchangeDependencies): Exchange => {
-  const { snapshot, standing, clock, telemetry } = deps
+  const { snapshot, clock, telemetry } = deps
 
   /** Runs the steps, makes the outcome durable, and only then lets it go. */
   const accountFor = async <Issued>(account: Account, steps: () => Promise<Issued>): Promise<Issued> => {
@@ -133,11 +132,9 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
         ...(request.actorTokenType === undefined ? {} : { actorTokenType: request.actorTokenType }),
       })
     account.subject = subject
-    if (!servesTenant(server.tenants, subject.tenant.tenant)) throw refuse('workload_tenant', { server: server.server, tenant: subject.tenant.tenant })
     await deps.rates.admit('tenant', [subject.tenant.tenant])
     await deps.rates.admit('user', [subject.tenant.tenant, subject.user])
-    assertThawed(subject.tenant.tenant, deps)
-    if (standing.isDisabled(subject.tenant.tenant, subject.user)) throw refuse('subject_user_disabled', { tenant: subject.tenant.tenant, user: subject.user })
+    assertUserServed(subject, server, deps)
     return subject
   })
 

@@ -9,23 +9,25 @@ import type { Revoker } from '../revocation/revoke.ts'
 import type { AttestedWorkload, CallerEvidence } from '../workload/attestor.ts'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
-
-/** An introspection answer (RFC 7662 section 2.2). */
-export type Introspection = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>)
+import type { Introspection, SubjectState } from './subject-state.ts'
 
 export interface TokenState {
-  /** RFC 7662: only who the token is for, or who got it, learns anything; everybody else learns `{"active":false}` (threat 17). */
+  /**
+   * RFC 7662: of a token that Deputy minted, and of a user's token that was sent to the calling server. Only who the
+   * token is for, or who got it, learns anything; everybody else learns `{"active":false}` (threat 17).
+   */
   introspect(origin: RequestOrigin, token: Secret): Promise<Introspection>
   /** RFC 7009: a workload ends a token that it got. Unknown tokens are no error. @throws DeputyError `workload_unverified` when it is another's */
   revoke(origin: RequestOrigin, token: Secret): Promise<void>
 }
 
-/** What can be asked of, and done to, a token that Deputy minted. */
+/** What can be asked of a token, and done to one that Deputy minted. */
 export const createTokenState = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly read: ReadMintedToken
   readonly isLive: MintedLife
+  readonly subjectState: SubjectState
   readonly membership: Pick<Membership, 'assertHeld'>
   readonly revoker: Revoker
   readonly audit: AuditLog
@@ -35,7 +37,8 @@ export const createTokenState = (deps: {
     async introspect(origin, token) {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
       const claims = deps.read(token)
-      const concerns = claims !== undefined && (claims.client_id === server.server || claims.aud.includes(server.resource))
+      if (claims === undefined) return deps.subjectState.introspect(origin, server, token)
+      const concerns = claims.client_id === server.server || claims.aud.includes(server.resource)
       const answer: Introspection = concerns && deps.isLive(claims)
         ? { active: true, ...claims, aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud, token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer' }
         : { active: false }

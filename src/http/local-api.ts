@@ -5,6 +5,7 @@ import { asDeputyError, refuse } from '../errors.ts'
 import type { BeginExec } from '../exchange/exec.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
 import type { RequestOrigin } from '../exchange/request.ts'
+import type { ServerView } from '../exchange/server-view.ts'
 import type { TokenState } from '../exchange/token-state.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
@@ -14,7 +15,7 @@ import { sendError, sendJson } from './answer.ts'
 import { readForm } from './body.ts'
 import { readEvidence } from './client-authentication.ts'
 import { createExecEndpoint, type ExecProxy } from './exec.ts'
-import type { Form } from './form.ts'
+import { Form } from './form.ts'
 import { CLIENT_CREDENTIALS_GRANT, metadataDocument, paths, TOKEN_EXCHANGE_GRANT } from './metadata.ts'
 import { parseTokenExchange, parseTokenWish } from './token-request.ts'
 
@@ -24,6 +25,7 @@ export interface LocalApiDependencies {
   readonly snapshot: CurrentSnapshot
   readonly exchange: Exchange
   readonly tokens: TokenState
+  readonly serverView: ServerView
   readonly jwks: () => object
   /** Who is at the other end of the connection; undefined over TCP. */
   readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
@@ -115,6 +117,17 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     sendJson(response, 200, {})
   }
 
+  /** GET for who needs no parameters to authenticate, POST for who does. */
+  const describeServer: Endpoint = async (request, response, correlationId) => {
+    const form = request.method === 'GET' ? new Form(new Map()) : await formOf(request)
+    sendJson(response, 200, await deps.serverView.describe(await originOf(request, form, correlationId)))
+  }
+  const tools: Endpoint = async (request, response, correlationId) => {
+    const form = await formOf(request)
+    const origin = await originOf(request, form, correlationId)
+    sendJson(response, 200, await deps.serverView.tools(origin, new Secret(form.required('subject_token'))), { 'X-Correlation-Id': correlationId })
+  }
+
   /** The uid of the caller, by the kernel's word. A login session belongs to a Unix user, so it needs the Unix socket. */
   const uidOf = async (request: IncomingMessage): Promise<number> => {
     const peer = await deps.peer(request)
@@ -145,6 +158,8 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     [paths.introspect, { POST: introspect }],
     [paths.revoke, { POST: revoke }],
     [paths.exec, { POST: createExecEndpoint({ ...deps.exec, form: formOf, peer: deps.peer }) }],
+    [paths.server, { GET: describeServer, POST: describeServer }],
+    [paths.tools, { POST: tools }],
     [paths.session, { GET: showSession, POST: startSession, DELETE: endSession }],
     [paths.metadata, { GET: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
     [paths.jwks, { GET: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],

@@ -11,6 +11,8 @@ export const paths = {
   revoke: '/oauth2/revoke',
   session: '/session',
   exec: '/exec',
+  server: '/server',
+  tools: '/tools',
   jwks: '/.well-known/jwks.json',
   health: '/healthz',
   ready: '/readyz',

@@ -5,12 +5,14 @@
  *     const response = await deputy.fetch('notes-api', userToken)('https://notes.example/api/notes')
  */
 import { join } from 'node:path'
+import { createClientAssertion, type ClientKey } from './client-assertion.ts'
 import { DeputyClientError } from './error.ts'
 import { createFetch, type Fetch } from './fetch.ts'
+import { parseIntrospected, parseRegistration, type Inactive, type Introspected, type RegisteredTool, type Registration } from './registration.ts'
 import { Token } from './token.ts'
 import { createWire, type Address, type Answer } from './wire.ts'
 
-export { DeputyClientError, Token, type Fetch }
+export { DeputyClientError, Token, type ClientKey, type Fetch, type Inactive, type Introspected, type RegisteredTool, type Registration }
 
 export interface DeputyOptions {
   /** Path of the Unix socket. Default: DEPUTY_SOCKET, else `run/deputy.sock` in DEPUTY_HOME, else in /etc/deputy. */
@@ -20,6 +22,8 @@ export interface DeputyOptions {
   /** This server's id: over TCP, or where several servers match the process. */
   readonly clientId?: string
   readonly clientSecret?: string
+  /** Or a key with which it signs that it is `clientId` (private_key_jwt). */
+  readonly clientKey?: ClientKey
   /** How long Deputy may be away, for example restarting, before a request fails (ms; default 5000). */
   readonly patience?: number
   readonly environment?: Readonly<Record<string, string | undefined>>
@@ -49,11 +53,16 @@ export interface Deputy {
   token(wish: TokenWish): Promise<Token>
   /** A `fetch` that carries a credential for the downstream. */
   fetch(downstream: string, onBehalfOf: OnBehalfOf, more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'signal'>): Fetch
+  /** What this server is registered as. @throws DeputyClientError */
+  server(signal?: AbortSignal): Promise<Registration>
+  /** Whose token this server was sent, and which tools that user may call. @throws DeputyClientError when that cannot be said now */
+  introspect(token: string, signal?: AbortSignal): Promise<Introspected | Inactive>
   close(): void
 }
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
+const ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 const LOGIN_SESSION = 'urn:deputy:params:oauth:token-type:login-session'
 const PATIENCE = 5000
 
@@ -91,15 +100,31 @@ const unexpected = (status: number): DeputyClientError =>
 export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   const wire = createWire({ address: addressOf(options), patience: options.patience ?? PATIENCE })
   const now = options.now ?? Date.now
-  const { clientId, clientSecret } = options
+  const { clientId, clientSecret, clientKey } = options
+  if (clientKey !== undefined && clientId === undefined) throw new TypeError('clientKey needs clientId')
+  const assertion = clientKey === undefined ? undefined : createClientAssertion(clientId!, clientKey)
 
-  const token: Deputy['token'] = async (wish) => {
-    const form = formOf(wish)
+  const authenticated = (parameters: URLSearchParams): URLSearchParams => {
+    const form = new URLSearchParams(parameters)
+    if (assertion !== undefined) {
+      form.set('client_assertion_type', ASSERTION)
+      form.set('client_assertion', assertion(now()))
+      return form
+    }
     if (clientId !== undefined) form.set('client_id', clientId)
     if (clientSecret !== undefined) form.set('client_secret', clientSecret)
-    const askedAt = now()
-    const answer = await wire.post('/oauth2/token', form, {}, wish.signal)
+    return form
+  }
+
+  const post = async (path: string, parameters: URLSearchParams, signal: AbortSignal | undefined): Promise<Answer> => {
+    const answer = await wire.post(path, () => authenticated(parameters), {}, signal)
     if (answer.status !== 200) throw errorOf(answer)
+    return answer
+  }
+
+  const token: Deputy['token'] = async (wish) => {
+    const askedAt = now()
+    const answer = await post('/oauth2/token', formOf(wish), wish.signal)
     const { access_token: value, token_type: type, expires_in: seconds, scope = '' } = answer.body
     if (typeof value !== 'string' || typeof type !== 'string' || typeof seconds !== 'number' || typeof scope !== 'string') throw unexpected(answer.status)
     return new Token(value, { type, scopes: scope === '' ? [] : scope.split(' '), expiresAt: askedAt + seconds * 1000, warning: answer.warning })
@@ -108,6 +133,19 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   return {
     token,
     fetch: (downstream, onBehalfOf, more = {}) => createFetch({ fetch: options.fetch ?? globalThis.fetch, token: (signal) => token({ ...more, downstream, onBehalfOf, ...(signal === undefined ? {} : { signal }) }) }),
+    async server(signal) {
+      const answer = await post('/server', new URLSearchParams(), signal)
+      const registration = parseRegistration(answer.body)
+      if (registration === undefined) throw unexpected(answer.status)
+      return registration
+    },
+    async introspect(subject, signal) {
+      const answer = await post('/tools', new URLSearchParams({ subject_token: subject }), signal)
+      if (answer.body['active'] === false) return { active: false, correlationId: answer.correlationId }
+      const user = answer.body['active'] === true ? parseIntrospected(answer.body) : undefined
+      if (user === undefined) throw unexpected(answer.status)
+      return user
+    },
     close: () => { wire.close() },
   }
 }

@@ -64,14 +64,14 @@ export const createWire = (options: { address: Address; patience: number }) => {
   }
 
   return {
-    /** @throws DeputyClientError `unreachable` */
-    async post(path: string, form: URLSearchParams, headers: Readonly<Record<string, string>> = {}, signal?: AbortSignal): Promise<Answer> {
+    /** @param form made anew for each attempt: what proves who calls may count once. @throws DeputyClientError `unreachable` */
+    async post(path: string, form: () => URLSearchParams, headers: Readonly<Record<string, string>> = {}, signal?: AbortSignal): Promise<Answer> {
       const until = performance.now() + patience
       for (let pause = FIRST_PAUSE; ; pause = Math.min(LONGEST_PAUSE, pause * 2)) {
         const left = until - performance.now()
         let answer: Answer | undefined
         try {
-          answer = await once(path, form, headers, AbortSignal.any([AbortSignal.timeout(Math.max(1000, Math.ceil(left))), ...(signal === undefined ? [] : [signal])]))
+          answer = await once(path, form(), headers, AbortSignal.any([AbortSignal.timeout(Math.max(1000, Math.ceil(left))), ...(signal === undefined ? [] : [signal])]))
           if (answer.status !== 503 || answer.body['reason'] !== 'draining') return answer
         } catch (error) {
           signal?.throwIfAborted()

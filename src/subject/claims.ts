@@ -21,6 +21,12 @@ export const subjectClaimsSchema = z.looseObject({
 })
 export type SubjectClaims = z.output<typeof subjectClaimsSchema>
 
+/** Scopes of an access token: `scope` (RFC 8693 section 4.2), or the list `scp` of Okta and Entra. */
+export const scopesOf = ({ scope, scp }: Readonly<Record<string, unknown>>): string[] => {
+  const listed = [scope ?? scp ?? []].flat().filter((each): each is string => typeof each === 'string')
+  return [...new Set(listed.flatMap((each) => each.split(' ')))].filter((each) => each !== '')
+}
+
 const GROUPS = 200
 
 /** 1 to 256 characters, none of which moves a terminal's cursor or is half of one (a lone surrogate). */

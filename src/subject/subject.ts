@@ -1,10 +1,10 @@
 import type { ActorClaim } from '../connector/connector.ts'
 import type { Tenant } from '../config/tenant.ts'
 
-/** A user whose token, or whose session on this machine, has been verified for the calling server. */
 /** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
 export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
 
+/** A user whose token, or whose session on this machine, has been verified for the calling server. */
 export interface VerifiedSubject {
   readonly tenant: Tenant
   readonly user: string
@@ -14,6 +14,7 @@ export interface VerifiedSubject {
   readonly claims: Readonly<Record<string, unknown>>
   readonly acr?: string
   /** Scopes of the subject token itself, if it has any. */
+  readonly scopes?: readonly string[]
   readonly issuedAt: number
   readonly expiresAt: number
   /** `tokenIdOf` its `jti`, or of a keyed fingerprint where it has none; of a minted token, its `jti` alone. */

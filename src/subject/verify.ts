@@ -13,7 +13,7 @@ import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/store.ts'
 import { actorsOf, assertActor, assertAudience, assertPossession, assertTimes, expired, invalid, LEEWAY, parseClaims } from './checks.ts'
-import { groupsOf, userOf, type SubjectClaims } from './claims.ts'
+import { groupsOf, scopesOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
 import { tokenIdOf, type VerifiedSubject } from './subject.ts'
@@ -133,14 +133,14 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')
     return {
       // A minted token names the user alone: groups and other claims are the issuer's to tell, and go to no service.
-      tenant, user: claims.sub, issuer: claims.iss, groups: [], claims: {}, how: 'jwt',
+      tenant, user: claims.sub, issuer: claims.iss, groups: [], claims: {}, scopes: scopesOf({ scope: claims.scope }), how: 'jwt',
       issuedAt: claims.iat * 1000, expiresAt: claims.exp * 1000, tokenId: claims.jti, ancestors: claims.anc,
       actors: actorsOf(claims as unknown as SubjectClaims),
     }
   }
 
   const toSubject = (claims: SubjectClaims, { tenant, issuer }: Trusting, token: Secret, how: VerifiedSubject['how']): VerifiedSubject => ({
-    tenant, user: userOf(claims, issuer), issuer: issuer.issuer, groups: groupsOf(claims, issuer), claims, how,
+    tenant, user: userOf(claims, issuer), issuer: issuer.issuer, groups: groupsOf(claims, issuer), claims, scopes: scopesOf(claims), how,
     ...(claims.acr === undefined ? {} : { acr: claims.acr }),
     // A token that does not say when it was issued was issued before every revocation: the cautious reading.
     // One from the future, within the leeway, was issued now at the latest: a revocation of this moment covers it.

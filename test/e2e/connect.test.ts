@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { signIn } from '../peers/company-idp.ts'
 import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
-import { exchangeToken } from '../../quickstart/deputy-client.ts'
+import { exchangeToken } from '../support/exchange-client.ts'
 import { startWorld, type World } from '../../quickstart/world.ts'
 
 let world: World

@@ -1,4 +1,4 @@
-/** How an MCP server asks Deputy: one POST over the Unix socket. What a real server's author writes, without an SDK. */
+/** A token exchange by hand: one POST over the Unix socket, with private_key_jwt, without an SDK. */
 import { request } from 'node:http'
 import { importJWK, SignJWT, type JWK } from 'jose'
 

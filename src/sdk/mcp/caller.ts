@@ -1,0 +1,112 @@
+import { inspect } from 'node:util'
+import { DeputyClientError } from '../error.ts'
+import type { Fetch } from '../fetch.ts'
+import type { Deputy } from '../index.ts'
+import type { Introspected } from '../registration.ts'
+import { Token } from '../token.ts'
+
+/** The user who calls, verified by Deputy for this server and this request. */
+export interface McpUser {
+  readonly sub: string
+  readonly tenant: string
+  readonly issuer: string
+  /** Scopes of the user's token. */
+  readonly scopes: readonly string[]
+  /** The client that the user uses, if the token says so. */
+  readonly clientId: string | undefined
+  /** The user's token for this server, which prints itself as `[token]`. It is for no service: ask for one of the service. */
+  readonly token: Token
+}
+
+/** A credential that a tool asks for. */
+export interface Wish { readonly downstream: string; readonly scopes?: readonly string[]; readonly signal?: AbortSignal }
+
+/** A request of a verified user; travels to the tools inside of `authInfo.extra`. */
+export class Caller {
+  readonly user: McpUser
+  /** Of what was asked, without what a retry changes. */
+  readonly digest: string
+  readonly #introspected: Introspected
+  constructor(introspected: Introspected, token: string, digest: string) {
+    const { user: sub, tenant, issuer, scopes, clientId, expiresAt } = introspected
+    this.user = { sub, tenant, issuer, scopes, clientId, token: new Token(token, { type: 'Bearer', scopes, expiresAt, warning: undefined }) }
+    this.digest = digest
+    this.#introspected = introspected
+  }
+
+  /** Who it is, over all requests. */
+  get principal(): string { return JSON.stringify([this.user.tenant, this.user.issuer, this.user.sub]) }
+
+  /** A tool that the server's file does not list asks nothing of policy. */
+  mayCall(tool: string): boolean { return this.#introspected.tools.get(tool)?.allowed ?? true }
+
+  /** Scopes that the user's token lacks for these tools. For a tool that policy forbids no scope would be enough. */
+  missingScopes(tools: readonly string[]): string[] {
+    const required = tools.filter((tool) => this.mayCall(tool)).flatMap((tool) => this.#introspected.tools.get(tool)?.requires ?? [])
+    return [...new Set(required)].filter((scope) => !this.user.scopes.includes(scope))
+  }
+
+  [inspect.custom](): string { return `[user ${this.user.sub} of ${this.user.tenant}]` }
+}
+
+/** What both SDKs call `AuthInfo`. The token in it is a word: the real one is in `user.token`. */
+export interface AuthInfo {
+  token: string
+  clientId: string
+  scopes: string[]
+  expiresAt: number
+  resource: URL
+  extra: Record<string, unknown>
+}
+
+export const authInfoOf = (caller: Caller, resource: string): AuthInfo => ({
+  token: String(caller.user.token), clientId: caller.user.clientId ?? 'unknown', scopes: [...caller.user.scopes],
+  expiresAt: Math.floor(caller.user.token.expiresAt / 1000), resource: new URL(resource), extra: { deputy: caller },
+})
+
+/** @throws Error when the request did not come through the listener */
+export const callerOf = (authInfo: { extra?: Record<string, unknown> } | undefined): Caller => {
+  const caller = authInfo?.extra?.['deputy']
+  if (!(caller instanceof Caller)) throw new Error('This request did not come through the listener of deputy/mcp.')
+  return caller
+}
+
+/** What a tool gets besides its input. @typeParam Context the SDK's own context of the request */
+export interface ToolCall<Context> {
+  readonly user: McpUser
+  /** A credential of a service, for this user and this tool. What the user has not connected yet becomes a question to the user. */
+  token(wish: Wish): Promise<Token>
+  /** A `fetch` that carries a credential of the service. */
+  fetch(downstream: string, more?: Pick<Wish, 'scopes'>): Fetch
+  readonly mcp: Context
+}
+
+/** A call, and what of the credentials that it asked for the user has to connect first. */
+export interface Tracked<Context> {
+  readonly call: ToolCall<Context>
+  /** What was asked for when this error came; undefined for errors that a connection does not cure. */
+  wanting(error: unknown): Wanting | undefined
+}
+export interface Wanting { readonly wish: Wish; readonly error: DeputyClientError; readonly url: string }
+
+export const createToolCall = <Context>(deputy: Pick<Deputy, 'token' | 'fetch'>, { user }: Caller, tool: string, mcp: Context): Tracked<Context> => {
+  const wanted = new Map<unknown, Wanting>()
+  const track = async <T>(wish: Wish, work: Promise<T>): Promise<T> => {
+    try { return await work } catch (error) {
+      if (error instanceof DeputyClientError && error.connectUrl !== undefined) wanted.set(error, { wish, error, url: error.connectUrl })
+      throw error
+    }
+  }
+  const onBehalfOf = user.token.reveal()
+  return {
+    call: {
+      user, mcp,
+      token: (wish) => track(wish, deputy.token({ ...wish, tool, onBehalfOf })),
+      fetch: (downstream, more = {}) => {
+        const send = deputy.fetch(downstream, onBehalfOf, { ...more, tool })
+        return (input, init) => track({ ...more, downstream }, send(input, init))
+      },
+    },
+    wanting: (error) => wanted.get(error),
+  }
+}

@@ -1,0 +1,63 @@
+/** A tool of the server as its file in Deputy has it. */
+export interface RegisteredTool {
+  /** The service that it uses; absent: any, or none. */
+  readonly downstream: string | undefined
+  /** What it needs there. */
+  readonly scopes: readonly string[]
+  /** Scopes that the user's own token must have. */
+  readonly requires: readonly string[]
+}
+
+/** What Deputy knows this server as. */
+export interface Registration {
+  readonly server: string
+  readonly name: string
+  /** The `aud` of the tokens that are for this server. */
+  readonly resource: string
+  /** Issuers of the tenants that it serves. */
+  readonly authorizationServers: readonly string[]
+  /** All that its tools require of a user's token. */
+  readonly scopesSupported: readonly string[]
+  readonly tools: ReadonlyMap<string, RegisteredTool>
+}
+
+/** The token does not count. Why is in Deputy's audit log: `deputy explain` with the correlation id. */
+export interface Inactive { readonly active: false; readonly correlationId: string | undefined }
+
+/** Whose token the server was sent. */
+export interface Introspected {
+  readonly active: true
+  readonly user: string
+  readonly tenant: string
+  readonly issuer: string
+  /** Scopes of the token. */
+  readonly scopes: readonly string[]
+  /** The client that the user uses, if the token says so. */
+  readonly clientId: string | undefined
+  /** ms since the epoch. */
+  readonly expiresAt: number
+  /** Tools of the server's file, with whether policy lets this user call them now. */
+  readonly tools: ReadonlyMap<string, RegisteredTool & { readonly allowed: boolean }>
+}
+
+type Body = Readonly<Record<string, unknown>>
+
+const isBody = (value: unknown): value is Body => typeof value === 'object' && value !== null && !Array.isArray(value)
+const isText = (value: unknown): value is string => typeof value === 'string'
+const texts = (value: unknown): string[] => Array.isArray(value) ? value.filter(isText) : []
+
+const toolsOf = (value: unknown): [string, Body][] => isBody(value) ? Object.entries(value).filter((entry): entry is [string, Body] => isBody(entry[1])) : []
+const toolOf = ({ downstream, scopes, requires }: Body): RegisteredTool => ({ downstream: isText(downstream) ? downstream : undefined, scopes: texts(scopes), requires: texts(requires) })
+
+/** The answer of `/server`; undefined when it is none. */
+export const parseRegistration = ({ server, name, resource, authorization_servers: issuers, scopes_supported: scopes, tools }: Body): Registration | undefined =>
+  !isText(server) || !isText(name) || !isText(resource) ? undefined
+    : { server, name, resource, authorizationServers: texts(issuers), scopesSupported: texts(scopes), tools: new Map(toolsOf(tools).map(([tool, body]) => [tool, toolOf(body)])) }
+
+/** The active answer of `/tools`; undefined when it is none. */
+export const parseIntrospected = ({ sub, tenant, iss, scope = '', client_id: clientId, exp, tools }: Body): Introspected | undefined =>
+  !isText(sub) || !isText(tenant) || !isText(iss) || !isText(scope) || typeof exp !== 'number' ? undefined
+    : {
+      active: true, user: sub, tenant, issuer: iss, scopes: scope === '' ? [] : scope.split(' '), clientId: isText(clientId) ? clientId : undefined, expiresAt: exp * 1000,
+      tools: new Map(toolsOf(tools).map(([tool, body]) => [tool, { ...toolOf(body), allowed: body['allowed'] === true }])),
+    }
