@@ -14,8 +14,8 @@ export interface GatewayDependencies {
   readonly exchange: Pick<Exchange, 'connection'>
   readonly holders: Pick<Holders, 'forget'>
   readonly lasting: LastingUses
-  /** A lease is in use, whoever does not ask for it again. */
-  readonly touch: (lease: string) => Promise<void>
+  /** A lease is in use, though nobody asks for it again. @returns whether it goes on */
+  readonly touch: (lease: string) => Promise<boolean>
   /** Who connected; undefined where the kernel does not say. */
   readonly peer: (socket: Socket) => Promise<PeerProcess | undefined>
   readonly audit: AuditLog
@@ -64,8 +64,16 @@ const recordFailure = async (id: string, { reliance: { tenant, user, server }, d
 /** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
 export const live = ({ connection: { reliance, lease, expiresAt } }: Pick<Opened<unknown>, 'connection'>, deps: GatewayDependencies, end: (error: DeputyError) => void): (() => void) => {
   const forget = deps.lasting.add({ reliance, end })
+  /** A database may let a session go on whose login it has dropped. */
+  const keep = async (lived: string): Promise<void> => {
+    try {
+      if (await deps.touch(lived)) return
+      clearInterval(timer)
+      end(refuse('revoked', { scope: `the lease ${lived}, which has ended`, revoked_at: new Date(deps.clock.now()).toISOString() }))
+    } catch (error) { deps.logger.warn({ err: error, lease: lived }, 'a lease that is in use was not kept') }
+  }
   const timer = lease === undefined ? undefined : setInterval(() => {
-    deps.touch(lease).catch((error: unknown) => { deps.logger.warn({ err: error, lease }, 'a lease that is in use was not kept') })
+    void keep(lease)
   }, Math.min(LATEST, Math.max(SOONEST, (expiresAt - deps.clock.now()) / 2)))
   timer?.unref()
   return () => { clearInterval(timer); forget() }

@@ -157,6 +157,28 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect(await refusal('orders')).toMatchObject({ code: '28000', message: expect.stringMatching(/retired/) as string })
   })
 
+  it('keeps the lease of a login for as long as a connection uses it, and no longer', async () => {
+    vault.leaseTtl = 2
+    const client = await connected('leased')
+    const user = await whoIs(client)
+    const ids = async () => (JSON.parse((await daemon.deputy('lease', 'list', '--json')).out) as { id: string }[]).map(({ id }) => id)
+    const before = await ids()
+    // More than twice as long as it was given for.
+    for (const until = performance.now() + 5000; performance.now() < until;) {
+      expect(await ids()).toEqual(before)
+      expect(await whoIs(client)).toBe(user)
+    }
+    await client.end()
+    await expect.poll(ids, { timeout: 8000, interval: 200 }).toEqual([])
+  }, 30_000)
+
+  it('promise 4: a connection does not outlive the longest life of its login', async () => {
+    Object.assign(vault, { leaseTtl: 2, leaseMaxTtl: 3 })
+    const client = await connected('leased')
+    const gone = new Promise((resolve) => { client.once('error', (error) => { resolve((error as DatabaseError).message) }) })
+    expect(await gone).toMatch(/lease .*, which has ended/)
+  })
+
   it('tells clients that do nothing that the daemon stops, and does not wait for them', async () => {
     const idle = await connected()
     const told = new Promise<DatabaseError>((resolve) => { idle.once('error', (error) => { resolve(error as DatabaseError) }) })
