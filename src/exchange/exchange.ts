@@ -58,8 +58,10 @@ const VERSIONS = 3
 /** What Deputy logs in with for a program that is connected through it, and what the connection relies on. */
 export interface OpenedConnection {
   readonly token: Secret
-  /** ms since the epoch. */
+  /** Of the credential (ms since the epoch). */
   readonly expiresAt: number
+  /** When what the connection relies on ends by itself: the user's session. */
+  readonly notAfter: number
   readonly downstream: Downstream
   readonly reliance: Reliance
   /** Who is written down as having the credential, until the login is done. */
@@ -261,11 +263,11 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
         const { server, session } = await attest(account)
         const isOwn = Object.hasOwn(server.own, downstream) && !Object.hasOwn(server.downstreams, downstream)
         const isForUser = session === undefined ? server.login_session && !isOwn : session.user !== undefined
-        const { credential } = isForUser
+        const { credential, notAfter } = isForUser
           ? await forUser(account, { ...wish, subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE })
           : await forServer(account, wish)
         return {
-          token: credential.token, expiresAt: credential.expiresAt, downstream: account.target!.downstream, reliance: relianceOf(account),
+          token: credential.token, expiresAt: credential.expiresAt, notAfter, downstream: account.target!.downstream, reliance: relianceOf(account),
           holder: { server: server.server, user: account.subject?.user ?? null, process: account.holder! },
           ...(account.target!.downstream.credential === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
         }

@@ -29,6 +29,8 @@ const ATTEMPTS = 3
 const PAUSE = 250
 /** How often a lease is said to be in use (ms), or at half of the time for which it was given. */
 const [SOONEST, LATEST] = [500, 60_000]
+/** What a timer takes. */
+const LONGEST = 2 ** 31 - 1
 
 export interface Opened<Login> { readonly login: Login; readonly connection: OpenedConnection }
 
@@ -62,7 +64,7 @@ const recordFailure = async (id: string, { reliance: { tenant, user, server }, d
 }
 
 /** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
-export const live = ({ connection: { reliance, lease, expiresAt } }: Pick<Opened<unknown>, 'connection'>, deps: GatewayDependencies, end: (error: DeputyError) => void): (() => void) => {
+export const live = ({ connection: { reliance, lease, expiresAt, notAfter } }: Pick<Opened<unknown>, 'connection'>, deps: GatewayDependencies, end: (error: DeputyError) => void): (() => void) => {
   const forget = deps.lasting.add({ reliance, end })
   /** A database may let a session go on whose login it has dropped. */
   const keep = async (lived: string): Promise<void> => {
@@ -75,6 +77,8 @@ export const live = ({ connection: { reliance, lease, expiresAt } }: Pick<Opened
   const timer = lease === undefined ? undefined : setInterval(() => {
     void keep(lease)
   }, Math.min(LATEST, Math.max(SOONEST, (expiresAt - deps.clock.now()) / 2)))
+  const expiry = notAfter === Infinity ? undefined : setTimeout(() => { end(refuse('subject_token_expired', { expired_at: new Date(notAfter).toISOString() })) }, Math.max(0, Math.min(LONGEST, notAfter - deps.clock.now())))
   timer?.unref()
-  return () => { clearInterval(timer); forget() }
+  expiry?.unref()
+  return () => { clearInterval(timer); clearTimeout(expiry); forget() }
 }

@@ -179,6 +179,17 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect(await gone).toMatch(/lease .*, which has ended/)
   })
 
+  it('promise 4: a connection does not outlive the session of the user for whom it is', async () => {
+    await daemon.stop()
+    await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url, lifetime: 6000 })
+    await daemon.start()
+    const client = await connected()
+    const gone = new Promise((resolve) => { client.once('error', (error) => { resolve((error as DatabaseError).message) }) })
+    expect(await whoIs(client)).toBe('app_a')
+    expect(await gone).toMatch(/expired at/)
+    expect(await refusal('orders')).toMatchObject({ code: '28000', message: expect.stringMatching(/no session/) as string })
+  })
+
   it('tells clients that do nothing that the daemon stops, and does not wait for them', async () => {
     const idle = await connected()
     const told = new Promise<DatabaseError>((resolve) => { idle.once('error', (error) => { resolve(error as DatabaseError) }) })
