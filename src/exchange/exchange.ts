@@ -148,6 +148,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const { server } = account.workload!
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
+    if (account.event !== 'connection.open' && isForSocketAlone(target.downstream)) throw refuse('database_only', { downstream: target.downstream.downstream })
     assertNotRevoked(relianceOf(account), deps)
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
     const decision = account.decision = deps.policy().decide(questionOf({
@@ -275,6 +276,9 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     },
   }
 }
+
+/** Whether a login never crosses the local API (promise 5). */
+const isForSocketAlone = (downstream: Downstream): boolean => ('postgres' in downstream && downstream.postgres?.only === true) || ('redis' in downstream && downstream.redis?.only === true)
 
 /** The tenant in which a server acts for itself: the only one that it is registered for. */
 export const ownTenant = ({ server, tenants }: AttestedWorkload['server'], snapshot: Snapshot): string => {
