@@ -101,6 +101,7 @@ export const taxonomy = {
   provider_busy: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} has asked to be left alone for now.', 'Try again in {seconds} seconds.'),
   provider_circuit_open: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} has failed repeatedly, so Deputy is leaving it alone for now.', 'Try again in {seconds} seconds.'),
   database_not_offered: kind(400, 'invalid_target', 'target', false, 'The downstream {downstream} has no {kind} server in its file.', 'Add `{kind}` with its host to downstreams/{downstream}.yaml.'),
+  database_only: kind(403, 'access_denied', 'policy', false, 'The login of {downstream} is not handed out: Deputy alone uses it.', 'Connect through the socket in listen.postgres or listen.redis; docs/exec.md shows how.'),
   database_unreachable: kind(503, 'temporarily_unavailable', 'provider', true, 'The {kind} server of {downstream} could not be reached: {problem}.', 'Try again; host, port and tls are under `{kind}` in downstreams/{downstream}.yaml.'),
   database_refused: kind(502, 'server_error', 'provider', false, 'The {kind} server of {downstream} did not take the login that Deputy has for it: {problem}.', 'Check the secret (JSON with username and password), and deputy rotation status if it rotates.'),
   connect_invalid: kind(400, 'invalid_request', 'grant', false, 'This connect link is not valid: {problem}.', 'Go back to the program that gave you the link and start again.'),

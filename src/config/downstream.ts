@@ -38,18 +38,20 @@ const requested = {
   parameters: z.record(z.string(), z.string()).default({}).describe('Sent along as they are.'),
 }
 
+const only = z.boolean().default(false).describe('True: the login is used at the socket alone, and never handed out.')
+
 /** Where the service is, for those who reach it through Deputy's own sockets and never see the credential. */
 const databases = {
   postgres: z.strictObject({
     host: z.string().min(1).describe('Host name or address.'),
     port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
     database: z.string().min(1).max(63).describe('Name of the database there.'),
-    tls: tlsSchema,
+    tls: tlsSchema, only,
   }).optional().describe('The PostgreSQL server of a credential that is a login (JSON with username and password): `listen.postgres` leads there.'),
   redis: z.strictObject({
     host: z.string().min(1).describe('Host name or address.'),
     port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
-    tls: tlsSchema,
+    tls: tlsSchema, only,
   }).optional().describe('The Redis server of a credential that is a login: `listen.redis` leads there.'),
 }
 

@@ -65,8 +65,10 @@ const VERSIONS = 3
 /** What Deputy logs in with for a program that is connected through it, and what the connection relies on. */
 export interface OpenedConnection {
   readonly token: Secret
-  /** ms since the epoch. */
+  /** Of the credential (ms since the epoch). */
   readonly expiresAt: number
+  /** When what the connection relies on ends by itself: the user's session. */
+  readonly notAfter: number
   readonly downstream: Downstream
   readonly reliance: Reliance
   /** Who is written down as having the credential, until the login is done. */
@@ -157,6 +159,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
     account.injection = target.downstreams.map((downstream) => allowInjection(downstream, wish.injection))[0]
+    if (account.event !== 'connection.open' && isForSocketAlone(target.downstream)) throw refuse('database_only', { downstream: target.downstream.downstream })
     assertNotRevoked(relianceOf(account), deps)
     await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
@@ -301,11 +304,11 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
         const { server, session } = await attest(account)
         const isOwn = Object.hasOwn(server.own, downstream) && !Object.hasOwn(server.downstreams, downstream)
         const isForUser = session === undefined ? server.login_session && !isOwn : session.user !== undefined
-        const { credential } = isForUser
+        const { credential, notAfter } = isForUser
           ? await forUser(account, { ...wish, subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE })
           : await forServer(account, wish)
         return {
-          token: credential.token, expiresAt: credential.expiresAt, downstream: account.target!.downstream, reliance: relianceOf(account),
+          token: credential.token, expiresAt: credential.expiresAt, notAfter, downstream: account.target!.downstream, reliance: relianceOf(account),
           holder: { server: server.server, user: account.subject?.user ?? null, process: account.holder! },
           ...(account.target!.downstream.credential === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
         }
@@ -313,6 +316,9 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     },
   }
 }
+
+/** Whether a login never crosses the local API (promise 5). */
+const isForSocketAlone = (downstream: Downstream): boolean => ('postgres' in downstream && downstream.postgres?.only === true) || ('redis' in downstream && downstream.redis?.only === true)
 
 /** The tenant in which a server acts for itself: the only one that it is registered for. */
 export const ownTenant = ({ server, tenants }: AttestedWorkload['server'], snapshot: Snapshot): string => {

@@ -14,8 +14,8 @@ export interface GatewayDependencies {
   readonly exchange: Pick<Exchange, 'connection'>
   readonly holders: Pick<Holders, 'forget'>
   readonly lasting: LastingUses
-  /** A lease is in use, whoever does not ask for it again. */
-  readonly touch: (lease: string) => Promise<void>
+  /** A lease is in use, though nobody asks for it again. @returns whether it goes on */
+  readonly touch: (lease: string) => Promise<boolean>
   /** Who connected; undefined where the kernel does not say. */
   readonly peer: (socket: Socket) => Promise<PeerProcess | undefined>
   readonly audit: AuditLog
@@ -29,6 +29,8 @@ const ATTEMPTS = 3
 const PAUSE = 250
 /** How often a lease is said to be in use (ms), or at half of the time for which it was given. */
 const [SOONEST, LATEST] = [500, 60_000]
+/** What a timer takes. */
+const LONGEST = 2 ** 31 - 1
 
 export interface Opened<Login> { readonly login: Login; readonly connection: OpenedConnection }
 
@@ -62,11 +64,21 @@ const recordFailure = async (id: string, { reliance: { tenant, user, server }, d
 }
 
 /** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
-export const live = ({ connection: { reliance, lease, expiresAt } }: Pick<Opened<unknown>, 'connection'>, deps: GatewayDependencies, end: (error: DeputyError) => void): (() => void) => {
+export const live = ({ connection: { reliance, lease, expiresAt, notAfter } }: Pick<Opened<unknown>, 'connection'>, deps: GatewayDependencies, end: (error: DeputyError) => void): (() => void) => {
   const forget = deps.lasting.add({ reliance, end })
+  /** A database may let a session go on whose login it has dropped. */
+  const keep = async (lived: string): Promise<void> => {
+    try {
+      if (await deps.touch(lived)) return
+      clearInterval(timer)
+      end(refuse('revoked', { scope: `the lease ${lived}, which has ended`, revoked_at: new Date(deps.clock.now()).toISOString() }))
+    } catch (error) { deps.logger.warn({ err: error, lease: lived }, 'a lease that is in use was not kept') }
+  }
   const timer = lease === undefined ? undefined : setInterval(() => {
-    deps.touch(lease).catch((error: unknown) => { deps.logger.warn({ err: error, lease }, 'a lease that is in use was not kept') })
+    void keep(lease)
   }, Math.min(LATEST, Math.max(SOONEST, (expiresAt - deps.clock.now()) / 2)))
+  const expiry = notAfter === Infinity ? undefined : setTimeout(() => { end(refuse('subject_token_expired', { expired_at: new Date(notAfter).toISOString() })) }, Math.max(0, Math.min(LONGEST, notAfter - deps.clock.now())))
   timer?.unref()
-  return () => { clearInterval(timer); forget() }
+  expiry?.unref()
+  return () => { clearInterval(timer); clearTimeout(expiry); forget() }
 }

@@ -1,5 +1,8 @@
 import type { Socket } from 'node:net'
 
+/** How long one side may take to read what was left for it when the other had closed (ms). */
+const PATIENCE = 30_000
+
 /**
  * Passes bytes both ways, no faster than either side takes them, until one side closes; then the other one gets what was
  * under way and is closed.
@@ -8,7 +11,9 @@ import type { Socket } from 'node:net'
 export const relay = (client: Socket, upstream: Socket, given: { fromClient: Buffer; fromUpstream: Buffer }): Promise<void> => new Promise((resolve) => {
   let left = 2
   const closed = (other: Socket) => (): void => {
+    // What was under way is still for who reads it.
     other.destroySoon()
+    other.setTimeout(PATIENCE, () => { other.destroy() })
     left -= 1
     if (left === 0) resolve()
   }

@@ -202,8 +202,11 @@ export const createLeases = (options: LeasesOptions) => {
       })
       return receipts
     },
-    /** It is in use, whoever has not asked for it again. */
-    touch: (lease: string): Promise<void> => store.touch(lease, clock.now()),
+    /** It is in use, though nobody has asked for it again. @returns whether it goes on */
+    async touch(lease: string): Promise<boolean> {
+      await store.touch(lease, clock.now())
+      return (await store.list({ id: lease, state: 'active' })).length > 0
+    },
     list: (filter: LeaseFilter): Promise<Lease[]> => store.list(filter),
 
     /** Gives up what a revocation covers, and what files do not speak of any more. @returns how many */

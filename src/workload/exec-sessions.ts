@@ -40,7 +40,7 @@ export interface ExecSessions {
   end(session: ExecSession, error?: DeputyError): void
   /** Whether a client secret is the token of a session, by its form. */
   isToken(secret: Secret): boolean
-  /** The session of a token. @throws DeputyError `exec_session_over` */
+  /** The session of a token. @throws DeputyError `exec_session_over`, `parameter_missing` without the server's id */
   byToken(token: Secret, server: string | undefined, peer: PeerProcess | undefined): ExecSession
   /** The sessions of a process, or of one that it descends from: the nearest first. */
   of(peer: PeerProcess): readonly ExecSession[]
@@ -135,7 +135,8 @@ export const createExecSessions = (options: {
     end,
     isToken: (secret) => TOKEN.test(secret.reveal()),
     byToken(token, server, peer) {
-      const over = (problem: string) => refuse('exec_session_over', { server: server ?? 'an unnamed server', problem })
+      if (server === undefined) throw refuse('parameter_missing', { parameter: 'client_id' })
+      const over = (problem: string) => refuse('exec_session_over', { server, problem })
       const key = keyOf(token)
       const found = byKey.get(key)
       if (found === undefined || !equalInConstantTime(found.key, key) || found.session.server !== server) throw over('no session that goes on has this token')

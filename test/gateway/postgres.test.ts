@@ -32,13 +32,14 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     database = await server.createDatabase()
     await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
     vault.onUser = async (username, password) => { await asAdmin(password === undefined ? `drop role if exists "${username}"` : `create role "${username}" login password '${password}'`) }
-    const company = aCompany({ issuer: issuer.url, notes: { login_session: true, downstreams: { orders: {}, leased: {}, mail: {}, elsewhere: {}, encrypted: {} } } })
+    const company = aCompany({ issuer: issuer.url, notes: { login_session: true, downstreams: { orders: {}, leased: {}, mail: {}, elsewhere: {}, encrypted: {}, inside: {} } } })
     const postgres = { host: '127.0.0.1', port: server.port, database, tls: false }
     const orders = { credential: 'static', secret: 'orders-login' }
     daemon = await prepareDaemon({
       ...company, 'state/token': vault.rootToken,
       'servers/reports.yaml': { ...company['servers/notes.yaml'] as object, server: 'reports', resource: 'https://reports.example/mcp', login_session: false, attest: [{ exec: { uid } }], tenants: ['acme'], own: { orders: {} }, exec: { on_behalf_of: 'server' } },
       'downstreams/orders.yaml': { downstream: 'orders', ...orders, postgres },
+      'downstreams/inside.yaml': { downstream: 'inside', ...orders, postgres: { ...postgres, only: true } },
       'downstreams/leased.yaml': { downstream: 'leased', credential: 'dynamic', backend: 'vault', role: 'reader', postgres },
       'downstreams/elsewhere.yaml': { downstream: 'elsewhere', ...orders, postgres: { ...postgres, port: 1 } },
       'downstreams/encrypted.yaml': { downstream: 'encrypted', ...orders, postgres: { ...postgres, tls: true } },
@@ -91,6 +92,13 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     const records = (await daemon.deputy('audit', 'query', '--event', 'connection.open', '--json')).out
     expect(JSON.parse(records)).toMatchObject([{ user: 'alice', server: 'notes', downstream: 'orders', outcome: 'issued' }])
     for (const text of [records, daemon.output()]) expect(text).not.toContain('the-first')
+  })
+
+  it('promise 5: a login that is for the socket alone is handed out to nobody', async () => {
+    const asked = (audience: string) => daemon.token({ grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange', subject_token: 'current', subject_token_type: 'urn:deputy:params:oauth:token-type:login-session', audience })
+    expect(await asked('orders')).toMatchObject({ status: 200 })
+    expect(await asked('inside')).toMatchObject({ status: 403, body: { reason: 'database_only' } })
+    expect(await whoIs(await connected('inside'))).toBe('app_a')
   })
 
   it('serves psql as it is, with what it asks for at its start', async () => {
@@ -155,6 +163,39 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect((await daemon.deputy('server', 'retire', 'notes')).code).toBe(0)
     await retired
     expect(await refusal('orders')).toMatchObject({ code: '28000', message: expect.stringMatching(/retired/) as string })
+  })
+
+  it('keeps the lease of a login for as long as a connection uses it, and no longer', async () => {
+    vault.leaseTtl = 2
+    const client = await connected('leased')
+    const user = await whoIs(client)
+    const ids = async () => (JSON.parse((await daemon.deputy('lease', 'list', '--json')).out) as { id: string }[]).map(({ id }) => id)
+    const before = await ids()
+    // More than twice as long as it was given for.
+    for (const until = performance.now() + 5000; performance.now() < until;) {
+      expect(await ids()).toEqual(before)
+      expect(await whoIs(client)).toBe(user)
+    }
+    await client.end()
+    await expect.poll(ids, { timeout: 8000, interval: 200 }).toEqual([])
+  }, 30_000)
+
+  it('promise 4: a connection does not outlive the longest life of its login', async () => {
+    Object.assign(vault, { leaseTtl: 2, leaseMaxTtl: 3 })
+    const client = await connected('leased')
+    const gone = new Promise((resolve) => { client.once('error', (error) => { resolve((error as DatabaseError).message) }) })
+    expect(await gone).toMatch(/lease .*, which has ended/)
+  })
+
+  it('promise 4: a connection does not outlive the session of the user for whom it is', async () => {
+    await daemon.stop()
+    await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url, lifetime: 6000 })
+    await daemon.start()
+    const client = await connected()
+    const gone = new Promise((resolve) => { client.once('error', (error) => { resolve((error as DatabaseError).message) }) })
+    expect(await whoIs(client)).toBe('app_a')
+    expect(await gone).toMatch(/expired at/)
+    expect(await refusal('orders')).toMatchObject({ code: '28000', message: expect.stringMatching(/no session/) as string })
   })
 
   it('tells clients that do nothing that the daemon stops, and does not wait for them', async () => {

@@ -41,8 +41,8 @@ export const startExec = (home: string, args: readonly string[], environment: No
 }
 
 /** Signs the Unix user of this process in, as `deputy login` would, while the daemon does not run. */
-export const signIn = async (daemon: Pick<Daemon, 'home'>, { tenant, user, issuer }: { tenant: string; user: string; issuer: string }): Promise<void> => {
+export const signIn = async (daemon: Pick<Daemon, 'home'>, { tenant, user, issuer, lifetime = 3_600_000 }: { tenant: string; user: string; issuer: string; lifetime?: number }): Promise<void> => {
   const store = await openSqliteStore({ path: join(daemon.home, 'state/deputy.db') })
   const now = Date.now()
-  try { await store.sessions.put({ uid: process.getuid!(), tenant, user, issuer, groups: ['engineering'], claims: {}, signedInAt: now, expiresAt: now + 3_600_000 }) } finally { await store.close() }
+  try { await store.sessions.put({ uid: process.getuid!(), tenant, user, issuer, groups: ['engineering'], claims: {}, signedInAt: now, expiresAt: now + lifetime }) } finally { await store.close() }
 }

@@ -34,7 +34,8 @@ const LONGEST = 2 ** 31 - 1
 /** How long after its signal a command may still use what it had before (ms). */
 const SETTLING = 2000
 const FIRST_PAUSE = 200
-const LONGEST_PAUSE = 15_000
+const LONGEST_PAUSE = 60_000
+const RECONNECT_PAUSE = 2000
 
 /** A child with what it was given. The sessions in which that was got go on for as long as it may use it. */
 interface Running {
@@ -250,7 +251,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     say('The daemon has gone away; the server goes on while it is waited for.')
     void (async () => {
       const until = performance.now() + options.reconnectTimeout
-      for (let pause = FIRST_PAUSE; !over && current === running; pause = Math.min(LONGEST_PAUSE, pause * 1.5)) {
+      for (let pause = FIRST_PAUSE; !over && current === running; pause = Math.min(RECONNECT_PAUSE, pause * 1.5)) {
         try {
           const before = running.own.start
           running.own = await own(running.child, before.token)

@@ -73,7 +73,8 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
   }
 
   const connectFor = async (client: Socket, { parameters, minor, extensions }: StartupMessage, given: { rest: () => Buffer }, correlationId: string, enter: (passage: Passage) => void): Promise<void> => {
-    const named = parameters.get('database') ?? parameters.get('user') ?? ''
+    // As libpq has it: without a database its name is the user's. No id is longer than what is looked at.
+    const named = (parameters.get('database') ?? parameters.get('user') ?? '').slice(0, 64)
     if (!['false', 'off', 'no', '0', ''].includes(parameters.get('replication') ?? '')) throw refuse('malformed_request', { problem: 'replication does not go through Deputy' })
     const opened = await open(client, named, correlationId, options, (connection) => logIn(connection.token, { downstream: named, address: addressOf(connection), parameters }, options), isNotTaken)
     const { socket: upstream, greeting, rest, key } = opened.login

@@ -9,7 +9,7 @@ import { createReader, type Reader } from '../reader.ts'
 import { cancelRequest, message, parseError, readMessage, saslInitial, saslResponse, sslRequest, startup } from './messages.ts'
 import { createScram } from './scram.ts'
 
-export type PostgresAddress = NonNullable<DownstreamOf<'static'>['postgres']>
+export type PostgresAddress = Omit<NonNullable<DownstreamOf<'static'>['postgres']>, 'only'>
 
 /** A session at the server, logged in and ready for the first query. */
 export interface LoggedIn {

@@ -6,7 +6,7 @@ import { readLogin } from '../../rotation/rotators/login-secret.ts'
 import { dial, secure, unreachable, type DialOptions } from '../dial.ts'
 import { createReader } from '../reader.ts'
 
-export type RedisAddress = NonNullable<DownstreamOf<'static'>['redis']>
+export type RedisAddress = Omit<NonNullable<DownstreamOf<'static'>['redis']>, 'only'>
 
 /** An answer to AUTH is a word or a sentence (bytes). */
 const LONGEST = 1024
