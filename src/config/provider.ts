@@ -73,7 +73,7 @@ export const providerSchema = z.strictObject({
     ends_access_token: z.boolean().default(false).describe('A refresh ends the old access token too, so that none happens ahead of time.'),
     redirect_uri: z.boolean().default(false).describe('A refresh has to name the redirect URI of the authorization request.'),
   }).prefault({}).describe('How refresh tokens behave.'),
-  revocation: z.enum(['rfc7009', 'rfc7009_refresh', 'token_alone', 'bearer', 'delete_json', 'token_in_path', 'none']).default('none').describe('How a grant is ended at the provider: by RFC 7009; so for the refresh token alone; the token in a form, without client authentication; POST with the access token as bearer; DELETE with `{"access_token": …}` and client authentication; DELETE with the refresh token in the path; not at all.'),
+  revocation: z.enum(['rfc7009', 'rfc7009_refresh', 'token_alone', 'bearer', 'delete_json', 'token_in_path', 'none']).default('none').describe('How a grant is ended at the provider: by RFC 7009; so for the refresh token alone; the token in a form, without client authentication; POST with the access token as bearer; DELETE with `{"access_token": …}` and HTTP Basic; DELETE with the refresh token in the path; not at all.'),
   sources: sourceSchema.default({}).describe('The page that each fact was taken from.'),
 }).superRefine((provider, context) => {
   const missing = (path: string, message: string): void => { context.addIssue({ code: 'custom', path: [path], message }) }

@@ -4,7 +4,7 @@ import type { DownstreamOf } from '../config/downstream.ts'
 import type { ProviderClients } from '../connector/provider/client.ts'
 import { sealTokens } from '../connector/oauth-grant/grant.ts'
 import { problemOfAnswer } from '../connector/provider/token-answer.ts'
-import { wordsOf } from '../connector/provider/call.ts'
+import { plainly, wordsOf } from '../connector/provider/call.ts'
 import { fieldsOf, scopesOf } from '../connector/provider/dialect.ts'
 import { revokeTokens } from '../connector/provider/revocation.ts'
 import { tokenLifeOf } from '../connector/provider/token-life.ts'
@@ -89,4 +89,7 @@ export const createAuthorization = (deps: {
   }
 }
 
-const refused = (provider: string, error: unknown, seen?: string): DeputyError => error instanceof DeputyError ? error : refuse('provider_refused', { provider, problem: wordsOf(error, seen) }, error)
+const refused = (provider: string, thrown: unknown, seen?: string): DeputyError => {
+  const error = plainly(thrown)
+  return error instanceof DeputyError ? error : refuse('provider_refused', { provider, problem: wordsOf(error, seen) }, error)
+}

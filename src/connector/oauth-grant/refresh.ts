@@ -16,7 +16,7 @@ import { fieldsOf, scopesOf } from '../provider/dialect.ts'
 import { revokeTokens } from '../provider/revocation.ts'
 import { tokenLifeOf } from '../provider/token-life.ts'
 import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import { challengeIn, failureOf, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
+import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
 
 /** An access token out of a grant. */
 export interface FreshToken {
@@ -121,7 +121,8 @@ export const createRefresh = (deps: RefreshDependencies) => {
       if (problem === undefined) return { event: 'answered' as const, response }
       const error = refuse('provider_refused', { provider: client.provider.provider, problem })
       return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
-    } catch (error) {
+    } catch (thrown) {
+      const error = plainly(thrown)
       return { event: failureOf(error), error, words: wordsOf(error, seen), kept: keptFrom(seen) }
     }
   }
@@ -188,7 +189,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
 
   /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */
   const endUnkept = async (client: ProviderClient, tokens: GrantTokens): Promise<void> => {
-    await revokeTokens(client, tokens, (request) => request().catch((error: unknown) => { deps.logger.warn({ err: error }, 'a token of a revoked grant could not be ended at its provider') }))
+    await revokeTokens(client, tokens).catch((error: unknown) => { deps.logger.warn({ err: error }, 'tokens of a revoked grant could not be ended at their provider') })
   }
 
   const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; words: string; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient, correlationId: string): Promise<never> => {

@@ -40,7 +40,14 @@ export const challengeIn = (error: unknown): { readonly claims?: string } => {
   try { return z.record(z.string(), z.unknown()).safeParse(JSON.parse(claims)).success ? { claims } : {} } catch { return {} }
 }
 
-export const failureOf = (error: unknown): CallFailure => {
+/** Deputy's own refusal, such as that of its egress, out of the error that a client made of it; any other error as it is. */
+export const plainly = (error: unknown): unknown => {
+  for (let each = error; each instanceof Error; each = each.cause) if (each instanceof DeputyError) return each
+  return error
+}
+
+export const failureOf = (thrown: unknown): CallFailure => {
+  const error = plainly(thrown)
   // What was too long to be read was an answer nevertheless.
   if (error instanceof DeputyError) return error.facts['answered'] === 'yes' ? 'lost' : 'not_sent'
   if (error instanceof ResponseBodyError) {
@@ -71,7 +78,8 @@ const told = (body: string): string => {
 const wordsSchema = z.object({ error: z.string(), error_description: z.string().optional() })
 
 /** The provider's own words, for the record: its error code and description, or what it said instead; what could be a token is struck out. @param seen the text of its answer */
-export const wordsOf = (error: unknown, seen = ''): string => {
+export const wordsOf = (thrown: unknown, seen = ''): string => {
+  const error = plainly(thrown)
   if (error instanceof DeputyError) return error.message
   const said = wordsSchema.safeParse(error instanceof ResponseBodyError ? error.cause : undefined)
   if (said.success) return `${struck(said.data.error)}${said.data.error_description === undefined ? '' : `: ${struck(said.data.error_description)}`}`

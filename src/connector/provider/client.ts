@@ -9,6 +9,7 @@ import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { authenticate } from './authentication.ts'
+import { plainly } from './call.ts'
 import { toBody, toStandard } from './dialect.ts'
 
 /** Deputy as a client of an OAuth service, for one tenant and downstream. */
@@ -25,8 +26,8 @@ export interface ProviderClient {
   configuration(seen?: (status: number, text: string) => void): openid.Configuration
   /** A request to the provider; its answer is told in the words of the standard. */
   readonly fetch: Egress
-  /** Proves who Deputy is in a request that is none of the standard's. */
-  authenticate(body: URLSearchParams, headers: Headers): void
+  /** Proves who Deputy is by HTTP Basic, in a request that is none of the standard's. @throws DeputyError `provider_refused` when the client has no secret, those of secrets */
+  authenticateBasic(headers: Headers): Promise<void>
 }
 
 export type ProviderClients = (downstream: ProvidedDownstream, tenant: string) => Promise<ProviderClient>
@@ -71,7 +72,8 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
       const server = configuration.serverMetadata()
       discovered.set(key, server)
       return server
-    } catch (error) {
+    } catch (thrown) {
+      const error = plainly(thrown)
       if (error instanceof DeputyError) throw error
       throw refuse('provider_unavailable', { provider: provider.provider, problem: 'its metadata could not be read', seconds: 5 }, error)
     }
@@ -119,7 +121,10 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     }
     return {
       provider, clientId, server, generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''), fetch: ask(),
-      authenticate(body, headers) { authentication(server, { client_id: clientId }, body, headers) },
+      async authenticateBasic(headers) {
+        if (client.client_secret === undefined) throw refuse('provider_refused', { provider: provider.provider, problem: `the client ${clientId} has no client_secret, which its way of revocation needs` })
+        openid.ClientSecretBasic((await options.resolveSecret(client.client_secret, tenant)).reveal())(server, { client_id: clientId }, new URLSearchParams(), headers)
+      },
       configuration(seen) {
         const configuration = new openid.Configuration(server, clientId, certificate === undefined ? undefined : { use_mtls_endpoint_aliases: true }, authentication)
         if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)

@@ -1,8 +1,9 @@
 import * as openid from 'openid-client'
 import { z } from 'zod'
 import { fillIn, type Provider } from '../../config/provider.ts'
-import type { Secret } from '../../crypto/secret.ts'
+import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
+import { failureOf } from './call.ts'
 import type { ProviderClient } from './client.ts'
 
 /** The tokens of a grant that is to end. */
@@ -26,9 +27,9 @@ const ways: Readonly<Record<Exclude<Provider['revocation'], 'none'>, Way>> = {
   rfc7009: { tokens: ({ refreshToken, accessToken }) => [refreshToken, accessToken] },
   // For services whose access tokens nobody can end before their time, and who say no to such a request.
   rfc7009_refresh: { tokens: ({ refreshToken }) => [refreshToken] },
-  // https://developers.google.com/identity/protocols/oauth2/web-server#tokenrevoke: either token ends the grant; 400 for one that is no longer good.
+  // https://developers.google.com/identity/protocols/oauth2/web-server#tokenrevoke: either token ends the grant.
   token_alone: {
-    tokens: ({ refreshToken, accessToken }) => [refreshToken ?? accessToken], gone: [400],
+    tokens: ({ refreshToken, accessToken }) => [refreshToken ?? accessToken],
     request: (token) => ({ method: 'POST', headers: { 'content-type': FORM }, body: new URLSearchParams({ token: token.reveal() }).toString() }),
   },
   // https://docs.slack.dev/reference/methods/auth.revoke, https://www.dropbox.com/developers/documentation/http/documentation#auth-token-revoke: 401 for a token that has ended.
@@ -44,33 +45,58 @@ const ways: Readonly<Record<Exclude<Provider['revocation'], 'none'>, Way>> = {
   },
 }
 
+/** How a request ended: the token with it, or before it. */
+type Ending = 'ended' | 'gone'
+
+const overSchema = z.object({ error: z.enum(['invalid_grant', 'invalid_token']) })
+const isOver = (text: string): boolean => {
+  try { return overSchema.safeParse(JSON.parse(text)).success } catch { return false }
+}
+
+const send = async (client: ProviderClient, { gone = [], request }: Way, token: Secret): Promise<Ending> => {
+  const endpoint = client.server.revocation_endpoint!
+  if (request === undefined) {
+    await openid.tokenRevocation(client.configuration(), token.reveal())
+    return 'ended'
+  }
+  const { method, url = endpoint, headers: given, body, authenticates } = request(token, endpoint)
+  const headers = new Headers(given)
+  headers.set('accept', 'application/json')
+  if (authenticates === true) await client.authenticateBasic(headers)
+  const response = await client.fetch(url, { method, headers, ...(body === undefined ? {} : { body }) })
+  if (response.ok) return 'ended'
+  if (gone.includes(response.status) || isOver(await response.text())) return 'gone'
+  const facts = { provider: client.provider.provider, problem: `it answered a revocation with status ${response.status}` }
+  throw response.status >= 500 || response.status === 429 ? refuse('provider_unavailable', { ...facts, seconds: 30 }) : refuse('provider_refused', facts)
+}
+
+/** A last access token of the grant, to end it with. @returns undefined where the grant is over anyway */
+const renew = async (client: ProviderClient, refreshToken: Secret): Promise<Secret | undefined> => {
+  try { return new Secret((await openid.refreshTokenGrant(client.configuration(), refreshToken.reveal())).access_token) } catch (error) {
+    if (failureOf(error) === 'denied') return undefined
+    throw error
+  }
+}
+
 /**
  * Ends a grant at its provider. @param around wraps each request, for retries and telemetry
  * @returns `not_offered` where the provider has no way to do it
- * @throws DeputyError `provider_refused`, and what the request throws
+ * @throws DeputyError `provider_refused`, `provider_unavailable`, and what the request throws
  */
-export const revokeTokens = async (client: ProviderClient, tokens: EndingTokens, around: (request: () => Promise<void>) => Promise<void> = (request) => request()): Promise<'done' | 'not_offered'> => {
+export const revokeTokens = async (client: ProviderClient, tokens: EndingTokens, around: <T>(request: () => Promise<T>) => Promise<T> = (request) => request()): Promise<'done' | 'not_offered'> => {
   const { provider, server } = client
   if (provider.revocation === 'none' || server.revocation_endpoint === undefined) return 'not_offered'
   const way = ways[provider.revocation]
   const taken = way.tokens(tokens).filter((token) => token !== undefined)
   if (taken.length === 0) return 'not_offered'
-  for (const token of taken) await around(() => way.request === undefined ? openid.tokenRevocation(client.configuration(), token.reveal()) : send(client, way, way.request(token, server.revocation_endpoint!)))
+  for (const token of taken) {
+    const ending = await around(() => send(client, way, token))
+    // An access token that has ended by itself ends nothing, while the refresh token lives on.
+    if (ending === 'gone' && token === tokens.accessToken && tokens.refreshToken !== undefined) {
+      const { refreshToken } = tokens
+      const last = await around(() => renew(client, refreshToken))
+      if (last !== undefined) await around(() => send(client, way, last))
+    }
+  }
   return 'done'
-}
-
-const overSchema = z.object({ error: z.literal('invalid_grant') })
-const isOver = (text: string): boolean => {
-  try { return overSchema.safeParse(JSON.parse(text)).success } catch { return false }
-}
-
-const send = async (client: ProviderClient, { gone = [] }: Way, { method, url = client.server.revocation_endpoint!, headers: given, body, authenticates }: RevocationRequest): Promise<void> => {
-  const headers = new Headers(given)
-  headers.set('accept', 'application/json')
-  if (authenticates === true) client.authenticate(new URLSearchParams(), headers)
-  const response = await client.fetch(url, { method, headers, ...(body === undefined ? {} : { body }) })
-  if (response.ok || gone.includes(response.status) || isOver(await response.text())) return
-  const { provider } = client.provider
-  if (response.status >= 500 || response.status === 429) throw refuse('provider_unavailable', { provider, problem: `it answered a revocation with status ${response.status}`, seconds: 30 })
-  throw refuse('provider_refused', { provider, problem: `it answered a revocation with status ${response.status}` })
 }

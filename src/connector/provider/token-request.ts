@@ -5,7 +5,7 @@ import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import { accessTokenClaims, problemOfAnswer } from './token-answer.ts'
 import { ACCESS_TOKEN_TYPE, type Credential, type CredentialRequest, type TokenTypeUri } from '../connector.ts'
-import { challengeIn, failureOf, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
+import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
 import type { ProviderClient, ProviderClients } from './client.ts'
 import { fieldsOf, scopesOf } from './dialect.ts'
 
@@ -29,7 +29,8 @@ export interface TokenRequest {
 const UNSAID_LIFETIME = 300_000
 
 /** What a failure means to who asked. The provider's own words are in the record. */
-export const refusalOf = (provider: string, error: unknown, now: number, downstream: string, seen?: string): DeputyError => {
+export const refusalOf = (provider: string, thrown: unknown, now: number, downstream: string, seen?: string): DeputyError => {
+  const error = plainly(thrown)
   if (error instanceof DeputyError) return error
   const problem = wordsOf(error, seen)
   const failure = failureOf(error)
