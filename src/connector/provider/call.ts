@@ -134,7 +134,7 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
     let known = breakers.get(key)
     if (known === undefined) {
       const breaker = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error))), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
-      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(error instanceof DeputyError) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
+      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(plainly(error) instanceof DeputyError) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
       const made = { policy: wrap(again, breaker), breaker, openedAt: undefined as number | undefined }
       breaker.onBreak(() => { made.openedAt = clock.now() })
       breakers.set(key, known = made)

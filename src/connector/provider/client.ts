@@ -6,11 +6,11 @@ import { fillIn, neededVariables, providerFor, type Provider } from '../../confi
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import { lengthPrefixed } from '../../crypto/additional-data.ts'
 import type { Egress } from '../../egress/egress.ts'
-import { DeputyError, refuse } from '../../errors.ts'
+import { refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { authenticate } from './authentication.ts'
-import { plainly } from './call.ts'
 import { toBody, toStandard } from './dialect.ts'
+import { readMetadata } from './metadata.ts'
 
 /** Deputy as a client of an OAuth service, for one tenant and downstream. */
 export interface ProviderClient {
@@ -64,19 +64,9 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const key = `${options.snapshot().generation} ${provider.provider} ${provider.issuer}`
     const known = discovered.get(key)
     if (known !== undefined) return known
-    try {
-      const configuration = await openid.discovery(new URL(provider.issuer!), clientId, undefined, openid.None(), {
-        execute: options.snapshot().settings.network.allow_loopback ? [openid.allowInsecureRequests] : [],
-        [openid.customFetch]: options.egress as unknown as openid.CustomFetch,
-      })
-      const server = configuration.serverMetadata()
-      discovered.set(key, server)
-      return server
-    } catch (thrown) {
-      const error = plainly(thrown)
-      if (error instanceof DeputyError) throw error
-      throw refuse('provider_unavailable', { provider: provider.provider, problem: 'its metadata could not be read', seconds: 5 }, error)
-    }
+    const server = await readMetadata(provider.issuer!, { provider: provider.provider, clientId, egress: options.egress, allowInsecure: options.snapshot().settings.network.allow_loopback })
+    discovered.set(key, server)
+    return server
   }
 
   /** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
