@@ -3,7 +3,7 @@ import type { Clock, Random } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import type { ProviderClients } from '../connector/provider/client.ts'
 import { sealTokens } from '../connector/oauth-grant/grant.ts'
-import { problemOfAnswer } from '../connector/provider/token-answer.ts'
+import { audiencesOf, problemOfAnswer } from '../connector/provider/token-answer.ts'
 import { plainly, wordsOf } from '../connector/provider/call.ts'
 import { fieldsOf, scopesOf } from '../connector/provider/dialect.ts'
 import { revokeTokens } from '../connector/provider/revocation.ts'
@@ -65,14 +65,14 @@ export const createAuthorization = (deps: {
         if (error instanceof openid.AuthorizationResponseError) throw refuse('connect_denied', { problem: error.error === 'access_denied' ? `${client.provider.name} was told not to allow it` : `${client.provider.name} answered ${error.error.slice(0, 60)}` }, error)
         throw refused(client.provider.provider, error, seen)
       }
-      const problem = problemOfAnswer(response, downstream.resource === undefined ? [] : [downstream.resource])
+      const problem = problemOfAnswer(response, audiencesOf(downstream))
       if (problem !== undefined) throw refuse('provider_refused', { provider: client.provider.provider, problem })
       const now = deps.clock.now()
       const id = random(12)
       const scopes = scopesOf(client.provider, response, granted) ?? granted
       const tokens = { refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token) }
       const sealed = await sealTokens(deps.envelope, { tenant: wish.tenant, id }, {
-        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity),
+        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity),
         clientId: client.clientId, tokenEndpoint: client.server.token_endpoint!, resource: downstream.resource,
         redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined, fields: fieldsOf(client.provider, response),
       })

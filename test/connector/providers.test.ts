@@ -145,6 +145,17 @@ describe('a user connects, the token is refreshed, and the grant is ended', () =
     expect([await one.revoke(), one.double.hasGrants()]).toEqual(['done', false])
   })
 
+  it('requirement 42: a token without end and without a refresh token is handed out for no longer than the downstream says, and the grant stays', async () => {
+    const one = await at('notion', { scopes: [], downstream: { lifetime: '1h' } })
+    one.double.spoil.push({ act: true, how: ({ refresh_token: _, ...answer }) => ({ status: 200, body: answer }) })
+    await one.connect()
+    for (let day = 0; day < 3; day += 1) {
+      const { token, expiresAt } = await one.obtain()
+      expect([one.double.requests.length, token.reveal().startsWith('at-'), expiresAt - one.clock.now()]).toEqual([1, true, HOUR])
+      one.clock.forward(24 * HOUR)
+    }
+  })
+
   it('requirement 42: at Linear, with commas between the scopes that are asked for', async () => {
     const one = await at('linear')
     await connectAndRefresh(one, 24 * HOUR)

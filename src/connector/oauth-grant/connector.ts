@@ -131,7 +131,7 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
         // A provider that answers a narrowing with more than was asked has not narrowed.
         if (surplus.length > 0 && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: token.scopes.join(' '), downstream: downstream.downstream })
         return {
-          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: token.scopes.toSorted(), expiresAt: Math.min(token.expiresAt, deps.clock.now() + LONGEST_USE),
+          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: token.scopes.toSorted(), expiresAt: Math.min(token.expiresAt, deps.clock.now() + (downstream.lifetime ?? LONGEST_USE)),
           wider: wider || surplus.length > 0, grant: grant.id, fields: Object.fromEntries(Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name))), story: token.story,
         }
       })

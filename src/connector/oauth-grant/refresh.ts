@@ -10,7 +10,7 @@ import { DeputyError, refuse } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStatus, GrantStore } from '../../store/store.ts'
-import { isOfAnother, problemOfAnswer } from '../provider/token-answer.ts'
+import { audiencesOf, isOfAnother, problemOfAnswer } from '../provider/token-answer.ts'
 import type { ProviderClient, ProviderClients } from '../provider/client.ts'
 import { fieldsOf, scopesOf } from '../provider/dialect.ts'
 import { revokeTokens } from '../provider/revocation.ts'
@@ -103,7 +103,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
   const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
 
-  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, scopes: readonly string[] | undefined, before: number) => {
+  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[] | undefined, before: number) => {
     let seen = ''
     const parameters: Record<string, string> = {
       ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
@@ -117,13 +117,13 @@ export const createRefresh = (deps: RefreshDependencies) => {
         return openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }), tokens.refreshToken!.reveal(), parameters)
       })
       const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
-      const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, tokens.resource === undefined ? [] : [tokens.resource])
+      const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, audiencesOf(downstream))
       if (problem === undefined) return { event: 'answered' as const, response }
       const error = refuse('provider_refused', { provider: client.provider.provider, problem })
       return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
     } catch (thrown) {
       const error = plainly(thrown)
-      return { event: failureOf(error), error, words: wordsOf(error, seen), kept: keptFrom(seen) }
+      return { event: failureOf(error), error, words: wordsOf(error, seen.replaceAll(tokens.refreshToken!.reveal(), '***')), kept: keptFrom(seen) }
     }
   }
 
@@ -158,9 +158,9 @@ export const createRefresh = (deps: RefreshDependencies) => {
       ? { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' } : {})
     if (sending === undefined) return again()
     const until = claimed + CLAIM_MARGIN / 2
-    let sent = await send(client, tokens, grant, scopes, until)
+    let sent = await send(client, tokens, grant, downstream, scopes, until)
     // Within its leeway the provider answers the token that we hold once more: a lost answer leaves no doubt.
-    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway)) sent = await send(client, tokens, grant, scopes, until)
+    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway)) sent = await send(client, tokens, grant, downstream, scopes, until)
     const status = transitions[from][sent.event]
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     return await giveUp(sending, tokens, sent, status, client, correlationId)
@@ -202,8 +202,8 @@ export const createRefresh = (deps: RefreshDependencies) => {
     await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch((error: unknown) => { deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written') })
     deps.telemetry.refresh({ provider, outcome: doubt === 'reconnect_required' ? 'ended' : doubt === 'uncertain' ? 'uncertain' : 'failed' })
     await deps.audit.append({ id: correlationId, event: 'grant.refresh', outcome: 'failed', tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, detail: { provider, grant: grant.id, status: doubt, story: `${client.provider.name}: ${words}` } })
-    if (sent.error instanceof DeputyError) throw sent.error
     if (doubt === 'reconnect_required') throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
+    if (sent.error instanceof DeputyError) throw sent.error
     if (sent.event === 'challenged') throw refuse('step_up_required', { downstream: grant.downstream, problem: words, ...challengeIn(sent.error) }, sent.error)
     if (sent.event === 'refused' || sent.event === 'unverified') throw refuse('provider_refused', { provider, problem: words }, sent.error)
     throw refuse('provider_unavailable', { provider, problem: words, seconds: Math.ceil((retryAfterOf(sent.error, clock.now()) ?? UNSAID_WAIT) / 1000) }, sent.error)

@@ -64,8 +64,8 @@ export const failureOf = (thrown: unknown): CallFailure => {
 
 const LONGEST_WORDS = 200
 
-/** Runs of characters as tokens are made of, long and with a digit: words of a language are not. */
-const TOKEN_LIKE = /(?=[A-Za-z0-9_~+=-]*\d)[A-Za-z0-9_~+=-]{16,}/g
+/** Runs of characters as tokens are made of, long, and with a digit or very long: words of a language are not. */
+const TOKEN_LIKE = /(?=[A-Za-z0-9_~+=./-]*\d)[A-Za-z0-9_~+=./-]{16,}|[A-Za-z0-9_~+=-]{32,}/g
 
 /** A provider's words without what could be a secret, on one line, and not too many of them. */
 const struck = (text: string): string => text.replace(/<(script|style)\b[\s\S]*?<\/\1>|<[^>]*>/gi, ' ').replace(/[^\x20-\x7e]+|\s+/g, ' ').replace(TOKEN_LIKE, '***').trim().slice(0, LONGEST_WORDS)

@@ -1,5 +1,6 @@
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from 'jose'
 import type { TokenEndpointResponse } from 'openid-client'
+import type { DownstreamOf } from '../../config/downstream.ts'
 
 /** The claims of an access token by RFC 9068; other tokens are nobody's to read but the service's. */
 export const accessTokenClaims = (token: string): JWTPayload | undefined => {
@@ -13,6 +14,9 @@ export const problemOfAnswer = ({ access_token: token, token_type: type, expires
   const named = [accessTokenClaims(token)?.aud ?? []].flat()
   return audiences.length > 0 && named.length > 0 && !named.some((audience) => audiences.includes(audience)) ? 'it issued a token for another service' : undefined
 }
+
+/** For whom a grant's access tokens may say that they are; empty: its downstream does not say. */
+export const audiencesOf = ({ resource, authorization_parameters: { audience } }: DownstreamOf<'oauth_grant'>): string[] => resource === undefined ? [] : [resource, ...(audience === undefined ? [] : [audience])]
 
 /** Whether two access tokens say that they are for different users. */
 export const isOfAnother = (before: string, after: string): boolean => {
