@@ -35,7 +35,7 @@ export const providerSchema = z.strictObject({
     default: variableValueSchema.optional().describe('Absent: each client of a downstream has to say it.'),
   })).default({}).describe('What `{name}` in the issuer and in endpoints stands for; a downstream\'s client says it under `variables`, each tenant\'s its own.'),
   issuer: endpointSchema.optional().describe('Issuer identifier; with `discovery: true` the endpoints come from its metadata.'),
-  discovery: z.boolean().default(false).describe('Whether it publishes metadata (RFC 8414, OpenID Connect Discovery).'),
+  discovery: z.boolean().default(false).describe('Whether it publishes metadata (RFC 8414, OpenID Connect Discovery); an endpoint that the file names as well is used as it stands there.'),
   authorization_endpoint: endpointSchema.optional().describe('Where the user allows access.'),
   token_endpoint: endpointSchema.optional().describe('Where codes and refresh tokens are redeemed.'),
   refresh_endpoint: endpointSchema.optional().describe('Where refresh tokens are redeemed, if not at the token endpoint.'),
@@ -58,6 +58,7 @@ export const providerSchema = z.strictObject({
   }).prefault({}).describe('Requests to the token, revocation and introspection endpoints.'),
   answers: z.strictObject({
     errors: z.enum(['status', 'error_member', 'ok_member']).default('status').describe('How it says no: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.'),
+    error_member: z.string().regex(/^[a-z_]{1,40}$/).default('error').describe('The member of its errors that holds the code.'),
     error_codes: z.record(z.string(), z.enum(['invalid_grant', 'invalid_client', 'invalid_scope', 'temporarily_unavailable', 'slow_down'])).default({}).describe('What its own error codes mean in those of the standard; `invalid_grant` ends the grant.'),
     token_under: z.string().regex(/^[a-z_]{1,40}$/).optional().describe('The member in which the answer to a code holds the user\'s token, where it is not the answer itself.'),
     token_type: z.enum(['stated', 'bearer']).default('stated').describe('bearer: the token is a bearer token, whatever `token_type` says, and if it says nothing.'),

@@ -197,6 +197,15 @@ describe('a user connects, the token is refreshed, and the grant is ended', () =
     })
   }
 
+  it('at Twitch, whose scopes are a list and whose errors are sentences', async () => {
+    const one = await at('twitch')
+    await connectAndRefresh(one, 4 * HOUR)
+    one.double.spoil.push({ how: () => ({ status: 400, body: { error: 'Bad Request', status: 400, message: 'Invalid refresh token' } }) })
+    one.clock.forward(4 * HOUR)
+    expect(await failure(one.obtain())).toMatchObject({ code: 'reconnect_required', facts: { problem: 'invalid_grant: Invalid refresh token' } })
+    expect([await one.revoke(), one.double.hasGrants()]).toEqual(['done', false])
+  })
+
   for (const name of ['github', 'slack', 'linear', 'dropbox'] as const) {
     it(`promise 4: a grant at ${name} whose access token has ended by itself is ended there nevertheless`, async () => {
       const one = await at(name)

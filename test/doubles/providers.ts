@@ -222,6 +222,13 @@ export const dialects = {
     // https://docs.stripe.com/stripe-apps/api-authentication/oauth: the API key as the user; every exchange rolls the refresh token.
     authentication: 'secret_as_user', refreshTokens: 'single', lifetime: undefined, token: (answer) => ({ ...answer, scope: 'stripe_apps', livemode: false, stripe_user_id: 'acct_1', stripe_publishable_key: 'pk_test' }),
   },
+  twitch: {
+    paths: { authorize: '/oauth2/authorize', token: '/oauth2/token', revoke: '/oauth2/revoke' },
+    // https://dev.twitch.tv/docs/authentication/getting-tokens-oauth/: granted scopes are a list.
+    authentication: 'post', refreshTokens: 'replaced', lifetime: 14_124, token: (answer) => ({ ...answer, scope: String(answer['scope']).split(' '), token_type: 'bearer' }), revoke: byStandard('post'),
+    // https://dev.twitch.tv/docs/authentication/refresh-tokens/: no OAuth code, but a sentence.
+    refuse: (why, grantType) => json(400, { error: 'Bad Request', status: 400, message: why === 'invalid_grant' && grantType === 'refresh_token' ? 'Invalid refresh token' : 'Invalid authorization code' }),
+  },
 } as const satisfies Readonly<Record<string, Dialect>>
 export type DialectName = keyof typeof dialects
 

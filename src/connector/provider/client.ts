@@ -38,15 +38,19 @@ export const generationOf = (clientId: string, tokenEndpoint: string, resource: 
 
 const DISCOVERED = 3_600_000
 
-/** The provider file's facts as authorization server metadata (RFC 8414). */
-const metadataOf = (provider: Provider): openid.ServerMetadata => ({
-  issuer: provider.issuer ?? provider.token_endpoint!,
+/** The endpoints that a provider file names (RFC 8414 section 2). */
+const endpointsOf = (provider: Provider): Partial<openid.ServerMetadata> => ({
   ...(provider.authorization_endpoint === undefined ? {} : { authorization_endpoint: provider.authorization_endpoint }),
   ...(provider.token_endpoint === undefined ? {} : { token_endpoint: provider.token_endpoint }),
   ...(provider.revocation_endpoint === undefined ? {} : { revocation_endpoint: provider.revocation_endpoint }),
   ...(provider.introspection_endpoint === undefined ? {} : { introspection_endpoint: provider.introspection_endpoint }),
   ...(provider.pushed_authorization_request_endpoint === undefined ? {} : { pushed_authorization_request_endpoint: provider.pushed_authorization_request_endpoint }),
   ...(provider.mtls_token_endpoint === undefined ? {} : { mtls_endpoint_aliases: { token_endpoint: provider.mtls_token_endpoint } }),
+})
+
+/** The provider file's facts as authorization server metadata. */
+const metadataOf = (provider: Provider): openid.ServerMetadata => ({
+  issuer: provider.issuer ?? provider.token_endpoint!, ...endpointsOf(provider),
   authorization_response_iss_parameter_supported: provider.authorization_response_iss_parameter_supported,
   ...(provider.pkce === 'S256' ? { code_challenge_methods_supported: ['S256'] } : {}),
 })
@@ -89,7 +93,7 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const unsaid = neededVariables(file).find((name) => !Object.hasOwn(client.variables, name))
     if (unsaid !== undefined) throw refuse('provider_refused', { provider: file.provider, problem: `the client ${clientId} does not say which ${unsaid}` })
     const provider = providerFor(file, client.variables)
-    const found = provider.discovery ? await discover(provider, clientId) : metadataOf(provider)
+    const found = provider.discovery ? { ...await discover(provider, clientId), ...endpointsOf(provider) } : metadataOf(provider)
     const server = found.revocation_endpoint === undefined ? found : { ...found, revocation_endpoint: fillIn(found.revocation_endpoint, { client_id: encodeURIComponent(clientId) }) }
     assertUsable(provider, server, downstream.credential === 'oauth_grant')
     const { authentication, certificate } = await authenticate({ provider, server, client, resolve: (reference) => options.resolveSecret(reference, tenant) })

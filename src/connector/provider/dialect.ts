@@ -11,10 +11,10 @@ const membersOf = (text: string): Members | undefined => {
 const textOf = (value: unknown): string | undefined => typeof value === 'string' && value !== '' ? value : undefined
 
 /** How a provider says no in an answer whose status says yes, by the name that its file has for it. @returns its own code for it */
-const noSaid: Readonly<Record<Provider['answers']['errors'], (body: Members) => string | undefined>> = {
+const noSaid: Readonly<Record<Provider['answers']['errors'], (body: Members, code: string | undefined) => string | undefined>> = {
   status: () => undefined,
-  error_member: ({ error }) => textOf(error),
-  ok_member: ({ ok, error }) => ok === false ? textOf(error) ?? 'it does not say why' : undefined,
+  error_member: (_body, code) => code,
+  ok_member: ({ ok }, code) => ok === false ? code ?? 'it does not say why' : undefined,
 }
 
 /** What belongs to a token in an answer (RFC 6749 section 5.1). */
@@ -39,7 +39,8 @@ export const toStandard = (provider: Provider, status: number, text: string, gra
   const body = membersOf(text)
   if (body === undefined) return undefined
   const { answers } = provider
-  const said = noSaid[answers.errors](body) ?? (status >= 400 ? textOf(body['error']) : undefined)
+  const code = textOf(body[answers.error_member])
+  const said = noSaid[answers.errors](body, code) ?? (status >= 400 ? code : undefined)
   if (said !== undefined) {
     const meant = Object.hasOwn(answers.error_codes, said) ? answers.error_codes[said] : undefined
     return { status: status >= 400 ? status : 400, body: meant === undefined ? { ...body, error: said } : { ...body, error: meant, error_description: [said, textOf(body['error_description'])].filter((each) => each !== undefined).join(': ') } }
