@@ -27,6 +27,13 @@ const scopeText = (scope: unknown, provider: Provider): unknown => {
   return each.map((one) => String(one).trim()).filter((one) => one !== '').join(' ')
 }
 
+/** The part of an answer that holds the user's token. With a code, what stands around it is somebody else's: the application's own, for example; a refresh brings the one that it is for. */
+const holderIn = (body: Members, under: string | undefined, grantType: string): Members => {
+  if (under === undefined) return body
+  const inner = membersSchema.safeParse(body[under]).data ?? {}
+  return grantType === 'authorization_code' || inner['access_token'] !== undefined ? inner : body
+}
+
 /** What was answered: an error, or a token, told as RFC 6749 sections 5.1 and 5.2 would have it. */
 export interface StandardAnswer { readonly status: number; readonly body: Members }
 
@@ -46,9 +53,7 @@ export const toStandard = (provider: Provider, status: number, text: string, gra
     return { status: status >= 400 ? status : 400, body: meant === undefined ? { ...body, error: said } : { ...body, error: meant, error_description: [said, textOf(body['error_description'])].filter((each) => each !== undefined).join(': ') } }
   }
   if (grantType === undefined || status >= 400) return { status, body }
-  const inner = answers.token_under === undefined ? undefined : membersSchema.safeParse(body[answers.token_under]).data
-  // The token around it is somebody else's: the application's own, for example.
-  const holder = inner !== undefined && (grantType === 'authorization_code' || inner['access_token'] !== undefined) ? inner : body
+  const holder = holderIn(body, answers.token_under, grantType)
   const token = Object.fromEntries(OF_TOKEN.filter((name) => holder[name] !== undefined && holder[name] !== null).map((name) => [name, holder[name]]))
   const rest = Object.fromEntries(Object.entries(body).filter(([name]) => !(OF_TOKEN as readonly string[]).includes(name) && !(name === 'id_token' && !isVerifiable(provider))))
   return {
