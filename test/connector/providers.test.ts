@@ -116,6 +116,12 @@ describe('a user connects, the token is refreshed, and the grant is ended', () =
     expect([await one.revoke(), one.double.hasGrants()]).toEqual(['done', false])
   })
 
+  it('promise 4: what can be ended is ended, where a service ends refresh tokens alone', async () => {
+    const one = await at('auth0', { client: { variables: { host: 'acme.auth0.com' } }, downstream: { authorization_parameters: { audience: 'https://orders.example/api' } }, provider: { revocation: 'rfc7009' } })
+    await one.connect()
+    expect([await one.revoke(), one.double.hasGrants()]).toEqual(['done', false])
+  })
+
   it('requirement 41: at Atlassian, within whose leeway a lost answer is asked for again at once', async () => {
     const one = await at('atlassian')
     await one.connect()

@@ -89,14 +89,21 @@ export const revokeTokens = async (client: ProviderClient, tokens: EndingTokens,
   const way = ways[provider.revocation]
   const taken = way.tokens(tokens).filter((token) => token !== undefined)
   if (taken.length === 0) return 'not_offered'
-  for (const token of taken) {
+  const end = async (token: Secret): Promise<void> => {
     const ending = await around(() => send(client, way, token))
     // An access token that has ended by itself ends nothing, while the refresh token lives on.
-    if (ending === 'gone' && token === tokens.accessToken && tokens.refreshToken !== undefined) {
-      const { refreshToken } = tokens
-      const last = await around(() => renew(client, refreshToken))
-      if (last !== undefined) await around(() => send(client, way, last))
-    }
+    if (ending !== 'gone' || token !== tokens.accessToken || tokens.refreshToken === undefined) return
+    const { refreshToken } = tokens
+    const last = await around(() => renew(client, refreshToken))
+    if (last !== undefined) await around(() => send(client, way, last))
   }
+  const failures: unknown[] = []
+  // What can be ended is ended, whatever becomes of the rest.
+  for (const token of taken) await end(token).catch((error: unknown) => { failures.push(error) })
+  // RFC 7009 section 2.2.1: some services end refresh tokens alone, and access tokens live until they end by themselves.
+  const lasting = failures.length < taken.length ? failures.find((error) => !isUnsupported(error)) : failures[0]
+  if (lasting !== undefined) throw lasting
   return 'done'
 }
+
+const isUnsupported = (error: unknown): boolean => error instanceof openid.ResponseBodyError && error.error === 'unsupported_token_type'
