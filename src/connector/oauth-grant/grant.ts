@@ -40,7 +40,7 @@ export const sealTokens = (envelope: Envelope, grant: Pick<Grant, 'tenant' | 'id
     ...(tokens.refreshToken === undefined ? {} : { refresh_token: tokens.refreshToken.reveal() }),
     access_token: tokens.accessToken.reveal(), access_obtained_at: tokens.accessObtainedAt, access_expires_at: tokens.accessExpiresAt,
     client_id: tokens.clientId, token_endpoint: tokens.tokenEndpoint, ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
-    ...(tokens.redirectUri === undefined ? {} : { redirect_uri: tokens.redirectUri }), ...(tokens.fields === undefined ? {} : { fields: { ...tokens.fields } }),
+    ...(tokens.redirectUri === undefined ? {} : { redirect_uri: tokens.redirectUri }), ...(Object.keys(tokens.fields ?? {}).length === 0 ? {} : { fields: { ...tokens.fields } }),
   } satisfies z.output<typeof tokensSchema>)))
 
 /** @throws DeputyError `secret_unreadable` */
