@@ -158,13 +158,24 @@ const readProviders = async (): Promise<Provider[]> => {
 
 const yesNo = (value: boolean): string => value ? 'yes' : 'no'
 
+const lifeOf = ({ access_token_lifetime: lifetime }: Provider): string => typeof lifetime === 'number' ? `as it says, else ${lifetime / 60_000} min` : lifetime === 'never' ? 'as it says, else until revoked' : 'introspected'
+
+/** What a provider does in its own way, in a word or two each. */
+const quirksOf = ({ scope_separator: separator, scope_parameter: parameter, offline_scope: offline, authorization_parameters: sent, token_requests: requests, answers, refresh, refresh_endpoint: endpoint }: Provider): string[] => [
+  ...(separator === ',' ? ['scopes with commas'] : []), ...(answers.scope_separator === undefined || answers.scope_separator === separator ? [] : [`granted scopes with ${answers.scope_separator === ',' ? 'commas' : 'spaces'}`]),
+  ...(parameter === 'scope' ? [] : [`scopes in ${code(parameter)}`]), ...(offline === undefined ? [] : [`offline by ${code(offline)}`]), ...Object.entries(sent).map(([name, value]) => code(`${name}=${value}`)),
+  ...(requests.body === 'json' ? ['JSON requests'] : []), ...Object.keys(requests.headers).map((name) => `sends ${code(name)}`), ...(requests.client_credentials_grant === 'client_credentials' ? [] : [`grant ${code(requests.client_credentials_grant)}`]),
+  ...(answers.errors === 'status' ? [] : [answers.errors === 'ok_member' ? 'errors as `ok: false`' : 'errors with status 200']), ...(answers.token_under === undefined ? [] : [`token under ${code(answers.token_under)}`]),
+  ...(refresh.ends_access_token ? ['a refresh ends the old access token'] : []), ...(refresh.redirect_uri ? ['a refresh names the redirect URI'] : []), ...(endpoint === undefined ? [] : ['refreshes elsewhere']),
+]
+
 const providers = async (): Promise<string> => {
   const all = await readProviders()
   if (all.length === 0) return 'This version ships no provider file.'
-  return table(['`provider`', 'Service', 'Endpoints', 'Client authentication', 'PKCE', 'Scope separator', 'Refresh token rotates', 'Refresh narrows', 'Revocation', 'Sources'],
+  return table(['`provider`', 'Service', 'Variables', 'Endpoints', 'Client authentication', 'PKCE', 'Refresh token rotates', 'Access token lives', 'Told beside the token', 'Revocation', 'Quirks', 'Sources'],
     all.map((each) => [
-      code(each.provider), each.name, each.discovery ? 'discovered' : 'in the file', code(each.client_authentication), code(each.pkce), each.scope_separator === ' ' ? 'space' : 'comma',
-      yesNo(each.refresh.rotates), yesNo(each.refresh.narrows), code(each.revocation), [...new Set(Object.values(each.sources))].map((url, at) => `[${at + 1}](${url})`).join(' '),
+      code(each.provider), each.name, Object.keys(each.variables).map(code).join(' '), each.discovery ? 'discovered' : 'in the file', code(each.client_authentication), code(each.pkce),
+      each.refresh.rotates && each.refresh.leeway > 0 ? `yes, leeway ${each.refresh.leeway / 60_000} min` : yesNo(each.refresh.rotates), lifeOf(each), each.response_fields.map(code).join(' '), code(each.revocation), quirksOf(each).join('; '), [...new Set(Object.values(each.sources))].map((url, at) => `[${at + 1}](${url})`).join(' '),
     ]))
 }
 

@@ -95,6 +95,7 @@ export const taxonomy = {
   // grant and provider
   interaction_required: kind(400, 'interaction_required', 'grant', false, 'The user has not connected {downstream} for {server} yet.', 'Send the user to connect_url, then try again.'),
   reconnect_required: kind(400, 'interaction_required', 'grant', false, 'The connection to {downstream} has ended: {problem}.', 'Send the user to connect_url to connect again, then try again.'),
+  step_up_required: kind(400, 'interaction_required', 'grant', false, '{downstream} wants to see the user again: {problem}.', 'Send the user to connect_url, or, where there is none, have the user sign in anew with `claims`; then try again.'),
   refresh_in_progress: kind(503, 'temporarily_unavailable', 'grant', true, 'The token for {downstream} is being refreshed and did not arrive in time.', 'Try again in {seconds} seconds.'),
   provider_unavailable: kind(503, 'temporarily_unavailable', 'provider', true, 'The provider {provider} did not answer as it should: {problem}.', 'Try again in {seconds} seconds; `deputy explain` shows what it answered.'),
   provider_refused: kind(502, 'server_error', 'provider', false, 'The provider {provider} refused: {problem}.', 'deputy explain shows the provider\'s own words.'),

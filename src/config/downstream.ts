@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { injectSchema } from './inject.ts'
+import { variablesSchema } from './provider.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 
@@ -7,6 +8,7 @@ const clientSchema = z.strictObject({
   client_id: z.string().min(1).describe('Client id at the provider.'),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client, and for one that proves itself by a key.'),
   private_key: secretReferenceSchema.optional().describe('Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.'),
+  variables: variablesSchema.default({}).describe('What `{name}` in the provider\'s endpoints stands for, for example `tenant: contoso.example`.'),
   certificate: secretReferenceSchema.optional().describe('Its certificate with chain, PEM: shown for `tls_client_auth`; named in assertions (`x5t#S256`) for `private_key_jwt`.'),
 })
 export type OAuthClient = z.output<typeof clientSchema>
@@ -61,6 +63,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     ...common,
     credential: z.literal('oauth_grant').describe('The user\'s own grant at an OAuth provider.'),
     ...provided,
+    authorization_parameters: z.record(z.string(), z.string()).default({}).describe('Sent along to the authorization endpoint beside those of the provider file, for example `audience`.'),
   }),
   z.strictObject({
     ...common, ...provided, ...requested,

@@ -69,6 +69,11 @@ export const loadLocations = async (home: string, folder: string, key: string, e
   return new Map([...found].map(([id, { file }]) => [id, file]))
 }
 
+/** The provider files that come with Deputy, and those of the home, which override them. @param problems gets what is wrong with them */
+export const readProviders = async (home: string, shipped: string, problems: Problem[]): Promise<Map<string, Located<Provider>>> => new Map([
+  ...await readFolder(home, shipped, providerSchema, 'provider', problems), ...await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems),
+])
+
 const valuesOf = <Value>(located: ReadonlyMap<string, Located<Value>>): Map<string, Value> =>
   new Map([...located].map(([id, { value }]) => [id, value]))
 
@@ -91,9 +96,7 @@ export const loadConfiguration = async (options: { home: string; shippedProvider
   const isMeant = (value: { readonly environment?: string | undefined }): boolean => settings === undefined || isOfEnvironment(value, settings.value.environment)
   const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems, isMeant)
   const downstreams = await readFolder(home, join(home, 'downstreams'), downstreamSchema, 'downstream', problems, isMeant)
-  const shipped = await readFolder(home, options.shippedProviders, providerSchema, 'provider', problems)
-  const own = await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems)
-  const providers = new Map([...shipped, ...own])
+  const providers = await readProviders(home, options.shippedProviders, problems)
   if (settings === undefined) return { snapshot: undefined, problems }
   const rotations = await readFolder(home, rotationPolicies({ home, settings: settings.value }), rotationPolicySchema, 'rotation', problems)
   problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers, rotations }))

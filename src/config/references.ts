@@ -2,6 +2,7 @@ import { needsUser } from './downstream.ts'
 import { injectionProblems, sharedHosts } from './injection-references.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
+import { neededVariables } from './provider.ts'
 import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
 import type { Located } from './yaml-file.ts'
@@ -144,6 +145,18 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
   })
   if ('provider' in value && !providers.has(value.provider)) {
     problems.push({ file, line: lineOf(['provider']), message: `There is no provider ${value.provider}.`, fix: `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.` })
+  }
+  if ('provider' in value) {
+    const provider = providers.get(value.provider)?.value
+    const needed = provider === undefined ? [] : neededVariables(provider)
+    for (const [path, client] of [[['client'], value.client] as const, ...Object.entries(value.clients).map(([tenant, each]) => [['clients', tenant], each] as const)]) {
+      for (const name of needed.filter((each) => !Object.hasOwn(client.variables, each))) {
+        problems.push({ file, line: lineOf(path), message: `The provider ${value.provider} needs to know ${name}: ${provider!.variables[name]!.meaning}`, fix: `Write variables: { ${name}: … } under ${path.join('.')}.` })
+      }
+      for (const name of Object.keys(client.variables).filter((each) => provider !== undefined && !Object.hasOwn(provider.variables, each))) {
+        problems.push({ file, line: lineOf([...path, 'variables', name]), message: `The provider ${value.provider} has no variable ${name}.`, fix: `Known: ${list(Object.keys(provider!.variables))}.` })
+      }
+    }
   }
   if (value.credential === 'oauth_grant') {
     const provider = providers.get(value.provider)?.value

@@ -9,6 +9,8 @@ import type { AttemptStore } from '../store/store.ts'
 /** What a user is asked to connect: put together when a server asked, and not changeable by whoever holds the link. */
 const wishSchema = z.strictObject({
   tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), scopes: z.array(z.string()), correlationId: z.string(),
+  /** A claims challenge of the service, to be sent along. */
+  claims: z.string().optional(),
 })
 export type ConnectWish = z.output<typeof wishSchema>
 

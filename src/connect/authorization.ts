@@ -3,15 +3,17 @@ import type { Clock, Random } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import type { ProviderClients } from '../connector/provider/client.ts'
 import { sealTokens } from '../connector/oauth-grant/grant.ts'
-import { wordsOf } from '../connector/provider/call.ts'
+import { audiencesOf, problemOfAnswer } from '../connector/provider/token-answer.ts'
+import { plainly, wordsOf } from '../connector/provider/call.ts'
+import { fieldsOf, scopesOf } from '../connector/provider/dialect.ts'
+import { revokeTokens } from '../connector/provider/revocation.ts'
+import { tokenLifeOf } from '../connector/provider/token-life.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Grant } from '../store/store.ts'
 import type { Attempts, ConnectWish, Step } from './attempt.ts'
 import { assertIssuer } from './sign-in.ts'
-
-const UNSAID_LIFETIME = 3600
 
 /** The part of the flow that is with the OAuth service: the request after consent, and its answer. */
 export const createAuthorization = (deps: {
@@ -38,7 +40,8 @@ export const createAuthorization = (deps: {
       const state = await deps.attempts.begin('authorization', wish.tenant, { browser, link, verifier, wish, granted: [...granted], consentedAt: deps.clock.now() })
       const scopes = provider.offline_scope === undefined ? granted : [...granted, provider.offline_scope]
       const parameters: Record<string, string> = {
-        ...provider.authorization_parameters, response_type: 'code', redirect_uri: deps.redirectUri(), scope: scopes.join(provider.scope_separator), state,
+        ...provider.authorization_parameters, ...downstream.authorization_parameters, ...(wish.claims === undefined ? {} : { claims: wish.claims }),
+        response_type: 'code', redirect_uri: deps.redirectUri(), state, ...(scopes.length === 0 ? {} : { [provider.scope_parameter]: scopes.join(provider.scope_separator) }),
         ...(downstream.resource === undefined ? {} : { resource: downstream.resource }),
         ...(provider.pkce === 'S256' ? { code_challenge: await openid.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' } : {}),
       }
@@ -53,21 +56,25 @@ export const createAuthorization = (deps: {
       const client = await deps.clients(downstream, wish.tenant)
       assertIssuer(answer, client.server)
       let response: openid.TokenEndpointResponse
+      let seen = ''
       try {
-        response = await openid.authorizationCodeGrant(client.configuration(), answer, {
+        response = await openid.authorizationCodeGrant(client.configuration((_status, text) => { seen = text }), answer, {
           expectedState: answer.searchParams.get('state')!, ...(client.provider.pkce === 'S256' ? { pkceCodeVerifier: verifier } : {}),
         }, downstream.resource === undefined ? undefined : { resource: downstream.resource })
       } catch (error) {
         if (error instanceof openid.AuthorizationResponseError) throw refuse('connect_denied', { problem: error.error === 'access_denied' ? `${client.provider.name} was told not to allow it` : `${client.provider.name} answered ${error.error.slice(0, 60)}` }, error)
-        throw refused(client.provider.provider, error)
+        throw refused(client.provider.provider, error, seen)
       }
+      const problem = problemOfAnswer(response, audiencesOf(downstream))
+      if (problem !== undefined) throw refuse('provider_refused', { provider: client.provider.provider, problem })
       const now = deps.clock.now()
       const id = random(12)
-      const scopes = response.scope === undefined ? granted : response.scope.split(client.provider.scope_separator).filter((scope) => scope !== '' && scope !== client.provider.offline_scope)
+      const scopes = scopesOf(client.provider, response, granted) ?? granted
+      const tokens = { refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token) }
       const sealed = await sealTokens(deps.envelope, { tenant: wish.tenant, id }, {
-        refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token),
-        accessObtainedAt: now, accessExpiresAt: now + Math.min((response.expires_in ?? UNSAID_LIFETIME) * 1000, downstream.lifetime ?? Infinity),
+        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity),
         clientId: client.clientId, tokenEndpoint: client.server.token_endpoint!, resource: downstream.resource,
+        redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined, fields: fieldsOf(client.provider, response),
       })
       return {
         grant: {
@@ -75,12 +82,14 @@ export const createAuthorization = (deps: {
           clientGeneration: client.generation, scopes: scopes.toSorted(), status: 'active', problem: null, sealed, createdAt: now, updatedAt: now,
         },
         async end() {
-          if (client.provider.revocation === 'none') return
-          await openid.tokenRevocation(client.configuration(), response.refresh_token ?? response.access_token)
+          await revokeTokens(client, tokens)
         },
       }
     },
   }
 }
 
-const refused = (provider: string, error: unknown): DeputyError => error instanceof DeputyError ? error : refuse('provider_refused', { provider, problem: wordsOf(error) }, error)
+const refused = (provider: string, thrown: unknown, seen?: string): DeputyError => {
+  const error = plainly(thrown)
+  return error instanceof DeputyError ? error : refuse('provider_refused', { provider, problem: wordsOf(error, seen) }, error)
+}

@@ -46,8 +46,8 @@ export interface ConnectDependencies {
 
 export interface Connect {
   readonly app: Express
-  /** The link on which the user can give a server these scopes. The same wish gets the same link for a while. */
-  connectUrl(request: CredentialRequest, scopes: readonly string[]): Promise<string>
+  /** The link on which the user can give a server these scopes. The same wish gets the same link for a while. @param claims a claims challenge of the service */
+  connectUrl(request: CredentialRequest, scopes: readonly string[], claims?: string): Promise<string>
   /** The link on which the Unix user with this uid signs in. @throws DeputyError `connect_invalid` when the tenant has no sign-in */
   startLogin(request: { tenant: string; uid: number }): Promise<{ url: string }>
 }
@@ -256,12 +256,12 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
 
   return {
     app,
-    async connectUrl({ principal, server, downstream, correlationId }, scopes) {
+    async connectUrl({ principal, server, downstream, correlationId }, scopes, claims) {
       const user = principal.kind === 'user' ? principal.user : ''
-      const key = cacheKey(principal.tenant, user, server.server, downstream.downstream, ...scopes)
+      const key = cacheKey(principal.tenant, user, server.server, downstream.downstream, claims ?? '', ...scopes)
       const known = links.get(key)
       if (known !== undefined) return known
-      const wish: ConnectWish = { tenant: principal.tenant, user, server: server.server, downstream: downstream.downstream, scopes: [...scopes], correlationId }
+      const wish: ConnectWish = { tenant: principal.tenant, user, server: server.server, downstream: downstream.downstream, scopes: [...scopes], correlationId, ...(claims === undefined ? {} : { claims }) }
       const url = `${base()}/connect/${await attempts.begin('connect', principal.tenant, wish)}`
       links.set(key, url)
       return url

@@ -75,6 +75,8 @@ export interface Credential {
   readonly tokenId?: string
   /** Where the status of a minted token is published, and when it was issued (seconds). */
   readonly status?: TokenStatus & { readonly iat: number }
+  /** What the provider's answer said beside the token, as far as its file lets it be told (`response_fields`). */
+  readonly fields?: Readonly<Record<string, string>>
   /** One line for the audit record and `deputy explain`: which provider answered what. No secret. */
   readonly story: string
 }

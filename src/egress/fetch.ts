@@ -100,7 +100,7 @@ const bounded = async (response: Response, maxBytes: number, url: URL): Promise<
   let size = 0
   for await (const chunk of response.body ?? []) {
     size += (chunk as Uint8Array).length
-    if (size > maxBytes) throw refuse('egress_refused', { url: `${url.protocol}//${url.host}`, problem: `its answer is longer than ${maxBytes} bytes` })
+    if (size > maxBytes) throw refuse('egress_refused', { url: `${url.protocol}//${url.host}`, problem: `its answer is longer than ${maxBytes} bytes`, answered: 'yes' })
     chunks.push(chunk as Uint8Array)
   }
   const body = NO_BODY.has(response.status) ? null : Buffer.concat(chunks)

@@ -33,6 +33,8 @@ export interface IssuedToken {
   /** Seconds. */
   readonly expiresIn: number
   readonly scopes: readonly string[]
+  /** Further members of the answer, which the provider's file lets through. */
+  readonly fields?: Readonly<Record<string, string>>
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
   /** For a request of the proxy: where the credential goes, how it is put in, and whether it still may be used: what it has opened may stay open for long. */
@@ -256,6 +258,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       token: credential.token, issuedTokenType: account.wish?.requestedTokenType ?? credential.issuedTokenType,
       tokenType: credential.tokenType, scopes: credential.scopes,
       expiresIn: Math.max(0, toSeconds(Math.min(credential.expiresAt, notAfter) - clock.now())),
+      ...(credential.fields === undefined ? {} : { fields: credential.fields }),
       ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: { ...account.injection, stands: () => stands(account) } }),
     }
   }

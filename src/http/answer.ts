@@ -23,7 +23,7 @@ export const describable = (text: string): string => text.replace(/["\\]/g, "'")
 export const errorAnswer = (error: DeputyError, correlationId: string): { status: number; body: Readonly<Record<string, string>>; headers: Readonly<Record<string, string>> } => {
   const { status, oauth } = error.kind
   const retryAfter = error.retryAfter
-  const { connect_url: connectUrl, nonce } = error.facts
+  const { connect_url: connectUrl, nonce, claims } = error.facts
   return {
     status,
     body: {
@@ -33,6 +33,8 @@ export const errorAnswer = (error: DeputyError, correlationId: string): { status
       next: describable(error.code === 'internal' ? error.next.replace(/: deputy explain .*$/, `: deputy explain ${correlationId}`) : error.next),
       correlation_id: correlationId,
       ...(connectUrl === undefined ? {} : { connect_url: String(connectUrl) }),
+      // https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge
+      ...(error.code === 'step_up_required' && claims !== undefined ? { claims: String(claims) } : {}),
     },
     headers: {
       [CORRELATION]: correlationId,

@@ -84,6 +84,7 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
 
   const sendToken = (response: ServerResponse, issued: IssuedToken, correlationId: string): void => {
     sendJson(response, 200, {
+      ...issued.fields,
       access_token: issued.token.reveal(),
       issued_token_type: issued.issuedTokenType,
       token_type: issued.tokenType,

@@ -11,9 +11,11 @@ export class DeputyClientError extends Error {
   readonly retryAfter: number | undefined
   /** For `deputy explain`. */
   readonly correlationId: string | undefined
-  /** Where the user connects an account; with `interaction_required` and `reconnect_required`. */
+  /** Where the user connects an account; with `interaction_required`, `reconnect_required` and `step_up_required`. */
   readonly connectUrl: string | undefined
-  constructor(facts: { reason: string; error: string; message: string; next: string; retryAfter?: number | undefined; correlationId?: string | undefined; connectUrl?: string | undefined }, options?: ErrorOptions) {
+  /** The service's claims challenge (JSON); with `step_up_required`. Where there is no `connectUrl` the user signs in anew with it. */
+  readonly claims: string | undefined
+  constructor(facts: { reason: string; error: string; message: string; next: string; retryAfter?: number | undefined; correlationId?: string | undefined; connectUrl?: string | undefined; claims?: string | undefined }, options?: ErrorOptions) {
     super(facts.message, options)
     this.reason = facts.reason
     this.error = facts.error
@@ -21,5 +23,6 @@ export class DeputyClientError extends Error {
     this.retryAfter = facts.retryAfter
     this.correlationId = facts.correlationId
     this.connectUrl = facts.connectUrl
+    this.claims = facts.claims
   }
 }

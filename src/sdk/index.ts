@@ -90,8 +90,14 @@ const text = (value: unknown): string | undefined => typeof value === 'string' ?
 const errorOf = ({ status, body, retryAfter, correlationId }: Answer): DeputyClientError => {
   const [reason, error, message] = [text(body['reason']), text(body['error']), text(body['error_description'])]
   if (error === undefined) return unexpected(status)
-  return new DeputyClientError({ reason: reason ?? error, error, message: message ?? error, next: text(body['next']) ?? '', retryAfter, correlationId: text(body['correlation_id']) ?? correlationId, connectUrl: text(body['connect_url']) })
+  return new DeputyClientError({ reason: reason ?? error, error, message: message ?? error, next: text(body['next']) ?? '', retryAfter, correlationId: text(body['correlation_id']) ?? correlationId, connectUrl: text(body['connect_url']), claims: text(body['claims']) })
 }
+
+/** Members of an answer that the standards have a meaning for (RFC 6749 section 5.1, RFC 8693 section 2.2.1). */
+const STANDARD = new Set(['access_token', 'issued_token_type', 'token_type', 'expires_in', 'scope', 'refresh_token'])
+
+const fieldsOf = (body: Answer['body']): Record<string, string> =>
+  Object.fromEntries(Object.entries(body).flatMap(([name, value]) => STANDARD.has(name) || typeof value !== 'string' ? [] : [[name, value]]))
 
 const unexpected = (status: number): DeputyClientError =>
   new DeputyClientError({ reason: 'unexpected_answer', error: 'server_error', message: `What answered (${status}) is not Deputy.`, next: 'Check the path of the socket, or the port.' })
@@ -127,7 +133,7 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     const answer = await post('/oauth2/token', formOf(wish), wish.signal)
     const { access_token: value, token_type: type, expires_in: seconds, scope = '' } = answer.body
     if (typeof value !== 'string' || typeof type !== 'string' || typeof seconds !== 'number' || typeof scope !== 'string') throw unexpected(answer.status)
-    return new Token(value, { type, scopes: scope === '' ? [] : scope.split(' '), expiresAt: askedAt + seconds * 1000, warning: answer.warning })
+    return new Token(value, { type, scopes: scope === '' ? [] : scope.split(' '), expiresAt: askedAt + seconds * 1000, warning: answer.warning, fields: fieldsOf(answer.body) })
   }
 
   return {

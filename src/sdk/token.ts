@@ -9,14 +9,17 @@ export class Token {
   readonly scopes: readonly string[]
   /** Use it no longer (ms since the epoch). */
   readonly expiresAt: number
+  /** What the provider said beside the token, as far as its file in Deputy lists it, for example `instance_url`. */
+  readonly fields: Readonly<Record<string, string>>
   /** Deputy has something to say about this server, for example that it is deprecated. */
   readonly warning: string | undefined
-  constructor(value: string, facts: { type: string; scopes: readonly string[]; expiresAt: number; warning: string | undefined }) {
+  constructor(value: string, facts: { type: string; scopes: readonly string[]; expiresAt: number; warning: string | undefined; fields?: Readonly<Record<string, string>> }) {
     this.#value = value
     this.type = facts.type
     this.scopes = facts.scopes
     this.expiresAt = facts.expiresAt
     this.warning = facts.warning
+    this.fields = facts.fields ?? {}
   }
   reveal(): string { return this.#value }
   toString(): string { return '[token]' }

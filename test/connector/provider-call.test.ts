@@ -1,7 +1,9 @@
-import { ResponseBodyError } from 'openid-client'
+import * as fc from 'fast-check'
+import { ClientError, ResponseBodyError } from 'openid-client'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createSharedBytes } from '../../src/cache/redis.ts'
-import { createProviderCalls, retryAfterOf } from '../../src/connector/provider/call.ts'
+import { createProviderCalls, failureOf, retryAfterOf, wordsOf } from '../../src/connector/provider/call.ts'
+import { refuse } from '../../src/errors.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { aClock } from '../support/snapshot.ts'
@@ -58,5 +60,25 @@ describe('a provider that is busy', () => {
       expect(await codeOf(two!({ ...NOTES, tenant: 'globex' }, () => Promise.resolve()))).toBe('done')
       for (const each of shares) await each.close()
     })
+  })
+})
+
+describe('how a request went wrong', () => {
+  it('is told from what Deputy itself refused, however deep a client has wrapped it', () => {
+    const wrapped = (facts: object): Error => new ClientError('something went wrong', { cause: refuse('egress_refused', { url: 'https://x', problem: 'it is private', ...facts }) })
+    expect([failureOf(wrapped({})), wordsOf(wrapped({}))]).toEqual(['not_sent', 'Deputy does not connect to https://x: it is private.'])
+    // What was cut off because it is too long was an answer: the provider has acted.
+    expect(failureOf(wrapped({ answered: 'yes' }))).toBe('lost')
+  })
+
+  it('no token stands in the words of a provider', () => {
+    const token = fc.stringMatching(/^[A-Za-z0-9_-]{40,60}$/)
+    fc.assert(fc.property(token, fc.constantFrom('', '<p>', 'Bearer ', 'the token "', 'https://x.example/?t='), (secret, before) => {
+      const words = wordsOf(new ClientError('x', { cause: new Response('', { status: 200 }) }), `<h1>Sorry</h1> ${before}${secret}" is no good`)
+      expect(words).toContain('Sorry')
+      for (let at = 0; at + 16 <= secret.length; at += 1) expect(words).not.toContain(secret.slice(at, at + 16))
+    }))
+    expect(wordsOf(new ClientError('x', { cause: new Response('', { status: 200 }) }), '{"access_token":"abc","oops":true}')).toBe('its answer is not what the standard says (members access_token, oops)')
+    expect(wordsOf(new ClientError('x', { cause: new Response('', { status: 200 }) }), '{"access_token":"abc')).toBe('its answer is not what the standard says')
   })
 })

@@ -9,7 +9,8 @@ import { Secret } from '../../src/crypto/secret.ts'
 import { aSnapshot } from '../support/snapshot.ts'
 
 let metadata: Record<string, unknown> = {}
-const server = createServer((_request, response) => { response.setHeader('content-type', 'application/json').end(JSON.stringify(metadata)) })
+let path: string | undefined
+const server = createServer((request, response) => { if (path !== undefined && request.url !== path) response.writeHead(404).end(); else response.setHeader('content-type', 'application/json').end(JSON.stringify(metadata)) })
 let url: string
 const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
 beforeAll(async () => {
@@ -19,9 +20,10 @@ beforeAll(async () => {
 afterAll(async () => { server.close(); await egress.close() })
 
 const downstream = downstreamSchema.parse({ downstream: 'd', credential: 'oauth_grant', provider: 'p', client: { client_id: 'c', client_secret: { secret: 's' } } }) as DownstreamOf<'oauth_grant'>
-const clientOf = async (published: Record<string, unknown>): Promise<string> => {
+const clientOf = async (published: Record<string, unknown>, { at = undefined as string | undefined, file = {} } = {}): Promise<string> => {
+  path = at
   metadata = { issuer: url, authorization_endpoint: `${url}/authorize`, token_endpoint: `${url}/token`, response_types_supported: ['code'], code_challenge_methods_supported: ['S256'], ...published }
-  const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), providers: new Map([['p', providerSchema.parse({ provider: 'p', name: 'P', issuer: url, discovery: true })]]) }
+  const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), providers: new Map([['p', providerSchema.parse({ provider: 'p', name: 'P', issuer: url, discovery: true, ...file })]]) }
   const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret: () => Promise.resolve(new Secret('s')) })
   return clients(downstream, 'acme').then(({ server: found }) => `used ${found.authorization_endpoint}`, (error: { code: string }) => error.code)
 }
@@ -44,6 +46,11 @@ describe('what a provider publishes about itself', () => {
 
   it('threat 9: without S256 in its metadata nothing is begun, and plain is not enough', async () => {
     for (const methods of [undefined, [], ['plain'], 'S256', ['s256']]) expect([methods, await clientOf({ code_challenge_methods_supported: methods })]).toEqual([methods, 'provider_refused'])
+  })
+
+  it('is read where RFC 8414 has it, if there is no OpenID document; an endpoint that the file names is used as it stands there', async () => {
+    expect(await clientOf({}, { at: '/.well-known/oauth-authorization-server', file: { authorization_endpoint: 'https://own.example/authorize' } })).toBe('used https://own.example/authorize')
+    expect(await clientOf({}, { at: '/elsewhere' })).toBe('provider_unavailable')
   })
 
   it('threat 7: metadata that names another issuer is refused', async () => {

@@ -10,8 +10,10 @@ import { randomUUID } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-/** `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. */
-export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'hang'
+export const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
+
+/** `challenge`: wants to see the user again. `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. */
+export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'challenge' | 'hang'
 
 interface Family { readonly client: string; readonly resource: string | undefined; readonly scopes: readonly string[]; current: string; latestAccess: string; ended: boolean }
 
@@ -72,6 +74,8 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
     if (how === 'failing') { json(response, 500, { oops: true }); return }
     if (how === 'busy') { response.setHeader('retry-after', '1'); json(response, 429, { error: 'slow_down' }); return }
     if (how === 'denied') { json(response, 400, { error: 'invalid_grant', error_description: 'the user left' }); return }
+    // https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge
+    if (how === 'challenge') { json(response, 400, { error: 'interaction_required', error_description: 'a second factor is needed', claims: CLAIMS }); return }
     if (how === 'hang') return
     const answer = act()
     if (how === 'lost') { response.destroy(); return }

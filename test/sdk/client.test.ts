@@ -134,6 +134,17 @@ describe('the SDK at a real daemon', () => {
 const createFetchWith = async (token: () => Promise<Awaited<ReturnType<Deputy['token']>>>) => (await import('../../src/sdk/fetch.ts')).createFetch({ token, fetch })
 
 describe('the SDK', () => {
+  it('tells what a provider says beside its token, and the claims that a service wants to hear', async () => {
+    const double = await aService()
+    const deputy = connectDeputy({ tcp: double.url.replace('http://', ''), clientId: 'notes', clientSecret: 'secret' })
+    double.answers((_request, response) => { response.end(JSON.stringify({ access_token: 't', issued_token_type: 'urn:x', token_type: 'Bearer', expires_in: 60, scope: 'read', instance_url: 'https://acme.example', count: 7 })) })
+    expect((await deputy.token({ downstream: 'd', onBehalfOf: 't' })).fields).toEqual({ instance_url: 'https://acme.example' })
+    double.answers((_request, response) => { response.writeHead(400).end(JSON.stringify({ error: 'interaction_required', reason: 'step_up_required', error_description: 'x', next: 'y', claims: '{"access_token":{}}' })) })
+    expect(await failure(deputy.token({ downstream: 'd', onBehalfOf: 't' }))).toMatchObject({ reason: 'step_up_required', connectUrl: undefined, claims: '{"access_token":{}}' })
+    deputy.close()
+    await double.close()
+  })
+
   it('says where the user connects', async () => {
     const double = await aService()
     double.answers((_request, response) => { response.writeHead(400, { 'content-type': 'application/json', 'x-correlation-id': 'c' }).end(JSON.stringify({ error: 'interaction_required', reason: 'interaction_required', error_description: 'x', next: 'y', connect_url: 'https://connect.example/c/1' })) })

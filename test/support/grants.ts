@@ -53,6 +53,8 @@ export interface SeedOptions {
   readonly lifetime?: number
   /** Default: everybody is of acme. */
   readonly tenantOf?: (user: string) => string
+  /** What the provider said beside the tokens. */
+  readonly fields?: Readonly<Record<string, string>>
   /** Default: `read`. */
   readonly scopes?: readonly string[]
 }
@@ -74,7 +76,7 @@ export const seedGrantsInto = async ({ store, envelope }: { store: Store; envelo
     await store.grants.put({
       ...grant, provider: 'notes', scopes: options.scopes ?? ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now, clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
       sealed: await sealTokens(envelope, grant, {
-        refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: options.lifetime === undefined ? now - 7_200_000 : now, accessExpiresAt: now + (options.lifetime ?? -3_600_000), clientId: provider.client.id, tokenEndpoint, resource: RESOURCE,
+        refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: options.lifetime === undefined ? now - 7_200_000 : now, accessExpiresAt: now + (options.lifetime ?? -3_600_000), clientId: provider.client.id, tokenEndpoint, resource: RESOURCE, fields: options.fields,
       }),
     })
     given.set(user, issued)

@@ -47,11 +47,12 @@ class DeputyError(Exception):
     """What Deputy, or the way to it, has said no with.
 
     ``reason`` is Deputy's own code (docs/local-api.md); ``unreachable`` when there was no answer, ``unexpected_answer`` when it
-    was none of Deputy's. ``next`` says what to do, ``connect_url`` where the user connects an account.
+    was none of Deputy's. ``next`` says what to do, ``connect_url`` where the user connects an account, ``claims`` the service's
+    claims challenge, with which the user signs in anew where there is no ``connect_url``.
     """
 
     def __init__(self, reason: str, error: str, message: str, next: str = "", retry_after: Optional[float] = None,
-                 correlation_id: Optional[str] = None, connect_url: Optional[str] = None) -> None:
+                 correlation_id: Optional[str] = None, connect_url: Optional[str] = None, claims: Optional[str] = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.error = error
@@ -59,20 +60,28 @@ class DeputyError(Exception):
         self.retry_after = retry_after
         self.correlation_id = correlation_id
         self.connect_url = connect_url
+        self.claims = claims
+
+
+_STANDARD = frozenset(("access_token", "issued_token_type", "token_type", "expires_in", "scope", "refresh_token"))
+"""Members of an answer that the standards have a meaning for (RFC 6749 section 5.1, RFC 8693 section 2.2.1)."""
 
 
 class Token:
     """A credential. It prints itself as ``[token]``; ``reveal()`` is the one way to what it is."""
 
-    __slots__ = ("_value", "type", "scopes", "expires_at", "warning")
+    __slots__ = ("_value", "type", "scopes", "expires_at", "warning", "fields")
 
-    def __init__(self, value: str, type: str, scopes: Sequence[str], expires_at: float, warning: Optional[str]) -> None:
+    def __init__(self, value: str, type: str, scopes: Sequence[str], expires_at: float, warning: Optional[str],
+                 fields: Optional[Mapping[str, str]] = None) -> None:
         self._value = value
         self.type = type
         self.scopes = tuple(scopes)
         self.expires_at = expires_at
         """Use it no longer (seconds since the epoch)."""
         self.warning = warning
+        self.fields = dict(fields or {})
+        """What the provider said beside the token, as far as its file in Deputy lists it, for example ``instance_url``."""
 
     def reveal(self) -> str:
         return self._value
@@ -153,7 +162,8 @@ class Deputy:
         if status != 200:
             raise _error(status, headers, body)
         try:
-            return Token(_text(body["access_token"]), _text(body["token_type"]), _text(body.get("scope", "")).split(), asked_at + float(body["expires_in"]), headers.get("warning"))
+            return Token(_text(body["access_token"]), _text(body["token_type"]), _text(body.get("scope", "")).split(), asked_at + float(body["expires_in"]), headers.get("warning"),
+                         {name: value for name, value in body.items() if name not in _STANDARD and isinstance(value, str)})
         except (KeyError, TypeError, ValueError):
             raise _unexpected(status) from None
 
@@ -255,7 +265,7 @@ def _error(status: int, headers: Mapping[str, str], body: Mapping[str, object]) 
         return _unexpected(status)
     wait = headers.get("retry-after", "")
     return DeputyError(text("reason") or error, error, text("error_description") or error, text("next") or "", float(wait) if wait.isdigit() else None,
-                       text("correlation_id") or headers.get("x-correlation-id"), text("connect_url"))
+                       text("correlation_id") or headers.get("x-correlation-id"), text("connect_url"), text("claims"))
 
 
 def _origin(url: str) -> "tuple[str, Optional[str], Optional[int]]":

@@ -15,6 +15,7 @@ import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
 import { editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
+import { addProviderCommands } from './provider.ts'
 import { addTenantCommands } from './tenant.ts'
 
 interface Output { json?: boolean }
@@ -141,7 +142,8 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
   const downstream = program.command('downstream').description('services that credentials are for')
   listing(downstream, 'downstream', ['downstream', 'credential', 'enabled', 'tenants', 'resource', 'provider'], (current) => [...current.downstreams.values()])
   const provider = program.command('provider').description('facts about OAuth services')
-  listing(provider, 'provider', ['provider', 'name', 'scope_separator', 'pkce', 'revocation'], (current) => [...current.providers.values()])
+  listing(provider, 'provider', ['provider', 'name', 'client_authentication', 'pkce', 'revocation'], (current) => [...current.providers.values()])
+  addProviderCommands(program, provider, terminal)
 
   /** The file in which something of the registry is defined. */
   const fileOf = async (folder: string, key: string, id: string): Promise<string> => {

@@ -24,8 +24,8 @@ export interface OAuthGrantDependencies {
   readonly call: CallProvider
   readonly clock: Clock
   readonly random: Random
-  /** The page on which the user can give these scopes. */
-  readonly connectUrl: (request: CredentialRequest, scopes: readonly string[]) => Promise<string>
+  /** The page on which the user can give these scopes. @param claims what the service wants to hear when the user comes (a claims challenge) */
+  readonly connectUrl: (request: CredentialRequest, scopes: readonly string[], claims?: string) => Promise<string>
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly logger: Logger
@@ -35,6 +35,9 @@ export interface OAuthGrantDependencies {
   /** How long a provider may take to answer (ms). */
   readonly timeout: number
 }
+
+/** What is handed out is asked for again after this time at the latest (ms), also where the token lives until it is revoked. */
+const LONGEST_USE = 86_400_000
 
 /** From this part of an access token's life on, a use of it refreshes it in the background. */
 const AHEAD = 0.75
@@ -68,14 +71,16 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
     const missing = request.scopes.filter((scope) => !grant.scopes.includes(scope))
     const given = request.scopes.filter((scope) => grant.scopes.includes(scope))
     if (given.length > 0 && covers(declined, missing)) return given
-    return askUser(request, [...new Set([...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope)), ...request.scopes])].sort(), 'interaction_required')
+    return askUser(request, againScopes(request, grant), 'interaction_required')
   }
 
   const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, correlationId: string): Promise<FreshToken> => {
     const tokens = await openTokens(deps.envelope, grant)
     const now = deps.clock.now()
     if (!isFresh(tokens, now) || (grant.status !== 'active' && !isRefreshing(grant, now))) return refresh(grant, downstream, { correlationId })
-    if (tokens.refreshToken !== undefined && !isYoung(tokens, now)) {
+    const { ends_access_token: endsToken } = deps.snapshot().providers.get(downstream.provider)?.refresh ?? { ends_access_token: true }
+    // Where a refresh ends the old access token, those who have it go on with it until it ends by itself.
+    if (tokens.refreshToken !== undefined && !endsToken && !isYoung(tokens, now)) {
       refresh(grant, downstream, { goodEnough: isYoung, correlationId }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
     }
     return fromGrant(grant, tokens, `The access token of the grant ${grant.id} was still good.`)
@@ -89,12 +94,18 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
     throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: grant.scopes.join(' '), downstream: downstream.downstream })
   }
 
+  /** What the user is asked for anew: what is wanted now, with what was given before. */
+  const againScopes = (request: CredentialRequest, grant: Grant): readonly string[] => [...new Set([...request.scopes, ...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope))])].sort()
+
   /** The connect URL belongs to who asks, so an error of the grant gets it here. */
   const withConnectUrl = async <T>(request: CredentialRequest, grant: Grant, work: () => Promise<T>): Promise<T> => {
     try { return await work() } catch (error) {
+      if (error instanceof DeputyError && error.code === 'step_up_required') {
+        const { claims } = error.facts
+        throw refuse('step_up_required', { ...error.facts, connect_url: await deps.connectUrl(request, againScopes(request, grant), claims === undefined ? undefined : String(claims)) }, error)
+      }
       if (error instanceof DeputyError && error.code === 'reconnect_required' && error.facts['connect_url'] === undefined) {
-        const scopes = [...new Set([...request.scopes, ...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope))])].sort()
-        return askUser(request, scopes, 'reconnect_required', String(error.facts['problem']))
+        return askUser(request, againScopes(request, grant), 'reconnect_required', String(error.facts['problem']))
       }
       throw error
     }
@@ -120,8 +131,8 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
         // A provider that answers a narrowing with more than was asked has not narrowed.
         if (surplus.length > 0 && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: token.scopes.join(' '), downstream: downstream.downstream })
         return {
-          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: token.scopes.toSorted(), expiresAt: token.expiresAt,
-          wider: wider || surplus.length > 0, grant: grant.id, story: token.story,
+          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: token.scopes.toSorted(), expiresAt: Math.min(token.expiresAt, deps.clock.now() + (downstream.lifetime ?? LONGEST_USE)),
+          wider: wider || surplus.length > 0, grant: grant.id, fields: Object.fromEntries(Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name))), story: token.story,
         }
       })
     },

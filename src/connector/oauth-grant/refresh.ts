@@ -10,9 +10,13 @@ import { DeputyError, refuse } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStatus, GrantStore } from '../../store/store.ts'
+import { audiencesOf, isOfAnother, problemOfAnswer } from '../provider/token-answer.ts'
 import type { ProviderClient, ProviderClients } from '../provider/client.ts'
+import { fieldsOf, scopesOf } from '../provider/dialect.ts'
+import { revokeTokens } from '../provider/revocation.ts'
+import { tokenLifeOf } from '../provider/token-life.ts'
 import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import { failureOf, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
+import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
 
 /** An access token out of a grant. */
 export interface FreshToken {
@@ -21,6 +25,7 @@ export interface FreshToken {
   readonly scopes: readonly string[]
   readonly obtainedAt: number
   readonly expiresAt: number
+  readonly fields: Readonly<Record<string, string>>
   readonly story: string
 }
 
@@ -33,8 +38,8 @@ type Event = 'answered' | CallFailure
  * loop that replays a token, which providers answer by ending the whole family (RFC 9700 section 4.14.2).
  */
 export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Record<Event, GrantStatus>>>> = {
-  active: { answered: 'active', denied: 'reconnect_required', refused: 'active', not_sent: 'active', lost: 'uncertain', unverified: 'uncertain' },
-  uncertain: { answered: 'active', denied: 'reconnect_required', refused: 'reconnect_required', not_sent: 'uncertain', lost: 'reconnect_required', unverified: 'reconnect_required' },
+  active: { answered: 'active', denied: 'reconnect_required', challenged: 'active', refused: 'active', not_sent: 'active', lost: 'uncertain', unverified: 'uncertain' },
+  uncertain: { answered: 'active', denied: 'reconnect_required', challenged: 'reconnect_required', refused: 'reconnect_required', not_sent: 'uncertain', lost: 'reconnect_required', unverified: 'reconnect_required' },
 }
 
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
@@ -43,9 +48,6 @@ const PATIENCE = 15_000
 const CLAIM_MARGIN = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
 const [FIRST_LOOK, LAST_LOOK] = [10, 250]
-/** Access tokens of providers that do not say how long they live are taken to live an hour (RFC 6749 section 5.1 leaves it to documentation). */
-const UNSAID_LIFETIME = 3600
-
 const keptSchema = z.looseObject({ access_token: z.string().min(1).optional(), refresh_token: z.string().min(1).optional() })
 
 export interface RefreshWish {
@@ -101,11 +103,12 @@ export const createRefresh = (deps: RefreshDependencies) => {
   /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
   const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
 
-  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, scopes: readonly string[] | undefined, before: number) => {
+  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[] | undefined, before: number) => {
     let seen = ''
     const parameters: Record<string, string> = {
       ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
       ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
+      ...(client.provider.refresh.redirect_uri && tokens.redirectUri !== undefined ? { redirect_uri: tokens.redirectUri } : {}),
     }
     try {
       const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' }, () => {
@@ -113,17 +116,22 @@ export const createRefresh = (deps: RefreshDependencies) => {
         if (performance.now() > before) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
         return openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }), tokens.refreshToken!.reveal(), parameters)
       })
-      return { event: 'answered' as const, response }
-    } catch (error) {
-      return { event: failureOf(error), error, kept: keptFrom(seen) }
+      const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
+      const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, audiencesOf(downstream))
+      if (problem === undefined) return { event: 'answered' as const, response }
+      const error = refuse('provider_refused', { provider: client.provider.provider, problem })
+      return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
+    } catch (thrown) {
+      const error = plainly(thrown)
+      return { event: failureOf(error), error, words: wordsOf(error, seen.replaceAll(tokens.refreshToken!.reveal(), '***')), kept: keptFrom(seen) }
     }
   }
 
-  const toTokens = (before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>): GrantTokens => {
+  const toTokens = async (client: ProviderClient, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>): Promise<GrantTokens> => {
     const now = clock.now()
-    const lifetime = Math.min((response.expires_in ?? UNSAID_LIFETIME) * 1000, downstream.lifetime ?? Infinity)
+    const lifetime = Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity)
     return {
-      ...before, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime,
+      ...before, fields: { ...before.fields, ...fieldsOf(client.provider, response) }, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime,
       // RFC 6749 section 6: the old one stays when none came back.
       refreshToken: response.refresh_token === undefined ? before.refreshToken : new Secret(response.refresh_token),
     }
@@ -149,16 +157,19 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const sending = await claim(grant, client.provider.refresh.rotates
       ? { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' } : {})
     if (sending === undefined) return again()
-    const sent = await send(client, tokens, grant, scopes, claimed + CLAIM_MARGIN / 2)
+    const until = claimed + CLAIM_MARGIN / 2
+    let sent = await send(client, tokens, grant, downstream, scopes, until)
+    // Within its leeway the provider answers the token that we hold once more: a lost answer leaves no doubt.
+    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway)) sent = await send(client, tokens, grant, downstream, scopes, until)
     const status = transitions[from][sent.event]
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     return await giveUp(sending, tokens, sent, status, client, correlationId)
   }
 
   const keep = async (grant: Grant, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>, client: ProviderClient, asked: readonly string[] | undefined): Promise<FreshToken> => {
-    const after = toTokens(before, response, downstream)
+    const after = await toTokens(client, before, response, downstream)
     // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
-    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken }
+    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken, fields: after.fields }
     let kept: Grant
     try {
       kept = await writeBack(grant, { status: 'active', problem: null, sealed: await sealTokens(envelope, grant, stored) })
@@ -172,22 +183,18 @@ export const createRefresh = (deps: RefreshDependencies) => {
       throw error
     }
     deps.telemetry.refresh({ provider: client.provider.provider, outcome: 'done' })
-    const scopes = response.scope === undefined ? asked ?? grant.scopes : response.scope.split(client.provider.scope_separator).filter((scope) => scope !== '')
-    return { grant: kept, accessToken: after.accessToken, scopes, obtainedAt: after.accessObtainedAt, expiresAt: after.accessExpiresAt, story: `${client.provider.name} answered the refresh with a new access token.` }
+    const scopes = scopesOf(client.provider, response, asked ?? grant.scopes) ?? asked ?? grant.scopes
+    return { grant: kept, accessToken: after.accessToken, scopes, obtainedAt: after.accessObtainedAt, expiresAt: after.accessExpiresAt, fields: after.fields ?? {}, story: `${client.provider.name} answered the refresh with a new access token.` }
   }
 
   /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */
-  const endUnkept = async (client: ProviderClient, { refreshToken, accessToken }: GrantTokens): Promise<void> => {
-    if (client.provider.revocation === 'none') return
-    for (const token of [refreshToken, accessToken]) {
-      if (token === undefined) continue
-      await openid.tokenRevocation(client.configuration(), token.reveal()).catch((error: unknown) => { deps.logger.warn({ err: error }, 'a token of a revoked grant could not be ended at its provider') })
-    }
+  const endUnkept = async (client: ProviderClient, tokens: GrantTokens): Promise<void> => {
+    await revokeTokens(client, tokens).catch((error: unknown) => { deps.logger.warn({ err: error }, 'tokens of a revoked grant could not be ended at their provider') })
   }
 
-  const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient, correlationId: string): Promise<never> => {
+  const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; words: string; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient, correlationId: string): Promise<never> => {
     const { provider } = client.provider
-    const words = wordsOf(sent.error)
+    const { words } = sent
     // The answer may have brought a new refresh token although the rest of it cannot be used: it is the one that counts now.
     const sealed = sent.event === 'unverified' && sent.kept.refresh_token !== undefined
       ? await sealTokens(envelope, grant, { ...tokens, refreshToken: new Secret(sent.kept.refresh_token) }) : grant.sealed
@@ -195,8 +202,9 @@ export const createRefresh = (deps: RefreshDependencies) => {
     await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch((error: unknown) => { deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written') })
     deps.telemetry.refresh({ provider, outcome: doubt === 'reconnect_required' ? 'ended' : doubt === 'uncertain' ? 'uncertain' : 'failed' })
     await deps.audit.append({ id: correlationId, event: 'grant.refresh', outcome: 'failed', tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, detail: { provider, grant: grant.id, status: doubt, story: `${client.provider.name}: ${words}` } })
-    if (sent.error instanceof DeputyError) throw sent.error
     if (doubt === 'reconnect_required') throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
+    if (sent.error instanceof DeputyError) throw sent.error
+    if (sent.event === 'challenged') throw refuse('step_up_required', { downstream: grant.downstream, problem: words, ...challengeIn(sent.error) }, sent.error)
     if (sent.event === 'refused' || sent.event === 'unverified') throw refuse('provider_refused', { provider, problem: words }, sent.error)
     throw refuse('provider_unavailable', { provider, problem: words, seconds: Math.ceil((retryAfterOf(sent.error, clock.now()) ?? UNSAID_WAIT) / 1000) }, sent.error)
   }
@@ -254,5 +262,5 @@ export const isFresh = ({ accessObtainedAt, accessExpiresAt }: Pick<GrantTokens,
   accessExpiresAt - now > Math.min(30_000, (accessExpiresAt - accessObtainedAt) / 10)
 
 export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): FreshToken => ({
-  grant, accessToken: tokens.accessToken, scopes: grant.scopes, obtainedAt: tokens.accessObtainedAt, expiresAt: tokens.accessExpiresAt, story,
+  grant, accessToken: tokens.accessToken, scopes: grant.scopes, obtainedAt: tokens.accessObtainedAt, expiresAt: tokens.accessExpiresAt, fields: tokens.fields ?? {}, story,
 })

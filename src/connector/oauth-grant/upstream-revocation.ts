@@ -1,4 +1,4 @@
-import * as openid from 'openid-client'
+import { z } from 'zod'
 import type { Clock, Random } from '../../clock.ts'
 import type { DownstreamOf } from '../../config/downstream.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
@@ -11,6 +11,7 @@ import type { RevocationOrder, UpstreamOutcome } from '../connector.ts'
 import type { ProviderClients } from '../provider/client.ts'
 import { openTokens } from './grant.ts'
 import type { CallProvider } from '../provider/call.ts'
+import { revokeTokens, type EndingTokens } from '../provider/revocation.ts'
 
 /** Attempts after which a revocation counts as impossible and is listed as `irrevocable`: over about a day. */
 const ATTEMPTS = 12
@@ -20,11 +21,17 @@ const LONGEST_PAUSE = 14_400_000
 const AT_ONCE = 500
 const OF_ONE_PROVIDER = 50
 
-interface Order { readonly tokens: readonly Secret[]; readonly downstream: string }
+interface Order { readonly tokens: EndingTokens; readonly downstream: string }
+
+/** An order as it waits, sealed. Those of before the tokens had names are the refresh token, if there is one, and the access token. */
+const waitingSchema = z.strictObject({
+  tokens: z.union([z.strictObject({ refresh_token: z.string().optional(), access_token: z.string() }), z.array(z.string()).min(1).transform((tokens) => ({ refresh_token: tokens.length > 1 ? tokens[0] : undefined, access_token: tokens.at(-1)! }))]),
+  downstream: z.string(),
+})
 
 const nameOf = ({ tenant, id }: Pick<UpstreamRevocation, 'tenant' | 'id'>) => ({ tenant, kind: 'upstream-revocation', id })
 
-/** Ends grants at their providers (RFC 7009): at once, and what fails again and again with growing pauses, across restarts. */
+/** Ends grants at their providers, each in its way: at once, and what fails again and again with growing pauses, across restarts. */
 export const createUpstreamRevocation = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly upstreamRevocations: UpstreamRevocationStore
@@ -40,11 +47,7 @@ export const createUpstreamRevocation = (deps: {
     const downstream = deps.snapshot().downstreams.get(id)
     if (downstream?.credential !== 'oauth_grant') return 'not_offered'
     const client = await deps.clients(downstream satisfies DownstreamOf<'oauth_grant'>, tenant)
-    if (client.provider.revocation === 'none' || client.server.revocation_endpoint === undefined) return 'not_offered'
-    for (const token of tokens) {
-      await deps.call({ provider: client.provider.provider, tenant, operation: 'revoke' }, () => openid.tokenRevocation(client.configuration(), token.reveal()))
-    }
-    return 'done'
+    return revokeTokens(client, tokens, (request) => deps.call({ provider: client.provider.provider, tenant, operation: 'revoke' }, request))
   }
 
   const pauseBefore = (attempts: number): number => {
@@ -53,16 +56,17 @@ export const createUpstreamRevocation = (deps: {
     return Math.round(longest * (0.5 + jitter / 510))
   }
 
-  /** The refresh token first: with it gone, no further access token can be had. */
   const orderOf = async (grant: Grant): Promise<Order> => {
     const { refreshToken, accessToken } = await openTokens(deps.envelope, grant)
-    return { tokens: [...(refreshToken === undefined ? [] : [refreshToken]), accessToken], downstream: grant.downstream }
+    return { tokens: { refreshToken, accessToken }, downstream: grant.downstream }
   }
 
   const enqueue = async (grant: Grant): Promise<RevocationOrder> => {
     const order = await orderOf(grant)
     const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
-    const plaintext = new Secret(JSON.stringify({ tokens: order.tokens.map((token) => token.reveal()), downstream: order.downstream }))
+    const plaintext = new Secret(JSON.stringify({
+      tokens: { refresh_token: order.tokens.refreshToken?.reveal(), access_token: order.tokens.accessToken.reveal() }, downstream: order.downstream,
+    } satisfies z.input<typeof waitingSchema>))
     const nextAt = deps.clock.now() + pauseBefore(0)
     await deps.upstreamRevocations.put({
       id, grant: grant.id, tenant: grant.tenant, provider: grant.provider, attempts: 1, nextAt, state: 'queued',
@@ -77,8 +81,8 @@ export const createUpstreamRevocation = (deps: {
     // Another node may have been faster.
     if (!await deps.upstreamRevocations.claim(entry, nextAt)) return
     try {
-      const { tokens, downstream } = JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()) as { tokens: string[]; downstream: string }
-      const outcome = await attempt({ tokens: tokens.map((token) => new Secret(token)), downstream }, entry.tenant)
+      const { tokens, downstream } = waitingSchema.parse(JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()))
+      const outcome = await attempt({ tokens: { refreshToken: tokens.refresh_token === undefined ? undefined : new Secret(tokens.refresh_token), accessToken: new Secret(tokens.access_token) }, downstream }, entry.tenant)
       await deps.upstreamRevocations.remove(entry.id)
       deps.telemetry.upstreamRevocation({ provider: entry.provider, outcome })
     } catch (error) {

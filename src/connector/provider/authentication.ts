@@ -50,6 +50,11 @@ export const authenticate = async (options: {
     // A public client has none, whatever others at this provider have.
     case 'client_secret_basic': return { authentication: client.client_secret === undefined ? openid.None() : openid.ClientSecretBasic((await needed('client_secret')).reveal()) }
     case 'client_secret_post': return { authentication: client.client_secret === undefined ? openid.None() : openid.ClientSecretPost((await needed('client_secret')).reveal()) }
+    // https://docs.stripe.com/stripe-apps/api-authentication/oauth
+    case 'secret_as_user': {
+      const secret = await needed('client_secret')
+      return { authentication: (_server, _client, _body, headers) => { headers.set('authorization', `Basic ${Buffer.from(`${secret.reveal()}:`).toString('base64')}`) } }
+    }
     case 'tls_client_auth': return { authentication: openid.TlsClientAuth(), certificate: { certificate: (await needed('certificate')).reveal(), key: await needed('private_key') } }
     case 'private_key_jwt': {
       let signing: SigningKey

@@ -9,11 +9,11 @@ import { DeputyError, refuse } from '../../errors.ts'
 
 /**
  * How a request to a provider went wrong.
- * `denied`: it said that the grant is over. `refused`: it said no for another reason. `not_sent`: it cannot have
+ * `denied`: it said that the grant is over. `challenged`: it wants to see the user again before it says yes. `refused`: it said no for another reason. `not_sent`: it cannot have
  * acted on the request. `lost`: it may have acted, and its answer is not known. `unverified`: it answered, and the
  * answer is not what it should be.
  */
-export type CallFailure = 'denied' | 'refused' | 'not_sent' | 'lost' | 'unverified'
+export type CallFailure = 'denied' | 'challenged' | 'refused' | 'not_sent' | 'lost' | 'unverified'
 
 const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT', 'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'ERR_TLS_CERT_ALTNAME_INVALID'])
 
@@ -25,9 +25,33 @@ const codeOf = (error: unknown): string | undefined => {
 /** Statuses with which a server or a proxy before it says that it has not done the work. */
 const BUSY = new Set([408, 425, 429])
 
-export const failureOf = (error: unknown): CallFailure => {
-  if (error instanceof DeputyError) return 'not_sent'
+/** Error codes by which a provider asks for the user (OpenID Connect Core section 3.1.2.6, RFC 9470). */
+const ASKS_FOR_USER = new Set(['interaction_required', 'login_required', 'consent_required', 'insufficient_user_authentication'])
+
+const LONGEST_CLAIMS = 4000
+
+/**
+ * The claims challenge of an error: a JSON object to be sent along when the user is asked again
+ * (https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge).
+ */
+export const challengeIn = (error: unknown): { readonly claims?: string } => {
+  const claims: unknown = error instanceof ResponseBodyError ? error.cause['claims'] : undefined
+  if (typeof claims !== 'string' || claims.length > LONGEST_CLAIMS) return {}
+  try { return z.record(z.string(), z.unknown()).safeParse(JSON.parse(claims)).success ? { claims } : {} } catch { return {} }
+}
+
+/** Deputy's own refusal, such as that of its egress, out of the error that a client made of it; any other error as it is. */
+export const plainly = (error: unknown): unknown => {
+  for (let each = error; each instanceof Error; each = each.cause) if (each instanceof DeputyError) return each
+  return error
+}
+
+export const failureOf = (thrown: unknown): CallFailure => {
+  const error = plainly(thrown)
+  // What was too long to be read was an answer nevertheless.
+  if (error instanceof DeputyError) return error.facts['answered'] === 'yes' ? 'lost' : 'not_sent'
   if (error instanceof ResponseBodyError) {
+    if (ASKS_FOR_USER.has(error.error) || challengeIn(error).claims !== undefined) return 'challenged'
     if (error.error === 'invalid_grant') return 'denied'
     return BUSY.has(error.status) || error.error === 'temporarily_unavailable' || error.error === 'slow_down' ? 'not_sent' : 'refused'
   }
@@ -38,17 +62,31 @@ export const failureOf = (error: unknown): CallFailure => {
   return 'lost'
 }
 
+const LONGEST_WORDS = 200
+
+/** Runs of characters as tokens are made of, long, and with a digit or very long: words of a language are not. */
+const TOKEN_LIKE = /(?=[A-Za-z0-9_~+=./-]*\d)[A-Za-z0-9_~+=./-]{16,}|[A-Za-z0-9_~+=-]{32,}/g
+
+/** A provider's words without what could be a secret, on one line, and not too many of them. */
+const struck = (text: string): string => text.replace(/<(script|style)\b[\s\S]*?<\/\1>|<[^>]*>/gi, ' ').replace(/[^\x20-\x7e]+|\s+/g, ' ').replace(TOKEN_LIKE, '***').trim().slice(0, LONGEST_WORDS)
+
+/** Members of a JSON answer hold tokens, whatever they look like: of such an answer only the names are told. */
+const told = (body: string): string => {
+  try { return `members ${Object.keys(z.record(z.string(), z.unknown()).parse(JSON.parse(body))).map(struck).join(', ')}`.slice(0, LONGEST_WORDS) } catch { return /^\s*[[{"]/.test(body) ? '' : struck(body) }
+}
+
 const wordsSchema = z.object({ error: z.string(), error_description: z.string().optional() })
 
-/** The provider's own words, for the record: its error code and description, and never a body that could hold a token. */
-export const wordsOf = (error: unknown): string => {
+/** The provider's own words, for the record: its error code and description, or what it said instead; what could be a token is struck out. @param seen the text of its answer */
+export const wordsOf = (thrown: unknown, seen = ''): string => {
+  const error = plainly(thrown)
   if (error instanceof DeputyError) return error.message
   const said = wordsSchema.safeParse(error instanceof ResponseBodyError ? error.cause : undefined)
-  if (said.success) return `${said.data.error}${said.data.error_description === undefined ? '' : `: ${said.data.error_description.slice(0, 200)}`}`
+  if (said.success) return `${struck(said.data.error)}${said.data.error_description === undefined ? '' : `: ${struck(said.data.error_description)}`}`
   switch (failureOf(error)) {
     case 'not_sent': return `it could not be reached (${codeOf(error) ?? 'it is busy'})`
     case 'lost': return 'its answer did not arrive'
-    default: return 'its answer is not what the standard says'
+    default: { const words = told(seen); return `its answer is not what the standard says${words === '' ? '' : ` (${words})`}` }
   }
 }
 
@@ -96,7 +134,7 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
     let known = breakers.get(key)
     if (known === undefined) {
       const breaker = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error))), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
-      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(error instanceof DeputyError) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
+      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(plainly(error) instanceof DeputyError) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
       const made = { policy: wrap(again, breaker), breaker, openedAt: undefined as number | undefined }
       breaker.onBreak(() => { made.openedAt = clock.now() })
       breakers.set(key, known = made)

@@ -2,13 +2,15 @@ import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import * as openid from 'openid-client'
 import type { OAuthClient, ProvidedDownstream } from '../../config/downstream.ts'
-import type { Provider } from '../../config/provider.ts'
+import { fillIn, neededVariables, providerFor, type Provider } from '../../config/provider.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import { lengthPrefixed } from '../../crypto/additional-data.ts'
 import type { Egress } from '../../egress/egress.ts'
-import { DeputyError, refuse } from '../../errors.ts'
+import { refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { authenticate } from './authentication.ts'
+import { toBody, toStandard } from './dialect.ts'
+import { readMetadata } from './metadata.ts'
 
 /** Deputy as a client of an OAuth service, for one tenant and downstream. */
 export interface ProviderClient {
@@ -22,6 +24,10 @@ export interface ProviderClient {
   readonly generation: string
   /** A configuration for `openid-client`. @param seen gets every answer's text, for what cannot be verified but must not be lost */
   configuration(seen?: (status: number, text: string) => void): openid.Configuration
+  /** A request to the provider; its answer is told in the words of the standard. */
+  readonly fetch: Egress
+  /** Proves who Deputy is by HTTP Basic, in a request that is none of the standard's. @throws DeputyError `provider_refused` when the client has no secret, those of secrets */
+  authenticateBasic(headers: Headers): Promise<void>
 }
 
 export type ProviderClients = (downstream: ProvidedDownstream, tenant: string) => Promise<ProviderClient>
@@ -32,14 +38,19 @@ export const generationOf = (clientId: string, tokenEndpoint: string, resource: 
 
 const DISCOVERED = 3_600_000
 
-/** The provider file's facts as authorization server metadata (RFC 8414). */
-const metadataOf = (provider: Provider): openid.ServerMetadata => ({
-  issuer: provider.issuer ?? provider.token_endpoint!,
+/** The endpoints that a provider file names (RFC 8414 section 2). */
+const endpointsOf = (provider: Provider): Partial<openid.ServerMetadata> => ({
   ...(provider.authorization_endpoint === undefined ? {} : { authorization_endpoint: provider.authorization_endpoint }),
   ...(provider.token_endpoint === undefined ? {} : { token_endpoint: provider.token_endpoint }),
   ...(provider.revocation_endpoint === undefined ? {} : { revocation_endpoint: provider.revocation_endpoint }),
+  ...(provider.introspection_endpoint === undefined ? {} : { introspection_endpoint: provider.introspection_endpoint }),
   ...(provider.pushed_authorization_request_endpoint === undefined ? {} : { pushed_authorization_request_endpoint: provider.pushed_authorization_request_endpoint }),
   ...(provider.mtls_token_endpoint === undefined ? {} : { mtls_endpoint_aliases: { token_endpoint: provider.mtls_token_endpoint } }),
+})
+
+/** The provider file's facts as authorization server metadata. */
+const metadataOf = (provider: Provider): openid.ServerMetadata => ({
+  issuer: provider.issuer ?? provider.token_endpoint!, ...endpointsOf(provider),
   authorization_response_iss_parameter_supported: provider.authorization_response_iss_parameter_supported,
   ...(provider.pkce === 'S256' ? { code_challenge_methods_supported: ['S256'] } : {}),
 })
@@ -54,21 +65,12 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
   const discovered = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
 
   const discover = async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
-    const key = `${options.snapshot().generation} ${provider.provider}`
+    const key = `${options.snapshot().generation} ${provider.provider} ${provider.issuer}`
     const known = discovered.get(key)
     if (known !== undefined) return known
-    try {
-      const configuration = await openid.discovery(new URL(provider.issuer!), clientId, undefined, openid.None(), {
-        execute: options.snapshot().settings.network.allow_loopback ? [openid.allowInsecureRequests] : [],
-        [openid.customFetch]: options.egress as unknown as openid.CustomFetch,
-      })
-      const server = configuration.serverMetadata()
-      discovered.set(key, server)
-      return server
-    } catch (error) {
-      if (error instanceof DeputyError) throw error
-      throw refuse('provider_unavailable', { provider: provider.provider, problem: 'its metadata could not be read', seconds: 5 }, error)
-    }
+    const server = await readMetadata(provider.issuer!, { provider: provider.provider, clientId, egress: options.egress, allowInsecure: options.snapshot().settings.network.allow_loopback })
+    discovered.set(key, server)
+    return server
   }
 
   /** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
@@ -84,24 +86,43 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
 
   return async (downstream, tenant) => {
     const { providers, settings } = options.snapshot()
-    const provider = providers.get(downstream.provider)
-    if (provider === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
+    const file = providers.get(downstream.provider)
+    if (file === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
     const client: OAuthClient = downstream.clients[tenant] ?? downstream.client
     const { client_id: clientId } = client
-    const server = provider.discovery ? await discover(provider, clientId) : metadataOf(provider)
+    const unsaid = neededVariables(file).find((name) => !Object.hasOwn(client.variables, name))
+    if (unsaid !== undefined) throw refuse('provider_refused', { provider: file.provider, problem: `the client ${clientId} does not say which ${unsaid}` })
+    const provider = providerFor(file, client.variables)
+    const found = provider.discovery ? { ...await discover(provider, clientId), ...endpointsOf(provider) } : metadataOf(provider)
+    const server = found.revocation_endpoint === undefined ? found : { ...found, revocation_endpoint: fillIn(found.revocation_endpoint, { client_id: encodeURIComponent(clientId) }) }
     assertUsable(provider, server, downstream.credential === 'oauth_grant')
     const { authentication, certificate } = await authenticate({ provider, server, client, resolve: (reference) => options.resolveSecret(reference, tenant) })
+    const ask = (seen?: (status: number, text: string) => void): Egress => async (url, init = {}) => {
+      const headers = new Headers(init.headers)
+      for (const [name, value] of Object.entries(provider.token_requests.headers)) headers.set(name, value)
+      const form = init.body instanceof URLSearchParams ? init.body : undefined
+      const told = form === undefined ? undefined : toBody(provider, form)
+      if (told !== undefined) headers.set('content-type', told.type)
+      const to = form?.get('grant_type') === 'refresh_token' ? provider.refresh_endpoint ?? url : url
+      const response = await options.egress(to, { ...init, headers, ...(told === undefined ? {} : { body: told.body }), ...(certificate === undefined ? {} : { certificate }) })
+      const text = await response.text()
+      const standard = toStandard(provider, response.status, text, form?.get('grant_type') ?? undefined)
+      const body = standard === undefined ? text : JSON.stringify(standard.body)
+      if (seen !== undefined) seen(response.status, body)
+      const answered = new Headers(response.headers)
+      if (standard !== undefined && standard.status >= 400) answered.set('content-type', 'application/json')
+      return new Response(response.body === null ? null : body, { status: standard?.status ?? response.status, headers: answered })
+    }
     return {
-      provider, clientId, server, generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
+      provider, clientId, server, generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''), fetch: ask(),
+      async authenticateBasic(headers) {
+        if (client.client_secret === undefined) throw refuse('provider_refused', { provider: provider.provider, problem: `the client ${clientId} has no client_secret, which its way of revocation needs` })
+        openid.ClientSecretBasic((await options.resolveSecret(client.client_secret, tenant)).reveal())(server, { client_id: clientId }, new URLSearchParams(), headers)
+      },
       configuration(seen) {
         const configuration = new openid.Configuration(server, clientId, certificate === undefined ? undefined : { use_mtls_endpoint_aliases: true }, authentication)
         if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)
-        const fetch: openid.CustomFetch = async (url, init) => {
-          const response = await options.egress(url, { ...init as RequestInit, ...(certificate === undefined ? {} : { certificate }) })
-          if (seen !== undefined) seen(response.status, await response.clone().text())
-          return response
-        }
-        configuration[openid.customFetch] = fetch
+        configuration[openid.customFetch] = ask(seen) as unknown as openid.CustomFetch
         return configuration
       },
     }

@@ -1,19 +1,20 @@
-import { decodeJwt, decodeProtectedHeader } from 'jose'
 import * as openid from 'openid-client'
 import type { Clock } from '../../clock.ts'
 import type { ProvidedDownstream } from '../../config/downstream.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
+import { accessTokenClaims, problemOfAnswer } from './token-answer.ts'
 import { ACCESS_TOKEN_TYPE, type Credential, type CredentialRequest, type TokenTypeUri } from '../connector.ts'
-import { failureOf, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
+import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
 import type { ProviderClient, ProviderClients } from './client.ts'
+import { fieldsOf, scopesOf } from './dialect.ts'
 
 /** Downstreams whose token a single request brings: there is no grant and no refresh token. */
 export type RequestedDownstream = Exclude<ProvidedDownstream, { credential: 'oauth_grant' }>
 
 /** A request to a token endpoint, of any grant. */
 export interface TokenRequest {
-  readonly grantType: string
+  readonly grantType: string | ((client: ProviderClient) => string)
   /** Made anew for each attempt: an assertion is good for one. */
   readonly parameters: (client: ProviderClient) => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>
   /** The scopes stand in what the parameters hold already. */
@@ -28,27 +29,13 @@ export interface TokenRequest {
 const UNSAID_LIFETIME = 300_000
 
 /** What a failure means to who asked. The provider's own words are in the record. */
-export const refusalOf = (provider: string, error: unknown, now: number): DeputyError => {
+export const refusalOf = (provider: string, thrown: unknown, now: number, downstream: string, seen?: string): DeputyError => {
+  const error = plainly(thrown)
   if (error instanceof DeputyError) return error
-  const problem = wordsOf(error)
+  const problem = wordsOf(error, seen)
   const failure = failureOf(error)
+  if (failure === 'challenged') return refuse('step_up_required', { downstream, problem, ...challengeIn(error) }, error)
   return failure === 'lost' || failure === 'not_sent' ? refuse('provider_unavailable', { provider, problem, seconds: Math.ceil((retryAfterOf(error, now) ?? UNSAID_WAIT) / 1000) }, error) : refuse('provider_refused', { provider, problem }, error)
-}
-
-/**
- * Where the token is an access token by RFC 9068 it says for whom it is: one that is for somebody else, or for another
- * service, is not used. Others are nobody's to read but the service's.
- */
-const assertMeant = (token: string, { downstream, subject }: { downstream: RequestedDownstream; subject: TokenRequest['subject'] }, provider: string): void => {
-  let claims
-  try {
-    if (!/^(application\/)?at\+jwt$/i.test(String(decodeProtectedHeader(token).typ))) return
-    claims = decodeJwt(token)
-  } catch { return }
-  const audiences = [claims.aud ?? []].flat()
-  const wrong = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
-  if (subject !== undefined && claims.iss === subject.issuer && claims.sub !== subject.user) throw wrong('it issued a token for somebody else')
-  if (downstream.resource !== undefined && audiences.length > 0 && !audiences.includes(downstream.resource) && !audiences.includes(downstream.audience ?? downstream.resource)) throw wrong('it issued a token for another service')
 }
 
 /**
@@ -65,25 +52,27 @@ export const createTokenRequests = (deps: { readonly clients: ProviderClients; r
     const scope = request.scopes.map((each) => prefix + each).join(client.provider.scope_separator)
     const before = deps.clock.now()
     let answer: openid.TokenEndpointResponse
+    let seen = ''
     try {
-      answer = await deps.call({ provider, tenant, operation }, async () => openid.genericGrantRequest(client.configuration(), grantType, {
+      answer = await deps.call({ provider, tenant, operation }, async () => openid.genericGrantRequest(client.configuration((_status, text) => { seen = text }), typeof grantType === 'string' ? grantType : grantType(client), {
         ...(scope === '' || scopeIsSigned ? {} : { scope }),
         ...(downstream.resource === undefined ? {} : { resource: downstream.resource }), ...(downstream.audience === undefined ? {} : { audience: downstream.audience }),
         ...downstream.parameters, ...await parameters(client),
       }))
-    } catch (error) { throw refusalOf(provider, error, deps.clock.now()) }
+    } catch (error) { throw refusalOf(provider, error, deps.clock.now(), downstream.downstream, seen) }
     const refused = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
-    if (answer.token_type.toLowerCase() !== 'bearer') throw refused(`it issued a token of type ${answer.token_type.slice(0, 30)}`)
+    const problem = problemOfAnswer(answer, downstream.resource === undefined ? [] : [downstream.resource, downstream.audience ?? downstream.resource])
+    if (problem !== undefined) throw refused(problem)
+    const claims = accessTokenClaims(answer.access_token)
+    if (subject !== undefined && claims?.iss === subject.issuer && claims.sub !== subject.user) throw refused('it issued a token for somebody else')
     const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
-    if (life <= 0) throw refused('it issued a token that has expired')
-    assertMeant(answer.access_token, { downstream, subject }, provider)
-    const named = answer.scope?.split(client.provider.scope_separator).filter((each) => each !== '').map((each) => each.startsWith(prefix) ? each.slice(prefix.length) : each)
+    const named = scopesOf(client.provider, answer, request.scopes.map((each) => prefix + each))?.map((each) => each.startsWith(prefix) ? each.slice(prefix.length) : each)
     const scopes = named ?? request.scopes
     const wider = scopes.some((each) => !request.scopes.includes(each))
     if (wider && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider, granted: scopes.join(' '), downstream: downstream.downstream })
     return {
       token: new Secret(answer.access_token), issuedTokenType: ACCESS_TOKEN_TYPE satisfies TokenTypeUri, tokenType: 'Bearer', scopes: scopes.toSorted(), wider,
-      expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter), story: `${client.provider.name} answered the ${operation} with a token.`,
+      expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter), story: `${client.provider.name} answered the ${operation} with a token.`, fields: fieldsOf(client.provider, answer),
     }
   }
 export type RequestToken = ReturnType<typeof createTokenRequests>

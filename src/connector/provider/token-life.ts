@@ -1,0 +1,26 @@
+import * as openid from 'openid-client'
+import type { ProviderClient } from './client.ts'
+
+/** Of a token that lives until it is revoked (ms). */
+const NEVER = 10 * 365 * 86_400_000
+/** Of one whose end the provider would not tell when it was asked (ms). */
+const UNTOLD = 300_000
+/** How long it may take to tell (s): a claim on the grant has to outlast it. */
+const PATIENCE = 1
+
+/**
+ * How long an access token lives (ms): as its answer says, else as the provider's file or its introspection endpoint
+ * (RFC 7662) does; RFC 6749 section 5.1 leaves it to documentation.
+ */
+export const tokenLifeOf = async (client: ProviderClient, response: openid.TokenEndpointResponse, now: number): Promise<number> => {
+  if (response.expires_in !== undefined) return response.expires_in * 1000
+  const { access_token_lifetime: lifetime } = client.provider
+  if (lifetime === 'never') return NEVER
+  if (lifetime !== 'introspect') return lifetime
+  const configuration = client.configuration()
+  configuration.timeout = PATIENCE
+  try {
+    const { active, exp } = await openid.tokenIntrospection(configuration, response.access_token)
+    return active && exp !== undefined ? Math.max(0, exp * 1000 - now) : UNTOLD
+  } catch { return UNTOLD }
+}
