@@ -74,10 +74,11 @@ describe('the SDK at a real daemon', () => {
     const early = connectDeputy({ socket: daemon.socketPath, patience: 200 })
     await daemon.stop()
     expect(await failure(early.token({ downstream: 'ledger', onBehalfOf: user }))).toMatchObject({ reason: 'unreachable', next: expect.stringMatching(/DEPUTY_SOCKET/) })
-    const waiting = deputy.token({ downstream: 'ledger', onBehalfOf: user })
+    const patient = connectDeputy({ socket: daemon.socketPath, patience: 40_000 })
+    const waiting = patient.token({ downstream: 'ledger', onBehalfOf: user })
     await daemon.start()
     expect((await waiting).type).toBe('Bearer')
-    early.close()
+    for (const each of [early, patient]) each.close()
   })
 
   it('a fetch carries the credential', async () => {
