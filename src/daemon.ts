@@ -20,6 +20,7 @@ import { createConnect } from './connect/connect.ts'
 import { createConnectors } from './connector/create.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
+import { createProviderRequests } from './connector/provider/ask.ts'
 import { createProviderCalls } from './connector/provider/call.ts'
 import { createProviderClients } from './connector/provider/client.ts'
 import { createTokenRequests } from './connector/provider/token-request.ts'
@@ -254,7 +255,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { githubApp } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
@@ -109,6 +110,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the database engine there.'),
     role_kind: z.enum(['dynamic', 'static']).default('dynamic').describe('static: one login for all, whose password the backend changes by itself.'),
   }),
+  z.strictObject({ ...common, ...githubApp }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']

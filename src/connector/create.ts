@@ -9,6 +9,8 @@ import { createDynamicConnector } from './dynamic.ts'
 import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
 import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
+import { createGitHubAppConnector } from './github-app.ts'
+import type { AskProvider } from './provider/ask.ts'
 import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
@@ -19,6 +21,7 @@ export const createConnectors = (deps: {
   /** Users' own grants: more than a connector, and made before the others. */
   readonly oauthGrant: Connector
   readonly requestToken: RequestToken
+  readonly ask: AskProvider
   readonly clients: ProviderClients
   readonly resolveSecret: ResolveSecret
   readonly minted: Pick<Parameters<typeof createMintedConnector>[0], 'issuer' | 'lifetime' | 'status'>
@@ -39,4 +42,5 @@ export const createConnectors = (deps: {
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
+  github_app: createGitHubAppConnector(deps),
 })
