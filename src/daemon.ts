@@ -255,7 +255,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })

@@ -15,3 +15,29 @@ export const githubApp = {
   repositories: z.record(idSchema, z.array(repositorySchema).min(1).max(500)).default({}).describe('The repositories of single tenants; a tenant that is not named here has all those of its installation.'),
   permissions: z.record(scopeSchema, z.record(z.string().regex(/^[a-z_]{1,64}$/), z.enum(['read', 'write', 'admin']))).default({}).describe('Permissions of scopes that have other names than `permission:level`.'),
 }
+
+/** For whom an assertion of Deputy's speaks at a cloud; what trusts it compares `sub` as text. */
+const subjectSchema = z.enum(['tenant', 'server', 'user']).default('server').describe('`sub` of the token that Deputy signs: `tenant:ID`, `tenant:ID:server:ID`, or `tenant:ID:server:ID:user:NAME`.')
+
+/** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
+const roleSchema = z.string().regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
+/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html; what is in it is for AWS to judge. */
+const statementSchema = z.looseObject({ Effect: z.enum(['Allow', 'Deny']) })
+
+export const awsSts = {
+  credential: z.literal('aws_sts').describe('Temporary keys of AWS, as JSON of the credential-process form (Version, AccessKeyId, SecretAccessKey, SessionToken, Expiration).'),
+  region: z.string().regex(/^[a-z0-9-]{1,32}$/).describe('Region of the STS endpoint.'),
+  endpoint: urlSchema.optional().describe('Another endpoint than that of the region, such as one of PrivateLink.'),
+  method: z.enum(['assume_role', 'web_identity', 'session_token']).default('assume_role').describe('assume_role: with the keys below. web_identity: with a token that Deputy signs, and no keys. session_token: the keys\' own rights for a while; nothing can be narrowed.'),
+  key: secretReferenceSchema.optional().describe('JSON with AccessKeyId, SecretAccessKey and perhaps SessionToken; absent: what the standard chain of the AWS SDK finds.'),
+  role: roleSchema.optional().describe('The role of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
+  roles: z.record(idSchema, roleSchema).default({}).describe('Roles of single tenants.'),
+  external_id: z.string().regex(/^[\w+=,.@:/-]{2,1224}$/).optional().describe('What the role\'s owner wants to be told (assume_role).'),
+  statements: z.record(scopeSchema, z.array(statementSchema).min(1)).default({}).describe('The session policy, by scopes: each scope asked brings its statements, and nothing else is allowed. Absent: the role\'s rights as they are.'),
+  policy_arns: z.array(z.string().regex(/^arn:aws[a-z-]*:iam::(aws|\d{12}):policy\/[\w+=,.@/-]+$/)).max(10).default([]).describe('Managed policies that hold in every session.'),
+  tags: z.array(z.enum(['tenant', 'user', 'server'])).default([]).describe('Session tags, for `aws:PrincipalTag/tenant` and the others in policies there.'),
+  transitive_tags: z.boolean().default(false).describe('The tags go along into roles that are assumed from the session.'),
+  source_identity: z.enum(['none', 'user', 'server']).default('none').describe('`aws:SourceIdentity` of the session, which CloudTrail keeps through every role that is assumed from it.'),
+  audience: z.string().min(1).default('sts.amazonaws.com').describe('`aud` of the token (web_identity).'),
+  subject: subjectSchema,
+}

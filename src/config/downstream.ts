@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { githubApp } from './cloud-credentials.ts'
+import { awsSts, githubApp } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
@@ -111,6 +111,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     role_kind: z.enum(['dynamic', 'static']).default('dynamic').describe('static: one login for all, whose password the backend changes by itself.'),
   }),
   z.strictObject({ ...common, ...githubApp }),
+  z.strictObject({ ...common, ...awsSts }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']

@@ -1,8 +1,10 @@
 import type { Clock, Random } from '../clock.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
+import type { Egress } from '../egress/egress.ts'
 import type { SecretBackends } from '../secret/backends.ts'
 import type { Leases } from '../secret/leases.ts'
 import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
+import { createAwsStsConnector } from './aws-sts.ts'
 import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
 import { createDynamicConnector } from './dynamic.ts'
@@ -10,7 +12,9 @@ import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
 import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
 import { createGitHubAppConnector } from './github-app.ts'
+import { createCloudAssertions } from './federated-assertion.ts'
 import type { AskProvider } from './provider/ask.ts'
+import type { CallProvider } from './provider/call.ts'
 import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
@@ -22,6 +26,8 @@ export const createConnectors = (deps: {
   readonly oauthGrant: Connector
   readonly requestToken: RequestToken
   readonly ask: AskProvider
+  readonly call: CallProvider
+  readonly egress: Egress
   readonly clients: ProviderClients
   readonly resolveSecret: ResolveSecret
   readonly minted: Pick<Parameters<typeof createMintedConnector>[0], 'issuer' | 'lifetime' | 'status'>
@@ -43,4 +49,5 @@ export const createConnectors = (deps: {
   jwt_bearer: createJwtBearerConnector(deps),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
   github_app: createGitHubAppConnector(deps),
+  aws_sts: createAwsStsConnector({ ...deps, assertToCloud: createCloudAssertions({ ...deps, issuer: deps.minted.issuer }) }),
 })

@@ -3,7 +3,7 @@ import type { Provider } from '../config/provider.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, TXN_TOKEN_TYPE, type TokenTypeUri } from './connector.ts'
 
 /** What of a credential can be made less than what its source has: what is asked is then what is issued. */
-export type Narrowing = 'scope' | 'permission' | 'repository'
+export type Narrowing = 'scope' | 'permission' | 'repository' | 'session_policy'
 
 /** What is true of every credential of a kind, whatever a downstream's file says. */
 export interface KindFacts {
@@ -29,6 +29,10 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
   jwt_bearer: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
   dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
   github_app: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope', 'permission', 'repository'] },
+  aws_sts: {
+    issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true,
+    narrows: (downstream) => downstream.credential === 'aws_sts' && downstream.method !== 'session_token' && Object.keys(downstream.statements).length > 0 ? ['scope', 'session_policy'] : [],
+  },
 }
 
 /** The provider that a downstream's credentials come from, where it is one of those that have a file. */
