@@ -44,7 +44,7 @@ import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
-import { metadataDocument, paths } from './http/metadata.ts'
+import { discoveryDocument, metadataDocument, paths } from './http/metadata.ts'
 import { statusEndpoint } from './http/status-list.ts'
 import { createMetricsEndpoint } from './http/metrics.ts'
 import type { Logger } from './observe/logger.ts'
@@ -234,7 +234,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const connect = createConnect({
       snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
-      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
+      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()), discovery: () => discoveryDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,

@@ -41,3 +41,34 @@ export const awsSts = {
   audience: z.string().min(1).default('sts.amazonaws.com').describe('`aud` of the token (web_identity).'),
   subject: subjectSchema,
 }
+
+const serviceAccountSchema = z.email().describe('A service account.')
+
+/** https://cloud.google.com/iam/docs/workload-identity-federation-with-other-providers */
+export const gcpSts = {
+  credential: z.literal('gcp_sts').describe('An access token of Google Cloud by workload identity federation: for a token that Deputy signs, and no key anywhere.'),
+  pool_provider: z.string().regex(/^\/\/iam\.googleapis\.com\/projects\/\d+\/locations\/global\/workloadIdentityPools\/[a-z0-9-]{4,32}\/providers\/[a-z0-9-]{4,32}$/, 'write //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER').describe('The provider of the workload identity pool that trusts Deputy\'s issuer.'),
+  audience: z.string().min(1).optional().describe('`aud` of the token that Deputy signs, where the provider has another than its own name.'),
+  service_account: serviceAccountSchema.optional().describe('The account whose token it is, for every tenant that has none of its own; absent: the token is that of the federated identity.'),
+  service_accounts: z.record(idSchema, serviceAccountSchema).default({}).describe('Accounts of single tenants. Where there are any, a tenant without one, and without `service_account`, gets nothing.'),
+  scope_prefix: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/).default('https://www.googleapis.com/auth/').describe('Stands before each scope at Google.'),
+  subject: subjectSchema,
+  sts_url: urlSchema.default('https://sts.googleapis.com/v1/token').describe('The token exchange.'),
+  iam_url: urlSchema.default('https://iamcredentials.googleapis.com').describe('The API that issues tokens of service accounts.'),
+}
+
+const identitySchema = z.strictObject({
+  directory: z.string().regex(/^[A-Za-z0-9.-]{1,253}$/, 'write the id or a domain of the directory').describe('The directory (tenant) at Entra ID.'),
+  client_id: z.string().regex(/^[0-9a-fA-F-]{36}$/, 'write the id of the application or managed identity').describe('The application, or the managed identity, that trusts Deputy\'s issuer.'),
+})
+
+/** https://learn.microsoft.com/en-us/entra/workload-id/workload-identity-federation */
+export const azure = {
+  credential: z.literal('azure').describe('An access token of Microsoft Entra ID for an application that trusts tokens which Deputy signs (workload identity federation). It has all permissions that the application has at the service.'),
+  identity: identitySchema.optional().describe('For every tenant that has none of its own; absent: a tenant without one gets nothing.'),
+  identities: z.record(idSchema, identitySchema).default({}).describe('Of single tenants.'),
+  scope: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]+\/\.default$/, 'write the service followed by /.default').describe('The service, for example `https://management.azure.com/.default`.'),
+  audience: z.string().min(1).default('api://AzureADTokenExchange').describe('`aud` of the token that Deputy signs; other clouds of Microsoft have others.'),
+  authority_url: urlSchema.default('https://login.microsoftonline.com').describe('Where Entra ID is.'),
+  subject: subjectSchema,
+}

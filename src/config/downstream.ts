@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { awsSts, githubApp } from './cloud-credentials.ts'
+import { awsSts, azure, gcpSts, githubApp } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
@@ -112,6 +112,8 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   }),
   z.strictObject({ ...common, ...githubApp }),
   z.strictObject({ ...common, ...awsSts }),
+  z.strictObject({ ...common, ...gcpSts }),
+  z.strictObject({ ...common, ...azure }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']

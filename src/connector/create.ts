@@ -5,12 +5,14 @@ import type { SecretBackends } from '../secret/backends.ts'
 import type { Leases } from '../secret/leases.ts'
 import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
 import { createAwsStsConnector } from './aws-sts.ts'
+import { createAzureConnector } from './azure.ts'
 import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
 import { createDynamicConnector } from './dynamic.ts'
 import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
 import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
+import { createGcpStsConnector } from './gcp-sts.ts'
 import { createGitHubAppConnector } from './github-app.ts'
 import { createCloudAssertions } from './federated-assertion.ts'
 import type { AskProvider } from './provider/ask.ts'
@@ -19,6 +21,8 @@ import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
 import { createTokenExchangeConnector } from './token-exchange.ts'
+
+const cloudAssertionsOf = (deps: Pick<Parameters<typeof createCloudAssertions>[0], 'keys' | 'clock' | 'random'> & { readonly minted: Pick<Parameters<typeof createCloudAssertions>[0], 'issuer'> }) => createCloudAssertions({ ...deps, ...deps.minted })
 
 /** The connector of every kind. */
 export const createConnectors = (deps: {
@@ -49,5 +53,7 @@ export const createConnectors = (deps: {
   jwt_bearer: createJwtBearerConnector(deps),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
   github_app: createGitHubAppConnector(deps),
-  aws_sts: createAwsStsConnector({ ...deps, assertToCloud: createCloudAssertions({ ...deps, issuer: deps.minted.issuer }) }),
+  aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
+  gcp_sts: createGcpStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
+  azure: createAzureConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
 })

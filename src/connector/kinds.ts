@@ -33,6 +33,8 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
     issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true,
     narrows: (downstream) => downstream.credential === 'aws_sts' && downstream.method !== 'session_token' && Object.keys(downstream.statements).length > 0 ? ['scope', 'session_policy'] : [],
   },
+  gcp_sts: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
+  azure: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => [] },
 }
 
 /** The provider that a downstream's credentials come from, where it is one of those that have a file. */

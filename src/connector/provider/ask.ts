@@ -1,5 +1,5 @@
 import { ClientError } from 'openid-client'
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { Clock } from '../../clock.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
@@ -25,6 +25,16 @@ const parseJson = (text: string): unknown => { try { return JSON.parse(text) } c
 
 /** What the vendor said may repeat what it was sent: tokens are struck out of it, and it ends early. */
 export const shownWords = (words: string): string => words.replaceAll(/[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g, '[token]').slice(0, 300)
+
+/** A token endpoint's answer (RFC 6749 section 5.1), for a bearer token. */
+export const bearerSchema = z.object({ access_token: z.string().min(1), token_type: z.string().regex(/^bearer$/i), expires_in: z.number().optional() })
+const refusalSchema = z.object({ error: z.string(), error_description: z.string().optional() })
+/** What a token endpoint says when it refuses (RFC 6749 section 5.2). */
+export const tokenWords = (body: unknown): string | undefined => {
+  const said = refusalSchema.safeParse(body).data
+  return said === undefined ? undefined : `${said.error}${said.error_description === undefined ? '' : `: ${said.error_description}`}`
+}
+export const asForm = (form: Readonly<Record<string, string>>): RequestInit => ({ method: 'POST', body: new URLSearchParams(form).toString(), headers: { 'Content-Type': 'application/x-www-form-urlencoded', 'Accept': 'application/json' } })
 
 /**
  * Asks, with the pauses and circuit breakers of every call to a provider, and reads the answer by its schema.
