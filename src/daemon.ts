@@ -14,6 +14,7 @@ import { createRates } from './cache/rates.ts'
 import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
+import { keeps } from './config/downstream.ts'
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
@@ -201,7 +202,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(async () => { execSessions.close(); await Promise.all(settling) })
     const rotation = createRotation({
       home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, monotonic: () => performance.now(), random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
-      changed: ({ tenant, backend, secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => each.credential === 'static' && each.backend === backend && each.secret === secret).map(({ downstream }) => downstream), tenant) },
+      changed: ({ tenant, ...secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => keeps(each, secret)).map(({ downstream }) => downstream), tenant) },
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })

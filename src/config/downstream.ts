@@ -41,6 +41,12 @@ const requested = {
 
 const only = z.boolean().default(false).describe('True: the login is used at the socket alone, and never handed out.')
 
+/** Where a secret of the tenant is kept. */
+const kept = {
+  backend: idSchema.default('embedded').describe('The backend that keeps it.'),
+  secret: idSchema.describe('Name of the secret; each tenant has its own.'),
+}
+
 /** Where the service is, for those who reach it through Deputy's own sockets and never see the credential. */
 const databases = {
   postgres: z.strictObject({
@@ -100,8 +106,15 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   z.strictObject({
     ...common, ...databases,
     credential: z.literal('static').describe('A secret of the tenant, as it is in its backend.'),
-    backend: idSchema.default('embedded').describe('The backend that keeps it.'),
-    secret: idSchema.describe('Name of the secret; each tenant has its own.'),
+    ...kept,
+  }),
+  z.strictObject({
+    ...common, ...kept,
+    credential: z.literal('api_key').describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
+  }),
+  z.strictObject({
+    ...common, ...kept,
+    credential: z.literal('basic').describe('A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).'),
   }),
   z.strictObject({
     ...common, ...databases,
@@ -119,6 +132,10 @@ export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']
 /** Those whose token comes from an authorization server at which Deputy is a client. */
 export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
+
+/** Those whose credential is a secret of the tenant, which may rotate. */
+export type KeptDownstream = Extract<Downstream, { secret: string }>
+export const keeps = (downstream: Downstream | undefined, { backend, secret }: { readonly backend: string; readonly secret: string }): boolean => downstream !== undefined && 'secret' in downstream && downstream.backend === backend && downstream.secret === secret
 
 /** The kinds by their names. */
 export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))

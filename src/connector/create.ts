@@ -46,7 +46,9 @@ export const createConnectors = (deps: {
 }): Connectors => ({
   oauth_grant: deps.oauthGrant,
   minted: createMintedConnector({ ...deps, ...deps.minted }),
-  static: createStaticConnector({ ...deps, read: deps.readSecret }),
+  static: createStaticConnector('static', { ...deps, read: deps.readSecret }),
+  api_key: createStaticConnector('api_key', { ...deps, read: deps.readSecret }),
+  basic: createStaticConnector('basic', { ...deps, read: deps.readSecret }),
   client_credentials: createClientCredentialsConnector(deps),
   token_exchange: createTokenExchangeConnector(deps),
   entra_obo: createEntraOnBehalfOfConnector(deps),

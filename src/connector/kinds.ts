@@ -23,6 +23,8 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
   minted: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE], joint: true, fromSubjectToken: true, shared: false, narrows: () => ['scope'] },
   oauth_grant: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: (_, provider) => provider?.refresh.narrows === true ? ['scope'] : [] },
   static: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  api_key: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  basic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
   client_credentials: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
   token_exchange: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   entra_obo: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
