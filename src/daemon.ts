@@ -247,7 +247,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       snapshot, audit: store.audit, keys: signingKeys, isLive, membership, baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`, period: STATUS_PERIOD, longestToken: () => snapshot().settings.tokens.lifetime, clock,
     })
     const leases = createLeases({
-      store: store.leases, envelope, backendOf: (id) => backends.dynamic(id), audit, clock, random, logger,
+      store: store.leases, envelope, backendOf: (id) => backends.leased(id), audit, clock, random, logger,
       isVoid: ({ id, tenant, user, server, downstream, createdAt }) => standing.covering({ tenant, user: user ?? undefined, server, downstream, grant: id, tokens: [], since: createdAt }) !== undefined,
       isWanted: (lease) => isLeaseWanted(snapshot(), lease),
     })

@@ -127,6 +127,14 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   z.strictObject({ ...common, ...awsSts }),
   z.strictObject({ ...common, ...gcpSts }),
   z.strictObject({ ...common, ...azure }),
+  z.strictObject({
+    ...common,
+    credential: z.literal('mtls_certificate').describe('A client certificate with its key, that a backend issues for the user, or the server, alone: JSON with certificate, private_key and ca_chain. A revocation revokes it.'),
+    backend: idSchema.describe('The backend that issues it: one of kind `vault`.'),
+    role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the PKI engine there.'),
+    common_name: z.string().regex(/^(?:[A-Za-z0-9._@-]|\{(?:tenant|server|user)\})+$/, 'write letters, digits, ".", "_", "@", "-", and {tenant}, {server} or {user}').default('{server}.{tenant}').describe('Common name of the certificate.'),
+    uri_prefix: resourceSchema.optional().describe('A URI in the certificate (SAN): this, then `/tenant/ID/server/ID` and, for a user, `/user/NAME`; `spiffe://example.com`, say.'),
+  }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']

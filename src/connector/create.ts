@@ -17,6 +17,7 @@ import { createGitHubAppConnector } from './github-app.ts'
 import { createCloudAssertions } from './federated-assertion.ts'
 import type { AskProvider } from './provider/ask.ts'
 import type { CallProvider } from './provider/call.ts'
+import { createMtlsCertificateConnector } from './mtls-certificate.ts'
 import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
@@ -54,6 +55,7 @@ export const createConnectors = (deps: {
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
+  mtls_certificate: createMtlsCertificateConnector(deps),
   github_app: createGitHubAppConnector(deps),
   aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
   gcp_sts: createGcpStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),

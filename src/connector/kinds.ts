@@ -15,6 +15,8 @@ export interface KindFacts {
   readonly fromSubjectToken: boolean
   /** Whether nodes share what one of them has fetched; what a node makes by itself is not worth asking for. */
   readonly shared: boolean
+  /** Its grant is a lease of a backend. */
+  readonly leased?: true
   /** What can be narrowed, in the hands of this provider. */
   readonly narrows: (downstream: Downstream, provider: Provider | undefined) => readonly Narrowing[]
 }
@@ -29,7 +31,8 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
   token_exchange: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   entra_obo: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   jwt_bearer: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
-  dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
+  mtls_certificate: { issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
   github_app: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope', 'permission', 'repository'] },
   aws_sts: {
     issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true,
