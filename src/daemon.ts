@@ -14,12 +14,14 @@ import { createRates } from './cache/rates.ts'
 import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
+import { keeps } from './config/downstream.ts'
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
 import { createConnectors } from './connector/create.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
+import { createProviderRequests } from './connector/provider/ask.ts'
 import { createProviderCalls } from './connector/provider/call.ts'
 import { createProviderClients } from './connector/provider/client.ts'
 import { createTokenRequests } from './connector/provider/token-request.ts'
@@ -43,7 +45,7 @@ import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
-import { metadataDocument, paths } from './http/metadata.ts'
+import { discoveryDocument, metadataDocument, paths } from './http/metadata.ts'
 import { statusEndpoint } from './http/status-list.ts'
 import { createMetricsEndpoint } from './http/metrics.ts'
 import type { Logger } from './observe/logger.ts'
@@ -200,7 +202,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(async () => { execSessions.close(); await Promise.all(settling) })
     const rotation = createRotation({
       home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, monotonic: () => performance.now(), random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
-      changed: ({ tenant, backend, secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => each.credential === 'static' && each.backend === backend && each.secret === secret).map(({ downstream }) => downstream), tenant) },
+      changed: ({ tenant, ...secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => keeps(each, secret)).map(({ downstream }) => downstream), tenant) },
       resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
@@ -233,7 +235,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const connect = createConnect({
       snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
-      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
+      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()), discovery: () => discoveryDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
@@ -245,7 +247,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       snapshot, audit: store.audit, keys: signingKeys, isLive, membership, baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`, period: STATUS_PERIOD, longestToken: () => snapshot().settings.tokens.lifetime, clock,
     })
     const leases = createLeases({
-      store: store.leases, envelope, backendOf: (id) => backends.dynamic(id), audit, clock, random, logger,
+      store: store.leases, envelope, backendOf: (id) => backends.leased(id), audit, clock, random, logger,
       isVoid: ({ id, tenant, user, server, downstream, createdAt }) => standing.covering({ tenant, user: user ?? undefined, server, downstream, grant: id, tokens: [], since: createdAt }) !== undefined,
       isWanted: (lease) => isLeaseWanted(snapshot(), lease),
     })
@@ -254,7 +256,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })

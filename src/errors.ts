@@ -122,6 +122,7 @@ export const taxonomy = {
   upstream_timeout: kind(504, 'temporarily_unavailable', 'proxy', true, 'The service at {host} did not answer in time: {problem}.', 'Try again, if the request may be repeated; proxy.answer in deputy.yaml is the longest wait.'),
 
   // secret, store, audit, revocation
+  secret_malformed: kind(502, 'server_error', 'secret', false, 'The secret {secret} of the tenant {tenant} is not what {downstream} takes: {problem}.', 'Correct it in its backend; in the embedded one with deputy secret set --tenant {tenant} --name {secret}'),
   secret_missing: kind(503, 'server_error', 'secret', false, 'The secret {secret} of the tenant {tenant} does not exist.', 'Put it into its backend; into the embedded one with deputy secret set --tenant {tenant} --name {secret}'),
   rotation_in_progress: kind(503, 'temporarily_unavailable', 'secret', true, 'The secret {secret} of the tenant {tenant} is being changed, and its target takes neither the old nor the new one yet.', 'Try again in {seconds} seconds; deputy rotation status shows how it stands.'),
   rotation_not_possible: kind(409, 'invalid_request', 'secret', false, 'That is not possible with this rotation: {problem}.', 'deputy rotation status shows how it stands.'),

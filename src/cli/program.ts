@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { DeputyError } from '../errors.ts'
 import { addAuditCommands } from './commands/audit.ts'
+import { addAwsCredentialsCommand } from './commands/aws-credentials.ts'
 import { addExecCommand } from './commands/exec.ts'
 import { addLeaseCommands } from './commands/lease.ts'
 import { addOperationCommands } from './commands/operate.ts'
@@ -22,6 +23,7 @@ export const createProgram = async (terminal: Terminal): Promise<Command> => {
   addRegistryCommands(program, terminal)
   addRevocationCommands(program, terminal)
   addExecCommand(program, terminal)
+  addAwsCredentialsCommand(program, terminal)
   addLeaseCommands(program, terminal)
   addAuditCommands(program, terminal)
   addOperationCommands(program, terminal)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { awsSts, azure, gcpSts, githubApp } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { variablesSchema } from './provider.ts'
 import { tlsSchema } from './tls.ts'
@@ -41,6 +42,12 @@ const requested = {
 }
 
 const only = z.boolean().default(false).describe('True: the login is used at the socket alone, and never handed out.')
+
+/** Where a secret of the tenant is kept. */
+const kept = {
+  backend: idSchema.default('embedded').describe('The backend that keeps it.'),
+  secret: idSchema.describe('Name of the secret; each tenant has its own.'),
+}
 
 /** Where the service is, for those who reach it through Deputy's own sockets and never see the credential. */
 const databases = {
@@ -102,8 +109,15 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   z.strictObject({
     ...common, ...databases,
     credential: z.literal('static').describe('A secret of the tenant, as it is in its backend.'),
-    backend: idSchema.default('embedded').describe('The backend that keeps it.'),
-    secret: idSchema.describe('Name of the secret; each tenant has its own.'),
+    ...kept,
+  }),
+  z.strictObject({
+    ...common, ...kept,
+    credential: z.literal('api_key').describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
+  }),
+  z.strictObject({
+    ...common, ...kept,
+    credential: z.literal('basic').describe('A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).'),
   }),
   z.strictObject({
     ...common, ...databases,
@@ -112,11 +126,27 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the database engine there.'),
     role_kind: z.enum(['dynamic', 'static']).default('dynamic').describe('static: one login for all, whose password the backend changes by itself.'),
   }),
+  z.strictObject({ ...common, ...githubApp }),
+  z.strictObject({ ...common, ...awsSts }),
+  z.strictObject({ ...common, ...gcpSts }),
+  z.strictObject({ ...common, ...azure }),
+  z.strictObject({
+    ...common,
+    credential: z.literal('mtls_certificate').describe('A client certificate with its key, that a backend issues for the user, or the server, alone: JSON with certificate, private_key and ca_chain. A revocation revokes it.'),
+    backend: idSchema.describe('The backend that issues it: one of kind `vault`.'),
+    role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the PKI engine there.'),
+    common_name: z.string().regex(/^(?:[A-Za-z0-9._@-]|\{(?:tenant|server|user)\})+$/, 'write letters, digits, ".", "_", "@", "-", and {tenant}, {server} or {user}').default('{server}.{tenant}').describe('Common name of the certificate.'),
+    uri_prefix: resourceSchema.optional().describe('A URI in the certificate (SAN): this, then `/tenant/ID/server/ID` and, for a user, `/user/NAME`; `spiffe://example.com`, say.'),
+  }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']
 /** Those whose token comes from an authorization server at which Deputy is a client. */
 export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
+
+/** Those whose credential is a secret of the tenant, which may rotate. */
+export type KeptDownstream = Extract<Downstream, { secret: string }>
+export const keeps = (downstream: Downstream | undefined, { backend, secret }: { readonly backend: string; readonly secret: string }): boolean => downstream !== undefined && 'secret' in downstream && downstream.backend === backend && downstream.secret === secret
 
 /** The kinds by their names. */
 export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))

@@ -164,7 +164,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
   }
   problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
   const { backends } = settings.value.secrets
-  if (value.credential === 'dynamic' && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
+  if ((value.credential === 'dynamic' || value.credential === 'mtls_certificate') && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
     problems.push({ file, line: lineOf(['backend']), message: `The backend ${value.backend} makes no credentials.`, fix: `Name one of kind vault: ${list(Object.keys(backends).filter((id) => backends[id]?.kind === 'vault'))}.` })
   }
   return problems

@@ -51,6 +51,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
     mount: mountSchema.default('secret').describe('Mount of the KV engine, version 2.'),
     path: pathOf('Path in the mount'),
     field: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/).nullable().default('value').describe('The field of an entry that is the secret; null: the entry as a whole, as JSON.'),
+    pki: mountSchema.default('pki').describe('Mount of the PKI engine, for certificates.'),
     database: mountSchema.default('database').describe('Mount of the database engine, for dynamic credentials.'),
   }),
   z.strictObject({
@@ -64,6 +65,9 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
 ])
 export type SecretBackendSettings = z.output<typeof secretBackendSchema>
 export type SecretBackendSettingsOf<Kind extends SecretBackendSettings['kind']> = Extract<SecretBackendSettings, { kind: Kind }>
+
+/** Under which name the certificates of a backend are kept as leases: no id has a slash. */
+export const certificatesOf = (backend: string): string => `${backend}/pki`
 
 /** The path of a tenant's secret. */
 export const pathFor = (template: string, tenant: string, secret: string): string => template.replace('{tenant}', tenant).replace('{secret}', secret)

@@ -42,6 +42,8 @@ export interface ConnectDependencies {
   /** Published for services that verify minted tokens. */
   readonly jwks: () => object
   readonly metadata: () => object
+  /** For clouds that trust what Deputy signs. */
+  readonly discovery: () => object
 }
 
 export interface Connect {
@@ -239,6 +241,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   app.get('/login/:link', begin('login'))
   app.get('/.well-known/jwks.json', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.jwks()) })
   app.get('/.well-known/oauth-authorization-server', (_request, response) => { response.json(deps.metadata()) })
+  app.get('/.well-known/openid-configuration', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.discovery()) })
   app.use(() => { throw refuse('connect_invalid', { problem: 'there is no such page' }) })
 
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {

@@ -1,24 +1,38 @@
 import type { Clock, Random } from '../clock.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
+import type { Egress } from '../egress/egress.ts'
 import type { SecretBackends } from '../secret/backends.ts'
 import type { Leases } from '../secret/leases.ts'
 import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
+import { createAwsStsConnector } from './aws-sts.ts'
+import { createAzureConnector } from './azure.ts'
 import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
 import { createDynamicConnector } from './dynamic.ts'
 import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
 import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
+import { createGcpStsConnector } from './gcp-sts.ts'
+import { createGitHubAppConnector } from './github-app.ts'
+import { createCloudAssertions } from './federated-assertion.ts'
+import type { AskProvider } from './provider/ask.ts'
+import type { CallProvider } from './provider/call.ts'
+import { createMtlsCertificateConnector } from './mtls-certificate.ts'
 import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
 import { createTokenExchangeConnector } from './token-exchange.ts'
+
+const cloudAssertionsOf = (deps: Pick<Parameters<typeof createCloudAssertions>[0], 'keys' | 'clock' | 'random'> & { readonly minted: Pick<Parameters<typeof createCloudAssertions>[0], 'issuer'> }) => createCloudAssertions({ ...deps, ...deps.minted })
 
 /** The connector of every kind. */
 export const createConnectors = (deps: {
   /** Users' own grants: more than a connector, and made before the others. */
   readonly oauthGrant: Connector
   readonly requestToken: RequestToken
+  readonly ask: AskProvider
+  readonly call: CallProvider
+  readonly egress: Egress
   readonly clients: ProviderClients
   readonly resolveSecret: ResolveSecret
   readonly minted: Pick<Parameters<typeof createMintedConnector>[0], 'issuer' | 'lifetime' | 'status'>
@@ -33,10 +47,17 @@ export const createConnectors = (deps: {
 }): Connectors => ({
   oauth_grant: deps.oauthGrant,
   minted: createMintedConnector({ ...deps, ...deps.minted }),
-  static: createStaticConnector({ ...deps, read: deps.readSecret }),
+  static: createStaticConnector('static', { ...deps, read: deps.readSecret }),
+  api_key: createStaticConnector('api_key', { ...deps, read: deps.readSecret }),
+  basic: createStaticConnector('basic', { ...deps, read: deps.readSecret }),
   client_credentials: createClientCredentialsConnector(deps),
   token_exchange: createTokenExchangeConnector(deps),
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
+  mtls_certificate: createMtlsCertificateConnector(deps),
+  github_app: createGitHubAppConnector(deps),
+  aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
+  gcp_sts: createGcpStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
+  azure: createAzureConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
 })

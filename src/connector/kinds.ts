@@ -3,7 +3,7 @@ import type { Provider } from '../config/provider.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, TXN_TOKEN_TYPE, type TokenTypeUri } from './connector.ts'
 
 /** What of a credential can be made less than what its source has: what is asked is then what is issued. */
-export type Narrowing = 'scope'
+export type Narrowing = 'scope' | 'permission' | 'repository' | 'session_policy'
 
 /** What is true of every credential of a kind, whatever a downstream's file says. */
 export interface KindFacts {
@@ -15,6 +15,8 @@ export interface KindFacts {
   readonly fromSubjectToken: boolean
   /** Whether nodes share what one of them has fetched; what a node makes by itself is not worth asking for. */
   readonly shared: boolean
+  /** Its grant is a lease of a backend. */
+  readonly leased?: true
   /** What can be narrowed, in the hands of this provider. */
   readonly narrows: (downstream: Downstream, provider: Provider | undefined) => readonly Narrowing[]
 }
@@ -23,11 +25,21 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
   minted: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE], joint: true, fromSubjectToken: true, shared: false, narrows: () => ['scope'] },
   oauth_grant: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: (_, provider) => provider?.refresh.narrows === true ? ['scope'] : [] },
   static: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  api_key: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  basic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
   client_credentials: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
   token_exchange: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   entra_obo: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   jwt_bearer: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
-  dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
+  dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
+  mtls_certificate: { issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
+  github_app: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope', 'permission', 'repository'] },
+  aws_sts: {
+    issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true,
+    narrows: (downstream) => downstream.credential === 'aws_sts' && downstream.method !== 'session_token' && Object.keys(downstream.statements).length > 0 ? ['scope', 'session_policy'] : [],
+  },
+  gcp_sts: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
+  azure: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => [] },
 }
 
 /** The provider that a downstream's credentials come from, where it is one of those that have a file. */

@@ -220,7 +220,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     account.credential = credential
     account.cached = cached
     account.obtainedAt = obtainedAt
-    if (target!.downstream.credential === 'dynamic' && credential.grant !== undefined) deps.exec.leased(credential.grant, workload!.session)
+    if (kinds[target!.downstream.credential].leased === true && credential.grant !== undefined) deps.exec.leased(credential.grant, workload!.session)
     telemetry.cache({ outcome: cached ? 'hit' : 'miss' })
     return credential
   }

@@ -1,3 +1,4 @@
+import { certificatesOf } from '../config/secret-backends.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import type { Lease } from '../store/store.ts'
 
@@ -6,5 +7,5 @@ export const isLeaseWanted = (snapshot: Snapshot, { tenant, server, downstream, 
   const status = snapshot.servers.get(server)?.status
   const meant = snapshot.downstreams.get(downstream)
   return snapshot.tenants.get(tenant)?.enabled === true && (status === 'approved' || status === 'deprecated')
-    && meant?.enabled === true && meant.credential === 'dynamic' && meant.backend === backend && meant.role === role
+    && meant?.enabled === true && ((meant.credential === 'dynamic' && meant.backend === backend) || (meant.credential === 'mtls_certificate' && certificatesOf(meant.backend) === backend)) && meant.role === role
 }

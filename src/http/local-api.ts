@@ -16,7 +16,7 @@ import { readForm } from './body.ts'
 import { readEvidence } from './client-authentication.ts'
 import { createExecEndpoint, type ExecProxy } from './exec.ts'
 import { Form } from './form.ts'
-import { CLIENT_CREDENTIALS_GRANT, metadataDocument, paths, TOKEN_EXCHANGE_GRANT } from './metadata.ts'
+import { CLIENT_CREDENTIALS_GRANT, discoveryDocument, metadataDocument, paths, TOKEN_EXCHANGE_GRANT } from './metadata.ts'
 import { parseTokenExchange, parseTokenWish } from './token-request.ts'
 
 export interface Readiness { readonly ready: boolean; readonly checks: Readonly<Record<string, string>> }
@@ -163,6 +163,7 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     [paths.tools, { POST: tools }],
     [paths.session, { GET: showSession, POST: startSession, DELETE: endSession }],
     [paths.metadata, { GET: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
+    [paths.discovery, { GET: (_request, response) => { sendJson(response, 200, discoveryDocument(deps.snapshot().settings.issuer)) } }],
     [paths.jwks, { GET: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],
     [paths.health, { GET: (_request, response) => { sendJson(response, 200, { status: 'ok' }) } }],
     [paths.ready, { GET: ready }],

@@ -6,6 +6,7 @@ export const CLIENT_CREDENTIALS_GRANT = 'client_credentials'
 
 export const paths = {
   metadata: '/.well-known/oauth-authorization-server',
+  discovery: '/.well-known/openid-configuration',
   token: '/oauth2/token',
   introspect: '/oauth2/introspect',
   revoke: '/oauth2/revoke',
@@ -46,3 +47,9 @@ export const metadataDocument = (issuer: string) => {
     subject_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
   }
 }
+
+/**
+ * The same as OpenID Connect Discovery 1.0 section 3 has it: clouds that trust tokens which Deputy signs read it
+ * (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html). Nobody signs in here.
+ */
+export const discoveryDocument = (issuer: string) => ({ ...metadataDocument(issuer), response_types_supported: ['id_token'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['ES256'] })

@@ -1,6 +1,7 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import { covers, dataKeyOf, endsEarly, OWN_BACKEND, type OwnKeys, type RotationPolicy } from '../config/rotation-policy.ts'
+import { keeps } from '../config/downstream.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { RotationTerms } from '../connector/static.ts'
 import { servesTenant } from '../config/values.ts'
@@ -114,10 +115,7 @@ export const createRotation = (deps: {
     if ('tenant' in scope && scope.tenant !== undefined && scope.tenant !== tenant) return false
     switch (scope.kind) {
       case 'user': case 'server': case 'issuer': case 'everything': return true
-      case 'downstream': {
-        const downstream = snapshot().downstreams.get(scope.downstream)
-        return downstream?.credential === 'static' && downstream.backend === backend && downstream.secret === secret
-      }
+      case 'downstream': return keeps(snapshot().downstreams.get(scope.downstream), { backend, secret })
       // What the tenant had is destroyed with it; the others are no static secrets.
       case 'tenant': case 'provider': case 'grant': case 'token': return false
     }

@@ -50,14 +50,26 @@ export interface MadeSecret {
   readonly renewable: boolean
 }
 
-/** Capability: credentials that are made when they are asked for, and end with their lease. */
-export interface DynamicSecrets {
-  /** @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
-  make(role: string): Promise<MadeSecret>
+/** For whom a certificate is. */
+export interface CertificateWish {
+  readonly commonName: string
+  readonly uri: string | undefined
+  /** ms */
+  readonly duration: number
+}
+
+/** Capability: what is made for one owner when it is asked for, and ends with its lease. */
+export interface LeasedSecrets {
+  /** @param wish what makes certificates is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  make(role: string, wish?: CertificateWish): Promise<MadeSecret>
   /** Asks for another time of `duration` (ms) from now. @returns how long it was given for, which may be less; undefined when it has ended */
   renew(lease: string, duration: number): Promise<number | undefined>
   /** Ended when it resolves. What has ended already stays so. */
   end(lease: string): Promise<void>
+}
+
+/** Capability: logins that are made when they are asked for, and those that the backend rotates. */
+export interface DynamicSecrets extends LeasedSecrets {
   /** A login that the backend rotates by itself, with how long it is the right one (ms). */
   readStatic(role: string): Promise<{ readonly value: Secret; readonly remaining: number }>
   /** Has the backend rotate that login now. */

@@ -1,19 +1,20 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Clock } from '../clock.ts'
-import type { SecretBackendSettings, VaultAccess } from '../config/secret-backends.ts'
+import { certificatesOf, type SecretBackendSettings, type VaultAccess } from '../config/secret-backends.ts'
 import { OWN_TENANT } from '../crypto/envelope.ts'
 import { createEgress } from '../egress/fetch.ts'
 import { refuse, type DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { RotatedSecret } from '../store/store.ts'
 import { createAwsSecrets, createSecretsManagerClient } from './aws/secrets-manager.ts'
-import type { DynamicSecrets, SecretVersion, StagedSecrets } from './backend.ts'
+import type { DynamicSecrets, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
 import { keepSecrets, type KeptSecrets } from './kept.ts'
 import { readLocalSecret } from './reference.ts'
 import { createVaultWire } from './vault/client.ts'
 import { createVaultDatabase } from './vault/database.ts'
+import { createVaultPki } from './vault/pki.ts'
 import { createVaultSecrets } from './vault/kv.ts'
 import { createVaultSession, type VaultSession } from './vault/session.ts'
 
@@ -49,6 +50,8 @@ export interface SecretBackends {
   get(id: string): StagedSecrets | undefined
   /** What makes credentials on demand. */
   dynamic(id: string): DynamicSecrets | undefined
+  /** What is under a lease: logins by the backend's id, certificates by `certificatesOf` it. */
+  leased(id: string): LeasedSecrets | undefined
   /** @param grace see `KeptSecrets.read`. @throws DeputyError of the category secret */
   read(secret: RotatedSecret, grace?: number): Promise<SecretVersion>
   /** Another version has become current. */
@@ -64,12 +67,14 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
   const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
   const kept = new Map<string, KeptSecrets>()
   const makers = new Map<string, DynamicSecrets>()
+  const certificates = new Map<string, LeasedSecrets>()
   const closers: (() => Promise<void> | void)[] = []
   for (const [id, backend] of Object.entries(settings)) {
     if (backend.kind === 'vault') {
       const session = await openVault(id, backend, around)
       closers.push(() => session.close())
       makers.set(id, createVaultDatabase({ id, mount: backend.database, session }))
+      certificates.set(certificatesOf(id), createVaultPki({ id, mount: backend.pki, session, now: () => around.clock.now() }))
       known.set(id, createVaultSecrets({ id, ...backend, session }))
     } else {
       const client = createSecretsManagerClient(backend)
@@ -82,6 +87,7 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
     embedded,
     get: (id) => known.get(id),
     dynamic: (id) => makers.get(id),
+    leased: (id) => makers.get(id) ?? certificates.get(id),
     async read({ tenant, backend, secret }, grace) {
       if (backend === EMBEDDED_BACKEND) return embedded.read(tenant, secret)
       const found = kept.get(backend)

@@ -6,7 +6,7 @@ import type { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/store.ts'
-import type { DynamicSecrets } from './backend.ts'
+import type { CertificateWish, LeasedSecrets } from './backend.ts'
 
 /** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */
 const MAKING = 10_000
@@ -32,7 +32,7 @@ export interface LeasedSecret { readonly value: Secret; readonly lease: string; 
 export interface LeasesOptions {
   readonly store: LeaseStore
   readonly envelope: Envelope
-  readonly backendOf: (id: string) => DynamicSecrets | undefined
+  readonly backendOf: (id: string) => LeasedSecrets | undefined
   /** Whether a revocation covers it. */
   readonly isVoid: (lease: Lease) => boolean
   /** Whether files still say that it may be. */
@@ -55,7 +55,7 @@ export const createLeases = (options: LeasesOptions) => {
   const { store, clock } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
   const nameOf = ({ tenant, id }: Pick<Lease, 'tenant' | 'id'>) => ({ tenant, kind: 'lease', id })
-  const backendOf = (id: string): DynamicSecrets => {
+  const backendOf = (id: string): LeasedSecrets => {
     const found = options.backendOf(id)
     if (found === undefined) throw refuse('secret_backend_unavailable', { backend: id, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
     return found
@@ -77,10 +77,10 @@ export const createLeases = (options: LeasesOptions) => {
   }
 
   /** The note is ours until `expiresAt`. */
-  const make = async (note: Lease): Promise<LeasedSecret> => {
+  const make = async (note: Lease, wish: CertificateWish | undefined): Promise<LeasedSecret> => {
     const backend = backendOf(note.backend)
     let made
-    try { made = await backend.make(note.role) } catch (error) {
+    try { made = await backend.make(note.role, wish) } catch (error) {
       await store.remove(note.id).catch(() => undefined)
       throw error
     }
@@ -167,7 +167,7 @@ export const createLeases = (options: LeasesOptions) => {
 
   return {
     /** @throws DeputyError of the category secret */
-    async obtain(owner: LeaseOwner, source: { backend: string; role: string }): Promise<LeasedSecret> {
+    async obtain(owner: LeaseOwner, source: { backend: string; role: string }, wish?: CertificateWish): Promise<LeasedSecret> {
       for (const until = performance.now() + PATIENCE; performance.now() < until;) {
         const now = clock.now()
         const found = await store.find(owner)
@@ -176,12 +176,12 @@ export const createLeases = (options: LeasesOptions) => {
             ...owner, ...source, id: newId(), state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2,
             attempts: 0, problem: null, revision: 0,
           }
-          if (await store.begin(note)) return await make(note)
+          if (await store.begin(note)) return await make(note, wish)
         } else if (found.state === 'making') {
           if (found.expiresAt > now) await sleep(LOOK)
           else {
             const taken = await store.update({ ...found, ...source, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 }).catch((error: unknown) => { if (isConflict(error)) return undefined; throw error })
-            if (taken !== undefined) return await make(taken)
+            if (taken !== undefined) return await make(taken, wish)
           }
         } else if (options.isVoid(found) || found.backend !== source.backend || found.role !== source.role) await giveUp(found, now)
         else if (found.expiresAt - now <= margin(found)) await giveUp(found, found.expiresAt)

@@ -2,9 +2,10 @@
  * AWS as its documentation describes it: Secrets Manager and KMS over the JSON protocol, every request with a Signature
  * Version 4 that is verified. Pages are below https://docs.aws.amazon.com.
  */
-import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
+import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { isSigned } from './signature-v4.ts'
 
 interface Version { readonly id: string; readonly text: string | undefined; readonly binary?: string; stages: Set<string> }
 interface StoredSecret { readonly versions: Version[]; deleted: boolean }
@@ -30,26 +31,6 @@ export interface AwsDouble {
   stagesOf(name: string): Record<string, string[]>
   readonly keyId: string
   close(): Promise<void>
-}
-
-const hmac = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest()
-const digest = (text: string | Buffer): string => createHash('sha256').update(text).digest('hex')
-
-/** IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
-const isSigned = (request: IncomingMessage, body: Buffer, double: Pick<AwsDouble, 'accessKeyId' | 'secretAccessKey' | 'region'>): boolean => {
-  const match = /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/([^/]+)\/aws4_request, SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/.exec(request.headers.authorization ?? '')
-  if (match === null) return false
-  const [, accessKeyId, date, region, service, names, signature] = match as unknown as string[]
-  const time = String(request.headers['x-amz-date'])
-  const signed = names!.split(';')
-  const age = Math.abs(Date.now() - Date.parse(time.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z')))
-  if (accessKeyId !== double.accessKeyId || region !== double.region || !time.startsWith(date!) || !(age < 300_000)) return false
-  if (!['host', 'x-amz-date', 'x-amz-target'].every((name) => signed.includes(name))) return false
-  if (service !== (String(request.headers['x-amz-target']).startsWith('secretsmanager.') ? 'secretsmanager' : 'kms')) return false
-  const canonical = ['POST', '/', '', ...signed.map((name) => `${name}:${String(request.headers[name]).trim()}`), '', names, digest(body)].join('\n')
-  const toSign = ['AWS4-HMAC-SHA256', time, `${date}/${region}/${service}/aws4_request`, digest(canonical)].join('\n')
-  const key = [date!, region!, service, 'aws4_request'].reduce<string | Buffer>((before, part) => hmac(before, part), `AWS4${double.secretAccessKey}`)
-  return timingSafeEqual(hmac(key, toSign), Buffer.from(signature!, 'hex'))
 }
 
 export const startAwsDouble = async (): Promise<AwsDouble> => {
@@ -142,7 +123,8 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
   }
 
   const answer = (request: IncomingMessage, body: Buffer): Answer => {
-    if (!isSigned(request, body, double)) return fail('InvalidSignatureException', 'The request signature we calculated does not match the signature you provided.')
+    const signer = { ...double, service: String(request.headers['x-amz-target']).startsWith('secretsmanager.') ? 'secretsmanager' : 'kms' }
+    if (!isSigned({ method: 'POST', path: '/', query: '', headers: request.headers, body }, signer, ['x-amz-target'])) return fail('InvalidSignatureException', 'The request signature we calculated does not match the signature you provided.')
     if (request.headers['content-type'] !== 'application/x-amz-json-1.1') return fail('UnknownOperationException', '')
     const [service, operation = ''] = String(request.headers['x-amz-target']).split('.')
     const parsed = JSON.parse(body.toString('utf8')) as Body

@@ -1,11 +1,12 @@
 /**
  * A Vault as its documentation describes it, with KV v2, AppRole, Kubernetes and JWT logins, tokens, response wrapping,
- * transit and the database engine. What it is asked wrongly it refuses. Each behaviour names its page below
+ * transit, the database and the PKI engine. What it is asked wrongly it refuses. Each behaviour names its page below
  * https://developer.hashicorp.com/vault.
  */
-import { createCipheriv, createDecipheriv, createHash, randomBytes, randomUUID } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, randomBytes, randomUUID, X509Certificate } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { aCertificateAuthority } from '../support/certificates.ts'
 
 interface Token { readonly id: string; until: number; readonly ttl: number; readonly maxUntil: number; readonly renewable: boolean }
 interface Version { data: Record<string, unknown> | null; deleted: boolean; destroyed: boolean }
@@ -49,6 +50,8 @@ export interface VaultDouble {
   /** Its key-value entries as they are now. @returns what brings them back */
   snapshot(): () => void
   readonly leases: ReadonlyMap<string, Lease>
+  /** What the PKI engine was asked for, by serial number, and what of it is revoked. */
+  readonly certificates: ReadonlyMap<string, { readonly wish: Readonly<Record<string, unknown>>; revoked: boolean }>
   removeStaticRole(name: string): void
   /** Who can log in at the database at this moment. */
   readonly databaseUsers: ReadonlyMap<string, string>
@@ -67,6 +70,8 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const kv = new Map<string, Version[]>()
   const leases = new Map<string, Lease>()
   const users = new Map<string, string>()
+  const certificates = new Map<string, { readonly wish: Readonly<Record<string, unknown>>; revoked: boolean }>()
+  const authority = aCertificateAuthority()
   const transit = new Map<string, Buffer[]>()
   const staticRoles = new Map<string, { username: string; password: string; rotatedAt: number }>()
 
@@ -182,6 +187,28 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     return fail(405)
   }
 
+  /** api-docs/secret/pki: the role `client` has max_ttl 2h, and names below clients.example; a name that it does not allow is 400. */
+  const certifying = async ({ method, path, body }: Question): Promise<Answer> => {
+    if (method !== 'POST') return fail(405)
+    if (path === 'pki/revoke') {
+      const found = certificates.get(String(body['serial_number']))
+      if (found === undefined) return fail(400, `certificate with serial ${String(body['serial_number'])} not found`)
+      found.revoked = true
+      return ok({ revocation_time: Math.floor(now() / 1000) })
+    }
+    if (path !== 'pki/issue/client') return fail(400, `unknown role: ${path.replace(/^.*\//, '')}`)
+    const name = String(body['common_name'])
+    if (!name.endsWith('.clients.example')) return fail(400, `common name ${name} not allowed by this role`)
+    if (body['uri_sans'] !== undefined && !String(body['uri_sans']).startsWith('spiffe://example.com/')) return fail(400, `URI Subject Alternative Names were requested via the API, but they are not valid for this role`)
+    const seconds = /^(\d+)s$/.exec(String(body['ttl']))?.[1]
+    if (seconds === undefined) return fail(400, 'invalid requested ttl')
+    const { certificate, key } = await (await authority).issue(name, { client: true })
+    const serial = new X509Certificate(certificate).serialNumber.toLowerCase().padStart(2, '0').replace(/(..)(?=.)/g, '$1:')
+    certificates.set(serial, { wish: body, revoked: false })
+    const ca = (await authority).certificate
+    return ok({ certificate, issuing_ca: ca, ca_chain: [ca], private_key: key, private_key_type: 'ec', serial_number: serial, expiration: Math.floor(now() / 1000) + Math.min(7200, Number(seconds)) })
+  }
+
   /** api-docs/system/leases */
   const leasing = async ({ path, body }: Question): Promise<Answer> => {
     const lease = leases.get(String(body['lease_id']))
@@ -227,6 +254,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     if (path.startsWith('secret/')) return keyValue(question)
     if (path.startsWith('transit/')) return method === 'POST' ? encryption(question) : fail(405)
     if (path.startsWith('database/')) return database(question)
+    if (path.startsWith('pki/')) return certifying(question)
     if (path.startsWith('sys/leases/')) return method === 'POST' || method === 'PUT' ? leasing(question) : fail(405)
     return fail(404, `no handler for route "${path}"`)
   }
@@ -256,7 +284,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const approle = { roleId: randomUUID(), secretId: randomUUID() }
   const double: VaultDouble = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, spoil: [], sealed: false, allows: () => true, tokenTtl: 3600, tokenMaxTtl: 36_000, leaseTtl: 3600, leaseMaxTtl: 7200,
-    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, databaseUsers: users, onUser: () => undefined,
+    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, certificates, databaseUsers: users, onUser: () => undefined,
     issueToken: (ttl) => newToken(ttl).id,
     revokeTokens() { tokens.clear() },
     wrapSecretId(at = 'auth/approle/role/deputy/secret-id') {

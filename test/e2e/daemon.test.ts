@@ -98,6 +98,9 @@ describe('the daemon and its files', () => {
     const { access_token: after } = (await exchange()).body
     const kidOf = (token: unknown): string | undefined => decodeProtectedHeader(String(token)).kid
     const published = (await ask({ port: daemon.port }, { path: '/.well-known/jwks.json' })).body['keys'] as { kid: string }[]
+    for (const to of [{ port: daemon.port }, daemon]) {
+      expect((await ask(to, { path: '/.well-known/openid-configuration' })).body).toMatchObject({ issuer: `http://127.0.0.1:${daemon.port}`, jwks_uri: `http://127.0.0.1:${daemon.port}/.well-known/jwks.json`, id_token_signing_alg_values_supported: ['ES256'] })
+    }
     expect(kidOf(after)).not.toBe(kidOf(before))
     expect(published.map(({ kid }) => kid)).toEqual(expect.arrayContaining([kidOf(before), kidOf(after)]))
     expect(await readFile(join(daemon.home, 'state/kek'), 'utf8')).not.toBe(kek)

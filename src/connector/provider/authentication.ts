@@ -1,4 +1,4 @@
-import { createHash, X509Certificate, type webcrypto } from 'node:crypto'
+import { createHash, createPrivateKey, X509Certificate, type webcrypto } from 'node:crypto'
 import { importJWK, importPKCS8, type JWK } from 'jose'
 import * as openid from 'openid-client'
 import type { OAuthClient } from '../../config/downstream.ts'
@@ -15,10 +15,10 @@ const CURVES: Readonly<Record<string, string>> = { 'P-256': 'ES256', 'P-384': 'E
 
 const algorithmOf = (jwk: JWK): string => jwk.alg ?? (jwk.kty === 'RSA' ? 'RS256' : jwk.kty === 'EC' ? CURVES[jwk.crv ?? ''] ?? '' : 'EdDSA')
 
-/** @param text a JWK, or PEM (PKCS #8, RSA); see RFC 7517. @throws Error when it is neither */
+/** @param text a JWK (RFC 7517), or PEM of an RSA key (PKCS #8 or PKCS #1). @throws Error when it is neither */
 export const readSigningKey = async (text: Secret): Promise<SigningKey> => {
   const value = text.reveal().trim()
-  if (!value.startsWith('{')) return { key: await importPKCS8(value, 'RS256', { extractable: false }), algorithm: 'RS256', kid: undefined }
+  if (!value.startsWith('{')) return { key: await importPKCS8(createPrivateKey(value).export({ type: 'pkcs8', format: 'pem' }).toString(), 'RS256', { extractable: false }), algorithm: 'RS256', kid: undefined }
   const jwk = JSON.parse(value) as JWK
   const algorithm = algorithmOf(jwk)
   const key = await importJWK({ ...jwk, alg: algorithm }, algorithm, { extractable: false })

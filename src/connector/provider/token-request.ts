@@ -26,7 +26,7 @@ export interface TokenRequest {
 }
 
 /** A token of a service that does not say how long it lives is used for this long (ms); RFC 6749 section 5.1 leaves it to documentation. */
-const UNSAID_LIFETIME = 300_000
+export const UNSAID_LIFETIME = 300_000
 
 /** What a failure means to who asked. The provider's own words are in the record. */
 export const refusalOf = (provider: string, thrown: unknown, now: number, downstream: string, seen?: string): DeputyError => {
