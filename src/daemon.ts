@@ -17,11 +17,13 @@ import { CurrentConfiguration, readConfiguration, watchConfiguration, type Reloa
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
+import { createIdentityTokens } from './connect/identity-tokens.ts'
 import { createConnectors } from './connector/create.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
 import { createProviderCalls } from './connector/provider/call.ts'
 import { createProviderClients } from './connector/provider/client.ts'
+import { createIdentityProviders } from './connector/provider/identity-provider.ts'
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createEgress } from './egress/fetch.ts'
@@ -230,8 +232,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
     const clients = createProviderClients({ snapshot, egress, resolveSecret })
     const call = createProviderCalls({ telemetry, clock, shared: bytes })
+    const identityProviders = createIdentityProviders({ snapshot, egress, resolveSecret })
+    const identityTokens = createIdentityTokens({ snapshot, store: store.identityTokens, envelope, standing, clock })
     const connect = createConnect({
-      snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
+      identityProviders, identityTokens, snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
       jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
     })
@@ -254,7 +258,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl }, oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })
@@ -377,6 +381,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       try {
         await store.attempts.sweep(now)
         await store.replays.sweep(now)
+        await store.identityTokens.sweep(now)
         await store.revocations.sweep(now)
         await store.secretHolders.sweep(now)
         standing.sweep(now)

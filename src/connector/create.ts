@@ -7,6 +7,7 @@ import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
 import { createDynamicConnector } from './dynamic.ts'
 import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
+import { createIdJagConnector } from './id-jag.ts'
 import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
 import type { ProviderClients } from './provider/client.ts'
@@ -18,6 +19,7 @@ import { createTokenExchangeConnector } from './token-exchange.ts'
 export const createConnectors = (deps: {
   /** Users' own grants: more than a connector, and made before the others. */
   readonly oauthGrant: Connector
+  readonly idJag: Pick<Parameters<typeof createIdJagConnector>[0], 'identityToken' | 'identityProviders' | 'call' | 'connectUrl'>
   readonly requestToken: RequestToken
   readonly clients: ProviderClients
   readonly resolveSecret: ResolveSecret
@@ -38,5 +40,6 @@ export const createConnectors = (deps: {
   token_exchange: createTokenExchangeConnector(deps),
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
+  id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
 })
