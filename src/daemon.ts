@@ -30,6 +30,7 @@ import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
 import { createExchange, holderOf } from './exchange/exchange.ts'
+import { createIdentityAssertions } from './exchange/identity-assertion.ts'
 import { createLastingUses } from './exchange/lasting.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
@@ -43,6 +44,7 @@ import { createRedisDoors } from './gateway/redis/doors.ts'
 import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
+import { identityAssertionEndpoint, identityAssertionMetadata } from './http/identity-assertion.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
 import { metadataDocument, paths } from './http/metadata.ts'
@@ -69,6 +71,7 @@ import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
 import { createSubjectVerifier } from './subject/verify.ts'
+import { createClientSecretCheck } from './workload/client-secret.ts'
 import { createAttestor } from './workload/attest.ts'
 import { createProofCheck } from './workload/proof-of-possession.ts'
 import { createExecSessions } from './workload/exec-sessions.ts'
@@ -237,7 +240,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const connect = createConnect({
       identityProviders, identityTokens, snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
-      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()),
+      jwks: () => signingKeys.jwks('token'), metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
@@ -351,7 +354,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
     }))
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
-    const publicApp = express().disable('x-powered-by').get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
+    const redeem = createIdentityAssertions({ snapshot, standing, membership, issuer, issuerKeys, checkSecret: createClientSecretCheck(random), keys: signingKeys, replays: store.replays, rates, audit, clock, random })
+    const publicApp = express().disable('x-powered-by').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const gateway = {

@@ -38,7 +38,7 @@ export const startIdentityProvider = async (given: { readonly key: JWK; readonly
     double.spoil = undefined
     const now = Math.floor(Date.now() / 1000)
     const claims = { iss: double.url, sub: user, aud: given.audience, client_id: given.clientId, resource: given.resource, jti: randomUUID(), iat: now, exp: now + 300, ...(form.has('scope') ? { scope: form.get('scope') } : {}), ...spoil?.claims }
-    const assertion = await new SignJWT(claims as Record<string, unknown>).setProtectedHeader({ alg: 'ES256', typ: 'oauth-id-jag+jwt', ...spoil?.header }).sign(key)
+    const assertion = await new SignJWT(claims as Record<string, unknown>).setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'oauth-id-jag+jwt', ...spoil?.header }).sign(key)
     return [200, { issued_token_type: 'urn:ietf:params:oauth:token-type:id-jag', access_token: assertion, token_type: 'N_A', expires_in: 300, ...spoil?.answer }]
   }
 
@@ -47,6 +47,7 @@ export const startIdentityProvider = async (given: { readonly key: JWK; readonly
       json(response, 200, { issuer: double.url, authorization_endpoint: `${double.url}/authorize`, token_endpoint: `${double.url}/token`, jwks_uri: `${double.url}/jwks`, code_challenge_methods_supported: ['S256'], response_types_supported: ['code'] })
       return
     }
+    if (request.url === '/jwks') { json(response, 200, { keys: [{ kty: given.key.kty, crv: given.key.crv, x: given.key.x, y: given.key.y, kid: 'key', alg: 'ES256' }] }); return }
     let body = ''
     request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
     request.on('end', () => { void answer(new URLSearchParams(body), request.headers.authorization).then(([status, said]) => { json(response, status, said) }) })
