@@ -18,18 +18,21 @@ import { keeps } from './config/downstream.ts'
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
+import { createIdentityTokens } from './connect/identity-tokens.ts'
 import { createConnectors } from './connector/create.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
 import { createProviderRequests } from './connector/provider/ask.ts'
 import { createProviderCalls } from './connector/provider/call.ts'
 import { createProviderClients } from './connector/provider/client.ts'
+import { createIdentityProviders } from './connector/provider/identity-provider.ts'
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createEgress } from './egress/fetch.ts'
 import { refuse } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
 import { createExchange, holderOf } from './exchange/exchange.ts'
+import { createIdentityAssertions } from './exchange/identity-assertion.ts'
 import { createLastingUses } from './exchange/lasting.ts'
 import { createObtain, type CachedCredential } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
@@ -43,6 +46,7 @@ import { createRedisDoors } from './gateway/redis/doors.ts'
 import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
+import { identityAssertionEndpoint, identityAssertionMetadata } from './http/identity-assertion.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
 import { discoveryDocument, metadataDocument, paths } from './http/metadata.ts'
@@ -69,6 +73,7 @@ import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
 import { createSubjectVerifier } from './subject/verify.ts'
+import { createClientSecretCheck } from './workload/client-secret.ts'
 import { createAttestor } from './workload/attest.ts'
 import { createProofCheck } from './workload/proof-of-possession.ts'
 import { createExecSessions } from './workload/exec-sessions.ts'
@@ -232,10 +237,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
     const clients = createProviderClients({ snapshot, egress, resolveSecret })
     const call = createProviderCalls({ telemetry, clock, shared: bytes })
+    const identityProviders = createIdentityProviders({ snapshot, egress, resolveSecret })
+    const identityTokens = createIdentityTokens({ snapshot, store: store.identityTokens, envelope, standing, clock })
     const connect = createConnect({
-      snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
+      identityProviders, identityTokens, snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
-      jwks: () => signingKeys.jwks('token'), metadata: () => metadataDocument(issuer()), discovery: () => discoveryDocument(issuer()),
+      jwks: () => signingKeys.jwks('token'), metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }), discovery: () => discoveryDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
@@ -256,7 +263,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl }, oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })
@@ -349,7 +356,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
     }))
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
-    const publicApp = express().disable('x-powered-by').get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
+    const redeem = createIdentityAssertions({ snapshot, standing, membership, issuer, issuerKeys, checkSecret: createClientSecretCheck(random), keys: signingKeys, replays: store.replays, rates, audit, clock, random })
+    const publicApp = express().disable('x-powered-by').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const gateway = {
@@ -379,6 +387,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       try {
         await store.attempts.sweep(now)
         await store.replays.sweep(now)
+        await store.identityTokens.sweep(now)
         await store.revocations.sweep(now)
         await store.secretHolders.sweep(now)
         standing.sweep(now)

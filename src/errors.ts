@@ -71,6 +71,8 @@ export const taxonomy = {
   workload_tenant: kind(403, 'unauthorized_client', 'workload', false, 'The MCP server {server} is not registered for the tenant {tenant}.', 'Add {tenant} to `tenants` in the file of {server}.'),
 
   // subject
+  client_unverified: kind(401, 'invalid_client', 'workload', false, 'The client {client} could not be authenticated.', 'Compare its id and secret with identity_assertions.clients in the tenant\'s file.'),
+  assertion_invalid: kind(400, 'invalid_grant', 'subject', false, 'The identity assertion was not accepted: {problem}.', 'Ask the identity provider for a new assertion for this server, client and resource.'),
   subject_token_invalid: kind(400, 'invalid_request', 'subject', false, 'The subject token was not accepted: {problem}.', 'Sign the user in again and send the new token.'),
   subject_token_expired: kind(400, 'invalid_request', 'subject', false, 'The subject token expired at {expired_at}.', 'Sign the user in again and send the new token.'),
   subject_issuer_unknown: kind(400, 'invalid_request', 'subject', false, 'The issuer {issuer} of the subject token is trusted by no tenant that {server} serves.', 'Add the issuer to the file of its tenant: deputy issuer add --help'),

@@ -101,6 +101,11 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     }).describe('What Deputy signs.'),
   }),
   z.strictObject({
+    ...common, ...provided, ...requested,
+    resource: resourceSchema.describe('The service: it stands in the assertion.'),
+    credential: z.literal('id_jag').describe('A token for an identity assertion (ID-JAG) that the tenant\'s identity provider issues for the user\'s sign-in: enterprise-managed authorization. `provider` is the authorization server of the service; at the identity provider Deputy is the client of the tenant\'s `sign_in`.'),
+  }),
+  z.strictObject({
     ...common,
     resource: resourceSchema.describe('The audience of the minted token.'),
     credential: z.literal('minted').describe('A token (RFC 9068) that Deputy signs itself.'),
@@ -153,5 +158,5 @@ export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape
 export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { credential: Kind }>
 
 /** Kinds that exist only for a user: a server cannot ask for itself. */
-const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant', 'token_exchange', 'entra_obo'])
+const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant', 'token_exchange', 'entra_obo', 'id_jag'])
 export const needsUser = (kind: CredentialKind): boolean => OF_USERS.has(kind)

@@ -162,6 +162,10 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
     const provider = providers.get(value.provider)?.value
     if (provider !== undefined && !provider.discovery && provider.authorization_endpoint === undefined) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} has no authorization_endpoint, so users cannot connect there.`, fix: 'Add it to the provider\'s file.' })
   }
+  if (value.credential === 'id_jag') {
+    const provider = providers.get(value.provider)?.value
+    if (provider !== undefined && (provider.issuer === undefined || provider.client_authentication === 'none')) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} takes no identity assertions as its file is: they name its issuer, and its client authenticates.`, fix: 'Add `issuer`, and a `client_authentication` other than none, to the provider\'s file.' })
+  }
   problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
   const { backends } = settings.value.secrets
   if ((value.credential === 'dynamic' || value.credential === 'mtls_certificate') && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {

@@ -41,6 +41,14 @@ export const signalTransmitterSchema = z.strictObject({
 })
 export type SignalTransmitter = z.output<typeof signalTransmitterSchema>
 
+export const identityAssertionsSchema = z.strictObject({
+  issuers: z.array(urlSchema).min(1).describe('Those of `issuers` whose assertions are taken.'),
+  clients: z.array(z.strictObject({
+    client_id: z.string().min(1).max(200).describe('The MCP client\'s id at Deputy; it stands as `client_id` in the assertion.'),
+    client_secret: z.strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') }).describe('Only a slow hash is kept.'),
+  })).min(1).describe('The MCP clients that may redeem them.'),
+})
+
 /** `tenants/<id>.yaml`: a customer, its identity provider, and how its users sign in. */
 export const tenantSchema = z.strictObject({
   tenant: idSchema.describe('The id; it stands in keys, policies (`Deputy::Tenant::"acme"`) and records.'),
@@ -48,6 +56,7 @@ export const tenantSchema = z.strictObject({
   enabled: z.boolean().default(true).describe('False: nobody of this tenant gets anything.'),
   issuers: z.array(trustedIssuerSchema).default([]).describe('Whose tokens say who the tenant\'s users are.'),
   signals: z.array(signalTransmitterSchema).default([]).describe('Whose security events are taken (CAEP session-revoked and credential-change, pushed to /signals/<tenant> on the connect address): they revoke the user.'),
+  identity_assertions: identityAssertionsSchema.optional().describe('Which identity assertions (ID-JAG) MCP clients may redeem for tokens of MCP servers, at /oauth2/token on the connect address.'),
   sign_in: signInSchema.optional().describe('Sign-in on the connect pages and for `deputy login`.'),
 })
 export type Tenant = z.output<typeof tenantSchema>

@@ -37,7 +37,7 @@ export const steps = {
   consent: z.strictObject({ browser: z.string(), link: z.string(), wish: wishSchema }),
   /** The CSRF value of the page that binds a Unix user. */
   confirm: z.strictObject({
-    browser: z.string(), link: z.string(), wish: loginWishSchema, user: z.string(), issuer: z.string(), groups: z.array(z.string()), claims: z.record(z.string(), z.unknown()), signedInAt: z.number(),
+    browser: z.string(), link: z.string(), wish: loginWishSchema, user: z.string(), issuer: z.string(), groups: z.array(z.string()), claims: z.record(z.string(), z.unknown()), idToken: z.string(), signedInAt: z.number(),
   }),
   /** `state` towards the OAuth service; made only after the user has consented. */
   authorization: z.strictObject({ browser: z.string(), link: z.string(), verifier: z.string(), wish: wishSchema, granted: z.array(z.string()), consentedAt: z.number() }),

@@ -7,9 +7,10 @@ import type { DownstreamOf } from '../config/downstream.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { Tenant } from '../config/tenant.ts'
 import type { CredentialRequest } from '../connector/connector.ts'
+import type { IdentityProviders } from '../connector/provider/identity-provider.ts'
 import type { ProviderClients } from '../connector/provider/client.ts'
 import type { Envelope } from '../crypto/envelope.ts'
-import type { Secret } from '../crypto/secret.ts'
+import { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
@@ -20,6 +21,7 @@ import type { GrantOwner, Store } from '../store/store.ts'
 import { createAttempts, LIFETIME, type ConnectWish, type Step } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
 import { createBrowsers } from './browser.ts'
+import type { IdentityTokens } from './identity-tokens.ts'
 import { consentPage, donePage, errorPage, loginPage, STYLE } from './page.ts'
 import { createSignIn, type SignedIn } from './sign-in.ts'
 
@@ -29,6 +31,8 @@ export interface ConnectDependencies {
   readonly envelope: Envelope
   readonly egress: Egress
   readonly clients: ProviderClients
+  readonly identityProviders: IdentityProviders
+  readonly identityTokens: Pick<IdentityTokens, 'keep'>
   readonly clock: Clock
   readonly random: Random
   readonly resolveSecret: ResolveSecret
@@ -82,11 +86,18 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   const partiesOf = (wish: ConnectWish) => {
     const server = snapshot().servers.get(wish.server)
     const downstream = snapshot().downstreams.get(wish.downstream)
-    if (server === undefined || !['approved', 'deprecated'].includes(server.status) || downstream?.credential !== 'oauth_grant' || !downstream.enabled) {
+    if (server === undefined || !['approved', 'deprecated'].includes(server.status) || (downstream?.credential !== 'oauth_grant' && downstream?.credential !== 'id_jag') || !downstream.enabled) {
       throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
     }
     const { tenant, user } = wish
     if (deps.standing.isDisabled(tenant, user)) throw refuse('subject_user_disabled', { tenant, user })
+    return { server, downstream }
+  }
+
+  /** The parties of a wish that ends in a grant, and so begins with consent. */
+  const grantPartiesOf = (wish: ConnectWish) => {
+    const { server, downstream } = partiesOf(wish)
+    if (downstream.credential !== 'oauth_grant') throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
     return { server, downstream }
   }
 
@@ -106,7 +117,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
 
   const showConsent = async (response: Response, step: Step<'consent'>): Promise<void> => {
     const { wish, browser, link } = step
-    const { server, downstream } = partiesOf(wish)
+    const { server, downstream } = grantPartiesOf(wish)
     const remembered = await store.consents.find(ownerOf(wish))
     if (remembered !== undefined && remembered.until > clock.now() && wish.scopes.every((scope) => remembered.granted.includes(scope))) {
       await goOnToService(response, wish, wish.scopes, downstream, browser, link)
@@ -122,6 +133,15 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     }))
   }
 
+  /** Where the company's identity provider decides what the user's servers may have, the sign-in is all that was missing. */
+  const finishSignIn = async (response: Response, wish: ConnectWish, link: string, who: SignedIn, service: string): Promise<void> => {
+    await record('connect.signed_in', 'done', wish, { issuer: who.issuer })
+    await deps.identityTokens.keep({ tenant: wish.tenant, user: who.user, issuer: who.issuer }, who.idToken)
+    await attempts.take('connect', link).catch(() => undefined)
+    links.clear()
+    response.send(donePage('Signed in', `${service} can be asked for now. Go back to where you came from and try again.`))
+  }
+
   /** Threat 11: who opened the link must be who asked. Nothing has been stored for anybody else until here, nor is it now. */
   const afterSignIn = async (response: Response, { purpose, browser }: Step<'sign_in'>, who: SignedIn): Promise<void> => {
     if (purpose.kind === 'connect') {
@@ -130,11 +150,13 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
         await record('connect.refused', 'refused', wish, { error: { code: 'connect_wrong_user', message: 'the link was opened by somebody else', next: 'Send the link to the user alone.' }, opened_by: who.user })
         throw refuse('connect_wrong_user')
       }
-      await showConsent(response, { browser, link, wish })
+      const { downstream } = partiesOf(wish)
+      if (downstream.credential === 'oauth_grant') await showConsent(response, { browser, link, wish })
+      else await finishSignIn(response, wish, link, who, downstream.name ?? downstream.downstream)
       return
     }
     const { wish, link } = purpose
-    const csrf = await attempts.begin('confirm', wish.tenant, { browser, link, wish, user: who.user, issuer: who.issuer, groups: [...who.groups], claims: { ...who.claims }, signedInAt: clock.now() })
+    const csrf = await attempts.begin('confirm', wish.tenant, { browser, link, wish, user: who.user, issuer: who.issuer, groups: [...who.groups], claims: { ...who.claims }, idToken: who.idToken.reveal(), signedInAt: clock.now() })
     response.send(loginPage({ user: who.user, tenant: wish.tenant, uid: wish.uid, csrf }))
   }
 
@@ -143,7 +165,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const step = await attempts.take('consent', textOf(form['csrf']))
     assertBrowser(request, step.browser)
     const { wish, link, browser } = step
-    const { downstream } = partiesOf(wish)
+    const { downstream } = grantPartiesOf(wish)
     const granted = wish.scopes.filter((scope, at) => form[`scope-${at}`] === scope)
     if (form['decision'] !== 'allow' || (granted.length === 0 && wish.scopes.length > 0)) {
       await record('connect.consent', 'refused', wish, { asked: { scopes: wish.scopes }, decision: { allowed: false } })
@@ -160,7 +182,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const step = await attempts.take('authorization', onlyState(answer))
     assertBrowser(request, step.browser)
     const { wish, link, consentedAt } = step
-    const { downstream } = partiesOf(wish)
+    const { downstream } = grantPartiesOf(wish)
     const { grant, end } = await authorization.complete(answer, step, downstream)
     const give = async (): Promise<void> => {
       const { tenant, user, server } = wish
@@ -190,7 +212,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
 
   const finishLogin = async (request: Request, response: Response): Promise<void> => {
     const form = request.body as Readonly<Record<string, unknown>>
-    const { browser, link, wish, user, issuer, groups, claims, signedInAt } = await attempts.take('confirm', textOf(form['csrf']))
+    const { browser, link, wish, user, issuer, groups, claims, idToken, signedInAt } = await attempts.take('confirm', textOf(form['csrf']))
     assertBrowser(request, browser)
     await attempts.take('login', link)
     if (form['decision'] !== 'allow') {
@@ -199,6 +221,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     }
     await audit.append({ id: wish.correlationId, event: 'login', outcome: 'done', tenant: wish.tenant, user, detail: { uid: wish.uid, issuer } })
     await store.sessions.put({ uid: wish.uid, tenant: wish.tenant, user, issuer, groups, claims, signedInAt, expiresAt: signedInAt + SESSION_LIFETIME })
+    await deps.identityTokens.keep({ tenant: wish.tenant, user, issuer }, new Secret(idToken))
     response.send(donePage('Signed in', `The Unix user ${wish.uid} acts as ${user} until ${new Date(signedInAt + SESSION_LIFETIME).toISOString()}.`))
   }
 

@@ -117,7 +117,7 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
           }
         })
       } catch (error) {
-        const refusal = refusalOf(provider, error, deps.clock.now())
+        const refusal = refusalOf(provider, error, deps.clock.now(), downstream.downstream)
         throw said === undefined || error instanceof DeputyError ? refusal : refuse(refusal.code, { ...refusal.facts, problem: said }, error)
       } finally { if (downstream.key !== undefined) client.destroy() }
       const parsed = credentialsSchema.safeParse(answer.Credentials)

@@ -10,6 +10,7 @@ import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
 import { createDynamicConnector } from './dynamic.ts'
 import { createEntraOnBehalfOfConnector } from './entra-obo.ts'
+import { createIdJagConnector } from './id-jag.ts'
 import { createJwtBearerConnector } from './jwt-bearer.ts'
 import { createMintedConnector } from './minted.ts'
 import { createGcpStsConnector } from './gcp-sts.ts'
@@ -29,6 +30,7 @@ const cloudAssertionsOf = (deps: Pick<Parameters<typeof createCloudAssertions>[0
 export const createConnectors = (deps: {
   /** Users' own grants: more than a connector, and made before the others. */
   readonly oauthGrant: Connector
+  readonly idJag: Pick<Parameters<typeof createIdJagConnector>[0], 'identityToken' | 'identityProviders' | 'call' | 'connectUrl'>
   readonly requestToken: RequestToken
   readonly ask: AskProvider
   readonly call: CallProvider
@@ -54,6 +56,7 @@ export const createConnectors = (deps: {
   token_exchange: createTokenExchangeConnector(deps),
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
+  id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
   mtls_certificate: createMtlsCertificateConnector(deps),
   github_app: createGitHubAppConnector(deps),

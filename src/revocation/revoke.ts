@@ -143,6 +143,7 @@ export const createRevoker = (options: {
       const nodes = await options.membership.confirm(number)
       const consents = await removeConsents(store, scope, filters, grants)
       const sessions = await removeSessions(store, scope)
+      await removeIdentityTokens(store, scope)
       const receipts = await tellProviders(grants, orders)
       const leases = await options.leases.end(leasesWithin(scope, options.snapshot()))
       if (scope.kind === 'tenant') {
@@ -203,5 +204,15 @@ const removeSessions = async (store: Store, scope: RevocationScope): Promise<num
     case 'tenant': return store.sessions.remove({ tenant: scope.tenant })
     case 'user': return store.sessions.remove({ tenant: scope.tenant, user: scope.user })
     default: return 0
+  }
+}
+
+/** What a sign-in brought goes with its user, tenant or issuer. */
+const removeIdentityTokens = async (store: Store, scope: RevocationScope): Promise<void> => {
+  switch (scope.kind) {
+    case 'everything': await store.identityTokens.remove({}); return
+    case 'tenant': await store.identityTokens.remove({ tenant: scope.tenant }); return
+    case 'user': await store.identityTokens.remove({ tenant: scope.tenant, user: scope.user }); return
+    case 'issuer': await store.identityTokens.remove({ issuer: scope.issuer, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) })
   }
 }

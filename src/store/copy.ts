@@ -8,7 +8,7 @@ import { openSqliteStore } from './sqlite/open.ts'
 
 /** Everything but `nodes`: who runs on the new store is not who ran on the old one. */
 const TABLES = [
-  'epochs', 'grants', 'consents', 'attempts', 'sessions', 'secrets', 'revocations', 'disabled_users', 'frozen_tenants', 'replays',
+  'epochs', 'grants', 'consents', 'attempts', 'sessions', 'identity_tokens', 'secrets', 'revocations', 'disabled_users', 'frozen_tenants', 'replays',
   'unknown_callers', 'signing_keys', 'upstream_revocations', 'rotation_targets', 'rotations', 'secret_holders', 'leases', 'audit_records', 'audit_checkpoints',
 ] as const satisfies readonly (keyof Tables)[]
 

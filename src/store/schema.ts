@@ -10,6 +10,7 @@ export interface Tables {
   consents: { tenant: string; user: string; server: string; downstream: string; asked: string; granted: string; at: number; until: number }
   attempts: { kind: string; id: string; tenant: string; sealed: Uint8Array; expires_at: number }
   sessions: { node: string; uid: number; tenant: string; user: string; issuer: string; groups: string; claims: string; signed_in_at: number; expires_at: number }
+  identity_tokens: { tenant: string; user: string; issuer: string; sealed: Uint8Array; expires_at: number }
   secrets: { tenant: string; name: string; version: number; stage: string | null; sealed: Uint8Array; created_at: number; token: string | null }
   secret_holders: { tenant: string; backend: string; secret: string; holder: string; server: string; version: string; until: number }
   leases: {

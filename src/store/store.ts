@@ -14,6 +14,7 @@ export interface Store {
   readonly consents: ConsentStore
   readonly attempts: AttemptStore
   readonly sessions: SessionStore
+  readonly identityTokens: IdentityTokenStore
   readonly secrets: SecretStore
   readonly rotations: RotationStore
   readonly secretHolders: SecretHolderStore
@@ -96,6 +97,25 @@ export interface ConsentStore {
   put(consent: Consent): Promise<void>
   list(filter: Omit<GrantFilter, 'provider' | 'id'>): Promise<Consent[]>
   remove(filter: Omit<GrantFilter, 'provider' | 'id'>): Promise<number>
+}
+
+/** The ID token of a user's last sign-in at the tenant's identity provider, as ciphertext. */
+export interface IdentityToken {
+  readonly tenant: string
+  readonly user: string
+  readonly issuer: string
+  readonly sealed: Uint8Array
+  /** The end of the token. */
+  readonly expiresAt: number
+}
+
+export interface IdentityTokenStore {
+  find(owner: { readonly tenant: string; readonly user: string }, now: number): Promise<IdentityToken | undefined>
+  /** Replaces the user's earlier one. */
+  put(token: IdentityToken): Promise<void>
+  /** @returns how many there were */
+  remove(filter: { readonly tenant?: string; readonly user?: string; readonly issuer?: string }): Promise<number>
+  sweep(now: number): Promise<number>
 }
 
 /** A flow through the browser that has begun: a connection attempt or a sign-in. */

@@ -33,6 +33,20 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
 
     it('answers a ping', async () => { await expect(store.ping()).resolves.toBeUndefined() })
 
+    it('keeps one identity token a user until it ends, and removes those of a user, tenant or issuer', async () => {
+      const token = { tenant: 'acme', user: 'ada', issuer: 'https://idp.example', sealed, expiresAt: 100 }
+      await store.identityTokens.put({ ...token, issuer: 'https://old.example' })
+      await store.identityTokens.put(token)
+      expect(await store.identityTokens.find({ tenant: 'acme', user: 'ada' }, 99)).toMatchObject({ issuer: 'https://idp.example', expiresAt: 100 })
+      expect(await store.identityTokens.find({ tenant: 'acme', user: 'ada' }, 100)).toBeUndefined()
+      expect(await store.identityTokens.find({ tenant: 'other', user: 'ada' }, 1)).toBeUndefined()
+      await store.identityTokens.put({ ...token, tenant: 'other' })
+      await store.identityTokens.put({ ...token, user: 'bob' })
+      expect(await store.identityTokens.remove({ tenant: 'acme', user: 'bob' })).toBe(1)
+      expect(await store.identityTokens.remove({ issuer: 'https://old.example' })).toBe(0)
+      expect(await store.identityTokens.remove({ tenant: 'other' })).toBe(1)
+      expect(await store.identityTokens.sweep(100)).toBe(1)
+    })
     it('finds a grant by its owner and by its id, byte for byte', async () => {
       const put = await store.grants.put(aGrant())
       expect(await store.grants.find(owner)).toEqual(put)

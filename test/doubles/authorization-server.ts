@@ -5,12 +5,13 @@
  * - on-behalf-of of Microsoft Entra ID (https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-on-behalf-of-flow): the assertion's `aud` is the client,
  *   `requested_token_use=on_behalf_of`, one service's scopes in one request (AADSTS28000);
  * - JWT bearer grant (RFC 7523 section 3): signed by a registered key, `aud` the token endpoint, an end no more than an hour away, `jti` once.
+ * - ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant section 4.4.1): `typ`, `aud` this server's issuer, `client_id` the authenticated client, `jti` once; the same key stands for the identity provider.
  * Scopes are those asked for that it knows; what it does not know is `invalid_scope` (RFC 6749 section 5.2).
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createLocalJWKSet, decodeJwt, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
+import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
 import { aKeyPair } from '../support/daemon.ts'
 
 /** What stands in place of the next answer. */
@@ -33,6 +34,8 @@ export interface AuthorizationServerDouble {
 }
 
 const SCOPES = ['read', 'write', 'api://orders/read', 'api://orders/write', 'https://graph.example/read']
+
+const isIdJag = (assertion: string | null): boolean => { try { return decodeProtectedHeader(assertion ?? '').typ === 'oauth-id-jag+jwt' } catch { return false } }
 
 interface Refusal { readonly error: string; readonly error_description: string }
 const no = (error: string, description: string): Refusal => ({ error, error_description: description })
@@ -90,6 +93,11 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
           const services = new Set((form.get('scope') ?? '').split(' ').map((scope) => scope.slice(0, scope.lastIndexOf('/'))))
           return services.size > 1 ? no('invalid_scope', 'AADSTS28000: scopes of more than one resource') : { sub: subject.sub! }
         }
+        if (isIdJag(form.get('assertion'))) {
+          const granted = await verifyAssertion(form.get('assertion')!, assertionPair.jwk, { audiences: [double.url] })
+          if (typeof granted === 'string') return no('invalid_grant', granted)
+          return granted['client_id'] === client.id ? { sub: granted.sub!, scope: granted['scope'] ?? '' } : no('invalid_grant', 'the assertion is for another client')
+        }
         const claims = await verifyAssertion(form.get('assertion') ?? '', assertionPair.jwk, { audiences: [`${double.url}/token`] })
         return typeof claims === 'string' ? no('invalid_grant', claims) : { sub: claims.sub ?? claims.iss!, ...(claims['scope'] === undefined ? {} : { scope: claims['scope'] }) }
       }
@@ -123,7 +131,10 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
       case 'nothing': response.destroy(); return
       case 'not JSON': response.writeHead(200, { 'content-type': 'application/json' }).end(accessToken); return
       case 'no token': { const { access_token: _, ...rest } = answer; json(response, 200, rest); return }
-      case 'busy': response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '1' }).end(JSON.stringify({ error: 'slow_down' })); return
+      case 'busy':
+        // What was not processed was not used.
+        if (isIdJag(form.get('assertion'))) used.delete(decodeJwt(form.get('assertion')!).jti!)
+        response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '1' }).end(JSON.stringify({ error: 'slow_down' })); return
       case 'failing': json(response, 500, { oops: accessToken })
     }
   }

@@ -20,7 +20,7 @@ import type { ResolveSecret } from '../../src/secret/reference.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import type { Store } from '../../src/store/store.ts'
 import { createIntrospection } from '../../src/subject/introspection.ts'
-import { createIssuerKeys } from '../../src/subject/issuer-keys.ts'
+import { createIssuerKeys, type IssuerKeys } from '../../src/subject/issuer-keys.ts'
 import { createIssuerMetadata } from '../../src/subject/issuer-metadata.ts'
 import { createSubjectVerifier, type SubjectVerifier } from '../../src/subject/verify.ts'
 import { aTenant } from './snapshot.ts'
@@ -29,6 +29,8 @@ export interface Mint { server: Server; tenant?: string; user?: string; audience
 export interface Subjects {
   readonly verifier: SubjectVerifier
   readonly store: Store
+  readonly keys: SigningKeys
+  readonly issuerKeys: IssuerKeys
   /** A token that Deputy mints; without a user, for the server itself. */
   mint(wish: Mint): Promise<string>
   close(): Promise<void>
@@ -47,12 +49,13 @@ export const startSubjects = async (options: { snapshot: () => Snapshot; clock: 
   const issuer = (): string => OWN_ISSUER
   const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 7).toString('base64')))
   const metadata = createIssuerMetadata({ egress, clock })
+  const issuerKeys = createIssuerKeys({ egress, clock, metadata })
   const resolveSecret: ResolveSecret = options.resolveSecret ?? (() => Promise.resolve(new Secret('introspection secret')))
   const minted = createMintedConnector({ issuer, lifetime: () => 300_000, keys, clock, random })
   return {
-    store,
+    store, keys, issuerKeys,
     verifier: createSubjectVerifier({
-      snapshot: options.snapshot, keys: createIssuerKeys({ egress, clock, metadata }), introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
+      snapshot: options.snapshot, keys: issuerKeys, introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
       sessions: store.sessions, readMintedToken: createMintedTokenReader({ keys, issuer, clock }), ownIssuer: issuer, fingerprint, clock, telemetry: noTelemetry,
     }),
     async mint({ server, tenant = 'acme', user, audiences, priorActors = [], ancestors = [], notAfter = Infinity }) {

@@ -8,7 +8,7 @@ import { refusalOf } from './token-request.ts'
 
 /** A request to an API of a vendor that is no token endpoint. */
 export interface ProviderRequest<Schema extends z.ZodType> {
-  /** Whom it is for: downstreams of this kind have no provider file, so theirs is the name. */
+  /** The downstream: those of this kind have no provider file. */
   readonly provider: string
   readonly tenant: string
   /** For telemetry. */
@@ -56,7 +56,7 @@ export const createProviderRequests = (deps: { readonly egress: Egress; readonly
         throw new ClientError('the provider refused', { cause: response })
       })
     } catch (error) {
-      const refusal = refusalOf(provider, error, deps.clock.now())
+      const refusal = refusalOf(provider, error, deps.clock.now(), provider)
       throw said === undefined || error instanceof DeputyError ? refusal : refuse(refusal.code, { ...refusal.facts, problem: said }, error)
     }
     const parsed = request.schema.safeParse(parseJson(text))

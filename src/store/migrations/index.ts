@@ -6,11 +6,12 @@ import { nodes } from './0002-nodes.ts'
 import { rotation } from './0003-rotation.ts'
 import { leases } from './0004-leases.ts'
 import { holders } from './0005-holders.ts'
+import { identityTokens } from './0006-identity-tokens.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
 
-const migrations: readonly Migration[] = [initial, nodes, rotation, leases, holders]
+const migrations: readonly Migration[] = [initial, nodes, rotation, leases, holders, identityTokens]
 
 /** The schema's version that this program needs. */
 export const SCHEMA_VERSION = migrations.length

@@ -6,6 +6,7 @@ import { replayStore, unknownCallerStore } from './callers.ts'
 import { consentStore } from './consents.ts'
 import { grantStore } from './grants.ts'
 import { secretHolderStore } from './holders.ts'
+import { identityTokenStore } from './identity-tokens.ts'
 import { leaseStore } from './leases.ts'
 import { disabledUserStore, frozenTenantStore, revocationStore, type StandingWriter } from './revocations.ts'
 import { rotationStore } from './rotations.ts'
@@ -30,7 +31,7 @@ export interface Ground {
 
 /** The kinds of record, on any database. */
 export const recordStores = ({ database, reading, atomically, batch, standing, isConstraint, node }: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
-  grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database, node),
+  grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database, node), identityTokens: identityTokenStore(database),
   secrets: secretStore(database, atomically), rotations: rotationStore(database, atomically), secretHolders: secretHolderStore(database), leases: leaseStore(database, atomically), revocations: revocationStore(database, standing), disabledUsers: disabledUserStore(database, standing), frozenTenants: frozenTenantStore(database, standing),
   replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database), sealed: sealedStore(database),
   upstreamRevocations: upstreamRevocationStore(database), audit: auditStore({ database, reading, batch, isConstraint, node }),

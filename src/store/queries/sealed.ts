@@ -28,6 +28,7 @@ const places: readonly Place[] = [
   { table: 'leases', columns: ['id'], nameOf: ([id]) => ({ kind: 'lease', id: String(id) }), counter: 'revision' },
   { table: 'upstream_revocations', columns: ['id'], nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }) },
   { table: 'attempts', columns: ['kind', 'id'], nameOf: ([kind, id]) => ({ kind: `attempt/${kind}`, id: String(id) }) },
+  { table: 'identity_tokens', columns: ['user'], nameOf: ([user]) => ({ kind: 'identity-token', id: String(user) }) },
   { table: 'signing_keys', columns: ['kid'], nameOf: ([kid]) => ({ kind: 'signing-key', id: String(kid) }), own: true },
 ]
 
