@@ -27,13 +27,12 @@ export type Revision = typeof REVISIONS[number]
 const entrySchema = z.strictObject({ scenarios: z.array(z.string()).min(1), revisions: z.array(z.enum(REVISIONS)).optional(), not_run: z.string().optional() })
   .refine(({ revisions, not_run: reason }) => (revisions === undefined) !== (reason === undefined), 'a scenario has revisions, or a reason why it is not run')
 const listSchema = z.strictObject({ server: z.array(entrySchema), client: z.array(entrySchema), authorization: z.array(entrySchema) })
+export type Kind = keyof z.output<typeof listSchema>
 
 /** The scenarios, and why some are not run. */
 export const readScenarios = async (): Promise<z.output<typeof listSchema>> =>
   listSchema.parse(parse(await readFile(join(import.meta.dirname, '../sdk/mcp/conformance.yaml'), 'utf8')))
 
-/** The suite wants a description of each tool. */
-const described = { description: 'For the conformance suite' }
 const said = (text: string) => ({ content: [{ type: 'text' as const, text }] })
 
 const form = (message: string, property: string, type: 'string' | 'boolean'): InputRequest =>
@@ -42,18 +41,18 @@ const sampling = (text: string, maxTokens: number): InputRequest => inputRequire
 const nameSchema = z.object({ name: z.string() })
 
 const listenerV2 = (options: McpOptions): McpListener => createListenerV2(options, ({ options: serverOptions, tool, requestState }) => {
-  const server = new McpServerV2({ name: 'conformance', version: '1.0.0' }, serverOptions)
+  const server = new McpServerV2({ name: 'conformance', version: '1.0.0' }, { ...serverOptions, capabilities: { logging: {} } })
   /** A tool that asks for inputs, with signed state, until all of them are there. */
   const asking = (name: string, requests: Readonly<Record<string, InputRequest>>, done: (responses: Readonly<Record<string, unknown>>, context: ServerContext) => string, withState: boolean): void => {
-    tool(server, name, described, async (_input, { mcp }) => {
+    tool(server, name, { description: 'Of the suite' }, async (_input, { mcp }) => {
       const responses = mcp.mcpReq.inputResponses ?? {}
       if (Object.keys(requests).every((key) => key in responses)) return said(done(responses, mcp))
       return inputRequired({ inputRequests: { ...requests }, ...(withState ? { requestState: await requestState.mint('state-ok', mcp) } : {}) })
     })
   }
-  tool(server, 'test_simple_text', described, () => said('This is a simple text response for testing.'))
-  tool(server, 'test_error_handling', described, () => { throw new Error('This tool intentionally returns an error for testing') })
-  tool(server, 'test_tool_with_progress', described, async (_input, { mcp }) => {
+  tool(server, 'test_simple_text', { description: 'Of the suite' }, () => said('This is a simple text response for testing.'))
+  tool(server, 'test_error_handling', { description: 'Of the suite' }, () => { throw new Error('This tool intentionally returns an error for testing') })
+  tool(server, 'test_tool_with_progress', { description: 'Of the suite' }, async (_input, { mcp }) => {
     const progressToken = mcp.mcpReq._meta?.progressToken
     for (const progress of [0, 50, 100]) {
       if (progressToken !== undefined) await mcp.mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress, total: 100 } })
@@ -61,7 +60,7 @@ const listenerV2 = (options: McpOptions): McpListener => createListenerV2(option
     }
     return said('done')
   })
-  tool(server, 'test_input_required_result_elicitation', described, (_input, { mcp }) => {
+  tool(server, 'test_input_required_result_elicitation', { description: 'Of the suite' }, (_input, { mcp }) => {
     const answer = acceptedContent(mcp.mcpReq.inputResponses, 'user_name', nameSchema)
     return answer === undefined ? inputRequired({ inputRequests: { user_name: form('What is your name?', 'name', 'string') } }) : said(`Hello, ${answer.name}!`)
   })
@@ -70,19 +69,22 @@ const listenerV2 = (options: McpOptions): McpListener => createListenerV2(option
   asking('test_input_required_result_request_state', { confirm: form('Please confirm', 'ok', 'boolean') }, (_responses, { mcpReq }) => String(mcpReq.requestState()), true)
   asking('test_input_required_result_tampered_state', { confirm: form('Please confirm', 'ok', 'boolean') }, () => 'done', true)
   asking('test_input_required_result_multiple_inputs', { user_name: form('What is your name?', 'name', 'string'), greeting: sampling('Generate a greeting', 50), client_roots: inputRequired.listRoots() }, (responses) => JSON.stringify(responses), true)
-  tool(server, 'test_input_required_result_multi_round', described, async (_input, { mcp }) => {
+  tool(server, 'test_input_required_result_multi_round', { description: 'Of the suite' }, async (_input, { mcp }) => {
     const step = mcp.mcpReq.requestState<number>() ?? 0
     if (step === 2) return said('done')
     const requests = step === 0 ? { step1: form('Step 1: What is your name?', 'name', 'string') } : { step2: form('Step 2: What is your favorite color?', 'color', 'string') }
     return inputRequired({ inputRequests: requests, requestState: await requestState.mint(step + 1, mcp) })
   })
-  tool(server, 'test_input_required_result_capabilities', described, (_input, { mcp }) => {
+  tool(server, 'test_input_required_result_capabilities', { description: 'Of the suite' }, (_input, { mcp }) => {
     const envelope: Readonly<Record<string, unknown>> = mcp.mcpReq.envelope ?? {}
     return inputRequired({ inputRequests: JSON.stringify(envelope['io.modelcontextprotocol/clientCapabilities'])?.includes('"sampling"') ? { question: sampling('Hello?', 10) } : { question: form('Hello?', 'answer', 'string') } })
   })
-  tool(server, 'test_missing_capability', described, () => inputRequired({ inputRequests: { question: sampling('Hello?', 10) } }))
-  tool(server, 'test_custom_header', { ...described, inputSchema: z.object({ region: z.string().meta({ 'x-mcp-header': 'Region' }) }) }, ({ region }) => said(region))
-  server.registerPrompt('test_input_required_result_prompt', {}, ({ mcpReq }) => {
+  tool(server, 'test_missing_capability', { description: 'Of the suite' }, () => inputRequired({ inputRequests: { question: sampling('Hello?', 10) } }))
+  tool(server, 'test_custom_header', { description: 'Of the suite', inputSchema: z.object({ region: z.string().meta({ 'x-mcp-header': 'Region' }) }) }, ({ region }) => said(region))
+  tool(server, 'test_streaming_elicitation', { description: 'Of the suite' }, () => inputRequired({ inputRequests: { question: form('Hello?', 'answer', 'string') } }))
+  tool(server, 'test_logging_tool', { description: 'Of the suite' }, async (_input, { mcp }) => { await mcp.mcpReq.log('info', 'logged'); return said('done') })
+  server.registerResource('text', 'test://text', { description: 'Of the suite' }, (uri) => ({ contents: [{ uri: uri.href, text: 'text' }] }))
+  server.registerPrompt('test_input_required_result_prompt', { description: 'Of the suite' }, ({ mcpReq }) => {
     const answer = acceptedContent(mcpReq.inputResponses, 'user_context', z.object({ context: z.string() }))
     if (answer === undefined) return inputRequired({ inputRequests: { user_context: form('What context should the prompt use?', 'context', 'string') } })
     return { messages: [{ role: 'user', content: { type: 'text', text: answer.context } }] }
@@ -92,16 +94,16 @@ const listenerV2 = (options: McpOptions): McpListener => createListenerV2(option
 
 const listenerV1 = (options: McpOptions): McpListener => createListenerV1(options, ({ tool }) => {
   const server = new McpServerV1({ name: 'conformance', version: '1.0.0' }, { capabilities: { logging: {} } })
-  tool(server, 'test_simple_text', described, () => said('This is a simple text response for testing.'))
-  tool(server, 'test_error_handling', described, () => { throw new Error('This tool intentionally returns an error for testing') })
-  tool(server, 'test_tool_with_logging', described, async (_input, { mcp }) => {
+  tool(server, 'test_simple_text', { description: 'Of the suite' }, () => said('This is a simple text response for testing.'))
+  tool(server, 'test_error_handling', { description: 'Of the suite' }, () => { throw new Error('This tool intentionally returns an error for testing') })
+  tool(server, 'test_tool_with_logging', { description: 'Of the suite' }, async (_input, { mcp }) => {
     for (const data of ['Tool execution started', 'Tool processing data', 'Tool execution completed']) {
       await mcp.sendNotification({ method: 'notifications/message', params: { level: 'info', data } })
       await sleep(50)
     }
     return said('done')
   })
-  tool(server, 'test_tool_with_progress', described, async (_input, { mcp }) => {
+  tool(server, 'test_tool_with_progress', { description: 'Of the suite' }, async (_input, { mcp }) => {
     const progressToken = mcp._meta?.progressToken
     for (const progress of [0, 50, 100]) {
       if (progressToken !== undefined) await mcp.sendNotification({ method: 'notifications/progress', params: { progressToken, progress, total: 100 } })
@@ -109,11 +111,11 @@ const listenerV1 = (options: McpOptions): McpListener => createListenerV1(option
     }
     return said('done')
   })
-  tool(server, 'test_sampling', { ...described, inputSchema: z.object({ prompt: z.string() }) }, async ({ prompt }) => {
+  tool(server, 'test_sampling', { description: 'Of the suite', inputSchema: z.object({ prompt: z.string() }) }, async ({ prompt }) => {
     const { content } = await server.server.createMessage({ messages: [{ role: 'user', content: { type: 'text', text: prompt } }], maxTokens: 100 })
     return said(`LLM response: ${JSON.stringify(content)}`)
   })
-  tool(server, 'test_elicitation', { ...described, inputSchema: z.object({ message: z.string() }) }, async ({ message }) => {
+  tool(server, 'test_elicitation', { description: 'Of the suite', inputSchema: z.object({ message: z.string() }) }, async ({ message }) => {
     const { action, content } = await server.server.elicitInput({ message, requestedSchema: { type: 'object', properties: { username: { type: 'string' }, email: { type: 'string' } }, required: ['username', 'email'] } })
     return said(`User response: <action: ${action}, content: ${JSON.stringify(content)}>`)
   })
@@ -176,17 +178,24 @@ export const runScenario = async (url: string, scenario: string, revision: Revis
   } finally { await rm(folder, { recursive: true, force: true }) }
 }
 
-/** The page of the documentation: what was run and with which result, and what was not and why. */
-export const renderConformance = (scenarios: Awaited<ReturnType<typeof readScenarios>>, results: readonly ScenarioResult[]): string => `# MCP conformance
+/** Every scenario that the suite has, by its kind. */
+export const listScenarios = async (): Promise<Readonly<Record<Kind, string[]>>> => {
+  const child = spawn(process.execPath, [SUITE, 'list'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let output = ''
+  child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString('utf8') })
+  await once(child, 'close')
+  const [, server = '', client = '', authorization = ''] = output.split(/^(?:Server|Client|Authorization server) scenarios.*:$/m)
+  const names = (part: string): string[] => [...part.matchAll(/^ {2}- (\S+)/gm)].map(([, name]) => name!)
+  return { server: names(server), client: names(client), authorization: names(authorization) }
+}
 
-What \`@modelcontextprotocol/conformance\` finds in servers behind the middleware: \`deputy/mcp\` for revision 2026-07-28, \`deputy/mcp-v1\`
-for 2025-11-25, with a real daemon and a real issuer. Written by \`npx vitest run test/sdk/mcp/conformance.test.ts --update\`; a test fails when it is stale.
-
-| Scenario | Revision | Checks passed | failed |
-| --- | --- | --- | --- |
-${results.map(({ scenario, revision, passed, failures }) => `| ${scenario} | ${revision} | ${passed} | ${failures.length} |`).join('\n')}
-
-## Not run
-
-${(['server', 'client', 'authorization'] as const).flatMap((kind) => scenarios[kind].flatMap((entry) => entry.not_run === undefined ? [] : [`- ${kind}, ${entry.scenarios.map((name) => `\`${name}\``).join(', ')}: ${entry.not_run}.`])).join('\n')}
-`
+/** Runs what the list says for a revision, one after the other. */
+export const runRevision = async (revision: Revision): Promise<ScenarioResult[]> => {
+  const { server } = await readScenarios()
+  const target = await startConformanceTarget(revision)
+  try {
+    const results: ScenarioResult[] = []
+    for (const scenario of server.flatMap(({ scenarios, revisions = [] }) => revisions.includes(revision) ? scenarios : [])) results.push(await runScenario(target.url, scenario, revision))
+    return results
+  } finally { await target.close() }
+}

@@ -34,6 +34,8 @@ export interface McpListener {
   close(): Promise<void>
 }
 
+/** Stands before the path of a request, to read it as a URL. */
+const LOCAL = 'http://localhost'
 const BODY = 4 * 1024 * 1024
 /** How long a registration is taken at its word (ms). Who may do what is asked with each request. */
 const REGISTERED = 60_000
@@ -96,7 +98,7 @@ export const createGate = (options: McpOptions, serve: Serve): { listener: (requ
       const { error, description, scopes = registration.scopesSupported } = facts
       sendJson(response, status, { error: error ?? 'unauthorized', ...(description === undefined ? {} : { error_description: description }) }, { 'WWW-Authenticate': challenge({ error, description, scopes, metadataUrl: places.metadataUrl }) })
     }
-    if (new URL(request.url ?? '', 'http://localhost').searchParams.has('access_token')) { refuse(400, { error: 'invalid_request', description: 'A token does not travel in a query string.' }); return }
+    if (URL.parse(request.url ?? '', LOCAL)?.searchParams.has('access_token') === true) { refuse(400, { error: 'invalid_request', description: 'A token does not travel in a query string.' }); return }
     if (request.headers.authorization === undefined) { refuse(401, {}); return }
     const token = BEARER.exec(onlyHeader(request, 'authorization') ?? '')?.[1]
     if (token === undefined) { refuse(400, { error: 'invalid_request', description: 'The Authorization header is not Bearer with one token.' }); return }
@@ -126,7 +128,7 @@ export const createGate = (options: McpOptions, serve: Serve): { listener: (requ
 
   const answer = async (request: IncomingMessage & { originalUrl?: string }, response: ServerResponse, next: ((error?: unknown) => void) | undefined): Promise<void> => {
     const { registration, places } = await registered()
-    const { pathname } = new URL(request.originalUrl ?? request.url ?? '', 'http://localhost')
+    const pathname = URL.parse(request.originalUrl ?? request.url ?? '', LOCAL)?.pathname
     if (pathname === places.metadata) { answerMetadata(request, response, registration); return }
     const allowed = createOriginGuard({ hosts: [...options.hosts ?? [], new URL(registration.resource).hostname], origins: options.origins ?? [] })
     if (pathname !== places.endpoint) {

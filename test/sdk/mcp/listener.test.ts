@@ -55,7 +55,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     expect(status).toBe(200)
     expect(body).toEqual({ resource, resource_name: 'Notes', authorization_servers: [issuer.url], bearer_methods_supported: ['header'], scopes_supported: ['books'] })
     expect(headers['access-control-allow-origin']).toBe('*')
-    expect((await ask({ port: server.port }, { path: '/.well-known/oauth-protected-resource' })).status).toBe(404)
+    for (const path of ['/.well-known/oauth-protected-resource', '//', '/mcp/']) expect((await ask({ port: server.port }, { path })).status).toBe(404)
     expect((await ask({ port: server.port }, { path: '/.well-known/oauth-protected-resource/mcp', method: 'POST' })).status).toBe(405)
   })
 
