@@ -1,7 +1,7 @@
 /**
  * `npm run bench:proxy`: the injecting proxy with a cached credential beside a bare `node:http` reverse proxy, in one run, by the
  * same client before the same service, each a process of its own, with the audit log durable. Then what a long stream
- * costs. `--quick` is a shorter form.
+ * costs, and what `deputy.fetch` adds to a plain `fetch`. `--quick` is a shorter form.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
@@ -11,6 +11,7 @@ import { RESOURCES } from '../test/support/configuration.ts'
 import { startTestIssuer } from '../test/support/daemon.ts'
 import { freePort, startProcess, stopProcess } from '../test/support/process.ts'
 import { startProxied } from '../test/support/proxy.ts'
+import { connectDeputy } from '../src/sdk/index.ts'
 import { load, rss, type Measured } from './load.ts'
 
 const isQuick = process.argv.includes('--quick')
@@ -66,6 +67,19 @@ const stream = (socketPath: string, headers: Readonly<Record<string, string>>): 
   }).on('error', reject).end()
 })
 
+/** One request after the other. @returns the median (ms) */
+const alone = async (send: () => Promise<Response>): Promise<number> => {
+  const times: number[] = []
+  for (let count = 0; count < (isQuick ? 500 : 2000); count += 1) {
+    const began = performance.now()
+    const response = await send()
+    await response.arrayBuffer()
+    if (response.status !== 200) throw new Error(`${response.status}`)
+    times.push(performance.now() - began)
+  }
+  return middle(times)
+}
+
 const middle = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 const issuer = await startTestIssuer()
@@ -82,6 +96,13 @@ const rounds: { bare: Measured; proxy: Measured; bareAlone: Measured; proxyAlone
 for (let round = 0; round < ROUNDS; round += 1) {
   rounds.push({ bare: await ask(bare.socketPath, SECONDS, 32), proxy: await ask(daemon.proxySocket, SECONDS, 32), bareAlone: await ask(bare.socketPath, 1, 1), proxyAlone: await ask(daemon.proxySocket, 1, 1) })
 }
+const deputy = connectDeputy({ socket: daemon.socketPath })
+const url = `http://127.0.0.1:${service.port}/x`
+const carried = deputy.fetch('api', headers['deputy-subject-token'])
+await alone(() => carried(url))
+const fetches = { plain: await alone(() => fetch(url)), carried: await alone(() => carried(url)) }
+deputy.close()
+
 await stream(daemon.proxySocket, headers)
 const before = await rss(daemon.home)
 const proxyRate = await stream(daemon.proxySocket, headers)
@@ -90,10 +111,11 @@ const bareRate = await stream(bare.socketPath, headers)
 
 const ratios = rounds.map(({ bare, proxy }) => proxy.perSecond / bare.perSecond)
 const added = rounds.map(({ bareAlone, proxyAlone }) => proxyAlone.p50 - bareAlone.p50)
-const results = { rounds, ratio: middle(ratios), added_p50: middle(added), stream_mb: STREAM / 1_048_576, growth_mb: growth, proxy_mb_per_second: proxyRate, bare_mb_per_second: bareRate }
+const results = { rounds, fetches, ratio: middle(ratios), added_p50: middle(added), stream_mb: STREAM / 1_048_576, growth_mb: growth, proxy_mb_per_second: proxyRate, bare_mb_per_second: bareRate }
 process.stdout.write([
   ...rounds.map(({ bare, proxy, bareAlone, proxyAlone }) => `bare ${Math.round(bare.perSecond)}/s p99 ${bare.p99.toFixed(2)} ms, proxy ${Math.round(proxy.perSecond)}/s p99 ${proxy.p99.toFixed(2)} ms, failed ${bare.failed + proxy.failed}; one at a time: bare p50 ${bareAlone.p50.toFixed(2)} ms, proxy p50 ${proxyAlone.p50.toFixed(2)} ms`),
   `requests/s, proxy / bare     ${results.ratio.toFixed(2)} (goal >= 0.4)`, `added p50, one at a time     ${results.added_p50.toFixed(2)} ms (goal <= 1)`,
+  `deputy.fetch, added p50      ${(fetches.carried - fetches.plain).toFixed(2)} ms (goal <= 0.3; plain fetch ${fetches.plain.toFixed(2)} ms)`,
   `${results.stream_mb} MB streamed            RSS growth ${growth.toFixed(1)} MB (goal < 50), ${Math.round(proxyRate)} MB/s (bare: ${Math.round(bareRate)})`, '', JSON.stringify(results),
 ].join('\n') + '\n')
 await Promise.all([daemon.close(), bare.stop(), service.stop(), issuer.close(), rm(folder, { recursive: true, force: true })])
