@@ -1,4 +1,4 @@
-/** `npm run conformance`: runs the MCP conformance suite against servers behind the middleware, and writes docs/conformance.md. */
+/** `npm run conformance`: runs the MCP conformance suite against servers behind the middleware and the example client, and writes docs/conformance.md. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -23,7 +23,8 @@ await writeFile(join(ROOT, 'docs/conformance.md'), `# MCP conformance
 \`npm run conformance\` runs the scenarios of \`@modelcontextprotocol/conformance\` ${version} that apply against servers behind the
 [middleware](get-started/mcp-server-author.md), with a real daemon and a real issuer, and writes this page. The server for revision 2026-07-28 stands on
 \`@modelcontextprotocol/server\`, the one for 2025-11-25 on \`@modelcontextprotocol/sdk\`. The suite sends no tokens: a forwarder puts one into each request
-and changes nothing else. The state of the \`input-required\` scenarios is signed and checked by the middleware, \`Host\` and \`Origin\` are checked by it, and every message passes through it.
+and changes nothing else. The state of the \`input-required\` scenarios is signed and checked by the middleware, \`Host\` and \`Origin\` are checked by it, and every message passes through it. \`auth/*\` are run against
+[examples/mcp-client.ts](../examples/mcp-client.ts), which signs in with the SDK's code.
 
 ${results.length - failed.length} of ${results.length} runs pass.
 

@@ -1,5 +1,5 @@
 /**
- * What the MCP conformance suite is run against: servers behind the middleware, with the tools that its scenarios ask
+ * What the MCP conformance suite is run against: the example client, and servers behind the middleware, with the tools that its scenarios ask
  * for, a real daemon and a real issuer. The suite knows nothing of tokens, so a forwarder puts one into each request
  * and changes nothing else of it.
  * @see https://github.com/modelcontextprotocol/conformance
@@ -161,11 +161,11 @@ export interface ScenarioResult { readonly scenario: string; readonly revision: 
 /** Path of the suite's command. */
 const SUITE = join(import.meta.dirname, '../../node_modules/@modelcontextprotocol/conformance/dist/index.js')
 
-/** Runs a scenario, in a process of its own. */
-export const runScenario = async (url: string, scenario: string, revision: Revision): Promise<ScenarioResult> => {
+/** Runs a scenario, in a process of its own. @param subject `server --url URL`, or `client --command COMMAND` */
+const runScenario = async (subject: readonly string[], scenario: string, revision: Revision): Promise<ScenarioResult> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-conformance-'))
   try {
-    const child = spawn(process.execPath, [SUITE, 'server', '--url', url, '--scenario', scenario, '--spec-version', revision, '--timeout', '20000', '--output-dir', folder], { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder })
+    const child = spawn(process.execPath, [SUITE, ...subject, '--scenario', scenario, '--spec-version', revision, '--timeout', '20000', '--output-dir', folder], { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder })
     let output = ''
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString('utf8') })
     await once(child, 'close')
@@ -189,13 +189,18 @@ export const listScenarios = async (): Promise<Readonly<Record<Kind, string[]>>>
   return { server: names(server), client: names(client), authorization: names(authorization) }
 }
 
+/** The example client, as the suite starts it; with the server's URL after it. */
+const CLIENT = `${process.execPath} ${join(import.meta.dirname, '../../examples/mcp-client.ts')}`
+
 /** Runs what the list says for a revision, one after the other. */
 export const runRevision = async (revision: Revision): Promise<ScenarioResult[]> => {
-  const { server } = await readScenarios()
+  const { server, client } = await readScenarios()
+  const namesOf = (entries: typeof server): string[] => entries.flatMap(({ scenarios, revisions = [] }) => revisions.includes(revision) ? scenarios : [])
   const target = await startConformanceTarget(revision)
   try {
     const results: ScenarioResult[] = []
-    for (const scenario of server.flatMap(({ scenarios, revisions = [] }) => revisions.includes(revision) ? scenarios : [])) results.push(await runScenario(target.url, scenario, revision))
+    for (const scenario of namesOf(server)) results.push(await runScenario(['server', '--url', target.url], scenario, revision))
+    for (const scenario of namesOf(client)) results.push(await runScenario(['client', '--command', CLIENT], scenario, revision))
     return results
   } finally { await target.close() }
 }
