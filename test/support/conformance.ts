@@ -192,15 +192,17 @@ export const listScenarios = async (): Promise<Readonly<Record<Kind, string[]>>>
 /** The example client, as the suite starts it; with the server's URL after it. */
 const CLIENT = `${process.execPath} ${join(import.meta.dirname, '../../examples/mcp-client.ts')}`
 
-/** Runs what the list says for a revision, one after the other. */
+/** Runs what the list says for a revision. */
 export const runRevision = async (revision: Revision): Promise<ScenarioResult[]> => {
   const { server, client } = await readScenarios()
   const namesOf = (entries: typeof server): string[] => entries.flatMap(({ scenarios, revisions = [] }) => revisions.includes(revision) ? scenarios : [])
   const target = await startConformanceTarget(revision)
   try {
-    const results: ScenarioResult[] = []
-    for (const scenario of namesOf(server)) results.push(await runScenario(['server', '--url', target.url], scenario, revision))
-    for (const scenario of namesOf(client)) results.push(await runScenario(['client', '--command', CLIENT], scenario, revision))
-    return results
+    const inTurn = async (subject: readonly string[], scenarios: readonly string[]): Promise<ScenarioResult[]> => {
+      const results: ScenarioResult[] = []
+      for (const scenario of scenarios) results.push(await runScenario(subject, scenario, revision))
+      return results
+    }
+    return (await Promise.all([inTurn(['server', '--url', target.url], namesOf(server)), inTurn(['client', '--command', CLIENT], namesOf(client))])).flat()
   } finally { await target.close() }
 }

@@ -10,7 +10,7 @@ describe('the conformance suite of MCP', () => {
     }
   })
 
-  it.each(REVISIONS)('threat 1, requirements 3 and 14: a server behind the middleware, and the example client, pass what applies to them at %s', async (revision) => {
+  it.concurrent.each(REVISIONS)('threat 1, requirements 3 and 14: a server behind the middleware, and the example client, pass what applies to them at %s', async (revision) => {
     const results = await runRevision(revision)
     expect(results.length).toBeGreaterThan(10)
     expect(results.filter(({ failures }) => failures.length > 0)).toEqual([])
