@@ -21,7 +21,7 @@ export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: ()
     /** How much of it is left (ms). */
     left(rotation: Rotation): number {
       const { until, wall, steady } = firstSeen(rotation)
-      return until - wall - (monotonic() - steady)
+      return Math.ceil(until - wall - (monotonic() - steady))
     },
     /** Whether the clock was set since the grace was first seen: then nobody can say whose time is over. */
     wasSet(rotation: Rotation): boolean {

@@ -116,8 +116,8 @@ export class RotationScheduler {
       await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
       await this.begin(target, 'schedule').catch((error: unknown) => { logger.warn({ err: error, tenant: target.tenant, secret: target.secret }, 'a rotation that is due could not begin') })
     }))
-    // A clock that is set back makes nothing wait that is under way; by the clock it begins when the clock says so.
-    const steady = Math.max(now, this.#origin + this.#options.monotonic())
+    // Whole milliseconds: Postgres takes no others. A clock that is set back makes nothing wait that is under way; by the clock it begins when the clock says so.
+    const steady = Math.max(now, Math.floor(this.#origin + this.#options.monotonic()))
     // Where no other node can be at work, a claim that is not ours is of a process that is gone.
     const due = (await rotations.due(steady, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(({ id }) => !this.#taken.has(id))
     let taken = 0
