@@ -12,9 +12,8 @@ import { awsHandler } from './aws-http.ts'
 import { sessionNameOf, sessionPolicyOf, sourceIdentityOf, tagsOf } from './aws-session.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
 import type { AssertToCloud } from './federated-assertion.ts'
-import { shownWords } from './provider/ask.ts'
+import { parseJson, refusalInWords, shownWords } from './provider/ask.ts'
 import type { CallProvider } from './provider/call.ts'
-import { refusalOf } from './provider/token-request.ts'
 
 type Downstream = DownstreamOf<'aws_sts'>
 
@@ -30,8 +29,6 @@ const NOT_NOW = /^(Throttling|ThrottlingException|RequestLimitExceeded|IDPCommun
 
 const keySchema = z.object({ AccessKeyId: z.string().min(1), SecretAccessKey: z.string().min(1), SessionToken: z.string().min(1).optional() })
 const credentialsSchema = z.object({ AccessKeyId: z.string().min(16), SecretAccessKey: z.string().min(1), SessionToken: z.string().min(1), Expiration: z.date() })
-
-const parseJson = (text: string): unknown => { try { return JSON.parse(text) } catch { return undefined } }
 
 /** As `openid-client` would tell it, so that it is judged as every call to a provider is. */
 const asAnswer = (error: unknown): unknown => {
@@ -116,10 +113,7 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
             throw asAnswer(error)
           }
         })
-      } catch (error) {
-        const refusal = refusalOf(provider, error, deps.clock.now(), downstream.downstream)
-        throw said === undefined || error instanceof DeputyError ? refusal : refuse(refusal.code, { ...refusal.facts, problem: said }, error)
-      } finally { if (downstream.key !== undefined) client.destroy() }
+      } catch (error) { throw refusalInWords(provider, error, deps.clock.now(), said) } finally { if (downstream.key !== undefined) client.destroy() }
       const parsed = credentialsSchema.safeParse(answer.Credentials)
       if (!parsed.success) throw refuse('provider_refused', { provider, problem: 'its answer is not what its documentation says' })
       const { Expiration, AccessKeyId, SecretAccessKey, SessionToken } = parsed.data

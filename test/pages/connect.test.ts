@@ -7,8 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { exchangeToken } from '../support/exchange-client.ts'
 import { startWorld, type World } from '../../quickstart/world.ts'
 import { signIn } from '../peers/company-idp.ts'
-import { PASSWORD } from '../peers/openid-server.ts'
-import { findChromium, startChromium } from '../support/chromium.ts'
+import { findChromium, passPeer, startChromium } from '../support/chromium.ts'
 
 const executable = findChromium()
 let world: World
@@ -35,20 +34,9 @@ const linkFor = async (user: string): Promise<string> => {
   return String((await exchangeToken(config, { userToken: accessToken, downstream: 'notes-api', scope: 'notes:read', tool: 'list_notes' })).body['connect_url'])
 }
 
-/** Signs in where the browser is, at the identity provider or the service, and allows what that asks. */
-const passPeer = async (user: string, url: string): Promise<void> => {
-  for (let step = 0; step < 3 && page.url().startsWith(url); step += 1) {
-    const login = page.locator('input[name=login]')
-    if (await login.count() > 0) {
-      await login.fill(user)
-      await page.locator('input[name=password]').fill(PASSWORD)
-      await Promise.all([page.waitForNavigation(), page.locator('button').click()])
-    } else await Promise.all([page.waitForNavigation(), page.locator('button[value=allow]').click()])
-  }
-}
 const toConsent = async (user = 'alice'): Promise<void> => {
   await page.goto(await linkFor(user))
-  await passPeer(user, world.idp.url)
+  await passPeer(page, user, world.idp.url)
 }
 const grants = async (): Promise<unknown[]> => JSON.parse((await world.deputy('grant', 'list', '--json')).out) as unknown[]
 
@@ -65,7 +53,7 @@ describe.skipIf(executable === undefined)('the connect pages in a real browser',
 
   it('threat 11: a link opened by somebody else stores nothing, and says why', async () => {
     await page.goto(await linkFor('alice'))
-    await passPeer('bob', world.idp.url)
+    await passPeer(page, 'bob', world.idp.url)
     expect(await page.locator('h1').textContent()).toBe('This did not work')
     expect(await page.locator('main').textContent()).toContain('another user')
     expect(await grants()).toEqual([])
@@ -128,7 +116,7 @@ describe.skipIf(executable === undefined)('the connect pages in a real browser',
     await page.keyboard.press('Tab')
     await page.keyboard.press('Tab')
     await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')])
-    await passPeer('alice-notes', world.service.url)
+    await passPeer(page, 'alice-notes', world.service.url)
     expect(await page.locator('h1').textContent()).toBe('Connected')
     expect(await grants()).toMatchObject([{ user: 'alice', server: 'notes', scopes: ['notes:read'] }])
     expect([...visited].sort()).toEqual([world.connectUrl, world.idp.url, world.service.url].sort())

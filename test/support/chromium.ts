@@ -1,6 +1,7 @@
 /** A real browser for tests of pages, where the machine has one. */
 import { existsSync } from 'node:fs'
-import { chromium, type Browser } from 'playwright-core'
+import { chromium, type Browser, type Page } from 'playwright-core'
+import { PASSWORD } from '../peers/openid-server.ts'
 
 const PLACES = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 
@@ -13,3 +14,15 @@ export const findChromium = (): string | undefined => {
 
 export const startChromium = (executablePath: string): Promise<Browser> =>
   chromium.launch({ executablePath, headless: true, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })
+
+/** Signs in where the page is, at the server of this URL, and allows what that asks. */
+export const passPeer = async (page: Page, user: string, url: string): Promise<void> => {
+  for (let step = 0; step < 3 && page.url().startsWith(url); step += 1) {
+    const login = page.locator('input[name=login]')
+    if (await login.count() > 0) {
+      await login.fill(user)
+      await page.locator('input[name=password]').fill(PASSWORD)
+      await Promise.all([page.waitForNavigation(), page.locator('button').click()])
+    } else await Promise.all([page.waitForNavigation(), page.locator('button[value=allow]').click()])
+  }
+}

@@ -21,10 +21,17 @@ export interface ProviderRequest<Schema extends z.ZodType> {
   readonly words: (body: unknown) => string | undefined
 }
 
-const parseJson = (text: string): unknown => { try { return JSON.parse(text) } catch { return undefined } }
+/** What is no JSON is undefined, which no schema takes. */
+export const parseJson = (text: string): unknown => { try { return JSON.parse(text) } catch { return undefined } }
 
 /** What the vendor said may repeat what it was sent: tokens are struck out of it, and it ends early. */
 export const shownWords = (words: string): string => words.replaceAll(/[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g, '[token]').slice(0, 300)
+
+/** The refusal that a failed request comes to, in the vendor's own words where it said any. @param said what `shownWords` left of them */
+export const refusalInWords = (provider: string, error: unknown, now: number, said: string | undefined): DeputyError => {
+  const refusal = refusalOf(provider, error, now, provider)
+  return said === undefined || error instanceof DeputyError ? refusal : refuse(refusal.code, { ...refusal.facts, problem: said }, error)
+}
 
 /** A token endpoint's answer (RFC 6749 section 5.1), for a bearer token. */
 export const bearerSchema = z.object({ access_token: z.string().min(1), token_type: z.string().regex(/^bearer$/i), expires_in: z.number().optional() })
@@ -55,10 +62,7 @@ export const createProviderRequests = (deps: { readonly egress: Egress; readonly
         said = words === undefined ? `it answered ${response.status}` : shownWords(words)
         throw new ClientError('the provider refused', { cause: response })
       })
-    } catch (error) {
-      const refusal = refusalOf(provider, error, deps.clock.now(), provider)
-      throw said === undefined || error instanceof DeputyError ? refusal : refuse(refusal.code, { ...refusal.facts, problem: said }, error)
-    }
+    } catch (error) { throw refusalInWords(provider, error, deps.clock.now(), said) }
     const parsed = request.schema.safeParse(parseJson(text))
     if (!parsed.success) throw refuse('provider_refused', { provider, problem: 'its answer is not what its documentation says' })
     return parsed.data

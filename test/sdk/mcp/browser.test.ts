@@ -1,30 +1,17 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startWorld, type World } from '../../../quickstart/world.ts'
 import type { ClientKey } from '../../../src/sdk/index.ts'
 import { signIn } from '../../peers/company-idp.ts'
-import { PASSWORD } from '../../peers/openid-server.ts'
-import { findChromium, startChromium } from '../../support/chromium.ts'
+import { findChromium, passPeer, startChromium } from '../../support/chromium.ts'
 import { connectMcpClient, startMcpServer, type McpClient, type RunningMcpServer } from '../../support/mcp.ts'
 
 const executable = findChromium()
 let world: World
 let browser: Browser
 let server: RunningMcpServer
-
-/** Signs in where the browser is, and allows what is asked there. */
-const passPeer = async (page: Page, user: string, url: string): Promise<void> => {
-  for (let step = 0; step < 3 && page.url().startsWith(url); step += 1) {
-    const login = page.locator('input[name=login]')
-    if (await login.count() > 0) {
-      await login.fill(user)
-      await page.locator('input[name=password]').fill(PASSWORD)
-      await Promise.all([page.waitForNavigation(), page.locator('button').click()])
-    } else await Promise.all([page.waitForNavigation(), page.locator('button[value=allow]').click()])
-  }
-}
 
 /** What a person does with the link; the heading of the page at which it ends. */
 const openLink = async (url: string, user: string): Promise<string | null> => {
