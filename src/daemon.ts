@@ -278,7 +278,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       purge: () => cache.purge(isVoid),
     }), rotation, logger)
     const subjectState = createSubjectState({ subjects, readMinted: readMintedToken, isLive, standing, membership, audit })
-    const serverView = createServerView({ snapshot, attest, subjectState, policy, clock })
+    const serverView = createServerView({ snapshot, attest, subjectState, policy, issuer, clock })
     const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, subjectState, membership, revoker, audit, clock })
 
     // The edges.

@@ -20,6 +20,7 @@ export interface Rates {
 
 const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = {
   server: ([server]) => `the server ${server}`, tenant: ([tenant]) => `the tenant ${tenant}`, user: ([tenant, user]) => `the user ${user} of ${tenant}`, downstream: ([tenant, downstream]) => `${downstream} by ${tenant}`,
+  client: ([client]) => `the client ${client}`,
 }
 
 /** @param options.redis where nodes count together; while it is away each counts by itself */

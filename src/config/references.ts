@@ -5,6 +5,7 @@ import type { Problem } from './problem.ts'
 import { neededVariables } from './provider.ts'
 import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
+import { takesAssertions } from './tenant.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
 
@@ -61,6 +62,9 @@ const checkTenants = ({ tenants, settings }: Loaded): Problem[] => [...tenants.v
   if (value.sign_in !== undefined && !value.issuers.some(({ issuer }) => issuer === value.sign_in?.issuer)) {
     problems.push({ file, line: lineOf(['sign_in', 'issuer']), message: `sign_in.issuer is not one of the tenant's issuers (${list(value.issuers.map(({ issuer }) => issuer))}).`, fix: 'Add it to `issuers`, or correct it.' })
   }
+  value.identity_assertions?.issuers.forEach((taken, at) => {
+    if (!value.issuers.some(({ issuer }) => issuer === taken)) problems.push({ file, line: lineOf(['identity_assertions', 'issuers', at]), message: `Assertions of ${taken} would be taken, which is not one of the tenant's issuers (${list(value.issuers.map(({ issuer }) => issuer))}).`, fix: 'Add it to `issuers`, or correct it.' })
+  })
   value.signals.forEach(({ issuer, users_of: about = issuer }, at) => {
     if (!value.issuers.some((each) => each.issuer === about)) problems.push({ file, line: lineOf(['signals', at, 'issuer']), message: `The transmitter ${issuer} speaks of users of ${about}, which is not one of the tenant's issuers.`, fix: 'Name the issuer in `users_of`, or add it to `issuers`.' })
   })
@@ -88,6 +92,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
     if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
       if (!loaded.tenants.has(tenant)) problems.push({ file, line: lineOf(['tenants', at]), message: `There is no tenant ${tenant}.`, fix: `Known tenants: ${list(loaded.tenants.keys())}.` })
     })
+    if (value.first_authorization_server === 'deputy' && !takesAssertions(value, [...loaded.tenants.values()].map((each) => each.value))) problems.push({ file, line: lineOf(['first_authorization_server']), message: 'Clients would be sent to Deputy, which takes identity assertions of none of the server\'s tenants.', fix: 'Add identity_assertions to the file of one of them, or leave it out.' })
     for (const use of ['downstreams', 'own'] as const) problems.push(...checkUses(loaded, located, use), ...sharedHosts(loaded.downstreams, located, use))
     problems.push(...checkExec(located))
     for (const [tool, { downstream, scopes }] of Object.entries(value.tools)) {
@@ -165,6 +170,10 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
   if (value.credential === 'id_jag') {
     const provider = providers.get(value.provider)?.value
     if (provider !== undefined && (provider.issuer === undefined || provider.client_authentication === 'none')) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} takes no identity assertions as its file is: they name its issuer, and its client authenticates.`, fix: 'Add `issuer`, and a `client_authentication` other than none, to the provider\'s file.' })
+    if (value.tenants !== '*') value.tenants.forEach((tenant, at) => {
+      const known = tenants.get(tenant)?.value
+      if (known !== undefined && known.sign_in?.client_secret === undefined) problems.push({ file, line: lineOf(['tenants', at]), message: `The tenant ${tenant} has no sign-in whose client has a secret, so its identity provider issues no assertions.`, fix: `Add sign_in with client_secret to tenants/${tenant}.yaml.` })
+    })
   }
   problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
   const { backends } = settings.value.secrets

@@ -53,6 +53,7 @@ export const serverSchema = z.strictObject({
   environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all.'),
   resource: resourceSchema.describe('The server\'s resource URI: the `aud` that a subject token must have.'),
   tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
+  first_authorization_server: z.enum(['issuer', 'deputy']).default('issuer').describe('The authorization server that the server\'s metadata names first, which is the one that MCP clients take. issuer: the company\'s, where users sign in. deputy: Deputy, where clients redeem identity assertions of the company (enterprise-managed authorization).'),
   owner: z.string().min(1).describe('Who answers for it, for example an e-mail address.'),
   team: z.string().optional().describe('The owner\'s team; policies can speak of it.'),
   status: z.enum(['proposed', 'approved', 'deprecated', 'retired']).default('proposed').describe('A deprecated server works and is warned; a proposed or retired one gets nothing.'),

@@ -96,6 +96,7 @@ export const settingsSchema = z.strictObject({
     tenant: rateSchema.describe('What may be asked for one tenant.'),
     user: rateSchema.describe('What may be asked for one user.'),
     downstream: rateSchema.describe('What may be asked for one downstream by one tenant.'),
+    client: rateSchema.describe('What one MCP client may redeem: identity assertions, good and bad ones.'),
   }).prefault({}).describe('Rates of token requests; what is over them is answered with 429 and Retry-After. Counted over all nodes where there is a Redis, else on each.'),
   network: z.strictObject({
     allow_loopback: z.boolean().default(false).describe('Development only: identity providers and services may be on loopback and speak plain http.'),

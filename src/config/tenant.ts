@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
+import type { Server } from './server.ts'
+import { idSchema, scopeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
 
 /** Signature algorithms that may be allowed for subject tokens: asymmetric ones only, so that no key can be confused with a shared secret. */
 export const signatureAlgorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'] as const
@@ -60,3 +61,7 @@ export const tenantSchema = z.strictObject({
   sign_in: signInSchema.optional().describe('Sign-in on the connect pages and for `deputy login`.'),
 })
 export type Tenant = z.output<typeof tenantSchema>
+
+/** Whether an MCP client of one of the server's tenants may redeem identity assertions for it at Deputy. */
+export const takesAssertions = (server: Pick<Server, 'tenants'>, tenants: Iterable<Tenant>): boolean =>
+  [...tenants].some(({ tenant, enabled, identity_assertions: taken }) => enabled && taken !== undefined && servesTenant(server.tenants, tenant))

@@ -265,6 +265,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   app.get('/.well-known/jwks.json', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.jwks()) })
   app.get('/.well-known/oauth-authorization-server', (_request, response) => { response.json(deps.metadata()) })
   app.get('/.well-known/openid-configuration', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.discovery()) })
+  app.get('/oauth2/authorize', () => { throw refuse('connect_invalid', { problem: 'nobody signs in to an MCP client here; a client redeems what the company\'s identity provider has issued' }) })
   app.use(() => { throw refuse('connect_invalid', { problem: 'there is no such page' }) })
 
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {

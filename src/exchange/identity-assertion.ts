@@ -128,6 +128,8 @@ export const createIdentityAssertions = (deps: InForceDependencies & {
     const account: { tenant?: string; user?: string; server?: string } = {}
     const record = { id: request.correlationId, event: 'token.identity_assertion' }
     try {
+      // Before keys are fetched and signatures checked for it.
+      await deps.rates.admit('client', [request.clientId])
       const { issued, reliance, generation, scopes, tokenId, ancestor } = await redeem(request, account, tenants)
       assertInForce(reliance, deps, generation)
       await deps.audit.append({ ...record, outcome: 'issued', ...account, detail: { client: request.clientId, scopes, token: tokenId, subject: { ancestor } } })

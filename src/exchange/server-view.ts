@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Server } from '../config/server.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
+import { takesAssertions } from '../config/tenant.ts'
 import { narrowingOf } from '../connector/kinds.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError } from '../errors.ts'
@@ -22,11 +23,19 @@ export interface ServerView {
   tools(origin: RequestOrigin, token: Secret): Promise<Introspection>
 }
 
+/** Whose tokens the server's clients may bring (RFC 9728 section 2); Deputy's own where identity assertions are redeemed for them. */
+const authorizationServers = (server: Server, snapshot: Snapshot, deputy: string): readonly string[] => {
+  const issuers = trustOf(server, snapshot).all.map(({ issuer }) => issuer.issuer)
+  const own = takesAssertions(server, snapshot.tenants.values()) ? [deputy] : []
+  return [...new Set(server.first_authorization_server === 'deputy' ? [...own, ...issuers] : [...issuers, ...own])]
+}
+
 export const createServerView = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly subjectState: SubjectState
   readonly policy: () => Policy
+  readonly issuer: () => string
   readonly clock: Clock
 }): ServerView => {
   /** By the very steps of the exchange, without issuing. A tool that names no downstream asks nothing of policy. */
@@ -57,7 +66,7 @@ export const createServerView = (deps: {
       const { server, warning } = await deps.attest(origin.evidence, snapshot)
       return {
         server: server.server, name: server.name ?? server.server, resource: server.resource,
-        authorization_servers: [...new Set(trustOf(server, snapshot).all.map(({ issuer }) => issuer.issuer))],
+        authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
         scopes_supported: [...new Set(Object.values(server.tools).flatMap(({ requires }) => requires))].sort(),
         downstreams: server.downstreams,
         tools: server.tools,

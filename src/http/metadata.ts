@@ -8,6 +8,7 @@ export const paths = {
   metadata: '/.well-known/oauth-authorization-server',
   discovery: '/.well-known/openid-configuration',
   token: '/oauth2/token',
+  authorize: '/oauth2/authorize',
   introspect: '/oauth2/introspect',
   revoke: '/oauth2/revoke',
   session: '/session',
@@ -24,7 +25,7 @@ const assertionAlgorithms = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
 
 /**
  * Authorization server metadata (RFC 8414 section 2). `none` stands for the Unix socket, where the kernel says who
- * calls. There is no authorization endpoint: users connect on the connect pages, not here.
+ * calls. No client is given a code: users connect on the connect pages, not here.
  */
 export const metadataDocument = (issuer: string) => {
   const at = (path: string): string => `${issuer.replace(/\/$/, '')}${path}`

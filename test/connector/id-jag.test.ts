@@ -77,7 +77,7 @@ describe('an identity assertion', () => {
   const at = async (...args: Parameters<typeof aPlace>): Promise<Place> => place = await aPlace(...args)()
   const refusal = (work: Promise<unknown>): Promise<{ code: string; message: string; facts: object }> => work.then(() => { throw new Error('it was obtained') }, (error: { code: string; message: string; facts: object }) => error)
 
-  it('requirements 16, 18 and 19: the ID token is exchanged for an assertion that names the server, client and service', async () => {
+  it('requirement 16: the ID token is exchanged for an assertion that names the server, client and service', async () => {
     const { connector, request, idp } = await at()
     await connector.obtain(request())
     expect(idp.requests).toEqual([{

@@ -26,14 +26,15 @@ export const startIdentityProvider = async (given: { readonly key: JWK; readonly
   const json = (response: ServerResponse, status: number, body: unknown): void => { response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)) }
 
   const answer = async (form: URLSearchParams, authorization: string | undefined): Promise<[number, object]> => {
-    const [id, secret] = Buffer.from((authorization ?? '').replace(/^Basic /, ''), 'base64').toString('utf8').split(':').map(decodeURIComponent)
+    // RFC 6749 section 2.3.1: by Basic, or in the body.
+    const [id, secret] = authorization === undefined ? [form.get('client_id'), form.get('client_secret')] : Buffer.from(authorization.replace(/^Basic /, ''), 'base64').toString('utf8').split(':').map(decodeURIComponent)
     if (id !== client.id || secret !== client.secret) return [401, { error: 'invalid_client' }]
     if (form.get('grant_type') !== 'urn:ietf:params:oauth:grant-type:token-exchange' || form.get('requested_token_type') !== 'urn:ietf:params:oauth:token-type:id-jag') return [400, { error: 'unsupported_grant_type' }]
     if (form.get('subject_token_type') !== 'urn:ietf:params:oauth:token-type:id_token') return [400, { error: 'invalid_request', error_description: 'subject_token_type' }]
     if (form.get('audience') !== given.audience || form.get('resource') !== given.resource) return [400, { error: 'invalid_target' }]
     let user: string
     try { user = (await jwtVerify(form.get('subject_token') ?? '', publicKey, { issuer: double.url, audience: client.id, algorithms: ['ES256'], requiredClaims: ['exp', 'sub'] })).payload.sub! } catch { return [400, { error: 'invalid_grant', error_description: 'the ID token' }] }
-    double.requests.push(Object.fromEntries(form))
+    double.requests.push(Object.fromEntries([...form].filter(([name]) => name !== 'client_id' && name !== 'client_secret')))
     const { spoil } = double
     double.spoil = undefined
     const now = Math.floor(Date.now() / 1000)
@@ -44,7 +45,7 @@ export const startIdentityProvider = async (given: { readonly key: JWK; readonly
 
   const server = createServer((request, response) => {
     if (request.url === '/.well-known/openid-configuration') {
-      json(response, 200, { issuer: double.url, authorization_endpoint: `${double.url}/authorize`, token_endpoint: `${double.url}/token`, jwks_uri: `${double.url}/jwks`, code_challenge_methods_supported: ['S256'], response_types_supported: ['code'] })
+      json(response, 200, { issuer: double.url, authorization_endpoint: `${double.url}/authorize`, token_endpoint: `${double.url}/token`, jwks_uri: `${double.url}/jwks`, code_challenge_methods_supported: ['S256'], response_types_supported: ['code'], token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['ES256'] })
       return
     }
     if (request.url === '/jwks') { json(response, 200, { keys: [{ kty: given.key.kty, crv: given.key.crv, x: given.key.x, y: given.key.y, kid: 'key', alg: 'ES256' }] }); return }

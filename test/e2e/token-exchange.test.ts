@@ -39,6 +39,22 @@ describe('token exchange', () => {
     expect(headers['cache-control']).toBe('no-store')
   })
 
+  it('requirement 18: half of an actor, an unknown target and a scope that is too wide have the codes of the standard', async () => {
+    const subject = await userToken()
+    for (const half of [{ actor_token: subject }, { actor_token_type: ACCESS_TOKEN }]) expect(await exchange(subject, half)).toMatchObject({ status: 400, body: { error: 'invalid_request', reason: 'malformed_request' } })
+    expect(await exchange(`${subject}x`)).toMatchObject({ status: 400, body: { error: 'invalid_request' } })
+    expect(await exchange(subject, { audience: 'nowhere' })).toMatchObject({ status: 400, body: { error: 'invalid_target' } })
+    expect(await exchange(subject, { scope: 'ledger:burn' })).toMatchObject({ status: 400, body: { error: 'invalid_scope' } })
+  })
+
+  it('requirement 19: a token is taken and issued as the type that the request names, and every other type is refused', async () => {
+    const uri = (name: string): string => `urn:ietf:params:oauth:token-type:${name}`
+    for (const taken of ['access_token', 'jwt']) expect((await exchange(await userToken(), { subject_token_type: uri(taken), scope: 'ledger:read' })).status).toBe(200)
+    for (const refused of ['refresh_token', 'saml1', 'saml2', 'nothing']) expect(await exchange(await userToken(), { subject_token_type: uri(refused) })).toMatchObject({ status: 400, body: { error: 'invalid_request', reason: 'unsupported_token_type' } })
+    for (const asked of ['access_token', 'jwt']) expect((await exchange(await userToken(), { requested_token_type: uri(asked), scope: 'ledger:read' })).body).toMatchObject({ issued_token_type: uri(asked) })
+    for (const refused of ['refresh_token', 'id_token', 'saml2']) expect(await exchange(await userToken(), { requested_token_type: uri(refused) })).toMatchObject({ status: 400, body: { error: 'invalid_request', reason: 'unsupported_token_type' } })
+  })
+
   it('requirement 21: mints an at+jwt with iss, exp, aud, sub, client_id, iat, jti and scope, signed by a published key', async () => {
     const { body } = await exchange(await userToken(), { scope: 'ledger:read' })
     const token = String(body['access_token'])
@@ -202,11 +218,11 @@ describe('token exchange', () => {
 })
 
 describe('tenants and secrets', () => {
-  it('promise 8, threat 24: each tenant gets its own secret, and never another\'s', async () => {
+  it('promise 8, threat 24, requirement 18: each tenant gets its own secret, which is no access token (N_A), and never another\'s', async () => {
     const { runCli } = await import('../support/process.ts')
     expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'mail-key'], 'acme-mail-canary\n')).code).toBe(0)
     const acme = await exchange(await userToken(), { audience: 'mail' })
-    expect(acme.body).toMatchObject({ access_token: 'acme-mail-canary', token_type: 'N_A' })
+    expect(acme.body).toMatchObject({ access_token: 'acme-mail-canary', token_type: 'N_A', issued_token_type: 'urn:deputy:params:oauth:token-type:secret' })
     const globex = await exchange(await userToken({ org: 'globex' }), { audience: 'mail' })
     expect(globex.body).toMatchObject({ reason: 'secret_missing' })
     expect(globex.text).not.toContain('canary')

@@ -64,14 +64,8 @@ beforeEach(() => {
 /** What the MCP SDK's client gets at the identity provider. */
 const assertion = async (spoil?: IdentityProviderDouble['spoil']): Promise<string> => {
   idp.spoil = spoil
-  const { jwtAuthGrant } = await requestJwtAuthorizationGrant({ tokenEndpoint: `${idp.url}/token`, audience: OWN_ISSUER, resource: RESOURCE, idToken: await idp.idToken({ sub: 'alice' }), clientId: idp.client.id, clientSecret: idp.client.secret, scope: 'read write', fetchFn: asBasic })
+  const { jwtAuthGrant } = await requestJwtAuthorizationGrant({ tokenEndpoint: `${idp.url}/token`, audience: OWN_ISSUER, resource: RESOURCE, idToken: await idp.idToken({ sub: 'alice' }), clientId: idp.client.id, clientSecret: idp.client.secret, scope: 'read write' })
   return jwtAuthGrant
-}
-/** The double takes its client by Basic alone. */
-const asBasic = (url: string | URL, init?: RequestInit): Promise<Response> => {
-  const headers = new Headers(init?.headers)
-  headers.set('authorization', `Basic ${Buffer.from(`${idp.client.id}:${idp.client.secret}`).toString('base64')}`)
-  return fetch(url, { ...init, headers })
 }
 
 const redeem = async (jwt: string, more: Record<string, string> = {}, secret = CLIENT.secret): Promise<{ status: number; body: Record<string, unknown> }> => {
