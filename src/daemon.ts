@@ -242,7 +242,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const connect = createConnect({
       identityProviders, identityTokens, snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
       baseUrl: () => pagesUrl, cookieKey,
-      jwks: () => signingKeys.jwks('token'), metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }), discovery: () => discoveryDocument(issuer()),
+      jwks: () => signingKeys.jwks('token', 'cloud'), metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }), discovery: () => discoveryDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
@@ -295,7 +295,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       }
     }
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
-      snapshot, exchange, tokens, serverView, jwks: () => signingKeys.jwks('token'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
+      snapshot, exchange, tokens, serverView, jwks: () => signingKeys.jwks('token', 'cloud'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
       login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
       exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => proxy.forPrograms },
       trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),

@@ -23,12 +23,12 @@ export type AssertToCloud = (request: CredentialRequest, wish: { readonly audien
 
 /**
  * An ID token by OpenID Connect Core section 2, as workload identity federation wants it. Its `typ` is `JWT`, so that it is no access token
- * (RFC 9068) anywhere, at Deputy least of all. The cloud reads the keys from `/.well-known/openid-configuration` of the issuer.
+ * (RFC 9068) anywhere, and the key is another than that of tokens: at Deputy it counts for nothing. The cloud reads the keys from `/.well-known/openid-configuration` of the issuer.
  */
 export const createCloudAssertions = (deps: { readonly keys: SigningKeys; readonly issuer: () => string; readonly clock: Clock; readonly random: Random }): AssertToCloud => (request, { audience, subject, claims = {} }) => {
   const now = toSeconds(deps.clock.now())
   return signJwt(deps.keys, { typ: 'JWT' }, {
     ...claims, iss: deps.issuer(), sub: subjectOf(request, subject), aud: audience, tenant: request.principal.tenant, server: request.server.server,
     iat: now, nbf: now, exp: now + LIFETIME / 1000, jti: Buffer.from(deps.random.bytes(16)).toString('base64url'),
-  })
+  }, 'cloud')
 }

@@ -1,4 +1,5 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, generateKeyPair, sign, verify, type KeyObject } from 'node:crypto'
+import { promisify } from 'node:util'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import type { Clock } from '../clock.ts'
 import type { SigningKeyStore, StoredSigningKey } from '../store/store.ts'
@@ -12,10 +13,21 @@ interface SigningKey { readonly stored: StoredSigningKey; readonly privateKey: K
 /** Keys of checkpoints are never withdrawn: an old chain must stay verifiable. */
 const FOREVER = Number.MAX_SAFE_INTEGER
 
-const ES256 = { dsaEncoding: 'ieee-p1363' } as const
+const generate = promisify(generateKeyPair)
+const ec = () => generate('ec', { namedCurve: 'P-256' })
+/** What signs what. Clouds are told by RS256: it is all that Microsoft supports (https://learn.microsoft.com/en-us/entra/workload-id/workload-identity-federation-considerations). */
+const FORMS = {
+  token: { algorithm: 'ES256', make: ec },
+  checkpoint: { algorithm: 'ES256', make: ec },
+  cloud: { algorithm: 'RS256', make: () => generate('rsa', { modulusLength: 2048 }) },
+} as const satisfies Record<SigningPurpose, { algorithm: string; make(): Promise<{ privateKey: KeyObject; publicKey: KeyObject }> }>
+const PURPOSES = Object.keys(FORMS) as SigningPurpose[]
+
+/** The form of ECDSA that RFC 7518 section 3.4 wants; RSA has only one. */
+const ENCODING = { dsaEncoding: 'ieee-p1363' } as const
 
 /**
- * Deputy's own ES256 keys. A next key is published before it signs, so that whoever caches the key set has it in
+ * Deputy's own keys. A next key is published before it signs, so that whoever caches the key set has it in
  * time, and the last one stays published until everything that it signed has expired.
  */
 export class SigningKeys {
@@ -35,24 +47,27 @@ export class SigningKeys {
     return opened
   }
 
-  /** Signs with the key in force (RFC 7515 section 3, ECDSA P-256 with SHA-256). */
+  /** Signs with the key in force (RFC 7518 sections 3.3 and 3.4). */
   sign(purpose: SigningPurpose, bytes: Uint8Array): { kid: string; signature: Buffer } {
     const { stored, privateKey } = this.#inForce(purpose)
-    return { kid: stored.kid, signature: sign('sha256', bytes, { key: privateKey, ...ES256 }) }
+    return { kid: stored.kid, signature: sign('sha256', bytes, { key: privateKey, ...ENCODING }) }
   }
 
   /** The `kid` that the next signature will carry; the header must name it before there is something to sign. */
   kid(purpose: SigningPurpose): string { return this.#inForce(purpose).stored.kid }
 
+  /** `alg` of its signatures. */
+  algorithm(purpose: SigningPurpose): 'ES256' | 'RS256' { return FORMS[purpose].algorithm }
+
   /** False for a key that is not, or no longer, published. */
   verify(purpose: SigningPurpose, kid: string, bytes: Uint8Array, signature: Uint8Array): boolean {
     const key = this.#published(purpose).find(({ stored }) => stored.kid === kid)
-    return key !== undefined && verify('sha256', bytes, { key: key.publicKey, ...ES256 }, signature)
+    return key !== undefined && verify('sha256', bytes, { key: key.publicKey, ...ENCODING }, signature)
   }
 
-  /** The published keys of a purpose as a JWK set (RFC 7517 section 5). */
-  jwks(purpose: SigningPurpose): { keys: JWK[] } {
-    return { keys: this.#published(purpose).map(({ stored }) => stored.publicJwk as JWK) }
+  /** The published keys of these purposes as a JWK set (RFC 7517 section 5). */
+  jwks(...purposes: readonly SigningPurpose[]): { keys: JWK[] } {
+    return { keys: purposes.flatMap((purpose) => this.#published(purpose).map(({ stored }) => stored.publicJwk as JWK)) }
   }
 
   /** Takes over what other nodes on the same store have made, ended or withdrawn. */
@@ -70,7 +85,7 @@ export class SigningKeys {
   /** Makes, publishes ahead and withdraws keys as their times come; call it now and then. `force` starts a new key that signs at once. */
   async rotateWhenDue(force = false): Promise<void> {
     const now = this.#options.clock.now()
-    for (const purpose of ['token', 'checkpoint'] as const) {
+    for (const purpose of PURPOSES) {
       const last = this.#keys.filter(({ stored }) => stored.purpose === purpose).at(-1)
       const ahead = Math.min(this.#options.lifetime / 10, 86_400_000)
       if (force || last === undefined || last.stored.signsUntil - ahead <= now) {
@@ -86,13 +101,13 @@ export class SigningKeys {
   }
 
   async #add(purpose: SigningPurpose, startsAt: number, now: number): Promise<void> {
-    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const { privateKey, publicKey } = await FORMS[purpose].make()
     const jwk = publicKey.export({ format: 'jwk' }) as JWK
     const kid = await calculateJwkThumbprint(jwk)
     const signsUntil = startsAt + this.#options.lifetime
     const stored: StoredSigningKey = {
       kid, purpose, createdAt: now, signsUntil,
-      publicJwk: { ...jwk, kid, alg: 'ES256', use: 'sig' },
+      publicJwk: { ...jwk, kid, alg: FORMS[purpose].algorithm, use: 'sig' },
       publishedUntil: purpose === 'checkpoint' ? FOREVER : signsUntil + this.#options.longestToken,
       sealed: await this.#options.envelope.seal(recordName(kid), new Secret(JSON.stringify(privateKey.export({ format: 'jwk' })))),
     }

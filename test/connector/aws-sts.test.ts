@@ -27,7 +27,7 @@ const aPlace = (given: object = {}) => async (): Promise<Place> => {
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
   const clock = { now: () => Date.now() }
   const keys = await someSigningKeys()
-  sts.trusted = { issuer: ISSUER, audience: 'sts.amazonaws.com', keys: keys.jwks('token'), subject: 'tenant:acme:server:notes' }
+  sts.trusted = { issuer: ISSUER, audience: 'sts.amazonaws.com', keys: keys.jwks('cloud'), subject: 'tenant:acme:server:notes' }
   const downstream = downstreamSchema.parse({ downstream: 'reports', credential: 'aws_sts', region: sts.region, endpoint: sts.url, key: { secret: 'key' }, role: sts.role, scopes: {}, statements: { read: READ, write: WRITE }, ...given })
   const key = JSON.stringify({ AccessKeyId: sts.accessKeyId, SecretAccessKey: sts.secretAccessKey })
   const connector = createAwsStsConnector({
@@ -109,7 +109,7 @@ describe('a session at AWS', () => {
     await connector.obtain(request())
     expect(sts.claims).toMatchObject({ iss: ISSUER, aud: 'sts.amazonaws.com', sub: 'tenant:acme:server:notes', 'https://aws.amazon.com/tags': { principal_tags: { tenant: ['acme'], user: ['alice'] }, transitive_tag_keys: ['tenant', 'user'] }, 'https://aws.amazon.com/source_identity': 'notes' })
     const { WebIdentityToken: token = '' } = sts.requests[0]!
-    expect(JSON.parse(Buffer.from(token.split('.')[0]!, 'base64url').toString())).toMatchObject({ alg: 'ES256', typ: 'JWT' })
+    expect(JSON.parse(Buffer.from(token.split('.')[0]!, 'base64url').toString())).toMatchObject({ alg: 'RS256', typ: 'JWT' })
     const { exp = 0, iat = 0 } = decodeJwt(token)
     expect(exp - iat).toBe(300)
   })

@@ -1,3 +1,4 @@
+import { createLocalJWKSet, jwtVerify } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import { downstreamSchema } from '../../src/config/downstream.ts'
@@ -36,7 +37,7 @@ const requestOf = (downstream: CredentialRequest['downstream']) => (over: Partia
 interface Google extends ConnectorPlace { readonly google: GoogleCloudDouble }
 const onGoogle = (impersonates: boolean, given: object = {}) => async (): Promise<Google> => {
   const { keys, egress, assertToCloud, ask } = await aGround()
-  const google = await startGoogleCloud({ issuer: ISSUER, keys: keys.jwks('token'), impersonates })
+  const google = await startGoogleCloud({ issuer: ISSUER, keys: keys.jwks('cloud'), impersonates })
   const downstream = downstreamSchema.parse({
     downstream: 'reports', credential: 'gcp_sts', pool_provider: google.provider, sts_url: `${google.url}/v1/token`, iam_url: google.url, scopes: {}, ...(impersonates ? { service_account: google.account } : {}), ...given,
   })
@@ -48,7 +49,7 @@ const onGoogle = (impersonates: boolean, given: object = {}) => async (): Promis
 interface Entra extends ConnectorPlace { readonly entra: EntraDouble }
 const onEntra = (given: object = {}) => async (): Promise<Entra> => {
   const { keys, egress, assertToCloud, ask } = await aGround()
-  const entra = await startEntra({ issuer: ISSUER, keys: keys.jwks('token'), subject: 'tenant:acme:server:notes', audience: 'api://AzureADTokenExchange' })
+  const entra = await startEntra({ issuer: ISSUER, keys: keys.jwks('cloud'), subject: 'tenant:acme:server:notes', audience: 'api://AzureADTokenExchange' })
   const identity = { directory: entra.directory, client_id: entra.clientId }
   const downstream = downstreamSchema.parse({ downstream: 'vm', credential: 'azure', identities: { acme: identity }, scope: 'https://management.azure.com/.default', authority_url: entra.url, scopes: {}, ...given })
   return {
@@ -139,7 +140,14 @@ describe('a token that proves Deputy to a cloud', () => {
     await egress.close()
   })
 
-  it('is verified by what the discovery document names', () => {
-    expect(discoveryDocument(ISSUER)).toMatchObject({ issuer: ISSUER, jwks_uri: `${ISSUER}/.well-known/jwks.json`, response_types_supported: ['id_token'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['ES256'] })
+  it('is verified by a published key and the algorithm that the discovery document names, and by no key of access tokens', async () => {
+    const { keys, egress, assertToCloud } = await aGround()
+    const document = discoveryDocument(ISSUER)
+    expect(document).toMatchObject({ issuer: ISSUER, jwks_uri: `${ISSUER}/.well-known/jwks.json`, response_types_supported: ['id_token'], subject_types_supported: ['public'] })
+    const token = assertToCloud(requestOf(downstreamSchema.parse({ downstream: 'd', credential: 'static', secret: 's' }))(), { audience: 'cloud', subject: 'server' })
+    const algorithms = document.id_token_signing_alg_values_supported
+    expect((await jwtVerify(token, createLocalJWKSet(keys.jwks('token', 'cloud')), { issuer: ISSUER, audience: 'cloud', algorithms })).protectedHeader.alg).toBe('RS256')
+    await expect(jwtVerify(token, createLocalJWKSet(keys.jwks('token')), { algorithms })).rejects.toMatchObject({ code: 'ERR_JWKS_NO_MATCHING_KEY' })
+    await egress.close()
   })
 })

@@ -1,7 +1,8 @@
 /**
  * Microsoft Entra ID's client credentials flow with a federated credential, strict about what its documentation says
  * (https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow, and .../entra/workload-id/workload-identity-federation-considerations):
- * `scope` is one service's `/.default`; the assertion's issuer, subject and audience are exactly those of the federated credential (AADSTS700211, AADSTS700213, AADSTS700212).
+ * `scope` is one service's `/.default`; the assertion's issuer, subject and audience are exactly those of the federated credential (AADSTS700211, AADSTS700213, AADSTS700212), and it is
+ * signed with RS256, the one algorithm that is supported.
  * The errors are those of .../entra/identity-platform/reference-error-codes.
  */
 import { createServer, type ServerResponse } from 'node:http'
@@ -32,7 +33,7 @@ export const startEntra = async (federated: { readonly issuer: string; readonly 
     if (!/^https:\/\/[a-z.]+\/\.default$/.test(form.get('scope')!)) { no(response, 400, 'invalid_scope', 'AADSTS1002012: The provided value for scope is not valid.'); return }
     let subject: string | undefined
     try {
-      const { payload } = await jwtVerify(form.get('client_assertion')!, createLocalJWKSet(federated.keys), { issuer: federated.issuer, algorithms: ['RS256', 'ES256'], requiredClaims: ['exp', 'sub', 'aud'] })
+      const { payload } = await jwtVerify(form.get('client_assertion')!, createLocalJWKSet(federated.keys), { issuer: federated.issuer, algorithms: ['RS256'], requiredClaims: ['exp', 'sub', 'aud'] })
       if (payload.sub !== federated.subject) { no(response, 401, 'invalid_client', `AADSTS700213: No matching federated identity record found for presented assertion subject '${payload.sub}'.`); return }
       if (payload.aud !== federated.audience) { no(response, 401, 'invalid_client', 'AADSTS700212: No matching federated identity record found for presented assertion audience.'); return }
       subject = payload.sub

@@ -182,7 +182,7 @@ export const dialects = {
     // https://help.salesforce.com/s/articleView?id=sf.remoteaccess_oauth_web_server_flow.htm: instance_url, and no expires_in.
     authentication: 'post', refreshTokens: 'kept', offline: 'refresh_token', lifetime: undefined,
     token: (answer, { url }) => ({ ...answer, instance_url: `${url}/instance`, id: `${url}/id/00D/005`, issued_at: '1278448384422', signature: 'SSSbLO/gBhmmyNUvN18ODBDFYHzakxOMgqYtu+hDPsc=' }),
-    // https://help.salesforce.com/s/articleView?id=sf.remoteaccess_revoke_token.htm
+    // https://developer.salesforce.com/docs/platform/mobile-sdk/guide/oauth-revoking-tokens.html: status 400 with one of two codes.
     revoke: ({ form }, double) => { const grant = double.byRefresh(form['token'] ?? '') ?? double.byAccess(form['token'] ?? ''); if (grant === undefined) return json(400, { error: 'unsupported_token_type' }); end(grant); return { status: 200 } },
   },
   hubspot: {

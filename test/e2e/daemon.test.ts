@@ -99,7 +99,7 @@ describe('the daemon and its files', () => {
     const kidOf = (token: unknown): string | undefined => decodeProtectedHeader(String(token)).kid
     const published = (await ask({ port: daemon.port }, { path: '/.well-known/jwks.json' })).body['keys'] as { kid: string }[]
     for (const to of [{ port: daemon.port }, daemon]) {
-      expect((await ask(to, { path: '/.well-known/openid-configuration' })).body).toMatchObject({ issuer: `http://127.0.0.1:${daemon.port}`, jwks_uri: `http://127.0.0.1:${daemon.port}/.well-known/jwks.json`, id_token_signing_alg_values_supported: ['ES256'] })
+      expect((await ask(to, { path: '/.well-known/openid-configuration' })).body).toMatchObject({ issuer: `http://127.0.0.1:${daemon.port}`, jwks_uri: `http://127.0.0.1:${daemon.port}/.well-known/jwks.json`, id_token_signing_alg_values_supported: ['RS256'] })
     }
     expect(kidOf(after)).not.toBe(kidOf(before))
     expect(published.map(({ kid }) => kid)).toEqual(expect.arrayContaining([kidOf(before), kidOf(after)]))
