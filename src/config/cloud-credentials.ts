@@ -20,7 +20,7 @@ export const githubApp = {
 const subjectSchema = z.enum(['tenant', 'server', 'user']).default('server').describe('`sub` of the token that Deputy signs: `tenant:ID`, `tenant:ID:server:ID`, or `tenant:ID:server:ID:user:NAME`.')
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
-const roleSchema = z.string().regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
+export const roleSchema = z.string().regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
 /** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html; what is in it is for AWS to judge. */
 const statementSchema = z.looseObject({ Effect: z.enum(['Allow', 'Deny']) })
 

@@ -5,6 +5,7 @@ import type { Problem } from './problem.ts'
 import { neededVariables } from './provider.ts'
 import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
+import { engineProblems } from './vault-engines.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
 
@@ -166,7 +167,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
     const provider = providers.get(value.provider)?.value
     if (provider !== undefined && (provider.issuer === undefined || provider.client_authentication === 'none')) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} takes no identity assertions as its file is: they name its issuer, and its client authenticates.`, fix: 'Add `issuer`, and a `client_authentication` other than none, to the provider\'s file.' })
   }
-  problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
+  problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)), ...engineProblems({ value, file, lineOf }))
   const { backends } = settings.value.secrets
   if ((value.credential === 'dynamic' || value.credential === 'mtls_certificate') && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
     problems.push({ file, line: lineOf(['backend']), message: `The backend ${value.backend} makes no credentials.`, fix: `Name one of kind vault: ${list(Object.keys(backends).filter((id) => backends[id]?.kind === 'vault'))}.` })

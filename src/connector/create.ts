@@ -40,7 +40,7 @@ export const createConnectors = (deps: {
   readonly minted: Pick<Parameters<typeof createMintedConnector>[0], 'issuer' | 'lifetime' | 'status'>
   readonly keys: SigningKeys
   readonly leases: Pick<Leases, 'obtain'>
-  readonly backends: Pick<SecretBackends, 'dynamic'>
+  readonly backends: Pick<SecretBackends, 'dynamic' | 'tokens'>
   /** Reads secrets as they are handed out, and says how they rotate. */
   readonly readSecret: ReadSecret
   readonly termsOf: (secret: Parameters<ReadSecret>[0]) => RotationTerms | undefined
@@ -57,7 +57,7 @@ export const createConnectors = (deps: {
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
   id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
-  dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
+  dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id), tokensOf: (id) => deps.backends.tokens(id) }),
   mtls_certificate: createMtlsCertificateConnector(deps),
   github_app: createGitHubAppConnector(deps),
   aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),

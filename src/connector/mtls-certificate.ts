@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import { certificatesOf } from '../config/secret-backends.ts'
+import { engineQuestionOf } from '../config/vault-engines.ts'
 import { refuse } from '../errors.ts'
 import type { Leases } from '../secret/leases.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
@@ -39,11 +39,11 @@ export const createMtlsCertificateConnector = (options: { leases: Pick<Leases, '
   async obtain(request) {
     const { backend, role, downstream, lifetime = UNSAID_LIFETIME } = request.downstream as DownstreamOf<'mtls_certificate'>
     const { principal, server } = request
-    const wish = { commonName: commonNameOf(request), uri: uriOf(request), duration: lifetime }
-    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, { backend: certificatesOf(backend), role }, wish)
+    const wish = { name: commonNameOf(request), uri: uriOf(request), duration: lifetime }
+    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, engineQuestionOf(request.downstream)!, wish)
     return {
       token: value, issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false, grant: lease, expiresAt: Math.min(expiresAt, options.clock.now() + lifetime, request.notAfter),
-      story: `The backend ${backend} issued a certificate for ${wish.commonName} by the role ${role}, under the lease ${lease}.`,
+      story: `The backend ${backend} issued a certificate for ${wish.name} by the role ${role}, under the lease ${lease}.`,
     }
   },
 })

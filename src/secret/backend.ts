@@ -50,22 +50,29 @@ export interface MadeSecret {
   readonly renewable: boolean
 }
 
-/** For whom a certificate is. */
-export interface CertificateWish {
-  readonly commonName: string
-  readonly uri: string | undefined
-  /** ms */
-  readonly duration: number
+/** For whom it is made, where that is written into it. */
+export interface LeaseWish {
+  /** Common name of a certificate, or name of a session. */
+  readonly name: string
+  readonly uri?: string | undefined
+  /** ms; undefined: as the role says */
+  readonly duration: number | undefined
 }
 
 /** Capability: what is made for one owner when it is asked for, and ends with its lease. */
 export interface LeasedSecrets {
-  /** @param wish what makes certificates is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
-  make(role: string, wish?: CertificateWish): Promise<MadeSecret>
+  /** @param role what is asked of the engine. @param wish what writes it down is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  make(role: string, wish?: LeaseWish): Promise<MadeSecret>
   /** Asks for another time of `duration` (ms) from now. @returns how long it was given for, which may be less; undefined when it has ended */
   renew(lease: string, duration: number): Promise<number | undefined>
   /** Ended when it resolves. What has ended already stays so. */
   end(lease: string): Promise<void>
+}
+
+/** Capability: access tokens that are made when they are asked for; they have no lease, and cannot be ended. */
+export interface IssuedTokens {
+  /** @returns the token and when it ends (ms since the epoch). @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  issue(role: string): Promise<{ readonly value: Secret; readonly expiresAt: number }>
 }
 
 /** Capability: logins that are made when they are asked for, and those that the backend rotates. */

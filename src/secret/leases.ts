@@ -6,7 +6,7 @@ import type { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/store.ts'
-import type { CertificateWish, LeasedSecrets } from './backend.ts'
+import type { LeasedSecrets, LeaseWish } from './backend.ts'
 
 /** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */
 const MAKING = 10_000
@@ -77,7 +77,7 @@ export const createLeases = (options: LeasesOptions) => {
   }
 
   /** The note is ours until `expiresAt`. */
-  const make = async (note: Lease, wish: CertificateWish | undefined): Promise<LeasedSecret> => {
+  const make = async (note: Lease, wish: LeaseWish | undefined): Promise<LeasedSecret> => {
     const backend = backendOf(note.backend)
     let made
     try { made = await backend.make(note.role, wish) } catch (error) {
@@ -167,27 +167,27 @@ export const createLeases = (options: LeasesOptions) => {
 
   return {
     /** @throws DeputyError of the category secret */
-    async obtain(owner: LeaseOwner, source: { backend: string; role: string }, wish?: CertificateWish): Promise<LeasedSecret> {
+    async obtain(owner: LeaseOwner, { backend, role }: { backend: string; role: string }, wish?: LeaseWish): Promise<LeasedSecret> {
       for (const until = performance.now() + PATIENCE; performance.now() < until;) {
         const now = clock.now()
         const found = await store.find(owner)
         if (found === undefined) {
           const note: Lease = {
-            ...owner, ...source, id: newId(), state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2,
+            ...owner, backend, role, id: newId(), state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2,
             attempts: 0, problem: null, revision: 0,
           }
           if (await store.begin(note)) return await make(note, wish)
         } else if (found.state === 'making') {
           if (found.expiresAt > now) await sleep(LOOK)
           else {
-            const taken = await store.update({ ...found, ...source, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 }).catch((error: unknown) => { if (isConflict(error)) return undefined; throw error })
+            const taken = await store.update({ ...found, backend, role, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 }).catch((error: unknown) => { if (isConflict(error)) return undefined; throw error })
             if (taken !== undefined) return await make(taken, wish)
           }
-        } else if (options.isVoid(found) || found.backend !== source.backend || found.role !== source.role) await giveUp(found, now)
+        } else if (options.isVoid(found) || found.backend !== backend || found.role !== role) await giveUp(found, now)
         else if (found.expiresAt - now <= margin(found)) await giveUp(found, found.expiresAt)
         else return await shown(found)
       }
-      throw refuse('secret_backend_unavailable', { backend: source.backend, problem: 'another request is making this credential, and did not get it in time' })
+      throw refuse('secret_backend_unavailable', { backend, problem: 'another request is making this credential, and did not get it in time' })
     },
 
     /** Ends what any of the filters covers. When it resolves nobody gets it any more. */
