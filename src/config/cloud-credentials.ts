@@ -1,6 +1,9 @@
 import { z } from 'zod'
 import { idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
+/** What a tenant has at a cloud: its own, else that of every tenant; undefined: nothing. */
+export const ofTenant = <T>(own: Readonly<Record<string, T>>, common: T | undefined, tenant: string): T | undefined => Object.hasOwn(own, tenant) ? own[tenant] : common
+
 const repositorySchema = z.string().regex(/^[A-Za-z0-9._-]{1,100}$/, 'write the name of the repository without its owner')
 const installationSchema = z.string().regex(/^\d{1,20}$/, 'write the number of the installation, in quotes')
 

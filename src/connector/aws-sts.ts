@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache'
 import { ClientError } from 'openid-client'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
+import { ofTenant } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
@@ -69,7 +70,7 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
     const { method, external_id: externalId, policy_arns: arns } = downstream
     if (method === 'session_token') return (client) => client.send(new GetSessionTokenCommand({ DurationSeconds: seconds }))
     const { tenant } = request.principal
-    const role = Object.hasOwn(downstream.roles, tenant) ? downstream.roles[tenant] : downstream.role
+    const role = ofTenant(downstream.roles, downstream.role, tenant)
     if (role === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: request.server.server })
     const Policy = sessionPolicyOf(request)
     const tags = tagsOf(request)

@@ -59,14 +59,23 @@ export interface LeaseWish {
   readonly duration: number | undefined
 }
 
-/** Capability: what is made for one owner when it is asked for, and ends with its lease. */
-export interface LeasedSecrets {
-  /** @param role what is asked of the engine. @param wish what writes it down is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
-  make(role: string, wish?: LeaseWish): Promise<MadeSecret>
+/** What a lease is of, for what ends by its credential. */
+export interface HeldLease { readonly tenant: string; readonly downstream: string; open(): Promise<Secret> }
+
+/** How leases go on, and end, where they were given. */
+export interface LeaseSource {
   /** Asks for another time of `duration` (ms) from now. @returns how long it was given for, which may be less; undefined when it has ended */
   renew(lease: string, duration: number): Promise<number | undefined>
   /** Ended when it resolves. What has ended already stays so. */
-  end(lease: string): Promise<void>
+  end(lease: string, held: HeldLease): Promise<void>
+  /** It ends by its credential, so that nobody can end it any more when that cannot be opened. */
+  readonly endsByCredential?: true
+}
+
+/** Capability: what is made for one owner when it is asked for, and ends with its lease. */
+export interface LeasedSecrets extends LeaseSource {
+  /** @param role what is asked of the engine. @param wish what writes it down is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  make(role: string, wish?: LeaseWish): Promise<MadeSecret>
 }
 
 /** Capability: access tokens that are made when they are asked for; they have no lease, and cannot be ended. */

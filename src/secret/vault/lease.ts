@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { refuse } from '../../errors.ts'
-import type { LeasedSecrets, MadeSecret } from '../backend.ts'
 import type { Secret } from '../../crypto/secret.ts'
+import { refuse } from '../../errors.ts'
+import type { LeaseSource, MadeSecret } from '../backend.ts'
 import { readVault, vaultWords } from './client.ts'
 import type { VaultSession } from './session.ts'
 
@@ -14,7 +14,7 @@ const renewedSchema = z.object({ lease_duration: z.number().nonnegative() })
  * What every engine has in common: an answer with a lease, which is renewed and revoked by its id. An increment counts from now and
  * is advisory, so what counts is the answer (https://developer.hashicorp.com/vault/api-docs/system/leases).
  */
-export const createVaultLeases = ({ id, session }: { id: string; session: VaultSession }): Pick<LeasedSecrets, 'renew' | 'end'> & {
+export const createVaultLeases = ({ id, session }: { id: string; session: VaultSession }): LeaseSource & {
   /** Has a credential made. @param path segments are encoded already. @param textOf the credential as it is handed out, out of the answer's `data` */
   make(path: string, textOf: z.ZodType<Secret>): Promise<MadeSecret>
 } => {
