@@ -6,7 +6,7 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes, randomUUID, X509Certificate } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { aCertificateAuthority } from '../support/certificates.ts'
+import { aCertificateAuthority, type TestAuthority } from '../support/certificates.ts'
 import { fail, ok, type Answer, type Question } from './vault-answer.ts'
 import { createCloudEngines, type CloudEngines } from './vault-clouds.ts'
 
@@ -49,6 +49,8 @@ export interface VaultDouble {
   readonly leases: ReadonlyMap<string, Lease>
   /** What the PKI engine was asked for, by serial number, and what of it is revoked. */
   readonly certificates: ReadonlyMap<string, { readonly wish: Readonly<Record<string, unknown>>; revoked: boolean }>
+  /** That of the PKI engine. */
+  readonly authority: TestAuthority
   readonly clouds: CloudEngines
   removeStaticRole(name: string): void
   /** Who can log in at the database at this moment. */
@@ -69,7 +71,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const leases = new Map<string, Lease>()
   const users = new Map<string, string>()
   const certificates = new Map<string, { readonly wish: Readonly<Record<string, unknown>>; revoked: boolean }>()
-  const authority = aCertificateAuthority()
+  const authority = await aCertificateAuthority()
   const transit = new Map<string, Buffer[]>()
   const staticRoles = new Map<string, { username: string; password: string; rotatedAt: number }>()
 
@@ -206,10 +208,10 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     if (body['uri_sans'] !== undefined && !String(body['uri_sans']).startsWith('spiffe://example.com/')) return fail(400, `URI Subject Alternative Names were requested via the API, but they are not valid for this role`)
     const seconds = /^(\d+)s$/.exec(String(body['ttl']))?.[1]
     if (seconds === undefined) return fail(400, 'invalid requested ttl')
-    const { certificate, key } = await (await authority).issue(name, { client: true })
+    const { certificate, key } = await authority.issue(name, { client: true })
     const serial = new X509Certificate(certificate).serialNumber.toLowerCase().padStart(2, '0').replace(/(..)(?=.)/g, '$1:')
     certificates.set(serial, { wish: body, revoked: false })
-    const ca = (await authority).certificate
+    const ca = authority.certificate
     return ok({ certificate, issuing_ca: ca, ca_chain: [ca], private_key: key, private_key_type: 'ec', serial_number: serial, expiration: Math.floor(now() / 1000) + Math.min(7200, Number(seconds)) })
   }
 
@@ -289,7 +291,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const approle = { roleId: randomUUID(), secretId: randomUUID() }
   const double: VaultDouble = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, spoil: [], sealed: false, allows: () => true, tokenTtl: 3600, tokenMaxTtl: 36_000, leaseTtl: 3600, leaseMaxTtl: 7200,
-    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, certificates, clouds, databaseUsers: users, onUser: () => undefined,
+    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, certificates, authority, clouds, databaseUsers: users, onUser: () => undefined,
     issueToken: (ttl) => newToken(ttl).id,
     revokeTokens() { tokens.clear() },
     wrapSecretId(at = 'auth/approle/role/deputy/secret-id') {
