@@ -122,7 +122,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z.literal('api_key').describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
   }),
   z.strictObject({
-    ...common, ...kept,
+    ...common, ...databases, ...kept,
     credential: z.literal('basic').describe('A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).'),
   }),
   z.strictObject({ ...common, ...databases, ...dynamic }),
