@@ -3,7 +3,7 @@ import type { DownstreamOf } from '../config/downstream.ts'
 import { engineQuestionOf } from '../config/vault-engines.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { DynamicSecrets, IssuedTokens, LeasedSecrets } from '../secret/backend.ts'
+import { present, type DynamicSecrets, type IssuedTokens, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
 import { keysSchema, processCredentialOf, sessionNameOf } from './aws-session.ts'
 import { ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
@@ -11,12 +11,6 @@ import { parseJson } from './provider/ask.ts'
 
 /** A login that is rotated the next moment is not handed out for long (ms): it is read again then. */
 const SHORTEST = 1000
-
-/** Settings of backends are read at start, and other files while the daemon runs. @throws DeputyError `secret_backend_unavailable` */
-export const present = <T>(found: T | undefined, backend: string): T => {
-  if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
-  return found
-}
 
 /**
  * `dynamic`: what an engine of a backend makes for this user, or this server, alone, and ends with its lease; or, for a static role,

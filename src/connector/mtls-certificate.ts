@@ -2,10 +2,9 @@ import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import { engineQuestionOf } from '../config/vault-engines.ts'
 import { refuse } from '../errors.ts'
-import type { LeasedSecrets } from '../secret/backend.ts'
+import { present, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
-import { present } from './dynamic.ts'
 
 /** How long a certificate is good for where no file says it (ms). */
 const UNSAID_LIFETIME = 3_600_000

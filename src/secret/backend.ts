@@ -1,4 +1,5 @@
 import type { Secret } from '../crypto/secret.ts'
+import { refuse } from '../errors.ts'
 
 export type SecretStage = 'pending' | 'current' | 'previous'
 
@@ -90,4 +91,10 @@ export interface DynamicSecrets extends LeasedSecrets {
   readStatic(role: string): Promise<{ readonly value: Secret; readonly remaining: number }>
   /** Has the backend rotate that login now. */
   rotateStatic(role: string): Promise<void>
+}
+
+/** What a backend can do, if it can. Settings of backends are read at start, and other files while the daemon runs. @throws DeputyError `secret_backend_unavailable` */
+export const present = <T>(found: T | undefined, backend: string): T => {
+  if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
+  return found
 }

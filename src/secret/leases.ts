@@ -6,7 +6,7 @@ import type { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/store.ts'
-import type { HeldLease, LeaseSource, MadeSecret } from './backend.ts'
+import { present, type HeldLease, type LeaseSource, type MadeSecret } from './backend.ts'
 
 /** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */
 const MAKING = 10_000
@@ -55,11 +55,7 @@ export const createLeases = (options: LeasesOptions) => {
   const { store, clock } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
   const nameOf = ({ tenant, id }: Pick<Lease, 'tenant' | 'id'>) => ({ tenant, kind: 'lease', id })
-  const backendOf = (id: string): LeaseSource => {
-    const found = options.backendOf(id)
-    if (found === undefined) throw refuse('secret_backend_unavailable', { backend: id, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
-    return found
-  }
+  const backendOf = (id: string): LeaseSource => present(options.backendOf(id), id)
   const renewAt = (now: number, duration: number): number => {
     const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
     return now + duration * (RENEW_FROM + (RENEW_TO - RENEW_FROM) * share)
