@@ -312,6 +312,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
       if (result.applied) await rotation.reconcile()
+      if (result.applied) await leases.sweep()
       if (result.applied) await redisDoors?.reconcile().catch((error: unknown) => { logger.error({ err: error }, 'the socket of a Redis downstream could not be opened') })
       if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
       else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')

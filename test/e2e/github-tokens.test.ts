@@ -4,6 +4,8 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startGitHub, type GitHubDouble } from '../doubles/github.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { PROBE, signIn, startExec } from '../support/exec.ts'
+import { stopProcess } from '../support/process.ts'
 
 let github: GitHubDouble
 let issuer: TestIssuer
@@ -65,8 +67,27 @@ it('promise 4: what a daemon issued before it was stopped is ended by a revocati
   expect(await tokenOf('bob', 'contents:read')).toBe(bobs)
   expect(leasesIn(await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--json'))).toEqual(['done'])
   expect([await github.takes(alices), await github.takes(bobs)]).toEqual([false, true])
-  await daemon.stop()
   await daemon.write({ 'downstreams/github.yaml': { ...aDownstream(), enabled: false } })
-  await daemon.start()
+  expect((await daemon.deputy('reload')).code).toBe(0)
   await expect.poll(() => github.takes(bobs), { timeout: 10_000, interval: 100 }).toBe(false)
+})
+
+it('promise 4: what was given to a started server is ended at GitHub with it', async () => {
+  await daemon.stop()
+  await daemon.write({
+    'servers/started.yaml': {
+      server: 'started', resource: 'https://started.example/mcp', tenants: ['acme'], owner: 'o@example.com', status: 'approved', login_session: true, attest: [{ exec: { uid: process.getuid!() } }],
+      downstreams: { github: { scopes: ['contents:read'] } }, exec: { env: { GITHUB_TOKEN: { downstream: 'github' } } },
+    },
+  })
+  await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
+  await daemon.start()
+  const run = startExec(daemon.home, ['--server', 'started', '--', process.execPath, PROBE, daemon.socketPath])
+  try {
+    const token = (await run.next()).environment['GITHUB_TOKEN']!
+    expect(await github.takes(token)).toBe(true)
+    run.write('exit 0')
+    expect(await run.exited).toBe(0)
+    await expect.poll(() => github.takes(token), { timeout: 5000, interval: 50 }).toBe(false)
+  } finally { await stopProcess(run.process, 'SIGKILL') }
 })
