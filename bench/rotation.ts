@@ -106,14 +106,12 @@ const measureLeases = async (): Promise<void> => {
   let made = 0
   const leases = createLeases({
     store: store.leases, envelope, isVoid: () => false, isWanted: () => true, audit: silentAudit, clock: systemClock, random, logger: silentLogger,
-    backendOf: () => ({
-      make: () => Promise.resolve({ value: new Secret('login'), lease: String(made += 1), duration: HOUR, renewable: true }), renew: () => Promise.resolve(HOUR), end: () => Promise.resolve(),
-      readStatic: () => Promise.reject(new Error('not used')), rotateStatic: () => Promise.reject(new Error('not used')),
-    }),
+    backendOf: () => ({ renew: () => Promise.resolve(HOUR), end: () => Promise.resolve() }),
   })
+  const make = () => Promise.resolve({ value: new Secret('login'), lease: String(made += 1), duration: HOUR, renewable: true })
   const now = Date.now()
   for (let at = 0; at < SECRETS; at += AT_ONCE) {
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, SECRETS - at) }, (_, index) => leases.obtain({ tenant: 'acme', user: `user-${at + index}`, server: 'notes', downstream: 'orders' }, { backend: 'vault', role: 'reader' })))
+    await Promise.all(Array.from({ length: Math.min(AT_ONCE, SECRETS - at) }, (_, index) => leases.obtain({ tenant: 'acme', user: `user-${at + index}`, server: 'notes', downstream: 'orders' }, { backend: 'vault', role: 'reader' }, make)))
   }
   const minutes = Map.groupBy(await store.leases.list({}), ({ nextAt }) => Math.floor((nextAt - now) / 60_000))
   const counts = [...minutes.values()].map((each) => each.length)

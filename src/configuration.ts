@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { watch, type FSWatcher } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { cloudTenantWarnings } from './config/cloud-tenants.ts'
 import { loadConfiguration, rotationPolicies, SETTINGS_FILE } from './config/load.ts'
 import { loadOnThread } from './config/reader.ts'
 import type { Problem } from './config/problem.ts'
@@ -43,6 +44,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
     file: 'servers', line: 1, message: `${left.server} and ${right.server} match the same processes: the kernel cannot tell them apart.`,
     fix: 'Run them under different users, or let them use private_key_jwt or a client secret.',
   })),
+  ...cloudTenantWarnings(snapshot),
   ...(policies.length === 0 ? [{ file: 'policies/access', line: 1, message: 'There is no access policy, so nothing is allowed.', fix: 'See docs/policy.md for a first one.' }] : []),
 ]
 

@@ -20,6 +20,7 @@ import { loadOnThread } from './config/reader.ts'
 import { createConnect } from './connect/connect.ts'
 import { createIdentityTokens } from './connect/identity-tokens.ts'
 import { createConnectors } from './connector/create.ts'
+import { createGitHubTokens } from './connector/github-token.ts'
 import { createMintedTokenReader } from './connector/minted-token.ts'
 import { createStatusIndex } from './connector/status-index.ts'
 import { createProviderRequests } from './connector/provider/ask.ts'
@@ -253,8 +254,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const statusLists = createStatusLists({
       snapshot, audit: store.audit, keys: signingKeys, isLive, membership, baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`, period: STATUS_PERIOD, longestToken: () => snapshot().settings.tokens.lifetime, clock,
     })
+    const tokensAt = createGitHubTokens({ egress, call })
     const leases = createLeases({
-      store: store.leases, envelope, backendOf: (id) => backends.leased(id), audit, clock, random, logger,
+      store: store.leases, envelope, backendOf: (id) => backends.leased(id) ?? tokensAt(id), audit, clock, random, logger,
       isVoid: ({ id, tenant, user, server, downstream, createdAt }) => standing.covering({ tenant, user: user ?? undefined, server, downstream, grant: id, tokens: [], since: createdAt }) !== undefined,
       isWanted: (lease) => isLeaseWanted(snapshot(), lease),
     })
@@ -263,7 +265,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
       cache, clock, logger, isVoid,
       connectors: createConnectors({
-        idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl }, oauthGrant, leases, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
+        idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl }, oauthGrant, leases, tokensAt, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
         minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
       }),
     })
@@ -310,6 +312,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
       if (result.applied) await rotation.reconcile()
+      if (result.applied) await leases.sweep()
       if (result.applied) await redisDoors?.reconcile().catch((error: unknown) => { logger.error({ err: error }, 'the socket of a Redis downstream could not be opened') })
       if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
       else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')

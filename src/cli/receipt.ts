@@ -25,7 +25,7 @@ export const tell = (receipt: Receipt): string => {
     ...(grants.length === 0 ? [] : [table(dryRun ? ['grant', 'tenant', 'user', 'server', 'downstream'] : ['grant', 'tenant', 'user', 'server', 'downstream', 'local', 'upstream'], grants.map((each) => ({
       ...each, local: 'ended', upstream: each.nextTry === undefined ? each.upstream.replace('_', ' ') : `queued, next try ${shownTime(each.nextTry)}`,
     })))]),
-    ...(leases.length === 0 ? [] : [table(['lease', 'tenant', 'user', 'server', 'downstream', ...(dryRun ? [] : ['upstream'])], leases.map((each) => ({ ...each, user: each.user ?? '-', upstream: each.upstream === 'done' ? 'ended' : 'queued' })))]),
+    ...(leases.length === 0 ? [] : [table(['lease', 'tenant', 'user', 'server', 'downstream', ...(dryRun ? [] : ['upstream'])], leases.map((each) => ({ ...each, user: each.user ?? '-', upstream: each.upstream === 'done' ? 'ended' : each.upstream })))]),
     ...tellNodes(receipt.nodes),
   ].join('\n')
 }

@@ -1,6 +1,9 @@
 import { z } from 'zod'
 import { idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
+/** What a tenant has at a cloud: its own, else that of every tenant; undefined: nothing. */
+export const ofTenant = <T>(own: Readonly<Record<string, T>>, common: T | undefined, tenant: string): T | undefined => Object.hasOwn(own, tenant) ? own[tenant] : common
+
 const repositorySchema = z.string().regex(/^[A-Za-z0-9._-]{1,100}$/, 'write the name of the repository without its owner')
 const installationSchema = z.string().regex(/^\d{1,20}$/, 'write the number of the installation, in quotes')
 
@@ -20,7 +23,7 @@ export const githubApp = {
 const subjectSchema = z.enum(['tenant', 'server', 'user']).default('server').describe('`sub` of the token that Deputy signs: `tenant:ID`, `tenant:ID:server:ID`, or `tenant:ID:server:ID:user:NAME`.')
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
-const roleSchema = z.string().regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
+export const roleSchema = z.string().regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
 /** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html; what is in it is for AWS to judge. */
 const statementSchema = z.looseObject({ Effect: z.enum(['Allow', 'Deny']) })
 

@@ -4,6 +4,7 @@ import { injectSchema } from './inject.ts'
 import { variablesSchema } from './provider.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
+import { dynamic } from './vault-engines.ts'
 
 const clientSchema = z.strictObject({
   client_id: z.string().min(1).describe('Client id at the provider.'),
@@ -121,16 +122,10 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z.literal('api_key').describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
   }),
   z.strictObject({
-    ...common, ...kept,
+    ...common, ...databases, ...kept,
     credential: z.literal('basic').describe('A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).'),
   }),
-  z.strictObject({
-    ...common, ...databases,
-    credential: z.literal('dynamic').describe('A login that a backend makes for the user, or the server, alone, and ends with its lease.'),
-    backend: idSchema.describe('The backend that makes it: one of kind `vault`.'),
-    role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the database engine there.'),
-    role_kind: z.enum(['dynamic', 'static']).default('dynamic').describe('static: one login for all, whose password the backend changes by itself.'),
-  }),
+  z.strictObject({ ...common, ...databases, ...dynamic }),
   z.strictObject({ ...common, ...githubApp }),
   z.strictObject({ ...common, ...awsSts }),
   z.strictObject({ ...common, ...gcpSts }),

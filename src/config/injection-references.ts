@@ -1,11 +1,11 @@
-import type { CredentialKind, Downstream } from './downstream.ts'
+import type { Downstream } from './downstream.ts'
 import { CREDENTIAL, NOT_INJECTED, placeOf } from './inject.ts'
 import type { Problem } from './problem.ts'
 import type { Server } from './server.ts'
 import type { Located } from './yaml-file.ts'
 
-/** Kinds whose credential can be a login: all others are tokens and keys. */
-const LOGINS: ReadonlySet<CredentialKind> = new Set(['static', 'basic', 'dynamic'])
+/** Whether its credential can be a login: all others are tokens and keys. */
+const isLogin = (downstream: Downstream): boolean => ['static', 'basic'].includes(downstream.credential) || (downstream.credential === 'dynamic' && downstream.engine === 'database')
 
 /** What the schema cannot say of `inject`: headers that carry the message itself, places that are filled twice, plain http. */
 export const injectionProblems = ({ value, file, lineOf }: Located<Downstream>, isAllowedLoopback: (host: string) => boolean): Problem[] => {
@@ -23,7 +23,7 @@ export const injectionProblems = ({ value, file, lineOf }: Located<Downstream>, 
     const line = lineOf(['inject', 'as'])
     if ('header' in way && NOT_INJECTED.test(way.header)) problems.push({ file, line, message: `The header ${way.header} says how a message is carried or comes from Deputy, so nothing is put into it.`, fix: 'Name the header that the service reads the credential from.' })
     if ('header' in way && !way.value.includes(CREDENTIAL)) problems.push({ file, line, message: `The value of ${way.header} has no ${CREDENTIAL} in it.`, fix: `Write for example value: 'Bearer ${CREDENTIAL}'.` })
-    if ('basic' in way && way.basic.user === undefined && !LOGINS.has(value.credential)) problems.push({ file, line, message: `A credential of the kind ${value.credential} is no login with a user in it.`, fix: 'Write basic: { user: NAME }.' })
+    if ('basic' in way && way.basic.user === undefined && !isLogin(value)) problems.push({ file, line, message: `A credential of the kind ${value.credential} is no login with a user in it.`, fix: 'Write basic: { user: NAME }.' })
     const place = placeOf(way)
     if (places.has(place)) problems.push({ file, line, message: `Two entries fill ${place}.`, fix: 'Leave one of them out.' })
     places.add(place)

@@ -6,6 +6,7 @@ import { neededVariables } from './provider.ts'
 import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
 import { takesAssertions } from './tenant.ts'
+import { engineProblems } from './vault-engines.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
 
@@ -175,7 +176,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
       if (known !== undefined && known.sign_in?.client_secret === undefined) problems.push({ file, line: lineOf(['tenants', at]), message: `The tenant ${tenant} has no sign-in whose client has a secret, so its identity provider issues no assertions.`, fix: `Add sign_in with client_secret to tenants/${tenant}.yaml.` })
     })
   }
-  problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
+  problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)), ...engineProblems({ value, file, lineOf }))
   const { backends } = settings.value.secrets
   if ((value.credential === 'dynamic' || value.credential === 'mtls_certificate') && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
     problems.push({ file, line: lineOf(['backend']), message: `The backend ${value.backend} makes no credentials.`, fix: `Name one of kind vault: ${list(Object.keys(backends).filter((id) => backends[id]?.kind === 'vault'))}.` })

@@ -53,6 +53,9 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
     field: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/).nullable().default('value').describe('The field of an entry that is the secret; null: the entry as a whole, as JSON.'),
     pki: mountSchema.default('pki').describe('Mount of the PKI engine, for certificates.'),
     database: mountSchema.default('database').describe('Mount of the database engine, for dynamic credentials.'),
+    aws: mountSchema.default('aws').describe('Mount of the AWS engine.'),
+    gcp: mountSchema.default('gcp').describe('Mount of the Google Cloud engine.'),
+    azure: mountSchema.default('azure').describe('Mount of the Azure engine.'),
   }),
   z.strictObject({
     kind: z.literal('aws').describe('AWS Secrets Manager; credentials come from the standard chain of the AWS SDK.'),
@@ -66,8 +69,8 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
 export type SecretBackendSettings = z.output<typeof secretBackendSchema>
 export type SecretBackendSettingsOf<Kind extends SecretBackendSettings['kind']> = Extract<SecretBackendSettings, { kind: Kind }>
 
-/** Under which name the certificates of a backend are kept as leases: no id has a slash. */
-export const certificatesOf = (backend: string): string => `${backend}/pki`
+/** Under which name what an engine of a backend makes is kept as leases: no id has a slash. */
+export const leasedBy = (backend: string, engine: 'database' | 'pki' | 'aws' | 'gcp' | 'azure'): string => engine === 'database' ? backend : `${backend}/${engine}`
 
 /** The path of a tenant's secret. */
 export const pathFor = (template: string, tenant: string, secret: string): string => template.replace('{tenant}', tenant).replace('{secret}', secret)

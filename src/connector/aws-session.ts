@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
+import { z } from 'zod'
 import type { DownstreamOf } from '../config/downstream.ts'
 import { lengthPrefixed } from '../crypto/additional-data.ts'
+import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { CredentialRequest } from './connector.ts'
 
@@ -8,6 +10,16 @@ import type { CredentialRequest } from './connector.ts'
 const TAG = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,256}$/u
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html: SourceIdentity; `RoleSessionName` has the same characters. */
 const IDENTITY = /^(?!aws:)[\w+=,.@-]{2,64}$/
+
+/** Keys as they are kept: those of a user have no session token. */
+export const keysSchema = z.object({ AccessKeyId: z.string().min(1), SecretAccessKey: z.string().min(1), SessionToken: z.string().min(1).optional() })
+
+/**
+ * Keys as AWS programs read them (https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html).
+ * @param until when programs have to ask again (ms since the epoch)
+ */
+export const processCredentialOf = ({ AccessKeyId, SecretAccessKey, SessionToken }: z.output<typeof keysSchema>, until: number): Secret =>
+  new Secret(JSON.stringify({ Version: 1, AccessKeyId, SecretAccessKey, SessionToken, Expiration: new Date(until).toISOString() }))
 
 const plain = (text: string, length: number): string => text.replaceAll(/[^\w+=,.@-]/g, '-').slice(0, length)
 

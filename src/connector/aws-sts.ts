@@ -3,13 +3,13 @@ import { LRUCache } from 'lru-cache'
 import { ClientError } from 'openid-client'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
+import { ofTenant } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import { awsHandler } from './aws-http.ts'
-import { sessionNameOf, sessionPolicyOf, sourceIdentityOf, tagsOf } from './aws-session.ts'
+import { keysSchema, processCredentialOf, sessionNameOf, sessionPolicyOf, sourceIdentityOf, tagsOf } from './aws-session.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
 import type { AssertToCloud } from './federated-assertion.ts'
 import { parseJson, refusalInWords, shownWords } from './provider/ask.ts'
@@ -27,7 +27,6 @@ const CLIENTS = 100
 /** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html: names that say: not now, whatever the status. */
 const NOT_NOW = /^(Throttling|ThrottlingException|RequestLimitExceeded|IDPCommunicationError)/
 
-const keySchema = z.object({ AccessKeyId: z.string().min(1), SecretAccessKey: z.string().min(1), SessionToken: z.string().min(1).optional() })
 const credentialsSchema = z.object({ AccessKeyId: z.string().min(16), SecretAccessKey: z.string().min(1), SessionToken: z.string().min(1), Expiration: z.date() })
 
 /** As `openid-client` would tell it, so that it is judged as every call to a provider is. */
@@ -41,8 +40,7 @@ const asAnswer = (error: unknown): unknown => {
 
 /**
  * `aws_sts`: temporary keys for a session whose policy holds it to the scopes that were asked, named and tagged after who asks
- * (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_request.html). They are written as AWS programs read them
- * (https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html).
+ * (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_request.html).
  */
 export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly call: CallProvider; readonly resolveSecret: ResolveSecret; readonly assertToCloud: AssertToCloud; readonly clock: Clock }): Connector => {
   const requestHandler = awsHandler(deps.egress)
@@ -53,7 +51,7 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
     // Calls are repeated, or not, by the rules for every provider.
     const settings = { region, requestHandler, maxAttempts: 1, ...(endpoint === undefined ? {} : { endpoint }) }
     if (key !== undefined) {
-      const parsed = keySchema.safeParse(parseJson((await deps.resolveSecret(key, tenant)).reveal()))
+      const parsed = keysSchema.safeParse(parseJson((await deps.resolveSecret(key, tenant)).reveal()))
       if (!parsed.success) throw refuse('provider_refused', { provider: downstream.downstream, problem: 'its key is no JSON with AccessKeyId and SecretAccessKey' })
       const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, SessionToken: sessionToken } = parsed.data
       return new STSClient({ ...settings, credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } })
@@ -72,7 +70,7 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
     const { method, external_id: externalId, policy_arns: arns } = downstream
     if (method === 'session_token') return (client) => client.send(new GetSessionTokenCommand({ DurationSeconds: seconds }))
     const { tenant } = request.principal
-    const role = Object.hasOwn(downstream.roles, tenant) ? downstream.roles[tenant] : downstream.role
+    const role = ofTenant(downstream.roles, downstream.role, tenant)
     if (role === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: request.server.server })
     const Policy = sessionPolicyOf(request)
     const tags = tagsOf(request)
@@ -121,9 +119,7 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
       if (!(Expiration.getTime() > now)) throw refuse('provider_refused', { provider, problem: 'it issued keys that have expired' })
       const expiresAt = Math.min(Expiration.getTime(), now + (downstream.lifetime ?? Infinity), request.notAfter)
       return {
-        // Programs ask again when it says that they have to.
-        token: new Secret(JSON.stringify({ Version: 1, AccessKeyId, SecretAccessKey, SessionToken, Expiration: new Date(expiresAt).toISOString() })),
-        issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false, expiresAt, story: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
+        token: processCredentialOf({ AccessKeyId, SecretAccessKey, SessionToken }, expiresAt), issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false, expiresAt, story: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
       }
     },
   }

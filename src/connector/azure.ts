@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import { ofTenant } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
@@ -18,7 +19,7 @@ export const createAzureConnector = (deps: { readonly ask: AskProvider; readonly
     const downstream = request.downstream as DownstreamOf<'azure'>
     const { tenant } = request.principal
     const { downstream: provider, identities } = downstream
-    const identity = Object.hasOwn(identities, tenant) ? identities[tenant] : downstream.identity
+    const identity = ofTenant(identities, downstream.identity, tenant)
     if (identity === undefined) throw refuse('target_unknown', { target: provider, server: request.server.server })
     const before = deps.clock.now()
     const answer = await deps.ask({

@@ -40,7 +40,8 @@ export const createConnectors = (deps: {
   readonly minted: Pick<Parameters<typeof createMintedConnector>[0], 'issuer' | 'lifetime' | 'status'>
   readonly keys: SigningKeys
   readonly leases: Pick<Leases, 'obtain'>
-  readonly backends: Pick<SecretBackends, 'dynamic'>
+  readonly tokensAt: Parameters<typeof createGitHubAppConnector>[0]['tokensAt']
+  readonly backends: Pick<SecretBackends, 'dynamic' | 'leased' | 'tokens'>
   /** Reads secrets as they are handed out, and says how they rotate. */
   readonly readSecret: ReadSecret
   readonly termsOf: (secret: Parameters<ReadSecret>[0]) => RotationTerms | undefined
@@ -57,8 +58,8 @@ export const createConnectors = (deps: {
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
   id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
-  dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id) }),
-  mtls_certificate: createMtlsCertificateConnector(deps),
+  dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id), engineOf: (id) => deps.backends.leased(id), tokensOf: (id) => deps.backends.tokens(id) }),
+  mtls_certificate: createMtlsCertificateConnector({ ...deps, engineOf: (id) => deps.backends.leased(id) }),
   github_app: createGitHubAppConnector(deps),
   aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
   gcp_sts: createGcpStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),

@@ -1,31 +1,50 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
+import { engineQuestionOf } from '../config/vault-engines.ts'
+import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { DynamicSecrets } from '../secret/backend.ts'
+import { present, type DynamicSecrets, type IssuedTokens, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
-import { SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
+import { keysSchema, processCredentialOf, sessionNameOf } from './aws-session.ts'
+import { ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
+import { parseJson } from './provider/ask.ts'
 
 /** A login that is rotated the next moment is not handed out for long (ms): it is read again then. */
 const SHORTEST = 1000
 
 /**
- * `dynamic`: a login that a backend makes for this user, or this server, alone, and ends with its lease; or, for a static role,
- * the one that the backend rotates by itself, for as long as it is the right one.
+ * `dynamic`: what an engine of a backend makes for this user, or this server, alone, and ends with its lease; or, for a static role,
+ * the login that the backend rotates by itself, for as long as it is the right one; or a token of Google Cloud, which has no lease.
  */
-export const createDynamicConnector = (options: { leases: Pick<Leases, 'obtain'>; backendOf: (id: string) => DynamicSecrets | undefined; clock: Clock }): Connector => ({
+export const createDynamicConnector = (options: {
+  leases: Pick<Leases, 'obtain'>
+  backendOf: (id: string) => DynamicSecrets | undefined
+  engineOf: (id: string) => LeasedSecrets | undefined
+  tokensOf: (id: string) => IssuedTokens | undefined
+  clock: Clock
+}): Connector => ({
   kind: 'dynamic',
   async obtain(request) {
-    const { backend, role, role_kind: kind, downstream, lifetime = Infinity } = request.downstream as DownstreamOf<'dynamic'>
+    const { backend, engine, role, role_kind: kind, sts, downstream, lifetime: longest } = request.downstream as DownstreamOf<'dynamic'>
     const { principal, server } = request
     const common = { issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false } as const
+    const question = engineQuestionOf(request.downstream)!
     const now = options.clock.now()
+    const lifetime = longest ?? Infinity
     if (kind === 'static') {
-      const found = options.backendOf(backend)
-      if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
-      const { value, remaining } = await found.readStatic(role)
+      const { value, remaining } = await present(options.backendOf(backend), backend).readStatic(role)
       return { ...common, volatile: true, token: value, expiresAt: Math.min(now + Math.min(Math.max(remaining, SHORTEST), lifetime), request.notAfter), story: `The login of the static role ${role} was read from the backend ${backend}.` }
     }
-    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, { backend, role })
-    return { ...common, token: value, grant: lease, expiresAt: Math.min(expiresAt, now + lifetime, request.notAfter), story: `The backend ${backend} made it for the role ${role}, under the lease ${lease}.` }
+    if (!question.leased) {
+      const { value, expiresAt } = await present(options.tokensOf(question.backend), backend).issue(question.role)
+      if (expiresAt <= options.clock.now()) throw refuse('secret_backend_refused', { backend, problem: 'it issued a token that has expired' })
+      return { ...common, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', token: value, expiresAt: Math.min(expiresAt, now + lifetime, request.notAfter), story: `The backend ${backend} had a token issued for ${question.role}.` }
+    }
+    const wish = sts === undefined ? undefined : { name: sessionNameOf(request), duration: longest }
+    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, question, async () => present(options.engineOf(question.backend), backend).make(question.role, wish))
+    const until = Math.min(expiresAt, now + lifetime, request.notAfter)
+    return { ...common, token: engine === 'aws' ? asProcessCredential(value, until) : value, grant: lease, expiresAt: until, story: `The backend ${backend} made it for the role ${role}, under the lease ${lease}.` }
   },
 })
+
+const asProcessCredential = (value: Secret, until: number): Secret => processCredentialOf(keysSchema.parse(parseJson(value.reveal())), until)

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
+import { ofTenant } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
@@ -30,7 +31,7 @@ export const createGcpStsConnector = (deps: { readonly ask: AskProvider; readonl
     const downstream = request.downstream as DownstreamOf<'gcp_sts'>
     const { tenant } = request.principal
     const { downstream: provider, pool_provider: pool, service_accounts: accounts } = downstream
-    const account = Object.hasOwn(accounts, tenant) ? accounts[tenant] : downstream.service_account
+    const account = ofTenant(accounts, downstream.service_account, tenant)
     if (account === undefined && Object.keys(accounts).length > 0) throw refuse('target_unknown', { target: provider, server: request.server.server })
     if (request.scopes.length === 0) throw refuse('scope_not_available', { scopes: '', server: request.server.server, downstream: provider })
     const scopes = request.scopes.map((each) => downstream.scope_prefix + each)

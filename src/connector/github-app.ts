@@ -1,11 +1,16 @@
+import { createHash } from 'node:crypto'
 import { SignJWT } from 'jose'
 import { z } from 'zod'
 import { toSeconds, type Clock } from '../clock.ts'
+import { ofTenant } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
+import type { LeaseSource, MadeSecret } from '../secret/backend.ts'
+import type { Leases } from '../secret/leases.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import { ACCESS_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
+import { hashedToken, headersFor } from './github-token.ts'
 import type { AskProvider } from './provider/ask.ts'
 import { readSigningKey } from './provider/authentication.ts'
 import { UNSAID_LIFETIME } from './provider/token-request.ts'
@@ -52,10 +57,22 @@ const wishOf = ({ downstream, scopes, principal, server }: CredentialRequest): W
     for (const [permission, each] of meant) if (permissions[permission] === undefined || rank(each) > rank(permissions[permission])) permissions[permission] = each
   }
   if (Object.keys(permissions).length === 0) throw unavailable()
-  const own = Object.hasOwn(allowed, principal.tenant) ? allowed[principal.tenant] : undefined
+  const own = ofTenant<readonly string[]>(allowed, undefined, principal.tenant)
   if (own !== undefined && repositories.some((each) => !own.includes(each))) throw unavailable()
   return { permissions, repositories: repositories.length > 0 ? repositories : own }
 }
+
+/** A name of what is asked, as part of which a token is kept: it has to fit into an index. */
+const LONGEST_NAME = 200
+const namedAfter = (installation: string, { permissions, repositories }: Wish): string => {
+  const name = [installation, ...Object.entries(permissions).map(([permission, level]) => `${permission}:${level}`).toSorted(), ...(repositories ?? []).map((each) => `repo:${each}`).toSorted()].join(' ')
+  return name.length <= LONGEST_NAME ? name : `${name.slice(0, LONGEST_NAME - 44)} ${createHash('sha256').update(name).digest('base64url')}`
+}
+/** Whether a token that is kept under this name is of what the file says is the tenant's installation. */
+export const isOfInstallation = (name: string, { installations, installation }: DownstreamOf<'github_app'>, tenant: string): boolean => name.split(' ', 1)[0] === ofTenant(installations, installation, tenant)
+
+/** The API that a downstream's tokens are of, and are ended at. */
+export const apiOf = ({ api_url: url }: DownstreamOf<'github_app'>): string => url.replace(/\/$/, '')
 
 /** What was issued beyond what was asked; nothing where it is no more. */
 const surplusOf = (wish: Wish, answer: z.output<typeof answerSchema>): string[] => {
@@ -72,8 +89,16 @@ const surplusOf = (wish: Wish, answer: z.output<typeof answerSchema>): string[] 
  * `github_app`: an installation token for exactly the permissions and repositories that the scopes name, by an assertion that Deputy
  * signs with the app's key
  * (https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app).
+ * It is kept as a lease is, for all nodes, so that a revocation ends it at GitHub.
  */
-export const createGitHubAppConnector = (deps: { readonly ask: AskProvider; readonly resolveSecret: ResolveSecret; readonly clock: Clock }): Connector => {
+export const createGitHubAppConnector = (deps: {
+  readonly ask: AskProvider
+  readonly resolveSecret: ResolveSecret
+  readonly leases: Pick<Leases, 'obtain'>
+  /** Ends tokens of an API. */
+  readonly tokensAt: (api: string) => LeaseSource | undefined
+  readonly clock: Clock
+}): Connector => {
   const assertion = async ({ app, key, downstream }: DownstreamOf<'github_app'>, tenant: string): Promise<string> => {
     const text = await deps.resolveSecret(key, tenant)
     const now = toSeconds(deps.clock.now())
@@ -86,29 +111,42 @@ export const createGitHubAppConnector = (deps: { readonly ask: AskProvider; read
     kind: 'github_app',
     async obtain(request) {
       const downstream = request.downstream as DownstreamOf<'github_app'>
-      const { tenant } = request.principal
+      const { principal, server } = request
+      const { tenant } = principal
       const provider = downstream.downstream
-      const installation = Object.hasOwn(downstream.installations, tenant) ? downstream.installations[tenant] : downstream.installation
-      if (installation === undefined) throw refuse('target_unknown', { target: provider, server: request.server.server })
+      const installation = ofTenant(downstream.installations, downstream.installation, tenant)
+      if (installation === undefined) throw refuse('target_unknown', { target: provider, server: server.server })
+      const api = apiOf(downstream)
       const wish = wishOf(request)
-      const answer = await deps.ask({
-        provider, tenant, operation: 'installation token request', schema: answerSchema, words: (body) => wordsSchema.safeParse(body).data?.message,
-        url: `${downstream.api_url.replace(/\/$/, '')}/app/installations/${installation}/access_tokens`,
-        init: async () => ({
-          method: 'POST', body: JSON.stringify({ permissions: wish.permissions, ...(wish.repositories === undefined ? {} : { repositories: wish.repositories }) }),
-          headers: { 'Accept': 'application/vnd.github+json', 'Authorization': `Bearer ${await assertion(downstream, tenant)}`, 'Content-Type': 'application/json', 'User-Agent': 'deputy', 'X-GitHub-Api-Version': '2022-11-28' },
-        }),
-      })
-      const surplus = surplusOf(wish, answer)
-      if (surplus.length > 0) throw refuse('scope_not_narrowable', { provider, granted: surplus.join(' '), downstream: downstream.downstream })
-      const now = deps.clock.now()
-      const endsAt = answer.expires_at === undefined ? now + UNSAID_LIFETIME : Date.parse(answer.expires_at)
-      if (endsAt <= now) throw refuse('provider_refused', { provider, problem: 'it issued a token that has expired' })
+      const issue = async (): Promise<MadeSecret> => {
+        const answer = await deps.ask({
+          provider, tenant, operation: 'installation token request', schema: answerSchema, words: (body) => wordsSchema.safeParse(body).data?.message,
+          url: `${api}/app/installations/${installation}/access_tokens`,
+          init: async () => ({
+            method: 'POST', body: JSON.stringify({ permissions: wish.permissions, ...(wish.repositories === undefined ? {} : { repositories: wish.repositories }) }),
+            headers: { ...headersFor(await assertion(downstream, tenant)), 'Content-Type': 'application/json' },
+          }),
+        })
+        const value = new Secret(answer.token)
+        const lease = hashedToken(value)
+        const surplus = surplusOf(wish, answer)
+        if (surplus.length > 0) {
+          // Nobody gets it.
+          await deps.tokensAt(api)?.end(lease, { tenant, downstream: provider, open: () => Promise.resolve(value) }).catch(() => undefined)
+          throw refuse('scope_not_narrowable', { provider, granted: surplus.join(' '), downstream: provider })
+        }
+        const now = deps.clock.now()
+        const endsAt = answer.expires_at === undefined ? now + UNSAID_LIFETIME : Date.parse(answer.expires_at)
+        if (endsAt <= now) throw refuse('provider_refused', { provider, problem: 'it issued a token that has expired' })
+        return { value, lease, duration: endsAt - now, renewable: false }
+      }
+      const owner = { tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream: provider }
+      const { value, lease, expiresAt } = await deps.leases.obtain(owner, { backend: api, role: namedAfter(installation, wish) }, issue)
       const told = Object.entries(wish.permissions).map(([name, level]) => `${name}:${level}`).join(' ')
       return {
-        token: new Secret(answer.token), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes, wider: false,
-        expiresAt: Math.min(endsAt, now + (downstream.lifetime ?? Infinity), request.notAfter),
-        story: `GitHub issued a token of the installation ${installation} for ${told} in ${wish.repositories === undefined ? 'all its repositories' : wish.repositories.join(', ')}.`,
+        token: value, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes, wider: false, grant: lease,
+        expiresAt: Math.min(expiresAt, deps.clock.now() + (downstream.lifetime ?? Infinity), request.notAfter),
+        story: `GitHub issued a token of the installation ${installation} for ${told} in ${wish.repositories === undefined ? 'all its repositories' : wish.repositories.join(', ')}, under the lease ${lease}.`,
       }
     },
   }

@@ -13,9 +13,9 @@ export interface KindFacts {
   readonly joint: boolean
   /** Made out of one subject token: it may not outlive it, falls with it, and is never given for another. */
   readonly fromSubjectToken: boolean
-  /** Whether nodes share what one of them has fetched; what a node makes by itself is not worth asking for. */
+  /** Whether nodes share what one of them has fetched; what a node makes by itself is not worth asking for, and leases are shared in the store. */
   readonly shared: boolean
-  /** Its grant is a lease of a backend. */
+  /** Its grant is a lease, which is ended where it was given. */
   readonly leased?: true
   /** What can be narrowed, in the hands of this provider. */
   readonly narrows: (downstream: Downstream, provider: Provider | undefined) => readonly Narrowing[]
@@ -34,7 +34,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
   id_jag: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
   dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
   mtls_certificate: { issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
-  github_app: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope', 'permission', 'repository'] },
+  github_app: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => ['scope', 'permission', 'repository'] },
   aws_sts: {
     issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true,
     narrows: (downstream) => downstream.credential === 'aws_sts' && downstream.method !== 'session_token' && Object.keys(downstream.statements).length > 0 ? ['scope', 'session_policy'] : [],

@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import { certificatesOf } from '../config/secret-backends.ts'
+import { engineQuestionOf } from '../config/vault-engines.ts'
 import { refuse } from '../errors.ts'
+import { present, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
 
@@ -34,16 +35,17 @@ const uriOf = ({ principal, server, downstream }: CredentialRequest): string | u
  * `mtls_certificate`: a client certificate that Vault issues for this user and server alone, with its key, as JSON with `certificate`,
  * `private_key` and `ca_chain` (PEM). It is kept as a lease is, so that a revocation revokes it at Vault, by its serial number.
  */
-export const createMtlsCertificateConnector = (options: { leases: Pick<Leases, 'obtain'>; clock: Clock }): Connector => ({
+export const createMtlsCertificateConnector = (options: { leases: Pick<Leases, 'obtain'>; engineOf: (id: string) => LeasedSecrets | undefined; clock: Clock }): Connector => ({
   kind: 'mtls_certificate',
   async obtain(request) {
     const { backend, role, downstream, lifetime = UNSAID_LIFETIME } = request.downstream as DownstreamOf<'mtls_certificate'>
     const { principal, server } = request
-    const wish = { commonName: commonNameOf(request), uri: uriOf(request), duration: lifetime }
-    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, { backend: certificatesOf(backend), role }, wish)
+    const question = engineQuestionOf(request.downstream)!
+    const wish = { name: commonNameOf(request), uri: uriOf(request), duration: lifetime }
+    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, question, async () => present(options.engineOf(question.backend), backend).make(role, wish))
     return {
       token: value, issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false, grant: lease, expiresAt: Math.min(expiresAt, options.clock.now() + lifetime, request.notAfter),
-      story: `The backend ${backend} issued a certificate for ${wish.commonName} by the role ${role}, under the lease ${lease}.`,
+      story: `The backend ${backend} issued a certificate for ${wish.name} by the role ${role}, under the lease ${lease}.`,
     }
   },
 })

@@ -1,11 +1,18 @@
-import { certificatesOf } from '../config/secret-backends.ts'
+import type { Downstream } from '../config/downstream.ts'
 import type { Snapshot } from '../config/snapshot.ts'
+import { engineQuestionOf } from '../config/vault-engines.ts'
+import { apiOf, isOfInstallation } from '../connector/github-app.ts'
 import type { Lease } from '../store/store.ts'
 
+const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): boolean => {
+  if (downstream.credential === 'github_app') return apiOf(downstream) === backend && isOfInstallation(role, downstream, tenant)
+  const asked = engineQuestionOf(downstream)
+  return asked?.leased === true && asked.backend === backend && asked.role === role
+}
+
 /** Whether files still say that an owner may have this lease: tenant, server and downstream are there and in force, and it is of the role that is meant. */
-export const isLeaseWanted = (snapshot: Snapshot, { tenant, server, downstream, backend, role }: Lease): boolean => {
-  const status = snapshot.servers.get(server)?.status
-  const meant = snapshot.downstreams.get(downstream)
-  return snapshot.tenants.get(tenant)?.enabled === true && (status === 'approved' || status === 'deprecated')
-    && meant?.enabled === true && ((meant.credential === 'dynamic' && meant.backend === backend) || (meant.credential === 'mtls_certificate' && certificatesOf(meant.backend) === backend)) && meant.role === role
+export const isLeaseWanted = (snapshot: Snapshot, lease: Lease): boolean => {
+  const status = snapshot.servers.get(lease.server)?.status
+  const meant = snapshot.downstreams.get(lease.downstream)
+  return snapshot.tenants.get(lease.tenant)?.enabled === true && (status === 'approved' || status === 'deprecated') && meant?.enabled === true && isMeant(meant, lease)
 }

@@ -145,7 +145,7 @@ export const createRevoker = (options: {
       const sessions = await removeSessions(store, scope)
       await removeIdentityTokens(store, scope)
       const receipts = await tellProviders(grants, orders)
-      const leases = await options.leases.end(leasesWithin(scope, options.snapshot()))
+      const leases = await options.leases.end(leasesWithin(scope, options.snapshot()), scope.kind === 'tenant')
       if (scope.kind === 'tenant') {
         await store.secrets.remove({ tenant: scope.tenant })
         await options.envelope.destroy(scope.tenant)

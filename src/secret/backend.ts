@@ -1,4 +1,5 @@
 import type { Secret } from '../crypto/secret.ts'
+import { refuse } from '../errors.ts'
 
 export type SecretStage = 'pending' | 'current' | 'previous'
 
@@ -50,22 +51,38 @@ export interface MadeSecret {
   readonly renewable: boolean
 }
 
-/** For whom a certificate is. */
-export interface CertificateWish {
-  readonly commonName: string
-  readonly uri: string | undefined
-  /** ms */
-  readonly duration: number
+/** For whom it is made, where that is written into it. */
+export interface LeaseWish {
+  /** Common name of a certificate, or name of a session. */
+  readonly name: string
+  readonly uri?: string | undefined
+  /** ms; undefined: as the role says */
+  readonly duration: number | undefined
 }
 
-/** Capability: what is made for one owner when it is asked for, and ends with its lease. */
-export interface LeasedSecrets {
-  /** @param wish what makes certificates is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
-  make(role: string, wish?: CertificateWish): Promise<MadeSecret>
+/** What a lease is of, for what ends by its credential. */
+export interface HeldLease { readonly tenant: string; readonly downstream: string; open(): Promise<Secret> }
+
+/** How leases go on, and end, where they were given. */
+export interface LeaseSource {
   /** Asks for another time of `duration` (ms) from now. @returns how long it was given for, which may be less; undefined when it has ended */
   renew(lease: string, duration: number): Promise<number | undefined>
   /** Ended when it resolves. What has ended already stays so. */
-  end(lease: string): Promise<void>
+  end(lease: string, held: HeldLease): Promise<void>
+  /** It ends by its credential, so that nobody can end it any more when that cannot be opened. */
+  readonly endsByCredential?: true
+}
+
+/** Capability: what is made for one owner when it is asked for, and ends with its lease. */
+export interface LeasedSecrets extends LeaseSource {
+  /** @param role what is asked of the engine. @param wish what writes it down is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  make(role: string, wish?: LeaseWish): Promise<MadeSecret>
+}
+
+/** Capability: access tokens that are made when they are asked for; they have no lease, and cannot be ended. */
+export interface IssuedTokens {
+  /** @returns the token and when it ends (ms since the epoch). @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  issue(role: string): Promise<{ readonly value: Secret; readonly expiresAt: number }>
 }
 
 /** Capability: logins that are made when they are asked for, and those that the backend rotates. */
@@ -74,4 +91,10 @@ export interface DynamicSecrets extends LeasedSecrets {
   readStatic(role: string): Promise<{ readonly value: Secret; readonly remaining: number }>
   /** Has the backend rotate that login now. */
   rotateStatic(role: string): Promise<void>
+}
+
+/** What a backend can do, if it can. Settings of backends are read at start, and other files while the daemon runs. @throws DeputyError `secret_backend_unavailable` */
+export const present = <T>(found: T | undefined, backend: string): T => {
+  if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
+  return found
 }

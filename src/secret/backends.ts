@@ -1,18 +1,19 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Clock } from '../clock.ts'
-import { certificatesOf, type SecretBackendSettings, type VaultAccess } from '../config/secret-backends.ts'
+import { leasedBy, type SecretBackendSettings, type VaultAccess } from '../config/secret-backends.ts'
 import { OWN_TENANT } from '../crypto/envelope.ts'
 import { createEgress } from '../egress/fetch.ts'
 import { refuse, type DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { RotatedSecret } from '../store/store.ts'
 import { createAwsSecrets, createSecretsManagerClient } from './aws/secrets-manager.ts'
-import type { DynamicSecrets, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
+import type { DynamicSecrets, IssuedTokens, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
 import { keepSecrets, type KeptSecrets } from './kept.ts'
 import { readLocalSecret } from './reference.ts'
 import { createVaultWire } from './vault/client.ts'
+import { createVaultAws, createVaultAzure, createVaultGcp } from './vault/cloud.ts'
 import { createVaultDatabase } from './vault/database.ts'
 import { createVaultPki } from './vault/pki.ts'
 import { createVaultSecrets } from './vault/kv.ts'
@@ -50,8 +51,10 @@ export interface SecretBackends {
   get(id: string): StagedSecrets | undefined
   /** What makes credentials on demand. */
   dynamic(id: string): DynamicSecrets | undefined
-  /** What is under a lease: logins by the backend's id, certificates by `certificatesOf` it. */
+  /** What is under a lease, by `leasedBy` a backend and its engine. */
   leased(id: string): LeasedSecrets | undefined
+  /** What issues tokens that have none, named alike. */
+  tokens(id: string): IssuedTokens | undefined
   /** @param grace see `KeptSecrets.read`. @throws DeputyError of the category secret */
   read(secret: RotatedSecret, grace?: number): Promise<SecretVersion>
   /** Another version has become current. */
@@ -67,14 +70,20 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
   const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
   const kept = new Map<string, KeptSecrets>()
   const makers = new Map<string, DynamicSecrets>()
-  const certificates = new Map<string, LeasedSecrets>()
+  const engines = new Map<string, LeasedSecrets>()
+  const issuers = new Map<string, IssuedTokens>()
   const closers: (() => Promise<void> | void)[] = []
   for (const [id, backend] of Object.entries(settings)) {
     if (backend.kind === 'vault') {
       const session = await openVault(id, backend, around)
       closers.push(() => session.close())
       makers.set(id, createVaultDatabase({ id, mount: backend.database, session }))
-      certificates.set(certificatesOf(id), createVaultPki({ id, mount: backend.pki, session, now: () => around.clock.now() }))
+      const gcp = createVaultGcp({ id, mount: backend.gcp, session })
+      issuers.set(leasedBy(id, 'gcp'), gcp)
+      engines.set(leasedBy(id, 'gcp'), gcp)
+      engines.set(leasedBy(id, 'aws'), createVaultAws({ id, mount: backend.aws, session }))
+      engines.set(leasedBy(id, 'azure'), createVaultAzure({ id, mount: backend.azure, session }))
+      engines.set(leasedBy(id, 'pki'), createVaultPki({ id, mount: backend.pki, session, now: () => around.clock.now() }))
       known.set(id, createVaultSecrets({ id, ...backend, session }))
     } else {
       const client = createSecretsManagerClient(backend)
@@ -87,7 +96,8 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
     embedded,
     get: (id) => known.get(id),
     dynamic: (id) => makers.get(id),
-    leased: (id) => makers.get(id) ?? certificates.get(id),
+    leased: (id) => makers.get(id) ?? engines.get(id),
+    tokens: (id) => issuers.get(id),
     async read({ tenant, backend, secret }, grace) {
       if (backend === EMBEDDED_BACKEND) return embedded.read(tenant, secret)
       const found = kept.get(backend)

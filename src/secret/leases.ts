@@ -6,7 +6,7 @@ import type { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/store.ts'
-import type { CertificateWish, LeasedSecrets } from './backend.ts'
+import { present, type HeldLease, type LeaseSource, type MadeSecret } from './backend.ts'
 
 /** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */
 const MAKING = 10_000
@@ -24,15 +24,15 @@ const BATCH = 1000
 const FIRST_PAUSE = 2000
 const LONGEST_PAUSE = 600_000
 
-/** What became of a lease that was ended: at its backend now, or when that can be reached. */
-export interface LeaseReceipt extends LeaseOwner { readonly lease: string; readonly upstream: 'done' | 'queued' }
+/** What became of a lease that was ended: at its backend now, or when that can be reached; or never, because nobody can open it any more. */
+export interface LeaseReceipt extends LeaseOwner { readonly lease: string; readonly upstream: 'done' | 'queued' | 'failed' }
 
 export interface LeasedSecret { readonly value: Secret; readonly lease: string; readonly expiresAt: number }
 
 export interface LeasesOptions {
   readonly store: LeaseStore
   readonly envelope: Envelope
-  readonly backendOf: (id: string) => LeasedSecrets | undefined
+  readonly backendOf: (id: string) => LeaseSource | undefined
   /** Whether a revocation covers it. */
   readonly isVoid: (lease: Lease) => boolean
   /** Whether files still say that it may be. */
@@ -47,19 +47,15 @@ const isConflict = (error: unknown): boolean => error instanceof DeputyError && 
 const isOver = (state: Lease['state']): boolean => state === 'ending'
 
 /**
- * Credentials that a backend makes for one owner, each under a lease. The note that one is being made is durable before the
- * backend is asked, so one owner has one lease, whichever node asks. It is renewed while it is used, ended when what it rests
+ * Credentials that are made for one owner, each under a lease. The note that one is being made is durable before anybody
+ * is asked, so one owner has one lease of what is asked, whichever node asks. It is renewed while it is used, ended when what it rests
  * on ends, and forgotten when the backend has surely ended it.
  */
 export const createLeases = (options: LeasesOptions) => {
   const { store, clock } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
   const nameOf = ({ tenant, id }: Pick<Lease, 'tenant' | 'id'>) => ({ tenant, kind: 'lease', id })
-  const backendOf = (id: string): LeasedSecrets => {
-    const found = options.backendOf(id)
-    if (found === undefined) throw refuse('secret_backend_unavailable', { backend: id, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
-    return found
-  }
+  const backendOf = (id: string): LeaseSource => present(options.backendOf(id), id)
   const renewAt = (now: number, duration: number): number => {
     const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
     return now + duration * (RENEW_FROM + (RENEW_TO - RENEW_FROM) * share)
@@ -68,6 +64,7 @@ export const createLeases = (options: LeasesOptions) => {
     id: lease.id, event, outcome: 'done', tenant: lease.tenant, server: lease.server, downstream: lease.downstream, ...(lease.user === null ? {} : { user: lease.user }),
     detail: { lease: lease.id, backend: lease.backend, role: lease.role, ...detail },
   })
+  const heldOf = (lease: Lease): HeldLease => ({ tenant: lease.tenant, downstream: lease.downstream, open: () => options.envelope.open(nameOf(lease), lease.sealed!) })
   const margin = ({ duration }: Lease): number => Math.min(MARGIN, duration / 10)
 
   const shown = async (lease: Lease): Promise<LeasedSecret> => {
@@ -77,10 +74,9 @@ export const createLeases = (options: LeasesOptions) => {
   }
 
   /** The note is ours until `expiresAt`. */
-  const make = async (note: Lease, wish: CertificateWish | undefined): Promise<LeasedSecret> => {
-    const backend = backendOf(note.backend)
-    let made
-    try { made = await backend.make(note.role, wish) } catch (error) {
+  const keep = async (note: Lease, make: () => Promise<MadeSecret>): Promise<LeasedSecret> => {
+    let made: MadeSecret
+    try { made = await make() } catch (error) {
       await store.remove(note.id).catch(() => undefined)
       throw error
     }
@@ -94,7 +90,7 @@ export const createLeases = (options: LeasesOptions) => {
       return await shown(lease)
     } catch (error) {
       // Nobody would ever end it.
-      await backend.end(made.lease).catch((problem: unknown) => { options.logger.warn({ err: problem, backend: note.backend }, 'a credential that could not be kept was not ended; its lease will') })
+      await options.backendOf(note.backend)?.end(made.lease, { tenant: note.tenant, downstream: note.downstream, open: () => Promise.resolve(made.value) }).catch((problem: unknown) => { options.logger.warn({ err: problem, backend: note.backend }, 'a credential that could not be kept was not ended; its lease will') })
       throw error
     }
   }
@@ -110,7 +106,7 @@ export const createLeases = (options: LeasesOptions) => {
   /** Tells the backend. What it was never told of has no name there. */
   const end = async (lease: Lease): Promise<'done' | 'queued'> => {
     try {
-      if (lease.external !== null && lease.expiresAt > clock.now()) await backendOf(lease.backend).end(lease.external)
+      if (lease.external !== null && lease.expiresAt > clock.now()) await backendOf(lease.backend).end(lease.external, heldOf(lease))
       await record(lease, 'lease.end', { attempts: lease.attempts + 1 })
       await store.remove(lease.id)
       return 'done'
@@ -166,39 +162,42 @@ export const createLeases = (options: LeasesOptions) => {
   const tick = async (): Promise<void> => { await each(await store.due(clock.now(), BATCH), attend) }
 
   return {
-    /** @throws DeputyError of the category secret */
-    async obtain(owner: LeaseOwner, source: { backend: string; role: string }, wish?: CertificateWish): Promise<LeasedSecret> {
+    /** @param make called where there is none. @throws DeputyError of the category secret, and what `make` throws */
+    async obtain(owner: LeaseOwner, { backend, role }: { backend: string; role: string }, make: () => Promise<MadeSecret>): Promise<LeasedSecret> {
       for (const until = performance.now() + PATIENCE; performance.now() < until;) {
         const now = clock.now()
-        const found = await store.find(owner)
+        const found = await store.find({ ...owner, backend, role })
         if (found === undefined) {
           const note: Lease = {
-            ...owner, ...source, id: newId(), state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2,
+            ...owner, backend, role, id: newId(), state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2,
             attempts: 0, problem: null, revision: 0,
           }
-          if (await store.begin(note)) return await make(note, wish)
+          if (await store.begin(note)) return await keep(note, make)
         } else if (found.state === 'making') {
           if (found.expiresAt > now) await sleep(LOOK)
           else {
-            const taken = await store.update({ ...found, ...source, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 }).catch((error: unknown) => { if (isConflict(error)) return undefined; throw error })
-            if (taken !== undefined) return await make(taken, wish)
+            const taken = await store.update({ ...found, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 }).catch((error: unknown) => { if (isConflict(error)) return undefined; throw error })
+            if (taken !== undefined) return await keep(taken, make)
           }
-        } else if (options.isVoid(found) || found.backend !== source.backend || found.role !== source.role) await giveUp(found, now)
+        } else if (options.isVoid(found)) await giveUp(found, now)
         else if (found.expiresAt - now <= margin(found)) await giveUp(found, found.expiresAt)
         else return await shown(found)
       }
-      throw refuse('secret_backend_unavailable', { backend: source.backend, problem: 'another request is making this credential, and did not get it in time' })
+      throw refuse('secret_backend_unavailable', { backend, problem: 'another request is making this credential, and did not get it in time' })
     },
 
-    /** Ends what any of the filters covers. When it resolves nobody gets it any more. */
-    async end(filters: readonly LeaseFilter[]): Promise<LeaseReceipt[]> {
+    /** Ends what any of the filters covers. When it resolves nobody gets it any more. @param keyEnds the tenant's key is about to be destroyed: what ends by its credential is ended now or never */
+    async end(filters: readonly LeaseFilter[], keyEnds = false): Promise<LeaseReceipt[]> {
       const receipts: LeaseReceipt[] = []
       const covered = (await Promise.all(filters.map((filter) => store.list(filter)))).flat()
       await each(covered, async (lease) => {
         const given = await giveUp(lease, clock.now() + MAKING)
         if (given === undefined) return
         const { tenant, user, server, downstream } = given
-        receipts.push({ lease: given.id, tenant, user, server, downstream, upstream: await end(given) })
+        const upstream = await end(given)
+        const isLost = upstream === 'queued' && keyEnds && options.backendOf(given.backend)?.endsByCredential === true
+        if (isLost) await store.remove(given.id)
+        receipts.push({ lease: given.id, tenant, user, server, downstream, upstream: isLost ? 'failed' : upstream })
       })
       return receipts
     },

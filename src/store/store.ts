@@ -307,10 +307,10 @@ export interface Lease extends LeaseOwner {
 export interface LeaseFilter { tenant?: string; user?: string; server?: string; downstream?: string; id?: string; state?: Lease['state'] }
 
 export interface LeaseStore {
-  /** @returns false if the owner has one already that is not ending */
+  /** @returns false if the owner has one of the same backend and role already that is not ending */
   begin(lease: Lease): Promise<boolean>
-  /** The one of this owner that is not ending. */
-  find(owner: LeaseOwner): Promise<Lease | undefined>
+  /** The one of this owner, backend and role that is not ending. */
+  find(lease: LeaseOwner & Pick<Lease, 'backend' | 'role'>): Promise<Lease | undefined>
   /** Writes only if the stored revision still is `lease.revision` (fencing). @throws DeputyError `conflict` */
   update(lease: Lease): Promise<Lease>
   /** It was handed out once more; the latest time counts. */

@@ -251,18 +251,21 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       id: 'l1', tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders', backend: 'vault', role: 'reader', state: 'active', external: 'database/creds/reader/x',
       sealed, duration: 3_600_000, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 3_600_001, nextAt: 100, attempts: 0, problem: null, revision: 0, ...given,
     })
-    it('keeps one lease for each owner, besides those that are ending', async () => {
+    it('keeps one lease for each owner and what it asks for, besides those that are ending', async () => {
       const many = await Promise.all(Array.from({ length: 8 }, (_, index) => store.leases.begin(aLease({ id: `l${index}` }))))
       expect(many.filter(Boolean)).toHaveLength(1)
       const [kept] = await store.leases.list({})
       expect(await store.leases.begin(aLease({ id: 'of-the-server', user: null }))).toBe(true)
       expect(await store.leases.begin(aLease({ id: 'again', user: null }))).toBe(false)
+      expect(await store.leases.begin(aLease({ id: 'of-another-role', user: null, role: 'writer' }))).toBe(true)
       await store.leases.update({ ...kept!, state: 'ending' })
       expect(await store.leases.find(kept!)).toBeUndefined()
       expect(await store.leases.begin(aLease({ id: 'next' }))).toBe(true)
       await reopen()
       expect((await store.leases.find(kept!))?.id).toBe('next')
       expect((await store.leases.find({ ...kept!, user: null }))?.id).toBe('of-the-server')
+      expect((await store.leases.find({ ...kept!, user: null, role: 'writer' }))?.id).toBe('of-another-role')
+      expect(await store.leases.find({ ...kept!, user: null, backend: 'other' })).toBeUndefined()
       expect((await store.leases.list({ tenant: 'acme', user: 'alice' })).map(({ id }) => id).sort()).toEqual([kept!.id, 'next'].sort())
       expect((await store.leases.list({ state: 'ending' })).map(({ id }) => id)).toEqual([kept!.id])
     })

@@ -7,6 +7,7 @@ import type { CredentialRequest } from '../../src/connector/connector.ts'
 import { kinds } from '../../src/connector/kinds.ts'
 import { createMtlsCertificateConnector } from '../../src/connector/mtls-certificate.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
+import type { LeasedSecrets } from '../../src/secret/backend.ts'
 import { createLeases, type Leases } from '../../src/secret/leases.ts'
 import { createVaultPki } from '../../src/secret/vault/pki.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
@@ -22,13 +23,14 @@ describe('a client certificate', () => {
   let connection: ReturnType<typeof connectToVault>
   let leases: Leases
   let records: string[]
+  let pki: LeasedSecrets
   const now = (): number => Date.now()
   beforeEach(async () => {
     vault = await startVaultDouble()
     ground = await startGround()
     connection = connectToVault(vault)
     records = []
-    const pki = createVaultPki({ id: 'vault', mount: 'pki', session: connection.session, now })
+    pki = createVaultPki({ id: 'vault', mount: 'pki', session: connection.session, now })
     leases = createLeases({
       store: ground.store.leases, envelope: ground.envelope, backendOf: (id) => id === 'vault/pki' ? pki : undefined, isVoid: () => false, isWanted: () => true, clock: { now }, random: createSystemRandom(), logger: silentLogger,
       audit: { append: ({ event }) => { records.push(event); return Promise.resolve() } },
@@ -37,7 +39,7 @@ describe('a client certificate', () => {
   afterEach(async () => { await leases.close(); await connection.close(); await ground.close(); await vault.close() })
 
   const aDownstream = (given: object = {}): Downstream => downstreamSchema.parse({ downstream: 'orders', credential: 'mtls_certificate', backend: 'vault', role: 'client', common_name: '{server}.{tenant}.clients.example', uri_prefix: 'spiffe://example.com', ...given })
-  const obtain = (over: Partial<CredentialRequest> = {}, given: object = {}) => createMtlsCertificateConnector({ leases, clock: { now } }).obtain({
+  const obtain = (over: Partial<CredentialRequest> = {}, given: object = {}) => createMtlsCertificateConnector({ leases, engineOf: (id) => id === 'vault/pki' ? pki : undefined, clock: { now } }).obtain({
     principal: { kind: 'user', tenant: 'acme', user: 'alice' }, tenant: aTenant(), server: aServer(), downstream: aDownstream(given), scopes: [], notAfter: Infinity, audiences: [], priorActors: [], ancestors: [], correlationId: 'c', ...over,
   })
   const user = (name: string): Partial<CredentialRequest> => ({ principal: { kind: 'user', tenant: 'acme', user: name } })

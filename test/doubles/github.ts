@@ -3,6 +3,8 @@
  * - the assertion is RS256, `iss` the client id or app id, `exp` no more than 10 minutes from now (apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app);
  * - `permissions` and `repositories` narrow, and without them a token has all that the installation has; 422 for a permission that the installation was not given, or a
  *   repository that it cannot reach; at most 500 repositories; 201 with a token that lives an hour; `metadata: read` comes along (rest/apps/apps#create-an-installation-access-token-for-an-app);
+ * - DELETE /installation/token with a token ends it, 204, and it is taken nowhere any more: 401 (rest/apps/installations#revoke-an-installation-access-token);
+ * - a token lists what it can reach, GET /installation/repositories (rest/apps/installations#list-repositories-accessible-to-the-app-installation);
  * - requests have a User-Agent, else 403 (rest/using-the-rest-api/getting-started-with-the-rest-api#user-agent).
  */
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
@@ -23,14 +25,23 @@ export interface GitHubDouble {
   readonly spoil: SpoiltAnswer[]
   /** What tokens were issued for, with the installation. */
   readonly issued: { readonly installation: string; readonly token: string; readonly permissions: Readonly<Record<string, string>>; readonly repositories: readonly string[] | 'all' }[]
+  /** Whether it takes this token. */
+  takes(token: string): Promise<boolean>
+  readonly ended: readonly string[]
+  /** It is away: 503 for everything, as its status page says of an outage. */
+  away: boolean
+  /** Called with a token that is to be ended, before it is: what it returns is waited for. */
+  beforeEnd: (token: string) => Promise<void> | void
   close(): Promise<void>
 }
 
 const GRANTED: Readonly<Record<string, readonly string[]>> = { metadata: ['read'], contents: ['read', 'write'], issues: ['read', 'write'], administration: ['read', 'write'] }
-const REPOSITORIES: Readonly<Record<string, readonly string[]>> = { 42: ['notes', 'website', 'payroll'], 43: ['other'] }
+const REPOSITORIES: Readonly<Record<string, readonly string[]>> = { 42: ['notes', 'website', 'payroll'], 43: ['other'], 44: Array.from({ length: 50 }, (_, at) => `repository-${at}`) }
 
 export const startGitHub = async (): Promise<GitHubDouble> => {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const live = new Set<string>()
+  const ended: string[] = []
   const refuse = (response: ServerResponse, status: number, message: string): void => { response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ message, documentation_url: 'https://docs.github.com/rest' })) }
 
   const isApp = async (authorization: string): Promise<boolean> => {
@@ -40,8 +51,24 @@ export const startGitHub = async (): Promise<GitHubDouble> => {
     } catch { return false }
   }
 
+  const withToken = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const [, token] = /^Bearer (ghs_\w+)$/.exec(request.headers.authorization ?? '') ?? []
+    if (token === undefined || !live.has(token)) { refuse(response, 401, 'Bad credentials'); return }
+    if (request.method === 'DELETE' && request.url === '/installation/token') {
+      await double.beforeEnd(token)
+      live.delete(token)
+      ended.push(token)
+      response.writeHead(204).end()
+      return
+    }
+    if (request.method === 'GET' && request.url === '/installation/repositories') { response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ total_count: 0, repositories: [] })); return }
+    refuse(response, 404, 'Not Found')
+  }
+
   const answer = async (request: IncomingMessage, body: string, response: ServerResponse): Promise<void> => {
     if (request.headers['user-agent'] === undefined) { refuse(response, 403, 'Request forbidden by administrative rules. Please make sure your request has a User-Agent header'); return }
+    if (double.away) { refuse(response, 503, 'Service unavailable'); return }
+    if (request.url?.startsWith('/installation/') === true) { await withToken(request, response); return }
     const installation = /^\/app\/installations\/(\d+)\/access_tokens$/.exec(request.url ?? '')?.[1]
     if (request.method !== 'POST' || installation === undefined) { refuse(response, 404, 'Not Found'); return }
     if (!await isApp(request.headers.authorization ?? '')) { refuse(response, 401, 'A JSON web token could not be decoded'); return }
@@ -55,6 +82,7 @@ export const startGitHub = async (): Promise<GitHubDouble> => {
     if (wish.data.repositories?.some((each) => !own.includes(each)) === true) { refuse(response, 422, 'There is at least one repository that does not exist or is not accessible to the parent installation.'); return }
     const token = `ghs_${randomBytes(18).toString('hex')}`
     const { repositories } = wish.data
+    live.add(token)
     double.issued.push({ installation, token, permissions, repositories: repositories ?? 'all' })
     const whole = { token, expires_at: new Date(Date.now() + 3_600_000).toISOString().replace(/\.\d+/, ''), permissions, repository_selection: repositories === undefined ? 'all' : 'selected', ...(repositories === undefined ? {} : { repositories: repositories.map((name, id) => ({ id, name })) }) }
     const { token: _, ...withoutToken } = whole
@@ -75,7 +103,8 @@ export const startGitHub = async (): Promise<GitHubDouble> => {
   })
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   const double: GitHubDouble = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clientId: 'Iv23liDEPUTY', key: privateKey.export({ type: 'pkcs1', format: 'pem' }).toString(), spoil: [], issued: [],
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clientId: 'Iv23liDEPUTY', key: privateKey.export({ type: 'pkcs1', format: 'pem' }).toString(), spoil: [], issued: [], ended, away: false, beforeEnd: () => undefined,
+    takes: async (token) => (await fetch(`${double.url}/installation/repositories`, { headers: { 'authorization': `Bearer ${token}`, 'user-agent': 'test' } })).status === 200,
     close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
   }
   return double

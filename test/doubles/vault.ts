@@ -1,23 +1,20 @@
 /**
  * A Vault as its documentation describes it, with KV v2, AppRole, Kubernetes and JWT logins, tokens, response wrapping,
- * transit, the database and the PKI engine. What it is asked wrongly it refuses. Each behaviour names its page below
+ * transit, the database and the PKI engine, and those of clouds (vault-clouds.ts). What it is asked wrongly it refuses. Each behaviour names its page below
  * https://developer.hashicorp.com/vault.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes, randomUUID, X509Certificate } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { aCertificateAuthority } from '../support/certificates.ts'
+import { aCertificateAuthority, type TestAuthority } from '../support/certificates.ts'
+import { fail, ok, type Answer, type Question } from './vault-answer.ts'
+import { createCloudEngines, type CloudEngines } from './vault-clouds.ts'
 
 interface Token { readonly id: string; until: number; readonly ttl: number; readonly maxUntil: number; readonly renewable: boolean }
 interface Version { data: Record<string, unknown> | null; deleted: boolean; destroyed: boolean }
-interface Lease { readonly id: string; readonly role: string; readonly username: string; until: number; readonly maxUntil: number }
-interface Answer { readonly status: number; readonly body?: object }
-interface Question { readonly method: string; readonly path: string; readonly query: URLSearchParams; readonly body: Record<string, unknown>; readonly token: string | undefined; readonly namespace: string | undefined }
+interface Lease { readonly id: string; readonly role: string; readonly renewable: boolean; until: number; readonly maxUntil: number; readonly end: () => Promise<void> | void }
 
-const ok = (data: object, more: object = {}): Answer => ({ status: 200, body: { request_id: randomUUID(), lease_id: '', renewable: false, lease_duration: 0, data, wrap_info: null, warnings: null, auth: null, ...more } })
 const done: Answer = { status: 204 }
-/** api-docs#error-response */
-const fail = (status: number, ...errors: string[]): Answer => ({ status, body: { errors } })
 
 export interface VaultDouble {
   readonly url: string
@@ -52,6 +49,9 @@ export interface VaultDouble {
   readonly leases: ReadonlyMap<string, Lease>
   /** What the PKI engine was asked for, by serial number, and what of it is revoked. */
   readonly certificates: ReadonlyMap<string, { readonly wish: Readonly<Record<string, unknown>>; revoked: boolean }>
+  /** That of the PKI engine. */
+  readonly authority: TestAuthority
+  readonly clouds: CloudEngines
   removeStaticRole(name: string): void
   /** Who can log in at the database at this moment. */
   readonly databaseUsers: ReadonlyMap<string, string>
@@ -71,7 +71,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const leases = new Map<string, Lease>()
   const users = new Map<string, string>()
   const certificates = new Map<string, { readonly wish: Readonly<Record<string, unknown>>; revoked: boolean }>()
-  const authority = aCertificateAuthority()
+  const authority = await aCertificateAuthority()
   const transit = new Map<string, Buffer[]>()
   const staticRoles = new Map<string, { username: string; password: string; rotatedAt: number }>()
 
@@ -163,6 +163,14 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     return verb === 'decrypt' ? ok({ plaintext: plaintext.toString('base64') }) : ok({ ciphertext: seal(plaintext), key_version: keys.length })
   }
 
+  /** docs/concepts/lease: what stands in an answer beside its data. @param given seconds; default those of the double */
+  const leased = (path: string, role: string, { ttl = double.leaseTtl, renewable = true, end }: { ttl?: number; renewable?: boolean; end: () => Promise<void> | void }): object => {
+    const lease: Lease = { id: `${path}/${randomBytes(12).toString('hex')}`, role, renewable, until: now() + ttl * 1000, maxUntil: now() + Math.max(ttl, double.leaseMaxTtl) * 1000, end }
+    leases.set(lease.id, lease)
+    return { lease_id: lease.id, lease_duration: ttl, renewable }
+  }
+  const clouds = createCloudEngines({ now, leased })
+
   /** api-docs/secret/databases */
   const database = async ({ method, path }: Question): Promise<Answer> => {
     const [, verb, role] = /^database\/(creds|static-creds|rotate-role)\/([\w-]+)$/.exec(path) ?? []
@@ -170,9 +178,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       const [username, password] = [`v-deputy-${randomBytes(6).toString('hex')}`, randomBytes(15).toString('base64url')]
       users.set(username, password)
       await double.onUser(username, password)
-      const lease: Lease = { id: `database/creds/${role}/${randomBytes(12).toString('hex')}`, role, username, until: now() + double.leaseTtl * 1000, maxUntil: now() + double.leaseMaxTtl * 1000 }
-      leases.set(lease.id, lease)
-      return ok({ username, password }, { lease_id: lease.id, lease_duration: double.leaseTtl, renewable: true })
+      return ok({ username, password }, leased(path, role, { end: async () => { users.delete(username); await double.onUser(username, undefined) } }))
     }
     const known = staticRoles.get(role ?? '')
     if (known === undefined) return fail(400, `unknown role: ${role} does not exist`)
@@ -202,10 +208,10 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     if (body['uri_sans'] !== undefined && !String(body['uri_sans']).startsWith('spiffe://example.com/')) return fail(400, `URI Subject Alternative Names were requested via the API, but they are not valid for this role`)
     const seconds = /^(\d+)s$/.exec(String(body['ttl']))?.[1]
     if (seconds === undefined) return fail(400, 'invalid requested ttl')
-    const { certificate, key } = await (await authority).issue(name, { client: true })
+    const { certificate, key } = await authority.issue(name, { client: true })
     const serial = new X509Certificate(certificate).serialNumber.toLowerCase().padStart(2, '0').replace(/(..)(?=.)/g, '$1:')
     certificates.set(serial, { wish: body, revoked: false })
-    const ca = (await authority).certificate
+    const ca = authority.certificate
     return ok({ certificate, issuing_ca: ca, ca_chain: [ca], private_key: key, private_key_type: 'ec', serial_number: serial, expiration: Math.floor(now() / 1000) + Math.min(7200, Number(seconds)) })
   }
 
@@ -214,6 +220,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     const lease = leases.get(String(body['lease_id']))
     if (path === 'sys/leases/renew') {
       if (lease === undefined || lease.until <= now()) return fail(400, 'lease not found')
+      if (!lease.renewable) return fail(400, 'lease is not renewable')
       // Counts from now, and is advisory: never beyond the maximum.
       lease.until = Math.min(lease.maxUntil, now() + Number(body['increment'] || double.leaseTtl) * 1000)
       return { status: 200, body: { lease_id: lease.id, renewable: true, lease_duration: Math.floor((lease.until - now()) / 1000) } }
@@ -223,8 +230,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       // What is not there is revoked.
       if (lease === undefined) return done
       leases.delete(lease.id)
-      users.delete(lease.username)
-      await double.onUser(lease.username, undefined)
+      await lease.end()
       return done
     }
     return fail(404)
@@ -255,6 +261,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     if (path.startsWith('transit/')) return method === 'POST' ? encryption(question) : fail(405)
     if (path.startsWith('database/')) return database(question)
     if (path.startsWith('pki/')) return certifying(question)
+    if (/^(aws|gcp|azure)\//.test(path)) return clouds.answer(question)
     if (path.startsWith('sys/leases/')) return method === 'POST' || method === 'PUT' ? leasing(question) : fail(405)
     return fail(404, `no handler for route "${path}"`)
   }
@@ -284,7 +291,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const approle = { roleId: randomUUID(), secretId: randomUUID() }
   const double: VaultDouble = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, spoil: [], sealed: false, allows: () => true, tokenTtl: 3600, tokenMaxTtl: 36_000, leaseTtl: 3600, leaseMaxTtl: 7200,
-    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, certificates, databaseUsers: users, onUser: () => undefined,
+    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, certificates, authority, clouds, databaseUsers: users, onUser: () => undefined,
     issueToken: (ttl) => newToken(ttl).id,
     revokeTokens() { tokens.clear() },
     wrapSecretId(at = 'auth/approle/role/deputy/secret-id') {

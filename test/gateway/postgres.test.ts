@@ -39,7 +39,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
       ...company, 'state/token': vault.rootToken,
       'servers/reports.yaml': { ...company['servers/notes.yaml'] as object, server: 'reports', resource: 'https://reports.example/mcp', login_session: false, attest: [{ exec: { uid } }], tenants: ['acme'], own: { orders: {} }, exec: { on_behalf_of: 'server' } },
       'downstreams/orders.yaml': { downstream: 'orders', ...orders, postgres },
-      'downstreams/inside.yaml': { downstream: 'inside', ...orders, postgres: { ...postgres, only: true } },
+      'downstreams/inside.yaml': { downstream: 'inside', ...orders, credential: 'basic', postgres: { ...postgres, only: true } },
       'downstreams/leased.yaml': { downstream: 'leased', credential: 'dynamic', backend: 'vault', role: 'reader', postgres },
       'downstreams/elsewhere.yaml': { downstream: 'elsewhere', ...orders, postgres: { ...postgres, port: 1 } },
       'downstreams/encrypted.yaml': { downstream: 'encrypted', ...orders, postgres: { ...postgres, tls: true } },

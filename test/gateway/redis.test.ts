@@ -23,8 +23,10 @@ describe.skipIf(!findRedis())('Redis through Deputy', () => {
       for (const [name, password] of [['app_a', 'the-first'], ['app_b', 'unused']] as const) await client.call('ACL', 'SETUSER', name, 'on', `>${password}`, '~app:*', '&*', '+@all', '-@admin')
     })
     daemon = await prepareDaemon({
-      ...aCompany({ issuer: issuer.url, notes: { login_session: true, downstreams: { sessions: {}, elsewhere: {}, closed: {} } } }),
+      ...aCompany({ issuer: issuer.url, notes: { login_session: true, downstreams: { sessions: {}, basic: {}, broken: {}, elsewhere: {}, closed: {} } } }),
       'downstreams/sessions.yaml': { downstream: 'sessions', credential: 'static', secret: 'redis-login', redis: { host: '127.0.0.1', port: server.port, tls: false } },
+      'downstreams/basic.yaml': { downstream: 'basic', credential: 'basic', secret: 'redis-login', redis: { host: '127.0.0.1', port: server.port, tls: false } },
+      'downstreams/broken.yaml': { downstream: 'broken', credential: 'basic', secret: 'redis-word', redis: { host: '127.0.0.1', port: server.port, tls: false } },
       'downstreams/elsewhere.yaml': { downstream: 'elsewhere', credential: 'static', secret: 'redis-login', redis: { host: '127.0.0.1', port: 1, tls: false } },
       'downstreams/closed.yaml': { downstream: 'closed', credential: 'static', secret: 'redis-login', redis: { host: '127.0.0.1', port: server.port, tls: false } },
       'policies/access/sessions.cedar': '@id("sessions")\npermit (principal is Deputy::User, action, resource) unless { resource == Deputy::Downstream::"closed" };',
@@ -35,7 +37,7 @@ describe.skipIf(!findRedis())('Redis through Deputy', () => {
     }, { listen: { redis: 'run/redis' } })
     await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
     await daemon.start()
-    for (const [name, value] of [['redis-login', { username: 'app_a', password: 'the-first' }], ['redis-admin', { username: 'admin', password: 'admin-password' }]] as const) {
+    for (const [name, value] of [['redis-login', { username: 'app_a', password: 'the-first' }], ['redis-admin', { username: 'admin', password: 'admin-password' }], ['redis-word', 'the-first']] as const) {
       expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))).code).toBe(0)
     }
   })
@@ -72,6 +74,11 @@ describe.skipIf(!findRedis())('Redis through Deputy', () => {
     expect(JSON.stringify(await modern.call('HELLO', '3'))).toContain('"proto",3')
     expect(statSync(path('sessions')).mode & 0o777).toBe(0o600)
     for (const text of [daemon.output(), (await daemon.deputy('audit', 'export')).out]) expect(text).not.toContain('the-first')
+  })
+
+  it('a secret that has to be a login is one here too', async () => {
+    expect(await (await connected('basic')).call('ACL', 'WHOAMI')).toBe('app_a')
+    expect(await said('broken')).toMatch(/^-ERR Deputy: [^\r]*no login, JSON with username/)
   })
 
   it('promise 7: connections go on through a rotation, and new ones use the new password', async () => {

@@ -5,7 +5,7 @@ import { ACCESS_TOKEN, ask, startTestIssuer, TOKEN_EXCHANGE, type Answer, type T
 import { startProxied, type Proxied } from '../support/proxy.ts'
 
 const SECRETS = {
-  bearer: 'k3y-of-the-service', apikey: 'a&b=c d%e', bot: '12:bot/secret', form: 'p"ss\\w&rd', login: JSON.stringify({ username: 'svc', password: 'p:w-of-svc' }), named: 'ghp_named', broken: 'line\r\nX-Evil: 1', limited: 'limited-key', plain: 'plain-key-1',
+  bearer: 'k3y-of-the-service', apikey: 'a&b=c d%e', bot: '12:bot/secret', form: 'p"ss\\w&rd', login: JSON.stringify({ username: 'svc', password: 'p:w-of-svc' }), named: 'ghp_named', typed: JSON.stringify({ username: 'typed', password: 'p:w-of-typed' }), broken: 'line\r\nX-Evil: 1', limited: 'limited-key', plain: 'plain-key-1',
 } as const
 type Name = keyof typeof SECRETS
 
@@ -24,6 +24,7 @@ beforeAll(async () => {
     form: to('form', { as: [{ body: 'PASSWORD_HERE' }, { header: 'X-Also' }], strike: false }),
     login: to('login', { as: { basic: {} } }),
     named: to('named', { as: { basic: { user: 'x-access-token' } } }),
+    typed: { ...to('typed', { as: { basic: {} } }), credential: 'basic' },
     broken: to('broken', { as: { header: 'X-Key' } }),
     limited: to('limited', { as: { header: 'X-Key' }, methods: ['GET'], paths: ['/repos/acme'] }),
     plain: to('plain', { as: [{ header: 'Cookie', value: 'session={credential}' }, { header: 'X-Key' }] }),
@@ -70,6 +71,8 @@ describe('the proxy puts a credential in', () => {
   it('as a login, or as the password of a user that the file names', async () => {
     await send('login')
     expect(seen('login').headers.authorization).toBe(`Basic ${Buffer.from('svc:p:w-of-svc').toString('base64')}`)
+    await send('typed')
+    expect(seen('typed').headers.authorization).toBe(`Basic ${Buffer.from('typed:p:w-of-typed').toString('base64')}`)
     await send('named')
     expect(seen('named').headers.authorization).toBe(`Basic ${Buffer.from(`x-access-token:${SECRETS.named}`).toString('base64')}`)
   })

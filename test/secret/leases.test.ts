@@ -3,7 +3,7 @@ import { createSystemRandom } from '../../src/clock.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
-import type { DynamicSecrets } from '../../src/secret/backend.ts'
+import type { LeasedSecrets } from '../../src/secret/backend.ts'
 import { createLeases, type LeasesOptions } from '../../src/secret/leases.ts'
 import type { Lease, LeaseOwner } from '../../src/store/store.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
@@ -26,7 +26,7 @@ describe('leases', () => {
   afterEach(async () => { await ground.close() })
 
   const outage = (): Error => refuse('secret_backend_unavailable', { backend: 'vault', problem: 'sealed' })
-  const backend: DynamicSecrets = {
+  const backend: LeasedSecrets = {
     make() {
       if (failing) return Promise.reject(outage())
       const lease = `database/creds/reader/${made += 1}`
@@ -45,13 +45,12 @@ describe('leases', () => {
       alive.delete(lease)
       return Promise.resolve()
     },
-    readStatic: () => Promise.reject(outage()), rotateStatic: () => Promise.reject(outage()),
   }
   const aRoom = (given: Partial<LeasesOptions> = {}) => createLeases({
     store: ground.store.leases, envelope: ground.envelope, backendOf: () => backend, isVoid: () => false, isWanted: () => true, clock, random: createSystemRandom(), logger: silentLogger,
     audit: { append: ({ event }) => { records.push(event); return Promise.resolve() } }, ...given,
   })
-  const text = async (room: ReturnType<typeof aRoom>, owner = ALICE): Promise<string> => (await room.obtain(owner, SOURCE)).value.reveal()
+  const text = async (room: ReturnType<typeof aRoom>, owner = ALICE): Promise<string> => (await room.obtain(owner, SOURCE, () => backend.make('reader'))).value.reveal()
   const stored = (): Promise<Lease[]> => ground.store.leases.list({})
 
   it('promise 6: many at once, on many nodes, have one credential made for one owner', async () => {
@@ -95,7 +94,7 @@ describe('leases', () => {
     const room = aRoom()
     let last = ''
     for (let look = 0; look < 40; look += 1) {
-      const { value, expiresAt, lease } = await room.obtain(ALICE, SOURCE)
+      const { value, expiresAt, lease } = await room.obtain(ALICE, SOURCE, () => backend.make('reader'))
       const external = (await stored()).find(({ id }) => id === lease)!
       expect(expiresAt).toBeLessThanOrEqual(external.expiresAt)
       expect(external.expiresAt).toBeLessThanOrEqual(alive.get(external.external!)! + longest + 1)
@@ -153,7 +152,7 @@ describe('leases', () => {
   it('promise 9: a backend that is away leaves nothing behind', async () => {
     const room = aRoom()
     failing = true
-    await expect(room.obtain(ALICE, SOURCE)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    await expect(room.obtain(ALICE, SOURCE, () => backend.make('reader'))).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
     expect(await stored()).toEqual([])
     failing = false
     await text(room)
@@ -176,7 +175,7 @@ describe('leases', () => {
     const COUNT = 10_000
     const room = aRoom()
     const given: Promise<unknown>[] = []
-    for (let index = 0; index < COUNT; index += 1) given.push(room.obtain({ ...ALICE, user: `user-${index}` }, SOURCE))
+    for (let index = 0; index < COUNT; index += 1) given.push(room.obtain({ ...ALICE, user: `user-${index}` }, SOURCE, () => backend.make('reader')))
     await Promise.all(given)
     const at = (await stored()).map(({ nextAt }) => nextAt - now)
     const perMinute = new Map<number, number>()

@@ -25,7 +25,7 @@ export const startProxied = async (issuer: TestIssuer, downstreams: Readonly<Rec
       downstreams: { ledger: { scopes: ['ledger:read'] }, ...uses }, own: uses, tenants: ['acme'], login_session: true,
     } }),
     ...Object.fromEntries(Object.entries(downstreams).map(([id, { inject, secret: _, ...more }]) => [`downstreams/${id}.yaml`, { downstream: id, credential: 'static', secret: id, inject, ...more }])),
-    'policies/access/proxy.cedar': '@id("services")\npermit (principal, action == Deputy::Action::"static", resource);',
+    'policies/access/proxy.cedar': '@id("services")\npermit (principal, action in [Deputy::Action::"static", Deputy::Action::"basic"], resource);',
   }
   const daemon = await startDaemonProcess(files, { ...settings, listen: { proxy: `127.0.0.1:${proxyPort}` } }, environment)
   for (const [id, { secret }] of Object.entries(downstreams)) {

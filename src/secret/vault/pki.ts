@@ -18,9 +18,9 @@ export const createVaultPki = (options: { id: string; mount: string; session: Va
   const { id, mount, session } = options
   return {
     async make(role, wish) {
-      if (wish === undefined) throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate is for somebody' })
+      if (wish?.duration === undefined) throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate is for somebody' })
       const answer = await session.ask({ method: 'POST', path: `${mount}/issue/${role}`, body: {
-        common_name: wish.commonName, exclude_cn_from_sans: true, format: 'pem', private_key_format: 'pkcs8', ...(wish.uri === undefined ? {} : { uri_sans: wish.uri }), ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
+        common_name: wish.name, exclude_cn_from_sans: true, format: 'pem', private_key_format: 'pkcs8', ...(wish.uri === undefined ? {} : { uri_sans: wish.uri }), ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
       } })
       const { data } = readVault(id, answer, issuedSchema)
       const duration = data.expiration * SECOND - options.now()

@@ -14,15 +14,15 @@ const toRow = ({ user, createdAt, renewedAt, usedAt, expiresAt, nextAt, ...lease
 
 export const leaseStore = (database: Database, atomically: Atomically): LeaseStore => ({
   async begin(lease) {
-    // The index of owners takes one for each, whichever node asks first.
+    // The index takes one for each owner and what it asks for, whichever node asks first.
     try { await atomically([database.insertInto('leases').values(toRow(lease)).compile()]); return true } catch (error) {
       if ((error as { code?: string }).code === 'conflict') return false
       throw error
     }
   },
-  async find({ tenant, user, server, downstream }) {
+  async find({ tenant, user, server, downstream, backend, role }) {
     const row = await database.selectFrom('leases').selectAll().where('tenant', '=', tenant).where('user', '=', user ?? '').where('server', '=', server).where('downstream', '=', downstream)
-      .where('state', '<>', 'ending').executeTakeFirst()
+      .where('backend', '=', backend).where('role', '=', role).where('state', '<>', 'ending').executeTakeFirst()
     return row === undefined ? undefined : fromRow(row)
   },
   async update(lease) {
