@@ -10,6 +10,7 @@ const PROGRAMS: readonly Program[] = [
   { package: 'postgresql', paths: ['/usr/lib/postgresql/*/bin/initdb'], tests: 'the tests of the store in Postgres and of many nodes' },
   { package: 'redis-server', paths: ['/usr/bin/redis-server'], tests: 'the tests of the shared cache in Redis' },
   { package: 'python3', paths: ['/usr/bin/python3'], tests: 'the tests of the Python client' },
+  { package: 'xmlsec1', paths: ['/usr/bin/xmlsec1'], tests: 'a test of SAML assertions by another program' },
 ]
 
 const isMissing = ({ paths }: Program): boolean => globSync([...paths]).length === 0

@@ -44,6 +44,10 @@ const requested = {
 
 const only = z.boolean().default(false).describe('True: the login is used at the socket alone, and never handed out.')
 
+/** For whom an assertion that Deputy signs may speak, beside the user and its issuer. */
+const others = z.strictObject({ text: z.string().min(1) }).or(z.strictObject({ suffix: z.string().min(1) }))
+export type AssertionSubject = z.output<typeof others> | 'user' | 'issuer'
+
 /** Where a secret of the tenant is kept. */
 const kept = {
   backend: idSchema.default('embedded').describe('The backend that keeps it.'),
@@ -94,11 +98,26 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     assertion: z.strictObject({
       key: secretReferenceSchema.describe('The private key: JWK, PEM (PKCS #8), or the key file of a Google service account.'),
       issuer: z.string().min(1).optional().describe('`iss`; default: the client id, or the account of the key file.'),
-      subject: z.enum(['none', 'user', 'issuer']).or(z.strictObject({ text: z.string().min(1) })).or(z.strictObject({ suffix: z.string().min(1) })).default('user').describe('`sub`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, a text, or none.'),
+      subject: z.enum(['none', 'user', 'issuer']).or(others).default('user').describe('`sub`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, a text, or none.'),
       audience: z.string().min(1).optional().describe('`aud`; default: the token endpoint.'),
       scope: z.enum(['parameter', 'claim']).default('parameter').describe('Where the scopes stand: beside the assertion or in it, as Google wants.'),
       lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
       self_signed: z.boolean().default(false).describe('The assertion itself is the token: nothing is asked. `audience` is then the service.'),
+    }).describe('What Deputy signs.'),
+  }),
+  z.strictObject({
+    ...common, ...provided, ...requested,
+    credential: z.literal('saml_bearer').describe('A token for a SAML 2.0 assertion that Deputy signs with a key of its own (RFC 7522 section 2.1), as SAP and Salesforce take it.'),
+    assertion: z.strictObject({
+      key: secretReferenceSchema.describe('The private key: RSA of at least 2048 bits, JWK or PEM.'),
+      certificate: secretReferenceSchema.optional().describe('The certificate of the key, PEM: it goes along in the signature. Absent: the service has to know the key.'),
+      issuer: z.string().min(1).optional().describe('`Issuer`; default: the client id.'),
+      subject: z.enum(['user', 'issuer']).or(others).default('user').describe('`NameID`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, or a text.'),
+      name_id_format: resourceSchema.default('urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified').describe('What kind of name that is, for example `urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress`.'),
+      audience: z.string().min(1).optional().describe('`Audience`; default: the token endpoint.'),
+      authn_context: z.literal('none').or(resourceSchema).default('urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified').describe('`AuthnContextClassRef`: how the user has signed in, in the words of the service. none: nothing is said of a sign-in, as RFC 7522 section 3 wants it for a subject that has not signed in.'),
+      attributes: z.record(z.string().min(1), z.string()).default({}).describe('Attributes that go along, by name; SAP wants the client id as `client_id`, for example.'),
+      lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
     }).describe('What Deputy signs.'),
   }),
   z.strictObject({

@@ -21,6 +21,7 @@ import type { CallProvider } from './provider/call.ts'
 import { createMtlsCertificateConnector } from './mtls-certificate.ts'
 import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
+import { createSamlBearerConnector } from './saml-bearer.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
 import { createTokenExchangeConnector } from './token-exchange.ts'
 
@@ -57,6 +58,7 @@ export const createConnectors = (deps: {
   token_exchange: createTokenExchangeConnector(deps),
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
+  saml_bearer: createSamlBearerConnector(deps),
   id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
   dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id), engineOf: (id) => deps.backends.leased(id), tokensOf: (id) => deps.backends.tokens(id) }),
   mtls_certificate: createMtlsCertificateConnector({ ...deps, engineOf: (id) => deps.backends.leased(id) }),

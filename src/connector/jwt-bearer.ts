@@ -5,6 +5,7 @@ import type { DownstreamOf } from '../config/downstream.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
+import { subjectOf } from './assertion-subject.ts'
 import { ACCESS_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
 import { readSigningKey, type SigningKey } from './provider/authentication.ts'
 import type { ProviderClients } from './provider/client.ts'
@@ -23,17 +24,6 @@ const readSigner = async (text: Secret): Promise<Signer> => {
   return { ...await readSigningKey(new Secret(account.data.private_key)), kid: account.data.private_key_id, account: account.data.client_email }
 }
 
-type Assertion = DownstreamOf<'jwt_bearer'>['assertion']
-
-/** For whom the assertion speaks. @throws DeputyError `target_unknown` where it is for a user and a server asks for itself */
-const subjectOf = ({ subject }: Assertion, issuer: string, { principal, server, downstream }: CredentialRequest): string | undefined => {
-  if (subject === 'none') return undefined
-  if (subject === 'issuer') return issuer
-  if (typeof subject === 'object' && 'text' in subject) return subject.text
-  if (principal.kind !== 'user') throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
-  return subject === 'user' ? principal.user : `${principal.user}${subject.suffix}`
-}
-
 /**
  * `jwt_bearer`: an assertion that Deputy signs with a key of its own, redeemed for a token (RFC 7523 section 2.1), or used as one.
  * Google's service accounts are a case of both: https://developers.google.com/identity/protocols/oauth2/service-account.
@@ -47,7 +37,7 @@ export const createJwtBearerConnector = (deps: { readonly requestToken: RequestT
       throw refuse('provider_refused', { provider: downstream, problem: 'the key of the assertion is neither a JWK, nor PEM, nor the key file of a service account' })
     }
     const issuer = assertion.issuer ?? signer.account ?? clientId
-    const subject = subjectOf(assertion, issuer, request)
+    const subject = assertion.subject === 'none' ? undefined : subjectOf(assertion.subject, issuer, request)
     const now = deps.clock.now()
     const expiresAt = toSeconds(Math.min(now + assertion.lifetime, request.notAfter)) * 1000
     const scopes = request.scopes.map((each) => prefix + each).join(' ')

@@ -31,6 +31,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
   token_exchange: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   entra_obo: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
   jwt_bearer: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
+  saml_bearer: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
   id_jag: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
   dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
   mtls_certificate: { issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },

@@ -45,6 +45,12 @@ describe('a provider that is busy', () => {
     expect(await codeOf(call({ ...NOTES, tenant: 'globex' }, () => Promise.resolve()))).toBe('done')
   })
 
+  it('is not left alone for what Deputy itself refused before it was asked, however often', async () => {
+    const call = createProviderCalls({ telemetry: noTelemetry, clock: aClock() })
+    for (let at = 0; at < 6; at += 1) expect(await codeOf(call(NOTES, () => Promise.reject(refuse('target_unknown', { target: 'notes', server: 'calendar' }))))).toBe('target_unknown')
+    expect([await codeOf(call(NOTES, () => Promise.resolve())), call.troubles()]).toEqual(['done', []])
+  })
+
   describe.skipIf(!findRedis())('with a real Redis between nodes', () => {
     let server: RedisServer
     beforeAll(async () => { server = await startRedis(['save ""']) })

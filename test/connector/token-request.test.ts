@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
@@ -10,28 +11,30 @@ import { createJwtBearerConnector } from '../../src/connector/jwt-bearer.ts'
 import { createProviderCalls } from '../../src/connector/provider/call.ts'
 import { createProviderClients } from '../../src/connector/provider/client.ts'
 import { createTokenRequests } from '../../src/connector/provider/token-request.ts'
+import { createSamlBearerConnector } from '../../src/connector/saml-bearer.ts'
 import { createTokenExchangeConnector } from '../../src/connector/token-exchange.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
 import { startAuthorizationServer, type AuthorizationServerDouble } from '../doubles/authorization-server.ts'
+import { aSamlSigner } from '../doubles/saml-bearer.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const RESOURCE = 'https://orders.example/api'
-type Kind = 'client_credentials' | 'token_exchange' | 'entra_obo' | 'jwt_bearer'
+type Kind = 'client_credentials' | 'token_exchange' | 'entra_obo' | 'jwt_bearer' | 'saml_bearer'
 interface Place extends ConnectorPlace { readonly server: AuthorizationServerDouble }
 
 /** A connector as the daemon builds it, at a strict authorization server. */
-const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; client?: object } = {}) => async (): Promise<Place> => {
+const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; client?: object; secrets?: Readonly<Record<string, string>> } = {}) => async (): Promise<Place> => {
   const server = await startAuthorizationServer()
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
   const clock = { now: () => Date.now() }
   const random = createSystemRandom()
-  const secrets: Record<string, string> = { secret: server.client.secret, key: JSON.stringify(server.clientKey), assertion: JSON.stringify(server.assertionKey) }
+  const secrets: Record<string, string> = { secret: server.client.secret, key: JSON.stringify(server.clientKey), assertion: JSON.stringify(server.assertionKey), saml: server.samlSigner.key, certificate: server.samlSigner.certificate, ...given.secrets }
   const downstream = downstreamSchema.parse({
     downstream: 'orders', credential: kind, provider: 'login', client: { client_id: server.client.id, client_secret: { secret: 'secret' }, ...given.client }, resource: RESOURCE, scopes: { read: 'Read', write: 'Write' },
-    ...(kind === 'jwt_bearer' ? { assertion: { key: { secret: 'assertion' } } } : {}), ...given.downstream,
+    ...(kind === 'jwt_bearer' ? { assertion: { key: { secret: 'assertion' } } } : kind === 'saml_bearer' ? { assertion: { key: { secret: 'saml' } } } : {}), ...given.downstream,
   })
   const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: server.url, token_endpoint: `${server.url}/token`, ...given.provider })
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), downstreams: new Map([['orders', downstream]]), providers: new Map([['login', provider]]) }
@@ -40,7 +43,7 @@ const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; cli
   const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock })
   const connectors: Readonly<Record<Kind, () => Connector>> = {
     client_credentials: () => createClientCredentialsConnector({ requestToken }), token_exchange: () => createTokenExchangeConnector({ requestToken, clock }), entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),
-    jwt_bearer: () => createJwtBearerConnector({ requestToken, clients, resolveSecret, clock, random }),
+    jwt_bearer: () => createJwtBearerConnector({ requestToken, clients, resolveSecret, clock, random }), saml_bearer: () => createSamlBearerConnector({ requestToken, resolveSecret, clock, random }),
   }
   const userToken = await server.userToken({ sub: 'alice', ...(kind === 'entra_obo' ? { aud: server.client.id } : {}) })
   const request = (over: Partial<CredentialRequest> = {}): CredentialRequest => ({
@@ -59,6 +62,7 @@ describeConnector('token_exchange', aPlace('token_exchange'), { knowsUsers: true
 describeConnector('entra_obo', aPlace('entra_obo', { downstream: { resource: undefined, scope_prefix: 'api://orders/' } }), { knowsUsers: false })
 describeConnector('jwt_bearer', aPlace('jwt_bearer'), { knowsUsers: false })
 describeConnector('jwt_bearer with its scopes in the assertion', aPlace('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, scope: 'claim', subject: { suffix: '@example.com' } } } }), { knowsUsers: false })
+describeConnector('saml_bearer', aPlace('saml_bearer'), { knowsUsers: false })
 describeConnector('client_credentials by private_key_jwt', aPlace('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'key' } }, provider: { client_authentication: 'private_key_jwt' } }), { knowsUsers: false })
 
 describe('a token request', () => {
@@ -129,6 +133,65 @@ describe('a token request', () => {
     expect([await subjects(undefined), await subjects({ suffix: '@acme.example' }), await subjects({ text: 'robot' }), await subjects('issuer'), await subjects('none')]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy', undefined])
     const { connector, request } = await at('jwt_bearer')
     expect(await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } })))).toBe('target_unknown')
+  })
+
+  it('promise 1: a SAML assertion speaks for the user, an account or its issuer, as the file says, and for nobody else; a server cannot be a user', async () => {
+    const subjects = async (subject?: unknown, user = 'alice'): Promise<unknown> => {
+      const each = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, ...(subject === undefined ? {} : { subject }) } } })()
+      try {
+        const { scopes } = await each.connector.obtain(each.request({ principal: { kind: 'user', tenant: 'acme', user } }))
+        expect([scopes, each.given!()]).toEqual([['read'], ['read']])
+        return each.server.issued[0]!.sub
+      } finally { await each.close() }
+    }
+    expect([await subjects(), await subjects({ suffix: '@acme.example' }), await subjects({ text: 'robot' }), await subjects('issuer')]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy'])
+    const mallory = '</saml:NameID><saml:NameID>alice<!--&amp;'
+    expect(await subjects(undefined, mallory)).toBe(mallory)
+    const { connector, request, server } = await at('saml_bearer')
+    expect(await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } })))).toBe('target_unknown')
+    expect(server.requests).toEqual([])
+  })
+
+  it('a key of a SAML assertion is one of RSA that is long enough, and a certificate is that of the key; what is wrong is said without what they hold', async () => {
+    const other = await aSamlSigner()
+    const short = await aSamlSigner(1024)
+    const problems = async (assertion: object, secrets: Record<string, string> = {}): Promise<unknown> => {
+      const each = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, ...assertion } }, secrets })()
+      try {
+        const error = await each.connector.obtain(each.request()).then(() => 'obtained', (thrown: Error & { facts: object }) => thrown)
+        if (typeof error === 'string') return error
+        for (const secret of [...each.secrets(), ...Object.values(secrets)]) expect(`${error.message} ${JSON.stringify(error.facts)}`).not.toContain(secret)
+        return (error.facts as { problem: string }).problem
+      } finally { await each.close() }
+    }
+    const key = 'the key of the assertion is no RSA key of at least 2048 bits: put one there, as JWK or PEM'
+    const certificate = 'the certificate of the assertion is not that of its key: put that one there, as PEM'
+    expect([await problems({ key: { secret: 'assertion' } }), await problems({ key: { secret: 'secret' } }), await problems({ key: { secret: 'short' } }, { short: short.key })]).toEqual([key, key, key])
+    expect([await problems({ certificate: { secret: 'other' } }, { other: other.certificate }), await problems({ certificate: { secret: 'secret' } })]).toEqual([certificate, certificate])
+    expect(await problems({ key: { secret: 'other' } }, { other: other.key })).toBe('invalid_grant: it is not signed by the key of its issuer')
+    const jwk = { jwk: JSON.stringify(createPrivateKey(short.key).export({ format: 'jwk' })) }
+    expect([await problems({ key: { secret: 'jwk' } }, jwk), await problems({ certificate: { secret: 'certificate' } })]).toEqual([key, 'obtained'])
+  })
+
+  it('a SAML assertion ends with what it was asked for, and its other words are those of the file', async () => {
+    const notAfter = Math.floor(Date.now()) + 90_000
+    const assertion = { key: { secret: 'saml' }, authn_context: 'none', attributes: { client_id: 'deputy' }, name_id_format: 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress' }
+    const { server, connector, request } = await at('saml_bearer', { downstream: { assertion } })
+    await connector.obtain(request({ notAfter }))
+    const sent = Buffer.from(server.requests[0]!['assertion']!, 'base64url').toString('utf8')
+    expect(sent.match(/NotOnOrAfter="[^"]*"/g)).toEqual(Array(2).fill(`NotOnOrAfter="${new Date(notAfter).toISOString()}"`))
+    expect(sent).toContain('<saml:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">alice</saml:NameID>')
+    expect(sent).toContain('<saml:Attribute Name="client_id"><saml:AttributeValue>deputy</saml:AttributeValue></saml:Attribute>')
+    expect(sent).not.toContain('AuthnStatement')
+    expect(server.requests[0]).toEqual({ grant_type: 'urn:ietf:params:oauth:grant-type:saml2-bearer', assertion: expect.not.stringContaining('=') as string, scope: 'read', resource: RESOURCE })
+  })
+
+  it('an audience or an issuer that the service does not expect is refused there, in its words', async () => {
+    for (const [assertion, words] of [[{ audience: 'https://elsewhere.example' }, 'it is for another audience'], [{ issuer: 'somebody' }, 'it is of another issuer']] as const) {
+      const each = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, ...assertion } } })()
+      expect(await each.connector.obtain(each.request()).catch((thrown: Error) => thrown)).toMatchObject({ code: 'provider_refused', facts: { problem: `invalid_grant: ${words}` } })
+      await each.close()
+    }
   })
 
   it('a self-signed assertion is the token, for the service, and nobody is asked', async () => {

@@ -6,6 +6,7 @@
  *   `requested_token_use=on_behalf_of`, one service's scopes in one request (AADSTS28000);
  * - JWT bearer grant (RFC 7523 section 3): signed by a registered key, `aud` the token endpoint, an end no more than an hour away, `jti` once.
  * - ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant section 4.4.1): `typ`, `aud` this server's issuer, `client_id` the authenticated client, `jti` once; the same key stands for the identity provider.
+ * - SAML 2.0 bearer assertions (RFC 7522): test/doubles/saml-bearer.ts; Deputy's client is their issuer.
  * Scopes are those asked for that it knows; what it does not know is `invalid_scope` (RFC 6749 section 5.2).
  */
 import { randomUUID } from 'node:crypto'
@@ -13,6 +14,7 @@ import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
 import { aKeyPair } from '../support/daemon.ts'
+import { aSamlSigner, createSamlGrant, type SamlSigner } from './saml-bearer.ts'
 
 /** What stands in place of the next answer. */
 export type SpoiltAnswer = 'html' | 'error with 200' | 'another token type' | 'no expiry' | 'expired' | 'surplus scope' | 'huge' | 'redirect' | 'half' | 'nothing' | 'not JSON' | 'no token' | 'for somebody else' | 'busy' | 'failing'
@@ -23,6 +25,7 @@ export interface AuthorizationServerDouble {
   /** Of Deputy's client and of its assertions; the server knows the public parts. */
   readonly clientKey: JWK
   readonly assertionKey: JWK
+  readonly samlSigner: SamlSigner
   readonly spoil: SpoiltAnswer[]
   /** Requests that were accepted, as they came. */
   readonly requests: Readonly<Record<string, string>>[]
@@ -36,6 +39,9 @@ export interface AuthorizationServerDouble {
 const SCOPES = ['read', 'write', 'api://orders/read', 'api://orders/write', 'https://graph.example/read']
 
 const isIdJag = (assertion: string | null): boolean => { try { return decodeProtectedHeader(assertion ?? '').typ === 'oauth-id-jag+jwt' } catch { return false } }
+
+/** The same for all servers of a test file: an RSA key takes its time. */
+const samlSigner = await aSamlSigner()
 
 interface Refusal { readonly error: string; readonly error_description: string }
 const no = (error: string, description: string): Refusal => ({ error, error_description: description })
@@ -101,6 +107,10 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
         const claims = await verifyAssertion(form.get('assertion') ?? '', assertionPair.jwk, { audiences: [`${double.url}/token`] })
         return typeof claims === 'string' ? no('invalid_grant', claims) : { sub: claims.sub ?? claims.iss!, ...(claims['scope'] === undefined ? {} : { scope: claims['scope'] }) }
       }
+      case 'urn:ietf:params:oauth:grant-type:saml2-bearer': {
+        const redeemed = await redeemSaml(form.get('assertion') ?? '')
+        return 'problem' in redeemed ? no('invalid_grant', redeemed.problem) : { sub: redeemed.subject }
+      }
       default: return no('unsupported_grant_type', String(form.get('grant_type')))
     }
   }
@@ -152,8 +162,10 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
     })
   })
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const redeemSaml = createSamlGrant({ certificate: samlSigner.certificate, issuer: client.id, audience: `${url}/token`, tokenEndpoint: `${url}/token` })
   const double: AuthorizationServerDouble = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, client, spoil: [], requests: [], issued: [],
+    url, client, samlSigner, spoil: [], requests: [], issued: [],
     clientKey: { ...clientPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK, assertionKey: { ...assertionPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK,
     userToken: (claims) => new SignJWT(claims).setProtectedHeader({ alg: 'ES256' }).setIssuer(userIssuer).setIssuedAt().setExpirationTime('10m').sign(own.privateKey),
     close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),

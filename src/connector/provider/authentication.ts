@@ -1,4 +1,4 @@
-import { createHash, createPrivateKey, X509Certificate, type webcrypto } from 'node:crypto'
+import { createHash, createPrivateKey, X509Certificate, type KeyObject, type webcrypto } from 'node:crypto'
 import { importJWK, importPKCS8, type JWK } from 'jose'
 import * as openid from 'openid-client'
 import type { OAuthClient } from '../../config/downstream.ts'
@@ -24,6 +24,18 @@ export const readSigningKey = async (text: Secret): Promise<SigningKey> => {
   const key = await importJWK({ ...jwk, alg: algorithm }, algorithm, { extractable: false })
   if (key instanceof Uint8Array) throw new Error('a symmetric key signs nothing here')
   return { key, algorithm, kid: jwk.kid }
+}
+
+/** NIST SP 800-131A: a shorter one signs nothing that lasts. */
+const SHORTEST_RSA = 2048
+
+/** The key for signatures that no JWS is, such as those of XML. @param text as `readSigningKey` takes it. @returns undefined where it is no RSA key of at least 2048 bits */
+export const readRsaKey = (text: Secret): KeyObject | undefined => {
+  const value = text.reveal().trim()
+  try {
+    const key = value.startsWith('{') ? createPrivateKey({ key: JSON.parse(value) as JWK, format: 'jwk' }) : createPrivateKey(value)
+    return key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= SHORTEST_RSA ? key : undefined
+  } catch { return undefined }
 }
 
 /** RFC 7515 section 4.1.8. */

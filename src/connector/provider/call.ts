@@ -64,6 +64,9 @@ export const failureOf = (thrown: unknown): CallFailure => {
 
 const LONGEST_WORDS = 200
 
+/** Deputy's own no before anything was sent, such as to a user whom it cannot name there: the provider had no part in it. */
+const isOwnRefusal = (error: unknown): boolean => plainly(error) instanceof DeputyError && failureOf(error) === 'not_sent'
+
 /** Runs of characters as tokens are made of, long, and with a digit or very long: words of a language are not. */
 const TOKEN_LIKE = /(?=[A-Za-z0-9_~+=./-]*\d)[A-Za-z0-9_~+=./-]{16,}|[A-Za-z0-9_~+=-]{32,}/g
 
@@ -133,8 +136,8 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
   const breakerFor = (key: string) => {
     let known = breakers.get(key)
     if (known === undefined) {
-      const breaker = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error))), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
-      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !(plainly(error) instanceof DeputyError) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
+      const breaker = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error)) && !isOwnRefusal(error)), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
+      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !isOwnRefusal(error) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
       const made = { policy: wrap(again, breaker), breaker, openedAt: undefined as number | undefined }
       breaker.onBreak(() => { made.openedAt = clock.now() })
       breakers.set(key, known = made)
