@@ -29,6 +29,7 @@ import { createIdentityProviders } from './connector/provider/identity-provider.
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createEgress } from './egress/fetch.ts'
+import { createProofs } from './egress/proofs.ts'
 import { refuse } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
 import { createExchange, holderOf } from './exchange/exchange.ts'
@@ -235,7 +236,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     // Credentials.
     const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
-    const clients = createProviderClients({ snapshot, egress, resolveSecret })
+    const clients = createProviderClients({ snapshot, egress, proofs: createProofs({ clock, random }), resolveSecret })
     const call = createProviderCalls({ telemetry, clock, shared: bytes })
     const identityProviders = createIdentityProviders({ snapshot, egress, resolveSecret })
     const identityTokens = createIdentityTokens({ snapshot, store: store.identityTokens, envelope, standing, clock })

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { awsSts, azure, gcpSts, githubApp } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
-import { variablesSchema } from './provider.ts'
+import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 
@@ -156,6 +156,13 @@ export const keeps = (downstream: Downstream | undefined, { backend, secret }: {
 /** The kinds by their names. */
 export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))
 export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { credential: Kind }>
+
+/** Whether Deputy asks for tokens that are bound to a key of its own: those may not leave it, and may have to. */
+export const wantsBound = (downstream: Downstream, provider: Provider | undefined): boolean => {
+  // Nobody is asked for it.
+  if (downstream.credential === 'jwt_bearer' && downstream.assertion.self_signed) return false
+  return provider?.dpop === 'required' || (provider?.dpop === 'offered' && downstream.inject?.only === true)
+}
 
 /** Kinds that exist only for a user: a server cannot ask for itself. */
 const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant', 'token_exchange', 'entra_obo', 'id_jag'])

@@ -1,5 +1,5 @@
 import { needsUser } from './downstream.ts'
-import { injectionProblems, sharedHosts } from './injection-references.ts'
+import { bindingProblems, injectionProblems, sharedHosts } from './injection-references.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
 import { neededVariables } from './provider.ts'
@@ -166,6 +166,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
     const provider = providers.get(value.provider)?.value
     if (provider !== undefined && (provider.issuer === undefined || provider.client_authentication === 'none')) problems.push({ file, line: lineOf(['provider']), message: `The provider ${value.provider} takes no identity assertions as its file is: they name its issuer, and its client authenticates.`, fix: 'Add `issuer`, and a `client_authentication` other than none, to the provider\'s file.' })
   }
+  if ('provider' in value) problems.push(...bindingProblems({ value, file, lineOf }, providers.get(value.provider)?.value))
   problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)))
   const { backends } = settings.value.secrets
   if ((value.credential === 'dynamic' || value.credential === 'mtls_certificate') && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {

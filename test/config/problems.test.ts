@@ -78,6 +78,21 @@ describe('mistakes in files', () => {
     expect(await check({ 'providers/own.yaml': provider, 'downstreams/own.yaml': `downstream: own\ncredential: oauth_grant\n${client}` })).toEqual([expect.objectContaining({ line: 3, message: expect.stringContaining('authorization_endpoint') as string })])
   })
 
+  it('promise 9: tokens that are bound need the proxy, and go into one header', async () => {
+    const provider = (dpop: string): string => `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\ndpop: ${dpop}\n`
+    const own = (inject = ''): string => `downstream: own\ncredential: client_credentials\nprovider: own\nclient: { client_id: x }\n${inject}`
+    const inject = (as: string, only = false): string => own(`inject:\n  hosts: [https://api.example]\n  as: ${as}\n  only: ${only}\n`)
+    const header = "{ header: Authorization, value: 'DPoP {credential}' }"
+    const problems = async (dpop: string, downstream: string): Promise<string[]> => (await check({ 'providers/own.yaml': provider(dpop), 'downstreams/own.yaml': downstream })).map(({ line, message }) => `${line} ${message.split(/[:,]/)[0]!.slice(0, 60)}`)
+    expect(await problems('required', inject(header))).toEqual([])
+    expect(await problems('required', own())).toEqual(['3 Tokens of own are bound to a key of Deputy\'s (dpop'])
+    expect(await problems('required', inject('{ query: key }'))).toEqual(['7 A token that is bound to a key goes into the header Authoriz'])
+    expect(await problems('offered', own())).toEqual([])
+    expect(await problems('offered', inject('{ query: key }'))).toEqual([])
+    expect(await problems('offered', inject('{ query: key }', true))).toHaveLength(1)
+    expect(await problems('required\nanswers: { token_type: bearer }', inject(header))).toContain('4 dpop')
+  })
+
   for (const [file, text, line, words] of mistakes) {
     it(`promise 9: ${file} with ${JSON.stringify(text.replace(notes, '…').slice(0, 60))} is told with line ${line} and what to write`, async () => {
       const problems = await check({ [file]: text })

@@ -6,6 +6,7 @@ import { providerSchema } from '../../src/config/provider.ts'
 import { createProviderClients } from '../../src/connector/provider/client.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
 import { Secret } from '../../src/crypto/secret.ts'
+import { someProofs } from '../support/proofs.ts'
 import { aSnapshot } from '../support/snapshot.ts'
 
 let metadata: Record<string, unknown> = {}
@@ -24,7 +25,7 @@ const clientOf = async (published: Record<string, unknown>, { at = undefined as 
   path = at
   metadata = { issuer: url, authorization_endpoint: `${url}/authorize`, token_endpoint: `${url}/token`, response_types_supported: ['code'], code_challenge_methods_supported: ['S256'], ...published }
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), providers: new Map([['p', providerSchema.parse({ provider: 'p', name: 'P', issuer: url, discovery: true, ...file })]]) }
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret: () => Promise.resolve(new Secret('s')) })
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, proofs: someProofs(), resolveSecret: () => Promise.resolve(new Secret('s')) })
   return clients(downstream, 'acme').then(({ server: found }) => `used ${found.authorization_endpoint}`, (error: { code: string }) => error.code)
 }
 
