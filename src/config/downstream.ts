@@ -6,7 +6,7 @@ import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 
 const clientSchema = z.strictObject({
-  client_id: z.string().min(1).describe('Client id at the provider.'),
+  client_id: z.string().min(1).describe('Client id at the provider. `<connect_url>/clients/NAME`, with a name of your choice: one that needs no registration, because Deputy publishes there what the client is (Client ID Metadata Document).'),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client, and for one that proves itself by a key.'),
   private_key: secretReferenceSchema.optional().describe('Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.'),
   variables: variablesSchema.default({}).describe('What `{name}` in the provider\'s endpoints stands for, for example `tenant: contoso.example`.'),

@@ -70,7 +70,7 @@ export class SigningKeys {
   /** Makes, publishes ahead and withdraws keys as their times come; call it now and then. `force` starts a new key that signs at once. */
   async rotateWhenDue(force = false): Promise<void> {
     const now = this.#options.clock.now()
-    for (const purpose of ['token', 'checkpoint'] as const) {
+    for (const purpose of ['token', 'checkpoint', 'client'] as const) {
       const last = this.#keys.filter(({ stored }) => stored.purpose === purpose).at(-1)
       const ahead = Math.min(this.#options.lifetime / 10, 86_400_000)
       if (force || last === undefined || last.stored.signsUntil - ahead <= now) {

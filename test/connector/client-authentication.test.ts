@@ -72,7 +72,7 @@ describe('Deputy as a client of a real oidc-provider', () => {
     })
     const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: url, discovery: true, client_authentication: client.authentication })
     const snapshot = { ...aSnapshot(), providers: new Map([['login', provider]]) }
-    const clients = createProviderClients({ snapshot: () => snapshot, egress, proofs: someProofs(), resolveSecret: (reference) => Promise.resolve(new Secret(client.secrets[(reference as { secret: string }).secret.replace('-', '_')]!)) })
+    const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret: (reference) => Promise.resolve(new Secret(client.secrets[(reference as { secret: string }).secret.replace('-', '_')]!)) })
     return createClientCredentialsConnector({ requestToken: createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock: { now: () => Date.now() } }) }).obtain({
       principal: { kind: 'workload', tenant: 'acme', server: 'notes' }, tenant: aTenant(), server: aServer(), downstream, scopes: ['read'], notAfter: Infinity, audiences: [RESOURCE], priorActors: [], ancestors: [], correlationId: 'c',
     })

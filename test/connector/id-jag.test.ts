@@ -43,7 +43,7 @@ const aPlace = (given: { signIn?: object; provider?: object } = {}) => async ():
   const snapshot = () => current
   const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
   const call = createProviderCalls({ telemetry: noTelemetry, clock })
-  const clients = createProviderClients({ snapshot, egress, proofs: someProofs(), resolveSecret })
+  const clients = createProviderClients({ snapshot, egress, ...someProofs(), resolveSecret })
   const kept = new Map<string, IdentityToken>()
   const standing = new Standing([], [])
   const identityTokens = createIdentityTokens({

@@ -37,7 +37,7 @@ const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; cli
   const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: server.url, token_endpoint: `${server.url}/token`, ...given.provider })
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), downstreams: new Map([['orders', downstream]]), providers: new Map([['login', provider]]) }
   const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, proofs: someProofs(), resolveSecret })
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock })
   const connectors: Readonly<Record<Kind, () => Connector>> = {
     client_credentials: () => createClientCredentialsConnector({ requestToken }), token_exchange: () => createTokenExchangeConnector({ requestToken, clock }), entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),

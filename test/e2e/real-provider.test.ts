@@ -19,10 +19,15 @@ import { startTlsFront } from '../support/tls-front.ts'
 const NOTES = 'https://notes.example/mcp'
 const SCOPES = { 'notes:read': 'Read your notes', 'notes:write': 'Change your notes' }
 
+const OF_USERS = ['bound', 'later', 'public', 'document', 'public-document'] as const
+const OWN = ['robot', 'by-certificate', 'own-document'] as const
+const IDS = [...OF_USERS, ...OWN] as const
+
+let base: string
 let idp: CompanyIdp
 let service: ModernService
 /** The services behind the downstreams, by their ids. */
-const apis = {} as Record<'bound' | 'later' | 'public' | 'robot' | 'by-certificate', BoundApi>
+const apis = {} as Record<(typeof IDS)[number], BoundApi>
 let daemon: Daemon
 const closers: (() => Promise<unknown>)[] = []
 
@@ -38,14 +43,14 @@ beforeAll(async () => {
   const own = await authority.issue('deputy', { client: true })
   const pair = aKeyPair()
   const frontPort = await freePort()
-  const base = `https://127.0.0.1:${frontPort}`
+  base = `https://127.0.0.1:${frontPort}`
   const environment: NodeJS.ProcessEnv = {}
   daemon = await prepareDaemon({ 'ca.pem': authority.certificate }, { connect_url: base }, environment)
   closers.push(() => daemon.close())
   environment['NODE_EXTRA_CA_CERTS'] = join(daemon.home, 'ca.pem')
   const front = await startTlsFront({ certificate, port: frontPort, to: () => daemon.port })
   idp = await startCompanyIdp({ resources: [NOTES], redirectUris: [`${base}/connect/signed-in`] })
-  for (const id of ['bound', 'later', 'public', 'robot', 'by-certificate'] as const) apis[id] = await startBoundApi()
+  for (const id of IDS) apis[id] = await startBoundApi()
   const byKey = { token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: 'ES256', jwks: { keys: [{ ...pair.jwk, kty: 'EC' }] } } as const
   const ofUsers = { redirect_uris: [`${base}/connect/callback`], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code' as const] }
   const ofItself = { redirect_uris: [], grant_types: ['client_credentials'], response_types: [], scope: 'notes:read' }
@@ -66,7 +71,7 @@ beforeAll(async () => {
     'tenants/acme.yaml': { tenant: 'acme', issuers: [{ issuer: idp.issuer }], sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } } },
     'servers/notes.yaml': {
       server: 'notes', resource: NOTES, tenants: ['acme'], owner: 'notes@acme.example', status: 'approved', attest: [{ unix: { uid: process.getuid!() } }],
-      downstreams: Object.fromEntries(['bound', 'later', 'public'].map((id) => [id, { scopes: ['notes:read', 'notes:write'] }])), own: Object.fromEntries(['robot', 'by-certificate'].map((id) => [id, { scopes: ['notes:read'] }])),
+      downstreams: Object.fromEntries(OF_USERS.map((id) => [id, { scopes: ['notes:read', 'notes:write'] }])), own: Object.fromEntries(OWN.map((id) => [id, { scopes: ['notes:read'] }])),
     },
     ...provider('bound', { client_authentication: 'private_key_jwt', dpop: 'required', offline_scope: 'offline_access', authorization_parameters: { prompt: 'consent' } }),
     ...downstream('bound', { credential: 'oauth_grant', client: { client_id: 'deputy', ...KEY } }),
@@ -78,6 +83,12 @@ beforeAll(async () => {
     ...downstream('robot', { credential: 'client_credentials', client: { client_id: 'robot', ...KEY } }),
     ...provider('by-certificate', { client_authentication: 'tls_client_auth' }),
     ...downstream('by-certificate', { credential: 'client_credentials', client: { client_id: 'by-certificate', certificate: { file: 'certificate.pem' }, private_key: { file: 'certificate-key.pem' } } }),
+    ...provider('document', { client_authentication: 'private_key_jwt', dpop: 'required', offline_scope: 'offline_access', authorization_parameters: { prompt: 'consent' } }),
+    ...downstream('document', { credential: 'oauth_grant', client: { client_id: `${base}/clients/notes` } }),
+    ...provider('public-document', { client_authentication: 'none', dpop: 'required', offline_scope: 'offline_access', authorization_parameters: { prompt: 'consent' } }),
+    ...downstream('public-document', { credential: 'oauth_grant', client: { client_id: `${base}/clients/notes-public` } }),
+    ...provider('own-document', { client_authentication: 'private_key_jwt', dpop: 'required' }),
+    ...downstream('own-document', { credential: 'client_credentials', client: { client_id: `${base}/clients/robot` } }),
     'policies/access/all.cedar': '@id("all") permit (principal, action, resource);',
   })
   await daemon.start()
@@ -201,9 +212,34 @@ describe('a service that binds its tokens to keys', () => {
     expect(decodeJwt(String(body['access_token']))).toMatchObject({ iss: service.issuer, aud: apis['by-certificate'].url, client_id: 'by-certificate', scope: 'notes:read' })
   })
 
+  it('requirement 1: a client that nobody has registered is known by the document at its id, and signs with keys that rotate', async () => {
+    const document = await fetch(`${base}/clients/notes`)
+    expect([document.status, document.headers.get('content-type'), document.headers.get('cache-control')]).toEqual([200, 'application/json; charset=utf-8', 'public, max-age=300'])
+    expect(await document.json()).toEqual({
+      client_id: `${base}/clients/notes`, client_name: 'Deputy', redirect_uris: [`${base}/connect/callback`], response_types: ['code'], grant_types: ['authorization_code', 'refresh_token'],
+      token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: 'ES256', jwks_uri: `${base}/clients/notes/jwks.json`, dpop_bound_access_tokens: true,
+    })
+    await connect((await through('document')).body['connect_url'])
+    expect((await through('document')).status).toBe(200)
+    expect(apis.document.accepted.at(-1)).toMatchObject({ client_id: `${base}/clients/notes`, sub: 'alice-notes', cnf: { jkt: expect.any(String) as string } })
+    expect((await daemon.deputy('key', 'rotate', '--signing')).code).toBe(0)
+    expect((await through('document', { headers: { 'deputy-scope': 'notes:read' } })).body).toMatchObject({ scope: 'notes:read' })
+  })
+
+  it('requirement 1: so is a public one, and one of the server\'s own; the keys sign for clients and for nothing else', async () => {
+    await connect((await through('public-document')).body['connect_url'])
+    expect((await through('public-document')).status).toBe(200)
+    expect((await through('own-document', { headers: { 'deputy-on-behalf-of': 'server' } })).body).toMatchObject({ user: `${base}/clients/robot` })
+    const kids = async (path: string): Promise<string[]> => ((await (await fetch(`${base}${path}`)).json()) as { keys: { kid: string; d?: string }[] }).keys.flatMap(({ kid, d }) => d === undefined ? [kid] : ['private'])
+    const ofClients = await kids('/clients/robot/jwks.json')
+    expect(ofClients.length).toBeGreaterThan(0)
+    expect(await kids('/.well-known/jwks.json')).not.toEqual(expect.arrayContaining(ofClients))
+    expect(await Promise.all(['nobody', 'nobody/jwks.json', '..%2fnotes', 'NOTES'].map(async (name) => (await fetch(`${base}/clients/${name}`)).status))).toEqual([404, 404, 404, 404])
+  })
+
   it('ends a grant at the service: the bound refresh token is of no use any more', async () => {
     const before = service.requests.length
     expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--json')).code).toBe(0)
-    await expect.poll(() => since(before).filter((each) => each === '/token/revocation 200').length).toBeGreaterThanOrEqual(3)
+    await expect.poll(() => since(before).filter((each) => each === '/token/revocation 200').length).toBeGreaterThanOrEqual(5)
   })
 })

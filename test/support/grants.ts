@@ -121,7 +121,7 @@ export const startGrants = async (provider: OAuthProviderDouble, options: { time
   const downstream = (): DownstreamOf<'oauth_grant'> => snapshot.downstreams.get('notes-api') as DownstreamOf<'oauth_grant'>
   const records: AuditRecord[] = []
   const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, proofs: someProofs(), resolveSecret })
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const connector = createOAuthGrantConnector({
     snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clock, random,
     connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),

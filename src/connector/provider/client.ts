@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import * as openid from 'openid-client'
+import { documentOf, pagesUrlOf } from '../../config/client-document.ts'
 import { wantsBound, type OAuthClient, type ProvidedDownstream } from '../../config/downstream.ts'
 import { fillIn, neededVariables, providerFor, type Provider } from '../../config/provider.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
@@ -11,6 +12,7 @@ import type { Proofs } from '../../egress/proofs.ts'
 import { refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { authenticate } from './authentication.ts'
+import type { AssertClient } from './client-document.ts'
 import { toBody, toStandard } from './dialect.ts'
 import { readMetadata } from './metadata.ts'
 import type { Proof } from './token-answer.ts'
@@ -81,7 +83,7 @@ export const withNonce = async <T>(proof: Proof | undefined, request: () => Prom
  * Finds the client for a downstream: the facts of its provider file, or the metadata that the service publishes.
  * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL, the client has not what its authentication needs)
  */
-export const createProviderClients = (options: { snapshot: CurrentSnapshot; egress: Egress; proofs: Proofs; resolveSecret: ResolveSecret }): ProviderClients => {
+export const createProviderClients = (options: { snapshot: CurrentSnapshot; egress: Egress; proofs: Proofs; assertClient: AssertClient; resolveSecret: ResolveSecret }): ProviderClients => {
   const discovered = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
 
   const discover = async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
@@ -116,7 +118,9 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const found = provider.discovery ? { ...await discover(provider, clientId), ...endpointsOf(provider) } : metadataOf(provider)
     const server = found.revocation_endpoint === undefined ? found : { ...found, revocation_endpoint: fillIn(found.revocation_endpoint, { client_id: encodeURIComponent(clientId) }) }
     assertUsable(provider, server, downstream.credential === 'oauth_grant')
-    const { authentication, certificate } = await authenticate({ provider, server, client, resolve: (reference) => options.resolveSecret(reference, tenant) })
+    const hasDocument = documentOf(client, pagesUrlOf(settings)) !== undefined
+    if (hasDocument && provider.discovery && server['client_id_metadata_document_supported'] !== true) throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not say that it takes documents for client ids (client_id_metadata_document_supported)' })
+    const { authentication, certificate } = await authenticate({ provider, server, client, assertion: hasDocument ? (audience) => options.assertClient(clientId, audience) : undefined, resolve: (reference) => options.resolveSecret(reference, tenant) })
     const ask = (seen?: (status: number, text: string) => void, proof?: Proof): Egress => async (url, init = {}) => {
       const headers = new Headers(init.headers)
       for (const [name, value] of Object.entries(provider.token_requests.headers)) headers.set(name, value)

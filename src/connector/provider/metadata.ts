@@ -73,6 +73,7 @@ export const draftOf = ({ id, name, issuer, metadata }: { readonly id: string; r
     ...(method === undefined ? [`# Its clients authenticate by ${onOneLine(methods.join(', '))}, of which Deputy can do none.`] : [`client_authentication: ${method}`]),
     ...(list(metadata.code_challenge_methods_supported).includes('S256') ? [] : ['# It does not say that it offers PKCE with S256, without which no user can connect. If its documentation says that it does: discovery: false, and the endpoints.']),
     ...(list(metadata['dpop_signing_alg_values_supported']).includes('ES256') ? ['# It binds tokens to keys (RFC 9449). required instead of offered: such tokens alone, which nobody but the proxy can use.', 'dpop: offered'] : []),
+    ...(metadata['client_id_metadata_document_supported'] === true ? ['# It reads what a client is at the client\'s id: a client of a downstream can be <connect_url>/clients/NAME, with private_key_jwt or none, and needs no registration.'] : []),
     ...(list(metadata.scopes_supported).includes('offline_access') ? ['offline_scope: offline_access'] : ['# Whether a scope or a parameter asks for a refresh token: offline_scope, authorization_parameters.']),
     '# Whether every refresh ends the refresh token before; this is the careful side. Whether a refresh with fewer scopes brings a token of less: narrows.',
     'refresh: { rotates: true }',
