@@ -7,7 +7,7 @@ import { audiencesOf, isBound, problemOfAnswer } from '../connector/provider/tok
 import { plainly, wordsOf } from '../connector/provider/call.ts'
 import { fieldsOf, scopesOf } from '../connector/provider/dialect.ts'
 import { revokeTokens } from '../connector/provider/revocation.ts'
-import { tokenLifeOf } from '../connector/provider/token-life.ts'
+import { refreshUntilOf, tokenLifeOf } from '../connector/provider/token-life.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import { openProofKey, proofKeyText } from '../crypto/proof-key.ts'
 import { Secret } from '../crypto/secret.ts'
@@ -77,7 +77,7 @@ export const createAuthorization = (deps: {
       const scopes = scopesOf(client.provider, response, granted) ?? granted
       const tokens = { refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token), proofKey: proof?.key }
       const sealed = await sealTokens(deps.envelope, { tenant: wish.tenant, id }, {
-        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity),
+        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity), refreshUntil: refreshUntilOf(response, now),
         clientId: client.clientId, tokenEndpoint: client.server.token_endpoint!, resource: downstream.resource,
         redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined, fields: fieldsOf(client.provider, response), bound: isBound(response),
       })

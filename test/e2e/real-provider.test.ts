@@ -10,7 +10,7 @@ import { startBoundApi, type BoundApi } from '../peers/bound-api.ts'
 import { SIGN_IN_CLIENT, signIn, startCompanyIdp, type CompanyIdp } from '../peers/company-idp.ts'
 import { startModernService, type ModernService } from '../peers/modern-service.ts'
 import { PASSWORD } from '../peers/openid-server.ts'
-import { createBrowser } from '../peers/walk.ts'
+import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import { aCertificateAuthority } from '../support/certificates.ts'
 import { ACCESS_TOKEN, aKeyPair, ask, prepareDaemon, TOKEN_EXCHANGE, type Answer, type Daemon } from '../support/daemon.ts'
 import { freePort } from '../support/process.ts'
@@ -95,21 +95,21 @@ beforeAll(async () => {
 })
 afterAll(async () => { for (const close of closers.splice(0).reverse()) await close() })
 
-const subjectToken = async (): Promise<string> => (await signIn({ idp, user: 'alice', resource: NOTES })).accessToken
+const subjectToken = async (user = 'alice'): Promise<string> => (await signIn({ idp, user, resource: NOTES })).accessToken
 const through = async (id: string, more: { method?: string; headers?: Record<string, string>; body?: string } = {}): Promise<Answer> =>
   ask({ socketPath: join(daemon.home, 'run/proxy.sock') }, { path: `/d/${id}/notes`, ...more, headers: { ...(more.headers?.['deputy-on-behalf-of'] === undefined ? { 'deputy-subject-token': await subjectToken() } : {}), ...more.headers } })
 const token = async (audience: string, headers: Record<string, string> = {}): Promise<Answer> => daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: await subjectToken(), subject_token_type: ACCESS_TOKEN, audience, scope: 'notes:read notes:write' }, headers)
 
-/** The user's way from the link to the page that says that it is done. */
-const connect = async (url: unknown): Promise<void> => {
-  const browser = createBrowser()
+/** The user's way from the link to the page at its end, or to an address that the browser stops at. */
+const walk = async (browser: Browser, url: unknown, user = 'alice'): Promise<Page> => {
   let page = await browser.open(String(url))
   for (let step = 0; step < 8 && page.body.includes('<form'); step += 1) {
-    const user = page.url.startsWith(idp.url) ? 'alice' : 'alice-notes'
-    page = await browser.submit(page, page.body.includes('name="login"') ? { login: user, password: PASSWORD } : { decision: 'allow' })
+    const login = page.url.startsWith(idp.url) ? user : `${user}-notes`
+    page = await browser.submit(page, page.body.includes('name="login"') ? { login, password: PASSWORD } : { decision: 'allow' })
   }
-  expect(page.body).toContain('Connected')
+  return page
 }
+const connect = async (url: unknown): Promise<void> => { expect((await walk(createBrowser(), url)).body).toContain('Connected') }
 /** What the service was asked and answered since then. */
 const since = (count: number): string[] => service.requests.slice(count).map(({ path, status }) => `${path} ${status}`)
 
@@ -188,6 +188,24 @@ describe('a service that binds its tokens to keys', () => {
     expect(thumbprints[0]).not.toBe((apis.bound.accepted[0]!['cnf'] as { jkt: string }).jkt)
   })
 
+  it('requirement 24: the answer of the service is good once, and for the browser that began alone: its code is sent no second time', async () => {
+    const link = async (): Promise<unknown> => (await through('bound', { headers: { 'deputy-subject-token': await subjectToken('bob') } })).body['connect_url']
+    const codes = (from: number): number => since(from).filter((each) => each.startsWith('/token')).length
+    const stopAt = (url: string): boolean => url.startsWith(`${base}/connect/callback`)
+    const stolen = await walk(createBrowser({ stopAt }), await link(), 'bob')
+    expect(new URL(stolen.url).searchParams.has('code')).toBe(true)
+    const before = service.requests.length
+    expect((await createBrowser().open(stolen.url)).status).toBe(400)
+    expect(codes(before)).toBe(0)
+    const browser = createBrowser()
+    const seen: string[] = []
+    const watching = createBrowser({ stopAt: (url) => { if (stopAt(url)) seen.push(url); return false } })
+    expect((await walk(watching, await link(), 'bob')).body).toContain('Connected')
+    expect(codes(before)).toBe(1)
+    for (const each of [watching, browser]) expect((await each.open(seen[0]!)).status).toBe(400)
+    expect(codes(before)).toBe(1)
+  })
+
   it('a grant of before binding was wanted gets a bound token at its next use, and no bearer token is used on', async () => {
     await connect((await through('later')).body['connect_url'])
     expect(await token('later')).toMatchObject({ status: 200, body: { token_type: 'Bearer' } })
@@ -234,7 +252,11 @@ describe('a service that binds its tokens to keys', () => {
     const ofClients = await kids('/clients/robot/jwks.json')
     expect(ofClients.length).toBeGreaterThan(0)
     expect(await kids('/.well-known/jwks.json')).not.toEqual(expect.arrayContaining(ofClients))
-    expect(await Promise.all(['nobody', 'nobody/jwks.json', '..%2fnotes', 'NOTES'].map(async (name) => (await fetch(`${base}/clients/${name}`)).status))).toEqual([404, 404, 404, 404])
+    for (const name of ['', 'nobody', 'nobody/jwks.json', '..%2fnotes', '%zz', 'NOTES', 'notes/', 'notes/jwks.json/x']) {
+      const answer = await fetch(`${base}/clients/${name}`)
+      expect([name, answer.status, await answer.text()]).toEqual([name, 404, '{"error":"not_found"}'])
+    }
+    expect((await fetch(`${base}/clients/notes`, { method: 'POST' })).status).toBe(404)
   })
 
   it('ends a grant at the service: the bound refresh token is of no use any more', async () => {

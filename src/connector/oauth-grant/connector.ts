@@ -42,7 +42,8 @@ const LONGEST_USE = 86_400_000
 /** From this part of an access token's life on, a use of it refreshes it in the background. */
 const AHEAD = 0.75
 
-const isYoung = ({ accessObtainedAt, accessExpiresAt }: GrantTokens, now: number): boolean => now <= accessObtainedAt + (accessExpiresAt - accessObtainedAt) * AHEAD
+/** A refresh token that ends before the access token does is exchanged in time. */
+const isYoung = ({ accessObtainedAt, accessExpiresAt, refreshUntil = Infinity }: GrantTokens, now: number): boolean => now <= accessObtainedAt + (Math.min(accessExpiresAt, refreshUntil) - accessObtainedAt) * AHEAD
 
 const covers = (granted: readonly string[], wanted: readonly string[]): boolean => wanted.every((scope) => granted.includes(scope))
 

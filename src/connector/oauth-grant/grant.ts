@@ -12,6 +12,7 @@ const tokensSchema = z.strictObject({
   /** ms since the epoch. */
   access_obtained_at: z.number(),
   access_expires_at: z.number(),
+  refresh_until: z.number().optional(),
   /** Where a refresh goes and as whom: kept with the tokens, because they belong together. */
   client_id: z.string(),
   token_endpoint: z.string(),
@@ -30,6 +31,8 @@ export interface GrantTokens {
   readonly accessToken: Secret
   readonly accessObtainedAt: number
   readonly accessExpiresAt: number
+  /** When the refresh token ends if it is not exchanged before, where the provider says so. */
+  readonly refreshUntil?: number | undefined
   readonly clientId: string
   readonly tokenEndpoint: string
   readonly resource: string | undefined
@@ -48,7 +51,7 @@ const nameOf = ({ tenant, id }: Pick<Grant, 'tenant' | 'id'>) => ({ tenant, kind
 export const sealTokens = (envelope: Envelope, grant: Pick<Grant, 'tenant' | 'id'>, tokens: GrantTokens): Promise<Uint8Array> =>
   envelope.seal(nameOf(grant), new Secret(JSON.stringify({
     ...(tokens.refreshToken === undefined ? {} : { refresh_token: tokens.refreshToken.reveal() }),
-    access_token: tokens.accessToken.reveal(), access_obtained_at: tokens.accessObtainedAt, access_expires_at: tokens.accessExpiresAt,
+    access_token: tokens.accessToken.reveal(), access_obtained_at: tokens.accessObtainedAt, access_expires_at: tokens.accessExpiresAt, ...(tokens.refreshUntil === undefined ? {} : { refresh_until: tokens.refreshUntil }),
     client_id: tokens.clientId, token_endpoint: tokens.tokenEndpoint, ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
     ...(tokens.redirectUri === undefined ? {} : { redirect_uri: tokens.redirectUri }), ...(Object.keys(tokens.fields ?? {}).length === 0 ? {} : { fields: { ...tokens.fields } }),
     ...(tokens.proofKey === undefined ? {} : { proof_key: proofKeyText(tokens.proofKey).reveal() }), ...(tokens.bound === true ? { bound: true } : {}),
@@ -59,7 +62,7 @@ export const openTokens = async (envelope: Envelope, grant: Grant): Promise<Gran
   const stored = tokensSchema.parse(JSON.parse((await envelope.open(nameOf(grant), grant.sealed)).reveal()))
   return {
     refreshToken: stored.refresh_token === undefined ? undefined : new Secret(stored.refresh_token), accessToken: new Secret(stored.access_token),
-    accessObtainedAt: stored.access_obtained_at, accessExpiresAt: stored.access_expires_at,
+    accessObtainedAt: stored.access_obtained_at, accessExpiresAt: stored.access_expires_at, refreshUntil: stored.refresh_until,
     clientId: stored.client_id, tokenEndpoint: stored.token_endpoint, resource: stored.resource, redirectUri: stored.redirect_uri, fields: stored.fields ?? {},
     ...(stored.proof_key === undefined ? {} : { proofKey: await openProofKey(new Secret(stored.proof_key)) }), bound: stored.bound ?? false,
   }

@@ -15,7 +15,7 @@ import { audiencesOf, isBound, isOfAnother, problemOfAnswer, type Proof } from '
 import { withNonce, type ProviderClient, type ProviderClients } from '../provider/client.ts'
 import { fieldsOf, scopesOf } from '../provider/dialect.ts'
 import { revokeTokens } from '../provider/revocation.ts'
-import { tokenLifeOf } from '../provider/token-life.ts'
+import { refreshUntilOf, tokenLifeOf } from '../provider/token-life.ts'
 import { isBoundAsWanted, openTokens, sealTokens, type GrantTokens } from './grant.ts'
 import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
 
@@ -134,7 +134,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const now = clock.now()
     const lifetime = Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity)
     return {
-      ...before, fields: { ...before.fields, ...fieldsOf(client.provider, response) }, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime, bound: isBound(response),
+      ...before, fields: { ...before.fields, ...fieldsOf(client.provider, response) }, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime, refreshUntil: refreshUntilOf(response, now), bound: isBound(response),
       // RFC 6749 section 6: the old one stays when none came back.
       refreshToken: response.refresh_token === undefined ? before.refreshToken : new Secret(response.refresh_token),
     }
@@ -175,7 +175,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const keep = async (grant: Grant, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>, client: ProviderClient, asked: readonly string[] | undefined): Promise<FreshToken> => {
     const after = await toTokens(client, before, response, downstream)
     // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
-    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken, fields: after.fields }
+    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken, refreshUntil: after.refreshUntil, fields: after.fields }
     let kept: Grant
     try {
       kept = await writeBack(grant, { status: 'active', problem: null, sealed: await sealTokens(envelope, grant, stored) })
