@@ -361,7 +361,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     }))
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
     const redeem = createIdentityAssertions({ snapshot, standing, membership, issuer, issuerKeys, checkSecret: createClientSecretCheck(random), keys: signingKeys, replays: store.replays, rates, audit, clock, random })
-    const publicApp = express().disable('x-powered-by').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') })).use(connect.app)
+    // Express shows stacks where it is not told that this is production.
+    const publicApp = express().disable('x-powered-by').set('env', 'production').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const gateway = {

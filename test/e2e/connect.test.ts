@@ -98,6 +98,13 @@ describe('connecting', () => {
     expect((await ask('bob', 'calendar')).reason).toBe('interaction_required')
   })
 
+  it('promise 9: an address that cannot be read is refused without a word about the inside', async () => {
+    for (const path of ['/connect/%zz', '/login/%', '/status/%zz', '/clients/%zz', '/%c0%ae']) {
+      const response = await fetch(`${world.connectUrl}${path}`)
+      expect([path, response.status < 500, /at .*\.(js|ts)|node_modules/.test(await response.text())]).toEqual([path, true, false])
+    }
+  })
+
   it('threat 8, requirement 24: no address makes the pages send a browser anywhere but to the identity provider and the service', async () => {
     const targets = ['https://evil.example', '//evil.example', '@@evil.example', '..;/evil.example', 'javascript:alert(1)', 'JaVaScRiPt:alert(1)', '%2F%2Fevil.example', '\\\\evil.example', '%0d%0aLocation:%20https://evil.example']
     const paths = ['/connect/', '/connect/callback', '/connect/callback?state=', '/connect/signed-in?state=', '/login/', '/?redirect_uri=', '/connect/x?return_to=', '/connect/consent?next=']
