@@ -183,7 +183,7 @@ const providers = async (): Promise<string> => {
 
 /** The numbers of a kind in a test's name: `promise 3: …`, `promise 5, threats 4 and 18: …`. */
 const numbersIn = (text: string, kind: 'promise' | 'threat'): number[] =>
-  [...text.matchAll(/['"`]((?:(?:promise|threat)s? [\d, and]*\d(?:, | and )?)+): /g)]
+  [...text.matchAll(/['"`]((?:(?:promise|threat|requirement)s? [\d, and]*\d(?:, | and )?)+): /g)]
     .flatMap(([, prefix]) => [...prefix!.matchAll(new RegExp(`${kind}s? (\\d+(?:(?:, | and )\\d+)*)`, 'g'))])
     .flatMap(([, list]) => [...list!.matchAll(/\d+/g)].map(Number))
 

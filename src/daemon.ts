@@ -17,6 +17,7 @@ import { CurrentConfiguration, readConfiguration, watchConfiguration, type Reloa
 import { keeps } from './config/downstream.ts'
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
+import { pagesUrlOf } from './config/client-document.ts'
 import { createConnect } from './connect/connect.ts'
 import { createIdentityTokens } from './connect/identity-tokens.ts'
 import { createConnectors } from './connector/create.ts'
@@ -26,10 +27,12 @@ import { createStatusIndex } from './connector/status-index.ts'
 import { createProviderRequests } from './connector/provider/ask.ts'
 import { createProviderCalls } from './connector/provider/call.ts'
 import { createProviderClients } from './connector/provider/client.ts'
+import { createClientAssertions } from './connector/provider/client-document.ts'
 import { createIdentityProviders } from './connector/provider/identity-provider.ts'
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { createEgress } from './egress/fetch.ts'
+import { createProofs } from './egress/proofs.ts'
 import { refuse } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
 import { createExchange, holderOf } from './exchange/exchange.ts'
@@ -47,6 +50,7 @@ import { createRedisDoors } from './gateway/redis/doors.ts'
 import { nodeName, openGround, redisOptions } from './ground.ts'
 import { createAdminApi } from './http/admin-api.ts'
 import { createCallerGuard, socketHosts, tcpHosts } from './http/caller-guard.ts'
+import { clientDocuments } from './http/client-document.ts'
 import { identityAssertionEndpoint, identityAssertionMetadata } from './http/identity-assertion.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
@@ -235,8 +239,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     // Credentials.
-    const pagesUrl = settings.connect_url ?? `http://${settings.listen.connect.host}:${settings.listen.connect.port}`
-    const clients = createProviderClients({ snapshot, egress, resolveSecret })
+    const pagesUrl = pagesUrlOf(settings)
+    const clients = createProviderClients({ snapshot, egress, proofs: createProofs({ clock, random }), assertClient: createClientAssertions({ keys: signingKeys, clock, random }), resolveSecret })
     const call = createProviderCalls({ telemetry, clock, shared: bytes })
     const identityProviders = createIdentityProviders({ snapshot, egress, resolveSecret })
     const identityTokens = createIdentityTokens({ snapshot, store: store.identityTokens, envelope, standing, clock })
@@ -360,7 +364,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     }))
     const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
     const redeem = createIdentityAssertions({ snapshot, standing, membership, issuer, issuerKeys, checkSecret: createClientSecretCheck(random), keys: signingKeys, replays: store.replays, rates, audit, clock, random })
-    const publicApp = express().disable('x-powered-by').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use(connect.app)
+    // Express shows stacks where it is not told that this is production.
+    const publicApp = express().disable('x-powered-by').set('env', 'production').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') })).use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
     const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
     const gateway = {

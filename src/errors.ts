@@ -114,6 +114,7 @@ export const taxonomy = {
 
   // proxy
   injection_only: kind(403, 'access_denied', 'proxy', false, 'The credential of {downstream} is put into requests by the proxy and never handed out.', 'Send the request through the proxy; see docs/proxy.md.'),
+  token_bound: kind(403, 'access_denied', 'proxy', false, 'The tokens of {downstream} are bound to a key that nobody but Deputy has (DPoP), so none is handed out.', 'Send the request through the proxy, which proves the key; see docs/proxy.md.'),
   injection_not_offered: kind(403, 'access_denied', 'proxy', false, 'The proxy puts no credential of {downstream} into requests.', 'Ask for a token, or add `inject` to the file of {downstream}.'),
   injection_refused: kind(403, 'access_denied', 'proxy', false, 'The credential of {downstream} does not go there: {problem}.', 'Compare the request with `inject` in the file of {downstream}.'),
   injection_host_unknown: kind(403, 'access_denied', 'proxy', false, 'No downstream of {server} has the host {host}.', 'Name a host that is under `inject.hosts` of a downstream in the file of {server}.'),

@@ -1,13 +1,13 @@
 import { z } from 'zod'
 import { awsSts, azure, gcpSts, githubApp } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
-import { variablesSchema } from './provider.ts'
+import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
 import { dynamic } from './vault-engines.ts'
 
 const clientSchema = z.strictObject({
-  client_id: z.string().min(1).describe('Client id at the provider.'),
+  client_id: z.string().min(1).describe('Client id at the provider. `<connect_url>/clients/NAME`, with a name of your choice: one that needs no registration, because Deputy publishes there what the client is (Client ID Metadata Document).'),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client, and for one that proves itself by a key.'),
   private_key: secretReferenceSchema.optional().describe('Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.'),
   variables: variablesSchema.default({}).describe('What `{name}` in the provider\'s endpoints stands for, for example `tenant: contoso.example`.'),
@@ -170,6 +170,13 @@ export const keeps = (downstream: Downstream | undefined, { backend, secret }: {
 /** The kinds by their names. */
 export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))
 export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { credential: Kind }>
+
+/** Whether Deputy asks for tokens that are bound to a key of its own: those may not leave it, and may have to. */
+export const wantsBound = (downstream: Downstream, provider: Provider | undefined): boolean => {
+  // Nobody is asked for it.
+  if (downstream.credential === 'jwt_bearer' && downstream.assertion.self_signed) return false
+  return provider?.dpop === 'required' || (provider?.dpop === 'offered' && downstream.inject?.only === true)
+}
 
 /** Kinds that exist only for a user: a server cannot ask for itself. */
 const OF_USERS: ReadonlySet<CredentialKind> = new Set(['oauth_grant', 'token_exchange', 'entra_obo', 'id_jag'])

@@ -1,6 +1,7 @@
-import type { Downstream } from './downstream.ts'
+import { wantsBound, type Downstream } from './downstream.ts'
 import { CREDENTIAL, NOT_INJECTED, placeOf } from './inject.ts'
 import type { Problem } from './problem.ts'
+import type { Provider } from './provider.ts'
 import type { Server } from './server.ts'
 import type { Located } from './yaml-file.ts'
 
@@ -31,6 +32,16 @@ export const injectionProblems = ({ value, file, lineOf }: Located<Downstream>, 
   const part = placeholders.find((each, at) => placeholders.some((other, index) => index !== at && other !== each && other.includes(each)))
   if (part !== undefined) problems.push({ file, line: lineOf(['inject', 'as']), message: `The placeholder ${part} is a part of another one.`, fix: 'Choose two that have nothing in common.' })
   return problems
+}
+
+/** Of tokens that are bound to a key of Deputy's (RFC 9449 section 7.1): they go through the proxy, in one header. */
+export const bindingProblems = ({ value, file, lineOf }: Located<Downstream>, provider: Provider | undefined): Problem[] => {
+  if (!wantsBound(value, provider)) return []
+  const { inject } = value
+  const fix = `Write inject.as: { header: Authorization, value: 'DPoP ${CREDENTIAL}' }, and the hosts that it goes to.`
+  if (inject === undefined) return [{ file, line: lineOf(['provider']), message: `Tokens of ${provider!.provider} are bound to a key of Deputy's (dpop: required), so the proxy alone can use one, and nothing says where.`, fix }]
+  const isOneHeader = inject.as.every((way) => 'header' in way && way.header.toLowerCase() === 'authorization' && /^(?:DPoP|Bearer) \{credential\}$/i.test(way.value))
+  return isOneHeader ? [] : [{ file, line: lineOf(['inject', 'as']), message: 'A token that is bound to a key goes into the header Authorization, and nowhere else.', fix }]
 }
 
 const overlap = (left: Downstream, right: Downstream): boolean =>

@@ -48,6 +48,7 @@ export const providerSchema = z.strictObject({
   client_authentication: z.enum(['client_secret_basic', 'client_secret_post', 'secret_as_user', 'private_key_jwt', 'tls_client_auth', 'none']).default('client_secret_basic').describe('How the client authenticates; secret_as_user: HTTP Basic with the secret as user name and no password.'),
   client_assertion_audience: z.enum(['issuer', 'token_endpoint']).default('issuer').describe('`aud` of a client assertion; the token endpoint only for those that want it so (RFC 7523 section 3).'),
   mtls_token_endpoint: endpointSchema.optional().describe('The token endpoint for `tls_client_auth`, where it is another one (RFC 8705 section 5).'),
+  dpop: z.enum(['never', 'offered', 'required']).default('never').describe('Whether tokens are bound to a key of Deputy\'s (RFC 9449), so that nobody can use a stolen one. required: all of them, and one that is not is refused. offered: those of downstreams with `inject.only: true`, as far as the provider binds them. What is bound is never handed out: the proxy alone puts it into requests.'),
   pkce: z.enum(['S256', 'unsupported']).default('S256').describe('`unsupported` only with a source that says so.'),
   authorization_parameters: z.record(z.string(), z.string()).default({}).describe('Sent along to the authorization endpoint, for example access_type: offline.'),
   offline_scope: z.string().optional().describe('Scope to add so that a refresh token comes back.'),
@@ -84,6 +85,8 @@ export const providerSchema = z.strictObject({
     if (unknown !== undefined) missing(name, `{${unknown}} is not among \`variables\``)
   }
   if (provider.refresh.narrows && provider.refresh.ends_access_token) missing('refresh', 'a refresh that ends the grant\'s access token cannot be used to narrow')
+  if (provider.dpop !== 'never' && provider.answers.token_type === 'bearer') missing('dpop', 'with `answers.token_type: bearer` nobody could tell whether a token is bound')
+  if (provider.dpop !== 'never' && provider.revocation === 'bearer') missing('dpop', 'with `revocation: bearer` a bound token could not be ended')
   if (provider.revocation === 'token_in_path' && !provider.revocation_endpoint?.includes('{token}')) missing('revocation_endpoint', 'with `token_in_path` it has to hold {token}')
   if (provider.discovery) {
     if (provider.issuer === undefined) missing('issuer', 'discovery needs the issuer')

@@ -1,10 +1,12 @@
-import { needsUser } from './downstream.ts'
-import { injectionProblems, sharedHosts } from './injection-references.ts'
+import { isOwnAddress, documentOf, pagesUrlOf } from './client-document.ts'
+import { needsUser, type OAuthClient } from './downstream.ts'
+import { bindingProblems, injectionProblems, sharedHosts } from './injection-references.ts'
 import type { Loaded } from './load.ts'
 import type { Problem } from './problem.ts'
-import { neededVariables } from './provider.ts'
+import { neededVariables, type Provider } from './provider.ts'
 import { DATA_KEY_GRACE, isOwnKeys, OWN_BACKEND, overlaps, tenantOfDataKey, type RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
+import type { Settings } from './settings.ts'
 import { takesAssertions } from './tenant.ts'
 import { engineProblems } from './vault-engines.ts'
 import type { Located } from './yaml-file.ts'
@@ -19,7 +21,7 @@ const list = (names: Iterable<string>): string => [...names].sort().join(', ') |
 
 /** What single files cannot show: names that point nowhere, addresses that are not loopback, servers that look alike. */
 export const checkReferences = (loaded: Loaded): Problem[] => [
-  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded), ...checkRotations(loaded), ...checkBackends(loaded),
+  ...checkSettings(loaded), ...checkTenants(loaded), ...checkServers(loaded), ...checkDownstreams(loaded), ...checkDocuments(loaded), ...checkRotations(loaded), ...checkBackends(loaded),
 ]
 
 /** Every place in a value that names a secret and its backend. */
@@ -162,6 +164,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
       for (const name of Object.keys(client.variables).filter((each) => provider !== undefined && !Object.hasOwn(provider.variables, each))) {
         problems.push({ file, line: lineOf([...path, 'variables', name]), message: `The provider ${value.provider} has no variable ${name}.`, fix: `Known: ${list(Object.keys(provider!.variables))}.` })
       }
+      problems.push(...documentProblems(client, provider, settings.value).map((problem) => ({ file, line: lineOf([...path, 'client_id']), ...problem })))
     }
   }
   if (value.credential === 'oauth_grant') {
@@ -176,6 +179,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
       if (known !== undefined && known.sign_in?.client_secret === undefined) problems.push({ file, line: lineOf(['tenants', at]), message: `The tenant ${tenant} has no sign-in whose client has a secret, so its identity provider issues no assertions.`, fix: `Add sign_in with client_secret to tenants/${tenant}.yaml.` })
     })
   }
+  if ('provider' in value) problems.push(...bindingProblems({ value, file, lineOf }, providers.get(value.provider)?.value))
   problems.push(...injectionProblems({ value, file, lineOf }, (host) => settings.value.network.allow_loopback && isLoopback(host)), ...engineProblems({ value, file, lineOf }))
   const { backends } = settings.value.secrets
   if ((value.credential === 'dynamic' || value.credential === 'mtls_certificate') && (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')) {
@@ -183,6 +187,33 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
   }
   return problems
 })
+
+/** What is wrong with a client whose id is an address of Deputy's own, at which it publishes what the client is. */
+const documentProblems = (client: OAuthClient, provider: Provider | undefined, settings: Settings): { message: string; fix: string }[] => {
+  const pagesUrl = pagesUrlOf(settings)
+  if (!isOwnAddress(client, pagesUrl)) return []
+  if (documentOf(client, pagesUrl) === undefined) return [{ message: `There is no document of a client at ${client.client_id}.`, fix: `Write client_id: ${pagesUrl}/clients/NAME, with a name of your choice.` }]
+  const problems: { message: string; fix: string }[] = []
+  if (!pagesUrl.startsWith('https:') && !settings.network.allow_loopback) problems.push({ message: `Providers read documents of clients over https alone, and ${pagesUrl} is plain http.`, fix: 'Set connect_url in deputy.yaml to the https URL of the connect pages.' })
+  const secret = (['client_secret', 'private_key', 'certificate'] as const).find((name) => client[name] !== undefined)
+  if (secret !== undefined) problems.push({ message: `A client that is known by its document signs with Deputy's own keys, and has no ${secret}.`, fix: `Take ${secret} out.` })
+  if (provider !== undefined && !['private_key_jwt', 'none'].includes(provider.client_authentication)) problems.push({ message: `A client that is known by its document shares no secret, and ${provider.provider} wants ${provider.client_authentication}.`, fix: 'Write client_authentication: private_key_jwt, or none, in the provider\'s file.' })
+  return problems
+}
+
+/** One document says one thing: how its client authenticates is the same wherever it is used. */
+const checkDocuments = ({ downstreams, providers, settings }: Loaded): Problem[] => {
+  const methods = new Map<string, string>()
+  return [...downstreams.values()].flatMap(({ value, file, lineOf }) => {
+    if (!('client' in value)) return []
+    const method = providers.get(value.provider)?.value.client_authentication
+    return [value.client, ...Object.values(value.clients)].filter((client) => method !== undefined && documentOf(client, pagesUrlOf(settings.value)) !== undefined).flatMap(({ client_id: id }) => {
+      const known = methods.get(id) ?? method!
+      methods.set(id, known)
+      return known === method ? [] : [{ file, line: lineOf(['provider']), message: `The document of the client ${id} would have to say ${known} and ${method} at once.`, fix: 'Give the client another name at one of the two providers.' }]
+    })
+  })
+}
 
 const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => {
   const seen: Located<RotationPolicy>[] = []

@@ -39,8 +39,8 @@ export const steps = {
   confirm: z.strictObject({
     browser: z.string(), link: z.string(), wish: loginWishSchema, user: z.string(), issuer: z.string(), groups: z.array(z.string()), claims: z.record(z.string(), z.unknown()), idToken: z.string(), signedInAt: z.number(),
   }),
-  /** `state` towards the OAuth service; made only after the user has consented. */
-  authorization: z.strictObject({ browser: z.string(), link: z.string(), verifier: z.string(), wish: wishSchema, granted: z.array(z.string()), consentedAt: z.number() }),
+  /** `state` towards the OAuth service; made only after the user has consented. With the key that the grant's tokens are to be bound to. */
+  authorization: z.strictObject({ browser: z.string(), link: z.string(), verifier: z.string(), wish: wishSchema, granted: z.array(z.string()), consentedAt: z.number(), proofKey: z.string().optional() }),
 } as const
 export type StepKind = keyof typeof steps
 export type Step<Kind extends StepKind> = z.output<(typeof steps)[Kind]>

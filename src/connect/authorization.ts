@@ -1,14 +1,15 @@
 import * as openid from 'openid-client'
 import type { Clock, Random } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import type { ProviderClients } from '../connector/provider/client.ts'
+import { withNonce, type ProviderClients } from '../connector/provider/client.ts'
 import { sealTokens } from '../connector/oauth-grant/grant.ts'
-import { audiencesOf, problemOfAnswer } from '../connector/provider/token-answer.ts'
+import { audiencesOf, isBound, problemOfAnswer } from '../connector/provider/token-answer.ts'
 import { plainly, wordsOf } from '../connector/provider/call.ts'
 import { fieldsOf, scopesOf } from '../connector/provider/dialect.ts'
 import { revokeTokens } from '../connector/provider/revocation.ts'
-import { tokenLifeOf } from '../connector/provider/token-life.ts'
+import { refreshUntilOf, tokenLifeOf } from '../connector/provider/token-life.ts'
 import type { Envelope } from '../crypto/envelope.ts'
+import { openProofKey, proofKeyText } from '../crypto/proof-key.ts'
 import { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Grant } from '../store/store.ts'
@@ -37,17 +38,20 @@ export const createAuthorization = (deps: {
       const client = await deps.clients(downstream, wish.tenant)
       const { provider } = client
       const verifier = random(32)
-      const state = await deps.attempts.begin('authorization', wish.tenant, { browser, link, verifier, wish, granted: [...granted], consentedAt: deps.clock.now() })
+      const proof = await client.proof()
+      const state = await deps.attempts.begin('authorization', wish.tenant, { browser, link, verifier, wish, granted: [...granted], consentedAt: deps.clock.now(), ...(proof === undefined ? {} : { proofKey: proofKeyText(proof.key).reveal() }) })
       const scopes = provider.offline_scope === undefined ? granted : [...granted, provider.offline_scope]
       const parameters: Record<string, string> = {
         ...provider.authorization_parameters, ...downstream.authorization_parameters, ...(wish.claims === undefined ? {} : { claims: wish.claims }),
         response_type: 'code', redirect_uri: deps.redirectUri(), state, ...(scopes.length === 0 ? {} : { [provider.scope_parameter]: scopes.join(provider.scope_separator) }),
         ...(downstream.resource === undefined ? {} : { resource: downstream.resource }),
         ...(provider.pkce === 'S256' ? { code_challenge: await openid.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' } : {}),
+        // RFC 9449 section 10: a code that somebody has stolen is of no use without the key.
+        ...(proof === undefined ? {} : { dpop_jkt: proof.key.jkt }),
       }
-      const configuration = client.configuration()
+      const configuration = client.configuration(undefined, proof)
       if (client.server.pushed_authorization_request_endpoint === undefined) return openid.buildAuthorizationUrl(configuration, parameters)
-      try { return await openid.buildAuthorizationUrlWithPAR(configuration, parameters) } catch (error) { throw refused(provider.provider, error) }
+      try { return await withNonce(proof, () => openid.buildAuthorizationUrlWithPAR(configuration, parameters)) } catch (error) { throw refused(provider.provider, error) }
     },
 
     /** Redeems the service's answer for a grant. The issuer is checked before the code goes anywhere (threat 7). */
@@ -55,26 +59,27 @@ export const createAuthorization = (deps: {
       const { wish, granted, verifier } = step
       const client = await deps.clients(downstream, wish.tenant)
       assertIssuer(answer, client.server)
+      const proof = await client.proof(step.proofKey === undefined ? undefined : await openProofKey(new Secret(step.proofKey)))
       let response: openid.TokenEndpointResponse
       let seen = ''
       try {
-        response = await openid.authorizationCodeGrant(client.configuration((_status, text) => { seen = text }), answer, {
+        response = await withNonce(proof, () => openid.authorizationCodeGrant(client.configuration((_status, text) => { seen = text }, proof), answer, {
           expectedState: answer.searchParams.get('state')!, ...(client.provider.pkce === 'S256' ? { pkceCodeVerifier: verifier } : {}),
-        }, downstream.resource === undefined ? undefined : { resource: downstream.resource })
+        }, downstream.resource === undefined ? undefined : { resource: downstream.resource }))
       } catch (error) {
         if (error instanceof openid.AuthorizationResponseError) throw refuse('connect_denied', { problem: error.error === 'access_denied' ? `${client.provider.name} was told not to allow it` : `${client.provider.name} answered ${error.error.slice(0, 60)}` }, error)
         throw refused(client.provider.provider, error, seen)
       }
-      const problem = problemOfAnswer(response, audiencesOf(downstream))
+      const problem = problemOfAnswer(response, audiencesOf(downstream), proof)
       if (problem !== undefined) throw refuse('provider_refused', { provider: client.provider.provider, problem })
       const now = deps.clock.now()
       const id = random(12)
       const scopes = scopesOf(client.provider, response, granted) ?? granted
-      const tokens = { refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token) }
+      const tokens = { refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token), proofKey: proof?.key }
       const sealed = await sealTokens(deps.envelope, { tenant: wish.tenant, id }, {
-        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity),
+        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity), refreshUntil: refreshUntilOf(response, now),
         clientId: client.clientId, tokenEndpoint: client.server.token_endpoint!, resource: downstream.resource,
-        redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined, fields: fieldsOf(client.provider, response),
+        redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined, fields: fieldsOf(client.provider, response), bound: isBound(response),
       })
       return {
         grant: {

@@ -271,7 +271,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {
     const known = asDeputyError(thrown)
     const isBody = thrown instanceof Error && 'type' in thrown && 'status' in thrown
-    const error = isBody ? refuse('connect_invalid', { problem: 'the form is malformed' }) : known
+    const error = isBody || thrown instanceof URIError ? refuse('connect_invalid', { problem: isBody ? 'the form is malformed' : 'its address is malformed' }) : known
     const correlationId = String(response.locals['correlationId'])
     if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a connect page failed inside Deputy')
     else deps.logger.info({ error: error.code, correlation_id: correlationId }, error.message)

@@ -1,6 +1,7 @@
 import type { CredentialKind, Downstream } from '../config/downstream.ts'
 import type { Tenant } from '../config/tenant.ts'
 import type { Server } from '../config/server.ts'
+import type { ProofKey } from '../crypto/proof-key.ts'
 import type { Secret } from '../crypto/secret.ts'
 import type { TokenStatus } from './status-index.ts'
 import type { Grant, RotatedSecret } from '../store/store.ts'
@@ -63,6 +64,8 @@ export interface Credential {
   readonly token: Secret
   readonly issuedTokenType: TokenTypeUri
   readonly tokenType: 'Bearer' | 'DPoP' | 'N_A'
+  /** The key of Deputy's own that the token is bound to: nobody else can use it. */
+  readonly proofKey?: ProofKey
   readonly scopes: readonly string[]
   /** Milliseconds since the epoch. */
   readonly expiresAt: number

@@ -1,19 +1,14 @@
 import type { Clock, Random } from '../clock.ts'
 import { toSeconds } from '../clock.ts'
+import { compactJws } from '../crypto/compact-jws.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys, SigningPurpose } from '../crypto/signing-keys.ts'
 import type { TokenStatus } from './status-index.ts'
 import { ACCESS_TOKEN_TYPE, TXN_TOKEN_TYPE, type ActorClaim, type Connector, type CredentialRequest } from './connector.ts'
 
-/**
- * Signs a compact JWS by hand: node's synchronous ES256 costs a sixth of what WebCrypto's asynchronous path costs,
- * and the claims are our own. Everything that verifies goes through `jose`.
- */
-export const signJwt = (keys: SigningKeys, header: Record<string, unknown>, claims: Record<string, unknown>, purpose: SigningPurpose = 'token'): string => {
-  const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
-  const input = `${encode({ alg: keys.algorithm(purpose), kid: keys.kid(purpose), ...header })}.${encode(claims)}`
-  return `${input}.${keys.sign(purpose, Buffer.from(input)).signature.toString('base64url')}`
-}
+/** A JWT that is signed with a key of Deputy's own. */
+export const signJwt = (keys: SigningKeys, header: Record<string, unknown>, claims: Record<string, unknown>, purpose: SigningPurpose = 'token'): string =>
+  compactJws({ alg: keys.algorithm(purpose), kid: keys.kid(purpose), ...header }, claims, (input) => keys.sign(purpose, input).signature)
 
 /** The `act` claim (RFC 8693 section 4.1): the outermost is the current actor, earlier ones nest within. */
 const nestActors = (actors: readonly ActorClaim[]): object | undefined =>

@@ -19,6 +19,7 @@ const ec = () => generate('ec', { namedCurve: 'P-256' })
 const FORMS = {
   token: { algorithm: 'ES256', make: ec },
   checkpoint: { algorithm: 'ES256', make: ec },
+  client: { algorithm: 'ES256', make: ec },
   cloud: { algorithm: 'RS256', make: () => generate('rsa', { modulusLength: 2048 }) },
 } as const satisfies Record<SigningPurpose, { algorithm: string; make(): Promise<{ privateKey: KeyObject; publicKey: KeyObject }> }>
 const PURPOSES = Object.keys(FORMS) as SigningPurpose[]

@@ -65,7 +65,7 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
       decision: decision === undefined ? undefined : { allowed: decision.allowed, policies: decision.policies, scopes: decision.scopes, errors: decision.errors.length === 0 ? undefined : decision.errors },
       credential: credential === undefined || error !== undefined ? undefined : {
         kind: target?.downstream.credential, scopes: credential.scopes, expires_at: credential.expiresAt,
-        wider: credential.wider || undefined, cached: account.cached || undefined, bound: credential.tokenType === 'DPoP' ? account.proved?.jkt : undefined, token_id: credential.tokenId, grant: credential.grant,
+        wider: credential.wider || undefined, cached: account.cached || undefined, bound: credential.tokenType === 'DPoP' ? (credential.proofKey ?? account.proved)?.jkt : undefined, token_id: credential.tokenId, grant: credential.grant,
         status: credential.status, ancestors: credential.status === undefined || subject === undefined || subject.ancestors.length === 0 ? undefined : subject.ancestors,
       },
       story: credential?.story,

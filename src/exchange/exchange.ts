@@ -1,10 +1,11 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Rates } from '../cache/rates.ts'
 import { toSeconds, type Clock } from '../clock.ts'
-import type { Downstream } from '../config/downstream.ts'
+import { wantsBound, type Downstream } from '../config/downstream.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import type { Confirmation, Credential, CredentialRequest, Principal } from '../connector/connector.ts'
 import { kinds, narrowingOf, providerOf } from '../connector/kinds.ts'
+import type { ProofKey } from '../crypto/proof-key.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
@@ -37,8 +38,8 @@ export interface IssuedToken {
   readonly fields?: Readonly<Record<string, string>>
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
-  /** For a request of the proxy: where the credential goes, how it is put in, and whether it still may be used: what it has opened may stay open for long. */
-  readonly injection?: AllowedInjection & { stands(): boolean }
+  /** For a request of the proxy: where the credential goes, how it is put in, the key to be proved with it, and whether it still may be used: what it has opened may stay open for long. */
+  readonly injection?: AllowedInjection & { readonly proofKey?: ProofKey; stands(): boolean }
 }
 
 export interface ExchangeDependencies {
@@ -160,7 +161,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const { server } = account.workload!
     const current = snapshot()
     const target = account.target = resolveTarget(wish, server, uses, tenant, current)
-    account.injection = target.downstreams.map((downstream) => allowInjection(downstream, wish.injection))[0]
+    account.injection = target.downstreams.map((downstream) => allowInjection(downstream, wish.injection, isBound(downstream, current)))[0]
     if (account.event !== 'connection.open' && isForSocketAlone(target.downstream)) throw refuse('database_only', { downstream: target.downstream.downstream })
     assertNotRevoked(relianceOf(account), deps)
     await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
@@ -240,7 +241,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     if (session !== undefined && !deps.exec.isLive(session)) throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
     const current = snapshot()
     const now = current.downstreams.get(target!.downstream.downstream)
-    if (current.generation !== generation && now !== undefined) allowInjection(now, wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin })
+    if (current.generation !== generation && now !== undefined) allowInjection(now, wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin }, isBound(now, current))
   }
 
   const stands = (account: Account): boolean => {
@@ -259,7 +260,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       tokenType: credential.tokenType, scopes: credential.scopes,
       expiresIn: Math.max(0, toSeconds(Math.min(credential.expiresAt, notAfter) - clock.now())),
       ...(credential.fields === undefined ? {} : { fields: credential.fields }),
-      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: { ...account.injection, stands: () => stands(account) } }),
+      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: { ...account.injection, ...(credential.proofKey === undefined ? {} : { proofKey: credential.proofKey }), stands: () => stands(account) } }),
     }
   }
 
@@ -319,6 +320,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     },
   }
 }
+
+const isBound = (downstream: Downstream, { providers }: Snapshot): boolean => wantsBound(downstream, providers.get(providerOf(downstream) ?? ''))
 
 /** Whether a login never crosses the local API (promise 5). */
 const isForSocketAlone = (downstream: Downstream): boolean => ('postgres' in downstream && downstream.postgres?.only === true) || ('redis' in downstream && downstream.redis?.only === true)

@@ -43,11 +43,13 @@ export const isPathWithin = (path: string, allowed: readonly string[]): boolean 
 /**
  * Where the request goes, if the downstream's file lets its credential go there (promise 5). Without an injection the
  * credential would be handed out.
- * @throws DeputyError `injection_only`, `injection_not_offered`, `injection_refused`
+ * @param bound whether it is bound to a key of Deputy's
+ * @throws DeputyError `injection_only`, `token_bound`, `injection_not_offered`, `injection_refused`
  */
-export const allowInjection = ({ downstream, inject }: Downstream, injection: Injection | undefined): AllowedInjection | undefined => {
+export const allowInjection = ({ downstream, inject }: Downstream, injection: Injection | undefined, bound: boolean): AllowedInjection | undefined => {
   if (injection === undefined) {
     if (inject?.only === true) throw refuse('injection_only', { downstream })
+    if (bound) throw refuse('token_bound', { downstream })
     return undefined
   }
   if (inject === undefined) throw refuse('injection_not_offered', { downstream })

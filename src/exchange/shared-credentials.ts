@@ -6,6 +6,7 @@ import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { CredentialRequest, TokenTypeUri } from '../connector/connector.ts'
 import { kinds, providerOf } from '../connector/kinds.ts'
 import type { Envelope } from '../crypto/envelope.ts'
+import { openProofKey, proofKeyText } from '../crypto/proof-key.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { Logger } from '../observe/logger.ts'
@@ -22,24 +23,24 @@ export interface SharedCredentials {
 
 const entrySchema = z.strictObject({
   token: z.string(), issued_token_type: z.templateLiteral(['urn:', z.string(), ':token-type:', z.string()]), token_type: z.enum(['Bearer', 'DPoP', 'N_A']), scopes: z.array(z.string()), expires_at: z.number(), wider: z.boolean(),
-  grant: z.string().optional(), token_id: z.string().optional(), fields: z.record(z.string(), z.string()).optional(), story: z.string(),
+  grant: z.string().optional(), token_id: z.string().optional(), fields: z.record(z.string(), z.string()).optional(), proof_key: z.string().optional(), story: z.string(),
   user: z.string().optional(), server: z.string(), downstream: z.string(), provider: z.string().optional(), tokens: z.array(z.string()), since: z.number(), kept_until: z.number(),
 })
 
 const toText = ({ credential, user, server, downstream, provider, tokens, since }: CachedCredential, keptUntil: number): string => JSON.stringify({
   token: credential.token.reveal(), issued_token_type: credential.issuedTokenType, token_type: credential.tokenType, scopes: [...credential.scopes], expires_at: credential.expiresAt,
-  wider: credential.wider, grant: credential.grant, token_id: credential.tokenId, fields: credential.fields === undefined ? undefined : { ...credential.fields }, story: credential.story, user, server, downstream, provider, tokens: [...tokens], since, kept_until: keptUntil,
+  wider: credential.wider, grant: credential.grant, token_id: credential.tokenId, fields: credential.fields === undefined ? undefined : { ...credential.fields }, proof_key: credential.proofKey === undefined ? undefined : proofKeyText(credential.proofKey).reveal(), story: credential.story, user, server, downstream, provider, tokens: [...tokens], since, kept_until: keptUntil,
 } satisfies z.input<typeof entrySchema>)
 
-const toEntry = (text: string, tenant: string): { entry: CachedCredential; expiresAt: number } => {
-  const { kept_until: expiresAt, token, issued_token_type: issuedTokenType, token_type: tokenType, expires_at: credentialExpiresAt, token_id: tokenId, grant, fields, scopes, wider, story, user, provider, ...rest } = entrySchema.parse(JSON.parse(text))
+const toEntry = async (text: string, tenant: string): Promise<{ entry: CachedCredential; expiresAt: number }> => {
+  const { kept_until: expiresAt, token, issued_token_type: issuedTokenType, token_type: tokenType, expires_at: credentialExpiresAt, token_id: tokenId, grant, fields, proof_key: proofKey, scopes, wider, story, user, provider, ...rest } = entrySchema.parse(JSON.parse(text))
   return {
     expiresAt,
     entry: {
       ...rest, tenant, user, provider,
       credential: {
         token: new Secret(token), issuedTokenType: issuedTokenType as TokenTypeUri, tokenType, scopes, expiresAt: credentialExpiresAt, wider, story,
-        ...(grant === undefined ? {} : { grant }), ...(tokenId === undefined ? {} : { tokenId }), ...(fields === undefined ? {} : { fields }),
+        ...(grant === undefined ? {} : { grant }), ...(tokenId === undefined ? {} : { tokenId }), ...(fields === undefined ? {} : { fields }), ...(proofKey === undefined ? {} : { proofKey: await openProofKey(new Secret(proofKey)) }),
       },
     },
   }
@@ -82,7 +83,7 @@ export const createSharedCredentials = (options: {
       const sealed = await options.bytes.get('credential', key)
       if (sealed === undefined) return undefined
       try {
-        const found = toEntry((await options.envelope.open(nameOf(tenant, key), sealed)).reveal(), tenant)
+        const found = await toEntry((await options.envelope.open(nameOf(tenant, key), sealed)).reveal(), tenant)
         return found.expiresAt > options.clock.now() ? found : undefined
       } catch (error) {
         options.logger.warn({ err: error }, 'a shared credential could not be read and is fetched anew')

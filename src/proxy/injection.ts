@@ -97,7 +97,23 @@ export const putIn = (credential: Secret, { downstream, inject: { as } }: Allowe
       body = createReplacement(Buffer.from(way.body), Buffer.from(escapedFor(typeOf(given.headers, 'content-type'), safe(text))))
     }
   }
+  const headers = body === undefined ? given.headers : [...each(given.headers)].filter(([lower]) => lower !== 'content-length').flatMap(([, name, value]) => [name, value])
+  return { target: `${path}${query}`, headers: withHeaders(headers, set), secrets: [...secrets], ...(body === undefined ? {} : { body }) }
+}
+
+/** The headers with others, in the place of those that have their names. */
+const withHeaders = (headers: RawHeaders, set: readonly (readonly [string, string])[]): string[] => {
   const ours = new Set(set.map(([name]) => name.toLowerCase()))
-  const headers = [...each(given.headers)].filter(([lower]) => !ours.has(lower) && !(body !== undefined && lower === 'content-length')).flatMap(([, name, value]) => [name, value])
-  return { target: `${path}${query}`, headers: [...headers, ...set.flat()], secrets: [...secrets], ...(body === undefined ? {} : { body }) }
+  return [...[...each(headers)].filter(([lower]) => !ours.has(lower)).flatMap(([, name, value]) => [name, value]), ...set.flat()]
+}
+
+/**
+ * Puts a token that is bound to a key into a request, in the one way that there is (RFC 9449 section 7.1). The proof of the key comes with each sending.
+ * @throws DeputyError `injection_unsafe` for a token that is none
+ */
+export const putInBound = (credential: Secret, { downstream }: AllowedInjection, { path, query, headers }: Given): Injected => {
+  const text = credential.reveal()
+  if (!/^[A-Za-z0-9._~+/-]+=*$/.test(text)) throw refuse('injection_unsafe', { downstream, problem: 'it has characters in it that no token has' })
+  const kept = [...each(headers)].filter(([lower]) => lower !== 'dpop').flatMap(([, name, value]) => [name, value])
+  return { target: `${path}${query}`, headers: withHeaders(kept, [['Authorization', `DPoP ${text}`]]), secrets: [text] }
 }

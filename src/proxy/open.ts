@@ -2,6 +2,7 @@ import { dirname, join, resolve } from 'node:path'
 import type { Clock, Random } from '../clock.ts'
 import type { Settings } from '../config/settings.ts'
 import { replaceFile } from '../crypto/private-file.ts'
+import { createProofs } from '../egress/proofs.ts'
 import type { Ground } from '../ground.ts'
 import { tcpHosts } from '../http/caller-guard.ts'
 import type { ExecProxy } from '../http/exec.ts'
@@ -14,7 +15,7 @@ import { createUpstream } from './upstream.ts'
 /** Bytes of the headers: a user's token is among them, and what the service wants. */
 const MAX_HEADER = 65_536
 
-export interface ProxyOptions extends Omit<ProxyDependencies, 'upstream' | 'authority' | 'peer' | 'idleTimeout' | 'patience'> {
+export interface ProxyOptions extends Omit<ProxyDependencies, 'upstream' | 'proofs' | 'authority' | 'peer' | 'idleTimeout' | 'patience'> {
   readonly settings: Settings
   readonly home: string
   readonly own: Ground['own']
@@ -41,9 +42,10 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
   await replaceFile(join(resolve(home, state), 'proxy-ca.pem'), authority.certificate, 0o644)
   const upstream = createUpstream({ allowLoopback: network.allow_loopback, allowPrivate: network.allow_private, connectTimeout: network.timeout, answerTimeout: proxy.answer, idleTimeout: proxy.idle })
   options.closers.push(() => upstream.close())
+  const proofs = createProofs(options)
   const on = (hosts: ReadonlySet<string>) => {
     const { onRequest, ...connections } = createProxy({
-      ...options, upstream, authority, idleTimeout: proxy.idle, patience: limits.request_timeout, peer: ({ socket }) => options.peers.of(socket) ?? Promise.resolve(undefined),
+      ...options, upstream, proofs, authority, idleTimeout: proxy.idle, patience: limits.request_timeout, peer: ({ socket }) => options.peers.of(socket) ?? Promise.resolve(undefined),
     }, hosts)
     // While the service thinks nothing goes over the caller's connection either.
     return { onRequest, limits: { headerTimeout: limits.header_timeout, requestTimeout: 0, idleTimeout: proxy.answer + proxy.idle, maxHeader: MAX_HEADER, connections } }

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import type { AuditLog } from '../audit/record.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import type { Secret } from '../crypto/secret.ts'
+import type { Proofs } from '../egress/proofs.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
 import { createCallerGuard } from '../http/caller-guard.ts'
@@ -14,10 +15,11 @@ import type { PeerProcess } from '../workload/attestor.ts'
 import type { ExecSessions } from '../workload/exec-sessions.ts'
 import { isForward, refuseConnection, sendRefusal } from './answer.ts'
 import type { Authority } from './authority.ts'
+import { provingUpstream } from './bound.ts'
 import { obtainFor, readCaller, readEvidence, type Caller } from './caller.ts'
 import { formsOf } from './forms.ts'
 import { methodsOf, passedOn } from './headers.ts'
-import { putIn, type Injected } from './injection.ts'
+import { putIn, putInBound, type Injected } from './injection.ts'
 import { arrivalOf, bodyOf, hasBody, HIDING, relay, type Relay } from './relay.ts'
 import { needlesOf, type Needles } from './rewriter.ts'
 import { routeOf, tunnelOf, type Route } from './route.ts'
@@ -33,6 +35,8 @@ export interface ProxyDependencies {
   readonly startedFor: ExecSessions['startedFor']
   readonly audit: AuditLog
   readonly upstream: Upstream
+  /** Of the keys that tokens are bound to. */
+  readonly proofs: Proofs
   readonly authority: Authority
   /** Who is at the other end of the connection; undefined over TCP. */
   readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
@@ -50,7 +54,7 @@ export interface ProxyDependencies {
 export interface Proxy extends ConnectionHandlers { readonly onRequest: RequestListener }
 
 /** What is about to be sent to the service. */
-interface Prepared extends Injected, Relay { readonly origin: string; stands(): boolean }
+interface Prepared extends Injected, Relay { readonly origin: string; readonly way: Pick<Upstream, 'send'>; stands(): boolean }
 
 /** How often what is open is asked whether it still may be (ms). */
 const LOOK = 1000
@@ -87,23 +91,25 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
       deps.exchange, { correlationId, evidence: caller.evidence, ...(traceparent === undefined ? {} : { traceparent }) }, caller, route.downstream,
       { origin: route.origin, methods: methodsOf(request.method!, request.rawHeaders), path: route.path },
     )
-    const { strike } = injection!.inject
-    const injected = putIn(token, injection!, { path: route.path, query: route.query, headers: passedOn(request.rawHeaders, strike ? HIDING : NONE), hasBody: hasBody(request) })
+    const { inject: { strike }, origin, proofKey: key, stands } = injection!
+    const put = key === undefined ? putIn : putInBound
+    const injected = put(token, injection!, { path: route.path, query: route.query, headers: passedOn(request.rawHeaders, strike ? HIDING : NONE), hasBody: hasBody(request) })
     assertNoInboundToken(caller, injected)
     if (strike) injected.headers.push('Accept-Encoding', 'identity')
     // The service's own headers cannot take these names: what begins with Deputy is not passed on.
     const ours = ['Deputy-Correlation-Id', correlationId, ...(warning === undefined ? [] : ['Deputy-Warning', warning.replace(/[^\x20-\x7e]/g, '?')])]
-    return { ...injected, needles: needlesFor(token, injected.secrets), origin: injection!.origin, stands: injection!.stands, strike, ours }
+    const way = key === undefined ? deps.upstream : provingUpstream(deps.upstream, { proofs: deps.proofs, key, request: { method: request.method!, url: `${origin}${injected.target}`, accessToken: token }, stands })
+    return { ...injected, needles: needlesFor(token, injected.secrets), origin, way, stands, strike, ours }
   }
 
   const forward = async (request: IncomingMessage, response: ServerResponse, correlationId: string, goOn: (() => void) | undefined): Promise<void> => {
     const route = routeOf(request, tunnels.get(request.socket)?.origin, hosts)
     const arrived = goOn === undefined ? await arrivalOf(request) : undefined
-    const { origin, target, headers, body, needles, strike, ours, stands } = await prepare(request, route, correlationId)
+    const { origin, target, headers, body, needles, strike, ours, way, stands } = await prepare(request, route, correlationId)
     if (response.destroyed) return
     goOn?.()
     endUnless(stands, response)
-    await relay(deps.upstream, { origin, target, method: request.method!, headers, body: bodyOf(request, arrived, body) }, request, response, { needles, strike, ours })
+    await relay(way, { origin, target, method: request.method!, headers, body: bodyOf(request, arrived, body) }, request, response, { needles, strike, ours })
   }
 
   const told = (thrown: unknown, correlationId: string): DeputyError => {
@@ -163,10 +169,10 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
       const correlationId = deps.correlationId()
       socket.on('error', () => { socket.destroy() })
       deps.trace(traceparentOf(request), 'proxy upgrade', async () => {
-        const { origin, target, headers, needles, strike, ours, stands } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
+        const { origin, target, headers, needles, strike, ours, way, stands } = await prepare(request, routeOf(request, tunnels.get(request.socket)?.origin, hosts), correlationId)
         if (socket.destroyed) return
         endUnless(stands, socket)
-        await relayUpgrade(deps.upstream, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, strike, ours, idleTimeout: deps.idleTimeout, patience: deps.patience })
+        await relayUpgrade(way, { origin, target, method: 'GET', headers, body: null, upgrade: 'websocket' }, socket, head, { needles, strike, ours, idleTimeout: deps.idleTimeout, patience: deps.patience })
       }).catch((thrown: unknown) => { refuseConnection(socket, told(thrown, correlationId), correlationId, { isForward: isForward(request, tunnels.has(request.socket)), patience: deps.patience }) })
     },
   }

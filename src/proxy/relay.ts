@@ -98,7 +98,7 @@ export interface Relay {
  * answer is over; when the caller goes away, the request ends.
  * @throws DeputyError of `upstreamError`, until the answer has begun; after that a failure ends the connection
  */
-export const relay = (upstream: Upstream, outgoing: UpstreamRequest, request: IncomingMessage, response: ServerResponse, { needles, strike, ours }: Relay): Promise<void> => new Promise((resolve, reject) => {
+export const relay = (upstream: Pick<Upstream, 'send'>, outgoing: UpstreamRequest, request: IncomingMessage, response: ServerResponse, { needles, strike, ours }: Relay): Promise<void> => new Promise((resolve, reject) => {
   let stop: ((reason: Error) => void) | undefined
   let decoder: Transform | undefined
   let rewriter: Rewriter | undefined

@@ -34,7 +34,7 @@ const join = (left: Duplex, right: Duplex, idle: number): void => {
  * directions. A service that does not want one answers as it likes, and that is passed on.
  * @throws DeputyError of `upstreamError`, until the answer has begun
  */
-export const relayUpgrade = (upstream: Upstream, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Relay & { idleTimeout: number; patience: number }): Promise<void> => new Promise((resolve, reject) => {
+export const relayUpgrade = (upstream: Pick<Upstream, 'send'>, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Relay & { idleTimeout: number; patience: number }): Promise<void> => new Promise((resolve, reject) => {
   const rewriter = options.strike ? createStrike(options.needles) : undefined
   let hasBegun = false
   const begin = (status: number, message: string, headers: readonly string[], connection: readonly string[]): void => {

@@ -421,7 +421,7 @@ export interface UnknownCallerStore {
 
 export interface StoredSigningKey {
   readonly kid: string
-  readonly purpose: 'token' | 'checkpoint' | 'cloud'
+  readonly purpose: 'token' | 'checkpoint' | 'client' | 'cloud'
   readonly publicJwk: Readonly<Record<string, unknown>>
   /** Private JWK, sealed for OWN_TENANT with kind `signing-key` and id `kid`. */
   readonly sealed: Uint8Array

@@ -13,7 +13,7 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
   const counted = (): (() => number) => { const before = cluster.provider.refreshes.length; return () => cluster.provider.refreshes.length - before }
   const fromAll = (user: string, count: number) => Promise.all(Array.from({ length: count }, (_, at) => nodes[at % nodes.length]!.exchange(user)))
 
-  it('promise 6, threat 20: 1,000 requests at once for one expired grant are one refresh', async () => {
+  it('promise 6, threat 20, requirement 25: 1,000 requests at once for one expired grant are one refresh', async () => {
     await cluster.give(['alice'])
     const refreshes = counted()
     cluster.provider.duringRefresh = () => new Promise((resolve) => { setTimeout(resolve, 200) })
@@ -22,7 +22,7 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
     expect([given[0]!.status, refreshes()]).toEqual([200, 1])
   })
 
-  it('promise 6, threats 20 and 21: whose leader is killed in the middle is tried at most once more', { timeout: 60_000 }, async () => {
+  it('promise 6, threats 20 and 21, requirement 24: whose leader is killed in the middle is tried at most once more', { timeout: 60_000 }, async () => {
     await cluster.give(['bob'])
     const refreshes = counted()
     let held = (): void => undefined

@@ -81,6 +81,40 @@ describe('mistakes in files', () => {
     expect(await check({ 'providers/own.yaml': provider, 'downstreams/own.yaml': `downstream: own\ncredential: oauth_grant\n${client}` })).toEqual([expect.objectContaining({ line: 3, message: expect.stringContaining('authorization_endpoint') as string })])
   })
 
+  it('promise 9: tokens that are bound need the proxy, and go into one header', async () => {
+    const provider = (dpop: string): string => `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\ndpop: ${dpop}\n`
+    const own = (inject = ''): string => `downstream: own\ncredential: client_credentials\nprovider: own\nclient: { client_id: x }\n${inject}`
+    const inject = (as: string, only = false): string => own(`inject:\n  hosts: [https://api.example]\n  as: ${as}\n  only: ${only}\n`)
+    const header = "{ header: Authorization, value: 'DPoP {credential}' }"
+    const problems = async (dpop: string, downstream: string): Promise<string[]> => (await check({ 'providers/own.yaml': provider(dpop), 'downstreams/own.yaml': downstream })).map(({ line, message }) => `${line} ${message.split(/[:,]/)[0]!.slice(0, 60)}`)
+    expect(await problems('required', inject(header))).toEqual([])
+    expect(await problems('required', own())).toEqual(['3 Tokens of own are bound to a key of Deputy\'s (dpop'])
+    expect(await problems('required', inject('{ query: key }'))).toEqual(['7 A token that is bound to a key goes into the header Authoriz'])
+    expect(await problems('offered', own())).toEqual([])
+    expect(await problems('offered', inject('{ query: key }'))).toEqual([])
+    expect(await problems('offered', inject('{ query: key }', true))).toHaveLength(1)
+    expect(await problems('required\nanswers: { token_type: bearer }', inject(header))).toContain('4 dpop')
+  })
+
+  it('promise 9: a client that is known by its document has a name, https, and no secret', async () => {
+    const own = (client: string, authentication = 'private_key_jwt', settings = 'connect_url: https://deputy.example\n', other = authentication) => check({
+      'deputy.yaml': `environment: test\n${settings}`, 'tenants/globex.yaml': { tenant: 'globex', issuers: [{ issuer: 'https://idp.example', claims: { tenant: { claim: 'org', value: 'globex' } } }] },
+      'providers/own.yaml': `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\nclient_authentication: ${authentication}\n`,
+      'providers/other.yaml': `provider: other\nname: Other\ntoken_endpoint: https://other.example/token\nclient_authentication: ${other}\n`,
+      'downstreams/other.yaml': `downstream: other\ncredential: client_credentials\nprovider: other\nclient: { client_id: "https://deputy.example/clients/shared" }\n`,
+      'downstreams/own.yaml': `downstream: own\ncredential: client_credentials\nprovider: own\nclient:\n  client_id: ${client}\n`,
+    })
+    const told = async (...given: Parameters<typeof own>): Promise<string[]> => (await own(...given)).map(({ file, line, message }) => `${file}:${line} ${message.slice(0, 40)}`)
+    expect(await told('https://deputy.example/clients/notes')).toEqual([])
+    expect(await told('https://elsewhere.example/clients/notes')).toEqual([])
+    expect(await told('https://deputy.example/clients/')).toEqual(['downstreams/own.yaml:5 There is no document of a client at http'])
+    expect(await told('https://deputy.example/clients/a/b')).toHaveLength(1)
+    expect(await told('https://deputy.example/clients/notes\n  private_key: { file: x }')).toEqual([expect.stringMatching(/^downstreams\/own\.yaml:5 A client that is known by its document/)])
+    expect(await told('https://deputy.example/clients/notes', 'client_secret_basic', undefined, 'none')).toEqual([expect.stringMatching(/^downstreams\/own\.yaml:5 A client that is known by its document/)])
+    expect(await told('http://127.0.0.1:7880/clients/notes', 'none', '')).toEqual(['downstreams/own.yaml:5 Providers read documents of clients over'])
+    expect(await told('https://deputy.example/clients/shared', 'private_key_jwt', undefined, 'none')).toEqual([expect.stringContaining('The document of the client')])
+  })
+
   for (const [file, text, line, words] of mistakes) {
     it(`promise 9: ${file} with ${JSON.stringify(text.replace(notes, '…').slice(0, 60))} is told with line ${line} and what to write`, async () => {
       const problems = await check({ [file]: text })

@@ -16,6 +16,7 @@ import { createEgress } from '../../src/egress/fetch.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { aCertificateAuthority, type Issued } from '../support/certificates.ts'
 import { aKeyPair } from '../support/daemon.ts'
+import { someProofs } from '../support/proofs.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const RESOURCE = 'https://orders.example/api'
@@ -71,7 +72,7 @@ describe('Deputy as a client of a real oidc-provider', () => {
     })
     const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: url, discovery: true, client_authentication: client.authentication })
     const snapshot = { ...aSnapshot(), providers: new Map([['login', provider]]) }
-    const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret: (reference) => Promise.resolve(new Secret(client.secrets[(reference as { secret: string }).secret.replace('-', '_')]!)) })
+    const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret: (reference) => Promise.resolve(new Secret(client.secrets[(reference as { secret: string }).secret.replace('-', '_')]!)) })
     return createClientCredentialsConnector({ requestToken: createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock: { now: () => Date.now() } }) }).obtain({
       principal: { kind: 'workload', tenant: 'acme', server: 'notes' }, tenant: aTenant(), server: aServer(), downstream, scopes: ['read'], notAfter: Infinity, audiences: [RESOURCE], priorActors: [], ancestors: [], correlationId: 'c',
     })

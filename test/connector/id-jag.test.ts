@@ -17,6 +17,7 @@ import type { IdentityToken, Revocation } from '../../src/store/store.ts'
 import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
 import { startAuthorizationServer, type AuthorizationServerDouble } from '../doubles/authorization-server.ts'
 import { startIdentityProvider, type IdentityProviderDouble } from '../doubles/identity-provider.ts'
+import { someProofs } from '../support/proofs.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const RESOURCE = 'https://orders.example/mcp'
@@ -42,7 +43,7 @@ const aPlace = (given: { signIn?: object; provider?: object } = {}) => async ():
   const snapshot = () => current
   const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
   const call = createProviderCalls({ telemetry: noTelemetry, clock })
-  const clients = createProviderClients({ snapshot, egress, resolveSecret })
+  const clients = createProviderClients({ snapshot, egress, ...someProofs(), resolveSecret })
   const kept = new Map<string, IdentityToken>()
   const standing = new Standing([], [])
   const identityTokens = createIdentityTokens({

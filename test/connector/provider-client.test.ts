@@ -6,6 +6,7 @@ import { providerSchema } from '../../src/config/provider.ts'
 import { createProviderClients } from '../../src/connector/provider/client.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
 import { Secret } from '../../src/crypto/secret.ts'
+import { someProofs } from '../support/proofs.ts'
 import { aSnapshot } from '../support/snapshot.ts'
 
 let metadata: Record<string, unknown> = {}
@@ -20,12 +21,12 @@ beforeAll(async () => {
 afterAll(async () => { server.close(); await egress.close() })
 
 const downstream = downstreamSchema.parse({ downstream: 'd', credential: 'oauth_grant', provider: 'p', client: { client_id: 'c', client_secret: { secret: 's' } } }) as DownstreamOf<'oauth_grant'>
-const clientOf = async (published: Record<string, unknown>, { at = undefined as string | undefined, file = {} } = {}): Promise<string> => {
+const clientOf = async (published: Record<string, unknown>, { at = undefined as string | undefined, file = {}, of = downstream } = {}): Promise<string> => {
   path = at
   metadata = { issuer: url, authorization_endpoint: `${url}/authorize`, token_endpoint: `${url}/token`, response_types_supported: ['code'], code_challenge_methods_supported: ['S256'], ...published }
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), providers: new Map([['p', providerSchema.parse({ provider: 'p', name: 'P', issuer: url, discovery: true, ...file })]]) }
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret: () => Promise.resolve(new Secret('s')) })
-  return clients(downstream, 'acme').then(({ server: found }) => `used ${found.authorization_endpoint}`, (error: { code: string }) => error.code)
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret: () => Promise.resolve(new Secret('s')) })
+  return clients(of, 'acme').then(({ server: found }) => `used ${found.authorization_endpoint}`, (error: { code: string }) => error.code)
 }
 
 describe('what a provider publishes about itself', () => {
@@ -51,6 +52,12 @@ describe('what a provider publishes about itself', () => {
   it('is read where RFC 8414 has it, if there is no OpenID document; an endpoint that the file names is used as it stands there', async () => {
     expect(await clientOf({}, { at: '/.well-known/oauth-authorization-server', file: { authorization_endpoint: 'https://own.example/authorize' } })).toBe('used https://own.example/authorize')
     expect(await clientOf({}, { at: '/elsewhere' })).toBe('provider_unavailable')
+  })
+
+  it('requirement 1: a client that is known by its document is no use where the provider does not say that it reads such documents', async () => {
+    const of = { ...downstream, client: { client_id: 'http://127.0.0.1:7880/clients/notes', variables: {} } }
+    expect(await clientOf({}, { of, file: { client_authentication: 'private_key_jwt' } })).toBe('provider_refused')
+    expect(await clientOf({ client_id_metadata_document_supported: true }, { of, file: { client_authentication: 'private_key_jwt' } })).toMatch(/^used/)
   })
 
   it('threat 7: metadata that names another issuer is refused', async () => {

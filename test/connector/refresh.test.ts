@@ -11,7 +11,7 @@ interface Failure { readonly code: string; readonly facts: Readonly<Record<strin
 const failure = (work: Promise<unknown>): Promise<Failure> => work.then(() => { throw new Error('it was given') }, (error: unknown) => error as Failure)
 
 describe('a refresh', () => {
-  it('promise 6, threat 20: happens once, however many ask for an expired token at the same moment', async () => {
+  it('promise 6, threat 20, requirement 25: happens once, however many ask for an expired token at the same moment', async () => {
     const grant = await grants.give()
     const given = await Promise.all(Array.from({ length: 200 }, () => grants.obtain()))
     expect(provider.refreshes).toHaveLength(1)
@@ -35,6 +35,46 @@ describe('a refresh', () => {
     expect((await grants.obtain()).token.reveal()).toBe(before)
     await expect.poll(async () => (await grants.stored(grant)).tokens.accessToken.reveal()).not.toBe(before)
     expect(provider.refreshes).toHaveLength(1)
+  })
+
+  it('requirement 25: comes in time where the refresh token ends before the access token does (refresh_token_timeout)', async () => {
+    const grant = await grants.give()
+    provider.more = { refresh_token_timeout: 600 }
+    await grants.obtain()
+    expect((await grants.stored(grant)).tokens.refreshUntil).toBe(grants.clock.now() + 600_000)
+    grants.clock.forward(500_000)
+    await grants.obtain()
+    await expect.poll(() => provider.refreshes.length).toBe(2)
+    await expect.poll(async () => (await grants.stored(grant)).tokens.refreshUntil).toBe(grants.clock.now() + 600_000)
+  })
+
+  it('requirement 25: brings nothing that is used for longer than what the user gave lasts (authorization_expires_in)', async () => {
+    await grants.give()
+    provider.more = { authorization_expires_in: 120, refresh_token_timeout: 'soon' }
+    expect((await grants.obtain()).expiresAt).toBe(grants.clock.now() + 120_000)
+    provider.more = { authorization_expires_in: -1 }
+    grants.clock.forward(120_000)
+    expect((await grants.obtain()).expiresAt).toBe(grants.clock.now() + 3_600_000)
+  })
+
+  it('requirement 25: keeps the refresh token that it has where none comes back', async () => {
+    const grant = await grants.give()
+    provider.rotates = false
+    const before = (await grants.stored(grant)).tokens.refreshToken!.reveal()
+    await grants.obtain()
+    expect((await grants.stored(grant)).tokens.refreshToken!.reveal()).toBe(before)
+  })
+
+  it('requirement 25: has the new refresh token stored before anybody gets the new access token', async () => {
+    const grant = await grants.give()
+    const update = grants.store.grants.update
+    const written: string[] = []
+    const spied = grants.store.grants as { update: typeof update }
+    spied.update = async (each) => { const result = await update(each); written.push(result.status); return result }
+    const given = grants.obtain().then(() => { written.push('given') })
+    await given
+    expect(written).toEqual(['uncertain', 'active', 'given'])
+    expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
   })
 
   it('threat 21: is written down as doubtful before it is sent', async () => {
@@ -62,7 +102,7 @@ describe('a refresh', () => {
     })
   }
 
-  it('threat 21: whose answer cannot be verified keeps the new refresh token, and goes on with it', async () => {
+  it('threat 21, requirement 25: whose answer cannot be verified keeps the new refresh token, and goes on with it', async () => {
     const grant = await grants.give()
     provider.spoil.token.push('unverifiable')
     expect((await failure(grants.obtain())).code).toBe('provider_refused')
@@ -73,7 +113,7 @@ describe('a refresh', () => {
     expect((await grants.stored(grant)).grant.status).toBe('active')
   })
 
-  it('threat 21: ends after two answers that never came: no loop replays a token', async () => {
+  it('threat 21, requirement 24: ends after two answers that never came: no loop replays a token', async () => {
     await grants.give()
     provider.spoil.token.push('failing', 'failing')
     for (let turn = 0; turn < 6; turn += 1) await failure(grants.obtain())

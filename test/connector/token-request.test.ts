@@ -19,6 +19,7 @@ import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
 import { startAuthorizationServer, type AuthorizationServerDouble } from '../doubles/authorization-server.ts'
 import { aSamlSigner } from '../doubles/saml-bearer.ts'
+import { someProofs } from '../support/proofs.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const RESOURCE = 'https://orders.example/api'
@@ -39,7 +40,7 @@ const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; cli
   const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: server.url, token_endpoint: `${server.url}/token`, ...given.provider })
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), downstreams: new Map([['orders', downstream]]), providers: new Map([['login', provider]]) }
   const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret })
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock })
   const connectors: Readonly<Record<Kind, () => Connector>> = {
     client_credentials: () => createClientCredentialsConnector({ requestToken }), token_exchange: () => createTokenExchangeConnector({ requestToken, clock }), entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),
@@ -64,6 +65,8 @@ describeConnector('jwt_bearer', aPlace('jwt_bearer'), { knowsUsers: false })
 describeConnector('jwt_bearer with its scopes in the assertion', aPlace('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, scope: 'claim', subject: { suffix: '@example.com' } } } }), { knowsUsers: false })
 describeConnector('saml_bearer', aPlace('saml_bearer'), { knowsUsers: false })
 describeConnector('client_credentials by private_key_jwt', aPlace('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'key' } }, provider: { client_authentication: 'private_key_jwt' } }), { knowsUsers: false })
+
+describeConnector('client_credentials with tokens that are bound', aPlace('client_credentials', { provider: { dpop: 'required' } }), { knowsUsers: false })
 
 describe('a token request', () => {
   let place: Place | undefined
@@ -114,6 +117,53 @@ describe('a token request', () => {
     const other = await at('client_credentials', { client, provider: { client_authentication: 'private_key_jwt', client_assertion_audience: 'token_endpoint' } })
     await other.connector.obtain(other.request())
     expect(decodeJwt(other.server.requests[0]!['client_assertion']!).aud).toBe(`${other.server.url}/token`)
+  })
+
+  it('requirement 23: proves a key of its own, with the nonce that the server wants, which is remembered', async () => {
+    const { server, connector, request } = await at('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'key' } }, provider: { dpop: 'required', client_authentication: 'private_key_jwt' } })
+    server.binding.nonce = 'first'
+    const one = await connector.obtain(request())
+    expect(one).toMatchObject({ tokenType: 'DPoP', proofKey: { jkt: (server.issued[0]!['cnf'] as { jkt: string }).jkt } })
+    expect(server.proofs).toMatchObject([{ htm: 'POST', htu: `${server.url}/token` }, { nonce: 'first' }])
+    expect(server.proofs[0]!['nonce']).toBeUndefined()
+    const other = await connector.obtain(request({ scopes: ['write'] }))
+    expect(server.proofs.slice(2)).toMatchObject([{ nonce: 'first' }])
+    expect(other.proofKey?.jkt).not.toBe(one.proofKey?.jkt)
+  })
+
+  it('requirement 23: is sent again for a nonce once, and no more', async () => {
+    const { server, connector, request } = await at('client_credentials', { provider: { dpop: 'required' } })
+    Object.defineProperty(server.binding, 'nonce', { get: () => `never the same ${server.proofs.length}`.replaceAll(' ', '-') })
+    expect(await codeOf(connector.obtain(request()))).toBe('provider_refused')
+    expect(server.proofs).toHaveLength(2)
+  })
+
+  for (const answers of ['bearer', 'another key', 'no key'] as const) {
+    it(`requirement 23: binding that is required is not given up: an answer with ${answers === 'bearer' ? 'a bearer token' : answers} is refused`, async () => {
+      const { server, connector, request } = await at('client_credentials', { provider: { dpop: 'required' } })
+      server.binding.answers = answers
+      expect(await codeOf(connector.obtain(request()))).toBe('provider_refused')
+      expect(server.requests).toHaveLength(1)
+    })
+  }
+
+  it('requirement 23: where binding is offered, it is asked for what the proxy alone may use, and an answer without it is taken', async () => {
+    const inject = { hosts: ['https://orders.example'], as: { header: 'Authorization', value: 'Bearer {credential}' }, only: true }
+    const open = await at('client_credentials', { provider: { dpop: 'offered' } })
+    expect(await open.connector.obtain(open.request())).toMatchObject({ tokenType: 'Bearer' })
+    expect(open.server.proofs).toEqual([])
+    await open.close()
+    const { server, connector, request } = await at('client_credentials', { provider: { dpop: 'offered' }, downstream: { inject } })
+    expect(await connector.obtain(request())).toMatchObject({ tokenType: 'DPoP' })
+    server.binding.answers = 'bearer'
+    const bearer = await connector.obtain(request())
+    expect([bearer.tokenType, bearer.proofKey]).toEqual(['Bearer', undefined])
+  })
+
+  it('requirement 23: a bound token that nobody asked for is refused', async () => {
+    const { server, connector, request } = await at('client_credentials')
+    server.binding.answers = 'bound'
+    expect(await codeOf(connector.obtain(request()))).toBe('provider_refused')
   })
 
   it('a wider token is issued and marked only where the file says so', async () => {

@@ -7,19 +7,26 @@
  * - JWT bearer grant (RFC 7523 section 3): signed by a registered key, `aud` the token endpoint, an end no more than an hour away, `jti` once.
  * - ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant section 4.4.1): `typ`, `aud` this server's issuer, `client_id` the authenticated client, `jti` once; the same key stands for the identity provider.
  * - SAML 2.0 bearer assertions (RFC 7522): test/doubles/saml-bearer.ts; Deputy's client is their issuer.
+ * - DPoP (RFC 9449 section 4.3): a proof is for this request and used once, has the nonce that `binding` names, and what is issued is bound to its key.
  * Scopes are those asked for that it knows; what it does not know is `invalid_scope` (RFC 6749 section 5.2).
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
+import { calculateJwkThumbprint, createLocalJWKSet, decodeJwt, decodeProtectedHeader, EmbeddedJWK, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
 import { aKeyPair } from '../support/daemon.ts'
 import { aSamlSigner, createSamlGrant, type SamlSigner } from './saml-bearer.ts'
 
 /** What stands in place of the next answer. */
 export type SpoiltAnswer = 'html' | 'error with 200' | 'another token type' | 'no expiry' | 'expired' | 'surplus scope' | 'huge' | 'redirect' | 'half' | 'nothing' | 'not JSON' | 'no token' | 'for somebody else' | 'busy' | 'failing'
 
+/** How it deals with proofs of keys, beside what the standard says. */
+export interface Binding { nonce?: string; answers?: 'bearer' | 'another key' | 'no key' | 'bound' }
+
 export interface AuthorizationServerDouble {
+  readonly binding: Binding
+  /** Claims of the proofs that came. */
+  readonly proofs: JWTPayload[]
   readonly url: string
   readonly client: { readonly id: string; readonly secret: string }
   /** Of Deputy's client and of its assertions; the server knows the public parts. */
@@ -115,7 +122,19 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
     }
   }
 
-  const respond = async (form: URLSearchParams, response: ServerResponse): Promise<void> => {
+  /** @returns the thumbprint of the key, or what is wrong with the proof */
+  const proved = async (proof: string): Promise<string | Refusal> => {
+    try {
+      const { payload } = await jwtVerify(proof, EmbeddedJWK, { typ: 'dpop+jwt', algorithms: ['ES256'], maxTokenAge: 60, requiredClaims: ['jti', 'htm', 'htu'] })
+      double.proofs.push(payload)
+      if (payload['htm'] !== 'POST' || payload['htu'] !== `${double.url}/token` || used.has(payload.jti!)) return no('invalid_dpop_proof', 'it is for another request')
+      used.add(payload.jti!)
+      if (double.binding.nonce !== payload['nonce']) return no('use_dpop_nonce', 'the nonce')
+      return await calculateJwkThumbprint(decodeProtectedHeader(proof).jwk!)
+    } catch (error) { return no('invalid_dpop_proof', (error as Error).message) }
+  }
+
+  const respond = async (form: URLSearchParams, response: ServerResponse, jkt: string | undefined): Promise<void> => {
     const claims = await claimsFor(form)
     if ('error' in claims) { json(response, 400, claims); return }
     const scopes = String(claims['scope'] ?? form.get('scope') ?? 'read write').split(' ')
@@ -123,10 +142,10 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
     if (unknown !== undefined) { json(response, 400, no('invalid_scope', `there is no scope ${unknown}`)); return }
     double.requests.push(Object.fromEntries(form))
     const how = double.spoil.shift()
-    const payload: JWTPayload = { ...claims, ...(how === 'for somebody else' ? { sub: 'mallory' } : {}), scope: scopes.join(' '), client_id: client.id, jti: randomUUID(), iat: Math.floor(Date.now() / 1000) }
+    const payload: JWTPayload = { ...claims, ...(how === 'for somebody else' ? { sub: 'mallory' } : {}), ...(jkt === undefined || double.binding.answers === 'no key' ? {} : { cnf: { jkt: double.binding.answers === 'another key' ? 'another' : jkt } }), scope: scopes.join(' '), client_id: client.id, jti: randomUUID(), iat: Math.floor(Date.now() / 1000) }
     double.issued.push(payload)
     const accessToken = await new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'key' }).setIssuer(userIssuer).setAudience(form.get('resource') ?? double.url).setExpirationTime('10m').sign(own.privateKey)
-    const answer = { access_token: accessToken, token_type: 'Bearer', expires_in: 600, scope: scopes.join(' '), ...(form.get('grant_type')!.endsWith('token-exchange') ? { issued_token_type: 'urn:ietf:params:oauth:token-type:access_token' } : {}) }
+    const answer = { access_token: accessToken, token_type: double.binding.answers === 'bound' || (jkt !== undefined && double.binding.answers !== 'bearer') ? 'DPoP' : 'Bearer', expires_in: 600, scope: scopes.join(' '), ...(form.get('grant_type')!.endsWith('token-exchange') ? { issued_token_type: 'urn:ietf:params:oauth:token-type:access_token' } : {}) }
     switch (how) {
       case undefined: case 'for somebody else': json(response, 200, answer); return
       case 'html': response.writeHead(200, { 'content-type': 'text/html' }).end(`<html>${accessToken}</html>`); return
@@ -157,7 +176,11 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
         const form = new URLSearchParams(body)
         if (request.method !== 'POST' || request.url !== '/token') { json(response, 404, {}); return }
         if (!await authenticated(form, request.headers.authorization)) { json(response, 401, no('invalid_client', 'the client is not who it says')); return }
-        await respond(form, response)
+        const proof = request.headersDistinct['dpop']
+        if (double.binding.nonce !== undefined) response.setHeader('dpop-nonce', double.binding.nonce)
+        const jkt = proof === undefined ? undefined : proof.length === 1 ? await proved(proof[0]!) : no('invalid_dpop_proof', 'there is more than one')
+        if (typeof jkt === 'object') { json(response, 400, jkt); return }
+        await respond(form, response, jkt)
       })()
     })
   })
@@ -165,7 +188,7 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const redeemSaml = createSamlGrant({ certificate: samlSigner.certificate, issuer: client.id, audience: `${url}/token`, tokenEndpoint: `${url}/token` })
   const double: AuthorizationServerDouble = {
-    url, client, samlSigner, spoil: [], requests: [], issued: [],
+    url, client, samlSigner, spoil: [], requests: [], issued: [], binding: {}, proofs: [],
     clientKey: { ...clientPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK, assertionKey: { ...assertionPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK,
     userToken: (claims) => new SignJWT(claims).setProtectedHeader({ alg: 'ES256' }).setIssuer(userIssuer).setIssuedAt().setExpirationTime('10m').sign(own.privateKey),
     close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),

@@ -27,6 +27,8 @@ export interface OAuthProviderDouble {
   /** Called while a refresh is held, before it is answered. */
   duringRefresh: () => Promise<void> | void
   lifetime: number
+  /** Stands in its answers beside the token. */
+  more: Readonly<Record<string, unknown>>
   /** Answers without `refresh_token` and `scope`, as RFC 6749 section 6 allows for a service that does not rotate. */
   rotates: boolean
   /** Takes no notice of `scope` in a refresh, as some services do. */
@@ -60,7 +62,7 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
     const scopes = double.ignoresScope ? family.scopes : scope?.split(' ') ?? family.scopes
     if (scopes.some((each) => !family.scopes.includes(each))) return 'invalid_scope'
     family.latestAccess = `access-${randomUUID()}`
-    const answer = { access_token: family.latestAccess, token_type: 'Bearer', expires_in: double.lifetime }
+    const answer = { access_token: family.latestAccess, token_type: 'Bearer', expires_in: double.lifetime, ...double.more }
     return double.rotates ? { ...answer, refresh_token: rotate(family), scope: scopes.join(' ') } : answer
   }
 
@@ -107,7 +109,7 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const double: OAuthProviderDouble = {
-    url, client, spoil: { token: [], revocation: [] }, refreshes: [], duringRefresh: () => undefined, lifetime: 3600, rotates: true, ignoresScope: false, revoked: [],
+    url, client, spoil: { token: [], revocation: [] }, refreshes: [], duringRefresh: () => undefined, lifetime: 3600, more: {}, rotates: true, ignoresScope: false, revoked: [],
     issue({ scopes, resource }) {
       const family: Family = { client: client.id, resource, scopes, current: '', latestAccess: `access-${randomUUID()}`, ended: false }
       families.add(family)

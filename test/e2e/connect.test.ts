@@ -50,7 +50,7 @@ describe('connecting', () => {
     expect((await browser.submit(page, { decision: 'allow' })).body).toContain('used already')
   })
 
-  it('threats 7 and 16: a value of one step is not another\'s, and a wrong issuer is refused before the code is redeemed', async () => {
+  it('threats 7 and 16, requirement 24: a value of one step is not another\'s, and a wrong issuer is refused before the code is redeemed', async () => {
     const { connect_url: url } = await ask('alice')
     const link = String(url).split('/').at(-1)!
     const browser = createBrowser({ stopAt: (to) => to.includes('/connect/callback') })
@@ -71,7 +71,7 @@ describe('connecting', () => {
     expect(refused.body).not.toContain('phishing')
   })
 
-  it('promise 6: a grant is refreshed once however many ask, and its rotated refresh token is kept', async () => {
+  it('promise 6, requirement 25: a grant is refreshed once however many ask, and its rotated refresh token is kept', async () => {
     const { connect_url: url } = await ask('alice')
     const browser = createBrowser()
     let page = await pass(browser, await browser.open(String(url)), 'alice', world.idp.url)
@@ -98,7 +98,14 @@ describe('connecting', () => {
     expect((await ask('bob', 'calendar')).reason).toBe('interaction_required')
   })
 
-  it('threat 8: no address makes the pages send a browser anywhere but to the identity provider and the service', async () => {
+  it('promise 9: an address that cannot be read is refused without a word about the inside', async () => {
+    for (const path of ['/connect/%zz', '/login/%', '/status/%zz', '/clients/%zz', '/%c0%ae']) {
+      const response = await fetch(`${world.connectUrl}${path}`)
+      expect([path, response.status < 500, /at .*\.(js|ts)|node_modules/.test(await response.text())]).toEqual([path, true, false])
+    }
+  })
+
+  it('threat 8, requirement 24: no address makes the pages send a browser anywhere but to the identity provider and the service', async () => {
     const targets = ['https://evil.example', '//evil.example', '@@evil.example', '..;/evil.example', 'javascript:alert(1)', 'JaVaScRiPt:alert(1)', '%2F%2Fevil.example', '\\\\evil.example', '%0d%0aLocation:%20https://evil.example']
     const paths = ['/connect/', '/connect/callback', '/connect/callback?state=', '/connect/signed-in?state=', '/login/', '/?redirect_uri=', '/connect/x?return_to=', '/connect/consent?next=']
     for (const target of targets) for (const path of paths) {

@@ -29,7 +29,7 @@ const exchange = async (): Promise<Answer> => daemon.token(await form())
 const until = async (condition: () => boolean): Promise<void> => { await expect.poll(condition, { timeout: 5000, interval: 10 }).toBe(true) }
 
 describe('a refresh in the daemon', () => {
-  it('promise 6, threat 20: one for a hundred requests at once; a caller that goes away does not end it', async () => {
+  it('promise 6, threat 20, requirement 25: one for a hundred requests at once; a caller that goes away does not end it', async () => {
     let release = (): void => undefined
     const held = new Promise<void>((resolve) => { release = resolve })
     provider.duringRefresh = () => held
@@ -44,7 +44,7 @@ describe('a refresh in the daemon', () => {
     expect(provider.refreshes).toHaveLength(1)
   })
 
-  it('threat 21: whose process is killed in the middle is tried once more, and not again', async () => {
+  it('threat 21, requirement 24: whose process is killed in the middle is tried once more, and not again', async () => {
     provider.duringRefresh = () => new Promise((resolve) => { setTimeout(resolve, 300) })
     const lost = exchange().catch(() => undefined)
     await until(() => provider.refreshes.length === 1)

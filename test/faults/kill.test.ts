@@ -37,7 +37,7 @@ describe('a daemon that is killed under load', () => {
     } finally { await daemon.close(); await issuer.close() }
   })
 
-  it(`promises 3 and 6: after each of ${KILLS} kills in the middle of refreshes no refresh token that was acknowledged is missing`, { timeout: 30_000 + KILLS * 10_000 }, async () => {
+  it(`promises 3 and 6, requirement 25: after each of ${KILLS} kills in the middle of refreshes no refresh token that was acknowledged is missing`, { timeout: 30_000 + KILLS * 10_000 }, async () => {
     const issuer = await startTestIssuer()
     const provider = await startOAuthProvider()
     // Every answer is used up at once, so that every request refreshes.

@@ -33,7 +33,7 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
       scopes: ['openid', 'email', 'offline_access'],
       clients: [
         { client_id: MCP_CLIENT.client_id, redirect_uris: [MCP_CLIENT.redirect_uri], token_endpoint_auth_method: 'none', application_type: 'native', grant_types: ['authorization_code'], response_types: ['code'] },
-        ...(options.redirectUris === undefined ? [] : [{ ...SIGN_IN_CLIENT, redirect_uris: [...options.redirectUris], application_type: 'native' as const, grant_types: ['authorization_code'], response_types: ['code' as const] }]),
+        ...(options.redirectUris === undefined ? [] : [{ ...SIGN_IN_CLIENT, redirect_uris: [...options.redirectUris], application_type: options.redirectUris.every((uri) => uri.startsWith('https:')) ? 'web' as const : 'native' as const, grant_types: ['authorization_code'], response_types: ['code' as const] }]),
         ...options.clients ?? [],
       ],
       extraTokenClaims: (_context, token) => {

@@ -1,10 +1,12 @@
 /**
  * What both peers share: a real oidc-provider on 127.0.0.1.
  * 1. It listens first, because the issuer names the port.
- * 2. Sign-in and consent are plain forms; every user's password is `PASSWORD`.
+ * 2. With `tls` it speaks https, and asks for clients' certificates.
+ * 3. Sign-in and consent are plain forms; every user's password is `PASSWORD`.
  */
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { Provider, type Configuration } from 'oidc-provider'
 import { createBrowser, type Page } from './walk.ts'
@@ -22,16 +24,18 @@ const readForm = async (request: IncomingMessage): Promise<URLSearchParams> => {
   return new URLSearchParams(text)
 }
 
-export const startOpenIdServer = async (options: { title: string; users: Readonly<Record<string, PeerUser>>; configuration: Configuration }): Promise<OpenIdServer> => {
+export const startOpenIdServer = async (options: { title: string; users: Readonly<Record<string, PeerUser>>; configuration: Configuration; tls?: { readonly cert: string; readonly key: string; readonly ca: string }; answered?: (path: string, status: number) => void }): Promise<OpenIdServer> => {
   let handle: (request: IncomingMessage, response: ServerResponse) => Promise<void> = async (_request, response) => { response.writeHead(503).end() }
-  const server = createServer((request, response) => {
+  const listener: RequestListener = (request, response) => {
+    response.once('finish', () => { options.answered?.(new URL(request.url!, url).pathname, response.statusCode) })
     handle(request, response).catch((error: unknown) => {
       if (!response.headersSent) response.writeHead(400, { 'content-type': 'text/plain' })
       response.end(String(error))
     })
-  })
+  }
+  const server = options.tls === undefined ? createServer(listener) : createTlsServer({ ...options.tls, requestCert: true, rejectUnauthorized: false }, listener)
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const url = `${options.tls === undefined ? 'http' : 'https'}://127.0.0.1:${(server.address() as AddressInfo).port}`
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const key = { ...privateKey.export({ format: 'jwk' }), kid: 'peer', alg: 'ES256', use: 'sig' }
   const provider = new Provider(url, {

@@ -20,6 +20,7 @@ import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import type { Grant, Store } from '../../src/store/store.ts'
 import type { OAuthProviderDouble } from '../doubles/oauth-provider.ts'
+import { someProofs } from './proofs.ts'
 import { aClock, aServer, aSnapshot, aTenant } from './snapshot.ts'
 
 export const RESOURCE = 'https://notes-api.example'
@@ -120,7 +121,7 @@ export const startGrants = async (provider: OAuthProviderDouble, options: { time
   const downstream = (): DownstreamOf<'oauth_grant'> => snapshot.downstreams.get('notes-api') as DownstreamOf<'oauth_grant'>
   const records: AuditRecord[] = []
   const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret })
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const connector = createOAuthGrantConnector({
     snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clock, random,
     connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),

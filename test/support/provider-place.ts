@@ -27,6 +27,7 @@ import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import type { Grant } from '../../src/store/store.ts'
 import { startProviderDouble, type DialectName, type ProviderDouble } from '../doubles/providers.ts'
 import { prepareDaemon } from './daemon.ts'
+import { someProofs } from './proofs.ts'
 import { aClock } from './snapshot.ts'
 
 /** The shipped file with its endpoints at another origin. */
@@ -75,7 +76,7 @@ export const startProviderPlace = async (id: DialectName, options: { readonly sc
   const store = await openSqliteStore({ path: join(home, 'state/place.db') })
   const envelope = await Keyring.open({ folder: join(home, 'state/place-keys'), kek: keyFromText(newKeyText(random), 'test', random), random })
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, resolveSecret: () => Promise.resolve(new Secret(double.client.secret)) })
+  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret: () => Promise.resolve(new Secret(double.client.secret)) })
   const call = createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } })
   const attempts = createAttempts({ store: store.attempts, envelope, clock, random })
   const redirectUri = 'https://deputy.example/connect/callback'

@@ -9,7 +9,7 @@ import type { Telemetry } from '../../observe/telemetry.ts'
 import type { ConsentStore, Grant, GrantStore, UpstreamRevocationStore } from '../../store/store.ts'
 import { ACCESS_TOKEN_TYPE, type Connector, type Credential, type CredentialRequest, type Revocable } from '../connector.ts'
 import type { ProviderClients } from '../provider/client.ts'
-import { openTokens, type GrantTokens } from './grant.ts'
+import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
 import type { CallProvider } from '../provider/call.ts'
 import { createRefresh, fromGrant, isEnded, isFresh, isRefreshing, type FreshToken } from './refresh.ts'
 import { createUpstreamRevocation } from './upstream-revocation.ts'
@@ -42,7 +42,8 @@ const LONGEST_USE = 86_400_000
 /** From this part of an access token's life on, a use of it refreshes it in the background. */
 const AHEAD = 0.75
 
-const isYoung = ({ accessObtainedAt, accessExpiresAt }: GrantTokens, now: number): boolean => now <= accessObtainedAt + (accessExpiresAt - accessObtainedAt) * AHEAD
+/** A refresh token that ends before the access token does is exchanged in time. */
+const isYoung = ({ accessObtainedAt, accessExpiresAt, refreshUntil = Infinity }: GrantTokens, now: number): boolean => now <= accessObtainedAt + (Math.min(accessExpiresAt, refreshUntil) - accessObtainedAt) * AHEAD
 
 const covers = (granted: readonly string[], wanted: readonly string[]): boolean => wanted.every((scope) => granted.includes(scope))
 
@@ -77,8 +78,9 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
   const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, correlationId: string): Promise<FreshToken> => {
     const tokens = await openTokens(deps.envelope, grant)
     const now = deps.clock.now()
-    if (!isFresh(tokens, now) || (grant.status !== 'active' && !isRefreshing(grant, now))) return refresh(grant, downstream, { correlationId })
-    const { ends_access_token: endsToken } = deps.snapshot().providers.get(downstream.provider)?.refresh ?? { ends_access_token: true }
+    const provider = deps.snapshot().providers.get(downstream.provider)
+    if (!isFresh(tokens, now) || !isBoundAsWanted(tokens, downstream, provider) || (grant.status !== 'active' && !isRefreshing(grant, now))) return refresh(grant, downstream, { correlationId })
+    const { ends_access_token: endsToken } = provider?.refresh ?? { ends_access_token: true }
     // Where a refresh ends the old access token, those who have it go on with it until it ends by itself.
     if (tokens.refreshToken !== undefined && !endsToken && !isYoung(tokens, now)) {
       refresh(grant, downstream, { goodEnough: isYoung, correlationId }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
@@ -131,7 +133,7 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
         // A provider that answers a narrowing with more than was asked has not narrowed.
         if (surplus.length > 0 && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: token.scopes.join(' '), downstream: downstream.downstream })
         return {
-          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: token.scopes.toSorted(), expiresAt: Math.min(token.expiresAt, deps.clock.now() + (downstream.lifetime ?? LONGEST_USE)),
+          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, ...(token.proofKey === undefined ? { tokenType: 'Bearer' } : { tokenType: 'DPoP', proofKey: token.proofKey }), scopes: token.scopes.toSorted(), expiresAt: Math.min(token.expiresAt, deps.clock.now() + (downstream.lifetime ?? LONGEST_USE)),
           wider: wider || surplus.length > 0, grant: grant.id, fields: Object.fromEntries(Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name))), story: token.story,
         }
       })

@@ -1,5 +1,8 @@
 import { z } from 'zod'
+import { wantsBound, type DownstreamOf } from '../../config/downstream.ts'
+import type { Provider } from '../../config/provider.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
+import { openProofKey, proofKeyText, type ProofKey } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { Grant } from '../../store/store.ts'
 
@@ -9,6 +12,7 @@ const tokensSchema = z.strictObject({
   /** ms since the epoch. */
   access_obtained_at: z.number(),
   access_expires_at: z.number(),
+  refresh_until: z.number().optional(),
   /** Where a refresh goes and as whom: kept with the tokens, because they belong together. */
   client_id: z.string(),
   token_endpoint: z.string(),
@@ -16,6 +20,9 @@ const tokensSchema = z.strictObject({
   redirect_uri: z.string().optional(),
   /** What the provider's answer said beside the token (`response_fields`). */
   fields: z.record(z.string(), z.string()).optional(),
+  /** A private key (PEM): the refresh token of a public client is bound to it, and the access token where it says so (RFC 9449 section 5). */
+  proof_key: z.string().optional(),
+  bound: z.boolean().optional(),
 })
 
 /** What a grant holds in its sealed part. */
@@ -24,6 +31,8 @@ export interface GrantTokens {
   readonly accessToken: Secret
   readonly accessObtainedAt: number
   readonly accessExpiresAt: number
+  /** When the refresh token ends if it is not exchanged before, where the provider says so. */
+  readonly refreshUntil?: number | undefined
   readonly clientId: string
   readonly tokenEndpoint: string
   readonly resource: string | undefined
@@ -31,6 +40,10 @@ export interface GrantTokens {
   readonly redirectUri?: string | undefined
   /** What the provider's answer said beside the token, for servers. */
   readonly fields?: Readonly<Record<string, string>> | undefined
+  /** What requests for tokens of this grant prove, on every node and after a restart. */
+  readonly proofKey?: ProofKey | undefined
+  /** Whether the access token is bound to it. */
+  readonly bound?: boolean | undefined
 }
 
 const nameOf = ({ tenant, id }: Pick<Grant, 'tenant' | 'id'>) => ({ tenant, kind: 'grant', id })
@@ -38,9 +51,10 @@ const nameOf = ({ tenant, id }: Pick<Grant, 'tenant' | 'id'>) => ({ tenant, kind
 export const sealTokens = (envelope: Envelope, grant: Pick<Grant, 'tenant' | 'id'>, tokens: GrantTokens): Promise<Uint8Array> =>
   envelope.seal(nameOf(grant), new Secret(JSON.stringify({
     ...(tokens.refreshToken === undefined ? {} : { refresh_token: tokens.refreshToken.reveal() }),
-    access_token: tokens.accessToken.reveal(), access_obtained_at: tokens.accessObtainedAt, access_expires_at: tokens.accessExpiresAt,
+    access_token: tokens.accessToken.reveal(), access_obtained_at: tokens.accessObtainedAt, access_expires_at: tokens.accessExpiresAt, ...(tokens.refreshUntil === undefined ? {} : { refresh_until: tokens.refreshUntil }),
     client_id: tokens.clientId, token_endpoint: tokens.tokenEndpoint, ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
     ...(tokens.redirectUri === undefined ? {} : { redirect_uri: tokens.redirectUri }), ...(Object.keys(tokens.fields ?? {}).length === 0 ? {} : { fields: { ...tokens.fields } }),
+    ...(tokens.proofKey === undefined ? {} : { proof_key: proofKeyText(tokens.proofKey).reveal() }), ...(tokens.bound === true ? { bound: true } : {}),
   } satisfies z.output<typeof tokensSchema>)))
 
 /** @throws DeputyError `secret_unreadable` */
@@ -48,7 +62,11 @@ export const openTokens = async (envelope: Envelope, grant: Grant): Promise<Gran
   const stored = tokensSchema.parse(JSON.parse((await envelope.open(nameOf(grant), grant.sealed)).reveal()))
   return {
     refreshToken: stored.refresh_token === undefined ? undefined : new Secret(stored.refresh_token), accessToken: new Secret(stored.access_token),
-    accessObtainedAt: stored.access_obtained_at, accessExpiresAt: stored.access_expires_at,
+    accessObtainedAt: stored.access_obtained_at, accessExpiresAt: stored.access_expires_at, refreshUntil: stored.refresh_until,
     clientId: stored.client_id, tokenEndpoint: stored.token_endpoint, resource: stored.resource, redirectUri: stored.redirect_uri, fields: stored.fields ?? {},
+    ...(stored.proof_key === undefined ? {} : { proofKey: await openProofKey(new Secret(stored.proof_key)) }), bound: stored.bound ?? false,
   }
 }
+
+/** Whether the access token is bound, or is not, as the files want it now: one of before they were changed is not used on. */
+export const isBoundAsWanted = ({ bound }: GrantTokens, downstream: DownstreamOf<'oauth_grant'>, provider: Provider | undefined): boolean => bound === true ? wantsBound(downstream, provider) : provider?.dpop !== 'required'

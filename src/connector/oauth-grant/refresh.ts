@@ -5,17 +5,18 @@ import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import type { DownstreamOf } from '../../config/downstream.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
+import type { ProofKey } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStatus, GrantStore } from '../../store/store.ts'
-import { audiencesOf, isOfAnother, problemOfAnswer } from '../provider/token-answer.ts'
-import type { ProviderClient, ProviderClients } from '../provider/client.ts'
+import { audiencesOf, isBound, isOfAnother, problemOfAnswer, type Proof } from '../provider/token-answer.ts'
+import { withNonce, type ProviderClient, type ProviderClients } from '../provider/client.ts'
 import { fieldsOf, scopesOf } from '../provider/dialect.ts'
 import { revokeTokens } from '../provider/revocation.ts'
-import { tokenLifeOf } from '../provider/token-life.ts'
-import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
+import { refreshUntilOf, tokenLifeOf } from '../provider/token-life.ts'
+import { isBoundAsWanted, openTokens, sealTokens, type GrantTokens } from './grant.ts'
 import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
 
 /** An access token out of a grant. */
@@ -26,6 +27,8 @@ export interface FreshToken {
   readonly obtainedAt: number
   readonly expiresAt: number
   readonly fields: Readonly<Record<string, string>>
+  /** Of a token that is bound to it. */
+  readonly proofKey: ProofKey | undefined
   readonly story: string
 }
 
@@ -103,7 +106,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
   const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
 
-  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[] | undefined, before: number) => {
+  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[] | undefined, before: number, proof: Proof | undefined) => {
     let seen = ''
     const parameters: Record<string, string> = {
       ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
@@ -114,10 +117,10 @@ export const createRefresh = (deps: RefreshDependencies) => {
       const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' }, () => {
         // A process that slept meanwhile may find its claim over: what it sends now could meet what another has sent.
         if (performance.now() > before) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
-        return openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }), tokens.refreshToken!.reveal(), parameters)
+        return withNonce(proof, () => openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }, proof), tokens.refreshToken!.reveal(), parameters))
       })
       const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
-      const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, audiencesOf(downstream))
+      const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, audiencesOf(downstream), proof)
       if (problem === undefined) return { event: 'answered' as const, response }
       const error = refuse('provider_refused', { provider: client.provider.provider, problem })
       return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
@@ -131,7 +134,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const now = clock.now()
     const lifetime = Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity)
     return {
-      ...before, fields: { ...before.fields, ...fieldsOf(client.provider, response) }, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime,
+      ...before, fields: { ...before.fields, ...fieldsOf(client.provider, response) }, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime, refreshUntil: refreshUntilOf(response, now), bound: isBound(response),
       // RFC 6749 section 6: the old one stays when none came back.
       refreshToken: response.refresh_token === undefined ? before.refreshToken : new Secret(response.refresh_token),
     }
@@ -149,8 +152,11 @@ export const createRefresh = (deps: RefreshDependencies) => {
     }
     if (isClaimed(grant)) return again()
     const client = await deps.clients(downstream, grant.tenant)
-    const tokens = await openTokens(envelope, grant)
-    if (scopes === undefined && goodEnough(tokens, clock.now()) && grant.status === 'active') return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
+    const kept = await openTokens(envelope, grant)
+    const proof = await client.proof(kept.proofKey)
+    // What comes back may be bound to the key that is proved now, also where what was there before is not.
+    const tokens = proof === undefined ? kept : { ...kept, proofKey: proof.key }
+    if (scopes === undefined && goodEnough(tokens, clock.now()) && isBoundAsWanted(tokens, downstream, client.provider) && grant.status === 'active') return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
     assertRefreshable(grant, client, tokens)
     const from = grant.status === 'uncertain' ? 'uncertain' : 'active'
     const claimed = performance.now()
@@ -158,9 +164,9 @@ export const createRefresh = (deps: RefreshDependencies) => {
       ? { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' } : {})
     if (sending === undefined) return again()
     const until = claimed + CLAIM_MARGIN / 2
-    let sent = await send(client, tokens, grant, downstream, scopes, until)
+    let sent = await send(client, tokens, grant, downstream, scopes, until, proof)
     // Within its leeway the provider answers the token that we hold once more: a lost answer leaves no doubt.
-    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway)) sent = await send(client, tokens, grant, downstream, scopes, until)
+    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway)) sent = await send(client, tokens, grant, downstream, scopes, until, proof)
     const status = transitions[from][sent.event]
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     return await giveUp(sending, tokens, sent, status, client, correlationId)
@@ -169,7 +175,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const keep = async (grant: Grant, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>, client: ProviderClient, asked: readonly string[] | undefined): Promise<FreshToken> => {
     const after = await toTokens(client, before, response, downstream)
     // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
-    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken, fields: after.fields }
+    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken, refreshUntil: after.refreshUntil, fields: after.fields }
     let kept: Grant
     try {
       kept = await writeBack(grant, { status: 'active', problem: null, sealed: await sealTokens(envelope, grant, stored) })
@@ -184,7 +190,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     }
     deps.telemetry.refresh({ provider: client.provider.provider, outcome: 'done' })
     const scopes = scopesOf(client.provider, response, asked ?? grant.scopes) ?? asked ?? grant.scopes
-    return { grant: kept, accessToken: after.accessToken, scopes, obtainedAt: after.accessObtainedAt, expiresAt: after.accessExpiresAt, fields: after.fields ?? {}, story: `${client.provider.name} answered the refresh with a new access token.` }
+    return { grant: kept, accessToken: after.accessToken, scopes, obtainedAt: after.accessObtainedAt, expiresAt: after.accessExpiresAt, fields: after.fields ?? {}, proofKey: keyOf(after), story: `${client.provider.name} answered the refresh with a new access token.` }
   }
 
   /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */
@@ -261,6 +267,8 @@ const keptFrom = (text: string): z.output<typeof keptSchema> => {
 export const isFresh = ({ accessObtainedAt, accessExpiresAt }: Pick<GrantTokens, 'accessObtainedAt' | 'accessExpiresAt'>, now: number): boolean =>
   accessExpiresAt - now > Math.min(30_000, (accessExpiresAt - accessObtainedAt) / 10)
 
+const keyOf = ({ bound, proofKey }: GrantTokens): ProofKey | undefined => bound === true ? proofKey : undefined
+
 export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): FreshToken => ({
-  grant, accessToken: tokens.accessToken, scopes: grant.scopes, obtainedAt: tokens.accessObtainedAt, expiresAt: tokens.accessExpiresAt, fields: tokens.fields ?? {}, story,
+  grant, accessToken: tokens.accessToken, scopes: grant.scopes, obtainedAt: tokens.accessObtainedAt, expiresAt: tokens.accessExpiresAt, fields: tokens.fields ?? {}, proofKey: keyOf(tokens), story,
 })

@@ -3,6 +3,7 @@ import type { Clock, Random } from '../../clock.ts'
 import type { DownstreamOf } from '../../config/downstream.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
+import { openProofKey, proofKeyText } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
@@ -25,7 +26,7 @@ interface Order { readonly tokens: EndingTokens; readonly downstream: string }
 
 /** An order as it waits, sealed. Those of before the tokens had names are the refresh token, if there is one, and the access token. */
 const waitingSchema = z.strictObject({
-  tokens: z.union([z.strictObject({ refresh_token: z.string().optional(), access_token: z.string() }), z.array(z.string()).min(1).transform((tokens) => ({ refresh_token: tokens.length > 1 ? tokens[0] : undefined, access_token: tokens.at(-1)! }))]),
+  tokens: z.union([z.strictObject({ refresh_token: z.string().optional(), access_token: z.string(), proof_key: z.string().optional() }), z.array(z.string()).min(1).transform((tokens) => ({ refresh_token: tokens.length > 1 ? tokens[0] : undefined, access_token: tokens.at(-1)!, proof_key: undefined }))]),
   downstream: z.string(),
 })
 
@@ -57,15 +58,16 @@ export const createUpstreamRevocation = (deps: {
   }
 
   const orderOf = async (grant: Grant): Promise<Order> => {
-    const { refreshToken, accessToken } = await openTokens(deps.envelope, grant)
-    return { tokens: { refreshToken, accessToken }, downstream: grant.downstream }
+    const { refreshToken, accessToken, proofKey } = await openTokens(deps.envelope, grant)
+    return { tokens: { refreshToken, accessToken, proofKey }, downstream: grant.downstream }
   }
 
   const enqueue = async (grant: Grant): Promise<RevocationOrder> => {
     const order = await orderOf(grant)
+    const { refreshToken, accessToken, proofKey } = order.tokens
     const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
     const plaintext = new Secret(JSON.stringify({
-      tokens: { refresh_token: order.tokens.refreshToken?.reveal(), access_token: order.tokens.accessToken.reveal() }, downstream: order.downstream,
+      tokens: { refresh_token: refreshToken?.reveal(), access_token: accessToken.reveal(), proof_key: proofKey === undefined ? undefined : proofKeyText(proofKey).reveal() }, downstream: order.downstream,
     } satisfies z.input<typeof waitingSchema>))
     const nextAt = deps.clock.now() + pauseBefore(0)
     await deps.upstreamRevocations.put({
@@ -82,7 +84,7 @@ export const createUpstreamRevocation = (deps: {
     if (!await deps.upstreamRevocations.claim(entry, nextAt)) return
     try {
       const { tokens, downstream } = waitingSchema.parse(JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()))
-      const outcome = await attempt({ tokens: { refreshToken: tokens.refresh_token === undefined ? undefined : new Secret(tokens.refresh_token), accessToken: new Secret(tokens.access_token) }, downstream }, entry.tenant)
+      const outcome = await attempt({ tokens: { refreshToken: tokens.refresh_token === undefined ? undefined : new Secret(tokens.refresh_token), accessToken: new Secret(tokens.access_token), proofKey: tokens.proof_key === undefined ? undefined : await openProofKey(new Secret(tokens.proof_key)) }, downstream }, entry.tenant)
       await deps.upstreamRevocations.remove(entry.id)
       deps.telemetry.upstreamRevocation({ provider: entry.provider, outcome })
     } catch (error) {

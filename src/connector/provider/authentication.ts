@@ -50,8 +50,10 @@ export const authenticate = async (options: {
   readonly server: openid.ServerMetadata
   readonly client: OAuthClient
   readonly resolve: (reference: SecretReference) => Promise<Secret>
+  /** For a client that Deputy publishes a document of: by Deputy's own keys. */
+  readonly assertion?: ((audience: string) => string) | undefined
 }): Promise<{ readonly authentication: openid.ClientAuth; readonly certificate?: ClientCertificate }> => {
-  const { provider, server, client, resolve } = options
+  const { provider, server, client, resolve, assertion } = options
   const needed = async (name: 'client_secret' | 'private_key' | 'certificate'): Promise<Secret> => {
     const reference = client[name]
     if (reference === undefined) throw refuse('provider_refused', { provider: provider.provider, problem: `the client ${client.client_id} has no ${name}, which ${provider.client_authentication} needs` })
@@ -69,6 +71,13 @@ export const authenticate = async (options: {
     }
     case 'tls_client_auth': return { authentication: openid.TlsClientAuth(), certificate: { certificate: (await needed('certificate')).reveal(), key: await needed('private_key') } }
     case 'private_key_jwt': {
+      if (assertion !== undefined) return {
+        authentication: (_server, { client_id: clientId }, body) => {
+          body.set('client_id', clientId)
+          body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer')
+          body.set('client_assertion', assertion(provider.client_assertion_audience === 'token_endpoint' ? server.token_endpoint! : server.issuer))
+        },
+      }
       let signing: SigningKey
       try { signing = await readSigningKey(await needed('private_key')) } catch (error) {
         if (error instanceof Error && error.name === 'DeputyError') throw error

@@ -1,16 +1,21 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import * as openid from 'openid-client'
-import type { OAuthClient, ProvidedDownstream } from '../../config/downstream.ts'
+import { documentOf, pagesUrlOf } from '../../config/client-document.ts'
+import { wantsBound, type OAuthClient, type ProvidedDownstream } from '../../config/downstream.ts'
 import { fillIn, neededVariables, providerFor, type Provider } from '../../config/provider.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import { lengthPrefixed } from '../../crypto/additional-data.ts'
+import { createProofKey, type ProofKey } from '../../crypto/proof-key.ts'
 import type { Egress } from '../../egress/egress.ts'
+import type { Proofs } from '../../egress/proofs.ts'
 import { refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { authenticate } from './authentication.ts'
+import type { AssertClient } from './client-document.ts'
 import { toBody, toStandard } from './dialect.ts'
 import { readMetadata } from './metadata.ts'
+import type { Proof } from './token-answer.ts'
 
 /** Deputy as a client of an OAuth service, for one tenant and downstream. */
 export interface ProviderClient {
@@ -22,8 +27,14 @@ export interface ProviderClient {
    * (RFC 6749 section 6), so a grant of another generation has to be given anew.
    */
   readonly generation: string
-  /** A configuration for `openid-client`. @param seen gets every answer's text, for what cannot be verified but must not be lost */
-  configuration(seen?: (status: number, text: string) => void): openid.Configuration
+  /**
+   * A configuration for `openid-client`.
+   * @param seen gets every answer's text, for what cannot be verified but must not be lost
+   * @param proof what each request proves; such requests go through `withNonce`
+   */
+  configuration(seen?: (status: number, text: string) => void, proof?: Proof): openid.Configuration
+  /** What requests for tokens of this downstream prove: nothing, or a key. @param key the one that the grant has, absent: a new one */
+  proof(key?: ProofKey): Promise<Proof | undefined>
   /** A request to the provider; its answer is told in the words of the standard. */
   readonly fetch: Egress
   /** Proves who Deputy is by HTTP Basic, in a request that is none of the standard's. @throws DeputyError `provider_refused` when the client has no secret, those of secrets */
@@ -58,10 +69,21 @@ const metadataOf = (provider: Provider): openid.ServerMetadata => ({
 const isHttp = (url: string | undefined): boolean => url !== undefined && ['https:', 'http:'].includes(URL.parse(url)?.protocol ?? '')
 
 /**
+ * Sends a request once more if the server has said which nonce it wants in its proof (RFC 9449 section 8). All of it is made anew,
+ * because what authenticates the client is good for one request as well.
+ */
+export const withNonce = async <T>(proof: Proof | undefined, request: () => Promise<T>): Promise<T> => {
+  try { return await request() } catch (error) {
+    if (proof === undefined || !(error instanceof openid.ResponseBodyError) || error.error !== 'use_dpop_nonce' || error.response.headers.get('dpop-nonce') === null) throw error
+    return request()
+  }
+}
+
+/**
  * Finds the client for a downstream: the facts of its provider file, or the metadata that the service publishes.
  * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL, the client has not what its authentication needs)
  */
-export const createProviderClients = (options: { snapshot: CurrentSnapshot; egress: Egress; resolveSecret: ResolveSecret }): ProviderClients => {
+export const createProviderClients = (options: { snapshot: CurrentSnapshot; egress: Egress; proofs: Proofs; assertClient: AssertClient; resolveSecret: ResolveSecret }): ProviderClients => {
   const discovered = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
 
   const discover = async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
@@ -96,15 +118,19 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const found = provider.discovery ? { ...await discover(provider, clientId), ...endpointsOf(provider) } : metadataOf(provider)
     const server = found.revocation_endpoint === undefined ? found : { ...found, revocation_endpoint: fillIn(found.revocation_endpoint, { client_id: encodeURIComponent(clientId) }) }
     assertUsable(provider, server, downstream.credential === 'oauth_grant')
-    const { authentication, certificate } = await authenticate({ provider, server, client, resolve: (reference) => options.resolveSecret(reference, tenant) })
-    const ask = (seen?: (status: number, text: string) => void): Egress => async (url, init = {}) => {
+    const hasDocument = documentOf(client, pagesUrlOf(settings)) !== undefined
+    if (hasDocument && provider.discovery && server['client_id_metadata_document_supported'] !== true) throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not say that it takes documents for client ids (client_id_metadata_document_supported)' })
+    const { authentication, certificate } = await authenticate({ provider, server, client, assertion: hasDocument ? (audience) => options.assertClient(clientId, audience) : undefined, resolve: (reference) => options.resolveSecret(reference, tenant) })
+    const ask = (seen?: (status: number, text: string) => void, proof?: Proof): Egress => async (url, init = {}) => {
       const headers = new Headers(init.headers)
       for (const [name, value] of Object.entries(provider.token_requests.headers)) headers.set(name, value)
       const form = init.body instanceof URLSearchParams ? init.body : undefined
       const told = form === undefined ? undefined : toBody(provider, form)
       if (told !== undefined) headers.set('content-type', told.type)
       const to = form?.get('grant_type') === 'refresh_token' ? provider.refresh_endpoint ?? url : url
+      if (proof !== undefined) headers.set('dpop', options.proofs.prove(proof.key, { method: init.method ?? 'GET', url: String(to) }))
       const response = await options.egress(to, { ...init, headers, ...(told === undefined ? {} : { body: told.body }), ...(certificate === undefined ? {} : { certificate }) })
+      if (proof !== undefined) options.proofs.note(String(to), response.headers.get('dpop-nonce'))
       const text = await response.text()
       const standard = toStandard(provider, response.status, text, form?.get('grant_type') ?? undefined)
       const body = standard === undefined ? text : JSON.stringify(standard.body)
@@ -119,10 +145,11 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
         if (client.client_secret === undefined) throw refuse('provider_refused', { provider: provider.provider, problem: `the client ${clientId} has no client_secret, which its way of revocation needs` })
         openid.ClientSecretBasic((await options.resolveSecret(client.client_secret, tenant)).reveal())(server, { client_id: clientId }, new URLSearchParams(), headers)
       },
-      configuration(seen) {
+      proof: async (key) => wantsBound(downstream, provider) ? { key: key ?? await createProofKey(), required: provider.dpop === 'required' } : undefined,
+      configuration(seen, proof) {
         const configuration = new openid.Configuration(server, clientId, certificate === undefined ? undefined : { use_mtls_endpoint_aliases: true }, authentication)
         if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)
-        configuration[openid.customFetch] = ask(seen) as unknown as openid.CustomFetch
+        configuration[openid.customFetch] = ask(seen, proof) as unknown as openid.CustomFetch
         return configuration
       },
     }

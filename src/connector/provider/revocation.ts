@@ -1,13 +1,14 @@
 import * as openid from 'openid-client'
 import { z } from 'zod'
 import { fillIn, type Provider } from '../../config/provider.ts'
+import type { ProofKey } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import { failureOf } from './call.ts'
-import type { ProviderClient } from './client.ts'
+import { withNonce, type ProviderClient } from './client.ts'
 
-/** The tokens of a grant that is to end. */
-export interface EndingTokens { readonly refreshToken: Secret | undefined; readonly accessToken: Secret }
+/** The tokens of a grant that is to end, and the key that its refresh token may be bound to. */
+export interface EndingTokens { readonly refreshToken: Secret | undefined; readonly accessToken: Secret; readonly proofKey?: ProofKey | undefined }
 
 interface RevocationRequest { readonly method: 'POST' | 'DELETE'; readonly url?: string; readonly headers?: Readonly<Record<string, string>>; readonly body?: string; readonly authenticates?: true }
 
@@ -71,8 +72,9 @@ const send = async (client: ProviderClient, { gone = [], request }: Way, token: 
 }
 
 /** A last access token of the grant, to end it with. @returns undefined where the grant is over anyway */
-const renew = async (client: ProviderClient, refreshToken: Secret): Promise<Secret | undefined> => {
-  try { return new Secret((await openid.refreshTokenGrant(client.configuration(), refreshToken.reveal())).access_token) } catch (error) {
+const renew = async (client: ProviderClient, refreshToken: Secret, key: ProofKey | undefined): Promise<Secret | undefined> => {
+  const proof = await client.proof(key)
+  try { return new Secret((await withNonce(proof, () => openid.refreshTokenGrant(client.configuration(undefined, proof), refreshToken.reveal()))).access_token) } catch (error) {
     if (failureOf(error) === 'denied') return undefined
     throw error
   }
@@ -93,8 +95,8 @@ export const revokeTokens = async (client: ProviderClient, tokens: EndingTokens,
     const ending = await around(() => send(client, way, token))
     // An access token that has ended by itself ends nothing, while the refresh token lives on.
     if (ending !== 'gone' || token !== tokens.accessToken || tokens.refreshToken === undefined) return
-    const { refreshToken } = tokens
-    const last = await around(() => renew(client, refreshToken))
+    const { refreshToken, proofKey } = tokens
+    const last = await around(() => renew(client, refreshToken, proofKey))
     if (last !== undefined) await around(() => send(client, way, last))
   }
   const failures: unknown[] = []

@@ -1,4 +1,5 @@
 import * as openid from 'openid-client'
+import { z } from 'zod'
 import type { ProviderClient } from './client.ts'
 
 /** Of a token that lives until it is revoked (ms). */
@@ -8,11 +9,26 @@ const UNTOLD = 300_000
 /** How long it may take to tell (s): a claim on the grant has to outlast it. */
 const PATIENCE = 1
 
+/** draft-ietf-oauth-refresh-token-expiration: seconds; what is left out has no end that is known. */
+const endsSchema = z.object({ refresh_token_timeout: z.number().positive().optional().catch(undefined), authorization_expires_in: z.number().positive().optional().catch(undefined) })
+
+/** Until when the refresh token of an answer has to be exchanged, if it is to be at all (ms since the epoch). */
+export const refreshUntilOf = (response: openid.TokenEndpointResponse, now: number): number | undefined => {
+  const { refresh_token_timeout: timeout } = endsSchema.parse(response)
+  return timeout === undefined ? undefined : now + timeout * 1000
+}
+
+/** How long an access token is used (ms): for as long as it lives, and never longer than what the user gave. */
+export const tokenLifeOf = async (client: ProviderClient, response: openid.TokenEndpointResponse, now: number): Promise<number> => {
+  const { authorization_expires_in: authorized } = endsSchema.parse(response)
+  return Math.min(await lifeOf(client, response, now), authorized === undefined ? Infinity : authorized * 1000)
+}
+
 /**
  * How long an access token lives (ms): as its answer says, else as the provider's file or its introspection endpoint
  * (RFC 7662) does; RFC 6749 section 5.1 leaves it to documentation.
  */
-export const tokenLifeOf = async (client: ProviderClient, response: openid.TokenEndpointResponse, now: number): Promise<number> => {
+const lifeOf = async (client: ProviderClient, response: openid.TokenEndpointResponse, now: number): Promise<number> => {
   if (response.expires_in !== undefined) return response.expires_in * 1000
   const { access_token_lifetime: lifetime } = client.provider
   if (lifetime === 'never') return NEVER

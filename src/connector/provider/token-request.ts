@@ -3,10 +3,10 @@ import type { Clock } from '../../clock.ts'
 import type { ProvidedDownstream } from '../../config/downstream.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
-import { accessTokenClaims, problemOfAnswer } from './token-answer.ts'
+import { accessTokenClaims, isBound, problemOfAnswer } from './token-answer.ts'
 import { ACCESS_TOKEN_TYPE, type Credential, type CredentialRequest, type TokenTypeUri } from '../connector.ts'
 import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
-import type { ProviderClient, ProviderClients } from './client.ts'
+import { withNonce, type ProviderClient, type ProviderClients } from './client.ts'
 import { fieldsOf, scopesOf } from './dialect.ts'
 
 /** Downstreams whose token a single request brings: there is no grant and no refresh token. */
@@ -39,7 +39,7 @@ export const refusalOf = (provider: string, thrown: unknown, now: number, downst
 }
 
 /**
- * Asks a provider for a token and holds the answer to what was asked: a bearer token that has not expired, of no more scopes, for
+ * Asks a provider for a token and holds the answer to what was asked: a bearer token, or one that is bound to a key made for it, that has not expired, of no more scopes, for
  * nobody else. What is missing in the answer is taken for less rather than more.
  */
 export const createTokenRequests = (deps: { readonly clients: ProviderClients; readonly call: CallProvider; readonly clock: Clock }) =>
@@ -51,17 +51,18 @@ export const createTokenRequests = (deps: { readonly clients: ProviderClients; r
     const { scope_prefix: prefix } = downstream
     const scope = request.scopes.map((each) => prefix + each).join(client.provider.scope_separator)
     const before = deps.clock.now()
+    const proof = await client.proof()
     let answer: openid.TokenEndpointResponse
     let seen = ''
     try {
-      answer = await deps.call({ provider, tenant, operation }, async () => openid.genericGrantRequest(client.configuration((_status, text) => { seen = text }), typeof grantType === 'string' ? grantType : grantType(client), {
+      answer = await deps.call({ provider, tenant, operation }, () => withNonce(proof, async () => openid.genericGrantRequest(client.configuration((_status, text) => { seen = text }, proof), typeof grantType === 'string' ? grantType : grantType(client), {
         ...(scope === '' || scopeIsSigned ? {} : { scope }),
         ...(downstream.resource === undefined ? {} : { resource: downstream.resource }), ...(downstream.audience === undefined ? {} : { audience: downstream.audience }),
         ...downstream.parameters, ...await parameters(client),
-      }))
+      })))
     } catch (error) { throw refusalOf(provider, error, deps.clock.now(), downstream.downstream, seen) }
     const refused = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
-    const problem = problemOfAnswer(answer, downstream.resource === undefined ? [] : [downstream.resource, downstream.audience ?? downstream.resource])
+    const problem = problemOfAnswer(answer, downstream.resource === undefined ? [] : [downstream.resource, downstream.audience ?? downstream.resource], proof)
     if (problem !== undefined) throw refused(problem)
     const claims = accessTokenClaims(answer.access_token)
     if (subject !== undefined && claims?.iss === subject.issuer && claims.sub !== subject.user) throw refused('it issued a token for somebody else')
@@ -71,7 +72,7 @@ export const createTokenRequests = (deps: { readonly clients: ProviderClients; r
     const wider = scopes.some((each) => !request.scopes.includes(each))
     if (wider && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider, granted: scopes.join(' '), downstream: downstream.downstream })
     return {
-      token: new Secret(answer.access_token), issuedTokenType: ACCESS_TOKEN_TYPE satisfies TokenTypeUri, tokenType: 'Bearer', scopes: scopes.toSorted(), wider,
+      token: new Secret(answer.access_token), issuedTokenType: ACCESS_TOKEN_TYPE satisfies TokenTypeUri, ...(proof !== undefined && isBound(answer) ? { tokenType: 'DPoP', proofKey: proof.key } : { tokenType: 'Bearer' }), scopes: scopes.toSorted(), wider,
       expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter), story: `${client.provider.name} answered the ${operation} with a token.`, fields: fieldsOf(client.provider, answer),
     }
   }
