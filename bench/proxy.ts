@@ -99,9 +99,11 @@ for (let round = 0; round < ROUNDS; round += 1) {
 const deputy = connectDeputy({ socket: daemon.socketPath })
 const url = `http://127.0.0.1:${service.port}/x`
 const carried = deputy.fetch('api', headers['deputy-subject-token'])
+const reusing = connectDeputy({ socket: daemon.socketPath, reuse: 5000 })
+const reused = reusing.fetch('api', headers['deputy-subject-token'])
 await alone(() => carried(url))
-const fetches = { plain: await alone(() => fetch(url)), carried: await alone(() => carried(url)) }
-deputy.close()
+const fetches = { plain: await alone(() => fetch(url)), carried: await alone(() => carried(url)), reused: await alone(() => reused(url)) }
+for (const each of [deputy, reusing]) each.close()
 
 await stream(daemon.proxySocket, headers)
 const before = await rss(daemon.home)
@@ -115,7 +117,7 @@ const results = { rounds, fetches, ratio: middle(ratios), added_p50: middle(adde
 process.stdout.write([
   ...rounds.map(({ bare, proxy, bareAlone, proxyAlone }) => `bare ${Math.round(bare.perSecond)}/s p99 ${bare.p99.toFixed(2)} ms, proxy ${Math.round(proxy.perSecond)}/s p99 ${proxy.p99.toFixed(2)} ms, failed ${bare.failed + proxy.failed}; one at a time: bare p50 ${bareAlone.p50.toFixed(2)} ms, proxy p50 ${proxyAlone.p50.toFixed(2)} ms`),
   `requests/s, proxy / bare     ${results.ratio.toFixed(2)} (goal >= 0.4)`, `added p50, one at a time     ${results.added_p50.toFixed(2)} ms (goal <= 1)`,
-  `deputy.fetch, added p50      ${(fetches.carried - fetches.plain).toFixed(2)} ms (goal <= 0.3; plain fetch ${fetches.plain.toFixed(2)} ms)`,
+  `deputy.fetch, added p50      ${(fetches.carried - fetches.plain).toFixed(2)} ms, with reuse ${(fetches.reused - fetches.plain).toFixed(2)} ms (goal <= 0.3; plain fetch ${fetches.plain.toFixed(2)} ms)`,
   `${results.stream_mb} MB streamed            RSS growth ${growth.toFixed(1)} MB (goal < 50), ${Math.round(proxyRate)} MB/s (bare: ${Math.round(bareRate)})`, '', JSON.stringify(results),
 ].join('\n') + '\n')
 await Promise.all([daemon.close(), bare.stop(), service.stop(), issuer.close(), rm(folder, { recursive: true, force: true })])

@@ -26,10 +26,10 @@ const redirected = (status: number, init: RequestInit): RequestInit => {
 }
 
 /**
- * A `fetch` that carries a credential, asked for anew with each request. After a 401 it asks once more, and tries once more if
+ * A `fetch` that carries a credential. After a 401 it asks for another, whatever is held, and tries once more if
  * there is another one. A redirect to another origin is not followed: its response is what comes back.
  */
-export const createFetch = (options: { token: (signal: AbortSignal | undefined) => Promise<Token>; fetch: typeof globalThis.fetch }): Fetch => async (input, init = {}) => {
+export const createFetch = (options: { token: (signal: AbortSignal | undefined, afresh: boolean) => Promise<Token>; fetch: typeof globalThis.fetch }): Fetch => async (input, init = {}) => {
   const first = new URL(input)
   assertSafe(first)
   const signal = init.signal ?? undefined
@@ -50,10 +50,10 @@ export const createFetch = (options: { token: (signal: AbortSignal | undefined) 
     }
   }
 
-  const token = await options.token(signal)
+  const token = await options.token(signal, false)
   const response = await send(token)
   if (response.status !== 401 || !isReplayable(init.body)) return response
-  const again = await options.token(signal)
+  const again = await options.token(signal, true)
   if (again.reveal() === token.reveal()) return response
   await response.body?.cancel()
   return send(again)

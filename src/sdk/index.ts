@@ -9,6 +9,7 @@ import { createClientAssertion, type ClientKey } from './client-assertion.ts'
 import { DeputyClientError } from './error.ts'
 import { createFetch, type Fetch } from './fetch.ts'
 import { parseIntrospected, parseRegistration, type Inactive, type Introspected, type RegisteredTool, type Registration } from './registration.ts'
+import { createReuse, LONGEST_REUSE } from './reuse.ts'
 import { Token } from './token.ts'
 import { createWire, type Address, type Answer } from './wire.ts'
 
@@ -26,6 +27,11 @@ export interface DeputyOptions {
   readonly clientKey?: ClientKey
   /** How long Deputy may be away, for example restarting, before a request fails (ms; default 5000). */
   readonly patience?: number
+  /**
+   * How long `fetch` goes on with a credential before it asks again (ms, at most a minute). Default 0: it asks with each request, so that each has a
+   * record of its own and a revocation holds from the next one on. What is used again saves the question, and outlives a revocation by that long.
+   */
+  readonly reuse?: number
   readonly environment?: Readonly<Record<string, string | undefined>>
   /** For tests. */
   readonly fetch?: typeof globalThis.fetch
@@ -102,11 +108,13 @@ const fieldsOf = (body: Answer['body']): Record<string, string> =>
 const unexpected = (status: number): DeputyClientError =>
   new DeputyClientError({ reason: 'unexpected_answer', error: 'server_error', message: `What answered (${status}) is not Deputy.`, next: 'Check the path of the socket, or the port.' })
 
-/** The way to the Deputy on this machine. Nothing is sent until a token is asked for, and nothing is kept. */
+/** The way to the Deputy on this machine. Nothing is sent until a token is asked for, and nothing is kept unless `reuse` says so. @throws TypeError for options that cannot be meant */
 export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   const wire = createWire({ address: addressOf(options), patience: options.patience ?? PATIENCE })
   const now = options.now ?? Date.now
-  const { clientId, clientSecret, clientKey } = options
+  const { clientId, clientSecret, clientKey, reuse = 0 } = options
+  if (!(reuse >= 0 && reuse <= LONGEST_REUSE)) throw new TypeError(`reuse is a time of at most ${LONGEST_REUSE} ms`)
+  const held = createReuse({ span: reuse, now })
   if (clientKey !== undefined && clientId === undefined) throw new TypeError('clientKey needs clientId')
   const assertion = clientKey === undefined ? undefined : createClientAssertion(clientId!, clientKey)
 
@@ -138,7 +146,11 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
 
   return {
     token,
-    fetch: (downstream, onBehalfOf, more = {}) => createFetch({ fetch: options.fetch ?? globalThis.fetch, token: (signal) => token({ ...more, downstream, onBehalfOf, ...(signal === undefined ? {} : { signal }) }) }),
+    fetch(downstream, onBehalfOf, more = {}) {
+      const wish: TokenWish = { ...more, downstream, onBehalfOf }
+      const question = formOf(wish).toString()
+      return createFetch({ fetch: options.fetch ?? globalThis.fetch, token: (signal, afresh) => held(question, () => token({ ...wish, ...(signal === undefined ? {} : { signal }) }), afresh) })
+    },
     async server(signal) {
       const answer = await post('/server', new URLSearchParams(), signal)
       const registration = parseRegistration(answer.body)

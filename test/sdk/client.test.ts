@@ -160,6 +160,57 @@ describe('the SDK', () => {
     await double.close()
   })
 
+  describe('a fetch that may use a credential again', () => {
+    const at = async (reuse: number) => {
+      const [double, service] = [await aService(), await aService()]
+      let now = 1_000_000
+      double.answers((_request, response) => { response.end(JSON.stringify({ access_token: `token-${double.seen.length}`, issued_token_type: 'urn:x', token_type: 'Bearer', expires_in: 20, scope: '' })) })
+      const deputy = connectDeputy({ tcp: double.url.replace('http://', ''), clientId: 'notes', clientSecret: 'secret', now: () => now, reuse })
+      const get = async (user: string, more: object = {}): Promise<string> => { await deputy.fetch('ledger', user, more)(service.url); return service.seen.at(-1)!.authorization! }
+      return { double, service, deputy, get, pass(ms: number) { now += ms }, async close() { deputy.close(); await double.close(); await service.close() } }
+    }
+
+    it('asks once for as long as it may, and no longer than the credential lives; without, it asks with each request', async () => {
+      const held = await at(30_000)
+      expect([await held.get('a'), await held.get('a')]).toEqual(['Bearer token-1', 'Bearer token-1'])
+      held.pass(19_999)
+      expect(await held.get('a')).toBe('Bearer token-1')
+      held.pass(1)
+      expect(await held.get('a')).toBe('Bearer token-2')
+      await held.close()
+      const short = await at(100)
+      await short.get('a')
+      short.pass(100)
+      expect(await short.get('a')).toBe('Bearer token-2')
+      await short.close()
+      const none = await at(0)
+      expect([await none.get('a'), await none.get('a')]).toEqual(['Bearer token-1', 'Bearer token-2'])
+      await none.close()
+      for (const reuse of [-1, 60_001, Number.NaN]) expect(() => connectDeputy({ reuse })).toThrow(TypeError)
+    })
+
+    it('promise 1, threat 24: uses it for the same question alone: user, scopes and tool', async () => {
+      const { get, double, close } = await at(30_000)
+      const wishes = [['a'], ['b'], ['a', { scopes: ['read'] }], ['a', { tool: 'list' }], ['a', { scopes: ['read'], tool: 'list' }]] as const
+      const given = []
+      for (const [user, more] of [...wishes, ...wishes]) given.push(await get(user, more))
+      expect(given).toEqual([...Array(2)].flatMap(() => wishes.map((_, at) => `Bearer token-${at + 1}`)))
+      expect(double.seen).toHaveLength(wishes.length)
+      await close()
+    })
+
+    it('asks anew after a 401, and goes on with what it got then; what is refused is held no longer', async () => {
+      const { get, service, double, close } = await at(30_000)
+      await get('a')
+      service.answers((_request, response) => { response.writeHead(service.seen.at(-1)!.authorization === 'Bearer token-1' ? 401 : 200).end() })
+      expect([await get('a'), await get('a')]).toEqual(['Bearer token-2', 'Bearer token-2'])
+      service.answers((_request, response) => { response.writeHead(401).end() })
+      double.answers((_request, response) => { response.writeHead(400).end(JSON.stringify({ error: 'access_denied', reason: 'revoked', error_description: 'x', next: 'y' })) })
+      for (let count = 0; count < 2; count += 1) expect(await failure(get('a'))).toMatchObject({ reason: 'revoked' })
+      await close()
+    })
+  })
+
   it('needs nothing but Node', async () => {
     const folder = join(import.meta.dirname, '../../src/sdk')
     for (const file of (await readdir(folder)).filter((name) => name.endsWith('.ts'))) {
