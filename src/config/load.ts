@@ -2,28 +2,18 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { z } from 'zod'
 import { checkReferences } from './references.ts'
-import { downstreamSchema, type Downstream } from './downstream.ts'
+import { downstreamSchema } from './downstream.ts'
 import type { Problem } from './problem.ts'
 import { providerSchema, type Provider } from './provider.ts'
-import { rotationPolicySchema, type RotationPolicy } from './rotation-policy.ts'
-import { serverSchema, type Server } from './server.ts'
+import { rotationPolicySchema } from './rotation-policy.ts'
+import { serverSchema } from './server.ts'
 import { settingsSchema, type Settings } from './settings.ts'
 import type { Snapshot } from './snapshot.ts'
-import { tenantSchema, type Tenant } from './tenant.ts'
+import { tenantSchema } from './tenant.ts'
 import { isOfEnvironment } from './values.ts'
 import { parseYamlFile, type Located } from './yaml-file.ts'
 
 export const SETTINGS_FILE = 'deputy.yaml'
-
-/** Everything read from a folder, located, so that later checks can name lines. */
-export interface Loaded {
-  readonly settings: Located<Settings>
-  readonly tenants: ReadonlyMap<string, Located<Tenant>>
-  readonly servers: ReadonlyMap<string, Located<Server>>
-  readonly downstreams: ReadonlyMap<string, Located<Downstream>>
-  readonly providers: ReadonlyMap<string, Located<Provider>>
-  readonly rotations: ReadonlyMap<string, Located<RotationPolicy>>
-}
 
 export type LoadResult =
   | { readonly snapshot: Snapshot; readonly problems: readonly Problem[] }

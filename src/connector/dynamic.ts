@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import { engineQuestionOf } from '../config/vault-engines.ts'
+import { engineQuestionOf } from '../config/engine-question.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import { present, type DynamicSecrets, type IssuedTokens, type LeasedSecrets } from '../secret/backend.ts'

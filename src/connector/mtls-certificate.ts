@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
-import { engineQuestionOf } from '../config/vault-engines.ts'
+import { engineQuestionOf } from '../config/engine-question.ts'
 import { refuse } from '../errors.ts'
 import { present, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'

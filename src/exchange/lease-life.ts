@@ -1,6 +1,6 @@
 import type { Downstream } from '../config/downstream.ts'
 import type { Snapshot } from '../config/snapshot.ts'
-import { engineQuestionOf } from '../config/vault-engines.ts'
+import { engineQuestionOf } from '../config/engine-question.ts'
 import { apiOf, isOfInstallation } from '../connector/github-app.ts'
 import type { Lease } from '../store/store.ts'
 

@@ -1,38 +1,13 @@
 import type { Logger } from '../observe/logger.ts'
-import { cacheKey, type Cache } from '../cache/cache.ts'
+import type { Cache } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
+import { credentialKey, type CachedCredential } from './cached-credential.ts'
 import type { SharedCredentials } from './shared-credentials.ts'
-import { TXN_TOKEN_TYPE, type Connectors, type Credential, type CredentialRequest } from '../connector/connector.ts'
-import { kinds, providerOf } from '../connector/kinds.ts'
-
-/** A cached credential with what it relies on, so that a revocation finds it. */
-export interface CachedCredential {
-  readonly credential: Credential
-  readonly tenant: string
-  readonly user: string | undefined
-  readonly server: string
-  readonly downstream: string
-  readonly provider: string | undefined
-  readonly tokens: readonly string[]
-  /** When it began to be obtained (ms since the epoch): what was revoked later covers it. */
-  readonly since: number
-}
+import type { Connectors, Credential, CredentialRequest } from '../connector/connector.ts'
+import { providerOf } from '../connector/kinds.ts'
 
 /** A credential whose end is nearer than this is fetched anew (ms): it must outlast the call that it is for. */
 const MARGIN = 30_000
-
-/**
- * Every fact that decides what a credential is (threat 24). What was made out of one subject token is never given
- * for another.
- */
-export const credentialKey = (request: CredentialRequest, generation: string): string => {
-  const { principal, server, downstream } = request
-  return cacheKey(
-    principal.tenant, principal.kind, principal.kind === 'user' ? principal.user : '', server.server,
-    downstream.downstream, downstream.credential, ...request.audiences, String(request.scopes.length), ...request.scopes,
-    generation, request.requestedTokenType ?? '', request.requestedTokenType === TXN_TOKEN_TYPE ? request.correlationId : '', JSON.stringify(request.confirmation ?? null), ...(kinds[downstream.credential].fromSubjectToken ? request.ancestors : []),
-  )
-}
 
 /** A credential, and whether it was at hand. */
 export interface Obtained { readonly credential: Credential; readonly cached: boolean; readonly obtainedAt: number }

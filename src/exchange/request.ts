@@ -1,6 +1,6 @@
 import type { Secret } from '../crypto/secret.ts'
 import type { TokenTypeUri } from '../connector/connector.ts'
-import type { CallerEvidence } from '../workload/attestor.ts'
+import type { CallerEvidence } from '../workload/caller-evidence.ts'
 import type { Injection } from './injection.ts'
 
 /** Where a token request comes from and how it is told apart from every other. */

@@ -10,7 +10,7 @@ import { openProofKey, proofKeyText } from '../crypto/proof-key.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { Logger } from '../observe/logger.ts'
-import { credentialKey, type CachedCredential } from './obtain.ts'
+import { credentialKey, type CachedCredential } from './cached-credential.ts'
 
 /** Credentials that any node has fetched and every node may use. */
 export interface SharedCredentials {

@@ -7,7 +7,7 @@ import type { Exchange, OpenedConnection } from '../exchange/exchange.ts'
 import type { LastingUses } from '../exchange/lasting.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Holders } from '../rotation/holders.ts'
-import type { PeerProcess } from '../workload/attestor.ts'
+import type { PeerProcess } from '../workload/caller-evidence.ts'
 
 /** What every kind of database needs of the daemon. */
 export interface GatewayDependencies {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { CallerEvidence, PeerProcess } from '../workload/attestor.ts'
+import type { CallerEvidence, PeerProcess } from '../workload/caller-evidence.ts'
 import type { Form } from './form.ts'
 
 const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'

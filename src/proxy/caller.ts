@@ -7,7 +7,7 @@ import type { Injection } from '../exchange/injection.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from '../exchange/request.ts'
 import { parseBasic } from '../http/client-authentication.ts'
 import { parseScopes, parseTokenType, parseTool } from '../http/token-request.ts'
-import type { CallerEvidence, PeerProcess } from '../workload/attestor.ts'
+import type { CallerEvidence, PeerProcess } from '../workload/caller-evidence.ts'
 
 /** For whom a request is: a user whose token proves it, or the server itself. Nobody is meant by default. */
 type Beneficiary = Pick<TokenExchangeRequest, 'subjectToken' | 'subjectTokenType'> | 'server'

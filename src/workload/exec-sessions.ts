@@ -5,7 +5,7 @@ import type { Server } from '../config/server.ts'
 import { equalInConstantTime } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse, type DeputyError } from '../errors.ts'
-import type { CallerEvidence, PeerProcess } from './attestor.ts'
+import type { CallerEvidence, PeerProcess } from './caller-evidence.ts'
 import { ancestryOf, isSameProcess, readProcess, userOf } from './process-table.ts'
 
 /** A stdio server that `deputy exec` has started, for as long as it runs and the command stays connected. */

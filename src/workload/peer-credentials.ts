@@ -2,7 +2,7 @@ import { closeSync, readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import koffi from 'koffi'
 import { refuse } from '../errors.ts'
-import type { PeerProcess } from './attestor.ts'
+import type { PeerProcess } from './caller-evidence.ts'
 import { readExecutable } from './executable.ts'
 import { parseStat } from './process-table.ts'
 

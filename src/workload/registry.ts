@@ -1,6 +1,6 @@
 import type { Server } from '../config/server.ts'
 import type { Snapshot } from '../config/snapshot.ts'
-import type { PeerProcess } from './attestor.ts'
+import type { PeerProcess } from './caller-evidence.ts'
 
 type UnixSelector = Extract<Server['attest'][number], { unix: unknown }>['unix']
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import { downstreamSchema, type Downstream } from '../../src/config/downstream.ts'
-import { engineProblems } from '../../src/config/vault-engines.ts'
+import { engineProblems } from '../../src/config/engine-question.ts'
 import type { CredentialRequest } from '../../src/connector/connector.ts'
 import { createDynamicConnector } from '../../src/connector/dynamic.ts'
 import { kinds } from '../../src/connector/kinds.ts'
