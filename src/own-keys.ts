@@ -6,7 +6,7 @@ import { dropEarlierKeys, prependKey } from './crypto/key-encryption-key.ts'
 import { DeputyError, refuse } from './errors.ts'
 import type { Ground } from './ground.ts'
 import type { Logger } from './observe/logger.ts'
-import type { SealedRecord } from './store/store.ts'
+import type { SealedRecord } from './store/records/sealed.ts'
 
 /** Records that are sealed anew at once, and looked for in one go. */
 const AT_ONCE = 100

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { AuditCheckpoint, AuditRow } from '../store/store.ts'
+import type { AuditCheckpoint, AuditRow } from '../store/records/audit.ts'
 import type { AuditRecord } from './record.ts'
 
 /** What the first record follows: the hash of nothing that was ever written. */

@@ -1,4 +1,4 @@
-import type { AuditRow, AuditStore } from '../store/store.ts'
+import type { AuditRow, AuditStore } from '../store/records/audit.ts'
 import type { Head } from './chain.ts'
 import type { AuditSink } from './sink.ts'
 import { WatchedSink, type Watch } from './watched-sink.ts'

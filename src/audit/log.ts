@@ -1,5 +1,5 @@
 import { refuse, type DeputyError } from '../errors.ts'
-import type { AuditRow, AuditStore } from '../store/store.ts'
+import type { AuditRow, AuditStore } from '../store/records/audit.ts'
 import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
 import { Feed } from './feed.ts'
 import type { AuditLog, AuditRecord } from './record.ts'

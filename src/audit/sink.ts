@@ -1,4 +1,4 @@
-import type { AuditRow } from '../store/store.ts'
+import type { AuditRow } from '../store/records/audit.ts'
 import type { Head } from './chain.ts'
 
 /** A place that keeps audit records. `write` resolves when they are durable there. */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { AuditCheckpoint, AuditRow, AuditStore } from '../store/store.ts'
+import type { AuditCheckpoint, AuditRow, AuditStore } from '../store/records/audit.ts'
 import { checkpointBytes, emptyChain, hashOf, type Head } from './chain.ts'
 
 /** Whether the chain holds, and if not, from which record on and why. */

@@ -4,7 +4,7 @@ import type { Clock, Random } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { AttemptStore } from '../store/store.ts'
+import type { AttemptStore } from '../store/records/attempts.ts'
 
 /** What a user is asked to connect: put together when a server asked, and not changeable by whoever holds the link. */
 const wishSchema = z.strictObject({

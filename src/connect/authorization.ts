@@ -12,7 +12,7 @@ import type { Envelope } from '../crypto/envelope.ts'
 import { openProofKey, proofKeyText } from '../crypto/proof-key.ts'
 import { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
-import type { Grant } from '../store/store.ts'
+import type { Grant } from '../store/records/grants.ts'
 import type { Attempts, ConnectWish, Step } from './attempt.ts'
 import { assertIssuer } from './sign-in.ts'
 

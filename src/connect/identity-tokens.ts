@@ -6,7 +6,8 @@ import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { Standing } from '../revocation/standing.ts'
-import type { IdentityTokenStore, Revocation } from '../store/store.ts'
+import type { IdentityTokenStore } from '../store/records/identity-tokens.ts'
+import type { Revocation } from '../store/records/revocations.ts'
 import { tokenIdOf } from '../subject/subject.ts'
 
 /** Whose sign-in an ID token is of, and by whose word. */

@@ -4,7 +4,8 @@ import type { Server } from '../config/server.ts'
 import type { ProofKey } from '../crypto/proof-key.ts'
 import type { Secret } from '../crypto/secret.ts'
 import type { TokenStatus } from './status-index.ts'
-import type { Grant, RotatedSecret } from '../store/store.ts'
+import type { Grant } from '../store/records/grants.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
 
 /** RFC 8693 section 3. */
 export type TokenTypeUri = `urn:${string}:token-type:${string}`

@@ -4,7 +4,7 @@ import type { KeptDownstream } from '../config/downstream.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { ReadSecret } from '../secret/reference.ts'
-import type { RotatedSecret } from '../store/store.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
 import { SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
 
 /** How a secret rotates, for those who hand it out. */

@@ -2,7 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPair, sign, verify, type 
 import { promisify } from 'node:util'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import type { Clock } from '../clock.ts'
-import type { SigningKeyStore, StoredSigningKey } from '../store/store.ts'
+import type { SigningKeyStore, StoredSigningKey } from '../store/records/signing-keys.ts'
 import { OWN_TENANT, type Envelope } from './envelope.ts'
 import { Secret } from './secret.ts'
 

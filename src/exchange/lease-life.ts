@@ -2,7 +2,7 @@ import type { Downstream } from '../config/downstream.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { engineQuestionOf } from '../config/engine-question.ts'
 import { apiOf, isOfInstallation } from '../connector/github-app.ts'
-import type { Lease } from '../store/store.ts'
+import type { Lease } from '../store/records/leases.ts'
 
 const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): boolean => {
   if (downstream.credential === 'github_app') return apiOf(downstream) === backend && isOfInstallation(role, downstream, tenant)

@@ -9,7 +9,7 @@ import { signJwt } from '../connector/minted.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import { refuse } from '../errors.ts'
 import type { Membership } from '../revocation/lease.ts'
-import type { AuditStore } from '../store/store.ts'
+import type { AuditStore } from '../store/records/audit.ts'
 import type { MintedLife } from './minted-life.ts'
 
 const deflate = promisify(deflateCallback)

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import { refuse, type DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
-import type { ClusterStore, StandingChanges } from '../store/store.ts'
+import type { ClusterStore, StandingChanges } from '../store/records/revocations.ts'
 
 /** Whether this node may hand out anything, and whether the others know what this one has revoked (promise 4). */
 export interface Membership {

@@ -1,4 +1,4 @@
-import type { DisabledUser, FrozenTenant, Revocation, RevocationScope } from '../store/store.ts'
+import type { DisabledUser, FrozenTenant, Revocation, RevocationScope } from '../store/records/revocations.ts'
 
 /** What a request, a cached credential or a minted token relies on; the facts that a revocation can cover. */
 export interface Reliance {

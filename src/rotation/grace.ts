@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
-import type { Rotation } from '../store/store.ts'
+import type { Rotation } from '../store/records/rotations.ts'
 
 /** Clocks that drift apart by less are not what somebody has set (ms). */
 const DRIFT = 5000

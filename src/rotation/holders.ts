@@ -1,7 +1,8 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { HeldSecret } from '../connector/connector.ts'
-import type { RotatedSecret, SecretHolder, SecretHolderStore } from '../store/store.ts'
+import type { SecretHolder, SecretHolderStore } from '../store/records/holders.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
 
 /** Who asks: the process, where the kernel has said which one it is, on this node. */
 export interface HoldingProcess {

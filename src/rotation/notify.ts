@@ -4,7 +4,7 @@ import type { RotationPolicy } from '../config/rotation-policy.ts'
 import type { Egress } from '../egress/egress.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
-import type { Rotation } from '../store/store.ts'
+import type { Rotation } from '../store/records/rotations.ts'
 import { signatureOf } from './signature.ts'
 
 /** Pauses before the second and third attempt (ms). */

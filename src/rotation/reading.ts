@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { refuse } from '../errors.ts'
 import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
-import type { RotatedSecret, Rotation, RotationStore } from '../store/store.ts'
+import type { RotatedSecret, Rotation, RotationStore } from '../store/records/rotations.ts'
 import type { Rotator } from './rotator.ts'
 
 /** How long a reader waits for a change that is being made (ms), and how often it looks. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { Cron } from 'croner'
-import type { RotatedSecret } from '../store/store.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
 import type { RotationPolicy, RotationWindow } from '../config/rotation-policy.ts'
 
 type When = RotationPolicy['when']

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
-import type { SecretStore, StoredSecret } from '../store/store.ts'
+import type { SecretStore, StoredSecret } from '../store/records/secrets.ts'
 import type { SecretVersion, StagedSecrets } from './backend.ts'
 import { stagesOf } from './stages.ts'
 

@@ -5,7 +5,7 @@ import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
-import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/store.ts'
+import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/records/leases.ts'
 import { present, type HeldLease, type LeaseSource, type MadeSecret } from './backend.ts'
 
 /** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */

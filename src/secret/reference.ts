@@ -4,7 +4,7 @@ import type { LocalReference, SecretReference } from '../config/values.ts'
 import { assertPrivateFile } from '../crypto/private-file.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { RotatedSecret } from '../store/store.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
 import type { SecretVersion } from './backend.ts'
 
 /** Fetches the value that a secret reference in a file stands for. @throws DeputyError `secret_missing`, `config_invalid`, those of a backend */

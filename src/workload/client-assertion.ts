@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Server } from '../config/server.ts'
 import { verifyByAnyKey } from '../crypto/any-key.ts'
 import { refuse } from '../errors.ts'
-import type { ReplayStore } from '../store/store.ts'
+import type { ReplayStore } from '../store/records/callers.ts'
 
 /** Asymmetric ones only, so that no public key can be used as a shared secret. */
 const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'EdDSA', 'Ed25519']

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-import type { ReplayStore } from '../store/store.ts'
+import type { ReplayStore } from '../store/records/callers.ts'
 
 /** Which key a request proves to have. @throws DeputyError `proof_invalid`, `proof_nonce_needed` */
 export type CheckProof = (proof: string) => Promise<{ readonly jkt: string }>

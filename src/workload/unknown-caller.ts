@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import { lengthPrefixed } from '../crypto/additional-data.ts'
-import type { UnknownCallerStore } from '../store/store.ts'
+import type { UnknownCallerStore } from '../store/records/callers.ts'
 import type { CallerEvidence, PeerProcess } from './caller-evidence.ts'
 import { clientOf } from './client-assertion.ts'
 import { identifyPeer } from './peer-credentials.ts'

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Server } from '../config/server.ts'
-import type { AuditStore } from '../store/store.ts'
+import type { AuditStore } from '../store/records/audit.ts'
 
 /** Who had a tool called, through which server. */
 export interface ToolUser { readonly tenant: string | null; readonly user: string | null; readonly calls: number; readonly lastAt: number }

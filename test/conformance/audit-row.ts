@@ -1,4 +1,4 @@
-import type { AuditRow } from '../../src/store/store.ts'
+import type { AuditRow } from '../../src/store/records/audit.ts'
 
 export const anAuditRow = (seq: number, over: Partial<AuditRow> = {}): AuditRow => ({
   seq, id: `request-${seq}`, at: seq * 10, event: 'token.exchange', outcome: 'issued', tenant: 'acme', user: 'ada', server: 'notes',

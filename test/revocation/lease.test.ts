@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { NodeLease } from '../../src/revocation/lease.ts'
-import type { ClusterStore, StandingChanges } from '../../src/store/store.ts'
+import type { ClusterStore, StandingChanges } from '../../src/store/records/revocations.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const LEASE = 60_000

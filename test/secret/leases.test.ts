@@ -5,7 +5,7 @@ import { refuse } from '../../src/errors.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
 import type { LeasedSecrets } from '../../src/secret/backend.ts'
 import { createLeases, type LeasesOptions } from '../../src/secret/leases.ts'
-import type { Lease, LeaseOwner } from '../../src/store/store.ts'
+import type { Lease, LeaseOwner } from '../../src/store/records/leases.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 

@@ -11,7 +11,7 @@ import { systemClock } from '../../src/clock.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
-import type { AuditStore } from '../../src/store/store.ts'
+import type { AuditStore } from '../../src/store/records/audit.ts'
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 export const signer: AuditLogOptions['sign'] = (bytes) => ({ kid: 'k', signature: sign('sha256', bytes, privateKey) })

@@ -4,7 +4,7 @@ import type { Provider } from '../../config/provider.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
 import { openProofKey, proofKeyText, type ProofKey } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
-import type { Grant } from '../../store/store.ts'
+import type { Grant } from '../../store/records/grants.ts'
 
 const tokensSchema = z.strictObject({
   refresh_token: z.string().optional(),

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import type { Random } from '../../clock.ts'
-import type { RotatedSecret } from '../../store/store.ts'
+import type { RotatedSecret } from '../../store/records/rotations.ts'
 import type { ChoosingRotator } from '../rotator.ts'
 import { revealed, rotatorOfSteps, type DoStep } from './steps.ts'
 

@@ -1,7 +1,7 @@
 import type { Client, Pool, PoolClient, QueryResultRow } from 'pg'
 import { STANDING } from '../schema.ts'
 import { toRevocation } from '../queries/revocations.ts'
-import type { ClusterStore, DisabledUser, FrozenTenant, StandingChanges } from '../store.ts'
+import type { ClusterStore, DisabledUser, FrozenTenant, StandingChanges } from '../records/revocations.ts'
 import { inTransaction, toStoreError } from './pool.ts'
 
 /** Where changes of the standing are told: https://www.postgresql.org/docs/current/sql-notify.html (when the transaction commits, and not before). */

@@ -1,6 +1,6 @@
 import type { Selectable } from 'kysely'
 import type { Database, Tables } from '../schema.ts'
-import type { Attempt, AttemptStore } from '../store.ts'
+import type { Attempt, AttemptStore } from '../records/attempts.ts'
 
 const fromRow = (row: Selectable<Tables['attempts']>): Attempt =>
   ({ id: row.id, kind: row.kind, tenant: row.tenant, sealed: row.sealed, expiresAt: Number(row.expires_at) })

@@ -1,6 +1,6 @@
 import { refuse } from '../../errors.ts'
 import type { Batch, Database } from '../schema.ts'
-import type { AuditFilter, AuditStore } from '../store.ts'
+import type { AuditFilter, AuditStore } from '../records/audit.ts'
 
 const COLUMNS = ['node', 'seq', 'id', 'at', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream', 'body', 'hash'] as const
 

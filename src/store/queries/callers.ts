@@ -1,5 +1,5 @@
 import { toJson, type Database } from '../schema.ts'
-import type { ReplayStore, UnknownCallerStore } from '../store.ts'
+import type { ReplayStore, UnknownCallerStore } from '../records/callers.ts'
 
 export const replayStore = (database: Database): ReplayStore => ({
   async claim(namespace, value, expiresAt) {

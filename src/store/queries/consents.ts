@@ -1,6 +1,6 @@
 import type { Selectable } from 'kysely'
 import { toJson, type Database, type Tables } from '../schema.ts'
-import type { Consent, ConsentStore } from '../store.ts'
+import type { Consent, ConsentStore } from '../records/consents.ts'
 import { whereOwner } from './grants.ts'
 
 const fromRow = (row: Selectable<Tables['consents']>): Consent => ({

@@ -2,7 +2,7 @@ import type { Selectable } from 'kysely'
 import { refuse } from '../../errors.ts'
 import type { Database, Tables } from '../schema.ts'
 import { toJson } from '../schema.ts'
-import type { Grant, GrantFilter, GrantOwner, GrantStatus, GrantStore } from '../store.ts'
+import type { Grant, GrantFilter, GrantOwner, GrantStatus, GrantStore } from '../records/grants.ts'
 
 const fromRow = (row: Selectable<Tables['grants']>): Grant => ({
   id: row.id, tenant: row.tenant, user: row.user, server: row.server, downstream: row.downstream, provider: row.provider,

@@ -1,5 +1,5 @@
 import type { Database } from '../schema.ts'
-import type { SecretHolderStore } from '../store.ts'
+import type { SecretHolderStore } from '../records/holders.ts'
 
 export const secretHolderStore = (database: Database): SecretHolderStore => ({
   async put(holder) {

@@ -1,5 +1,5 @@
 import type { Database } from '../schema.ts'
-import type { IdentityTokenStore } from '../store.ts'
+import type { IdentityTokenStore } from '../records/identity-tokens.ts'
 
 export const identityTokenStore = (database: Database): IdentityTokenStore => ({
   async find({ tenant, user }, now) {

@@ -1,7 +1,7 @@
 import type { Selectable } from 'kysely'
 import { refuse } from '../../errors.ts'
 import type { Atomically, Database, Tables } from '../schema.ts'
-import type { Lease, LeaseStore } from '../store.ts'
+import type { Lease, LeaseStore } from '../records/leases.ts'
 
 const fromRow = (row: Selectable<Tables['leases']>): Lease => ({
   id: row.id, tenant: row.tenant, user: row.user === '' ? null : row.user, server: row.server, downstream: row.downstream, backend: row.backend, role: row.role,

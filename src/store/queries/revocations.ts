@@ -1,6 +1,6 @@
 import { sql, type CompiledQuery } from 'kysely'
 import { STANDING, toJson, type Atomically, type Database } from '../schema.ts'
-import type { DisabledUserStore, FrozenTenantStore, Revocation, RevocationScope, RevocationStore } from '../store.ts'
+import type { DisabledUserStore, FrozenTenantStore, Revocation, RevocationScope, RevocationStore } from '../records/revocations.ts'
 
 /** Makes changes of the standing: numbered one after the other, and told to the nodes when they are durable. */
 export interface StandingWriter {

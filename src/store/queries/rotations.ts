@@ -1,7 +1,7 @@
 import type { Selectable } from 'kysely'
 import { refuse } from '../../errors.ts'
 import type { Atomically, Database, Tables } from '../schema.ts'
-import type { Rotation, RotationState, RotationStep, RotationStore, RotationTarget } from '../store.ts'
+import type { Rotation, RotationState, RotationStep, RotationStore, RotationTarget } from '../records/rotations.ts'
 
 const fromRow = (row: Selectable<Tables['rotations']>): Rotation => ({
   id: row.id, tenant: row.tenant, backend: row.backend, secret: row.secret, policy: row.policy, rotator: row.rotator, reason: row.reason,

@@ -1,7 +1,7 @@
 import { sql, type RawBuilder } from 'kysely'
 import { OWN_TENANT, type RecordName } from '../../crypto/envelope.ts'
 import type { Database } from '../schema.ts'
-import type { SealedStore } from '../store.ts'
+import type { SealedStore } from '../records/sealed.ts'
 
 /** A ciphertext is `version (1) | key id (8) | …`, counted from 1 in both databases. */
 const KEY_ID = sql`substr(sealed, 2, 8)`

@@ -1,7 +1,7 @@
 import type { ExpressionBuilder, Selectable } from 'kysely'
 import type { Atomically, Database, Tables } from '../schema.ts'
 import type { SecretStage } from '../../secret/backend.ts'
-import type { SecretStore, StoredSecret } from '../store.ts'
+import type { SecretStore, StoredSecret } from '../records/secrets.ts'
 
 const fromRow = (row: Selectable<Tables['secrets']>): StoredSecret => ({
   tenant: row.tenant, name: row.name, version: Number(row.version), stage: row.stage as SecretStage | null, sealed: row.sealed, createdAt: Number(row.created_at), token: row.token,

@@ -1,6 +1,6 @@
 import type { Selectable } from 'kysely'
 import { toJson, type Database, type Tables } from '../schema.ts'
-import type { Session, SessionStore } from '../store.ts'
+import type { Session, SessionStore } from '../records/sessions.ts'
 
 const fromRow = (row: Selectable<Tables['sessions']>): Session => ({
   uid: Number(row.uid), tenant: row.tenant, user: row.user, issuer: row.issuer, groups: JSON.parse(row.groups) as string[],

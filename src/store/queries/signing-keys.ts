@@ -1,5 +1,5 @@
 import { toJson, type Database } from '../schema.ts'
-import type { SigningKeyStore, StoredSigningKey } from '../store.ts'
+import type { SigningKeyStore, StoredSigningKey } from '../records/signing-keys.ts'
 
 export const signingKeyStore = (database: Database): SigningKeyStore => ({
   async put(key) {

@@ -1,6 +1,6 @@
 import type { Selectable } from 'kysely'
 import type { Database, Tables } from '../schema.ts'
-import type { UpstreamRevocation, UpstreamRevocationStore } from '../store.ts'
+import type { UpstreamRevocation, UpstreamRevocationStore } from '../records/upstream-revocations.ts'
 
 const fromRow = (row: Selectable<Tables['upstream_revocations']>): UpstreamRevocation => ({
   id: row.id, grant: row.grant_id, tenant: row.tenant, provider: row.provider, sealed: row.sealed, attempts: Number(row.attempts),

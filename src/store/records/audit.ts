@@ -1,0 +1,44 @@
+/** One row of the audit log. `body` is the record as canonical JSON, `hash` the chain's value after it. */
+export interface AuditRow {
+  /** Whose chain it is in, where a query was about other chains as well. */
+  readonly node?: string
+  readonly seq: number
+  /** Correlation id. */
+  readonly id: string
+  readonly at: number
+  readonly event: string
+  readonly outcome: string
+  readonly tenant: string | null
+  readonly user: string | null
+  readonly server: string | null
+  readonly downstream: string | null
+  readonly body: string
+  /** SHA-256, hex. */
+  readonly hash: string
+}
+
+export interface AuditCheckpoint { readonly seq: number; readonly hash: string; readonly at: number; readonly kid: string; readonly signature: string }
+
+export interface AuditFilter {
+  id?: string; event?: string; outcome?: string; tenant?: string; user?: string; server?: string; downstream?: string
+  since?: number; until?: number
+  /** Of another node's chain; `*`: of every chain. Default: the own one. */
+  node?: string
+  /** Only records after this number. */
+  afterSeq?: number
+}
+
+export interface AuditStore {
+  /** All rows or none, durably. @throws DeputyError `conflict` if a `seq` exists already: two writers. */
+  append(rows: readonly AuditRow[]): Promise<void>
+  head(): Promise<{ seq: number; hash: string } | undefined>
+  /** The node whose chain this is. */
+  readonly node: string
+  /** Every node that has a chain. */
+  chains(): Promise<string[]>
+  /** In order of `seq`; with `last`, the last `limit` of those that match, still in order. */
+  query(filter: AuditFilter, page: { limit: number; last?: boolean }): Promise<AuditRow[]>
+  addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
+  /** @param of default: the own chain's */
+  checkpoints(of?: string): Promise<AuditCheckpoint[]>
+}

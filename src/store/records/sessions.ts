@@ -1,0 +1,18 @@
+/** `deputy login`: the Unix user with this uid stands for a tenant's user. */
+export interface Session {
+  readonly uid: number
+  readonly tenant: string
+  readonly user: string
+  readonly issuer: string
+  readonly groups: readonly string[]
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly signedInAt: number
+  readonly expiresAt: number
+}
+
+export interface SessionStore {
+  find(uid: number, now: number): Promise<Session | undefined>
+  put(session: Session): Promise<void>
+  list(): Promise<Session[]>
+  remove(filter: { uid?: number; tenant?: string; user?: string }): Promise<number>
+}
