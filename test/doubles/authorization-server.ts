@@ -16,9 +16,7 @@ import type { AddressInfo } from 'node:net'
 import { calculateJwkThumbprint, createLocalJWKSet, decodeJwt, decodeProtectedHeader, EmbeddedJWK, importJWK, jwtVerify, SignJWT, type JWK, type JWTPayload } from 'jose'
 import { aKeyPair } from '../support/daemon.ts'
 import { aSamlSigner, createSamlGrant, type SamlSigner } from './saml-bearer.ts'
-
-/** What stands in place of the next answer. */
-export type SpoiltAnswer = 'html' | 'error with 200' | 'another token type' | 'no expiry' | 'expired' | 'surplus scope' | 'huge' | 'redirect' | 'half' | 'nothing' | 'not JSON' | 'no token' | 'for somebody else' | 'busy' | 'failing'
+import { answerSpoilt, type SpoiltAnswer } from './spoilt.ts'
 
 /** How it deals with proofs of keys, beside what the standard says. */
 export interface Binding { nonce?: string; answers?: 'bearer' | 'another key' | 'no key' | 'bound' }
@@ -146,26 +144,14 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
     double.issued.push(payload)
     const accessToken = await new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'key' }).setIssuer(userIssuer).setAudience(form.get('resource') ?? double.url).setExpirationTime('10m').sign(own.privateKey)
     const answer = { access_token: accessToken, token_type: double.binding.answers === 'bound' || (jkt !== undefined && double.binding.answers !== 'bearer') ? 'DPoP' : 'Bearer', expires_in: 600, scope: scopes.join(' '), ...(form.get('grant_type')!.endsWith('token-exchange') ? { issued_token_type: 'urn:ietf:params:oauth:token-type:access_token' } : {}) }
-    switch (how) {
-      case undefined: case 'for somebody else': json(response, 200, answer); return
-      case 'html': response.writeHead(200, { 'content-type': 'text/html' }).end(`<html>${accessToken}</html>`); return
-      case 'error with 200': json(response, 200, no('invalid_grant', 'come back later')); return
-      case 'another token type': json(response, 200, { ...answer, token_type: 'mac' }); return
-      case 'no expiry': { const { expires_in: _, ...rest } = answer; json(response, 200, rest); return }
-      case 'expired': json(response, 200, { ...answer, expires_in: 0 }); return
-      case 'surplus scope': json(response, 200, { ...answer, scope: `${answer.scope} admin` }); return
-      case 'huge': json(response, 200, { ...answer, padding: 'x'.repeat(3_000_000) }); return
-      case 'redirect': response.writeHead(307, { location: 'https://elsewhere.example/token' }).end(); return
-      case 'half': response.writeHead(200, { 'content-type': 'application/json', 'content-length': '5000' }).write(JSON.stringify(answer).slice(0, 60)); response.destroy(); return
-      case 'nothing': response.destroy(); return
-      case 'not JSON': response.writeHead(200, { 'content-type': 'application/json' }).end(accessToken); return
-      case 'no token': { const { access_token: _, ...rest } = answer; json(response, 200, rest); return }
-      case 'busy':
-        // What was not processed was not used.
-        if (isIdJag(form.get('assertion'))) used.delete(decodeJwt(form.get('assertion')!).jti!)
-        response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '1' }).end(JSON.stringify({ error: 'slow_down' })); return
-      case 'failing': json(response, 500, { oops: accessToken })
-    }
+    // What was not processed was not used.
+    if (how === 'busy' && isIdJag(form.get('assertion'))) used.delete(decodeJwt(form.get('assertion')!).jti!)
+    const { access_token: _, ...withoutToken } = answer
+    const { expires_in: __, ...withoutEnd } = answer
+    answerSpoilt(response, how === 'for somebody else' ? undefined : how, { type: 'application/json', status: 200, whole: JSON.stringify(answer), spoilt: {
+      'error with 200': JSON.stringify(no('invalid_grant', 'come back later')), 'another token type': JSON.stringify({ ...answer, token_type: 'mac' }), 'no expiry': JSON.stringify(withoutEnd),
+      'expired': JSON.stringify({ ...answer, expires_in: 0 }), 'surplus scope': JSON.stringify({ ...answer, scope: `${answer.scope} admin` }), 'no token': JSON.stringify(withoutToken),
+    } })
   }
 
   const server = createServer((request, response) => {

@@ -11,7 +11,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, jwtVerify, type JSONWebKeySet } from 'jose'
-import type { SpoiltAnswer } from './authorization-server.ts'
+import type { SpoiltAnswer } from './spoilt.ts'
 import { isSigned } from './signature-v4.ts'
 import { answerSpoilt } from './spoilt.ts'
 

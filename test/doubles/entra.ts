@@ -9,8 +9,7 @@ import { createServer, type ServerResponse } from 'node:http'
 import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, jwtVerify, type JSONWebKeySet } from 'jose'
-import type { SpoiltAnswer } from './authorization-server.ts'
-import { answerSpoilt } from './spoilt.ts'
+import { answerSpoilt, type SpoiltAnswer } from './spoilt.ts'
 
 export interface EntraDouble {
   readonly url: string

@@ -12,8 +12,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { jwtVerify } from 'jose'
 import { z } from 'zod'
-import type { SpoiltAnswer } from './authorization-server.ts'
-import { answerSpoilt } from './spoilt.ts'
+import { answerSpoilt, type SpoiltAnswer } from './spoilt.ts'
 
 const wishSchema = z.strictObject({ permissions: z.record(z.string(), z.enum(['read', 'write', 'admin'])).optional(), repositories: z.array(z.string()).min(1).max(500).optional() })
 

@@ -10,8 +10,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, jwtVerify, type JSONWebKeySet, type JWTPayload } from 'jose'
 import { z } from 'zod'
-import type { SpoiltAnswer } from './authorization-server.ts'
-import { answerSpoilt } from './spoilt.ts'
+import { answerSpoilt, type SpoiltAnswer } from './spoilt.ts'
 
 const SCOPE = 'https://www.googleapis.com/auth/'
 const wishSchema = z.strictObject({ scope: z.array(z.string().startsWith(SCOPE)).min(1), lifetime: z.templateLiteral([z.number(), 's']).optional() })

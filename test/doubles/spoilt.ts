@@ -1,5 +1,7 @@
 import type { ServerResponse } from 'node:http'
-import type { SpoiltAnswer } from './authorization-server.ts'
+
+/** What stands in place of the next answer. */
+export type SpoiltAnswer = 'html' | 'error with 200' | 'another token type' | 'no expiry' | 'expired' | 'surplus scope' | 'huge' | 'redirect' | 'half' | 'nothing' | 'not JSON' | 'no token' | 'for somebody else' | 'busy' | 'failing'
 
 /** An answer in all the forms that it can be spoiled to; what a source's answers do not have is left out. */
 export interface Forms {

@@ -4,8 +4,7 @@ import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
-
-interface Login { readonly username: string; readonly password: string }
+import { letVaultMakeLogins, vaultSettings, type Login } from '../support/postgres-logins.ts'
 
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('a daemon that gives every user a login of their own at a real Postgres', () => {
@@ -19,26 +18,17 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
   beforeEach(async () => {
     vault = await startVaultDouble()
     database = await server.createDatabase()
-    // What Vault's database plugin does at its target: https://developer.hashicorp.com/vault/docs/secrets/databases/postgresql
-    vault.onUser = (username, password) => asAdmin(async (client) => {
-      const name = client.escapeIdentifier(username)
-      await client.query(password === undefined ? `drop role if exists ${name}` : `do $$ begin create role ${name} login; exception when duplicate_object then null; end $$; alter role ${name} password ${client.escapeLiteral(password)}`)
-    })
+    letVaultMakeLogins(vault, server, database)
     const company = aCompany({ issuer: issuer.url, notes: { downstreams: { orders: { scopes: [] }, reports: { scopes: [] } } } })
     daemon = await startDaemonProcess({
       ...company, 'state/token': vault.rootToken,
       'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'vault', role: 'reader' },
       'downstreams/reports.yaml': { downstream: 'reports', credential: 'dynamic', backend: 'vault', role: 'app', role_kind: 'static' },
       'policies/access/orders.cedar': '@id("orders")\npermit (principal, action == Deputy::Action::"dynamic", resource);',
-    }, { secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
+    }, { secrets: vaultSettings(vault) })
   })
   afterEach(async () => { await daemon?.close(); await vault?.close() })
 
-  const asAdmin = async (work: (client: Client) => Promise<void>): Promise<void> => {
-    const client = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database })
-    await client.connect()
-    try { await work(client) } finally { await client.end() }
-  }
   const works = async ({ username: user, password }: Login): Promise<boolean> => {
     const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
     client.on('error', () => undefined)

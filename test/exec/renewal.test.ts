@@ -6,9 +6,9 @@ import { findPostgres, startPostgres, type PostgresServer } from '../peers/postg
 import { aCompany } from '../support/configuration.ts'
 import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
 import { PROBE, signIn, startExec, type Running } from '../support/exec.ts'
-import { runCli, stopProcess } from '../support/process.ts'
+import { keepLogins, letVaultMakeLogins, makeRoles, rotationOf, vaultSettings, type Login } from '../support/postgres-logins.ts'
+import { stopProcess } from '../support/process.ts'
 
-interface Login { readonly username: string; readonly password: string }
 const uid = process.getuid!()
 
 const bin = findPostgres()
@@ -25,8 +25,8 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
   beforeEach(async () => {
     vault = await startVaultDouble()
     database = await server.createDatabase()
-    await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
-    vault.onUser = async (username, password) => { await asAdmin(password === undefined ? `drop role if exists "${username}"` : `create role "${username}" login password '${password}'`) }
+    await makeRoles(server, database)
+    letVaultMakeLogins(vault, server, database)
     const company = aCompany({ issuer: issuer.url })
     const started = (id: string, exec: object) => ({ ...company['servers/notes.yaml'] as object, server: id, resource: `https://${id}.example/mcp`, attest: [{ exec: { uid } }], login_session: true, exec, downstreams: { orders: {}, leased: {}, code: { scopes: ['read:user'] }, ledger: { scopes: ['ledger:read'] } } })
     daemon = await prepareDaemon({
@@ -41,16 +41,11 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
       'downstreams/orders.yaml': { downstream: 'orders', credential: 'static', secret: 'orders-login' },
       'downstreams/leased.yaml': { downstream: 'leased', credential: 'dynamic', backend: 'vault', role: 'reader' },
       'policies/access/orders.cedar': '@id("orders")\npermit (principal is Deputy::User, action, resource);',
-      'policies/rotation/orders.yaml': {
-        rotation: 'orders', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'orders-login' }, when: { every: '30d' }, grace: '60s',
-        how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
-      },
-    }, { tokens: { lifetime: '3s' }, secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
+      'policies/rotation/orders.yaml': rotationOf(server, database),
+    }, { tokens: { lifetime: '3s' }, secrets: vaultSettings(vault) })
     await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
     await daemon.start()
-    for (const [name, value] of [['orders-login', { username: 'app_a', password: 'the-first' }], ['postgres-admin', { username: 'deputy', password: server.password }]] as const) {
-      expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))).code).toBe(0)
-    }
+    await keepLogins(daemon.home, server)
   })
   afterEach(async () => {
     for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL')
@@ -63,7 +58,6 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     client.on('error', () => undefined)
     try { await client.connect(); return await work(client) } finally { await client.end().catch(() => undefined) }
   }
-  const asAdmin = (...statements: string[]): Promise<void> => connected({ username: 'deputy', password: server.password }, async (client) => { for (const statement of statements) await client.query(statement) })
   const works = (login: Login): Promise<boolean> => connected(login, () => Promise.resolve(true)).catch(() => false)
   const loginOf = (text: string): Login => text.startsWith('{') ? JSON.parse(text) as Login : { username: new URL(text).username, password: new URL(text).password }
   const start = (id: string): Running => {

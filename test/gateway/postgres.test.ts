@@ -12,6 +12,7 @@ import { findPostgres, startPostgres, type PostgresServer } from '../peers/postg
 import { aCompany } from '../support/configuration.ts'
 import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
 import { signIn } from '../support/exec.ts'
+import { asAdmin, keepLogins, letVaultMakeLogins, makeRoles, rotationOf, vaultSettings } from '../support/postgres-logins.ts'
 import { CLI, runCli } from '../support/process.ts'
 
 const SERVER_POSTGRES = join(import.meta.dirname, '../../node_modules/@modelcontextprotocol/server-postgres/dist/index.js')
@@ -30,8 +31,8 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
   beforeEach(async () => {
     vault = await startVaultDouble()
     database = await server.createDatabase()
-    await asAdmin('drop role if exists app_a', 'drop role if exists app_b', "create role app_a login password 'the-first'", 'create role app_b login')
-    vault.onUser = async (username, password) => { await asAdmin(password === undefined ? `drop role if exists "${username}"` : `create role "${username}" login password '${password}'`) }
+    await makeRoles(server, database)
+    letVaultMakeLogins(vault, server, database)
     const company = aCompany({ issuer: issuer.url, notes: { login_session: true, downstreams: { orders: {}, leased: {}, mail: {}, elsewhere: {}, encrypted: {}, inside: {} } } })
     const postgres = { host: '127.0.0.1', port: server.port, database, tls: false }
     const orders = { credential: 'static', secret: 'orders-login' }
@@ -44,16 +45,12 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
       'downstreams/elsewhere.yaml': { downstream: 'elsewhere', ...orders, postgres: { ...postgres, port: 1 } },
       'downstreams/encrypted.yaml': { downstream: 'encrypted', ...orders, postgres: { ...postgres, tls: true } },
       'policies/access/orders.cedar': '@id("orders")\npermit (principal, action, resource);',
-      'policies/rotation/orders.yaml': {
-        rotation: 'orders', owner: 'data@example.com', secrets: { tenants: ['acme'], name: 'orders-login' }, when: { every: '30d' }, grace: '60s',
-        how: { rotator: 'postgres', host: '127.0.0.1', port: server.port, database, tls: false, strategy: 'alternating', roles: ['app_a', 'app_b'], admin: { secret: 'postgres-admin' } },
-      },
-    }, { listen: { postgres: 'run/pg' }, limits: { header_timeout: '1s' }, secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '2s' } } } })
+      'policies/rotation/orders.yaml': rotationOf(server, database),
+    }, { listen: { postgres: 'run/pg' }, limits: { header_timeout: '1s' }, secrets: vaultSettings(vault) })
     await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
     await daemon.start()
-    for (const [name, value] of [['orders-login', { username: 'app_a', password: 'the-first' }], ['postgres-admin', { username: 'deputy', password: server.password }], ['mail-key', 'no login']] as const) {
-      expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], typeof value === 'string' ? value : JSON.stringify(value))).code).toBe(0)
-    }
+    await keepLogins(daemon.home, server)
+    expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'mail-key'], 'no login')).code).toBe(0)
   })
   const clients: Client[] = []
   afterEach(async () => {
@@ -62,12 +59,6 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     await vault?.close()
   })
 
-  const asAdmin = async (...statements: string[]): Promise<void> => {
-    const client = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database })
-    await client.connect()
-    for (const statement of statements) await client.query(statement)
-    await client.end()
-  }
   const folder = (): string => join(daemon.home, 'run/pg')
   const connected = async (downstream = 'orders', more: object = {}): Promise<Client> => {
     const client = new Client({ host: folder(), user: 'anybody', database: downstream, ...more })
@@ -234,7 +225,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
   }, 30_000)
 
   it('promises 5 and 7, threat 3: an unmodified Postgres MCP server works before, during and after a rotation, and the password is nowhere in its process', async () => {
-    await asAdmin("create table orders (id int, item text)", "insert into orders values (1, 'tea')", 'grant select on orders to app_a, app_b')
+    await asAdmin(server, database, "create table orders (id int, item text)", "insert into orders values (1, 'tea')", 'grant select on orders to app_a, app_b')
     const transport = new StdioClientTransport({
       command: process.execPath, args: [CLI, 'exec', '--home', daemon.home, '--server', 'reports', '--', process.execPath, SERVER_POSTGRES, `postgresql:///orders?host=${folder()}`],
       env: { PATH: process.env['PATH']!, USER: 'anybody' }, stderr: 'pipe',
@@ -263,7 +254,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
       expect([memory.includes('postgresql:///orders'), memory.includes('the-first')]).toEqual([true, false])
     } finally {
       await client.close()
-      await asAdmin('drop table orders')
+      await asAdmin(server, database, 'drop table orders')
     }
   }, 60_000)
 
