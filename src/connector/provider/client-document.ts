@@ -1,16 +1,16 @@
 import { toSeconds, type Clock, type Random } from '../../clock.ts'
 import { pagesUrlOf } from '../../config/client-document.ts'
-import type { Downstream } from '../../config/downstream.ts'
+import type { ProvidedDownstream } from '../../config/downstream.ts'
 import type { Snapshot } from '../../config/snapshot.ts'
 import { compactJws } from '../../crypto/compact-jws.ts'
 import type { SigningKeys } from '../../crypto/signing-keys.ts'
 
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 
-/** What a client asks for to obtain a kind of credential; of kinds that are not here no provider is asked. */
-const GRANTS: Partial<Readonly<Record<Downstream['credential'], readonly string[]>>> = {
+/** What a client asks for to obtain a kind of credential. */
+const GRANTS: Readonly<Record<ProvidedDownstream['credential'], readonly string[]>> = {
   oauth_grant: ['authorization_code', 'refresh_token'], client_credentials: ['client_credentials'], token_exchange: ['urn:ietf:params:oauth:grant-type:token-exchange'],
-  entra_obo: [JWT_BEARER], jwt_bearer: [JWT_BEARER], id_jag: [JWT_BEARER],
+  entra_obo: [JWT_BEARER], jwt_bearer: [JWT_BEARER], saml_bearer: ['urn:ietf:params:oauth:grant-type:saml2-bearer'], id_jag: [JWT_BEARER],
 }
 
 /**
@@ -28,7 +28,7 @@ export const clientDocument = ({ settings, downstreams, providers }: Snapshot, n
   const isOfUsers = uses.some(({ credential }) => credential === 'oauth_grant')
   return {
     client_id: id, client_name: 'Deputy', redirect_uris: isOfUsers ? [`${pagesUrl}/connect/callback`] : [], response_types: isOfUsers ? ['code'] : [],
-    grant_types: [...new Set(uses.flatMap((each) => [...GRANTS[each.credential] ?? [], ...(each.credential === 'token_exchange' && each.actor === 'client' ? ['client_credentials'] : [])]))].sort(),
+    grant_types: [...new Set(uses.flatMap((each) => [...GRANTS[each.credential], ...(each.credential === 'token_exchange' && each.actor === 'client' ? ['client_credentials'] : [])]))].sort(),
     token_endpoint_auth_method: provider.client_authentication,
     ...(provider.client_authentication === 'private_key_jwt' ? { token_endpoint_auth_signing_alg: 'ES256', jwks_uri: `${id}/jwks.json` } : {}),
     ...(of.every(({ dpop }) => dpop === 'required') ? { dpop_bound_access_tokens: true } : {}),
