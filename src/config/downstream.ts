@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { awsSts, azure, gcpSts, githubApp } from './cloud-credentials.ts'
+import { awsSts, azure, gcpSts, githubApp, ofTenant } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
@@ -162,6 +162,9 @@ export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']
 /** Those whose token comes from an authorization server at which Deputy is a client. */
 export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
+
+/** Deputy's client for a tenant: its own, else that of every tenant. */
+export const clientFor = ({ clients, client }: ProvidedDownstream, tenant: string): OAuthClient => ofTenant(clients, client, tenant) ?? client
 
 /** Those whose credential is a secret of the tenant, which may rotate. */
 export type KeptDownstream = Extract<Downstream, { secret: string }>
