@@ -1,10 +1,10 @@
 import { z } from 'zod'
-import { awsSts, azure, gcpSts, githubApp } from './cloud-credentials.ts'
+import { awsSts, azure, gcpSts, githubApp, ofTenant } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
 import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
-import { dynamic } from './vault-engines.ts'
+import { dynamic, engineRoleSchema } from './vault-engines.ts'
 
 const clientSchema = z.strictObject({
   client_id: z.string().min(1).describe('Client id at the provider. `<connect_url>/clients/NAME`, with a name of your choice: one that needs no registration, because Deputy publishes there what the client is (Client ID Metadata Document).'),
@@ -153,7 +153,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     ...common,
     credential: z.literal('mtls_certificate').describe('A client certificate with its key, that a backend issues for the user, or the server, alone: JSON with certificate, private_key and ca_chain. A revocation revokes it.'),
     backend: idSchema.describe('The backend that issues it: one of kind `vault`.'),
-    role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the PKI engine there.'),
+    role: engineRoleSchema.describe('Role of the PKI engine there.'),
     common_name: z.string().regex(/^(?:[A-Za-z0-9._@-]|\{(?:tenant|server|user)\})+$/, 'write letters, digits, ".", "_", "@", "-", and {tenant}, {server} or {user}').default('{server}.{tenant}').describe('Common name of the certificate.'),
     uri_prefix: resourceSchema.optional().describe('A URI in the certificate (SAN): this, then `/tenant/ID/server/ID` and, for a user, `/user/NAME`; `spiffe://example.com`, say.'),
   }),
@@ -162,6 +162,9 @@ export type Downstream = z.output<typeof downstreamSchema>
 export type CredentialKind = Downstream['credential']
 /** Those whose token comes from an authorization server at which Deputy is a client. */
 export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
+
+/** Deputy's client for a tenant: its own, else that of every tenant. */
+export const clientFor = ({ clients, client }: ProvidedDownstream, tenant: string): OAuthClient => ofTenant(clients, client, tenant) ?? client
 
 /** Those whose credential is a secret of the tenant, which may rotate. */
 export type KeptDownstream = Extract<Downstream, { secret: string }>

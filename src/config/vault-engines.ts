@@ -2,11 +2,14 @@ import { z } from 'zod'
 import { roleSchema } from './cloud-credentials.ts'
 import { idSchema } from './values.ts'
 
+/** Name of a role in an engine: a segment of a path, and none that leads elsewhere. */
+export const engineRoleSchema = z.string().regex(/^(?!\.{1,2}$)[A-Za-z0-9_.-]{1,128}$/, 'use letters, digits, "_", "." and "-", and not "." or ".." alone')
+
 export const dynamic = {
   credential: z.literal('dynamic').describe('What a backend makes for the user, or the server, alone, and ends with its lease: a login of a database, or credentials of a cloud.'),
   backend: idSchema.describe('The backend that makes it: one of kind `vault`.'),
   engine: z.enum(['database', 'aws', 'gcp', 'azure']).default('database').describe('The secrets engine there that makes it. aws: keys as JSON of the credential-process form. gcp: a token, or a key file. azure: JSON with client_id and client_secret.'),
-  role: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Role of the engine there; for gcp the roleset, or the account.'),
+  role: engineRoleSchema.describe('Role of the engine there; for gcp the roleset, or the account.'),
   role_kind: z.enum(['dynamic', 'static']).default('dynamic').describe('static: one login for all, whose password the backend changes by itself (database).'),
   sts: z.strictObject({
     role_arn: roleSchema.optional().describe('The role to assume, where the role of the engine has several.'),

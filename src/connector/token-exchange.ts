@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { cacheKey } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
-import type { DownstreamOf } from '../config/downstream.ts'
+import { clientFor, type DownstreamOf } from '../config/downstream.ts'
 import { refuse } from '../errors.ts'
 import { ACCESS_TOKEN_TYPE, type Connector, type Credential, type CredentialRequest } from './connector.ts'
 import type { RequestToken } from './provider/token-request.ts'
@@ -25,7 +25,7 @@ export const createTokenExchangeConnector = ({ requestToken, clock }: { requestT
   const actors = new LRUCache<string, Credential>({ max: ACTORS })
   /** Deputy's own token there, for whom it acts notwithstanding: without scopes or a target. */
   const actorToken = async (request: CredentialRequest, downstream: DownstreamOf<'token_exchange'>): Promise<Credential> => {
-    const key = cacheKey(request.principal.tenant, downstream.provider, JSON.stringify(downstream.clients[request.principal.tenant] ?? downstream.client))
+    const key = cacheKey(request.principal.tenant, downstream.provider, JSON.stringify(clientFor(downstream, request.principal.tenant)))
     const known = actors.get(key)
     if (known !== undefined && known.expiresAt - MARGIN > clock.now()) return known
     const { resource: _r, audience: _a, ...rest } = downstream

@@ -118,7 +118,13 @@ export const createIdentityAssertions = (deps: InForceDependencies & {
       iat: toSeconds(now), exp: toSeconds(expiresAt), jti: tokenId, act: { sub: request.clientId, client_id: request.clientId }, anc: [ancestor],
     }))
     const reliance: Reliance = { tenant, user, server: server.server, tokens: [tokenId, ancestor], since: Math.min(claims.iat * 1000, now) }
-    return { reliance, generation, scopes, tokenId, ancestor, issued: { token, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes, expiresIn: toSeconds(expiresAt - now) } satisfies IssuedToken }
+    return { reliance, generation, taken: issuer.issuer, scopes, tokenId, ancestor, issued: { token, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes, expiresIn: toSeconds(expiresAt - now) } satisfies IssuedToken }
+  }
+
+  /** Whether files still take this issuer's assertions from this client. @throws DeputyError `client_unverified` */
+  const assertTaken = (tenant: string, clientId: string, issuer: string): void => {
+    const taken = deps.snapshot().tenants.get(tenant)?.identity_assertions
+    if (taken?.issuers.includes(issuer) !== true || !taken.clients.some((each) => each.client_id === clientId)) throw refuse('client_unverified', { client: clientId })
   }
 
   /** @throws DeputyError `client_unverified`, `assertion_invalid`, and what says that nothing is done for the user */
@@ -130,11 +136,12 @@ export const createIdentityAssertions = (deps: InForceDependencies & {
     try {
       // Before keys are fetched and signatures checked for it.
       await deps.rates.admit('client', [request.clientId])
-      const { issued, reliance, generation, scopes, tokenId, ancestor } = await redeem(request, account, tenants)
+      const { issued, reliance, generation, taken, scopes, tokenId, ancestor } = await redeem(request, account, tenants)
       assertInForce(reliance, deps, generation)
       await deps.audit.append({ ...record, outcome: 'issued', ...account, detail: { client: request.clientId, scopes, token: tokenId, subject: { ancestor } } })
       // The record may have waited for the disk.
       assertInForce(reliance, deps, generation)
+      assertTaken(reliance.tenant, request.clientId, taken)
       return issued
     } catch (thrown) {
       const error = asDeputyError(thrown)

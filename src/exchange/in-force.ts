@@ -38,7 +38,7 @@ export const assertUserServed = ({ tenant: { tenant }, user }: VerifiedSubject, 
 
 /**
  * Asks again whether what somebody relies on stands: nothing of it was revoked (promise 4), and what an admin or a file has
- * disabled meanwhile is disabled (threat 15).
+ * disabled or taken away meanwhile is so (threat 15).
  * @param generation of the configuration for which files were asked already
  * @throws DeputyError `lease_lost` and what says who or what has ended
  */
@@ -53,5 +53,9 @@ export const assertInForce = (reliance: Reliance, deps: InForceDependencies, gen
   if (registered === undefined) throw refuse('workload_unknown')
   assertApproved(registered)
   if (current.tenants.get(tenant)?.enabled !== true) throw refuse('subject_tenant_unknown')
-  if (downstream !== undefined && current.downstreams.get(downstream)?.enabled !== true) throw refuse('target_unknown', { target: downstream, server })
+  if (!servesTenant(registered.tenants, tenant)) throw refuse('workload_tenant', { server, tenant })
+  if (downstream === undefined) return
+  const meant = current.downstreams.get(downstream)
+  const uses = user === undefined ? registered.own : registered.downstreams
+  if (meant?.enabled !== true || !servesTenant(meant.tenants, tenant) || !Object.hasOwn(uses, downstream)) throw refuse('target_unknown', { target: downstream, server })
 }

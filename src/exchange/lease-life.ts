@@ -1,6 +1,7 @@
 import type { Downstream } from '../config/downstream.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { engineQuestionOf } from '../config/engine-question.ts'
+import { servesTenant } from '../config/values.ts'
 import { apiOf, isOfInstallation } from '../connector/github-app.ts'
 import type { Lease } from '../store/records/leases.ts'
 
@@ -10,9 +11,11 @@ const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): bool
   return asked?.leased === true && asked.backend === backend && asked.role === role
 }
 
-/** Whether files still say that an owner may have this lease: tenant, server and downstream are there and in force, and it is of the role that is meant. */
+/** Whether files still say that an owner may have this lease: tenant, server and downstream are there, in force and for each other, and it is of the role that is meant. */
 export const isLeaseWanted = (snapshot: Snapshot, lease: Lease): boolean => {
-  const status = snapshot.servers.get(lease.server)?.status
-  const meant = snapshot.downstreams.get(lease.downstream)
-  return snapshot.tenants.get(lease.tenant)?.enabled === true && (status === 'approved' || status === 'deprecated') && meant?.enabled === true && isMeant(meant, lease)
+  const { tenant, user, downstream } = lease
+  const server = snapshot.servers.get(lease.server)
+  const meant = snapshot.downstreams.get(downstream)
+  if (snapshot.tenants.get(tenant)?.enabled !== true || server === undefined || !['approved', 'deprecated'].includes(server.status) || meant?.enabled !== true) return false
+  return servesTenant(server.tenants, tenant) && servesTenant(meant.tenants, tenant) && Object.hasOwn(user === null ? server.own : server.downstreams, downstream) && isMeant(meant, lease)
 }

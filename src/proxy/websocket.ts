@@ -43,7 +43,12 @@ export const relayUpgrade = (upstream: Pick<Upstream, 'send'>, outgoing: Upstrea
     socket.write(headOf(status, words!, [...connection, ...shown, ...options.ours]), 'latin1')
   }
   upstream.send(outgoing, {
-    onRequestStart(controller) { socket.once('close', () => { controller.abort(new Error('the caller has gone away')) }) },
+    onRequestStart(controller) {
+      const stop = (): void => { controller.abort(new Error('the caller has gone away')) }
+      // It may begin a while after it was sent: when there is a connection, or another proof.
+      if (socket.destroyed) stop()
+      else socket.once('close', stop)
+    },
     onRequestUpgrade(controller, status, _headers, other) {
       begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NONE), ['Connection', 'Upgrade', 'Upgrade', 'websocket'])
       if (head.length > 0) other.write(head)

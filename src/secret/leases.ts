@@ -80,16 +80,19 @@ export const createLeases = (options: LeasesOptions) => {
       await store.remove(note.id).catch(() => undefined)
       throw error
     }
+    let kept: Lease | undefined
     try {
       const now = clock.now()
-      const lease = await store.update({
+      kept = await store.update({
         ...note, state: 'active', external: made.lease, sealed: await options.envelope.seal(nameOf(note), made.value), duration: made.duration,
         renewedAt: now, expiresAt: now + made.duration, nextAt: made.renewable ? renewAt(now, made.duration) : now + made.duration,
       })
-      await record(lease, 'lease.begin', { expires_at: lease.expiresAt })
-      return await shown(lease)
+      await record(kept, 'lease.begin', { expires_at: kept.expiresAt })
+      return await shown(kept)
     } catch (error) {
-      // Nobody would ever end it.
+      // Who asks next gets another, and what cannot be ended now is ended later.
+      if (kept !== undefined) await giveUp(kept, clock.now()).catch((problem: unknown) => { options.logger.warn({ err: problem, lease: note.id }, 'a lease that nobody got could not be given up') })
+      // One that was not kept nobody else would ever end.
       await options.backendOf(note.backend)?.end(made.lease, { tenant: note.tenant, downstream: note.downstream, open: () => Promise.resolve(made.value) }).catch((problem: unknown) => { options.logger.warn({ err: problem, backend: note.backend }, 'a credential that could not be kept was not ended; its lease will') })
       throw error
     }
@@ -191,7 +194,9 @@ export const createLeases = (options: LeasesOptions) => {
       const receipts: LeaseReceipt[] = []
       const covered = (await Promise.all(filters.map((filter) => store.list(filter)))).flat()
       await each(covered, async (lease) => {
-        const given = await giveUp(lease, clock.now() + MAKING)
+        // What waits for its end already cannot wait for longer than the key.
+        const isLast = keyEnds && isOver(lease.state) && options.backendOf(lease.backend)?.endsByCredential === true
+        const given = isLast ? lease : await giveUp(lease, clock.now() + MAKING)
         if (given === undefined) return
         const { tenant, user, server, downstream } = given
         const upstream = await end(given)

@@ -97,12 +97,17 @@ describe('what the engines of a Vault make', () => {
     expect(expiresAt).toBeLessThanOrEqual(clock.now() + 60_000)
   })
 
+  it('a role is one segment of a path, and leads nowhere else', () => {
+    for (const role of ['.', '..', '', 'a/b', 'a%2fb', '../sys']) expect([role, downstreamSchema.safeParse({ downstream: 'cloud', credential: 'dynamic', backend: 'vault', role }).success]).toEqual([role, false])
+    for (const role of ['reader', 'v1.2', '...']) expect([role, downstreamSchema.safeParse({ downstream: 'cloud', credential: 'dynamic', backend: 'vault', role }).success]).toEqual([role, true])
+  })
+
   it('threat 24: another role in the file means other keys, and the old ones are not wanted any more', async () => {
     const first = await jsonOf({ engine: 'aws', role: 'several', sts: { role_arn: `${ROLES}/staging` } })
     const second = await jsonOf({ engine: 'aws', role: 'several', sts: { role_arn: `${ROLES}/production` } })
     expect([first, second].map((keys) => vault.clouds.awsKeys.get(keys['AccessKeyId']!)?.arn)).toEqual([`${ROLES}/staging`, `${ROLES}/production`])
     const active = (await leases.list({})).find(({ role }) => role.includes('production'))
-    const wanted = (given: object) => isLeaseWanted({ ...aSnapshot(), downstreams: new Map([['cloud', aDownstream(given)]]) }, active!)
+    const wanted = (given: object) => isLeaseWanted({ ...aSnapshot({ servers: [aServer({ downstreams: { cloud: { scopes: [] } } })] }), downstreams: new Map([['cloud', aDownstream(given)]]) }, active!)
     const same = { engine: 'aws', role: 'several', sts: { role_arn: `${ROLES}/production` } }
     expect([wanted(same), wanted({ ...same, sts: {} }), wanted({ ...same, sts: undefined }), wanted({ role: 'several' }), wanted({ engine: 'azure', role: 'several' })]).toEqual([true, false, false, false, false])
   })

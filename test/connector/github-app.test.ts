@@ -150,8 +150,15 @@ describe('an installation token', () => {
     const { connector, request, leases } = await at()
     const { grant } = await connector.obtain(request())
     const [lease] = await leases.list({ id: grant! })
-    const wanted = (given: object) => isLeaseWanted({ ...aSnapshot(), downstreams: new Map([['github', { ...request().downstream, ...given } as never]]) }, lease!)
+    const wanted = (given: object) => isLeaseWanted({ ...aSnapshot({ servers: [aServer({ downstreams: { github: { scopes: [] } } })] }), downstreams: new Map([['github', { ...request().downstream, ...given } as never]]) }, lease!)
     expect([wanted({}), wanted({ installation: '43' }), wanted({ installations: { acme: '43' } }), wanted({ installation: undefined }), wanted({ api_url: 'https://api.github.com' }), wanted({ enabled: false })]).toEqual([true, false, false, false, false, false])
+  })
+
+  it('threat 15: is not wanted by a server that is no longer registered for it, or does not serve the tenant', async () => {
+    const { connector, request, leases } = await at()
+    const [lease] = await leases.list({ id: (await connector.obtain(request())).grant! })
+    const wanted = (server: object, given: object = {}) => isLeaseWanted({ ...aSnapshot({ servers: [aServer({ downstreams: { github: { scopes: [] } }, ...server })] }), downstreams: new Map([['github', { ...request().downstream, ...given } as never]]) }, lease!)
+    expect([wanted({}), wanted({ downstreams: {}, own: { github: { scopes: [] } } }), wanted({ tenants: ['globex'] }), wanted({}, { tenants: ['globex'] }), wanted({ status: 'retired' })]).toEqual([true, false, false, false, false])
   })
 
   it('however many repositories are asked, each set has a token of its own', async () => {

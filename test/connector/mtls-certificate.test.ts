@@ -86,7 +86,7 @@ describe('a client certificate', () => {
   it('is wanted as long as files speak of it', async () => {
     await obtain()
     const [lease] = await leases.list({})
-    const withDownstream = (downstream: Downstream) => ({ ...aSnapshot(), downstreams: new Map([['orders', downstream]]) })
+    const withDownstream = (downstream: Downstream) => ({ ...aSnapshot({ servers: [aServer({ downstreams: { orders: { scopes: [] } } })] }), downstreams: new Map([['orders', downstream]]) })
     expect([isLeaseWanted(withDownstream(aDownstream()), lease!), isLeaseWanted(withDownstream(aDownstream({ role: 'other' })), lease!), isLeaseWanted(aSnapshot(), lease!)]).toEqual([true, false, false])
   })
 })

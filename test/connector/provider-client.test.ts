@@ -21,12 +21,12 @@ beforeAll(async () => {
 afterAll(async () => { server.close(); await egress.close() })
 
 const downstream = downstreamSchema.parse({ downstream: 'd', credential: 'oauth_grant', provider: 'p', client: { client_id: 'c', client_secret: { secret: 's' } } }) as DownstreamOf<'oauth_grant'>
-const clientOf = async (published: Record<string, unknown>, { at = undefined as string | undefined, file = {}, of = downstream } = {}): Promise<string> => {
+const clientOf = async (published: Record<string, unknown>, { at = undefined as string | undefined, file = {}, of = downstream, tenant = 'acme' } = {}): Promise<string> => {
   path = at
   metadata = { issuer: url, authorization_endpoint: `${url}/authorize`, token_endpoint: `${url}/token`, response_types_supported: ['code'], code_challenge_methods_supported: ['S256'], ...published }
   const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), providers: new Map([['p', providerSchema.parse({ provider: 'p', name: 'P', issuer: url, discovery: true, ...file })]]) }
   const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret: () => Promise.resolve(new Secret('s')) })
-  return clients(of, 'acme').then(({ server: found }) => `used ${found.authorization_endpoint}`, (error: { code: string }) => error.code)
+  return clients(of, tenant).then(({ server: found }) => `used ${found.authorization_endpoint}`, (error: { code: string }) => error.code)
 }
 
 describe('what a provider publishes about itself', () => {
@@ -58,6 +58,10 @@ describe('what a provider publishes about itself', () => {
     const of = { ...downstream, client: { client_id: 'http://127.0.0.1:7880/clients/notes', variables: {} } }
     expect(await clientOf({}, { of, file: { client_authentication: 'private_key_jwt' } })).toBe('provider_refused')
     expect(await clientOf({ client_id_metadata_document_supported: true }, { of, file: { client_authentication: 'private_key_jwt' } })).toMatch(/^used/)
+  })
+
+  it('threat 24: a tenant whose name every object has is one like any other', async () => {
+    expect(await clientOf({}, { tenant: 'constructor' })).toMatch(/^used/)
   })
 
   it('threat 7: metadata that names another issuer is refused', async () => {

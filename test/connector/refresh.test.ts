@@ -77,6 +77,22 @@ describe('a refresh', () => {
     expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
   })
 
+  it('promise 6, threat 20: is not sent again for a nonce that was so long in coming that another node may have begun', async () => {
+    const patient = await startGrants(provider, { timeout: 4000, shared: true })
+    try {
+      patient.configure({ provider: { dpop: 'offered' }, downstream: { inject: { hosts: ['https://notes-api.example'], as: { header: 'Authorization', value: 'DPoP {credential}' }, only: true } } })
+      const grant = await patient.give()
+      provider.spoil.token.push('nonce')
+      provider.duringRefresh = () => new Promise((resolve) => { setTimeout(resolve, 1700) })
+      expect(await failure(patient.obtain())).toMatchObject({ code: 'refresh_in_progress' })
+      expect([provider.refreshes.length, (await patient.stored(grant)).grant.status]).toEqual([1, 'active'])
+      provider.duringRefresh = () => undefined
+      provider.spoil.token.push('nonce')
+      expect((await patient.obtain()).tokenType).toBe('Bearer')
+      expect(provider.refreshes).toHaveLength(3)
+    } finally { await patient.close() }
+  })
+
   it('threat 21: is written down as doubtful before it is sent', async () => {
     const grant = await grants.give()
     let during: string | undefined

@@ -12,8 +12,8 @@ import type { AddressInfo } from 'node:net'
 
 export const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
 
-/** `challenge`: wants to see the user again. `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. */
-export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'challenge' | 'hang'
+/** `challenge`: wants to see the user again. `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. `nonce`: wants one in the proof (https://www.rfc-editor.org/rfc/rfc9449#section-8). */
+export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'challenge' | 'hang' | 'nonce'
 
 interface Family { readonly client: string; readonly resource: string | undefined; readonly scopes: readonly string[]; current: string; latestAccess: string; ended: boolean }
 
@@ -78,6 +78,7 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
     if (how === 'denied') { json(response, 400, { error: 'invalid_grant', error_description: 'the user left' }); return }
     // https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge
     if (how === 'challenge') { json(response, 400, { error: 'interaction_required', error_description: 'a second factor is needed', claims: CLAIMS }); return }
+    if (how === 'nonce') { response.setHeader('dpop-nonce', randomUUID()); json(response, 400, { error: 'use_dpop_nonce' }); return }
     if (how === 'hang') return
     const answer = act()
     if (how === 'lost') { response.destroy(); return }

@@ -33,6 +33,7 @@ let http: HttpServer
 let endpoint: string
 let records: AuditRecord[] = []
 let auditFails = false
+let whileRecorded: (() => void) | undefined
 let hashed: string
 
 beforeAll(async () => {
@@ -44,7 +45,7 @@ beforeAll(async () => {
     const redeem = createIdentityAssertions({
       snapshot: () => snapshot, standing, membership: { assertHeld: () => {} }, issuer: () => OWN_ISSUER, issuerKeys: subjects.issuerKeys, checkSecret, keys: subjects.keys, replays: subjects.store.replays, clock, random,
       rates: { admit: () => Promise.resolve(), isRepeated: () => false },
-      audit: { append(record) { if (auditFails) return Promise.reject(refuse('audit_unavailable', {})); records.push(record); return Promise.resolve() } },
+      audit: { append(record) { if (auditFails) return Promise.reject(refuse('audit_unavailable', {})); records.push(record); whileRecorded?.(); return Promise.resolve() } },
     })
     identityAssertionEndpoint({ redeem, correlationId: () => 'c', logger: { info() {}, warn() {}, error() {} } as never })(request, response)
   })
@@ -56,6 +57,7 @@ beforeEach(() => {
   standing = new Standing([], [])
   records = []
   auditFails = false
+  whileRecorded = undefined
   snapshot = aSnapshot({ servers: [notes, aServer({ server: 'retired', resource: 'https://retired.example/mcp', status: 'retired' })], tenants: [aTenant({
     issuers: [{ issuer: idp.url, jwks_uri: `${idp.url}/jwks` }], identity_assertions: { issuers: [idp.url], clients: [{ client_id: CLIENT.id, client_secret: { scrypt: hashed } }, { client_id: 'another', client_secret: { scrypt: hashed } }] },
   })] })
@@ -130,6 +132,17 @@ describe('identity assertions at Deputy', () => {
     const { status, body } = await redeem(await assertion())
     expect(status).toBe(503)
     expect(body).not.toHaveProperty('access_token')
+  })
+
+  it('threat 15: a client, or an issuer, that files take away while the record is written gets nothing', async () => {
+    const { identity_assertions: taken } = snapshot.tenants.get('acme')!
+    for (const left of [{ ...taken!, clients: [{ client_id: 'another', client_secret: { scrypt: hashed } }] }, { ...taken!, issuers: ['https://other.example'] }]) {
+      const before = snapshot
+      whileRecorded = () => { snapshot = { ...aSnapshot({ servers: [notes] }), tenants: new Map([['acme', { ...before.tenants.get('acme')!, identity_assertions: left }]]) } }
+      expect(await redeem(await assertion())).toMatchObject({ status: 401, body: { error: 'invalid_client' } })
+      snapshot = before
+    }
+    expect(records.map(({ outcome }) => outcome)).toEqual(['issued', 'refused', 'issued', 'refused'])
   })
 
   it('promise 4: after a revocation of the user nothing is issued for an older assertion, and what was issued is void', async () => {

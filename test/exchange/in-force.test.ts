@@ -59,6 +59,14 @@ describe('what changes while a request waits for its record', () => {
     for (const [code, change] of Object.entries(changes)) expect(await exchangeDuring(change)).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
   })
 
+  it('threat 15: what a file takes from a server meanwhile, or a tenant from either, it does not get', async () => {
+    const changes: readonly (readonly [string, Snapshot])[] = [
+      ['target_unknown', world({ server: { downstreams: {} } })], ['target_unknown', world({ server: { downstreams: {}, own: { ledger: { scopes: ['read'] } } } })],
+      ['target_unknown', world({ downstream: { tenants: ['globex'] } })], ['workload_tenant', world({ server: { tenants: ['globex'] } })],
+    ]
+    for (const [code, changed] of changes) expect(await exchangeDuring((change) => { change(changed) })).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
+  })
+
   it('a change that takes nothing away refuses nothing', async () => {
     expect(await exchangeDuring((change) => { change(world({ server: { status: 'deprecated' } })) })).toEqual({ answer: 'issued', outcomes: ['issued'] })
   })

@@ -131,6 +131,29 @@ describe('leases', () => {
     expect([...alive.keys()]).toEqual(['database/creds/reader/2'])
   })
 
+  it('promise 4: what waits for its end with its credential is ended before the tenant\'s key is, or told as failed', async () => {
+    const ended: string[] = []
+    const room = aRoom({ backendOf: () => ({ ...backend, endsByCredential: true, async end(lease, { open }) { if (failing) throw outage(); ended.push((await open()).reveal()); alive.delete(lease) } }) })
+    for (const user of ['alice', 'bob']) await text(room, { ...ALICE, user })
+    failing = true
+    for (const user of ['alice', 'bob']) expect(await room.end([{ tenant: 'acme', user }])).toMatchObject([{ upstream: 'queued' }])
+    expect(await room.end([{ tenant: 'acme', user: 'alice' }], true)).toMatchObject([{ user: 'alice', upstream: 'failed' }])
+    failing = false
+    expect(await room.end([{ tenant: 'acme' }], true)).toMatchObject([{ user: 'bob', upstream: 'done' }])
+    expect([ended, await stored()]).toEqual([['login 2'], []])
+  })
+
+  it('promise 3: what was made and could not be written down is ended, and nobody is given it later', async () => {
+    let full = true
+    const room = aRoom({ audit: { append: () => full ? Promise.reject(refuse('audit_unavailable', { sink: 'file', problem: 'the disk is full' })) : Promise.resolve() } })
+    await expect(text(room)).rejects.toMatchObject({ code: 'audit_unavailable' })
+    expect(alive.size).toBe(0)
+    full = false
+    expect(await text(room)).toBe('login 2')
+    await room.tick()
+    expect([[...alive.keys()], (await stored()).map(({ state }) => state)]).toEqual([['database/creds/reader/2'], ['active']])
+  })
+
   it('ends what files do not speak of any more', async () => {
     await text(aRoom())
     const room = aRoom({ isWanted: () => false })
@@ -184,5 +207,5 @@ describe('leases', () => {
     expect(Math.min(...at)).toBeGreaterThanOrEqual(HOUR / 2)
     expect(Math.max(...at)).toBeLessThanOrEqual(HOUR * 0.75 + 60_000)
     expect(Math.max(...perMinute.values())).toBeLessThan(900)
-  }, 60_000)
+  }, 180_000)
 })

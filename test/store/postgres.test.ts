@@ -9,6 +9,7 @@ import { migratePostgres, openPostgresStore } from '../../src/store/postgres/ope
 import type { PostgresOptions } from '../../src/store/postgres/pool.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
+import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
 import { describeStore } from '../conformance/store.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 
@@ -56,6 +57,18 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await admin.query('drop table frozen_tenants')
       await admin.end()
       expect(await migratePostgres(options)).toMatchObject({ from: 0, to: SCHEMA_VERSION })
+    })
+
+    it('is migrated with leases of before an owner could have several, and goes on with them', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      await expectOlderLeases(() => openPostgresStore({ ...options, node: 'one' }), async () => {
+        const admin = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database: options.database })
+        await admin.connect()
+        await admin.query(BEFORE_LEASE_QUESTIONS)
+        await admin.end()
+        expect(await migratePostgres(options)).toMatchObject({ from: 6, to: SCHEMA_VERSION })
+      })
     })
 
     it('keeps the chains of nodes apart, and finds a record in any of them', async () => {

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
+import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
 import { describeStore } from '../conformance/store.ts'
 
 const aFolder = async (): Promise<string> => {
@@ -46,6 +47,15 @@ describe('the embedded store', () => {
     database.exec('insert into schema_version (version) values (999)')
     database.close()
     await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'store_unavailable', message: expect.stringContaining('newer Deputy') as string })
+  })
+
+  it('opens one with leases of before an owner could have several, and goes on with them', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    await expectOlderLeases(() => openSqliteStore({ path }), async () => {
+      const database = new DatabaseSync(path)
+      database.exec(BEFORE_LEASE_QUESTIONS)
+      database.close()
+    })
   })
 
   it('refuses a file that is no database', async () => {

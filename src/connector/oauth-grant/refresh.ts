@@ -114,11 +114,11 @@ export const createRefresh = (deps: RefreshDependencies) => {
       ...(client.provider.refresh.redirect_uri && tokens.redirectUri !== undefined ? { redirect_uri: tokens.redirectUri } : {}),
     }
     try {
-      const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' }, () => {
-        // A process that slept meanwhile may find its claim over: what it sends now could meet what another has sent.
+      const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' }, () => withNonce(proof, () => {
+        // A process that slept meanwhile, or waited for a nonce, may find its claim over: what it sends now could meet what another has sent.
         if (performance.now() > before) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
-        return withNonce(proof, () => openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }, proof), tokens.refreshToken!.reveal(), parameters))
-      })
+        return openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }, proof), tokens.refreshToken!.reveal(), parameters)
+      }))
       const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
       const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, audiencesOf(downstream), proof)
       if (problem === undefined) return { event: 'answered' as const, response }

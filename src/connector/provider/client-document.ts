@@ -10,7 +10,7 @@ const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 /** What a client asks for to obtain a kind of credential. */
 const GRANTS: Readonly<Record<ProvidedDownstream['credential'], readonly string[]>> = {
   oauth_grant: ['authorization_code', 'refresh_token'], client_credentials: ['client_credentials'], token_exchange: ['urn:ietf:params:oauth:grant-type:token-exchange'],
-  entra_obo: [JWT_BEARER], jwt_bearer: [JWT_BEARER], id_jag: [JWT_BEARER], saml_bearer: ['urn:ietf:params:oauth:grant-type:saml2-bearer'],
+  entra_obo: [JWT_BEARER], jwt_bearer: [JWT_BEARER], saml_bearer: ['urn:ietf:params:oauth:grant-type:saml2-bearer'], id_jag: [JWT_BEARER],
 }
 
 /**

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import * as openid from 'openid-client'
 import { documentOf, pagesUrlOf } from '../../config/client-document.ts'
-import { wantsBound, type OAuthClient, type ProvidedDownstream } from '../../config/downstream.ts'
+import { clientFor, wantsBound, type ProvidedDownstream } from '../../config/downstream.ts'
 import { fillIn, neededVariables, providerFor, type Provider } from '../../config/provider.ts'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import { lengthPrefixed } from '../../crypto/additional-data.ts'
@@ -110,7 +110,7 @@ export const createProviderClients = (options: { snapshot: CurrentSnapshot; egre
     const { providers, settings } = options.snapshot()
     const file = providers.get(downstream.provider)
     if (file === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
-    const client: OAuthClient = downstream.clients[tenant] ?? downstream.client
+    const client = clientFor(downstream, tenant)
     const { client_id: clientId } = client
     const unsaid = neededVariables(file).find((name) => !Object.hasOwn(client.variables, name))
     if (unsaid !== undefined) throw refuse('provider_refused', { provider: file.provider, problem: `the client ${clientId} does not say which ${unsaid}` })
