@@ -115,7 +115,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
       subject: z.enum(['user', 'issuer']).or(others).default('user').describe('`NameID`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, or a text.'),
       name_id_format: resourceSchema.default('urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified').describe('What kind of name that is, for example `urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress`.'),
       audience: z.string().min(1).optional().describe('`Audience`; default: the token endpoint.'),
-      authn_context: z.literal('none').or(resourceSchema).default('urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified').describe('`AuthnContextClassRef`: how the user has signed in, in the words of the service. none: nothing is said of a sign-in, as RFC 7522 section 3 wants it for a subject that has not signed in.'),
+      authn_context: resourceSchema.optional().describe('`AuthnContextClassRef`: how users have signed in, in the words of the service, where it wants to hear that. Absent: nothing is said of a sign-in, because it was not Deputy that users signed in to (RFC 7522 section 3).'),
       attributes: z.record(z.string().min(1), z.string()).default({}).describe('Attributes that go along, by name; SAP wants the client id as `client_id`, for example.'),
       lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
     }).describe('What Deputy signs.'),

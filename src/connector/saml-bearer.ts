@@ -31,7 +31,7 @@ export const createSamlBearerConnector = (deps: { readonly requestToken: Request
     const now = deps.clock.now()
     return signSamlAssertion({
       id: `_${Buffer.from(deps.random.bytes(16)).toString('hex')}`, issuer, subject: subjectOf(assertion.subject, issuer, request), nameIdFormat: assertion.name_id_format, recipient: tokenEndpoint, audience: assertion.audience ?? tokenEndpoint,
-      ...(assertion.authn_context === 'none' ? {} : { authnContext: assertion.authn_context }), attributes: assertion.attributes, issuedAt: now, expiresAt: Math.min(now + assertion.lifetime, request.notAfter),
+      ...(assertion.authn_context === undefined ? {} : { authnContext: assertion.authn_context }), attributes: assertion.attributes, issuedAt: now, expiresAt: Math.min(now + assertion.lifetime, request.notAfter),
     }, { key, downstream, ...(certificate === undefined ? {} : { certificate }) })
   }
   return {

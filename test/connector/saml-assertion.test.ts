@@ -1,5 +1,5 @@
 import { createPrivateKey } from 'node:crypto'
-import { getVerifiedXml, parseDomFromString, parseXml2JsFromString, xpath } from '@node-saml/node-saml/lib/xml.js'
+import { getVerifiedXml, parseDomFromString, parseXml2JsFromString, signXml, xpath } from '@node-saml/node-saml/lib/xml.js'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
@@ -36,6 +36,8 @@ describe('a SAML assertion', () => {
 
   // Each with what RFC 7522 says of it; the service is the double, which looks at nothing that is not signed.
   const wrapped = (into: (original: string, signature: string) => string): string => { const xml = signed(); return into(xml, /<ds:Signature .*<\/ds:Signature>/.exec(xml)![0]) }
+  /** What Deputy never writes, signed by the right key all the same. */
+  const resigned = (change: (unsigned: string) => string): string => signXml(change(signed().replace(/<ds:Signature .*<\/ds:Signature>/, '')), '/*', { reference: '/*/*[1]', action: 'after' }, { privateKey: signer.key, signatureAlgorithm: 'sha256', digestAlgorithm: 'sha256' })
   const evil = (id: string, inside: string): string => `<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" Version="2.0" ID="${id}" IssueInstant="2026-01-01T00:00:00Z"><saml:Issuer>deputy</saml:Issuer>${inside}<saml:Subject><saml:NameID>mallory</saml:NameID></saml:Subject></saml:Assertion>`
   it.each([
     ['as it should be', () => encoded(signed()), { subject: 'alice' }],
@@ -48,7 +50,9 @@ describe('a SAML assertion', () => {
     ['signed by another: section 3 (9)', () => encoded(signed({}, stranger)), { problem: 'it is not signed by the key of its issuer' }],
     ['that is not signed: section 3 (9)', () => encoded(signed().replace(/<ds:Signature .*<\/ds:Signature>/, '')), { problem: 'it is not signed by the key of its issuer' }],
     ['that was changed: section 3 (9)', () => encoded(signed().replace('alice', 'mallory')), { problem: 'it is not signed by the key of its issuer' }],
-    ['without a bearer confirmation: section 3 (5)', () => encoded(signed().replace('cm:bearer', 'cm:sender-vouches')), { problem: 'it is not signed by the key of its issuer' }],
+    ['without a bearer confirmation: section 3 (5)', () => encoded(resigned((xml) => xml.replace('cm:bearer', 'cm:sender-vouches'))), { problem: 'nothing confirms its subject for this token endpoint' }],
+    ['with two names: section 3 (3)', () => encoded(resigned((xml) => xml.replace('<saml:SubjectConfirmation ', '<saml:NameID>mallory</saml:NameID><saml:SubjectConfirmation '))), { problem: '2 elements NameID' }],
+    ['without an audience: section 3 (2)', () => encoded(resigned((xml) => xml.replace(/<saml:AudienceRestriction>.*<\/saml:AudienceRestriction>/, ''))), { problem: '0 elements AudienceRestriction' }],
     ['with padding: section 2.1', () => `${encoded(signed())}==`, { problem: 'it is not base64url' }],
     ['inside of another that has its signature', () => encoded(wrapped((xml, signature) => evil('_evil', signature + xml.replace(signature, '')))), { problem: 'Invalid signature: Referenced node does not refer to it\'s parent element' }],
     ['beside another of the same ID', () => encoded(wrapped((xml, signature) => evil('_0123', signature + xml.replace(signature, '')))), { problem: 'Invalid signature: ID cannot refer to more than one element' }],

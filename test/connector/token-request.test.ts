@@ -225,7 +225,7 @@ describe('a token request', () => {
 
   it('a SAML assertion ends with what it was asked for, and its other words are those of the file', async () => {
     const notAfter = Math.floor(Date.now()) + 90_000
-    const assertion = { key: { secret: 'saml' }, authn_context: 'none', attributes: { client_id: 'deputy' }, name_id_format: 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress' }
+    const assertion = { key: { secret: 'saml' }, attributes: { client_id: 'deputy' }, name_id_format: 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress' }
     const { server, connector, request } = await at('saml_bearer', { downstream: { assertion } })
     await connector.obtain(request({ notAfter }))
     const sent = Buffer.from(server.requests[0]!['assertion']!, 'base64url').toString('utf8')
@@ -233,6 +233,11 @@ describe('a token request', () => {
     expect(sent).toContain('<saml:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">alice</saml:NameID>')
     expect(sent).toContain('<saml:Attribute Name="client_id"><saml:AttributeValue>deputy</saml:AttributeValue></saml:Attribute>')
     expect(sent).not.toContain('AuthnStatement')
+    const telling = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, authn_context: 'urn:oasis:names:tc:SAML:2.0:ac:classes:Password' } } })()
+    try {
+      await telling.connector.obtain(telling.request())
+      expect(Buffer.from(telling.server.requests[0]!['assertion']!, 'base64url').toString('utf8')).toContain('<saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef>')
+    } finally { await telling.close() }
     expect(server.requests[0]).toEqual({ grant_type: 'urn:ietf:params:oauth:grant-type:saml2-bearer', assertion: expect.not.stringContaining('=') as string, scope: 'read', resource: RESOURCE })
   })
 

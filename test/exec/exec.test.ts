@@ -23,6 +23,8 @@ const POLICY = '@id("mail-for-servers")\npermit (principal is Deputy::Workload, 
 let issuer: TestIssuer
 let daemon: Daemon
 let tcp: number
+/** Of this file alone: whoever starts a command wipes what those before it have left. */
+let runtime: string
 let shm: string
 const running: Running[] = []
 
@@ -40,17 +42,18 @@ beforeAll(async () => {
     'servers/proxied.yaml': another('proxied', { exec: { on_behalf_of: 'server', proxy: true } }),
     'servers/program.yaml': another('program', { attest: [{ exec: { uid, command: '/bin/cat' } }], exec: { on_behalf_of: 'server' } }),
   }, { listen: { tcp: `127.0.0.1:${tcp}` } })
-  shm = `/dev/shm/deputy-exec-${uid}`
+  runtime = await mkdtemp('/dev/shm/deputy-test-')
+  shm = `${runtime}/deputy-exec-${uid}`
   await daemon.deputy('secret', 'set', '--tenant', 'acme', '--name', 'mail-key')
   const set = spawn(process.execPath, [join(import.meta.dirname, '../../src/cli/main.ts'), 'secret', 'set', '--tenant', 'acme', '--name', 'mail-key', '--home', daemon.home], { stdio: ['pipe', 'ignore', 'inherit'] })
   set.stdin.end(JSON.stringify({ user: 'mail', password: 'p@ss/w:rd' }))
   await once(set, 'exit')
 })
 afterEach(async () => { for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL') })
-afterAll(async () => { await daemon?.close(); await issuer?.close() })
+afterAll(async () => { await daemon?.close(); await issuer?.close(); await rm(runtime, { recursive: true, force: true }) })
 
 const exec = (args: readonly string[], environment: NodeJS.ProcessEnv = {}): Running => {
-  const started = startExec(daemon.home, args, { XDG_RUNTIME_DIR: '', ...environment })
+  const started = startExec(daemon.home, args, { XDG_RUNTIME_DIR: runtime, ...environment })
   running.push(started)
   return started
 }
