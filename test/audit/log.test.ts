@@ -106,13 +106,14 @@ describe('the audit log', () => {
 
   it('threat 29: a record that only slow sinks keep waiting is refused in time, and later the log says so', async () => {
     const store = await aStore()
-    const slow = async (): Promise<void> => { await after(250) }
-    const log = await aLog({ ...store, append: async (rows) => { await slow(); await store.append(rows) } }, { deadline: 300, sinks: [aSink(slow)] })
+    // Each step is well within its deadline, also on a busy machine; the two of one record and those of the next together are not.
+    const slow = async (): Promise<void> => { await after(400) }
+    const log = await aLog({ ...store, append: async (rows) => { await slow(); await store.append(rows) } }, { deadline: 700, sinks: [aSink(slow)] })
     const first = log.append(aRecord('first'))
     await after(20)
     const began = performance.now()
     await expect(log.append(aRecord('second'))).rejects.toMatchObject({ code: 'audit_unavailable' })
-    expect(performance.now() - began).toBeLessThan(800)
+    expect(performance.now() - began).toBeLessThan(2000)
     await first
     await log.close()
     expect(await told(store)).toEqual(['first token.exchange', 'second token.exchange', 'second audit.unconfirmed'])
