@@ -20,8 +20,11 @@ const LEASE = 2000
 const SKEW = 500
 const REVOCATIONS = 300
 
-const print = (line: string): void => { process.stdout.write(`${line}\n`) }
-const quantile = (times: readonly number[], part: number): number => times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * part))]!
+const print = (line: string): void => {
+  process.stdout.write(`${line}\n`)
+}
+const quantile = (times: readonly number[], part: number): number =>
+  times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * part))]!
 
 const revoke = async (cluster: Cluster, user: string): Promise<number> => {
   const began = performance.now()
@@ -33,15 +36,23 @@ const revoke = async (cluster: Cluster, user: string): Promise<number> => {
 const measureRevocations = async (cluster: Cluster): Promise<void> => {
   const times: number[] = []
   for (let at = 0; at < REVOCATIONS; at += 1) times.push(await revoke(cluster, `somebody-${at}`))
-  print(`revocation, all nodes well   p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms of ${REVOCATIONS} (goal p99 <= 50 ms)`)
+  print(
+    `revocation, all nodes well   p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms of ${REVOCATIONS} (goal p99 <= 50 ms)`,
+  )
   cluster.nodes[2]!.toPostgres.stall()
   const cutOff = [await revoke(cluster, 'cut-off-1'), await revoke(cluster, 'cut-off-2')]
   cluster.nodes[2]!.toPostgres.heal()
-  print(`revocation, one node cut off ${cutOff.map((time) => `${Math.round(time)} ms`).join(', then ')} (goal <= lease + drift bound = ${LEASE + SKEW} ms)`)
+  print(
+    `revocation, one node cut off ${cutOff.map((time) => `${Math.round(time)} ms`).join(', then ')} (goal <= lease + drift bound = ${LEASE + SKEW} ms)`,
+  )
 }
 
 const measureExchanges = async (cluster: Cluster): Promise<void> => {
-  const subject = await cluster.issuer.sign({ aud: RESOURCES.notes, org: 'acme', exp: Math.floor(Date.now() / 1000) + 3600 })
+  const subject = await cluster.issuer.sign({
+    aud: RESOURCES.notes,
+    org: 'acme',
+    exp: Math.floor(Date.now() / 1000) + 3600,
+  })
   const body = (): string => exchangeForm(subject, 'ledger', 'ledger:read')
   const alone = await startDaemonProcess(aCompany({ issuer: cluster.issuer.url }))
   const to = (socketPath: string) => ({ origin: 'http://localhost', socketPath })
@@ -49,36 +60,78 @@ const measureExchanges = async (cluster: Cluster): Promise<void> => {
   for (const target of [to(alone.socketPath), one!, two!]) await load(target, '/oauth2/token', body, 1)
   const single = await load(to(alone.socketPath), '/oauth2/token', body)
   const leased = await load(one!, '/oauth2/token', body)
-  print(`cached exchange              ${Math.round(leased.perSecond)}/s with a lease on Postgres, ${Math.round(single.perSecond)}/s on the embedded store = ${(leased.perSecond / single.perSecond).toFixed(2)} (goal >= 0.95)`)
+  print(
+    `cached exchange              ${Math.round(leased.perSecond)}/s with a lease on Postgres, ${Math.round(single.perSecond)}/s on the embedded store = ${(leased.perSecond / single.perSecond).toFixed(2)} (goal >= 0.95)`,
+  )
   await alone.stop()
   const both = await Promise.all([load(one!, '/oauth2/token', body), load(two!, '/oauth2/token', body)])
   const sum = both.reduce((total, { perSecond }) => total + perSecond, 0)
-  print(`two daemons                  ${Math.round(sum)}/s, one ${Math.round(leased.perSecond)}/s = ${(sum / leased.perSecond).toFixed(2)} (goal >= 1.6; the client and Postgres share the cores)`)
+  print(
+    `two daemons                  ${Math.round(sum)}/s, one ${Math.round(leased.perSecond)}/s = ${(sum / leased.perSecond).toFixed(2)} (goal >= 1.6; the client and Postgres share the cores)`,
+  )
   await alone.close()
 }
 
 const measureShared = async (cluster: Cluster, folder: string): Promise<void> => {
   const random = createSystemRandom()
-  const bytes = createSharedBytes({ mode: 'single', nodes: [{ host: '127.0.0.1', port: cluster.redis.port }], master: '', username: undefined, password: undefined, tls: false, deadline: 1000 }, { logger: { info() {}, warn() {}, error() {} } as never, monotonic: () => performance.now() })
+  const bytes = createSharedBytes(
+    {
+      mode: 'single',
+      nodes: [{ host: '127.0.0.1', port: cluster.redis.port }],
+      master: '',
+      username: undefined,
+      password: undefined,
+      tls: false,
+      deadline: 1000,
+    },
+    { logger: { info() {}, warn() {}, error() {} } as never, monotonic: () => performance.now() },
+  )
   const envelope = await Keyring.open({ folder, kek: keyFromText(newKeyText(random), 'bench', random), random })
-  const shared = createSharedCredentials({ bytes, envelope, fingerprint: createFingerprint(new Secret(Buffer.alloc(32).toString('base64'))), generationOf: () => '', clock: systemClock, logger: { warn() {} } as never })
+  const shared = createSharedCredentials({
+    bytes,
+    envelope,
+    fingerprint: createFingerprint(new Secret(Buffer.alloc(32).toString('base64'))),
+    generationOf: () => '',
+    clock: systemClock,
+    logger: { warn() {} } as never,
+  })
   const bare = new Redis({ host: '127.0.0.1', port: cluster.redis.port })
   await bare.ping()
   const expiresAt = Date.now() + 600_000
-  await shared.set('bench', {
-    credential: { token: new Secret('x'.repeat(900)), issuedTokenType: 'urn:ietf:params:oauth:token-type:access_token', tokenType: 'Bearer', scopes: ['read'], expiresAt, wider: false, story: 'a story' },
-    tenant: 'acme', user: 'alice', server: 'notes', downstream: 'notes-api', provider: 'notes', tokens: ['https://idp.example#1'], since: Date.now(),
-  }, expiresAt)
+  await shared.set(
+    'bench',
+    {
+      credential: {
+        token: new Secret('x'.repeat(900)),
+        issuedTokenType: 'urn:ietf:params:oauth:token-type:access_token',
+        tokenType: 'Bearer',
+        scopes: ['read'],
+        expiresAt,
+        wider: false,
+        story: 'a story',
+      },
+      tenant: 'acme',
+      user: 'alice',
+      server: 'notes',
+      downstream: 'notes-api',
+      provider: 'notes',
+      tokens: ['https://idp.example#1'],
+      since: Date.now(),
+    },
+    expiresAt,
+  )
   const timed = async (work: () => Promise<unknown>): Promise<number> => {
     for (let at = 0; at < 500; at += 1) await work()
     const began = performance.now()
     for (let at = 0; at < 5000; at += 1) await work()
     return (performance.now() - began) / 5
   }
-  if (await shared.get('acme', 'bench') === undefined) throw new Error('nothing was shared')
+  if ((await shared.get('acme', 'bench')) === undefined) throw new Error('nothing was shared')
   const get = await timed(() => bare.getBuffer(redisKey('credential', 'bench')))
   const opened = await timed(() => shared.get('acme', 'bench'))
-  print(`credential out of Redis      ${opened.toFixed(0)} µs, bare GET ${get.toFixed(0)} µs = ${(opened / get).toFixed(2)} (goal <= 2)`)
+  print(
+    `credential out of Redis      ${opened.toFixed(0)} µs, bare GET ${get.toFixed(0)} µs = ${(opened / get).toFixed(2)} (goal <= 2)`,
+  )
   bare.disconnect()
   await bytes.close()
 }
@@ -88,4 +141,6 @@ try {
   await measureRevocations(cluster)
   await measureExchanges(cluster)
   await measureShared(cluster, `${cluster.nodes[0]!.daemon.home}/bench-keys`)
-} finally { await cluster.close() }
+} finally {
+  await cluster.close()
+}

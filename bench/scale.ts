@@ -36,23 +36,58 @@ const build = async (issuer: TestIssuer, size: { grants: number; tenants: number
   const provider = await startOAuthProvider()
   const names = Array.from({ length: size.tenants }, (_, at) => tenantAt(at, size.tenants))
   const daemon = await startDaemonProcess({
-    ...aCompany({ issuer: issuer.url, notes: { tenants: '*', downstreams: { 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider),
-    ...Object.fromEntries(names.map((tenant) => [`tenants/${tenant}.yaml`, stringify({ tenant, issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: tenant } } }] })])),
+    ...aCompany({ issuer: issuer.url, notes: { tenants: '*', downstreams: { 'notes-api': { scopes: ['read'] } } } }),
+    ...grantFiles(provider),
+    ...Object.fromEntries(
+      names.map((tenant) => [
+        `tenants/${tenant}.yaml`,
+        stringify({ tenant, issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: tenant } } }] }),
+      ]),
+    ),
   })
   await daemon.stop()
-  await seedGrants(daemon.home, provider, Array.from({ length: size.grants }, (_, at) => userOf(at)), { lifetime: WEEK * 1000, tenantOf: (user) => tenantAt(Number(user.slice(5)), size.tenants) })
+  await seedGrants(
+    daemon.home,
+    provider,
+    Array.from({ length: size.grants }, (_, at) => userOf(at)),
+    { lifetime: WEEK * 1000, tenantOf: (user) => tenantAt(Number(user.slice(5)), size.tenants) },
+  )
   const began = performance.now()
   await daemon.start()
-  return { daemon, started: (performance.now() - began) / 1000, close: async () => { await daemon.close(); await provider.close() } }
+  return {
+    daemon,
+    started: (performance.now() - began) / 1000,
+    close: async () => {
+      await daemon.close()
+      await provider.close()
+    },
+  }
 }
 
 const formsOf = (issuer: TestIssuer, size: { tenants: number }, from: number, count: number): Promise<string[]> =>
-  Promise.all(Array.from({ length: count }, async (_, at) => exchangeForm(
-    await issuer.sign({ aud: RESOURCES.notes, org: tenantAt(from + at, size.tenants), sub: userOf(from + at), exp: Math.floor(Date.now() / 1000) + WEEK }), 'notes-api', 'read')))
+  Promise.all(
+    Array.from({ length: count }, async (_, at) =>
+      exchangeForm(
+        await issuer.sign({
+          aud: RESOURCES.notes,
+          org: tenantAt(from + at, size.tenants),
+          sub: userOf(from + at),
+          exp: Math.floor(Date.now() / 1000) + WEEK,
+        }),
+        'notes-api',
+        'read',
+      ),
+    ),
+  )
 
 const measure = async (daemon: Daemon, forms: readonly string[], seconds?: number) => {
   let at = 0
-  const result = await load({ origin: 'http://localhost', socketPath: daemon.socketPath }, '/oauth2/token', () => forms[at++ % forms.length]!, seconds)
+  const result = await load(
+    { origin: 'http://localhost', socketPath: daemon.socketPath },
+    '/oauth2/token',
+    () => forms[at++ % forms.length]!,
+    seconds,
+  )
   if (result.failed > 0) throw new Error(`${result.failed} requests were refused`)
   return result
 }
@@ -75,15 +110,30 @@ export const measureScale = async (exchanges: number): Promise<Scale> => {
   }
   const rssMany = await rss(many.daemon.home)
   let next = 0
-  while (next < visitors.length) await load({ origin: 'http://localhost', socketPath: many.daemon.socketPath }, '/oauth2/token', () => visitors[next++ % visitors.length]!, 2)
+  while (next < visitors.length)
+    await load(
+      { origin: 'http://localhost', socketPath: many.daemon.socketPath },
+      '/oauth2/token',
+      () => visitors[next++ % visitors.length]!,
+      2,
+    )
   const rssFull = await rss(many.daemon.home)
   await many.close()
   let count = 0
   while (count < WARM) count += (await measure(few.daemon, fewForms, 1)).requests
   const before = await rss(few.daemon.home)
   for (count = 0; count < exchanges;) count += (await measure(few.daemon, fewForms, 5)).requests
-  const growth = await rss(few.daemon.home) - before
+  const growth = (await rss(few.daemon.home)) - before
   await few.close()
   await issuer.close()
-  return { few: rates.few, many: rates.many, ratio: rates.many / rates.few, rssMany, rssFull, startMany: many.started, growth, exchanges: count }
+  return {
+    few: rates.few,
+    many: rates.many,
+    ratio: rates.many / rates.few,
+    rssMany,
+    rssFull,
+    startMany: many.started,
+    growth,
+    exchanges: count,
+  }
 }

@@ -13,21 +13,33 @@ const api = process.env['NOTES_API'] ?? 'https://notes.example/api'
 const listener = createMcpListener({}, (deputy) => {
   const server = new McpServer({ name: 'notes', version: '1.0.0' })
 
-  deputy.tool(server, 'whoami', { description: 'Says who you are' }, (_input, { user }) =>
-    ({ content: [{ type: 'text', text: `You are ${user.sub} of ${user.tenant}.` }] }))
+  deputy.tool(server, 'whoami', { description: 'Says who you are' }, (_input, { user }) => ({
+    content: [{ type: 'text', text: `You are ${user.sub} of ${user.tenant}.` }],
+  }))
 
-  deputy.tool(server, 'list_notes', {
-    description: 'Lists your notes', inputSchema: z.object({ limit: z.int().min(1).max(100).default(10) }),
-  }, async ({ limit }, { fetch }) => {
-    const response = await fetch('notes-api', { scopes: ['notes:read'] })(`${api}/notes`)
-    if (!response.ok) return { content: [{ type: 'text', text: `The notes service answered ${response.status}.` }], isError: true }
-    const { notes } = z.object({ notes: z.array(z.string()) }).parse(await response.json())
-    return { content: notes.slice(0, limit).map((text) => ({ type: 'text' as const, text })) }
-  })
+  deputy.tool(
+    server,
+    'list_notes',
+    {
+      description: 'Lists your notes',
+      inputSchema: z.object({ limit: z.int().min(1).max(100).default(10) }),
+    },
+    async ({ limit }, { fetch }) => {
+      const response = await fetch('notes-api', { scopes: ['notes:read'] })(`${api}/notes`)
+      if (!response.ok)
+        return { content: [{ type: 'text', text: `The notes service answered ${response.status}.` }], isError: true }
+      const { notes } = z.object({ notes: z.array(z.string()) }).parse(await response.json())
+      return { content: notes.slice(0, limit).map((text) => ({ type: 'text' as const, text })) }
+    },
+  )
   return server
 })
 
 const app = express()
-app.get('/healthz', (_request, response) => { response.json({ status: 'ok' }) })
+app.get('/healthz', (_request, response) => {
+  response.json({ status: 'ok' })
+})
 app.use(listener)
-app.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', () => { process.stdout.write('listening\n') })
+app.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', () => {
+  process.stdout.write('listening\n')
+})

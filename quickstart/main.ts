@@ -22,34 +22,49 @@ const expect = (holds: boolean, what: string, shown: unknown): void => {
   if (!holds) throw new Error(`${what}\n${JSON.stringify(shown, null, 2)}`)
 }
 
-interface Answer { readonly text: string; readonly isError: boolean; readonly refused: boolean }
+interface Answer {
+  readonly text: string
+  readonly isError: boolean
+  readonly refused: boolean
+}
 
 /** Calls the tool as a real MCP client does, with the user's token. A server that does not take the token says so in a header. */
 const callTool = async (url: string, token: string): Promise<Answer> => {
   let refused: string | null = null
   const client = new Client({ name: 'quickstart', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } })
   try {
-    await client.connect(new StreamableHTTPClientTransport(new URL(url), {
-      requestInit: { headers: { authorization: `Bearer ${token}` } },
-      fetch: async (input, init) => { const response = await fetch(input, init); refused = response.headers.get('www-authenticate'); return response },
-    }))
+    await client.connect(
+      new StreamableHTTPClientTransport(new URL(url), {
+        requestInit: { headers: { authorization: `Bearer ${token}` } },
+        fetch: async (input, init) => {
+          const response = await fetch(input, init)
+          refused = response.headers.get('www-authenticate')
+          return response
+        },
+      }),
+    )
     const { content, isError = false } = await client.callTool({ name: 'list_notes', arguments: {} })
     return { text: content[0]?.type === 'text' ? content[0].text : '', isError, refused: false }
   } catch (error) {
     if (refused === null) throw error
     return { text: refused, isError: true, refused: true }
-  } finally { await client.close() }
+  } finally {
+    await client.close()
+  }
 }
 
 /** Why a token was refused is between the server and Deputy: the answer says under which id. */
 const idIn = ({ text }: Answer): string => /\(([\w-]{20})\)/.exec(text)?.[1] ?? 'none'
-const reasonOf = async (world: World, answer: Answer): Promise<string> => /Refused \(\w+\): (.*)/.exec((await world.deputy('explain', idIn(answer))).out)?.[1] ?? answer.text
+const reasonOf = async (world: World, answer: Answer): Promise<string> =>
+  /Refused \(\w+\): (.*)/.exec((await world.deputy('explain', idIn(answer))).out)?.[1] ?? answer.text
 
 /** Signs in on a page of one of the OpenID providers, and consents there when asked. */
 const passProvider = async (browser: Browser, first: Page, user: string, url: string): Promise<Page> => {
   let page = first
   for (let at = 0; at < 3 && page.url.startsWith(url); at += 1) {
-    page = page.body.includes('type="password"') ? await browser.submit(page, { login: user, password: PASSWORD }) : await browser.submit(page, { decision: 'allow' })
+    page = page.body.includes('type="password"')
+      ? await browser.submit(page, { login: user, password: PASSWORD })
+      : await browser.submit(page, { decision: 'allow' })
   }
   return page
 }
@@ -94,9 +109,21 @@ const run = async (world: World): Promise<void> => {
   say(`alice calls list_notes: refused: ${await reasonOf(world, after)}`)
 
   const story = await world.deputy('explain', idIn(after))
-  say(`deputy explain ${idIn(after)}:\n${story.out.trimEnd().split('\n').map((line) => `            ${line}`).join('\n')}`)
+  say(
+    `deputy explain ${idIn(after)}:\n${story.out
+      .trimEnd()
+      .split('\n')
+      .map((line) => `            ${line}`)
+      .join('\n')}`,
+  )
   const tail = await world.deputy('audit', 'tail', '--limit', '12')
-  say(`the audit log:\n${tail.out.trimEnd().split('\n').map((line) => `            ${line}`).join('\n')}`)
+  say(
+    `the audit log:\n${tail.out
+      .trimEnd()
+      .split('\n')
+      .map((line) => `            ${line}`)
+      .join('\n')}`,
+  )
   const verified = await world.deputy('audit', 'verify')
   expect(verified.code === 0, 'the audit chain should hold', verified)
   say(verified.out.trim())
@@ -104,7 +131,9 @@ const run = async (world: World): Promise<void> => {
 
 const world = await startWorld(say)
 let failed = false
-try { await run(world) } catch (error) {
+try {
+  await run(world)
+} catch (error) {
   failed = true
   process.stderr.write(`\nThe quickstart failed: ${(error as Error).message}\n`)
 }
@@ -116,7 +145,11 @@ if (keep) {
   connect pages      ${world.connectUrl}
   the folder         ${world.home}
   try                npm run deputy -- status --home ${world.home}\n`)
-  await new Promise<void>((resolve) => { process.once('SIGINT', () => { resolve() }) })
+  await new Promise<void>((resolve) => {
+    process.once('SIGINT', () => {
+      resolve()
+    })
+  })
 }
 await world.close()
 process.exitCode = failed ? 1 : 0

@@ -9,16 +9,33 @@ import { McpServer } from '@modelcontextprotocol/server'
 import type { ClientKey } from '../src/sdk/index.ts'
 import { createMcpListener } from '../src/sdk/mcp/index.ts'
 
-interface Config { server: string; port: number; socket: string; issuer: string; key: ClientKey['key']; api: string }
+interface Config {
+  server: string
+  port: number
+  socket: string
+  issuer: string
+  key: ClientKey['key']
+  api: string
+}
 
 const config = JSON.parse(await readFile(process.argv[2]!, 'utf8')) as Config
 
-const listener = createMcpListener({ socket: config.socket, clientId: config.server, clientKey: { key: config.key, issuer: config.issuer } }, (deputy) => {
-  const server = new McpServer({ name: config.server, version: '1.0.0' }, deputy.options)
-  deputy.tool(server, 'list_notes', { description: 'Lists the notes of the user who calls' }, async (_input, { fetch }) => {
-    const response = await fetch('notes-api')(`${config.api}/notes`)
-    return { content: [{ type: 'text', text: await response.text() }], isError: !response.ok }
-  })
-  return server
+const listener = createMcpListener(
+  { socket: config.socket, clientId: config.server, clientKey: { key: config.key, issuer: config.issuer } },
+  (deputy) => {
+    const server = new McpServer({ name: config.server, version: '1.0.0' }, deputy.options)
+    deputy.tool(
+      server,
+      'list_notes',
+      { description: 'Lists the notes of the user who calls' },
+      async (_input, { fetch }) => {
+        const response = await fetch('notes-api')(`${config.api}/notes`)
+        return { content: [{ type: 'text', text: await response.text() }], isError: !response.ok }
+      },
+    )
+    return server
+  },
+)
+createServer(listener).listen(config.port, '127.0.0.1', () => {
+  process.stdout.write('listening\n')
 })
-createServer(listener).listen(config.port, '127.0.0.1', () => { process.stdout.write('listening\n') })

@@ -34,8 +34,14 @@ export const startWorld = async (say: (what: string) => void, options: { servers
   try {
     const [connectPort, notesPort, calendarPort] = [await freePort(), await freePort(), await freePort()]
     const connectUrl = `http://127.0.0.1:${connectPort}`
-    const servers = { notes: { url: `http://127.0.0.1:${notesPort}/mcp` }, calendar: { url: `http://127.0.0.1:${calendarPort}/mcp` } }
-    const idp = await startCompanyIdp({ resources: [servers.notes.url, servers.calendar.url], redirectUris: [`${connectUrl}/connect/signed-in`] })
+    const servers = {
+      notes: { url: `http://127.0.0.1:${notesPort}/mcp` },
+      calendar: { url: `http://127.0.0.1:${calendarPort}/mcp` },
+    }
+    const idp = await startCompanyIdp({
+      resources: [servers.notes.url, servers.calendar.url],
+      redirectUris: [`${connectUrl}/connect/signed-in`],
+    })
     closers.push(() => idp.close())
     say(`the company's identity provider runs at ${idp.url}`)
     const service = await startOAuthService({ redirectUris: [`${connectUrl}/connect/callback`] })
@@ -44,10 +50,19 @@ export const startWorld = async (say: (what: string) => void, options: { servers
     closers.push(() => api.close())
     say(`the notes service runs at ${service.url}, its API at ${api.url}`)
 
-    const keys = { notes: await generateKeyPair('ES256', { extractable: true }), calendar: await generateKeyPair('ES256', { extractable: true }) }
+    const keys = {
+      notes: await generateKeyPair('ES256', { extractable: true }),
+      calendar: await generateKeyPair('ES256', { extractable: true }),
+    }
     const init = await runCli(home, ['init', home])
     if (init.code !== 0) throw new Error(init.err)
-    await writeConfiguration(home, { connectPort, idp, service, servers, publicKeys: { notes: await exportJWK(keys.notes.publicKey), calendar: await exportJWK(keys.calendar.publicKey) } })
+    await writeConfiguration(home, {
+      connectPort,
+      idp,
+      service,
+      servers,
+      publicKeys: { notes: await exportJWK(keys.notes.publicKey), calendar: await exportJWK(keys.calendar.publicKey) },
+    })
     const daemon = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/)
     closers.push(() => stopProcess(daemon))
     say('deputy serve runs')
@@ -55,7 +70,11 @@ export const startWorld = async (say: (what: string) => void, options: { servers
     for (const [server, { port }] of Object.entries({ notes: { port: notesPort }, calendar: { port: calendarPort } })) {
       const path = join(home, `${server}-server.json`)
       const key = await exportJWK(keys[server as 'notes' | 'calendar'].privateKey)
-      await writeFile(path, JSON.stringify({ server, port, socket: join(home, 'run/deputy.sock'), issuer: connectUrl, api: api.url, key }), { mode: 0o600 })
+      await writeFile(
+        path,
+        JSON.stringify({ server, port, socket: join(home, 'run/deputy.sock'), issuer: connectUrl, api: api.url, key }),
+        { mode: 0o600 },
+      )
       if (options.servers === false) continue
       const child = await startProcess([join(import.meta.dirname, 'mcp-server.ts'), path], /listening/)
       closers.push(() => stopProcess(child))
@@ -68,35 +87,62 @@ export const startWorld = async (say: (what: string) => void, options: { servers
   }
 }
 
-const writeConfiguration = async (home: string, facts: {
-  connectPort: number; idp: CompanyIdp; service: OAuthService; servers: World['servers']; publicKeys: Record<'notes' | 'calendar', object>
-}): Promise<void> => {
+const writeConfiguration = async (
+  home: string,
+  facts: {
+    connectPort: number
+    idp: CompanyIdp
+    service: OAuthService
+    servers: World['servers']
+    publicKeys: Record<'notes' | 'calendar', object>
+  },
+): Promise<void> => {
   const { connectPort, idp, service, servers, publicKeys } = facts
   await writeYaml(join(home, 'deputy.yaml'), {
-    environment: 'development', issuer: `http://127.0.0.1:${connectPort}`, listen: { connect: `127.0.0.1:${connectPort}` }, network: { allow_loopback: true },
+    environment: 'development',
+    issuer: `http://127.0.0.1:${connectPort}`,
+    listen: { connect: `127.0.0.1:${connectPort}` },
+    network: { allow_loopback: true },
   })
   const secrets = join(home, 'secrets')
   await mkdir(secrets, { mode: 0o700 })
   await writeFile(join(secrets, 'sign-in'), SIGN_IN_CLIENT.client_secret, { mode: 0o600 })
   await writeFile(join(secrets, 'notes-service'), SERVICE_CLIENT.client_secret, { mode: 0o600 })
   await writeYaml(join(home, 'tenants/acme.yaml'), {
-    tenant: 'acme', name: 'Acme', issuers: [{ issuer: idp.issuer }],
+    tenant: 'acme',
+    name: 'Acme',
+    issuers: [{ issuer: idp.issuer }],
     sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'secrets/sign-in' } },
   })
   await writeYaml(join(home, 'providers/notes.yaml'), {
-    provider: 'notes', name: 'Notes', issuer: service.url, discovery: true, refresh: { rotates: true, narrows: true }, revocation: 'rfc7009',
-    authorization_parameters: { prompt: 'consent' }, offline_scope: 'offline_access',
+    provider: 'notes',
+    name: 'Notes',
+    issuer: service.url,
+    discovery: true,
+    refresh: { rotates: true, narrows: true },
+    revocation: 'rfc7009',
+    authorization_parameters: { prompt: 'consent' },
+    offline_scope: 'offline_access',
   })
   await writeYaml(join(home, 'downstreams/notes-api.yaml'), {
-    downstream: 'notes-api', name: 'Notes', credential: 'oauth_grant', provider: 'notes',
+    downstream: 'notes-api',
+    name: 'Notes',
+    credential: 'oauth_grant',
+    provider: 'notes',
     client: { client_id: SERVICE_CLIENT.client_id, client_secret: { file: 'secrets/notes-service' } },
     scopes: { 'notes:read': 'Read your notes', 'notes:write': 'Change your notes' },
   })
   for (const [server, { url }] of Object.entries(servers)) {
     await writeYaml(join(home, `servers/${server}.yaml`), {
-      server, name: server === 'notes' ? 'Notes assistant' : 'Calendar assistant', resource: url, tenants: ['acme'], owner: `${server}@acme.example`, status: 'approved',
+      server,
+      name: server === 'notes' ? 'Notes assistant' : 'Calendar assistant',
+      resource: url,
+      tenants: ['acme'],
+      owner: `${server}@acme.example`,
+      status: 'approved',
       attest: [{ private_key_jwt: { jwks: { keys: [publicKeys[server as 'notes' | 'calendar']] } } }],
-      downstreams: { 'notes-api': { scopes: ['notes:read'] } }, tools: { list_notes: { downstream: 'notes-api', scopes: ['notes:read'] } },
+      downstreams: { 'notes-api': { scopes: ['notes:read'] } },
+      tools: { list_notes: { downstream: 'notes-api', scopes: ['notes:read'] } },
     })
   }
   await chmod(home, 0o700)

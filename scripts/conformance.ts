@@ -5,20 +5,30 @@ import { z } from 'zod'
 import { readScenarios, REVISIONS, runRevision, type ScenarioResult } from '../test/support/conformance.ts'
 
 const ROOT = join(import.meta.dirname, '..')
-const { version } = z.object({ version: z.string() }).parse(JSON.parse(await readFile(join(ROOT, 'node_modules/@modelcontextprotocol/conformance/package.json'), 'utf8')))
+const { version } = z
+  .object({ version: z.string() })
+  .parse(JSON.parse(await readFile(join(ROOT, 'node_modules/@modelcontextprotocol/conformance/package.json'), 'utf8')))
 
 const results: ScenarioResult[] = []
 for (const revision of REVISIONS) {
   for (const result of await runRevision(revision)) {
     results.push(result)
-    process.stdout.write(`${result.failures.length === 0 ? 'passed' : 'FAILED'}  ${revision}  ${result.scenario}  ${result.failures.join('; ')}\n`)
+    process.stdout.write(
+      `${result.failures.length === 0 ? 'passed' : 'FAILED'}  ${revision}  ${result.scenario}  ${result.failures.join('; ')}\n`,
+    )
   }
 }
 
 const failed = results.filter(({ failures }) => failures.length > 0)
-const notRun = Object.entries(await readScenarios()).flatMap(([kind, entries]) => entries.flatMap(({ scenarios, not_run: reason }) => reason === undefined ? [] : [`| ${kind} | ${scenarios.map((name) => `\`${name}\``).join(', ')} | ${reason} |`]))
+const notRun = Object.entries(await readScenarios()).flatMap(([kind, entries]) =>
+  entries.flatMap(({ scenarios, not_run: reason }) =>
+    reason === undefined ? [] : [`| ${kind} | ${scenarios.map((name) => `\`${name}\``).join(', ')} | ${reason} |`],
+  ),
+)
 
-await writeFile(join(ROOT, 'docs/conformance.md'), `# MCP conformance
+await writeFile(
+  join(ROOT, 'docs/conformance.md'),
+  `# MCP conformance
 
 \`npm run conformance\` runs the scenarios of \`@modelcontextprotocol/conformance\` ${version} that apply against servers behind the
 [middleware](get-started/mcp-server-author.md), with a real daemon and a real issuer, and writes this page. The server for revision 2026-07-28 stands on
@@ -37,6 +47,7 @@ ${results.map(({ scenario, revision, passed, failures }) => `| \`${scenario}\` |
 | Kind | Scenarios | Why |
 | --- | --- | --- |
 ${notRun.join('\n')}
-`)
+`,
+)
 process.stdout.write(`${results.length - failed.length} passed, ${failed.length} failed\n`)
 process.exitCode = failed.length === 0 ? 0 : 1

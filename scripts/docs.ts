@@ -14,7 +14,16 @@ import { rotationPolicySchema } from '../src/config/rotation-policy.ts'
 import { serverSchema } from '../src/config/server.ts'
 import { settingsSchema } from '../src/config/settings.ts'
 import { tenantSchema } from '../src/config/tenant.ts'
-import { durationSchema, fileModeSchema, idSchema, listenAddressSchema, resourceSchema, scopeSchema, secretReferenceSchema, urlSchema } from '../src/config/values.ts'
+import {
+  durationSchema,
+  fileModeSchema,
+  idSchema,
+  listenAddressSchema,
+  resourceSchema,
+  scopeSchema,
+  secretReferenceSchema,
+  urlSchema,
+} from '../src/config/values.ts'
 import { parseYamlFile } from '../src/config/yaml-file.ts'
 import { taxonomy } from '../src/errors.ts'
 
@@ -29,9 +38,24 @@ const table = (header: readonly string[], rows: readonly (readonly string[])[]):
 
 const errors = (): string => {
   const categories = new Set(Object.values(taxonomy).map(({ category }) => category))
-  return [...categories].map((category) => `### ${category}\n\n${table(['`reason`', 'HTTP', '`error`', 'Retry', 'What happened', '`next`'],
-    Object.entries(taxonomy).filter(([, kind]) => kind.category === category)
-      .map(([reason, { status, oauth, retryable, sentence, next }]) => [code(reason), String(status), code(oauth), retryable ? 'yes' : 'no', sentence, next]))}`).join('\n\n')
+  return [...categories]
+    .map(
+      (category) =>
+        `### ${category}\n\n${table(
+          ['`reason`', 'HTTP', '`error`', 'Retry', 'What happened', '`next`'],
+          Object.entries(taxonomy)
+            .filter(([, kind]) => kind.category === category)
+            .map(([reason, { status, oauth, retryable, sentence, next }]) => [
+              code(reason),
+              String(status),
+              code(oauth),
+              retryable ? 'yes' : 'no',
+              sentence,
+              next,
+            ]),
+        )}`,
+    )
+    .join('\n\n')
 }
 
 // Settings
@@ -45,8 +69,13 @@ const checksOf = (schema: z.core.$ZodType): readonly unknown[] => {
 }
 
 const kinds: readonly (readonly [z.ZodType, string])[] = [
-  [idSchema, 'id'], [durationSchema, 'length of time'], [scopeSchema, 'scope'], [urlSchema, 'http(s) URL'], [resourceSchema, 'absolute URI'],
-  [listenAddressSchema, 'host:port'], [fileModeSchema, 'file mode'],
+  [idSchema, 'id'],
+  [durationSchema, 'length of time'],
+  [scopeSchema, 'scope'],
+  [urlSchema, 'http(s) URL'],
+  [resourceSchema, 'absolute URI'],
+  [listenAddressSchema, 'host:port'],
+  [fileModeSchema, 'file mode'],
 ]
 
 const kindOf = (schema: z.core.$ZodType): string | undefined => {
@@ -54,15 +83,19 @@ const kindOf = (schema: z.core.$ZodType): string | undefined => {
   return kinds.find(([known]) => checks.includes(checksOf(known)[0]))?.[1]
 }
 
-const toJsonSchema = (schema: z.ZodType): Json => z.toJSONSchema(schema, {
-  io: 'input', unrepresentable: 'any', reused: 'inline',
-  override({ zodSchema, jsonSchema }) {
-    const kind = kindOf(zodSchema)
-    if (kind !== undefined) Object.assign(jsonSchema, { kind })
-    const { def } = zodSchema._zod
-    if (def.type === 'default') Object.assign(jsonSchema, { shownDefault: (def as { defaultValue?: unknown }).defaultValue })
-  },
-}) as Json
+const toJsonSchema = (schema: z.ZodType): Json =>
+  z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    reused: 'inline',
+    override({ zodSchema, jsonSchema }) {
+      const kind = kindOf(zodSchema)
+      if (kind !== undefined) Object.assign(jsonSchema, { kind })
+      const { def } = zodSchema._zod
+      if (def.type === 'default')
+        Object.assign(jsonSchema, { shownDefault: (def as { defaultValue?: unknown }).defaultValue })
+    },
+  }) as Json
 
 const secretReference = JSON.stringify(stripped(toJsonSchema(secretReferenceSchema)))
 /** The schema without its texts, to compare by. */
@@ -72,7 +105,12 @@ function stripped(schema: Json): unknown {
 }
 const isSecretReference = (schema: Json): boolean => JSON.stringify(stripped(schema)) === secretReference
 
-const UNITS = [['d', 86_400_000], ['h', 3_600_000], ['m', 60_000], ['s', 1000]] as const
+const UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1000],
+] as const
 const duration = (milliseconds: number): string => {
   const [unit, size] = UNITS.find(([, each]) => milliseconds % each === 0) ?? ['ms', 1]
   return `${milliseconds / size}${unit}`
@@ -87,7 +125,13 @@ const defaultText = ({ kind, shownDefault }: Json): string => {
     const { host, port } = shownDefault as { host: string; port: number }
     return code(`${host}:${port}`)
   }
-  return code(typeof shownDefault === 'string' ? (/^[\w./:-]+$/.test(shownDefault) ? shownDefault : JSON.stringify(shownDefault)) : JSON.stringify(shownDefault))
+  return code(
+    typeof shownDefault === 'string'
+      ? /^[\w./:-]+$/.test(shownDefault)
+        ? shownDefault
+        : JSON.stringify(shownDefault)
+      : JSON.stringify(shownDefault),
+  )
 }
 
 const alternatives = ({ anyOf, oneOf }: Json): readonly Json[] => (anyOf ?? oneOf ?? []) as Json[]
@@ -100,48 +144,98 @@ const typeText = (schema: Json): string => {
   if (options.length > 0) return [...new Set(options.map(typeText))].join(' or ')
   if (schema.kind !== undefined) return schema.kind
   if (schema.type === 'array') return `list of ${typeText((schema.items ?? {}) as Json).replace(/^block$/, 'blocks')}`
-  if (schema.type === 'object') return schema.properties === undefined ? `map to ${typeText((schema.additionalProperties ?? {}) as Json).replace(/^block$/, 'blocks')}` : 'block'
+  if (schema.type === 'object')
+    return schema.properties === undefined
+      ? `map to ${typeText((schema.additionalProperties ?? {}) as Json).replace(/^block$/, 'blocks')}`
+      : 'block'
   switch (schema.type) {
-    case 'string': return 'text'
-    case 'integer': return 'whole number'
-    case 'boolean': return '`true` or `false`'
-    case 'null': return '`null`'
-    default: return 'any value'
+    case 'string':
+      return 'text'
+    case 'integer':
+      return 'whole number'
+    case 'boolean':
+      return '`true` or `false`'
+    case 'null':
+      return '`null`'
+    default:
+      return 'any value'
   }
 }
 
-interface Row { readonly path: string; readonly schema: Json; readonly presence: 'required' | 'one of these' | 'optional' }
+interface Row {
+  readonly path: string
+  readonly schema: Json
+  readonly presence: 'required' | 'one of these' | 'optional'
+}
 
 /** Every setting, with the blocks before what is in them. */
 const rowsOf = (schema: Json, path: string): Row[] => {
   if (isSecretReference(schema)) return []
   const properties = Object.entries((schema.properties ?? {}) as Record<string, Json>).flatMap(([name, inner]) => {
     const at = path === '' ? name : `${path}.${name}`
-    return [{ path: at, schema: inner, presence: schema.required?.includes(name) === true ? 'required' as const : 'optional' as const }, ...rowsOf(inner, at)]
+    return [
+      {
+        path: at,
+        schema: inner,
+        presence: schema.required?.includes(name) === true ? ('required' as const) : ('optional' as const),
+      },
+      ...rowsOf(inner, at),
+    ]
   })
   // The forms of a choice are told apart by the setting that stands in each of them alone.
-  const inner = alternatives(schema).flatMap((option) => rowsOf(option, path).map((row, at) => at > 0 ? row
-    : { ...row, schema: { description: option.description ?? '', ...row.schema }, presence: 'one of these' as const }))
+  const inner = alternatives(schema).flatMap((option) =>
+    rowsOf(option, path).map((row, at) =>
+      at > 0
+        ? row
+        : {
+            ...row,
+            schema: { description: option.description ?? '', ...row.schema },
+            presence: 'one of these' as const,
+          },
+    ),
+  )
   const items = schema.type === 'array' ? rowsOf(schema.items as Json, `${path}[]`) : []
-  const values = typeof schema.additionalProperties === 'object' ? rowsOf(schema.additionalProperties as Json, `${path}.<name>`) : []
+  const values =
+    typeof schema.additionalProperties === 'object' ? rowsOf(schema.additionalProperties as Json, `${path}.<name>`) : []
   return [...properties, ...inner, ...items, ...values]
 }
 
-const settingsTable = (schema: Json): string => table(['Setting', 'Value', 'Default', 'Meaning'], rowsOf(schema, '').map(({ path, schema: each, presence }) =>
-  [code(path), typeText(each), presence !== 'optional' ? presence : each.properties === undefined ? defaultText(each) : '', each.description ?? '']))
+const settingsTable = (schema: Json): string =>
+  table(
+    ['Setting', 'Value', 'Default', 'Meaning'],
+    rowsOf(schema, '').map(({ path, schema: each, presence }) => [
+      code(path),
+      typeText(each),
+      presence !== 'optional' ? presence : each.properties === undefined ? defaultText(each) : '',
+      each.description ?? '',
+    ]),
+  )
 
-const downstreams = (): string => alternatives(toJsonSchema(downstreamSchema)).map((option) => {
-  const { credential } = option.properties as Record<string, Json>
-  return `### credential: ${String(credential?.const)}\n\n${settingsTable(option)}`
-}).join('\n\n')
+const downstreams = (): string =>
+  alternatives(toJsonSchema(downstreamSchema))
+    .map((option) => {
+      const { credential } = option.properties as Record<string, Json>
+      return `### credential: ${String(credential?.const)}\n\n${settingsTable(option)}`
+    })
+    .join('\n\n')
 
-const rotators = (): string => alternatives(toJsonSchema(rotatorSchema)).map((option) => {
-  const { rotator } = option.properties as Record<string, Json>
-  return `#### rotator: ${String(rotator?.const)}\n\n${settingsTable(option)}`
-}).join('\n\n')
+const rotators = (): string =>
+  alternatives(toJsonSchema(rotatorSchema))
+    .map((option) => {
+      const { rotator } = option.properties as Record<string, Json>
+      return `#### rotator: ${String(rotator?.const)}\n\n${settingsTable(option)}`
+    })
+    .join('\n\n')
 
 /** `how` has tables of its own. */
-const rotations = (): string => settingsTable(toJsonSchema(rotationPolicySchema.omit({ how: true }).extend({ how: z.unknown().describe('How: a rotator and its settings, see below.') })))
+const rotations = (): string =>
+  settingsTable(
+    toJsonSchema(
+      rotationPolicySchema
+        .omit({ how: true })
+        .extend({ how: z.unknown().describe('How: a rotator and its settings, see below.') }),
+    ),
+  )
 
 // Providers
 
@@ -149,34 +243,93 @@ const readProviders = async (): Promise<Provider[]> => {
   const names = (await readdir(join(ROOT, 'providers'))).filter((name) => /\.ya?ml$/.test(name)).sort()
   const found: Provider[] = []
   for (const name of names) {
-    const { values, problems } = parseYamlFile(`providers/${name}`, await readFile(join(ROOT, 'providers', name), 'utf8'), providerSchema)
+    const { values, problems } = parseYamlFile(
+      `providers/${name}`,
+      await readFile(join(ROOT, 'providers', name), 'utf8'),
+      providerSchema,
+    )
     if (problems.length > 0) throw new Error(problems.map(formatProblem).join('\n'))
     found.push(...values.map(({ value }) => value))
   }
   return found
 }
 
-const yesNo = (value: boolean): string => value ? 'yes' : 'no'
+const yesNo = (value: boolean): string => (value ? 'yes' : 'no')
 
-const lifeOf = ({ access_token_lifetime: lifetime }: Provider): string => typeof lifetime === 'number' ? `as it says, else ${lifetime / 60_000} min` : lifetime === 'never' ? 'as it says, else until revoked' : 'introspected'
+const lifeOf = ({ access_token_lifetime: lifetime }: Provider): string =>
+  typeof lifetime === 'number'
+    ? `as it says, else ${lifetime / 60_000} min`
+    : lifetime === 'never'
+      ? 'as it says, else until revoked'
+      : 'introspected'
 
 /** What a provider does in its own way, in a word or two each. */
-const quirksOf = ({ scope_separator: separator, scope_parameter: parameter, offline_scope: offline, authorization_parameters: sent, token_requests: requests, answers, refresh, refresh_endpoint: endpoint }: Provider): string[] => [
-  ...(separator === ',' ? ['scopes with commas'] : []), ...(answers.scope_separator === undefined || answers.scope_separator === separator ? [] : [`granted scopes with ${answers.scope_separator === ',' ? 'commas' : 'spaces'}`]),
-  ...(parameter === 'scope' ? [] : [`scopes in ${code(parameter)}`]), ...(offline === undefined ? [] : [`offline by ${code(offline)}`]), ...Object.entries(sent).map(([name, value]) => code(`${name}=${value}`)),
-  ...(requests.body === 'json' ? ['JSON requests'] : []), ...Object.keys(requests.headers).map((name) => `sends ${code(name)}`), ...(requests.client_credentials_grant === 'client_credentials' ? [] : [`grant ${code(requests.client_credentials_grant)}`]),
-  ...(answers.errors === 'status' ? [] : [answers.errors === 'ok_member' ? 'errors as `ok: false`' : 'errors with status 200']), ...(answers.token_under === undefined ? [] : [`token under ${code(answers.token_under)}`]),
-  ...(refresh.ends_access_token ? ['a refresh ends the old access token'] : []), ...(refresh.redirect_uri ? ['a refresh names the redirect URI'] : []), ...(endpoint === undefined ? [] : ['refreshes elsewhere']),
+const quirksOf = ({
+  scope_separator: separator,
+  scope_parameter: parameter,
+  offline_scope: offline,
+  authorization_parameters: sent,
+  token_requests: requests,
+  answers,
+  refresh,
+  refresh_endpoint: endpoint,
+}: Provider): string[] => [
+  ...(separator === ',' ? ['scopes with commas'] : []),
+  ...(answers.scope_separator === undefined || answers.scope_separator === separator
+    ? []
+    : [`granted scopes with ${answers.scope_separator === ',' ? 'commas' : 'spaces'}`]),
+  ...(parameter === 'scope' ? [] : [`scopes in ${code(parameter)}`]),
+  ...(offline === undefined ? [] : [`offline by ${code(offline)}`]),
+  ...Object.entries(sent).map(([name, value]) => code(`${name}=${value}`)),
+  ...(requests.body === 'json' ? ['JSON requests'] : []),
+  ...Object.keys(requests.headers).map((name) => `sends ${code(name)}`),
+  ...(requests.client_credentials_grant === 'client_credentials'
+    ? []
+    : [`grant ${code(requests.client_credentials_grant)}`]),
+  ...(answers.errors === 'status'
+    ? []
+    : [answers.errors === 'ok_member' ? 'errors as `ok: false`' : 'errors with status 200']),
+  ...(answers.token_under === undefined ? [] : [`token under ${code(answers.token_under)}`]),
+  ...(refresh.ends_access_token ? ['a refresh ends the old access token'] : []),
+  ...(refresh.redirect_uri ? ['a refresh names the redirect URI'] : []),
+  ...(endpoint === undefined ? [] : ['refreshes elsewhere']),
 ]
 
 const providers = async (): Promise<string> => {
   const all = await readProviders()
   if (all.length === 0) return 'This version ships no provider file.'
-  return table(['`provider`', 'Service', 'Variables', 'Endpoints', 'Client authentication', 'PKCE', 'Refresh token rotates', 'Access token lives', 'Told beside the token', 'Revocation', 'Quirks', 'Sources'],
+  return table(
+    [
+      '`provider`',
+      'Service',
+      'Variables',
+      'Endpoints',
+      'Client authentication',
+      'PKCE',
+      'Refresh token rotates',
+      'Access token lives',
+      'Told beside the token',
+      'Revocation',
+      'Quirks',
+      'Sources',
+    ],
     all.map((each) => [
-      code(each.provider), each.name, Object.keys(each.variables).map(code).join(' '), each.discovery ? 'discovered' : 'in the file', code(each.client_authentication), code(each.pkce),
-      each.refresh.rotates && each.refresh.leeway > 0 ? `yes, leeway ${each.refresh.leeway / 60_000} min` : yesNo(each.refresh.rotates), lifeOf(each), each.response_fields.map(code).join(' '), code(each.revocation), quirksOf(each).join('; '), [...new Set(Object.values(each.sources))].map((url, at) => `[${at + 1}](${url})`).join(' '),
-    ]))
+      code(each.provider),
+      each.name,
+      Object.keys(each.variables).map(code).join(' '),
+      each.discovery ? 'discovered' : 'in the file',
+      code(each.client_authentication),
+      code(each.pkce),
+      each.refresh.rotates && each.refresh.leeway > 0
+        ? `yes, leeway ${each.refresh.leeway / 60_000} min`
+        : yesNo(each.refresh.rotates),
+      lifeOf(each),
+      each.response_fields.map(code).join(' '),
+      code(each.revocation),
+      quirksOf(each).join('; '),
+      [...new Set(Object.values(each.sources))].map((url, at) => `[${at + 1}](${url})`).join(' '),
+    ]),
+  )
 }
 
 // Tests of promises and threats
@@ -193,15 +346,23 @@ const numbered = async (kind: 'promise' | 'threat'): Promise<Map<number, string[
   const files = (await readdir(join(ROOT, 'test'), { recursive: true })).filter((name) => name.endsWith('.ts')).sort()
   for (const name of files) {
     const numbers = new Set(numbersIn(await readFile(join(ROOT, 'test', name), 'utf8'), kind))
-    for (const number of numbers) found.set(number, [...found.get(number) ?? [], `test/${name}`])
+    for (const number of numbers) found.set(number, [...(found.get(number) ?? []), `test/${name}`])
   }
   return found
 }
 
 const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[]): Promise<string> => {
   const found = await numbered(kind)
-  return table([kind === 'promise' ? 'Promise' : 'Attack', 'Tests that carry its number'], numbers.map((number) =>
-    [String(number), found.get(number)?.map((file) => `[${file}](${file})`).join(', ') ?? 'none yet']))
+  return table(
+    [kind === 'promise' ? 'Promise' : 'Attack', 'Tests that carry its number'],
+    numbers.map((number) => [
+      String(number),
+      found
+        .get(number)
+        ?.map((file) => `[${file}](${file})`)
+        .join(', ') ?? 'none yet',
+    ]),
+  )
 }
 
 const PROMISES = Array.from({ length: 10 }, (_, at) => at + 1)
@@ -212,9 +373,13 @@ const THREATS = Array.from({ length: 30 }, (_, at) => at + 1)
 const parts: Readonly<Record<string, Readonly<Record<string, () => string | Promise<string>>>>> = {
   'docs/local-api.md': { errors },
   'docs/configuration.md': {
-    settings: () => settingsTable(toJsonSchema(settingsSchema)), tenant: () => settingsTable(toJsonSchema(tenantSchema)),
-    server: () => settingsTable(toJsonSchema(serverSchema)), downstream: downstreams, provider: () => settingsTable(toJsonSchema(providerSchema)),
-    rotation: rotations, rotators,
+    settings: () => settingsTable(toJsonSchema(settingsSchema)),
+    tenant: () => settingsTable(toJsonSchema(tenantSchema)),
+    server: () => settingsTable(toJsonSchema(serverSchema)),
+    downstream: downstreams,
+    provider: () => settingsTable(toJsonSchema(providerSchema)),
+    rotation: rotations,
+    rotators,
   },
   'docs/providers.md': { providers },
   'README.md': { promises: () => testedIn('promise', PROMISES) },
@@ -223,7 +388,8 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
 
 /** Files that are generated as a whole. */
 const wholes: Readonly<Record<string, () => string>> = {
-  'policies/rotation/schema.json': () => `${JSON.stringify({ title: 'A rotation policy of Deputy', ...z.toJSONSchema(rotationPolicySchema, { io: 'input', unrepresentable: 'any' }) }, null, 2)}\n`,
+  'policies/rotation/schema.json': () =>
+    `${JSON.stringify({ title: 'A rotation policy of Deputy', ...z.toJSONSchema(rotationPolicySchema, { io: 'input', unrepresentable: 'any' }) }, null, 2)}\n`,
 }
 
 /** The text with what stands between the markers of a part replaced. */
@@ -245,11 +411,14 @@ for (const [file, sections] of Object.entries(parts)) {
   if (!check) await writeFile(join(ROOT, file), after)
 }
 for (const [file, content] of Object.entries(wholes)) {
-  if (await readFile(join(ROOT, file), 'utf8').catch(() => '') === content()) continue
+  if ((await readFile(join(ROOT, file), 'utf8').catch(() => '')) === content()) continue
   stale.push(file)
   if (!check) await writeFile(join(ROOT, file), content())
 }
 if (check && stale.length > 0) {
   process.stderr.write(`Stale: ${stale.join(', ')}\nNext: node scripts/docs.ts\n`)
   process.exitCode = 1
-} else process.stdout.write(check || stale.length === 0 ? 'The generated documentation is up to date.\n' : `Written: ${stale.join(', ')}\n`)
+} else
+  process.stdout.write(
+    check || stale.length === 0 ? 'The generated documentation is up to date.\n' : `Written: ${stale.join(', ')}\n`,
+  )

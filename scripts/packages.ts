@@ -3,11 +3,23 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, globSync } from 'node:fs'
 
 /** @param paths any one of them is enough; glob patterns */
-interface Program { readonly package: string; readonly paths: readonly string[]; readonly tests: string }
+interface Program {
+  readonly package: string
+  readonly paths: readonly string[]
+  readonly tests: string
+}
 
 const PROGRAMS: readonly Program[] = [
-  { package: 'chromium', paths: ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'], tests: 'the tests of the pages in a real browser' },
-  { package: 'postgresql', paths: ['/usr/lib/postgresql/*/bin/initdb'], tests: 'the tests of the store in Postgres and of many nodes' },
+  {
+    package: 'chromium',
+    paths: ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'],
+    tests: 'the tests of the pages in a real browser',
+  },
+  {
+    package: 'postgresql',
+    paths: ['/usr/lib/postgresql/*/bin/initdb'],
+    tests: 'the tests of the store in Postgres and of many nodes',
+  },
   { package: 'redis-server', paths: ['/usr/bin/redis-server'], tests: 'the tests of the shared cache in Redis' },
   { package: 'python3', paths: ['/usr/bin/python3'], tests: 'the tests of the Python client' },
   { package: 'xmlsec1', paths: ['/usr/bin/xmlsec1'], tests: 'a test of SAML assertions by another program' },
@@ -19,7 +31,11 @@ const isMissing = ({ paths }: Program): boolean => globSync([...paths]).length =
 const PATIENCE = 240_000
 
 const aptGet = (...args: string[]): boolean =>
-  spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], timeout: PATIENCE, env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } }).status === 0
+  spawnSync('apt-get', args, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    timeout: PATIENCE,
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  }).status === 0
 
 /** Installs what is missing where that is allowed; says loudly what stays missing, because its tests will be skipped. */
 export const installPackages = (): void => {
@@ -30,5 +46,8 @@ export const installPackages = (): void => {
     aptGet('update', '--quiet')
     for (const program of missing) aptGet('install', '--yes', '--no-install-recommends', '--quiet', program.package)
   }
-  for (const program of missing.filter(isMissing)) process.stdout.write(`\n*** ${program.package} is not installed and could not be: ${program.tests} will be SKIPPED. ***\n\n`)
+  for (const program of missing.filter(isMissing))
+    process.stdout.write(
+      `\n*** ${program.package} is not installed and could not be: ${program.tests} will be SKIPPED. ***\n\n`,
+    )
 }

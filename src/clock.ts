@@ -1,11 +1,15 @@
 import { randomFillSync } from 'node:crypto'
 
 /** Time as an argument: milliseconds since the Unix epoch. */
-export interface Clock { now(): number }
+export interface Clock {
+  now(): number
+}
 export const systemClock: Clock = { now: () => Date.now() }
 
 /** Randomness as an argument: `bytes(n)` returns n bytes from a cryptographically strong source. */
-export interface Random { bytes(length: number): Uint8Array }
+export interface Random {
+  bytes(length: number): Uint8Array
+}
 
 const POOL = 8192
 
@@ -16,7 +20,10 @@ export const createSystemRandom = (): Random => {
   return {
     bytes(length) {
       if (length > POOL) return randomFillSync(Buffer.alloc(length))
-      if (used + length > POOL) { randomFillSync(pool); used = 0 }
+      if (used + length > POOL) {
+        randomFillSync(pool)
+        used = 0
+      }
       const bytes = Buffer.from(pool.subarray(used, used + length))
       pool.fill(0, used, used + length)
       used += length

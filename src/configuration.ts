@@ -12,45 +12,105 @@ import { loadPolicies } from './policy/load.ts'
 import { overlappingServers } from './workload/registry.ts'
 
 /** Where the files are that come with Deputy itself. */
-export interface Shipped { readonly providers: string; readonly policySchema: string }
+export interface Shipped {
+  readonly providers: string
+  readonly policySchema: string
+}
 
 /** Everything that files say, policies included, read at one moment. */
-export interface Configuration { readonly snapshot: Snapshot; readonly policy: Policy; readonly policyIds: readonly string[] }
+export interface Configuration {
+  readonly snapshot: Snapshot
+  readonly policy: Policy
+  readonly policyIds: readonly string[]
+}
 
 export type ConfigurationResult =
-  | { readonly configuration: Configuration; readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }
+  | {
+      readonly configuration: Configuration
+      readonly problems: readonly Problem[]
+      readonly warnings: readonly Problem[]
+    }
   | { readonly configuration: undefined; readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }
 
 /** The folder of the access policies. */
-export const accessPolicies = (snapshot: Pick<Snapshot, 'home' | 'settings'>): string => join(resolve(snapshot.home, snapshot.settings.policies), 'access')
+export const accessPolicies = (snapshot: Pick<Snapshot, 'home' | 'settings'>): string =>
+  join(resolve(snapshot.home, snapshot.settings.policies), 'access')
 
 /**
  * Reads and checks the whole configuration folder: every problem, or a configuration.
  * @param options.load how the files are read; a daemon has it done on a thread of its own
  */
-export const readConfiguration = async (options: { home: string; shipped: Shipped; generation: number; load?: typeof loadConfiguration }): Promise<ConfigurationResult> => {
-  const loaded = await (options.load ?? loadConfiguration)({ home: options.home, shippedProviders: options.shipped.providers, generation: options.generation })
+export const readConfiguration = async (options: {
+  home: string
+  shipped: Shipped
+  generation: number
+  load?: typeof loadConfiguration
+}): Promise<ConfigurationResult> => {
+  const loaded = await (options.load ?? loadConfiguration)({
+    home: options.home,
+    shippedProviders: options.shipped.providers,
+    generation: options.generation,
+  })
   if (loaded.snapshot === undefined) return { configuration: undefined, problems: loaded.problems, warnings: [] }
   const policies = await loadPolicies({
-    folder: accessPolicies(loaded.snapshot), set: `generation-${options.generation % 2}`, schema: await readFile(options.shipped.policySchema, 'utf8'),
+    folder: accessPolicies(loaded.snapshot),
+    set: `generation-${options.generation % 2}`,
+    schema: await readFile(options.shipped.policySchema, 'utf8'),
   })
   const warnings = warningsOf(loaded.snapshot, policies.ids)
   if (policies.policy === undefined) return { configuration: undefined, problems: policies.problems, warnings }
-  return { configuration: { snapshot: loaded.snapshot, policy: policies.policy, policyIds: policies.ids }, problems: [], warnings }
+  return {
+    configuration: { snapshot: loaded.snapshot, policy: policies.policy, policyIds: policies.ids },
+    problems: [],
+    warnings,
+  }
 }
 
 const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] => [
   ...overlappingServers(snapshot).map(([left, right]) => ({
-    file: 'servers', line: 1, message: `${left.server} and ${right.server} match the same processes: the kernel cannot tell them apart.`,
+    file: 'servers',
+    line: 1,
+    message: `${left.server} and ${right.server} match the same processes: the kernel cannot tell them apart.`,
     fix: 'Run them under different users, or let them use private_key_jwt or a client secret.',
   })),
   ...cloudTenantWarnings(snapshot),
-  ...(policies.length === 0 ? [{ file: 'policies/access', line: 1, message: 'There is no access policy, so nothing is allowed.', fix: 'See docs/policy.md for a first one.' }] : []),
+  ...(policies.length === 0
+    ? [
+        {
+          file: 'policies/access',
+          line: 1,
+          message: 'There is no access policy, so nothing is allowed.',
+          fix: 'See docs/policy.md for a first one.',
+        },
+      ]
+    : []),
 ]
 
 /** Settings that are read when the daemon starts: a change of them waits for the next start. */
 const AT_START: Readonly<Record<string, (settings: Settings) => unknown>> = {
-  ...Object.fromEntries((['issuer', 'node', 'store', 'cluster', 'keys', 'listen', 'connect_url', 'state', 'kek', 'kek_earlier', 'audit', 'cache', 'secrets', 'network', 'proxy', 'telemetry', 'log'] as const).map((name) => [name, (settings: Settings) => settings[name]])),
+  ...Object.fromEntries(
+    (
+      [
+        'issuer',
+        'node',
+        'store',
+        'cluster',
+        'keys',
+        'listen',
+        'connect_url',
+        'state',
+        'kek',
+        'kek_earlier',
+        'audit',
+        'cache',
+        'secrets',
+        'network',
+        'proxy',
+        'telemetry',
+        'log',
+      ] as const
+    ).map((name) => [name, (settings: Settings) => settings[name]]),
+  ),
   'tokens.status_list': ({ tokens }) => tokens.status_list,
   'tokens.signing_key_lifetime': ({ tokens }) => tokens.signing_key_lifetime,
   'limits.header_timeout': ({ limits }) => limits.header_timeout,
@@ -85,7 +145,9 @@ export class CurrentConfiguration {
 
   readonly snapshot = (): Snapshot => this.#current.snapshot
   readonly policy = (): Policy => this.#current.policy
-  get policyIds(): readonly string[] { return this.#current.policyIds }
+  get policyIds(): readonly string[] {
+    return this.#current.policyIds
+  }
 
   /** Reads the folder again. With any problem, what was in force stays in force. */
   reload(): Promise<ReloadResult> {
@@ -96,16 +158,29 @@ export class CurrentConfiguration {
 
   async #reload(): Promise<ReloadResult> {
     const before = this.#current.snapshot
-    const { configuration, problems, warnings } = await readConfiguration({ home: before.home, shipped: this.#shipped, generation: this.#generation + 1, load: loadOnThread })
-    if (configuration === undefined) return { applied: false, generation: before.generation, problems, warnings, restart_needed: [] }
+    const { configuration, problems, warnings } = await readConfiguration({
+      home: before.home,
+      shipped: this.#shipped,
+      generation: this.#generation + 1,
+      load: loadOnThread,
+    })
+    if (configuration === undefined)
+      return { applied: false, generation: before.generation, problems, warnings, restart_needed: [] }
     if (configuration.snapshot.settings.environment !== this.#started.environment) {
-      const problem = { file: SETTINGS_FILE, line: 1, message: `This daemon serves ${this.#started.environment}, and its store belongs to that environment.`, fix: 'Run another daemon, with a store of its own, for another environment.' }
+      const problem = {
+        file: SETTINGS_FILE,
+        line: 1,
+        message: `This daemon serves ${this.#started.environment}, and its store belongs to that environment.`,
+        fix: 'Run another daemon, with a store of its own, for another environment.',
+      }
       return { applied: false, generation: before.generation, problems: [problem], warnings, restart_needed: [] }
     }
     this.#generation += 1
     this.#current = configuration
     const { settings } = configuration.snapshot
-    const changed = Object.entries(AT_START).filter(([, read]) => JSON.stringify(read(settings)) !== JSON.stringify(read(this.#started))).map(([name]) => name)
+    const changed = Object.entries(AT_START)
+      .filter(([, read]) => JSON.stringify(read(settings)) !== JSON.stringify(read(this.#started)))
+      .map(([name]) => name)
     return { applied: true, generation: this.#generation, problems, warnings, restart_needed: changed }
   }
 }
@@ -116,17 +191,35 @@ const QUIET = 200
 /** Calls `changed` when files of the configuration have changed; returns what ends the watch. */
 export const watchConfiguration = (snapshot: Snapshot, changed: () => void): (() => void) => {
   let timer: NodeJS.Timeout | undefined
-  const later = (): void => { clearTimeout(timer); timer = setTimeout(changed, QUIET) }
-  const folders = [...['tenants', 'servers', 'downstreams', 'providers'].map((name) => join(snapshot.home, name)), accessPolicies(snapshot), rotationPolicies(snapshot)]
+  const later = (): void => {
+    clearTimeout(timer)
+    timer = setTimeout(changed, QUIET)
+  }
+  const folders = [
+    ...['tenants', 'servers', 'downstreams', 'providers'].map((name) => join(snapshot.home, name)),
+    accessPolicies(snapshot),
+    rotationPolicies(snapshot),
+  ]
   const watchers: FSWatcher[] = []
   const attend = (folder: string, listener: (file: string | null) => void): void => {
     try {
-      const watcher = watch(folder, { persistent: false }, (_event, file) => { listener(file) })
-      watcher.on('error', () => { watcher.close() })
+      const watcher = watch(folder, { persistent: false }, (_event, file) => {
+        listener(file)
+      })
+      watcher.on('error', () => {
+        watcher.close()
+      })
       watchers.push(watcher)
-    } catch { /* a folder that is missing holds nothing; SIGHUP reads it when it is there */ }
+    } catch {
+      /* a folder that is missing holds nothing; SIGHUP reads it when it is there */
+    }
   }
   for (const folder of folders) attend(folder, later)
-  attend(snapshot.home, (file) => { if (file === SETTINGS_FILE) later() })
-  return () => { clearTimeout(timer); for (const watcher of watchers) watcher.close() }
+  attend(snapshot.home, (file) => {
+    if (file === SETTINGS_FILE) later()
+  })
+  return () => {
+    clearTimeout(timer)
+    for (const watcher of watchers) watcher.close()
+  }
 }

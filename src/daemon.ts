@@ -13,7 +13,13 @@ import { createMemoryCache } from './cache/memory.ts'
 import { createRates } from './cache/rates.ts'
 import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
-import { CurrentConfiguration, readConfiguration, watchConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
+import {
+  CurrentConfiguration,
+  readConfiguration,
+  watchConfiguration,
+  type ReloadResult,
+  type Shipped,
+} from './configuration.ts'
 import { keeps } from './config/downstream.ts'
 import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
@@ -101,7 +107,14 @@ export interface DaemonOptions {
 }
 
 export interface Daemon {
-  readonly addresses: { readonly socket: string; readonly admin: string; readonly tcp: string | null; readonly proxy: readonly string[]; readonly connect: string; readonly metrics: string | null }
+  readonly addresses: {
+    readonly socket: string
+    readonly admin: string
+    readonly tcp: string | null
+    readonly proxy: readonly string[]
+    readonly connect: string
+    readonly metrics: string | null
+  }
   reload(): Promise<ReloadResult>
   /** Stops accepting, lets requests under way finish, closes the books. */
   stop(): Promise<void>
@@ -119,7 +132,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { clock, random } = options
   const home = resolve(options.home)
   const read = await readConfiguration({ home, shipped: options.shipped, generation: 1, load: loadOnThread })
-  if (read.configuration === undefined) throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n') })
+  if (read.configuration === undefined)
+    throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n') })
   const configuration = new CurrentConfiguration(read.configuration, options.shipped)
   const { snapshot, policy } = configuration
   const { settings } = snapshot()
@@ -129,7 +143,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const closers: (() => Promise<void> | void)[] = []
   const closeAll = async (): Promise<void> => {
     for (const close of closers.splice(0).reverse()) {
-      try { await close() } catch (error) { logger.error({ err: error }, 'something did not close cleanly') }
+      try {
+        await close()
+      } catch (error) {
+        logger.error({ err: error }, 'something did not close cleanly')
+      }
     }
   }
   try {
@@ -143,10 +161,20 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     /** What nobody waits for, until the daemon ends. */
     const settling = new Set<Promise<unknown>>()
     const settle = (problem: string, work: Promise<unknown>): void => {
-      const done: Promise<unknown> = work.catch((error: unknown) => { logger.error({ err: error }, problem) }).finally(() => { settling.delete(done) })
+      const done: Promise<unknown> = work
+        .catch((error: unknown) => {
+          logger.error({ err: error }, problem)
+        })
+        .finally(() => {
+          settling.delete(done)
+        })
       settling.add(done)
     }
-    const observed = createOpenTelemetry({ version: options.version, otlp: settings.telemetry.otlp, tenantLabel: settings.telemetry.tenant_label })
+    const observed = createOpenTelemetry({
+      version: options.version,
+      otlp: settings.telemetry.otlp,
+      tenantLabel: settings.telemetry.tenant_label,
+    })
     const { telemetry } = observed
     closers.push(() => observed.shutdown())
 
@@ -156,65 +184,167 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, alone } = ground
     const ownKeys = createOwnKeys({ ground, settings, home, clock, random, logger })
     const audit = await DurableAuditLog.open({
-      store: store.audit, sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))), clock, deadline: settings.audit.deadline,
-      checkpointEvery: settings.audit.checkpoint_every, sign: (bytes) => signingKeys.sign('checkpoint', bytes), telemetry, logger,
+      store: store.audit,
+      sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))),
+      clock,
+      deadline: settings.audit.deadline,
+      checkpointEvery: settings.audit.checkpoint_every,
+      sign: (bytes) => signingKeys.sign('checkpoint', bytes),
+      telemetry,
+      logger,
     })
     closers.push(() => audit.close())
-    const standing = new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
+    const standing = new Standing(
+      await store.revocations.list(),
+      await store.disabledUsers.list(),
+      await store.frozenTenants.list(),
+    )
     const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
-    const isVoid = (entry: CachedCredential): boolean => standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
+    const isVoid = (entry: CachedCredential): boolean =>
+      standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
     const node = nodeName(settings, { home, environment: options.environment, clock, random })
     const incarnation = `${node}/${newId(random)}`
-    const membership = store.cluster === undefined ? onlyNode(node, clock) : await NodeLease.start({
-      store: store.cluster, node, incarnation, ...settings.cluster, clock, monotonic: () => performance.now(), logger,
-      apply(changes) {
-        standing.replace(changes)
-        for (const revocation of changes.revocations) {
-          standing.add(revocation)
-          if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)
-        }
-        if (changes.revocations.length > 0) cache.purge(isVoid)
-      },
-    })
+    const membership =
+      store.cluster === undefined
+        ? onlyNode(node, clock)
+        : await NodeLease.start({
+            store: store.cluster,
+            node,
+            incarnation,
+            ...settings.cluster,
+            clock,
+            monotonic: () => performance.now(),
+            logger,
+            apply(changes) {
+              standing.replace(changes)
+              for (const revocation of changes.revocations) {
+                standing.add(revocation)
+                if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)
+              }
+              if (changes.revocations.length > 0) cache.purge(isVoid)
+            },
+          })
     closers.push(() => membership.close())
 
     const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
-    const bytes = redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
+    const bytes =
+      redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
     closers.push(() => bytes?.close())
     const rates = createRates({ rates: () => snapshot().settings.rates, redis: bytes?.client })
 
     // Who calls, and for whom.
     const egress = createEgress({
-      allowLoopback: settings.network.allow_loopback, allowPrivate: settings.network.allow_private, timeout: settings.network.timeout,
+      allowLoopback: settings.network.allow_loopback,
+      allowPrivate: settings.network.allow_private,
+      timeout: settings.network.timeout,
       traceparent: () => observed.traceparent(),
     })
     closers.push(() => egress.close())
     const backends = await createSecretBackends(settings.secrets.backends, {
-      embedded: secrets, home, environment: options.environment, clock, monotonic: () => performance.now(), logger,
-      violated: (error) => audit.append({ id: newId(random), event: 'secret.unwrap', outcome: 'failed', detail: { error: error.code, backend: String(error.facts['backend']), problem: String(error.facts['problem']) } }),
+      embedded: secrets,
+      home,
+      environment: options.environment,
+      clock,
+      monotonic: () => performance.now(),
+      logger,
+      violated: (error) =>
+        audit.append({
+          id: newId(random),
+          event: 'secret.unwrap',
+          outcome: 'failed',
+          detail: {
+            error: error.code,
+            backend: String(error.facts['backend']),
+            problem: String(error.facts['problem']),
+          },
+        }),
     })
     closers.push(() => backends.close())
     const holders = createHolders({
-      store: store.secretHolders, node, clock, outdated: (secret) => { backends.forget(secret) },
-      currentOf: async ({ tenant, backend, secret }) => (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
+      store: store.secretHolders,
+      node,
+      clock,
+      outdated: (secret) => {
+        backends.forget(secret)
+      },
+      currentOf: async ({ tenant, backend, secret }) =>
+        (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
     })
     const execSessions = createExecSessions({
-      clock, random,
+      clock,
+      random,
       over(session, error) {
-        settle('the end of an exec session was not written down', Promise.all([
-          holders.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
-          audit.append({ id: session.id, event: 'exec.end', outcome: 'done', tenant: session.tenant, server: session.server, ...(session.user === undefined ? {} : { user: session.user }), detail: { session: session.id, child: session.pid, ...(error === undefined ? {} : { error: { code: error.code, message: error.message, next: error.next } }) } }),
-        ]))
+        settle(
+          'the end of an exec session was not written down',
+          Promise.all([
+            holders.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
+            audit.append({
+              id: session.id,
+              event: 'exec.end',
+              outcome: 'done',
+              tenant: session.tenant,
+              server: session.server,
+              ...(session.user === undefined ? {} : { user: session.user }),
+              detail: {
+                session: session.id,
+                child: session.pid,
+                ...(error === undefined
+                  ? {}
+                  : { error: { code: error.code, message: error.message, next: error.next } }),
+              },
+            }),
+          ]),
+        )
       },
       release(session, given) {
-        settle('leases of an exec session that is over were not ended', Promise.all(given.map((grant) => revoker.revoke({ scope: { kind: 'grant', grant }, by: `exec session ${session.id}`, reason: 'the server that had it has ended', correlationId: newId(random) }))))
+        settle(
+          'leases of an exec session that is over were not ended',
+          Promise.all(
+            given.map((grant) =>
+              revoker.revoke({
+                scope: { kind: 'grant', grant },
+                by: `exec session ${session.id}`,
+                reason: 'the server that had it has ended',
+                correlationId: newId(random),
+              }),
+            ),
+          ),
+        )
       },
     })
-    closers.push(async () => { execSessions.close(); await Promise.all(settling) })
+    closers.push(async () => {
+      execSessions.close()
+      await Promise.all(settling)
+    })
     const rotation = createRotation({
-      home, snapshot, rotations: store.rotations, backends, holders, ownKeys, egress, audit, clock, monotonic: () => performance.now(), random, logger, node, owner: incarnation, shared: store.cluster !== undefined,
-      changed: ({ tenant, ...secret }) => { execSessions.changed([...snapshot().downstreams.values()].filter((each) => keeps(each, secret)).map(({ downstream }) => downstream), tenant) },
-      resolveSecret: createSecretResolver({ read: (secret) => backends.read(secret), home, environment: options.environment }),
+      home,
+      snapshot,
+      rotations: store.rotations,
+      backends,
+      holders,
+      ownKeys,
+      egress,
+      audit,
+      clock,
+      monotonic: () => performance.now(),
+      random,
+      logger,
+      node,
+      owner: incarnation,
+      shared: store.cluster !== undefined,
+      changed: ({ tenant, ...secret }) => {
+        execSessions.changed(
+          [...snapshot().downstreams.values()]
+            .filter((each) => keeps(each, secret))
+            .map(({ downstream }) => downstream),
+          tenant,
+        )
+      },
+      resolveSecret: createSecretResolver({
+        read: (secret) => backends.read(secret),
+        home,
+        environment: options.environment,
+      }),
       ...(options.atFaultPoint === undefined ? {} : { at: options.atFaultPoint }),
     })
     closers.push(() => rotation.close())
@@ -224,105 +354,323 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const issuerKeys = createIssuerKeys({ egress, clock, metadata })
     const attest = createAttestor({
       exec: execSessions,
-      clusterKeys: (cluster) => issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: 'groups' } }),
-      replays: store.replays, unknownCallers: store.unknownCallers, clock, random, telemetry,
+      clusterKeys: (cluster) =>
+        issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: 'groups' } }),
+      replays: store.replays,
+      unknownCallers: store.unknownCallers,
+      clock,
+      random,
+      telemetry,
       audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
     })
     const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
     const checkProof = createProofCheck({
-      urls: () => [issuer(), 'http://localhost', ...(tcpAddress === null ? [] : [`http://127.0.0.1:${tcpAddress.port}`, `http://localhost:${tcpAddress.port}`, `http://[::1]:${tcpAddress.port}`])].map((origin) => `${origin.replace(/\/$/, '')}${paths.token}`),
-      needsNonce: () => snapshot().settings.tokens.dpop_nonce, replays: store.replays, fingerprint, clock,
+      urls: () =>
+        [
+          issuer(),
+          'http://localhost',
+          ...(tcpAddress === null
+            ? []
+            : [
+                `http://127.0.0.1:${tcpAddress.port}`,
+                `http://localhost:${tcpAddress.port}`,
+                `http://[::1]:${tcpAddress.port}`,
+              ]),
+        ].map((origin) => `${origin.replace(/\/$/, '')}${paths.token}`),
+      needsNonce: () => snapshot().settings.tokens.dpop_nonce,
+      replays: store.replays,
+      fingerprint,
+      clock,
     })
     const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
     const subjects = createSubjectVerifier({
-      snapshot, keys: issuerKeys, introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
-      sessions: store.sessions, readMintedToken, ownIssuer: issuer, fingerprint, clock, telemetry,
+      snapshot,
+      keys: issuerKeys,
+      introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
+      sessions: store.sessions,
+      readMintedToken,
+      ownIssuer: issuer,
+      fingerprint,
+      clock,
+      telemetry,
     })
 
     // Credentials.
     const pagesUrl = pagesUrlOf(settings)
-    const clients = createProviderClients({ snapshot, egress, proofs: createProofs({ clock, random }), assertClient: createClientAssertions({ keys: signingKeys, clock, random }), resolveSecret })
+    const clients = createProviderClients({
+      snapshot,
+      egress,
+      proofs: createProofs({ clock, random }),
+      assertClient: createClientAssertions({ keys: signingKeys, clock, random }),
+      resolveSecret,
+    })
     const call = createProviderCalls({ telemetry, clock, shared: bytes })
     const identityProviders = createIdentityProviders({ snapshot, egress, resolveSecret })
     const identityTokens = createIdentityTokens({ snapshot, store: store.identityTokens, envelope, standing, clock })
     const connect = createConnect({
-      identityProviders, identityTokens, snapshot, store, envelope, egress, clients, clock, random, resolveSecret, audit, logger, standing, membership,
-      baseUrl: () => pagesUrl, cookieKey,
-      jwks: () => signingKeys.jwks('token', 'cloud'), metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }), discovery: () => discoveryDocument(issuer()),
+      identityProviders,
+      identityTokens,
+      snapshot,
+      store,
+      envelope,
+      egress,
+      clients,
+      clock,
+      random,
+      resolveSecret,
+      audit,
+      logger,
+      standing,
+      membership,
+      baseUrl: () => pagesUrl,
+      cookieKey,
+      jwks: () => signingKeys.jwks('token', 'cloud'),
+      metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }),
+      discovery: () => discoveryDocument(issuer()),
     })
     const oauthGrant = createOAuthGrantConnector({
-      snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
-      connectUrl: connect.connectUrl, audit, telemetry, logger,
-      owner: incarnation, shared: store.cluster !== undefined, timeout: settings.network.timeout,
+      snapshot,
+      grants: store.grants,
+      consents: store.consents,
+      upstreamRevocations: store.upstreamRevocations,
+      envelope,
+      clients,
+      call,
+      clock,
+      random,
+      connectUrl: connect.connectUrl,
+      audit,
+      telemetry,
+      logger,
+      owner: incarnation,
+      shared: store.cluster !== undefined,
+      timeout: settings.network.timeout,
     })
     const isLive = createMintedLife({ snapshot, standing })
     const statusLists = createStatusLists({
-      snapshot, audit: store.audit, keys: signingKeys, isLive, membership, baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`, period: STATUS_PERIOD, longestToken: () => snapshot().settings.tokens.lifetime, clock,
+      snapshot,
+      audit: store.audit,
+      keys: signingKeys,
+      isLive,
+      membership,
+      baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`,
+      period: STATUS_PERIOD,
+      longestToken: () => snapshot().settings.tokens.lifetime,
+      clock,
     })
     const tokensAt = createGitHubTokens({ egress, call })
     const leases = createLeases({
-      store: store.leases, envelope, backendOf: (id) => backends.leased(id) ?? tokensAt(id), audit, clock, random, logger,
-      isVoid: ({ id, tenant, user, server, downstream, createdAt }) => standing.covering({ tenant, user: user ?? undefined, server, downstream, grant: id, tokens: [], since: createdAt }) !== undefined,
+      store: store.leases,
+      envelope,
+      backendOf: (id) => backends.leased(id) ?? tokensAt(id),
+      audit,
+      clock,
+      random,
+      logger,
+      isVoid: ({ id, tenant, user, server, downstream, createdAt }) =>
+        standing.covering({
+          tenant,
+          user: user ?? undefined,
+          server,
+          downstream,
+          grant: id,
+          tokens: [],
+          since: createdAt,
+        }) !== undefined,
       isWanted: (lease) => isLeaseWanted(snapshot(), lease),
     })
     closers.push(() => leases.close())
     const obtain = createObtain({
-      shared: bytes === undefined ? undefined : createSharedCredentials({ bytes, envelope, fingerprint, generationOf: createConfigurationDigest(snapshot), clock, logger }),
-      cache, clock, logger, isVoid,
+      shared:
+        bytes === undefined
+          ? undefined
+          : createSharedCredentials({
+              bytes,
+              envelope,
+              fingerprint,
+              generationOf: createConfigurationDigest(snapshot),
+              clock,
+              logger,
+            }),
+      cache,
+      clock,
+      logger,
+      isVoid,
       connectors: createConnectors({
-        idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl }, oauthGrant, leases, tokensAt, backends, clients, requestToken: createTokenRequests({ clients, call, clock }), ask: createProviderRequests({ egress, call, clock }), call, egress, resolveSecret, keys: signingKeys, readSecret: rotation.read, termsOf: rotation.termsOf, clock, random,
-        minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status: settings.tokens.status_list ? { next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }), uriOf: statusLists.uriOf } : undefined },
+        idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl },
+        oauthGrant,
+        leases,
+        tokensAt,
+        backends,
+        clients,
+        requestToken: createTokenRequests({ clients, call, clock }),
+        ask: createProviderRequests({ egress, call, clock }),
+        call,
+        egress,
+        resolveSecret,
+        keys: signingKeys,
+        readSecret: rotation.read,
+        termsOf: rotation.termsOf,
+        clock,
+        random,
+        minted: {
+          issuer,
+          lifetime: () => snapshot().settings.tokens.lifetime,
+          status: settings.tokens.status_list
+            ? {
+                next: createStatusIndex({ node: store.audit.node, period: STATUS_PERIOD, clock, random }),
+                uriOf: statusLists.uriOf,
+              }
+            : undefined,
+        },
       }),
     })
 
     // The lines.
     const lasting = createLastingUses({ snapshot, standing, membership })
-    closers.push(() => { lasting.close() })
-    const exchange = createExchange({ exec: execSessions, snapshot, attest, subjects, policy, obtain, hold: holders.hold, rates, checkProof, standing, membership, audit, telemetry, clock })
-    const revoker = withRotations(createRevoker({
-      store, standing, envelope, membership, snapshot, upstream: oauthGrant, leases, audit, telemetry, logger, clock, random, longestToken: LONGEST_TOKEN,
-      // The revocation stands by now: what it covers is what `Standing` says it covers.
-      purge: () => cache.purge(isVoid),
-    }), rotation, logger)
-    const subjectState = createSubjectState({ subjects, readMinted: readMintedToken, isLive, standing, membership, audit })
+    closers.push(() => {
+      lasting.close()
+    })
+    const exchange = createExchange({
+      exec: execSessions,
+      snapshot,
+      attest,
+      subjects,
+      policy,
+      obtain,
+      hold: holders.hold,
+      rates,
+      checkProof,
+      standing,
+      membership,
+      audit,
+      telemetry,
+      clock,
+    })
+    const revoker = withRotations(
+      createRevoker({
+        store,
+        standing,
+        envelope,
+        membership,
+        snapshot,
+        upstream: oauthGrant,
+        leases,
+        audit,
+        telemetry,
+        logger,
+        clock,
+        random,
+        longestToken: LONGEST_TOKEN,
+        // The revocation stands by now: what it covers is what `Standing` says it covers.
+        purge: () => cache.purge(isVoid),
+      }),
+      rotation,
+      logger,
+    )
+    const subjectState = createSubjectState({
+      subjects,
+      readMinted: readMintedToken,
+      isLive,
+      standing,
+      membership,
+      audit,
+    })
     const serverView = createServerView({ snapshot, attest, subjectState, policy, issuer, clock })
-    const tokens = createTokenState({ snapshot, attest, read: readMintedToken, isLive, subjectState, membership, revoker, audit, clock })
+    const tokens = createTokenState({
+      snapshot,
+      attest,
+      read: readMintedToken,
+      isLive,
+      subjectState,
+      membership,
+      revoker,
+      audit,
+      clock,
+    })
 
     // The edges.
     let draining = false
     const correlationId = (): string => newId(random)
     const peers = createPeers(() => registryOf(snapshot()).wants)
     const readiness = async () => {
-      const storeProblem = await store.ping().then(() => undefined, (error: unknown) => (error as Error).message)
+      const storeProblem = await store.ping().then(
+        () => undefined,
+        (error: unknown) => (error as Error).message,
+      )
       const sinks = audit.status().filter(({ ok }) => !ok)
       const node = membership.status()
       return {
         ready: !draining && storeProblem === undefined && sinks.length === 0 && node.held,
-        checks: { ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }), ...backends.status(), daemon: draining ? 'draining' : 'ok', node: node.problem ?? 'ok', store: storeProblem ?? 'ok', audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ') },
+        checks: {
+          ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }),
+          ...backends.status(),
+          daemon: draining ? 'draining' : 'ok',
+          node: node.problem ?? 'ok',
+          store: storeProblem ?? 'ok',
+          audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; '),
+        },
       }
     }
-    const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) => createLocalApi({
-      snapshot, exchange, tokens, serverView, jwks: () => signingKeys.jwks('token', 'cloud'), peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined), guard, readiness,
-      login: { start: connect.startLogin, find: (uid) => store.sessions.find(uid, clock.now()), end: async (uid) => { await store.sessions.remove({ uid }) } },
-      exec: { begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }), proxy: () => proxy.forPrograms },
-      trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
-      correlationId, telemetry, logger,
-    })
+    const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) =>
+      createLocalApi({
+        snapshot,
+        exchange,
+        tokens,
+        serverView,
+        jwks: () => signingKeys.jwks('token', 'cloud'),
+        peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined),
+        guard,
+        readiness,
+        login: {
+          start: connect.startLogin,
+          find: (uid) => store.sessions.find(uid, clock.now()),
+          end: async (uid) => {
+            await store.sessions.remove({ uid })
+          },
+        },
+        exec: {
+          begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }),
+          proxy: () => proxy.forPrograms,
+        },
+        trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
+        correlationId,
+        telemetry,
+        logger,
+      })
     const limits = { headerTimeout: settings.limits.header_timeout, requestTimeout: settings.limits.request_timeout }
     const listeners: Listener[] = []
-    const opened = async (listener: Promise<Listener>): Promise<Listener> => { listeners.push(await listener); return listener }
-    closers.push(async () => { await Promise.all(listeners.map((listener) => listener.close(settings.limits.drain))) })
+    const opened = async (listener: Promise<Listener>): Promise<Listener> => {
+      listeners.push(await listener)
+      return listener
+    }
+    closers.push(async () => {
+      await Promise.all(listeners.map((listener) => listener.close(settings.limits.drain)))
+    })
 
     let redisDoors: ReturnType<typeof createRedisDoors> | undefined
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
       if (result.applied) await rotation.reconcile()
       if (result.applied) await leases.sweep()
-      if (result.applied) await redisDoors?.reconcile().catch((error: unknown) => { logger.error({ err: error }, 'the socket of a Redis downstream could not be opened') })
-      if (result.applied) logger.info({ generation: result.generation, restart_needed: result.restart_needed }, 'the configuration was read again')
-      else logger.error({ problems: result.problems }, 'the configuration was not taken over: what was in force stays in force')
+      if (result.applied)
+        await redisDoors?.reconcile().catch((error: unknown) => {
+          logger.error({ err: error }, 'the socket of a Redis downstream could not be opened')
+        })
+      if (result.applied)
+        logger.info(
+          { generation: result.generation, restart_needed: result.restart_needed },
+          'the configuration was read again',
+        )
+      else
+        logger.error(
+          { problems: result.problems },
+          'the configuration was not taken over: what was in force stays in force',
+        )
       await audit.append({
-        id: correlationId(), event: 'config.reload', outcome: result.applied ? 'done' : 'failed',
+        id: correlationId(),
+        event: 'config.reload',
+        outcome: result.applied ? 'done' : 'failed',
         detail: { generation: result.generation, problems: result.problems, restart_needed: result.restart_needed },
       })
       return result
@@ -332,64 +680,204 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
     }
     const adminApi = createAdminApi({
-      snapshot, store, standing, membership, secrets, leases, revoker, rotation, policy, audit, by, correlationId, logger, reload, now: () => clock.now(),
-      verifyAudit: () => verifyChains(store.audit, (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
+      snapshot,
+      store,
+      standing,
+      membership,
+      secrets,
+      leases,
+      revoker,
+      rotation,
+      policy,
+      audit,
+      by,
+      correlationId,
+      logger,
+      reload,
+      now: () => clock.now(),
+      verifyAudit: () =>
+        verifyChains(store.audit, (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
       status: async () => ({
-        version: options.version, pid: process.pid, home, environment: settings.environment, generation: snapshot().generation, ...await readiness(),
-        node: membership.status(), nodes: await store.cluster?.nodes() ?? [],
-        upstream_revocations: await upstreamCounts(), providers: call.troubles(),
-        proxy: proxy.addresses, audit: audit.status(), cache: { entries: cache.size }, started_at: startedAt,
-        counts: { tenants: snapshot().tenants.size, servers: snapshot().servers.size, downstreams: snapshot().downstreams.size, providers: snapshot().providers.size, policies: configuration.policyIds.length },
+        version: options.version,
+        pid: process.pid,
+        home,
+        environment: settings.environment,
+        generation: snapshot().generation,
+        ...(await readiness()),
+        node: membership.status(),
+        nodes: (await store.cluster?.nodes()) ?? [],
+        upstream_revocations: await upstreamCounts(),
+        providers: call.troubles(),
+        proxy: proxy.addresses,
+        audit: audit.status(),
+        cache: { entries: cache.size },
+        started_at: startedAt,
+        counts: {
+          tenants: snapshot().tenants.size,
+          servers: snapshot().servers.size,
+          downstreams: snapshot().downstreams.size,
+          providers: snapshot().providers.size,
+          policies: configuration.policyIds.length,
+        },
         memory: { rss: process.memoryUsage.rss() },
       }),
       async rotateKeys(keys) {
         if (keys === 'signing') return { kid: (await ownKeys.rotate('signing-keys')).id }
-        const { id, rewrapped } = await (ownKeys.canRotate('key-encryption-key') ? ownKeys.rotate('key-encryption-key') : ownKeys.rewrap())
+        const { id, rewrapped } = await (ownKeys.canRotate('key-encryption-key')
+          ? ownKeys.rotate('key-encryption-key')
+          : ownKeys.rewrap())
         return { kek: id, rewrapped }
       },
     })
 
     const upstreamCounts = async () => {
-      const { queued = [], irrevocable = [] } = Object.groupBy(await store.upstreamRevocations.list(), ({ state }) => state)
+      const { queued = [], irrevocable = [] } = Object.groupBy(
+        await store.upstreamRevocations.list(),
+        ({ state }) => state,
+      )
       return { queued: queued.length, irrevocable: irrevocable.length }
     }
     const startedAt = new Date(clock.now()).toISOString()
-    await audit.append({ id: correlationId(), event: 'daemon.start', outcome: 'done', detail: { version: options.version, environment: settings.environment, pid: process.pid } })
+    await audit.append({
+      id: correlationId(),
+      event: 'daemon.start',
+      outcome: 'done',
+      detail: { version: options.version, environment: settings.environment, pid: process.pid },
+    })
     const proxy = await openProxy({
-      settings, home, own: ground.own, snapshot, exchange, attest, startedFor: (evidence) => execSessions.startedFor(evidence), audit, peers, opened, closers, correlationId, clock, random, logger, socketHosts: socketHosts(issuer()),
+      settings,
+      home,
+      own: ground.own,
+      snapshot,
+      exchange,
+      attest,
+      startedFor: (evidence) => execSessions.startedFor(evidence),
+      audit,
+      peers,
+      opened,
+      closers,
+      correlationId,
+      clock,
+      random,
+      logger,
+      socketHosts: socketHosts(issuer()),
       trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
     })
-    const socket = await opened(listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {
-      ...limits, path: resolve(home, settings.listen.socket), mode: settings.listen.socket_mode, onConnection: (connection) => { peers.greet(connection) },
-      ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
-    }))
-    const admin = await opened(listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }))
-    const redeem = createIdentityAssertions({ snapshot, standing, membership, issuer, issuerKeys, checkSecret: createClientSecretCheck(random), keys: signingKeys, replays: store.replays, rates, audit, clock, random })
+    const socket = await opened(
+      listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {
+        ...limits,
+        path: resolve(home, settings.listen.socket),
+        mode: settings.listen.socket_mode,
+        onConnection: (connection) => {
+          peers.greet(connection)
+        },
+        ...(settings.listen.socket_group === undefined ? {} : { group: settings.listen.socket_group }),
+      }),
+    )
+    const admin = await opened(
+      listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }),
+    )
+    const redeem = createIdentityAssertions({
+      snapshot,
+      standing,
+      membership,
+      issuer,
+      issuerKeys,
+      checkSecret: createClientSecretCheck(random),
+      keys: signingKeys,
+      replays: store.replays,
+      rates,
+      audit,
+      clock,
+      random,
+    })
     // Express shows stacks where it is not told that this is production.
-    const publicApp = express().disable('x-powered-by').set('env', 'production').post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger })).get('/status/:list', statusEndpoint(statusLists, correlationId)).use('/signals', createSignalReceiver({ snapshot, keys: issuerKeys, revoker, replays: store.replays, resolveSecret, audit, clock, logger, correlationId })).use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') })).use(connect.app)
+    const publicApp = express()
+      .disable('x-powered-by')
+      .set('env', 'production')
+      .post(paths.token, identityAssertionEndpoint({ redeem, correlationId, logger }))
+      .get('/status/:list', statusEndpoint(statusLists, correlationId))
+      .use(
+        '/signals',
+        createSignalReceiver({
+          snapshot,
+          keys: issuerKeys,
+          revoker,
+          replays: store.replays,
+          resolveSecret,
+          audit,
+          clock,
+          logger,
+          correlationId,
+        }),
+      )
+      .use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') }))
+      .use(connect.app)
     const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
-    const tcp = tcpAddress === null ? null : await opened(listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }))
+    const tcp =
+      tcpAddress === null
+        ? null
+        : await opened(
+            listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }),
+          )
     const gateway = {
-      exchange, holders, lasting, audit, clock, random, logger, correlationId, home, touch: leases.touch, timeout: settings.network.timeout, headerTimeout: settings.limits.header_timeout,
-      mode: settings.listen.socket_mode, group: settings.listen.socket_group, greet: (connection: Socket) => { peers.greet(connection) },
-      peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined), uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
+      exchange,
+      holders,
+      lasting,
+      audit,
+      clock,
+      random,
+      logger,
+      correlationId,
+      home,
+      touch: leases.touch,
+      timeout: settings.network.timeout,
+      headerTimeout: settings.limits.header_timeout,
+      mode: settings.listen.socket_mode,
+      group: settings.listen.socket_group,
+      greet: (connection: Socket) => {
+        peers.greet(connection)
+      },
+      peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined),
+      uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
     }
-    if (settings.listen.postgres !== null) await opened(openPostgresDoor({ ...gateway, folder: resolve(home, settings.listen.postgres) }))
+    if (settings.listen.postgres !== null)
+      await opened(openPostgresDoor({ ...gateway, folder: resolve(home, settings.listen.postgres) }))
     if (settings.listen.redis !== null) {
-      const doors = redisDoors = createRedisDoors({ ...gateway, snapshot, folder: resolve(home, settings.listen.redis) })
+      const doors = (redisDoors = createRedisDoors({
+        ...gateway,
+        snapshot,
+        folder: resolve(home, settings.listen.redis),
+      }))
       listeners.push({ address: settings.listen.redis, close: doors.close })
       await doors.reconcile()
     }
-    const metrics = metricsAddress === null ? null : await opened(listenOnPort(createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))), { ...limits, ...metricsAddress }))
+    const metrics =
+      metricsAddress === null
+        ? null
+        : await opened(
+            listenOnPort(
+              createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))),
+              { ...limits, ...metricsAddress },
+            ),
+          )
 
     await rotation.start()
     await leases.sweep()
     leases.start()
-    const reloadLogged = (): void => { reload().catch((error: unknown) => { logger.error({ err: error }, 'the configuration could not be read again') }) }
+    const reloadLogged = (): void => {
+      reload().catch((error: unknown) => {
+        logger.error({ err: error }, 'the configuration could not be read again')
+      })
+    }
     closers.push(watchConfiguration(snapshot(), reloadLogged))
-    const housekeeping = setInterval(() => { void keepHouse() }, HOUSEKEEPING)
+    const housekeeping = setInterval(() => {
+      void keepHouse()
+    }, HOUSEKEEPING)
     housekeeping.unref()
-    closers.push(() => { clearInterval(housekeeping) })
+    closers.push(() => {
+      clearInterval(housekeeping)
+    })
 
     async function keepHouse(): Promise<void> {
       const now = clock.now()
@@ -400,15 +888,27 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         await store.revocations.sweep(now)
         await store.secretHolders.sweep(now)
         standing.sweep(now)
-        await alone(async () => { await signingKeys.refresh(); await signingKeys.rotateWhenDue() })
+        await alone(async () => {
+          await signingKeys.refresh()
+          await signingKeys.rotateWhenDue()
+        })
         await leases.sweep()
         await oauthGrant.drainUpstreamRevocations()
-      } catch (error) { logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute') }
+      } catch (error) {
+        logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute')
+      }
     }
 
     logger.info({ socket: socket.address, connect: pagesUrl, version: options.version }, 'deputy is ready')
     return {
-      addresses: { socket: socket.address, admin: admin.address, tcp: tcp?.address ?? null, proxy: proxy.addresses, connect: pages.address, metrics: metrics?.address ?? null },
+      addresses: {
+        socket: socket.address,
+        admin: admin.address,
+        tcp: tcp?.address ?? null,
+        proxy: proxy.addresses,
+        connect: pages.address,
+        metrics: metrics?.address ?? null,
+      },
       reload,
       async stop() {
         draining = true
@@ -418,7 +918,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         execSessions.close()
         await Promise.all(listeners.splice(0).map((listener) => listener.close(settings.limits.drain)))
         await Promise.all(settling)
-        await audit.append({ id: correlationId(), event: 'daemon.stop', outcome: 'done', detail: { pid: process.pid } }).catch((error: unknown) => { logger.error({ err: error }, 'the stop was not recorded') })
+        await audit
+          .append({ id: correlationId(), event: 'daemon.stop', outcome: 'done', detail: { pid: process.pid } })
+          .catch((error: unknown) => {
+            logger.error({ err: error }, 'the stop was not recorded')
+          })
         await closeAll()
       },
     }

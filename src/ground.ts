@@ -47,40 +47,56 @@ export interface Ground {
 
 const variable = ({ environment }: Surroundings, name: string, what: string): string => {
   const text = environment[name]
-  if (text === undefined || text === '') throw refuse('config_invalid', { problem: `the environment variable ${name} holds no ${what}` })
+  if (text === undefined || text === '')
+    throw refuse('config_invalid', { problem: `the environment variable ${name} holds no ${what}` })
   return text
 }
 
 type Access = Pick<NonNullable<Settings['cache']['redis']>, 'password' | 'tls'>
 
 /** The password and the certificates that settings point to. */
-const accessTo = async ({ password: source, tls }: Access, around: Surroundings): Promise<{ password: string | undefined; tls: boolean | { ca: string } }> => {
+const accessTo = async (
+  { password: source, tls }: Access,
+  around: Surroundings,
+): Promise<{ password: string | undefined; tls: boolean | { ca: string } }> => {
   let password: string | undefined
   if (source !== undefined && 'file' in source) {
     const path = resolve(around.home, source.file)
     await assertPrivateFile(path)
     password = (await readFile(path, 'utf8')).replace(/\r?\n$/, '')
   } else if (source !== undefined) password = variable(around, source.env, 'password')
-  return { password, tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') } }
+  return {
+    password,
+    tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') },
+  }
 }
 
 /** The name of this node. @throws DeputyError `config_invalid` */
 export const nodeName = ({ node }: Settings, around: Surroundings): string => {
   if (typeof node === 'string') return node
   const name = variable(around, node.env, 'name of the node')
-  if (!idSchema.safeParse(name).success) throw refuse('config_invalid', { problem: `the environment variable ${node.env} holds no name of a node: small letters, digits, ., _ and -` })
+  if (!idSchema.safeParse(name).success)
+    throw refuse('config_invalid', {
+      problem: `the environment variable ${node.env} holds no name of a node: small letters, digits, ., _ and -`,
+    })
   return name
 }
 
 /** How the settings say that Postgres is reached; undefined for the embedded store. @throws DeputyError `config_invalid` */
-export const postgresOptions = async ({ store }: Settings, around: Surroundings): Promise<PostgresOptions | undefined> => {
+export const postgresOptions = async (
+  { store }: Settings,
+  around: Surroundings,
+): Promise<PostgresOptions | undefined> => {
   if (store === 'embedded') return undefined
-  return { ...store.postgres, ...await accessTo(store.postgres, around) }
+  return { ...store.postgres, ...(await accessTo(store.postgres, around)) }
 }
 
 /** How the settings say that Redis is reached; undefined where nodes share no cache. @throws DeputyError `config_invalid` */
-export const redisOptions = async ({ cache: { redis } }: Settings, around: Surroundings): Promise<RedisOptions | undefined> =>
-  redis === null ? undefined : { ...redis, username: redis.username, ...await accessTo(redis, around) }
+export const redisOptions = async (
+  { cache: { redis } }: Settings,
+  around: Surroundings,
+): Promise<RedisOptions | undefined> =>
+  redis === null ? undefined : { ...redis, username: redis.username, ...(await accessTo(redis, around)) }
 
 const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
   const postgres = await postgresOptions(settings, around)
@@ -89,7 +105,12 @@ const openStore = async (settings: Settings, around: Surroundings): Promise<Stor
 }
 
 /** A secret of this installation, sealed like every other. */
-const ownSecret = async (secrets: EmbeddedSecrets, name: string, make: () => Promise<Secret>, isGood: (kept: Secret) => boolean = () => true): Promise<Secret> => {
+const ownSecret = async (
+  secrets: EmbeddedSecrets,
+  name: string,
+  make: () => Promise<Secret>,
+  isGood: (kept: Secret) => boolean = () => true,
+): Promise<Secret> => {
   const known = await secrets.list(OWN_TENANT)
   const kept = known.some((secret) => secret.name === name) ? (await secrets.read(OWN_TENANT, name)).value : undefined
   if (kept !== undefined && isGood(kept)) return kept
@@ -101,21 +122,37 @@ const ownSecret = async (secrets: EmbeddedSecrets, name: string, make: () => Pro
 const assertEnvironment = async (secrets: EmbeddedSecrets, { environment }: Settings): Promise<void> => {
   const found = await secrets.find(OWN_TENANT, 'environment', 'current')
   if (found === undefined) await secrets.write(OWN_TENANT, 'environment', new Secret(environment))
-  else if (found.value.reveal() !== environment) throw refuse('config_invalid', { problem: `the store belongs to the environment ${found.value.reveal()}, and deputy.yaml says ${environment}: name that one, or another store` })
+  else if (found.value.reveal() !== environment)
+    throw refuse('config_invalid', {
+      problem: `the store belongs to the environment ${found.value.reveal()}, and deputy.yaml says ${environment}: name that one, or another store`,
+    })
 }
 
 /** How long after its last signature a token's key is published beyond the longest life of a token (ms). */
 const PUBLISHED_LONGER = 3_600_000
 
 /** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
-export const openGround = async (settings: Settings, around: Surroundings & { readonly logger: Logger }): Promise<Ground> => {
+export const openGround = async (
+  settings: Settings,
+  around: Surroundings & { readonly logger: Logger },
+): Promise<Ground> => {
   const { clock, random } = around
   await assertPrivateFolder(resolve(around.home, settings.state))
-  const kek = await openKeyEncryption(settings.kek, settings.kek_earlier, { ...around, monotonic: () => performance.now() })
+  const kek = await openKeyEncryption(settings.kek, settings.kek_earlier, {
+    ...around,
+    monotonic: () => performance.now(),
+  })
   const envelope = await Keyring.open({ folder: resolve(around.home, settings.keys), kek: await kek.read(), random })
-  const store = await openStore(settings, around).catch(async (error: unknown) => { await kek.close(); throw error })
-  const close = async (): Promise<void> => { await store.close(); await kek.close() }
-  const alone: Ground['alone'] = (work) => store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
+  const store = await openStore(settings, around).catch(async (error: unknown) => {
+    await kek.close()
+    throw error
+  })
+  const close = async (): Promise<void> => {
+    await store.close()
+    await kek.close()
+  }
+  const alone: Ground['alone'] = (work) =>
+    store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
   try {
     const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })
     // 32 random bytes in base64.
@@ -123,8 +160,20 @@ export const openGround = async (settings: Settings, around: Surroundings & { re
     return await alone(async () => {
       await assertEnvironment(secrets, settings)
       return {
-        store, envelope, secrets, alone, close, own: (name, make, isGood) => alone(() => ownSecret(secrets, name, make, isGood)), readKek: () => kek.read(),
-        signingKeys: await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: settings.tokens.signing_key_lifetime, longestToken: settings.tokens.lifetime + PUBLISHED_LONGER }),
+        store,
+        envelope,
+        secrets,
+        alone,
+        close,
+        own: (name, make, isGood) => alone(() => ownSecret(secrets, name, make, isGood)),
+        readKek: () => kek.read(),
+        signingKeys: await SigningKeys.open({
+          store: store.signingKeys,
+          envelope,
+          clock,
+          lifetime: settings.tokens.signing_key_lifetime,
+          longestToken: settings.tokens.lifetime + PUBLISHED_LONGER,
+        }),
         fingerprint: createFingerprint(await ownSecret(secrets, 'fingerprint-key', newKey)),
         cookieKey: await ownSecret(secrets, 'cookie-key', newKey),
       }

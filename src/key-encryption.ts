@@ -17,14 +17,21 @@ export interface KeyEncryption {
 }
 
 /** @param earlier keys that have wrapped before: what they wrapped is opened, and wrapped anew by `deputy key rotate` */
-export const openKeyEncryption = async (current: KeyEncryptionSettings, earlier: readonly KeyEncryptionSettings[], around: VaultSurroundings & { readonly random: Random }): Promise<KeyEncryption> => {
+export const openKeyEncryption = async (
+  current: KeyEncryptionSettings,
+  earlier: readonly KeyEncryptionSettings[],
+  around: VaultSurroundings & { readonly random: Random },
+): Promise<KeyEncryption> => {
   const closers: (() => Promise<void> | void)[] = []
   /** What asks a key service is opened once; what is in files is read each time. */
   const opened = async (settings: KeyEncryptionSettings): Promise<() => Promise<KeyEncryptionKey>> => {
     if ('file' in settings) return () => keyFromFile(resolve(around.home, settings.file), around.random)
     if ('env' in settings) {
       const text = around.environment[settings.env]
-      if (text === undefined || text === '') throw refuse('config_invalid', { problem: `the environment variable ${settings.env} holds no key-encryption key` })
+      if (text === undefined || text === '')
+        throw refuse('config_invalid', {
+          problem: `the environment variable ${settings.env} holds no key-encryption key`,
+        })
       return () => Promise.resolve(keyFromText(text, `the environment variable ${settings.env}`, around.random))
     }
     if ('vault' in settings) {
@@ -33,12 +40,19 @@ export const openKeyEncryption = async (current: KeyEncryptionSettings, earlier:
       return () => Promise.resolve(transitKey({ id: ID, ...settings.vault, session }))
     }
     const client = createKmsClient(settings.aws)
-    closers.push(() => { client.destroy() })
+    closers.push(() => {
+      client.destroy()
+    })
     return () => Promise.resolve(kmsKey({ id: ID, key: settings.aws.key, client }))
   }
-  const [first, ...others] = [await opened(current), ...await Promise.all(earlier.map(opened))] as [() => Promise<KeyEncryptionKey>, ...(() => Promise<KeyEncryptionKey>)[]]
+  const [first, ...others] = [await opened(current), ...(await Promise.all(earlier.map(opened)))] as [
+    () => Promise<KeyEncryptionKey>,
+    ...(() => Promise<KeyEncryptionKey>)[],
+  ]
   return {
     read: async () => withEarlierKeys(await first(), await Promise.all(others.map((read) => read()))),
-    async close() { for (const close of closers) await close() },
+    async close() {
+      for (const close of closers) await close()
+    },
   }
 }

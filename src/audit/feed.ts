@@ -27,7 +27,9 @@ export class Feed {
     this.#written = head.seq
   }
 
-  get watched(): WatchedSink { return this.#watched }
+  get watched(): WatchedSink {
+    return this.#watched
+  }
 
   /**
    * The sink has every record up to `head` when it resolves. @param rows the newest ones, up to `head`
@@ -46,7 +48,9 @@ export class Feed {
     }
   }
 
-  async close(): Promise<void> { await this.#watched.ask(() => this.#sink.close()) }
+  async close(): Promise<void> {
+    await this.#watched.ask(() => this.#sink.close())
+  }
 
   async #write(rows: readonly AuditRow[]): Promise<void> {
     await this.#watched.commit(rows.length, () => this.#sink.write(rows))
@@ -57,8 +61,13 @@ export class Feed {
     const began = performance.now()
     while (this.#written < until) {
       // A long way behind is not caught up within one request; every try gets further.
-      if (performance.now() - began > this.#watch.deadline) throw this.#watched.refusal(`it has still to catch up with ${until - this.#written} records`)
-      await this.#write(await this.#watched.ask(() => this.#store.query({ afterSeq: this.#written }, { limit: Math.min(PAGE, until - this.#written) })))
+      if (performance.now() - began > this.#watch.deadline)
+        throw this.#watched.refusal(`it has still to catch up with ${until - this.#written} records`)
+      await this.#write(
+        await this.#watched.ask(() =>
+          this.#store.query({ afterSeq: this.#written }, { limit: Math.min(PAGE, until - this.#written) }),
+        ),
+      )
     }
   }
 
@@ -68,7 +77,9 @@ export class Feed {
     if (last !== undefined) {
       const [kept] = await this.#watched.ask(() => this.#store.query({ afterSeq: last.seq - 1 }, { limit: 1 }))
       if (last.seq > head.seq || kept?.hash !== last.hash) {
-        throw this.#watched.refusal(`it ends with record ${last.seq}, which the store does not have: the store was cut short or restored, or this is the log of another one; move it away to begin a new one`)
+        throw this.#watched.refusal(
+          `it ends with record ${last.seq}, which the store does not have: the store was cut short or restored, or this is the log of another one; move it away to begin a new one`,
+        )
       }
       this.#written = last.seq
     }

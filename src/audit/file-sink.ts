@@ -17,7 +17,9 @@ const lastLine = async (file: FileHandle, size: number): Promise<{ text: string 
     const end = tail.lastIndexOf(NEWLINE)
     const before = end <= 0 ? -1 : tail.lastIndexOf(NEWLINE, end - 1)
     if (length < size && before === -1) continue
-    return end === -1 ? { text: undefined, end: 0 } : { text: tail.subarray(before + 1, end).toString(), end: size - length + end + 1 }
+    return end === -1
+      ? { text: undefined, end: 0 }
+      : { text: tail.subarray(before + 1, end).toString(), end: size - length + end + 1 }
   }
 }
 
@@ -25,24 +27,41 @@ const headOf = (path: string, text: string): Head => {
   try {
     const { hash, record } = lineSchema.parse(JSON.parse(text))
     // The text that was hashed stands between the first field and the last brace.
-    if (hashOf(text.slice(text.indexOf('"record":') + '"record":'.length, -1)) === hash) return { seq: record.seq, hash }
-  } catch { /* told below */ }
-  throw new Error(`the last line of ${path} is no record as it was written: it was altered, or something else writes there`)
+    if (hashOf(text.slice(text.indexOf('"record":') + '"record":'.length, -1)) === hash)
+      return { seq: record.seq, hash }
+  } catch {
+    /* told below */
+  }
+  throw new Error(
+    `the last line of ${path} is no record as it was written: it was altered, or something else writes there`,
+  )
 }
 
 /** A new name in a folder is durable when the folder is. */
 const syncFolder = async (path: string): Promise<void> => {
   const folder = await open(dirname(path), 'r')
-  try { await folder.sync() } finally { await folder.close() }
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
 }
 
-interface Opened { readonly file: FileHandle; size: number; last: Head | undefined; torn: boolean }
+interface Opened {
+  readonly file: FileHandle
+  size: number
+  last: Head | undefined
+  torn: boolean
+}
 
 const openAnew = async (path: string): Promise<Opened> => {
   const file = await open(path, 'a+', 0o600)
   try {
     const { size } = await file.stat()
-    if (size === 0) { await syncFolder(path); return { file, size, last: undefined, torn: false } }
+    if (size === 0) {
+      await syncFolder(path)
+      return { file, size, last: undefined, torn: false }
+    }
     const { text, end } = await lastLine(file, size)
     const last = text === undefined ? undefined : headOf(path, text)
     if (end < size) await file.truncate(end)
@@ -75,9 +94,19 @@ export const createFileSink = (path: string): AuditSink => {
     if (held === undefined) return reopen()
     const [own, named] = await Promise.all([held.file.stat(), stat(path).catch(() => undefined)])
     if (named === undefined || named.ino !== own.ino || named.dev !== own.dev) return reopen()
-    if (held.torn) { await held.file.truncate(held.size); held.torn = false; return held }
-    if (own.size < held.size) throw new Error(`${path} is shorter than what was written to it: records were removed; move it away to begin a new one`)
-    if (own.size > held.size) throw new Error(`${path} is longer than what was written to it: something else writes there; move it away to begin a new one`)
+    if (held.torn) {
+      await held.file.truncate(held.size)
+      held.torn = false
+      return held
+    }
+    if (own.size < held.size)
+      throw new Error(
+        `${path} is shorter than what was written to it: records were removed; move it away to begin a new one`,
+      )
+    if (own.size > held.size)
+      throw new Error(
+        `${path} is longer than what was written to it: something else writes there; move it away to begin a new one`,
+      )
     return held
   }
 
@@ -98,7 +127,13 @@ export const createFileSink = (path: string): AuditSink => {
       const row = rows.at(-1)
       if (row !== undefined) target.last = { seq: row.seq, hash: row.hash }
     },
-    async head() { return (await current()).last },
-    async close() { const old = held; held = undefined; await old?.file.close() },
+    async head() {
+      return (await current()).last
+    },
+    async close() {
+      const old = held
+      held = undefined
+      await old?.file.close()
+    },
   }
 }

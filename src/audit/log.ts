@@ -63,22 +63,44 @@ export class DurableAuditLog implements AuditLog {
 
   /** Goes on with the chain where the store has it. @throws DeputyError `store_unavailable` */
   static async open(options: AuditLogOptions): Promise<DurableAuditLog> {
-    const head = await options.store.head() ?? emptyChain
+    const head = (await options.store.head()) ?? emptyChain
     const signed = (await options.store.checkpoints()).at(-1)?.seq ?? 0
-    if (signed > head.seq) options.logger.error({ signed, last: head.seq }, 'the audit log ends before its last checkpoint: records were removed; run deputy audit verify')
+    if (signed > head.seq)
+      options.logger.error(
+        { signed, last: head.seq },
+        'the audit log ends before its last checkpoint: records were removed; run deputy audit verify',
+      )
     return new DurableAuditLog(options, head, Math.max(0, head.seq - signed))
   }
 
   /** @throws DeputyError `audit_unavailable` with the sink and its problem; `internal` for a detail that is no JSON */
   append(record: AuditRecord): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#closed) { reject(refuse('audit_unavailable', { sink: 'store', problem: 'the audit log is closed' })); return }
+      if (this.#closed) {
+        reject(refuse('audit_unavailable', { sink: 'store', problem: 'the audit log is closed' }))
+        return
+      }
       // Here, not in the batch: a record that cannot be written must not take others with it.
       let detail: string
-      try { detail = JSON.stringify(record.detail) } catch (error) { reject(refuse('internal', {}, error)); return }
-      this.#waiting.push({ record, detail, at: this.#options.clock.now(), since: performance.now(), over: false, resolve, reject })
+      try {
+        detail = JSON.stringify(record.detail)
+      } catch (error) {
+        reject(refuse('internal', {}, error))
+        return
+      }
+      this.#waiting.push({
+        record,
+        detail,
+        at: this.#options.clock.now(),
+        since: performance.now(),
+        over: false,
+        resolve,
+        reject,
+      })
       this.#committing ??= this.#commitAll()
-      this.#guard ??= setTimeout(() => { this.#refuseLate() }, 2 * this.#options.deadline)
+      this.#guard ??= setTimeout(() => {
+        this.#refuseLate()
+      }, 2 * this.#options.deadline)
     })
   }
 
@@ -108,17 +130,28 @@ export class DurableAuditLog implements AuditLog {
     for (const entry of [...this.#underWay, ...this.#waiting]) {
       if (entry.over) continue
       const left = entry.since + longest - now
-      if (left > 0) { next = Math.min(next ?? left, left); continue }
+      if (left > 0) {
+        next = Math.min(next ?? left, left)
+        continue
+      }
       entry.over = true
       entry.reject(this.#tooLate())
     }
-    this.#guard = next === undefined ? undefined : setTimeout(() => { this.#refuseLate() }, next)
+    this.#guard =
+      next === undefined
+        ? undefined
+        : setTimeout(() => {
+            this.#refuseLate()
+          }, next)
   }
 
   #tooLate(): DeputyError {
     const watched = [this.#store, ...this.#feeds.map((feed) => feed.watched)]
     const slow = watched.find(({ busy }) => busy) ?? watched.find(({ status }) => !status.ok) ?? this.#store
-    return refuse('audit_unavailable', { sink: slow.status.name, problem: `the record was not durable within ${2 * this.#options.deadline} ms` })
+    return refuse('audit_unavailable', {
+      sink: slow.status.name,
+      problem: `the record was not durable within ${2 * this.#options.deadline} ms`,
+    })
   }
 
   async #commitAll(): Promise<void> {
@@ -152,14 +185,22 @@ export class DurableAuditLog implements AuditLog {
       return row
     })
     if (rows.length > 0) {
-      try { await this.#store.commit(rows.length, () => this.#options.store.append(rows)) } catch (error) { this.#doubtful = rows; throw error }
+      try {
+        await this.#store.commit(rows.length, () => this.#options.store.append(rows))
+      } catch (error) {
+        this.#doubtful = rows
+        throw error
+      }
       this.#head = { seq: head.seq, hash: head.hash }
       this.#sinceCheckpoint += rows.length
     }
     const fed = await Promise.allSettled(this.#feeds.map((feed) => feed.bring(rows, this.#head)))
     const failed = fed.find((result) => result.status === 'rejected')
     if (failed === undefined) {
-      this.#remember(rows.filter((_, index) => batch[index]!.over), 'it was durable too late')
+      this.#remember(
+        rows.filter((_, index) => batch[index]!.over),
+        'it was durable too late',
+      )
       return
     }
     this.#remember(rows, problemOf(failed.reason))
@@ -167,7 +208,7 @@ export class DurableAuditLog implements AuditLog {
   }
 
   async #readHead(doubtful: readonly AuditRow[]): Promise<void> {
-    const head = await this.#store.ask(() => this.#options.store.head()) ?? emptyChain
+    const head = (await this.#store.ask(() => this.#options.store.head())) ?? emptyChain
     const landed = doubtful.filter(({ seq }) => seq <= head.seq)
     this.#sinceCheckpoint += head.seq - this.#head.seq
     this.#head = head
@@ -177,26 +218,40 @@ export class DurableAuditLog implements AuditLog {
 
   /** Whether the store writes again, found out without a record: a signature of the head is a write as well. */
   async #tryStore(): Promise<void> {
-    if (this.#sinceCheckpoint > 0 && !await this.#checkpoint()) throw this.#store.refusal(this.#signer.status.problem ?? 'it does not write')
+    if (this.#sinceCheckpoint > 0 && !(await this.#checkpoint()))
+      throw this.#store.refusal(this.#signer.status.problem ?? 'it does not write')
     this.#store.confirmed()
   }
 
   #remember(rows: readonly AuditRow[], problem: string): void {
-    for (const row of rows) if (row.event !== 'audit.unconfirmed' && this.#unconfirmed.length < NOTES) this.#unconfirmed.push({ row, problem })
+    for (const row of rows)
+      if (row.event !== 'audit.unconfirmed' && this.#unconfirmed.length < NOTES)
+        this.#unconfirmed.push({ row, problem })
   }
 
   /** Says of records in the store that whoever asked for them was refused. */
   #noteUnconfirmed(): void {
     for (const note of this.#unconfirmed.splice(0, BATCH)) {
       const { seq, id, event, tenant, user, server, downstream } = note.row
-      const reject = (): void => { this.#unconfirmed.push(note) }
+      const reject = (): void => {
+        this.#unconfirmed.push(note)
+      }
       this.#waiting.push({
         record: {
-          id, event: 'audit.unconfirmed', outcome: 'failed',
-          ...(tenant === null ? {} : { tenant }), ...(user === null ? {} : { user }), ...(server === null ? {} : { server }), ...(downstream === null ? {} : { downstream }),
+          id,
+          event: 'audit.unconfirmed',
+          outcome: 'failed',
+          ...(tenant === null ? {} : { tenant }),
+          ...(user === null ? {} : { user }),
+          ...(server === null ? {} : { server }),
+          ...(downstream === null ? {} : { downstream }),
         },
         detail: JSON.stringify({ record: seq, recorded: event, problem: note.problem }),
-        at: this.#options.clock.now(), since: performance.now(), over: false, resolve: () => undefined, reject,
+        at: this.#options.clock.now(),
+        since: performance.now(),
+        over: false,
+        resolve: () => undefined,
+        reject,
       })
     }
   }
@@ -205,7 +260,9 @@ export class DurableAuditLog implements AuditLog {
   #retryLater(): void {
     if (this.#closed) return
     clearTimeout(this.#retry)
-    this.#retry = setTimeout(() => { this.#committing ??= this.#commitAll() }, this.#options.deadline)
+    this.#retry = setTimeout(() => {
+      this.#committing ??= this.#commitAll()
+    }, this.#options.deadline)
     this.#retry.unref()
   }
 

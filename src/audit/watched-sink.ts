@@ -4,7 +4,12 @@ import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 
 /** How a sink does. */
-export interface SinkStatus { readonly name: string; readonly ok: boolean; readonly problem: string | null; readonly lastDurableAt: number | null }
+export interface SinkStatus {
+  readonly name: string
+  readonly ok: boolean
+  readonly problem: string | null
+  readonly lastDurableAt: number | null
+}
 
 export interface Watch {
   readonly clock: Clock
@@ -28,29 +33,53 @@ export class WatchedSink {
     this.#status = { name, ok: true, problem: null, lastDurableAt: null }
   }
 
-  get status(): SinkStatus { return this.#status }
+  get status(): SinkStatus {
+    return this.#status
+  }
   /** It has something that is not back yet. */
-  get busy(): boolean { return this.#busy }
+  get busy(): boolean {
+    return this.#busy
+  }
 
   /** @throws DeputyError `audit_unavailable`, within the deadline */
   async ask<T>(work: () => Promise<T>): Promise<T> {
     if (this.#busy) throw this.refusal('still busy with an earlier batch')
     this.#busy = true
     const { promise: late, reject } = Promise.withResolvers<never>()
-    const timer = setTimeout(() => { reject(new Error(`no answer within ${this.#watch.deadline} ms`)) }, this.#watch.deadline)
-    const done = (async () => work())().finally(() => { this.#busy = false })
-    try { return await Promise.race([done, late]) } catch (error) {
-      throw error instanceof DeputyError && error.code === 'audit_unavailable' ? error : this.refusal(problemOf(error), error)
-    } finally { clearTimeout(timer) }
+    const timer = setTimeout(() => {
+      reject(new Error(`no answer within ${this.#watch.deadline} ms`))
+    }, this.#watch.deadline)
+    const done = (async () => work())().finally(() => {
+      this.#busy = false
+    })
+    try {
+      return await Promise.race([done, late])
+    } catch (error) {
+      throw error instanceof DeputyError && error.code === 'audit_unavailable'
+        ? error
+        : this.refusal(problemOf(error), error)
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   /** As `ask`, and told to the metrics as a commit of so many records. */
   async commit(records: number, work: () => Promise<void>): Promise<void> {
     const began = performance.now()
     const report = (outcome: 'durable' | 'failed'): void => {
-      this.#watch.telemetry.audit({ sink: this.#status.name, outcome, records, seconds: (performance.now() - began) / 1000 })
+      this.#watch.telemetry.audit({
+        sink: this.#status.name,
+        outcome,
+        records,
+        seconds: (performance.now() - began) / 1000,
+      })
     }
-    try { await this.ask(work) } catch (error) { report('failed'); throw error }
+    try {
+      await this.ask(work)
+    } catch (error) {
+      report('failed')
+      throw error
+    }
     report('durable')
     this.confirmed()
   }
@@ -65,10 +94,18 @@ export class WatchedSink {
   refusal(problem: string, cause?: unknown): DeputyError {
     const { name, ok, lastDurableAt } = this.#status
     this.#status = { name, ok: false, problem, lastDurableAt }
-    if (ok) this.#watch.logger.error({ sink: name, problem }, 'an audit sink does not confirm records: nothing is issued until it does')
+    if (ok)
+      this.#watch.logger.error(
+        { sink: name, problem },
+        'an audit sink does not confirm records: nothing is issued until it does',
+      )
     return refuse('audit_unavailable', { sink: name, problem }, cause)
   }
 }
 
 export const problemOf = (error: unknown): string =>
-  error instanceof DeputyError ? String(error.facts['problem'] ?? error.message) : error instanceof Error ? error.message : String(error)
+  error instanceof DeputyError
+    ? String(error.facts['problem'] ?? error.message)
+    : error instanceof Error
+      ? error.message
+      : String(error)

@@ -2,7 +2,10 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Cache } from './cache.ts'
 
-interface Entry<Value> { readonly value: Value; readonly expiresAt: number }
+interface Entry<Value> {
+  readonly value: Value
+  readonly expiresAt: number
+}
 
 /** The process cache: least recently used entries leave first, expired ones are never returned. */
 export const createMemoryCache = <Value>(options: { entries: number; clock: Clock }): Cache<Value> => {
@@ -16,8 +19,12 @@ export const createMemoryCache = <Value>(options: { entries: number; clock: Cloc
       entries.delete(key)
       return undefined
     },
-    set(key, value, expiresAt) { if (expiresAt > clock.now()) entries.set(key, { value, expiresAt }) },
-    delete(key) { entries.delete(key) },
+    set(key, value, expiresAt) {
+      if (expiresAt > clock.now()) entries.set(key, { value, expiresAt })
+    },
+    delete(key) {
+      entries.delete(key)
+    },
     purge(covers) {
       let count = 0
       for (const [key, { value }] of entries.entries()) {
@@ -27,6 +34,8 @@ export const createMemoryCache = <Value>(options: { entries: number; clock: Cloc
       }
       return count
     },
-    get size() { return entries.size },
+    get size() {
+      return entries.size
+    },
   }
 }

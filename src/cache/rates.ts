@@ -19,12 +19,18 @@ export interface Rates {
 }
 
 const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = {
-  server: ([server]) => `the server ${server}`, tenant: ([tenant]) => `the tenant ${tenant}`, user: ([tenant, user]) => `the user ${user} of ${tenant}`, downstream: ([tenant, downstream]) => `${downstream} by ${tenant}`,
+  server: ([server]) => `the server ${server}`,
+  tenant: ([tenant]) => `the tenant ${tenant}`,
+  user: ([tenant, user]) => `the user ${user} of ${tenant}`,
+  downstream: ([tenant, downstream]) => `${downstream} by ${tenant}`,
   client: ([client]) => `the client ${client}`,
 }
 
 /** @param options.redis where nodes count together; while it is away each counts by itself */
-export const createRates = (options: { readonly rates: () => Settings['rates']; readonly redis?: Redis | Cluster | undefined }): Rates => {
+export const createRates = (options: {
+  readonly rates: () => Settings['rates']
+  readonly redis?: Redis | Cluster | undefined
+}): Rates => {
   const limiters = new Map<RateKind, { readonly rate: Rate; readonly limiter: RateLimiterAbstract }>()
   const repeated = new WeakSet<DeputyError>()
 
@@ -33,7 +39,15 @@ export const createRates = (options: { readonly rates: () => Settings['rates']; 
     if (known?.rate.requests === rate.requests && known.rate.per === rate.per) return known.limiter
     const common = { points: rate.requests, duration: rate.per / 1000, keyPrefix: `deputy:rate:${kind}` }
     const alone = new RateLimiterMemory(common)
-    const limiter = options.redis === undefined ? alone : new RateLimiterRedis({ ...common, storeClient: options.redis, rejectIfRedisNotReady: true, insuranceLimiter: alone })
+    const limiter =
+      options.redis === undefined
+        ? alone
+        : new RateLimiterRedis({
+            ...common,
+            storeClient: options.redis,
+            rejectIfRedisNotReady: true,
+            insuranceLimiter: alone,
+          })
     limiters.set(kind, { rate, limiter })
     return limiter
   }
@@ -42,9 +56,14 @@ export const createRates = (options: { readonly rates: () => Settings['rates']; 
     async admit(kind, parts) {
       const rate = options.rates()[kind]
       if (rate === null) return
-      try { await limiterFor(kind, rate).consume(cacheKey(...parts)) } catch (thrown) {
+      try {
+        await limiterFor(kind, rate).consume(cacheKey(...parts))
+      } catch (thrown) {
         if (!(thrown instanceof RateLimiterRes)) throw thrown
-        const error = refuse('rate_limited', { what: WORDS[kind](parts), seconds: Math.max(1, Math.ceil(thrown.msBeforeNext / 1000)) })
+        const error = refuse('rate_limited', {
+          what: WORDS[kind](parts),
+          seconds: Math.max(1, Math.ceil(thrown.msBeforeNext / 1000)),
+        })
         if (thrown.consumedPoints > rate.requests + 1) repeated.add(error)
         throw error
       }

@@ -43,21 +43,46 @@ const REST = 1000
 /** @see https://redis.github.io/ioredis/index.html */
 const connect = ({ mode, nodes, master, username, password, tls, deadline }: RedisOptions): Redis | Cluster => {
   const common = {
-    ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password }),
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
     ...(tls === false ? {} : { tls: tls === true ? {} : { ca: tls.ca } }),
-    commandTimeout: deadline, connectTimeout: Math.max(deadline, 1000), maxRetriesPerRequest: 0,
+    commandTimeout: deadline,
+    connectTimeout: Math.max(deadline, 1000),
+    maxRetriesPerRequest: 0,
   }
   // Back within half a second of Redis being back; requests do not wait for it in a queue.
   const again = (attempt: number): number => Math.min(attempt * 50, 500)
   switch (mode) {
-    case 'cluster': return new Cluster(nodes.map((node) => ({ ...node })), { redisOptions: common, enableOfflineQueue: false, clusterRetryStrategy: again, slotsRefreshTimeout: Math.max(deadline, 1000) })
-    case 'sentinel': return new Redis({ ...common, sentinels: nodes.map((node) => ({ ...node })), name: master, enableTLSForSentinelMode: tls !== false, enableOfflineQueue: false, retryStrategy: again, sentinelRetryStrategy: again })
-    case 'single': return new Redis({ ...common, ...nodes[0]!, enableOfflineQueue: false, retryStrategy: again })
+    case 'cluster':
+      return new Cluster(
+        nodes.map((node) => ({ ...node })),
+        {
+          redisOptions: common,
+          enableOfflineQueue: false,
+          clusterRetryStrategy: again,
+          slotsRefreshTimeout: Math.max(deadline, 1000),
+        },
+      )
+    case 'sentinel':
+      return new Redis({
+        ...common,
+        sentinels: nodes.map((node) => ({ ...node })),
+        name: master,
+        enableTLSForSentinelMode: tls !== false,
+        enableOfflineQueue: false,
+        retryStrategy: again,
+        sentinelRetryStrategy: again,
+      })
+    case 'single':
+      return new Redis({ ...common, ...nodes[0]!, enableOfflineQueue: false, retryStrategy: again })
   }
 }
 
 /** @param monotonic never goes back (ms) */
-export const createSharedBytes = (options: RedisOptions, { logger, monotonic }: { logger: Logger; monotonic: () => number }): SharedBytes => {
+export const createSharedBytes = (
+  options: RedisOptions,
+  { logger, monotonic }: { logger: Logger; monotonic: () => number },
+): SharedBytes => {
   const redis = connect(options)
   let problem: string | null = 'it is not connected yet'
   let restsUntil = 0
@@ -67,11 +92,15 @@ export const createSharedBytes = (options: RedisOptions, { logger, monotonic }: 
   }
   const ill = (error: unknown): void => {
     const said = (error as Error).message.slice(0, 200)
-    if (problem === null) logger.warn({ problem: said }, 'Redis does not answer: the daemon goes on with the store and its own cache')
+    if (problem === null)
+      logger.warn({ problem: said }, 'Redis does not answer: the daemon goes on with the store and its own cache')
     problem = said
     restsUntil = monotonic() + REST
   }
-  redis.on('ready', () => { restsUntil = 0; well() })
+  redis.on('ready', () => {
+    restsUntil = 0
+    well()
+  })
   redis.on('error', ill)
 
   const tried = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
@@ -80,14 +109,24 @@ export const createSharedBytes = (options: RedisOptions, { logger, monotonic }: 
       const result = await work()
       well()
       return result
-    } catch (error) { ill(error); return undefined }
+    } catch (error) {
+      ill(error)
+      return undefined
+    }
   }
 
   return {
-    async get(space, id) { return await tried(() => redis.getBuffer(redisKey(space, id))) ?? undefined },
-    async set(space, id, value, life) { if (life >= 1) await tried(() => redis.set(redisKey(space, id), Buffer.from(value), 'PX', Math.floor(life))) },
+    async get(space, id) {
+      return (await tried(() => redis.getBuffer(redisKey(space, id)))) ?? undefined
+    },
+    async set(space, id, value, life) {
+      if (life >= 1) await tried(() => redis.set(redisKey(space, id), Buffer.from(value), 'PX', Math.floor(life)))
+    },
     client: redis,
     problem: () => problem,
-    close() { redis.disconnect(); return Promise.resolve() },
+    close() {
+      redis.disconnect()
+      return Promise.resolve()
+    },
   }
 }

@@ -13,7 +13,10 @@ import { CommandError, exit, type Terminal } from './terminal.ts'
 /** The folder of this package: `src/cli` and `dist/cli` are both two below it. */
 const PACKAGE = resolve(fileURLToPath(import.meta.url), '../../..')
 
-export const shipped: Shipped = { providers: join(PACKAGE, 'providers'), policySchema: join(PACKAGE, 'policies/access/schema.cedarschema') }
+export const shipped: Shipped = {
+  providers: join(PACKAGE, 'providers'),
+  policySchema: join(PACKAGE, 'policies/access/schema.cedarschema'),
+}
 export const shippedPolicies = join(PACKAGE, 'policies/access')
 
 export const packageVersion = async (): Promise<string> => {
@@ -33,12 +36,16 @@ export const readSettings = async (home: string): Promise<Settings> => {
   const text = await readFile(join(home, SETTINGS_FILE), 'utf8').catch(() => {
     throw new CommandError(exit.configuration, `There is no ${SETTINGS_FILE} in ${home}.`, `deputy init ${home}`)
   })
-  const { values: [settings], problems } = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
+  const {
+    values: [settings],
+    problems,
+  } = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
   if (settings === undefined) throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'))
   return settings.value
 }
 
-export const adminSocket = async (home: string): Promise<string> => resolve(home, (await readSettings(home)).listen.admin)
+export const adminSocket = async (home: string): Promise<string> =>
+  resolve(home, (await readSettings(home)).listen.admin)
 
 /** The local API's socket: DEPUTY_SOCKET for users who cannot read the configuration folder, else what the settings say. */
 export const localSocket = async (home: string, terminal: Terminal): Promise<string> =>

@@ -6,11 +6,17 @@ import { run } from './program.ts'
 
 /** Node makes a pipe non-blocking when it opens it as a stream, also for a command that `deputy exec` shares it with. */
 const writeError = (output: string): void => {
-  try { writeSync(2, output) } catch { process.stderr.write(output) }
+  try {
+    writeSync(2, output)
+  } catch {
+    process.stderr.write(output)
+  }
 }
 
 process.exitCode = await run(process.argv.slice(2), {
-  out: (output) => { process.stdout.write(output) },
+  out: (output) => {
+    process.stdout.write(output)
+  },
   err: writeError,
   input: () => text(process.stdin),
   isInteractive: isatty(2),

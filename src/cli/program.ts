@@ -15,10 +15,17 @@ import { CommandError, exit, type Terminal } from './terminal.ts'
 
 /** Every command, on a terminal. */
 export const createProgram = async (terminal: Terminal): Promise<Command> => {
-  const program = new Command('deputy').description('Credential broker and token-exchange daemon for MCP servers')
-    .version(await packageVersion()).option('--home <folder>', 'configuration folder; default: $DEPUTY_HOME, else this folder, else ~/.deputy')
-    .exitOverride().configureOutput({ writeOut: terminal.out, writeErr: terminal.err }).showHelpAfterError('(add --help for the options)')
-    .addHelpText('after', '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken.')
+  const program = new Command('deputy')
+    .description('Credential broker and token-exchange daemon for MCP servers')
+    .version(await packageVersion())
+    .option('--home <folder>', 'configuration folder; default: $DEPUTY_HOME, else this folder, else ~/.deputy')
+    .exitOverride()
+    .configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
+    .showHelpAfterError('(add --help for the options)')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken.',
+    )
   addSetupCommands(program, terminal)
   addRegistryCommands(program, terminal)
   addRevocationCommands(program, terminal)

@@ -3,29 +3,90 @@ import { shownTime, table } from './terminal.ts'
 
 /** What the daemon says that a revocation did, or would do. */
 export const receiptSchema = z.looseObject({
-  id: z.string(), epoch: z.number(), dryRun: z.boolean(), cached: z.number(), consents: z.number(), sessions: z.number(), keyDestroyed: z.boolean(),
-  grants: z.array(z.looseObject({ grant: z.string(), tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), upstream: z.string(), nextTry: z.number().optional() })),
-  leases: z.array(z.looseObject({ lease: z.string(), tenant: z.string(), user: z.string().nullable(), server: z.string(), downstream: z.string(), upstream: z.string() })),
+  id: z.string(),
+  epoch: z.number(),
+  dryRun: z.boolean(),
+  cached: z.number(),
+  consents: z.number(),
+  sessions: z.number(),
+  keyDestroyed: z.boolean(),
+  grants: z.array(
+    z.looseObject({
+      grant: z.string(),
+      tenant: z.string(),
+      user: z.string(),
+      server: z.string(),
+      downstream: z.string(),
+      upstream: z.string(),
+      nextTry: z.number().optional(),
+    }),
+  ),
+  leases: z.array(
+    z.looseObject({
+      lease: z.string(),
+      tenant: z.string(),
+      user: z.string().nullable(),
+      server: z.string(),
+      downstream: z.string(),
+      upstream: z.string(),
+    }),
+  ),
   nodes: z.looseObject({ acknowledged: z.number(), expired: z.array(z.string()), milliseconds: z.number() }),
 })
 export type Receipt = z.output<typeof receiptSchema>
 export const nodesSchema = receiptSchema.shape.nodes
 
 /** Who else had to know, as a sentence; nothing where there is only one node. */
-export const tellNodes = ({ acknowledged, expired, milliseconds }: z.output<typeof nodesSchema>): string[] => acknowledged === 0 && expired.length === 0 ? [] : [
-  `${acknowledged} other node(s) said that they know${expired.length === 0 ? '' : `; the lease of ${expired.join(', ')} has ended, so that it hands out nothing`} (${milliseconds} ms).`,
-]
+export const tellNodes = ({ acknowledged, expired, milliseconds }: z.output<typeof nodesSchema>): string[] =>
+  acknowledged === 0 && expired.length === 0
+    ? []
+    : [
+        `${acknowledged} other node(s) said that they know${expired.length === 0 ? '' : `; the lease of ${expired.join(', ')} has ended, so that it hands out nothing`} (${milliseconds} ms).`,
+      ]
 
 /** The receipt for people. */
 export const tell = (receipt: Receipt): string => {
   const { grants, leases, cached, consents, sessions, keyDestroyed, dryRun, epoch } = receipt
-  const what = [`${grants.length} grant(s)`, ...(leases.length === 0 ? [] : [`${leases.length} lease(s)`]), `${consents} consent(s)`, ...(dryRun ? [] : [`${cached} cached credential(s)`, `${sessions} session(s)`]), ...(keyDestroyed ? ['the tenant\'s data key'] : [])].join(', ')
+  const what = [
+    `${grants.length} grant(s)`,
+    ...(leases.length === 0 ? [] : [`${leases.length} lease(s)`]),
+    `${consents} consent(s)`,
+    ...(dryRun ? [] : [`${cached} cached credential(s)`, `${sessions} session(s)`]),
+    ...(keyDestroyed ? ["the tenant's data key"] : []),
+  ].join(', ')
   return [
-    dryRun ? `This would cover ${what}.` : `Revoked: ${what}. Everything given until ${new Date(epoch).toISOString()} is void.`,
-    ...(grants.length === 0 ? [] : [table(dryRun ? ['grant', 'tenant', 'user', 'server', 'downstream'] : ['grant', 'tenant', 'user', 'server', 'downstream', 'local', 'upstream'], grants.map((each) => ({
-      ...each, local: 'ended', upstream: each.nextTry === undefined ? each.upstream.replace('_', ' ') : `queued, next try ${shownTime(each.nextTry)}`,
-    })))]),
-    ...(leases.length === 0 ? [] : [table(['lease', 'tenant', 'user', 'server', 'downstream', ...(dryRun ? [] : ['upstream'])], leases.map((each) => ({ ...each, user: each.user ?? '-', upstream: each.upstream === 'done' ? 'ended' : each.upstream })))]),
+    dryRun
+      ? `This would cover ${what}.`
+      : `Revoked: ${what}. Everything given until ${new Date(epoch).toISOString()} is void.`,
+    ...(grants.length === 0
+      ? []
+      : [
+          table(
+            dryRun
+              ? ['grant', 'tenant', 'user', 'server', 'downstream']
+              : ['grant', 'tenant', 'user', 'server', 'downstream', 'local', 'upstream'],
+            grants.map((each) => ({
+              ...each,
+              local: 'ended',
+              upstream:
+                each.nextTry === undefined
+                  ? each.upstream.replace('_', ' ')
+                  : `queued, next try ${shownTime(each.nextTry)}`,
+            })),
+          ),
+        ]),
+    ...(leases.length === 0
+      ? []
+      : [
+          table(
+            ['lease', 'tenant', 'user', 'server', 'downstream', ...(dryRun ? [] : ['upstream'])],
+            leases.map((each) => ({
+              ...each,
+              user: each.user ?? '-',
+              upstream: each.upstream === 'done' ? 'ended' : each.upstream,
+            })),
+          ),
+        ]),
     ...tellNodes(receipt.nodes),
   ].join('\n')
 }

@@ -3,48 +3,111 @@ import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { CommandError, exit } from './terminal.ts'
 
-const errorSchema = z.looseObject({ error_description: z.string(), next: z.string().optional(), connect_url: z.string().optional(), correlation_id: z.string().optional() })
+const errorSchema = z.looseObject({
+  error_description: z.string(),
+  next: z.string().optional(),
+  connect_url: z.string().optional(),
+  correlation_id: z.string().optional(),
+})
 
-export interface SocketRequest { readonly method?: string; readonly path: string; readonly json?: unknown; readonly form?: Readonly<Record<string, string>> }
+export interface SocketRequest {
+  readonly method?: string
+  readonly path: string
+  readonly json?: unknown
+  readonly form?: Readonly<Record<string, string>>
+}
 
-const begin = (socketPath: string, { method, path, json, form }: SocketRequest, answered: (response: IncomingMessage) => void): ClientRequest => {
-  const body = json !== undefined ? JSON.stringify(json) : form !== undefined ? new URLSearchParams(form).toString() : undefined
+const begin = (
+  socketPath: string,
+  { method, path, json, form }: SocketRequest,
+  answered: (response: IncomingMessage) => void,
+): ClientRequest => {
+  const body =
+    json !== undefined ? JSON.stringify(json) : form !== undefined ? new URLSearchParams(form).toString() : undefined
   const type = json !== undefined ? 'application/json' : 'application/x-www-form-urlencoded'
-  const outgoing = request({
-    socketPath, path, agent: false, method: method ?? (body === undefined ? 'GET' : 'POST'),
-    headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) }) },
-  }, answered)
+  const outgoing = request(
+    {
+      socketPath,
+      path,
+      agent: false,
+      method: method ?? (body === undefined ? 'GET' : 'POST'),
+      headers: {
+        host: 'localhost',
+        ...(body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) }),
+      },
+    },
+    answered,
+  )
   outgoing.end(body)
   return outgoing
 }
 
-const textOf = (response: IncomingMessage): Promise<string> => new Promise((resolve, reject) => {
-  const chunks: Buffer[] = []
-  response.on('data', (chunk: Buffer) => { chunks.push(chunk) })
-  response.on('end', () => { resolve(Buffer.concat(chunks).toString('utf8')) })
-  response.on('error', reject)
-})
+const textOf = (response: IncomingMessage): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    response.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+    })
+    response.on('end', () => {
+      resolve(Buffer.concat(chunks).toString('utf8'))
+    })
+    response.on('error', reject)
+  })
 
-const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> => new Promise((resolve, reject) => {
-  begin(socketPath, what, (response) => { textOf(response).then((text) => { resolve({ status: response.statusCode ?? 0, text }) }, reject) }).on('error', reject)
-})
+const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> =>
+  new Promise((resolve, reject) => {
+    begin(socketPath, what, (response) => {
+      textOf(response).then((text) => {
+        resolve({ status: response.statusCode ?? 0, text })
+      }, reject)
+    }).on('error', reject)
+  })
 
 const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandError => {
   switch (error.code) {
-    case 'ENOENT': return new CommandError(exit.unreachable, `The daemon is not running: there is no socket ${socketPath}.`, 'deputy serve')
-    case 'ECONNREFUSED': return new CommandError(exit.unreachable, `The daemon is not running: nobody answers on ${socketPath}.`, 'deputy serve')
-    case 'EACCES': case 'EPERM': return new CommandError(exit.unreachable, `This user may not open ${socketPath}.`, 'Run the command as the user that the daemon runs as (the admin socket), or ask for the socket\'s group (the local API).')
-    default: return new CommandError(exit.unreachable, `The daemon could not be asked on ${socketPath} (${error.code ?? error.message}).`, 'Check that DEPUTY_SOCKET, or listen.socket in deputy.yaml, is the socket of the local API.')
+    case 'ENOENT':
+      return new CommandError(
+        exit.unreachable,
+        `The daemon is not running: there is no socket ${socketPath}.`,
+        'deputy serve',
+      )
+    case 'ECONNREFUSED':
+      return new CommandError(
+        exit.unreachable,
+        `The daemon is not running: nobody answers on ${socketPath}.`,
+        'deputy serve',
+      )
+    case 'EACCES':
+    case 'EPERM':
+      return new CommandError(
+        exit.unreachable,
+        `This user may not open ${socketPath}.`,
+        "Run the command as the user that the daemon runs as (the admin socket), or ask for the socket's group (the local API).",
+      )
+    default:
+      return new CommandError(
+        exit.unreachable,
+        `The daemon could not be asked on ${socketPath} (${error.code ?? error.message}).`,
+        'Check that DEPUTY_SOCKET, or listen.socket in deputy.yaml, is the socket of the local API.',
+      )
   }
 }
 
 /** The JSON of an answer. @throws CommandError for a refusal, with its next step */
 const contentOf = ({ status, text }: { status: number; text: string }): unknown => {
   let content: unknown
-  try { content = JSON.parse(text) } catch { throw new CommandError(exit.failed, `The daemon's answer (${status}) is no JSON.`) }
+  try {
+    content = JSON.parse(text)
+  } catch {
+    throw new CommandError(exit.failed, `The daemon's answer (${status}) is no JSON.`)
+  }
   if (status < 400) return content
   const error = errorSchema.safeParse(content).data
-  throw new CommandError(exit.failed, error?.error_description ?? `The daemon answered ${status}.`, error?.connect_url === undefined ? error?.next : `${error.next ?? ''}\n  connect_url: ${error.connect_url}`)
+  throw new CommandError(
+    exit.failed,
+    error?.error_description ?? `The daemon answered ${status}.`,
+    error?.connect_url === undefined ? error?.next : `${error.next ?? ''}\n  connect_url: ${error.connect_url}`,
+  )
 }
 
 /** What follows an answer that goes on line by line. */
@@ -55,25 +118,55 @@ export interface Follower {
 }
 
 /** Asks for an answer that goes on, a line of JSON at a time. Resolves when it has begun. @throws CommandError */
-export const follow = (socketPath: string, what: SocketRequest, follower: Follower): Promise<void> => new Promise((resolve, reject) => {
-  const outgoing = begin(socketPath, what, (response) => {
-    const status = response.statusCode ?? 0
-    if (status !== 200) { textOf(response).then((text) => contentOf({ status, text })).then(() => { reject(new CommandError(exit.failed, `The daemon answered ${status}.`)) }, reject); return }
-    resolve()
-    const cutOff = (): void => { /* it is closed then */ }
-    response.on('error', cutOff)
-    createInterface({ input: response }).on('error', cutOff).on('line', (line) => {
-      let value: unknown
-      try { value = JSON.parse(line) } catch { value = undefined }
-      follower.line(value, () => { outgoing.destroy() })
+export const follow = (socketPath: string, what: SocketRequest, follower: Follower): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const outgoing = begin(socketPath, what, (response) => {
+      const status = response.statusCode ?? 0
+      if (status !== 200) {
+        textOf(response)
+          .then((text) => contentOf({ status, text }))
+          .then(() => {
+            reject(new CommandError(exit.failed, `The daemon answered ${status}.`))
+          }, reject)
+        return
+      }
+      resolve()
+      const cutOff = (): void => {
+        /* it is closed then */
+      }
+      response.on('error', cutOff)
+      createInterface({ input: response })
+        .on('error', cutOff)
+        .on('line', (line) => {
+          let value: unknown
+          try {
+            value = JSON.parse(line)
+          } catch {
+            value = undefined
+          }
+          follower.line(value, () => {
+            outgoing.destroy()
+          })
+        })
+      response.once('close', () => {
+        follower.closed()
+      })
+    }).on('error', (error) => {
+      reject(unreachable(socketPath, error))
     })
-    response.once('close', () => { follower.closed() })
-  }).on('error', (error) => { reject(unreachable(socketPath, error)) })
-})
+  })
 
 /** Asks the daemon over a Unix socket and reads the answer by its schema. @throws CommandError */
-export const ask = async <Schema extends z.ZodType>(socketPath: string, what: SocketRequest, schema: Schema): Promise<z.output<Schema>> => {
+export const ask = async <Schema extends z.ZodType>(
+  socketPath: string,
+  what: SocketRequest,
+  schema: Schema,
+): Promise<z.output<Schema>> => {
   let answer
-  try { answer = await send(socketPath, what) } catch (error) { throw unreachable(socketPath, error as NodeJS.ErrnoException) }
+  try {
+    answer = await send(socketPath, what)
+  } catch (error) {
+    throw unreachable(socketPath, error as NodeJS.ErrnoException)
+  }
   return schema.parse(contentOf(answer))
 }

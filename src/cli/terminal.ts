@@ -34,7 +34,11 @@ const cell = (value: unknown): string => {
 export const table = (columns: readonly string[], rows: readonly Readonly<Record<string, unknown>>[]): string => {
   const texts = rows.map((row) => columns.map((column) => cell(row[column])))
   const widths = columns.map((column, at) => Math.max(column.length, ...texts.map((row) => row[at]!.length)))
-  const line = (row: readonly string[]): string => row.map((text, at) => at === row.length - 1 ? text : text.padEnd(widths[at]!)).join('  ').trimEnd()
+  const line = (row: readonly string[]): string =>
+    row
+      .map((text, at) => (at === row.length - 1 ? text : text.padEnd(widths[at]!)))
+      .join('  ')
+      .trimEnd()
   return [line(columns.map((column) => column.toUpperCase().replaceAll('_', ' '))), ...texts.map(line)].join('\n')
 }
 
@@ -45,8 +49,14 @@ export const print = (terminal: Terminal, options: { json?: boolean }, value: un
 
 /** Says on standard error what is being waited for, once it has taken longer than a second. */
 export const withProgress = async <T>(terminal: Terminal, what: string, work: Promise<T>): Promise<T> => {
-  const timer = setTimeout(() => { if (terminal.isInteractive) terminal.err(`${what} …\n`) }, 1000)
-  try { return await work } finally { clearTimeout(timer) }
+  const timer = setTimeout(() => {
+    if (terminal.isInteractive) terminal.err(`${what} …\n`)
+  }, 1000)
+  try {
+    return await work
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** Times are shown to the second, in UTC. */

@@ -2,45 +2,114 @@ import { z } from 'zod'
 import { idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
 /** What a tenant has at a cloud: its own, else that of every tenant; undefined: nothing. */
-export const ofTenant = <T>(own: Readonly<Record<string, T>>, common: T | undefined, tenant: string): T | undefined => Object.hasOwn(own, tenant) ? own[tenant] : common
+export const ofTenant = <T>(own: Readonly<Record<string, T>>, common: T | undefined, tenant: string): T | undefined =>
+  Object.hasOwn(own, tenant) ? own[tenant] : common
 
-const repositorySchema = z.string().regex(/^[A-Za-z0-9._-]{1,100}$/, 'write the name of the repository without its owner')
+const repositorySchema = z
+  .string()
+  .regex(/^[A-Za-z0-9._-]{1,100}$/, 'write the name of the repository without its owner')
 const installationSchema = z.string().regex(/^\d{1,20}$/, 'write the number of the installation, in quotes')
 
 /** https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app */
 export const githubApp = {
-  credential: z.literal('github_app').describe('An installation token of a GitHub App, for no more permissions and repositories than were asked. A scope is `permission:level`, such as `contents:read`, or `repo:NAME`.'),
-  api_url: urlSchema.default('https://api.github.com').describe('The API; of GitHub Enterprise Server `https://HOST/api/v3`.'),
-  app: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).describe('Client id of the app, or its app id.'),
+  credential: z
+    .literal('github_app')
+    .describe(
+      'An installation token of a GitHub App, for no more permissions and repositories than were asked. A scope is `permission:level`, such as `contents:read`, or `repo:NAME`.',
+    ),
+  api_url: urlSchema
+    .default('https://api.github.com')
+    .describe('The API; of GitHub Enterprise Server `https://HOST/api/v3`.'),
+  app: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/)
+    .describe('Client id of the app, or its app id.'),
   key: secretReferenceSchema.describe('Private key of the app, PEM.'),
-  installation: installationSchema.optional().describe('The installation of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
+  installation: installationSchema
+    .optional()
+    .describe('The installation of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
   installations: z.record(idSchema, installationSchema).default({}).describe('Installations of single tenants.'),
-  repositories: z.record(idSchema, z.array(repositorySchema).min(1).max(500)).default({}).describe('The repositories of single tenants; a tenant that is not named here has all those of its installation.'),
-  permissions: z.record(scopeSchema, z.record(z.string().regex(/^[a-z_]{1,64}$/), z.enum(['read', 'write', 'admin']))).default({}).describe('Permissions of scopes that have other names than `permission:level`.'),
+  repositories: z
+    .record(idSchema, z.array(repositorySchema).min(1).max(500))
+    .default({})
+    .describe('The repositories of single tenants; a tenant that is not named here has all those of its installation.'),
+  permissions: z
+    .record(scopeSchema, z.record(z.string().regex(/^[a-z_]{1,64}$/), z.enum(['read', 'write', 'admin'])))
+    .default({})
+    .describe('Permissions of scopes that have other names than `permission:level`.'),
 }
 
 /** For whom an assertion of Deputy's speaks at a cloud; what trusts it compares `sub` as text. */
-const subjectSchema = z.enum(['tenant', 'server', 'user']).default('server').describe('`sub` of the token that Deputy signs: `tenant:ID`, `tenant:ID:server:ID`, or `tenant:ID:server:ID:user:NAME`.')
+const subjectSchema = z
+  .enum(['tenant', 'server', 'user'])
+  .default('server')
+  .describe(
+    '`sub` of the token that Deputy signs: `tenant:ID`, `tenant:ID:server:ID`, or `tenant:ID:server:ID:user:NAME`.',
+  )
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
-export const roleSchema = z.string().regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
+export const roleSchema = z
+  .string()
+  .regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
 /** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html; what is in it is for AWS to judge. */
 const statementSchema = z.looseObject({ Effect: z.enum(['Allow', 'Deny']) })
 
 export const awsSts = {
-  credential: z.literal('aws_sts').describe('Temporary keys of AWS, as JSON of the credential-process form (Version, AccessKeyId, SecretAccessKey, SessionToken, Expiration).'),
-  region: z.string().regex(/^[a-z0-9-]{1,32}$/).describe('Region of the STS endpoint.'),
+  credential: z
+    .literal('aws_sts')
+    .describe(
+      'Temporary keys of AWS, as JSON of the credential-process form (Version, AccessKeyId, SecretAccessKey, SessionToken, Expiration).',
+    ),
+  region: z
+    .string()
+    .regex(/^[a-z0-9-]{1,32}$/)
+    .describe('Region of the STS endpoint.'),
   endpoint: urlSchema.optional().describe('Another endpoint than that of the region, such as one of PrivateLink.'),
-  method: z.enum(['assume_role', 'web_identity', 'session_token']).default('assume_role').describe('assume_role: with the keys below. web_identity: with a token that Deputy signs, and no keys. session_token: the keys\' own rights for a while; nothing can be narrowed.'),
-  key: secretReferenceSchema.optional().describe('JSON with AccessKeyId, SecretAccessKey and perhaps SessionToken; absent: what the standard chain of the AWS SDK finds.'),
-  role: roleSchema.optional().describe('The role of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
+  method: z
+    .enum(['assume_role', 'web_identity', 'session_token'])
+    .default('assume_role')
+    .describe(
+      "assume_role: with the keys below. web_identity: with a token that Deputy signs, and no keys. session_token: the keys' own rights for a while; nothing can be narrowed.",
+    ),
+  key: secretReferenceSchema
+    .optional()
+    .describe(
+      'JSON with AccessKeyId, SecretAccessKey and perhaps SessionToken; absent: what the standard chain of the AWS SDK finds.',
+    ),
+  role: roleSchema
+    .optional()
+    .describe('The role of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
   roles: z.record(idSchema, roleSchema).default({}).describe('Roles of single tenants.'),
-  external_id: z.string().regex(/^[\w+=,.@:/-]{2,1224}$/).optional().describe('What the role\'s owner wants to be told (assume_role).'),
-  statements: z.record(scopeSchema, z.array(statementSchema).min(1)).default({}).describe('The session policy, by scopes: each scope asked brings its statements, and nothing else is allowed. Absent: the role\'s rights as they are.'),
-  policy_arns: z.array(z.string().regex(/^arn:aws[a-z-]*:iam::(aws|\d{12}):policy\/[\w+=,.@/-]+$/)).max(10).default([]).describe('Managed policies that hold in every session.'),
-  tags: z.array(z.enum(['tenant', 'user', 'server'])).default([]).describe('Session tags, for `aws:PrincipalTag/tenant` and the others in policies there.'),
-  transitive_tags: z.boolean().default(false).describe('The tags go along into roles that are assumed from the session.'),
-  source_identity: z.enum(['none', 'user', 'server']).default('none').describe('`aws:SourceIdentity` of the session, which CloudTrail keeps through every role that is assumed from it.'),
+  external_id: z
+    .string()
+    .regex(/^[\w+=,.@:/-]{2,1224}$/)
+    .optional()
+    .describe("What the role's owner wants to be told (assume_role)."),
+  statements: z
+    .record(scopeSchema, z.array(statementSchema).min(1))
+    .default({})
+    .describe(
+      "The session policy, by scopes: each scope asked brings its statements, and nothing else is allowed. Absent: the role's rights as they are.",
+    ),
+  policy_arns: z
+    .array(z.string().regex(/^arn:aws[a-z-]*:iam::(aws|\d{12}):policy\/[\w+=,.@/-]+$/))
+    .max(10)
+    .default([])
+    .describe('Managed policies that hold in every session.'),
+  tags: z
+    .array(z.enum(['tenant', 'user', 'server']))
+    .default([])
+    .describe('Session tags, for `aws:PrincipalTag/tenant` and the others in policies there.'),
+  transitive_tags: z
+    .boolean()
+    .default(false)
+    .describe('The tags go along into roles that are assumed from the session.'),
+  source_identity: z
+    .enum(['none', 'user', 'server'])
+    .default('none')
+    .describe(
+      '`aws:SourceIdentity` of the session, which CloudTrail keeps through every role that is assumed from it.',
+    ),
   audience: z.string().min(1).default('sts.amazonaws.com').describe('`aud` of the token (web_identity).'),
   subject: subjectSchema,
 }
@@ -49,29 +118,77 @@ const serviceAccountSchema = z.email().describe('A service account.')
 
 /** https://cloud.google.com/iam/docs/workload-identity-federation-with-other-providers */
 export const gcpSts = {
-  credential: z.literal('gcp_sts').describe('An access token of Google Cloud by workload identity federation: for a token that Deputy signs, and no key anywhere.'),
-  pool_provider: z.string().regex(/^\/\/iam\.googleapis\.com\/projects\/\d+\/locations\/global\/workloadIdentityPools\/[a-z0-9-]{4,32}\/providers\/[a-z0-9-]{4,32}$/, 'write //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER').describe('The provider of the workload identity pool that trusts Deputy\'s issuer.'),
-  audience: z.string().min(1).optional().describe('`aud` of the token that Deputy signs, where the provider has another than its own name.'),
-  service_account: serviceAccountSchema.optional().describe('The account whose token it is, for every tenant that has none of its own; absent: the token is that of the federated identity.'),
-  service_accounts: z.record(idSchema, serviceAccountSchema).default({}).describe('Accounts of single tenants. Where there are any, a tenant without one, and without `service_account`, gets nothing.'),
-  scope_prefix: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/).default('https://www.googleapis.com/auth/').describe('Stands before each scope at Google.'),
+  credential: z
+    .literal('gcp_sts')
+    .describe(
+      'An access token of Google Cloud by workload identity federation: for a token that Deputy signs, and no key anywhere.',
+    ),
+  pool_provider: z
+    .string()
+    .regex(
+      /^\/\/iam\.googleapis\.com\/projects\/\d+\/locations\/global\/workloadIdentityPools\/[a-z0-9-]{4,32}\/providers\/[a-z0-9-]{4,32}$/,
+      'write //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER',
+    )
+    .describe("The provider of the workload identity pool that trusts Deputy's issuer."),
+  audience: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('`aud` of the token that Deputy signs, where the provider has another than its own name.'),
+  service_account: serviceAccountSchema
+    .optional()
+    .describe(
+      'The account whose token it is, for every tenant that has none of its own; absent: the token is that of the federated identity.',
+    ),
+  service_accounts: z
+    .record(idSchema, serviceAccountSchema)
+    .default({})
+    .describe(
+      'Accounts of single tenants. Where there are any, a tenant without one, and without `service_account`, gets nothing.',
+    ),
+  scope_prefix: z
+    .string()
+    .regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/)
+    .default('https://www.googleapis.com/auth/')
+    .describe('Stands before each scope at Google.'),
   subject: subjectSchema,
   sts_url: urlSchema.default('https://sts.googleapis.com/v1/token').describe('The token exchange.'),
-  iam_url: urlSchema.default('https://iamcredentials.googleapis.com').describe('The API that issues tokens of service accounts.'),
+  iam_url: urlSchema
+    .default('https://iamcredentials.googleapis.com')
+    .describe('The API that issues tokens of service accounts.'),
 }
 
 const identitySchema = z.strictObject({
-  directory: z.string().regex(/^[A-Za-z0-9.-]{1,253}$/, 'write the id or a domain of the directory').describe('The directory (tenant) at Entra ID.'),
-  client_id: z.string().regex(/^[0-9a-fA-F-]{36}$/, 'write the id of the application or managed identity').describe('The application, or the managed identity, that trusts Deputy\'s issuer.'),
+  directory: z
+    .string()
+    .regex(/^[A-Za-z0-9.-]{1,253}$/, 'write the id or a domain of the directory')
+    .describe('The directory (tenant) at Entra ID.'),
+  client_id: z
+    .string()
+    .regex(/^[0-9a-fA-F-]{36}$/, 'write the id of the application or managed identity')
+    .describe("The application, or the managed identity, that trusts Deputy's issuer."),
 })
 
 /** https://learn.microsoft.com/en-us/entra/workload-id/workload-identity-federation */
 export const azure = {
-  credential: z.literal('azure').describe('An access token of Microsoft Entra ID for an application that trusts tokens which Deputy signs (workload identity federation). It has all permissions that the application has at the service.'),
-  identity: identitySchema.optional().describe('For every tenant that has none of its own; absent: a tenant without one gets nothing.'),
+  credential: z
+    .literal('azure')
+    .describe(
+      'An access token of Microsoft Entra ID for an application that trusts tokens which Deputy signs (workload identity federation). It has all permissions that the application has at the service.',
+    ),
+  identity: identitySchema
+    .optional()
+    .describe('For every tenant that has none of its own; absent: a tenant without one gets nothing.'),
   identities: z.record(idSchema, identitySchema).default({}).describe('Of single tenants.'),
-  scope: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]+\/\.default$/, 'write the service followed by /.default').describe('The service, for example `https://management.azure.com/.default`.'),
-  audience: z.string().min(1).default('api://AzureADTokenExchange').describe('`aud` of the token that Deputy signs; other clouds of Microsoft have others.'),
+  scope: z
+    .string()
+    .regex(/^[\x21\x23-\x5B\x5D-\x7E]+\/\.default$/, 'write the service followed by /.default')
+    .describe('The service, for example `https://management.azure.com/.default`.'),
+  audience: z
+    .string()
+    .min(1)
+    .default('api://AzureADTokenExchange')
+    .describe('`aud` of the token that Deputy signs; other clouds of Microsoft have others.'),
   authority_url: urlSchema.default('https://login.microsoftonline.com').describe('Where Entra ID is.'),
   subject: subjectSchema,
 }

@@ -3,15 +3,40 @@ import { awsSts, azure, gcpSts, githubApp, ofTenant } from './cloud-credentials.
 import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
-import { durationSchema, idSchema, resourceSchema, scopeSchema, secretReferenceSchema, tenantsSchema, tokenTypeSchema } from './values.ts'
+import {
+  durationSchema,
+  idSchema,
+  resourceSchema,
+  scopeSchema,
+  secretReferenceSchema,
+  tenantsSchema,
+  tokenTypeSchema,
+} from './values.ts'
 import { dynamic, engineRoleSchema } from './vault-engines.ts'
 
 const clientSchema = z.strictObject({
-  client_id: z.string().min(1).describe('Client id at the provider. `<connect_url>/clients/NAME`, with a name of your choice: one that needs no registration, because Deputy publishes there what the client is (Client ID Metadata Document).'),
-  client_secret: secretReferenceSchema.optional().describe('Absent for a public client, and for one that proves itself by a key.'),
-  private_key: secretReferenceSchema.optional().describe('Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.'),
-  variables: variablesSchema.default({}).describe('What `{name}` in the provider\'s endpoints stands for, for example `tenant: contoso.example`.'),
-  certificate: secretReferenceSchema.optional().describe('Its certificate with chain, PEM: shown for `tls_client_auth`; named in assertions (`x5t#S256`) for `private_key_jwt`.'),
+  client_id: z
+    .string()
+    .min(1)
+    .describe(
+      'Client id at the provider. `<connect_url>/clients/NAME`, with a name of your choice: one that needs no registration, because Deputy publishes there what the client is (Client ID Metadata Document).',
+    ),
+  client_secret: secretReferenceSchema
+    .optional()
+    .describe('Absent for a public client, and for one that proves itself by a key.'),
+  private_key: secretReferenceSchema
+    .optional()
+    .describe(
+      'Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.',
+    ),
+  variables: variablesSchema
+    .default({})
+    .describe("What `{name}` in the provider's endpoints stands for, for example `tenant: contoso.example`."),
+  certificate: secretReferenceSchema
+    .optional()
+    .describe(
+      'Its certificate with chain, PEM: shown for `tls_client_auth`; named in assertions (`x5t#S256`) for `private_key_jwt`.',
+    ),
 })
 export type OAuthClient = z.output<typeof clientSchema>
 
@@ -21,24 +46,42 @@ const common = {
   environment: idSchema.optional().describe('Only daemons of this environment see it; absent: all.'),
   enabled: z.boolean().default(true).describe('False: nobody gets a credential for it.'),
   tenants: tenantsSchema.default('*').describe('The tenants that use it.'),
-  resource: resourceSchema.optional().describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
-  scopes: z.record(scopeSchema, z.string()).default({}).describe('Every scope that exists, with what it allows, in words for the consent page.'),
+  resource: resourceSchema
+    .optional()
+    .describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
+  scopes: z
+    .record(scopeSchema, z.string())
+    .default({})
+    .describe('Every scope that exists, with what it allows, in words for the consent page.'),
   lifetime: durationSchema.optional().describe('Longest life of what is issued.'),
-  inject: injectSchema.optional().describe('How the proxy puts the credential into requests; absent: it does not (docs/proxy.md).'),
+  inject: injectSchema
+    .optional()
+    .describe('How the proxy puts the credential into requests; absent: it does not (docs/proxy.md).'),
 }
 
 /** How Deputy is known to the authorization server that a token comes from. */
 const provided = {
   provider: idSchema.describe('The provider file.'),
-  client: clientSchema.describe('Deputy\'s client at the provider.'),
+  client: clientSchema.describe("Deputy's client at the provider."),
   clients: z.record(idSchema, clientSchema).default({}).describe('Other clients for single tenants.'),
-  wider: z.enum(['refuse', 'mark']).default('refuse').describe('What to do with a token that has more than was asked: refuse it, or issue it and say so in `scope`.'),
+  wider: z
+    .enum(['refuse', 'mark'])
+    .default('refuse')
+    .describe('What to do with a token that has more than was asked: refuse it, or issue it and say so in `scope`.'),
 }
 
 /** Of a request to a token endpoint: what stands in it beside the grant itself. */
 const requested = {
-  audience: z.string().min(1).optional().describe('`audience` of the request, where the provider wants one; `resource` goes along by itself.'),
-  scope_prefix: z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/).default('').describe('Stands before each scope at the provider, for example `https://graph.microsoft.com/`.'),
+  audience: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('`audience` of the request, where the provider wants one; `resource` goes along by itself.'),
+  scope_prefix: z
+    .string()
+    .regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/)
+    .default('')
+    .describe('Stands before each scope at the provider, for example `https://graph.microsoft.com/`.'),
   parameters: z.record(z.string(), z.string()).default({}).describe('Sent along as they are.'),
 }
 
@@ -56,93 +99,197 @@ const kept = {
 
 /** Where the service is, for those who reach it through Deputy's own sockets and never see the credential. */
 const databases = {
-  postgres: z.strictObject({
-    host: z.string().min(1).describe('Host name or address.'),
-    port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
-    database: z.string().min(1).max(63).describe('Name of the database there.'),
-    tls: tlsSchema, only,
-  }).optional().describe('The PostgreSQL server of a credential that is a login (JSON with username and password): `listen.postgres` leads there.'),
-  redis: z.strictObject({
-    host: z.string().min(1).describe('Host name or address.'),
-    port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
-    tls: tlsSchema, only,
-  }).optional().describe('The Redis server of a credential that is a login: `listen.redis` leads there.'),
+  postgres: z
+    .strictObject({
+      host: z.string().min(1).describe('Host name or address.'),
+      port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
+      database: z.string().min(1).max(63).describe('Name of the database there.'),
+      tls: tlsSchema,
+      only,
+    })
+    .optional()
+    .describe(
+      'The PostgreSQL server of a credential that is a login (JSON with username and password): `listen.postgres` leads there.',
+    ),
+  redis: z
+    .strictObject({
+      host: z.string().min(1).describe('Host name or address.'),
+      port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
+      tls: tlsSchema,
+      only,
+    })
+    .optional()
+    .describe('The Redis server of a credential that is a login: `listen.redis` leads there.'),
 }
 
 /** `downstreams/<id>.yaml`: a service that credentials are for, and the kind of credential it takes. */
 export const downstreamSchema = z.discriminatedUnion('credential', [
   z.strictObject({
     ...common,
-    credential: z.literal('oauth_grant').describe('The user\'s own grant at an OAuth provider.'),
+    credential: z.literal('oauth_grant').describe("The user's own grant at an OAuth provider."),
     ...provided,
-    authorization_parameters: z.record(z.string(), z.string()).default({}).describe('Sent along to the authorization endpoint beside those of the provider file, for example `audience`.'),
+    authorization_parameters: z
+      .record(z.string(), z.string())
+      .default({})
+      .describe('Sent along to the authorization endpoint beside those of the provider file, for example `audience`.'),
   }),
   z.strictObject({
-    ...common, ...provided, ...requested,
-    credential: z.literal('client_credentials').describe('A token of Deputy\'s own client at an authorization server (RFC 6749 section 4.4): the same rights whoever asks, so policy has to say who may.'),
+    ...common,
+    ...provided,
+    ...requested,
+    credential: z
+      .literal('client_credentials')
+      .describe(
+        "A token of Deputy's own client at an authorization server (RFC 6749 section 4.4): the same rights whoever asks, so policy has to say who may.",
+      ),
   }),
   z.strictObject({
-    ...common, ...provided, ...requested,
-    credential: z.literal('token_exchange').describe('The user\'s token, exchanged at an authorization server (RFC 8693) that knows both services.'),
-    subject_token_type: tokenTypeSchema.optional().describe('What the server is told the user\'s token is; default: as it came.'),
+    ...common,
+    ...provided,
+    ...requested,
+    credential: z
+      .literal('token_exchange')
+      .describe("The user's token, exchanged at an authorization server (RFC 8693) that knows both services."),
+    subject_token_type: tokenTypeSchema
+      .optional()
+      .describe("What the server is told the user's token is; default: as it came."),
     requested_token_type: tokenTypeSchema.optional().describe('What it is asked for; default: it chooses.'),
-    actor: z.enum(['none', 'client']).default('none').describe('client: a token of Deputy\'s client goes along as `actor_token`, so that the service sees who acts.'),
+    actor: z
+      .enum(['none', 'client'])
+      .default('none')
+      .describe("client: a token of Deputy's client goes along as `actor_token`, so that the service sees who acts."),
   }),
   z.strictObject({
-    ...common, ...provided, ...requested,
-    credential: z.literal('entra_obo').describe('The user\'s token, exchanged at Microsoft Entra ID (on-behalf-of flow); its `aud` has to be Deputy\'s client there.'),
+    ...common,
+    ...provided,
+    ...requested,
+    credential: z
+      .literal('entra_obo')
+      .describe(
+        "The user's token, exchanged at Microsoft Entra ID (on-behalf-of flow); its `aud` has to be Deputy's client there.",
+      ),
   }),
   z.strictObject({
-    ...common, ...provided, ...requested,
-    credential: z.literal('jwt_bearer').describe('A token for an assertion that Deputy signs with a key of its own (RFC 7523 section 2.1), or that assertion itself.'),
-    assertion: z.strictObject({
-      key: secretReferenceSchema.describe('The private key: JWK, PEM (PKCS #8), or the key file of a Google service account.'),
-      issuer: z.string().min(1).optional().describe('`iss`; default: the client id, or the account of the key file.'),
-      subject: z.enum(['none', 'user', 'issuer']).or(others).default('user').describe('`sub`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, a text, or none.'),
-      audience: z.string().min(1).optional().describe('`aud`; default: the token endpoint.'),
-      scope: z.enum(['parameter', 'claim']).default('parameter').describe('Where the scopes stand: beside the assertion or in it, as Google wants.'),
-      lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
-      self_signed: z.boolean().default(false).describe('The assertion itself is the token: nothing is asked. `audience` is then the service.'),
-    }).describe('What Deputy signs.'),
+    ...common,
+    ...provided,
+    ...requested,
+    credential: z
+      .literal('jwt_bearer')
+      .describe(
+        'A token for an assertion that Deputy signs with a key of its own (RFC 7523 section 2.1), or that assertion itself.',
+      ),
+    assertion: z
+      .strictObject({
+        key: secretReferenceSchema.describe(
+          'The private key: JWK, PEM (PKCS #8), or the key file of a Google service account.',
+        ),
+        issuer: z.string().min(1).optional().describe('`iss`; default: the client id, or the account of the key file.'),
+        subject: z
+          .enum(['none', 'user', 'issuer'])
+          .or(others)
+          .default('user')
+          .describe(
+            "`sub`: the user's name, with `suffix` the name and what follows it (`@example.com`), the issuer, a text, or none.",
+          ),
+        audience: z.string().min(1).optional().describe('`aud`; default: the token endpoint.'),
+        scope: z
+          .enum(['parameter', 'claim'])
+          .default('parameter')
+          .describe('Where the scopes stand: beside the assertion or in it, as Google wants.'),
+        lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
+        self_signed: z
+          .boolean()
+          .default(false)
+          .describe('The assertion itself is the token: nothing is asked. `audience` is then the service.'),
+      })
+      .describe('What Deputy signs.'),
   }),
   z.strictObject({
-    ...common, ...provided, ...requested,
-    credential: z.literal('saml_bearer').describe('A token for a SAML 2.0 assertion that Deputy signs with a key of its own (RFC 7522 section 2.1), as SAP and Salesforce take it.'),
-    assertion: z.strictObject({
-      key: secretReferenceSchema.describe('The private key: RSA of at least 2048 bits, JWK or PEM.'),
-      certificate: secretReferenceSchema.optional().describe('The certificate of the key, PEM: it goes along in the signature. Absent: the service has to know the key.'),
-      issuer: z.string().min(1).optional().describe('`Issuer`; default: the client id.'),
-      subject: z.enum(['user', 'issuer']).or(others).default('user').describe('`NameID`: the user\'s name, with `suffix` the name and what follows it (`@example.com`), the issuer, or a text.'),
-      name_id_format: resourceSchema.default('urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified').describe('What kind of name that is, for example `urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress`.'),
-      audience: z.string().min(1).optional().describe('`Audience`; default: the token endpoint.'),
-      authn_context: resourceSchema.optional().describe('`AuthnContextClassRef`: how users have signed in, in the words of the service, where it wants to hear that. Absent: nothing is said of a sign-in, because it was not Deputy that users signed in to (RFC 7522 section 3).'),
-      attributes: z.record(z.string().min(1), z.string()).default({}).describe('Attributes that go along, by name; SAP wants the client id as `client_id`, for example.'),
-      lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
-    }).describe('What Deputy signs.'),
+    ...common,
+    ...provided,
+    ...requested,
+    credential: z
+      .literal('saml_bearer')
+      .describe(
+        'A token for a SAML 2.0 assertion that Deputy signs with a key of its own (RFC 7522 section 2.1), as SAP and Salesforce take it.',
+      ),
+    assertion: z
+      .strictObject({
+        key: secretReferenceSchema.describe('The private key: RSA of at least 2048 bits, JWK or PEM.'),
+        certificate: secretReferenceSchema
+          .optional()
+          .describe(
+            'The certificate of the key, PEM: it goes along in the signature. Absent: the service has to know the key.',
+          ),
+        issuer: z.string().min(1).optional().describe('`Issuer`; default: the client id.'),
+        subject: z
+          .enum(['user', 'issuer'])
+          .or(others)
+          .default('user')
+          .describe(
+            "`NameID`: the user's name, with `suffix` the name and what follows it (`@example.com`), the issuer, or a text.",
+          ),
+        name_id_format: resourceSchema
+          .default('urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified')
+          .describe('What kind of name that is, for example `urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress`.'),
+        audience: z.string().min(1).optional().describe('`Audience`; default: the token endpoint.'),
+        authn_context: resourceSchema
+          .optional()
+          .describe(
+            '`AuthnContextClassRef`: how users have signed in, in the words of the service, where it wants to hear that. Absent: nothing is said of a sign-in, because it was not Deputy that users signed in to (RFC 7522 section 3).',
+          ),
+        attributes: z
+          .record(z.string().min(1), z.string())
+          .default({})
+          .describe('Attributes that go along, by name; SAP wants the client id as `client_id`, for example.'),
+        lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
+      })
+      .describe('What Deputy signs.'),
   }),
   z.strictObject({
-    ...common, ...provided, ...requested,
+    ...common,
+    ...provided,
+    ...requested,
     resource: resourceSchema.describe('The service: it stands in the assertion.'),
-    credential: z.literal('id_jag').describe('A token for an identity assertion (ID-JAG) that the tenant\'s identity provider issues for the user\'s sign-in: enterprise-managed authorization. `provider` is the authorization server of the service; at the identity provider Deputy is the client of the tenant\'s `sign_in`.'),
+    credential: z
+      .literal('id_jag')
+      .describe(
+        "A token for an identity assertion (ID-JAG) that the tenant's identity provider issues for the user's sign-in: enterprise-managed authorization. `provider` is the authorization server of the service; at the identity provider Deputy is the client of the tenant's `sign_in`.",
+      ),
   }),
   z.strictObject({
     ...common,
     resource: resourceSchema.describe('The audience of the minted token.'),
     credential: z.literal('minted').describe('A token (RFC 9068) that Deputy signs itself.'),
-    bound: z.enum(['any', 'dpop', 'mtls']).default('any').describe('To which key of the server it is bound: dpop, the one that the request proves (RFC 9449); mtls, the certificate in the server\'s file (RFC 8705); any, to the one that is proved, if one is.'),
+    bound: z
+      .enum(['any', 'dpop', 'mtls'])
+      .default('any')
+      .describe(
+        "To which key of the server it is bound: dpop, the one that the request proves (RFC 9449); mtls, the certificate in the server's file (RFC 8705); any, to the one that is proved, if one is.",
+      ),
   }),
   z.strictObject({
-    ...common, ...databases,
+    ...common,
+    ...databases,
     credential: z.literal('static').describe('A secret of the tenant, as it is in its backend.'),
     ...kept,
   }),
   z.strictObject({
-    ...common, ...kept,
-    credential: z.literal('api_key').describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
+    ...common,
+    ...kept,
+    credential: z
+      .literal('api_key')
+      .describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
   }),
   z.strictObject({
-    ...common, ...databases, ...kept,
-    credential: z.literal('basic').describe('A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).'),
+    ...common,
+    ...databases,
+    ...kept,
+    credential: z
+      .literal('basic')
+      .describe(
+        'A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).',
+      ),
   }),
   z.strictObject({ ...common, ...databases, ...dynamic }),
   z.strictObject({ ...common, ...githubApp }),
@@ -151,11 +298,26 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   z.strictObject({ ...common, ...azure }),
   z.strictObject({
     ...common,
-    credential: z.literal('mtls_certificate').describe('A client certificate with its key, that a backend issues for the user, or the server, alone: JSON with certificate, private_key and ca_chain. A revocation revokes it.'),
+    credential: z
+      .literal('mtls_certificate')
+      .describe(
+        'A client certificate with its key, that a backend issues for the user, or the server, alone: JSON with certificate, private_key and ca_chain. A revocation revokes it.',
+      ),
     backend: idSchema.describe('The backend that issues it: one of kind `vault`.'),
     role: engineRoleSchema.describe('Role of the PKI engine there.'),
-    common_name: z.string().regex(/^(?:[A-Za-z0-9._@-]|\{(?:tenant|server|user)\})+$/, 'write letters, digits, ".", "_", "@", "-", and {tenant}, {server} or {user}').default('{server}.{tenant}').describe('Common name of the certificate.'),
-    uri_prefix: resourceSchema.optional().describe('A URI in the certificate (SAN): this, then `/tenant/ID/server/ID` and, for a user, `/user/NAME`; `spiffe://example.com`, say.'),
+    common_name: z
+      .string()
+      .regex(
+        /^(?:[A-Za-z0-9._@-]|\{(?:tenant|server|user)\})+$/,
+        'write letters, digits, ".", "_", "@", "-", and {tenant}, {server} or {user}',
+      )
+      .default('{server}.{tenant}')
+      .describe('Common name of the certificate.'),
+    uri_prefix: resourceSchema
+      .optional()
+      .describe(
+        'A URI in the certificate (SAN): this, then `/tenant/ID/server/ID` and, for a user, `/user/NAME`; `spiffe://example.com`, say.',
+      ),
   }),
 ])
 export type Downstream = z.output<typeof downstreamSchema>
@@ -164,11 +326,16 @@ export type CredentialKind = Downstream['credential']
 export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
 
 /** Deputy's client for a tenant: its own, else that of every tenant. */
-export const clientFor = ({ clients, client }: ProvidedDownstream, tenant: string): OAuthClient => ofTenant(clients, client, tenant) ?? client
+export const clientFor = ({ clients, client }: ProvidedDownstream, tenant: string): OAuthClient =>
+  ofTenant(clients, client, tenant) ?? client
 
 /** Those whose credential is a secret of the tenant, which may rotate. */
 export type KeptDownstream = Extract<Downstream, { secret: string }>
-export const keeps = (downstream: Downstream | undefined, { backend, secret }: { readonly backend: string; readonly secret: string }): boolean => downstream !== undefined && 'secret' in downstream && downstream.backend === backend && downstream.secret === secret
+export const keeps = (
+  downstream: Downstream | undefined,
+  { backend, secret }: { readonly backend: string; readonly secret: string },
+): boolean =>
+  downstream !== undefined && 'secret' in downstream && downstream.backend === backend && downstream.secret === secret
 
 /** The kinds by their names. */
 export const credentialKindSchema = z.enum(downstreamSchema.options.map(({ shape }) => shape.credential.value))

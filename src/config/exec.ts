@@ -6,27 +6,77 @@ const variableSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'write the n
 const given = {
   downstream: idSchema.describe('The downstream whose credential it is.'),
   scopes: z.array(scopeSchema).optional().describe('Scopes to ask for; absent: all that the server is registered for.'),
-  field: z.string().min(1).optional().describe('Of a credential that is JSON, such as a database login: this field alone.'),
-  template: z.string().min(1).optional().describe('Text around it: {token} is the credential, {username} and any other name a field of one that is JSON. In a URL what is put in is percent-encoded.'),
+  field: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Of a credential that is JSON, such as a database login: this field alone.'),
+  template: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Text around it: {token} is the credential, {username} and any other name a field of one that is JSON. In a URL what is put in is percent-encoded.',
+    ),
 }
-const oneForm = [({ field, template }: { field?: string | undefined; template?: string | undefined }) => field === undefined || template === undefined, 'name `field` or `template`, not both'] as const
+const oneForm = [
+  ({ field, template }: { field?: string | undefined; template?: string | undefined }) =>
+    field === undefined || template === undefined,
+  'name `field` or `template`, not both',
+] as const
 
 const valueSchema = z.strictObject(given).refine(...oneForm)
-const fileSchema = z.strictObject({
-  ...given,
-  path: z.string().max(255).regex(/^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/, 'write a path without "..", relative to the private folder').describe('Its path in the private folder.'),
-}).refine(...oneForm)
+const fileSchema = z
+  .strictObject({
+    ...given,
+    path: z
+      .string()
+      .max(255)
+      .regex(
+        /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/,
+        'write a path without "..", relative to the private folder',
+      )
+      .describe('Its path in the private folder.'),
+  })
+  .refine(...oneForm)
 
 /** `exec` in a server's file: the one place that says what a started server gets. */
-export const execSchema = z.strictObject({
-  on_behalf_of: z.enum(['session', 'server']).default('session').describe('session: the user as whom the Unix user has signed in with `deputy login`; server: the server itself.'),
-  env: z.record(variableSchema, valueSchema).default({}).describe('Environment variables with credentials.'),
-  files: z.record(variableSchema, fileSchema).default({}).describe('Files with credentials in a private folder in memory; the environment variable has the path.'),
-  proxy: z.boolean().default(false).describe('Its requests go through the injecting proxy.'),
-  socket: z.boolean().default(false).describe('DEPUTY_SOCKET names the socket of the local API, for a server that asks by itself.'),
-  renew: z.enum(['restart', 'signal', 'none']).default('restart').describe('What happens when a credential has been replaced. restart: the server is ended and started anew; signal: files are replaced and it gets `signal`; none: it keeps what it was given.'),
-  signal: z.enum(['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGINT', 'SIGTERM']).default('SIGHUP').describe('The signal of `renew: signal`.'),
-}).refine(({ renew, env }) => renew !== 'signal' || Object.keys(env).length === 0, 'the environment of a process cannot be replaced: with `renew: signal` use `files`')
-  .refine(({ env, files }) => Object.keys(env).every((name) => !Object.hasOwn(files, name)), 'a name stands under `env` or under `files`, not both')
+export const execSchema = z
+  .strictObject({
+    on_behalf_of: z
+      .enum(['session', 'server'])
+      .default('session')
+      .describe(
+        'session: the user as whom the Unix user has signed in with `deputy login`; server: the server itself.',
+      ),
+    env: z.record(variableSchema, valueSchema).default({}).describe('Environment variables with credentials.'),
+    files: z
+      .record(variableSchema, fileSchema)
+      .default({})
+      .describe('Files with credentials in a private folder in memory; the environment variable has the path.'),
+    proxy: z.boolean().default(false).describe('Its requests go through the injecting proxy.'),
+    socket: z
+      .boolean()
+      .default(false)
+      .describe('DEPUTY_SOCKET names the socket of the local API, for a server that asks by itself.'),
+    renew: z
+      .enum(['restart', 'signal', 'none'])
+      .default('restart')
+      .describe(
+        'What happens when a credential has been replaced. restart: the server is ended and started anew; signal: files are replaced and it gets `signal`; none: it keeps what it was given.',
+      ),
+    signal: z
+      .enum(['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGINT', 'SIGTERM'])
+      .default('SIGHUP')
+      .describe('The signal of `renew: signal`.'),
+  })
+  .refine(
+    ({ renew, env }) => renew !== 'signal' || Object.keys(env).length === 0,
+    'the environment of a process cannot be replaced: with `renew: signal` use `files`',
+  )
+  .refine(
+    ({ env, files }) => Object.keys(env).every((name) => !Object.hasOwn(files, name)),
+    'a name stands under `env` or under `files`, not both',
+  )
 export type ExecMapping = z.output<typeof execSchema>
 export type ExecValue = ExecMapping['env'][string]

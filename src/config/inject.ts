@@ -6,43 +6,103 @@ export const CREDENTIAL = '{credential}'
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
 
 /** Headers that say how a message is carried (RFC 9110 section 7.6.1), for whom, or that are Deputy's own: nothing is put into them. */
-export const NOT_INJECTED = /^(host|connection|content-length|content-encoding|transfer-encoding|te|trailer|upgrade|keep-alive|expect|date|via|range|accept-encoding|origin|(proxy|deputy|sec)-.*)$/i
+export const NOT_INJECTED =
+  /^(host|connection|content-length|content-encoding|transfer-encoding|te|trailer|upgrade|keep-alive|expect|date|via|range|accept-encoding|origin|(proxy|deputy|sec)-.*)$/i
 
 /** A token of RFC 9110 section 5.6.2. */
 const nameSchema = z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$/, 'write the name of a header')
 
 /** Characters that no client escapes, so that it stands in a request as it stands here. */
-const placeholderSchema = z.string().regex(/^[A-Za-z0-9_.~-]{4,100}$/, 'a placeholder is 4 to 100 of A-Z, a-z, 0-9, ".", "_", "~" and "-"')
+const placeholderSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9_.~-]{4,100}$/, 'a placeholder is 4 to 100 of A-Z, a-z, 0-9, ".", "_", "~" and "-"')
 
 /** scheme, host and port (RFC 6454), in the form in which they are compared. */
-const originSchema = z.string().refine((text) => {
-  const url = URL.parse(text)
-  return url !== null && (url.protocol === 'https:' || url.protocol === 'http:') && (text === url.origin || `${url.origin}/` === url.href && !/[?#@]/.test(text))
-}, 'write an origin such as https://api.github.com, without a path').transform((text) => new URL(text).origin)
+const originSchema = z
+  .string()
+  .refine((text) => {
+    const url = URL.parse(text)
+    return (
+      url !== null &&
+      (url.protocol === 'https:' || url.protocol === 'http:') &&
+      (text === url.origin || (`${url.origin}/` === url.href && !/[?#@]/.test(text)))
+    )
+  }, 'write an origin such as https://api.github.com, without a path')
+  .transform((text) => new URL(text).origin)
 
 const waySchema = z.union([
-  z.strictObject({
-    header: nameSchema.describe('Name of the header; what the caller sends under this name is left out.'),
-    value: z.string().default(CREDENTIAL).describe('Its value; `{credential}` stands for the credential.'),
-  }).describe('In a header.'),
-  z.strictObject({ query: z.string().min(1).max(100).describe('Name of the parameter; the caller\'s own is left out.') }).describe('In the query string.'),
-  z.strictObject({ path: placeholderSchema.describe('Placeholder in the path that the credential takes the place of.') }).describe('In the path.'),
-  z.strictObject({ body: placeholderSchema.describe('Placeholder in the body that the credential takes the place of, escaped as the body\'s type wants it.') }).describe('In the body.'),
-  z.strictObject({
-    basic: z.strictObject({ user: z.string().regex(/^[^:\p{Cc}]+$/u, 'a user has no colon and no control characters').optional().describe('The user, with the credential as password; absent: the credential is a login, JSON with `username` and `password`.') }),
-  }).describe('As `Authorization: Basic` (RFC 7617).'),
+  z
+    .strictObject({
+      header: nameSchema.describe('Name of the header; what the caller sends under this name is left out.'),
+      value: z.string().default(CREDENTIAL).describe('Its value; `{credential}` stands for the credential.'),
+    })
+    .describe('In a header.'),
+  z
+    .strictObject({
+      query: z.string().min(1).max(100).describe("Name of the parameter; the caller's own is left out."),
+    })
+    .describe('In the query string.'),
+  z
+    .strictObject({
+      path: placeholderSchema.describe('Placeholder in the path that the credential takes the place of.'),
+    })
+    .describe('In the path.'),
+  z
+    .strictObject({
+      body: placeholderSchema.describe(
+        "Placeholder in the body that the credential takes the place of, escaped as the body's type wants it.",
+      ),
+    })
+    .describe('In the body.'),
+  z
+    .strictObject({
+      basic: z.strictObject({
+        user: z
+          .string()
+          .regex(/^[^:\p{Cc}]+$/u, 'a user has no colon and no control characters')
+          .optional()
+          .describe(
+            'The user, with the credential as password; absent: the credential is a login, JSON with `username` and `password`.',
+          ),
+      }),
+    })
+    .describe('As `Authorization: Basic` (RFC 7617).'),
 ])
 /** A place in a request that a credential is put into. */
 export type InjectionWay = z.output<typeof waySchema>
 
 /** `inject` of a downstream: how the proxy puts its credential into requests, and into which. */
 export const injectSchema = z.strictObject({
-  hosts: z.array(originSchema).min(1).describe('Where it may be sent, for example https://api.github.com; the first one is meant when a request names the downstream. http only for loopback, with network.allow_loopback.'),
-  methods: z.array(z.enum(METHODS)).min(1).default([...METHODS]).describe('Methods that it is put into.'),
-  paths: z.array(z.string().regex(/^\/[!-"$->@-~]*$/, 'a path begins with / and has no query')).min(1).optional().describe('Paths that it is put into, with all that is below them; absent: all.'),
-  as: z.union([waySchema, z.array(waySchema).min(1)]).transform((as) => Array.isArray(as) ? as : [as]).describe('Where in the request it is put: one of the ways, or a list of them.'),
-  strike: z.boolean().default(true).describe('Whether the credential is struck out of answers, should the service repeat it; such answers come without compression and whole.'),
-  only: z.boolean().default(false).describe('Whether the proxy is the only way: the credential itself is never handed out.'),
+  hosts: z
+    .array(originSchema)
+    .min(1)
+    .describe(
+      'Where it may be sent, for example https://api.github.com; the first one is meant when a request names the downstream. http only for loopback, with network.allow_loopback.',
+    ),
+  methods: z
+    .array(z.enum(METHODS))
+    .min(1)
+    .default([...METHODS])
+    .describe('Methods that it is put into.'),
+  paths: z
+    .array(z.string().regex(/^\/[!-"$->@-~]*$/, 'a path begins with / and has no query'))
+    .min(1)
+    .optional()
+    .describe('Paths that it is put into, with all that is below them; absent: all.'),
+  as: z
+    .union([waySchema, z.array(waySchema).min(1)])
+    .transform((as) => (Array.isArray(as) ? as : [as]))
+    .describe('Where in the request it is put: one of the ways, or a list of them.'),
+  strike: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Whether the credential is struck out of answers, should the service repeat it; such answers come without compression and whole.',
+    ),
+  only: z
+    .boolean()
+    .default(false)
+    .describe('Whether the proxy is the only way: the credential itself is never handed out.'),
 })
 export type Inject = z.output<typeof injectSchema>
 

@@ -5,16 +5,34 @@ import { durationSchema, localReferenceSchema, urlSchema } from './values.ts'
 /** `kek` in deputy.yaml: what wraps the data keys. */
 export const keyEncryptionSchema = z.union([
   localReferenceSchema,
-  z.strictObject({ vault: z.strictObject({
-    ...vaultAccess,
-    mount: z.string().regex(/^[A-Za-z0-9_/-]+$/).default('transit').describe('Mount of the transit engine.'),
-    key: z.string().regex(/^[A-Za-z0-9_.-]{1,128}$/).describe('Name of a key that authenticates associated data (aes256-gcm96, chacha20-poly1305).'),
-  }) }).describe('A key in the transit engine of Vault or OpenBao; it never leaves it.'),
-  z.strictObject({ aws: z.strictObject({
-    region: z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'write a region such as eu-central-1').describe('Region.'),
-    endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
-    key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
-    timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
-  }) }).describe('A key in AWS KMS; credentials come from the standard chain of the AWS SDK.'),
+  z
+    .strictObject({
+      vault: z.strictObject({
+        ...vaultAccess,
+        mount: z
+          .string()
+          .regex(/^[A-Za-z0-9_/-]+$/)
+          .default('transit')
+          .describe('Mount of the transit engine.'),
+        key: z
+          .string()
+          .regex(/^[A-Za-z0-9_.-]{1,128}$/)
+          .describe('Name of a key that authenticates associated data (aes256-gcm96, chacha20-poly1305).'),
+      }),
+    })
+    .describe('A key in the transit engine of Vault or OpenBao; it never leaves it.'),
+  z
+    .strictObject({
+      aws: z.strictObject({
+        region: z
+          .string()
+          .regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'write a region such as eu-central-1')
+          .describe('Region.'),
+        endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
+        key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
+        timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
+      }),
+    })
+    .describe('A key in AWS KMS; credentials come from the standard chain of the AWS SDK.'),
 ])
 export type KeyEncryptionSettings = z.output<typeof keyEncryptionSchema>

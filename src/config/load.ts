@@ -20,7 +20,9 @@ export type LoadResult =
   | { readonly snapshot: undefined; readonly problems: readonly Problem[] }
 
 const readText = async (path: string): Promise<string | undefined> => {
-  try { return await readFile(path, 'utf8') } catch (error) {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error
   }
@@ -31,10 +33,18 @@ const readText = async (path: string): Promise<string | undefined> => {
  * @param isMeant what is not meant is checked like everything else, and is not there: another environment has the same ids
  */
 const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<Schema> & string>(
-  home: string, folder: string, schema: Schema, key: Key, problems: Problem[], isMeant: (value: z.output<Schema>) => boolean = () => true,
+  home: string,
+  folder: string,
+  schema: Schema,
+  key: Key,
+  problems: Problem[],
+  isMeant: (value: z.output<Schema>) => boolean = () => true,
 ): Promise<Map<string, Located<z.output<Schema>>>> => {
   const found = new Map<string, Located<z.output<Schema>>>()
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => { if (error.code === 'ENOENT') return []; throw error })
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
   for (const name of names.filter((each) => /\.ya?ml$/.test(each)).sort()) {
     const path = join(folder, name)
     const shown = relative(home, path).startsWith('..') ? path : relative(home, path)
@@ -43,7 +53,13 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
     for (const located of parsed.values.filter(({ value }) => isMeant(value))) {
       const id = String((located.value as Record<string, unknown>)[key])
       const twin = found.get(id)
-      if (twin !== undefined) problems.push({ file: shown, line: located.lineOf([key]), message: `${key} ${id} is defined in ${twin.file} already.`, fix: 'Give it another id, or remove one of the two.' })
+      if (twin !== undefined)
+        problems.push({
+          file: shown,
+          line: located.lineOf([key]),
+          message: `${key} ${id} is defined in ${twin.file} already.`,
+          fix: 'Give it another id, or remove one of the two.',
+        })
       else found.set(id, located)
     }
   }
@@ -51,18 +67,37 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
 }
 
 /** The folder of the rotation policies. */
-export const rotationPolicies = ({ home, settings }: { home: string; settings: Settings }): string => join(resolve(home, settings.policies), 'rotation')
+export const rotationPolicies = ({ home, settings }: { home: string; settings: Settings }): string =>
+  join(resolve(home, settings.policies), 'rotation')
 
 /** In which file of a folder each id of an environment is defined, whether or not the rest of it is in order. */
-export const loadLocations = async (home: string, folder: string, key: string, environment: string): Promise<Map<string, string>> => {
-  const found = await readFolder(home, join(home, folder), z.looseObject({ [key]: z.string(), environment: z.string().optional() }), key, [], (value) => isOfEnvironment(value, environment))
+export const loadLocations = async (
+  home: string,
+  folder: string,
+  key: string,
+  environment: string,
+): Promise<Map<string, string>> => {
+  const found = await readFolder(
+    home,
+    join(home, folder),
+    z.looseObject({ [key]: z.string(), environment: z.string().optional() }),
+    key,
+    [],
+    (value) => isOfEnvironment(value, environment),
+  )
   return new Map([...found].map(([id, { file }]) => [id, file]))
 }
 
 /** The provider files that come with Deputy, and those of the home, which override them. @param problems gets what is wrong with them */
-export const readProviders = async (home: string, shipped: string, problems: Problem[]): Promise<Map<string, Located<Provider>>> => new Map([
-  ...await readFolder(home, shipped, providerSchema, 'provider', problems), ...await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems),
-])
+export const readProviders = async (
+  home: string,
+  shipped: string,
+  problems: Problem[],
+): Promise<Map<string, Located<Provider>>> =>
+  new Map([
+    ...(await readFolder(home, shipped, providerSchema, 'provider', problems)),
+    ...(await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems)),
+  ])
 
 const valuesOf = <Value>(located: ReadonlyMap<string, Located<Value>>): Map<string, Value> =>
   new Map([...located].map(([id, { value }]) => [id, value]))
@@ -72,30 +107,64 @@ const valuesOf = <Value>(located: ReadonlyMap<string, Located<Value>>): Map<stri
  * and every problem is listed.
  * @param options.shippedProviders folder of the provider files that come with Deputy; files in the home override them
  */
-export const loadConfiguration = async (options: { home: string; shippedProviders: string; generation: number }): Promise<LoadResult> => {
+export const loadConfiguration = async (options: {
+  home: string
+  shippedProviders: string
+  generation: number
+}): Promise<LoadResult> => {
   const { home } = options
   const problems: Problem[] = []
   const text = await readText(join(home, SETTINGS_FILE))
   if (text === undefined) {
-    return { snapshot: undefined, problems: [{ file: SETTINGS_FILE, line: 1, message: `There is no ${SETTINGS_FILE} in ${home}.`, fix: `Run: deputy init ${home}` }] }
+    return {
+      snapshot: undefined,
+      problems: [
+        {
+          file: SETTINGS_FILE,
+          line: 1,
+          message: `There is no ${SETTINGS_FILE} in ${home}.`,
+          fix: `Run: deputy init ${home}`,
+        },
+      ],
+    }
   }
   const parsed = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
   problems.push(...parsed.problems)
   const tenants = await readFolder(home, join(home, 'tenants'), tenantSchema, 'tenant', problems)
   const [settings] = parsed.values
-  const isMeant = (value: { readonly environment?: string | undefined }): boolean => settings === undefined || isOfEnvironment(value, settings.value.environment)
+  const isMeant = (value: { readonly environment?: string | undefined }): boolean =>
+    settings === undefined || isOfEnvironment(value, settings.value.environment)
   const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems, isMeant)
-  const downstreams = await readFolder(home, join(home, 'downstreams'), downstreamSchema, 'downstream', problems, isMeant)
+  const downstreams = await readFolder(
+    home,
+    join(home, 'downstreams'),
+    downstreamSchema,
+    'downstream',
+    problems,
+    isMeant,
+  )
   const providers = await readProviders(home, options.shippedProviders, problems)
   if (settings === undefined) return { snapshot: undefined, problems }
-  const rotations = await readFolder(home, rotationPolicies({ home, settings: settings.value }), rotationPolicySchema, 'rotation', problems)
+  const rotations = await readFolder(
+    home,
+    rotationPolicies({ home, settings: settings.value }),
+    rotationPolicySchema,
+    'rotation',
+    problems,
+  )
   problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers, rotations }))
   if (problems.length > 0) return { snapshot: undefined, problems }
   return {
     problems,
     snapshot: {
-      generation: options.generation, home, settings: settings.value, tenants: valuesOf(tenants), servers: valuesOf(servers),
-      downstreams: valuesOf(downstreams), providers: valuesOf(providers), rotations: valuesOf(rotations),
+      generation: options.generation,
+      home,
+      settings: settings.value,
+      tenants: valuesOf(tenants),
+      servers: valuesOf(servers),
+      downstreams: valuesOf(downstreams),
+      providers: valuesOf(providers),
+      rotations: valuesOf(rotations),
     },
   }
 }

@@ -7,4 +7,5 @@ export interface Problem {
   readonly fix: string
 }
 
-export const formatProblem = ({ file, line, message, fix }: Problem): string => `${file}:${line}: ${message}\n    ${fix}`
+export const formatProblem = ({ file, line, message, fix }: Problem): string =>
+  `${file}:${line}: ${message}\n    ${fix}`

@@ -6,106 +6,296 @@ const sourceSchema = z.record(z.string(), urlSchema)
 
 /** `{name}` in an endpoint: what differs from customer to customer, such as a directory or a host. */
 const PLACEHOLDER = /\{([a-z][a-z0-9_]*)\}/g
-export const placeholdersIn = (endpoint: string): string[] => [...endpoint.matchAll(PLACEHOLDER)].map(([, name]) => name!)
-export const fillIn = (endpoint: string, values: Readonly<Record<string, string>>): string => endpoint.replace(PLACEHOLDER, (whole, name: string) => values[name] ?? whole)
+export const placeholdersIn = (endpoint: string): string[] =>
+  [...endpoint.matchAll(PLACEHOLDER)].map(([, name]) => name!)
+export const fillIn = (endpoint: string, values: Readonly<Record<string, string>>): string =>
+  endpoint.replace(PLACEHOLDER, (whole, name: string) => values[name] ?? whole)
 
-const variableNameSchema = z.string().regex(/^[a-z][a-z0-9_]{0,30}$/, 'use a to z, 0 to 9 and "_", starting with a letter')
+const variableNameSchema = z
+  .string()
+  .regex(/^[a-z][a-z0-9_]{0,30}$/, 'use a to z, 0 to 9 and "_", starting with a letter')
 
 /** What may stand in an endpoint's host or in one segment of its path: it can neither end the host nor leave the segment. */
-const variableValueSchema = z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?$/, 'write a host name, or a name of letters, digits, ".", "_" and "-"')
+const variableValueSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?$/,
+    'write a host name, or a name of letters, digits, ".", "_" and "-"',
+  )
 export const variablesSchema = z.record(variableNameSchema, variableValueSchema)
 
-const endpointSchema = z.string().refine((text) => urlSchema.safeParse(fillIn(text, Object.fromEntries(placeholdersIn(text).map((name) => [name, 'x'])))).success, 'write an http or https URL without user, password and fragment')
+const endpointSchema = z
+  .string()
+  .refine(
+    (text) =>
+      urlSchema.safeParse(fillIn(text, Object.fromEntries(placeholdersIn(text).map((name) => [name, 'x'])))).success,
+    'write an http or https URL without user, password and fragment',
+  )
 
 /** A header that says nothing of who asks, and cannot break the request apart. */
 const headersSchema = z.record(
-  z.string().regex(/^(?!(?:authorization|cookie|host|content-length|content-type|transfer-encoding|connection)$)[A-Za-z][A-Za-z0-9-]{0,63}$/i, 'a header that Deputy does not send by itself'),
+  z
+    .string()
+    .regex(
+      /^(?!(?:authorization|cookie|host|content-length|content-type|transfer-encoding|connection)$)[A-Za-z][A-Za-z0-9-]{0,63}$/i,
+      'a header that Deputy does not send by itself',
+    ),
   z.string().regex(/^[\x20-\x7e]{1,200}$/, 'printable ASCII'),
 )
 
 /** Members of a token answer that are told as they are by the standard, or that nobody but Deputy may have. */
-const RESERVED = /(^|\.)(access_token|refresh_token|id_token|issued_token_type|token_type|expires_in|scope|error|error_description|error_uri|__proto__|constructor|prototype)$|token|secret|password/
+const RESERVED =
+  /(^|\.)(access_token|refresh_token|id_token|issued_token_type|token_type|expires_in|scope|error|error_description|error_uri|__proto__|constructor|prototype)$|token|secret|password/
 
 /** `providers/<id>.yaml`: static facts about an OAuth service, each with its source. Data, never code. */
-export const providerSchema = z.strictObject({
-  provider: idSchema.describe('The id; downstreams name it.'),
-  name: z.string().min(1).describe('What the consent page calls it.'),
-  variables: z.record(variableNameSchema, z.strictObject({
-    meaning: z.string().min(1).describe('What it stands for, and where it is found.'),
-    default: variableValueSchema.optional().describe('Absent: each client of a downstream has to say it.'),
-  })).default({}).describe('What `{name}` in the issuer and in endpoints stands for; a downstream\'s client says it under `variables`, each tenant\'s its own.'),
-  issuer: endpointSchema.optional().describe('Issuer identifier; with `discovery: true` the endpoints come from its metadata.'),
-  discovery: z.boolean().default(false).describe('Whether it publishes metadata (RFC 8414, OpenID Connect Discovery); an endpoint that the file names as well is used as it stands there.'),
-  authorization_endpoint: endpointSchema.optional().describe('Where the user allows access.'),
-  token_endpoint: endpointSchema.optional().describe('Where codes and refresh tokens are redeemed.'),
-  refresh_endpoint: endpointSchema.optional().describe('Where refresh tokens are redeemed, if not at the token endpoint.'),
-  revocation_endpoint: endpointSchema.optional().describe('Where tokens are ended; `{client_id}` and, for `token_in_path`, `{token}` may stand in its path.'),
-  introspection_endpoint: endpointSchema.optional().describe('Where it says what a token is (RFC 7662), for `access_token_lifetime: introspect`.'),
-  pushed_authorization_request_endpoint: endpointSchema.optional().describe('Where requests are pushed (RFC 9126).'),
-  authorization_response_iss_parameter_supported: z.boolean().default(false).describe('RFC 9207: without `iss` the response is refused.'),
-  scope_separator: z.enum([' ', ',']).default(' ').describe('What stands between scopes that are asked for.'),
-  scope_parameter: z.enum(['scope', 'user_scope']).default('scope').describe('In which parameter the authorization request names the user\'s scopes.'),
-  client_authentication: z.enum(['client_secret_basic', 'client_secret_post', 'secret_as_user', 'private_key_jwt', 'tls_client_auth', 'none']).default('client_secret_basic').describe('How the client authenticates; secret_as_user: HTTP Basic with the secret as user name and no password.'),
-  client_assertion_audience: z.enum(['issuer', 'token_endpoint']).default('issuer').describe('`aud` of a client assertion; the token endpoint only for those that want it so (RFC 7523 section 3).'),
-  mtls_token_endpoint: endpointSchema.optional().describe('The token endpoint for `tls_client_auth`, where it is another one (RFC 8705 section 5).'),
-  dpop: z.enum(['never', 'offered', 'required']).default('never').describe('Whether tokens are bound to a key of Deputy\'s (RFC 9449), so that nobody can use a stolen one. required: all of them, and one that is not is refused. offered: those of downstreams with `inject.only: true`, as far as the provider binds them. What is bound is never handed out: the proxy alone puts it into requests.'),
-  pkce: z.enum(['S256', 'unsupported']).default('S256').describe('`unsupported` only with a source that says so.'),
-  authorization_parameters: z.record(z.string(), z.string()).default({}).describe('Sent along to the authorization endpoint, for example access_type: offline.'),
-  offline_scope: z.string().optional().describe('Scope to add so that a refresh token comes back.'),
-  token_requests: z.strictObject({
-    body: z.enum(['form', 'json']).default('form').describe('How the parameters stand in the body.'),
-    headers: headersSchema.default({}).describe('Sent along, for example the version of its API.'),
-    client_credentials_grant: z.string().regex(/^[\x21-\x7e]{1,100}$/).default('client_credentials').describe('`grant_type` with which a client asks for itself.'),
-  }).prefault({}).describe('Requests to the token, revocation and introspection endpoints.'),
-  answers: z.strictObject({
-    errors: z.enum(['status', 'error_member', 'ok_member']).default('status').describe('How it says no: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.'),
-    error_member: z.string().regex(/^[a-z_]{1,40}$/).default('error').describe('The member of its errors that holds the code.'),
-    error_codes: z.record(z.string(), z.enum(['invalid_grant', 'invalid_client', 'invalid_scope', 'temporarily_unavailable', 'slow_down'])).default({}).describe('What its own error codes mean in those of the standard; `invalid_grant` ends the grant.'),
-    token_under: z.string().regex(/^[a-z_]{1,40}$/).optional().describe('The member in which the answer to a code holds the user\'s token, where it is not the answer itself.'),
-    token_type: z.enum(['stated', 'bearer']).default('stated').describe('bearer: the token is a bearer token, whatever `token_type` says, and if it says nothing.'),
-    scope_separator: z.enum([' ', ',']).optional().describe('What stands between granted scopes; default: as between those that are asked for.'),
-    ignored_scopes: z.array(z.string()).default([]).describe('Scopes that it names without having been asked, and that open nothing.'),
-  }).prefault({}).describe('How its answers differ from the standard.'),
-  access_token_lifetime: z.union([z.enum(['never', 'introspect']), durationSchema]).default(3_600_000).describe('How long an access token lives where the answer does not say so; never: until it is revoked; introspect: the introspection endpoint knows.'),
-  response_fields: z.array(z.string().regex(/^[a-z][a-z0-9_]{0,40}(\.[a-z][a-z0-9_]{0,40})?$/).refine((name) => !RESERVED.test(name), 'this one is not told to servers')).default([]).describe('Members of its answer that servers need beside the token, such as instance_url: they get them as members of theirs.'),
-  refresh: z.strictObject({
-    rotates: z.boolean().default(false).describe('Every refresh brings a new refresh token and ends the old one.'),
-    narrows: z.boolean().default(false).describe('A refresh with `scope` brings an access token of less scope (RFC 6749 section 6).'),
-    leeway: durationSchema.default(0).describe('How long a refresh token that was replaced can be used again: a lost answer is asked for again at once.'),
-    ends_access_token: z.boolean().default(false).describe('A refresh ends the old access token too, so that none happens ahead of time.'),
-    redirect_uri: z.boolean().default(false).describe('A refresh has to name the redirect URI of the authorization request.'),
-  }).prefault({}).describe('How refresh tokens behave.'),
-  revocation: z.enum(['rfc7009', 'rfc7009_refresh', 'token_alone', 'bearer', 'delete_json', 'token_in_path', 'none']).default('none').describe('How a grant is ended at the provider: by RFC 7009; so for the refresh token alone; the token in a form, without client authentication; POST with the access token as bearer; DELETE with `{"access_token": …}` and HTTP Basic; DELETE with the refresh token in the path; not at all.'),
-  sources: sourceSchema.default({}).describe('The page that each fact was taken from.'),
-}).superRefine((provider, context) => {
-  const missing = (path: string, message: string): void => { context.addIssue({ code: 'custom', path: [path], message }) }
-  for (const name of ENDPOINTS) {
-    const own = name !== 'revocation_endpoint' ? [] : provider.revocation === 'token_in_path' ? ['client_id', 'token'] : ['client_id']
-    const unknown = placeholdersIn(provider[name] ?? '').find((each) => !Object.hasOwn(provider.variables, each) && !own.includes(each))
-    if (unknown !== undefined) missing(name, `{${unknown}} is not among \`variables\``)
-  }
-  if (provider.refresh.narrows && provider.refresh.ends_access_token) missing('refresh', 'a refresh that ends the grant\'s access token cannot be used to narrow')
-  if (provider.dpop !== 'never' && provider.answers.token_type === 'bearer') missing('dpop', 'with `answers.token_type: bearer` nobody could tell whether a token is bound')
-  if (provider.dpop !== 'never' && provider.revocation === 'bearer') missing('dpop', 'with `revocation: bearer` a bound token could not be ended')
-  if (provider.revocation === 'token_in_path' && !provider.revocation_endpoint?.includes('{token}')) missing('revocation_endpoint', 'with `token_in_path` it has to hold {token}')
-  if (provider.discovery) {
-    if (provider.issuer === undefined) missing('issuer', 'discovery needs the issuer')
-    return
-  }
-  if (provider.revocation !== 'none' && provider.revocation_endpoint === undefined) missing('revocation_endpoint', 'needed for the way of revocation that the file names')
-  if (provider.access_token_lifetime === 'introspect' && provider.introspection_endpoint === undefined) missing('introspection_endpoint', 'needed for `access_token_lifetime: introspect`')
-  if (provider.token_endpoint === undefined) missing('token_endpoint', 'needed unless `discovery: true`')
-})
+export const providerSchema = z
+  .strictObject({
+    provider: idSchema.describe('The id; downstreams name it.'),
+    name: z.string().min(1).describe('What the consent page calls it.'),
+    variables: z
+      .record(
+        variableNameSchema,
+        z.strictObject({
+          meaning: z.string().min(1).describe('What it stands for, and where it is found.'),
+          default: variableValueSchema.optional().describe('Absent: each client of a downstream has to say it.'),
+        }),
+      )
+      .default({})
+      .describe(
+        "What `{name}` in the issuer and in endpoints stands for; a downstream's client says it under `variables`, each tenant's its own.",
+      ),
+    issuer: endpointSchema
+      .optional()
+      .describe('Issuer identifier; with `discovery: true` the endpoints come from its metadata.'),
+    discovery: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Whether it publishes metadata (RFC 8414, OpenID Connect Discovery); an endpoint that the file names as well is used as it stands there.',
+      ),
+    authorization_endpoint: endpointSchema.optional().describe('Where the user allows access.'),
+    token_endpoint: endpointSchema.optional().describe('Where codes and refresh tokens are redeemed.'),
+    refresh_endpoint: endpointSchema
+      .optional()
+      .describe('Where refresh tokens are redeemed, if not at the token endpoint.'),
+    revocation_endpoint: endpointSchema
+      .optional()
+      .describe('Where tokens are ended; `{client_id}` and, for `token_in_path`, `{token}` may stand in its path.'),
+    introspection_endpoint: endpointSchema
+      .optional()
+      .describe('Where it says what a token is (RFC 7662), for `access_token_lifetime: introspect`.'),
+    pushed_authorization_request_endpoint: endpointSchema.optional().describe('Where requests are pushed (RFC 9126).'),
+    authorization_response_iss_parameter_supported: z
+      .boolean()
+      .default(false)
+      .describe('RFC 9207: without `iss` the response is refused.'),
+    scope_separator: z.enum([' ', ',']).default(' ').describe('What stands between scopes that are asked for.'),
+    scope_parameter: z
+      .enum(['scope', 'user_scope'])
+      .default('scope')
+      .describe("In which parameter the authorization request names the user's scopes."),
+    client_authentication: z
+      .enum([
+        'client_secret_basic',
+        'client_secret_post',
+        'secret_as_user',
+        'private_key_jwt',
+        'tls_client_auth',
+        'none',
+      ])
+      .default('client_secret_basic')
+      .describe(
+        'How the client authenticates; secret_as_user: HTTP Basic with the secret as user name and no password.',
+      ),
+    client_assertion_audience: z
+      .enum(['issuer', 'token_endpoint'])
+      .default('issuer')
+      .describe('`aud` of a client assertion; the token endpoint only for those that want it so (RFC 7523 section 3).'),
+    mtls_token_endpoint: endpointSchema
+      .optional()
+      .describe('The token endpoint for `tls_client_auth`, where it is another one (RFC 8705 section 5).'),
+    dpop: z
+      .enum(['never', 'offered', 'required'])
+      .default('never')
+      .describe(
+        "Whether tokens are bound to a key of Deputy's (RFC 9449), so that nobody can use a stolen one. required: all of them, and one that is not is refused. offered: those of downstreams with `inject.only: true`, as far as the provider binds them. What is bound is never handed out: the proxy alone puts it into requests.",
+      ),
+    pkce: z.enum(['S256', 'unsupported']).default('S256').describe('`unsupported` only with a source that says so.'),
+    authorization_parameters: z
+      .record(z.string(), z.string())
+      .default({})
+      .describe('Sent along to the authorization endpoint, for example access_type: offline.'),
+    offline_scope: z.string().optional().describe('Scope to add so that a refresh token comes back.'),
+    token_requests: z
+      .strictObject({
+        body: z.enum(['form', 'json']).default('form').describe('How the parameters stand in the body.'),
+        headers: headersSchema.default({}).describe('Sent along, for example the version of its API.'),
+        client_credentials_grant: z
+          .string()
+          .regex(/^[\x21-\x7e]{1,100}$/)
+          .default('client_credentials')
+          .describe('`grant_type` with which a client asks for itself.'),
+      })
+      .prefault({})
+      .describe('Requests to the token, revocation and introspection endpoints.'),
+    answers: z
+      .strictObject({
+        errors: z
+          .enum(['status', 'error_member', 'ok_member'])
+          .default('status')
+          .describe(
+            'How it says no: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.',
+          ),
+        error_member: z
+          .string()
+          .regex(/^[a-z_]{1,40}$/)
+          .default('error')
+          .describe('The member of its errors that holds the code.'),
+        error_codes: z
+          .record(
+            z.string(),
+            z.enum(['invalid_grant', 'invalid_client', 'invalid_scope', 'temporarily_unavailable', 'slow_down']),
+          )
+          .default({})
+          .describe('What its own error codes mean in those of the standard; `invalid_grant` ends the grant.'),
+        token_under: z
+          .string()
+          .regex(/^[a-z_]{1,40}$/)
+          .optional()
+          .describe(
+            "The member in which the answer to a code holds the user's token, where it is not the answer itself.",
+          ),
+        token_type: z
+          .enum(['stated', 'bearer'])
+          .default('stated')
+          .describe('bearer: the token is a bearer token, whatever `token_type` says, and if it says nothing.'),
+        scope_separator: z
+          .enum([' ', ','])
+          .optional()
+          .describe('What stands between granted scopes; default: as between those that are asked for.'),
+        ignored_scopes: z
+          .array(z.string())
+          .default([])
+          .describe('Scopes that it names without having been asked, and that open nothing.'),
+      })
+      .prefault({})
+      .describe('How its answers differ from the standard.'),
+    access_token_lifetime: z
+      .union([z.enum(['never', 'introspect']), durationSchema])
+      .default(3_600_000)
+      .describe(
+        'How long an access token lives where the answer does not say so; never: until it is revoked; introspect: the introspection endpoint knows.',
+      ),
+    response_fields: z
+      .array(
+        z
+          .string()
+          .regex(/^[a-z][a-z0-9_]{0,40}(\.[a-z][a-z0-9_]{0,40})?$/)
+          .refine((name) => !RESERVED.test(name), 'this one is not told to servers'),
+      )
+      .default([])
+      .describe(
+        'Members of its answer that servers need beside the token, such as instance_url: they get them as members of theirs.',
+      ),
+    refresh: z
+      .strictObject({
+        rotates: z.boolean().default(false).describe('Every refresh brings a new refresh token and ends the old one.'),
+        narrows: z
+          .boolean()
+          .default(false)
+          .describe('A refresh with `scope` brings an access token of less scope (RFC 6749 section 6).'),
+        leeway: durationSchema
+          .default(0)
+          .describe(
+            'How long a refresh token that was replaced can be used again: a lost answer is asked for again at once.',
+          ),
+        ends_access_token: z
+          .boolean()
+          .default(false)
+          .describe('A refresh ends the old access token too, so that none happens ahead of time.'),
+        redirect_uri: z
+          .boolean()
+          .default(false)
+          .describe('A refresh has to name the redirect URI of the authorization request.'),
+      })
+      .prefault({})
+      .describe('How refresh tokens behave.'),
+    revocation: z
+      .enum(['rfc7009', 'rfc7009_refresh', 'token_alone', 'bearer', 'delete_json', 'token_in_path', 'none'])
+      .default('none')
+      .describe(
+        'How a grant is ended at the provider: by RFC 7009; so for the refresh token alone; the token in a form, without client authentication; POST with the access token as bearer; DELETE with `{"access_token": …}` and HTTP Basic; DELETE with the refresh token in the path; not at all.',
+      ),
+    sources: sourceSchema.default({}).describe('The page that each fact was taken from.'),
+  })
+  .superRefine((provider, context) => {
+    const missing = (path: string, message: string): void => {
+      context.addIssue({ code: 'custom', path: [path], message })
+    }
+    for (const name of ENDPOINTS) {
+      const own =
+        name !== 'revocation_endpoint'
+          ? []
+          : provider.revocation === 'token_in_path'
+            ? ['client_id', 'token']
+            : ['client_id']
+      const unknown = placeholdersIn(provider[name] ?? '').find(
+        (each) => !Object.hasOwn(provider.variables, each) && !own.includes(each),
+      )
+      if (unknown !== undefined) missing(name, `{${unknown}} is not among \`variables\``)
+    }
+    if (provider.refresh.narrows && provider.refresh.ends_access_token)
+      missing('refresh', "a refresh that ends the grant's access token cannot be used to narrow")
+    if (provider.dpop !== 'never' && provider.answers.token_type === 'bearer')
+      missing('dpop', 'with `answers.token_type: bearer` nobody could tell whether a token is bound')
+    if (provider.dpop !== 'never' && provider.revocation === 'bearer')
+      missing('dpop', 'with `revocation: bearer` a bound token could not be ended')
+    if (provider.revocation === 'token_in_path' && !provider.revocation_endpoint?.includes('{token}'))
+      missing('revocation_endpoint', 'with `token_in_path` it has to hold {token}')
+    if (provider.discovery) {
+      if (provider.issuer === undefined) missing('issuer', 'discovery needs the issuer')
+      return
+    }
+    if (provider.revocation !== 'none' && provider.revocation_endpoint === undefined)
+      missing('revocation_endpoint', 'needed for the way of revocation that the file names')
+    if (provider.access_token_lifetime === 'introspect' && provider.introspection_endpoint === undefined)
+      missing('introspection_endpoint', 'needed for `access_token_lifetime: introspect`')
+    if (provider.token_endpoint === undefined) missing('token_endpoint', 'needed unless `discovery: true`')
+  })
 export type Provider = z.output<typeof providerSchema>
 
 /** Facts that are addresses, in which `{name}` may stand. */
-export const ENDPOINTS = ['issuer', 'authorization_endpoint', 'token_endpoint', 'refresh_endpoint', 'revocation_endpoint', 'introspection_endpoint', 'pushed_authorization_request_endpoint', 'mtls_token_endpoint'] as const
+export const ENDPOINTS = [
+  'issuer',
+  'authorization_endpoint',
+  'token_endpoint',
+  'refresh_endpoint',
+  'revocation_endpoint',
+  'introspection_endpoint',
+  'pushed_authorization_request_endpoint',
+  'mtls_token_endpoint',
+] as const
 
 /** Variables that a client has to give values to. */
-export const neededVariables = ({ variables }: Provider): string[] => Object.entries(variables).filter(([, each]) => each.default === undefined).map(([name]) => name)
+export const neededVariables = ({ variables }: Provider): string[] =>
+  Object.entries(variables)
+    .filter(([, each]) => each.default === undefined)
+    .map(([name]) => name)
 
 /** The facts for one client: every `{name}` but those of a single token has its value. */
 export const providerFor = (provider: Provider, given: Readonly<Record<string, string>>): Provider => {
-  const values = { ...Object.fromEntries(Object.entries(provider.variables).flatMap(([name, each]) => each.default === undefined ? [] : [[name, each.default]])), ...given }
-  return { ...provider, ...Object.fromEntries(ENDPOINTS.flatMap((name) => provider[name] === undefined ? [] : [[name, fillIn(provider[name], values)]])) }
+  const values = {
+    ...Object.fromEntries(
+      Object.entries(provider.variables).flatMap(([name, each]) =>
+        each.default === undefined ? [] : [[name, each.default]],
+      ),
+    ),
+    ...given,
+  }
+  return {
+    ...provider,
+    ...Object.fromEntries(
+      ENDPOINTS.flatMap((name) => (provider[name] === undefined ? [] : [[name, fillIn(provider[name], values)]])),
+    ),
+  }
 }

@@ -1,37 +1,79 @@
 import { z } from 'zod'
 import { durationSchema, localReferenceSchema, urlSchema } from './values.ts'
 
-const pathOf = (kind: string) => z.string().regex(/^[A-Za-z0-9/._{}-]{1,256}$/, 'use letters, digits, "/", ".", "_", "-" and the placeholders')
-  .refine((path) => !path.startsWith('/') && !path.endsWith('/') && !path.includes('//') && !/(^|\/)\.{1,2}(\/|$)/.test(path), 'write segments with / between them, none of them empty, "." or ".."')
-  // Ids hold no slash: with one between the placeholders no two secrets of two tenants share a path.
-  .refine((path) => /\{tenant\}[^{}]*\/[^{}]*\{secret\}|\{secret\}[^{}]*\/[^{}]*\{tenant\}/.test(path) && (path.match(/[{}]/g) ?? []).length === 4, 'write {tenant} and {secret} once each, with a / between them')
-  .default('deputy/{tenant}/{secret}').describe(`${kind} of a secret, with {tenant} and {secret} in it.`)
+const pathOf = (kind: string) =>
+  z
+    .string()
+    .regex(/^[A-Za-z0-9/._{}-]{1,256}$/, 'use letters, digits, "/", ".", "_", "-" and the placeholders')
+    .refine(
+      (path) =>
+        !path.startsWith('/') && !path.endsWith('/') && !path.includes('//') && !/(^|\/)\.{1,2}(\/|$)/.test(path),
+      'write segments with / between them, none of them empty, "." or ".."',
+    )
+    // Ids hold no slash: with one between the placeholders no two secrets of two tenants share a path.
+    .refine(
+      (path) =>
+        /\{tenant\}[^{}]*\/[^{}]*\{secret\}|\{secret\}[^{}]*\/[^{}]*\{tenant\}/.test(path) &&
+        (path.match(/[{}]/g) ?? []).length === 4,
+      'write {tenant} and {secret} once each, with a / between them',
+    )
+    .default('deputy/{tenant}/{secret}')
+    .describe(`${kind} of a secret, with {tenant} and {secret} in it.`)
 
-const mountSchema = z.string().regex(/^[A-Za-z0-9_-]+(\/[A-Za-z0-9_-]+)*$/, 'write the path of the mount without slashes around it')
+const mountSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]+(\/[A-Za-z0-9_-]+)*$/, 'write the path of the mount without slashes around it')
 
 const vaultLoginSchema = z.union([
   z.strictObject({ token: localReferenceSchema }).describe('A token that somebody else has issued; it is renewed.'),
-  z.strictObject({ approle: z.strictObject({
-    mount: mountSchema.default('approle').describe('Mount of the method.'),
-    role: z.string().min(1).describe('Name of the role; a wrapped secret id must have been made for it.'),
-    role_id: z.union([z.string().min(1), localReferenceSchema]).describe('The role id.'),
-    secret_id: localReferenceSchema.describe('The secret id.'),
-    wrapped: z.boolean().default(false).describe('Whether what is given as secret id is a wrapping token with the secret id in it, good for one use.'),
-  }) }).describe('AppRole.'),
-  z.strictObject({ kubernetes: z.strictObject({
-    mount: mountSchema.default('kubernetes').describe('Mount of the method.'), role: z.string().min(1).describe('Role.'),
-    token: z.string().default('/var/run/secrets/kubernetes.io/serviceaccount/token').describe('File with the service-account token.'),
-  }) }).describe('The service account of the pod.'),
-  z.strictObject({ jwt: z.strictObject({
-    mount: mountSchema.default('jwt').describe('Mount of the method.'), role: z.string().min(1).describe('Role.'), token: z.string().min(1).describe('File with the JWT, read anew for each login.'),
-  }) }).describe('A JWT.'),
+  z
+    .strictObject({
+      approle: z.strictObject({
+        mount: mountSchema.default('approle').describe('Mount of the method.'),
+        role: z.string().min(1).describe('Name of the role; a wrapped secret id must have been made for it.'),
+        role_id: z.union([z.string().min(1), localReferenceSchema]).describe('The role id.'),
+        secret_id: localReferenceSchema.describe('The secret id.'),
+        wrapped: z
+          .boolean()
+          .default(false)
+          .describe(
+            'Whether what is given as secret id is a wrapping token with the secret id in it, good for one use.',
+          ),
+      }),
+    })
+    .describe('AppRole.'),
+  z
+    .strictObject({
+      kubernetes: z.strictObject({
+        mount: mountSchema.default('kubernetes').describe('Mount of the method.'),
+        role: z.string().min(1).describe('Role.'),
+        token: z
+          .string()
+          .default('/var/run/secrets/kubernetes.io/serviceaccount/token')
+          .describe('File with the service-account token.'),
+      }),
+    })
+    .describe('The service account of the pod.'),
+  z
+    .strictObject({
+      jwt: z.strictObject({
+        mount: mountSchema.default('jwt').describe('Mount of the method.'),
+        role: z.string().min(1).describe('Role.'),
+        token: z.string().min(1).describe('File with the JWT, read anew for each login.'),
+      }),
+    })
+    .describe('A JWT.'),
 ])
 export type VaultLogin = z.output<typeof vaultLoginSchema>
 
 /** How a Vault is reached, wherever it is used. */
 export const vaultAccess = {
   address: urlSchema.describe('Base URL, https; plain http only on this machine (a Vault Agent, for example).'),
-  namespace: z.string().regex(/^[A-Za-z0-9/_-]+$/).optional().describe('Namespace (Vault Enterprise, OpenBao).'),
+  namespace: z
+    .string()
+    .regex(/^[A-Za-z0-9/_-]+$/)
+    .optional()
+    .describe('Namespace (Vault Enterprise, OpenBao).'),
   ca: z.string().min(1).optional().describe('PEM file with the certificate authority; absent: those of the system.'),
   login: vaultLoginSchema.describe('How Deputy logs in.'),
   timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
@@ -40,17 +82,25 @@ export type VaultAccess = z.output<z.ZodObject<typeof vaultAccess>>
 
 const kept = {
   fresh: durationSchema.default(10_000).describe('How long a secret that was read is used without asking again.'),
-  stale: durationSchema.default(900_000).describe('How long, since it was read, it is used while the backend is away; `deputy status` says so.'),
+  stale: durationSchema
+    .default(900_000)
+    .describe('How long, since it was read, it is used while the backend is away; `deputy status` says so.'),
 }
 
 /** `secrets.backends.<id>` in deputy.yaml: where downstream secrets are kept, beside the embedded backend. */
 export const secretBackendSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('vault').describe('HashiCorp Vault or OpenBao.'),
-    ...vaultAccess, ...kept,
+    ...vaultAccess,
+    ...kept,
     mount: mountSchema.default('secret').describe('Mount of the KV engine, version 2.'),
     path: pathOf('Path in the mount'),
-    field: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/).nullable().default('value').describe('The field of an entry that is the secret; null: the entry as a whole, as JSON.'),
+    field: z
+      .string()
+      .regex(/^[A-Za-z0-9_.-]{1,64}$/)
+      .nullable()
+      .default('value')
+      .describe('The field of an entry that is the secret; null: the entry as a whole, as JSON.'),
     pki: mountSchema.default('pki').describe('Mount of the PKI engine, for certificates.'),
     database: mountSchema.default('database').describe('Mount of the database engine, for dynamic credentials.'),
     aws: mountSchema.default('aws').describe('Mount of the AWS engine.'),
@@ -60,17 +110,25 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('aws').describe('AWS Secrets Manager; credentials come from the standard chain of the AWS SDK.'),
     ...kept,
-    region: z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'write a region such as eu-central-1').describe('Region.'),
+    region: z
+      .string()
+      .regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'write a region such as eu-central-1')
+      .describe('Region.'),
     endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
     path: pathOf('Name'),
     timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
   }),
 ])
 export type SecretBackendSettings = z.output<typeof secretBackendSchema>
-export type SecretBackendSettingsOf<Kind extends SecretBackendSettings['kind']> = Extract<SecretBackendSettings, { kind: Kind }>
+export type SecretBackendSettingsOf<Kind extends SecretBackendSettings['kind']> = Extract<
+  SecretBackendSettings,
+  { kind: Kind }
+>
 
 /** Under which name what an engine of a backend makes is kept as leases: no id has a slash. */
-export const leasedBy = (backend: string, engine: 'database' | 'pki' | 'aws' | 'gcp' | 'azure'): string => engine === 'database' ? backend : `${backend}/${engine}`
+export const leasedBy = (backend: string, engine: 'database' | 'pki' | 'aws' | 'gcp' | 'azure'): string =>
+  engine === 'database' ? backend : `${backend}/${engine}`
 
 /** The path of a tenant's secret. */
-export const pathFor = (template: string, tenant: string, secret: string): string => template.replace('{tenant}', tenant).replace('{secret}', secret)
+export const pathFor = (template: string, tenant: string, secret: string): string =>
+  template.replace('{tenant}', tenant).replace('{secret}', secret)

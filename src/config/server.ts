@@ -2,12 +2,21 @@ import { z } from 'zod'
 import { execSchema } from './exec.ts'
 import { idSchema, resourceSchema, scopeSchema, tenantsSchema, urlSchema } from './values.ts'
 
-const unixSchema = z.strictObject({
-  uid: z.int().nonnegative().optional().describe('User id of the process.'),
-  gid: z.int().nonnegative().optional().describe('Group id of the process.'),
-  exe: z.string().startsWith('/').optional().describe('Absolute path of the executable, links resolved.'),
-  sha256: z.string().regex(/^[0-9a-f]{64}$/).optional().describe('SHA-256 of the executable, in hex.'),
-}).refine((unix) => unix.uid !== undefined || unix.sha256 !== undefined, 'name at least `uid` or `sha256`: a path or group alone proves little')
+const unixSchema = z
+  .strictObject({
+    uid: z.int().nonnegative().optional().describe('User id of the process.'),
+    gid: z.int().nonnegative().optional().describe('Group id of the process.'),
+    exe: z.string().startsWith('/').optional().describe('Absolute path of the executable, links resolved.'),
+    sha256: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional()
+      .describe('SHA-256 of the executable, in hex.'),
+  })
+  .refine(
+    (unix) => unix.uid !== undefined || unix.sha256 !== undefined,
+    'name at least `uid` or `sha256`: a path or group alone proves little',
+  )
 
 /** Names in Kubernetes: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ */
 const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
@@ -16,29 +25,78 @@ const SUBDOMAIN = /^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/
 /** A way in which a workload proves that it is this server. */
 export const attestationSchema = z.union([
   z.strictObject({ unix: unixSchema }).describe('The kernel says who is at the other end of the Unix socket.'),
-  z.strictObject({ private_key_jwt: z.strictObject({ jwks: z.strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) }) }) })
+  z
+    .strictObject({
+      private_key_jwt: z.strictObject({
+        jwks: z.strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) }),
+      }),
+    })
     .describe('Client assertion (RFC 7523) signed with one of these public keys.'),
-  z.strictObject({ kubernetes: z.strictObject({
-    issuer: urlSchema.describe('The cluster\'s service-account issuer: `kubectl get --raw /.well-known/openid-configuration`.'),
-    namespace: z.string().regex(LABEL, 'write the name of a namespace').describe('Namespace of the pod.'),
-    service_account: z.string().regex(SUBDOMAIN, 'write the name of a service account').describe('Service account of the pod.'),
-    audience: z.string().min(1).optional().describe('The `audience` of the projected volume; default: Deputy\'s issuer.'),
-    jwks: z.strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) }).optional().describe('The cluster\'s keys, where its issuer cannot be reached: `kubectl get --raw /openid/v1/jwks`.'),
-  }) }).describe('Projected service-account token of a Kubernetes pod, sent as a client assertion.'),
-  z.strictObject({ client_secret: z.strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') }) })
+  z
+    .strictObject({
+      kubernetes: z.strictObject({
+        issuer: urlSchema.describe(
+          "The cluster's service-account issuer: `kubectl get --raw /.well-known/openid-configuration`.",
+        ),
+        namespace: z.string().regex(LABEL, 'write the name of a namespace').describe('Namespace of the pod.'),
+        service_account: z
+          .string()
+          .regex(SUBDOMAIN, 'write the name of a service account')
+          .describe('Service account of the pod.'),
+        audience: z
+          .string()
+          .min(1)
+          .optional()
+          .describe("The `audience` of the projected volume; default: Deputy's issuer."),
+        jwks: z
+          .strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) })
+          .optional()
+          .describe("The cluster's keys, where its issuer cannot be reached: `kubectl get --raw /openid/v1/jwks`."),
+      }),
+    })
+    .describe('Projected service-account token of a Kubernetes pod, sent as a client assertion.'),
+  z
+    .strictObject({
+      client_secret: z.strictObject({
+        scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`'),
+      }),
+    })
     .describe('client_secret_basic or client_secret_post; only a slow hash is kept.'),
-  z.strictObject({ exec: z.strictObject({
-    uid: z.int().nonnegative().describe('The Unix user who starts it with `deputy exec`.'),
-    command: z.string().startsWith('/').optional().describe('Absolute path of the program, links resolved, that a process must run when it asks for itself: the one that was started, or one that it has started. What `exec` maps is given before the program runs, so among programs of one user the border is the uid.'),
-    sha256: z.string().regex(/^[0-9a-f]{64}$/).optional().describe('SHA-256 of that program, in hex.'),
-  }) }).describe('A stdio server that `deputy exec` has started: the kernel says that it is a child of it.'),
+  z
+    .strictObject({
+      exec: z.strictObject({
+        uid: z.int().nonnegative().describe('The Unix user who starts it with `deputy exec`.'),
+        command: z
+          .string()
+          .startsWith('/')
+          .optional()
+          .describe(
+            'Absolute path of the program, links resolved, that a process must run when it asks for itself: the one that was started, or one that it has started. What `exec` maps is given before the program runs, so among programs of one user the border is the uid.',
+          ),
+        sha256: z
+          .string()
+          .regex(/^[0-9a-f]{64}$/)
+          .optional()
+          .describe('SHA-256 of that program, in hex.'),
+      }),
+    })
+    .describe('A stdio server that `deputy exec` has started: the kernel says that it is a child of it.'),
 ])
 export type Attestation = z.output<typeof attestationSchema>
 
 /** https://github.com/modelcontextprotocol/registry/blob/main/docs/reference/server-json/generic-server-json.md */
-export const registryNameSchema = z.string().min(3).max(200).regex(/^[a-zA-Z0-9.-]+\/[a-zA-Z0-9._-]+$/, 'a name is a reverse-DNS name, a slash and the server\'s own name')
+export const registryNameSchema = z
+  .string()
+  .min(3)
+  .max(200)
+  .regex(/^[a-zA-Z0-9.-]+\/[a-zA-Z0-9._-]+$/, "a name is a reverse-DNS name, a slash and the server's own name")
 
-const downstreamUseSchema = z.strictObject({ scopes: z.array(scopeSchema).default([]).describe('Scopes that it may ask for; what is asked beyond them is left out.') })
+const downstreamUseSchema = z.strictObject({
+  scopes: z
+    .array(scopeSchema)
+    .default([])
+    .describe('Scopes that it may ask for; what is asked beyond them is left out.'),
+})
 
 /** `servers/<id>.yaml`: an MCP server, registered. */
 export const serverSchema = z.strictObject({
@@ -46,31 +104,82 @@ export const serverSchema = z.strictObject({
   name: z.string().optional().describe('What the consent page calls it.'),
   description: z.string().optional().describe('What it is for.'),
   version: z.string().optional().describe('Version of the server.'),
-  published: z.strictObject({
-    name: registryNameSchema.describe('Name there: a reverse-DNS name, a slash and the server\'s own name.'),
-    packages: z.array(z.record(z.string(), z.unknown())).default([]).describe('Its packages, as they are listed there.'),
-  }).optional().describe('How the server is listed in the MCP registry; `deputy server export` writes it.'),
+  published: z
+    .strictObject({
+      name: registryNameSchema.describe("Name there: a reverse-DNS name, a slash and the server's own name."),
+      packages: z
+        .array(z.record(z.string(), z.unknown()))
+        .default([])
+        .describe('Its packages, as they are listed there.'),
+    })
+    .optional()
+    .describe('How the server is listed in the MCP registry; `deputy server export` writes it.'),
   environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all.'),
-  resource: resourceSchema.describe('The server\'s resource URI: the `aud` that a subject token must have.'),
+  resource: resourceSchema.describe("The server's resource URI: the `aud` that a subject token must have."),
   tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
-  first_authorization_server: z.enum(['issuer', 'deputy']).default('issuer').describe('The authorization server that the server\'s metadata names first, which is the one that MCP clients take. issuer: the company\'s, where users sign in. deputy: Deputy, where clients redeem identity assertions of the company (enterprise-managed authorization).'),
+  first_authorization_server: z
+    .enum(['issuer', 'deputy'])
+    .default('issuer')
+    .describe(
+      "The authorization server that the server's metadata names first, which is the one that MCP clients take. issuer: the company's, where users sign in. deputy: Deputy, where clients redeem identity assertions of the company (enterprise-managed authorization).",
+    ),
   owner: z.string().min(1).describe('Who answers for it, for example an e-mail address.'),
-  team: z.string().optional().describe('The owner\'s team; policies can speak of it.'),
-  status: z.enum(['proposed', 'approved', 'deprecated', 'retired']).default('proposed').describe('A deprecated server works and is warned; a proposed or retired one gets nothing.'),
+  team: z.string().optional().describe("The owner's team; policies can speak of it."),
+  status: z
+    .enum(['proposed', 'approved', 'deprecated', 'retired'])
+    .default('proposed')
+    .describe('A deprecated server works and is warned; a proposed or retired one gets nothing.'),
   replaced_by: idSchema.optional().describe('The server that takes its place.'),
   attest: z.array(attestationSchema).default([]).describe('Ways in which it proves itself; any one is enough.'),
-  checks_possession: z.boolean().default(false).describe('The server checks that who sends a token bound to a key (`cnf`: DPoP, certificate) has that key; from others such tokens are refused, because nobody would have checked it.'),
-  certificate: z.string().regex(/^[0-9a-f]{64}$/, 'write the SHA-256 of the certificate in DER, in hex').optional().describe('SHA-256 of the certificate that the server shows to services, for tokens that are bound to it (RFC 8705).'),
-  login_session: z.boolean().default(false).describe('A stdio server may act for the Unix user that runs it, once that user has done `deputy login`.'),
+  checks_possession: z
+    .boolean()
+    .default(false)
+    .describe(
+      'The server checks that who sends a token bound to a key (`cnf`: DPoP, certificate) has that key; from others such tokens are refused, because nobody would have checked it.',
+    ),
+  certificate: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, 'write the SHA-256 of the certificate in DER, in hex')
+    .optional()
+    .describe(
+      'SHA-256 of the certificate that the server shows to services, for tokens that are bound to it (RFC 8705).',
+    ),
+  login_session: z
+    .boolean()
+    .default(false)
+    .describe('A stdio server may act for the Unix user that runs it, once that user has done `deputy login`.'),
   exec: execSchema.optional().describe('What `deputy exec` gives the server when it starts it.'),
-  downstreams: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for on behalf of users.'),
-  own: z.record(idSchema, downstreamUseSchema).default({}).describe('What the server may ask for itself (client_credentials).'),
-  tools: z.record(z.string().min(1).max(128), z.strictObject({
-    downstream: idSchema.optional().describe('The downstream that the tool uses; absent: any.'),
-    scopes: z.array(scopeSchema).default([]).describe('What the tool needs: a request that names the tool gets no more.'),
-    requires: z.array(scopeSchema).default([]).describe('Scopes that the user\'s own token must have for the tool; the middleware for MCP servers asks the client for them.'),
-    description: z.string().optional().describe('What the tool does.'),
-    deprecated: z.boolean().default(false).describe('On its way out: `deputy server usage` says who still calls it.'),
-  })).default({}).describe('The tools of the server.'),
+  downstreams: z
+    .record(idSchema, downstreamUseSchema)
+    .default({})
+    .describe('What the server may ask for on behalf of users.'),
+  own: z
+    .record(idSchema, downstreamUseSchema)
+    .default({})
+    .describe('What the server may ask for itself (client_credentials).'),
+  tools: z
+    .record(
+      z.string().min(1).max(128),
+      z.strictObject({
+        downstream: idSchema.optional().describe('The downstream that the tool uses; absent: any.'),
+        scopes: z
+          .array(scopeSchema)
+          .default([])
+          .describe('What the tool needs: a request that names the tool gets no more.'),
+        requires: z
+          .array(scopeSchema)
+          .default([])
+          .describe(
+            "Scopes that the user's own token must have for the tool; the middleware for MCP servers asks the client for them.",
+          ),
+        description: z.string().optional().describe('What the tool does.'),
+        deprecated: z
+          .boolean()
+          .default(false)
+          .describe('On its way out: `deputy server usage` says who still calls it.'),
+      }),
+    )
+    .default({})
+    .describe('The tools of the server.'),
 })
 export type Server = z.output<typeof serverSchema>

@@ -3,31 +3,58 @@ import type { Server } from './server.ts'
 import { idSchema, scopeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
 
 /** Signature algorithms that may be allowed for subject tokens: asymmetric ones only, so that no key can be confused with a shared secret. */
-export const signatureAlgorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'] as const
+export const signatureAlgorithms = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+  'Ed25519',
+] as const
 
 const claimsSchema = z.strictObject({
   user: z.string().min(1).default('sub').describe('Claim that names the user.'),
-  groups: z.string().min(1).default('groups').describe('Claim with the list of the user\'s groups.'),
-  tenant: z.strictObject({ claim: z.string().min(1), value: z.string().min(1) }).optional()
-    .describe('Claim and value that a token must carry to belong to this tenant; needed where several tenants share an issuer.'),
+  groups: z.string().min(1).default('groups').describe("Claim with the list of the user's groups."),
+  tenant: z
+    .strictObject({ claim: z.string().min(1), value: z.string().min(1) })
+    .optional()
+    .describe(
+      'Claim and value that a token must carry to belong to this tenant; needed where several tenants share an issuer.',
+    ),
 })
 
 export const trustedIssuerSchema = z.strictObject({
   issuer: urlSchema.describe('Issuer identifier, compared character by character with `iss`.'),
-  jwks_uri: urlSchema.optional().describe('Where the keys are; default: what the issuer\'s discovery document says.'),
-  algorithms: z.array(z.enum(signatureAlgorithms)).min(1).default(['RS256', 'PS256', 'ES256']).describe('Signature algorithms that are accepted.'),
-  introspection: z.strictObject({
-    endpoint: urlSchema.optional().describe('Introspection endpoint (RFC 7662); default: what the discovery document says.'),
-    client_id: z.string().min(1).describe('Deputy\'s client at the issuer.'),
-    client_secret: secretReferenceSchema.describe('Its secret.'),
-  }).optional().describe('How opaque subject tokens of this issuer are checked; without it only JWTs are accepted. Opaque tokens are refused where issuers of several tenants would have to be shown them: a server of many tenants needs JWTs, or one issuer that all of them ask in the same way.'),
+  jwks_uri: urlSchema.optional().describe("Where the keys are; default: what the issuer's discovery document says."),
+  algorithms: z
+    .array(z.enum(signatureAlgorithms))
+    .min(1)
+    .default(['RS256', 'PS256', 'ES256'])
+    .describe('Signature algorithms that are accepted.'),
+  introspection: z
+    .strictObject({
+      endpoint: urlSchema
+        .optional()
+        .describe('Introspection endpoint (RFC 7662); default: what the discovery document says.'),
+      client_id: z.string().min(1).describe("Deputy's client at the issuer."),
+      client_secret: secretReferenceSchema.describe('Its secret.'),
+    })
+    .optional()
+    .describe(
+      'How opaque subject tokens of this issuer are checked; without it only JWTs are accepted. Opaque tokens are refused where issuers of several tenants would have to be shown them: a server of many tenants needs JWTs, or one issuer that all of them ask in the same way.',
+    ),
   claims: claimsSchema.prefault({}).describe('How its claims name user, groups and tenant.'),
 })
 export type TrustedIssuer = z.output<typeof trustedIssuerSchema>
 
 export const signInSchema = z.strictObject({
-  issuer: urlSchema.describe('OpenID provider at which the tenant\'s users sign in; one of `issuers`.'),
-  client_id: z.string().min(1).describe('Deputy\'s client at the provider.'),
+  issuer: urlSchema.describe("OpenID provider at which the tenant's users sign in; one of `issuers`."),
+  client_id: z.string().min(1).describe("Deputy's client at the provider."),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
   scopes: z.array(scopeSchema).default(['openid']).describe('Scopes of the sign-in.'),
 })
@@ -37,17 +64,32 @@ export const signalTransmitterSchema = z.strictObject({
   audience: z.string().min(1).describe('What stands as `aud` in them: what the transmitter calls this receiver.'),
   users_of: urlSchema.optional().describe('The trusted issuer whose users its events are about; default: itself.'),
   jwks_uri: urlSchema.optional().describe('Where its keys are; default: what its discovery document says.'),
-  algorithms: z.array(z.enum(signatureAlgorithms)).min(1).default(['RS256', 'PS256', 'ES256']).describe('Signature algorithms that are accepted.'),
+  algorithms: z
+    .array(z.enum(signatureAlgorithms))
+    .min(1)
+    .default(['RS256', 'PS256', 'ES256'])
+    .describe('Signature algorithms that are accepted.'),
   token: secretReferenceSchema.describe('The bearer token that the transmitter sends along.'),
 })
 export type SignalTransmitter = z.output<typeof signalTransmitterSchema>
 
 export const identityAssertionsSchema = z.strictObject({
   issuers: z.array(urlSchema).min(1).describe('Those of `issuers` whose assertions are taken.'),
-  clients: z.array(z.strictObject({
-    client_id: z.string().min(1).max(200).describe('The MCP client\'s id at Deputy; it stands as `client_id` in the assertion.'),
-    client_secret: z.strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') }).describe('Only a slow hash is kept.'),
-  })).min(1).describe('The MCP clients that may redeem them.'),
+  clients: z
+    .array(
+      z.strictObject({
+        client_id: z
+          .string()
+          .min(1)
+          .max(200)
+          .describe("The MCP client's id at Deputy; it stands as `client_id` in the assertion."),
+        client_secret: z
+          .strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') })
+          .describe('Only a slow hash is kept.'),
+      }),
+    )
+    .min(1)
+    .describe('The MCP clients that may redeem them.'),
 })
 
 /** `tenants/<id>.yaml`: a customer, its identity provider, and how its users sign in. */
@@ -55,13 +97,25 @@ export const tenantSchema = z.strictObject({
   tenant: idSchema.describe('The id; it stands in keys, policies (`Deputy::Tenant::"acme"`) and records.'),
   name: z.string().optional().describe('What people call it.'),
   enabled: z.boolean().default(true).describe('False: nobody of this tenant gets anything.'),
-  issuers: z.array(trustedIssuerSchema).default([]).describe('Whose tokens say who the tenant\'s users are.'),
-  signals: z.array(signalTransmitterSchema).default([]).describe('Whose security events are taken (CAEP session-revoked and credential-change, pushed to /signals/<tenant> on the connect address): they revoke the user.'),
-  identity_assertions: identityAssertionsSchema.optional().describe('Which identity assertions (ID-JAG) MCP clients may redeem for tokens of MCP servers, at /oauth2/token on the connect address.'),
+  issuers: z.array(trustedIssuerSchema).default([]).describe("Whose tokens say who the tenant's users are."),
+  signals: z
+    .array(signalTransmitterSchema)
+    .default([])
+    .describe(
+      'Whose security events are taken (CAEP session-revoked and credential-change, pushed to /signals/<tenant> on the connect address): they revoke the user.',
+    ),
+  identity_assertions: identityAssertionsSchema
+    .optional()
+    .describe(
+      'Which identity assertions (ID-JAG) MCP clients may redeem for tokens of MCP servers, at /oauth2/token on the connect address.',
+    ),
   sign_in: signInSchema.optional().describe('Sign-in on the connect pages and for `deputy login`.'),
 })
 export type Tenant = z.output<typeof tenantSchema>
 
 /** Whether an MCP client of one of the server's tenants may redeem identity assertions for it at Deputy. */
 export const takesAssertions = (server: Pick<Server, 'tenants'>, tenants: Iterable<Tenant>): boolean =>
-  [...tenants].some(({ tenant, enabled, identity_assertions: taken }) => enabled && taken !== undefined && servesTenant(server.tenants, tenant))
+  [...tenants].some(
+    ({ tenant, enabled, identity_assertions: taken }) =>
+      enabled && taken !== undefined && servesTenant(server.tenants, tenant),
+  )

@@ -2,12 +2,15 @@ import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
 
 /** A name that may stand in keys, file names and audit records: lower-case letters, digits, `-`, `_` and `.`. */
-export const idSchema = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'use 1 to 63 of a-z, 0-9, ".", "_" and "-", starting with a letter or digit')
+export const idSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'use 1 to 63 of a-z, 0-9, ".", "_" and "-", starting with a letter or digit')
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 /** A length of time such as `500ms`, `90s`, `15m`, `12h` or `30d`; parsed to milliseconds. */
-export const durationSchema = z.string()
+export const durationSchema = z
+  .string()
   .regex(/^\d{1,9}(ms|s|m|h|d)$/, 'write a length of time such as 500ms, 90s, 15m, 12h or 30d')
   .transform((text) => {
     const unit = /[a-z]+$/.exec(text)?.[0] as keyof typeof UNITS
@@ -15,23 +18,36 @@ export const durationSchema = z.string()
   })
 
 /** A scope token of RFC 6749 section 3.3. */
-export const scopeSchema = z.string().regex(/^[\x21\x23-\x5B\x5D-\x7E]{1,256}$/, 'a scope is printable ASCII without space, quote and backslash')
+export const scopeSchema = z
+  .string()
+  .regex(/^[\x21\x23-\x5B\x5D-\x7E]{1,256}$/, 'a scope is printable ASCII without space, quote and backslash')
 
 /** A token type identifier (RFC 8693 section 3). */
-export const tokenTypeSchema = z.string().regex(/^urn:[\x21-\x7e]{1,200}$/, 'write a URI such as urn:ietf:params:oauth:token-type:access_token')
+export const tokenTypeSchema = z
+  .string()
+  .regex(/^urn:[\x21-\x7e]{1,200}$/, 'write a URI such as urn:ietf:params:oauth:token-type:access_token')
 
 /** An http(s) URL without user, password or fragment. */
 export const urlSchema = z.string().refine((text) => {
   const url = URL.parse(text)
-  return url !== null && (url.protocol === 'https:' || url.protocol === 'http:')
-    && url.username === '' && url.password === '' && !text.includes('#')
+  return (
+    url !== null &&
+    (url.protocol === 'https:' || url.protocol === 'http:') &&
+    url.username === '' &&
+    url.password === '' &&
+    !text.includes('#')
+  )
 }, 'write an http or https URL without user, password and fragment')
 
 /** A resource identifier (RFC 8707 section 2): an absolute URI without fragment. */
-export const resourceSchema = z.string().max(2048).refine((text) => URL.canParse(text) && !text.includes('#'), 'write an absolute URI without fragment')
+export const resourceSchema = z
+  .string()
+  .max(2048)
+  .refine((text) => URL.canParse(text) && !text.includes('#'), 'write an absolute URI without fragment')
 
 /** `host:port` on which Deputy listens. Only loopback addresses are possible where this is used for the local API. */
-export const listenAddressSchema = z.string()
+export const listenAddressSchema = z
+  .string()
   .regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'write host:port, for example 127.0.0.1:7880')
   .transform((text) => {
     const at = text.lastIndexOf(':')
@@ -41,9 +57,14 @@ export const listenAddressSchema = z.string()
 export type ListenAddress = z.output<typeof listenAddressSchema>
 
 /** An address range in CIDR notation. */
-export const rangeSchema = z.string().refine((text) => ipaddr.isValidCIDR(text), 'write an address range such as 10.0.0.0/8 or fd00::/8')
+export const rangeSchema = z
+  .string()
+  .refine((text) => ipaddr.isValidCIDR(text), 'write an address range such as 10.0.0.0/8 or fd00::/8')
 
-export const fileModeSchema = z.string().regex(/^0[0-7]{3}$/, 'write a file mode in octal, in quotes: "0660"').transform((text) => Number.parseInt(text, 8))
+export const fileModeSchema = z
+  .string()
+  .regex(/^0[0-7]{3}$/, 'write a file mode in octal, in quotes: "0660"')
+  .transform((text) => Number.parseInt(text, 8))
 
 const fileReference = z.strictObject({ file: z.string().min(1) })
 const variableReference = z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })
@@ -53,11 +74,16 @@ export const localReferenceSchema = z.union([fileReference, variableReference])
 export type LocalReference = z.output<typeof localReferenceSchema>
 
 /** Where a secret value is kept: the tenant's secret of that name in a backend, a file of mode 0600, or an environment variable. */
-export const secretReferenceSchema = z.union([z.strictObject({ secret: idSchema, backend: idSchema.default('embedded') }), fileReference, variableReference])
+export const secretReferenceSchema = z.union([
+  z.strictObject({ secret: idSchema, backend: idSchema.default('embedded') }),
+  fileReference,
+  variableReference,
+])
 export type SecretReference = z.output<typeof secretReferenceSchema>
 
 /** Whether it is meant for daemons of an environment: it names that one, or none. */
-export const isOfEnvironment = ({ environment }: { readonly environment?: string | undefined }, of: string): boolean => environment === undefined || environment === of
+export const isOfEnvironment = ({ environment }: { readonly environment?: string | undefined }, of: string): boolean =>
+  environment === undefined || environment === of
 
 /** Every tenant, or the tenants named. */
 export const tenantsSchema = z.union([z.literal('*'), z.array(idSchema).min(1)])

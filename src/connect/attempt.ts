@@ -8,7 +8,12 @@ import type { AttemptStore } from '../store/records/attempts.ts'
 
 /** What a user is asked to connect: put together when a server asked, and not changeable by whoever holds the link. */
 const wishSchema = z.strictObject({
-  tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), scopes: z.array(z.string()), correlationId: z.string(),
+  tenant: z.string(),
+  user: z.string(),
+  server: z.string(),
+  downstream: z.string(),
+  scopes: z.array(z.string()),
+  correlationId: z.string(),
   /** A claims challenge of the service, to be sent along. */
   claims: z.string().optional(),
 })
@@ -32,15 +37,37 @@ export const steps = {
   /** A login link. */
   login: loginWishSchema,
   /** `state` towards the identity provider. */
-  sign_in: z.strictObject({ browser: z.string(), verifier: z.string(), nonce: z.string(), issuer: z.string(), purpose: purposeSchema }),
+  sign_in: z.strictObject({
+    browser: z.string(),
+    verifier: z.string(),
+    nonce: z.string(),
+    issuer: z.string(),
+    purpose: purposeSchema,
+  }),
   /** The CSRF value of the consent page, which is shown to the right user alone. */
   consent: z.strictObject({ browser: z.string(), link: z.string(), wish: wishSchema }),
   /** The CSRF value of the page that binds a Unix user. */
   confirm: z.strictObject({
-    browser: z.string(), link: z.string(), wish: loginWishSchema, user: z.string(), issuer: z.string(), groups: z.array(z.string()), claims: z.record(z.string(), z.unknown()), idToken: z.string(), signedInAt: z.number(),
+    browser: z.string(),
+    link: z.string(),
+    wish: loginWishSchema,
+    user: z.string(),
+    issuer: z.string(),
+    groups: z.array(z.string()),
+    claims: z.record(z.string(), z.unknown()),
+    idToken: z.string(),
+    signedInAt: z.number(),
   }),
   /** `state` towards the OAuth service; made only after the user has consented. With the key that the grant's tokens are to be bound to. */
-  authorization: z.strictObject({ browser: z.string(), link: z.string(), verifier: z.string(), wish: wishSchema, granted: z.array(z.string()), consentedAt: z.number(), proofKey: z.string().optional() }),
+  authorization: z.strictObject({
+    browser: z.string(),
+    link: z.string(),
+    verifier: z.string(),
+    wish: wishSchema,
+    granted: z.array(z.string()),
+    consentedAt: z.number(),
+    proofKey: z.string().optional(),
+  }),
 } as const
 export type StepKind = keyof typeof steps
 export type Step<Kind extends StepKind> = z.output<(typeof steps)[Kind]>
@@ -53,7 +80,10 @@ const idOf = (value: string): string => createHash('sha256').update(value).diges
 /** Keeps the steps: the store knows them by a hash, so that nobody who reads it can go on with one. */
 export const createAttempts = (options: { store: AttemptStore; envelope: Envelope; clock: Clock; random: Random }) => {
   const { store, envelope, clock, random } = options
-  const open = async <Kind extends StepKind>(kind: Kind, found: { id: string; tenant: string; sealed: Uint8Array } | undefined): Promise<Step<Kind>> => {
+  const open = async <Kind extends StepKind>(
+    kind: Kind,
+    found: { id: string; tenant: string; sealed: Uint8Array } | undefined,
+  ): Promise<Step<Kind>> => {
     if (found === undefined) throw refuse('connect_invalid', { problem: 'it has expired, or was used already' })
     const text = await envelope.open({ tenant: found.tenant, kind: `attempt/${kind}`, id: found.id }, found.sealed)
     return steps[kind].parse(JSON.parse(text.reveal())) as Step<Kind>
@@ -68,9 +98,13 @@ export const createAttempts = (options: { store: AttemptStore; envelope: Envelop
       return value
     },
     /** Looks at a step without ending it. @throws DeputyError `connect_invalid` */
-    async look<Kind extends StepKind>(kind: Kind, value: string): Promise<Step<Kind>> { return open(kind, await store.find(kind, idOf(value), clock.now())) },
+    async look<Kind extends StepKind>(kind: Kind, value: string): Promise<Step<Kind>> {
+      return open(kind, await store.find(kind, idOf(value), clock.now()))
+    },
     /** Ends a step: at most one caller ever gets it. @throws DeputyError `connect_invalid` */
-    async take<Kind extends StepKind>(kind: Kind, value: string): Promise<Step<Kind>> { return open(kind, await store.take(kind, idOf(value), clock.now())) },
+    async take<Kind extends StepKind>(kind: Kind, value: string): Promise<Step<Kind>> {
+      return open(kind, await store.take(kind, idOf(value), clock.now()))
+    },
   }
 }
 export type Attempts = ReturnType<typeof createAttempts>

@@ -34,40 +34,92 @@ export const createAuthorization = (deps: {
     },
 
     /** Makes the authorization request. `state` is stored only now, after consent (REQUIREMENTS 12). */
-    async begin(wish: ConnectWish, granted: readonly string[], downstream: DownstreamOf<'oauth_grant'>, browser: string, link: string): Promise<URL> {
+    async begin(
+      wish: ConnectWish,
+      granted: readonly string[],
+      downstream: DownstreamOf<'oauth_grant'>,
+      browser: string,
+      link: string,
+    ): Promise<URL> {
       const client = await deps.clients(downstream, wish.tenant)
       const { provider } = client
       const verifier = random(32)
       const proof = await client.proof()
-      const state = await deps.attempts.begin('authorization', wish.tenant, { browser, link, verifier, wish, granted: [...granted], consentedAt: deps.clock.now(), ...(proof === undefined ? {} : { proofKey: proofKeyText(proof.key).reveal() }) })
+      const state = await deps.attempts.begin('authorization', wish.tenant, {
+        browser,
+        link,
+        verifier,
+        wish,
+        granted: [...granted],
+        consentedAt: deps.clock.now(),
+        ...(proof === undefined ? {} : { proofKey: proofKeyText(proof.key).reveal() }),
+      })
       const scopes = provider.offline_scope === undefined ? granted : [...granted, provider.offline_scope]
       const parameters: Record<string, string> = {
-        ...provider.authorization_parameters, ...downstream.authorization_parameters, ...(wish.claims === undefined ? {} : { claims: wish.claims }),
-        response_type: 'code', redirect_uri: deps.redirectUri(), state, ...(scopes.length === 0 ? {} : { [provider.scope_parameter]: scopes.join(provider.scope_separator) }),
+        ...provider.authorization_parameters,
+        ...downstream.authorization_parameters,
+        ...(wish.claims === undefined ? {} : { claims: wish.claims }),
+        response_type: 'code',
+        redirect_uri: deps.redirectUri(),
+        state,
+        ...(scopes.length === 0 ? {} : { [provider.scope_parameter]: scopes.join(provider.scope_separator) }),
         ...(downstream.resource === undefined ? {} : { resource: downstream.resource }),
-        ...(provider.pkce === 'S256' ? { code_challenge: await openid.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' } : {}),
+        ...(provider.pkce === 'S256'
+          ? { code_challenge: await openid.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' }
+          : {}),
         // RFC 9449 section 10: a code that somebody has stolen is of no use without the key.
         ...(proof === undefined ? {} : { dpop_jkt: proof.key.jkt }),
       }
       const configuration = client.configuration(undefined, proof)
-      if (client.server.pushed_authorization_request_endpoint === undefined) return openid.buildAuthorizationUrl(configuration, parameters)
-      try { return await withNonce(proof, () => openid.buildAuthorizationUrlWithPAR(configuration, parameters)) } catch (error) { throw refused(provider.provider, error) }
+      if (client.server.pushed_authorization_request_endpoint === undefined)
+        return openid.buildAuthorizationUrl(configuration, parameters)
+      try {
+        return await withNonce(proof, () => openid.buildAuthorizationUrlWithPAR(configuration, parameters))
+      } catch (error) {
+        throw refused(provider.provider, error)
+      }
     },
 
     /** Redeems the service's answer for a grant. The issuer is checked before the code goes anywhere (threat 7). */
-    async complete(answer: URL, step: Step<'authorization'>, downstream: DownstreamOf<'oauth_grant'>): Promise<{ grant: Omit<Grant, 'version'>; end(): Promise<void> }> {
+    async complete(
+      answer: URL,
+      step: Step<'authorization'>,
+      downstream: DownstreamOf<'oauth_grant'>,
+    ): Promise<{ grant: Omit<Grant, 'version'>; end(): Promise<void> }> {
       const { wish, granted, verifier } = step
       const client = await deps.clients(downstream, wish.tenant)
       assertIssuer(answer, client.server)
-      const proof = await client.proof(step.proofKey === undefined ? undefined : await openProofKey(new Secret(step.proofKey)))
+      const proof = await client.proof(
+        step.proofKey === undefined ? undefined : await openProofKey(new Secret(step.proofKey)),
+      )
       let response: openid.TokenEndpointResponse
       let seen = ''
       try {
-        response = await withNonce(proof, () => openid.authorizationCodeGrant(client.configuration((_status, text) => { seen = text }, proof), answer, {
-          expectedState: answer.searchParams.get('state')!, ...(client.provider.pkce === 'S256' ? { pkceCodeVerifier: verifier } : {}),
-        }, downstream.resource === undefined ? undefined : { resource: downstream.resource }))
+        response = await withNonce(proof, () =>
+          openid.authorizationCodeGrant(
+            client.configuration((_status, text) => {
+              seen = text
+            }, proof),
+            answer,
+            {
+              expectedState: answer.searchParams.get('state')!,
+              ...(client.provider.pkce === 'S256' ? { pkceCodeVerifier: verifier } : {}),
+            },
+            downstream.resource === undefined ? undefined : { resource: downstream.resource },
+          ),
+        )
       } catch (error) {
-        if (error instanceof openid.AuthorizationResponseError) throw refuse('connect_denied', { problem: error.error === 'access_denied' ? `${client.provider.name} was told not to allow it` : `${client.provider.name} answered ${error.error.slice(0, 60)}` }, error)
+        if (error instanceof openid.AuthorizationResponseError)
+          throw refuse(
+            'connect_denied',
+            {
+              problem:
+                error.error === 'access_denied'
+                  ? `${client.provider.name} was told not to allow it`
+                  : `${client.provider.name} answered ${error.error.slice(0, 60)}`,
+            },
+            error,
+          )
         throw refused(client.provider.provider, error, seen)
       }
       const problem = problemOfAnswer(response, audiencesOf(downstream), proof)
@@ -75,16 +127,47 @@ export const createAuthorization = (deps: {
       const now = deps.clock.now()
       const id = random(12)
       const scopes = scopesOf(client.provider, response, granted) ?? granted
-      const tokens = { refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token), accessToken: new Secret(response.access_token), proofKey: proof?.key }
-      const sealed = await sealTokens(deps.envelope, { tenant: wish.tenant, id }, {
-        ...tokens, accessObtainedAt: now, accessExpiresAt: now + Math.min(await tokenLifeOf(client, response, now), (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity), refreshUntil: refreshUntilOf(response, now),
-        clientId: client.clientId, tokenEndpoint: client.server.token_endpoint!, resource: downstream.resource,
-        redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined, fields: fieldsOf(client.provider, response), bound: isBound(response),
-      })
+      const tokens = {
+        refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token),
+        accessToken: new Secret(response.access_token),
+        proofKey: proof?.key,
+      }
+      const sealed = await sealTokens(
+        deps.envelope,
+        { tenant: wish.tenant, id },
+        {
+          ...tokens,
+          accessObtainedAt: now,
+          accessExpiresAt:
+            now +
+            Math.min(
+              await tokenLifeOf(client, response, now),
+              (tokens.refreshToken === undefined ? undefined : downstream.lifetime) ?? Infinity,
+            ),
+          refreshUntil: refreshUntilOf(response, now),
+          clientId: client.clientId,
+          tokenEndpoint: client.server.token_endpoint!,
+          resource: downstream.resource,
+          redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined,
+          fields: fieldsOf(client.provider, response),
+          bound: isBound(response),
+        },
+      )
       return {
         grant: {
-          id, tenant: wish.tenant, user: wish.user, server: wish.server, downstream: wish.downstream, provider: client.provider.provider,
-          clientGeneration: client.generation, scopes: scopes.toSorted(), status: 'active', problem: null, sealed, createdAt: now, updatedAt: now,
+          id,
+          tenant: wish.tenant,
+          user: wish.user,
+          server: wish.server,
+          downstream: wish.downstream,
+          provider: client.provider.provider,
+          clientGeneration: client.generation,
+          scopes: scopes.toSorted(),
+          status: 'active',
+          problem: null,
+          sealed,
+          createdAt: now,
+          updatedAt: now,
         },
         async end() {
           await revokeTokens(client, tokens)
@@ -96,5 +179,7 @@ export const createAuthorization = (deps: {
 
 const refused = (provider: string, thrown: unknown, seen?: string): DeputyError => {
   const error = plainly(thrown)
-  return error instanceof DeputyError ? error : refuse('provider_refused', { provider, problem: wordsOf(error, seen) }, error)
+  return error instanceof DeputyError
+    ? error
+    : refuse('provider_refused', { provider, problem: wordsOf(error, seen) }, error)
 }

@@ -8,7 +8,8 @@ import type { Secret } from '../crypto/secret.ts'
 /** `__Host-`: only over a secure channel, only this host, the whole of it (RFC 6265bis section 4.1.3.2). */
 export const COOKIE = '__Host-deputy'
 
-const sign = (id: string, key: Secret): string => createHmac('sha256', Buffer.from(key.reveal(), 'base64')).update(lengthPrefixed('browser', id)).digest('base64url')
+const sign = (id: string, key: Secret): string =>
+  createHmac('sha256', Buffer.from(key.reveal(), 'base64')).update(lengthPrefixed('browser', id)).digest('base64url')
 
 /** Tells browsers apart: a flow that one began, no other can go on with. */
 export const createBrowsers = (options: { key: Secret; random: Random }) => {
@@ -17,7 +18,8 @@ export const createBrowsers = (options: { key: Secret; random: Random }) => {
       const [name, value] = pair.trim().split('=', 2)
       if (name !== COOKIE || value === undefined) continue
       const [id, signature] = value.split('.')
-      if (id !== undefined && signature !== undefined && equalInConstantTime(signature, sign(id, options.key))) return id
+      if (id !== undefined && signature !== undefined && equalInConstantTime(signature, sign(id, options.key)))
+        return id
     }
     return undefined
   }

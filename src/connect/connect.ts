@@ -87,7 +87,12 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   const partiesOf = (wish: ConnectWish) => {
     const server = snapshot().servers.get(wish.server)
     const downstream = snapshot().downstreams.get(wish.downstream)
-    if (server === undefined || !['approved', 'deprecated'].includes(server.status) || (downstream?.credential !== 'oauth_grant' && downstream?.credential !== 'id_jag') || !downstream.enabled) {
+    if (
+      server === undefined ||
+      !['approved', 'deprecated'].includes(server.status) ||
+      (downstream?.credential !== 'oauth_grant' && downstream?.credential !== 'id_jag') ||
+      !downstream.enabled
+    ) {
       throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
     }
     const { tenant, user } = wish
@@ -98,21 +103,35 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   /** The parties of a wish that ends in a grant, and so begins with consent. */
   const grantPartiesOf = (wish: ConnectWish) => {
     const { server, downstream } = partiesOf(wish)
-    if (downstream.credential !== 'oauth_grant') throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
+    if (downstream.credential !== 'oauth_grant')
+      throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
     return { server, downstream }
   }
 
-  const ownerOf = ({ tenant, user, server, downstream }: ConnectWish): GrantOwner => ({ tenant, user, server, downstream })
+  const ownerOf = ({ tenant, user, server, downstream }: ConnectWish): GrantOwner => ({
+    tenant,
+    user,
+    server,
+    downstream,
+  })
 
   const record = (event: string, outcome: 'done' | 'refused', wish: ConnectWish, detail: object): Promise<void> =>
     audit.append({ id: wish.correlationId, event, outcome, ...ownerOf(wish), detail: { ...detail } })
 
   /** The browser that began the step must be the one that goes on with it. */
   const assertBrowser = (request: Request, expected: string): void => {
-    if (browsers.read(request) !== expected) throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
+    if (browsers.read(request) !== expected)
+      throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
   }
 
-  const goOnToService = async (response: Response, wish: ConnectWish, granted: readonly string[], downstream: DownstreamOf<'oauth_grant'>, browser: string, link: string): Promise<void> => {
+  const goOnToService = async (
+    response: Response,
+    wish: ConnectWish,
+    granted: readonly string[],
+    downstream: DownstreamOf<'oauth_grant'>,
+    browser: string,
+    link: string,
+  ): Promise<void> => {
     response.redirect(303, (await authorization.begin(wish, granted, downstream, browser, link)).href)
   }
 
@@ -120,7 +139,11 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const { wish, browser, link } = step
     const { server, downstream } = grantPartiesOf(wish)
     const remembered = await store.consents.find(ownerOf(wish))
-    if (remembered !== undefined && remembered.until > clock.now() && wish.scopes.every((scope) => remembered.granted.includes(scope))) {
+    if (
+      remembered !== undefined &&
+      remembered.until > clock.now() &&
+      wish.scopes.every((scope) => remembered.granted.includes(scope))
+    ) {
       await goOnToService(response, wish, wish.scopes, downstream, browser, link)
       return
     }
@@ -128,27 +151,55 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const target = await authorization.target(wish, downstream)
     // Browsers hold a form's redirects to `form-action` as well: the one place that it may lead to is named.
     protect(response, target.origin)
-    response.send(consentPage({
-      server: server.name ?? server.server, owner: server.owner, service: downstream.name ?? downstream.downstream, user: wish.user, tenant: wish.tenant, csrf,
-      scopes: wish.scopes.map((scope) => ({ scope, words: downstream.scopes[scope] ?? scope })), until: dayOf(clock.now() + CONSENT_LIFETIME), redirectHost: target.host,
-    }))
+    response.send(
+      consentPage({
+        server: server.name ?? server.server,
+        owner: server.owner,
+        service: downstream.name ?? downstream.downstream,
+        user: wish.user,
+        tenant: wish.tenant,
+        csrf,
+        scopes: wish.scopes.map((scope) => ({ scope, words: downstream.scopes[scope] ?? scope })),
+        until: dayOf(clock.now() + CONSENT_LIFETIME),
+        redirectHost: target.host,
+      }),
+    )
   }
 
   /** Where the company's identity provider decides what the user's servers may have, the sign-in is all that was missing. */
-  const finishSignIn = async (response: Response, wish: ConnectWish, link: string, who: SignedIn, service: string): Promise<void> => {
+  const finishSignIn = async (
+    response: Response,
+    wish: ConnectWish,
+    link: string,
+    who: SignedIn,
+    service: string,
+  ): Promise<void> => {
     await record('connect.signed_in', 'done', wish, { issuer: who.issuer })
     await deps.identityTokens.keep({ tenant: wish.tenant, user: who.user, issuer: who.issuer }, who.idToken)
     await attempts.take('connect', link).catch(() => undefined)
     links.clear()
-    response.send(donePage('Signed in', `${service} can be asked for now. Go back to where you came from and try again.`))
+    response.send(
+      donePage('Signed in', `${service} can be asked for now. Go back to where you came from and try again.`),
+    )
   }
 
   /** Threat 11: who opened the link must be who asked. Nothing has been stored for anybody else until here, nor is it now. */
-  const afterSignIn = async (response: Response, { purpose, browser }: Step<'sign_in'>, who: SignedIn): Promise<void> => {
+  const afterSignIn = async (
+    response: Response,
+    { purpose, browser }: Step<'sign_in'>,
+    who: SignedIn,
+  ): Promise<void> => {
     if (purpose.kind === 'connect') {
       const { wish, link } = purpose
       if (who.user !== wish.user) {
-        await record('connect.refused', 'refused', wish, { error: { code: 'connect_wrong_user', message: 'the link was opened by somebody else', next: 'Send the link to the user alone.' }, opened_by: who.user })
+        await record('connect.refused', 'refused', wish, {
+          error: {
+            code: 'connect_wrong_user',
+            message: 'the link was opened by somebody else',
+            next: 'Send the link to the user alone.',
+          },
+          opened_by: who.user,
+        })
         throw refuse('connect_wrong_user')
       }
       const { downstream } = partiesOf(wish)
@@ -157,7 +208,17 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       return
     }
     const { wish, link } = purpose
-    const csrf = await attempts.begin('confirm', wish.tenant, { browser, link, wish, user: who.user, issuer: who.issuer, groups: [...who.groups], claims: { ...who.claims }, idToken: who.idToken.reveal(), signedInAt: clock.now() })
+    const csrf = await attempts.begin('confirm', wish.tenant, {
+      browser,
+      link,
+      wish,
+      user: who.user,
+      issuer: who.issuer,
+      groups: [...who.groups],
+      claims: { ...who.claims },
+      idToken: who.idToken.reveal(),
+      signedInAt: clock.now(),
+    })
     response.send(loginPage({ user: who.user, tenant: wish.tenant, uid: wish.uid, csrf }))
   }
 
@@ -174,7 +235,13 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       return
     }
     await record('connect.consent', 'done', wish, { asked: { scopes: wish.scopes }, granted })
-    await store.consents.put({ ...ownerOf(wish), asked: wish.scopes, granted, at: clock.now(), until: clock.now() + CONSENT_LIFETIME })
+    await store.consents.put({
+      ...ownerOf(wish),
+      asked: wish.scopes,
+      granted,
+      at: clock.now(),
+      until: clock.now() + CONSENT_LIFETIME,
+    })
     await goOnToService(response, wish, granted, downstream, browser, link)
   }
 
@@ -187,43 +254,99 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const { grant, end } = await authorization.complete(answer, step, downstream)
     const give = async (): Promise<void> => {
       const { tenant, user, server } = wish
-      const revoked = deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
-      if (revoked !== undefined) throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(revoked.epoch).toISOString() })
+      const revoked = deps.standing.covering({
+        tenant,
+        user,
+        server,
+        downstream: wish.downstream,
+        provider: downstream.provider,
+        tokens: [],
+        since: consentedAt,
+      })
+      if (revoked !== undefined)
+        throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(revoked.epoch).toISOString() })
       const stored = await store.grants.put(grant)
       // Whoever revoked between the check and the write, here or at another node, found no grant to remove: ask again now that it is there.
-      const isLate = () => deps.standing.covering({ tenant, user, server, downstream: wish.downstream, provider: downstream.provider, tokens: [], since: consentedAt })
+      const isLate = () =>
+        deps.standing.covering({
+          tenant,
+          user,
+          server,
+          downstream: wish.downstream,
+          provider: downstream.provider,
+          tokens: [],
+          since: consentedAt,
+        })
       try {
         await deps.membership.catchUp()
         const late = isLate()
-        if (late !== undefined) throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(late.epoch).toISOString() })
-        await record('connect.complete', 'done', wish, { grant: stored.id, scopes: grant.scopes, provider: downstream.provider })
+        if (late !== undefined)
+          throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(late.epoch).toISOString() })
+        await record('connect.complete', 'done', wish, {
+          grant: stored.id,
+          scopes: grant.scopes,
+          provider: downstream.provider,
+        })
       } catch (error) {
         await store.grants.remove({ id: stored.id })
         throw error
       }
     }
-    try { await give() } catch (error) {
-      await end().catch((failure: unknown) => { deps.logger.warn({ err: failure }, 'tokens that were not kept could not be ended at their provider') })
+    try {
+      await give()
+    } catch (error) {
+      await end().catch((failure: unknown) => {
+        deps.logger.warn({ err: failure }, 'tokens that were not kept could not be ended at their provider')
+      })
       throw error
     }
     await attempts.take('connect', link).catch(() => undefined)
     links.clear()
-    response.send(donePage('Connected', `${downstream.name ?? downstream.downstream} is connected. Go back to where you came from and try again.`))
+    response.send(
+      donePage(
+        'Connected',
+        `${downstream.name ?? downstream.downstream} is connected. Go back to where you came from and try again.`,
+      ),
+    )
   }
 
   const finishLogin = async (request: Request, response: Response): Promise<void> => {
     const form = request.body as Readonly<Record<string, unknown>>
-    const { browser, link, wish, user, issuer, groups, claims, idToken, signedInAt } = await attempts.take('confirm', textOf(form['csrf']))
+    const { browser, link, wish, user, issuer, groups, claims, idToken, signedInAt } = await attempts.take(
+      'confirm',
+      textOf(form['csrf']),
+    )
     assertBrowser(request, browser)
     await attempts.take('login', link)
     if (form['decision'] !== 'allow') {
       response.send(donePage('Nobody was signed in', 'Nothing on that computer acts for you.'))
       return
     }
-    await audit.append({ id: wish.correlationId, event: 'login', outcome: 'done', tenant: wish.tenant, user, detail: { uid: wish.uid, issuer } })
-    await store.sessions.put({ uid: wish.uid, tenant: wish.tenant, user, issuer, groups, claims, signedInAt, expiresAt: signedInAt + SESSION_LIFETIME })
+    await audit.append({
+      id: wish.correlationId,
+      event: 'login',
+      outcome: 'done',
+      tenant: wish.tenant,
+      user,
+      detail: { uid: wish.uid, issuer },
+    })
+    await store.sessions.put({
+      uid: wish.uid,
+      tenant: wish.tenant,
+      user,
+      issuer,
+      groups,
+      claims,
+      signedInAt,
+      expiresAt: signedInAt + SESSION_LIFETIME,
+    })
     await deps.identityTokens.keep({ tenant: wish.tenant, user, issuer }, new Secret(idToken))
-    response.send(donePage('Signed in', `The Unix user ${wish.uid} acts as ${user} until ${new Date(signedInAt + SESSION_LIFETIME).toISOString()}.`))
+    response.send(
+      donePage(
+        'Signed in',
+        `The Unix user ${wish.uid} acts as ${user} until ${new Date(signedInAt + SESSION_LIFETIME).toISOString()}.`,
+      ),
+    )
   }
 
   const links = new LRUCache<string, string>({ max: 10_000, ttl: LIFETIME / 2 })
@@ -242,43 +365,86 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     next()
   })
 
-  const step = (work: (request: Request, response: Response) => Promise<void>) => (request: Request, response: Response): Promise<void> => work(request, response)
-  const begin = (kind: 'connect' | 'login') => step(async (request, response) => {
-    const link = String(request.params['link'])
-    const purpose = kind === 'connect' ? { kind, link, wish: await attempts.look('connect', link) } as const : { kind, link, wish: await attempts.look('login', link) } as const
-    if (purpose.kind === 'connect') partiesOf(purpose.wish)
-    response.redirect(303, (await signIn.begin(tenantOf(purpose.wish.tenant), browsers.greet(request, response), purpose)).href)
-  })
+  const step =
+    (work: (request: Request, response: Response) => Promise<void>) =>
+    (request: Request, response: Response): Promise<void> =>
+      work(request, response)
+  const begin = (kind: 'connect' | 'login') =>
+    step(async (request, response) => {
+      const link = String(request.params['link'])
+      const purpose =
+        kind === 'connect'
+          ? ({ kind, link, wish: await attempts.look('connect', link) } as const)
+          : ({ kind, link, wish: await attempts.look('login', link) } as const)
+      if (purpose.kind === 'connect') partiesOf(purpose.wish)
+      response.redirect(
+        303,
+        (await signIn.begin(tenantOf(purpose.wish.tenant), browsers.greet(request, response), purpose)).href,
+      )
+    })
   const form = express.urlencoded({ extended: false, limit: 16_384, parameterLimit: 200 })
 
-  app.get('/connect/style.css', (_request, response) => { response.type('text/css').set('Cache-Control', 'public, max-age=3600').send(STYLE) })
-  app.get('/connect/signed-in', step(async (request, response) => {
-    const answer = new URL(request.originalUrl, `${base()}/`)
-    const found = await attempts.take('sign_in', onlyState(answer))
-    assertBrowser(request, found.browser)
-    await afterSignIn(response, found, await signIn.complete(answer, found, tenantOf(found.purpose.wish.tenant)))
-  }))
+  app.get('/connect/style.css', (_request, response) => {
+    response.type('text/css').set('Cache-Control', 'public, max-age=3600').send(STYLE)
+  })
+  app.get(
+    '/connect/signed-in',
+    step(async (request, response) => {
+      const answer = new URL(request.originalUrl, `${base()}/`)
+      const found = await attempts.take('sign_in', onlyState(answer))
+      assertBrowser(request, found.browser)
+      await afterSignIn(response, found, await signIn.complete(answer, found, tenantOf(found.purpose.wish.tenant)))
+    }),
+  )
   app.get('/connect/callback', step(finishAuthorization))
   app.post('/connect/consent', form, step(finishConsent))
   app.post('/login/confirm', form, step(finishLogin))
   app.get('/connect/:link', begin('connect'))
   app.get('/login/:link', begin('login'))
-  app.get('/.well-known/jwks.json', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.jwks()) })
-  app.get('/.well-known/oauth-authorization-server', (_request, response) => { response.json(deps.metadata()) })
-  app.get('/.well-known/openid-configuration', (_request, response) => { response.set('Cache-Control', 'public, max-age=300').json(deps.discovery()) })
-  app.get('/oauth2/authorize', () => { throw refuse('connect_invalid', { problem: 'nobody signs in to an MCP client here; a client redeems what the company\'s identity provider has issued' }) })
-  app.use(() => { throw refuse('connect_invalid', { problem: 'there is no such page' }) })
+  app.get('/.well-known/jwks.json', (_request, response) => {
+    response.set('Cache-Control', 'public, max-age=300').json(deps.jwks())
+  })
+  app.get('/.well-known/oauth-authorization-server', (_request, response) => {
+    response.json(deps.metadata())
+  })
+  app.get('/.well-known/openid-configuration', (_request, response) => {
+    response.set('Cache-Control', 'public, max-age=300').json(deps.discovery())
+  })
+  app.get('/oauth2/authorize', () => {
+    throw refuse('connect_invalid', {
+      problem:
+        "nobody signs in to an MCP client here; a client redeems what the company's identity provider has issued",
+    })
+  })
+  app.use(() => {
+    throw refuse('connect_invalid', { problem: 'there is no such page' })
+  })
 
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {
     const known = asDeputyError(thrown)
     const isBody = thrown instanceof Error && 'type' in thrown && 'status' in thrown
-    const error = isBody || thrown instanceof URIError ? refuse('connect_invalid', { problem: isBody ? 'the form is malformed' : 'its address is malformed' }) : known
+    const error =
+      isBody || thrown instanceof URIError
+        ? refuse('connect_invalid', { problem: isBody ? 'the form is malformed' : 'its address is malformed' })
+        : known
     const correlationId = String(response.locals['correlationId'])
-    if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a connect page failed inside Deputy')
+    if (error.code === 'internal')
+      deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a connect page failed inside Deputy')
     else deps.logger.info({ error: error.code, correlation_id: correlationId }, error.message)
-    if (response.headersSent) { next(thrown); return }
+    if (response.headersSent) {
+      next(thrown)
+      return
+    }
     protect(response)
-    response.status(error.kind.status).send(errorPage(error.message, error.code === 'internal' ? 'Tell your administrator the correlation id.' : error.next, correlationId))
+    response
+      .status(error.kind.status)
+      .send(
+        errorPage(
+          error.message,
+          error.code === 'internal' ? 'Tell your administrator the correlation id.' : error.next,
+          correlationId,
+        ),
+      )
   }
   app.use(onError)
 
@@ -289,27 +455,39 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       const key = cacheKey(principal.tenant, user, server.server, downstream.downstream, claims ?? '', ...scopes)
       const known = links.get(key)
       if (known !== undefined) return known
-      const wish: ConnectWish = { tenant: principal.tenant, user, server: server.server, downstream: downstream.downstream, scopes: [...scopes], correlationId, ...(claims === undefined ? {} : { claims }) }
+      const wish: ConnectWish = {
+        tenant: principal.tenant,
+        user,
+        server: server.server,
+        downstream: downstream.downstream,
+        scopes: [...scopes],
+        correlationId,
+        ...(claims === undefined ? {} : { claims }),
+      }
       const url = `${base()}/connect/${await attempts.begin('connect', principal.tenant, wish)}`
       links.set(key, url)
       return url
     },
     async startLogin({ tenant, uid }) {
-      if (tenantOf(tenant).sign_in === undefined) throw refuse('connect_invalid', { problem: `the tenant ${tenant} has no sign-in` })
+      if (tenantOf(tenant).sign_in === undefined)
+        throw refuse('connect_invalid', { problem: `the tenant ${tenant} has no sign-in` })
       const recent = loginLinks.get(uid) ?? 0
       if (recent >= LOGIN_LINKS_A_MINUTE) throw refuse('rate_limited', { what: 'sign-in links', seconds: 60 })
       loginLinks.set(uid, recent + 1)
-      return { url: `${base()}/login/${await attempts.begin('login', tenant, { tenant, uid, correlationId: newId() })}` }
+      return {
+        url: `${base()}/login/${await attempts.begin('login', tenant, { tenant, uid, correlationId: newId() })}`,
+      }
     },
   }
 }
 
-const textOf = (value: unknown): string => typeof value === 'string' ? value : ''
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 
 /** The one `state` of an answer. */
 const onlyState = (answer: URL): string => {
   const [state, another] = answer.searchParams.getAll('state')
-  if (state === undefined || another !== undefined) throw refuse('connect_invalid', { problem: 'the answer carries no state, or more than one' })
+  if (state === undefined || another !== undefined)
+    throw refuse('connect_invalid', { problem: 'the answer carries no state, or more than one' })
   return state
 }
 
@@ -319,7 +497,10 @@ const dayOf = (at: number): string => new Date(at).toISOString().slice(0, 10)
 const protect = (response: Response, formTarget?: string): void => {
   response.set({
     'Content-Security-Policy': `default-src 'none'; style-src 'self'; form-action 'self'${formTarget === undefined ? '' : ` ${formTarget}`}; frame-ancestors 'none'; base-uri 'none'`,
-    'X-Frame-Options': 'DENY', 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'same-origin', 'Cross-Origin-Opener-Policy': 'same-origin',
+    'X-Frame-Options': 'DENY',
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'same-origin',
+    'Cross-Origin-Opener-Policy': 'same-origin',
     'Cache-Control': 'no-store',
   })
 }

@@ -11,18 +11,37 @@ import type { Revocation } from '../store/records/revocations.ts'
 import { tokenIdOf } from '../subject/subject.ts'
 
 /** Whose sign-in an ID token is of, and by whose word. */
-export interface IdentityTokenOwner { readonly tenant: string; readonly user: string; readonly issuer: string }
+export interface IdentityTokenOwner {
+  readonly tenant: string
+  readonly user: string
+  readonly issuer: string
+}
 
 /**
  * The ID tokens of users' sign-ins, for `id_jag`: each sealed under its tenant's key, one a user, until it ends. What was issued
  * before a revocation is not used, whether or not it has been removed by then.
  */
-export const createIdentityTokens = (deps: { readonly snapshot: CurrentSnapshot; readonly store: IdentityTokenStore; readonly envelope: Envelope; readonly standing: Standing; readonly clock: Clock }) => {
+export const createIdentityTokens = (deps: {
+  readonly snapshot: CurrentSnapshot
+  readonly store: IdentityTokenStore
+  readonly envelope: Envelope
+  readonly standing: Standing
+  readonly clock: Clock
+}) => {
   const nameOf = (tenant: string, user: string) => ({ tenant, kind: 'identity-token', id: user })
-  const isWanted = (tenant: string): boolean => [...deps.snapshot().downstreams.values()].some(({ credential, enabled, tenants }) => credential === 'id_jag' && enabled && servesTenant(tenants, tenant))
+  const isWanted = (tenant: string): boolean =>
+    [...deps.snapshot().downstreams.values()].some(
+      ({ credential, enabled, tenants }) => credential === 'id_jag' && enabled && servesTenant(tenants, tenant),
+    )
   const revocationOf = ({ tenant, user, issuer }: IdentityTokenOwner, idToken: Secret): Revocation | undefined => {
     const { iat = 0, jti = '' } = decodeJwt(idToken.reveal())
-    return deps.standing.covering({ tenant, user, server: '', tokens: [tokenIdOf(issuer, jti)], since: Math.min(iat * 1000, deps.clock.now()) })
+    return deps.standing.covering({
+      tenant,
+      user,
+      server: '',
+      tokens: [tokenIdOf(issuer, jti)],
+      since: Math.min(iat * 1000, deps.clock.now()),
+    })
   }
   return {
     /** Keeps a verified one if a downstream of the tenant has a use for it. @throws DeputyError `revoked` */
@@ -30,9 +49,16 @@ export const createIdentityTokens = (deps: { readonly snapshot: CurrentSnapshot;
       const { exp } = decodeJwt(idToken.reveal())
       if (!isWanted(owner.tenant) || exp === undefined) return
       const revoked = revocationOf(owner, idToken)
-      if (revoked !== undefined) throw refuse('revoked', { scope: 'this sign-in', revoked_at: new Date(revoked.epoch).toISOString() })
+      if (revoked !== undefined)
+        throw refuse('revoked', { scope: 'this sign-in', revoked_at: new Date(revoked.epoch).toISOString() })
       const { tenant, user, issuer } = owner
-      await deps.store.put({ tenant, user, issuer, sealed: await deps.envelope.seal(nameOf(tenant, user), idToken), expiresAt: exp * 1000 })
+      await deps.store.put({
+        tenant,
+        user,
+        issuer,
+        sealed: await deps.envelope.seal(nameOf(tenant, user), idToken),
+        expiresAt: exp * 1000,
+      })
     },
     /** The one that still counts. */
     async find(owner: IdentityTokenOwner): Promise<Secret | undefined> {

@@ -1,16 +1,28 @@
 /** Text that is put into a page as it is; everything else is escaped. */
 class Markup {
   readonly text: string
-  constructor(text: string) { this.text = text }
+  constructor(text: string) {
+    this.text = text
+  }
 }
 
-const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', '\'': '&#39;' }
+const ESCAPES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+}
 const escape = (text: string): string => text.replace(/[&<>"']/g, (character) => ESCAPES[character]!)
 
 type Part = string | number | Markup | readonly Markup[]
 
 const toText = (part: Part): string =>
-  part instanceof Markup ? part.text : typeof part === 'object' ? part.map(({ text }) => text).join('') : escape(String(part))
+  part instanceof Markup
+    ? part.text
+    : typeof part === 'object'
+      ? part.map(({ text }) => text).join('')
+      : escape(String(part))
 
 /** HTML out of a template: whatever is put in is escaped, unless it is markup itself. */
 export const html = (strings: TemplateStringsArray, ...parts: readonly Part[]): Markup =>
@@ -32,12 +44,23 @@ button:focus-visible, input:focus-visible { outline: 3px solid currentColor; out
 `
 
 /** A whole page: plain, without scripts, readable on a phone and by a screen reader. */
-export const page = (title: string, body: Markup): string => `<!doctype html>\n${html`<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${title} · Deputy</title><link rel="stylesheet" href="/connect/style.css"></head>
-<body><main><h1>${title}</h1>
-${body}
-</main></body>
-</html>`.text}`
+export const page = (title: string, body: Markup): string =>
+  `<!doctype html>\n${
+    html`<html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <title>${title} · Deputy</title>
+        <link rel="stylesheet" href="/connect/style.css" />
+      </head>
+      <body>
+        <main>
+          <h1>${title}</h1>
+          ${body}
+        </main>
+      </body>
+    </html>`.text
+  }`
 
 export interface ConsentView {
   readonly server: string
@@ -52,39 +75,74 @@ export interface ConsentView {
 }
 
 /** Who asks, for which service, which scopes, until when, and where the browser goes next. */
-export const consentPage = (view: ConsentView): string => page(`Connect ${view.service}?`, html`
-<p><strong>${view.server}</strong> wants to use <strong>${view.service}</strong> for you.</p>
-<dl>
-<dt>You are</dt><dd>${view.user} (${view.tenant})</dd>
-<dt>The server belongs to</dt><dd>${view.owner}</dd>
-<dt>You go on to</dt><dd>${view.redirectHost}</dd>
-<dt>Your consent is remembered until</dt><dd>${view.until}</dd>
-</dl>
-<form method="post" action="/connect/consent">
-<input type="hidden" name="csrf" value="${view.csrf}">
-<fieldset><legend>It may</legend>
-${view.scopes.map(({ scope, words }, at) => html`<label for="scope-${at}"><input type="checkbox" id="scope-${at}" name="scope-${at}" value="${scope}" checked> ${words} <span class="id">(${scope})</span></label>
-`)}
-</fieldset>
-<button class="allow" name="decision" value="allow">Allow</button>
-<button name="decision" value="deny">Do not allow</button>
-</form>`)
+export const consentPage = (view: ConsentView): string =>
+  page(
+    `Connect ${view.service}?`,
+    html` <p><strong>${view.server}</strong> wants to use <strong>${view.service}</strong> for you.</p>
+      <dl>
+        <dt>You are</dt>
+        <dd>${view.user} (${view.tenant})</dd>
+        <dt>The server belongs to</dt>
+        <dd>${view.owner}</dd>
+        <dt>You go on to</dt>
+        <dd>${view.redirectHost}</dd>
+        <dt>Your consent is remembered until</dt>
+        <dd>${view.until}</dd>
+      </dl>
+      <form method="post" action="/connect/consent">
+        <input type="hidden" name="csrf" value="${view.csrf}" />
+        <fieldset>
+          <legend>It may</legend>
+          ${view.scopes.map(
+            ({ scope, words }, at) =>
+              html`<label for="scope-${at}"
+                ><input type="checkbox" id="scope-${at}" name="scope-${at}" value="${scope}" checked /> ${words}
+                <span class="id">(${scope})</span></label
+              > `,
+          )}
+        </fieldset>
+        <button class="allow" name="decision" value="allow">Allow</button>
+        <button name="decision" value="deny">Do not allow</button>
+      </form>`,
+  )
 
-export interface LoginView { readonly user: string; readonly tenant: string; readonly uid: number; readonly csrf: string }
+export interface LoginView {
+  readonly user: string
+  readonly tenant: string
+  readonly uid: number
+  readonly csrf: string
+}
 
 /** Asked before a Unix user may act for the person who has signed in. */
-export const loginPage = (view: LoginView): string => page('Let this computer act for you?', html`
-<p>Programs of the Unix user with the number <strong>${view.uid}</strong> on the computer that runs Deputy will act as <strong>${view.user}</strong> of ${view.tenant}.</p>
-<p>Go on only if you have just typed <code>deputy login</code> there yourself. If somebody sent you this link, do not.</p>
-<form method="post" action="/login/confirm">
-<input type="hidden" name="csrf" value="${view.csrf}">
-<button class="allow" name="decision" value="allow">Yes, that was me</button>
-<button name="decision" value="deny">No</button>
-</form>`)
+export const loginPage = (view: LoginView): string =>
+  page(
+    'Let this computer act for you?',
+    html` <p>
+        Programs of the Unix user with the number <strong>${view.uid}</strong> on the computer that runs Deputy will act
+        as <strong>${view.user}</strong> of ${view.tenant}.
+      </p>
+      <p>
+        Go on only if you have just typed <code>deputy login</code> there yourself. If somebody sent you this link, do
+        not.
+      </p>
+      <form method="post" action="/login/confirm">
+        <input type="hidden" name="csrf" value="${view.csrf}" />
+        <button class="allow" name="decision" value="allow">Yes, that was me</button>
+        <button name="decision" value="deny">No</button>
+      </form>`,
+  )
 
-export const donePage = (title: string, sentence: string): string => page(title, html`<p>${sentence}</p><p>You can close this page.</p>`)
+export const donePage = (title: string, sentence: string): string =>
+  page(
+    title,
+    html`<p>${sentence}</p>
+      <p>You can close this page.</p>`,
+  )
 
-export const errorPage = (sentence: string, next: string, correlationId: string): string => page('This did not work', html`
-<p>${sentence}</p>
-<p>${next}</p>
-<p class="id">Correlation id: ${correlationId}</p>`)
+export const errorPage = (sentence: string, next: string, correlationId: string): string =>
+  page(
+    'This did not work',
+    html` <p>${sentence}</p>
+      <p>${next}</p>
+      <p class="id">Correlation id: ${correlationId}</p>`,
+  )

@@ -35,38 +35,69 @@ export const createSignIn = (deps: {
       const configuration = await deps.identityProviders(tenant)
       const { sign_in: signIn } = tenant
       const [verifier, nonce] = [random(), random()]
-      const state = await deps.attempts.begin('sign_in', tenant.tenant, { browser, verifier, nonce, issuer: signIn!.issuer, purpose })
+      const state = await deps.attempts.begin('sign_in', tenant.tenant, {
+        browser,
+        verifier,
+        nonce,
+        issuer: signIn!.issuer,
+        purpose,
+      })
       const parameters = {
-        redirect_uri: deps.redirectUri(), scope: signIn!.scopes.join(' '), state, nonce,
-        code_challenge: await openid.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256',
+        redirect_uri: deps.redirectUri(),
+        scope: signIn!.scopes.join(' '),
+        state,
+        nonce,
+        code_challenge: await openid.calculatePKCECodeChallenge(verifier),
+        code_challenge_method: 'S256',
       }
-      const url = configuration.serverMetadata().pushed_authorization_request_endpoint === undefined
-        ? openid.buildAuthorizationUrl(configuration, parameters)
-        : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => { throw refuse('issuer_unreachable', { issuer: signIn!.issuer, seconds: 5 }, error) })
-      if (url.protocol !== 'https:' && url.protocol !== 'http:') throw refuse('provider_refused', { provider: signIn!.issuer, problem: 'its authorization endpoint is no http or https URL' })
+      const url =
+        configuration.serverMetadata().pushed_authorization_request_endpoint === undefined
+          ? openid.buildAuthorizationUrl(configuration, parameters)
+          : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
+              throw refuse('issuer_unreachable', { issuer: signIn!.issuer, seconds: 5 }, error)
+            })
+      if (url.protocol !== 'https:' && url.protocol !== 'http:')
+        throw refuse('provider_refused', {
+          provider: signIn!.issuer,
+          problem: 'its authorization endpoint is no http or https URL',
+        })
       return url
     },
 
     /** Redeems the identity provider's answer. @throws DeputyError of the categories grant and subject */
     async complete(answer: URL, step: Step<'sign_in'>, tenant: Tenant): Promise<SignedIn> {
-      if (tenant.sign_in?.issuer !== step.issuer) throw refuse('connect_invalid', { problem: 'the tenant\'s identity provider was changed meanwhile' })
+      if (tenant.sign_in?.issuer !== step.issuer)
+        throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
       const configuration = await deps.identityProviders(tenant)
       assertIssuer(answer, configuration.serverMetadata())
       let tokens
       try {
         tokens = await openid.authorizationCodeGrant(configuration, answer, {
-          pkceCodeVerifier: step.verifier, expectedState: answer.searchParams.get('state')!, expectedNonce: step.nonce, idTokenExpected: true,
+          pkceCodeVerifier: step.verifier,
+          expectedState: answer.searchParams.get('state')!,
+          expectedNonce: step.nonce,
+          idTokenExpected: true,
         })
       } catch (error) {
         if (error instanceof DeputyError) throw error
-        if (error instanceof openid.AuthorizationResponseError) throw refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
-        throw refuse('connect_invalid', { problem: 'the identity provider\'s answer could not be verified' }, error)
+        if (error instanceof openid.AuthorizationResponseError)
+          throw refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
+        throw refuse('connect_invalid', { problem: "the identity provider's answer could not be verified" }, error)
       }
       const claims = tokens.claims() as Readonly<Record<string, unknown>> | undefined
-      const trusted = tenant.issuers.filter(({ issuer }) => issuer === step.issuer).map((issuer) => ({ tenant, issuer }))
-      if (claims === undefined || tokens.id_token === undefined) throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
+      const trusted = tenant.issuers
+        .filter(({ issuer }) => issuer === step.issuer)
+        .map((issuer) => ({ tenant, issuer }))
+      if (claims === undefined || tokens.id_token === undefined)
+        throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
       const { issuer } = tenantOf(claims, trusted)
-      return { user: userOf(claims, issuer), issuer: issuer.issuer, groups: groupsOf(claims, issuer), claims, idToken: new Secret(tokens.id_token) }
+      return {
+        user: userOf(claims, issuer),
+        issuer: issuer.issuer,
+        groups: groupsOf(claims, issuer),
+        claims,
+        idToken: new Secret(tokens.id_token),
+      }
     },
   }
 }
@@ -75,6 +106,8 @@ export const createSignIn = (deps: {
 export const assertIssuer = (answer: URL, server: openid.ServerMetadata): void => {
   const issuers = answer.searchParams.getAll('iss')
   const [issuer] = issuers
-  if (issuers.length > 1 || (issuer !== undefined && issuer !== server.issuer)) throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
-  if (issuer === undefined && server.authorization_response_iss_parameter_supported === true) throw refuse('connect_invalid', { problem: 'the answer does not say where it comes from' })
+  if (issuers.length > 1 || (issuer !== undefined && issuer !== server.issuer))
+    throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
+  if (issuer === undefined && server.authorization_response_iss_parameter_supported === true)
+    throw refuse('connect_invalid', { problem: 'the answer does not say where it comes from' })
 }

@@ -21,13 +21,25 @@ const OF_CONNECTION = new Set(['host', 'content-length'])
 export const awsHandler = (egress: Egress): AwsHandler => ({
   metadata: { handlerProtocol: 'http/1.1' },
   async handle(request: SignedRequest, options?: { readonly abortSignal?: AbortSignal }) {
-    const url = new URL(`${request.protocol}//${request.hostname}${request.port === undefined ? '' : `:${request.port}`}${request.path}`)
-    for (const [name, value] of Object.entries(request.query ?? {})) for (const each of [value ?? []].flat()) url.searchParams.append(name, each)
+    const url = new URL(
+      `${request.protocol}//${request.hostname}${request.port === undefined ? '' : `:${request.port}`}${request.path}`,
+    )
+    for (const [name, value] of Object.entries(request.query ?? {}))
+      for (const each of [value ?? []].flat()) url.searchParams.append(name, each)
     const response = await egress(url, {
-      method: request.method, headers: Object.entries(request.headers).filter(([name]) => !OF_CONNECTION.has(name.toLowerCase())),
-      ...(request.body === undefined ? {} : { body: request.body }), ...(options?.abortSignal === undefined ? {} : { signal: options.abortSignal }),
+      method: request.method,
+      headers: Object.entries(request.headers).filter(([name]) => !OF_CONNECTION.has(name.toLowerCase())),
+      ...(request.body === undefined ? {} : { body: request.body }),
+      ...(options?.abortSignal === undefined ? {} : { signal: options.abortSignal }),
     })
-    return { response: { statusCode: response.status, reason: response.statusText, headers: Object.fromEntries(response.headers), body: new Uint8Array(await response.arrayBuffer()) } }
+    return {
+      response: {
+        statusCode: response.status,
+        reason: response.statusText,
+        headers: Object.fromEntries(response.headers),
+        body: new Uint8Array(await response.arrayBuffer()),
+      },
+    }
   },
   updateHttpClientConfig: () => undefined,
   httpHandlerConfigs: () => ({}),

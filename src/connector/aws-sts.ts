@@ -1,4 +1,10 @@
-import { AssumeRoleCommand, AssumeRoleWithWebIdentityCommand, GetSessionTokenCommand, STSClient, STSServiceException } from '@aws-sdk/client-sts'
+import {
+  AssumeRoleCommand,
+  AssumeRoleWithWebIdentityCommand,
+  GetSessionTokenCommand,
+  STSClient,
+  STSServiceException,
+} from '@aws-sdk/client-sts'
 import { LRUCache } from 'lru-cache'
 import { ClientError } from 'openid-client'
 import { z } from 'zod'
@@ -9,7 +15,14 @@ import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import { awsHandler } from './aws-http.ts'
-import { keysSchema, processCredentialOf, sessionNameOf, sessionPolicyOf, sourceIdentityOf, tagsOf } from './aws-session.ts'
+import {
+  keysSchema,
+  processCredentialOf,
+  sessionNameOf,
+  sessionPolicyOf,
+  sourceIdentityOf,
+  tagsOf,
+} from './aws-session.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
 import type { AssertToCloud } from './federated-assertion.ts'
 import { parseJson, refusalInWords, shownWords } from './provider/ask.ts'
@@ -27,14 +40,21 @@ const CLIENTS = 100
 /** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html: names that say: not now, whatever the status. */
 const NOT_NOW = /^(Throttling|ThrottlingException|RequestLimitExceeded|IDPCommunicationError)/
 
-const credentialsSchema = z.object({ AccessKeyId: z.string().min(16), SecretAccessKey: z.string().min(1), SessionToken: z.string().min(1), Expiration: z.date() })
+const credentialsSchema = z.object({
+  AccessKeyId: z.string().min(16),
+  SecretAccessKey: z.string().min(1),
+  SessionToken: z.string().min(1),
+  Expiration: z.date(),
+})
 
 /** As `openid-client` would tell it, so that it is judged as every call to a provider is. */
 const asAnswer = (error: unknown): unknown => {
   // What could not be read may have keys in it, which the SDK's error holds: it goes no further.
-  if (error instanceof Error && '$response' in error && !(error instanceof STSServiceException)) return new ClientError('STS did not answer as documented', { cause: new Response(null, { status: 200 }) })
-  if (!(error instanceof STSServiceException)) return error instanceof Error && error.cause instanceof DeputyError ? error.cause : error
-  const status = NOT_NOW.test(error.name) ? 429 : error.$metadata.httpStatusCode ?? 500
+  if (error instanceof Error && '$response' in error && !(error instanceof STSServiceException))
+    return new ClientError('STS did not answer as documented', { cause: new Response(null, { status: 200 }) })
+  if (!(error instanceof STSServiceException))
+    return error instanceof Error && error.cause instanceof DeputyError ? error.cause : error
+  const status = NOT_NOW.test(error.name) ? 429 : (error.$metadata.httpStatusCode ?? 500)
   return new ClientError('STS refused', { cause: new Response(null, { status: status === 200 ? 502 : status }) })
 }
 
@@ -42,9 +62,20 @@ const asAnswer = (error: unknown): unknown => {
  * `aws_sts`: temporary keys for a session whose policy holds it to the scopes that were asked, named and tagged after who asks
  * (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_request.html).
  */
-export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly call: CallProvider; readonly resolveSecret: ResolveSecret; readonly assertToCloud: AssertToCloud; readonly clock: Clock }): Connector => {
+export const createAwsStsConnector = (deps: {
+  readonly egress: Egress
+  readonly call: CallProvider
+  readonly resolveSecret: ResolveSecret
+  readonly assertToCloud: AssertToCloud
+  readonly clock: Clock
+}): Connector => {
   const requestHandler = awsHandler(deps.egress)
-  const ofChain = new LRUCache<string, STSClient>({ max: CLIENTS, dispose: (client) => { client.destroy() } })
+  const ofChain = new LRUCache<string, STSClient>({
+    max: CLIENTS,
+    dispose: (client) => {
+      client.destroy()
+    },
+  })
 
   const clientFor = async (downstream: Downstream, tenant: string): Promise<STSClient> => {
     const { region, endpoint, key } = downstream
@@ -52,9 +83,16 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
     const settings = { region, requestHandler, maxAttempts: 1, ...(endpoint === undefined ? {} : { endpoint }) }
     if (key !== undefined) {
       const parsed = keysSchema.safeParse(parseJson((await deps.resolveSecret(key, tenant)).reveal()))
-      if (!parsed.success) throw refuse('provider_refused', { provider: downstream.downstream, problem: 'its key is no JSON with AccessKeyId and SecretAccessKey' })
+      if (!parsed.success)
+        throw refuse('provider_refused', {
+          provider: downstream.downstream,
+          problem: 'its key is no JSON with AccessKeyId and SecretAccessKey',
+        })
       const { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, SessionToken: sessionToken } = parsed.data
-      return new STSClient({ ...settings, credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } })
+      return new STSClient({
+        ...settings,
+        credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
+      })
     }
     const name = `${region} ${endpoint ?? ''}`
     const known = ofChain.get(name)
@@ -65,29 +103,64 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
   }
 
   /** What is asked of STS, made once: a session policy is refused before anybody is asked. */
-  const askFor = (request: CredentialRequest, seconds: number): ((client: STSClient) => Promise<{ Credentials?: unknown }>) => {
+  const askFor = (
+    request: CredentialRequest,
+    seconds: number,
+  ): ((client: STSClient) => Promise<{ Credentials?: unknown }>) => {
     const downstream = request.downstream as Downstream
     const { method, external_id: externalId, policy_arns: arns } = downstream
-    if (method === 'session_token') return (client) => client.send(new GetSessionTokenCommand({ DurationSeconds: seconds }))
+    if (method === 'session_token')
+      return (client) => client.send(new GetSessionTokenCommand({ DurationSeconds: seconds }))
     const { tenant } = request.principal
     const role = ofTenant(downstream.roles, downstream.role, tenant)
-    if (role === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: request.server.server })
+    if (role === undefined)
+      throw refuse('target_unknown', { target: downstream.downstream, server: request.server.server })
     const Policy = sessionPolicyOf(request)
     const tags = tagsOf(request)
     const keys = downstream.transitive_tags ? tags.map(({ Key }) => Key) : []
     const identity = sourceIdentityOf(request)
-    const common = { RoleArn: role, RoleSessionName: sessionNameOf(request), DurationSeconds: seconds, ...(Policy === undefined ? {} : { Policy }), ...(arns.length === 0 ? {} : { PolicyArns: arns.map((arn) => ({ arn })) }) }
+    const common = {
+      RoleArn: role,
+      RoleSessionName: sessionNameOf(request),
+      DurationSeconds: seconds,
+      ...(Policy === undefined ? {} : { Policy }),
+      ...(arns.length === 0 ? {} : { PolicyArns: arns.map((arn) => ({ arn })) }),
+    }
     if (method === 'web_identity') {
       // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp
       const claims = {
-        ...(tags.length === 0 ? {} : { 'https://aws.amazon.com/tags': { principal_tags: Object.fromEntries(tags.map(({ Key, Value }) => [Key, [Value]])), transitive_tag_keys: keys } }),
+        ...(tags.length === 0
+          ? {}
+          : {
+              'https://aws.amazon.com/tags': {
+                principal_tags: Object.fromEntries(tags.map(({ Key, Value }) => [Key, [Value]])),
+                transitive_tag_keys: keys,
+              },
+            }),
         ...(identity === undefined ? {} : { 'https://aws.amazon.com/source_identity': identity }),
       }
-      return (client) => client.send(new AssumeRoleWithWebIdentityCommand({ ...common, WebIdentityToken: deps.assertToCloud(request, { audience: downstream.audience, subject: downstream.subject, claims }) }))
+      return (client) =>
+        client.send(
+          new AssumeRoleWithWebIdentityCommand({
+            ...common,
+            WebIdentityToken: deps.assertToCloud(request, {
+              audience: downstream.audience,
+              subject: downstream.subject,
+              claims,
+            }),
+          }),
+        )
     }
-    return (client) => client.send(new AssumeRoleCommand({
-      ...common, ...(tags.length === 0 ? {} : { Tags: tags }), ...(keys.length === 0 ? {} : { TransitiveTagKeys: keys }), ...(identity === undefined ? {} : { SourceIdentity: identity }), ...(externalId === undefined ? {} : { ExternalId: externalId }),
-    }))
+    return (client) =>
+      client.send(
+        new AssumeRoleCommand({
+          ...common,
+          ...(tags.length === 0 ? {} : { Tags: tags }),
+          ...(keys.length === 0 ? {} : { TransitiveTagKeys: keys }),
+          ...(identity === undefined ? {} : { SourceIdentity: identity }),
+          ...(externalId === undefined ? {} : { ExternalId: externalId }),
+        }),
+      )
   }
 
   return {
@@ -105,21 +178,45 @@ export const createAwsStsConnector = (deps: { readonly egress: Egress; readonly 
       try {
         answer = await deps.call({ provider, tenant, operation: 'temporary keys request' }, async () => {
           said = undefined
-          try { return await ask(client) } catch (error) {
-            if (error instanceof STSServiceException && error.$metadata.httpStatusCode !== undefined && error.$metadata.httpStatusCode < 500) said = shownWords(`${error.name}: ${error.message}`)
-            if (error instanceof Error && error.name === 'CredentialsProviderError') throw refuse('provider_refused', { provider, problem: 'the standard chain of the AWS SDK has found no credentials' }, error)
+          try {
+            return await ask(client)
+          } catch (error) {
+            if (
+              error instanceof STSServiceException &&
+              error.$metadata.httpStatusCode !== undefined &&
+              error.$metadata.httpStatusCode < 500
+            )
+              said = shownWords(`${error.name}: ${error.message}`)
+            if (error instanceof Error && error.name === 'CredentialsProviderError')
+              throw refuse(
+                'provider_refused',
+                { provider, problem: 'the standard chain of the AWS SDK has found no credentials' },
+                error,
+              )
             throw asAnswer(error)
           }
         })
-      } catch (error) { throw refusalInWords(provider, error, deps.clock.now(), said) } finally { if (downstream.key !== undefined) client.destroy() }
+      } catch (error) {
+        throw refusalInWords(provider, error, deps.clock.now(), said)
+      } finally {
+        if (downstream.key !== undefined) client.destroy()
+      }
       const parsed = credentialsSchema.safeParse(answer.Credentials)
-      if (!parsed.success) throw refuse('provider_refused', { provider, problem: 'its answer is not what its documentation says' })
+      if (!parsed.success)
+        throw refuse('provider_refused', { provider, problem: 'its answer is not what its documentation says' })
       const { Expiration, AccessKeyId, SecretAccessKey, SessionToken } = parsed.data
       const now = deps.clock.now()
-      if (!(Expiration.getTime() > now)) throw refuse('provider_refused', { provider, problem: 'it issued keys that have expired' })
+      if (!(Expiration.getTime() > now))
+        throw refuse('provider_refused', { provider, problem: 'it issued keys that have expired' })
       const expiresAt = Math.min(Expiration.getTime(), now + (downstream.lifetime ?? Infinity), request.notAfter)
       return {
-        token: processCredentialOf({ AccessKeyId, SecretAccessKey, SessionToken }, expiresAt), issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false, expiresAt, story: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
+        token: processCredentialOf({ AccessKeyId, SecretAccessKey, SessionToken }, expiresAt),
+        issuedTokenType: SECRET_TOKEN_TYPE,
+        tokenType: 'N_A',
+        scopes: request.scopes,
+        wider: false,
+        expiresAt,
+        story: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
       }
     },
   }

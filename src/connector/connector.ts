@@ -55,10 +55,18 @@ export interface CredentialRequest {
 /** `cnf` of a token: the thumbprint of a DPoP key (RFC 9449 section 6.1), or of a certificate (RFC 8705 section 3.1). */
 export type Confirmation = { readonly jkt: string } | { readonly 'x5t#S256': string }
 
-export interface ActorClaim { readonly sub: string; readonly iss?: string; readonly client_id?: string }
+export interface ActorClaim {
+  readonly sub: string
+  readonly iss?: string
+  readonly client_id?: string
+}
 
 /** A version of a secret that rotates. `mustBeCurrent`: it may end as soon as nobody is known to have it. */
-export interface HeldSecret { readonly secret: RotatedSecret; readonly version: string; readonly mustBeCurrent: boolean }
+export interface HeldSecret {
+  readonly secret: RotatedSecret
+  readonly version: string
+  readonly mustBeCurrent: boolean
+}
 
 /** A short-lived credential, ready to be handed out. */
 export interface Credential {
@@ -100,7 +108,10 @@ export type Connectors = Readonly<Record<CredentialKind, Connector>>
 export type UpstreamOutcome = 'done' | 'queued' | 'not_offered' | 'failed'
 
 /** A durable order to a provider; `nextAt` is when it is tried without having been asked (ms since the epoch). */
-export interface RevocationOrder { readonly id: string; readonly nextAt: number }
+export interface RevocationOrder {
+  readonly id: string
+  readonly nextAt: number
+}
 
 /** Capability: what a connector holds for a user can be ended at its source. */
 export interface Revocable {

@@ -25,13 +25,20 @@ import { createSamlBearerConnector } from './saml-bearer.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
 import { createTokenExchangeConnector } from './token-exchange.ts'
 
-const cloudAssertionsOf = (deps: Pick<Parameters<typeof createCloudAssertions>[0], 'keys' | 'clock' | 'random'> & { readonly minted: Pick<Parameters<typeof createCloudAssertions>[0], 'issuer'> }) => createCloudAssertions({ ...deps, ...deps.minted })
+const cloudAssertionsOf = (
+  deps: Pick<Parameters<typeof createCloudAssertions>[0], 'keys' | 'clock' | 'random'> & {
+    readonly minted: Pick<Parameters<typeof createCloudAssertions>[0], 'issuer'>
+  },
+) => createCloudAssertions({ ...deps, ...deps.minted })
 
 /** The connector of every kind. */
 export const createConnectors = (deps: {
   /** Users' own grants: more than a connector, and made before the others. */
   readonly oauthGrant: Connector
-  readonly idJag: Pick<Parameters<typeof createIdJagConnector>[0], 'identityToken' | 'identityProviders' | 'call' | 'connectUrl'>
+  readonly idJag: Pick<
+    Parameters<typeof createIdJagConnector>[0],
+    'identityToken' | 'identityProviders' | 'call' | 'connectUrl'
+  >
   readonly requestToken: RequestToken
   readonly ask: AskProvider
   readonly call: CallProvider
@@ -60,7 +67,12 @@ export const createConnectors = (deps: {
   jwt_bearer: createJwtBearerConnector(deps),
   saml_bearer: createSamlBearerConnector(deps),
   id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
-  dynamic: createDynamicConnector({ ...deps, backendOf: (id) => deps.backends.dynamic(id), engineOf: (id) => deps.backends.leased(id), tokensOf: (id) => deps.backends.tokens(id) }),
+  dynamic: createDynamicConnector({
+    ...deps,
+    backendOf: (id) => deps.backends.dynamic(id),
+    engineOf: (id) => deps.backends.leased(id),
+    tokensOf: (id) => deps.backends.tokens(id),
+  }),
   mtls_certificate: createMtlsCertificateConnector({ ...deps, engineOf: (id) => deps.backends.leased(id) }),
   github_app: createGitHubAppConnector(deps),
   aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),

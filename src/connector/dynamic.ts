@@ -25,26 +25,69 @@ export const createDynamicConnector = (options: {
 }): Connector => ({
   kind: 'dynamic',
   async obtain(request) {
-    const { backend, engine, role, role_kind: kind, sts, downstream, lifetime: longest } = request.downstream as DownstreamOf<'dynamic'>
+    const {
+      backend,
+      engine,
+      role,
+      role_kind: kind,
+      sts,
+      downstream,
+      lifetime: longest,
+    } = request.downstream as DownstreamOf<'dynamic'>
     const { principal, server } = request
-    const common = { issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false } as const
+    const common = {
+      issuedTokenType: SECRET_TOKEN_TYPE,
+      tokenType: 'N_A',
+      scopes: request.scopes,
+      wider: false,
+    } as const
     const question = engineQuestionOf(request.downstream)!
     const now = options.clock.now()
     const lifetime = longest ?? Infinity
     if (kind === 'static') {
       const { value, remaining } = await present(options.backendOf(backend), backend).readStatic(role)
-      return { ...common, volatile: true, token: value, expiresAt: Math.min(now + Math.min(Math.max(remaining, SHORTEST), lifetime), request.notAfter), story: `The login of the static role ${role} was read from the backend ${backend}.` }
+      return {
+        ...common,
+        volatile: true,
+        token: value,
+        expiresAt: Math.min(now + Math.min(Math.max(remaining, SHORTEST), lifetime), request.notAfter),
+        story: `The login of the static role ${role} was read from the backend ${backend}.`,
+      }
     }
     if (!question.leased) {
       const { value, expiresAt } = await present(options.tokensOf(question.backend), backend).issue(question.role)
-      if (expiresAt <= options.clock.now()) throw refuse('secret_backend_refused', { backend, problem: 'it issued a token that has expired' })
-      return { ...common, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', token: value, expiresAt: Math.min(expiresAt, now + lifetime, request.notAfter), story: `The backend ${backend} had a token issued for ${question.role}.` }
+      if (expiresAt <= options.clock.now())
+        throw refuse('secret_backend_refused', { backend, problem: 'it issued a token that has expired' })
+      return {
+        ...common,
+        issuedTokenType: ACCESS_TOKEN_TYPE,
+        tokenType: 'Bearer',
+        token: value,
+        expiresAt: Math.min(expiresAt, now + lifetime, request.notAfter),
+        story: `The backend ${backend} had a token issued for ${question.role}.`,
+      }
     }
     const wish = sts === undefined ? undefined : { name: sessionNameOf(request), duration: longest }
-    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, question, async () => present(options.engineOf(question.backend), backend).make(question.role, wish))
+    const { value, lease, expiresAt } = await options.leases.obtain(
+      {
+        tenant: principal.tenant,
+        user: principal.kind === 'user' ? principal.user : null,
+        server: server.server,
+        downstream,
+      },
+      question,
+      async () => present(options.engineOf(question.backend), backend).make(question.role, wish),
+    )
     const until = Math.min(expiresAt, now + lifetime, request.notAfter)
-    return { ...common, token: engine === 'aws' ? asProcessCredential(value, until) : value, grant: lease, expiresAt: until, story: `The backend ${backend} made it for the role ${role}, under the lease ${lease}.` }
+    return {
+      ...common,
+      token: engine === 'aws' ? asProcessCredential(value, until) : value,
+      grant: lease,
+      expiresAt: until,
+      story: `The backend ${backend} made it for the role ${role}, under the lease ${lease}.`,
+    }
   },
 })
 
-const asProcessCredential = (value: Secret, until: number): Secret => processCredentialOf(keysSchema.parse(parseJson(value.reveal())), until)
+const asProcessCredential = (value: Secret, until: number): Secret =>
+  processCredentialOf(keysSchema.parse(parseJson(value.reveal())), until)

@@ -12,7 +12,8 @@ export const createEntraOnBehalfOfConnector = ({ requestToken }: { requestToken:
   async obtain(request) {
     const { token } = subjectTokenOf(request)
     return requestToken(request, {
-      grantType: 'urn:ietf:params:oauth:grant-type:jwt-bearer', operation: 'on-behalf-of request',
+      grantType: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
+      operation: 'on-behalf-of request',
       parameters: () => ({ assertion: token.reveal(), requested_token_use: 'on_behalf_of' }),
     })
   },

@@ -31,12 +31,18 @@ const [BACKDATED, ASSERTION_LIFE] = [60, 540]
 
 /** https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app */
 const answerSchema = z.object({
-  token: z.string().min(1), expires_at: z.iso.datetime({ offset: true }).optional(), permissions: z.record(z.string(), z.enum(LEVELS)).default({}),
-  repository_selection: z.enum(['all', 'selected']).optional(), repositories: z.array(z.object({ name: z.string() })).optional(),
+  token: z.string().min(1),
+  expires_at: z.iso.datetime({ offset: true }).optional(),
+  permissions: z.record(z.string(), z.enum(LEVELS)).default({}),
+  repository_selection: z.enum(['all', 'selected']).optional(),
+  repositories: z.array(z.object({ name: z.string() })).optional(),
 })
 const wordsSchema = z.object({ message: z.string() })
 
-interface Wish { readonly permissions: Permissions; readonly repositories: readonly string[] | undefined }
+interface Wish {
+  readonly permissions: Permissions
+  readonly repositories: readonly string[] | undefined
+}
 
 /**
  * What the scopes stand for at GitHub. A request that names no permission would be one for all that the installation has, so there
@@ -47,14 +53,24 @@ const wishOf = ({ downstream, scopes, principal, server }: CredentialRequest): W
   const { permissions: named, repositories: allowed, downstream: id } = downstream as DownstreamOf<'github_app'>
   const permissions: Record<string, Level> = {}
   const repositories: string[] = []
-  const unavailable = (): DeputyError => refuse('scope_not_available', { scopes: scopes.join(' '), server: server.server, downstream: id })
+  const unavailable = (): DeputyError =>
+    refuse('scope_not_available', { scopes: scopes.join(' '), server: server.server, downstream: id })
   for (const scope of scopes) {
     const repository = Object.hasOwn(named, scope) ? undefined : REPOSITORY.exec(scope)?.[1]
-    if (repository !== undefined) { repositories.push(repository); continue }
+    if (repository !== undefined) {
+      repositories.push(repository)
+      continue
+    }
     const [, name, level] = PERMISSION.exec(scope) ?? []
-    const meant = Object.hasOwn(named, scope) ? Object.entries(named[scope]!) : name === undefined ? [] : [[name, level as Level] as const]
+    const meant = Object.hasOwn(named, scope)
+      ? Object.entries(named[scope]!)
+      : name === undefined
+        ? []
+        : [[name, level as Level] as const]
     if (meant.length === 0) throw unavailable()
-    for (const [permission, each] of meant) if (permissions[permission] === undefined || rank(each) > rank(permissions[permission])) permissions[permission] = each
+    for (const [permission, each] of meant)
+      if (permissions[permission] === undefined || rank(each) > rank(permissions[permission]))
+        permissions[permission] = each
   }
   if (Object.keys(permissions).length === 0) throw unavailable()
   const own = ofTenant<readonly string[]>(allowed, undefined, principal.tenant)
@@ -65,11 +81,23 @@ const wishOf = ({ downstream, scopes, principal, server }: CredentialRequest): W
 /** A name of what is asked, as part of which a token is kept: it has to fit into an index. */
 const LONGEST_NAME = 200
 const namedAfter = (installation: string, { permissions, repositories }: Wish): string => {
-  const name = [installation, ...Object.entries(permissions).map(([permission, level]) => `${permission}:${level}`).toSorted(), ...(repositories ?? []).map((each) => `repo:${each}`).toSorted()].join(' ')
-  return name.length <= LONGEST_NAME ? name : `${name.slice(0, LONGEST_NAME - 44)} ${createHash('sha256').update(name).digest('base64url')}`
+  const name = [
+    installation,
+    ...Object.entries(permissions)
+      .map(([permission, level]) => `${permission}:${level}`)
+      .toSorted(),
+    ...(repositories ?? []).map((each) => `repo:${each}`).toSorted(),
+  ].join(' ')
+  return name.length <= LONGEST_NAME
+    ? name
+    : `${name.slice(0, LONGEST_NAME - 44)} ${createHash('sha256').update(name).digest('base64url')}`
 }
 /** Whether a token that is kept under this name is of what the file says is the tenant's installation. */
-export const isOfInstallation = (name: string, { installations, installation }: DownstreamOf<'github_app'>, tenant: string): boolean => name.split(' ', 1)[0] === ofTenant(installations, installation, tenant)
+export const isOfInstallation = (
+  name: string,
+  { installations, installation }: DownstreamOf<'github_app'>,
+  tenant: string,
+): boolean => name.split(' ', 1)[0] === ofTenant(installations, installation, tenant)
 
 /** The API that a downstream's tokens are of, and are ended at. */
 export const apiOf = ({ api_url: url }: DownstreamOf<'github_app'>): string => url.replace(/\/$/, '')
@@ -77,11 +105,15 @@ export const apiOf = ({ api_url: url }: DownstreamOf<'github_app'>): string => u
 /** What was issued beyond what was asked; nothing where it is no more. */
 const surplusOf = (wish: Wish, answer: z.output<typeof answerSchema>): string[] => {
   const asked: Permissions = { ...ALWAYS, ...wish.permissions }
-  const more = Object.entries(answer.permissions).filter(([name, level]) => !Object.hasOwn(asked, name) || rank(level) > rank(asked[name]!)).map(([name, level]) => `${name}:${level}`)
+  const more = Object.entries(answer.permissions)
+    .filter(([name, level]) => !Object.hasOwn(asked, name) || rank(level) > rank(asked[name]!))
+    .map(([name, level]) => `${name}:${level}`)
   if (wish.repositories === undefined) return more
   // GitHub compares names without case.
   const names = new Set(wish.repositories.map((each) => each.toLowerCase()))
-  const others = (answer.repositories ?? []).filter(({ name }) => !names.has(name.toLowerCase())).map(({ name }) => `repo:${name}`)
+  const others = (answer.repositories ?? [])
+    .filter(({ name }) => !names.has(name.toLowerCase()))
+    .map(({ name }) => `repo:${name}`)
   return [...more, ...others, ...(answer.repository_selection === 'all' ? ['all repositories'] : [])]
 }
 
@@ -104,8 +136,15 @@ export const createGitHubAppConnector = (deps: {
     const now = toSeconds(deps.clock.now())
     try {
       const signing = await readSigningKey(text)
-      return await new SignJWT({}).setProtectedHeader({ alg: 'RS256', typ: 'JWT' }).setIssuer(app).setIssuedAt(now - BACKDATED).setExpirationTime(now + ASSERTION_LIFE).sign(signing.key)
-    } catch { throw refuse('provider_refused', { provider: downstream, problem: 'the key of the app is no RSA key in PEM' }) }
+      return await new SignJWT({})
+        .setProtectedHeader({ alg: 'RS256', typ: 'JWT' })
+        .setIssuer(app)
+        .setIssuedAt(now - BACKDATED)
+        .setExpirationTime(now + ASSERTION_LIFE)
+        .sign(signing.key)
+    } catch {
+      throw refuse('provider_refused', { provider: downstream, problem: 'the key of the app is no RSA key in PEM' })
+    }
   }
   return {
     kind: 'github_app',
@@ -120,10 +159,18 @@ export const createGitHubAppConnector = (deps: {
       const wish = wishOf(request)
       const issue = async (): Promise<MadeSecret> => {
         const answer = await deps.ask({
-          provider, tenant, operation: 'installation token request', schema: answerSchema, words: (body) => wordsSchema.safeParse(body).data?.message,
+          provider,
+          tenant,
+          operation: 'installation token request',
+          schema: answerSchema,
+          words: (body) => wordsSchema.safeParse(body).data?.message,
           url: `${api}/app/installations/${installation}/access_tokens`,
           init: async () => ({
-            method: 'POST', body: JSON.stringify({ permissions: wish.permissions, ...(wish.repositories === undefined ? {} : { repositories: wish.repositories }) }),
+            method: 'POST',
+            body: JSON.stringify({
+              permissions: wish.permissions,
+              ...(wish.repositories === undefined ? {} : { repositories: wish.repositories }),
+            }),
             headers: { ...headersFor(await assertion(downstream, tenant)), 'Content-Type': 'application/json' },
           }),
         })
@@ -132,7 +179,10 @@ export const createGitHubAppConnector = (deps: {
         const surplus = surplusOf(wish, answer)
         if (surplus.length > 0) {
           // Nobody gets it.
-          await deps.tokensAt(api)?.end(lease, { tenant, downstream: provider, open: () => Promise.resolve(value) }).catch(() => undefined)
+          await deps
+            .tokensAt(api)
+            ?.end(lease, { tenant, downstream: provider, open: () => Promise.resolve(value) })
+            .catch(() => undefined)
           throw refuse('scope_not_narrowable', { provider, granted: surplus.join(' '), downstream: provider })
         }
         const now = deps.clock.now()
@@ -140,11 +190,27 @@ export const createGitHubAppConnector = (deps: {
         if (endsAt <= now) throw refuse('provider_refused', { provider, problem: 'it issued a token that has expired' })
         return { value, lease, duration: endsAt - now, renewable: false }
       }
-      const owner = { tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream: provider }
-      const { value, lease, expiresAt } = await deps.leases.obtain(owner, { backend: api, role: namedAfter(installation, wish) }, issue)
-      const told = Object.entries(wish.permissions).map(([name, level]) => `${name}:${level}`).join(' ')
+      const owner = {
+        tenant,
+        user: principal.kind === 'user' ? principal.user : null,
+        server: server.server,
+        downstream: provider,
+      }
+      const { value, lease, expiresAt } = await deps.leases.obtain(
+        owner,
+        { backend: api, role: namedAfter(installation, wish) },
+        issue,
+      )
+      const told = Object.entries(wish.permissions)
+        .map(([name, level]) => `${name}:${level}`)
+        .join(' ')
       return {
-        token: value, issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: request.scopes, wider: false, grant: lease,
+        token: value,
+        issuedTokenType: ACCESS_TOKEN_TYPE,
+        tokenType: 'Bearer',
+        scopes: request.scopes,
+        wider: false,
+        grant: lease,
         expiresAt: Math.min(expiresAt, deps.clock.now() + (downstream.lifetime ?? Infinity), request.notAfter),
         story: `GitHub issued a token of the installation ${installation} for ${told} in ${wish.repositories === undefined ? 'all its repositories' : wish.repositories.join(', ')}, under the lease ${lease}.`,
       }

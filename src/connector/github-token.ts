@@ -6,7 +6,12 @@ import type { LeaseSource } from '../secret/backend.ts'
 import type { CallProvider } from './provider/call.ts'
 
 /** Of every request to GitHub's API. */
-export const headersFor = (bearer: string): Readonly<Record<string, string>> => ({ 'Accept': 'application/vnd.github+json', 'Authorization': `Bearer ${bearer}`, 'User-Agent': 'deputy', 'X-GitHub-Api-Version': '2022-11-28' })
+export const headersFor = (bearer: string): Readonly<Record<string, string>> => ({
+  Accept: 'application/vnd.github+json',
+  Authorization: `Bearer ${bearer}`,
+  'User-Agent': 'deputy',
+  'X-GitHub-Api-Version': '2022-11-28',
+})
 
 /**
  * What GitHub's audit log calls a token (`hashed_token`), so that no other name of it is written down
@@ -18,16 +23,25 @@ export const hashedToken = (token: Secret): string => createHash('sha256').updat
  * Installation tokens as leases of the API that issued them: they are ended there and nowhere else, whatever files say by then
  * (https://docs.github.com/en/rest/apps/installations#revoke-an-installation-access-token), and are not renewed. Undefined for what is no API.
  */
-export const createGitHubTokens = (deps: { readonly egress: Egress; readonly call: CallProvider }) => (api: string): LeaseSource | undefined => /^https?:\/\//.test(api) ? {
-  endsByCredential: true,
-  renew: () => Promise.resolve(undefined),
-  async end(_, { tenant, downstream, open }) {
-    const token = await open()
-    await deps.call({ provider: downstream, tenant, operation: 'installation token revocation' }, async () => {
-      const response = await deps.egress(`${api}/installation/token`, { method: 'DELETE', headers: headersFor(token.reveal()) })
-      await response.text()
-      // A token that has ended cannot end itself: 401.
-      if (response.status !== 204 && response.status !== 401) throw new ClientError(`GitHub answered ${response.status}`, { cause: response })
-    })
-  },
-} : undefined
+export const createGitHubTokens =
+  (deps: { readonly egress: Egress; readonly call: CallProvider }) =>
+  (api: string): LeaseSource | undefined =>
+    /^https?:\/\//.test(api)
+      ? {
+          endsByCredential: true,
+          renew: () => Promise.resolve(undefined),
+          async end(_, { tenant, downstream, open }) {
+            const token = await open()
+            await deps.call({ provider: downstream, tenant, operation: 'installation token revocation' }, async () => {
+              const response = await deps.egress(`${api}/installation/token`, {
+                method: 'DELETE',
+                headers: headersFor(token.reveal()),
+              })
+              await response.text()
+              // A token that has ended cannot end itself: 401.
+              if (response.status !== 204 && response.status !== 401)
+                throw new ClientError(`GitHub answered ${response.status}`, { cause: response })
+            })
+          },
+        }
+      : undefined

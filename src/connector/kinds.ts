@@ -22,30 +22,132 @@ export interface KindFacts {
 }
 
 export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
-  minted: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE], joint: true, fromSubjectToken: true, shared: false, narrows: () => ['scope'] },
-  oauth_grant: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: (_, provider) => provider?.refresh.narrows === true ? ['scope'] : [] },
-  static: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
-  api_key: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
-  basic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, narrows: () => [] },
-  client_credentials: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
-  token_exchange: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
-  entra_obo: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: true, shared: true, narrows: () => ['scope'] },
-  jwt_bearer: { issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
-  saml_bearer: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
-  id_jag: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
-  dynamic: { issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
-  mtls_certificate: { issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => [] },
-  github_app: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: false, leased: true, narrows: () => ['scope', 'permission', 'repository'] },
-  aws_sts: {
-    issues: [SECRET_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true,
-    narrows: (downstream) => downstream.credential === 'aws_sts' && downstream.method !== 'session_token' && Object.keys(downstream.statements).length > 0 ? ['scope', 'session_policy'] : [],
+  minted: {
+    issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE],
+    joint: true,
+    fromSubjectToken: true,
+    shared: false,
+    narrows: () => ['scope'],
   },
-  gcp_sts: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => ['scope'] },
+  oauth_grant: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: (_, provider) => (provider?.refresh.narrows === true ? ['scope'] : []),
+  },
+  static: {
+    issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: false,
+    narrows: () => [],
+  },
+  api_key: {
+    issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: false,
+    narrows: () => [],
+  },
+  basic: {
+    issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: false,
+    narrows: () => [],
+  },
+  client_credentials: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: () => ['scope'],
+  },
+  token_exchange: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: true,
+    shared: true,
+    narrows: () => ['scope'],
+  },
+  entra_obo: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: true,
+    shared: true,
+    narrows: () => ['scope'],
+  },
+  jwt_bearer: {
+    issues: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: () => ['scope'],
+  },
+  saml_bearer: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: () => ['scope'],
+  },
+  id_jag: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: () => ['scope'],
+  },
+  dynamic: {
+    issues: [ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: false,
+    leased: true,
+    narrows: () => [],
+  },
+  mtls_certificate: {
+    issues: [SECRET_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: false,
+    leased: true,
+    narrows: () => [],
+  },
+  github_app: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: false,
+    leased: true,
+    narrows: () => ['scope', 'permission', 'repository'],
+  },
+  aws_sts: {
+    issues: [SECRET_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: (downstream) =>
+      downstream.credential === 'aws_sts' &&
+      downstream.method !== 'session_token' &&
+      Object.keys(downstream.statements).length > 0
+        ? ['scope', 'session_policy']
+        : [],
+  },
+  gcp_sts: {
+    issues: [ACCESS_TOKEN_TYPE],
+    joint: false,
+    fromSubjectToken: false,
+    shared: true,
+    narrows: () => ['scope'],
+  },
   azure: { issues: [ACCESS_TOKEN_TYPE], joint: false, fromSubjectToken: false, shared: true, narrows: () => [] },
 }
 
 /** The provider that a downstream's credentials come from, where it is one of those that have a file. */
-export const providerOf = (downstream: Downstream): string | undefined => 'provider' in downstream ? downstream.provider : undefined
+export const providerOf = (downstream: Downstream): string | undefined =>
+  'provider' in downstream ? downstream.provider : undefined
 
 /** What can be narrowed of a downstream's credentials; policy may ask for it (`context.narrows`). */
 export const narrowingOf = (downstream: Downstream, providers: ReadonlyMap<string, Provider>): readonly Narrowing[] =>

@@ -4,17 +4,36 @@ import { compactJws } from '../crypto/compact-jws.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys, SigningPurpose } from '../crypto/signing-keys.ts'
 import type { TokenStatus } from './status-index.ts'
-import { ACCESS_TOKEN_TYPE, TXN_TOKEN_TYPE, type ActorClaim, type Connector, type CredentialRequest } from './connector.ts'
+import {
+  ACCESS_TOKEN_TYPE,
+  TXN_TOKEN_TYPE,
+  type ActorClaim,
+  type Connector,
+  type CredentialRequest,
+} from './connector.ts'
 
 /** A JWT that is signed with a key of Deputy's own. */
-export const signJwt = (keys: SigningKeys, header: Record<string, unknown>, claims: Record<string, unknown>, purpose: SigningPurpose = 'token'): string =>
-  compactJws({ alg: keys.algorithm(purpose), kid: keys.kid(purpose), ...header }, claims, (input) => keys.sign(purpose, input).signature)
+export const signJwt = (
+  keys: SigningKeys,
+  header: Record<string, unknown>,
+  claims: Record<string, unknown>,
+  purpose: SigningPurpose = 'token',
+): string =>
+  compactJws(
+    { alg: keys.algorithm(purpose), kid: keys.kid(purpose), ...header },
+    claims,
+    (input) => keys.sign(purpose, input).signature,
+  )
 
 /** The `act` claim (RFC 8693 section 4.1): the outermost is the current actor, earlier ones nest within. */
 const nestActors = (actors: readonly ActorClaim[]): object | undefined =>
-  actors.reduceRight<object | undefined>((inner, actor) => ({ ...actor, ...(inner === undefined ? {} : { act: inner }) }), undefined)
+  actors.reduceRight<object | undefined>(
+    (inner, actor) => ({ ...actor, ...(inner === undefined ? {} : { act: inner }) }),
+    undefined,
+  )
 
-const subjectOf = ({ principal, server }: CredentialRequest): string => principal.kind === 'user' ? principal.user : server.server
+const subjectOf = ({ principal, server }: CredentialRequest): string =>
+  principal.kind === 'user' ? principal.user : server.server
 
 /**
  * `minted`: an access token by RFC 9068 that Deputy signs itself. `sub` is the user, `act` the MCP server; when a
@@ -42,27 +61,48 @@ export const createMintedConnector = (options: {
     const status = options.status?.next()
     const { confirmation } = request
     const isTransaction = request.requestedTokenType === TXN_TOKEN_TYPE
-    const token = signJwt(options.keys, { typ: isTransaction ? 'txntoken+jwt' : 'at+jwt' }, {
-      iss: options.issuer(),
-      sub: subjectOf(request),
-      aud: request.audiences.length === 1 ? audience : request.audiences,
-      client_id: request.server.server,
-      tenant: request.principal.tenant,
-      ...(request.scopes.length === 0 ? {} : { scope: request.scopes.join(' ') }),
-      iat: toSeconds(now),
-      exp: toSeconds(expiresAt),
-      jti: tokenId,
-      ...(isTransaction ? { txn: request.correlationId, req_wl: request.server.server, tctx: { tenant: request.principal.tenant, ...(request.tool === undefined ? {} : { tool: request.tool }) } } : {}),
-      ...(confirmation === undefined ? {} : { cnf: confirmation }),
-      ...(status === undefined ? {} : { status: { status_list: { idx: status.index, uri: options.status!.uriOf(status.list) } } }),
-      ...(request.principal.kind === 'user' ? { act: nestActors([{ sub: request.server.server }, ...request.priorActors]) } : {}),
-      ...(request.ancestors.length === 0 ? {} : { anc: request.ancestors }),
-    })
+    const token = signJwt(
+      options.keys,
+      { typ: isTransaction ? 'txntoken+jwt' : 'at+jwt' },
+      {
+        iss: options.issuer(),
+        sub: subjectOf(request),
+        aud: request.audiences.length === 1 ? audience : request.audiences,
+        client_id: request.server.server,
+        tenant: request.principal.tenant,
+        ...(request.scopes.length === 0 ? {} : { scope: request.scopes.join(' ') }),
+        iat: toSeconds(now),
+        exp: toSeconds(expiresAt),
+        jti: tokenId,
+        ...(isTransaction
+          ? {
+              txn: request.correlationId,
+              req_wl: request.server.server,
+              tctx: { tenant: request.principal.tenant, ...(request.tool === undefined ? {} : { tool: request.tool }) },
+            }
+          : {}),
+        ...(confirmation === undefined ? {} : { cnf: confirmation }),
+        ...(status === undefined
+          ? {}
+          : { status: { status_list: { idx: status.index, uri: options.status!.uriOf(status.list) } } }),
+        ...(request.principal.kind === 'user'
+          ? { act: nestActors([{ sub: request.server.server }, ...request.priorActors]) }
+          : {}),
+        ...(request.ancestors.length === 0 ? {} : { anc: request.ancestors }),
+      },
+    )
     return Promise.resolve({
-      token: new Secret(token), issuedTokenType: isTransaction ? TXN_TOKEN_TYPE : ACCESS_TOKEN_TYPE, tokenType: isTransaction ? 'N_A' : confirmation !== undefined && 'jkt' in confirmation ? 'DPoP' : 'Bearer', scopes: request.scopes,
+      token: new Secret(token),
+      issuedTokenType: isTransaction ? TXN_TOKEN_TYPE : ACCESS_TOKEN_TYPE,
+      tokenType: isTransaction ? 'N_A' : confirmation !== undefined && 'jkt' in confirmation ? 'DPoP' : 'Bearer',
+      scopes: request.scopes,
       // Each call is a transaction of its own.
       ...(isTransaction ? { volatile: true as const } : {}),
-      expiresAt, wider: false, tokenId, ...(status === undefined ? {} : { status: { ...status, iat: toSeconds(now) } }), story: `Deputy minted a token for ${request.audiences.join(', ')}.`,
+      expiresAt,
+      wider: false,
+      tokenId,
+      ...(status === undefined ? {} : { status: { ...status, iat: toSeconds(now) } }),
+      story: `Deputy minted a token for ${request.audiences.join(', ')}.`,
     })
   },
 })

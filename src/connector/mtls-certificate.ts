@@ -16,11 +16,22 @@ const NAME = /^[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*$/
 /** @throws DeputyError `secret_backend_refused` where the user cannot stand in a name, `target_unknown` where there is none */
 const commonNameOf = ({ principal, server, downstream }: CredentialRequest): string => {
   const { common_name: template, backend } = downstream as DownstreamOf<'mtls_certificate'>
-  if (template.includes('{user}') && principal.kind !== 'user') throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
+  if (template.includes('{user}') && principal.kind !== 'user')
+    throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
   const user = principal.kind === 'user' ? principal.user : ''
-  if (template.includes('{user}') && !NAME.test(user)) throw refuse('secret_backend_refused', { backend, problem: 'the name of the user has characters that the common name of a certificate does not take here' })
-  const name = template.replace(/\{(tenant|server|user)\}/g, (_, which: string) => which === 'tenant' ? principal.tenant : which === 'server' ? server.server : user)
-  if (name.length > LONGEST_NAME) throw refuse('secret_backend_refused', { backend, problem: `the common name would be longer than ${LONGEST_NAME} characters` })
+  if (template.includes('{user}') && !NAME.test(user))
+    throw refuse('secret_backend_refused', {
+      backend,
+      problem: 'the name of the user has characters that the common name of a certificate does not take here',
+    })
+  const name = template.replace(/\{(tenant|server|user)\}/g, (_, which: string) =>
+    which === 'tenant' ? principal.tenant : which === 'server' ? server.server : user,
+  )
+  if (name.length > LONGEST_NAME)
+    throw refuse('secret_backend_refused', {
+      backend,
+      problem: `the common name would be longer than ${LONGEST_NAME} characters`,
+    })
   return name
 }
 
@@ -28,23 +39,54 @@ const commonNameOf = ({ principal, server, downstream }: CredentialRequest): str
 const uriOf = ({ principal, server, downstream }: CredentialRequest): string | undefined => {
   const { uri_prefix: prefix } = downstream as DownstreamOf<'mtls_certificate'>
   if (prefix === undefined) return undefined
-  return [prefix.replace(/\/$/, ''), 'tenant', principal.tenant, 'server', server.server, ...(principal.kind === 'user' ? ['user', encodeURIComponent(principal.user)] : [])].join('/')
+  return [
+    prefix.replace(/\/$/, ''),
+    'tenant',
+    principal.tenant,
+    'server',
+    server.server,
+    ...(principal.kind === 'user' ? ['user', encodeURIComponent(principal.user)] : []),
+  ].join('/')
 }
 
 /**
  * `mtls_certificate`: a client certificate that Vault issues for this user and server alone, with its key, as JSON with `certificate`,
  * `private_key` and `ca_chain` (PEM). It is kept as a lease is, so that a revocation revokes it at Vault, by its serial number.
  */
-export const createMtlsCertificateConnector = (options: { leases: Pick<Leases, 'obtain'>; engineOf: (id: string) => LeasedSecrets | undefined; clock: Clock }): Connector => ({
+export const createMtlsCertificateConnector = (options: {
+  leases: Pick<Leases, 'obtain'>
+  engineOf: (id: string) => LeasedSecrets | undefined
+  clock: Clock
+}): Connector => ({
   kind: 'mtls_certificate',
   async obtain(request) {
-    const { backend, role, downstream, lifetime = UNSAID_LIFETIME } = request.downstream as DownstreamOf<'mtls_certificate'>
+    const {
+      backend,
+      role,
+      downstream,
+      lifetime = UNSAID_LIFETIME,
+    } = request.downstream as DownstreamOf<'mtls_certificate'>
     const { principal, server } = request
     const question = engineQuestionOf(request.downstream)!
     const wish = { name: commonNameOf(request), uri: uriOf(request), duration: lifetime }
-    const { value, lease, expiresAt } = await options.leases.obtain({ tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : null, server: server.server, downstream }, question, async () => present(options.engineOf(question.backend), backend).make(role, wish))
+    const { value, lease, expiresAt } = await options.leases.obtain(
+      {
+        tenant: principal.tenant,
+        user: principal.kind === 'user' ? principal.user : null,
+        server: server.server,
+        downstream,
+      },
+      question,
+      async () => present(options.engineOf(question.backend), backend).make(role, wish),
+    )
     return {
-      token: value, issuedTokenType: SECRET_TOKEN_TYPE, tokenType: 'N_A', scopes: request.scopes, wider: false, grant: lease, expiresAt: Math.min(expiresAt, options.clock.now() + lifetime, request.notAfter),
+      token: value,
+      issuedTokenType: SECRET_TOKEN_TYPE,
+      tokenType: 'N_A',
+      scopes: request.scopes,
+      wider: false,
+      grant: lease,
+      expiresAt: Math.min(expiresAt, options.clock.now() + lifetime, request.notAfter),
       story: `The backend ${backend} issued a certificate for ${wish.name} by the role ${role}, under the lease ${lease}.`,
     }
   },

@@ -34,10 +34,19 @@ const CARRIED = /^[\t\n\r\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]*$/u
 const REFERRED = /[&<>"'\t\n\r\u0085\u2028]/g
 
 /** A template whose values can be nothing but text. @throws DeputyError `provider_refused` where XML cannot carry one */
-const createWriter = (downstream: string) => (parts: TemplateStringsArray, ...values: readonly string[]): string => {
-  if (!values.every((each) => CARRIED.test(each))) throw refuse('provider_refused', { provider: downstream, problem: 'the assertion would hold a character that XML cannot carry' })
-  return String.raw({ raw: parts }, ...values.map((each) => each.replace(REFERRED, (one) => `&#x${one.charCodeAt(0).toString(16).toUpperCase()};`)))
-}
+const createWriter =
+  (downstream: string) =>
+  (parts: TemplateStringsArray, ...values: readonly string[]): string => {
+    if (!values.every((each) => CARRIED.test(each)))
+      throw refuse('provider_refused', {
+        provider: downstream,
+        problem: 'the assertion would hold a character that XML cannot carry',
+      })
+    return String.raw(
+      { raw: parts },
+      ...values.map((each) => each.replace(REFERRED, (one) => `&#x${one.charCodeAt(0).toString(16).toUpperCase()};`)),
+    )
+  }
 
 const instant = (time: number): string => new Date(time).toISOString()
 
@@ -47,22 +56,55 @@ const instant = (time: number): string => new Date(time).toISOString()
  * @param signer the certificate, PEM, goes along where there is one
  * @throws DeputyError `provider_refused` where XML cannot carry what it would say, or the name of the subject could be read as another
  */
-export const signSamlAssertion = (assertion: SamlAssertion, { key, certificate, downstream }: { readonly key: KeyObject; readonly certificate?: string; readonly downstream: string }): string => {
+export const signSamlAssertion = (
+  assertion: SamlAssertion,
+  {
+    key,
+    certificate,
+    downstream,
+  }: { readonly key: KeyObject; readonly certificate?: string; readonly downstream: string },
+): string => {
   const xml = createWriter(downstream)
   const { id, issuer, subject, nameIdFormat, recipient, audience, authnContext, attributes } = assertion
   // Services trim what they read: the name would be somebody else's.
-  if (subject !== subject.trim()) throw refuse('provider_refused', { provider: downstream, problem: 'the name of the subject begins or ends with white space' })
-  const [issuedAt, notBefore, notOnOrAfter] = [instant(assertion.issuedAt), instant(assertion.issuedAt - BACKDATED), instant(assertion.expiresAt)]
+  if (subject !== subject.trim())
+    throw refuse('provider_refused', {
+      provider: downstream,
+      problem: 'the name of the subject begins or ends with white space',
+    })
+  const [issuedAt, notBefore, notOnOrAfter] = [
+    instant(assertion.issuedAt),
+    instant(assertion.issuedAt - BACKDATED),
+    instant(assertion.expiresAt),
+  ]
   const head = xml`<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" Version="2.0" ID="${id}" IssueInstant="${issuedAt}"><saml:Issuer>${issuer}</saml:Issuer>`
   const rest = [
     xml`<saml:Subject><saml:NameID Format="${nameIdFormat}">${subject}</saml:NameID>`,
     xml`<saml:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><saml:SubjectConfirmationData NotOnOrAfter="${notOnOrAfter}" Recipient="${recipient}"/></saml:SubjectConfirmation></saml:Subject>`,
     xml`<saml:Conditions NotBefore="${notBefore}" NotOnOrAfter="${notOnOrAfter}"><saml:AudienceRestriction><saml:Audience>${audience}</saml:Audience></saml:AudienceRestriction></saml:Conditions>`,
-    ...(authnContext === undefined ? [] : [xml`<saml:AuthnStatement AuthnInstant="${issuedAt}"><saml:AuthnContext><saml:AuthnContextClassRef>${authnContext}</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>`]),
-    ...(Object.keys(attributes).length === 0 ? [] : ['<saml:AttributeStatement>', ...Object.entries(attributes).map(([name, value]) => xml`<saml:Attribute Name="${name}"><saml:AttributeValue>${value}</saml:AttributeValue></saml:Attribute>`), '</saml:AttributeStatement>']),
+    ...(authnContext === undefined
+      ? []
+      : [
+          xml`<saml:AuthnStatement AuthnInstant="${issuedAt}"><saml:AuthnContext><saml:AuthnContextClassRef>${authnContext}</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>`,
+        ]),
+    ...(Object.keys(attributes).length === 0
+      ? []
+      : [
+          '<saml:AttributeStatement>',
+          ...Object.entries(attributes).map(
+            ([name, value]) =>
+              xml`<saml:Attribute Name="${name}"><saml:AttributeValue>${value}</saml:AttributeValue></saml:Attribute>`,
+          ),
+          '</saml:AttributeStatement>',
+        ]),
     '</saml:Assertion>',
   ].join('')
-  const signature = new SignedXml({ privateKey: key, signatureAlgorithm: RSA_SHA256, canonicalizationAlgorithm: EXCLUSIVE, ...(certificate === undefined ? {} : { publicCert: certificate }) })
+  const signature = new SignedXml({
+    privateKey: key,
+    signatureAlgorithm: RSA_SHA256,
+    canonicalizationAlgorithm: EXCLUSIVE,
+    ...(certificate === undefined ? {} : { publicCert: certificate }),
+  })
   signature.addReference({ xpath: '/*', transforms: [ENVELOPED, EXCLUSIVE], digestAlgorithm: SHA256 })
   signature.computeSignature(head + rest, { prefix: 'ds' })
   return head + signature.getSignatureXml() + rest

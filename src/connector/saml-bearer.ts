@@ -15,30 +15,63 @@ const certificateOf = (text: Secret, key: KeyObject): string | undefined => {
   try {
     const certificate = new X509Certificate(text.reveal())
     return certificate.checkPrivateKey(key) ? certificate.toString() : undefined
-  } catch { return undefined }
+  } catch {
+    return undefined
+  }
 }
 
 /** `saml_bearer`: a SAML 2.0 assertion that Deputy signs with a key of its own, redeemed for a token (RFC 7522 section 2.1). */
-export const createSamlBearerConnector = (deps: { readonly requestToken: RequestToken; readonly resolveSecret: ResolveSecret; readonly clock: Clock; readonly random: Random }): Connector => {
+export const createSamlBearerConnector = (deps: {
+  readonly requestToken: RequestToken
+  readonly resolveSecret: ResolveSecret
+  readonly clock: Clock
+  readonly random: Random
+}): Connector => {
   const sign = async (request: CredentialRequest, tokenEndpoint: string, clientId: string): Promise<string> => {
     const { assertion, downstream } = request.downstream as DownstreamOf<'saml_bearer'>
     const { tenant } = request.principal
     const key = readRsaKey(await deps.resolveSecret(assertion.key, tenant))
-    if (key === undefined) throw refuse('provider_refused', { provider: downstream, problem: 'the key of the assertion is no RSA key of at least 2048 bits: put one there, as JWK or PEM' })
-    const certificate = assertion.certificate === undefined ? undefined : certificateOf(await deps.resolveSecret(assertion.certificate, tenant), key)
-    if (certificate === undefined && assertion.certificate !== undefined) throw refuse('provider_refused', { provider: downstream, problem: 'the certificate of the assertion is not that of its key: put that one there, as PEM' })
+    if (key === undefined)
+      throw refuse('provider_refused', {
+        provider: downstream,
+        problem: 'the key of the assertion is no RSA key of at least 2048 bits: put one there, as JWK or PEM',
+      })
+    const certificate =
+      assertion.certificate === undefined
+        ? undefined
+        : certificateOf(await deps.resolveSecret(assertion.certificate, tenant), key)
+    if (certificate === undefined && assertion.certificate !== undefined)
+      throw refuse('provider_refused', {
+        provider: downstream,
+        problem: 'the certificate of the assertion is not that of its key: put that one there, as PEM',
+      })
     const issuer = assertion.issuer ?? clientId
     const now = deps.clock.now()
-    return signSamlAssertion({
-      id: `_${Buffer.from(deps.random.bytes(16)).toString('hex')}`, issuer, subject: subjectOf(assertion.subject, issuer, request), nameIdFormat: assertion.name_id_format, recipient: tokenEndpoint, audience: assertion.audience ?? tokenEndpoint,
-      ...(assertion.authn_context === undefined ? {} : { authnContext: assertion.authn_context }), attributes: assertion.attributes, issuedAt: now, expiresAt: Math.min(now + assertion.lifetime, request.notAfter),
-    }, { key, downstream, ...(certificate === undefined ? {} : { certificate }) })
+    return signSamlAssertion(
+      {
+        id: `_${Buffer.from(deps.random.bytes(16)).toString('hex')}`,
+        issuer,
+        subject: subjectOf(assertion.subject, issuer, request),
+        nameIdFormat: assertion.name_id_format,
+        recipient: tokenEndpoint,
+        audience: assertion.audience ?? tokenEndpoint,
+        ...(assertion.authn_context === undefined ? {} : { authnContext: assertion.authn_context }),
+        attributes: assertion.attributes,
+        issuedAt: now,
+        expiresAt: Math.min(now + assertion.lifetime, request.notAfter),
+      },
+      { key, downstream, ...(certificate === undefined ? {} : { certificate }) },
+    )
   }
   return {
     kind: 'saml_bearer',
-    obtain: (request) => deps.requestToken(request, {
-      grantType: 'urn:ietf:params:oauth:grant-type:saml2-bearer', operation: 'SAML assertion grant',
-      parameters: async ({ clientId, server }) => ({ assertion: Buffer.from(await sign(request, server.token_endpoint!, clientId)).toString('base64url') }),
-    }),
+    obtain: (request) =>
+      deps.requestToken(request, {
+        grantType: 'urn:ietf:params:oauth:grant-type:saml2-bearer',
+        operation: 'SAML assertion grant',
+        parameters: async ({ clientId, server }) => ({
+          assertion: Buffer.from(await sign(request, server.token_endpoint!, clientId)).toString('base64url'),
+        }),
+      }),
   }
 }

@@ -1,7 +1,10 @@
 import type { Clock, Random } from '../clock.ts'
 
 /** Where the status of a minted token stands: a bit of a list. */
-export interface TokenStatus { readonly list: string; readonly index: number }
+export interface TokenStatus {
+  readonly list: string
+  readonly index: number
+}
 
 /** Bits of one list: with as many tokens as that in one period, the next list begins early. */
 export const STATUS_LIST_BITS = 2 ** 20
@@ -20,12 +23,21 @@ export const readListName = (name: string): { node: string; startedAt: number } 
  * durable before the token leaves.
  * @param options.period ms for which a list takes tokens
  */
-export const createStatusIndex = (options: { node: string; period: number; clock: Clock; random: Random }): (() => TokenStatus) => {
+export const createStatusIndex = (options: {
+  node: string
+  period: number
+  clock: Clock
+  random: Random
+}): (() => TokenStatus) => {
   let list = { name: '', startedAt: -Infinity, taken: new Set<number>() }
   return () => {
     const now = options.clock.now()
     if (now - list.startedAt >= options.period || list.taken.size >= FULL) {
-      list = { name: `${options.node}~${now.toString(36)}~${Buffer.from(options.random.bytes(6)).toString('base64url')}`, startedAt: now, taken: new Set() }
+      list = {
+        name: `${options.node}~${now.toString(36)}~${Buffer.from(options.random.bytes(6)).toString('base64url')}`,
+        startedAt: now,
+        taken: new Set(),
+      }
     }
     for (;;) {
       const index = Buffer.from(options.random.bytes(4)).readUInt32BE() % STATUS_LIST_BITS

@@ -12,8 +12,14 @@ const ACTORS = 1000
 const MARGIN = 30_000
 
 /** The user's own token. @throws DeputyError `subject_token_invalid` where a login session stands for the user: there is none then */
-export const subjectTokenOf = ({ subjectToken, downstream }: CredentialRequest): NonNullable<CredentialRequest['subjectToken']> => {
-  if (subjectToken === undefined) throw refuse('subject_token_invalid', { problem: `${downstream.downstream} takes a token of the user, and a login session is none` })
+export const subjectTokenOf = ({
+  subjectToken,
+  downstream,
+}: CredentialRequest): NonNullable<CredentialRequest['subjectToken']> => {
+  if (subjectToken === undefined)
+    throw refuse('subject_token_invalid', {
+      problem: `${downstream.downstream} takes a token of the user, and a login session is none`,
+    })
   return subjectToken
 }
 
@@ -21,15 +27,31 @@ export const subjectTokenOf = ({ subjectToken, downstream }: CredentialRequest):
  * `token_exchange`: the user's token, exchanged at an authorization server (RFC 8693 section 2.1). With an actor the token
  * that comes back says who acts; without one it is an impersonation, as the RFC calls it, and the service sees the user alone.
  */
-export const createTokenExchangeConnector = ({ requestToken, clock }: { requestToken: RequestToken; clock: Clock }): Connector => {
+export const createTokenExchangeConnector = ({
+  requestToken,
+  clock,
+}: {
+  requestToken: RequestToken
+  clock: Clock
+}): Connector => {
   const actors = new LRUCache<string, Credential>({ max: ACTORS })
   /** Deputy's own token there, for whom it acts notwithstanding: without scopes or a target. */
-  const actorToken = async (request: CredentialRequest, downstream: DownstreamOf<'token_exchange'>): Promise<Credential> => {
-    const key = cacheKey(request.principal.tenant, downstream.provider, JSON.stringify(clientFor(downstream, request.principal.tenant)))
+  const actorToken = async (
+    request: CredentialRequest,
+    downstream: DownstreamOf<'token_exchange'>,
+  ): Promise<Credential> => {
+    const key = cacheKey(
+      request.principal.tenant,
+      downstream.provider,
+      JSON.stringify(clientFor(downstream, request.principal.tenant)),
+    )
     const known = actors.get(key)
     if (known !== undefined && known.expiresAt - MARGIN > clock.now()) return known
     const { resource: _r, audience: _a, ...rest } = downstream
-    const fresh = await requestToken({ ...request, downstream: { ...rest, parameters: {}, wider: 'mark' }, scopes: [], notAfter: Infinity }, { grantType: 'client_credentials', parameters: () => ({}), operation: 'actor token request' })
+    const fresh = await requestToken(
+      { ...request, downstream: { ...rest, parameters: {}, wider: 'mark' }, scopes: [], notAfter: Infinity },
+      { grantType: 'client_credentials', parameters: () => ({}), operation: 'actor token request' },
+    )
     actors.set(key, fresh)
     return fresh
   }
@@ -40,10 +62,14 @@ export const createTokenExchangeConnector = ({ requestToken, clock }: { requestT
       const { token, type, issuer } = subjectTokenOf(request)
       const actor = downstream.actor === 'client' ? await actorToken(request, downstream) : undefined
       return requestToken(request, {
-        grantType: GRANT, operation: 'token exchange',
+        grantType: GRANT,
+        operation: 'token exchange',
         parameters: () => ({
-          subject_token: token.reveal(), subject_token_type: downstream.subject_token_type ?? type,
-          ...(downstream.requested_token_type === undefined ? {} : { requested_token_type: downstream.requested_token_type }),
+          subject_token: token.reveal(),
+          subject_token_type: downstream.subject_token_type ?? type,
+          ...(downstream.requested_token_type === undefined
+            ? {}
+            : { requested_token_type: downstream.requested_token_type }),
           ...(actor === undefined ? {} : { actor_token: actor.token.reveal(), actor_token_type: ACCESS_TOKEN_TYPE }),
         }),
         ...(request.principal.kind === 'user' ? { subject: { issuer, user: request.principal.user } } : {}),

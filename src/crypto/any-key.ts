@@ -6,11 +6,19 @@ import { errors, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions, type JW
  * both published.
  * @throws jose's errors
  */
-export const verifyByAnyKey = async (token: string, keys: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<JWTVerifyResult> => {
-  try { return await jwtVerify(token, keys, options) } catch (error) {
+export const verifyByAnyKey = async (
+  token: string,
+  keys: JWTVerifyGetKey,
+  options: JWTVerifyOptions,
+): Promise<JWTVerifyResult> => {
+  try {
+    return await jwtVerify(token, keys, options)
+  } catch (error) {
     if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
     for await (const key of error) {
-      try { return await jwtVerify(token, key, options) } catch (failure) {
+      try {
+        return await jwtVerify(token, key, options)
+      } catch (failure) {
         if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure
       }
     }

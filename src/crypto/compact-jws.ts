@@ -2,7 +2,11 @@
  * Signs a compact JWS (RFC 7515 section 7.1) by hand: node's synchronous ES256 costs a sixth of what WebCrypto's asynchronous path
  * costs, and the claims are our own. Everything that verifies goes through `jose`.
  */
-export const compactJws = (header: Readonly<Record<string, unknown>>, claims: Readonly<Record<string, unknown>>, sign: (input: Buffer) => Buffer): string => {
+export const compactJws = (
+  header: Readonly<Record<string, unknown>>,
+  claims: Readonly<Record<string, unknown>>,
+  sign: (input: Buffer) => Buffer,
+): string => {
   const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
   const input = `${encode(header)}.${encode(claims)}`
   return `${input}.${sign(Buffer.from(input)).toString('base64url')}`

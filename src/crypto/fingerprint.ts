@@ -10,7 +10,12 @@ export type Fingerprint = (token: Secret) => string
 
 export const createFingerprint = (key: Secret): Fingerprint => {
   const bytes = Buffer.from(key.reveal(), 'base64')
-  return (token) => createHmac('sha256', bytes).update(lengthPrefixed('fingerprint', token.reveal())).digest().subarray(0, 16).toString('base64url')
+  return (token) =>
+    createHmac('sha256', bytes)
+      .update(lengthPrefixed('fingerprint', token.reveal()))
+      .digest()
+      .subarray(0, 16)
+      .toString('base64url')
 }
 
 /** Whether two texts are equal, in a time that does not tell where they differ. Their lengths may be told. */

@@ -11,14 +11,24 @@ import type { KeyEncryptionKey } from './key-encryption-key.ts'
 import { createFile, replaceFile, syncFolder } from './private-file.ts'
 import { Secret } from './secret.ts'
 
-const wrappedKeySchema = z.strictObject({ key: z.string().regex(/^[0-9a-f]{16}$/), kek: z.string(), wrapped: z.base64() })
+const wrappedKeySchema = z.strictObject({
+  key: z.string().regex(/^[0-9a-f]{16}$/),
+  kek: z.string(),
+  wrapped: z.base64(),
+})
 /** The key that seals, and those before it that still open. */
 const keyFileSchema = wrappedKeySchema.extend({ earlier: z.array(wrappedKeySchema).optional() })
 type WrappedKey = z.output<typeof wrappedKeySchema>
 
-interface DataKey { readonly id: Buffer; readonly bytes: Uint8Array }
+interface DataKey {
+  readonly id: Buffer
+  readonly bytes: Uint8Array
+}
 /** A tenant's keys, the one that seals first, as the file had them. */
-interface TenantKeys { readonly keys: readonly [DataKey, ...DataKey[]]; readonly readAt: number }
+interface TenantKeys {
+  readonly keys: readonly [DataKey, ...DataKey[]]
+  readonly readAt: number
+}
 
 /** How long it may take until another node seals under a key that was added here (ms). Earlier keys are needed for longer. */
 export const KEY_READ_AGAIN = 60_000
@@ -56,21 +66,37 @@ export class Keyring implements Envelope {
    * @param options.folder where the wrapped keys are; made with mode 0700 if it is missing
    * @param options.monotonic ms, never going back; default: of this process
    */
-  static async open(options: { folder: string; kek: KeyEncryptionKey; random: Random; monotonic?: () => number }): Promise<Keyring> {
+  static async open(options: {
+    folder: string
+    kek: KeyEncryptionKey
+    random: Random
+    monotonic?: () => number
+  }): Promise<Keyring> {
     await mkdir(options.folder, { recursive: true, mode: 0o700 })
     return new Keyring(options.folder, options.kek, options.random, options.monotonic ?? (() => performance.now()))
   }
 
   async seal(name: RecordName, plaintext: Secret): Promise<Uint8Array> {
-    const { keys: [key] } = this.#fresh(name.tenant) ?? await this.#turn(name.tenant, async () => await this.#load(name.tenant) ?? await this.#create(name.tenant))
-    return Buffer.concat([Buffer.of(VERSION), key.id, encrypt(key.bytes, Buffer.from(plaintext.reveal()), nameOf(name), this.#random)])
+    const {
+      keys: [key],
+    } =
+      this.#fresh(name.tenant) ??
+      (await this.#turn(name.tenant, async () => (await this.#load(name.tenant)) ?? (await this.#create(name.tenant))))
+    return Buffer.concat([
+      Buffer.of(VERSION),
+      key.id,
+      encrypt(key.bytes, Buffer.from(plaintext.reveal()), nameOf(name), this.#random),
+    ])
   }
 
   async open(name: RecordName, sealed: Uint8Array): Promise<Secret> {
     const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength)
-    const find = (known: TenantKeys | undefined): DataKey | undefined => known?.keys.find(({ id }) => id.equals(bytes.subarray(1, 1 + ID)))
+    const find = (known: TenantKeys | undefined): DataKey | undefined =>
+      known?.keys.find(({ id }) => id.equals(bytes.subarray(1, 1 + ID)))
     // Another node may have added the key a moment ago.
-    const key = find(this.#fresh(name.tenant)) ?? find(await this.#turn(name.tenant, () => this.#load(name.tenant, { anew: true })))
+    const key =
+      find(this.#fresh(name.tenant)) ??
+      find(await this.#turn(name.tenant, () => this.#load(name.tenant, { anew: true })))
     if (key === undefined || bytes[0] !== VERSION) throw refuse('secret_unreadable', { tenant: name.tenant })
     try {
       return new Secret(decrypt(key.bytes, bytes.subarray(1 + ID), nameOf(name)).toString('utf8'))
@@ -81,11 +107,18 @@ export class Keyring implements Envelope {
 
   /** Ids of a tenant's keys, the one that seals first; none: nothing was sealed for it yet, or its key was destroyed. */
   idsOf(tenant: string): Promise<string[]> {
-    return this.#turn(tenant, async () => (await this.#load(tenant, { anew: true }))?.keys.map(({ id }) => id.toString('hex')) ?? [])
+    return this.#turn(
+      tenant,
+      async () => (await this.#load(tenant, { anew: true }))?.keys.map(({ id }) => id.toString('hex')) ?? [],
+    )
   }
 
   /** Tenants that have a key. */
-  async tenants(): Promise<string[]> { return (await readdir(this.#folder)).filter((file) => file.endsWith('.key')).map((file) => file.slice(0, -'.key'.length)) }
+  async tenants(): Promise<string[]> {
+    return (await readdir(this.#folder))
+      .filter((file) => file.endsWith('.key'))
+      .map((file) => file.slice(0, -'.key'.length))
+  }
 
   /**
    * Adds a key that seals from now on; on other nodes after `KEY_READ_AGAIN` at the latest. Only one node may do so at a time.
@@ -110,7 +143,9 @@ export class Keyring implements Envelope {
   }
 
   /** Another node may have destroyed the key: it is read again when it is needed. */
-  forget(tenant: string): void { this.#keys.delete(tenant) }
+  forget(tenant: string): void {
+    this.#keys.delete(tenant)
+  }
 
   destroy(tenant: string): Promise<void> {
     return this.#turn(tenant, async () => {
@@ -142,7 +177,9 @@ export class Keyring implements Envelope {
     return count
   }
 
-  #path(tenant: string): string { return join(this.#folder, `${tenant}.key`) }
+  #path(tenant: string): string {
+    return join(this.#folder, `${tenant}.key`)
+  }
 
   /** What is known of the tenant's keys, unless it has to be read again. */
   #fresh(tenant: string): TenantKeys | undefined {
@@ -151,7 +188,9 @@ export class Keyring implements Envelope {
   }
 
   async #read(tenant: string): Promise<string | undefined> {
-    try { return await readFile(this.#path(tenant), 'utf8') } catch (error) {
+    try {
+      return await readFile(this.#path(tenant), 'utf8')
+    } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       throw refuse('secret_unreadable', { tenant }, error)
     }
@@ -162,12 +201,18 @@ export class Keyring implements Envelope {
     try {
       const { earlier = [], ...first } = keyFileSchema.parse(JSON.parse(text))
       return [first, ...earlier]
-    } catch (error) { throw refuse('secret_unreadable', { tenant }, error) }
+    } catch (error) {
+      throw refuse('secret_unreadable', { tenant }, error)
+    }
   }
 
   async #unwrap(tenant: string, stored: WrappedKey): Promise<DataKey> {
     try {
-      const bytes = await this.#kek.unwrap(stored.kek, Buffer.from(stored.wrapped, 'base64'), bindingOf(tenant, stored.key))
+      const bytes = await this.#kek.unwrap(
+        stored.kek,
+        Buffer.from(stored.wrapped, 'base64'),
+        bindingOf(tenant, stored.key),
+      )
       return { id: Buffer.from(stored.key, 'hex'), bytes }
     } catch (error) {
       // The service that has the key is away: nothing is wrong with what it wrapped.
@@ -182,24 +227,36 @@ export class Keyring implements Envelope {
     const known = this.#keys.get(tenant)
     const readAt = this.#monotonic()
     // A folder that cannot be read for a moment takes nothing away from what was read before.
-    const text = await this.#read(tenant).catch((error: unknown) => { if (known === undefined) throw error; return known })
+    const text = await this.#read(tenant).catch((error: unknown) => {
+      if (known === undefined) throw error
+      return known
+    })
     if (typeof text === 'object') return text
-    if (text === undefined) { this.#keys.delete(tenant); return undefined }
+    if (text === undefined) {
+      this.#keys.delete(tenant)
+      return undefined
+    }
     // Keys that were opened stay open: a key service that is away is not asked for them again.
-    const opened = (stored: WrappedKey): DataKey | undefined => known?.keys.find(({ id }) => id.toString('hex') === stored.key)
-    const [first, ...earlier] = await Promise.all(this.#parse(tenant, text).map(async (stored) => opened(stored) ?? await this.#unwrap(tenant, stored)))
+    const opened = (stored: WrappedKey): DataKey | undefined =>
+      known?.keys.find(({ id }) => id.toString('hex') === stored.key)
+    const [first, ...earlier] = await Promise.all(
+      this.#parse(tenant, text).map(async (stored) => opened(stored) ?? (await this.#unwrap(tenant, stored))),
+    )
     const loaded: TenantKeys = { keys: [first!, ...earlier], readAt }
     this.#keys.set(tenant, loaded)
     return loaded
   }
 
-  #newKey(): DataKey { return { id: Buffer.from(this.#random.bytes(ID)), bytes: this.#random.bytes(32) } }
+  #newKey(): DataKey {
+    return { id: Buffer.from(this.#random.bytes(ID)), bytes: this.#random.bytes(32) }
+  }
 
   async #create(tenant: string): Promise<TenantKeys> {
     const key = this.#newKey()
     const text = await this.#wrapped(tenant, [key])
     // Another node on the same folder may make one at the same moment: the first counts.
-    if (!await createFile(this.#path(tenant), text)) return await this.#load(tenant, { anew: true }) ?? this.#create(tenant)
+    if (!(await createFile(this.#path(tenant), text)))
+      return (await this.#load(tenant, { anew: true })) ?? this.#create(tenant)
     return this.#keep(tenant, [key])
   }
 
@@ -210,10 +267,16 @@ export class Keyring implements Envelope {
   }
 
   async #wrapped(tenant: string, keys: TenantKeys['keys']): Promise<string> {
-    const [first, ...earlier] = await Promise.all(keys.map(async (key): Promise<WrappedKey> => {
-      const id = key.id.toString('hex')
-      return { key: id, kek: this.#kek.id, wrapped: Buffer.from(await this.#kek.wrap(key.bytes, bindingOf(tenant, id))).toString('base64') }
-    }))
+    const [first, ...earlier] = await Promise.all(
+      keys.map(async (key): Promise<WrappedKey> => {
+        const id = key.id.toString('hex')
+        return {
+          key: id,
+          kek: this.#kek.id,
+          wrapped: Buffer.from(await this.#kek.wrap(key.bytes, bindingOf(tenant, id))).toString('base64'),
+        }
+      }),
+    )
     return `${JSON.stringify({ ...first!, ...(earlier.length === 0 ? {} : { earlier }) })}\n`
   }
 
@@ -225,7 +288,9 @@ export class Keyring implements Envelope {
   #turn<T>(tenant: string, work: () => Promise<T>): Promise<T> {
     const turn = (this.#turns.get(tenant) ?? Promise.resolve()).then(work, work)
     this.#turns.set(tenant, turn)
-    const over = (): void => { if (this.#turns.get(tenant) === turn) this.#turns.delete(tenant) }
+    const over = (): void => {
+      if (this.#turns.get(tenant) === turn) this.#turns.delete(tenant)
+    }
     turn.then(over, over)
     return turn
   }

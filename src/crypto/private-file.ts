@@ -12,7 +12,9 @@ export const assertPrivateFile = async (path: string): Promise<void> => {
   })
   if (!found.isFile()) throw refuse('config_invalid', { problem: `${path} is not a file` })
   if ((found.mode & 0o077) !== 0) {
-    throw refuse('config_invalid', { problem: `${path} has mode ${octal(found.mode)}, so others can read it; run: chmod 600 ${path}` })
+    throw refuse('config_invalid', {
+      problem: `${path} has mode ${octal(found.mode)}, so others can read it; run: chmod 600 ${path}`,
+    })
   }
 }
 
@@ -23,13 +25,19 @@ export const assertPrivateFolder = async (path: string): Promise<void> => {
   })
   if (!found.isDirectory()) throw refuse('config_invalid', { problem: `${path} is not a folder` })
   if ((found.mode & 0o077) !== 0) {
-    throw refuse('config_invalid', { problem: `${path} has mode ${octal(found.mode)}, so others can look into it; run: chmod 700 ${path}` })
+    throw refuse('config_invalid', {
+      problem: `${path} has mode ${octal(found.mode)}, so others can look into it; run: chmod 700 ${path}`,
+    })
   }
 }
 
 const syncFolder = async (path: string): Promise<void> => {
   const folder = await open(path, 'r')
-  try { await folder.sync() } finally { await folder.close() }
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
 }
 
 /** Writes the file whole or not at all, mode 0600 unless told otherwise, durable when it resolves. */
@@ -40,7 +48,9 @@ export const replaceFile = async (path: string, content: string, mode = 0o600): 
     await file.chmod(mode)
     await file.writeFile(content)
     await file.sync()
-  } finally { await file.close() }
+  } finally {
+    await file.close()
+  }
   await rename(next, path)
   await syncFolder(dirname(path))
 }
@@ -55,12 +65,18 @@ export const createFile = async (path: string, content: string): Promise<boolean
   try {
     await file.writeFile(content)
     await file.sync()
-  } finally { await file.close() }
+  } finally {
+    await file.close()
+  }
   // Unlike rename(2), link(2) does not replace.
-  try { await link(next, path) } catch (error) {
+  try {
+    await link(next, path)
+  } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
     throw error
-  } finally { await unlink(next) }
+  } finally {
+    await unlink(next)
+  }
   await syncFolder(dirname(path))
   return true
 }

@@ -18,10 +18,12 @@ const ofPrivateKey = async (privateKey: KeyObject): Promise<ProofKey> => {
 }
 
 /** For ES256, which RFC 9449 section 11.6 leaves to servers, and all of them take. */
-export const createProofKey = (): Promise<ProofKey> => ofPrivateKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey)
+export const createProofKey = (): Promise<ProofKey> =>
+  ofPrivateKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey)
 
 /** The key as it is kept, sealed, beside what is bound to it. */
-export const proofKeyText = ({ privateKey }: ProofKey): Secret => new Secret(privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
+export const proofKeyText = ({ privateKey }: ProofKey): Secret =>
+  new Secret(privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
 
 export const openProofKey = (kept: Secret): Promise<ProofKey> => ofPrivateKey(createPrivateKey(kept.reveal()))
 
@@ -35,7 +37,23 @@ export interface ProvedRequest {
 }
 
 /** A proof for one request (RFC 9449 section 4.2). @param nonce the one that the server wants in it */
-export const signProof = ({ privateKey, publicJwk }: ProofKey, { method, url, accessToken }: ProvedRequest, nonce: string | undefined, { clock, random }: { readonly clock: Clock; readonly random: Random }): string => compactJws({ typ: 'dpop+jwt', alg: 'ES256', jwk: publicJwk }, {
-  jti: Buffer.from(random.bytes(16)).toString('base64url'), htm: method, htu: url.replace(/[?#].*$/s, ''), iat: toSeconds(clock.now()),
-  ...(accessToken === undefined ? {} : { ath: createHash('sha256').update(accessToken.reveal()).digest('base64url') }), ...(nonce === undefined ? {} : { nonce }),
-}, (input) => sign('sha256', input, { key: privateKey, dsaEncoding: 'ieee-p1363' }))
+export const signProof = (
+  { privateKey, publicJwk }: ProofKey,
+  { method, url, accessToken }: ProvedRequest,
+  nonce: string | undefined,
+  { clock, random }: { readonly clock: Clock; readonly random: Random },
+): string =>
+  compactJws(
+    { typ: 'dpop+jwt', alg: 'ES256', jwk: publicJwk },
+    {
+      jti: Buffer.from(random.bytes(16)).toString('base64url'),
+      htm: method,
+      htu: url.replace(/[?#].*$/s, ''),
+      iat: toSeconds(clock.now()),
+      ...(accessToken === undefined
+        ? {}
+        : { ath: createHash('sha256').update(accessToken.reveal()).digest('base64url') }),
+      ...(nonce === undefined ? {} : { nonce }),
+    },
+    (input) => sign('sha256', input, { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+  )

@@ -6,10 +6,22 @@ import { inspect } from 'node:util'
  */
 export class Secret {
   readonly #value: string
-  constructor(value: string) { this.#value = value }
-  reveal(): string { return this.#value }
-  toString(): string { return '[secret]' }
-  toJSON(): string { return '[secret]' }
-  [inspect.custom](): string { return '[secret]' }
-  get [Symbol.toStringTag](): string { return 'Secret' }
+  constructor(value: string) {
+    this.#value = value
+  }
+  reveal(): string {
+    return this.#value
+  }
+  toString(): string {
+    return '[secret]'
+  }
+  toJSON(): string {
+    return '[secret]'
+  }
+  [inspect.custom](): string {
+    return '[secret]'
+  }
+  get [Symbol.toStringTag](): string {
+    return 'Secret'
+  }
 }

@@ -8,7 +8,11 @@ import { Secret } from './secret.ts'
 
 export type SigningPurpose = StoredSigningKey['purpose']
 
-interface SigningKey { readonly stored: StoredSigningKey; readonly privateKey: KeyObject; readonly publicKey: KeyObject }
+interface SigningKey {
+  readonly stored: StoredSigningKey
+  readonly privateKey: KeyObject
+  readonly publicKey: KeyObject
+}
 
 /** Keys of checkpoints are never withdrawn: an old chain must stay verifiable. */
 const FOREVER = Number.MAX_SAFE_INTEGER
@@ -21,7 +25,10 @@ const FORMS = {
   checkpoint: { algorithm: 'ES256', make: ec },
   client: { algorithm: 'ES256', make: ec },
   cloud: { algorithm: 'RS256', make: () => generate('rsa', { modulusLength: 2048 }) },
-} as const satisfies Record<SigningPurpose, { algorithm: string; make(): Promise<{ privateKey: KeyObject; publicKey: KeyObject }> }>
+} as const satisfies Record<
+  SigningPurpose,
+  { algorithm: string; make(): Promise<{ privateKey: KeyObject; publicKey: KeyObject }> }
+>
 const PURPOSES = Object.keys(FORMS) as SigningPurpose[]
 
 /** The form of ECDSA that RFC 7518 section 3.4 wants; RSA has only one. */
@@ -55,10 +62,14 @@ export class SigningKeys {
   }
 
   /** The `kid` that the next signature will carry; the header must name it before there is something to sign. */
-  kid(purpose: SigningPurpose): string { return this.#inForce(purpose).stored.kid }
+  kid(purpose: SigningPurpose): string {
+    return this.#inForce(purpose).stored.kid
+  }
 
   /** `alg` of its signatures. */
-  algorithm(purpose: SigningPurpose): 'ES256' | 'RS256' { return FORMS[purpose].algorithm }
+  algorithm(purpose: SigningPurpose): 'ES256' | 'RS256' {
+    return FORMS[purpose].algorithm
+  }
 
   /** False for a key that is not, or no longer, published. */
   verify(purpose: SigningPurpose, kid: string, bytes: Uint8Array, signature: Uint8Array): boolean {
@@ -68,7 +79,9 @@ export class SigningKeys {
 
   /** The published keys of these purposes as a JWK set (RFC 7517 section 5). */
   jwks(...purposes: readonly SigningPurpose[]): { keys: JWK[] } {
-    return { keys: purposes.flatMap((purpose) => this.#published(purpose).map(({ stored }) => stored.publicJwk as JWK)) }
+    return {
+      keys: purposes.flatMap((purpose) => this.#published(purpose).map(({ stored }) => stored.publicJwk as JWK)),
+    }
   }
 
   /** Takes over what other nodes on the same store have made, ended or withdrawn. */
@@ -107,10 +120,16 @@ export class SigningKeys {
     const kid = await calculateJwkThumbprint(jwk)
     const signsUntil = startsAt + this.#options.lifetime
     const stored: StoredSigningKey = {
-      kid, purpose, createdAt: now, signsUntil,
+      kid,
+      purpose,
+      createdAt: now,
+      signsUntil,
       publicJwk: { ...jwk, kid, alg: FORMS[purpose].algorithm, use: 'sig' },
       publishedUntil: purpose === 'checkpoint' ? FOREVER : signsUntil + this.#options.longestToken,
-      sealed: await this.#options.envelope.seal(recordName(kid), new Secret(JSON.stringify(privateKey.export({ format: 'jwk' })))),
+      sealed: await this.#options.envelope.seal(
+        recordName(kid),
+        new Secret(JSON.stringify(privateKey.export({ format: 'jwk' }))),
+      ),
     }
     await this.#options.store.put(stored)
     this.#keys = [...this.#keys, { stored, privateKey, publicKey }]
@@ -120,8 +139,15 @@ export class SigningKeys {
   async #endSigning(purpose: SigningPurpose, now: number): Promise<void> {
     const ended: SigningKey[] = []
     for (const key of this.#keys) {
-      if (key.stored.purpose !== purpose || key.stored.signsUntil <= now) { ended.push(key); continue }
-      const stored = { ...key.stored, signsUntil: now, publishedUntil: purpose === 'checkpoint' ? FOREVER : now + this.#options.longestToken }
+      if (key.stored.purpose !== purpose || key.stored.signsUntil <= now) {
+        ended.push(key)
+        continue
+      }
+      const stored = {
+        ...key.stored,
+        signsUntil: now,
+        publishedUntil: purpose === 'checkpoint' ? FOREVER : now + this.#options.longestToken,
+      }
       await this.#options.store.put(stored)
       ended.push({ ...key, stored })
     }
@@ -160,4 +186,8 @@ const unseal = async (stored: StoredSigningKey, envelope: Envelope): Promise<Sig
   const privateKey = createPrivateKey({ format: 'jwk', key: JSON.parse(secret.reveal()) as JsonWebKeyInput })
   return { stored, privateKey, publicKey: createPublicKey(privateKey) }
 }
-type JsonWebKeyInput = Parameters<typeof createPrivateKey>[0] extends infer T ? T extends { format: 'jwk'; key: infer K } ? K : never : never
+type JsonWebKeyInput = Parameters<typeof createPrivateKey>[0] extends infer T
+  ? T extends { format: 'jwk'; key: infer K }
+    ? K
+    : never
+  : never

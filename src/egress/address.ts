@@ -8,7 +8,19 @@ import ipaddr from 'ipaddr.js'
  * @see https://docs.oracle.com/en-us/iaas/Content/Compute/Tasks/gettingmetadata.htm
  * @see https://learn.microsoft.com/en-us/azure/virtual-network/what-is-ip-address-168-63-129-16 (a public address that only the own host answers on)
  */
-const METADATA = new Set(['169.254.169.254', '169.254.170.2', '169.254.170.23', 'fd00:ec2::254', 'fd00:ec2::23', '100.100.100.200', '192.0.0.192', 'fd20:ce::254', '168.63.129.16'].map((address) => ipaddr.process(address).toNormalizedString()))
+const METADATA = new Set(
+  [
+    '169.254.169.254',
+    '169.254.170.2',
+    '169.254.170.23',
+    'fd00:ec2::254',
+    'fd00:ec2::23',
+    '100.100.100.200',
+    '192.0.0.192',
+    'fd20:ce::254',
+    '168.63.129.16',
+  ].map((address) => ipaddr.process(address).toNormalizedString()),
+)
 
 export interface AddressRules {
   readonly allowLoopback: boolean
@@ -37,9 +49,13 @@ export const createAddressJudge = ({ allowLoopback, allowPrivate }: AddressRules
     const address = ipaddr.process(text)
     if (METADATA.has(address.toNormalizedString())) return 'it is a cloud metadata address'
     const range = address.range()
-    if (range === 'unicast' && (address.kind() === 'ipv4' || (address as ipaddr.IPv6).match(PUBLIC_IPV6))) return undefined
+    if (range === 'unicast' && (address.kind() === 'ipv4' || (address as ipaddr.IPv6).match(PUBLIC_IPV6)))
+      return undefined
     if (range === 'loopback') return allowLoopback ? undefined : 'it is a loopback address'
-    const allowed = ranges.some(([network, bits]) => network.kind() === address.kind() && (address as ipaddr.IPv4).match(network as ipaddr.IPv4, bits))
+    const allowed = ranges.some(
+      ([network, bits]) =>
+        network.kind() === address.kind() && (address as ipaddr.IPv4).match(network as ipaddr.IPv4, bits),
+    )
     if (allowed && (range === 'private' || range === 'uniqueLocal' || range === 'carrierGradeNat')) return undefined
     return `it is in a range that is not public (${range})`
   }

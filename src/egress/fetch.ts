@@ -33,21 +33,30 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308])
 /** A `fetch` with a guard: each hop is judged, and connected to as it was judged. */
 export const createEgress = (options: EgressOptions): Egress & { close(): Promise<void> } => {
   const guard = createConnectionGuard(options)
-  const createAgent = (certificate?: ClientCertificate): Agent => new Agent({
-    connect: {
-      ...(options.ca === undefined ? {} : { ca: options.ca }), lookup: guard.lookup,
-      ...(certificate === undefined ? {} : { cert: certificate.certificate, key: certificate.key.reveal() }),
-    },
-  })
+  const createAgent = (certificate?: ClientCertificate): Agent =>
+    new Agent({
+      connect: {
+        ...(options.ca === undefined ? {} : { ca: options.ca }),
+        lookup: guard.lookup,
+        ...(certificate === undefined ? {} : { cert: certificate.certificate, key: certificate.key.reveal() }),
+      },
+    })
 
   const agent = createAgent()
   /** Connections on which Deputy has proved itself are used for nothing else. */
-  const agents = new LRUCache<string, Agent>({ max: CERTIFICATES, dispose: (each) => { void each.close() } })
+  const agents = new LRUCache<string, Agent>({
+    max: CERTIFICATES,
+    dispose: (each) => {
+      void each.close()
+    },
+  })
   const agentFor = (certificate: ClientCertificate | undefined): Agent => {
     if (certificate === undefined) return agent
-    const id = createHash('sha256').update(lengthPrefixed(certificate.certificate, certificate.key.reveal())).digest('base64')
+    const id = createHash('sha256')
+      .update(lengthPrefixed(certificate.certificate, certificate.key.reveal()))
+      .digest('base64')
     let found = agents.get(id)
-    if (found === undefined) agents.set(id, found = createAgent(certificate))
+    if (found === undefined) agents.set(id, (found = createAgent(certificate)))
     return found
   }
 
@@ -58,7 +67,13 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
     const traceparent = options.traceparent?.()
     if (traceparent !== undefined) headers.set('traceparent', traceparent)
     try {
-      const response = await undiciFetch(url, { ...rest, headers, signal, redirect: 'manual', dispatcher: agentFor(certificate) } as unknown as UndiciInit)
+      const response = await undiciFetch(url, {
+        ...rest,
+        headers,
+        signal,
+        redirect: 'manual',
+        dispatcher: agentFor(certificate),
+      } as unknown as UndiciInit)
       return await bounded(response as unknown as Response, maxBytes, url)
     } catch (error) {
       // What the connector refused arrives as the cause of fetch's own error.
@@ -69,7 +84,10 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
   const egress: Egress = async (input, init = {}) => {
     let url = new URL(input)
     let step: EgressInit = init
-    const signal = AbortSignal.any([AbortSignal.timeout(options.timeout), ...(init.signal == null ? [] : [init.signal])])
+    const signal = AbortSignal.any([
+      AbortSignal.timeout(options.timeout),
+      ...(init.signal == null ? [] : [init.signal]),
+    ])
     for (let left = init.redirects ?? 0; ; left -= 1) {
       const response = await once(url, step, signal)
       const location = response.headers.get('location')
@@ -79,7 +97,12 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
       url = next
     }
   }
-  return Object.assign(egress, { async close() { agents.clear(); await agent.close() } })
+  return Object.assign(egress, {
+    async close() {
+      agents.clear()
+      await agent.close()
+    },
+  })
 }
 
 /** The request that follows a redirect (Fetch standard, HTTP-redirect fetch); to another origin it carries nothing that was put in. */
@@ -88,10 +111,13 @@ const afterRedirect = (status: number, init: EgressInit, sameOrigin: boolean): E
   const headers = sameOrigin ? given : new Headers([...given].filter(([name]) => PUBLIC_HEADERS.has(name)))
   const method = (init.method ?? 'GET').toUpperCase()
   const becomesGet = status === 303 || ((status === 301 || status === 302) && method === 'POST')
-  if (!becomesGet && !sameOrigin && init.body != null) throw refuse('egress_refused', { url: 'a redirect', problem: 'it would carry the request body to another origin' })
+  if (!becomesGet && !sameOrigin && init.body != null)
+    throw refuse('egress_refused', { url: 'a redirect', problem: 'it would carry the request body to another origin' })
   const { certificate, body, ...rest } = init
   const carried = sameOrigin && certificate !== undefined ? { certificate } : {}
-  return becomesGet ? { ...rest, ...carried, method: 'GET', headers } : { ...rest, ...carried, ...(body === undefined ? {} : { body }), headers }
+  return becomesGet
+    ? { ...rest, ...carried, method: 'GET', headers }
+    : { ...rest, ...carried, ...(body === undefined ? {} : { body }), headers }
 }
 
 /** The response with its body read whole, or an error when it is longer than allowed. */
@@ -100,7 +126,12 @@ const bounded = async (response: Response, maxBytes: number, url: URL): Promise<
   let size = 0
   for await (const chunk of response.body ?? []) {
     size += (chunk as Uint8Array).length
-    if (size > maxBytes) throw refuse('egress_refused', { url: `${url.protocol}//${url.host}`, problem: `its answer is longer than ${maxBytes} bytes`, answered: 'yes' })
+    if (size > maxBytes)
+      throw refuse('egress_refused', {
+        url: `${url.protocol}//${url.host}`,
+        problem: `its answer is longer than ${maxBytes} bytes`,
+        answered: 'yes',
+      })
     chunks.push(chunk as Uint8Array)
   }
   const body = NO_BODY.has(response.status) ? null : Buffer.concat(chunks)

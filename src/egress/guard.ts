@@ -23,20 +23,32 @@ export const createConnectionGuard = (options: AddressRules & { readonly lookup?
   const resolve: Lookup = options.lookup ?? ((host) => systemLookup(host, { all: true, verbatim: true }))
   return {
     lookup(host, lookupOptions, callback) {
-      resolve(host).then((addresses) => {
-        const bad = addresses.map(({ address }) => judge(address)).find((why) => why !== undefined)
-        const [first] = addresses
-        // One bad address among good ones is refused too: who controls the name must not get to choose.
-        if (bad !== undefined || first === undefined) callback(refuse('egress_refused', { url: host, problem: bad ?? 'it has no address' }) as NodeJS.ErrnoException, '', 0)
-        else if (lookupOptions.all === true) callback(null, addresses as { address: string; family: number }[])
-        else callback(null, first.address, first.family)
-      }, (error: NodeJS.ErrnoException) => { callback(error, '', 0) })
+      resolve(host).then(
+        (addresses) => {
+          const bad = addresses.map(({ address }) => judge(address)).find((why) => why !== undefined)
+          const [first] = addresses
+          // One bad address among good ones is refused too: who controls the name must not get to choose.
+          if (bad !== undefined || first === undefined)
+            callback(
+              refuse('egress_refused', { url: host, problem: bad ?? 'it has no address' }) as NodeJS.ErrnoException,
+              '',
+              0,
+            )
+          else if (lookupOptions.all === true) callback(null, addresses as { address: string; family: number }[])
+          else callback(null, first.address, first.family)
+        },
+        (error: NodeJS.ErrnoException) => {
+          callback(error, '', 0)
+        },
+      )
     },
     assertReachable(url) {
       const shown = `${url.protocol}//${url.host}`
-      if (url.username !== '' || url.password !== '') throw refuse('egress_refused', { url: shown, problem: 'it carries a user or a password' })
+      if (url.username !== '' || url.password !== '')
+        throw refuse('egress_refused', { url: shown, problem: 'it carries a user or a password' })
       const host = url.hostname.replace(/^\[|\]$/g, '')
-      if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowLoopback && isLoopbackHost(host))) throw refuse('egress_refused', { url: shown, problem: 'it is not https' })
+      if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowLoopback && isLoopbackHost(host)))
+        throw refuse('egress_refused', { url: shown, problem: 'it is not https' })
       // The URL parser has turned octal, hexadecimal and decimal forms into dotted ones. Literals skip the look-up.
       const why = isIP(host) === 0 ? undefined : judge(host)
       if (why !== undefined) throw refuse('egress_refused', { url: shown, problem: why })

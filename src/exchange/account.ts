@@ -55,21 +55,53 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
     ...(target === undefined ? {} : { downstream: target.downstream.downstream }),
     detail: {
       attestation: {
-        ...(workload === undefined ? { claimed: clientId ?? null } : { method: workload.method, session: workload.session?.id, warning: workload.warning }),
+        ...(workload === undefined
+          ? { claimed: clientId ?? null }
+          : { method: workload.method, session: workload.session?.id, warning: workload.warning }),
         ...(peer === undefined ? {} : { uid: peer.uid, gid: peer.gid, pid: peer.pid, exe: peer.exe }),
       },
       subject: subject === undefined ? undefined : { issuer: subject.issuer, how: subject.how, token: subject.tokenId },
-      asked: wish === undefined ? undefined : { scopes: wish.scopes, audience: wish.audiences, resource: wish.resources, tool: wish.tool },
+      asked:
+        wish === undefined
+          ? undefined
+          : { scopes: wish.scopes, audience: wish.audiences, resource: wish.resources, tool: wish.tool },
       // Never the path or the query: the caller chooses them, and placeholders stand in them.
-      injected: wish?.injection === undefined ? undefined : { host: account.injection?.origin ?? wish.injection.origin, method: wish.injection.methods[0] },
-      decision: decision === undefined ? undefined : { allowed: decision.allowed, policies: decision.policies, scopes: decision.scopes, errors: decision.errors.length === 0 ? undefined : decision.errors },
-      credential: credential === undefined || error !== undefined ? undefined : {
-        kind: target?.downstream.credential, scopes: credential.scopes, expires_at: credential.expiresAt,
-        wider: credential.wider || undefined, cached: account.cached || undefined, bound: credential.tokenType === 'DPoP' ? (credential.proofKey ?? account.proved)?.jkt : undefined, token_id: credential.tokenId, grant: credential.grant,
-        status: credential.status, ancestors: credential.status === undefined || subject === undefined || subject.ancestors.length === 0 ? undefined : subject.ancestors,
-      },
+      injected:
+        wish?.injection === undefined
+          ? undefined
+          : { host: account.injection?.origin ?? wish.injection.origin, method: wish.injection.methods[0] },
+      decision:
+        decision === undefined
+          ? undefined
+          : {
+              allowed: decision.allowed,
+              policies: decision.policies,
+              scopes: decision.scopes,
+              errors: decision.errors.length === 0 ? undefined : decision.errors,
+            },
+      credential:
+        credential === undefined || error !== undefined
+          ? undefined
+          : {
+              kind: target?.downstream.credential,
+              scopes: credential.scopes,
+              expires_at: credential.expiresAt,
+              wider: credential.wider || undefined,
+              cached: account.cached || undefined,
+              bound: credential.tokenType === 'DPoP' ? (credential.proofKey ?? account.proved)?.jkt : undefined,
+              token_id: credential.tokenId,
+              grant: credential.grant,
+              status: credential.status,
+              ancestors:
+                credential.status === undefined || subject === undefined || subject.ancestors.length === 0
+                  ? undefined
+                  : subject.ancestors,
+            },
       story: credential?.story,
-      error: error === undefined ? undefined : { code: error.code, message: error.message, next: error.next, facts: recordable(error.facts) },
+      error:
+        error === undefined
+          ? undefined
+          : { code: error.code, message: error.message, next: error.next, facts: recordable(error.facts) },
       milliseconds: now - account.startedAt,
       traceparent: origin.traceparent,
     },

@@ -22,8 +22,19 @@ export interface CachedCredential {
 export const credentialKey = (request: CredentialRequest, generation: string): string => {
   const { principal, server, downstream } = request
   return cacheKey(
-    principal.tenant, principal.kind, principal.kind === 'user' ? principal.user : '', server.server,
-    downstream.downstream, downstream.credential, ...request.audiences, String(request.scopes.length), ...request.scopes,
-    generation, request.requestedTokenType ?? '', request.requestedTokenType === TXN_TOKEN_TYPE ? request.correlationId : '', JSON.stringify(request.confirmation ?? null), ...(kinds[downstream.credential].fromSubjectToken ? request.ancestors : []),
+    principal.tenant,
+    principal.kind,
+    principal.kind === 'user' ? principal.user : '',
+    server.server,
+    downstream.downstream,
+    downstream.credential,
+    ...request.audiences,
+    String(request.scopes.length),
+    ...request.scopes,
+    generation,
+    request.requestedTokenType ?? '',
+    request.requestedTokenType === TXN_TOKEN_TYPE ? request.correlationId : '',
+    JSON.stringify(request.confirmation ?? null),
+    ...(kinds[downstream.credential].fromSubjectToken ? request.ancestors : []),
   )
 }

@@ -22,7 +22,13 @@ import { toRecord, type Account } from './account.ts'
 import type { createObtain, Obtained } from './obtain.ts'
 import { assertInForce, assertNotRevoked, assertThawed, assertUserServed } from './in-force.ts'
 import { allowInjection, type AllowedInjection } from './injection.ts'
-import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from './request.ts'
+import {
+  LOGIN_SESSION_TOKEN,
+  LOGIN_SESSION_TOKEN_TYPE,
+  type RequestOrigin,
+  type TokenExchangeRequest,
+  type TokenWish,
+} from './request.ts'
 import { questionOf } from './question.ts'
 import { scopesWithin } from './scopes.ts'
 import { resolveTarget } from './target.ts'
@@ -47,7 +53,13 @@ export interface ExchangeDependencies {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly subjects: {
-    verify(request: { token: Secret; tokenType: string; server: AttestedWorkload['server']; actorToken?: Secret; actorTokenType?: string }): Promise<VerifiedSubject>
+    verify(request: {
+      token: Secret
+      tokenType: string
+      server: AttestedWorkload['server']
+      actorToken?: Secret
+      actorTokenType?: string
+    }): Promise<VerifiedSubject>
     fromSession(request: { uid: number; server: AttestedWorkload['server'] }): Promise<VerifiedSubject>
   }
   readonly policy: () => Policy
@@ -112,66 +124,109 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       assertStillInForce(account)
     } catch (thrown) {
       const error = asDeputyError(thrown)
-      telemetry.exchange({ outcome: 'refused', error: error.code, ...metricLabels(account), seconds: (clock.now() - account.startedAt) / 1000 })
-      if (error.code !== 'audit_unavailable' && !deps.rates.isRepeated(error)) await deps.audit.append(toRecord(account, clock.now(), error))
+      telemetry.exchange({
+        outcome: 'refused',
+        error: error.code,
+        ...metricLabels(account),
+        seconds: (clock.now() - account.startedAt) / 1000,
+      })
+      if (error.code !== 'audit_unavailable' && !deps.rates.isRepeated(error))
+        await deps.audit.append(toRecord(account, clock.now(), error))
       throw error
     }
-    telemetry.exchange({ outcome: 'issued', ...metricLabels(account), seconds: (clock.now() - account.startedAt) / 1000 })
+    telemetry.exchange({
+      outcome: 'issued',
+      ...metricLabels(account),
+      seconds: (clock.now() - account.startedAt) / 1000,
+    })
     return issued
   }
 
-  const attest = (account: Account): Promise<AttestedWorkload> => telemetry.span('deputy.attest', {}, async () => {
-    account.workload = await deps.attest(account.origin.evidence, snapshot())
-    await deps.rates.admit('server', [account.workload.server.server])
-    const proof = account.wish?.proof
-    if (proof !== undefined) account.proved = await deps.checkProof(proof)
-    return account.workload
-  })
+  const attest = (account: Account): Promise<AttestedWorkload> =>
+    telemetry.span('deputy.attest', {}, async () => {
+      account.workload = await deps.attest(account.origin.evidence, snapshot())
+      await deps.rates.admit('server', [account.workload.server.server])
+      const proof = account.wish?.proof
+      if (proof !== undefined) account.proved = await deps.checkProof(proof)
+      return account.workload
+    })
 
-  const verifySubject = (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => telemetry.span('deputy.verify_subject', {}, async () => {
-    const { server } = account.workload!
-    const subject = request.subjectTokenType === LOGIN_SESSION_TOKEN_TYPE
-      ? await fromLoginSession(account, request)
-      : await deps.subjects.verify({
-        token: request.subjectToken, tokenType: request.subjectTokenType, server,
-        ...(request.actorToken === undefined ? {} : { actorToken: request.actorToken }),
-        ...(request.actorTokenType === undefined ? {} : { actorTokenType: request.actorTokenType }),
-      })
-    account.subject = subject
-    await deps.rates.admit('tenant', [subject.tenant.tenant])
-    await deps.rates.admit('user', [subject.tenant.tenant, subject.user])
-    assertUserServed(subject, server, deps)
-    return subject
-  })
+  const verifySubject = (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> =>
+    telemetry.span('deputy.verify_subject', {}, async () => {
+      const { server } = account.workload!
+      const subject =
+        request.subjectTokenType === LOGIN_SESSION_TOKEN_TYPE
+          ? await fromLoginSession(account, request)
+          : await deps.subjects.verify({
+              token: request.subjectToken,
+              tokenType: request.subjectTokenType,
+              server,
+              ...(request.actorToken === undefined ? {} : { actorToken: request.actorToken }),
+              ...(request.actorTokenType === undefined ? {} : { actorTokenType: request.actorTokenType }),
+            })
+      account.subject = subject
+      await deps.rates.admit('tenant', [subject.tenant.tenant])
+      await deps.rates.admit('user', [subject.tenant.tenant, subject.user])
+      assertUserServed(subject, server, deps)
+      return subject
+    })
 
   /** A login session stands for the Unix user whom the kernel names, never for one whom the request names. */
   const fromLoginSession = async (account: Account, request: TokenExchangeRequest): Promise<VerifiedSubject> => {
     const { server, session } = account.workload!
     // Over TCP the kernel says nothing; of an exec session it has said it when that began.
     const uid = account.origin.evidence.peer?.uid ?? session?.uid
-    if (request.subjectToken.reveal() !== LOGIN_SESSION_TOKEN) throw refuse('subject_token_invalid', { problem: `for a login session subject_token is the word ${LOGIN_SESSION_TOKEN}` })
-    if (request.actorToken !== undefined) throw refuse('actor_token_invalid', { problem: 'a login session takes none', server: server.server })
+    if (request.subjectToken.reveal() !== LOGIN_SESSION_TOKEN)
+      throw refuse('subject_token_invalid', {
+        problem: `for a login session subject_token is the word ${LOGIN_SESSION_TOKEN}`,
+      })
+    if (request.actorToken !== undefined)
+      throw refuse('actor_token_invalid', { problem: 'a login session takes none', server: server.server })
     if (uid === undefined) throw refuse('subject_token_invalid', { problem: 'a login session needs the Unix socket' })
     const subject = await deps.subjects.fromSession({ uid, server })
     // A started server goes on acting for whom it was started.
-    if (session !== undefined && (session.user !== subject.user || session.tenant !== subject.tenant.tenant)) throw refuse('exec_session_over', { server: server.server, problem: session.user === undefined ? 'it acts for the server alone' : 'the Unix user has signed in as somebody else' })
+    if (session !== undefined && (session.user !== subject.user || session.tenant !== subject.tenant.tenant))
+      throw refuse('exec_session_over', {
+        server: server.server,
+        problem:
+          session.user === undefined ? 'it acts for the server alone' : 'the Unix user has signed in as somebody else',
+      })
     return subject
   }
 
-  const decide = async (account: Account, wish: TokenWish, tenant: string, uses: AttestedWorkload['server']['downstreams']): Promise<readonly string[]> => {
+  const decide = async (
+    account: Account,
+    wish: TokenWish,
+    tenant: string,
+    uses: AttestedWorkload['server']['downstreams'],
+  ): Promise<readonly string[]> => {
     const { server } = account.workload!
     const current = snapshot()
-    const target = account.target = resolveTarget(wish, server, uses, tenant, current)
-    account.injection = target.downstreams.map((downstream) => allowInjection(downstream, wish.injection, isBound(downstream, current)))[0]
-    if (account.event !== 'connection.open' && isForSocketAlone(target.downstream)) throw refuse('database_only', { downstream: target.downstream.downstream })
+    const target = (account.target = resolveTarget(wish, server, uses, tenant, current))
+    account.injection = target.downstreams.map((downstream) =>
+      allowInjection(downstream, wish.injection, isBound(downstream, current)),
+    )[0]
+    if (account.event !== 'connection.open' && isForSocketAlone(target.downstream))
+      throw refuse('database_only', { downstream: target.downstream.downstream })
     assertNotRevoked(relianceOf(account), deps)
     await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
     const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
-    const decision = account.decision = deps.policy().decide(questionOf({
-      server, tenant, target, scopes, subject: account.subject, tool: wish.tool, environment: current.settings.environment, narrows: narrowingOf(target.downstream, current.providers), now: clock.now(),
-    }))
+    const decision = (account.decision = deps.policy().decide(
+      questionOf({
+        server,
+        tenant,
+        target,
+        scopes,
+        subject: account.subject,
+        tool: wish.tool,
+        environment: current.settings.environment,
+        narrows: narrowingOf(target.downstream, current.providers),
+        now: clock.now(),
+      }),
+    ))
     telemetry.decision({ allowed: decision.allowed, credential: target.downstream.credential })
-    if (!decision.allowed) throw refuse('policy_denied', { server: server.server, downstream: target.downstream.downstream })
+    if (!decision.allowed)
+      throw refuse('policy_denied', { server: server.server, downstream: target.downstream.downstream })
     return decision.scopes
   }
 
@@ -179,31 +234,57 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   const confirmationOf = ({ target, workload, proved }: Account): Confirmation | undefined => {
     const { downstream } = target!
     if (downstream.credential !== 'minted') {
-      if (proved !== undefined) throw refuse('malformed_request', { problem: `a DPoP proof binds tokens that Deputy mints, and ${downstream.downstream} takes another kind` })
+      if (proved !== undefined)
+        throw refuse('malformed_request', {
+          problem: `a DPoP proof binds tokens that Deputy mints, and ${downstream.downstream} takes another kind`,
+        })
       return undefined
     }
     const { server, certificate } = workload!.server
-    if (downstream.bound === 'mtls' && certificate !== undefined) return { 'x5t#S256': Buffer.from(certificate, 'hex').toString('base64url') }
-    if (downstream.bound !== 'any' && proved === undefined) throw refuse('proof_missing', { downstream: downstream.downstream, server })
+    if (downstream.bound === 'mtls' && certificate !== undefined)
+      return { 'x5t#S256': Buffer.from(certificate, 'hex').toString('base64url') }
+    if (downstream.bound !== 'any' && proved === undefined)
+      throw refuse('proof_missing', { downstream: downstream.downstream, server })
     return proved
   }
 
   /** A version of a secret that rotates is handed out once it is written down who has it; if it was replaced meanwhile, the next one. */
-  const obtainToHold = async (request: CredentialRequest, generation: number, { workload, holder }: Account): Promise<Obtained> => {
+  const obtainToHold = async (
+    request: CredentialRequest,
+    generation: number,
+    { workload, holder }: Account,
+  ): Promise<Obtained> => {
     const { peer, session } = workload!
     const who = {
-      server: request.server.server, user: request.principal.kind === 'user' ? request.principal.user : null,
-      process: holder ?? (session !== undefined ? holderOf(session) : peer?.startedAt === undefined ? undefined : `${peer.pid} ${peer.startedAt}`),
+      server: request.server.server,
+      user: request.principal.kind === 'user' ? request.principal.user : null,
+      process:
+        holder ??
+        (session !== undefined
+          ? holderOf(session)
+          : peer?.startedAt === undefined
+            ? undefined
+            : `${peer.pid} ${peer.startedAt}`),
     }
     for (let attempt = 1; attempt <= VERSIONS; attempt += 1) {
       const obtained = await deps.obtain(request, generation)
       const { held, expiresAt } = obtained.credential
-      if (held === undefined || await deps.hold(held, who, expiresAt)) return obtained
+      if (held === undefined || (await deps.hold(held, who, expiresAt))) return obtained
     }
-    throw refuse('rotation_in_progress', { tenant: request.principal.tenant, secret: request.downstream.downstream, seconds: 1 })
+    throw refuse('rotation_in_progress', {
+      tenant: request.principal.tenant,
+      secret: request.downstream.downstream,
+      seconds: 1,
+    })
   }
 
-  const obtain = async (account: Account, principal: Principal, scopes: readonly string[], notAfter: number, subjectToken?: CredentialRequest['subjectToken']): Promise<Credential> => {
+  const obtain = async (
+    account: Account,
+    principal: Principal,
+    scopes: readonly string[],
+    notAfter: number,
+    subjectToken?: CredentialRequest['subjectToken'],
+  ): Promise<Credential> => {
     const { subject, target, workload, origin } = account
     const current = snapshot()
     const tenant = current.tenants.get(principal.tenant)
@@ -211,27 +292,45 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const confirmation = confirmationOf(account)
     const { requestedTokenType, tool } = account.wish ?? {}
     const request = {
-      principal, tenant, server: workload!.server, downstream: target!.downstream, scopes, notAfter,
-      audiences: target!.audiences, priorActors: subject?.actors ?? [],
-      ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], correlationId: origin.correlationId,
-      ...(confirmation === undefined ? {} : { confirmation }), ...(requestedTokenType === undefined ? {} : { requestedTokenType }), ...(tool === undefined ? {} : { tool }),
+      principal,
+      tenant,
+      server: workload!.server,
+      downstream: target!.downstream,
+      scopes,
+      notAfter,
+      audiences: target!.audiences,
+      priorActors: subject?.actors ?? [],
+      ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors],
+      correlationId: origin.correlationId,
+      ...(confirmation === undefined ? {} : { confirmation }),
+      ...(requestedTokenType === undefined ? {} : { requestedTokenType }),
+      ...(tool === undefined ? {} : { tool }),
       // Nobody else has any business with it.
       ...(subjectToken === undefined || !kinds[target!.downstream.credential].fromSubjectToken ? {} : { subjectToken }),
     }
-    const { credential, cached, obtainedAt } = await telemetry.span('deputy.obtain', { 'deputy.downstream': target!.downstream.downstream }, () => obtainToHold(request, current.generation, account))
+    const { credential, cached, obtainedAt } = await telemetry.span(
+      'deputy.obtain',
+      { 'deputy.downstream': target!.downstream.downstream },
+      () => obtainToHold(request, current.generation, account),
+    )
     account.credential = credential
     account.cached = cached
     account.obtainedAt = obtainedAt
-    if (kinds[target!.downstream.credential].leased === true && credential.grant !== undefined) deps.exec.leased(credential.grant, workload!.session)
+    if (kinds[target!.downstream.credential].leased === true && credential.grant !== undefined)
+      deps.exec.leased(credential.grant, workload!.session)
     telemetry.cache({ outcome: cached ? 'hit' : 'miss' })
     return credential
   }
 
   const relianceOf = ({ subject, tenant, workload, target, credential, startedAt, obtainedAt }: Account): Reliance => ({
-    tenant: subject?.tenant.tenant ?? tenant!, user: subject?.user, server: workload!.server.server,
-    downstream: target?.downstream.downstream, grant: credential?.grant,
+    tenant: subject?.tenant.tenant ?? tenant!,
+    user: subject?.user,
+    server: workload!.server.server,
+    downstream: target?.downstream.downstream,
+    grant: credential?.grant,
     provider: target === undefined ? undefined : providerOf(target.downstream),
-    tokens: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors], since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
+    tokens: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors],
+    since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
   })
 
   /** The record may have waited for the disk, and a provider before that. */
@@ -239,48 +338,105 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const { target, workload, wish, injection, generation } = account
     assertInForce(relianceOf(account), deps, generation)
     const { session, server } = workload!
-    if (session !== undefined && !deps.exec.isLive(session)) throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
+    if (session !== undefined && !deps.exec.isLive(session))
+      throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
     const current = snapshot()
     const now = current.downstreams.get(target!.downstream.downstream)
-    if (current.generation !== generation && now !== undefined) allowInjection(now, wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin }, isBound(now, current))
+    if (current.generation !== generation && now !== undefined)
+      allowInjection(
+        now,
+        wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin },
+        isBound(now, current),
+      )
   }
 
   const stands = (account: Account): boolean => {
-    try { assertStillInForce(account); return true } catch { return false }
+    try {
+      assertStillInForce(account)
+      return true
+    } catch {
+      return false
+    }
   }
 
   const metricLabels = ({ target, subject, tenant: own }: Account) => {
     const tenant = subject?.tenant.tenant ?? own
-    return { ...(target === undefined ? {} : { credential: target.downstream.credential }), ...(tenant === undefined ? {} : { tenant }) }
+    return {
+      ...(target === undefined ? {} : { credential: target.downstream.credential }),
+      ...(tenant === undefined ? {} : { tenant }),
+    }
   }
 
   const answer = (account: Account, credential: Credential, notAfter: number): IssuedToken => {
     const warning = account.workload!.warning
     return {
-      token: credential.token, issuedTokenType: account.wish?.requestedTokenType ?? credential.issuedTokenType,
-      tokenType: credential.tokenType, scopes: credential.scopes,
+      token: credential.token,
+      issuedTokenType: account.wish?.requestedTokenType ?? credential.issuedTokenType,
+      tokenType: credential.tokenType,
+      scopes: credential.scopes,
       expiresIn: Math.max(0, toSeconds(Math.min(credential.expiresAt, notAfter) - clock.now())),
       ...(credential.fields === undefined ? {} : { fields: credential.fields }),
-      ...(warning === undefined ? {} : { warning }), ...(account.injection === undefined ? {} : { injection: { ...account.injection, ...(credential.proofKey === undefined ? {} : { proofKey: credential.proofKey }), stands: () => stands(account) } }),
+      ...(warning === undefined ? {} : { warning }),
+      ...(account.injection === undefined
+        ? {}
+        : {
+            injection: {
+              ...account.injection,
+              ...(credential.proofKey === undefined ? {} : { proofKey: credential.proofKey }),
+              stands: () => stands(account),
+            },
+          }),
     }
   }
 
-  const begin = (origin: RequestOrigin, event: Account['event'], wish: TokenWish): Account => ({ origin, event, startedAt: clock.now(), generation: snapshot().generation, wish })
+  const begin = (origin: RequestOrigin, event: Account['event'], wish: TokenWish): Account => ({
+    origin,
+    event,
+    startedAt: clock.now(),
+    generation: snapshot().generation,
+    wish,
+  })
 
-  const forUser = async (account: Account, request: TokenExchangeRequest): Promise<{ credential: Credential; notAfter: number }> => {
+  const forUser = async (
+    account: Account,
+    request: TokenExchangeRequest,
+  ): Promise<{ credential: Credential; notAfter: number }> => {
     const subject = await verifySubject(account, request)
     const scopes = await decide(account, request, subject.tenant.tenant, account.workload!.server.downstreams)
-    const token = subject.how === 'login_session' ? undefined : { token: request.subjectToken, type: request.subjectTokenType, issuer: subject.issuer }
-    return { notAfter: subject.expiresAt, credential: await obtain(account, { kind: 'user', tenant: subject.tenant.tenant, user: subject.user }, scopes, subject.expiresAt, token) }
+    const token =
+      subject.how === 'login_session'
+        ? undefined
+        : { token: request.subjectToken, type: request.subjectTokenType, issuer: subject.issuer }
+    return {
+      notAfter: subject.expiresAt,
+      credential: await obtain(
+        account,
+        { kind: 'user', tenant: subject.tenant.tenant, user: subject.user },
+        scopes,
+        subject.expiresAt,
+        token,
+      ),
+    }
   }
 
-  const forServer = async (account: Account, request: TokenWish): Promise<{ credential: Credential; notAfter: number }> => {
+  const forServer = async (
+    account: Account,
+    request: TokenWish,
+  ): Promise<{ credential: Credential; notAfter: number }> => {
     const { server } = account.workload!
     account.tenant = ownTenant(server, snapshot())
     await deps.rates.admit('tenant', [account.tenant])
     assertThawed(account.tenant, deps)
     const scopes = await decide(account, request, account.tenant, server.own)
-    return { notAfter: Infinity, credential: await obtain(account, { kind: 'workload', tenant: account.tenant, server: server.server }, scopes, Infinity) }
+    return {
+      notAfter: Infinity,
+      credential: await obtain(
+        account,
+        { kind: 'workload', tenant: account.tenant, server: server.server },
+        scopes,
+        Infinity,
+      ),
+    }
   }
 
   return {
@@ -304,32 +460,49 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
 
     connection(origin, downstream) {
       const wish = { audiences: [downstream], resources: [] }
-      const account: Account = { ...begin(origin, 'connection.open', wish), holder: `connection ${origin.correlationId}` }
+      const account: Account = {
+        ...begin(origin, 'connection.open', wish),
+        holder: `connection ${origin.correlationId}`,
+      }
       return accountFor(account, async () => {
         const { server, session } = await attest(account)
         const isOwn = Object.hasOwn(server.own, downstream) && !Object.hasOwn(server.downstreams, downstream)
         const isForUser = session === undefined ? server.login_session && !isOwn : session.user !== undefined
         const { credential, notAfter } = isForUser
-          ? await forUser(account, { ...wish, subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE })
+          ? await forUser(account, {
+              ...wish,
+              subjectToken: new Secret(LOGIN_SESSION_TOKEN),
+              subjectTokenType: LOGIN_SESSION_TOKEN_TYPE,
+            })
           : await forServer(account, wish)
         return {
-          token: credential.token, expiresAt: credential.expiresAt, notAfter, downstream: account.target!.downstream, reliance: relianceOf(account),
+          token: credential.token,
+          expiresAt: credential.expiresAt,
+          notAfter,
+          downstream: account.target!.downstream,
+          reliance: relianceOf(account),
           holder: { server: server.server, user: account.subject?.user ?? null, process: account.holder! },
-          ...(account.target!.downstream.credential === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
+          ...(account.target!.downstream.credential === 'dynamic' && credential.grant !== undefined
+            ? { lease: credential.grant }
+            : {}),
         }
       })
     },
   }
 }
 
-const isBound = (downstream: Downstream, { providers }: Snapshot): boolean => wantsBound(downstream, providers.get(providerOf(downstream) ?? ''))
+const isBound = (downstream: Downstream, { providers }: Snapshot): boolean =>
+  wantsBound(downstream, providers.get(providerOf(downstream) ?? ''))
 
 /** Whether a login never crosses the local API (promise 5). */
-const isForSocketAlone = (downstream: Downstream): boolean => ('postgres' in downstream && downstream.postgres?.only === true) || ('redis' in downstream && downstream.redis?.only === true)
+const isForSocketAlone = (downstream: Downstream): boolean =>
+  ('postgres' in downstream && downstream.postgres?.only === true) ||
+  ('redis' in downstream && downstream.redis?.only === true)
 
 /** The tenant in which a server acts for itself: the only one that it is registered for. */
 export const ownTenant = ({ server, tenants }: AttestedWorkload['server'], snapshot: Snapshot): string => {
   const [tenant, ...others] = tenants === '*' ? snapshot.tenants.keys() : tenants
-  if (tenant === undefined || others.length > 0 || snapshot.tenants.get(tenant)?.enabled !== true) throw refuse('workload_own_tenant', { server })
+  if (tenant === undefined || others.length > 0 || snapshot.tenants.get(tenant)?.enabled !== true)
+    throw refuse('workload_own_tenant', { server })
   return tenant
 }

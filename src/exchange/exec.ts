@@ -23,38 +23,84 @@ export interface ExecOrder {
   readonly tell: (event: ExecEvent) => void
 }
 
-export interface BegunExec { readonly session: ExecSession; readonly token: Secret; readonly mapping: ExecMapping; readonly warning?: string; end(): void }
+export interface BegunExec {
+  readonly session: ExecSession
+  readonly token: Secret
+  readonly mapping: ExecMapping
+  readonly warning?: string
+  end(): void
+}
 
 /**
  * The line of `deputy exec`: the Unix user may start the server, the server is approved, there is somebody for whom it acts,
  * the process is a child of the caller, the record is durable, the token leaves. What is run, and with what, the daemon is
  * never told (threat 3).
  */
-export const createExecBegin = (deps: InForceDependencies & Pick<ExchangeDependencies, 'subjects'> & { readonly sessions: ExecSessions; readonly lasting: LastingUses; readonly audit: AuditLog }) => {
+export const createExecBegin = (
+  deps: InForceDependencies &
+    Pick<ExchangeDependencies, 'subjects'> & {
+      readonly sessions: ExecSessions
+      readonly lasting: LastingUses
+      readonly audit: AuditLog
+    },
+) => {
   const { snapshot, sessions } = deps
 
-  const principalOf = async ({ caller, server: id }: ExecOrder): Promise<{ reliance: Omit<Reliance, 'since'> & { since?: number }; mapping: ExecMapping; warning: string | undefined }> => {
+  const principalOf = async ({
+    caller,
+    server: id,
+  }: ExecOrder): Promise<{
+    reliance: Omit<Reliance, 'since'> & { since?: number }
+    mapping: ExecMapping
+    warning: string | undefined
+  }> => {
     const current = snapshot()
     const server = registryOf(current).byId(id)
     // Whether there is such a server is nobody's business who may not start it.
-    if (server === undefined || !mayExec(server, caller.uid)) throw refuse('exec_not_registered', { server: id, uid: caller.uid })
+    if (server === undefined || !mayExec(server, caller.uid))
+      throw refuse('exec_not_registered', { server: id, uid: caller.uid })
     assertApproved(server)
     const mapping = server.exec ?? execSchema.parse({})
     const warning = warningOf(server)
-    if (mapping.on_behalf_of === 'server') return { mapping, warning, reliance: { tenant: ownTenant(server, current), server: id, tokens: [] } }
-    const { tenant: { tenant }, user, tokenId, issuedAt } = await deps.subjects.fromSession({ uid: caller.uid, server })
+    if (mapping.on_behalf_of === 'server')
+      return { mapping, warning, reliance: { tenant: ownTenant(server, current), server: id, tokens: [] } }
+    const {
+      tenant: { tenant },
+      user,
+      tokenId,
+      issuedAt,
+    } = await deps.subjects.fromSession({ uid: caller.uid, server })
     if (!servesTenant(server.tenants, tenant)) throw refuse('workload_tenant', { server: id, tenant })
     return { mapping, warning, reliance: { tenant, user, server: id, tokens: [tokenId], since: issuedAt } }
   }
 
-  const record = ({ correlationId, caller, server, pid }: ExecOrder, more: { reliance?: Pick<Reliance, 'tenant' | 'user'>; session?: ExecSession; resumed?: boolean; error?: DeputyError }): Promise<void> => deps.audit.append({
-    id: correlationId, event: 'exec.begin', outcome: more.error === undefined ? 'done' : 'refused', server,
-    ...(more.reliance === undefined ? {} : { tenant: more.reliance.tenant }), ...(more.reliance?.user === undefined ? {} : { user: more.reliance.user }),
-    detail: {
-      attestation: { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe }, child: pid, session: more.session?.id, resumed: more.resumed,
-      error: more.error === undefined ? undefined : { code: more.error.code, message: more.error.message, next: more.error.next, facts: more.error.facts },
+  const record = (
+    { correlationId, caller, server, pid }: ExecOrder,
+    more: {
+      reliance?: Pick<Reliance, 'tenant' | 'user'>
+      session?: ExecSession
+      resumed?: boolean
+      error?: DeputyError
     },
-  })
+  ): Promise<void> =>
+    deps.audit.append({
+      id: correlationId,
+      event: 'exec.begin',
+      outcome: more.error === undefined ? 'done' : 'refused',
+      server,
+      ...(more.reliance === undefined ? {} : { tenant: more.reliance.tenant }),
+      ...(more.reliance?.user === undefined ? {} : { user: more.reliance.user }),
+      detail: {
+        attestation: { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe },
+        child: pid,
+        session: more.session?.id,
+        resumed: more.resumed,
+        error:
+          more.error === undefined
+            ? undefined
+            : { code: more.error.code, message: more.error.message, next: more.error.next, facts: more.error.facts },
+      },
+    })
 
   return async (order: ExecOrder): Promise<BegunExec> => {
     let session: ExecSession | undefined
@@ -64,18 +110,42 @@ export const createExecBegin = (deps: InForceDependencies & Pick<ExchangeDepende
       const found = await principalOf(order)
       const { caller, pid, server, resume, tell } = order
       const { tenant, user } = found.reliance
-      const begun = sessions.begin({ caller, pid, server, tenant, user, tell: (event) => { if (event.event === 'ended') forget(); tell(event) }, ...(resume === undefined ? {} : { resume }) })
+      const begun = sessions.begin({
+        caller,
+        pid,
+        server,
+        tenant,
+        user,
+        tell: (event) => {
+          if (event.event === 'ended') forget()
+          tell(event)
+        },
+        ...(resume === undefined ? {} : { resume }),
+      })
       session = begun.session
       reliance = { since: session.since, ...found.reliance }
       const ending = session
-      forget = deps.lasting.add({ reliance, end: (error) => { sessions.end(ending, error) } })
+      forget = deps.lasting.add({
+        reliance,
+        end: (error) => {
+          sessions.end(ending, error)
+        },
+      })
       await record(order, { reliance, session, resumed: resume !== undefined })
       if (!sessions.isLive(session)) throw refuse('exec_session_over', { server, problem: 'it ended meanwhile' })
-      return { ...begun, mapping: found.mapping, ...(found.warning === undefined ? {} : { warning: found.warning }), end: () => { sessions.end(ending) } }
+      return {
+        ...begun,
+        mapping: found.mapping,
+        ...(found.warning === undefined ? {} : { warning: found.warning }),
+        end: () => {
+          sessions.end(ending)
+        },
+      }
     } catch (thrown) {
       const error = asDeputyError(thrown)
       if (session !== undefined) sessions.end(session, error)
-      if (error.code !== 'audit_unavailable') await record(order, { error, ...(reliance === undefined ? {} : { reliance }) })
+      if (error.code !== 'audit_unavailable')
+        await record(order, { error, ...(reliance === undefined ? {} : { reliance }) })
       throw error
     }
   }

@@ -18,20 +18,28 @@ type Standings = Pick<InForceDependencies, 'standing'>
 /** @throws DeputyError `revoked` */
 export const assertNotRevoked = (reliance: Reliance, { standing }: Standings): void => {
   const revoked = standing.covering(reliance)
-  if (revoked !== undefined) throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
+  if (revoked !== undefined)
+    throw refuse('revoked', { scope: describeScope(revoked.scope), revoked_at: new Date(revoked.epoch).toISOString() })
 }
 
 /** @throws DeputyError `subject_tenant_frozen` */
-export const assertThawed = (tenant: string, { standing }: Standings): void => { if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant }) }
+export const assertThawed = (tenant: string, { standing }: Standings): void => {
+  if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant })
+}
 
 /** @throws DeputyError `subject_tenant_frozen`, `subject_user_disabled` */
 const assertEnabled = (tenant: string, user: string | undefined, deps: Standings): void => {
   assertThawed(tenant, deps)
-  if (user !== undefined && deps.standing.isDisabled(tenant, user)) throw refuse('subject_user_disabled', { tenant, user })
+  if (user !== undefined && deps.standing.isDisabled(tenant, user))
+    throw refuse('subject_user_disabled', { tenant, user })
 }
 
 /** A good token may be of a user for whom nothing is done. @throws DeputyError `workload_tenant`, `subject_tenant_frozen`, `subject_user_disabled` */
-export const assertUserServed = ({ tenant: { tenant }, user }: VerifiedSubject, server: Server, deps: Standings): void => {
+export const assertUserServed = (
+  { tenant: { tenant }, user }: VerifiedSubject,
+  server: Server,
+  deps: Standings,
+): void => {
   if (!servesTenant(server.tenants, tenant)) throw refuse('workload_tenant', { server: server.server, tenant })
   assertEnabled(tenant, user, deps)
 }
@@ -57,5 +65,6 @@ export const assertInForce = (reliance: Reliance, deps: InForceDependencies, gen
   if (downstream === undefined) return
   const meant = current.downstreams.get(downstream)
   const uses = user === undefined ? registered.own : registered.downstreams
-  if (meant?.enabled !== true || !servesTenant(meant.tenants, tenant) || !Object.hasOwn(uses, downstream)) throw refuse('target_unknown', { target: downstream, server })
+  if (meant?.enabled !== true || !servesTenant(meant.tenants, tenant) || !Object.hasOwn(uses, downstream))
+    throw refuse('target_unknown', { target: downstream, server })
 }

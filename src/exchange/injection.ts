@@ -16,7 +16,11 @@ export interface Injection {
 }
 
 /** What the proxy needs to know of an injection that was allowed. */
-export interface AllowedInjection { readonly downstream: string; readonly inject: Inject; readonly origin: string }
+export interface AllowedInjection {
+  readonly downstream: string
+  readonly inject: Inject
+  readonly origin: string
+}
 
 /** How often an escape may be escaped again before nobody may guess what a service makes of it. */
 const DEPTH = 3
@@ -25,7 +29,12 @@ const DEPTH = 3
 const segmentsOf = (path: string): string[] | undefined => {
   let read = path
   for (let depth = 0; read.includes('%'); depth += 1) {
-    try { if (depth === DEPTH) return undefined; read = decodeURIComponent(read) } catch { return undefined }
+    try {
+      if (depth === DEPTH) return undefined
+      read = decodeURIComponent(read)
+    } catch {
+      return undefined
+    }
   }
   const segments = read.split('/')
   // `..;` is a parent folder to servers that take parameters off segments, and `.. ` to those that take spaces off.
@@ -37,7 +46,15 @@ export const isPathWithin = (path: string, allowed: readonly string[]): boolean 
   const written = path.split('/')
   const read = segmentsOf(path)
   // An escaped slash makes more segments than are written; an escape in the place of a plain letter is not what was listed.
-  return read?.length === written.length && allowed.some((prefix) => prefix.replace(/\/$/, '').split('/').every((segment, at) => written[at] === segment))
+  return (
+    read?.length === written.length &&
+    allowed.some((prefix) =>
+      prefix
+        .replace(/\/$/, '')
+        .split('/')
+        .every((segment, at) => written[at] === segment),
+    )
+  )
 }
 
 /**
@@ -46,7 +63,11 @@ export const isPathWithin = (path: string, allowed: readonly string[]): boolean 
  * @param bound whether it is bound to a key of Deputy's
  * @throws DeputyError `injection_only`, `token_bound`, `injection_not_offered`, `injection_refused`
  */
-export const allowInjection = ({ downstream, inject }: Downstream, injection: Injection | undefined, bound: boolean): AllowedInjection | undefined => {
+export const allowInjection = (
+  { downstream, inject }: Downstream,
+  injection: Injection | undefined,
+  bound: boolean,
+): AllowedInjection | undefined => {
   if (injection === undefined) {
     if (inject?.only === true) throw refuse('injection_only', { downstream })
     if (bound) throw refuse('token_bound', { downstream })
@@ -54,9 +75,15 @@ export const allowInjection = ({ downstream, inject }: Downstream, injection: In
   }
   if (inject === undefined) throw refuse('injection_not_offered', { downstream })
   const origin = injection.origin ?? inject.hosts[0]!
-  if (!inject.hosts.includes(origin)) throw refuse('injection_refused', { downstream, problem: `${origin} is none of its hosts` })
+  if (!inject.hosts.includes(origin))
+    throw refuse('injection_refused', { downstream, problem: `${origin} is none of its hosts` })
   const method = injection.methods.find((each) => !inject.methods.some((allowed) => allowed === each))
-  if (method !== undefined) throw refuse('injection_refused', { downstream, problem: `the method ${method.slice(0, 40)} is none of its methods` })
-  if (inject.paths !== undefined && !isPathWithin(injection.path, inject.paths)) throw refuse('injection_refused', { downstream, problem: 'the path is none of its paths' })
+  if (method !== undefined)
+    throw refuse('injection_refused', {
+      downstream,
+      problem: `the method ${method.slice(0, 40)} is none of its methods`,
+    })
+  if (inject.paths !== undefined && !isPathWithin(injection.path, inject.paths))
+    throw refuse('injection_refused', { downstream, problem: 'the path is none of its paths' })
   return { downstream, inject, origin }
 }

@@ -17,7 +17,9 @@ export const createLastingUses = (deps: InForceDependencies) => {
   const uses = new Set<LastingUse>()
   const review = (): void => {
     for (const use of uses) {
-      try { assertInForce(use.reliance, deps) } catch (thrown) {
+      try {
+        assertInForce(use.reliance, deps)
+      } catch (thrown) {
         uses.delete(use)
         use.end(asDeputyError(thrown))
       }
@@ -31,9 +33,13 @@ export const createLastingUses = (deps: InForceDependencies) => {
     add(use: LastingUse): () => void {
       assertInForce(use.reliance, deps)
       uses.add(use)
-      return () => { uses.delete(use) }
+      return () => {
+        uses.delete(use)
+      }
     },
-    close(): void { clearInterval(timer) },
+    close(): void {
+      clearInterval(timer)
+    },
   }
 }
 export type LastingUses = ReturnType<typeof createLastingUses>

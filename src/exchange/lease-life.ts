@@ -6,7 +6,8 @@ import { apiOf, isOfInstallation } from '../connector/github-app.ts'
 import type { Lease } from '../store/records/leases.ts'
 
 const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): boolean => {
-  if (downstream.credential === 'github_app') return apiOf(downstream) === backend && isOfInstallation(role, downstream, tenant)
+  if (downstream.credential === 'github_app')
+    return apiOf(downstream) === backend && isOfInstallation(role, downstream, tenant)
   const asked = engineQuestionOf(downstream)
   return asked?.leased === true && asked.backend === backend && asked.role === role
 }
@@ -16,6 +17,17 @@ export const isLeaseWanted = (snapshot: Snapshot, lease: Lease): boolean => {
   const { tenant, user, downstream } = lease
   const server = snapshot.servers.get(lease.server)
   const meant = snapshot.downstreams.get(downstream)
-  if (snapshot.tenants.get(tenant)?.enabled !== true || server === undefined || !['approved', 'deprecated'].includes(server.status) || meant?.enabled !== true) return false
-  return servesTenant(server.tenants, tenant) && servesTenant(meant.tenants, tenant) && Object.hasOwn(user === null ? server.own : server.downstreams, downstream) && isMeant(meant, lease)
+  if (
+    snapshot.tenants.get(tenant)?.enabled !== true ||
+    server === undefined ||
+    !['approved', 'deprecated'].includes(server.status) ||
+    meant?.enabled !== true
+  )
+    return false
+  return (
+    servesTenant(server.tenants, tenant) &&
+    servesTenant(meant.tenants, tenant) &&
+    Object.hasOwn(user === null ? server.own : server.downstreams, downstream) &&
+    isMeant(meant, lease)
+  )
 }

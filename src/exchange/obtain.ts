@@ -10,7 +10,11 @@ import { providerOf } from '../connector/kinds.ts'
 const MARGIN = 30_000
 
 /** A credential, and whether it was at hand. */
-export interface Obtained { readonly credential: Credential; readonly cached: boolean; readonly obtainedAt: number }
+export interface Obtained {
+  readonly credential: Credential
+  readonly cached: boolean
+  readonly obtainedAt: number
+}
 
 /**
  * The credential out of the cache, else from the connector of its kind. Requests for one key share one call of the
@@ -29,7 +33,11 @@ export const createObtain = (options: {
   const underWay = new Map<string, Promise<Omit<Obtained, 'cached'>>>()
 
   /** What another node has fetched, unless it is void. It is as old as it was there. */
-  const fromOthers = async (key: string, request: CredentialRequest, sharedKey: string | undefined): Promise<CachedCredential | undefined> => {
+  const fromOthers = async (
+    key: string,
+    request: CredentialRequest,
+    sharedKey: string | undefined,
+  ): Promise<CachedCredential | undefined> => {
     if (sharedKey === undefined) return undefined
     const found = await options.shared?.get(request.principal.tenant, sharedKey)
     if (found === undefined || options.isVoid(found.entry)) return undefined
@@ -37,7 +45,11 @@ export const createObtain = (options: {
     return found.entry
   }
 
-  const fetchAndKeep = async (key: string, request: CredentialRequest, startedAt: number): Promise<Omit<Obtained, 'cached'>> => {
+  const fetchAndKeep = async (
+    key: string,
+    request: CredentialRequest,
+    startedAt: number,
+  ): Promise<Omit<Obtained, 'cached'>> => {
     const { principal, server, downstream } = request
     const sharedKey = options.shared?.keyOf(request)
     const known = await fromOthers(key, request, sharedKey)
@@ -45,15 +57,23 @@ export const createObtain = (options: {
     const credential = await options.connectors[downstream.credential].obtain(request)
     const life = credential.expiresAt - options.clock.now()
     const entry: CachedCredential = {
-      credential, tenant: principal.tenant, user: principal.kind === 'user' ? principal.user : undefined, server: server.server,
-      downstream: downstream.downstream, provider: providerOf(downstream),
-      tokens: request.ancestors, since: startedAt,
+      credential,
+      tenant: principal.tenant,
+      user: principal.kind === 'user' ? principal.user : undefined,
+      server: server.server,
+      downstream: downstream.downstream,
+      provider: providerOf(downstream),
+      tokens: request.ancestors,
+      since: startedAt,
     }
     if (credential.volatile === true) return { credential, obtainedAt: startedAt }
     const keptUntil = credential.expiresAt - Math.min(MARGIN, life / 10)
     options.cache.set(key, entry, keptUntil)
     // Nobody waits until it is shared.
-    if (sharedKey !== undefined) options.shared?.set(sharedKey, entry, keptUntil).catch((error: unknown) => { options.logger.warn({ err: error }, 'a credential could not be shared') })
+    if (sharedKey !== undefined)
+      options.shared?.set(sharedKey, entry, keptUntil).catch((error: unknown) => {
+        options.logger.warn({ err: error }, 'a credential could not be shared')
+      })
     return { credential, obtainedAt: startedAt }
   }
 
@@ -66,9 +86,11 @@ export const createObtain = (options: {
     }
     let pending = underWay.get(key)
     if (pending === undefined) {
-      pending = fetchAndKeep(key, request, options.clock.now()).finally(() => { underWay.delete(key) })
+      pending = fetchAndKeep(key, request, options.clock.now()).finally(() => {
+        underWay.delete(key)
+      })
       underWay.set(key, pending)
     }
-    return { ...await pending, cached: false }
+    return { ...(await pending), cached: false }
   }
 }

@@ -7,7 +7,11 @@ export interface Asking {
   readonly server: Server
   readonly tenant: string
   /** The user for whom the server acts; absent: it asks for itself. */
-  readonly subject: Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'claims'> & { readonly acr?: string | undefined } | undefined
+  readonly subject:
+    | (Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'claims'> & {
+        readonly acr?: string | undefined
+      })
+    | undefined
   readonly target: Target
   readonly scopes: readonly string[]
   readonly tool: string | undefined
@@ -18,14 +22,34 @@ export interface Asking {
   readonly now: number
 }
 
-export const questionOf = ({ server, tenant, subject, target, scopes, tool, environment, narrows, now }: Asking): PolicyQuestion => ({
-  principal: subject === undefined
-    ? { kind: 'workload', tenant }
-    : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
+export const questionOf = ({
+  server,
+  tenant,
+  subject,
+  target,
+  scopes,
+  tool,
+  environment,
+  narrows,
+  now,
+}: Asking): PolicyQuestion => ({
+  principal:
+    subject === undefined
+      ? { kind: 'workload', tenant }
+      : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
   action: target.downstream.credential,
-  server: { id: server.server, owner: server.owner, status: server.status, ...(server.team === undefined ? {} : { team: server.team }) },
+  server: {
+    id: server.server,
+    owner: server.owner,
+    status: server.status,
+    ...(server.team === undefined ? {} : { team: server.team }),
+  },
   downstream: { id: target.downstream.downstream },
-  tenant, scopes, environment, narrows, now,
+  tenant,
+  scopes,
+  environment,
+  narrows,
+  now,
   ...(tool === undefined ? {} : { tool }),
   ...(subject?.acr === undefined ? {} : { acr: subject.acr }),
 })

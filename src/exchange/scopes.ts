@@ -7,13 +7,27 @@ import type { Target } from './target.ts'
  * registered for when none were asked; for a tool, no more than the tool needs. Sorted, without doubles.
  * @throws DeputyError `scope_not_available` when scopes were asked and none is left
  */
-export const scopesWithin = (asked: readonly string[] | undefined, target: Target, server: Server, tool: string | undefined): string[] => {
+export const scopesWithin = (
+  asked: readonly string[] | undefined,
+  target: Target,
+  server: Server,
+  tool: string | undefined,
+): string[] => {
   const needed = tool === undefined ? undefined : server.tools[tool]
-  const ofTool = needed === undefined || (needed.downstream !== undefined && needed.downstream !== target.downstream.downstream) ? undefined : new Set(needed.scopes)
+  const ofTool =
+    needed === undefined || (needed.downstream !== undefined && needed.downstream !== target.downstream.downstream)
+      ? undefined
+      : new Set(needed.scopes)
   const wanted = asked ?? (ofTool === undefined ? [...target.registered] : [...ofTool])
-  const within = [...new Set(wanted)].filter((scope) => target.registered.has(scope) && (ofTool?.has(scope) ?? true)).sort()
+  const within = [...new Set(wanted)]
+    .filter((scope) => target.registered.has(scope) && (ofTool?.has(scope) ?? true))
+    .sort()
   if (within.length === 0 && wanted.length > 0) {
-    throw refuse('scope_not_available', { scopes: wanted.join(' '), server: server.server, downstream: target.downstream.downstream })
+    throw refuse('scope_not_available', {
+      scopes: wanted.join(' '),
+      server: server.server,
+      downstream: target.downstream.downstream,
+    })
   }
   return within
 }

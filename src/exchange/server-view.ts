@@ -46,9 +46,27 @@ export const createServerView = (deps: {
     const snapshot = deps.snapshot()
     const { tenant } = subject.tenant
     try {
-      const target = resolveTarget({ audiences: [downstream], resources: [] }, server, server.downstreams, tenant, snapshot)
+      const target = resolveTarget(
+        { audiences: [downstream], resources: [] },
+        server,
+        server.downstreams,
+        tenant,
+        snapshot,
+      )
       const scopes = scopesWithin(undefined, target, server, tool)
-      const decision = deps.policy().decide(questionOf({ server, tenant, subject, target, scopes, tool, environment: snapshot.settings.environment, narrows: narrowingOf(target.downstream, snapshot.providers), now: deps.clock.now() }))
+      const decision = deps.policy().decide(
+        questionOf({
+          server,
+          tenant,
+          subject,
+          target,
+          scopes,
+          tool,
+          environment: snapshot.settings.environment,
+          narrows: narrowingOf(target.downstream, snapshot.providers),
+          now: deps.clock.now(),
+        }),
+      )
       return decision.allowed ? decision.scopes : undefined
     } catch (thrown) {
       if (asDeputyError(thrown).code === 'internal') throw thrown
@@ -56,17 +74,30 @@ export const createServerView = (deps: {
     }
   }
 
-  const toolsOf = (server: Server, subject: VerifiedSubject) => Object.fromEntries(Object.entries(server.tools).map(([tool, { downstream, requires }]) => {
-    const scopes = allowedScopes(tool, server, subject)
-    return [tool, { allowed: scopes !== undefined, ...(downstream === undefined ? {} : { downstream }), scopes: scopes ?? [], requires }]
-  }))
+  const toolsOf = (server: Server, subject: VerifiedSubject) =>
+    Object.fromEntries(
+      Object.entries(server.tools).map(([tool, { downstream, requires }]) => {
+        const scopes = allowedScopes(tool, server, subject)
+        return [
+          tool,
+          {
+            allowed: scopes !== undefined,
+            ...(downstream === undefined ? {} : { downstream }),
+            scopes: scopes ?? [],
+            requires,
+          },
+        ]
+      }),
+    )
 
   return {
     async describe(origin) {
       const snapshot = deps.snapshot()
       const { server, warning } = await deps.attest(origin.evidence, snapshot)
       return {
-        server: server.server, name: server.name ?? server.server, resource: server.resource,
+        server: server.server,
+        name: server.name ?? server.server,
+        resource: server.resource,
         authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
         scopes_supported: [...new Set(Object.values(server.tools).flatMap(({ requires }) => requires))].sort(),
         downstreams: server.downstreams,

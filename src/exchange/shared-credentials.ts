@@ -22,25 +22,88 @@ export interface SharedCredentials {
 }
 
 const entrySchema = z.strictObject({
-  token: z.string(), issued_token_type: z.templateLiteral(['urn:', z.string(), ':token-type:', z.string()]), token_type: z.enum(['Bearer', 'DPoP', 'N_A']), scopes: z.array(z.string()), expires_at: z.number(), wider: z.boolean(),
-  grant: z.string().optional(), token_id: z.string().optional(), fields: z.record(z.string(), z.string()).optional(), proof_key: z.string().optional(), story: z.string(),
-  user: z.string().optional(), server: z.string(), downstream: z.string(), provider: z.string().optional(), tokens: z.array(z.string()), since: z.number(), kept_until: z.number(),
+  token: z.string(),
+  issued_token_type: z.templateLiteral(['urn:', z.string(), ':token-type:', z.string()]),
+  token_type: z.enum(['Bearer', 'DPoP', 'N_A']),
+  scopes: z.array(z.string()),
+  expires_at: z.number(),
+  wider: z.boolean(),
+  grant: z.string().optional(),
+  token_id: z.string().optional(),
+  fields: z.record(z.string(), z.string()).optional(),
+  proof_key: z.string().optional(),
+  story: z.string(),
+  user: z.string().optional(),
+  server: z.string(),
+  downstream: z.string(),
+  provider: z.string().optional(),
+  tokens: z.array(z.string()),
+  since: z.number(),
+  kept_until: z.number(),
 })
 
-const toText = ({ credential, user, server, downstream, provider, tokens, since }: CachedCredential, keptUntil: number): string => JSON.stringify({
-  token: credential.token.reveal(), issued_token_type: credential.issuedTokenType, token_type: credential.tokenType, scopes: [...credential.scopes], expires_at: credential.expiresAt,
-  wider: credential.wider, grant: credential.grant, token_id: credential.tokenId, fields: credential.fields === undefined ? undefined : { ...credential.fields }, proof_key: credential.proofKey === undefined ? undefined : proofKeyText(credential.proofKey).reveal(), story: credential.story, user, server, downstream, provider, tokens: [...tokens], since, kept_until: keptUntil,
-} satisfies z.input<typeof entrySchema>)
+const toText = (
+  { credential, user, server, downstream, provider, tokens, since }: CachedCredential,
+  keptUntil: number,
+): string =>
+  JSON.stringify({
+    token: credential.token.reveal(),
+    issued_token_type: credential.issuedTokenType,
+    token_type: credential.tokenType,
+    scopes: [...credential.scopes],
+    expires_at: credential.expiresAt,
+    wider: credential.wider,
+    grant: credential.grant,
+    token_id: credential.tokenId,
+    fields: credential.fields === undefined ? undefined : { ...credential.fields },
+    proof_key: credential.proofKey === undefined ? undefined : proofKeyText(credential.proofKey).reveal(),
+    story: credential.story,
+    user,
+    server,
+    downstream,
+    provider,
+    tokens: [...tokens],
+    since,
+    kept_until: keptUntil,
+  } satisfies z.input<typeof entrySchema>)
 
 const toEntry = async (text: string, tenant: string): Promise<{ entry: CachedCredential; expiresAt: number }> => {
-  const { kept_until: expiresAt, token, issued_token_type: issuedTokenType, token_type: tokenType, expires_at: credentialExpiresAt, token_id: tokenId, grant, fields, proof_key: proofKey, scopes, wider, story, user, provider, ...rest } = entrySchema.parse(JSON.parse(text))
+  const {
+    kept_until: expiresAt,
+    token,
+    issued_token_type: issuedTokenType,
+    token_type: tokenType,
+    expires_at: credentialExpiresAt,
+    token_id: tokenId,
+    grant,
+    fields,
+    proof_key: proofKey,
+    scopes,
+    wider,
+    story,
+    user,
+    provider,
+    ...rest
+  } = entrySchema.parse(JSON.parse(text))
   return {
     expiresAt,
     entry: {
-      ...rest, tenant, user, provider,
+      ...rest,
+      tenant,
+      user,
+      provider,
       credential: {
-        token: new Secret(token), issuedTokenType: issuedTokenType as TokenTypeUri, tokenType, scopes, expiresAt: credentialExpiresAt, wider, story,
-        ...(grant === undefined ? {} : { grant }), ...(tokenId === undefined ? {} : { tokenId }), ...(fields === undefined ? {} : { fields }), ...(proofKey === undefined ? {} : { proofKey: await openProofKey(new Secret(proofKey)) }),
+        token: new Secret(token),
+        issuedTokenType: issuedTokenType as TokenTypeUri,
+        tokenType,
+        scopes,
+        expiresAt: credentialExpiresAt,
+        wider,
+        story,
+        ...(grant === undefined ? {} : { grant }),
+        ...(tokenId === undefined ? {} : { tokenId }),
+        ...(fields === undefined ? {} : { fields }),
+        ...(proofKey === undefined ? {} : { proofKey: await openProofKey(new Secret(proofKey)) }),
       },
     },
   }
@@ -51,7 +114,8 @@ export const createConfigurationDigest = (snapshot: CurrentSnapshot): ((request:
   const digests = new WeakMap<object, string>()
   const digestOf = (file: object): string => {
     let digest = digests.get(file)
-    if (digest === undefined) digests.set(file, digest = createHash('sha256').update(JSON.stringify(file)).digest('base64url'))
+    if (digest === undefined)
+      digests.set(file, (digest = createHash('sha256').update(JSON.stringify(file)).digest('base64url')))
     return digest
   }
   return ({ downstream, server }) => {
@@ -77,7 +141,9 @@ export const createSharedCredentials = (options: {
   return {
     keyOf(request) {
       if (!kinds[request.downstream.credential].shared) return undefined
-      return options.fingerprint(new Secret(`shared-credential/${credentialKey(request, options.generationOf(request))}`))
+      return options.fingerprint(
+        new Secret(`shared-credential/${credentialKey(request, options.generationOf(request))}`),
+      )
     },
     async get(tenant, key) {
       const sealed = await options.bytes.get('credential', key)
@@ -92,7 +158,13 @@ export const createSharedCredentials = (options: {
     },
     async set(key, entry, expiresAt) {
       const life = expiresAt - options.clock.now()
-      if (life > 0) await options.bytes.set('credential', key, await options.envelope.seal(nameOf(entry.tenant, key), new Secret(toText(entry, expiresAt))), life)
+      if (life > 0)
+        await options.bytes.set(
+          'credential',
+          key,
+          await options.envelope.seal(nameOf(entry.tenant, key), new Secret(toText(entry, expiresAt))),
+          life,
+        )
     },
   }
 }

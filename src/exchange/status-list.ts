@@ -23,10 +23,16 @@ const PAGE = 5000
 /** Records are written a little after their tokens are minted (ms). */
 const LATE = 60_000
 
-const detailSchema = z.looseObject({ detail: z.looseObject({
-  subject: z.looseObject({ token: z.string() }).optional(),
-  credential: z.looseObject({ token_id: z.string(), ancestors: z.array(z.string()).default([]), status: z.strictObject({ list: z.string(), index: z.number(), iat: z.number() }) }),
-}) })
+const detailSchema = z.looseObject({
+  detail: z.looseObject({
+    subject: z.looseObject({ token: z.string() }).optional(),
+    credential: z.looseObject({
+      token_id: z.string(),
+      ancestors: z.array(z.string()).default([]),
+      status: z.strictObject({ list: z.string(), index: z.number(), iat: z.number() }),
+    }),
+  }),
+})
 
 /**
  * Status lists of minted tokens (draft-ietf-oauth-status-list): a bit for each token, 1 when it holds no more. The tokens of
@@ -51,7 +57,10 @@ export const createStatusLists = (deps: {
   const bitsOf = async (name: string, node: string, startedAt: number): Promise<Uint8Array> => {
     const bits = new Uint8Array(STATUS_LIST_BITS / 8)
     for (let afterSeq = 0; ;) {
-      const rows = await deps.audit.query({ node, afterSeq, outcome: 'issued', since: startedAt, until: startedAt + deps.period + LATE }, { limit: PAGE })
+      const rows = await deps.audit.query(
+        { node, afterSeq, outcome: 'issued', since: startedAt, until: startedAt + deps.period + LATE },
+        { limit: PAGE },
+      )
       for (const row of rows) {
         const parsed = detailSchema.safeParse(JSON.parse(row.body))
         if (!parsed.success || row.tenant === null || row.server === null) continue
@@ -59,8 +68,14 @@ export const createStatusLists = (deps: {
         if (credential.status.list !== name) continue
         const resource = deps.snapshot().downstreams.get(row.downstream ?? '')?.resource
         const live = deps.isLive({
-          tenant: row.tenant, sub: row.user ?? row.server, client_id: row.server, jti: credential.token_id, anc: [...subject === undefined ? [] : [subject.token], ...credential.ancestors],
-          ...(row.user === null ? {} : { act: { sub: row.server } }), iat: credential.status.iat, aud: resource === undefined ? [] : [resource],
+          tenant: row.tenant,
+          sub: row.user ?? row.server,
+          client_id: row.server,
+          jti: credential.token_id,
+          anc: [...(subject === undefined ? [] : [subject.token]), ...credential.ancestors],
+          ...(row.user === null ? {} : { act: { sub: row.server } }),
+          iat: credential.status.iat,
+          aud: resource === undefined ? [] : [resource],
         })
         // The lowest bit of a byte is its first (section 4.1).
         if (!live) bits[credential.status.index >> 3]! |= 1 << (credential.status.index & 7)
@@ -73,7 +88,17 @@ export const createStatusLists = (deps: {
   const sign = async (name: string, node: string, startedAt: number): Promise<string> => {
     const list = await deflate(await bitsOf(name, node, startedAt), { level: 9 })
     const iat = toSeconds(deps.clock.now())
-    const token = signJwt(deps.keys, { typ: 'statuslist+jwt' }, { sub: `${deps.baseUrl()}/${name}`, iat, exp: iat + LIFETIME, ttl: TTL, status_list: { bits: 1, lst: list.toString('base64url') } })
+    const token = signJwt(
+      deps.keys,
+      { typ: 'statuslist+jwt' },
+      {
+        sub: `${deps.baseUrl()}/${name}`,
+        iat,
+        exp: iat + LIFETIME,
+        ttl: TTL,
+        status_list: { bits: 1, lst: list.toString('base64url') },
+      },
+    )
     // A node that may not have heard of a revocation cannot say which tokens hold.
     deps.membership.assertHeld()
     return token
@@ -85,12 +110,15 @@ export const createStatusLists = (deps: {
     async read(name: string): Promise<{ token: string; maxAge: number }> {
       const parts = readListName(name)
       const now = deps.clock.now()
-      if (parts === undefined || parts.startedAt > now || parts.startedAt + deps.period + deps.longestToken() < now) throw refuse('not_found', { path: '/status' })
+      if (parts === undefined || parts.startedAt > now || parts.startedAt + deps.period + deps.longestToken() < now)
+        throw refuse('not_found', { path: '/status' })
       let signed = kept.get(name)
       if (signed === undefined) {
         signed = sign(name, parts.node, parts.startedAt)
         kept.set(name, signed)
-        signed.catch(() => { kept.delete(name) })
+        signed.catch(() => {
+          kept.delete(name)
+        })
       }
       return { token: await signed, maxAge: TTL }
     },

@@ -22,7 +22,12 @@ export interface SubjectState {
    * @param more what an active answer says besides
    * @throws DeputyError what may be otherwise in a moment, such as `issuer_unreachable`
    */
-  introspect(origin: RequestOrigin, server: Server, token: Secret, more?: (subject: VerifiedSubject) => object): Promise<Introspection>
+  introspect(
+    origin: RequestOrigin,
+    server: Server,
+    token: Secret,
+    more?: (subject: VerifiedSubject) => object,
+  ): Promise<Introspection>
 }
 
 /** The state of users' tokens that were sent to an MCP server, which is the protected resource of RFC 7662. */
@@ -36,16 +41,27 @@ export const createSubjectState = (deps: {
 }): SubjectState => {
   const assertStands = (server: Server, subject: VerifiedSubject): void => {
     assertUserServed(subject, server, deps)
-    const { tenant: { tenant }, user, tokenId, ancestors, issuedAt: since } = subject
+    const {
+      tenant: { tenant },
+      user,
+      tokenId,
+      ancestors,
+      issuedAt: since,
+    } = subject
     assertNotRevoked({ tenant, user, server: server.server, tokens: [tokenId, ...ancestors], since }, deps)
   }
 
-  const read = async (server: Server, token: Secret): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
+  const read = async (
+    server: Server,
+    token: Secret,
+  ): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
     try {
       const subject = await deps.subjects.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server })
       assertStands(server, subject)
       const minted = deps.readMinted(token)
-      return minted === undefined || deps.isLive(minted) ? { subject } : { problem: refuse('subject_token_invalid', { problem: 'what it descends from no longer counts' }) }
+      return minted === undefined || deps.isLive(minted)
+        ? { subject }
+        : { problem: refuse('subject_token_invalid', { problem: 'what it descends from no longer counts' }) }
     } catch (thrown) {
       const error = asDeputyError(thrown)
       if (error.kind.retryable) throw error
@@ -56,24 +72,48 @@ export const createSubjectState = (deps: {
   return {
     async introspect(origin, server, token, more = () => ({})) {
       const { subject, problem } = await read(server, token)
-      const answer: Introspection = subject === undefined ? { active: false } : { ...answerOf(server, subject), ...more(subject) }
+      const answer: Introspection =
+        subject === undefined ? { active: false } : { ...answerOf(server, subject), ...more(subject) }
       await deps.audit.append({
-        id: origin.correlationId, event: 'token.introspect', outcome: 'done', server: server.server,
+        id: origin.correlationId,
+        event: 'token.introspect',
+        outcome: 'done',
+        server: server.server,
         ...(subject === undefined ? {} : { tenant: subject.tenant.tenant, user: subject.user }),
-        detail: { active: answer.active, token_id: subject?.tokenId, error: problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next } },
+        detail: {
+          active: answer.active,
+          token_id: subject?.tokenId,
+          error:
+            problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next },
+        },
       })
       if (subject === undefined) return answer
       // The record may have waited for the disk: what was revoked meanwhile is revoked (promise 4).
       deps.membership.assertHeld()
-      try { assertStands(server, subject) } catch { return { active: false } }
+      try {
+        assertStands(server, subject)
+      } catch {
+        return { active: false }
+      }
       return answer
     },
   }
 }
 
-const answerOf = (server: Server, { user, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt }: VerifiedSubject) => ({
-  active: true as const, iss: issuer, sub: user, aud: server.resource, tenant, token_type: 'Bearer', exp: Math.floor(expiresAt / 1000),
+const answerOf = (
+  server: Server,
+  { user, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt }: VerifiedSubject,
+) => ({
+  active: true as const,
+  iss: issuer,
+  sub: user,
+  aud: server.resource,
+  tenant,
+  token_type: 'Bearer',
+  exp: Math.floor(expiresAt / 1000),
   ...(issuedAt === 0 ? {} : { iat: Math.floor(issuedAt / 1000) }),
   ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
-  ...Object.fromEntries(['client_id', 'jti'].flatMap((claim) => typeof claims[claim] === 'string' ? [[claim, claims[claim]]] : [])),
+  ...Object.fromEntries(
+    ['client_id', 'jti'].flatMap((claim) => (typeof claims[claim] === 'string' ? [[claim, claims[claim]]] : [])),
+  ),
 })

@@ -23,10 +23,18 @@ export interface Target {
  * A request through the proxy may name its host instead.
  * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
  */
-export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['downstreams'], tenant: string, snapshot: Snapshot): Target => {
+export const resolveTarget = (
+  wish: TokenWish,
+  server: Server,
+  uses: Server['downstreams'],
+  tenant: string,
+  snapshot: Snapshot,
+): Target => {
   const visible = (id: string): Downstream | undefined => {
     const downstream = snapshot.downstreams.get(id)
-    return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant) ? downstream : undefined
+    return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
+      ? downstream
+      : undefined
   }
   const named = new Map<string, Downstream>()
   for (const audience of wish.audiences) {
@@ -35,26 +43,41 @@ export const resolveTarget = (wish: TokenWish, server: Server, uses: Server['dow
     named.set(found.downstream, found)
   }
   for (const resource of wish.resources) {
-    const found = Object.keys(uses).map(visible).filter((downstream) => downstream?.resource === resource)
+    const found = Object.keys(uses)
+      .map(visible)
+      .filter((downstream) => downstream?.resource === resource)
     const already = found.find((downstream) => downstream !== undefined && named.has(downstream.downstream))
     const [only] = found
     if (already !== undefined) continue
-    if (only === undefined || found.length > 1) throw refuse('target_unknown', { target: resource, server: server.server })
+    if (only === undefined || found.length > 1)
+      throw refuse('target_unknown', { target: resource, server: server.server })
     named.set(only.downstream, only)
   }
   const host = named.size === 0 ? wish.injection?.origin : undefined
   if (host !== undefined) {
-    for (const found of Object.keys(uses).map(visible)) if (found?.inject?.hosts.includes(host) === true) named.set(found.downstream, found)
+    for (const found of Object.keys(uses).map(visible))
+      if (found?.inject?.hosts.includes(host) === true) named.set(found.downstream, found)
     if (named.size === 0) throw refuse('injection_host_unknown', { host, server: server.server })
   }
   const [downstream, ...others] = named.values()
   if (downstream === undefined) throw refuse('target_missing')
-  if (others.length > 0 && (wish.injection !== undefined || ![downstream, ...others].every(({ credential }) => credential === downstream.credential && kinds[credential].joint))) {
+  if (
+    others.length > 0 &&
+    (wish.injection !== undefined ||
+      ![downstream, ...others].every(
+        ({ credential }) => credential === downstream.credential && kinds[credential].joint,
+      ))
+  ) {
     throw refuse('targets_incompatible', { targets: [...named.keys()].join(' and ') })
   }
   if (wish.requestedTokenType !== undefined && !kinds[downstream.credential].issues.includes(wish.requestedTokenType)) {
     throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
   }
   const registered = new Set([...named.keys()].flatMap((id) => uses[id]?.scopes ?? []))
-  return { downstream, downstreams: [...named.values()], audiences: [...named.values()].flatMap(({ resource }) => resource ?? []), registered }
+  return {
+    downstream,
+    downstreams: [...named.values()],
+    audiences: [...named.values()].flatMap(({ resource }) => resource ?? []),
+    registered,
+  }
 }

@@ -40,11 +40,20 @@ export const createTokenState = (deps: {
       const claims = deps.read(token)
       if (claims === undefined) return deps.subjectState.introspect(origin, server, token)
       const concerns = claims.client_id === server.server || claims.aud.includes(server.resource)
-      const answer: Introspection = concerns && deps.isLive(claims)
-        ? { active: true, ...claims, aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud, token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer' }
-        : { active: false }
+      const answer: Introspection =
+        concerns && deps.isLive(claims)
+          ? {
+              active: true,
+              ...claims,
+              aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud,
+              token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer',
+            }
+          : { active: false }
       await deps.audit.append({
-        id: origin.correlationId, event: 'token.introspect', outcome: 'done', server: server.server,
+        id: origin.correlationId,
+        event: 'token.introspect',
+        outcome: 'done',
+        server: server.server,
         ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
         detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
       })
@@ -57,8 +66,16 @@ export const createTokenState = (deps: {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
       const claims = deps.read(token)
       if (claims === undefined) return
-      if (claims.client_id !== server.server) throw refuse('workload_unverified', { server: server.server, problem: 'the token was issued to another server' })
-      await deps.revoker.revoke({ scope: { kind: 'token', token: claims.jti }, by: `server ${server.server}`, correlationId: origin.correlationId })
+      if (claims.client_id !== server.server)
+        throw refuse('workload_unverified', {
+          server: server.server,
+          problem: 'the token was issued to another server',
+        })
+      await deps.revoker.revoke({
+        scope: { kind: 'token', token: claims.jti },
+        by: `server ${server.server}`,
+        correlationId: origin.correlationId,
+      })
     },
   }
 }

@@ -6,7 +6,11 @@ import { refuse, type DeputyError } from '../errors.ts'
 import { BrokenConnection } from './reader.ts'
 
 /** Where a database is, as its downstream's file says. */
-export interface DatabaseAddress { readonly host: string; readonly port: number; readonly tls: boolean | { readonly ca: string } }
+export interface DatabaseAddress {
+  readonly host: string
+  readonly port: number
+  readonly tls: boolean | { readonly ca: string }
+}
 
 export interface DialOptions {
   /** The configuration folder: the paths of certificates begin there. */
@@ -17,13 +21,35 @@ export interface DialOptions {
 
 /** What went wrong on the way, as a refusal; what is one already stays. */
 export const unreachable = (kind: string, downstream: string, error: unknown): DeputyError =>
-  refuse('database_unreachable', { kind, downstream, problem: error instanceof BrokenConnection ? error.message : (error as NodeJS.ErrnoException).code ?? 'it did not answer', seconds: 1 }, error)
+  refuse(
+    'database_unreachable',
+    {
+      kind,
+      downstream,
+      problem:
+        error instanceof BrokenConnection
+          ? error.message
+          : ((error as NodeJS.ErrnoException).code ?? 'it did not answer'),
+      seconds: 1,
+    },
+    error,
+  )
 
-const opened = (socket: Socket, event: 'connect' | 'secureConnect', timeout: number): Promise<void> => new Promise((resolvePromise, reject) => {
-  const timer = setTimeout(() => { socket.destroy(Object.assign(new Error('timed out'), { code: 'ETIMEDOUT' })) }, timeout)
-  socket.once(event, () => { clearTimeout(timer); socket.off('error', reject); resolvePromise() })
-  socket.once('error', (error) => { clearTimeout(timer); reject(error) })
-})
+const opened = (socket: Socket, event: 'connect' | 'secureConnect', timeout: number): Promise<void> =>
+  new Promise((resolvePromise, reject) => {
+    const timer = setTimeout(() => {
+      socket.destroy(Object.assign(new Error('timed out'), { code: 'ETIMEDOUT' }))
+    }, timeout)
+    socket.once(event, () => {
+      clearTimeout(timer)
+      socket.off('error', reject)
+      resolvePromise()
+    })
+    socket.once('error', (error) => {
+      clearTimeout(timer)
+      reject(error)
+    })
+  })
 
 /** @throws Error of the network */
 export const dial = async ({ host, port }: DatabaseAddress, { timeout }: DialOptions): Promise<Socket> => {
@@ -33,10 +59,21 @@ export const dial = async ({ host, port }: DatabaseAddress, { timeout }: DialOpt
 }
 
 /** Goes over to TLS, and is sure of the other side's name and certificate. @throws Error of TLS; the socket is closed then */
-export const secure = async (socket: Socket, { host, tls }: DatabaseAddress, { home, timeout }: DialOptions): Promise<Socket> => {
+export const secure = async (
+  socket: Socket,
+  { host, tls }: DatabaseAddress,
+  { home, timeout }: DialOptions,
+): Promise<Socket> => {
   try {
     const ca = typeof tls === 'object' ? await readFile(resolve(home, tls.ca), 'utf8') : undefined
-    const secured = connectTls({ socket, host, ...(isIP(host) === 0 ? { servername: host } : {}), ...(ca === undefined ? {} : { ca }), minVersion: 'TLSv1.2', rejectUnauthorized: true })
+    const secured = connectTls({
+      socket,
+      host,
+      ...(isIP(host) === 0 ? { servername: host } : {}),
+      ...(ca === undefined ? {} : { ca }),
+      minVersion: 'TLSv1.2',
+      rejectUnauthorized: true,
+    })
     await opened(secured, 'secureConnect', timeout)
     return secured
   } catch (error) {

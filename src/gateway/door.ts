@@ -32,18 +32,36 @@ export const openDoor = async (options: {
   const server: Server = createServer({ noDelay: true }, (socket) => {
     options.greet(socket)
     inside.set(socket, undefined)
-    socket.once('close', () => { inside.delete(socket) })
-    socket.on('error', () => { /* it closes then */ })
-    options.admit(socket, (passage) => { if (inside.has(socket)) inside.set(socket, passage) }).catch(() => { socket.destroy() })
+    socket.once('close', () => {
+      inside.delete(socket)
+    })
+    socket.on('error', () => {
+      /* it closes then */
+    })
+    options
+      .admit(socket, (passage) => {
+        if (inside.has(socket)) inside.set(socket, passage)
+      })
+      .catch(() => {
+        socket.destroy()
+      })
   })
   server.maxConnections = MOST
   await listenAt(server, options)
   return {
     address: options.path,
     async close(patience) {
-      const closed = new Promise<void>((resolve) => { server.close(() => { resolve() }) })
-      const look = setInterval(() => { for (const passage of inside.values()) passage?.endIfIdle() }, LOOK)
-      const end = setTimeout(() => { for (const socket of inside.keys()) socket.destroy() }, patience)
+      const closed = new Promise<void>((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+      })
+      const look = setInterval(() => {
+        for (const passage of inside.values()) passage?.endIfIdle()
+      }, LOOK)
+      const end = setTimeout(() => {
+        for (const socket of inside.keys()) socket.destroy()
+      }, patience)
       await closed
       clearInterval(look)
       clearTimeout(end)

@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net'
 
 /** The other side closed the connection, or sent what is no message of the protocol. */
-export class BrokenConnection extends Error { override readonly name = 'BrokenConnection' }
+export class BrokenConnection extends Error {
+  override readonly name = 'BrokenConnection'
+}
 
 /** What is read ahead of who takes it, at most. */
 const AHEAD = 65_536
@@ -27,7 +29,10 @@ export const createReader = (socket: Socket): Reader => {
     if (buffer.length > AHEAD) socket.pause()
     wake()
   }
-  const onEnd = (): void => { closed = true; wake() }
+  const onEnd = (): void => {
+    closed = true
+    wake()
+  }
   socket.on('data', onData).on('end', onEnd).on('close', onEnd).on('error', onEnd)
 
   const until = async (isThere: () => boolean): Promise<void> => {
@@ -46,12 +51,17 @@ export const createReader = (socket: Socket): Reader => {
   }
 
   return {
-    async take(bytes) { await until(() => buffer.length >= bytes); return cut(bytes) },
+    async take(bytes) {
+      await until(() => buffer.length >= bytes)
+      return cut(bytes)
+    },
     async line(limit) {
       await until(() => buffer.indexOf('\r\n') >= 0 || buffer.length > limit)
       const end = buffer.indexOf('\r\n')
       if (end < 0 || end > limit) throw new BrokenConnection('a line is too long')
-      return cut(end + 2).subarray(0, end).toString('utf8')
+      return cut(end + 2)
+        .subarray(0, end)
+        .toString('utf8')
     },
     some: () => until(() => buffer.length > 0),
     release() {

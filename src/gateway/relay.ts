@@ -8,21 +8,36 @@ const PATIENCE = 30_000
  * under way and is closed.
  * @param given what had been read from each before it came to this
  */
-export const relay = (client: Socket, upstream: Socket, given: { fromClient: Buffer; fromUpstream: Buffer }): Promise<void> => new Promise((resolve) => {
-  let left = 2
-  const closed = (other: Socket) => (): void => {
-    // What was under way is still for who reads it.
-    other.destroySoon()
-    other.setTimeout(PATIENCE, () => { other.destroy() })
-    left -= 1
-    if (left === 0) resolve()
-  }
-  client.once('close', closed(upstream))
-  upstream.once('close', closed(client))
-  if (client.destroyed) { upstream.destroy(); resolve(); return }
-  if (upstream.destroyed) { client.destroy(); resolve(); return }
-  if (given.fromClient.length > 0) upstream.write(given.fromClient)
-  if (given.fromUpstream.length > 0) client.write(given.fromUpstream)
-  client.pipe(upstream)
-  upstream.pipe(client)
-})
+export const relay = (
+  client: Socket,
+  upstream: Socket,
+  given: { fromClient: Buffer; fromUpstream: Buffer },
+): Promise<void> =>
+  new Promise((resolve) => {
+    let left = 2
+    const closed = (other: Socket) => (): void => {
+      // What was under way is still for who reads it.
+      other.destroySoon()
+      other.setTimeout(PATIENCE, () => {
+        other.destroy()
+      })
+      left -= 1
+      if (left === 0) resolve()
+    }
+    client.once('close', closed(upstream))
+    upstream.once('close', closed(client))
+    if (client.destroyed) {
+      upstream.destroy()
+      resolve()
+      return
+    }
+    if (upstream.destroyed) {
+      client.destroy()
+      resolve()
+      return
+    }
+    if (given.fromClient.length > 0) upstream.write(given.fromClient)
+    if (given.fromUpstream.length > 0) client.write(given.fromUpstream)
+    client.pipe(upstream)
+    upstream.pipe(client)
+  })

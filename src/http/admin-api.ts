@@ -36,7 +36,11 @@ const scopeOrderSchema = z.union([
   z.strictObject({ kind: z.literal('token'), token: z.string().min(1).max(256) }),
 ])
 
-const orderSchema = z.strictObject({ scope: scopeOrderSchema, reason: z.string().max(500).optional(), dry_run: z.boolean().default(false) })
+const orderSchema = z.strictObject({
+  scope: scopeOrderSchema,
+  reason: z.string().max(500).optional(),
+  dry_run: z.boolean().default(false),
+})
 const userSchema = z.strictObject({ tenant: idSchema, user: userName })
 const freezeSchema = z.strictObject({ tenant: idSchema, reason: z.string().max(500).optional() })
 const thawSchema = z.strictObject({ tenant: idSchema })
@@ -44,13 +48,29 @@ const secretSchema = z.strictObject({ tenant: idSchema, name: idSchema, value: z
 const secretNameSchema = z.strictObject({ tenant: idSchema, name: idSchema })
 const numeric = z.coerce.number().int().nonnegative()
 const auditQuerySchema = z.strictObject({
-  id: z.string().max(128).optional(), event: z.string().max(64).optional(), outcome: z.string().max(32).optional(),
-  tenant: idSchema.optional(), user: userName.optional(), server: idSchema.optional(), downstream: idSchema.optional(), node: idSchema.or(z.literal('*')).optional(),
-  since: numeric.optional(), until: numeric.optional(), after: numeric.optional(), limit: numeric.max(10_000).default(100), last: z.stringbool().default(false),
+  id: z.string().max(128).optional(),
+  event: z.string().max(64).optional(),
+  outcome: z.string().max(32).optional(),
+  tenant: idSchema.optional(),
+  user: userName.optional(),
+  server: idSchema.optional(),
+  downstream: idSchema.optional(),
+  node: idSchema.or(z.literal('*')).optional(),
+  since: numeric.optional(),
+  until: numeric.optional(),
+  after: numeric.optional(),
+  limit: numeric.max(10_000).default(100),
+  last: z.stringbool().default(false),
 })
 const grantQuerySchema = z.strictObject({
-  tenant: idSchema.optional(), user: userName.optional(), server: idSchema.optional(), downstream: idSchema.optional(),
-  provider: idSchema.optional(), id: z.string().max(128).optional(), after: z.string().max(128).optional(), limit: numeric.max(LIMIT).default(LIMIT),
+  tenant: idSchema.optional(),
+  user: userName.optional(),
+  server: idSchema.optional(),
+  downstream: idSchema.optional(),
+  provider: idSchema.optional(),
+  id: z.string().max(128).optional(),
+  after: z.string().max(128).optional(),
+  limit: numeric.max(LIMIT).default(LIMIT),
 })
 const DAY = 86_400_000
 const usageQuerySchema = z.strictObject({ days: numeric.min(1).max(3650).default(90) })
@@ -80,13 +100,17 @@ export interface AdminDependencies {
 
 /** Values that were asked for and are there; zod leaves `undefined` where nothing was sent. */
 const present = <T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } =>
-  Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as { [K in keyof T]: Exclude<T[K], undefined> }
+  Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>
+  }
 
 const parse = <Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> => {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
-  throw refuse('malformed_request', { problem: `${issue?.path.join('.') || 'the body'}: ${issue?.message ?? 'not as expected'}` })
+  throw refuse('malformed_request', {
+    problem: `${issue?.path.join('.') || 'the body'}: ${issue?.message ?? 'not as expected'}`,
+  })
 }
 
 const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
@@ -101,124 +125,231 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   app.use(express.json({ limit: 131_072 }))
   const { store } = deps
 
-  const answer = (work: (request: Request, correlationId: string) => Promise<unknown>) => async (request: Request, response: Response): Promise<void> => {
-    const correlationId = deps.correlationId()
-    response.locals['correlationId'] = correlationId
-    response.json(await work(request, correlationId))
-  }
+  const answer =
+    (work: (request: Request, correlationId: string) => Promise<unknown>) =>
+    async (request: Request, response: Response): Promise<void> => {
+      const correlationId = deps.correlationId()
+      response.locals['correlationId'] = correlationId
+      response.json(await work(request, correlationId))
+    }
 
-  const record = (event: string, correlationId: string, request: Request, facts: { tenant?: string; user?: string }, detail: object): Promise<void> =>
-    deps.audit.append({ id: correlationId, event, outcome: 'done', ...facts, detail: { by: deps.by(request), ...detail } })
+  const record = (
+    event: string,
+    correlationId: string,
+    request: Request,
+    facts: { tenant?: string; user?: string },
+    detail: object,
+  ): Promise<void> =>
+    deps.audit.append({
+      id: correlationId,
+      event,
+      outcome: 'done',
+      ...facts,
+      detail: { by: deps.by(request), ...detail },
+    })
 
-  app.get('/status', answer(() => deps.status()))
-  app.post('/reload', answer(() => deps.reload()))
+  app.get(
+    '/status',
+    answer(() => deps.status()),
+  )
+  app.post(
+    '/reload',
+    answer(() => deps.reload()),
+  )
 
-  app.get('/tenants', answer(async () => [...deps.snapshot().tenants.values()]))
-  app.get('/servers', answer(async () => [...deps.snapshot().servers.values()]))
-  app.get('/downstreams', answer(async () => [...deps.snapshot().downstreams.values()]))
-  app.get('/usage', answer((request) => {
-    const { days } = parse(usageQuerySchema, request.query)
-    return readUsage({ audit: store.audit, servers: deps.snapshot().servers, since: deps.now() - days * DAY })
-  }))
-  app.get('/unknown-callers', answer(() => store.unknownCallers.list()))
+  app.get(
+    '/tenants',
+    answer(async () => [...deps.snapshot().tenants.values()]),
+  )
+  app.get(
+    '/servers',
+    answer(async () => [...deps.snapshot().servers.values()]),
+  )
+  app.get(
+    '/downstreams',
+    answer(async () => [...deps.snapshot().downstreams.values()]),
+  )
+  app.get(
+    '/usage',
+    answer((request) => {
+      const { days } = parse(usageQuerySchema, request.query)
+      return readUsage({ audit: store.audit, servers: deps.snapshot().servers, since: deps.now() - days * DAY })
+    }),
+  )
+  app.get(
+    '/unknown-callers',
+    answer(() => store.unknownCallers.list()),
+  )
 
-  app.get('/grants', answer(async (request) => {
-    const { after, limit, ...filter } = parse(grantQuerySchema, request.query)
-    const grants = await store.grants.list(present(filter), { limit, ...(after === undefined ? {} : { after }) })
-    return grants.map(({ sealed: _, ...facts }) => facts)
-  }))
-  app.get('/leases', answer(async (request) => {
-    const { after: _a, limit, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
-    return (await deps.leases.list(present(filter))).slice(0, limit).map(({ sealed: _, ...facts }) => facts)
-  }))
-  app.get('/consents', answer((request) => {
-    const { after: _a, limit: _l, id: _i, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
-    return store.consents.list(present(filter))
-  }))
-  app.get('/sessions', answer(() => store.sessions.list()))
+  app.get(
+    '/grants',
+    answer(async (request) => {
+      const { after, limit, ...filter } = parse(grantQuerySchema, request.query)
+      const grants = await store.grants.list(present(filter), { limit, ...(after === undefined ? {} : { after }) })
+      return grants.map(({ sealed: _, ...facts }) => facts)
+    }),
+  )
+  app.get(
+    '/leases',
+    answer(async (request) => {
+      const { after: _a, limit, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
+      return (await deps.leases.list(present(filter))).slice(0, limit).map(({ sealed: _, ...facts }) => facts)
+    }),
+  )
+  app.get(
+    '/consents',
+    answer((request) => {
+      const { after: _a, limit: _l, id: _i, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
+      return store.consents.list(present(filter))
+    }),
+  )
+  app.get(
+    '/sessions',
+    answer(() => store.sessions.list()),
+  )
 
-  app.post('/revoke', answer((request, correlationId) => {
-    const { scope: ordered, reason, dry_run: dryRun } = parse(orderSchema, request.body)
-    const scope = present(ordered) as Parameters<Revoker['preview']>[0]
-    if (dryRun) return deps.revoker.preview(scope)
-    return deps.revoker.revoke({ scope, by: deps.by(request), correlationId, ...(reason === undefined ? {} : { reason }) })
-  }))
-  app.get('/revocations', answer(() => store.revocations.list()))
-  app.get('/upstream-revocations', answer(async () => (await store.upstreamRevocations.list()).map(({ sealed: _, ...facts }) => facts)))
+  app.post(
+    '/revoke',
+    answer((request, correlationId) => {
+      const { scope: ordered, reason, dry_run: dryRun } = parse(orderSchema, request.body)
+      const scope = present(ordered) as Parameters<Revoker['preview']>[0]
+      if (dryRun) return deps.revoker.preview(scope)
+      return deps.revoker.revoke({
+        scope,
+        by: deps.by(request),
+        correlationId,
+        ...(reason === undefined ? {} : { reason }),
+      })
+    }),
+  )
+  app.get(
+    '/revocations',
+    answer(() => store.revocations.list()),
+  )
+  app.get(
+    '/upstream-revocations',
+    answer(async () => (await store.upstreamRevocations.list()).map(({ sealed: _, ...facts }) => facts)),
+  )
 
-  app.get('/users/disabled', answer(() => store.disabledUsers.list()))
-  app.post('/users/disable', answer(async (request, correlationId) => {
-    const { tenant, user } = parse(userSchema, request.body)
-    const number = await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
-    deps.standing.disable(tenant, user)
-    const nodes = await deps.membership.confirm(number)
-    await record('user.disable', correlationId, request, { tenant, user }, { nodes })
-    return { tenant, user, disabled: true, nodes }
-  }))
-  app.post('/users/enable', answer(async (request, correlationId) => {
-    const { tenant, user } = parse(userSchema, request.body)
-    const was = await store.disabledUsers.remove(tenant, user)
-    deps.standing.enable(tenant, user)
-    await record('user.enable', correlationId, request, { tenant, user }, {})
-    return { tenant, user, disabled: false, was_disabled: was }
-  }))
+  app.get(
+    '/users/disabled',
+    answer(() => store.disabledUsers.list()),
+  )
+  app.post(
+    '/users/disable',
+    answer(async (request, correlationId) => {
+      const { tenant, user } = parse(userSchema, request.body)
+      const number = await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
+      deps.standing.disable(tenant, user)
+      const nodes = await deps.membership.confirm(number)
+      await record('user.disable', correlationId, request, { tenant, user }, { nodes })
+      return { tenant, user, disabled: true, nodes }
+    }),
+  )
+  app.post(
+    '/users/enable',
+    answer(async (request, correlationId) => {
+      const { tenant, user } = parse(userSchema, request.body)
+      const was = await store.disabledUsers.remove(tenant, user)
+      deps.standing.enable(tenant, user)
+      await record('user.enable', correlationId, request, { tenant, user }, {})
+      return { tenant, user, disabled: false, was_disabled: was }
+    }),
+  )
 
-  app.get('/tenants/frozen', answer(() => store.frozenTenants.list()))
-  app.post('/tenants/freeze', answer(async (request, correlationId) => {
-    const { tenant, reason = null } = parse(freezeSchema, request.body)
-    const number = await store.frozenTenants.add({ tenant, at: deps.now(), by: deps.by(request), reason })
-    deps.standing.freeze(tenant)
-    const nodes = await deps.membership.confirm(number)
-    await record('tenant.freeze', correlationId, request, { tenant }, { reason, nodes })
-    return { tenant, frozen: true, nodes }
-  }))
-  app.post('/tenants/thaw', answer(async (request, correlationId) => {
-    const { tenant } = parse(thawSchema, request.body)
-    const was = await store.frozenTenants.remove(tenant)
-    deps.standing.thaw(tenant)
-    await record('tenant.thaw', correlationId, request, { tenant }, {})
-    return { tenant, frozen: false, was_frozen: was }
-  }))
+  app.get(
+    '/tenants/frozen',
+    answer(() => store.frozenTenants.list()),
+  )
+  app.post(
+    '/tenants/freeze',
+    answer(async (request, correlationId) => {
+      const { tenant, reason = null } = parse(freezeSchema, request.body)
+      const number = await store.frozenTenants.add({ tenant, at: deps.now(), by: deps.by(request), reason })
+      deps.standing.freeze(tenant)
+      const nodes = await deps.membership.confirm(number)
+      await record('tenant.freeze', correlationId, request, { tenant }, { reason, nodes })
+      return { tenant, frozen: true, nodes }
+    }),
+  )
+  app.post(
+    '/tenants/thaw',
+    answer(async (request, correlationId) => {
+      const { tenant } = parse(thawSchema, request.body)
+      const was = await store.frozenTenants.remove(tenant)
+      deps.standing.thaw(tenant)
+      await record('tenant.thaw', correlationId, request, { tenant }, {})
+      return { tenant, frozen: false, was_frozen: was }
+    }),
+  )
 
-  app.get('/secrets', answer(async () => (await deps.secrets.list()).filter(({ tenant }) => deps.snapshot().tenants.has(tenant))))
-  app.post('/secrets', answer(async (request, correlationId) => {
-    const { tenant, name, value } = parse(secretSchema, request.body)
-    if (!deps.snapshot().tenants.has(tenant)) throw refuse('not_found', { path: `tenant ${tenant}` })
-    const version = await deps.secrets.write(tenant, name, new Secret(value))
-    await record('secret.set', correlationId, request, { tenant }, { secret: name, version })
-    return { tenant, name, version }
-  }))
-  app.post('/secrets/remove', answer(async (request, correlationId) => {
-    const { tenant, name } = parse(secretNameSchema, request.body)
-    const removed = await deps.secrets.remove(tenant, name)
-    await record('secret.remove', correlationId, request, { tenant }, { secret: name, versions: removed })
-    return { tenant, name, removed }
-  }))
+  app.get(
+    '/secrets',
+    answer(async () => (await deps.secrets.list()).filter(({ tenant }) => deps.snapshot().tenants.has(tenant))),
+  )
+  app.post(
+    '/secrets',
+    answer(async (request, correlationId) => {
+      const { tenant, name, value } = parse(secretSchema, request.body)
+      if (!deps.snapshot().tenants.has(tenant)) throw refuse('not_found', { path: `tenant ${tenant}` })
+      const version = await deps.secrets.write(tenant, name, new Secret(value))
+      await record('secret.set', correlationId, request, { tenant }, { secret: name, version })
+      return { tenant, name, version }
+    }),
+  )
+  app.post(
+    '/secrets/remove',
+    answer(async (request, correlationId) => {
+      const { tenant, name } = parse(secretNameSchema, request.body)
+      const removed = await deps.secrets.remove(tenant, name)
+      await record('secret.remove', correlationId, request, { tenant }, { secret: name, versions: removed })
+      return { tenant, name, removed }
+    }),
+  )
 
   app.use('/rotations', createRotationApi(deps.rotation, { answer, parse, present, record, by: deps.by }))
 
-  app.post('/keys/rotate', answer(async (request, correlationId) => {
-    const { keys } = parse(keyOrderSchema, request.body)
-    const result = await deps.rotateKeys(keys)
-    await record('key.rotate', correlationId, request, {}, { keys, ...result })
-    return { keys, ...result }
-  }))
+  app.post(
+    '/keys/rotate',
+    answer(async (request, correlationId) => {
+      const { keys } = parse(keyOrderSchema, request.body)
+      const result = await deps.rotateKeys(keys)
+      await record('key.rotate', correlationId, request, {}, { keys, ...result })
+      return { keys, ...result }
+    }),
+  )
 
-  app.post('/policy/explain', answer(async (request) => explainPolicy(parse(policyQuestionSchema, request.body), deps.snapshot(), deps.policy(), deps.now())))
+  app.post(
+    '/policy/explain',
+    answer(async (request) =>
+      explainPolicy(parse(policyQuestionSchema, request.body), deps.snapshot(), deps.policy(), deps.now()),
+    ),
+  )
 
-  app.get('/audit', answer(async (request) => {
-    const { limit, last, after, ...filter } = parse(auditQuerySchema, request.query)
-    // Numbers count within one node's chain; whoever does not go by them is told of every node.
-    const wanted: AuditFilter = { ...(after === undefined ? { node: '*' } : { afterSeq: after }), ...present(filter) }
-    return (await store.audit.query(wanted, { limit, last })).map(toJson)
-  }))
-  app.get('/audit/verify', answer(() => deps.verifyAudit()))
+  app.get(
+    '/audit',
+    answer(async (request) => {
+      const { limit, last, after, ...filter } = parse(auditQuerySchema, request.query)
+      // Numbers count within one node's chain; whoever does not go by them is told of every node.
+      const wanted: AuditFilter = { ...(after === undefined ? { node: '*' } : { afterSeq: after }), ...present(filter) }
+      return (await store.audit.query(wanted, { limit, last })).map(toJson)
+    }),
+  )
+  app.get(
+    '/audit/verify',
+    answer(() => deps.verifyAudit()),
+  )
 
-  app.use((request: Request) => { throw refuse('not_found', { path: request.path.slice(0, 200) }) })
+  app.use((request: Request) => {
+    throw refuse('not_found', { path: request.path.slice(0, 200) })
+  })
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, _next) => {
     const correlationId = String(response.locals['correlationId'] ?? deps.correlationId())
-    const error = isBodyError(thrown) ? refuse('malformed_request', { problem: 'the body is not JSON of at most 128 KiB' }) : asDeputyError(thrown)
-    if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'an admin request failed inside Deputy')
+    const error = isBodyError(thrown)
+      ? refuse('malformed_request', { problem: 'the body is not JSON of at most 128 KiB' })
+      : asDeputyError(thrown)
+    if (error.code === 'internal')
+      deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'an admin request failed inside Deputy')
     sendError(response, error, correlationId)
   }
   app.use(onError)
@@ -227,4 +358,3 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
 
 /** Errors of express's own body parser carry a `type`. */
 const isBodyError = (thrown: unknown): boolean => thrown instanceof Error && 'type' in thrown && 'status' in thrown
-

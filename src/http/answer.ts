@@ -5,10 +5,20 @@ import { afterBody } from './body.ts'
 const CORRELATION = 'X-Correlation-Id'
 
 /** Sends JSON that nobody may store (RFC 6749 section 5.1). */
-export const sendJson = (response: ServerResponse, status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void => {
+export const sendJson = (
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): void => {
   const text = JSON.stringify(body)
   // As text, because node sends head and text in one write then; bytes would take two.
-  response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text), 'Cache-Control': 'no-store', ...headers })
+  response.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+    ...headers,
+  })
   response.end(text)
 }
 
@@ -20,7 +30,10 @@ export const describable = (text: string): string => text.replace(/["\\]/g, "'")
  * the taxonomy's own code, the next step, the correlation id for `deputy explain`, and the connect URL when the user
  * has to act. Causes and stacks stay inside.
  */
-export const errorAnswer = (error: DeputyError, correlationId: string): { status: number; body: Readonly<Record<string, string>>; headers: Readonly<Record<string, string>> } => {
+export const errorAnswer = (
+  error: DeputyError,
+  correlationId: string,
+): { status: number; body: Readonly<Record<string, string>>; headers: Readonly<Record<string, string>> } => {
   const { status, oauth } = error.kind
   const retryAfter = error.retryAfter
   const { connect_url: connectUrl, nonce, claims } = error.facts
@@ -30,7 +43,11 @@ export const errorAnswer = (error: DeputyError, correlationId: string): { status
       error: oauth,
       error_description: describable(error.message),
       reason: error.code,
-      next: describable(error.code === 'internal' ? error.next.replace(/: deputy explain .*$/, `: deputy explain ${correlationId}`) : error.next),
+      next: describable(
+        error.code === 'internal'
+          ? error.next.replace(/: deputy explain .*$/, `: deputy explain ${correlationId}`)
+          : error.next,
+      ),
       correlation_id: correlationId,
       ...(connectUrl === undefined ? {} : { connect_url: String(connectUrl) }),
       // https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge
@@ -49,7 +66,12 @@ export const errorAnswer = (error: DeputyError, correlationId: string): { status
 
 /** Sends an error. It leaves when the request has been received whole, wherever it went wrong. */
 export const sendError = (response: ServerResponse, error: DeputyError, correlationId: string): void => {
-  if (response.headersSent) { response.destroy(); return }
+  if (response.headersSent) {
+    response.destroy()
+    return
+  }
   const { status, body, headers } = errorAnswer(error, correlationId)
-  afterBody(response.req, () => { sendJson(response, status, body, headers) })
+  afterBody(response.req, () => {
+    sendJson(response, status, body, headers)
+  })
 }

@@ -28,10 +28,12 @@ export const hostOf = ({ rawHeaders }: IncomingMessage): string | undefined => {
  * send the host that they were configured with.
  * @throws DeputyError `foreign_caller`
  */
-export const createCallerGuard = (hosts: ReadonlySet<string>) => (request: IncomingMessage): void => {
-  const host = hostOf(request)
-  if (host === undefined || !hosts.has(host)) throw refuse('foreign_caller', { header: 'foreign Host' })
-}
+export const createCallerGuard =
+  (hosts: ReadonlySet<string>) =>
+  (request: IncomingMessage): void => {
+    const host = hostOf(request)
+    if (host === undefined || !hosts.has(host)) throw refuse('foreign_caller', { header: 'foreign Host' })
+  }
 
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']
 

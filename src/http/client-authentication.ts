@@ -8,7 +8,8 @@ const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 /** `client_secret_basic`: both parts are form-encoded before they are joined (RFC 6749 section 2.3.1). @throws DeputyError `malformed_request` */
 export const parseBasic = (header: string, name = 'Authorization'): { clientId: string; clientSecret: Secret } => {
-  const malformed = () => refuse('malformed_request', { problem: `the ${name} header is not Basic with a client id and a secret` })
+  const malformed = () =>
+    refuse('malformed_request', { problem: `the ${name} header is not Basic with a client id and a secret` })
   const [scheme, value, more] = header.split(' ')
   if (scheme?.toLowerCase() !== 'basic' || value === undefined || more !== undefined) throw malformed()
   const pair = Buffer.from(value, 'base64').toString('utf8')
@@ -17,7 +18,9 @@ export const parseBasic = (header: string, name = 'Authorization'): { clientId: 
   try {
     const decode = (text: string): string => decodeURIComponent(text.replaceAll('+', ' '))
     return { clientId: decode(pair.slice(0, at)), clientSecret: new Secret(decode(pair.slice(at + 1))) }
-  } catch { throw malformed() }
+  } catch {
+    throw malformed()
+  }
 }
 
 /**
@@ -34,10 +37,16 @@ export const readEvidence = (request: IncomingMessage, form: Form, peer: PeerPro
   if ([basic, posted, assertion].filter((way) => way !== undefined).length > 1) {
     throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
   }
-  if ((assertion === undefined) !== (assertionType === undefined) || (assertionType !== undefined && assertionType !== ASSERTION_TYPE)) {
-    throw refuse('malformed_request', { problem: `client_assertion and client_assertion_type=${ASSERTION_TYPE} go together` })
+  if (
+    (assertion === undefined) !== (assertionType === undefined) ||
+    (assertionType !== undefined && assertionType !== ASSERTION_TYPE)
+  ) {
+    throw refuse('malformed_request', {
+      problem: `client_assertion and client_assertion_type=${ASSERTION_TYPE} go together`,
+    })
   }
-  if (basic !== undefined && named !== undefined && named !== basic.clientId) throw refuse('malformed_request', { problem: 'client_id differs from the Authorization header' })
+  if (basic !== undefined && named !== undefined && named !== basic.clientId)
+    throw refuse('malformed_request', { problem: 'client_id differs from the Authorization header' })
   const clientId = basic?.clientId ?? named
   const clientSecret = basic?.clientSecret ?? (posted === undefined ? undefined : new Secret(posted))
   return {

@@ -12,10 +12,13 @@ const PATH = /^\/([a-z0-9._-]+)(\/jwks\.json)?$/
  * `GET /clients/<name>`: what a client of Deputy's is, for providers that read it at the client's id
  * (draft-ietf-oauth-client-id-metadata-document), and below it the keys that it signs with.
  */
-export const clientDocuments = ({ snapshot, jwks }: { readonly snapshot: CurrentSnapshot; readonly jwks: () => object }): RequestHandler => (request, response) => {
-  const [, name, keys] = PATH.exec(request.path) ?? []
-  const document = name === undefined || !['GET', 'HEAD'].includes(request.method) ? undefined : clientDocument(snapshot(), name)
-  response.set('X-Content-Type-Options', 'nosniff')
-  if (document === undefined) response.status(404).set('Cache-Control', 'no-store').json({ error: 'not_found' })
-  else response.set('Cache-Control', `public, max-age=${MAX_AGE}`).json(keys === undefined ? document : jwks())
-}
+export const clientDocuments =
+  ({ snapshot, jwks }: { readonly snapshot: CurrentSnapshot; readonly jwks: () => object }): RequestHandler =>
+  (request, response) => {
+    const [, name, keys] = PATH.exec(request.path) ?? []
+    const document =
+      name === undefined || !['GET', 'HEAD'].includes(request.method) ? undefined : clientDocument(snapshot(), name)
+    response.set('X-Content-Type-Options', 'nosniff')
+    if (document === undefined) response.status(404).set('Cache-Control', 'no-store').json({ error: 'not_found' })
+    else response.set('Cache-Control', `public, max-age=${MAX_AGE}`).json(keys === undefined ? document : jwks())
+  }

@@ -17,16 +17,30 @@ export interface ExecProxy {
 
 const PID = /^[1-9]\d{0,9}$/
 
-const lineOf = (event: ExecEvent): object => event.event === 'changed' || event.error === undefined
-  ? event.event === 'changed' ? event : { event: 'ended' }
-  : { event: 'ended', reason: event.error.code, error_description: describable(event.error.message), next: describable(event.error.next) }
+const lineOf = (event: ExecEvent): object =>
+  event.event === 'changed' || event.error === undefined
+    ? event.event === 'changed'
+      ? event
+      : { event: 'ended' }
+    : {
+        event: 'ended',
+        reason: event.error.code,
+        error_description: describable(event.error.message),
+        next: describable(event.error.next),
+      }
 
 /**
  * `POST /exec`: begins an exec session that lasts as long as the answer, a stream of JSON lines. The first is `session`, with
  * its token and the server's mapping; then `changed` when a credential of the mapping has been replaced; the last is `ended`.
  * It takes the server and the pid of a child of the caller, and nothing about what that child runs.
  */
-export const createExecEndpoint = (deps: { begin: BeginExec; form: (request: IncomingMessage) => Promise<Form>; peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>; proxy: (session: ExecSession) => ExecProxy | undefined }) =>
+export const createExecEndpoint =
+  (deps: {
+    begin: BeginExec
+    form: (request: IncomingMessage) => Promise<Form>
+    peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
+    proxy: (session: ExecSession) => ExecProxy | undefined
+  }) =>
   async (request: IncomingMessage, response: ServerResponse, correlationId: string): Promise<void> => {
     const form = await deps.form(request)
     const caller = await deps.peer(request)
@@ -36,10 +50,19 @@ export const createExecEndpoint = (deps: { begin: BeginExec; form: (request: Inc
     const resume = form.optional('resume')
     let end = (): void => undefined
     let gone = false
-    response.once('close', () => { gone = true; end() })
-    const write = (line: object): void => { if (!gone) response.write(`${JSON.stringify(line)}\n`) }
+    response.once('close', () => {
+      gone = true
+      end()
+    })
+    const write = (line: object): void => {
+      if (!gone) response.write(`${JSON.stringify(line)}\n`)
+    }
     const begun = await deps.begin({
-      correlationId, caller, server: form.required('server'), pid: Number(pid), ...(resume === undefined ? {} : { resume: new Secret(resume) }),
+      correlationId,
+      caller,
+      server: form.required('server'),
+      pid: Number(pid),
+      ...(resume === undefined ? {} : { resume: new Secret(resume) }),
       tell(event) {
         // Before the first line there is an error to be answered instead.
         if (!response.headersSent) return
@@ -48,9 +71,27 @@ export const createExecEndpoint = (deps: { begin: BeginExec; form: (request: Inc
       },
     })
     end = begun.end
-    if (gone) { end(); return }
+    if (gone) {
+      end()
+      return
+    }
     const { session, token, mapping, warning } = begun
     const proxy = mapping.proxy ? deps.proxy(session) : undefined
-    response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store', Connection: 'close', 'X-Correlation-Id': correlationId })
-    write({ event: 'session', session: session.id, server: session.server, token: token.reveal(), tenant: session.tenant, user: session.user ?? null, mapping, ...(proxy === undefined ? {} : { proxy }), ...(warning === undefined ? {} : { warning }) })
+    response.writeHead(200, {
+      'Content-Type': 'application/x-ndjson',
+      'Cache-Control': 'no-store',
+      Connection: 'close',
+      'X-Correlation-Id': correlationId,
+    })
+    write({
+      event: 'session',
+      session: session.id,
+      server: session.server,
+      token: token.reveal(),
+      tenant: session.tenant,
+      user: session.user ?? null,
+      mapping,
+      ...(proxy === undefined ? {} : { proxy }),
+      ...(warning === undefined ? {} : { warning }),
+    })
   }

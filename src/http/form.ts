@@ -9,7 +9,9 @@ const PARAMETERS = 100
  */
 export class Form {
   readonly #values: Map<string, string[]>
-  constructor(values: Map<string, string[]>) { this.#values = values }
+  constructor(values: Map<string, string[]>) {
+    this.#values = values
+  }
 
   /** Undefined when absent or empty: RFC 6749 section 3.2 treats an empty parameter as omitted. @throws DeputyError `parameter_repeated` */
   optional(parameter: string): string | undefined {
@@ -27,14 +29,20 @@ export class Form {
   }
 
   /** Every value of a parameter that may be repeated; empty ones are left out. */
-  all(parameter: string): string[] { return (this.#values.get(parameter) ?? []).filter((value) => value !== '') }
+  all(parameter: string): string[] {
+    return (this.#values.get(parameter) ?? []).filter((value) => value !== '')
+  }
 }
 
 /** Parses `application/x-www-form-urlencoded` strictly. @throws DeputyError `malformed_request` on bytes or escapes that are no UTF-8 */
 export const parseForm = (body: Uint8Array): Form => {
   const values = new Map<string, string[]>()
   let text
-  try { text = decoder.decode(body) } catch { throw refuse('malformed_request', { problem: 'the body is not UTF-8' }) }
+  try {
+    text = decoder.decode(body)
+  } catch {
+    throw refuse('malformed_request', { problem: 'the body is not UTF-8' })
+  }
   if (text === '') return new Form(values)
   const pairs = text.split('&')
   if (pairs.length > PARAMETERS) throw refuse('malformed_request', { problem: `more than ${PARAMETERS} parameters` })
@@ -52,7 +60,9 @@ export const parseForm = (body: Uint8Array): Form => {
 
 const unescape = (text: string): string => {
   if (!text.includes('%') && !text.includes('+')) return text
-  try { return decodeURIComponent(text.replaceAll('+', ' ')) } catch {
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '))
+  } catch {
     throw refuse('malformed_request', { problem: 'a percent escape in the body is no UTF-8' })
   }
 }

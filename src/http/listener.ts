@@ -36,38 +36,79 @@ const MAX_HEADER = 16_384
 /** How often node looks for clients that are over their time (ms). */
 const CHECK = 1000
 
-interface HttpServer { readonly server: Server; /** Connections that no longer are the server's. */ readonly taken: Set<Duplex> }
+interface HttpServer {
+  readonly server: Server
+  /** Connections that no longer are the server's. */ readonly taken: Set<Duplex>
+}
 
 const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): HttpServer => {
   const taken = new Set<Duplex>()
-  const server = createServer({
-    // Clients offer other protocols (h2c) with requests that are to be answered all the same.
-    shouldUpgradeCallback: ({ headers, method }) => limits.connections !== undefined && method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket',
-    headersTimeout: limits.headerTimeout, requestTimeout: limits.requestTimeout, connectionsCheckingInterval: CHECK,
-    maxHeaderSize: limits.maxHeader ?? MAX_HEADER, keepAliveTimeout: 60_000, requireHostHeader: true,
-  }, onRequest)
+  const server = createServer(
+    {
+      // Clients offer other protocols (h2c) with requests that are to be answered all the same.
+      shouldUpgradeCallback: ({ headers, method }) =>
+        limits.connections !== undefined && method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket',
+      headersTimeout: limits.headerTimeout,
+      requestTimeout: limits.requestTimeout,
+      connectionsCheckingInterval: CHECK,
+      maxHeaderSize: limits.maxHeader ?? MAX_HEADER,
+      keepAliveTimeout: 60_000,
+      requireHostHeader: true,
+    },
+    onRequest,
+  )
   // Half-closed sockets and garbage instead of HTTP: answered briefly, never kept.
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable) { socket.destroy(); return }
-    const status = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
+    if (error.code === 'ECONNRESET' || !socket.writable) {
+      socket.destroy()
+      return
+    }
+    const status =
+      error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? '408 Request Timeout'
+        : error.code === 'HPE_HEADER_OVERFLOW'
+          ? '431 Request Header Fields Too Large'
+          : '400 Bad Request'
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
   })
   server.timeout = limits.idleTimeout ?? 0
   const { connections } = limits
   if (connections !== undefined) {
-    const take = (socket: Duplex): void => { taken.add(socket); socket.once('close', () => { taken.delete(socket) }) }
-    server.on('connect', (request: IncomingMessage, socket: Duplex, head: Buffer) => { take(socket); connections.onConnect(request, socket, head, (inside) => { server.emit('connection', inside) }) })
-    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => { take(socket); connections.onUpgrade(request, socket, head) })
+    const take = (socket: Duplex): void => {
+      taken.add(socket)
+      socket.once('close', () => {
+        taken.delete(socket)
+      })
+    }
+    server.on('connect', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      take(socket)
+      connections.onConnect(request, socket, head, (inside) => {
+        server.emit('connection', inside)
+      })
+    })
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      take(socket)
+      connections.onUpgrade(request, socket, head)
+    })
     server.on('checkContinue', connections.onCheckContinue)
   }
   return { server, taken }
 }
 
 const closing = async ({ server, taken }: HttpServer, patience: number): Promise<void> => {
-  const closed = new Promise<void>((resolve) => { server.close(() => { resolve() }) })
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => {
+      resolve()
+    })
+  })
   // A kept-alive connection becomes idle when its last answer has left: look again until all are gone.
-  const idle = setInterval(() => { server.closeIdleConnections() }, 50)
-  const end = setTimeout(() => { server.closeAllConnections(); for (const socket of taken) socket.destroy() }, patience)
+  const idle = setInterval(() => {
+    server.closeIdleConnections()
+  }, 50)
+  const end = setTimeout(() => {
+    server.closeAllConnections()
+    for (const socket of taken) socket.destroy()
+  }, patience)
   server.closeIdleConnections()
   await closed
   clearInterval(idle)
@@ -75,7 +116,10 @@ const closing = async ({ server, taken }: HttpServer, patience: number): Promise
 }
 
 /** Listens on a Unix socket. @throws DeputyError `config_invalid`, as `listenAt` */
-export const listenOnSocket = async (onRequest: RequestListener, options: ListenerLimits & { path: string; mode: number; group?: number; onConnection?: (socket: Socket) => void }): Promise<Listener> => {
+export const listenOnSocket = async (
+  onRequest: RequestListener,
+  options: ListenerLimits & { path: string; mode: number; group?: number; onConnection?: (socket: Socket) => void },
+): Promise<Listener> => {
   const http = createHttpServer(onRequest, options)
   if (options.onConnection !== undefined) http.server.on('connection', options.onConnection)
   await listenAt(http.server, options)
@@ -83,11 +127,22 @@ export const listenOnSocket = async (onRequest: RequestListener, options: Listen
 }
 
 /** Listens on TCP. @throws DeputyError `config_invalid` when the address is taken */
-export const listenOnPort = async (onRequest: RequestListener, options: ListenerLimits & { host: string; port: number }): Promise<Listener> => {
+export const listenOnPort = async (
+  onRequest: RequestListener,
+  options: ListenerLimits & { host: string; port: number },
+): Promise<Listener> => {
   const http = createHttpServer(onRequest, options)
   const { server } = http
-  try { await listening(server, () => { server.listen(options.port, options.host) }) } catch (error) {
-    throw refuse('config_invalid', { problem: `${options.host}:${options.port} cannot be listened on (${(error as NodeJS.ErrnoException).code})` }, error)
+  try {
+    await listening(server, () => {
+      server.listen(options.port, options.host)
+    })
+  } catch (error) {
+    throw refuse(
+      'config_invalid',
+      { problem: `${options.host}:${options.port} cannot be listened on (${(error as NodeJS.ErrnoException).code})` },
+      error,
+    )
   }
   const bound = server.address()
   const port = typeof bound === 'object' && bound !== null ? bound.port : options.port

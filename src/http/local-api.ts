@@ -16,10 +16,19 @@ import { readForm } from './body.ts'
 import { readEvidence } from './client-authentication.ts'
 import { createExecEndpoint, type ExecProxy } from './exec.ts'
 import { Form } from './form.ts'
-import { CLIENT_CREDENTIALS_GRANT, discoveryDocument, metadataDocument, paths, TOKEN_EXCHANGE_GRANT } from './metadata.ts'
+import {
+  CLIENT_CREDENTIALS_GRANT,
+  discoveryDocument,
+  metadataDocument,
+  paths,
+  TOKEN_EXCHANGE_GRANT,
+} from './metadata.ts'
 import { parseTokenExchange, parseTokenWish } from './token-request.ts'
 
-export interface Readiness { readonly ready: boolean; readonly checks: Readonly<Record<string, string>> }
+export interface Readiness {
+  readonly ready: boolean
+  readonly checks: Readonly<Record<string, string>>
+}
 
 export interface LocalApiDependencies {
   readonly snapshot: CurrentSnapshot
@@ -71,7 +80,8 @@ const readProof = ({ headersDistinct }: IncomingMessage): { proof?: string } => 
  * and a router in front of it costs as much as all of the work behind it.
  */
 export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
-  const formOf = (request: IncomingMessage): Promise<Form> => readForm(request, deps.snapshot().settings.limits.body_bytes)
+  const formOf = (request: IncomingMessage): Promise<Form> =>
+    readForm(request, deps.snapshot().settings.limits.body_bytes)
 
   const originOf = async (request: IncomingMessage, form: Form, correlationId: string): Promise<RequestOrigin> => {
     const traceparent = traceparentOf(request)
@@ -83,14 +93,24 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
   }
 
   const sendToken = (response: ServerResponse, issued: IssuedToken, correlationId: string): void => {
-    sendJson(response, 200, {
-      ...issued.fields,
-      access_token: issued.token.reveal(),
-      issued_token_type: issued.issuedTokenType,
-      token_type: issued.tokenType,
-      expires_in: issued.expiresIn,
-      ...(issued.scopes.length === 0 ? {} : { scope: issued.scopes.join(' ') }),
-    }, { 'X-Correlation-Id': correlationId, ...(issued.warning === undefined ? {} : { Warning: `299 deputy "${issued.warning.replace(/["\\\r\n]/g, "'")}"` }) })
+    sendJson(
+      response,
+      200,
+      {
+        ...issued.fields,
+        access_token: issued.token.reveal(),
+        issued_token_type: issued.issuedTokenType,
+        token_type: issued.tokenType,
+        expires_in: issued.expiresIn,
+        ...(issued.scopes.length === 0 ? {} : { scope: issued.scopes.join(' ') }),
+      },
+      {
+        'X-Correlation-Id': correlationId,
+        ...(issued.warning === undefined
+          ? {}
+          : { Warning: `299 deputy "${issued.warning.replace(/["\\\r\n]/g, "'")}"` }),
+      },
+    )
   }
 
   const token: Endpoint = async (request, response, correlationId) => {
@@ -99,9 +119,17 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     const grantType = form.required('grant_type')
     const proof = readProof(request)
     if (grantType === TOKEN_EXCHANGE_GRANT) {
-      sendToken(response, await deps.exchange.exchange(origin, { ...parseTokenExchange(form), ...proof }), correlationId)
+      sendToken(
+        response,
+        await deps.exchange.exchange(origin, { ...parseTokenExchange(form), ...proof }),
+        correlationId,
+      )
     } else if (grantType === CLIENT_CREDENTIALS_GRANT) {
-      sendToken(response, await deps.exchange.clientCredentials(origin, { ...parseTokenWish(form), ...proof }), correlationId)
+      sendToken(
+        response,
+        await deps.exchange.clientCredentials(origin, { ...parseTokenWish(form), ...proof }),
+        correlationId,
+      )
     } else throw refuse('unsupported_grant_type', { grant_type: grantType.slice(0, 100) })
   }
 
@@ -126,7 +154,9 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
   const tools: Endpoint = async (request, response, correlationId) => {
     const form = await formOf(request)
     const origin = await originOf(request, form, correlationId)
-    sendJson(response, 200, await deps.serverView.tools(origin, new Secret(form.required('subject_token'))), { 'X-Correlation-Id': correlationId })
+    sendJson(response, 200, await deps.serverView.tools(origin, new Secret(form.required('subject_token'))), {
+      'X-Correlation-Id': correlationId,
+    })
   }
 
   /** The uid of the caller, by the kernel's word. A login session belongs to a Unix user, so it needs the Unix socket. */
@@ -142,7 +172,13 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
   }
   const showSession: Endpoint = async (request, response) => {
     const session = await deps.login.find(await uidOf(request))
-    sendJson(response, 200, session === undefined ? { signed_in: false } : { signed_in: true, tenant: session.tenant, user: session.user, expires_at: session.expiresAt })
+    sendJson(
+      response,
+      200,
+      session === undefined
+        ? { signed_in: false }
+        : { signed_in: true, tenant: session.tenant, user: session.user, expires_at: session.expiresAt },
+    )
   }
   const endSession: Endpoint = async (request, response) => {
     await deps.login.end(await uidOf(request))
@@ -162,10 +198,38 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     [paths.server, { GET: describeServer, POST: describeServer }],
     [paths.tools, { POST: tools }],
     [paths.session, { GET: showSession, POST: startSession, DELETE: endSession }],
-    [paths.metadata, { GET: (_request, response) => { sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer)) } }],
-    [paths.discovery, { GET: (_request, response) => { sendJson(response, 200, discoveryDocument(deps.snapshot().settings.issuer)) } }],
-    [paths.jwks, { GET: (_request, response) => { sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' }) } }],
-    [paths.health, { GET: (_request, response) => { sendJson(response, 200, { status: 'ok' }) } }],
+    [
+      paths.metadata,
+      {
+        GET: (_request, response) => {
+          sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer))
+        },
+      },
+    ],
+    [
+      paths.discovery,
+      {
+        GET: (_request, response) => {
+          sendJson(response, 200, discoveryDocument(deps.snapshot().settings.issuer))
+        },
+      },
+    ],
+    [
+      paths.jwks,
+      {
+        GET: (_request, response) => {
+          sendJson(response, 200, deps.jwks(), { 'Cache-Control': 'public, max-age=300' })
+        },
+      },
+    ],
+    [
+      paths.health,
+      {
+        GET: (_request, response) => {
+          sendJson(response, 200, { status: 'ok' })
+        },
+      },
+    ],
     [paths.ready, { GET: ready }],
   ])
 
@@ -177,17 +241,21 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     const methods = endpoints.get(path)
     if (methods === undefined) throw refuse('not_found', { path: path.slice(0, 200) })
     const endpoint = Object.hasOwn(methods, request.method ?? '') ? methods[request.method!] : undefined
-    if (endpoint === undefined) throw refuse('method_not_allowed', { method: request.method ?? '', allowed: Object.keys(methods).join(' or ') })
+    if (endpoint === undefined)
+      throw refuse('method_not_allowed', { method: request.method ?? '', allowed: Object.keys(methods).join(' or ') })
     // Tokens never travel in a query string: nothing here takes one.
     if (query >= 0) throw refuse('malformed_request', { problem: 'this endpoint takes no query string' })
-    await deps.trace(traceparentOf(request), `${request.method} ${path}`, async () => { await endpoint(request, response, correlationId) })
+    await deps.trace(traceparentOf(request), `${request.method} ${path}`, async () => {
+      await endpoint(request, response, correlationId)
+    })
   }
 
   return (request, response) => {
     const correlationId = deps.correlationId()
     answer(request, response, correlationId).catch((thrown: unknown) => {
       const error = asDeputyError(thrown)
-      if (error.code === 'internal') deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside Deputy')
+      if (error.code === 'internal')
+        deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside Deputy')
       sendError(response, error, correlationId)
     })
   }

@@ -53,4 +53,9 @@ export const metadataDocument = (issuer: string) => {
  * The same as OpenID Connect Discovery 1.0 section 3 has it: clouds that trust tokens which Deputy signs read it
  * (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html). Nobody signs in here.
  */
-export const discoveryDocument = (issuer: string) => ({ ...metadataDocument(issuer), response_types_supported: ['id_token'], subject_types_supported: ['public'], id_token_signing_alg_values_supported: ['RS256'] })
+export const discoveryDocument = (issuer: string) => ({
+  ...metadataDocument(issuer),
+  response_types_supported: ['id_token'],
+  subject_types_supported: ['public'],
+  id_token_signing_alg_values_supported: ['RS256'],
+})

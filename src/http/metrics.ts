@@ -3,13 +3,18 @@ import { asDeputyError, refuse } from '../errors.ts'
 import { sendError } from './answer.ts'
 
 /** `GET /metrics` in the Prometheus text format. */
-export const createMetricsEndpoint = (metrics: () => Promise<string>, guard: (request: IncomingMessage) => void): RequestListener => (request, response) => {
-  const answer = async (): Promise<void> => {
-    guard(request)
-    if (request.method !== 'GET' || request.url !== '/metrics') throw refuse('not_found', { path: request.url?.slice(0, 100) ?? '' })
-    const text = await metrics()
-    response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' })
-    response.end(text)
+export const createMetricsEndpoint =
+  (metrics: () => Promise<string>, guard: (request: IncomingMessage) => void): RequestListener =>
+  (request, response) => {
+    const answer = async (): Promise<void> => {
+      guard(request)
+      if (request.method !== 'GET' || request.url !== '/metrics')
+        throw refuse('not_found', { path: request.url?.slice(0, 100) ?? '' })
+      const text = await metrics()
+      response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' })
+      response.end(text)
+    }
+    answer().catch((thrown: unknown) => {
+      sendError(response, asDeputyError(thrown), '-')
+    })
   }
-  answer().catch((thrown: unknown) => { sendError(response, asDeputyError(thrown), '-') })
-}

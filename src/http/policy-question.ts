@@ -10,30 +10,61 @@ import type { Policy } from '../policy/decision.ts'
 
 /** What `deputy policy explain` asks: would this user, through this server, get that? */
 export const policyQuestionSchema = z.strictObject({
-  server: idSchema, tenant: idSchema, user: z.string().min(1).max(256).optional(), groups: z.array(z.string()).default([]),
-  claims: z.record(z.string(), z.unknown()).default({}), downstream: z.string().min(1), scopes: z.array(scopeSchema).optional(),
-  tool: z.string().optional(), acr: z.string().optional(), time: z.iso.datetime().optional(),
+  server: idSchema,
+  tenant: idSchema,
+  user: z.string().min(1).max(256).optional(),
+  groups: z.array(z.string()).default([]),
+  claims: z.record(z.string(), z.unknown()).default({}),
+  downstream: z.string().min(1),
+  scopes: z.array(scopeSchema).optional(),
+  tool: z.string().optional(),
+  acr: z.string().optional(),
+  time: z.iso.datetime().optional(),
 })
 
 /** Answers by the very steps of the exchange, without issuing: target, registration, policy. */
-export const explainPolicy = (question: z.output<typeof policyQuestionSchema>, snapshot: Snapshot, policy: Policy, now: number) => {
+export const explainPolicy = (
+  question: z.output<typeof policyQuestionSchema>,
+  snapshot: Snapshot,
+  policy: Policy,
+  now: number,
+) => {
   const server = snapshot.servers.get(question.server)
   if (server === undefined) throw refuse('not_found', { path: `server ${question.server}` })
   const { tenant, user } = question
   const isUri = URL.canParse(question.downstream)
   const target = resolveTarget(
     { audiences: isUri ? [] : [question.downstream], resources: isUri ? [question.downstream] : [] },
-    server, user === undefined ? server.own : server.downstreams, tenant, snapshot,
+    server,
+    user === undefined ? server.own : server.downstreams,
+    tenant,
+    snapshot,
   )
   const registered = scopesWithin(question.scopes, target, server, question.tool)
-  const decision = policy.decide(questionOf({
-    server, tenant, target, scopes: registered, tool: question.tool, environment: snapshot.settings.environment, narrows: narrowingOf(target.downstream, snapshot.providers),
-    subject: user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
-    now: question.time === undefined ? now : Date.parse(question.time),
-  }))
+  const decision = policy.decide(
+    questionOf({
+      server,
+      tenant,
+      target,
+      scopes: registered,
+      tool: question.tool,
+      environment: snapshot.settings.environment,
+      narrows: narrowingOf(target.downstream, snapshot.providers),
+      subject:
+        user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
+      now: question.time === undefined ? now : Date.parse(question.time),
+    }),
+  )
   return {
-    allowed: decision.allowed, asked: question.scopes ?? 'all that are registered', registered, scopes: decision.scopes,
-    policies: decision.policies, errors: decision.errors, credential: target.downstream.credential,
-    ...(server.status === 'approved' || server.status === 'deprecated' ? {} : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
+    allowed: decision.allowed,
+    asked: question.scopes ?? 'all that are registered',
+    registered,
+    scopes: decision.scopes,
+    policies: decision.policies,
+    errors: decision.errors,
+    credential: target.downstream.credential,
+    ...(server.status === 'approved' || server.status === 'deprecated'
+      ? {}
+      : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
   }
 }

@@ -12,7 +12,11 @@ export const statusEndpoint = (lists: StatusLists, correlationId: () => string):
       response.setHeader('cache-control', `max-age=${maxAge}`)
       response.setHeader('access-control-allow-origin', '*')
       response.end(token)
-    } catch (thrown) { sendError(response, asDeputyError(thrown), correlationId()) }
+    } catch (thrown) {
+      sendError(response, asDeputyError(thrown), correlationId())
+    }
   }
-  return (request, response, next) => { answer(request, response).catch(next) }
+  return (request, response, next) => {
+    answer(request, response).catch(next)
+  }
 }

@@ -17,14 +17,17 @@ export const parseScopes = (text: string | undefined): string[] | undefined => {
   if (text === undefined) return undefined
   const scopes = text.split(' ')
   if (scopes.length > SCOPES || !scopes.every((scope) => scopeSchema.safeParse(scope).success)) {
-    throw refuse('malformed_request', { problem: 'scope is not a list of scope tokens with single spaces between (RFC 6749 section 3.3)' })
+    throw refuse('malformed_request', {
+      problem: 'scope is not a list of scope tokens with single spaces between (RFC 6749 section 3.3)',
+    })
   }
   return scopes
 }
 
 /** @throws DeputyError `malformed_request` */
 export const parseTool = (tool: string | undefined): string | undefined => {
-  if (tool !== undefined && !toolSchema.safeParse(tool).success) throw refuse('malformed_request', { problem: 'tool is longer than 128 characters' })
+  if (tool !== undefined && !toolSchema.safeParse(tool).success)
+    throw refuse('malformed_request', { problem: 'tool is longer than 128 characters' })
   return tool
 }
 
@@ -33,9 +36,11 @@ const parseTargets = (form: Form, parameter: 'audience' | 'resource'): string[] 
   if (targets.length > TARGETS || targets.some((target) => target.length > ONE_TARGET)) {
     throw refuse('malformed_request', { problem: `${parameter} is too long, or sent more than ${TARGETS} times` })
   }
-  const bad = parameter === 'resource' ? targets.find((target) => !URL.canParse(target) || target.includes('#')) : undefined
+  const bad =
+    parameter === 'resource' ? targets.find((target) => !URL.canParse(target) || target.includes('#')) : undefined
   // RFC 8707 section 2: an absolute URI without fragment.
-  if (bad !== undefined) throw refuse('malformed_request', { problem: 'resource is not an absolute URI without fragment' })
+  if (bad !== undefined)
+    throw refuse('malformed_request', { problem: 'resource is not an absolute URI without fragment' })
   return targets
 }
 
@@ -74,7 +79,9 @@ export const parseTokenExchange = (form: Form): TokenExchangeRequest => {
     throw refuse('malformed_request', { problem: 'actor_token and actor_token_type go together' })
   }
   return {
-    ...parseTokenWish(form), subjectToken, subjectTokenType,
+    ...parseTokenWish(form),
+    subjectToken,
+    subjectTokenType,
     ...(actorToken === undefined ? {} : { actorToken: new Secret(actorToken) }),
     ...(actorTokenType === undefined ? {} : { actorTokenType: parseTokenType(actorTokenType, 'actor_token_type') }),
   }

@@ -1,4 +1,14 @@
-import { context, SpanKind, SpanStatusCode, trace, TraceFlags, type Attributes, type Context, type Meter, type Tracer } from '@opentelemetry/api'
+import {
+  context,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  TraceFlags,
+  type Attributes,
+  type Context,
+  type Meter,
+  type Tracer,
+} from '@opentelemetry/api'
 import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http'
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
@@ -54,39 +64,73 @@ export interface OpenTelemetry {
 
 /** A reader that is asked, instead of one that pushes or listens by itself. */
 class PulledReader extends MetricReader {
-  protected override onForceFlush(): Promise<void> { return Promise.resolve() }
-  protected override onShutdown(): Promise<void> { return Promise.resolve() }
+  protected override onForceFlush(): Promise<void> {
+    return Promise.resolve()
+  }
+  protected override onShutdown(): Promise<void> {
+    return Promise.resolve()
+  }
 }
 
 /** Runs work as a span below the active one; what is thrown is put on the span. */
-const traced = (tracer: Tracer, active: AsyncLocalStorage<Context>): Telemetry['span'] => async (name, attributes, work) => {
-  const parent = active.getStore() ?? context.active()
-  const span = tracer.startSpan(name, { attributes, kind: name.startsWith('POST') || name.startsWith('GET') ? SpanKind.SERVER : SpanKind.INTERNAL }, parent)
-  try {
-    return await active.run(trace.setSpan(parent, span), work)
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'error'
-    span.setAttribute('error.type', code)
-    span.setStatus({ code: SpanStatusCode.ERROR, message: code })
-    throw error
-  } finally { span.end() }
-}
+const traced =
+  (tracer: Tracer, active: AsyncLocalStorage<Context>): Telemetry['span'] =>
+  async (name, attributes, work) => {
+    const parent = active.getStore() ?? context.active()
+    const span = tracer.startSpan(
+      name,
+      { attributes, kind: name.startsWith('POST') || name.startsWith('GET') ? SpanKind.SERVER : SpanKind.INTERNAL },
+      parent,
+    )
+    try {
+      return await active.run(trace.setSpan(parent, span), work)
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? String(error.code) : 'error'
+      span.setAttribute('error.type', code)
+      span.setStatus({ code: SpanStatusCode.ERROR, message: code })
+      throw error
+    } finally {
+      span.end()
+    }
+  }
 
 /**
  * Metrics and traces by OpenTelemetry. Nothing global is registered: the composition root holds what this returns.
  * @param options.otlp base URL of an OTLP/HTTP collector; without it spans are not made at all
  */
-export const createOpenTelemetry = (options: { version: string; otlp: string | null; tenantLabel: boolean }): OpenTelemetry => {
+export const createOpenTelemetry = (options: {
+  version: string
+  otlp: string | null
+  tenantLabel: boolean
+}): OpenTelemetry => {
   const resource = resourceFromAttributes({ 'service.name': 'deputy', 'service.version': options.version })
   const pulled = new PulledReader()
   const meters = new MeterProvider({
     resource,
-    readers: [pulled, ...(options.otlp === null ? [] : [new PeriodicExportingMetricReader({ exporter: new OTLPMetricExporter({ url: `${options.otlp}/v1/metrics` }) })])],
-    views: [{ instrumentName: '*.duration', aggregation: { type: AggregationType.EXPLICIT_BUCKET_HISTOGRAM, options: { boundaries: SECONDS } } }],
+    readers: [
+      pulled,
+      ...(options.otlp === null
+        ? []
+        : [
+            new PeriodicExportingMetricReader({
+              exporter: new OTLPMetricExporter({ url: `${options.otlp}/v1/metrics` }),
+            }),
+          ]),
+    ],
+    views: [
+      {
+        instrumentName: '*.duration',
+        aggregation: { type: AggregationType.EXPLICIT_BUCKET_HISTOGRAM, options: { boundaries: SECONDS } },
+      },
+    ],
   })
-  const tracers = options.otlp === null ? undefined : new BasicTracerProvider({
-    resource, spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: `${options.otlp}/v1/traces` }))],
-  })
+  const tracers =
+    options.otlp === null
+      ? undefined
+      : new BasicTracerProvider({
+          resource,
+          spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: `${options.otlp}/v1/traces` }))],
+        })
   const tracer = tracers?.getTracer('deputy')
   const active = new AsyncLocalStorage<Context>()
   const serializer = new PrometheusSerializer()
@@ -95,7 +139,10 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
   const counter = (name: string, description: string) => createTally(meter, name, description)
   const duration = (name: string, description: string) => meter.createHistogram(name, { description, unit: 's' })
   const exchanges = duration('deputy.exchange.duration', 'Token requests, by outcome and error')
-  const attestations = counter('deputy.attestations', 'Callers that proved, or did not prove, to be a registered server')
+  const attestations = counter(
+    'deputy.attestations',
+    'Callers that proved, or did not prove, to be a registered server',
+  )
   const subjects = counter('deputy.subjects', 'Subject tokens and sessions that were verified or refused')
   const decisions = counter('deputy.policy.decisions', 'Policy decisions')
   const refreshes = counter('deputy.refreshes', 'Refreshes of grants, by outcome')
@@ -104,27 +151,52 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
   const commits = duration('deputy.audit.commit.duration', 'Audit commits, by sink')
   const auditRecords = counter('deputy.audit.records', 'Audit records, by sink and outcome')
   const revocations = counter('deputy.revocations', 'Revocations, by what they cover')
-  const upstreamRevocations = counter('deputy.upstream_revocations', 'Attempts to end grants at their providers, by provider and outcome; alert on irrevocable')
+  const upstreamRevocations = counter(
+    'deputy.upstream_revocations',
+    'Attempts to end grants at their providers, by provider and outcome; alert on irrevocable',
+  )
 
   const telemetry: Telemetry = {
     exchange: ({ outcome, error, credential, tenant, seconds }) => {
-      exchanges.record(seconds, defined({
-        outcome, credential, 'error.type': error, 'deputy.error.category': error === undefined ? undefined : taxonomy[error].category,
-        'deputy.tenant': options.tenantLabel ? tenant : undefined,
-      }))
+      exchanges.record(
+        seconds,
+        defined({
+          outcome,
+          credential,
+          'error.type': error,
+          'deputy.error.category': error === undefined ? undefined : taxonomy[error].category,
+          'deputy.tenant': options.tenantLabel ? tenant : undefined,
+        }),
+      )
     },
-    attestation: ({ method, outcome, error }) => { attestations.add(1, { method, outcome, 'error.type': error }) },
-    subject: ({ how, outcome, error }) => { subjects.add(1, { how, outcome, 'error.type': error }) },
-    decision: ({ allowed, credential }) => { decisions.add(1, { decision: allowed ? 'allow' : 'deny', credential }) },
-    refresh: ({ provider, outcome }) => { refreshes.add(1, { provider, outcome }) },
-    cache: ({ outcome }) => { lookups.add(1, { outcome }) },
-    provider: ({ provider, operation, outcome, seconds }) => { providers.record(seconds, { provider, operation, outcome }) },
+    attestation: ({ method, outcome, error }) => {
+      attestations.add(1, { method, outcome, 'error.type': error })
+    },
+    subject: ({ how, outcome, error }) => {
+      subjects.add(1, { how, outcome, 'error.type': error })
+    },
+    decision: ({ allowed, credential }) => {
+      decisions.add(1, { decision: allowed ? 'allow' : 'deny', credential })
+    },
+    refresh: ({ provider, outcome }) => {
+      refreshes.add(1, { provider, outcome })
+    },
+    cache: ({ outcome }) => {
+      lookups.add(1, { outcome })
+    },
+    provider: ({ provider, operation, outcome, seconds }) => {
+      providers.record(seconds, { provider, operation, outcome })
+    },
     audit: ({ sink, outcome, records, seconds }) => {
       commits.record(seconds, { sink, outcome })
       auditRecords.add(records, { sink, outcome })
     },
-    revocation: ({ scope }) => { revocations.add(1, { scope }) },
-    upstreamRevocation: ({ provider, outcome }) => { upstreamRevocations.add(1, { provider, outcome }) },
+    revocation: ({ scope }) => {
+      revocations.add(1, { scope })
+    },
+    upstreamRevocation: ({ provider, outcome }) => {
+      upstreamRevocations.add(1, { provider, outcome })
+    },
     span: tracer === undefined ? (_name, _attributes, work) => work() : traced(tracer, active),
   }
 
@@ -135,17 +207,25 @@ export const createOpenTelemetry = (options: { version: string; otlp: string | n
       return serializer.serialize(resourceMetrics)
     },
     within(traceparent, work) {
-      const parts = tracer === undefined || traceparent === undefined ? undefined : /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(traceparent)
+      const parts =
+        tracer === undefined || traceparent === undefined
+          ? undefined
+          : /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(traceparent)
       if (parts === undefined || parts === null) return work()
       const [, traceId, spanId, flags] = parts as unknown as [string, string, string, string]
       const sampled = (Number.parseInt(flags, 16) & 1) === 1 ? TraceFlags.SAMPLED : TraceFlags.NONE
-      return active.run(trace.setSpanContext(context.active(), { traceId, spanId, traceFlags: sampled, isRemote: true }), work)
+      return active.run(
+        trace.setSpanContext(context.active(), { traceId, spanId, traceFlags: sampled, isRemote: true }),
+        work,
+      )
     },
     traceparent() {
       const store = active.getStore()
       const current = store === undefined ? undefined : trace.getSpanContext(store)
       return current === undefined ? undefined : `00-${current.traceId}-${current.spanId}-0${current.traceFlags & 1}`
     },
-    async shutdown() { await Promise.allSettled([meters.shutdown(), tracers?.shutdown()]) },
+    async shutdown() {
+      await Promise.allSettled([meters.shutdown(), tracers?.shutdown()])
+    },
   }
 }

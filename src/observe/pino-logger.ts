@@ -6,27 +6,54 @@ import type { Logger } from './logger.ts'
  * this catches what others log, such as the fields of a provider's answer in an error.
  */
 const SECRET_NAMES = [
-  'access_token', 'refresh_token', 'id_token', 'subject_token', 'actor_token', 'token', 'client_secret',
-  'client_assertion', 'code', 'code_verifier', 'password', 'secret', 'authorization', 'cookie', 'set-cookie',
+  'access_token',
+  'refresh_token',
+  'id_token',
+  'subject_token',
+  'actor_token',
+  'token',
+  'client_secret',
+  'client_assertion',
+  'code',
+  'code_verifier',
+  'password',
+  'secret',
+  'authorization',
+  'cookie',
+  'set-cookie',
 ]
 
-const redacted = SECRET_NAMES.flatMap((name) => ['', '*.', '*.*.', '*.*.*.'].map((depth) => name.includes('-') ? `${depth === '' ? '' : depth.slice(0, -1)}["${name}"]` : `${depth}${name}`))
+const redacted = SECRET_NAMES.flatMap((name) =>
+  ['', '*.', '*.*.', '*.*.*.'].map((depth) =>
+    name.includes('-') ? `${depth === '' ? '' : depth.slice(0, -1)}["${name}"]` : `${depth}${name}`,
+  ),
+)
 
 /** Only the parts of an error that cannot hold a response body: its type, message, code and stack, and those of its causes. */
 const serializeError = (error: unknown): unknown => {
   if (!(error instanceof Error)) return error instanceof Object ? { type: error.constructor.name } : String(error)
   const { type, message, stack } = stdSerializers.err(error)
   const { code } = error as NodeJS.ErrnoException
-  return { type, message, ...(code === undefined ? {} : { code }), stack, ...(error.cause === undefined ? {} : { cause: serializeError(error.cause) }) }
+  return {
+    type,
+    message,
+    ...(code === undefined ? {} : { code }),
+    stack,
+    ...(error.cause === undefined ? {} : { cause: serializeError(error.cause) }),
+  }
 }
 
 /** Logs as JSON lines. @param destination default: standard output */
-export const createLogger = (options: { level: string; destination?: DestinationStream }): Logger => pino({
-  level: options.level,
-  base: null,
-  timestamp: pino.stdTimeFunctions.isoTime,
-  messageKey: 'message',
-  redact: { paths: redacted, censor: '[secret]' },
-  serializers: { err: serializeError },
-  formatters: { level: (label) => ({ level: label }) },
-}, options.destination ?? pino.destination({ fd: 1, sync: true }))
+export const createLogger = (options: { level: string; destination?: DestinationStream }): Logger =>
+  pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      messageKey: 'message',
+      redact: { paths: redacted, censor: '[secret]' },
+      serializers: { err: serializeError },
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    options.destination ?? pino.destination({ fd: 1, sync: true }),
+  )

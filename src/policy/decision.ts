@@ -3,7 +3,13 @@ import type { CredentialKind } from '../config/downstream.ts'
 /** A question to policy: may this principal, through this server, get this kind of credential for that downstream? */
 export interface PolicyQuestion {
   readonly principal:
-    | { readonly kind: 'user'; readonly tenant: string; readonly user: string; readonly groups: readonly string[]; readonly claims: Readonly<Record<string, unknown>> }
+    | {
+        readonly kind: 'user'
+        readonly tenant: string
+        readonly user: string
+        readonly groups: readonly string[]
+        readonly claims: Readonly<Record<string, unknown>>
+      }
     | { readonly kind: 'workload'; readonly tenant: string }
   readonly action: CredentialKind
   readonly server: { readonly id: string; readonly owner: string; readonly team?: string; readonly status: string }

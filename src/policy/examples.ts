@@ -31,16 +31,33 @@ const exampleSchema = z.strictObject({
 const exampleFileSchema = z.strictObject({ examples: z.array(exampleSchema).min(1) })
 
 /** One example of a `*.test.yaml` beside the policies, and whether policy decides as it says. */
-export interface ExampleResult { readonly file: string; readonly line: number; readonly name: string; readonly passed: boolean; readonly why: string }
+export interface ExampleResult {
+  readonly file: string
+  readonly line: number
+  readonly name: string
+  readonly passed: boolean
+  readonly why: string
+}
 
 const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => {
   const { tenant, user, groups, claims } = example
   return {
     principal: user === undefined ? { kind: 'workload', tenant } : { kind: 'user', tenant, user, groups, claims },
-    action: example.credential, downstream: { id: example.downstream }, tenant, scopes: example.scopes.toSorted(),
-    server: { id: example.server, owner: example.owner, status: example.status, ...(example.team === undefined ? {} : { team: example.team }) },
-    environment: example.environment, narrows: example.narrows, now: Date.parse(example.time),
-    ...(example.tool === undefined ? {} : { tool: example.tool }), ...(example.acr === undefined ? {} : { acr: example.acr }),
+    action: example.credential,
+    downstream: { id: example.downstream },
+    tenant,
+    scopes: example.scopes.toSorted(),
+    server: {
+      id: example.server,
+      owner: example.owner,
+      status: example.status,
+      ...(example.team === undefined ? {} : { team: example.team }),
+    },
+    environment: example.environment,
+    narrows: example.narrows,
+    now: Date.parse(example.time),
+    ...(example.tool === undefined ? {} : { tool: example.tool }),
+    ...(example.acr === undefined ? {} : { acr: example.acr }),
   }
 }
 
@@ -48,15 +65,24 @@ const judge = (example: z.output<typeof exampleSchema>, policy: Policy): { passe
   const decision = policy.decide(toQuestion(example))
   const verdict = decision.allowed ? 'allow' : 'deny'
   const by = decision.policies.length === 0 ? 'no policy' : decision.policies.join(', ')
-  if (verdict !== example.expect) return { passed: false, why: `expected ${example.expect}, but ${by} says ${verdict}${decision.errors.length === 0 ? '' : ` (${decision.errors.join('; ')})`}` }
+  if (verdict !== example.expect)
+    return {
+      passed: false,
+      why: `expected ${example.expect}, but ${by} says ${verdict}${decision.errors.length === 0 ? '' : ` (${decision.errors.join('; ')})`}`,
+    }
   const scopes = (example.expect_scopes ?? (decision.allowed ? example.scopes : [])).toSorted().join(' ')
-  if (decision.allowed && decision.scopes.toSorted().join(' ') !== scopes) return { passed: false, why: `expected the scopes "${scopes}", but "${decision.scopes.join(' ')}" are left` }
-  if (example.expect_policies !== undefined && example.expect_policies.toSorted().join() !== decision.policies.join()) return { passed: false, why: `expected ${example.expect_policies.join(', ')} to decide, but ${by} did` }
+  if (decision.allowed && decision.scopes.toSorted().join(' ') !== scopes)
+    return { passed: false, why: `expected the scopes "${scopes}", but "${decision.scopes.join(' ')}" are left` }
+  if (example.expect_policies !== undefined && example.expect_policies.toSorted().join() !== decision.policies.join())
+    return { passed: false, why: `expected ${example.expect_policies.join(', ')} to decide, but ${by} did` }
   return { passed: true, why: `${verdict} by ${by}` }
 }
 
 /** Runs every `*.test.yaml` of the policies' folder. */
-export const runPolicyExamples = async (folder: string, policy: Policy): Promise<{ results: ExampleResult[]; problems: Problem[] }> => {
+export const runPolicyExamples = async (
+  folder: string,
+  policy: Policy,
+): Promise<{ results: ExampleResult[]; problems: Problem[] }> => {
   const results: ExampleResult[] = []
   const problems: Problem[] = []
   for (const name of (await readdir(folder)).filter((each) => each.endsWith('.test.yaml')).sort()) {
@@ -64,7 +90,9 @@ export const runPolicyExamples = async (folder: string, policy: Policy): Promise
     const parsed = parseYamlFile(file, await readFile(join(folder, name), 'utf8'), exampleFileSchema)
     problems.push(...parsed.problems)
     for (const { value, lineOf } of parsed.values) {
-      value.examples.forEach((example, at) => { results.push({ file, line: lineOf(['examples', at]), name: example.name, ...judge(example, policy) }) })
+      value.examples.forEach((example, at) => {
+        results.push({ file, line: lineOf(['examples', at]), name: example.name, ...judge(example, policy) })
+      })
     }
   }
   return { results, problems }

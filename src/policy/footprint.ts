@@ -43,10 +43,16 @@ export const footprintOf = (policies: readonly PolicyJson[]): Footprint => {
   let readsUser = false
 
   const visit = (node: unknown): void => {
-    if (Array.isArray(node)) { node.forEach(visit); return }
+    if (Array.isArray(node)) {
+      node.forEach(visit)
+      return
+    }
     if (!isRecord(node)) return
     const read = attributeRead(node)
-    if (read !== undefined && isRecord(read.of) && read.of['Var'] === 'context') { context?.add(read.attribute); return }
+    if (read !== undefined && isRecord(read.of) && read.of['Var'] === 'context') {
+      context?.add(read.attribute)
+      return
+    }
     if (read !== undefined) attributes.add(read.attribute)
     const tag = tagRead(node)
     if (tag !== undefined) {

@@ -19,10 +19,15 @@ const within = (tenant: string, name: string): string => `${tenant}/${name}`
 /** A claim as a set of texts: what is no text, number or boolean, or a list of them, is not for policy. */
 const toTag = (claim: unknown): string[] | undefined => {
   const values = Array.isArray(claim) ? claim : [claim]
-  return values.every((value) => ['string', 'number', 'boolean'].includes(typeof value)) ? values.map(String) : undefined
+  return values.every((value) => ['string', 'number', 'boolean'].includes(typeof value))
+    ? values.map(String)
+    : undefined
 }
 
-const toTags = (claims: Readonly<Record<string, unknown>>, { readsClaim }: Footprint): Record<string, CedarValueJson> => {
+const toTags = (
+  claims: Readonly<Record<string, unknown>>,
+  { readsClaim }: Footprint,
+): Record<string, CedarValueJson> => {
   const tags: Record<string, CedarValueJson> = {}
   for (const [name, claim] of Object.entries(claims)) {
     const tag = readsClaim(name) ? toTag(claim) : undefined
@@ -42,25 +47,40 @@ export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQu
   const team = question.server.team === undefined ? [] : [uid('Team', question.server.team)]
   const { readsContext, readsAttribute } = footprint
   const entities: Entities = []
-  if (question.principal.kind === 'workload' || readsContext('workload')) entities.push({ uid: workload, attrs: { owner: question.server.owner, status: question.server.status }, parents: team })
+  if (question.principal.kind === 'workload' || readsContext('workload'))
+    entities.push({
+      uid: workload,
+      attrs: { owner: question.server.owner, status: question.server.status },
+      parents: team,
+    })
   let principal = workload
   if (question.principal.kind === 'user') {
     const { user, groups, claims } = question.principal
     principal = uid('User', within(question.tenant, user))
     const memberOf = groups.map((group) => uid('Group', within(question.tenant, group)))
-    entities.push({ uid: principal, attrs: readsAttribute('tenant') ? { tenant: { __entity: tenant } } : {}, parents: [...memberOf, tenant], tags: toTags(claims, footprint) })
+    entities.push({
+      uid: principal,
+      attrs: readsAttribute('tenant') ? { tenant: { __entity: tenant } } : {},
+      parents: [...memberOf, tenant],
+      tags: toTags(claims, footprint),
+    })
   }
   const context: Context = {
     ...(readsContext('workload') ? { workload: { __entity: workload } } : {}),
     ...(readsContext('tenant') ? { tenant: { __entity: tenant } } : {}),
     ...(readsContext('narrows') ? { narrows: [...question.narrows] } : {}),
     ...(readsContext('environment') ? { environment: question.environment } : {}),
-    ...(readsContext('time') ? { time: { __extn: { fn: 'datetime', arg: new Date(question.now).toISOString() } } } : {}),
+    ...(readsContext('time')
+      ? { time: { __extn: { fn: 'datetime', arg: new Date(question.now).toISOString() } } }
+      : {}),
     ...(readsContext('tool') && question.tool !== undefined ? { tool: question.tool } : {}),
     ...(readsContext('acr') && question.acr !== undefined ? { acr: question.acr } : {}),
   }
   return {
-    principal, action: uid('Action', question.action), resource: uid('Downstream', question.downstream.id), entities,
-    contextWith: (scopes) => readsContext('scopes') ? { ...context, scopes: [...scopes] } : context,
+    principal,
+    action: uid('Action', question.action),
+    resource: uid('Downstream', question.downstream.id),
+    entities,
+    contextWith: (scopes) => (readsContext('scopes') ? { ...context, scopes: [...scopes] } : context),
   }
 }

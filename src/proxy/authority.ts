@@ -39,25 +39,47 @@ const loadX509 = async () => {
 const serialNumber = (random: Random): string => `4${Buffer.from(random.bytes(16)).toString('hex').slice(1)}`
 
 const exportKey = async (key: webcrypto.CryptoKey): Promise<string> =>
-  `-----BEGIN PRIVATE KEY-----\n${Buffer.from(await webcrypto.subtle.exportKey('pkcs8', key)).toString('base64').replace(/.{64}/g, '$&\n')}\n-----END PRIVATE KEY-----\n`
+  `-----BEGIN PRIVATE KEY-----\n${Buffer.from(await webcrypto.subtle.exportKey('pkcs8', key))
+    .toString('base64')
+    .replace(/.{64}/g, '$&\n')}\n-----END PRIVATE KEY-----\n`
 
 const importKey = (pem: string): Promise<webcrypto.CryptoKey> =>
-  webcrypto.subtle.importKey('pkcs8', Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64'), EC, false, ['sign'])
+  webcrypto.subtle.importKey('pkcs8', Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64'), EC, false, [
+    'sign',
+  ])
 
 /** A new authority, as it is kept: its key leaves this process sealed alone. */
 export const createAuthority = async ({ clock, random }: { clock: Clock; random: Random }): Promise<Secret> => {
-  const { X509CertificateGenerator, BasicConstraintsExtension, KeyUsagesExtension, KeyUsageFlags, SubjectKeyIdentifierExtension } = await loadX509()
+  const {
+    X509CertificateGenerator,
+    BasicConstraintsExtension,
+    KeyUsagesExtension,
+    KeyUsageFlags,
+    SubjectKeyIdentifierExtension,
+  } = await loadX509()
   const keys = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify'])
   const until = clock.now() + LIFETIME
   const certificate = await X509CertificateGenerator.createSelfSigned({
-    serialNumber: serialNumber(random), name: 'CN=Deputy proxy of this installation', notBefore: new Date(clock.now() - SKEW), notAfter: new Date(until), signingAlgorithm: SIGNATURE, keys,
-    extensions: [new BasicConstraintsExtension(true, 0, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true), await SubjectKeyIdentifierExtension.create(keys.publicKey)],
+    serialNumber: serialNumber(random),
+    name: 'CN=Deputy proxy of this installation',
+    notBefore: new Date(clock.now() - SKEW),
+    notAfter: new Date(until),
+    signingAlgorithm: SIGNATURE,
+    keys,
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
   })
-  return new Secret(JSON.stringify({ key: await exportKey(keys.privateKey), certificate: `${certificate.toString('pem')}\n`, until }))
+  return new Secret(
+    JSON.stringify({ key: await exportKey(keys.privateKey), certificate: `${certificate.toString('pem')}\n`, until }),
+  )
 }
 
 /** Whether an authority that was kept lasts long enough for programs to read it anew. */
-export const isLasting = (kept: Secret, clock: Clock): boolean => storedSchema.parse(JSON.parse(kept.reveal())).until - AHEAD > clock.now()
+export const isLasting = (kept: Secret, clock: Clock): boolean =>
+  storedSchema.parse(JSON.parse(kept.reveal())).until - AHEAD > clock.now()
 
 /** The authority that was kept. Certificates of hosts are made when they are asked for, short-lived and in memory alone. */
 export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; random: Random }): Authority => {
@@ -71,17 +93,37 @@ export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; r
   }
 
   const make = async (host: string): Promise<SecureContext> => {
-    const { X509CertificateGenerator, X509Certificate, BasicConstraintsExtension, ExtendedKeyUsageExtension, ExtendedKeyUsage, SubjectAlternativeNameExtension, AuthorityKeyIdentifierExtension } = await loadX509()
+    const {
+      X509CertificateGenerator,
+      X509Certificate,
+      BasicConstraintsExtension,
+      ExtendedKeyUsageExtension,
+      ExtendedKeyUsage,
+      SubjectAlternativeNameExtension,
+      AuthorityKeyIdentifierExtension,
+    } = await loadX509()
     const { signingKey, publicKey, privatePem } = await (made ??= keysOf())
     const issuer = new X509Certificate(certificate)
     const leaf = await X509CertificateGenerator.create({
-      serialNumber: serialNumber(random), issuer: issuer.subject, notBefore: new Date(clock.now() - SKEW), notAfter: new Date(clock.now() + LEAF_LIFETIME), signingAlgorithm: SIGNATURE, publicKey, signingKey,
+      serialNumber: serialNumber(random),
+      issuer: issuer.subject,
+      notBefore: new Date(clock.now() - SKEW),
+      notAfter: new Date(clock.now() + LEAF_LIFETIME),
+      signingAlgorithm: SIGNATURE,
+      publicKey,
+      signingKey,
       extensions: [
-        new BasicConstraintsExtension(false, undefined, true), new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
-        new SubjectAlternativeNameExtension([{ type: isIP(host) === 0 ? 'dns' : 'ip', value: host }], true), await AuthorityKeyIdentifierExtension.create(issuer),
+        new BasicConstraintsExtension(false, undefined, true),
+        new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
+        new SubjectAlternativeNameExtension([{ type: isIP(host) === 0 ? 'dns' : 'ip', value: host }], true),
+        await AuthorityKeyIdentifierExtension.create(issuer),
       ],
     })
-    return createSecureContext({ key: privatePem, cert: `${leaf.toString('pem')}\n${certificate}`, minVersion: 'TLSv1.2' })
+    return createSecureContext({
+      key: privatePem,
+      cert: `${leaf.toString('pem')}\n${certificate}`,
+      minVersion: 'TLSv1.2',
+    })
   }
 
   return {
@@ -91,7 +133,9 @@ export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; r
       if (known !== undefined && known.until > clock.now()) return known.context
       const context = make(host)
       contexts.set(host, { context, until: clock.now() + LEAF_USE })
-      context.catch(() => { contexts.delete(host) })
+      context.catch(() => {
+        contexts.delete(host)
+      })
       return context
     },
   }

@@ -4,7 +4,13 @@ import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'
 import type { Injection } from '../exchange/injection.ts'
-import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE, type RequestOrigin, type TokenExchangeRequest, type TokenWish } from '../exchange/request.ts'
+import {
+  LOGIN_SESSION_TOKEN,
+  LOGIN_SESSION_TOKEN_TYPE,
+  type RequestOrigin,
+  type TokenExchangeRequest,
+  type TokenWish,
+} from '../exchange/request.ts'
 import { parseBasic } from '../http/client-authentication.ts'
 import { parseScopes, parseTokenType, parseTool } from '../http/token-request.ts'
 import type { CallerEvidence, PeerProcess } from '../workload/caller-evidence.ts'
@@ -41,7 +47,10 @@ const ownHeaders = ({ rawHeaders }: IncomingMessage): Own => {
   return own
 }
 
-const SESSION: Beneficiary = { subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE }
+const SESSION: Beneficiary = {
+  subjectToken: new Secret(LOGIN_SESSION_TOKEN),
+  subjectTokenType: LOGIN_SESSION_TOKEN_TYPE,
+}
 
 /**
  * An empty value counts as none, and none never falls back to another authority (threat 12).
@@ -49,12 +58,18 @@ const SESSION: Beneficiary = { subjectToken: new Secret(LOGIN_SESSION_TOKEN), su
  */
 const beneficiaryOf = (own: Own, started: 'session' | 'server' | undefined): Beneficiary => {
   const [token, behalf, type] = [own.get(TOKEN), own.get(ON_BEHALF_OF), own.get(TOKEN_TYPE)]
-  if (token !== undefined && behalf !== undefined) throw refuse('malformed_request', { problem: 'Deputy-Subject-Token and Deputy-On-Behalf-Of say two things' })
-  if (token !== undefined && token !== '') return { subjectToken: new Secret(token), subjectTokenType: type === undefined ? ACCESS_TOKEN_TYPE : parseTokenType(type, 'Deputy-Subject-Token-Type') }
+  if (token !== undefined && behalf !== undefined)
+    throw refuse('malformed_request', { problem: 'Deputy-Subject-Token and Deputy-On-Behalf-Of say two things' })
+  if (token !== undefined && token !== '')
+    return {
+      subjectToken: new Secret(token),
+      subjectTokenType: type === undefined ? ACCESS_TOKEN_TYPE : parseTokenType(type, 'Deputy-Subject-Token-Type'),
+    }
   if (type !== undefined) throw refuse('parameter_missing', { parameter: 'Deputy-Subject-Token' })
   if (behalf === 'server') return 'server'
   if (behalf === 'session') return SESSION
-  if (behalf !== undefined && behalf !== '') throw refuse('malformed_request', { problem: 'Deputy-On-Behalf-Of is neither session nor server' })
+  if (behalf !== undefined && behalf !== '')
+    throw refuse('malformed_request', { problem: 'Deputy-On-Behalf-Of is neither session nor server' })
   if (started === undefined || token !== undefined || behalf !== undefined) throw refuse('beneficiary_missing')
   return started === 'server' ? 'server' : SESSION
 }
@@ -70,7 +85,8 @@ const evidenceOf = (authorization: string | undefined, peer: PeerProcess | undef
 }
 
 /** @throws DeputyError `malformed_request`, `parameter_repeated` */
-export const readEvidence = (request: IncomingMessage, peer: PeerProcess | undefined): CallerEvidence => evidenceOf(ownHeaders(request).get('proxy-authorization'), peer)
+export const readEvidence = (request: IncomingMessage, peer: PeerProcess | undefined): CallerEvidence =>
+  evidenceOf(ownHeaders(request).get('proxy-authorization'), peer)
 
 /**
  * Who calls, and for whom. In a tunnel the CONNECT request may say it for all requests; for whom is said by one of the
@@ -78,20 +94,41 @@ export const readEvidence = (request: IncomingMessage, peer: PeerProcess | undef
  * @param startedFor for whom `deputy exec` has started a caller that says nothing of it
  * @throws DeputyError of the category request, and `beneficiary_missing`
  */
-export const readCaller = (request: IncomingMessage, connect: IncomingMessage | undefined, peer: PeerProcess | undefined, startedFor: (evidence: CallerEvidence) => 'session' | 'server' | undefined): Caller => {
+export const readCaller = (
+  request: IncomingMessage,
+  connect: IncomingMessage | undefined,
+  peer: PeerProcess | undefined,
+  startedFor: (evidence: CallerEvidence) => 'session' | 'server' | undefined,
+): Caller => {
   const inner = ownHeaders(request)
   const outer: Own = connect === undefined ? new Map() : ownHeaders(connect)
   const said = [TOKEN, TOKEN_TYPE, ON_BEHALF_OF].some((name) => inner.has(name)) ? inner : outer
   const either = (name: string): string | undefined => inner.get(name) ?? outer.get(name)
   const evidence = evidenceOf(either('proxy-authorization'), peer)
   return {
-    evidence, beneficiary: beneficiaryOf(said, startedFor(evidence)),
-    scopes: parseScopes(either('deputy-scope')), tool: parseTool(either('deputy-tool')),
+    evidence,
+    beneficiary: beneficiaryOf(said, startedFor(evidence)),
+    scopes: parseScopes(either('deputy-scope')),
+    tool: parseTool(either('deputy-tool')),
   }
 }
 
 /** Asks the exchange, whose line attests, decides and records. @throws DeputyError whatever it refuses */
-export const obtainFor = (exchange: Exchange, origin: RequestOrigin, { beneficiary, scopes, tool }: Caller, downstream: string | undefined, injection: Injection): Promise<IssuedToken> => {
-  const wish: TokenWish = { audiences: downstream === undefined ? [] : [downstream], resources: [], injection, ...(scopes === undefined ? {} : { scopes }), ...(tool === undefined ? {} : { tool }) }
-  return beneficiary === 'server' ? exchange.clientCredentials(origin, wish) : exchange.exchange(origin, { ...wish, ...beneficiary })
+export const obtainFor = (
+  exchange: Exchange,
+  origin: RequestOrigin,
+  { beneficiary, scopes, tool }: Caller,
+  downstream: string | undefined,
+  injection: Injection,
+): Promise<IssuedToken> => {
+  const wish: TokenWish = {
+    audiences: downstream === undefined ? [] : [downstream],
+    resources: [],
+    injection,
+    ...(scopes === undefined ? {} : { scopes }),
+    ...(tool === undefined ? {} : { tool }),
+  }
+  return beneficiary === 'server'
+    ? exchange.clientCredentials(origin, wish)
+    : exchange.exchange(origin, { ...wish, ...beneficiary })
 }

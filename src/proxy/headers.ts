@@ -1,7 +1,17 @@
 import { isForDeputy } from './caller.ts'
 
 /** Headers of one connection (RFC 9110 section 7.6.1), and what is decided here: the host, and whether the caller waits before it sends its body. */
-const OF_THE_CONNECTION = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'host', 'expect', 'http2-settings'])
+const OF_THE_CONNECTION = new Set([
+  'connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'host',
+  'expect',
+  'http2-settings',
+])
 
 /** By these a service may take a request for another path than the one that was judged. */
 const OTHER_PATHS = new Set(['x-original-url', 'x-rewrite-url'])
@@ -20,14 +30,17 @@ export function* each(raw: RawHeaders): Generator<readonly [lower: string, name:
 /** What `Connection` names belongs to the connection as well; the length of a body does not, whatever it says. */
 const namedByConnection = (raw: RawHeaders): ReadonlySet<string> => {
   const named = new Set<string>()
-  for (const [lower, , value] of each(raw)) if (lower === 'connection') for (const name of value.toLowerCase().split(',')) named.add(name.trim())
+  for (const [lower, , value] of each(raw))
+    if (lower === 'connection') for (const name of value.toLowerCase().split(',')) named.add(name.trim())
   named.delete('content-length')
   return named
 }
 
 /** The methods that a service may take the request for. */
-export const methodsOf = (method: string, raw: RawHeaders): string[] =>
-  [method, ...[...each(raw)].filter(([lower]) => OTHER_METHODS.has(lower)).map(([, , value]) => value.trim().toUpperCase())]
+export const methodsOf = (method: string, raw: RawHeaders): string[] => [
+  method,
+  ...[...each(raw)].filter(([lower]) => OTHER_METHODS.has(lower)).map(([, , value]) => value.trim().toUpperCase()),
+]
 
 /**
  * What goes on to the other side, of a request as of an answer: nothing of this connection, and nothing that is between
@@ -38,7 +51,14 @@ export const passedOn = (raw: RawHeaders, without: ReadonlySet<string>): string[
   const named = namedByConnection(raw)
   const kept: string[] = []
   for (const [lower, name, value] of each(raw)) {
-    if (OF_THE_CONNECTION.has(lower) || OTHER_PATHS.has(lower) || isForDeputy(lower) || named.has(lower) || without.has(lower)) continue
+    if (
+      OF_THE_CONNECTION.has(lower) ||
+      OTHER_PATHS.has(lower) ||
+      isForDeputy(lower) ||
+      named.has(lower) ||
+      without.has(lower)
+    )
+      continue
     kept.push(name, value)
   }
   return kept

@@ -28,14 +28,26 @@ export interface Injected {
 const loginSchema = z.object({ username: z.string(), password: z.string() })
 
 const loginOf = (text: string, downstream: string): z.output<typeof loginSchema> => {
-  try { return loginSchema.parse(JSON.parse(text)) } catch { throw refuse('injection_unsafe', { downstream, problem: 'it is no login, JSON with username and password' }) }
+  try {
+    return loginSchema.parse(JSON.parse(text))
+  } catch {
+    throw refuse('injection_unsafe', { downstream, problem: 'it is no login, JSON with username and password' })
+  }
 }
 
 /** The parameters that are not the one that is put in. */
-const withoutParameter = (query: string, name: string): string[] => query.slice(1).split('&').filter((pair) => {
-  const given = pair.split('=', 1)[0]!.replaceAll('+', ' ')
-  try { return pair !== '' && decodeURIComponent(given) !== name } catch { return true }
-})
+const withoutParameter = (query: string, name: string): string[] =>
+  query
+    .slice(1)
+    .split('&')
+    .filter((pair) => {
+      const given = pair.split('=', 1)[0]!.replaceAll('+', ' ')
+      try {
+        return pair !== '' && decodeURIComponent(given) !== name
+      } catch {
+        return true
+      }
+    })
 
 const typeOf = (headers: RawHeaders, wanted: string): string => {
   for (const [lower, , value] of each(headers)) if (lower === wanted) return value.toLowerCase()
@@ -53,7 +65,14 @@ const assertPlaced = ({ path, query, headers }: Given, ways: readonly InjectionW
   for (const way of ways) {
     const [placeholder, expected] = 'path' in way ? [way.path, 'the path'] : 'body' in way ? [way.body, 'the body'] : []
     if (placeholder === undefined || expected === undefined) continue
-    const place = 'body' in way && path.includes(placeholder) ? 'the path' : query.includes(placeholder) ? 'the query' : headers.some((value) => value.includes(placeholder)) ? 'a header' : undefined
+    const place =
+      'body' in way && path.includes(placeholder)
+        ? 'the path'
+        : query.includes(placeholder)
+          ? 'the query'
+          : headers.some((value) => value.includes(placeholder))
+            ? 'a header'
+            : undefined
     if (place !== undefined) throw refuse('placeholder_misplaced', { downstream, place, expected })
   }
 }
@@ -72,11 +91,16 @@ export const putIn = (credential: Secret, { downstream, inject: { as } }: Allowe
   assertPlaced(given, as, downstream)
 
   const safe = (value: string): string => {
-    if (/\p{Cc}/u.test(value)) throw refuse('injection_unsafe', { downstream, problem: 'it has a line break or another control character in it' })
+    if (/\p{Cc}/u.test(value))
+      throw refuse('injection_unsafe', {
+        downstream,
+        problem: 'it has a line break or another control character in it',
+      })
     return value
   }
   const header = (name: string, value: string): void => {
-    if (/[^\x20-\x7e]/.test(safe(value))) throw refuse('injection_unsafe', { downstream, problem: 'it has characters in it that no header can carry' })
+    if (/[^\x20-\x7e]/.test(safe(value)))
+      throw refuse('injection_unsafe', { downstream, problem: 'it has characters in it that no header can carry' })
     set.push([name, value])
   }
   for (const way of as) {
@@ -85,35 +109,62 @@ export const putIn = (credential: Secret, { downstream, inject: { as } }: Allowe
       const { user } = way.basic
       const login = user === undefined ? loginOf(text, downstream) : { username: user, password: text }
       // RFC 7617 section 2: a colon would end the user.
-      if (login.username.includes(':')) throw refuse('injection_unsafe', { downstream, problem: 'its user has a colon in it' })
+      if (login.username.includes(':'))
+        throw refuse('injection_unsafe', { downstream, problem: 'its user has a colon in it' })
       const pair = Buffer.from(safe(`${login.username}:${login.password}`)).toString('base64')
       secrets.add(login.password).add(pair)
       set.push(['Authorization', `Basic ${pair}`])
-    } else if ('query' in way) query = `?${[...withoutParameter(query, way.query), `${encodeURIComponent(way.query)}=${encodeURIComponent(safe(text))}`].join('&')}`
+    } else if ('query' in way)
+      query = `?${[...withoutParameter(query, way.query), `${encodeURIComponent(way.query)}=${encodeURIComponent(safe(text))}`].join('&')}`
     else if ('path' in way) path = path.split(way.path).join(encodeURIComponent(safe(text)))
     else if (given.hasBody) {
       const encoding = typeOf(given.headers, 'content-encoding')
-      if (encoding !== '' && encoding !== 'identity') throw refuse('unsupported_media_type', { type: encoding.slice(0, 100), expected: 'it is: a placeholder cannot be seen in a compressed body' })
-      body = createReplacement(Buffer.from(way.body), Buffer.from(escapedFor(typeOf(given.headers, 'content-type'), safe(text))))
+      if (encoding !== '' && encoding !== 'identity')
+        throw refuse('unsupported_media_type', {
+          type: encoding.slice(0, 100),
+          expected: 'it is: a placeholder cannot be seen in a compressed body',
+        })
+      body = createReplacement(
+        Buffer.from(way.body),
+        Buffer.from(escapedFor(typeOf(given.headers, 'content-type'), safe(text))),
+      )
     }
   }
-  const headers = body === undefined ? given.headers : [...each(given.headers)].filter(([lower]) => lower !== 'content-length').flatMap(([, name, value]) => [name, value])
-  return { target: `${path}${query}`, headers: withHeaders(headers, set), secrets: [...secrets], ...(body === undefined ? {} : { body }) }
+  const headers =
+    body === undefined
+      ? given.headers
+      : [...each(given.headers)]
+          .filter(([lower]) => lower !== 'content-length')
+          .flatMap(([, name, value]) => [name, value])
+  return {
+    target: `${path}${query}`,
+    headers: withHeaders(headers, set),
+    secrets: [...secrets],
+    ...(body === undefined ? {} : { body }),
+  }
 }
 
 /** The headers with others, in the place of those that have their names. */
 const withHeaders = (headers: RawHeaders, set: readonly (readonly [string, string])[]): string[] => {
   const ours = new Set(set.map(([name]) => name.toLowerCase()))
-  return [...[...each(headers)].filter(([lower]) => !ours.has(lower)).flatMap(([, name, value]) => [name, value]), ...set.flat()]
+  return [
+    ...[...each(headers)].filter(([lower]) => !ours.has(lower)).flatMap(([, name, value]) => [name, value]),
+    ...set.flat(),
+  ]
 }
 
 /**
  * Puts a token that is bound to a key into a request, in the one way that there is (RFC 9449 section 7.1). The proof of the key comes with each sending.
  * @throws DeputyError `injection_unsafe` for a token that is none
  */
-export const putInBound = (credential: Secret, { downstream }: AllowedInjection, { path, query, headers }: Given): Injected => {
+export const putInBound = (
+  credential: Secret,
+  { downstream }: AllowedInjection,
+  { path, query, headers }: Given,
+): Injected => {
   const text = credential.reveal()
-  if (!/^[A-Za-z0-9._~+/-]+=*$/.test(text)) throw refuse('injection_unsafe', { downstream, problem: 'it has characters in it that no token has' })
+  if (!/^[A-Za-z0-9._~+/-]+=*$/.test(text))
+    throw refuse('injection_unsafe', { downstream, problem: 'it has characters in it that no token has' })
   const kept = [...each(headers)].filter(([lower]) => lower !== 'dpop').flatMap(([, name, value]) => [name, value])
   return { target: `${path}${query}`, headers: withHeaders(kept, [['Authorization', `DPoP ${text}`]]), secrets: [text] }
 }

@@ -15,7 +15,10 @@ import { createUpstream } from './upstream.ts'
 /** Bytes of the headers: a user's token is among them, and what the service wants. */
 const MAX_HEADER = 65_536
 
-export interface ProxyOptions extends Omit<ProxyDependencies, 'upstream' | 'proofs' | 'authority' | 'peer' | 'idleTimeout' | 'patience'> {
+export interface ProxyOptions extends Omit<
+  ProxyDependencies,
+  'upstream' | 'proofs' | 'authority' | 'peer' | 'idleTimeout' | 'patience'
+> {
   readonly settings: Settings
   readonly home: string
   readonly own: Ground['own']
@@ -35,28 +38,75 @@ export interface ProxyOptions extends Omit<ProxyDependencies, 'upstream' | 'proo
  * @throws DeputyError `config_invalid` for an address that is taken
  */
 export const openProxy = async (options: ProxyOptions): Promise<{ addresses: string[]; forPrograms?: ExecProxy }> => {
-  const { settings: { listen, limits, network, proxy, state }, home, opened, clock } = options
+  const {
+    settings: { listen, limits, network, proxy, state },
+    home,
+    opened,
+    clock,
+  } = options
   const socket = listen.proxy_socket === undefined ? join(dirname(listen.socket), 'proxy.sock') : listen.proxy_socket
   if (listen.proxy === null && socket === null) return { addresses: [] }
-  const authority = openAuthority(await options.own('proxy-authority', () => createAuthority(options), (kept) => isLasting(kept, clock)), options)
+  const authority = openAuthority(
+    await options.own(
+      'proxy-authority',
+      () => createAuthority(options),
+      (kept) => isLasting(kept, clock),
+    ),
+    options,
+  )
   await replaceFile(join(resolve(home, state), 'proxy-ca.pem'), authority.certificate, 0o644)
-  const upstream = createUpstream({ allowLoopback: network.allow_loopback, allowPrivate: network.allow_private, connectTimeout: network.timeout, answerTimeout: proxy.answer, idleTimeout: proxy.idle })
+  const upstream = createUpstream({
+    allowLoopback: network.allow_loopback,
+    allowPrivate: network.allow_private,
+    connectTimeout: network.timeout,
+    answerTimeout: proxy.answer,
+    idleTimeout: proxy.idle,
+  })
   options.closers.push(() => upstream.close())
   const proofs = createProofs(options)
   const on = (hosts: ReadonlySet<string>) => {
-    const { onRequest, ...connections } = createProxy({
-      ...options, upstream, proofs, authority, idleTimeout: proxy.idle, patience: limits.request_timeout, peer: ({ socket }) => options.peers.of(socket) ?? Promise.resolve(undefined),
-    }, hosts)
+    const { onRequest, ...connections } = createProxy(
+      {
+        ...options,
+        upstream,
+        proofs,
+        authority,
+        idleTimeout: proxy.idle,
+        patience: limits.request_timeout,
+        peer: ({ socket }) => options.peers.of(socket) ?? Promise.resolve(undefined),
+      },
+      hosts,
+    )
     // While the service thinks nothing goes over the caller's connection either.
-    return { onRequest, limits: { headerTimeout: limits.header_timeout, requestTimeout: 0, idleTimeout: proxy.answer + proxy.idle, maxHeader: MAX_HEADER, connections } }
+    return {
+      onRequest,
+      limits: {
+        headerTimeout: limits.header_timeout,
+        requestTimeout: 0,
+        idleTimeout: proxy.answer + proxy.idle,
+        maxHeader: MAX_HEADER,
+        connections,
+      },
+    }
   }
   const addresses: string[] = []
   if (socket !== null) {
     const { onRequest, limits } = on(options.socketHosts)
-    addresses.push((await opened(listenOnSocket(onRequest, {
-      ...limits, path: resolve(home, socket), mode: listen.socket_mode, onConnection: (connection) => { options.peers.greet(connection) },
-      ...(listen.socket_group === undefined ? {} : { group: listen.socket_group }),
-    }))).address)
+    addresses.push(
+      (
+        await opened(
+          listenOnSocket(onRequest, {
+            ...limits,
+            path: resolve(home, socket),
+            mode: listen.socket_mode,
+            onConnection: (connection) => {
+              options.peers.greet(connection)
+            },
+            ...(listen.socket_group === undefined ? {} : { group: listen.socket_group }),
+          }),
+        )
+      ).address,
+    )
   }
   if (listen.proxy === null) return { addresses }
   const { onRequest, limits: tcpLimits } = on(tcpHosts(listen.proxy.port))

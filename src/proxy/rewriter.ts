@@ -10,7 +10,11 @@ const NOTHING = Buffer.alloc(0)
 /** How many bytes at the end of what came may be the beginning of a placeholder. The longest such end counts. */
 const beginningAtEnd = (bytes: Buffer, placeholder: Buffer, from: number): number => {
   const first = placeholder[0]!
-  for (let at = bytes.indexOf(first, Math.max(from, bytes.length - placeholder.length + 1)); at >= 0; at = bytes.indexOf(first, at + 1)) {
+  for (
+    let at = bytes.indexOf(first, Math.max(from, bytes.length - placeholder.length + 1));
+    at >= 0;
+    at = bytes.indexOf(first, at + 1)
+  ) {
     if (bytes.compare(placeholder, 0, bytes.length - at, at, bytes.length) === 0) return bytes.length - at
   }
   return 0

@@ -22,7 +22,8 @@ const REVERSE = /^\/d\/([^/?]*)(.*)$/
 
 const split = (target: string): Pick<Route, 'path' | 'query'> => {
   const whole = target.startsWith('/') ? target : `/${target}`
-  if (!TARGET.test(whole)) throw refuse('malformed_request', { problem: 'the request target has characters that belong into no URL' })
+  if (!TARGET.test(whole))
+    throw refuse('malformed_request', { problem: 'the request target has characters that belong into no URL' })
   const at = whole.indexOf('?')
   return at < 0 ? { path: whole, query: '' } : { path: whole.slice(0, at), query: whole.slice(at) }
 }
@@ -41,19 +42,22 @@ export const routeOf = (request: IncomingMessage, tunnel: string | undefined, ho
   const { url = '' } = request
   const host = hostOf(request)
   if (tunnel !== undefined) {
-    if (!url.startsWith('/')) throw refuse('malformed_request', { problem: 'a request inside a tunnel names a path alone' })
+    if (!url.startsWith('/'))
+      throw refuse('malformed_request', { problem: 'a request inside a tunnel names a path alone' })
     return { origin: tunnel, ...split(url) }
   }
   const [, scheme, authority, rest] = ABSOLUTE.exec(url) ?? []
   if (scheme !== undefined && authority !== undefined) {
     const named = URL.parse(`${scheme}//${authority}`)
     if (named === null) throw refuse('malformed_request', { problem: 'the host of the request is none' })
-    if (host !== undefined && host !== authority.toLowerCase() && host !== named.host) throw refuse('foreign_caller', { header: 'foreign Host' })
+    if (host !== undefined && host !== authority.toLowerCase() && host !== named.host)
+      throw refuse('foreign_caller', { header: 'foreign Host' })
     return { origin: named.origin, ...split(rest!) }
   }
   if (host === undefined || !hosts.has(host)) throw refuse('foreign_caller', { header: 'foreign Host' })
   const [, downstream, below] = REVERSE.exec(url) ?? []
-  if (downstream === undefined || !idSchema.safeParse(downstream).success) throw refuse('not_found', { path: url.split('?', 1)[0]!.slice(0, 200) })
+  if (downstream === undefined || !idSchema.safeParse(downstream).success)
+    throw refuse('not_found', { path: url.split('?', 1)[0]!.slice(0, 200) })
   return { downstream, ...split(below!) }
 }
 
@@ -64,8 +68,10 @@ export const routeOf = (request: IncomingMessage, tunnel: string | undefined, ho
 export const tunnelOf = (request: IncomingMessage): string => {
   const authority = (request.url ?? '').toLowerCase()
   const named = /^[^/?#@\\]{1,254}:\d{1,5}$/.test(authority) ? URL.parse(`https://${authority}`) : null
-  if (named === null || named.port === '' && !authority.endsWith(':443')) throw refuse('malformed_request', { problem: 'CONNECT names host:port' })
+  if (named === null || (named.port === '' && !authority.endsWith(':443')))
+    throw refuse('malformed_request', { problem: 'CONNECT names host:port' })
   const host = hostOf(request)
-  if (host !== undefined && host !== authority && host !== named.hostname && host !== named.host) throw refuse('foreign_caller', { header: 'foreign Host' })
+  if (host !== undefined && host !== authority && host !== named.hostname && host !== named.host)
+    throw refuse('foreign_caller', { header: 'foreign Host' })
   return named.origin
 }

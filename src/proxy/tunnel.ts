@@ -4,7 +4,10 @@ import type { Duplex } from 'node:stream'
 import { TLSSocket, type SecureContext } from 'node:tls'
 
 /** A connection that came through CONNECT: where its requests go, and the request that opened it. */
-export interface Tunnel { readonly origin: string; readonly connect: IncomingMessage }
+export interface Tunnel {
+  readonly origin: string
+  readonly connect: IncomingMessage
+}
 
 /**
  * Answers a CONNECT and speaks TLS on the connection, as the host that was asked for. HTTP/1.1 is what is spoken inside.
@@ -16,10 +19,21 @@ export const openTunnel = (socket: Duplex, head: Buffer, secureContext: SecureCo
   socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
   if (head.length > 0) socket.unshift(head)
   const inside = new TLSSocket(socket as Socket, { isServer: true, secureContext, ALPNProtocols: ['http/1.1'] })
-  inside.on('error', () => { socket.destroy() })
-  const timer = setTimeout(() => { socket.destroy() }, patience)
-  inside.once('secure', () => { clearTimeout(timer) })
-  socket.once('close', () => { clearTimeout(timer); inside.destroy() })
-  inside.once('close', () => { socket.destroy() })
+  inside.on('error', () => {
+    socket.destroy()
+  })
+  const timer = setTimeout(() => {
+    socket.destroy()
+  }, patience)
+  inside.once('secure', () => {
+    clearTimeout(timer)
+  })
+  socket.once('close', () => {
+    clearTimeout(timer)
+    inside.destroy()
+  })
+  inside.once('close', () => {
+    socket.destroy()
+  })
   return inside
 }

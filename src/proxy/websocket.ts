@@ -17,15 +17,27 @@ const LENGTHS = new Set(['content-length'])
  * @param idle ms
  */
 const join = (left: Duplex, right: Duplex, idle: number): void => {
-  const timer = setTimeout(() => { left.destroy(); right.destroy() }, idle)
-  for (const [side, other] of [[left, right], [right, left]] as const) {
+  const timer = setTimeout(() => {
+    left.destroy()
+    right.destroy()
+  }, idle)
+  for (const [side, other] of [
+    [left, right],
+    [right, left],
+  ] as const) {
     if ('setTimeout' in side) (side as Socket).setTimeout(0)
-    side.on('error', () => { other.destroy() }).once('close', () => {
-      if (!side.readableEnded) other.destroy()
-      if (other.closed) clearTimeout(timer)
-    })
+    side
+      .on('error', () => {
+        other.destroy()
+      })
+      .once('close', () => {
+        if (!side.readableEnded) other.destroy()
+        if (other.closed) clearTimeout(timer)
+      })
     side.pipe(other)
-    side.on('data', () => { timer.refresh() })
+    side.on('data', () => {
+      timer.refresh()
+    })
   }
 }
 
@@ -34,36 +46,70 @@ const join = (left: Duplex, right: Duplex, idle: number): void => {
  * directions. A service that does not want one answers as it likes, and that is passed on.
  * @throws DeputyError of `upstreamError`, until the answer has begun
  */
-export const relayUpgrade = (upstream: Pick<Upstream, 'send'>, outgoing: UpstreamRequest, socket: Duplex, head: Buffer, options: Relay & { idleTimeout: number; patience: number }): Promise<void> => new Promise((resolve, reject) => {
-  const rewriter = options.strike ? createStrike(options.needles) : undefined
-  let hasBegun = false
-  const begin = (status: number, message: string, headers: readonly string[], connection: readonly string[]): void => {
-    hasBegun = true
-    const [words, ...shown] = withoutSecrets([message, ...headers], options.needles)
-    socket.write(headOf(status, words!, [...connection, ...shown, ...options.ours]), 'latin1')
-  }
-  upstream.send(outgoing, {
-    onRequestStart(controller) {
-      const stop = (): void => { controller.abort(new Error('the caller has gone away')) }
-      // It may begin a while after it was sent: when there is a connection, or another proof.
-      if (socket.destroyed) stop()
-      else socket.once('close', stop)
-    },
-    onRequestUpgrade(controller, status, _headers, other) {
-      begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NONE), ['Connection', 'Upgrade', 'Upgrade', 'websocket'])
-      if (head.length > 0) other.write(head)
-      join(socket, other, options.idleTimeout)
-      resolve()
-    },
-    onResponseStart(controller, status, _parsed, message) {
-      if (status < 200) return
-      const coding = codingOf(rawHeadersOf(controller))
-      if (options.strike && coding !== '') throw unreadable(outgoing.origin, coding)
-      begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTHS), ['Connection', 'close'])
-      socket.on('drain', () => { controller.resume() })
-    },
-    onResponseData(controller, chunk) { if (!socket.write(rewriter?.write(chunk) ?? chunk)) controller.pause() },
-    onResponseEnd() { endConnection(socket, rewriter?.end(), options.patience); resolve() },
-    onResponseError(_controller, error) { if (hasBegun || socket.destroyed) { socket.destroy(); resolve() } else reject(upstreamError(error, outgoing.origin)) },
+export const relayUpgrade = (
+  upstream: Pick<Upstream, 'send'>,
+  outgoing: UpstreamRequest,
+  socket: Duplex,
+  head: Buffer,
+  options: Relay & { idleTimeout: number; patience: number },
+): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const rewriter = options.strike ? createStrike(options.needles) : undefined
+    let hasBegun = false
+    const begin = (
+      status: number,
+      message: string,
+      headers: readonly string[],
+      connection: readonly string[],
+    ): void => {
+      hasBegun = true
+      const [words, ...shown] = withoutSecrets([message, ...headers], options.needles)
+      socket.write(headOf(status, words!, [...connection, ...shown, ...options.ours]), 'latin1')
+    }
+    upstream.send(outgoing, {
+      onRequestStart(controller) {
+        const stop = (): void => {
+          controller.abort(new Error('the caller has gone away'))
+        }
+        // It may begin a while after it was sent: when there is a connection, or another proof.
+        if (socket.destroyed) stop()
+        else socket.once('close', stop)
+      },
+      onRequestUpgrade(controller, status, _headers, other) {
+        begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NONE), [
+          'Connection',
+          'Upgrade',
+          'Upgrade',
+          'websocket',
+        ])
+        if (head.length > 0) other.write(head)
+        join(socket, other, options.idleTimeout)
+        resolve()
+      },
+      onResponseStart(controller, status, _parsed, message) {
+        if (status < 200) return
+        const coding = codingOf(rawHeadersOf(controller))
+        if (options.strike && coding !== '') throw unreadable(outgoing.origin, coding)
+        begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTHS), [
+          'Connection',
+          'close',
+        ])
+        socket.on('drain', () => {
+          controller.resume()
+        })
+      },
+      onResponseData(controller, chunk) {
+        if (!socket.write(rewriter?.write(chunk) ?? chunk)) controller.pause()
+      },
+      onResponseEnd() {
+        endConnection(socket, rewriter?.end(), options.patience)
+        resolve()
+      },
+      onResponseError(_controller, error) {
+        if (hasBegun || socket.destroyed) {
+          socket.destroy()
+          resolve()
+        } else reject(upstreamError(error, outgoing.origin))
+      },
+    })
   })
-})

@@ -20,12 +20,20 @@ export interface Membership {
   close(): Promise<void>
 }
 
-export interface Confirmation { readonly acknowledged: number; readonly expired: readonly string[]; readonly milliseconds: number }
+export interface Confirmation {
+  readonly acknowledged: number
+  readonly expired: readonly string[]
+  readonly milliseconds: number
+}
 
 /** The one node of an embedded store: nobody else can know less than it does. */
 export const onlyNode = (node: string, clock: Clock): Membership => ({
-  assertHeld() {}, epoch: () => Promise.resolve(clock.now()), confirm: () => Promise.resolve({ acknowledged: 0, expired: [], milliseconds: 0 }),
-  catchUp: () => Promise.resolve(), status: () => ({ node, held: true, problem: null }), close: () => Promise.resolve(),
+  assertHeld() {},
+  epoch: () => Promise.resolve(clock.now()),
+  confirm: () => Promise.resolve({ acknowledged: 0, expired: [], milliseconds: 0 }),
+  catchUp: () => Promise.resolve(),
+  status: () => ({ node, held: true, problem: null }),
+  close: () => Promise.resolve(),
 })
 
 export interface LeaseOptions {
@@ -72,7 +80,9 @@ export class NodeLease implements Membership {
   #unsubscribe: (() => Promise<void>) | undefined
   #closed = false
 
-  private constructor(options: LeaseOptions) { this.#options = options }
+  private constructor(options: LeaseOptions) {
+    this.#options = options
+  }
 
   /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `lease_lost` with a clock that is off, `config_invalid` when another daemon has the name */
   static async start(options: LeaseOptions): Promise<NodeLease> {
@@ -82,25 +92,38 @@ export class NodeLease implements Membership {
     lease.assertHeld()
     // Of two that began at the same moment one stays.
     const twin = (await lease.#twins()).find(({ id }) => id < options.incarnation)
-    if (twin !== undefined) { await lease.close(); throw lease.#nameTaken() }
-    lease.#unsubscribe = await options.store.subscribe(() => { lease.#renew() })
+    if (twin !== undefined) {
+      await lease.close()
+      throw lease.#nameTaken()
+    }
+    lease.#unsubscribe = await options.store.subscribe(() => {
+      lease.#renew()
+    })
     lease.#schedule()
     return lease
   }
 
   async #twins(): Promise<readonly { readonly id: string }[]> {
     const { store, node, incarnation, skew } = this.#options
-    return (await store.nodes()).filter(({ id, about, leaseLeft }) => about === node && id !== incarnation && leaseLeft + skew > 0)
+    return (await store.nodes()).filter(
+      ({ id, about, leaseLeft }) => about === node && id !== incarnation && leaseLeft + skew > 0,
+    )
   }
 
-  #nameTaken(): DeputyError { return refuse('config_invalid', { problem: `another daemon runs as the node ${this.#options.node} on this store; give each its own \`node\`` }) }
+  #nameTaken(): DeputyError {
+    return refuse('config_invalid', {
+      problem: `another daemon runs as the node ${this.#options.node} on this store; give each its own \`node\``,
+    })
+  }
 
   /** The lease of a process before this one may still run when that was killed; one that is renewed is somebody else's. */
   async #awaitName(): Promise<void> {
     const { lease, skew, monotonic } = this.#options
     for (const until = monotonic() + lease + 2 * skew; (await this.#twins()).length > 0;) {
       if (monotonic() > until) throw this.#nameTaken()
-      await new Promise((resolve) => { setTimeout(resolve, NAME_LOOK) })
+      await new Promise((resolve) => {
+        setTimeout(resolve, NAME_LOOK)
+      })
     }
   }
 
@@ -110,24 +133,31 @@ export class NodeLease implements Membership {
     throw refuse('lease_lost', { node, problem: this.#problem ?? 'it was not renewed in time', seconds: 1 })
   }
 
-  async epoch(): Promise<number> { return Math.max(await this.#options.store.now(), this.#options.clock.now()) + this.#options.skew }
+  async epoch(): Promise<number> {
+    return Math.max(await this.#options.store.now(), this.#options.clock.now()) + this.#options.skew
+  }
 
   async confirm(number: number): Promise<Confirmation> {
     const { store, incarnation, skew, monotonic } = this.#options
     const began = monotonic()
     for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 1.5, LAST_LOOK)) {
       const { acknowledged, waiting, expired } = await store.whoKnows(number, { except: incarnation, skew })
-      if (waiting.length === 0) return { acknowledged: acknowledged.length, expired, milliseconds: Math.round(monotonic() - began) }
-      await new Promise((resolve) => { setTimeout(resolve, pause) })
+      if (waiting.length === 0)
+        return { acknowledged: acknowledged.length, expired, milliseconds: Math.round(monotonic() - began) }
+      await new Promise((resolve) => {
+        setTimeout(resolve, pause)
+      })
     }
   }
 
-  catchUp(): Promise<void> { return this.#renewOnce() }
+  catchUp(): Promise<void> {
+    return this.#renewOnce()
+  }
 
   status(): { node: string; held: boolean; problem: string | null } {
     const { monotonic, clock, node } = this.#options
     const held = monotonic() < this.#until.monotonic && clock.now() < this.#until.wall
-    return { node, held, problem: held ? null : this.#problem ?? 'its lease was not renewed in time' }
+    return { node, held, problem: held ? null : (this.#problem ?? 'its lease was not renewed in time') }
   }
 
   async close(): Promise<void> {
@@ -141,22 +171,33 @@ export class NodeLease implements Membership {
 
   #schedule(): void {
     if (this.#closed) return
-    this.#timer = setTimeout(() => { this.#renew(); this.#schedule() }, this.#options.lease / 4)
+    this.#timer = setTimeout(() => {
+      this.#renew()
+      this.#schedule()
+    }, this.#options.lease / 4)
     this.#timer.unref()
   }
 
   /** One renewal at a time; what was asked for meanwhile is one more. */
   #renew(): void {
     if (this.#closed) return
-    if (this.#renewing !== undefined) { this.#again = true; return }
-    this.#renewing = this.#renewOnce().catch((error: unknown) => {
-      const problem = (error as Error).message
-      if (this.#problem !== problem) this.#options.logger.warn({ err: error }, 'the lease was not renewed')
-      this.#problem = problem
-    }).finally(() => {
-      this.#renewing = undefined
-      if (this.#again) { this.#again = false; this.#renew() }
-    })
+    if (this.#renewing !== undefined) {
+      this.#again = true
+      return
+    }
+    this.#renewing = this.#renewOnce()
+      .catch((error: unknown) => {
+        const problem = (error as Error).message
+        if (this.#problem !== problem) this.#options.logger.warn({ err: error }, 'the lease was not renewed')
+        this.#problem = problem
+      })
+      .finally(() => {
+        this.#renewing = undefined
+        if (this.#again) {
+          this.#again = false
+          this.#renew()
+        }
+      })
   }
 
   async #renewOnce(): Promise<void> {
@@ -174,7 +215,10 @@ export class NodeLease implements Membership {
       this.#problem = `its clock and the store's are ${Math.round(off)} ms apart, and ${skew} ms are allowed`
       return
     }
-    this.#until = { monotonic: Math.max(this.#until.monotonic, sent.monotonic + lease - skew), wall: Math.max(this.#until.wall, sent.wall + lease - skew) }
+    this.#until = {
+      monotonic: Math.max(this.#until.monotonic, sent.monotonic + lease - skew),
+      wall: Math.max(this.#until.wall, sent.wall + lease - skew),
+    }
     this.#problem = null
     if (acknowledged < number) this.#again = true
   }

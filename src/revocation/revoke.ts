@@ -47,7 +47,12 @@ export interface Revoker {
    * Ends everything that the scope covers. When it resolves nothing that was given before can be handed out again.
    * @throws DeputyError `store_unavailable`, `audit_unavailable`: the revocation may then stand already; repeat it
    */
-  revoke(order: { scope: RevocationScope; by: string; reason?: string; correlationId: string }): Promise<RevocationReceipt>
+  revoke(order: {
+    scope: RevocationScope
+    by: string
+    reason?: string
+    correlationId: string
+  }): Promise<RevocationReceipt>
   preview(scope: RevocationScope): Promise<RevocationReceipt>
 }
 
@@ -55,20 +60,32 @@ export interface Revoker {
 const grantsWithin = (scope: RevocationScope, snapshot: Snapshot): readonly GrantFilter[] => {
   if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
   // A grant was given by who had signed in: where that was at this issuer, it rests on its word.
-  return [...snapshot.tenants.values()].filter(({ tenant, sign_in: signIn }) => signIn?.issuer === scope.issuer && (scope.tenant === undefined || scope.tenant === tenant))
+  return [...snapshot.tenants.values()]
+    .filter(
+      ({ tenant, sign_in: signIn }) =>
+        signIn?.issuer === scope.issuer && (scope.tenant === undefined || scope.tenant === tenant),
+    )
     .map(({ tenant }) => ({ tenant }))
 }
 
 const grantFilter = (scope: Exclude<RevocationScope, { kind: 'issuer' }>): GrantFilter | undefined => {
   switch (scope.kind) {
-    case 'tenant': return { tenant: scope.tenant }
-    case 'user': return { tenant: scope.tenant, user: scope.user }
-    case 'server': return { server: scope.server, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
-    case 'downstream': return { downstream: scope.downstream, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
-    case 'provider': return { provider: scope.provider, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
-    case 'grant': return { id: scope.grant }
-    case 'token': return undefined
-    case 'everything': return {}
+    case 'tenant':
+      return { tenant: scope.tenant }
+    case 'user':
+      return { tenant: scope.tenant, user: scope.user }
+    case 'server':
+      return { server: scope.server, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
+    case 'downstream':
+      return { downstream: scope.downstream, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
+    case 'provider':
+      return { provider: scope.provider, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
+    case 'grant':
+      return { id: scope.grant }
+    case 'token':
+      return undefined
+    case 'everything':
+      return {}
   }
 }
 
@@ -77,7 +94,13 @@ const leasesWithin = (scope: RevocationScope, snapshot: Snapshot): readonly Leas
   if (scope.kind === 'provider') return []
   if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
   // Whoever has one may have come with a token of this issuer.
-  return [...snapshot.tenants.values()].filter(({ tenant, issuers }) => issuers.some(({ issuer }) => issuer === scope.issuer) && (scope.tenant === undefined || scope.tenant === tenant)).map(({ tenant }) => ({ tenant }))
+  return [...snapshot.tenants.values()]
+    .filter(
+      ({ tenant, issuers }) =>
+        issuers.some(({ issuer }) => issuer === scope.issuer) &&
+        (scope.tenant === undefined || scope.tenant === tenant),
+    )
+    .map(({ tenant }) => ({ tenant }))
 }
 
 /** How many providers are told at once, and how long an admin waits for them before the rest is left to the queue (ms). */
@@ -108,7 +131,10 @@ export const createRevoker = (options: {
 }): Revoker => {
   const { store, standing, audit, clock } = options
 
-  const tellProvider = async (grant: Grant, order: RevocationOrder | undefined): Promise<Pick<GrantReceipt, 'upstream' | 'nextTry'>> => {
+  const tellProvider = async (
+    grant: Grant,
+    order: RevocationOrder | undefined,
+  ): Promise<Pick<GrantReceipt, 'upstream' | 'nextTry'>> => {
     const upstream = await options.upstream.revoke(grant, order).catch((error: unknown): UpstreamOutcome => {
       options.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
       return order === undefined ? 'failed' : 'queued'
@@ -116,13 +142,24 @@ export const createRevoker = (options: {
     return upstream === 'queued' && order !== undefined ? { upstream, nextTry: order.nextAt } : { upstream }
   }
 
-  const tellProviders = async (grants: readonly Grant[], orders: ReadonlyMap<string, RevocationOrder>): Promise<GrantReceipt[]> => {
+  const tellProviders = async (
+    grants: readonly Grant[],
+    orders: ReadonlyMap<string, RevocationOrder>,
+  ): Promise<GrantReceipt[]> => {
     const receipts: GrantReceipt[] = []
     for (let at = 0; at < grants.length; at += UPSTREAM_AT_ONCE) {
-      receipts.push(...await Promise.all(grants.slice(at, at + UPSTREAM_AT_ONCE).map(async (grant) => ({
-        grant: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream,
-        ...await tellProvider(grant, orders.get(grant.id)),
-      }))))
+      receipts.push(
+        ...(await Promise.all(
+          grants.slice(at, at + UPSTREAM_AT_ONCE).map(async (grant) => ({
+            grant: grant.id,
+            tenant: grant.tenant,
+            user: grant.user,
+            server: grant.server,
+            downstream: grant.downstream,
+            ...(await tellProvider(grant, orders.get(grant.id))),
+          })),
+        )),
+      )
     }
     return receipts
   }
@@ -131,7 +168,11 @@ export const createRevoker = (options: {
     async revoke({ scope, by, reason, correlationId }) {
       const epoch = await options.membership.epoch()
       const revocation: Revocation = {
-        id: Buffer.from(options.random.bytes(12)).toString('base64url'), scope, epoch, by, reason: reason ?? null,
+        id: Buffer.from(options.random.bytes(12)).toString('base64url'),
+        scope,
+        epoch,
+        by,
+        reason: reason ?? null,
         forgetAt: scope.kind === 'token' || scope.kind === 'grant' ? epoch + options.longestToken : null,
       }
       const number = await store.revocations.add(revocation)
@@ -153,16 +194,46 @@ export const createRevoker = (options: {
         await store.secrets.remove({ tenant: scope.tenant })
         await options.envelope.destroy(scope.tenant)
         // Said once more now that the key is gone: a node that had read it in between forgets it for good.
-        await options.membership.confirm(await store.revocations.add({ ...revocation, id: Buffer.from(options.random.bytes(12)).toString('base64url') }))
+        await options.membership.confirm(
+          await store.revocations.add({
+            ...revocation,
+            id: Buffer.from(options.random.bytes(12)).toString('base64url'),
+          }),
+        )
       }
-      const receipt = { id: revocation.id, scope, epoch, dryRun: false, grants: receipts, leases, cached, consents, sessions, keyDestroyed: scope.kind === 'tenant', nodes }
+      const receipt = {
+        id: revocation.id,
+        scope,
+        epoch,
+        dryRun: false,
+        grants: receipts,
+        leases,
+        cached,
+        consents,
+        sessions,
+        keyDestroyed: scope.kind === 'tenant',
+        nodes,
+      }
       await audit.append({
-        id: correlationId, event: 'revocation', outcome: 'done',
+        id: correlationId,
+        event: 'revocation',
+        outcome: 'done',
         ...('tenant' in scope && scope.tenant !== undefined ? { tenant: scope.tenant } : {}),
         ...('user' in scope ? { user: scope.user } : {}),
         ...('server' in scope ? { server: scope.server } : {}),
         ...('downstream' in scope ? { downstream: scope.downstream } : {}),
-        detail: { revocation: revocation.id, scope: describeScope(scope), by, reason: reason ?? null, grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })), leases: leases.map(({ lease, upstream }) => ({ lease, upstream })), cached, consents, sessions, nodes },
+        detail: {
+          revocation: revocation.id,
+          scope: describeScope(scope),
+          by,
+          reason: reason ?? null,
+          grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })),
+          leases: leases.map(({ lease, upstream }) => ({ lease, upstream })),
+          cached,
+          consents,
+          sessions,
+          nodes,
+        },
       })
       options.telemetry.revocation({ scope: scope.kind })
       return receipt
@@ -171,12 +242,37 @@ export const createRevoker = (options: {
     async preview(scope) {
       const filters = grantsWithin(scope, options.snapshot())
       const grants = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
-      const leases = (await Promise.all(leasesWithin(scope, options.snapshot()).map((filter) => options.leases.list(filter)))).flat().filter(({ state }) => state === 'active')
+      const leases = (
+        await Promise.all(leasesWithin(scope, options.snapshot()).map((filter) => options.leases.list(filter)))
+      )
+        .flat()
+        .filter(({ state }) => state === 'active')
       return {
-        leases: leases.map(({ id, tenant, user, server, downstream }) => ({ lease: id, tenant, user, server, downstream, upstream: 'queued' as const })),
-        id: '', scope, epoch: clock.now(), dryRun: true, cached: 0, sessions: 0, keyDestroyed: false, nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
+        leases: leases.map(({ id, tenant, user, server, downstream }) => ({
+          lease: id,
+          tenant,
+          user,
+          server,
+          downstream,
+          upstream: 'queued' as const,
+        })),
+        id: '',
+        scope,
+        epoch: clock.now(),
+        dryRun: true,
+        cached: 0,
+        sessions: 0,
+        keyDestroyed: false,
+        nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
         consents: (await consentsWithin(store, scope, filters, grants)).length,
-        grants: grants.map((grant) => ({ grant: grant.id, tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, upstream: 'queued' as const })),
+        grants: grants.map((grant) => ({
+          grant: grant.id,
+          tenant: grant.tenant,
+          user: grant.user,
+          server: grant.server,
+          downstream: grant.downstream,
+          upstream: 'queued' as const,
+        })),
       }
     },
   }
@@ -187,14 +283,27 @@ const isOfGrants = (scope: RevocationScope): boolean => scope.kind === 'grant' |
 
 type ConsentFilter = Omit<GrantFilter, 'provider' | 'id'>
 
-const consentsWithin = async (store: Store, scope: RevocationScope, filters: readonly GrantFilter[], grants: readonly Grant[]) => {
-  if (!isOfGrants(scope)) return (await Promise.all(filters.map((filter) => store.consents.list(filter as ConsentFilter)))).flat()
+const consentsWithin = async (
+  store: Store,
+  scope: RevocationScope,
+  filters: readonly GrantFilter[],
+  grants: readonly Grant[],
+) => {
+  if (!isOfGrants(scope))
+    return (await Promise.all(filters.map((filter) => store.consents.list(filter as ConsentFilter)))).flat()
   const found = await Promise.all(grants.map((grant) => store.consents.find(grant)))
   return found.filter((consent) => consent !== undefined)
 }
 
-const removeConsents = async (store: Store, scope: RevocationScope, filters: readonly GrantFilter[], grants: readonly Grant[]): Promise<number> => {
-  const gone = isOfGrants(scope) ? grants.map(({ tenant, user, server, downstream }) => ({ tenant, user, server, downstream })) : filters as readonly ConsentFilter[]
+const removeConsents = async (
+  store: Store,
+  scope: RevocationScope,
+  filters: readonly GrantFilter[],
+  grants: readonly Grant[],
+): Promise<number> => {
+  const gone = isOfGrants(scope)
+    ? grants.map(({ tenant, user, server, downstream }) => ({ tenant, user, server, downstream }))
+    : (filters as readonly ConsentFilter[])
   let count = 0
   for (const filter of gone) count += await store.consents.remove(filter)
   return count
@@ -203,19 +312,33 @@ const removeConsents = async (store: Store, scope: RevocationScope, filters: rea
 /** Sessions of an issuer are void by its revocation; they need not be looked for. */
 const removeSessions = async (store: Store, scope: RevocationScope): Promise<number> => {
   switch (scope.kind) {
-    case 'everything': return store.sessions.remove({})
-    case 'tenant': return store.sessions.remove({ tenant: scope.tenant })
-    case 'user': return store.sessions.remove({ tenant: scope.tenant, user: scope.user })
-    default: return 0
+    case 'everything':
+      return store.sessions.remove({})
+    case 'tenant':
+      return store.sessions.remove({ tenant: scope.tenant })
+    case 'user':
+      return store.sessions.remove({ tenant: scope.tenant, user: scope.user })
+    default:
+      return 0
   }
 }
 
 /** What a sign-in brought goes with its user, tenant or issuer. */
 const removeIdentityTokens = async (store: Store, scope: RevocationScope): Promise<void> => {
   switch (scope.kind) {
-    case 'everything': await store.identityTokens.remove({}); return
-    case 'tenant': await store.identityTokens.remove({ tenant: scope.tenant }); return
-    case 'user': await store.identityTokens.remove({ tenant: scope.tenant, user: scope.user }); return
-    case 'issuer': await store.identityTokens.remove({ issuer: scope.issuer, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) })
+    case 'everything':
+      await store.identityTokens.remove({})
+      return
+    case 'tenant':
+      await store.identityTokens.remove({ tenant: scope.tenant })
+      return
+    case 'user':
+      await store.identityTokens.remove({ tenant: scope.tenant, user: scope.user })
+      return
+    case 'issuer':
+      await store.identityTokens.remove({
+        issuer: scope.issuer,
+        ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }),
+      })
   }
 }

@@ -19,20 +19,30 @@ const userKey = (tenant: string, user: string): string => `${tenant.length}:${te
 /** Scopes become one text each, so that a check is a few map look-ups whatever has been revoked. */
 const keyOf = (scope: RevocationScope): string => {
   switch (scope.kind) {
-    case 'tenant': return `tenant/${scope.tenant}`
-    case 'user': return `user/${userKey(scope.tenant, scope.user)}`
-    case 'server': return `server/${scope.server}/${scope.tenant ?? '*'}`
-    case 'downstream': return `downstream/${scope.downstream}/${scope.tenant ?? '*'}`
-    case 'provider': return `provider/${scope.provider}/${scope.tenant ?? '*'}`
-    case 'issuer': return `issuer/${scope.tenant ?? '*'}/${scope.issuer}`
-    case 'everything': return 'everything'
-    case 'grant': return `grant/${scope.grant}`
-    case 'token': return `token/${scope.token}`
+    case 'tenant':
+      return `tenant/${scope.tenant}`
+    case 'user':
+      return `user/${userKey(scope.tenant, scope.user)}`
+    case 'server':
+      return `server/${scope.server}/${scope.tenant ?? '*'}`
+    case 'downstream':
+      return `downstream/${scope.downstream}/${scope.tenant ?? '*'}`
+    case 'provider':
+      return `provider/${scope.provider}/${scope.tenant ?? '*'}`
+    case 'issuer':
+      return `issuer/${scope.tenant ?? '*'}/${scope.issuer}`
+    case 'everything':
+      return 'everything'
+    case 'grant':
+      return `grant/${scope.grant}`
+    case 'token':
+      return `token/${scope.token}`
   }
 }
 
 /** Ids of tokens that others issued begin with the issuer: `https://idp.example#id` (`tokenIdOf`). */
-const issuersOf = (tokens: readonly string[]): string[] => tokens.flatMap((token) => token.includes('#') ? token.slice(0, token.indexOf('#')) : [])
+const issuersOf = (tokens: readonly string[]): string[] =>
+  tokens.flatMap((token) => (token.includes('#') ? token.slice(0, token.indexOf('#')) : []))
 
 const firstOf = <T, R>(values: readonly T[], find: (value: T) => R | undefined): R | undefined => {
   for (const value of values) {
@@ -53,7 +63,11 @@ export class Standing {
   #frozen = new Set<string>()
   readonly #listeners: (() => void)[] = []
 
-  constructor(revocations: readonly Revocation[], disabled: readonly DisabledUser[], frozen: readonly FrozenTenant[] = []) {
+  constructor(
+    revocations: readonly Revocation[],
+    disabled: readonly DisabledUser[],
+    frozen: readonly FrozenTenant[] = [],
+  ) {
     for (const revocation of revocations) this.add(revocation)
     this.replace({ disabled, frozen })
   }
@@ -73,20 +87,39 @@ export class Standing {
   }
 
   /** Calls whenever something has been taken from somebody. */
-  onChange(listener: () => void): void { this.#listeners.push(listener) }
-  #changed(): void { for (const listener of this.#listeners) listener() }
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener)
+  }
+  #changed(): void {
+    for (const listener of this.#listeners) listener()
+  }
 
-  disable(tenant: string, user: string): void { this.#disabled.add(userKey(tenant, user)); this.#changed() }
-  enable(tenant: string, user: string): void { this.#disabled.delete(userKey(tenant, user)) }
-  isDisabled(tenant: string, user: string): boolean { return this.#disabled.has(userKey(tenant, user)) }
+  disable(tenant: string, user: string): void {
+    this.#disabled.add(userKey(tenant, user))
+    this.#changed()
+  }
+  enable(tenant: string, user: string): void {
+    this.#disabled.delete(userKey(tenant, user))
+  }
+  isDisabled(tenant: string, user: string): boolean {
+    return this.#disabled.has(userKey(tenant, user))
+  }
 
-  freeze(tenant: string): void { this.#frozen.add(tenant); this.#changed() }
-  thaw(tenant: string): void { this.#frozen.delete(tenant) }
-  isFrozen(tenant: string): boolean { return this.#frozen.has(tenant) }
+  freeze(tenant: string): void {
+    this.#frozen.add(tenant)
+    this.#changed()
+  }
+  thaw(tenant: string): void {
+    this.#frozen.delete(tenant)
+  }
+  isFrozen(tenant: string): boolean {
+    return this.#frozen.has(tenant)
+  }
 
   /** Forgets what cannot matter any more. */
   sweep(now: number): void {
-    for (const [key, { forgetAt }] of this.#revocations) if (forgetAt !== null && forgetAt <= now) this.#revocations.delete(key)
+    for (const [key, { forgetAt }] of this.#revocations)
+      if (forgetAt !== null && forgetAt <= now) this.#revocations.delete(key)
   }
 
   /** The revocation that voids this, if there is one. What was given at the very moment of the revocation is void too. */
@@ -99,14 +132,17 @@ export class Standing {
     }
     const inAnyTenant = (scope: Extract<RevocationScope, { tenant?: string }>): Revocation | undefined =>
       since(scope) ?? since({ ...scope, tenant })
-    return since({ kind: 'everything' }) ?? since({ kind: 'tenant', tenant })
-      ?? firstOf(issuersOf(tokens), (issuer) => inAnyTenant({ kind: 'issuer', issuer }))
-      ?? (user === undefined ? undefined : since({ kind: 'user', tenant, user }))
-      ?? inAnyTenant({ kind: 'server', server })
-      ?? (downstream === undefined ? undefined : inAnyTenant({ kind: 'downstream', downstream }))
-      ?? (provider === undefined ? undefined : inAnyTenant({ kind: 'provider', provider }))
-      ?? (grant === undefined ? undefined : this.#revocations.get(keyOf({ kind: 'grant', grant })))
-      ?? firstOf(tokens, (token) => this.#revocations.get(keyOf({ kind: 'token', token })))
+    return (
+      since({ kind: 'everything' }) ??
+      since({ kind: 'tenant', tenant }) ??
+      firstOf(issuersOf(tokens), (issuer) => inAnyTenant({ kind: 'issuer', issuer })) ??
+      (user === undefined ? undefined : since({ kind: 'user', tenant, user })) ??
+      inAnyTenant({ kind: 'server', server }) ??
+      (downstream === undefined ? undefined : inAnyTenant({ kind: 'downstream', downstream })) ??
+      (provider === undefined ? undefined : inAnyTenant({ kind: 'provider', provider })) ??
+      (grant === undefined ? undefined : this.#revocations.get(keyOf({ kind: 'grant', grant }))) ??
+      firstOf(tokens, (token) => this.#revocations.get(keyOf({ kind: 'token', token })))
+    )
   }
 }
 
@@ -114,14 +150,23 @@ export class Standing {
 export const describeScope = (scope: RevocationScope): string => {
   const within = 'tenant' in scope && scope.tenant !== undefined ? ` of ${scope.tenant}` : ''
   switch (scope.kind) {
-    case 'tenant': return `tenant ${scope.tenant}`
-    case 'user': return `user ${scope.user}${within}`
-    case 'server': return `server ${scope.server}${within}`
-    case 'downstream': return `downstream ${scope.downstream}${within}`
-    case 'provider': return `provider ${scope.provider}${within}`
-    case 'issuer': return `issuer ${scope.issuer}${within}`
-    case 'everything': return 'everything'
-    case 'grant': return `grant ${scope.grant}`
-    case 'token': return 'this token'
+    case 'tenant':
+      return `tenant ${scope.tenant}`
+    case 'user':
+      return `user ${scope.user}${within}`
+    case 'server':
+      return `server ${scope.server}${within}`
+    case 'downstream':
+      return `downstream ${scope.downstream}${within}`
+    case 'provider':
+      return `provider ${scope.provider}${within}`
+    case 'issuer':
+      return `issuer ${scope.issuer}${within}`
+    case 'everything':
+      return 'everything'
+    case 'grant':
+      return `grant ${scope.grant}`
+    case 'token':
+      return 'this token'
   }
 }

@@ -7,7 +7,9 @@ export const withRotations = (revoker: Revoker, rotation: Pick<RotationRoom, 're
   preview: (scope) => revoker.preview(scope),
   async revoke(order) {
     const receipt = await revoker.revoke(order)
-    await rotation.revoked(order.scope, receipt.id).catch((error: unknown) => { logger.error({ err: error, revocation: receipt.id }, 'rotations that a revocation asks for could not begin') })
+    await rotation.revoked(order.scope, receipt.id).catch((error: unknown) => {
+      logger.error({ err: error, revocation: receipt.id }, 'rotations that a revocation asks for could not begin')
+    })
     return receipt
   },
 })

@@ -13,9 +13,21 @@ import type { AskingRotator, Login, Rotator } from './rotator.ts'
  * go through this list, so a step that is added here is tested.
  */
 export const FAULT_POINTS = [
-  'before staging', 'after staging', 'before applying', 'after applying', 'after verifying', 'before promoting', 'after promoting',
-  'before retiring', 'after retiring', 'before proving', 'after proving', 'before forgetting', 'after forgetting',
-  'before going back', 'after going back',
+  'before staging',
+  'after staging',
+  'before applying',
+  'after applying',
+  'after verifying',
+  'before promoting',
+  'after promoting',
+  'before retiring',
+  'after retiring',
+  'before proving',
+  'after proving',
+  'before forgetting',
+  'after forgetting',
+  'before going back',
+  'after going back',
 ] as const
 export type FaultPoint = (typeof FAULT_POINTS)[number]
 
@@ -48,12 +60,17 @@ const SHORTEST_LOOK = 1000
 /** How often a stuck rotation looks whether somebody has put it right (ms). */
 const STUCK_PAUSE = 300_000
 
-const wordsOf = (error: unknown): string => (error instanceof DeputyError ? error.message : (error as Error).message).slice(0, 300)
+const wordsOf = (error: unknown): string =>
+  (error instanceof DeputyError ? error.message : (error as Error).message).slice(0, 300)
 
 /** What both versions are at the target: `unknown` when it cannot be asked. */
 type Said = Login | 'unknown' | 'absent'
 
-interface Work { readonly policy: RotationPolicy; readonly rotator: Rotator; readonly backend: StagedSecrets }
+interface Work {
+  readonly policy: RotationPolicy
+  readonly rotator: Rotator
+  readonly backend: StagedSecrets
+}
 
 /**
  * The line of a rotation. Each step is done, then written down, and may be done again:
@@ -73,22 +90,48 @@ interface Work { readonly policy: RotationPolicy; readonly rotator: Rotator; rea
 export const createRotationEngine = (options: EngineOptions) => {
   const { rotations, clock } = options
   const graces = createGraces(options)
-  const reach = async (point: FaultPoint): Promise<void> => { await options.at?.(point) }
+  const reach = async (point: FaultPoint): Promise<void> => {
+    await options.at?.(point)
+  }
 
   const write = (rotation: Rotation, change: Partial<Rotation>): Promise<Rotation> =>
-    rotations.update({ ...rotation, ...change, owner: change.endedAt == null && change.nextAt === undefined ? { id: options.owner, until: clock.now() + CLAIM } : null })
+    rotations.update({
+      ...rotation,
+      ...change,
+      owner:
+        change.endedAt == null && change.nextAt === undefined
+          ? { id: options.owner, until: clock.now() + CLAIM }
+          : null,
+    })
 
   /** A step that is done wipes what went wrong before it. */
-  const stepped = (rotation: Rotation, step: Rotation['step'], more: Partial<Rotation> = {}): Promise<Rotation> => write(rotation, { step, state: 'running', attempts: 0, problem: null, ...more })
+  const stepped = (rotation: Rotation, step: Rotation['step'], more: Partial<Rotation> = {}): Promise<Rotation> =>
+    write(rotation, { step, state: 'running', attempts: 0, problem: null, ...more })
 
-  const record = (rotation: Rotation, outcome: 'done' | 'failed', detail: object): Promise<void> => options.audit.append({
-    id: rotation.id, event: 'secret.rotate', outcome, tenant: rotation.tenant,
-    detail: { secret: rotation.secret, backend: rotation.backend, policy: rotation.policy, rotator: rotation.rotator, reason: rotation.reason, step: rotation.step, ...detail },
-  })
+  const record = (rotation: Rotation, outcome: 'done' | 'failed', detail: object): Promise<void> =>
+    options.audit.append({
+      id: rotation.id,
+      event: 'secret.rotate',
+      outcome,
+      tenant: rotation.tenant,
+      detail: {
+        secret: rotation.secret,
+        backend: rotation.backend,
+        policy: rotation.policy,
+        rotator: rotation.rotator,
+        reason: rotation.reason,
+        step: rotation.step,
+        ...detail,
+      },
+    })
 
   const ask = async (rotator: Rotator, version: SecretVersion | undefined): Promise<Said> => {
     if (version === undefined) return 'absent'
-    try { return await rotator.login(version.value) } catch { return 'unknown' }
+    try {
+      return await rotator.login(version.value)
+    } catch {
+      return 'unknown'
+    }
   }
 
   const end = async (rotation: Rotation, state: 'done' | 'rolled_back', detail: object): Promise<Rotation> => {
@@ -98,7 +141,9 @@ export const createRotationEngine = (options: EngineOptions) => {
     return write(rotation, { step: state === 'done' ? 'done' : rotation.step, state, endedAt: now, nextAt: now })
   }
 
-  const steps: Readonly<Record<Exclude<Rotation['step'], 'done'>, (rotation: Rotation, work: Work) => Promise<Rotation>>> = {
+  const steps: Readonly<
+    Record<Exclude<Rotation['step'], 'done'>, (rotation: Rotation, work: Work) => Promise<Rotation>>
+  > = {
     async planned(rotation, { rotator, backend }) {
       const current = await backend.find(rotation.tenant, rotation.secret, 'current')
       if (rotator.chosenThere === true) {
@@ -125,7 +170,8 @@ export const createRotationEngine = (options: EngineOptions) => {
     async applied(rotation, { rotator, backend }) {
       const [, pending] = await versionsOf(rotation, backend)
       // A target that says yes and does nothing is caught here.
-      if (await rotator.login(pending.value) === 'refused') throw new Error('the target took the change and refuses the new one')
+      if ((await rotator.login(pending.value)) === 'refused')
+        throw new Error('the target took the change and refuses the new one')
       await reach('after verifying')
       return stepped(rotation, 'verified')
     },
@@ -136,7 +182,11 @@ export const createRotationEngine = (options: EngineOptions) => {
       options.changed(rotation)
       const now = clock.now()
       const grace = rotator.keepsOld && rotation.oldVersion !== null ? policy.grace : 0
-      return stepped(rotation, 'promoted', { state: 'grace', graceUntil: now + grace, nextAt: nextLook(now, now + grace, policy) })
+      return stepped(rotation, 'promoted', {
+        state: 'grace',
+        graceUntil: now + grace,
+        nextAt: nextLook(now, now + grace, policy),
+      })
     },
     async promoted(rotation, { rotator, backend }) {
       const [old, current] = await afterPromotion(rotation, backend)
@@ -148,8 +198,9 @@ export const createRotationEngine = (options: EngineOptions) => {
     async retired(rotation, { rotator, backend }) {
       const [old, current] = await afterPromotion(rotation, backend)
       await reach('before proving')
-      if (old !== undefined && await rotator.login(old.value) === 'works') throw new Error('the old one still works after it was retired')
-      if (await rotator.login(current.value) === 'refused') throw new Error('the new one works no more')
+      if (old !== undefined && (await rotator.login(old.value)) === 'works')
+        throw new Error('the old one still works after it was retired')
+      if ((await rotator.login(current.value)) === 'refused') throw new Error('the new one works no more')
       await reach('after proving')
       await reach('before forgetting')
       if (old !== undefined) await backend.retire(rotation.tenant, rotation.secret, old.version)
@@ -171,24 +222,35 @@ export const createRotationEngine = (options: EngineOptions) => {
   }
 
   /** Before the promotion: what is current and what is pending. A kill after promoting finds it done already. */
-  const versionsOf = async ({ id, tenant, secret }: Rotation, backend: StagedSecrets): Promise<[SecretVersion | undefined, SecretVersion]> => {
-    const [current, pending] = [await backend.find(tenant, secret, 'current'), await backend.find(tenant, secret, 'pending')]
+  const versionsOf = async (
+    { id, tenant, secret }: Rotation,
+    backend: StagedSecrets,
+  ): Promise<[SecretVersion | undefined, SecretVersion]> => {
+    const [current, pending] = [
+      await backend.find(tenant, secret, 'current'),
+      await backend.find(tenant, secret, 'pending'),
+    ]
     if (pending?.token === id) return [current, pending]
     throw new Error('its pending version is gone: somebody else has changed the secret')
   }
 
-  const afterPromotion = async ({ id, tenant, secret, oldVersion }: Rotation, backend: StagedSecrets): Promise<[SecretVersion | undefined, SecretVersion]> => {
+  const afterPromotion = async (
+    { id, tenant, secret, oldVersion }: Rotation,
+    backend: StagedSecrets,
+  ): Promise<[SecretVersion | undefined, SecretVersion]> => {
     const [old, current] = [await backend.find(tenant, secret, 'previous'), await backend.read(tenant, secret)]
-    if (current.token !== id) throw new Error('its version is not the current one any more: somebody else has changed the secret')
+    if (current.token !== id)
+      throw new Error('its version is not the current one any more: somebody else has changed the secret')
     // The backend's previous one is ours only if it is the one that we have replaced.
     return [old?.version === oldVersion ? old : undefined, current]
   }
 
-  const nextLook = (now: number, graceUntil: number, policy: RotationPolicy): number => endsEarly(policy) ? Math.min(graceUntil, now + Math.max(SHORTEST_LOOK, policy.grace / GRACE_LOOKS)) : graceUntil
+  const nextLook = (now: number, graceUntil: number, policy: RotationPolicy): number =>
+    endsEarly(policy) ? Math.min(graceUntil, now + Math.max(SHORTEST_LOOK, policy.grace / GRACE_LOOKS)) : graceUntil
 
   /** The grace is over when its time is, or everybody who had the old one has moved. */
   const isOver = async (rotation: Rotation, policy: RotationPolicy): Promise<boolean> =>
-    graces.left(rotation) <= 0 || (endsEarly(policy) && !graces.wasSet(rotation) && !await options.isHeld(rotation))
+    graces.left(rotation) <= 0 || (endsEarly(policy) && !graces.wasSet(rotation) && !(await options.isHeld(rotation)))
 
   const pauseAfter = (attempts: number): number => Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)
 
@@ -197,21 +259,47 @@ export const createRotationEngine = (options: EngineOptions) => {
     const { policy, rotator, backend } = work
     const problem = wordsOf(error)
     const attempts = rotation.attempts + 1
-    options.logger.warn({ rotation: rotation.id, tenant: rotation.tenant, secret: rotation.secret, step: rotation.step, problem }, 'a step of a rotation failed')
-    const again = (more: Partial<Rotation> = {}): Promise<Rotation> => write(rotation, { attempts, problem, nextAt: clock.now() + pauseAfter(attempts), ...more })
+    options.logger.warn(
+      { rotation: rotation.id, tenant: rotation.tenant, secret: rotation.secret, step: rotation.step, problem },
+      'a step of a rotation failed',
+    )
+    const again = (more: Partial<Rotation> = {}): Promise<Rotation> =>
+      write(rotation, { attempts, problem, nextAt: clock.now() + pauseAfter(attempts), ...more })
     const stuck = async (why: string): Promise<Rotation> => {
       if (rotation.state !== 'stuck') {
-        options.logger.error({ rotation: rotation.id, tenant: rotation.tenant, secret: rotation.secret, owner: policy.owner, problem: `${problem}; ${why}` }, 'a rotation needs a person')
+        options.logger.error(
+          {
+            rotation: rotation.id,
+            tenant: rotation.tenant,
+            secret: rotation.secret,
+            owner: policy.owner,
+            problem: `${problem}; ${why}`,
+          },
+          'a rotation needs a person',
+        )
         await record(rotation, 'failed', { state: 'stuck', problem, why })
       }
-      return write(rotation, { attempts, problem: `${problem}; ${why}`, state: 'stuck', nextAt: clock.now() + STUCK_PAUSE })
+      return write(rotation, {
+        attempts,
+        problem: `${problem}; ${why}`,
+        state: 'stuck',
+        nextAt: clock.now() + STUCK_PAUSE,
+      })
     }
     const done = rotation.step === 'promoted' || rotation.step === 'retired'
     const [fresh, before] = done
       ? [await ask(rotator, await backend.find(rotation.tenant, rotation.secret, 'current')), 'absent' as const]
-      : [await ask(rotator, await pendingOf(rotation, backend)), await ask(rotator, await backend.find(rotation.tenant, rotation.secret, 'current'))]
+      : [
+          await ask(rotator, await pendingOf(rotation, backend)),
+          await ask(rotator, await backend.find(rotation.tenant, rotation.secret, 'current')),
+        ]
     if (fresh === 'unknown' || before === 'unknown') return again()
-    if (done) return attempts > policy.on_failure.retry && rotation.state !== 'stuck' ? stuck(fresh === 'works' ? 'the new one works, and the old one could not be ended' : 'the new one does not work') : again()
+    if (done)
+      return attempts > policy.on_failure.retry && rotation.state !== 'stuck'
+        ? stuck(
+            fresh === 'works' ? 'the new one works, and the old one could not be ended' : 'the new one does not work',
+          )
+        : again()
     if (fresh === 'works' && rotation.step === 'staged') return stepped(rotation, 'applied', { attempts })
     // The new one is the only one that works: there is no way but forward, however long it takes.
     if (fresh === 'works' && before !== 'works') return again()
@@ -221,7 +309,10 @@ export const createRotationEngine = (options: EngineOptions) => {
     return goBack(rotation, work, problem)
   }
 
-  const pendingOf = async ({ id, tenant, secret }: Rotation, backend: StagedSecrets): Promise<SecretVersion | undefined> => {
+  const pendingOf = async (
+    { id, tenant, secret }: Rotation,
+    backend: StagedSecrets,
+  ): Promise<SecretVersion | undefined> => {
     const pending = await backend.find(tenant, secret, 'pending')
     return pending?.token === id ? pending : undefined
   }
@@ -231,7 +322,8 @@ export const createRotationEngine = (options: EngineOptions) => {
     await reach('before going back')
     const pending = await pendingOf(rotation, backend)
     const current = await backend.find(rotation.tenant, rotation.secret, 'current')
-    if (pending !== undefined && current !== undefined && await rotator.login(pending.value) === 'works') await rotator.retire(pending.value, current.value)
+    if (pending !== undefined && current !== undefined && (await rotator.login(pending.value)) === 'works')
+      await rotator.retire(pending.value, current.value)
     if (pending !== undefined) await backend.discard(rotation.tenant, rotation.secret, pending.version)
     await reach('after going back')
     return end(rotation, 'rolled_back', { problem })
@@ -243,13 +335,21 @@ export const createRotationEngine = (options: EngineOptions) => {
       try {
         let rotation = await write(found, {})
         const backend = options.backendOf(rotation.backend)
-        if (backend === undefined) return await write(rotation, { problem: `the backend ${rotation.backend} is not in deputy.yaml`, nextAt: clock.now() + LONGEST_PAUSE })
+        if (backend === undefined)
+          return await write(rotation, {
+            problem: `the backend ${rotation.backend} is not in deputy.yaml`,
+            nextAt: clock.now() + LONGEST_PAUSE,
+          })
         const work: Work = { policy, backend, rotator: options.rotatorOf(policy, rotation) }
         while (rotation.step !== 'done' && rotation.endedAt === null) {
           if (rotation.state === 'grace' && rotation.nextAt > clock.now() && graces.left(rotation) > 0) return rotation
-          if (rotation.state === 'grace' && !await isOver(rotation, policy)) return await write(rotation, { nextAt: nextLook(clock.now(), clock.now() + graces.left(rotation), policy) })
-          try { rotation = await steps[rotation.step](rotation, work) } catch (error) {
-            if (error instanceof DeputyError && error.code === 'conflict' && error.facts['what'] === 'rotation') throw error
+          if (rotation.state === 'grace' && !(await isOver(rotation, policy)))
+            return await write(rotation, { nextAt: nextLook(clock.now(), clock.now() + graces.left(rotation), policy) })
+          try {
+            rotation = await steps[rotation.step](rotation, work)
+          } catch (error) {
+            if (error instanceof DeputyError && error.code === 'conflict' && error.facts['what'] === 'rotation')
+              throw error
             rotation = await recover(rotation, work, error)
             if (rotation.nextAt > clock.now()) return rotation
           }
@@ -268,13 +368,21 @@ export const createRotationEngine = (options: EngineOptions) => {
      */
     async rollBack(found: Rotation, policy: RotationPolicy, by: string): Promise<Rotation> {
       const backend = options.backendOf(found.backend)
-      const refuseIt = (problem: string): never => { throw refuse('rotation_not_possible', { problem }) }
+      const refuseIt = (problem: string): never => {
+        throw refuse('rotation_not_possible', { problem })
+      }
       if (backend === undefined) return refuseIt(`the backend ${found.backend} is not in deputy.yaml`)
-      if (found.step === 'promoted' || found.step === 'retired') return refuseIt('the new one is handed out already; begin another rotation instead')
+      if (found.step === 'promoted' || found.step === 'retired')
+        return refuseIt('the new one is handed out already; begin another rotation instead')
       const rotation = await write(found, {})
       const rotator = options.rotatorOf(policy, rotation)
       const before = await ask(rotator, await backend.find(rotation.tenant, rotation.secret, 'current'))
-      if (before !== 'works') return refuseIt(before === 'refused' ? 'the target refuses the old one already' : 'the target cannot be asked whether the old one works')
+      if (before !== 'works')
+        return refuseIt(
+          before === 'refused'
+            ? 'the target refuses the old one already'
+            : 'the target cannot be asked whether the old one works',
+        )
       return goBack(rotation, { policy, rotator, backend }, `rolled back by ${by}`)
     },
   }

@@ -11,10 +11,13 @@ const REMEMBERED = 100_000
  * not until when. A process that begins in the middle of a grace has nothing to go by but the time of day.
  */
 export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: () => number }) => {
-  const seen = new LRUCache<string, { readonly until: number; readonly wall: number; readonly steady: number }>({ max: REMEMBERED })
+  const seen = new LRUCache<string, { readonly until: number; readonly wall: number; readonly steady: number }>({
+    max: REMEMBERED,
+  })
   const firstSeen = ({ id, graceUntil }: Rotation) => {
     let first = seen.get(id)
-    if (first?.until !== graceUntil) seen.set(id, first = { until: graceUntil!, wall: clock.now(), steady: monotonic() })
+    if (first?.until !== graceUntil)
+      seen.set(id, (first = { until: graceUntil!, wall: clock.now(), steady: monotonic() }))
     return first!
   }
   return {

@@ -31,7 +31,8 @@ export const createHolders = (options: {
   readonly clock: Clock
 }) => {
   const { store, clock } = options
-  const nameOf = ({ server, user, process }: HoldingProcess, version: string): string => JSON.stringify([server, user, ...(process === undefined ? [null, version] : [options.node, process])])
+  const nameOf = ({ server, user, process }: HoldingProcess, version: string): string =>
+    JSON.stringify([server, user, ...(process === undefined ? [null, version] : [options.node, process])])
   const written = new LRUCache<string, { version: string; until: number }>({ max: REMEMBERED })
   return {
     /**
@@ -49,7 +50,10 @@ export const createHolders = (options: {
       const { tenant, backend, secret: name } = secret
       await store.put({ tenant, backend, secret: name, holder, server: who.server, ...entry })
       // A grace may have ended before this was written, and not after.
-      if (mustBeCurrent && await options.currentOf(secret) !== version) { options.outdated(secret); return false }
+      if (mustBeCurrent && (await options.currentOf(secret)) !== version) {
+        options.outdated(secret)
+        return false
+      }
       written.set(key, entry)
       return true
     },

@@ -4,11 +4,18 @@ import type { Rotator } from './rotator.ts'
 class Turns {
   #free: number
   readonly #waiting: (() => void)[] = []
-  constructor(size: number) { this.#free = size }
+  constructor(size: number) {
+    this.#free = size
+  }
   async take<T>(work: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free -= 1
-    else await new Promise<void>((resolve) => { this.#waiting.push(resolve) })
-    try { return await work() } finally {
+    else
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve)
+      })
+    try {
+      return await work()
+    } finally {
       const next = this.#waiting.shift()
       if (next === undefined) this.#free += 1
       else next()
@@ -29,18 +36,25 @@ export const createTargetLimits = () => {
     targets.set(key, turns)
     const { check } = rotator
     const limited = {
-      kind: rotator.kind, target: rotator.target, keepsOld: rotator.keepsOld,
+      kind: rotator.kind,
+      target: rotator.target,
+      keepsOld: rotator.keepsOld,
       login: (value) => turns.take(() => rotator.login(value)),
       retire: (old, current) => turns.take(() => rotator.retire(old, current)),
     } satisfies Partial<Rotator>
     if (rotator.chosenThere === true) {
       return {
-        ...limited, chosenThere: true, known: () => turns.take(() => rotator.known()), apply: (current) => turns.take(() => rotator.apply(current)),
+        ...limited,
+        chosenThere: true,
+        known: () => turns.take(() => rotator.known()),
+        apply: (current) => turns.take(() => rotator.apply(current)),
         ...(check === undefined ? {} : { check: (current) => turns.take(() => rotator.check!(current)) }),
       }
     }
     return {
-      ...limited, next: (current) => rotator.next(current), apply: (current, next) => turns.take(() => rotator.apply(current, next)),
+      ...limited,
+      next: (current) => rotator.next(current),
+      apply: (current, next) => turns.take(() => rotator.apply(current, next)),
       ...(check === undefined ? {} : { check: (current, next) => turns.take(() => rotator.check!(current, next)) }),
     }
   }

@@ -17,33 +17,38 @@ const isChanging = ({ step }: Rotation): boolean => step === 'staged' || step ==
  * for it, and if whoever makes the change is gone, the target is asked which of the two it takes. Where the
  * target chooses, it is asked at once.
  */
-export const createRotatingSecrets = (options: {
-  readonly rotations: RotationStore
-  readonly backendOf: (id: string) => StagedSecrets | undefined
-  /** Reads what the backend has, which may have been read a while ago. */
-  readonly readKept: (secret: RotatedSecret) => Promise<SecretVersion>
-  /** Undefined for a secret that no policy covers. */
-  readonly rotatorOf: (secret: RotatedSecret) => Rotator | undefined
-}) => async (secret: RotatedSecret): Promise<SecretVersion> => {
-  const { tenant, secret: name } = secret
-  const rotator = options.rotatorOf(secret)
-  const backend = options.backendOf(secret.backend)
-  if (rotator === undefined || rotator.keepsOld || backend === undefined) return options.readKept(secret)
-  for (const until = performance.now() + PATIENCE; ;) {
-    const version = await backend.read(tenant, name)
-    const open = await options.rotations.open(secret)
-    if (open === undefined || !isChanging(open)) {
-      // Nothing was begun while it was read.
-      if ((await backend.read(tenant, name)).version === version.version) return version
-      continue
+export const createRotatingSecrets =
+  (options: {
+    readonly rotations: RotationStore
+    readonly backendOf: (id: string) => StagedSecrets | undefined
+    /** Reads what the backend has, which may have been read a while ago. */
+    readonly readKept: (secret: RotatedSecret) => Promise<SecretVersion>
+    /** Undefined for a secret that no policy covers. */
+    readonly rotatorOf: (secret: RotatedSecret) => Rotator | undefined
+  }) =>
+  async (secret: RotatedSecret): Promise<SecretVersion> => {
+    const { tenant, secret: name } = secret
+    const rotator = options.rotatorOf(secret)
+    const backend = options.backendOf(secret.backend)
+    if (rotator === undefined || rotator.keepsOld || backend === undefined) return options.readKept(secret)
+    for (const until = performance.now() + PATIENCE; ;) {
+      const version = await backend.read(tenant, name)
+      const open = await options.rotations.open(secret)
+      if (open === undefined || !isChanging(open)) {
+        // Nothing was begun while it was read.
+        if ((await backend.read(tenant, name)).version === version.version) return version
+        continue
+      }
+      // The target has it, whoever is gone.
+      if (rotator.chosenThere === true) return { value: await rotator.known(), version: 'at the target', token: null }
+      if (performance.now() < until) {
+        await sleep(LOOK)
+        continue
+      }
+      const pending = await backend.find(tenant, name, 'pending')
+      if (pending?.token === open.id && (await rotator.login(pending.value)) === 'works') return pending
+      const current = await backend.read(tenant, name)
+      if ((await rotator.login(current.value)) === 'works') return current
+      throw refuse('rotation_in_progress', { tenant, secret: name, seconds: 5 })
     }
-    // The target has it, whoever is gone.
-    if (rotator.chosenThere === true) return { value: await rotator.known(), version: 'at the target', token: null }
-    if (performance.now() < until) { await sleep(LOOK); continue }
-    const pending = await backend.find(tenant, name, 'pending')
-    if (pending?.token === open.id && await rotator.login(pending.value) === 'works') return pending
-    const current = await backend.read(tenant, name)
-    if (await rotator.login(current.value) === 'works') return current
-    throw refuse('rotation_in_progress', { tenant, secret: name, seconds: 5 })
   }
-}

@@ -1,6 +1,13 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
-import { covers, dataKeyOf, endsEarly, OWN_BACKEND, type OwnKeys, type RotationPolicy } from '../config/rotation-policy.ts'
+import {
+  covers,
+  dataKeyOf,
+  endsEarly,
+  OWN_BACKEND,
+  type OwnKeys,
+  type RotationPolicy,
+} from '../config/rotation-policy.ts'
 import { keeps } from '../config/downstream.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { RotationTerms } from '../connector/static.ts'
@@ -31,7 +38,13 @@ const DAY = 86_400_000
 type RotationEvent = RotationPolicy['when']['on'][number]
 
 /** A secret with what its policy says about it, for people. */
-export interface RotationReport extends RotatedSecret { readonly policy: string; readonly owner: string; readonly age: number; readonly maxAge: number | null; readonly overdue: boolean }
+export interface RotationReport extends RotatedSecret {
+  readonly policy: string
+  readonly owner: string
+  readonly age: number
+  readonly maxAge: number | null
+  readonly overdue: boolean
+}
 
 /** Rotation as a whole: what is handed out while it goes on, the work itself, and what people ask and say about it. */
 export const createRotation = (deps: {
@@ -59,14 +72,25 @@ export const createRotation = (deps: {
 }) => {
   const { rotations, clock, snapshot } = deps
   const policies = (): RotationPolicy[] => [...snapshot().rotations.values()]
-  const policyFor = (secret: RotatedSecret): RotationPolicy | undefined => policies().find((policy) => covers(policy, secret))
+  const policyFor = (secret: RotatedSecret): RotationPolicy | undefined =>
+    policies().find((policy) => covers(policy, secret))
   const { backends } = deps
   // Of Deputy's own keys the ids are kept beside its own secrets.
   const backendOf = (id: string) => backends.get(id === OWN_BACKEND ? EMBEDDED_BACKEND : id)
   const rotators = createRotators({ ...deps, settings: () => snapshot().settings })
   const limited = createTargetLimits()
-  const rotatorOf = (policy: RotationPolicy, secret: RotatedSecret): Rotator => limited(rotators(policy, secret), policy.concurrency)
-  const engine = createRotationEngine({ ...deps, backendOf, rotatorOf, changed: (secret) => { backends.forget(secret); deps.changed(secret) }, isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0 })
+  const rotatorOf = (policy: RotationPolicy, secret: RotatedSecret): Rotator =>
+    limited(rotators(policy, secret), policy.concurrency)
+  const engine = createRotationEngine({
+    ...deps,
+    backendOf,
+    rotatorOf,
+    changed: (secret) => {
+      backends.forget(secret)
+      deps.changed(secret)
+    },
+    isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0,
+  })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
     const { backend, tenants, name: named } = policy.secrets
@@ -75,37 +99,66 @@ export const createRotation = (deps: {
       return Promise.all(names.filter((secret) => covers(policy, { tenant: OWN_TENANT, backend, secret })).map(ownKey))
     }
     // Elsewhere nobody asks the backend what it has: the policy names one secret, which its first rotation makes if need be.
-    if (backend !== EMBEDDED_BACKEND) return [...snapshot().tenants.keys()].filter((tenant) => servesTenant(tenants, tenant)).map((tenant) => ({ tenant, backend, secret: named }))
-    const known = (await backends.embedded.list()).filter(({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant))
-    return known.map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name })).filter((secret) => covers(policy, secret))
+    if (backend !== EMBEDDED_BACKEND)
+      return [...snapshot().tenants.keys()]
+        .filter((tenant) => servesTenant(tenants, tenant))
+        .map((tenant) => ({ tenant, backend, secret: named }))
+    const known = (await backends.embedded.list()).filter(
+      ({ stage, tenant }) => stage === 'current' && snapshot().tenants.has(tenant),
+    )
+    return known
+      .map(({ tenant, name }) => ({ tenant, backend: EMBEDDED_BACKEND, secret: name }))
+      .filter((secret) => covers(policy, secret))
   }
   /** What rotates is the id of the key that is in force. */
   const ownKey = async (name: OwnKeys): Promise<RotatedSecret> => {
-    if (await backends.embedded.find(OWN_TENANT, name, 'current') === undefined) await backends.embedded.write(OWN_TENANT, name, new Secret(await deps.ownKeys.current(name)))
+    if ((await backends.embedded.find(OWN_TENANT, name, 'current')) === undefined)
+      await backends.embedded.write(OWN_TENANT, name, new Secret(await deps.ownKeys.current(name)))
     return { tenant: OWN_TENANT, backend: OWN_BACKEND, secret: name }
   }
   const notify = createRotationNotifier(deps)
-  const scheduler = new RotationScheduler({ ...deps, engine, notify, policies, secretsOf, targetOf: (policy, secret) => rotatorOf(policy, secret).target })
+  const scheduler = new RotationScheduler({
+    ...deps,
+    engine,
+    notify,
+    policies,
+    secretsOf,
+    targetOf: (policy, secret) => rotatorOf(policy, secret).target,
+  })
 
   const read = createRotatingSecrets({
-    rotations, backendOf, readKept: (secret) => backends.read(secret, policyFor(secret)?.grace),
-    rotatorOf: (secret): Rotator | undefined => { const policy = policyFor(secret); return policy === undefined ? undefined : rotatorOf(policy, secret) },
+    rotations,
+    backendOf,
+    readKept: (secret) => backends.read(secret, policyFor(secret)?.grace),
+    rotatorOf: (secret): Rotator | undefined => {
+      const policy = policyFor(secret)
+      return policy === undefined ? undefined : rotatorOf(policy, secret)
+    },
   })
   const targetOf = async (secret: RotatedSecret): Promise<RotationTarget> => {
     await scheduler.reconcile()
     const target = await rotations.target(secret)
-    if (target === undefined) throw refuse('rotation_not_possible', { problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}` })
+    if (target === undefined)
+      throw refuse('rotation_not_possible', {
+        problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}`,
+      })
     return target
   }
 
   /** Begins the rotation of what an event is about; what is rotating already goes on. @returns what was begun */
-  const onEvent = async (event: RotationEvent, reason: string, isMeant: (secret: RotatedSecret, policy: RotationPolicy) => boolean): Promise<Rotation[]> => {
+  const onEvent = async (
+    event: RotationEvent,
+    reason: string,
+    isMeant: (secret: RotatedSecret, policy: RotationPolicy) => boolean,
+  ): Promise<Rotation[]> => {
     await scheduler.reconcile()
     const begun: Rotation[] = []
     for (const target of await rotations.targets()) {
       const policy = policyFor(target)
       if (policy?.when.on.includes(event) !== true || target.paused !== null || !isMeant(target, policy)) continue
-      try { begun.push(await scheduler.begin(target, reason)) } catch (error) {
+      try {
+        begun.push(await scheduler.begin(target, reason))
+      } catch (error) {
         if (!(error instanceof DeputyError && error.code === 'rotation_not_possible')) throw error
       }
     }
@@ -116,25 +169,47 @@ export const createRotation = (deps: {
   const isRevoked = (scope: RevocationScope, { tenant, backend, secret }: RotatedSecret): boolean => {
     if ('tenant' in scope && scope.tenant !== undefined && scope.tenant !== tenant) return false
     switch (scope.kind) {
-      case 'user': case 'server': case 'issuer': case 'everything': return true
-      case 'downstream': return keeps(snapshot().downstreams.get(scope.downstream), { backend, secret })
+      case 'user':
+      case 'server':
+      case 'issuer':
+      case 'everything':
+        return true
+      case 'downstream':
+        return keeps(snapshot().downstreams.get(scope.downstream), { backend, secret })
       // What the tenant had is destroyed with it; the others are no static secrets.
-      case 'tenant': case 'provider': case 'grant': case 'token': return false
+      case 'tenant':
+      case 'provider':
+      case 'grant':
+      case 'token':
+        return false
     }
   }
 
   return {
     /** A leak was reported, or an owner has left. */
-    event: (event: 'leak' | 'owner_left', about: { tenant?: string; secret?: string; owner?: string }): Promise<Rotation[]> => onEvent(event, event, (secret, policy) =>
-      (about.tenant === undefined || about.tenant === secret.tenant) && (about.secret === undefined || about.secret === secret.secret) && (about.owner === undefined || about.owner === policy.owner)),
-    revoked: (scope: RevocationScope, revocation: string): Promise<Rotation[]> => onEvent('revocation', `revocation ${revocation}`, (secret) => isRevoked(scope, secret)),
+    event: (
+      event: 'leak' | 'owner_left',
+      about: { tenant?: string; secret?: string; owner?: string },
+    ): Promise<Rotation[]> =>
+      onEvent(
+        event,
+        event,
+        (secret, policy) =>
+          (about.tenant === undefined || about.tenant === secret.tenant) &&
+          (about.secret === undefined || about.secret === secret.secret) &&
+          (about.owner === undefined || about.owner === policy.owner),
+      ),
+    revoked: (scope: RevocationScope, revocation: string): Promise<Rotation[]> =>
+      onEvent('revocation', `revocation ${revocation}`, (secret) => isRevoked(scope, secret)),
 
     /** Reads secrets as they are handed out. */
     read: read satisfies ReadSecret,
     /** What those who hand it out have to know; undefined for a secret that does not rotate. */
     termsOf(secret: RotatedSecret): RotationTerms | undefined {
       const policy = policyFor(secret)
-      return policy === undefined ? undefined : { grace: policy.grace, keepsOld: rotatorOf(policy, secret).keepsOld, endsEarly: endsEarly(policy) }
+      return policy === undefined
+        ? undefined
+        : { grace: policy.grace, keepsOld: rotatorOf(policy, secret).keepsOld, endsEarly: endsEarly(policy) }
     },
     /** Who may still use the old version of a secret that is in its grace. */
     async holdersOfOld(): Promise<SecretHolder[]> {
@@ -151,38 +226,74 @@ export const createRotation = (deps: {
     reconcile: () => scheduler.reconcile(),
     close: () => scheduler.close(),
 
-    targets: async (): Promise<RotationTarget[]> => { await scheduler.reconcile(); return rotations.targets() },
-    list: (filter: Parameters<RotationStore['list']>[0], limit: number): Promise<Rotation[]> => rotations.list(filter, limit),
+    targets: async (): Promise<RotationTarget[]> => {
+      await scheduler.reconcile()
+      return rotations.targets()
+    },
+    list: (filter: Parameters<RotationStore['list']>[0], limit: number): Promise<Rotation[]> =>
+      rotations.list(filter, limit),
     begin: (secret: RotatedSecret, reason: string): Promise<Rotation> => scheduler.begin(secret, reason),
-    async pause(secret: RotatedSecret, reason: string): Promise<void> { await rotations.putTarget({ ...await targetOf(secret), paused: reason }) },
-    async resume(secret: RotatedSecret): Promise<void> { await rotations.putTarget({ ...await targetOf(secret), paused: null }) },
+    async pause(secret: RotatedSecret, reason: string): Promise<void> {
+      await rotations.putTarget({ ...(await targetOf(secret)), paused: reason })
+    },
+    async resume(secret: RotatedSecret): Promise<void> {
+      await rotations.putTarget({ ...(await targetOf(secret)), paused: null })
+    },
     async rollBack(secret: RotatedSecret, by: string): Promise<Rotation> {
       const open = await rotations.open(secret)
       const policy = policyFor(secret)
-      if (open === undefined || policy === undefined) throw refuse('rotation_not_possible', { problem: `no rotation of the secret ${secret.secret} of ${secret.tenant} is under way` })
+      if (open === undefined || policy === undefined)
+        throw refuse('rotation_not_possible', {
+          problem: `no rotation of the secret ${secret.secret} of ${secret.tenant} is under way`,
+        })
       return engine.rollBack(open, policy, by)
     },
     /** What rotates in the next so many days, in order. */
-    async plan(days: number): Promise<(RotatedSecret & { readonly policy: string; readonly at: number; readonly paused: string | null })[]> {
+    async plan(
+      days: number,
+    ): Promise<(RotatedSecret & { readonly policy: string; readonly at: number; readonly paused: string | null })[]> {
       await scheduler.reconcile()
       const until = clock.now() + days * DAY
-      return (await rotations.targets()).flatMap((target) => {
-        const policy = policyFor(target)
-        return policy === undefined ? [] : plannedRotations(policy.when, target, target.nextAt, until)
-          .map((at) => ({ tenant: target.tenant, backend: target.backend, secret: target.secret, policy: target.policy, at, paused: target.paused }))
-      }).sort((a, b) => a.at - b.at)
+      return (await rotations.targets())
+        .flatMap((target) => {
+          const policy = policyFor(target)
+          return policy === undefined
+            ? []
+            : plannedRotations(policy.when, target, target.nextAt, until).map((at) => ({
+                tenant: target.tenant,
+                backend: target.backend,
+                secret: target.secret,
+                policy: target.policy,
+                at,
+                paused: target.paused,
+              }))
+        })
+        .sort((a, b) => a.at - b.at)
     },
     /** Every secret that a policy covers, by owner, with its age. */
     async report(): Promise<RotationReport[]> {
       await scheduler.reconcile()
       const now = clock.now()
-      return (await rotations.targets()).flatMap(({ tenant, backend, secret, rotatedAt }) => {
-        const policy = policyFor({ tenant, backend, secret })
-        if (policy === undefined) return []
-        const age = now - (rotatedAt ?? now)
-        const maxAge = policy.when.max_age ?? null
-        return [{ tenant, backend, secret, policy: policy.rotation, owner: policy.owner, age, maxAge, overdue: maxAge !== null && age > maxAge }]
-      }).sort((a, b) => a.owner.localeCompare(b.owner) || b.age - a.age)
+      return (await rotations.targets())
+        .flatMap(({ tenant, backend, secret, rotatedAt }) => {
+          const policy = policyFor({ tenant, backend, secret })
+          if (policy === undefined) return []
+          const age = now - (rotatedAt ?? now)
+          const maxAge = policy.when.max_age ?? null
+          return [
+            {
+              tenant,
+              backend,
+              secret,
+              policy: policy.rotation,
+              owner: policy.owner,
+              age,
+              maxAge,
+              overdue: maxAge !== null && age > maxAge,
+            },
+          ]
+        })
+        .sort((a, b) => a.owner.localeCompare(b.owner) || b.age - a.age)
     },
   }
 }

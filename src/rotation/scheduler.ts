@@ -56,7 +56,15 @@ export class RotationScheduler {
   }
 
   start(): void {
-    this.#timer = setInterval(() => { this.#ticking ??= this.tick().catch((error: unknown) => { this.#options.logger.warn({ err: error }, 'rotations were not looked after; they are again in a second') }).finally(() => { this.#ticking = undefined }) }, TICK)
+    this.#timer = setInterval(() => {
+      this.#ticking ??= this.tick()
+        .catch((error: unknown) => {
+          this.#options.logger.warn({ err: error }, 'rotations were not looked after; they are again in a second')
+        })
+        .finally(() => {
+          this.#ticking = undefined
+        })
+    }, TICK)
     this.#timer.unref()
   }
 
@@ -67,7 +75,9 @@ export class RotationScheduler {
     await Promise.all([...this.#underWay.values()].flatMap((set) => [...set]))
   }
 
-  policyFor(secret: RotatedSecret): RotationPolicy | undefined { return this.#options.policies().find((policy) => covers(policy, secret)) }
+  policyFor(secret: RotatedSecret): RotationPolicy | undefined {
+    return this.#options.policies().find((policy) => covers(policy, secret))
+  }
 
   /** Takes over what the files say: new secrets are seen, those that no policy covers are forgotten, a changed policy plans anew. */
   async reconcile(): Promise<void> {
@@ -82,8 +92,18 @@ export class RotationScheduler {
         // What was never rotated here is as old as its first sight.
         const rotatedAt = target?.rotatedAt ?? clock.now()
         const nextAt = nextRotation(policy.when, secret, rotatedAt)
-        if (target === undefined || target.policy !== policy.rotation || (target.nextAt !== nextAt && target.rotatedAt === rotatedAt)) {
-          await rotations.putTarget({ ...secret, policy: policy.rotation, rotatedAt, nextAt, paused: target?.paused ?? null })
+        if (
+          target === undefined ||
+          target.policy !== policy.rotation ||
+          (target.nextAt !== nextAt && target.rotatedAt === rotatedAt)
+        ) {
+          await rotations.putTarget({
+            ...secret,
+            policy: policy.rotation,
+            rotatedAt,
+            nextAt,
+            paused: target?.paused ?? null,
+          })
         }
       }
     }
@@ -93,17 +113,44 @@ export class RotationScheduler {
   /** @param reason why, for the record. @throws DeputyError `rotation_not_possible` */
   async begin(secret: RotatedSecret, reason: string): Promise<Rotation> {
     const policy = this.policyFor(secret)
-    if (policy === undefined) throw refuse('rotation_not_possible', { problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}` })
+    if (policy === undefined)
+      throw refuse('rotation_not_possible', {
+        problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}`,
+      })
     const now = this.#options.clock.now()
     const rotation: Rotation = {
-      tenant: secret.tenant, backend: secret.backend, secret: secret.secret, id: randomUUID(), policy: policy.rotation, rotator: policy.how.rotator, reason, step: 'planned', state: 'running',
-      oldVersion: null, newVersion: null, problem: null, attempts: 0, nextAt: now, graceUntil: null, startedAt: now, endedAt: null, owner: null, revision: 0,
+      tenant: secret.tenant,
+      backend: secret.backend,
+      secret: secret.secret,
+      id: randomUUID(),
+      policy: policy.rotation,
+      rotator: policy.how.rotator,
+      reason,
+      step: 'planned',
+      state: 'running',
+      oldVersion: null,
+      newVersion: null,
+      problem: null,
+      attempts: 0,
+      nextAt: now,
+      graceUntil: null,
+      startedAt: now,
+      endedAt: null,
+      owner: null,
+      revision: 0,
     }
-    if (!await this.#options.rotations.begin(rotation)) throw refuse('rotation_not_possible', { problem: `a rotation of the secret ${secret.secret} of ${secret.tenant} is under way` })
+    if (!(await this.#options.rotations.begin(rotation)))
+      throw refuse('rotation_not_possible', {
+        problem: `a rotation of the secret ${secret.secret} of ${secret.tenant} is under way`,
+      })
     return rotation
   }
 
-  async tick(): Promise<void> { while (await this.#tick()) { /* as long as there is more than fits */ } }
+  async tick(): Promise<void> {
+    while (await this.#tick()) {
+      /* as long as there is more than fits */
+    }
+  }
 
   /** @returns whether there is more */
   async #tick(): Promise<boolean> {
@@ -111,15 +158,24 @@ export class RotationScheduler {
     const now = clock.now()
     if (this.#closed) return false
     const targets = await rotations.dueTargets(now, AT_ONCE)
-    await Promise.all(targets.map(async (target) => {
-      // Put off first: who asks next sees it under way, or planned anew.
-      await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
-      await this.begin(target, 'schedule').catch((error: unknown) => { logger.warn({ err: error, tenant: target.tenant, secret: target.secret }, 'a rotation that is due could not begin') })
-    }))
+    await Promise.all(
+      targets.map(async (target) => {
+        // Put off first: who asks next sees it under way, or planned anew.
+        await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
+        await this.begin(target, 'schedule').catch((error: unknown) => {
+          logger.warn(
+            { err: error, tenant: target.tenant, secret: target.secret },
+            'a rotation that is due could not begin',
+          )
+        })
+      }),
+    )
     // Whole milliseconds: Postgres takes no others. A clock that is set back makes nothing wait that is under way; by the clock it begins when the clock says so.
     const steady = Math.max(now, Math.floor(this.#origin + this.#options.monotonic()))
     // Where no other node can be at work, a claim that is not ours is of a process that is gone.
-    const due = (await rotations.due(steady, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(({ id }) => !this.#taken.has(id))
+    const due = (await rotations.due(steady, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(
+      ({ id }) => !this.#taken.has(id),
+    )
     let taken = 0
     for (const rotation of due) {
       if (this.#closed) return false
@@ -131,13 +187,22 @@ export class RotationScheduler {
   /** Begins to work on it as soon as its target has room. @returns false where no policy says how */
   async #take(rotation: Rotation): Promise<boolean> {
     const policy = this.policyFor(rotation)
-    if (policy === undefined) { this.#options.logger.warn({ rotation: rotation.id, secret: rotation.secret }, 'no policy covers an open rotation any more: it waits for one'); return false }
+    if (policy === undefined) {
+      this.#options.logger.warn(
+        { rotation: rotation.id, secret: rotation.secret },
+        'no policy covers an open rotation any more: it waits for one',
+      )
+      return false
+    }
     const where = this.#options.targetOf(policy, rotation)
     let here = this.#underWay.get(where)
-    if (here === undefined) this.#underWay.set(where, here = new Set())
+    if (here === undefined) this.#underWay.set(where, (here = new Set()))
     while (here.size >= policy.concurrency * UNDER_WAY) await Promise.race(here)
     this.#taken.add(rotation.id)
-    const work: Promise<void> = this.#advance(rotation, policy).finally(() => { here.delete(work); this.#taken.delete(rotation.id) })
+    const work: Promise<void> = this.#advance(rotation, policy).finally(() => {
+      here.delete(work)
+      this.#taken.delete(rotation.id)
+    })
     here.add(work)
     return true
   }
@@ -146,9 +211,13 @@ export class RotationScheduler {
     try {
       const after = await this.#options.engine.advance(rotation, policy)
       if (after?.endedAt != null) await this.#ended(after, policy)
-      if (after !== undefined && (after.endedAt !== null || (after.state === 'stuck' && rotation.state !== 'stuck'))) await this.#options.notify(after, policy)
+      if (after !== undefined && (after.endedAt !== null || (after.state === 'stuck' && rotation.state !== 'stuck')))
+        await this.#options.notify(after, policy)
     } catch (error) {
-      this.#options.logger.warn({ err: error, rotation: rotation.id }, 'a rotation could not be taken on; it is again when its claim is over')
+      this.#options.logger.warn(
+        { err: error, rotation: rotation.id },
+        'a rotation could not be taken on; it is again when its claim is over',
+      )
     }
   }
 

@@ -15,7 +15,11 @@ const LIFETIME = 60
 const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
 
 const keyOf = (key: ClientKey['key']): KeyObject =>
-  typeof key === 'string' ? createPrivateKey(key) : 'asymmetricKeyType' in key ? key as KeyObject : createPrivateKey({ key: key as JsonWebKey, format: 'jwk' })
+  typeof key === 'string'
+    ? createPrivateKey(key)
+    : 'asymmetricKeyType' in key
+      ? (key as KeyObject)
+      : createPrivateKey({ key: key as JsonWebKey, format: 'jwk' })
 
 /** Signs client assertions (RFC 7523, ES256), each good for one request. @param now ms since the epoch */
 export const createClientAssertion = (clientId: string, { key, kid, issuer }: ClientKey): ((now: number) => string) => {

@@ -15,7 +15,19 @@ export class DeputyClientError extends Error {
   readonly connectUrl: string | undefined
   /** The service's claims challenge (JSON); with `step_up_required`. Where there is no `connectUrl` the user signs in anew with it. */
   readonly claims: string | undefined
-  constructor(facts: { reason: string; error: string; message: string; next: string; retryAfter?: number | undefined; correlationId?: string | undefined; connectUrl?: string | undefined; claims?: string | undefined }, options?: ErrorOptions) {
+  constructor(
+    facts: {
+      reason: string
+      error: string
+      message: string
+      next: string
+      retryAfter?: number | undefined
+      correlationId?: string | undefined
+      connectUrl?: string | undefined
+      claims?: string | undefined
+    },
+    options?: ErrorOptions,
+  ) {
     super(facts.message, options)
     this.reason = facts.reason
     this.error = facts.error

@@ -7,14 +7,27 @@ const MOST_REDIRECTS = 5
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
 /** A body that can be sent a second time. */
-const isReplayable = (body: unknown): boolean => body === undefined || body === null || typeof body === 'string' || body instanceof URLSearchParams || body instanceof ArrayBuffer || ArrayBuffer.isView(body) || body instanceof Blob || body instanceof FormData
+const isReplayable = (body: unknown): boolean =>
+  body === undefined ||
+  body === null ||
+  typeof body === 'string' ||
+  body instanceof URLSearchParams ||
+  body instanceof ArrayBuffer ||
+  ArrayBuffer.isView(body) ||
+  body instanceof Blob ||
+  body instanceof FormData
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
 
 /** A credential goes over https, or stays on this machine. */
 const assertSafe = (url: URL): void => {
   if (url.protocol === 'https:' || (url.protocol === 'http:' && LOOPBACK.test(url.hostname))) return
-  throw new DeputyClientError({ reason: 'insecure_url', error: 'invalid_request', message: `A credential is not sent to ${url.protocol}//${url.host}.`, next: 'Use the https URL of the service.' })
+  throw new DeputyClientError({
+    reason: 'insecure_url',
+    error: 'invalid_request',
+    message: `A credential is not sent to ${url.protocol}//${url.host}.`,
+    next: 'Use the https URL of the service.',
+  })
 }
 
 /** The request after a redirect within one origin (Fetch standard, HTTP-redirect fetch). */
@@ -29,32 +42,42 @@ const redirected = (status: number, init: RequestInit): RequestInit => {
  * A `fetch` that carries a credential. After a 401 it asks for another, whatever is held, and tries once more if
  * there is another one. A redirect to another origin is not followed: its response is what comes back.
  */
-export const createFetch = (options: { token: (signal: AbortSignal | undefined, afresh: boolean) => Promise<Token>; fetch: typeof globalThis.fetch }): Fetch => async (input, init = {}) => {
-  const first = new URL(input)
-  assertSafe(first)
-  const signal = init.signal ?? undefined
+export const createFetch =
+  (options: {
+    token: (signal: AbortSignal | undefined, afresh: boolean) => Promise<Token>
+    fetch: typeof globalThis.fetch
+  }): Fetch =>
+  async (input, init = {}) => {
+    const first = new URL(input)
+    assertSafe(first)
+    const signal = init.signal ?? undefined
 
-  const send = async (token: Token): Promise<Response> => {
-    let [url, step]: [URL, RequestInit] = [first, init]
-    for (let left = init.redirect === 'manual' || init.redirect === 'error' ? 0 : MOST_REDIRECTS; ; left -= 1) {
-      const headers = new Headers(step.headers)
-      headers.set('authorization', `Bearer ${token.reveal()}`)
-      const response = await options.fetch(url, { ...step, headers, redirect: init.redirect === 'error' ? 'error' : 'manual' })
-      const location = response.headers.get('location')
-      if (!REDIRECTS.has(response.status) || location === null || left <= 0) return response
-      const next = new URL(location, url)
-      if (next.origin !== first.origin || (!isReplayable(step.body) && redirected(response.status, step) === step)) return response
-      await response.body?.cancel()
-      step = redirected(response.status, step)
-      url = next
+    const send = async (token: Token): Promise<Response> => {
+      let [url, step]: [URL, RequestInit] = [first, init]
+      for (let left = init.redirect === 'manual' || init.redirect === 'error' ? 0 : MOST_REDIRECTS; ; left -= 1) {
+        const headers = new Headers(step.headers)
+        headers.set('authorization', `Bearer ${token.reveal()}`)
+        const response = await options.fetch(url, {
+          ...step,
+          headers,
+          redirect: init.redirect === 'error' ? 'error' : 'manual',
+        })
+        const location = response.headers.get('location')
+        if (!REDIRECTS.has(response.status) || location === null || left <= 0) return response
+        const next = new URL(location, url)
+        if (next.origin !== first.origin || (!isReplayable(step.body) && redirected(response.status, step) === step))
+          return response
+        await response.body?.cancel()
+        step = redirected(response.status, step)
+        url = next
+      }
     }
-  }
 
-  const token = await options.token(signal, false)
-  const response = await send(token)
-  if (response.status !== 401 || !isReplayable(init.body)) return response
-  const again = await options.token(signal, true)
-  if (again.reveal() === token.reveal()) return response
-  await response.body?.cancel()
-  return send(again)
-}
+    const token = await options.token(signal, false)
+    const response = await send(token)
+    if (response.status !== 401 || !isReplayable(init.body)) return response
+    const again = await options.token(signal, true)
+    if (again.reveal() === token.reveal()) return response
+    await response.body?.cancel()
+    return send(again)
+  }

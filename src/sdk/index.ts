@@ -8,12 +8,28 @@ import { join } from 'node:path'
 import { createClientAssertion, type ClientKey } from './client-assertion.ts'
 import { DeputyClientError } from './error.ts'
 import { createFetch, type Fetch } from './fetch.ts'
-import { parseIntrospected, parseRegistration, type Inactive, type Introspected, type RegisteredTool, type Registration } from './registration.ts'
+import {
+  parseIntrospected,
+  parseRegistration,
+  type Inactive,
+  type Introspected,
+  type RegisteredTool,
+  type Registration,
+} from './registration.ts'
 import { createReuse, LONGEST_REUSE } from './reuse.ts'
 import { Token } from './token.ts'
 import { createWire, type Address, type Answer } from './wire.ts'
 
-export { DeputyClientError, Token, type ClientKey, type Fetch, type Inactive, type Introspected, type RegisteredTool, type Registration }
+export {
+  DeputyClientError,
+  Token,
+  type ClientKey,
+  type Fetch,
+  type Inactive,
+  type Introspected,
+  type RegisteredTool,
+  type Registration,
+}
 
 export interface DeputyOptions {
   /** Path of the Unix socket. Default: DEPUTY_SOCKET, else `run/deputy.sock` in DEPUTY_HOME, else in /etc/deputy. */
@@ -58,7 +74,11 @@ export interface Deputy {
   /** @throws DeputyClientError with Deputy's reason; `interaction_required` has `connectUrl` */
   token(wish: TokenWish): Promise<Token>
   /** A `fetch` that carries a credential for the downstream. */
-  fetch(downstream: string, onBehalfOf: OnBehalfOf, more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'signal'>): Fetch
+  fetch(
+    downstream: string,
+    onBehalfOf: OnBehalfOf,
+    more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'signal'>,
+  ): Fetch
   /** What this server is registered as. @throws DeputyClientError */
   server(signal?: AbortSignal): Promise<Registration>
   /** Whose token this server was sent, and which tools that user may call. @throws DeputyClientError when that cannot be said now */
@@ -77,36 +97,69 @@ const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): A
     const at = tcp.lastIndexOf(':')
     return { host: tcp.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(tcp.slice(at + 1)) }
   }
-  return { socketPath: socket ?? environment['DEPUTY_SOCKET'] ?? join(environment['DEPUTY_HOME'] ?? '/etc/deputy', 'run/deputy.sock') }
+  return {
+    socketPath:
+      socket ?? environment['DEPUTY_SOCKET'] ?? join(environment['DEPUTY_HOME'] ?? '/etc/deputy', 'run/deputy.sock'),
+  }
 }
 
 /** RFC 8693 section 2.1, RFC 6749 section 4.4. */
 const formOf = ({ downstream, onBehalfOf, scopes, tool }: TokenWish): URLSearchParams => {
-  const form = new URLSearchParams({ audience: downstream, ...(scopes === undefined ? {} : { scope: scopes.join(' ') }), ...(tool === undefined ? {} : { tool }) })
-  if (onBehalfOf === SERVER) { form.set('grant_type', 'client_credentials'); return form }
-  const subject = onBehalfOf === SESSION ? { token: 'current', type: LOGIN_SESSION } : typeof onBehalfOf === 'string' ? { token: onBehalfOf } : onBehalfOf
+  const form = new URLSearchParams({
+    audience: downstream,
+    ...(scopes === undefined ? {} : { scope: scopes.join(' ') }),
+    ...(tool === undefined ? {} : { tool }),
+  })
+  if (onBehalfOf === SERVER) {
+    form.set('grant_type', 'client_credentials')
+    return form
+  }
+  const subject =
+    onBehalfOf === SESSION
+      ? { token: 'current', type: LOGIN_SESSION }
+      : typeof onBehalfOf === 'string'
+        ? { token: onBehalfOf }
+        : onBehalfOf
   form.set('grant_type', TOKEN_EXCHANGE)
   form.set('subject_token', subject.token)
   form.set('subject_token_type', subject.type ?? ACCESS_TOKEN)
   return form
 }
 
-const text = (value: unknown): string | undefined => typeof value === 'string' ? value : undefined
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
 
 const errorOf = ({ status, body, retryAfter, correlationId }: Answer): DeputyClientError => {
   const [reason, error, message] = [text(body['reason']), text(body['error']), text(body['error_description'])]
   if (error === undefined) return unexpected(status)
-  return new DeputyClientError({ reason: reason ?? error, error, message: message ?? error, next: text(body['next']) ?? '', retryAfter, correlationId: text(body['correlation_id']) ?? correlationId, connectUrl: text(body['connect_url']), claims: text(body['claims']) })
+  return new DeputyClientError({
+    reason: reason ?? error,
+    error,
+    message: message ?? error,
+    next: text(body['next']) ?? '',
+    retryAfter,
+    correlationId: text(body['correlation_id']) ?? correlationId,
+    connectUrl: text(body['connect_url']),
+    claims: text(body['claims']),
+  })
 }
 
 /** Members of an answer that the standards have a meaning for (RFC 6749 section 5.1, RFC 8693 section 2.2.1). */
 const STANDARD = new Set(['access_token', 'issued_token_type', 'token_type', 'expires_in', 'scope', 'refresh_token'])
 
 const fieldsOf = (body: Answer['body']): Record<string, string> =>
-  Object.fromEntries(Object.entries(body).flatMap(([name, value]) => STANDARD.has(name) || typeof value !== 'string' ? [] : [[name, value]]))
+  Object.fromEntries(
+    Object.entries(body).flatMap(([name, value]) =>
+      STANDARD.has(name) || typeof value !== 'string' ? [] : [[name, value]],
+    ),
+  )
 
 const unexpected = (status: number): DeputyClientError =>
-  new DeputyClientError({ reason: 'unexpected_answer', error: 'server_error', message: `What answered (${status}) is not Deputy.`, next: 'Check the path of the socket, or the port.' })
+  new DeputyClientError({
+    reason: 'unexpected_answer',
+    error: 'server_error',
+    message: `What answered (${status}) is not Deputy.`,
+    next: 'Check the path of the socket, or the port.',
+  })
 
 /** The way to the Deputy on this machine. Nothing is sent until a token is asked for, and nothing is kept unless `reuse` says so. @throws TypeError for options that cannot be meant */
 export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
@@ -140,8 +193,20 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     const askedAt = now()
     const answer = await post('/oauth2/token', formOf(wish), wish.signal)
     const { access_token: value, token_type: type, expires_in: seconds, scope = '' } = answer.body
-    if (typeof value !== 'string' || typeof type !== 'string' || typeof seconds !== 'number' || typeof scope !== 'string') throw unexpected(answer.status)
-    return new Token(value, { type, scopes: scope === '' ? [] : scope.split(' '), expiresAt: askedAt + seconds * 1000, warning: answer.warning, fields: fieldsOf(answer.body) })
+    if (
+      typeof value !== 'string' ||
+      typeof type !== 'string' ||
+      typeof seconds !== 'number' ||
+      typeof scope !== 'string'
+    )
+      throw unexpected(answer.status)
+    return new Token(value, {
+      type,
+      scopes: scope === '' ? [] : scope.split(' '),
+      expiresAt: askedAt + seconds * 1000,
+      warning: answer.warning,
+      fields: fieldsOf(answer.body),
+    })
   }
 
   return {
@@ -149,7 +214,11 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     fetch(downstream, onBehalfOf, more = {}) {
       const wish: TokenWish = { ...more, downstream, onBehalfOf }
       const question = formOf(wish).toString()
-      return createFetch({ fetch: options.fetch ?? globalThis.fetch, token: (signal, afresh) => held(question, () => token({ ...wish, ...(signal === undefined ? {} : { signal }) }), afresh) })
+      return createFetch({
+        fetch: options.fetch ?? globalThis.fetch,
+        token: (signal, afresh) =>
+          held(question, () => token({ ...wish, ...(signal === undefined ? {} : { signal }) }), afresh),
+      })
     },
     async server(signal) {
       const answer = await post('/server', new URLSearchParams(), signal)
@@ -164,6 +233,8 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
       if (user === undefined) throw unexpected(answer.status)
       return user
     },
-    close: () => { wire.close() },
+    close: () => {
+      wire.close()
+    },
   }
 }

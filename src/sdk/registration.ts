@@ -22,7 +22,10 @@ export interface Registration {
 }
 
 /** The token does not count. Why is in Deputy's audit log: `deputy explain` with the correlation id. */
-export interface Inactive { readonly active: false; readonly correlationId: string | undefined }
+export interface Inactive {
+  readonly active: false
+  readonly correlationId: string | undefined
+}
 
 /** Whose token the server was sent. */
 export interface Introspected {
@@ -44,20 +47,57 @@ type Body = Readonly<Record<string, unknown>>
 
 const isBody = (value: unknown): value is Body => typeof value === 'object' && value !== null && !Array.isArray(value)
 const isText = (value: unknown): value is string => typeof value === 'string'
-const texts = (value: unknown): string[] => Array.isArray(value) ? value.filter(isText) : []
+const texts = (value: unknown): string[] => (Array.isArray(value) ? value.filter(isText) : [])
 
-const toolsOf = (value: unknown): [string, Body][] => isBody(value) ? Object.entries(value).filter((entry): entry is [string, Body] => isBody(entry[1])) : []
-const toolOf = ({ downstream, scopes, requires }: Body): RegisteredTool => ({ downstream: isText(downstream) ? downstream : undefined, scopes: texts(scopes), requires: texts(requires) })
+const toolsOf = (value: unknown): [string, Body][] =>
+  isBody(value) ? Object.entries(value).filter((entry): entry is [string, Body] => isBody(entry[1])) : []
+const toolOf = ({ downstream, scopes, requires }: Body): RegisteredTool => ({
+  downstream: isText(downstream) ? downstream : undefined,
+  scopes: texts(scopes),
+  requires: texts(requires),
+})
 
 /** The answer of `/server`; undefined when it is none. */
-export const parseRegistration = ({ server, name, resource, authorization_servers: issuers, scopes_supported: scopes, tools }: Body): Registration | undefined =>
-  !isText(server) || !isText(name) || !isText(resource) ? undefined
-    : { server, name, resource, authorizationServers: texts(issuers), scopesSupported: texts(scopes), tools: new Map(toolsOf(tools).map(([tool, body]) => [tool, toolOf(body)])) }
+export const parseRegistration = ({
+  server,
+  name,
+  resource,
+  authorization_servers: issuers,
+  scopes_supported: scopes,
+  tools,
+}: Body): Registration | undefined =>
+  !isText(server) || !isText(name) || !isText(resource)
+    ? undefined
+    : {
+        server,
+        name,
+        resource,
+        authorizationServers: texts(issuers),
+        scopesSupported: texts(scopes),
+        tools: new Map(toolsOf(tools).map(([tool, body]) => [tool, toolOf(body)])),
+      }
 
 /** The active answer of `/tools`; undefined when it is none. */
-export const parseIntrospected = ({ sub, tenant, iss, scope = '', client_id: clientId, exp, tools }: Body): Introspected | undefined =>
-  !isText(sub) || !isText(tenant) || !isText(iss) || !isText(scope) || typeof exp !== 'number' ? undefined
+export const parseIntrospected = ({
+  sub,
+  tenant,
+  iss,
+  scope = '',
+  client_id: clientId,
+  exp,
+  tools,
+}: Body): Introspected | undefined =>
+  !isText(sub) || !isText(tenant) || !isText(iss) || !isText(scope) || typeof exp !== 'number'
+    ? undefined
     : {
-      active: true, user: sub, tenant, issuer: iss, scopes: scope === '' ? [] : scope.split(' '), clientId: isText(clientId) ? clientId : undefined, expiresAt: exp * 1000,
-      tools: new Map(toolsOf(tools).map(([tool, body]) => [tool, { ...toolOf(body), allowed: body['allowed'] === true }])),
-    }
+        active: true,
+        user: sub,
+        tenant,
+        issuer: iss,
+        scopes: scope === '' ? [] : scope.split(' '),
+        clientId: isText(clientId) ? clientId : undefined,
+        expiresAt: exp * 1000,
+        tools: new Map(
+          toolsOf(tools).map(([tool, body]) => [tool, { ...toolOf(body), allowed: body['allowed'] === true }]),
+        ),
+      }

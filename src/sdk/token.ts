@@ -13,7 +13,16 @@ export class Token {
   readonly fields: Readonly<Record<string, string>>
   /** Deputy has something to say about this server, for example that it is deprecated. */
   readonly warning: string | undefined
-  constructor(value: string, facts: { type: string; scopes: readonly string[]; expiresAt: number; warning: string | undefined; fields?: Readonly<Record<string, string>> }) {
+  constructor(
+    value: string,
+    facts: {
+      type: string
+      scopes: readonly string[]
+      expiresAt: number
+      warning: string | undefined
+      fields?: Readonly<Record<string, string>>
+    },
+  ) {
     this.#value = value
     this.type = facts.type
     this.scopes = facts.scopes
@@ -21,8 +30,16 @@ export class Token {
     this.warning = facts.warning
     this.fields = facts.fields ?? {}
   }
-  reveal(): string { return this.#value }
-  toString(): string { return '[token]' }
-  toJSON(): string { return '[token]' }
-  [inspect.custom](): string { return '[token]' }
+  reveal(): string {
+    return this.#value
+  }
+  toString(): string {
+    return '[token]'
+  }
+  toJSON(): string {
+    return '[token]'
+  }
+  [inspect.custom](): string {
+    return '[token]'
+  }
 }

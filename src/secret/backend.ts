@@ -61,7 +61,11 @@ export interface LeaseWish {
 }
 
 /** What a lease is of, for what ends by its credential. */
-export interface HeldLease { readonly tenant: string; readonly downstream: string; open(): Promise<Secret> }
+export interface HeldLease {
+  readonly tenant: string
+  readonly downstream: string
+  open(): Promise<Secret>
+}
 
 /** How leases go on, and end, where they were given. */
 export interface LeaseSource {
@@ -95,6 +99,10 @@ export interface DynamicSecrets extends LeasedSecrets {
 
 /** What a backend can do, if it can. Settings of backends are read at start, and other files while the daemon runs. @throws DeputyError `secret_backend_unavailable` */
 export const present = <T>(found: T | undefined, backend: string): T => {
-  if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started' })
+  if (found === undefined)
+    throw refuse('secret_backend_unavailable', {
+      backend,
+      problem: 'it makes no credentials, or was not named in deputy.yaml when the daemon was started',
+    })
   return found
 }

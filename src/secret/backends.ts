@@ -34,14 +34,34 @@ export interface VaultSurroundings {
 export const openVault = async (id: string, access: VaultAccess, around: VaultSurroundings): Promise<VaultSession> => {
   let ca
   if (access.ca !== undefined) {
-    try { ca = await readFile(resolve(around.home, access.ca), 'utf8') } catch (error) { throw refuse('config_invalid', { problem: `the certificates of ${id} in ${access.ca} cannot be read` }, error) }
+    try {
+      ca = await readFile(resolve(around.home, access.ca), 'utf8')
+    } catch (error) {
+      throw refuse('config_invalid', { problem: `the certificates of ${id} in ${access.ca} cannot be read` }, error)
+    }
   }
-  const egress = createEgress({ allowLoopback: true, allowPrivate: PRIVATE, timeout: access.timeout, ...(ca === undefined ? {} : { ca }) })
-  const session = createVaultSession({
-    id, login: access.login, send: createVaultWire({ id, address: access.address, namespace: access.namespace, egress }),
-    readSecret: (reference) => readLocalSecret(reference, around, OWN_TENANT), monotonic: around.monotonic, logger: around.logger, ...(around.violated === undefined ? {} : { violated: around.violated }),
+  const egress = createEgress({
+    allowLoopback: true,
+    allowPrivate: PRIVATE,
+    timeout: access.timeout,
+    ...(ca === undefined ? {} : { ca }),
   })
-  return { ask: session.ask, async close() { await session.close(); await egress.close() } }
+  const session = createVaultSession({
+    id,
+    login: access.login,
+    send: createVaultWire({ id, address: access.address, namespace: access.namespace, egress }),
+    readSecret: (reference) => readLocalSecret(reference, around, OWN_TENANT),
+    monotonic: around.monotonic,
+    logger: around.logger,
+    ...(around.violated === undefined ? {} : { violated: around.violated }),
+  })
+  return {
+    ask: session.ask,
+    async close() {
+      await session.close()
+      await egress.close()
+    },
+  }
 }
 
 /** Every backend of secrets, by the id under which files name it. */
@@ -65,7 +85,10 @@ export interface SecretBackends {
 }
 
 /** @throws DeputyError `config_invalid` */
-export const createSecretBackends = async (settings: Readonly<Record<string, SecretBackendSettings>>, around: VaultSurroundings & { readonly embedded: EmbeddedSecrets; readonly clock: Clock }): Promise<SecretBackends> => {
+export const createSecretBackends = async (
+  settings: Readonly<Record<string, SecretBackendSettings>>,
+  around: VaultSurroundings & { readonly embedded: EmbeddedSecrets; readonly clock: Clock },
+): Promise<SecretBackends> => {
   const { embedded } = around
   const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
   const kept = new Map<string, KeptSecrets>()
@@ -83,11 +106,16 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
       engines.set(leasedBy(id, 'gcp'), gcp)
       engines.set(leasedBy(id, 'aws'), createVaultAws({ id, mount: backend.aws, session }))
       engines.set(leasedBy(id, 'azure'), createVaultAzure({ id, mount: backend.azure, session }))
-      engines.set(leasedBy(id, 'pki'), createVaultPki({ id, mount: backend.pki, session, now: () => around.clock.now() }))
+      engines.set(
+        leasedBy(id, 'pki'),
+        createVaultPki({ id, mount: backend.pki, session, now: () => around.clock.now() }),
+      )
       known.set(id, createVaultSecrets({ id, ...backend, session }))
     } else {
       const client = createSecretsManagerClient(backend)
-      closers.push(() => { client.destroy() })
+      closers.push(() => {
+        client.destroy()
+      })
       known.set(id, createAwsSecrets({ id, path: backend.path, client }))
     }
     kept.set(id, keepSecrets(known.get(id)!, { ...backend, clock: around.clock, monotonic: around.monotonic }))
@@ -102,11 +130,25 @@ export const createSecretBackends = async (settings: Readonly<Record<string, Sec
       if (backend === EMBEDDED_BACKEND) return embedded.read(tenant, secret)
       const found = kept.get(backend)
       // Settings of backends are read at start, and other files while the daemon runs.
-      if (found === undefined) throw refuse('secret_backend_unavailable', { backend, problem: 'deputy.yaml did not name it when the daemon was started' })
+      if (found === undefined)
+        throw refuse('secret_backend_unavailable', {
+          backend,
+          problem: 'deputy.yaml did not name it when the daemon was started',
+        })
       return found.read(tenant, secret, grace)
     },
-    forget({ tenant, backend, secret }) { kept.get(backend)?.forget(tenant, secret) },
-    status: () => Object.fromEntries([...kept].map(([id, each]) => [`secrets ${id}`, each.problem() === undefined ? 'ok' : `${each.problem()}; secrets that were read before are in use`])),
-    async close() { for (const close of closers) await close() },
+    forget({ tenant, backend, secret }) {
+      kept.get(backend)?.forget(tenant, secret)
+    },
+    status: () =>
+      Object.fromEntries(
+        [...kept].map(([id, each]) => [
+          `secrets ${id}`,
+          each.problem() === undefined ? 'ok' : `${each.problem()}; secrets that were read before are in use`,
+        ]),
+      ),
+    async close() {
+      for (const close of closers) await close()
+    },
   }
 }

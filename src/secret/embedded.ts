@@ -5,7 +5,11 @@ import type { SecretStore, StoredSecret } from '../store/records/secrets.ts'
 import type { SecretVersion, StagedSecrets } from './backend.ts'
 import { stagesOf } from './stages.ts'
 
-const recordName = (tenant: string, name: string, version: number) => ({ tenant, kind: 'secret', id: `${name}#${version}` })
+const recordName = (tenant: string, name: string, version: number) => ({
+  tenant,
+  kind: 'secret',
+  id: `${name}#${version}`,
+})
 
 /** The id under which files name it. */
 export const EMBEDDED_BACKEND = 'embedded'
@@ -17,13 +21,21 @@ export interface EmbeddedSecrets extends StagedSecrets {
   /** Removes every version. @returns how many there were. */
   remove(tenant: string, name: string): Promise<number>
   /** Names and versions, never values. */
-  list(tenant?: string): Promise<{ tenant: string; name: string; version: number; stage: string | null; createdAt: number }[]>
+  list(
+    tenant?: string,
+  ): Promise<{ tenant: string; name: string; version: number; stage: string | null; createdAt: number }[]>
 }
 
-export const createEmbeddedSecrets = (options: { store: SecretStore; envelope: Envelope; clock: Clock }): EmbeddedSecrets => {
+export const createEmbeddedSecrets = (options: {
+  store: SecretStore
+  envelope: Envelope
+  clock: Clock
+}): EmbeddedSecrets => {
   const { store, envelope, clock } = options
   const opened = async (stored: StoredSecret): Promise<SecretVersion> => ({
-    value: await envelope.open(recordName(stored.tenant, stored.name, stored.version), stored.sealed), version: String(stored.version), token: stored.token,
+    value: await envelope.open(recordName(stored.tenant, stored.name, stored.version), stored.sealed),
+    version: String(stored.version),
+    token: stored.token,
   })
   const find: EmbeddedSecrets['find'] = async (tenant, name, stage) => {
     const stored = await store.find(tenant, name, stage)
@@ -31,7 +43,8 @@ export const createEmbeddedSecrets = (options: { store: SecretStore; envelope: E
   }
   const { read, staged, conflict } = stagesOf(find)
   return {
-    read, find,
+    read,
+    find,
     async stage(tenant, name, value, token) {
       const pending = await staged(tenant, name, token)
       if (pending !== undefined) return pending

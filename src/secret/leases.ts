@@ -25,9 +25,16 @@ const FIRST_PAUSE = 2000
 const LONGEST_PAUSE = 600_000
 
 /** What became of a lease that was ended: at its backend now, or when that can be reached; or never, because nobody can open it any more. */
-export interface LeaseReceipt extends LeaseOwner { readonly lease: string; readonly upstream: 'done' | 'queued' | 'failed' }
+export interface LeaseReceipt extends LeaseOwner {
+  readonly lease: string
+  readonly upstream: 'done' | 'queued' | 'failed'
+}
 
-export interface LeasedSecret { readonly value: Secret; readonly lease: string; readonly expiresAt: number }
+export interface LeasedSecret {
+  readonly value: Secret
+  readonly lease: string
+  readonly expiresAt: number
+}
 
 export interface LeasesOptions {
   readonly store: LeaseStore
@@ -60,23 +67,40 @@ export const createLeases = (options: LeasesOptions) => {
     const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
     return now + duration * (RENEW_FROM + (RENEW_TO - RENEW_FROM) * share)
   }
-  const record = (lease: Lease, event: string, detail: object): Promise<void> => options.audit.append({
-    id: lease.id, event, outcome: 'done', tenant: lease.tenant, server: lease.server, downstream: lease.downstream, ...(lease.user === null ? {} : { user: lease.user }),
-    detail: { lease: lease.id, backend: lease.backend, role: lease.role, ...detail },
+  const record = (lease: Lease, event: string, detail: object): Promise<void> =>
+    options.audit.append({
+      id: lease.id,
+      event,
+      outcome: 'done',
+      tenant: lease.tenant,
+      server: lease.server,
+      downstream: lease.downstream,
+      ...(lease.user === null ? {} : { user: lease.user }),
+      detail: { lease: lease.id, backend: lease.backend, role: lease.role, ...detail },
+    })
+  const heldOf = (lease: Lease): HeldLease => ({
+    tenant: lease.tenant,
+    downstream: lease.downstream,
+    open: () => options.envelope.open(nameOf(lease), lease.sealed!),
   })
-  const heldOf = (lease: Lease): HeldLease => ({ tenant: lease.tenant, downstream: lease.downstream, open: () => options.envelope.open(nameOf(lease), lease.sealed!) })
   const margin = ({ duration }: Lease): number => Math.min(MARGIN, duration / 10)
 
   const shown = async (lease: Lease): Promise<LeasedSecret> => {
     const now = clock.now()
     await store.touch(lease.id, now)
-    return { value: await options.envelope.open(nameOf(lease), lease.sealed!), lease: lease.id, expiresAt: Math.min(lease.expiresAt, now + Math.max(lease.duration * HANDED, margin(lease))) }
+    return {
+      value: await options.envelope.open(nameOf(lease), lease.sealed!),
+      lease: lease.id,
+      expiresAt: Math.min(lease.expiresAt, now + Math.max(lease.duration * HANDED, margin(lease))),
+    }
   }
 
   /** The note is ours until `expiresAt`. */
   const keep = async (note: Lease, make: () => Promise<MadeSecret>): Promise<LeasedSecret> => {
     let made: MadeSecret
-    try { made = await make() } catch (error) {
+    try {
+      made = await make()
+    } catch (error) {
       await store.remove(note.id).catch(() => undefined)
       throw error
     }
@@ -84,24 +108,49 @@ export const createLeases = (options: LeasesOptions) => {
     try {
       const now = clock.now()
       kept = await store.update({
-        ...note, state: 'active', external: made.lease, sealed: await options.envelope.seal(nameOf(note), made.value), duration: made.duration,
-        renewedAt: now, expiresAt: now + made.duration, nextAt: made.renewable ? renewAt(now, made.duration) : now + made.duration,
+        ...note,
+        state: 'active',
+        external: made.lease,
+        sealed: await options.envelope.seal(nameOf(note), made.value),
+        duration: made.duration,
+        renewedAt: now,
+        expiresAt: now + made.duration,
+        nextAt: made.renewable ? renewAt(now, made.duration) : now + made.duration,
       })
       await record(kept, 'lease.begin', { expires_at: kept.expiresAt })
       return await shown(kept)
     } catch (error) {
       // Who asks next gets another, and what cannot be ended now is ended later.
-      if (kept !== undefined) await giveUp(kept, clock.now()).catch((problem: unknown) => { options.logger.warn({ err: problem, lease: note.id }, 'a lease that nobody got could not be given up') })
+      if (kept !== undefined)
+        await giveUp(kept, clock.now()).catch((problem: unknown) => {
+          options.logger.warn({ err: problem, lease: note.id }, 'a lease that nobody got could not be given up')
+        })
       // One that was not kept nobody else would ever end.
-      await options.backendOf(note.backend)?.end(made.lease, { tenant: note.tenant, downstream: note.downstream, open: () => Promise.resolve(made.value) }).catch((problem: unknown) => { options.logger.warn({ err: problem, backend: note.backend }, 'a credential that could not be kept was not ended; its lease will') })
+      await options
+        .backendOf(note.backend)
+        ?.end(made.lease, { tenant: note.tenant, downstream: note.downstream, open: () => Promise.resolve(made.value) })
+        .catch((problem: unknown) => {
+          options.logger.warn(
+            { err: problem, backend: note.backend },
+            'a credential that could not be kept was not ended; its lease will',
+          )
+        })
       throw error
     }
   }
 
   /** From now on nobody gets it; `at`: when its backend is told (ms since the epoch). */
   const giveUp = async (lease: Lease, at: number): Promise<Lease | undefined> => {
-    for (let current: Lease | undefined = lease; current !== undefined && !isOver(current.state); [current] = await store.list({ id: lease.id })) {
-      try { return await store.update({ ...current, state: 'ending', attempts: 0, nextAt: at }) } catch (error) { if (!isConflict(error)) throw error }
+    for (
+      let current: Lease | undefined = lease;
+      current !== undefined && !isOver(current.state);
+      [current] = await store.list({ id: lease.id })
+    ) {
+      try {
+        return await store.update({ ...current, state: 'ending', attempts: 0, nextAt: at })
+      } catch (error) {
+        if (!isConflict(error)) throw error
+      }
     }
     return undefined
   }
@@ -109,36 +158,56 @@ export const createLeases = (options: LeasesOptions) => {
   /** Tells the backend. What it was never told of has no name there. */
   const end = async (lease: Lease): Promise<'done' | 'queued'> => {
     try {
-      if (lease.external !== null && lease.expiresAt > clock.now()) await backendOf(lease.backend).end(lease.external, heldOf(lease))
+      if (lease.external !== null && lease.expiresAt > clock.now())
+        await backendOf(lease.backend).end(lease.external, heldOf(lease))
       await record(lease, 'lease.end', { attempts: lease.attempts + 1 })
       await store.remove(lease.id)
       return 'done'
     } catch (error) {
       const attempts = lease.attempts + 1
-      options.logger.warn({ lease: lease.id, backend: lease.backend, problem: (error as Error).message }, 'a lease could not be ended at its backend; it is tried again')
+      options.logger.warn(
+        { lease: lease.id, backend: lease.backend, problem: (error as Error).message },
+        'a lease could not be ended at its backend; it is tried again',
+      )
       const nextAt = clock.now() + Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)
-      await store.update({ ...lease, attempts, nextAt, problem: (error as Error).message.slice(0, 200) }).catch(() => undefined)
+      await store
+        .update({ ...lease, attempts, nextAt, problem: (error as Error).message.slice(0, 200) })
+        .catch(() => undefined)
       return 'queued'
     }
   }
 
   const renew = async (lease: Lease): Promise<void> => {
     const now = clock.now()
-    if (lease.external === null || lease.expiresAt <= now) { await store.remove(lease.id); return }
+    if (lease.external === null || lease.expiresAt <= now) {
+      await store.remove(lease.id)
+      return
+    }
     // Not used since: it may end.
-    if (lease.usedAt < lease.renewedAt) { await store.update({ ...lease, nextAt: lease.expiresAt }); return }
+    if (lease.usedAt < lease.renewedAt) {
+      await store.update({ ...lease, nextAt: lease.expiresAt })
+      return
+    }
     const claimed = await store.update({ ...lease, nextAt: Math.min(lease.expiresAt, now + MAKING) })
     try {
       const duration = await backendOf(lease.backend).renew(lease.external, lease.duration)
       const renewedAt = clock.now()
-      if (duration === undefined) { await store.remove(lease.id); return }
+      if (duration === undefined) {
+        await store.remove(lease.id)
+        return
+      }
       // Given for less than it was: its longest life is near, and there is nothing more to be had.
       const nextAt = duration < lease.duration * RENEW_FROM ? renewedAt + duration : renewAt(renewedAt, duration)
       await store.update({ ...claimed, renewedAt, expiresAt: renewedAt + duration, nextAt, attempts: 0, problem: null })
     } catch (error) {
       if (isConflict(error)) return
       const attempts = lease.attempts + 1
-      await store.update({ ...claimed, attempts, problem: (error as Error).message.slice(0, 200), nextAt: Math.min(lease.expiresAt, now + Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)) })
+      await store.update({
+        ...claimed,
+        attempts,
+        problem: (error as Error).message.slice(0, 200),
+        nextAt: Math.min(lease.expiresAt, now + Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)),
+      })
     }
   }
 
@@ -150,43 +219,76 @@ export const createLeases = (options: LeasesOptions) => {
       } else if (lease.state === 'making') await store.remove(lease.id)
       else await renew(lease)
     } catch (error) {
-      if (!isConflict(error)) options.logger.warn({ err: error, lease: lease.id }, 'a lease was not looked after; it is again in a second')
+      if (!isConflict(error))
+        options.logger.warn({ err: error, lease: lease.id }, 'a lease was not looked after; it is again in a second')
     }
   }
 
   /** Runs work on many, a few at a time. */
   const each = async <T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> => {
     const waiting = [...items]
-    await Promise.all(Array.from({ length: AT_ONCE }, async () => { for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item) }))
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async () => {
+        for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item)
+      }),
+    )
   }
 
   let timer: NodeJS.Timeout | undefined
   let ticking: Promise<void> | undefined
-  const tick = async (): Promise<void> => { await each(await store.due(clock.now(), BATCH), attend) }
+  const tick = async (): Promise<void> => {
+    await each(await store.due(clock.now(), BATCH), attend)
+  }
 
   return {
     /** @param make called where there is none. @throws DeputyError of the category secret, and what `make` throws */
-    async obtain(owner: LeaseOwner, { backend, role }: { backend: string; role: string }, make: () => Promise<MadeSecret>): Promise<LeasedSecret> {
+    async obtain(
+      owner: LeaseOwner,
+      { backend, role }: { backend: string; role: string },
+      make: () => Promise<MadeSecret>,
+    ): Promise<LeasedSecret> {
       for (const until = performance.now() + PATIENCE; performance.now() < until;) {
         const now = clock.now()
         const found = await store.find({ ...owner, backend, role })
         if (found === undefined) {
           const note: Lease = {
-            ...owner, backend, role, id: newId(), state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2,
-            attempts: 0, problem: null, revision: 0,
+            ...owner,
+            backend,
+            role,
+            id: newId(),
+            state: 'making',
+            external: null,
+            sealed: null,
+            duration: 0,
+            createdAt: now,
+            renewedAt: now,
+            usedAt: now,
+            expiresAt: now + MAKING,
+            nextAt: now + MAKING * 2,
+            attempts: 0,
+            problem: null,
+            revision: 0,
           }
           if (await store.begin(note)) return await keep(note, make)
         } else if (found.state === 'making') {
           if (found.expiresAt > now) await sleep(LOOK)
           else {
-            const taken = await store.update({ ...found, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 }).catch((error: unknown) => { if (isConflict(error)) return undefined; throw error })
+            const taken = await store
+              .update({ ...found, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 })
+              .catch((error: unknown) => {
+                if (isConflict(error)) return undefined
+                throw error
+              })
             if (taken !== undefined) return await keep(taken, make)
           }
         } else if (options.isVoid(found)) await giveUp(found, now)
         else if (found.expiresAt - now <= margin(found)) await giveUp(found, found.expiresAt)
         else return await shown(found)
       }
-      throw refuse('secret_backend_unavailable', { backend, problem: 'another request is making this credential, and did not get it in time' })
+      throw refuse('secret_backend_unavailable', {
+        backend,
+        problem: 'another request is making this credential, and did not get it in time',
+      })
     },
 
     /** Ends what any of the filters covers. When it resolves nobody gets it any more. @param keyEnds the tenant's key is about to be destroyed: what ends by its credential is ended now or never */
@@ -216,18 +318,31 @@ export const createLeases = (options: LeasesOptions) => {
     /** Gives up what a revocation covers, and what files do not speak of any more. @returns how many */
     async sweep(): Promise<number> {
       const now = clock.now()
-      const orphans = (await store.list({})).filter((lease) => lease.state === 'active' && (options.isVoid(lease) || !options.isWanted(lease)))
+      const orphans = (await store.list({})).filter(
+        (lease) => lease.state === 'active' && (options.isVoid(lease) || !options.isWanted(lease)),
+      )
       for (const lease of orphans) await giveUp(lease, now)
       return orphans.length
     },
     /** Begins to look after leases. */
     start(): void {
-      timer = setInterval(() => { ticking ??= tick().catch((error: unknown) => { options.logger.warn({ err: error }, 'leases were not looked after; they are again in a second') }).finally(() => { ticking = undefined }) }, TICK)
+      timer = setInterval(() => {
+        ticking ??= tick()
+          .catch((error: unknown) => {
+            options.logger.warn({ err: error }, 'leases were not looked after; they are again in a second')
+          })
+          .finally(() => {
+            ticking = undefined
+          })
+      }, TICK)
       timer.unref()
     },
     /** For tests: what the clock would have done. */
     tick,
-    async close(): Promise<void> { clearInterval(timer); await ticking },
+    async close(): Promise<void> {
+      clearInterval(timer)
+      await ticking
+    },
   }
 }
 export type Leases = ReturnType<typeof createLeases>

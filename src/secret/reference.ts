@@ -20,10 +20,15 @@ interface Surroundings {
 }
 
 /** Reads what the daemon itself is given. @param tenant for the message. @throws DeputyError `secret_missing`, `config_invalid` */
-export const readLocalSecret = async (reference: LocalReference, { home, environment }: Surroundings, tenant: string): Promise<Secret> => {
+export const readLocalSecret = async (
+  reference: LocalReference,
+  { home, environment }: Surroundings,
+  tenant: string,
+): Promise<Secret> => {
   if ('env' in reference) {
     const value = environment[reference.env]
-    if (value === undefined || value === '') throw refuse('secret_missing', { tenant, secret: `environment variable ${reference.env}` })
+    if (value === undefined || value === '')
+      throw refuse('secret_missing', { tenant, secret: `environment variable ${reference.env}` })
     return new Secret(value)
   }
   const path = isAbsolute(reference.file) ? reference.file : join(home, reference.file)
@@ -31,5 +36,9 @@ export const readLocalSecret = async (reference: LocalReference, { home, environ
   return new Secret((await readFile(path, 'utf8')).replace(/\r?\n$/, ''))
 }
 
-export const createSecretResolver = (options: Surroundings & { read: ReadSecret }): ResolveSecret => async (reference, tenant) =>
-  'secret' in reference ? (await options.read({ tenant, ...reference })).value : readLocalSecret(reference, options, tenant)
+export const createSecretResolver =
+  (options: Surroundings & { read: ReadSecret }): ResolveSecret =>
+  async (reference, tenant) =>
+    'secret' in reference
+      ? (await options.read({ tenant, ...reference })).value
+      : readLocalSecret(reference, options, tenant)

@@ -52,28 +52,43 @@ export const createSignalReceiver = (deps: {
       const secret = await deps.resolveSecret(transmitter.token, tenant.tenant)
       if (shown !== undefined && equalInConstantTime(shown, secret.reveal())) known.push(transmitter)
     }
-    if (known.length === 0) throw new DeliveryFailure('authentication_failed', 'The bearer token is not that of a transmitter.')
+    if (known.length === 0)
+      throw new DeliveryFailure('authentication_failed', 'The bearer token is not that of a transmitter.')
     return known
   }
 
   const judge = (event: SecurityEvent, transmitter: SignalTransmitter, tenant: Tenant): Verdict => {
     if (event.type === EVENTS.verification) return { kind: 'ignore', why: 'it verifies the stream' }
-    if (event.type !== EVENTS.sessionRevoked && event.type !== EVENTS.credentialChange) return { kind: 'ignore', why: 'its type is not known here' }
-    if (event.type === EVENTS.credentialChange && event.changeType === 'create') return { kind: 'ignore', why: 'a new credential ends nothing' }
+    if (event.type !== EVENTS.sessionRevoked && event.type !== EVENTS.credentialChange)
+      return { kind: 'ignore', why: 'its type is not known here' }
+    if (event.type === EVENTS.credentialChange && event.changeType === 'create')
+      return { kind: 'ignore', why: 'a new credential ends nothing' }
     const about = transmitter.users_of ?? transmitter.issuer
     const issuer = tenant.issuers.find((each) => each.issuer === about)
     const { subject } = event
-    if (issuer === undefined || subject === undefined || (subject.format === 'iss_sub' && subject.iss !== about)) throw new DeliveryFailure('invalid_request', 'The subject names no user of this tenant.')
+    if (issuer === undefined || subject === undefined || (subject.format === 'iss_sub' && subject.iss !== about))
+      throw new DeliveryFailure('invalid_request', 'The subject names no user of this tenant.')
     // By the same mapping as a token of that issuer, or not at all.
-    try { return { kind: 'revoke', user: userOf(subject.format === 'iss_sub' ? { sub: subject.sub } : { email: subject.email }, issuer) } } catch (error) {
-      throw new DeliveryFailure('invalid_request', 'The subject cannot be mapped to a user: it does not have the claim that names users.', error)
+    try {
+      return {
+        kind: 'revoke',
+        user: userOf(subject.format === 'iss_sub' ? { sub: subject.sub } : { email: subject.email }, issuer),
+      }
+    } catch (error) {
+      throw new DeliveryFailure(
+        'invalid_request',
+        'The subject cannot be mapped to a user: it does not have the claim that names users.',
+        error,
+      )
     }
   }
 
   const receive = async (request: Request, correlationId: string): Promise<void> => {
     const tenant = deps.snapshot().tenants.get(String(request.params['tenant']))
-    if (tenant?.enabled !== true || tenant.signals.length === 0) throw new DeliveryFailure('access_denied', 'Nobody is listened to here.')
-    if ((request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase() !== MEDIA) throw new DeliveryFailure('invalid_request', `The content type is not ${MEDIA}.`)
+    if (tenant?.enabled !== true || tenant.signals.length === 0)
+      throw new DeliveryFailure('access_denied', 'Nobody is listened to here.')
+    if ((request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase() !== MEDIA)
+      throw new DeliveryFailure('invalid_request', `The content type is not ${MEDIA}.`)
     const transmitters = await authenticate(request, tenant)
     const { event, transmitter } = await verify((await readBody(request, LIMIT)).toString('utf8').trim(), transmitters)
     const namespace = `signal ${tenant.tenant} ${transmitter.issuer}`
@@ -81,17 +96,53 @@ export const createSignalReceiver = (deps: {
     const verdict = judge(event, transmitter, tenant)
     const facts = { type: event.type, transmitter: transmitter.issuer, event: event.id }
     if (verdict.kind === 'revoke') {
-      await deps.revoker.revoke({ scope: { kind: 'user', tenant: tenant.tenant, user: verdict.user }, by: `signal of ${transmitter.issuer}`, reason: event.type.split('/').at(-1)!, correlationId })
-      await deps.audit.append({ id: correlationId, event: 'signal.received', outcome: 'done', tenant: tenant.tenant, user: verdict.user, detail: facts })
-    } else await deps.audit.append({ id: correlationId, event: 'signal.received', outcome: 'done', tenant: tenant.tenant, detail: { ...facts, ignored: verdict.why } })
+      await deps.revoker.revoke({
+        scope: { kind: 'user', tenant: tenant.tenant, user: verdict.user },
+        by: `signal of ${transmitter.issuer}`,
+        reason: event.type.split('/').at(-1)!,
+        correlationId,
+      })
+      await deps.audit.append({
+        id: correlationId,
+        event: 'signal.received',
+        outcome: 'done',
+        tenant: tenant.tenant,
+        user: verdict.user,
+        detail: facts,
+      })
+    } else
+      await deps.audit.append({
+        id: correlationId,
+        event: 'signal.received',
+        outcome: 'done',
+        tenant: tenant.tenant,
+        detail: { ...facts, ignored: verdict.why },
+      })
     await deps.replays.claim(namespace, event.id, deps.clock.now() + 2 * OLDEST)
   }
 
-  const refuseDelivery = async (response: Response, request: Request, thrown: unknown, correlationId: string): Promise<void> => {
+  const refuseDelivery = async (
+    response: Response,
+    request: Request,
+    thrown: unknown,
+    correlationId: string,
+  ): Promise<void> => {
     if (thrown instanceof DeliveryFailure) {
       const tenant = String(request.params['tenant'])
       if (deps.snapshot().tenants.has(tenant)) {
-        await deps.audit.append({ id: correlationId, event: 'signal.received', outcome: 'refused', tenant, detail: { error: { code: thrown.err, message: thrown.message, next: 'Compare the transmitter with `signals` in the tenant\'s file.' } } })
+        await deps.audit.append({
+          id: correlationId,
+          event: 'signal.received',
+          outcome: 'refused',
+          tenant,
+          detail: {
+            error: {
+              code: thrown.err,
+              message: thrown.message,
+              next: "Compare the transmitter with `signals` in the tenant's file.",
+            },
+          },
+        })
       }
       response.status(400).json({ err: thrown.err, description: thrown.message })
       return
@@ -99,22 +150,35 @@ export const createSignalReceiver = (deps: {
     const error: DeputyError = asDeputyError(thrown)
     deps.logger.warn({ err: error, correlation_id: correlationId }, 'a security event was not taken')
     if (error.retryAfter !== undefined) response.setHeader('retry-after', String(error.retryAfter))
-    response.status(error.kind.status === 413 ? 400 : error.kind.status).json({ err: 'invalid_request', description: error.message })
+    response
+      .status(error.kind.status === 413 ? 400 : error.kind.status)
+      .json({ err: 'invalid_request', description: error.message })
   }
 
   const deliver = async (request: Request, response: Response): Promise<void> => {
     const correlationId = deps.correlationId()
     response.setHeader('x-correlation-id', correlationId)
     response.setHeader('cache-control', 'no-store')
-    if (underWay >= AT_ONCE) { response.setHeader('retry-after', '1').status(503).end(); return }
+    if (underWay >= AT_ONCE) {
+      response.setHeader('retry-after', '1').status(503).end()
+      return
+    }
     underWay += 1
     try {
       await receive(request, correlationId)
       response.status(202).end()
-    } catch (thrown) { await refuseDelivery(response, request, thrown, correlationId).catch(() => { response.status(503).end() }) } finally { underWay -= 1 }
+    } catch (thrown) {
+      await refuseDelivery(response, request, thrown, correlationId).catch(() => {
+        response.status(503).end()
+      })
+    } finally {
+      underWay -= 1
+    }
   }
 
   const router = Router()
-  router.post('/:tenant', (request, response, next) => { deliver(request, response).catch(next) })
+  router.post('/:tenant', (request, response, next) => {
+    deliver(request, response).catch(next)
+  })
   return router
 }

@@ -8,8 +8,26 @@ import { openSqliteStore } from './sqlite/open.ts'
 
 /** Everything but `nodes`: who runs on the new store is not who ran on the old one. */
 const TABLES = [
-  'epochs', 'grants', 'consents', 'attempts', 'sessions', 'identity_tokens', 'secrets', 'revocations', 'disabled_users', 'frozen_tenants', 'replays',
-  'unknown_callers', 'signing_keys', 'upstream_revocations', 'rotation_targets', 'rotations', 'secret_holders', 'leases', 'audit_records', 'audit_checkpoints',
+  'epochs',
+  'grants',
+  'consents',
+  'attempts',
+  'sessions',
+  'identity_tokens',
+  'secrets',
+  'revocations',
+  'disabled_users',
+  'frozen_tenants',
+  'replays',
+  'unknown_callers',
+  'signing_keys',
+  'upstream_revocations',
+  'rotation_targets',
+  'rotations',
+  'secret_holders',
+  'leases',
+  'audit_records',
+  'audit_checkpoints',
 ] as const satisfies readonly (keyof Tables)[]
 
 const AT_ONCE = 1000
@@ -18,7 +36,10 @@ const DEADLINE = 30_000
 /** https://www.sqlite.org/rowidtable.html: pages by the row's own number cost the same at the end of a table as at its start. */
 async function* pagesOf(connection: SqliteConnection, table: string): AsyncIterable<Record<string, unknown>[]> {
   for (let last = 0; ;) {
-    const { rows } = await connection.query(`select rowid as copied_row, * from "${table}" where rowid > ? order by rowid limit ?`, [last, AT_ONCE])
+    const { rows } = await connection.query(
+      `select rowid as copied_row, * from "${table}" where rowid > ? order by rowid limit ?`,
+      [last, AT_ONCE],
+    )
     if (rows.length === 0) return
     last = Number(rows.at(-1)!['copied_row'])
     yield rows.map(({ copied_row: _, ...row }) => row)
@@ -40,16 +61,28 @@ export const copyToPostgres = async (path: string, to: PostgresOptions): Promise
       const copied: Record<string, number> = {}
       await sql`delete from epochs`.execute(database)
       for (const table of TABLES) {
-        const { count } = await database.selectFrom(table).select((eb) => eb.fn.countAll().as('count')).executeTakeFirstOrThrow()
-        if (Number(count) > 0) throw refuse('config_invalid', { problem: `the database has rows in its table ${table} already; copy into an empty one` })
+        const { count } = await database
+          .selectFrom(table)
+          .select((eb) => eb.fn.countAll().as('count'))
+          .executeTakeFirstOrThrow()
+        if (Number(count) > 0)
+          throw refuse('config_invalid', {
+            problem: `the database has rows in its table ${table} already; copy into an empty one`,
+          })
         copied[table] = 0
         for await (const rows of pagesOf(from, table)) {
           const columns = Object.keys(rows[0]!)
-          await insert(table, columns, rows.map((row) => columns.map((column) => row[column])))
+          await insert(
+            table,
+            columns,
+            rows.map((row) => columns.map((column) => row[column])),
+          )
           copied[table] += rows.length
         }
       }
       return copied
     })
-  } finally { await from.close() }
+  } finally {
+    await from.close()
+  }
 }

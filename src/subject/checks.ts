@@ -6,18 +6,22 @@ import { subjectClaimsSchema, type SubjectClaims } from './claims.ts'
 /** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
 export const LEEWAY = 30
 
-export const invalid = (problem: string, cause?: unknown): DeputyError => refuse('subject_token_invalid', { problem }, cause)
+export const invalid = (problem: string, cause?: unknown): DeputyError =>
+  refuse('subject_token_invalid', { problem }, cause)
 
 /** Claims of the forms that the standards say. @throws DeputyError `subject_token_invalid` */
 export const parseClaims = (payload: unknown): SubjectClaims => {
   const parsed = subjectClaimsSchema.safeParse(payload)
-  if (!parsed.success) throw invalid(`its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`)
+  if (!parsed.success)
+    throw invalid(`its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`)
   return parsed.data
 }
 
 export const expired = (at: number): DeputyError => {
   const date = new Date(at)
-  return refuse('subject_token_expired', { expired_at: Number.isNaN(date.getTime()) ? 'a time long ago' : date.toISOString() })
+  return refuse('subject_token_expired', {
+    expired_at: Number.isNaN(date.getTime()) ? 'a time long ago' : date.toISOString(),
+  })
 }
 
 /** @throws DeputyError `subject_token_expired`, `subject_token_invalid` */
@@ -32,14 +36,19 @@ export const assertTimes = ({ exp, nbf, iat }: SubjectClaims, now: number): void
  * an issuer may hand out such tokens is for its administrator to say, by not asking for several resources at once.
  */
 export const assertAudience = ({ aud }: { aud: readonly string[] }, server: Server): void => {
-  if (!aud.includes(server.resource)) throw refuse('subject_audience_mismatch', { audience: aud.join(', ').slice(0, 500), resource: server.resource })
+  if (!aud.includes(server.resource))
+    throw refuse('subject_audience_mismatch', { audience: aud.join(', ').slice(0, 500), resource: server.resource })
 }
 
 /** Threat 13: delegation that a token carries is for the actor that it names and for nobody else (RFC 8693 section 4.4). */
 export const assertActor = ({ act, may_act: mayAct }: SubjectClaims, actor: string, server: string): void => {
   const named = mayAct ?? act
   if (named === undefined) return
-  if (named.sub !== actor && named.client_id !== actor) throw refuse('actor_mismatch', { expected: named.sub.slice(0, 200), actual: actor === server ? server : actor.slice(0, 200) })
+  if (named.sub !== actor && named.client_id !== actor)
+    throw refuse('actor_mismatch', {
+      expected: named.sub.slice(0, 200),
+      actual: actor === server ? server : actor.slice(0, 200),
+    })
 }
 
 const ACTORS = 10
@@ -48,8 +57,13 @@ const ACTORS = 10
 export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
   const actors: ActorClaim[] = []
   for (let actor = act; actor !== undefined; actor = actor.act) {
-    if (actors.length === ACTORS) throw refuse('subject_token_invalid', { problem: `it names more than ${ACTORS} actors` })
-    actors.push({ sub: actor.sub, ...(actor.iss === undefined ? {} : { iss: actor.iss }), ...(actor.client_id === undefined ? {} : { client_id: actor.client_id }) })
+    if (actors.length === ACTORS)
+      throw refuse('subject_token_invalid', { problem: `it names more than ${ACTORS} actors` })
+    actors.push({
+      sub: actor.sub,
+      ...(actor.iss === undefined ? {} : { iss: actor.iss }),
+      ...(actor.client_id === undefined ? {} : { client_id: actor.client_id }),
+    })
   }
   return actors
 }
@@ -59,5 +73,6 @@ export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
  * check that, and says in its file whether it does. @throws DeputyError `subject_token_invalid`
  */
 export const assertPossession = ({ cnf }: { readonly cnf?: unknown }, server: Server): void => {
-  if (cnf !== undefined && !server.checks_possession) throw invalid(`it is bound to a key of its owner, and ${server.server} does not check who has that key`)
+  if (cnf !== undefined && !server.checks_possession)
+    throw invalid(`it is bound to a key of its owner, and ${server.server} does not check who has that key`)
 }

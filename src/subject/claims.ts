@@ -3,9 +3,19 @@ import type { TrustedIssuer } from '../config/tenant.ts'
 import { refuse } from '../errors.ts'
 
 const actorSchema: z.ZodType<NestedActor> = z.looseObject({
-  sub: z.string().min(1), iss: z.string().optional(), client_id: z.string().optional(), get act() { return actorSchema.optional() },
+  sub: z.string().min(1),
+  iss: z.string().optional(),
+  client_id: z.string().optional(),
+  get act() {
+    return actorSchema.optional()
+  },
 }) as z.ZodType<NestedActor>
-interface NestedActor { sub: string; iss?: string | undefined; client_id?: string | undefined; act?: NestedActor | undefined }
+interface NestedActor {
+  sub: string
+  iss?: string | undefined
+  client_id?: string | undefined
+  act?: NestedActor | undefined
+}
 
 /** NumericDate of RFC 7519 section 2, up to the year 9999. */
 const numericDateSchema = z.number().min(0).max(253_402_300_799)
@@ -14,10 +24,18 @@ const audienceSchema = z.union([z.string().transform((audience) => [audience]), 
 
 /** What a subject token must say, whoever issued it. Claims that are of another form than the standards say are refused. */
 export const subjectClaimsSchema = z.looseObject({
-  iss: z.string(), sub: z.string().min(1).optional(), aud: audienceSchema,
-  exp: numericDateSchema, iat: numericDateSchema.optional(), nbf: numericDateSchema.optional(),
-  jti: z.string().min(1).max(512).optional(), acr: z.string().optional(), client_id: z.string().optional(),
-  act: actorSchema.optional(), may_act: actorSchema.optional(), cnf: z.unknown().optional(),
+  iss: z.string(),
+  sub: z.string().min(1).optional(),
+  aud: audienceSchema,
+  exp: numericDateSchema,
+  iat: numericDateSchema.optional(),
+  nbf: numericDateSchema.optional(),
+  jti: z.string().min(1).max(512).optional(),
+  acr: z.string().optional(),
+  client_id: z.string().optional(),
+  act: actorSchema.optional(),
+  may_act: actorSchema.optional(),
+  cnf: z.unknown().optional(),
 })
 export type SubjectClaims = z.output<typeof subjectClaimsSchema>
 
@@ -35,12 +53,15 @@ const USER = /^[^\p{Cc}\p{Cs}]{1,256}$/u
 /** The user that a token is about. @throws DeputyError `subject_token_invalid` */
 export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string => {
   const user = claims[issuer.claims.user]
-  if (typeof user !== 'string' || !USER.test(user)) throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
+  if (typeof user !== 'string' || !USER.test(user))
+    throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
   return user
 }
 
 /** Groups by the issuer's mapping; whatever is not a list of texts counts as no groups. */
 export const groupsOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string[] => {
   const groups = claims[issuer.claims.groups]
-  return Array.isArray(groups) ? groups.filter((group): group is string => typeof group === 'string').slice(0, GROUPS) : []
+  return Array.isArray(groups)
+    ? groups.filter((group): group is string => typeof group === 'string').slice(0, GROUPS)
+    : []
 }

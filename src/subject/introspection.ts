@@ -17,7 +17,13 @@ const KEPT = 30_000
 export type IntrospectedClaims = Readonly<Record<string, unknown>>
 
 /** Asks an issuer about an opaque token (RFC 7662 section 2). Undefined: not active there. @throws DeputyError `issuer_unreachable` */
-export const createIntrospection = (options: { egress: Egress; clock: Clock; metadata: ReadIssuerMetadata; resolveSecret: ResolveSecret; fingerprint: Fingerprint }) => {
+export const createIntrospection = (options: {
+  egress: Egress
+  clock: Clock
+  metadata: ReadIssuerMetadata
+  resolveSecret: ResolveSecret
+  fingerprint: Fingerprint
+}) => {
   const answers = new LRUCache<string, { claims: IntrospectedClaims | undefined; until: number }>({ max: 5000 })
 
   const ask = async (token: Secret, issuer: TrustedIssuer, tenant: string): Promise<IntrospectedClaims | undefined> => {
@@ -30,7 +36,8 @@ export const createIntrospection = (options: { egress: Egress; clock: Clock; met
       method: 'POST',
       headers: {
         authorization: `Basic ${Buffer.from(`${encode(clientId)}:${encode(secret.reveal())}`).toString('base64')}`,
-        accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded',
+        accept: 'application/json',
+        'content-type': 'application/x-www-form-urlencoded',
       },
       body: new URLSearchParams({ token: token.reveal(), token_type_hint: 'access_token' }).toString(),
     })
@@ -45,9 +52,12 @@ export const createIntrospection = (options: { egress: Egress; clock: Clock; met
     const known = answers.get(key)
     if (known !== undefined && known.until > now) return known.claims
     let claims
-    try { claims = await ask(token, issuer, tenant) } catch (error) {
+    try {
+      claims = await ask(token, issuer, tenant)
+    } catch (error) {
       // A client secret that is missing here is not the issuer's doing.
-      if (error instanceof DeputyError && (error.kind.category === 'secret' || error.kind.category === 'config')) throw error
+      if (error instanceof DeputyError && (error.kind.category === 'secret' || error.kind.category === 'config'))
+        throw error
       throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: 5 }, error)
     }
     answers.set(key, { claims, until: now + KEPT })

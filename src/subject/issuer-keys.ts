@@ -14,7 +14,10 @@ const STALE = 86_400_000
 const COOLDOWN = 10_000
 
 type Keys = ReturnType<typeof createLocalJWKSet>
-interface Kept { readonly keys: Keys; readonly readAt: number }
+interface Kept {
+  readonly keys: Keys
+  readonly readAt: number
+}
 
 /**
  * The keys of issuers. A token signed by an unknown key makes them be read anew, so a rotation is followed at once,
@@ -36,17 +39,30 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
     let reading = underWay.get(url)
     if (reading === undefined) {
       triedAt.set(url, options.clock.now())
-      reading = read(url).then((fresh) => { kept.set(url, fresh); return fresh }).finally(() => { underWay.delete(url) })
+      reading = read(url)
+        .then((fresh) => {
+          kept.set(url, fresh)
+          return fresh
+        })
+        .finally(() => {
+          underWay.delete(url)
+        })
       underWay.set(url, reading)
     }
     return reading
   }
 
-  const mayRead = (url: string): boolean => underWay.has(url) || options.clock.now() - (triedAt.get(url) ?? -Infinity) >= COOLDOWN
+  const mayRead = (url: string): boolean =>
+    underWay.has(url) || options.clock.now() - (triedAt.get(url) ?? -Infinity) >= COOLDOWN
 
   const keysOf = async (issuer: TrustedIssuer): Promise<{ url: string; held: Kept }> => {
     const url = issuer.jwks_uri ?? (await options.metadata(issuer.issuer)).jwks_uri
-    if (url === undefined) throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: 60 }, new Error('its metadata names no key set'))
+    if (url === undefined)
+      throw refuse(
+        'issuer_unreachable',
+        { issuer: issuer.issuer, seconds: 60 },
+        new Error('its metadata names no key set'),
+      )
     const held = kept.get(url)
     const age = held === undefined ? Infinity : options.clock.now() - held.readAt
     if (held !== undefined && age < FRESH) return { url, held }
@@ -60,7 +76,9 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
       if (usable !== undefined) return { url, held: usable }
       throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: COOLDOWN / 1000 })
     }
-    try { return { url, held: await readOnce(url) } } catch (error) {
+    try {
+      return { url, held: await readOnce(url) }
+    } catch (error) {
       if (usable !== undefined) return { url, held: usable }
       throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: COOLDOWN / 1000 }, error)
     }
@@ -69,7 +87,9 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
   /** A key function for `jose.jwtVerify`. */
   return (issuer: TrustedIssuer) => async (header: JWSHeaderParameters, token: FlattenedJWSInput) => {
     const { url, held } = await keysOf(issuer)
-    try { return await held.keys(header, token) } catch (error) {
+    try {
+      return await held.keys(header, token)
+    } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey) || !mayRead(url)) throw error
       const fresh = await readOnce(url).catch(() => undefined)
       if (fresh === undefined) throw error

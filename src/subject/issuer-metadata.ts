@@ -4,7 +4,11 @@ import { urlSchema } from '../config/values.ts'
 import type { Egress } from '../egress/egress.ts'
 import { refuse } from '../errors.ts'
 
-const metadataSchema = z.looseObject({ issuer: z.string(), jwks_uri: urlSchema.optional(), introspection_endpoint: urlSchema.optional() })
+const metadataSchema = z.looseObject({
+  issuer: z.string(),
+  jwks_uri: urlSchema.optional(),
+  introspection_endpoint: urlSchema.optional(),
+})
 export type IssuerMetadata = z.output<typeof metadataSchema>
 
 /** How long metadata is used before it is read again, and how long after that when the issuer does not answer (ms). */
@@ -18,7 +22,11 @@ export const metadataUrls = (issuer: string): string[] => {
   const url = new URL(issuer)
   const path = url.pathname.replace(/\/$/, '')
   const inserted = (name: string): string => `${url.origin}/.well-known/${name}${path}`
-  const candidates = [inserted('oauth-authorization-server'), inserted('openid-configuration'), `${url.origin}${path}/.well-known/openid-configuration`]
+  const candidates = [
+    inserted('oauth-authorization-server'),
+    inserted('openid-configuration'),
+    `${url.origin}${path}/.well-known/openid-configuration`,
+  ]
   return [...new Set(candidates)]
 }
 
@@ -41,7 +49,9 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
         // RFC 8414 section 3.3: the issuer in the document must be the one that the URL was built from, to the letter.
         if (metadata.issuer !== issuer) throw new Error(`the metadata at ${url} is for another issuer`)
         return metadata
-      } catch (error) { problem = error }
+      } catch (error) {
+        problem = error
+      }
     }
     throw problem ?? new Error('it publishes no metadata')
   }
@@ -49,14 +59,21 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
   const readOnce = (issuer: string): Promise<IssuerMetadata> => {
     let reading = underWay.get(issuer)
     if (reading === undefined) {
-      reading = read(issuer).then((metadata) => {
-        known.set(issuer, { metadata, readAt: options.clock.now() })
-        failedAt.delete(issuer)
-        return metadata
-      }, (error: unknown) => {
-        failedAt.set(issuer, options.clock.now())
-        throw error
-      }).finally(() => { underWay.delete(issuer) })
+      reading = read(issuer)
+        .then(
+          (metadata) => {
+            known.set(issuer, { metadata, readAt: options.clock.now() })
+            failedAt.delete(issuer)
+            return metadata
+          },
+          (error: unknown) => {
+            failedAt.set(issuer, options.clock.now())
+            throw error
+          },
+        )
+        .finally(() => {
+          underWay.delete(issuer)
+        })
       underWay.set(issuer, reading)
     }
     return reading
@@ -73,8 +90,13 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
     }
     const reading = readOnce(issuer)
     // Once a reading has failed, the next ones go on in the background: nobody waits for an issuer that is down.
-    if (usable !== undefined && failedAt.has(issuer)) { reading.catch(() => undefined); return usable }
-    try { return await reading } catch (error) {
+    if (usable !== undefined && failedAt.has(issuer)) {
+      reading.catch(() => undefined)
+      return usable
+    }
+    try {
+      return await reading
+    } catch (error) {
       if (usable !== undefined) return usable
       throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 }, error)
     }

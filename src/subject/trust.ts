@@ -5,7 +5,10 @@ import { servesTenant } from '../config/values.ts'
 import { refuse } from '../errors.ts'
 
 /** A tenant, and one of the issuers that it trusts. */
-export interface Trusting { readonly tenant: Tenant; readonly issuer: TrustedIssuer }
+export interface Trusting {
+  readonly tenant: Tenant
+  readonly issuer: TrustedIssuer
+}
 
 type Claims = Readonly<Record<string, unknown>>
 
@@ -14,7 +17,10 @@ type Claims = Readonly<Record<string, unknown>>
  * @throws DeputyError `subject_tenant_unknown` when none or more than one fits
  */
 export const tenantOf = (claims: Claims, trusting: readonly Trusting[]): Trusting => {
-  const [fitting, another] = trusting.filter(({ issuer: { claims: mapping } }) => mapping.tenant === undefined || claims[mapping.tenant.claim] === mapping.tenant.value)
+  const [fitting, another] = trusting.filter(
+    ({ issuer: { claims: mapping } }) =>
+      mapping.tenant === undefined || claims[mapping.tenant.claim] === mapping.tenant.value,
+  )
   if (fitting === undefined || another !== undefined) throw refuse('subject_tenant_unknown')
   return fitting
 }
@@ -35,14 +41,18 @@ const byClaim = (trusting: readonly Trusting[]) => {
     if (tenant === undefined) continue
     const ofClaim = values.get(tenant.claim) ?? new Map<unknown, Trusting[]>()
     values.set(tenant.claim, ofClaim)
-    ofClaim.set(tenant.value, [...ofClaim.get(tenant.value) ?? [], each])
+    ofClaim.set(tenant.value, [...(ofClaim.get(tenant.value) ?? []), each])
   }
   const unnamed = trusting.filter(({ issuer }) => issuer.claims.tenant === undefined)
-  return (claims: Claims): Trusting[] => [...unnamed, ...[...values].flatMap(([claim, ofClaim]) => ofClaim.get(claims[claim]) ?? [])]
+  return (claims: Claims): Trusting[] => [
+    ...unnamed,
+    ...[...values].flatMap(([claim, ofClaim]) => ofClaim.get(claims[claim]) ?? []),
+  ]
 }
 
 const build = (server: Server, snapshot: Snapshot): Trust => {
-  const all = [...snapshot.tenants.values()].filter(({ tenant, enabled }) => enabled && servesTenant(server.tenants, tenant))
+  const all = [...snapshot.tenants.values()]
+    .filter(({ tenant, enabled }) => enabled && servesTenant(server.tenants, tenant))
     .flatMap((tenant) => tenant.issuers.map((issuer) => ({ tenant, issuer })))
   const byIssuer = new Map<unknown, Trusting[]>()
   for (const each of all) {
@@ -51,7 +61,11 @@ const build = (server: Server, snapshot: Snapshot): Trust => {
     else known.push(each)
   }
   const fitting = new Map([...byIssuer].map(([issuer, trusting]) => [issuer, byClaim(trusting)]))
-  return { all, of: (issuer) => byIssuer.get(issuer) ?? [], tenantOf: (issuer, claims) => tenantOf(claims, fitting.get(issuer)?.(claims) ?? []) }
+  return {
+    all,
+    of: (issuer) => byIssuer.get(issuer) ?? [],
+    tenantOf: (issuer, claims) => tenantOf(claims, fitting.get(issuer)?.(claims) ?? []),
+  }
 }
 
 const known = new WeakMap<Snapshot, Map<string, Trust>>()
@@ -59,8 +73,8 @@ const known = new WeakMap<Snapshot, Map<string, Trust>>()
 /** The trust of a server in a configuration, worked out once. */
 export const trustOf = (server: Server, snapshot: Snapshot): Trust => {
   let ofSnapshot = known.get(snapshot)
-  if (ofSnapshot === undefined) known.set(snapshot, ofSnapshot = new Map())
+  if (ofSnapshot === undefined) known.set(snapshot, (ofSnapshot = new Map()))
   let trust = ofSnapshot.get(server.server)
-  if (trust === undefined) ofSnapshot.set(server.server, trust = build(server, snapshot))
+  if (trust === undefined) ofSnapshot.set(server.server, (trust = build(server, snapshot)))
   return trust
 }

@@ -12,7 +12,17 @@ import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/records/sessions.ts'
-import { actorsOf, assertActor, assertAudience, assertPossession, assertTimes, expired, invalid, LEEWAY, parseClaims } from './checks.ts'
+import {
+  actorsOf,
+  assertActor,
+  assertAudience,
+  assertPossession,
+  assertTimes,
+  expired,
+  invalid,
+  LEEWAY,
+  parseClaims,
+} from './checks.ts'
 import { groupsOf, scopesOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
@@ -55,7 +65,10 @@ const TYPES = new Set(['jwt', 'at+jwt', 'application/at+jwt'])
 /** Header fields by which a token would bring its own key along, and extensions that we do not know (threat 14). */
 const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
-interface Verified { readonly subject: VerifiedSubject; readonly claims: SubjectClaims }
+interface Verified {
+  readonly subject: VerifiedSubject
+  readonly claims: SubjectClaims
+}
 
 /**
  * Verifies whom a server acts for. A token counts only if a tenant's trusted issuer signed it (or confirmed it, when
@@ -70,28 +83,46 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
    * claims that are not believed yet, and the token then has to be good by the word of that very tenant: no tenant
    * can vouch for tokens of another (promise 8).
    */
-  const verifyJwt = async (token: string, server: Server, choose: (claims: JWTPayload, trust: Trust) => Trusting): Promise<{ claims: JWTPayload; trusted: Trusting }> => {
+  const verifyJwt = async (
+    token: string,
+    server: Server,
+    choose: (claims: JWTPayload, trust: Trust) => Trusting,
+  ): Promise<{ claims: JWTPayload; trusted: Trusting }> => {
     let unverified: JWTPayload
     let header
-    try { unverified = decodeJwt(token); header = decodeProtectedHeader(token) } catch (error) { throw invalid('it is no JWT', error) }
+    try {
+      unverified = decodeJwt(token)
+      header = decodeProtectedHeader(token)
+    } catch (error) {
+      throw invalid('it is no JWT', error)
+    }
     const type: unknown = header.typ
-    if (type !== undefined && !(typeof type === 'string' && TYPES.has(type.toLowerCase()))) throw invalid(`its type ${String(type).slice(0, 40)} is not that of an access token`)
+    if (type !== undefined && !(typeof type === 'string' && TYPES.has(type.toLowerCase())))
+      throw invalid(`its type ${String(type).slice(0, 40)} is not that of an access token`)
     const refused = REFUSED_HEADERS.find((name) => name in header)
     if (refused !== undefined) throw invalid(`its header carries ${refused}`)
     const trust = trustOf(server, deps.snapshot())
-    if (trust.of(unverified.iss).length === 0) throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
+    if (trust.of(unverified.iss).length === 0)
+      throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
     const trusted = choose(unverified, trust)
     try {
       const { payload } = await verifyByAnyKey(token, deps.keys(trusted.issuer), {
-        issuer: trusted.issuer.issuer, algorithms: [...trusted.issuer.algorithms], clockTolerance: LEEWAY, requiredClaims: ['exp', 'aud'],
+        issuer: trusted.issuer.issuer,
+        algorithms: [...trusted.issuer.algorithms],
+        clockTolerance: LEEWAY,
+        requiredClaims: ['exp', 'aud'],
         currentDate: new Date(deps.clock.now()),
       })
       return { claims: payload, trusted }
-    } catch (error) { throw toSubjectError(error) }
+    } catch (error) {
+      throw toSubjectError(error)
+    }
   }
 
   const fromJwt = async ({ token, server }: SubjectRequest): Promise<Verified> => {
-    const { claims: payload, trusted } = await verifyJwt(token.reveal(), server, (unverified, trust) => trust.tenantOf(unverified.iss, unverified))
+    const { claims: payload, trusted } = await verifyJwt(token.reveal(), server, (unverified, trust) =>
+      trust.tenantOf(unverified.iss, unverified),
+    )
     const claims = parseClaims(payload)
     assertTimes(claims, deps.clock.now())
     assertAudience(claims, server)
@@ -106,9 +137,14 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
    */
   const fromOpaque = async ({ token, server }: SubjectRequest): Promise<Verified> => {
     const asked = trustOf(server, deps.snapshot()).all.filter(({ issuer }) => issuer.introspection !== undefined)
-    const ways = [...new Map(asked.map((trusted) => [JSON.stringify([trusted.issuer.issuer, trusted.issuer.introspection]), trusted])).values()]
+    const ways = [
+      ...new Map(
+        asked.map((trusted) => [JSON.stringify([trusted.issuer.issuer, trusted.issuer.introspection]), trusted]),
+      ).values(),
+    ]
     const tenants = new Set(asked.map(({ tenant }) => tenant.tenant))
-    if (ways.length > 1 && tenants.size > 1) throw invalid('it is opaque, and the issuers of several tenants would have to be shown it: send a JWT')
+    if (ways.length > 1 && tenants.size > 1)
+      throw invalid('it is opaque, and the issuers of several tenants would have to be shown it: send a JWT')
     for (const trusted of ways) {
       const answer = await deps.introspect(token, trusted.issuer, trusted.tenant.tenant)
       if (answer === undefined) continue
@@ -117,9 +153,14 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       assertTimes(claims, deps.clock.now())
       assertAudience(claims, server)
       assertPossession(claims, server)
-      return { claims, subject: toSubject(claims, tenantOf(claims, ways.length > 1 ? [trusted] : asked), token, 'introspection') }
+      return {
+        claims,
+        subject: toSubject(claims, tenantOf(claims, ways.length > 1 ? [trusted] : asked), token, 'introspection'),
+      }
     }
-    throw invalid(ways.length === 0 ? 'it is no JWT, and no issuer confirms opaque tokens' : 'no trusted issuer knows it as active')
+    throw invalid(
+      ways.length === 0 ? 'it is no JWT, and no issuer confirms opaque tokens' : 'no trusted issuer knows it as active',
+    )
   }
 
   /** A token that Deputy minted for this server: the next link of a delegation chain (RFC 8693 section 4.1). */
@@ -133,30 +174,58 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')
     return {
       // A minted token names the user alone: groups and other claims are the issuer's to tell, and go to no service.
-      tenant, user: claims.sub, issuer: claims.iss, groups: [], claims: {}, scopes: scopesOf({ scope: claims.scope }), how: 'jwt',
-      issuedAt: claims.iat * 1000, expiresAt: claims.exp * 1000, tokenId: claims.jti, ancestors: claims.anc,
+      tenant,
+      user: claims.sub,
+      issuer: claims.iss,
+      groups: [],
+      claims: {},
+      scopes: scopesOf({ scope: claims.scope }),
+      how: 'jwt',
+      issuedAt: claims.iat * 1000,
+      expiresAt: claims.exp * 1000,
+      tokenId: claims.jti,
+      ancestors: claims.anc,
       actors: actorsOf(claims as unknown as SubjectClaims),
     }
   }
 
-  const toSubject = (claims: SubjectClaims, { tenant, issuer }: Trusting, token: Secret, how: VerifiedSubject['how']): VerifiedSubject => ({
-    tenant, user: userOf(claims, issuer), issuer: issuer.issuer, groups: groupsOf(claims, issuer), claims, scopes: scopesOf(claims), how,
+  const toSubject = (
+    claims: SubjectClaims,
+    { tenant, issuer }: Trusting,
+    token: Secret,
+    how: VerifiedSubject['how'],
+  ): VerifiedSubject => ({
+    tenant,
+    user: userOf(claims, issuer),
+    issuer: issuer.issuer,
+    groups: groupsOf(claims, issuer),
+    claims,
+    scopes: scopesOf(claims),
+    how,
     ...(claims.acr === undefined ? {} : { acr: claims.acr }),
     // A token that does not say when it was issued was issued before every revocation: the cautious reading.
     // One from the future, within the leeway, was issued now at the latest: a revocation of this moment covers it.
-    issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()), expiresAt: claims.exp * 1000,
+    issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()),
+    expiresAt: claims.exp * 1000,
     tokenId: tokenIdOf(issuer.issuer, claims.jti ?? deps.fingerprint(token)),
-    ancestors: [], actors: actorsOf(claims),
+    ancestors: [],
+    actors: actorsOf(claims),
   })
 
   /** Who acts: the subject of a verified actor token, else the attested server. @throws DeputyError `actor_token_invalid` */
-  const actingParty = async ({ actorToken, actorTokenType, server }: SubjectRequest, tenant: string): Promise<string> => {
+  const actingParty = async (
+    { actorToken, actorTokenType, server }: SubjectRequest,
+    tenant: string,
+  ): Promise<string> => {
     if (actorToken === undefined) return server.server
-    const bad = (problem: string, cause?: unknown) => refuse('actor_token_invalid', { problem, server: server.server }, cause)
-    if (actorTokenType !== ACCESS_TOKEN_TYPE && actorTokenType !== JWT_TOKEN_TYPE) throw bad('its type is not supported')
+    const bad = (problem: string, cause?: unknown) =>
+      refuse('actor_token_invalid', { problem, server: server.server }, cause)
+    if (actorTokenType !== ACCESS_TOKEN_TYPE && actorTokenType !== JWT_TOKEN_TYPE)
+      throw bad('its type is not supported')
     const minted = deps.readMintedToken(actorToken)
     if (minted !== undefined) {
-      if (minted.sub !== server.server || minted.tenant !== tenant || minted.act !== undefined) throw bad('it is not about the calling server')
+      if (minted.sub !== server.server || minted.tenant !== tenant || minted.act !== undefined)
+        throw bad('it is not about the calling server')
       return minted.sub
     }
     if (actorToken.reveal().length > LONGEST_TOKEN) throw bad(`it is longer than ${LONGEST_TOKEN} characters`)
@@ -166,13 +235,16 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       return trusted
     }
     let claims: JWTPayload
-    try { ({ claims } = await verifyJwt(actorToken.reveal(), server, ofTenant)) } catch (error) {
+    try {
+      ;({ claims } = await verifyJwt(actorToken.reveal(), server, ofTenant))
+    } catch (error) {
       if (error instanceof DeputyError && (error.code === 'actor_token_invalid' || error.kind.retryable)) throw error
       throw bad('its signature, times or issuer are not accepted', error)
     }
     if (claims.exp! * 1000 <= deps.clock.now()) throw bad('it has expired')
     // It is addressed to whoever exchanges it, or to the server that it is about (RFC 8693 section 2.1).
-    if (![claims.aud].flat().some((audience) => audience === deps.ownIssuer() || audience === server.resource)) throw bad('it is meant for somebody else')
+    if (![claims.aud].flat().some((audience) => audience === deps.ownIssuer() || audience === server.resource))
+      throw bad('it is meant for somebody else')
     const { sub, client_id: clientId } = claims
     if (sub !== server.server && clientId !== server.server) throw bad('it is not about the calling server')
     return typeof sub === 'string' ? sub : server.server
@@ -193,7 +265,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
   }
 
   const assertUsable = ({ token, tokenType }: SubjectRequest): void => {
-    if (tokenType !== ACCESS_TOKEN_TYPE && tokenType !== JWT_TOKEN_TYPE) throw refuse('unsupported_token_type', { token_type: tokenType.slice(0, 100), parameter: 'subject_token_type' })
+    if (tokenType !== ACCESS_TOKEN_TYPE && tokenType !== JWT_TOKEN_TYPE)
+      throw refuse('unsupported_token_type', { token_type: tokenType.slice(0, 100), parameter: 'subject_token_type' })
     const text = token.reveal()
     if (text === '') throw refuse('parameter_missing', { parameter: 'subject_token' })
     if (text.length > LONGEST_TOKEN) throw invalid(`it is longer than ${LONGEST_TOKEN} characters`)
@@ -221,10 +294,24 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (!server.login_session) throw refuse('subject_session_not_allowed', { server: server.server })
     const session = await deps.sessions.find(uid, deps.clock.now())
     const tenant = session === undefined ? undefined : deps.snapshot().tenants.get(session.tenant)
-    if (session === undefined || tenant?.enabled !== true || !tenant.issuers.some(({ issuer }) => issuer === session.issuer)) throw refuse('subject_session_missing', { uid })
+    if (
+      session === undefined ||
+      tenant?.enabled !== true ||
+      !tenant.issuers.some(({ issuer }) => issuer === session.issuer)
+    )
+      throw refuse('subject_session_missing', { uid })
     return {
-      tenant, user: session.user, issuer: session.issuer, groups: session.groups, claims: session.claims, how: 'login_session',
-      issuedAt: session.signedInAt, expiresAt: session.expiresAt, tokenId: tokenIdOf(session.issuer, `session:${uid}:${session.signedInAt}`), ancestors: [], actors: [],
+      tenant,
+      user: session.user,
+      issuer: session.issuer,
+      groups: session.groups,
+      claims: session.claims,
+      how: 'login_session',
+      issuedAt: session.signedInAt,
+      expiresAt: session.expiresAt,
+      tokenId: tokenIdOf(session.issuer, `session:${uid}:${session.signedInAt}`),
+      ancestors: [],
+      actors: [],
     }
   }
 
@@ -257,16 +344,22 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
 
 /** The issuer that a JWT names, before anything is believed: it only says which keys to try. Undefined: no JWT. */
 const issuerNamedBy = (token: string): string | undefined => {
-  try { return decodeJwt(token).iss } catch { return undefined }
+  try {
+    return decodeJwt(token).iss
+  } catch {
+    return undefined
+  }
 }
 
 /** What jose or a key found wrong. Its errors can carry the claims, which have no place in a log, so they are not passed on as a cause. */
 const toSubjectError = (error: unknown): DeputyError => {
   if (error instanceof DeputyError) return error
   if (error instanceof errors.JWTExpired) return expired((error.payload.exp ?? 0) * 1000)
-  if (error instanceof errors.JWTClaimValidationFailed) return invalid(`its claim ${error.claim} is not as it should be`)
+  if (error instanceof errors.JWTClaimValidationFailed)
+    return invalid(`its claim ${error.claim} is not as it should be`)
   if (error instanceof errors.JOSEAlgNotAllowed) return invalid('its algorithm is not allowed for this issuer')
-  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed) return invalid('it is not signed by a key of its issuer')
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed)
+    return invalid('it is not signed by a key of its issuer')
   if (error instanceof errors.JOSEError) return invalid('it is malformed')
   // A key that cannot be used: too short, or not of the curve that it names.
   return invalid('it could not be checked with the key of its issuer', error)

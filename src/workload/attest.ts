@@ -38,19 +38,37 @@ export const createAttestor = (deps: {
     const claimed = clientOf(assertion)
     const server = claimed === undefined ? undefined : registryOf(snapshot).byId(claimed)
     if (server === undefined || (clientId !== undefined && clientId !== claimed)) throw refuse('workload_unknown')
-    await verifyClientAssertion(assertion, server, { audiences: deps.audiences(), replays: deps.replays, clock: deps.clock })
+    await verifyClientAssertion(assertion, server, {
+      audiences: deps.audiences(),
+      replays: deps.replays,
+      clock: deps.clock,
+    })
     return server
   }
 
   /** The account says which server it is; where it stands for several, the client id has to. */
-  const byServiceAccount = async (assertion: string, account: { issuer: string; subject: string }, { clientId }: CallerEvidence, snapshot: Snapshot): Promise<Server> => {
-    const named = [...registryOf(snapshot).all()].filter((server) => accountsOf(server, account).length > 0 && (clientId === undefined || clientId === server.server))
+  const byServiceAccount = async (
+    assertion: string,
+    account: { issuer: string; subject: string },
+    { clientId }: CallerEvidence,
+    snapshot: Snapshot,
+  ): Promise<Server> => {
+    const named = [...registryOf(snapshot).all()].filter(
+      (server) => accountsOf(server, account).length > 0 && (clientId === undefined || clientId === server.server),
+    )
     const inUse = named.length > 1 ? named.filter(isInUse) : named
     const [server, another] = inUse.length > 0 ? inUse : named
     if (server === undefined) throw refuse('workload_unknown')
     if (another !== undefined) throw refuse('workload_ambiguous')
     for (const [at, way] of accountsOf(server, account).entries()) {
-      try { await verifyServiceAccount(assertion, server, way, { audiences: deps.audiences(), keysOf: deps.clusterKeys, clock: deps.clock }); return server } catch (error) {
+      try {
+        await verifyServiceAccount(assertion, server, way, {
+          audiences: deps.audiences(),
+          keysOf: deps.clusterKeys,
+          clock: deps.clock,
+        })
+        return server
+      } catch (error) {
         if (at === accountsOf(server, account).length - 1) throw error
       }
     }
@@ -59,25 +77,33 @@ export const createAttestor = (deps: {
 
   const bySecret = async ({ clientId, clientSecret }: CallerEvidence, snapshot: Snapshot): Promise<Server> => {
     const server = clientId === undefined ? undefined : registryOf(snapshot).byId(clientId)
-    const hashes = server?.attest.flatMap((way) => 'client_secret' in way ? [way.client_secret.scrypt] : []) ?? []
+    const hashes = server?.attest.flatMap((way) => ('client_secret' in way ? [way.client_secret.scrypt] : [])) ?? []
     if (server === undefined || hashes.length === 0) throw refuse('workload_unknown')
     for (const hash of hashes) if (await isRight(clientSecret!, hash)) return server
     throw refuse('workload_unverified', { server: server.server, problem: 'the client secret is wrong' })
   }
 
   /** The token of an exec session: what the command asks for its child, or the child where it has no Unix socket. */
-  const bySession = ({ clientId, clientSecret, peer }: CallerEvidence, snapshot: Snapshot): { server: Server; session: ExecSession } => {
+  const bySession = (
+    { clientId, clientSecret, peer }: CallerEvidence,
+    snapshot: Snapshot,
+  ): { server: Server; session: ExecSession } => {
     const session = deps.exec.byToken(clientSecret!, clientId, peer)
     const server = registryOf(snapshot).byId(session.server)
-    if (server === undefined || !mayExec(server, session.uid)) throw refuse('exec_not_registered', { server: session.server, uid: session.uid })
+    if (server === undefined || !mayExec(server, session.uid))
+      throw refuse('exec_not_registered', { server: session.server, uid: session.uid })
     return { server, session }
   }
 
   /** A process that `deputy exec` has started, or that such a process has. */
-  const byStart = ({ peer, clientId }: CallerEvidence, snapshot: Snapshot): { server: Server; session: ExecSession } | undefined => {
+  const byStart = (
+    { peer, clientId }: CallerEvidence,
+    snapshot: Snapshot,
+  ): { server: Server; session: ExecSession } | undefined => {
     if (peer === undefined) return undefined
     for (const session of deps.exec.of(peer)) {
-      const server = clientId === undefined || clientId === session.server ? registryOf(snapshot).byId(session.server) : undefined
+      const server =
+        clientId === undefined || clientId === session.server ? registryOf(snapshot).byId(session.server) : undefined
       if (server !== undefined && mayExec(server, session.uid, peer)) return { server, session }
     }
     return undefined
@@ -94,13 +120,24 @@ export const createAttestor = (deps: {
     return server
   }
 
-  const prove = async (evidence: CallerEvidence, snapshot: Snapshot): Promise<Pick<AttestedWorkload, 'server' | 'method' | 'session'>> => {
-    if (evidence.clientAssertion !== undefined && evidence.clientSecret !== undefined) throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
+  const prove = async (
+    evidence: CallerEvidence,
+    snapshot: Snapshot,
+  ): Promise<Pick<AttestedWorkload, 'server' | 'method' | 'session'>> => {
+    if (evidence.clientAssertion !== undefined && evidence.clientSecret !== undefined)
+      throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
     const account = evidence.clientAssertion === undefined ? undefined : serviceAccountOf(evidence.clientAssertion)
-    if (account !== undefined) return { method: 'kubernetes', server: await byServiceAccount(evidence.clientAssertion!, account, evidence, snapshot) }
-    if (evidence.clientAssertion !== undefined) return { method: 'private_key_jwt', server: await byAssertion(evidence.clientAssertion, evidence, snapshot) }
-    if (evidence.clientSecret !== undefined && deps.exec.isToken(evidence.clientSecret)) return { method: 'exec', ...bySession(evidence, snapshot) }
-    if (evidence.clientSecret !== undefined) return { method: 'client_secret', server: await bySecret(evidence, snapshot) }
+    if (account !== undefined)
+      return {
+        method: 'kubernetes',
+        server: await byServiceAccount(evidence.clientAssertion!, account, evidence, snapshot),
+      }
+    if (evidence.clientAssertion !== undefined)
+      return { method: 'private_key_jwt', server: await byAssertion(evidence.clientAssertion, evidence, snapshot) }
+    if (evidence.clientSecret !== undefined && deps.exec.isToken(evidence.clientSecret))
+      return { method: 'exec', ...bySession(evidence, snapshot) }
+    if (evidence.clientSecret !== undefined)
+      return { method: 'client_secret', server: await bySecret(evidence, snapshot) }
     const started = byStart(evidence, snapshot)
     if (started !== undefined) return { method: 'exec', ...started }
     return { method: 'unix', server: byProcess(evidence, snapshot) }
@@ -114,7 +151,13 @@ export const createAttestor = (deps: {
       assertApproved(server)
       deps.telemetry.attestation({ method, outcome: 'verified' })
       const warning = warningOf(server)
-      return { server, method, ...(session === undefined ? {} : { session }), ...(evidence.peer === undefined ? {} : { peer: evidence.peer }), ...(warning === undefined ? {} : { warning }) }
+      return {
+        server,
+        method,
+        ...(session === undefined ? {} : { session }),
+        ...(evidence.peer === undefined ? {} : { peer: evidence.peer }),
+        ...(warning === undefined ? {} : { warning }),
+      }
     } catch (thrown) {
       const error = asDeputyError(thrown)
       deps.telemetry.attestation({ method: methodOf(evidence), outcome: 'refused', error: error.code })
@@ -125,17 +168,31 @@ export const createAttestor = (deps: {
 }
 
 const methodOf = ({ clientAssertion, clientSecret }: CallerEvidence): AttestedWorkload['method'] =>
-  clientAssertion !== undefined ? (serviceAccountOf(clientAssertion) === undefined ? 'private_key_jwt' : 'kubernetes') : clientSecret !== undefined ? 'client_secret' : 'unix'
+  clientAssertion !== undefined
+    ? serviceAccountOf(clientAssertion) === undefined
+      ? 'private_key_jwt'
+      : 'kubernetes'
+    : clientSecret !== undefined
+      ? 'client_secret'
+      : 'unix'
 
-const isUnproved = ({ code }: DeputyError): boolean => code === 'workload_unknown' || code === 'workload_unverified' || code === 'workload_ambiguous'
+const isUnproved = ({ code }: DeputyError): boolean =>
+  code === 'workload_unknown' || code === 'workload_unverified' || code === 'workload_ambiguous'
 
 /** @throws DeputyError `workload_not_approved` for a proposed or retired server */
 export const assertApproved = (registered: Server): void => {
   if (isInUse(registered)) return
   const { server, status, owner, replaced_by: replacement } = registered
-  throw refuse('workload_not_approved', { server, status, owner, replacement: replacement === undefined ? '' : `, or use ${replacement}` })
+  throw refuse('workload_not_approved', {
+    server,
+    status,
+    owner,
+    replacement: replacement === undefined ? '' : `, or use ${replacement}`,
+  })
 }
 
 /** What a deprecated server is told. */
 export const warningOf = ({ server, status, replaced_by: replacement }: Server): string | undefined =>
-  status !== 'deprecated' ? undefined : `${server} is deprecated${replacement === undefined ? '' : `; move to ${replacement}`}`
+  status !== 'deprecated'
+    ? undefined
+    : `${server} is deprecated${replacement === undefined ? '' : `; move to ${replacement}`}`

@@ -24,7 +24,11 @@ export const hashClientSecret = async (secret: Secret, random: Random): Promise<
   return ['scrypt', COST.N, COST.r, COST.p, salt.toString('base64url'), hash.toString('base64url')].join('$')
 }
 
-interface StoredHash { readonly cost: { readonly N: number; readonly r: number; readonly p: number }; readonly salt: Buffer; readonly hash: Buffer }
+interface StoredHash {
+  readonly cost: { readonly N: number; readonly r: number; readonly p: number }
+  readonly salt: Buffer
+  readonly hash: Buffer
+}
 
 const FORM = /^scrypt\$([1-9]\d{0,7})\$([1-9]\d?)\$([1-9]\d?)\$([\w-]+)\$([\w-]+)$/
 
@@ -63,7 +67,11 @@ export const createClientSecretCheck = (random: Random) => {
     if (right.has(memory)) return true
     if (waiting >= LONGEST_QUEUE) throw refuse('rate_limited', { what: 'client secrets that are new here', seconds: 5 })
     waiting += 1
-    const turn = queue.then(() => matches(secret, stored)).finally(() => { waiting -= 1 })
+    const turn = queue
+      .then(() => matches(secret, stored))
+      .finally(() => {
+        waiting -= 1
+      })
     queue = turn.catch(() => undefined)
     const correct = await turn
     if (correct) right.set(memory, true)

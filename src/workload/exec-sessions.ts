@@ -34,7 +34,15 @@ export interface ExecSessions {
    * Begins a session for a child of the calling process. @param given.resume the token of this child's session before the daemon was started anew
    * @throws DeputyError `exec_not_child`, `rate_limited`, `malformed_request`
    */
-  begin(given: { caller: PeerProcess; pid: number; server: string; tenant: string; user: string | undefined; resume?: Secret; tell: (event: ExecEvent) => void }): { session: ExecSession; token: Secret }
+  begin(given: {
+    caller: PeerProcess
+    pid: number
+    server: string
+    tenant: string
+    user: string | undefined
+    resume?: Secret
+    tell: (event: ExecEvent) => void
+  }): { session: ExecSession; token: Secret }
   isLive(session: ExecSession): boolean
   /** Ends it; what was got in it is given up. */
   end(session: ExecSession, error?: DeputyError): void
@@ -63,11 +71,23 @@ const LOOK = 1000
 /** Leases that are remembered as somebody else's too. */
 const REMEMBERED = 20_000
 
-interface Entry { readonly session: ExecSession; readonly key: string; readonly leases: Set<string>; readonly tell: (event: ExecEvent) => void }
+interface Entry {
+  readonly session: ExecSession
+  readonly key: string
+  readonly leases: Set<string>
+  readonly tell: (event: ExecEvent) => void
+}
 
 /** Whether files say that this Unix user may start it, and, of a process that asks for itself, that it is the right program. */
-export const mayExec = (server: Server, uid: number, program?: Pick<PeerProcess, 'exe' | 'sha256'>): boolean => server.attest.some((way) => 'exec' in way && way.exec.uid === uid
-  && (program === undefined || ((way.exec.command === undefined || way.exec.command === program.exe) && (way.exec.sha256 === undefined || way.exec.sha256 === program.sha256))))
+export const mayExec = (server: Server, uid: number, program?: Pick<PeerProcess, 'exe' | 'sha256'>): boolean =>
+  server.attest.some(
+    (way) =>
+      'exec' in way &&
+      way.exec.uid === uid &&
+      (program === undefined ||
+        ((way.exec.command === undefined || way.exec.command === program.exe) &&
+          (way.exec.sha256 === undefined || way.exec.sha256 === program.sha256))),
+  )
 
 /** The exec sessions of this daemon. They are in memory alone: a daemon that is started anew is told of them again. */
 export const createExecSessions = (options: {
@@ -104,25 +124,52 @@ export const createExecSessions = (options: {
     const child = readProcess(pid)
     const uid = userOf(pid)
     const [parent, again] = [readProcess(caller.pid), readProcess(pid)]
-    if (caller.startedAt === undefined || child === undefined || child.parent !== caller.pid || uid !== caller.uid
-      || parent?.startedAt !== caller.startedAt || again?.startedAt !== child.startedAt || again.parent !== caller.pid) throw refuse('exec_not_child', { pid })
+    if (
+      caller.startedAt === undefined ||
+      child === undefined ||
+      child.parent !== caller.pid ||
+      uid !== caller.uid ||
+      parent?.startedAt !== caller.startedAt ||
+      again?.startedAt !== child.startedAt ||
+      again.parent !== caller.pid
+    )
+      throw refuse('exec_not_child', { pid })
     return child.startedAt
   }
 
-  const timer = setInterval(() => { for (const { session } of live.values()) if (!isSameProcess(session)) end(session) }, LOOK)
+  const timer = setInterval(() => {
+    for (const { session } of live.values()) if (!isSameProcess(session)) end(session)
+  }, LOOK)
   timer.unref()
 
   return {
     begin({ caller, pid, server, tenant, user, resume, tell }) {
       const startedAt = readChild(caller, pid)
-      if (live.values().filter(({ session }) => session.uid === caller.uid).reduce((count) => count + 1, 0) >= MOST) throw refuse('rate_limited', { what: `exec sessions of the Unix user ${caller.uid}`, seconds: 60 })
-      const session: ExecSession = { id: Buffer.from(random.bytes(12)).toString('base64url'), server, uid: caller.uid, pid, startedAt, tenant, user, since: options.clock.now() }
-      if (resume !== undefined && !TOKEN.test(resume.reveal())) throw refuse('malformed_request', { problem: 'resume is no token of an exec session' })
+      if (
+        live
+          .values()
+          .filter(({ session }) => session.uid === caller.uid)
+          .reduce((count) => count + 1, 0) >= MOST
+      )
+        throw refuse('rate_limited', { what: `exec sessions of the Unix user ${caller.uid}`, seconds: 60 })
+      const session: ExecSession = {
+        id: Buffer.from(random.bytes(12)).toString('base64url'),
+        server,
+        uid: caller.uid,
+        pid,
+        startedAt,
+        tenant,
+        user,
+        since: options.clock.now(),
+      }
+      if (resume !== undefined && !TOKEN.test(resume.reveal()))
+        throw refuse('malformed_request', { problem: 'resume is no token of an exec session' })
       const token = resume ?? new Secret(`${PREFIX}${Buffer.from(random.bytes(32)).toString('base64url')}`)
       const key = keyOf(token)
       const before = byKey.get(key)?.session
       if (before !== undefined) {
-        if (before.pid !== pid || before.startedAt !== startedAt || before.server !== server) throw refuse('exec_not_child', { pid })
+        if (before.pid !== pid || before.startedAt !== startedAt || before.server !== server)
+          throw refuse('exec_not_child', { pid })
         end(before)
       }
       const entry: Entry = { session, key, leases: new Set(), tell }
@@ -139,10 +186,14 @@ export const createExecSessions = (options: {
       const over = (problem: string) => refuse('exec_session_over', { server, problem })
       const key = keyOf(token)
       const found = byKey.get(key)
-      if (found === undefined || !equalInConstantTime(found.key, key) || found.session.server !== server) throw over('no session that goes on has this token')
+      if (found === undefined || !equalInConstantTime(found.key, key) || found.session.server !== server)
+        throw over('no session that goes on has this token')
       const { session } = found
-      if (peer !== undefined && peer.uid !== session.uid) throw over('it is another Unix user\'s')
-      if (!isSameProcess(session)) { end(session); throw over('the process has ended') }
+      if (peer !== undefined && peer.uid !== session.uid) throw over("it is another Unix user's")
+      if (!isSameProcess(session)) {
+        end(session)
+        throw over('the process has ended')
+      }
       return session
     },
     of(peer) {
@@ -151,23 +202,41 @@ export const createExecSessions = (options: {
       if (known !== undefined) return known
       const own = [...live.values()].map(({ session }) => session).filter(({ uid }) => uid === peer.uid)
       // Of several that a process has, the latest is its own by now.
-      const sessions = own.length === 0 || startedAt === undefined ? [] : ancestryOf({ pid, startedAt }).flatMap((ancestor) => own.filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt).reverse())
+      const sessions =
+        own.length === 0 || startedAt === undefined
+          ? []
+          : ancestryOf({ pid, startedAt }).flatMap((ancestor) =>
+              own
+                .filter((session) => session.pid === ancestor.pid && session.startedAt === ancestor.startedAt)
+                .reverse(),
+            )
       found.set(peer, sessions)
       return sessions
     },
     startedFor({ peer, clientId, clientSecret }) {
-      const session = clientSecret === undefined ? (peer === undefined ? undefined : this.of(peer)[0]) : this.isToken(clientSecret) ? this.byToken(clientSecret, clientId, peer) : undefined
+      const session =
+        clientSecret === undefined
+          ? peer === undefined
+            ? undefined
+            : this.of(peer)[0]
+          : this.isToken(clientSecret)
+            ? this.byToken(clientSecret, clientId, peer)
+            : undefined
       return session === undefined ? undefined : session.user === undefined ? 'server' : 'session'
     },
     leased(lease, session) {
-      if (session === undefined) { shared.set(lease, true); return }
+      if (session === undefined) {
+        shared.set(lease, true)
+        return
+      }
       const entry = live.get(session.id)
       // It ended while the credential was being made.
       if (entry !== undefined) entry.leases.add(lease)
       else if (!isHeld(lease)) options.release(session, [lease])
     },
     changed(downstreams, tenant) {
-      for (const { session, tell } of live.values()) if (session.tenant === tenant) for (const downstream of downstreams) tell({ event: 'changed', downstream })
+      for (const { session, tell } of live.values())
+        if (session.tenant === tenant) for (const downstream of downstreams) tell({ event: 'changed', downstream })
     },
     close() {
       clearInterval(timer)

@@ -5,14 +5,18 @@ import { LRUCache } from 'lru-cache'
 import { refuse } from '../errors.ts'
 
 /** The program that a process runs. What could not be read, or proves nothing, is absent. */
-export interface Executable { readonly exe?: string; readonly sha256?: string }
+export interface Executable {
+  readonly exe?: string
+  readonly sha256?: string
+}
 
 const CHUNK = 262_144
 
 const isSameFile = (left: BigIntStats, right: BigIntStats): boolean => left.dev === right.dev && left.ino === right.ino
 
 /** All that changes when the content of a file does. */
-const versionOf = ({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string => [dev, ino, size, mtimeNs, ctimeNs].join(':')
+const versionOf = ({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string =>
+  [dev, ino, size, mtimeNs, ctimeNs].join(':')
 
 /** Digests of executables that were read before, by version. */
 const digests = new LRUCache<string, Promise<string>>({ max: 500 })
@@ -43,7 +47,9 @@ const digestOf = async (link: string, running: BigIntStats): Promise<string> => 
   if (digest === undefined) {
     digest = hashOf(file, version)
     digests.set(version, digest)
-    digest.catch(() => { digests.delete(version) })
+    digest.catch(() => {
+      digests.delete(version)
+    })
   }
   return await digest
 }
@@ -54,7 +60,11 @@ const digestOf = async (link: string, running: BigIntStats): Promise<string> => 
  */
 const pathOf = async (link: string, running: BigIntStats): Promise<string | undefined> => {
   const path = await readlink(link)
-  try { return isSameFile(await stat(path, { bigint: true }), running) ? path : undefined } catch { return undefined }
+  try {
+    return isSameFile(await stat(path, { bigint: true }), running) ? path : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /**
@@ -65,8 +75,15 @@ const pathOf = async (link: string, running: BigIntStats): Promise<string | unde
 export const readExecutable = async (pid: number, wants: { sha256: boolean }): Promise<Executable> => {
   const link = `/proc/${pid}/exe`
   let running: BigIntStats
-  try { running = await stat(link, { bigint: true }) } catch { return {} }
-  const [exe, sha256] = await Promise.all([pathOf(link, running), wants.sha256 ? digestOf(link, running).catch(unlessUnreadable) : undefined])
+  try {
+    running = await stat(link, { bigint: true })
+  } catch {
+    return {}
+  }
+  const [exe, sha256] = await Promise.all([
+    pathOf(link, running),
+    wants.sha256 ? digestOf(link, running).catch(unlessUnreadable) : undefined,
+  ])
   const still = await stat(link, { bigint: true }).catch(() => undefined)
   if (still === undefined || !isSameFile(still, running)) throw refuse('workload_vanished')
   return { ...(exe === undefined ? {} : { exe }), ...(sha256 === undefined ? {} : { sha256 }) }

@@ -21,18 +21,30 @@ const ENOPROTOOPT = 92
 /** What the kernel gives as uid where there are no credentials, on a TCP socket for example. */
 const NOBODY_KNOWN = 0xffff_ffff
 
-const getsockopt = koffi.load(null).func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)') as
-  (fd: number, level: number, name: number, value: Buffer, length: [number]) => number
+const getsockopt = koffi
+  .load(null)
+  .func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)') as (
+  fd: number,
+  level: number,
+  name: number,
+  value: Buffer,
+  length: [number],
+) => number
 
 /** Node has no public way to a socket's descriptor; the handle has had this field since it exists. */
-const descriptorOf = (socket: Socket): number | undefined => (socket as unknown as { _handle?: { fd?: number } })._handle?.fd
+const descriptorOf = (socket: Socket): number | undefined =>
+  (socket as unknown as { _handle?: { fd?: number } })._handle?.fd
 
 /** Field 22 of /proc/PID/stat (proc_pid_stat(5)). */
 export const parseStartTime = (text: string): string | undefined => parseStat(text)[19]
 
 // Synchronous on purpose: /proc is memory, and each turn of the event loop is time in which a process can end.
 const startTimeOf = (pid: number): string | undefined => {
-  try { return parseStartTime(readFileSync(`/proc/${pid}/stat`, 'utf8')) } catch { return undefined }
+  try {
+    return parseStartTime(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return undefined
+  }
 }
 
 /** Reads who connected; undefined when the socket is no Unix socket. Costs a few microseconds. */
@@ -56,7 +68,11 @@ const openPeerProcess = (socket: Socket): number | 'unknown' | 'gone' => {
 
 /** Whether a process descriptor still stands for a running process: its Pid is -1 once that has ended (pidfd_open(2)). */
 const isAlive = (descriptor: number, pid: number): boolean => {
-  try { return new RegExp(`^Pid:\\s*${pid}$`, 'm').test(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8')) } catch { return false }
+  try {
+    return new RegExp(`^Pid:\\s*${pid}$`, 'm').test(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))
+  } catch {
+    return false
+  }
 }
 
 /** The process lives, and /proc does not show it (`hidepid`, systemd's ProtectProc): nothing more can be learnt about it. */
@@ -74,12 +90,17 @@ const startOfPeer = (socket: Socket, pid: number): string | undefined => {
   if (descriptor === 'unknown') return startTimeOf(pid)
   try {
     const startedAt = startTimeOf(pid)
-    return isAlive(descriptor, pid) ? startedAt ?? HIDDEN : undefined
-  } finally { closeSync(descriptor) }
+    return isAlive(descriptor, pid) ? (startedAt ?? HIDDEN) : undefined
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 /** What servers' selectors need to know of a process. */
-export interface PeerWants { readonly exe: boolean; readonly sha256: boolean }
+export interface PeerWants {
+  readonly exe: boolean
+  readonly sha256: boolean
+}
 
 /**
  * Who is at the other end of a connection. uid and gid are the kernel's word from the moment of the connection. What

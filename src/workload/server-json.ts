@@ -14,7 +14,14 @@ const serverJsonSchema = z.looseObject({
   title: z.string().optional(),
   version: z.string().optional(),
   remotes: z.array(z.looseObject({ type: z.string(), url: z.string() })).default([]),
-  packages: z.array(z.looseObject({ identifier: z.string().optional(), transport: z.looseObject({ type: z.string(), url: z.string().optional() }).optional() })).default([]),
+  packages: z
+    .array(
+      z.looseObject({
+        identifier: z.string().optional(),
+        transport: z.looseObject({ type: z.string(), url: z.string().optional() }).optional(),
+      }),
+    )
+    .default([]),
 })
 
 /** What a registered server's file begins with; whoever imports it fills in tenants, attestation and downstreams. */
@@ -34,13 +41,18 @@ const LONGEST_ID = 63
 
 /** Names such as `io.github.user/weather` become ids such as `io.github.user.weather`; of a long one a digest keeps it apart from others. */
 const toId = (name: string): string => {
-  const id = name.toLowerCase().replaceAll('/', '.').replace(/^[^a-z0-9]+/, '') || 'server'
+  const id =
+    name
+      .toLowerCase()
+      .replaceAll('/', '.')
+      .replace(/^[^a-z0-9]+/, '') || 'server'
   if (id.length <= LONGEST_ID) return id
   return `${id.slice(0, LONGEST_ID - 9)}-${createHash('sha256').update(name).digest('hex').slice(0, 8)}`
 }
 
 /** A URL that stands for one server; a template with variables does not. */
-const isResource = (url: string): boolean => resourceSchema.safeParse(url).success && /^https?:/i.test(url) && !url.includes('{')
+const isResource = (url: string): boolean =>
+  resourceSchema.safeParse(url).success && /^https?:/i.test(url) && !url.includes('{')
 
 /**
  * A draft of a server's file out of a `server.json`. It is `proposed`: importing approves nothing.
@@ -48,14 +60,22 @@ const isResource = (url: string): boolean => resourceSchema.safeParse(url).succe
  */
 export const importServerJson = (json: unknown, given: { owner: string; tenants: readonly string[] }): ServerDraft => {
   const parsed = serverJsonSchema.safeParse(json)
-  if (!parsed.success) throw refuse('malformed_request', { problem: `this is no server.json: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}` })
+  if (!parsed.success)
+    throw refuse('malformed_request', {
+      problem: `this is no server.json: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`,
+    })
   const { name, title, description, version, remotes, packages } = parsed.data
   const urls = [...remotes.map(({ url }) => url), ...packages.flatMap(({ transport }) => transport?.url ?? [])]
   return {
-    server: toId(name), name: title ?? name, owner: given.owner, tenants: given.tenants, status: 'proposed',
+    server: toId(name),
+    name: title ?? name,
+    owner: given.owner,
+    tenants: given.tenants,
+    status: 'proposed',
     // A stdio server has no URL: a name that no other server has stands for it.
     resource: urls.find(isResource) ?? `urn:mcp:${toId(name)}`,
-    ...(description === undefined ? {} : { description }), ...(version === undefined ? {} : { version }),
+    ...(description === undefined ? {} : { description }),
+    ...(version === undefined ? {} : { version }),
     published: { name, ...(packages.length === 0 ? {} : { packages }) },
   }
 }
@@ -73,13 +93,38 @@ const PUBLISHER = 'io.modelcontextprotocol.registry/publisher-provided'
  */
 export const exportServerJson = (server: Server, namespace: string | undefined): object => {
   const name = registryNameSchema.safeParse(server.published?.name ?? `${namespace ?? ''}/${server.server}`)
-  if (!name.success) throw refuse('malformed_request', { problem: `${server.server} has no name in the registry: say --namespace com.example` })
-  const { title = server.server, description = title, version = '0.0.0' } = { title: server.name, description: server.description, version: server.version }
+  if (!name.success)
+    throw refuse('malformed_request', {
+      problem: `${server.server} has no name in the registry: say --namespace com.example`,
+    })
+  const {
+    title = server.server,
+    description = title,
+    version = '0.0.0',
+  } = { title: server.name, description: server.description, version: server.version }
   const { owner, team, status, replaced_by: replacedBy, tools } = server
   return {
-    $schema: SCHEMA, name: name.data, title: title.slice(0, LONGEST_DESCRIPTION), description: description.slice(0, LONGEST_DESCRIPTION), version,
+    $schema: SCHEMA,
+    name: name.data,
+    title: title.slice(0, LONGEST_DESCRIPTION),
+    description: description.slice(0, LONGEST_DESCRIPTION),
+    version,
     ...(isResource(server.resource) ? { remotes: [{ type: 'streamable-http', url: server.resource }] } : {}),
-    ...(server.published === undefined || server.published.packages.length === 0 ? {} : { packages: server.published.packages }),
-    _meta: { [PUBLISHER]: { owner, team, status, replaced_by: replacedBy, tools: Object.entries(tools).map(([tool, { description: what, deprecated }]) => ({ name: tool, description: what, ...(deprecated ? { deprecated } : {}) })) } },
+    ...(server.published === undefined || server.published.packages.length === 0
+      ? {}
+      : { packages: server.published.packages }),
+    _meta: {
+      [PUBLISHER]: {
+        owner,
+        team,
+        status,
+        replaced_by: replacedBy,
+        tools: Object.entries(tools).map(([tool, { description: what, deprecated }]) => ({
+          name: tool,
+          description: what,
+          ...(deprecated ? { deprecated } : {}),
+        })),
+      },
+    },
   }
 }

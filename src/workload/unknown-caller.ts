@@ -13,7 +13,11 @@ const MOST = 100
 
 /** All that can be learnt of a process, also where no server is told apart by it: whoever looks for shadow servers wants its path. */
 const examine = async (peer: PeerProcess): Promise<PeerProcess> => {
-  try { return await identifyPeer(peer, { exe: true, sha256: true }) } catch { return peer }
+  try {
+    return await identifyPeer(peer, { exe: true, sha256: true })
+  } catch {
+    return peer
+  }
 }
 
 /**
@@ -27,7 +31,10 @@ export const createUnknownRecorder = (store: UnknownCallerStore, clock: Clock) =
   /** Whether this is still to be done in the present stretch of time. */
   const isDue = (id: string): boolean => {
     const now = clock.now()
-    if (now - since >= QUIET || now < since) { written = new Set(); since = now }
+    if (now - since >= QUIET || now < since) {
+      written = new Set()
+      since = now
+    }
     if (written.has(id) || written.size >= 2 * MOST) return false
     written.add(id)
     return true
@@ -41,7 +48,8 @@ export const createUnknownRecorder = (store: UnknownCallerStore, clock: Clock) =
     const facts = {
       ...(claimed === undefined ? {} : { claimed }),
       ...(known === undefined ? { over: 'tcp' } : { over: 'unix', uid: known.uid, gid: known.gid }),
-      ...(known?.exe === undefined ? {} : { exe: known.exe }), ...(known?.sha256 === undefined ? {} : { sha256: known.sha256 }),
+      ...(known?.exe === undefined ? {} : { exe: known.exe }),
+      ...(known?.sha256 === undefined ? {} : { sha256: known.sha256 }),
     }
     const id = idOf(Object.entries(facts).flat())
     if (!isDue(id)) return
@@ -49,4 +57,8 @@ export const createUnknownRecorder = (store: UnknownCallerStore, clock: Clock) =
   }
 }
 
-const idOf = (facts: readonly (string | number)[]): string => createHash('sha256').update(lengthPrefixed(...facts.map(String))).digest('hex').slice(0, 24)
+const idOf = (facts: readonly (string | number)[]): string =>
+  createHash('sha256')
+    .update(lengthPrefixed(...facts.map(String)))
+    .digest('hex')
+    .slice(0, 24)

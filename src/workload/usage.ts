@@ -3,7 +3,12 @@ import type { Server } from '../config/server.ts'
 import type { AuditStore } from '../store/records/audit.ts'
 
 /** Who had a tool called, through which server. */
-export interface ToolUser { readonly tenant: string | null; readonly user: string | null; readonly calls: number; readonly lastAt: number }
+export interface ToolUser {
+  readonly tenant: string | null
+  readonly user: string | null
+  readonly calls: number
+  readonly lastAt: number
+}
 
 /** What became of a tool in a stretch of time. Times are ms since the epoch. */
 export interface ToolUsage {
@@ -19,12 +24,21 @@ export interface ToolUsage {
 }
 
 const PAGE = 5000
-const askedSchema = z.looseObject({ detail: z.looseObject({ asked: z.looseObject({ tool: z.string().optional() }).optional() }) })
+const askedSchema = z.looseObject({
+  detail: z.looseObject({ asked: z.looseObject({ tool: z.string().optional() }).optional() }),
+})
 
-interface Count { calls: number; lastAt: number; readonly users: Map<string, { tenant: string | null; user: string | null; calls: number; lastAt: number }> }
+interface Count {
+  calls: number
+  lastAt: number
+  readonly users: Map<string, { tenant: string | null; user: string | null; calls: number; lastAt: number }>
+}
 
 /** Every credential that was issued since a moment, counted by the server and the tool that it was asked for. */
-const countCalls = async (audit: Pick<AuditStore, 'query' | 'chains'>, since: number): Promise<Map<string, Map<string | null, Count>>> => {
+const countCalls = async (
+  audit: Pick<AuditStore, 'query' | 'chains'>,
+  since: number,
+): Promise<Map<string, Map<string | null, Count>>> => {
   const counts = new Map<string, Map<string | null, Count>>()
   for (const node of await audit.chains()) {
     for (let afterSeq = 0; ;) {
@@ -39,7 +53,10 @@ const countCalls = async (audit: Pick<AuditStore, 'query' | 'chains'>, since: nu
         const who = JSON.stringify([tenant, user])
         const caller = count.users.get(who) ?? { tenant, user, calls: 0, lastAt: at }
         count.users.set(who, caller)
-        for (const each of [count, caller]) { each.calls += 1; each.lastAt = Math.max(each.lastAt, at) }
+        for (const each of [count, caller]) {
+          each.calls += 1
+          each.lastAt = Math.max(each.lastAt, at)
+        }
       }
       if (rows.length < PAGE) break
       afterSeq = rows.at(-1)!.seq
@@ -59,7 +76,11 @@ const stateOf = (server: Server | undefined, tool: string | null, calls: number)
  * Which tools were called since a moment, and by whom, and which were not: read off the audit log, where every credential
  * was recorded before it left.
  */
-export const readUsage = async (options: { audit: Pick<AuditStore, 'query' | 'chains'>; servers: ReadonlyMap<string, Server>; since: number }): Promise<ToolUsage[]> => {
+export const readUsage = async (options: {
+  audit: Pick<AuditStore, 'query' | 'chains'>
+  servers: ReadonlyMap<string, Server>
+  since: number
+}): Promise<ToolUsage[]> => {
   const counts = await countCalls(options.audit, options.since)
   const names = [...new Set([...options.servers.keys(), ...counts.keys()])].sort()
   return names.flatMap((name) => {
@@ -68,7 +89,15 @@ export const readUsage = async (options: { audit: Pick<AuditStore, 'query' | 'ch
     const tools = [...new Set<string | null>([...Object.keys(server?.tools ?? {}), ...called.keys()])]
     return tools.map((tool): ToolUsage => {
       const { calls = 0, lastAt = null, users = new Map() } = called.get(tool) ?? {}
-      return { server: name, tool, owner: server?.owner ?? null, state: stateOf(server, tool, calls), calls, lastAt, users: [...users.values()].sort((a, b) => b.calls - a.calls) }
+      return {
+        server: name,
+        tool,
+        owner: server?.owner ?? null,
+        state: stateOf(server, tool, calls),
+        calls,
+        lastAt,
+        users: [...users.values()].sort((a, b) => b.calls - a.calls),
+      }
     })
   })
 }

@@ -4,7 +4,19 @@ import { explain, type RecordView } from '../../src/audit/explain.ts'
 
 const aView = (over: Partial<RecordView> & { detail?: Record<string, unknown> } = {}): RecordView => {
   const { detail = {}, ...columns } = over
-  return { seq: 1, at: 0, id: 'c1', event: 'token.exchange', outcome: 'issued', tenant: 'acme', user: 'ada', server: 'notes', downstream: 'calendar', record: { detail }, ...columns }
+  return {
+    seq: 1,
+    at: 0,
+    id: 'c1',
+    event: 'token.exchange',
+    outcome: 'issued',
+    tenant: 'acme',
+    user: 'ada',
+    server: 'notes',
+    downstream: 'calendar',
+    record: { detail },
+    ...columns,
+  }
 }
 const story = (...records: RecordView[]): string => explain(records).join('\n')
 
@@ -14,7 +26,8 @@ const exchange = {
   asked: { scopes: ['events:read'], audience: ['calendar'], resource: [], tool: 'list_events' },
   decision: { allowed: true, policies: ['engineers-read'], scopes: ['events:read'] },
   credential: { kind: 'oauth_grant', scopes: ['events:read'], expires_at: 60_000, cached: true, grant: 'g1' },
-  story: 'Example answered the refresh with a new access token.', milliseconds: 3,
+  story: 'Example answered the refresh with a new access token.',
+  milliseconds: 3,
 }
 
 describe('explaining a request', () => {
@@ -33,54 +46,147 @@ describe('explaining a request', () => {
   })
 
   it('tells of a refusal its code and what to do next', () => {
-    const refused = story(aView({ outcome: 'refused', detail: { ...exchange, credential: undefined, story: undefined, decision: { allowed: false, policies: [] }, error: { code: 'policy_denied', message: 'Policy does not let notes act.', next: 'Ask the admin.' } } }))
+    const refused = story(
+      aView({
+        outcome: 'refused',
+        detail: {
+          ...exchange,
+          credential: undefined,
+          story: undefined,
+          decision: { allowed: false, policies: [] },
+          error: { code: 'policy_denied', message: 'Policy does not let notes act.', next: 'Ask the admin.' },
+        },
+      }),
+    )
     expect(refused).toContain('Policy denied it (no policy permits it).')
     expect(refused).toContain('Refused (policy_denied): Policy does not let notes act.\n  What to do: Ask the admin.')
     expect(refused).not.toContain('was issued')
   })
 
   it('tells of a caller that nobody knows what it claimed to be', () => {
-    expect(story(aView({ server: null, detail: { attestation: { claimed: 'notes', uid: 7, pid: 8 } } }))).toContain('The caller was not recognised; it claimed to be notes. It is process 8 of uid 7.')
+    expect(story(aView({ server: null, detail: { attestation: { claimed: 'notes', uid: 7, pid: 8 } } }))).toContain(
+      'The caller was not recognised; it claimed to be notes. It is process 8 of uid 7.',
+    )
   })
 
   it.each([
-    ['connect.consent', 'done', { asked: { scopes: ['a', 'b'] }, granted: ['a'] }, 'ada allowed notes a at calendar; the page had offered a b.'],
+    [
+      'connect.consent',
+      'done',
+      { asked: { scopes: ['a', 'b'] }, granted: ['a'] },
+      'ada allowed notes a at calendar; the page had offered a b.',
+    ],
     ['connect.consent', 'refused', {}, 'ada did not allow notes to use calendar.'],
-    ['connect.complete', 'done', { grant: 'g1', scopes: ['a'], provider: 'example' }, 'example gave a: ada is connected to calendar for notes (grant g1).'],
-    ['connect.refused', 'refused', { opened_by: 'mallory' }, 'The link for ada to connect calendar for notes was refused: mallory had opened it.'],
-    ['grant.refresh', 'failed', { status: 'uncertain', provider: 'example' }, 'The grant of ada for calendar was not refreshed at example; it is now uncertain.'],
-    ['login', 'done', { uid: 1000, issuer: 'https://idp.example' }, 'ada of acme signed in at https://idp.example for the Unix user 1000.'],
-    ['revocation', 'done', { scope: 'user ada of acme', by: 'uid 0', reason: 'left', grants: [{ grant: 'g', upstream: 'revoked' }], consents: 2, sessions: 1, cached: 0 }, 'Revoked: user ada of acme by uid 0 (left). 1 grant, 2 consents, 1 session and 0 cached credentials ended.'],
+    [
+      'connect.complete',
+      'done',
+      { grant: 'g1', scopes: ['a'], provider: 'example' },
+      'example gave a: ada is connected to calendar for notes (grant g1).',
+    ],
+    [
+      'connect.refused',
+      'refused',
+      { opened_by: 'mallory' },
+      'The link for ada to connect calendar for notes was refused: mallory had opened it.',
+    ],
+    [
+      'grant.refresh',
+      'failed',
+      { status: 'uncertain', provider: 'example' },
+      'The grant of ada for calendar was not refreshed at example; it is now uncertain.',
+    ],
+    [
+      'login',
+      'done',
+      { uid: 1000, issuer: 'https://idp.example' },
+      'ada of acme signed in at https://idp.example for the Unix user 1000.',
+    ],
+    [
+      'revocation',
+      'done',
+      {
+        scope: 'user ada of acme',
+        by: 'uid 0',
+        reason: 'left',
+        grants: [{ grant: 'g', upstream: 'revoked' }],
+        consents: 2,
+        sessions: 1,
+        cached: 0,
+      },
+      'Revoked: user ada of acme by uid 0 (left). 1 grant, 2 consents, 1 session and 0 cached credentials ended.',
+    ],
     ['token.introspect', 'done', { active: true, token_id: 'j1' }, 'notes asked whether a token is live (j1): it is.'],
     ['key.rotate', 'done', { keys: 'signing', by: 'uid 0' }, 'The signing keys were rotated by uid 0.'],
-    ['secret.set', 'done', { secret: 'key', version: 2, by: 'uid 0' }, 'The secret key of acme was set by uid 0; this is version 2.'],
+    [
+      'secret.set',
+      'done',
+      { secret: 'key', version: 2, by: 'uid 0' },
+      'The secret key of acme was set by uid 0; this is version 2.',
+    ],
     ['secret.remove', 'done', { secret: 'key', versions: 2 }, 'The secret key of acme was removed with 2 versions.'],
-    ['config.reload', 'failed', { problems: [{ file: 'x' }] }, 'The configuration was not taken over (1 problem): what was in force stays in force.'],
+    [
+      'config.reload',
+      'failed',
+      { problems: [{ file: 'x' }] },
+      'The configuration was not taken over (1 problem): what was in force stays in force.',
+    ],
     ['user.disable', 'done', { by: 'uid 0' }, 'ada of acme was disabled by uid 0.'],
     ['user.enable', 'done', { by: 'uid 0' }, 'ada of acme was enabled by uid 0.'],
     ['daemon.start', 'done', { version: '1.0.0', pid: 9 }, 'Deputy 1.0.0 started as process 9.'],
     ['daemon.stop', 'done', { pid: 9 }, 'Deputy stopped (process 9).'],
-    ['audit.unconfirmed', 'failed', { record: 5, recorded: 'token.exchange', problem: 'no answer within 2000 ms' }, 'Record 5 (token.exchange) was not confirmed in time, so whoever asked was refused, whatever that record says: no answer within 2000 ms.'],
+    [
+      'audit.unconfirmed',
+      'failed',
+      { record: 5, recorded: 'token.exchange', problem: 'no answer within 2000 ms' },
+      'Record 5 (token.exchange) was not confirmed in time, so whoever asked was refused, whatever that record says: no answer within 2000 ms.',
+    ],
     ['something.new', 'done', { by: 'uid 0' }, 'something.new: done by uid 0.'],
   ] as const)('has a sentence for %s that is %s', (event, outcome, detail, sentence) => {
     expect(explain([aView({ event, outcome, detail })])).toContain(`  ${sentence}`)
   })
 
   it('tells the records of one id one after the other', () => {
-    expect(explain([aView({ detail: exchange }), aView({ seq: 2, event: 'audit.unconfirmed' })]).filter((line) => !line.startsWith('  '))).toHaveLength(2)
+    expect(
+      explain([aView({ detail: exchange }), aView({ seq: 2, event: 'audit.unconfirmed' })]).filter(
+        (line) => !line.startsWith('  '),
+      ),
+    ).toHaveLength(2)
   })
 
   it('lets no name that a caller chose begin a line of its own or steer the terminal', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary' }), fc.constantFrom('\n', '\r\n', '\u001b[2J', '\u202e', '\u2028', '\uD800'), (text, odd) => {
-      const name = text + odd
-      const lines = explain([aView({ event: name, user: name, server: null, detail: { attestation: { claimed: name, uid: 1, pid: 2, exe: name }, asked: { audience: [name] }, story: name } })])
-      for (const line of lines) expect(line).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u)
-    }))
+    fc.assert(
+      fc.property(
+        fc.string({ unit: 'binary' }),
+        fc.constantFrom('\n', '\r\n', '\u001b[2J', '\u202e', '\u2028', '\uD800'),
+        (text, odd) => {
+          const name = text + odd
+          const lines = explain([
+            aView({
+              event: name,
+              user: name,
+              server: null,
+              detail: {
+                attestation: { claimed: name, uid: 1, pid: 2, exe: name },
+                asked: { audience: [name] },
+                story: name,
+              },
+            }),
+          ])
+          for (const line of lines) expect(line).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u)
+        },
+      ),
+    )
   })
 
   it('tells what it can of any detail whatever', () => {
-    fc.assert(fc.property(fc.constantFrom('token.exchange', 'revocation', 'login', 'toString', '__proto__'), fc.dictionary(fc.constantFrom(...Object.keys(exchange), 'error', 'grants', 'scope', 'by'), fc.jsonValue()), (event, detail) => {
-      expect(explain([aView({ event, detail })]).length).toBeGreaterThan(1)
-    }))
+    fc.assert(
+      fc.property(
+        fc.constantFrom('token.exchange', 'revocation', 'login', 'toString', '__proto__'),
+        fc.dictionary(fc.constantFrom(...Object.keys(exchange), 'error', 'grants', 'scope', 'by'), fc.jsonValue()),
+        (event, detail) => {
+          expect(explain([aView({ event, detail })]).length).toBeGreaterThan(1)
+        },
+      ),
+    )
   })
 })

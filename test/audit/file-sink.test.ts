@@ -70,7 +70,9 @@ describe('an audit file', () => {
 
   it('promise 3: has every acknowledged record when its process is killed, and so has the store', async () => {
     const folder = await aFolder()
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), folder], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), folder], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     const acknowledged: string[] = []
     for await (const line of createInterface(child.stdout)) if (acknowledged.push(line) === 500) child.kill('SIGKILL')
     expect(acknowledged.length).toBeGreaterThanOrEqual(500)
@@ -98,15 +100,24 @@ describe('an audit file', () => {
     expect(await linesOf(path)).toEqual(upTo(4))
   })
 
-  it.each([['a line that is no record', 'hello\n'], ['a record with a wrong hash', `{"hash":"00","record":{"seq":9}}\n`]])('threat 29: refuses when something else wrote %s to its file, also after a restart', async (_, line) => {
+  it.each([
+    ['a line that is no record', 'hello\n'],
+    ['a record with a wrong hash', `{"hash":"00","record":{"seq":9}}\n`],
+  ])('threat 29: refuses when something else wrote %s to its file, also after a restart', async (_, line) => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
     const log = await aLog(store, { sinks: [createFileSink(path)] })
     await append(log, 2)
     await appendFile(path, line)
-    await expect(log.append(aRecord('b'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { problem: expect.stringContaining('something else writes there') as string } })
+    await expect(log.append(aRecord('b'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { problem: expect.stringContaining('something else writes there') as string },
+    })
     await log.close()
     const next = await aLog(store, { sinks: [createFileSink(path)] })
-    await expect(next.append(aRecord('c'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { problem: expect.stringContaining('something else writes there') as string } })
+    await expect(next.append(aRecord('c'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { problem: expect.stringContaining('something else writes there') as string },
+    })
     await rename(path, `${path}.1`)
     await next.append(aRecord('d'))
     await next.close()
@@ -119,13 +130,23 @@ describe('an audit file', () => {
     await first.close()
     const next = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     onTestFinished(() => next.close())
-    await expect(next.append(aRecord('c'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { problem: expect.stringContaining('ends with record 2') as string } })
+    await expect(next.append(aRecord('c'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { problem: expect.stringContaining('ends with record 2') as string },
+    })
   })
 
-  it('threat 29: on a full disk refuses, keeps no half line, and misses nothing once there is room', async ({ skip }) => {
+  it('threat 29: on a full disk refuses, keeps no half line, and misses nothing once there is room', async ({
+    skip,
+  }) => {
     const folder = await aFolder()
-    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder]).status !== 0) { skip('only root may mount a small file system'); return }
-    onTestFinished(() => { spawnSync('umount', [folder]) })
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder]).status !== 0) {
+      skip('only root may mount a small file system')
+      return
+    }
+    onTestFinished(() => {
+      spawnSync('umount', [folder])
+    })
     const path = join(folder, 'audit.jsonl')
     const ballast = join(folder, 'ballast')
     await writeFile(ballast, Buffer.alloc(40_000))
@@ -133,9 +154,14 @@ describe('an audit file', () => {
     let refusal: unknown
     let count = 0
     for (; refusal === undefined && count < 20; count += 1) {
-      await log.append(aRecord('a', { detail: { story: 'x'.repeat(3000) } })).catch((error: unknown) => { refusal = error })
+      await log.append(aRecord('a', { detail: { story: 'x'.repeat(3000) } })).catch((error: unknown) => {
+        refusal = error
+      })
     }
-    expect(refusal).toMatchObject({ code: 'audit_unavailable', facts: { problem: expect.stringContaining('ENOSPC') as string } })
+    expect(refusal).toMatchObject({
+      code: 'audit_unavailable',
+      facts: { problem: expect.stringContaining('ENOSPC') as string },
+    })
     await rm(ballast)
     await log.append(aRecord('b'))
     await log.close()

@@ -20,19 +20,36 @@ describe('the audit log', () => {
     const store = await aStore()
     const got: number[] = []
     const gate = Promise.withResolvers<void>()
-    const log = await aLog(store, { sinks: [aSink(async (rows) => { await gate.promise; got.push(...rows.map(({ seq }) => seq)) })] })
+    const log = await aLog(store, {
+      sinks: [
+        aSink(async (rows) => {
+          await gate.promise
+          got.push(...rows.map(({ seq }) => seq))
+        }),
+      ],
+    })
     const began = performance.now()
-    await expect(log.append(aRecord('a'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { sink: 'other' } })
+    await expect(log.append(aRecord('a'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { sink: 'other' },
+    })
     await expect(log.append(aRecord('b'))).rejects.toMatchObject({ code: 'audit_unavailable' })
     expect(performance.now() - began).toBeLessThan(1000)
-    expect(log.status()).toMatchObject([{ name: 'store', ok: true }, { name: 'other', ok: false }])
+    expect(log.status()).toMatchObject([
+      { name: 'store', ok: true },
+      { name: 'other', ok: false },
+    ])
     gate.resolve()
     await after(20)
     await log.append(aRecord('c'))
     expect([...new Set(got)]).toEqual([1, 2, 3])
     expect(log.status().every(({ ok }) => ok)).toBe(true)
     await log.close()
-    expect(await told(store)).toEqual([...['a', 'b', 'c'].map((id) => `${id} token.exchange`), 'a audit.unconfirmed', 'b audit.unconfirmed'])
+    expect(await told(store)).toEqual([
+      ...['a', 'b', 'c'].map((id) => `${id} token.exchange`),
+      'a audit.unconfirmed',
+      'b audit.unconfirmed',
+    ])
     expect(await check(store)).toMatchObject({ ok: true, records: 5 })
   })
 
@@ -40,8 +57,17 @@ describe('the audit log', () => {
     const store = await aStore()
     const gate = Promise.withResolvers<void>()
     let slow = true
-    const log = await aLog({ ...store, append: async (rows) => { if (slow) await gate.promise; await store.append(rows) } })
-    await expect(log.append(aRecord('late'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { sink: 'store' } })
+    const log = await aLog({
+      ...store,
+      append: async (rows) => {
+        if (slow) await gate.promise
+        await store.append(rows)
+      },
+    })
+    await expect(log.append(aRecord('late'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { sink: 'store' },
+    })
     slow = false
     gate.resolve()
     await after(50)
@@ -54,7 +80,10 @@ describe('the audit log', () => {
   it('threat 29: a full store refuses, and the chain goes on when there is room', async () => {
     const store = await aStore()
     let full = true
-    const log = await aLog({ ...store, append: (rows) => full ? Promise.reject(new Error('database or disk is full')) : store.append(rows) })
+    const log = await aLog({
+      ...store,
+      append: (rows) => (full ? Promise.reject(new Error('database or disk is full')) : store.append(rows)),
+    })
     await expect(log.append(aRecord('a'))).rejects.toMatchObject({ code: 'audit_unavailable' })
     full = false
     await log.append(aRecord('b'))
@@ -66,8 +95,19 @@ describe('the audit log', () => {
     const store = await aStore()
     const got: number[] = []
     let broken = true
-    const log = await aLog(store, { deadline: 50, sinks: [aSink(async (rows) => { if (broken) throw new Error('it is broken'); got.push(...rows.map(({ seq }) => seq)) })] })
-    await expect(log.append(aRecord('a'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { sink: 'other', problem: 'it is broken' } })
+    const log = await aLog(store, {
+      deadline: 50,
+      sinks: [
+        aSink(async (rows) => {
+          if (broken) throw new Error('it is broken')
+          got.push(...rows.map(({ seq }) => seq))
+        }),
+      ],
+    })
+    await expect(log.append(aRecord('a'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { sink: 'other', problem: 'it is broken' },
+    })
     broken = false
     await expect.poll(() => log.status().every(({ ok }) => ok)).toBe(true)
     await log.close()
@@ -78,11 +118,22 @@ describe('the audit log', () => {
   it('threat 29: is well again without a request once its store is', async () => {
     const store = await aStore()
     let full = false
-    const unlessFull = <T>(work: () => Promise<T>): Promise<T> => full ? Promise.reject(new Error('database or disk is full')) : work()
-    const log = await aLog({ ...store, append: (rows) => unlessFull(() => store.append(rows)), addCheckpoint: (checkpoint) => unlessFull(() => store.addCheckpoint(checkpoint)) }, { deadline: 50 })
+    const unlessFull = <T>(work: () => Promise<T>): Promise<T> =>
+      full ? Promise.reject(new Error('database or disk is full')) : work()
+    const log = await aLog(
+      {
+        ...store,
+        append: (rows) => unlessFull(() => store.append(rows)),
+        addCheckpoint: (checkpoint) => unlessFull(() => store.addCheckpoint(checkpoint)),
+      },
+      { deadline: 50 },
+    )
     await log.append(aRecord('a'))
     full = true
-    await expect(log.append(aRecord('b'))).rejects.toMatchObject({ code: 'audit_unavailable', facts: { sink: 'store' } })
+    await expect(log.append(aRecord('b'))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      facts: { sink: 'store' },
+    })
     await after(200)
     expect(log.status()[0]).toMatchObject({ name: 'store', ok: false })
     full = false
@@ -94,9 +145,17 @@ describe('the audit log', () => {
   it('threat 29: of thousands that wait for a store that hangs each is refused in bounded time', async () => {
     const store = await aStore()
     const gate = Promise.withResolvers<void>()
-    const log = await aLog({ ...store, append: async (rows) => { await gate.promise; await store.append(rows) } })
+    const log = await aLog({
+      ...store,
+      append: async (rows) => {
+        await gate.promise
+        await store.append(rows)
+      },
+    })
     const began = performance.now()
-    const results = await Promise.allSettled(Array.from({ length: 5000 }, (_, index) => log.append(aRecord(`r${index}`))))
+    const results = await Promise.allSettled(
+      Array.from({ length: 5000 }, (_, index) => log.append(aRecord(`r${index}`))),
+    )
     expect(performance.now() - began).toBeLessThan(1500)
     expect(results.every(({ status }) => status === 'rejected')).toBe(true)
     gate.resolve()
@@ -107,8 +166,19 @@ describe('the audit log', () => {
   it('threat 29: a record that only slow sinks keep waiting is refused in time, and later the log says so', async () => {
     const store = await aStore()
     // Each step is well within its deadline, also on a busy machine; the two of one record and those of the next together are not.
-    const slow = async (): Promise<void> => { await after(400) }
-    const log = await aLog({ ...store, append: async (rows) => { await slow(); await store.append(rows) } }, { deadline: 700, sinks: [aSink(slow)] })
+    const slow = async (): Promise<void> => {
+      await after(400)
+    }
+    const log = await aLog(
+      {
+        ...store,
+        append: async (rows) => {
+          await slow()
+          await store.append(rows)
+        },
+      },
+      { deadline: 700, sinks: [aSink(slow)] },
+    )
     const first = log.append(aRecord('first'))
     await after(20)
     const began = performance.now()
@@ -123,7 +193,10 @@ describe('the audit log', () => {
   it('refuses a record that is no JSON and lets those beside it through', async () => {
     const store = await aStore()
     const log = await aLog(store)
-    const [good, bad] = await Promise.allSettled([log.append(aRecord('good')), log.append(aRecord('bad', { detail: { count: 1n } }))])
+    const [good, bad] = await Promise.allSettled([
+      log.append(aRecord('good')),
+      log.append(aRecord('bad', { detail: { count: 1n } })),
+    ])
     await log.close()
     expect(good.status).toBe('fulfilled')
     expect(bad).toMatchObject({ status: 'rejected', reason: { code: 'internal' } })
@@ -133,9 +206,26 @@ describe('the audit log', () => {
   it('keeps a chain that holds whatever text its records are made of', async () => {
     const store = await aStore()
     const log = await aLog(store)
-    await fc.assert(fc.asyncProperty(fc.string({ unit: 'binary' }), fc.jsonValue(), fc.constantFrom('', '\uD800', '\u0000', '\uDC00x'), async (text, value, odd) => {
-      await log.append({ id: text + odd, event: 'login', outcome: 'done', tenant: odd + text, user: text, server: odd, downstream: '', detail: { [text + odd]: value, odd } })
-    }), { numRuns: 60 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.string({ unit: 'binary' }),
+        fc.jsonValue(),
+        fc.constantFrom('', '\uD800', '\u0000', '\uDC00x'),
+        async (text, value, odd) => {
+          await log.append({
+            id: text + odd,
+            event: 'login',
+            outcome: 'done',
+            tenant: odd + text,
+            user: text,
+            server: odd,
+            downstream: '',
+            detail: { [text + odd]: value, odd },
+          })
+        },
+      ),
+      { numRuns: 60 },
+    )
     await log.close()
     expect(await check(store)).toMatchObject({ ok: true, records: 60 })
   })
@@ -143,9 +233,21 @@ describe('the audit log', () => {
   it('refuses no record when a checkpoint cannot be signed, shows it, and signs later', async () => {
     const store = await aStore()
     let locked = true
-    const log = await aLog(store, { deadline: 50, checkpointEvery: 1, sign: (bytes) => { if (locked) throw new Error('no signing key'); return signer(bytes) } })
+    const log = await aLog(store, {
+      deadline: 50,
+      checkpointEvery: 1,
+      sign: (bytes) => {
+        if (locked) throw new Error('no signing key')
+        return signer(bytes)
+      },
+    })
     await log.append(aRecord('a'))
-    await expect.poll(() => log.status()).toMatchObject([{ name: 'store', ok: true }, { name: 'checkpoint', ok: false, problem: 'no signing key' }])
+    await expect
+      .poll(() => log.status())
+      .toMatchObject([
+        { name: 'store', ok: true },
+        { name: 'checkpoint', ok: false, problem: 'no signing key' },
+      ])
     locked = false
     await expect.poll(() => log.status()).toMatchObject([{ name: 'store', ok: true }])
     expect(await store.checkpoints()).toMatchObject([{ seq: 1 }])

@@ -17,46 +17,86 @@ describe('verifying the chain', () => {
 
   it('promise 3: finds any change of any field of any record, at that record', async () => {
     const { rows, checkpoints } = await aChain()
-    const fields = ['seq', 'id', 'at', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream', 'body', 'hash'] as const
-    await fc.assert(fc.asyncProperty(fc.nat(rows.length - 1), fc.constantFrom(...fields), fc.string(), async (index, field, text) => {
-      const row = rows[index]!
-      const value = typeof row[field] === 'number' ? row[field] + 1 + text.length : `${row[field]}${text}!`
-      const result = await verifyChain(rows.with(index, { ...row, [field]: value }), checkpoints, signed)
-      expect(result.ok).toBe(false)
-    }))
+    const fields = [
+      'seq',
+      'id',
+      'at',
+      'event',
+      'outcome',
+      'tenant',
+      'user',
+      'server',
+      'downstream',
+      'body',
+      'hash',
+    ] as const
+    await fc.assert(
+      fc.asyncProperty(fc.nat(rows.length - 1), fc.constantFrom(...fields), fc.string(), async (index, field, text) => {
+        const row = rows[index]!
+        const value = typeof row[field] === 'number' ? row[field] + 1 + text.length : `${row[field]}${text}!`
+        const result = await verifyChain(rows.with(index, { ...row, [field]: value }), checkpoints, signed)
+        expect(result.ok).toBe(false)
+      }),
+    )
   })
   it('promise 3: finds a removed record and two that changed places', async () => {
     const { rows, checkpoints } = await aChain()
-    await fc.assert(fc.asyncProperty(fc.nat(rows.length - 2), async (index) => {
-      expect((await verifyChain(rows.toSpliced(index, 1), checkpoints, signed)).ok).toBe(false)
-      expect((await verifyChain(rows.with(index, rows[index + 1]!).with(index + 1, rows[index]!), checkpoints, signed)).ok).toBe(false)
-    }))
+    await fc.assert(
+      fc.asyncProperty(fc.nat(rows.length - 2), async (index) => {
+        expect((await verifyChain(rows.toSpliced(index, 1), checkpoints, signed)).ok).toBe(false)
+        expect(
+          (await verifyChain(rows.with(index, rows[index + 1]!).with(index + 1, rows[index]!), checkpoints, signed)).ok,
+        ).toBe(false)
+      }),
+    )
   })
   it('promise 3: finds a tail that was cut off and a checkpoint that was not signed', async () => {
     const { rows, checkpoints } = await aChain()
     expect(await verifyChain(rows.slice(0, -1), checkpoints, signed)).toMatchObject({ ok: false, problem: { seq: 12 } })
-    const forged = checkpoints.map((checkpoint) => ({ ...checkpoint, signature: Buffer.alloc(70).toString('base64url') }))
+    const forged = checkpoints.map((checkpoint) => ({
+      ...checkpoint,
+      signature: Buffer.alloc(70).toString('base64url'),
+    }))
     expect((await verifyChain(rows, forged, signed)).problem?.why).toContain('signature')
   })
   it('promise 3: finds a rewritten history whose hashes were all made anew, by the checkpoint', async () => {
     const { rows, checkpoints } = await aChain()
-    await fc.assert(fc.asyncProperty(fc.nat(rows.length - 1), fc.string({ minLength: 1 }), async (from, user) => {
-      let head: Head = emptyChain
-      const forged = rows.map((row, index) => {
-        const link = index < from ? row : relinked(row, head, index === from ? user : undefined)
-        head = link
-        return link
-      })
-      expect(await verifyChain(forged, checkpoints, signed)).toMatchObject({ ok: false, problem: { why: 'it is not the record that its checkpoint signed' } })
-    }))
+    await fc.assert(
+      fc.asyncProperty(fc.nat(rows.length - 1), fc.string({ minLength: 1 }), async (from, user) => {
+        let head: Head = emptyChain
+        const forged = rows.map((row, index) => {
+          const link = index < from ? row : relinked(row, head, index === from ? user : undefined)
+          head = link
+          return link
+        })
+        expect(await verifyChain(forged, checkpoints, signed)).toMatchObject({
+          ok: false,
+          problem: { why: 'it is not the record that its checkpoint signed' },
+        })
+      }),
+    )
   })
   it('promise 3: finds any change of a checkpoint', async () => {
     const { rows, checkpoints } = await aChain()
-    await fc.assert(fc.asyncProperty(fc.nat(checkpoints.length - 1), fc.constantFrom('seq', 'hash', 'at', 'signature'), fc.integer({ min: 1, max: 9 }), async (index, field, by) => {
-      const checkpoint = checkpoints[index]!
-      const value = field === 'seq' || field === 'at' ? checkpoint[field] + by : `${by}${checkpoint[field].slice(1)}` === checkpoint[field] ? 'x' : `${by}${checkpoint[field].slice(1)}`
-      expect((await verifyChain(rows, checkpoints.with(index, { ...checkpoint, [field]: value }), signed)).ok).toBe(false)
-    }))
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(checkpoints.length - 1),
+        fc.constantFrom('seq', 'hash', 'at', 'signature'),
+        fc.integer({ min: 1, max: 9 }),
+        async (index, field, by) => {
+          const checkpoint = checkpoints[index]!
+          const value =
+            field === 'seq' || field === 'at'
+              ? checkpoint[field] + by
+              : `${by}${checkpoint[field].slice(1)}` === checkpoint[field]
+                ? 'x'
+                : `${by}${checkpoint[field].slice(1)}`
+          expect((await verifyChain(rows, checkpoints.with(index, { ...checkpoint, [field]: value }), signed)).ok).toBe(
+            false,
+          )
+        },
+      ),
+    )
   })
   it('holds for a chain that nobody touched, also an empty one', async () => {
     const { rows, checkpoints } = await aChain()
@@ -67,6 +107,10 @@ describe('verifying the chain', () => {
 
 /** The row as somebody would forge it who may write to the store. */
 const relinked = (row: AuditRow, head: Head, user?: string): AuditRow => {
-  const body = JSON.stringify({ ...JSON.parse(row.body) as object, prev: head.hash, ...(user === undefined ? {} : { user }) })
+  const body = JSON.stringify({
+    ...(JSON.parse(row.body) as object),
+    prev: head.hash,
+    ...(user === undefined ? {} : { user }),
+  })
   return { ...row, ...(user === undefined ? {} : { user }), body, hash: hashOf(body) }
 }

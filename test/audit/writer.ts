@@ -10,14 +10,24 @@ import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 const folder = process.argv[2]!
 const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
 const log = await DurableAuditLog.open({
-  store: store.audit, sinks: [createFileSink(join(folder, 'audit.jsonl'))], clock: systemClock, deadline: 2000, checkpointEvery: 1_000_000,
-  sign: () => { throw new Error('it is killed before it signs') }, telemetry: noTelemetry, logger: silentLogger,
+  store: store.audit,
+  sinks: [createFileSink(join(folder, 'audit.jsonl'))],
+  clock: systemClock,
+  deadline: 2000,
+  checkpointEvery: 1_000_000,
+  sign: () => {
+    throw new Error('it is killed before it signs')
+  },
+  telemetry: noTelemetry,
+  logger: silentLogger,
 })
 let next = 0
-await Promise.all(Array.from({ length: 16 }, async () => {
-  while (next < 100_000) {
-    const id = `r${next += 1}`
-    await log.append({ id, event: 'token.exchange', outcome: 'issued', detail: {} })
-    process.stdout.write(`${id}\n`)
-  }
-}))
+await Promise.all(
+  Array.from({ length: 16 }, async () => {
+    while (next < 100_000) {
+      const id = `r${(next += 1)}`
+      await log.append({ id, event: 'token.exchange', outcome: 'issued', detail: {} })
+      process.stdout.write(`${id}\n`)
+    }
+  }),
+)

@@ -9,9 +9,12 @@ describeCache('the process cache', (options) => createMemoryCache<string>(option
 describe('a key', () => {
   it('threat 24: of other parts is another key, whatever characters the parts hold', () => {
     const parts = fc.array(fc.oneof(fc.string(), fc.constantFrom('', ':', '1:', '1:a', '0:', 'acme', 'a')))
-    fc.assert(fc.property(parts, parts, (left, right) => {
-      const same = left.length === right.length && left.every((part, at) => part === right[at])
-      expect(cacheKey(...left) === cacheKey(...right)).toBe(same)
-    }), { numRuns: 2000 })
+    fc.assert(
+      fc.property(parts, parts, (left, right) => {
+        const same = left.length === right.length && left.every((part, at) => part === right[at])
+        expect(cacheKey(...left) === cacheKey(...right)).toBe(same)
+      }),
+      { numRuns: 2000 },
+    )
   })
 })

@@ -1,13 +1,35 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createSharedBytes, redisKey, type RedisOptions, type SharedBytes } from '../../src/cache/redis.ts'
-import { askRedis, findRedis, startRedis, startRedisCluster, startRedisSentinel, type RedisServer } from '../peers/redis.ts'
+import {
+  askRedis,
+  findRedis,
+  startRedis,
+  startRedisCluster,
+  startRedisSentinel,
+  type RedisServer,
+} from '../peers/redis.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 
-const optionsFor = (mode: RedisOptions['mode'], ports: readonly number[], given: Partial<RedisOptions> = {}): RedisOptions =>
-  ({ mode, nodes: ports.map((port) => ({ host: '127.0.0.1', port })), master: 'mymaster', username: undefined, password: undefined, tls: false, deadline: 300, ...given })
+const optionsFor = (
+  mode: RedisOptions['mode'],
+  ports: readonly number[],
+  given: Partial<RedisOptions> = {},
+): RedisOptions => ({
+  mode,
+  nodes: ports.map((port) => ({ host: '127.0.0.1', port })),
+  master: 'mymaster',
+  username: undefined,
+  password: undefined,
+  tls: false,
+  deadline: 300,
+  ...given,
+})
 const open: SharedBytes[] = []
 const share = async (options: RedisOptions): Promise<SharedBytes> => {
-  const shared = createSharedBytes(options, { logger: { info() {}, warn() {}, error() {} } as never, monotonic: () => performance.now() })
+  const shared = createSharedBytes(options, {
+    logger: { info() {}, warn() {}, error() {} } as never,
+    monotonic: () => performance.now(),
+  })
   open.push(shared)
   await expect.poll(() => shared.problem(), { timeout: 5000 }).toBeNull()
   return shared
@@ -16,13 +38,24 @@ const VALUE = new Uint8Array([0, 1, 2, 255])
 
 describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
   let server: RedisServer
-  beforeAll(async () => { server = await startRedis(['save ""']) })
-  afterAll(async () => { for (const each of open) await each.close(); await server?.close() })
+  beforeAll(async () => {
+    server = await startRedis(['save ""'])
+  })
+  afterAll(async () => {
+    for (const each of open) await each.close()
+    await server?.close()
+  })
 
   for (const [mode, start] of [
     ['single', async () => ({ ports: [server.port], close: () => Promise.resolve() })],
     ['cluster', () => startRedisCluster()],
-    ['sentinel', async () => { const { port, close } = await startRedisSentinel(); return { ports: [port], close } }],
+    [
+      'sentinel',
+      async () => {
+        const { port, close } = await startRedisSentinel()
+        return { ports: [port], close }
+      },
+    ],
   ] as const) {
     it(`come back byte for byte until they end: ${mode}`, async () => {
       const { ports, close } = await start()
@@ -43,7 +76,8 @@ describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
 
   it('have the id as their hash tag, so that what belongs together is in one slot', async () => {
     const { ports, close } = await startRedisCluster()
-    const slotOf = (key: string): Promise<unknown> => askRedis(ports[0]!, (client) => client.call('CLUSTER', 'KEYSLOT', key))
+    const slotOf = (key: string): Promise<unknown> =>
+      askRedis(ports[0]!, (client) => client.call('CLUSTER', 'KEYSLOT', key))
     expect(await slotOf(redisKey('credential', 'abc'))).toBe(await slotOf('{abc}'))
     await close()
   })
@@ -69,8 +103,13 @@ describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
     const guarded = await startRedis(['save ""'])
     await askRedis(guarded.port, (client) => client.config('SET', 'requirepass', 'right'))
     const attempt = async (options: RedisOptions): Promise<string | null> => {
-      const shared = createSharedBytes(options, { logger: { info() {}, warn() {}, error() {} } as never, monotonic: () => performance.now() })
-      await new Promise((resolve) => { setTimeout(resolve, 300) })
+      const shared = createSharedBytes(options, {
+        logger: { info() {}, warn() {}, error() {} } as never,
+        monotonic: () => performance.now(),
+      })
+      await new Promise((resolve) => {
+        setTimeout(resolve, 300)
+      })
       expect(await shared.get('credential', 'x')).toBeUndefined()
       const problem = shared.problem()
       await shared.close()

@@ -9,16 +9,27 @@ import { exit } from '../../src/cli/terminal.ts'
 import { runCli } from '../support/process.ts'
 
 const folders: string[] = []
-afterAll(async () => { for (const folder of folders) await rm(folder, { recursive: true, force: true }) })
+afterAll(async () => {
+  for (const folder of folders) await rm(folder, { recursive: true, force: true })
+})
 const aFolder = async (): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-cli-'))
   folders.push(folder)
   return folder
 }
 
-const terminal = { out: () => undefined, err: () => undefined, input: () => Promise.resolve(''), isInteractive: false, environment: {}, workingFolder: '/' }
+const terminal = {
+  out: () => undefined,
+  err: () => undefined,
+  input: () => Promise.resolve(''),
+  isInteractive: false,
+  environment: {},
+  workingFolder: '/',
+}
 const commandsOf = (command: Command): Command[] => [command, ...command.commands.flatMap(commandsOf)]
-const sources = readdirSync(new URL('../../src', import.meta.url), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
+const sources = readdirSync(new URL('../../src', import.meta.url), { recursive: true, encoding: 'utf8' }).filter(
+  (name) => name.endsWith('.ts'),
+)
 
 describe('secrets and the command line', () => {
   it('threat 3: no key is built in: each installation has its own, in files of its user alone', async () => {
@@ -26,7 +37,8 @@ describe('secrets and the command line', () => {
     for (const home of [one, other]) expect((await runCli(home, ['init', home])).code).toBe(exit.ok)
     const keys = await Promise.all([one, other].map((home) => readFile(join(home, 'state/kek'), 'utf8')))
     expect(keys[0]).not.toBe(keys[1])
-    for (const key of keys) expect(Buffer.from(key.trim().split(/\s/).at(-1)!, 'base64').length).toBeGreaterThanOrEqual(32)
+    for (const key of keys)
+      expect(Buffer.from(key.trim().split(/\s/).at(-1)!, 'base64').length).toBeGreaterThanOrEqual(32)
     for (const home of [one, other]) {
       expect(statSync(join(home, 'state')).mode & 0o777).toBe(0o700)
       expect(statSync(join(home, 'state/kek')).mode & 0o777).toBe(0o600)
@@ -46,18 +58,28 @@ describe('secrets and the command line', () => {
     const commands = commandsOf(await createProgram(terminal))
     expect(commands.length).toBeGreaterThan(30)
     for (const command of commands) {
-      for (const { long } of command.options) expect(`${command.name()} ${long}`).not.toMatch(/--(secret|value|password|key|token-value)$/)
-      for (const argument of command.registeredArguments) expect(`${command.name()} ${argument.name()}`).not.toMatch(/ (secret|value|password|key)$/)
+      for (const { long } of command.options)
+        expect(`${command.name()} ${long}`).not.toMatch(/--(secret|value|password|key|token-value)$/)
+      for (const argument of command.registeredArguments)
+        expect(`${command.name()} ${argument.name()}`).not.toMatch(/ (secret|value|password|key)$/)
     }
     const { code } = await runCli(await aFolder(), ['secret', 'set', 'hunter2', '--tenant', 'acme', '--name', 'x'])
     expect(code).toBe(exit.usage)
   })
 
   it('threats 3 and 5: nothing that a request reaches can start a program', () => {
-    const starting = sources.filter((name) => /node:child_process|node:vm|\beval\(|new Function\(/.test(readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8')))
+    const starting = sources.filter((name) =>
+      /node:child_process|node:vm|\beval\(|new Function\(/.test(
+        readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8'),
+      ),
+    )
     // A browser for who types `deputy login`, what who types `deputy exec` wants to run, and programs that deputy.yaml allows, which only a rotation policy can name.
     expect(starting.sort()).toEqual(['cli/commands/operate.ts', 'cli/exec/child.ts', 'rotation/rotators/command.ts'])
-    const using = sources.filter((name) => readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('/command.ts\'') || readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('rotators/create.ts'))
+    const using = sources.filter(
+      (name) =>
+        readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes("/command.ts'") ||
+        readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('rotators/create.ts'),
+    )
     expect(using.sort()).toEqual(['rotation/rotation.ts', 'rotation/rotators/create.ts'])
   })
 })

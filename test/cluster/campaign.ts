@@ -30,7 +30,11 @@ export interface CampaignReport {
   readonly records: number
   readonly chainsHold: boolean
 }
-export interface Quantiles { readonly count: number; readonly p50: number; readonly p99: number }
+export interface Quantiles {
+  readonly count: number
+  readonly p50: number
+  readonly p99: number
+}
 
 /** Users whose credentials are asked for at any time. */
 const WINDOW = 24
@@ -41,14 +45,22 @@ const ON_ITS_WAY = 250
 
 const quantiles = (times: readonly number[]): Quantiles => {
   const sorted = times.toSorted((x, y) => x - y)
-  const at = (part: number): number => Math.round((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0) * 10) / 10
+  const at = (part: number): number =>
+    Math.round((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0) * 10) / 10
   return { count: sorted.length, p50: at(0.5), p99: at(0.99) }
 }
-const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, milliseconds) })
+const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, milliseconds)
+  })
 const between = (low: number, high: number): number => low + Math.random() * (high - low)
 
 export const runCampaign = async (options: CampaignOptions): Promise<CampaignReport> => {
-  const cluster = await startCluster({ lease: `${options.lease}ms`, skew: `${options.skew}ms`, settings: { log: { level: 'info' } } })
+  const cluster = await startCluster({
+    lease: `${options.lease}ms`,
+    skew: `${options.skew}ms`,
+    settings: { log: { level: 'info' } },
+  })
   const users = Array.from({ length: options.revocations + WINDOW }, (_, at) => `user-${at}`)
   let next = 0
   const active = new Set<string>()
@@ -59,20 +71,28 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
   const disturbances: Record<string, number> = {}
   const disturbed = new Set<ClusterNode>()
   let [running, servedAfter, answeredAfter, exchanges] = [true, 0, 0, 0]
-  const admit = (): void => { while (active.size < WINDOW && next < users.length) active.add(users[next++]!) }
+  const admit = (): void => {
+    while (active.size < WINDOW && next < users.length) active.add(users[next++]!)
+  }
 
   const load = async (node: ClusterNode, worker: number): Promise<void> => {
     for (let turn = worker; running; turn += 1) {
       // Mostly those who are served, and some of whom everybody should know that they are not.
       const pool = turn % 4 === 0 && confirmed.size > 0 ? [...confirmed.keys()].slice(-2 * WINDOW) : [...active]
       const user = pool[Math.floor(Math.random() * pool.length)]
-      if (user === undefined) { await sleep(5); continue }
+      if (user === undefined) {
+        await sleep(5)
+        continue
+      }
       const before = confirmed.get(user)
       const refreshing = turn % 3 === 0
       if (refreshing) touched.add(user)
       const answer = await (refreshing ? node.exchange(user) : node.mint(user)).catch(() => undefined)
       exchanges += 1
-      if (answer?.status !== 200) { if (answer === undefined) await sleep(20); continue }
+      if (answer?.status !== 200) {
+        if (answer === undefined) await sleep(20)
+        continue
+      }
       acknowledged.push(String(answer.headers['x-correlation-id']))
       const since = confirmed.get(user)
       if (before !== undefined) servedAfter += 1
@@ -91,9 +111,18 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
       for (let done = false; !done && running;) {
         const able = cluster.nodes.filter((node) => !disturbed.has(node))
         const node = able[Math.floor(Math.random() * able.length)]
-        const answer = node === undefined ? undefined : await within(30_000, node.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } }).catch(() => undefined))
+        const answer =
+          node === undefined
+            ? undefined
+            : await within(
+                30_000,
+                node.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } }).catch(() => undefined),
+              )
         done = answer?.status === 200
-        if (!done) { await sleep(50); continue }
+        if (!done) {
+          await sleep(50)
+          continue
+        }
         const now = performance.now()
         confirmed.set(user, now)
         times[calm && disturbed.size === 0 ? 'undisturbed' : 'disturbed'].push(now - began)
@@ -103,12 +132,36 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
 
   const over = options.lease + options.skew
   const ways: Readonly<Record<string, (node: ClusterNode) => Promise<void>>> = {
-    async 'cut off from Postgres'(node) { node.toPostgres.cut(); await sleep(between(100, 2 * over)); node.toPostgres.heal() },
-    async 'Postgres stalled, all of it late'(node) { node.toPostgres.stall(); await sleep(between(100, 2 * over)); node.toPostgres.heal() },
-    async 'Postgres slow'(node) { node.toPostgres.delay(between(10, options.lease / 2)); await sleep(between(500, over)); node.toPostgres.heal() },
-    async 'asleep'(node) { node.daemon.process.kill('SIGSTOP'); await sleep(between(50, 2 * over)); node.daemon.process.kill('SIGCONT') },
-    async 'killed'(node) { await node.daemon.stop('SIGKILL'); await sleep(between(0, over)); await node.daemon.start() },
-    async 'cut off from Redis'(node) { node.toRedis.cut(); await sleep(between(100, over)); node.toRedis.heal() },
+    async 'cut off from Postgres'(node) {
+      node.toPostgres.cut()
+      await sleep(between(100, 2 * over))
+      node.toPostgres.heal()
+    },
+    async 'Postgres stalled, all of it late'(node) {
+      node.toPostgres.stall()
+      await sleep(between(100, 2 * over))
+      node.toPostgres.heal()
+    },
+    async 'Postgres slow'(node) {
+      node.toPostgres.delay(between(10, options.lease / 2))
+      await sleep(between(500, over))
+      node.toPostgres.heal()
+    },
+    async asleep(node) {
+      node.daemon.process.kill('SIGSTOP')
+      await sleep(between(50, 2 * over))
+      node.daemon.process.kill('SIGCONT')
+    },
+    async killed(node) {
+      await node.daemon.stop('SIGKILL')
+      await sleep(between(0, over))
+      await node.daemon.start()
+    },
+    async 'cut off from Redis'(node) {
+      node.toRedis.cut()
+      await sleep(between(100, over))
+      node.toRedis.heal()
+    },
   }
   const disturb = async (): Promise<void> => {
     while (running) {
@@ -120,7 +173,19 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
       disturbances[name] = (disturbances[name] ?? 0) + 1
       await work(node)
       // It may revoke again when it knows all that there is.
-      for (let at = 0; at < 200 && running && (await within(2000, node.ready().catch(() => undefined)))?.status !== 200; at += 1) await sleep(50)
+      for (
+        let at = 0;
+        at < 200 &&
+        running &&
+        (
+          await within(
+            2000,
+            node.ready().catch(() => undefined),
+          )
+        )?.status !== 200;
+        at += 1
+      )
+        await sleep(50)
       disturbed.delete(node)
     }
   }
@@ -131,9 +196,18 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
     for (const user of users) await cluster.subjects.of(user)
     admit()
     const end = performance.now() + options.seconds * 1000
-    const telling = setInterval(() => { options.report?.(`${confirmed.size} of ${options.revocations} revocations, ${exchanges} exchanges, ${servedAfter + answeredAfter} served after one`) }, 10_000)
-    const late = setInterval(() => { if (performance.now() > end) running = false }, 100)
-    const others = [...cluster.nodes.flatMap((node) => Array.from({ length: WORKERS_A_NODE }, (_, worker) => load(node, worker))), disturb()]
+    const telling = setInterval(() => {
+      options.report?.(
+        `${confirmed.size} of ${options.revocations} revocations, ${exchanges} exchanges, ${servedAfter + answeredAfter} served after one`,
+      )
+    }, 10_000)
+    const late = setInterval(() => {
+      if (performance.now() > end) running = false
+    }, 100)
+    const others = [
+      ...cluster.nodes.flatMap((node) => Array.from({ length: WORKERS_A_NODE }, (_, worker) => load(node, worker))),
+      disturb(),
+    ]
     await Promise.all(Array.from({ length: REVOKERS }, () => revoke()))
     // Once more in peace: whoever has come back from anything must know everything.
     running = false
@@ -141,20 +215,44 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
     clearInterval(telling)
     clearInterval(late)
     for (const node of cluster.nodes) {
-      for (let at = 0; at < 200 && (await node.ready().catch(() => undefined))?.status !== 200; at += 1) await sleep(100)
-      if (node.daemon.process.exitCode !== null) throw new Error(`the node ${node.name} ended by itself:\n${node.daemon.output().slice(-4000)}`)
+      for (let at = 0; at < 200 && (await node.ready().catch(() => undefined))?.status !== 200; at += 1)
+        await sleep(100)
+      if (node.daemon.process.exitCode !== null)
+        throw new Error(`the node ${node.name} ended by itself:\n${node.daemon.output().slice(-4000)}`)
       for (const user of [...confirmed.keys()].slice(-200)) if ((await node.mint(user)).status === 200) servedAfter += 1
     }
-    const client = new Client({ host: '127.0.0.1', port: cluster.postgres.port, user: 'deputy', password: cluster.postgres.password, database: cluster.database })
+    const client = new Client({
+      host: '127.0.0.1',
+      port: cluster.postgres.port,
+      user: 'deputy',
+      password: cluster.postgres.password,
+      database: cluster.database,
+    })
     await client.connect()
-    const recorded = new Set((await client.query<{ id: string }>("select id from audit_records where event = 'token.exchange' and outcome = 'issued'")).rows.map(({ id }) => id))
+    const recorded = new Set(
+      (
+        await client.query<{ id: string }>(
+          "select id from audit_records where event = 'token.exchange' and outcome = 'issued'",
+        )
+      ).rows.map(({ id }) => id),
+    )
     await client.end()
     const { body: verified } = await cluster.nodes[0]!.admin('/audit/verify')
     return {
-      revocations: confirmed.size, servedAfter, answeredAfter, exchanges, disturbances,
-      time: { undisturbed: quantiles(times.undisturbed), disturbed: quantiles(times.disturbed), longest: Math.round(Math.max(0, ...times.undisturbed, ...times.disturbed)) },
-      refreshes: { sent: cluster.provider.refreshes.length, needed: touched.size }, records: recorded.size,
-      recordsLost: acknowledged.filter((id) => !recorded.has(id)).length, chainsHold: verified['ok'] === true,
+      revocations: confirmed.size,
+      servedAfter,
+      answeredAfter,
+      exchanges,
+      disturbances,
+      time: {
+        undisturbed: quantiles(times.undisturbed),
+        disturbed: quantiles(times.disturbed),
+        longest: Math.round(Math.max(0, ...times.undisturbed, ...times.disturbed)),
+      },
+      refreshes: { sent: cluster.provider.refreshes.length, needed: touched.size },
+      records: recorded.size,
+      recordsLost: acknowledged.filter((id) => !recorded.has(id)).length,
+      chainsHold: verified['ok'] === true,
     }
   } finally {
     running = false

@@ -9,11 +9,22 @@ const PATIENCE = { timeout: 25_000, interval: 100 }
 describe.skipIf(!canCluster())('three nodes whose store fails', { timeout: 60_000 }, () => {
   let cluster: Awaited<ReturnType<typeof startCluster>>
   let [a, b]: ClusterNode[] = []
-  beforeAll(async () => { cluster = await startCluster({ lease: '1s', skew: '200ms', settings: { limits: { unready: '600ms' } } }); [a, b] = [...cluster.nodes] })
-  afterAll(async () => { await cluster?.close() })
+  beforeAll(async () => {
+    cluster = await startCluster({ lease: '1s', skew: '200ms', settings: { limits: { unready: '600ms' } } })
+    ;[a, b] = [...cluster.nodes]
+  })
+  afterAll(async () => {
+    await cluster?.close()
+  })
 
   const asAdmin = async (...statements: string[]): Promise<void> => {
-    const client = new Client({ host: '127.0.0.1', port: cluster.postgres.port, user: 'deputy', password: cluster.postgres.password, database: cluster.database })
+    const client = new Client({
+      host: '127.0.0.1',
+      port: cluster.postgres.port,
+      user: 'deputy',
+      password: cluster.postgres.password,
+      database: cluster.database,
+    })
     await client.connect()
     for (const statement of statements) await client.query(statement)
     await client.end()
@@ -23,7 +34,9 @@ describe.skipIf(!canCluster())('three nodes whose store fails', { timeout: 60_00
     const { status, body } = await node.ready()
     return [status, JSON.stringify(body['checks'])]
   }
-  const isReady = async (node: ClusterNode): Promise<void> => { await expect.poll(async () => (await node.ready()).status, PATIENCE).toBe(200) }
+  const isReady = async (node: ClusterNode): Promise<void> => {
+    await expect.poll(async () => (await node.ready()).status, PATIENCE).toBe(200)
+  }
   const isNotReady = async (node: ClusterNode, words: RegExp): Promise<void> => {
     await expect.poll(async () => (await node.ready()).status, PATIENCE).toBe(503)
     expect((await state(node))[1]).toMatch(words)
@@ -34,30 +47,58 @@ describe.skipIf(!canCluster())('three nodes whose store fails', { timeout: 60_00
 
   const whileSpoiled = async (node: ClusterNode, spoil: () => void, work: () => Promise<void>): Promise<void> => {
     spoil()
-    try { await work() } finally { node.toPostgres.heal() }
+    try {
+      await work()
+    } finally {
+      node.toPostgres.heal()
+    }
     await isReady(node)
     expect((await node.mint('alice')).status).toBe(200)
   }
 
   it('lost and back: refuses with a time to come back, says so, and goes on by itself', async () => {
-    await whileSpoiled(a!, () => { a!.toPostgres.cut() }, async () => {
-      await isNotReady(a!, /did not answer/)
-      expect((await b!.mint('alice')).status).toBe(200)
-    })
+    await whileSpoiled(
+      a!,
+      () => {
+        a!.toPostgres.cut()
+      },
+      async () => {
+        await isNotReady(a!, /did not answer/)
+        expect((await b!.mint('alice')).status).toBe(200)
+      },
+    )
   })
 
   it('slower than its deadline: the same', async () => {
-    await whileSpoiled(a!, () => { a!.toPostgres.delay(4000) }, () => isNotReady(a!, /did not answer|in time/))
+    await whileSpoiled(
+      a!,
+      () => {
+        a!.toPostgres.delay(4000)
+      },
+      () => isNotReady(a!, /did not answer|in time/),
+    )
   })
 
   it('half-closed: the connections are made anew', async () => {
-    await whileSpoiled(a!, () => { a!.toPostgres.halfClose() }, () => isReady(a!))
+    await whileSpoiled(
+      a!,
+      () => {
+        a!.toPostgres.halfClose()
+      },
+      () => isReady(a!),
+    )
   })
 
   it('read-only: nothing is handed out that could not be recorded', async () => {
     await asAdmin('alter system set default_transaction_read_only = on', 'select pg_reload_conf()')
-    try { for (const node of cluster.nodes) await isNotReady(node, /read-only transaction/) } finally {
-      await asAdmin('set default_transaction_read_only = off', 'alter system reset default_transaction_read_only', 'select pg_reload_conf()')
+    try {
+      for (const node of cluster.nodes) await isNotReady(node, /read-only transaction/)
+    } finally {
+      await asAdmin(
+        'set default_transaction_read_only = off',
+        'alter system reset default_transaction_read_only',
+        'select pg_reload_conf()',
+      )
     }
     for (const node of cluster.nodes) await isReady(node)
     expect((await a!.mint('alice')).status).toBe(200)
@@ -66,49 +107,73 @@ describe.skipIf(!canCluster())('three nodes whose store fails', { timeout: 60_00
   it('killed and started again: nothing that was acknowledged is lost, every chain holds', async () => {
     const acknowledged: string[] = []
     let running = true
-    const load = Promise.all(cluster.nodes.map(async (node) => {
-      while (running) {
-        const { status, headers } = await node.mint('alice')
-        if (status === 200) acknowledged.push(String(headers['x-correlation-id']))
-      }
-    }))
-    await new Promise((resolve) => { setTimeout(resolve, 300) })
+    const load = Promise.all(
+      cluster.nodes.map(async (node) => {
+        while (running) {
+          const { status, headers } = await node.mint('alice')
+          if (status === 200) acknowledged.push(String(headers['x-correlation-id']))
+        }
+      }),
+    )
+    await new Promise((resolve) => {
+      setTimeout(resolve, 300)
+    })
     await cluster.postgres.kill()
-    await new Promise((resolve) => { setTimeout(resolve, 300) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 300)
+    })
     await cluster.postgres.start()
     for (const node of cluster.nodes) await isReady(node)
     running = false
     await load
     expect((await a!.admin('/audit/verify')).body).toMatchObject({ ok: true })
-    const exported = await Promise.all(cluster.nodes.map(async ({ name }) => (await a!.daemon.deputy('audit', 'export', '--node', name)).out))
-    const recorded = new Set(exported.join('').trim().split('\n').map((line) => (JSON.parse(line) as { id: string }).id))
+    const exported = await Promise.all(
+      cluster.nodes.map(async ({ name }) => (await a!.daemon.deputy('audit', 'export', '--node', name)).out),
+    )
+    const recorded = new Set(
+      exported
+        .join('')
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { id: string }).id),
+    )
     expect(acknowledged.length).toBeGreaterThan(20)
     expect(acknowledged.filter((id) => !recorded.has(id))).toEqual([])
   })
 
-  it('a rolling restart under load fails no request of a client that tries once more elsewhere', { timeout: 60_000 }, async () => {
-    let [running, sent, retried] = [true, 0, 0]
-    const failures: string[] = []
-    const tried = (node: ClusterNode): Promise<string> => node.mint('alice').then(({ status, text }) => status === 200 ? 'given' : `${status} ${text}`, (error: unknown) => String(error))
-    const load = Promise.all(Array.from({ length: 6 }, async (_, client) => {
-      for (let turn = client; running; turn += 1) {
-        sent += 1
-        if (await tried(cluster.nodes[turn % 3]!) === 'given') continue
-        retried += 1
-        const second = await tried(cluster.nodes[(turn + 1) % 3]!)
-        if (second !== 'given') failures.push(second)
+  it(
+    'a rolling restart under load fails no request of a client that tries once more elsewhere',
+    { timeout: 60_000 },
+    async () => {
+      let [running, sent, retried] = [true, 0, 0]
+      const failures: string[] = []
+      const tried = (node: ClusterNode): Promise<string> =>
+        node.mint('alice').then(
+          ({ status, text }) => (status === 200 ? 'given' : `${status} ${text}`),
+          (error: unknown) => String(error),
+        )
+      const load = Promise.all(
+        Array.from({ length: 6 }, async (_, client) => {
+          for (let turn = client; running; turn += 1) {
+            sent += 1
+            if ((await tried(cluster.nodes[turn % 3]!)) === 'given') continue
+            retried += 1
+            const second = await tried(cluster.nodes[(turn + 1) % 3]!)
+            if (second !== 'given') failures.push(second)
+          }
+        }),
+      )
+      for (const { daemon } of cluster.nodes) {
+        await daemon.stop('SIGTERM')
+        await daemon.start()
       }
-    }))
-    for (const { daemon } of cluster.nodes) {
-      await daemon.stop('SIGTERM')
-      await daemon.start()
-    }
-    running = false
-    await load
-    expect(failures).toEqual([])
-    expect(sent).toBeGreaterThan(200)
-    expect(retried).toBeLessThan(sent / 2)
-  })
+      running = false
+      await load
+      expect(failures).toEqual([])
+      expect(sent).toBeGreaterThan(200)
+      expect(retried).toBeLessThan(sent / 2)
+    },
+  )
 
   it('says that it is not ready before it stops serving', async () => {
     const stopping = b!.daemon.stop('SIGTERM')

@@ -5,72 +5,111 @@ import { canCluster, startCluster, within, type ClusterNode } from '../support/c
 describe.skipIf(!canCluster())('three nodes that refresh', () => {
   let cluster: Awaited<ReturnType<typeof startCluster>>
   let nodes: readonly ClusterNode[]
-  beforeAll(async () => { cluster = await startCluster(); nodes = cluster.nodes })
-  afterAll(async () => { await cluster?.close() })
-  beforeEach(() => { cluster.provider.duringRefresh = () => undefined })
+  beforeAll(async () => {
+    cluster = await startCluster()
+    nodes = cluster.nodes
+  })
+  afterAll(async () => {
+    await cluster?.close()
+  })
+  beforeEach(() => {
+    cluster.provider.duringRefresh = () => undefined
+  })
 
   /** Refreshes of the provider's since now. */
-  const counted = (): (() => number) => { const before = cluster.provider.refreshes.length; return () => cluster.provider.refreshes.length - before }
-  const fromAll = (user: string, count: number) => Promise.all(Array.from({ length: count }, (_, at) => nodes[at % nodes.length]!.exchange(user)))
+  const counted = (): (() => number) => {
+    const before = cluster.provider.refreshes.length
+    return () => cluster.provider.refreshes.length - before
+  }
+  const fromAll = (user: string, count: number) =>
+    Promise.all(Array.from({ length: count }, (_, at) => nodes[at % nodes.length]!.exchange(user)))
 
   it('promise 6, threat 20, requirement 25: 1,000 requests at once for one expired grant are one refresh', async () => {
     await cluster.give(['alice'])
     const refreshes = counted()
-    cluster.provider.duringRefresh = () => new Promise((resolve) => { setTimeout(resolve, 200) })
+    cluster.provider.duringRefresh = () =>
+      new Promise((resolve) => {
+        setTimeout(resolve, 200)
+      })
     const given = await fromAll('alice', 1000)
     expect(new Set(given.map(({ status, body }) => `${status} ${String(body['access_token'])}`)).size).toBe(1)
     expect([given[0]!.status, refreshes()]).toEqual([200, 1])
   })
 
-  it('promise 6, threats 20 and 21, requirement 24: whose leader is killed in the middle is tried at most once more', { timeout: 60_000 }, async () => {
-    await cluster.give(['bob'])
-    const refreshes = counted()
-    let held = (): void => undefined
-    const begun = new Promise<void>((resolve) => { held = resolve })
-    cluster.provider.duringRefresh = () => { held(); return new Promise((resolve) => { setTimeout(resolve, 1000) }) }
-    const lost = nodes[0]!.exchange('bob').catch(() => undefined)
-    await begun
-    const asked = fromAll('bob', 1000).catch(() => undefined)
-    await nodes[0]!.daemon.stop('SIGKILL')
-    await lost
-    await within(20_000, asked)
-    const { status, body } = await nodes[1]!.exchange('bob')
-    // The provider had rotated: the kept token is the old one, and its second use ends the family (RFC 9700 section 4.14.2).
-    expect([status, body['reason'], refreshes()]).toEqual([400, 'reconnect_required', 2])
-    await nodes[0]!.daemon.start()
-    for (const node of nodes) expect((await node.exchange('bob')).body['reason']).toBe('reconnect_required')
-    expect(refreshes()).toBe(2)
-  })
+  it(
+    'promise 6, threats 20 and 21, requirement 24: whose leader is killed in the middle is tried at most once more',
+    { timeout: 60_000 },
+    async () => {
+      await cluster.give(['bob'])
+      const refreshes = counted()
+      let held = (): void => undefined
+      const begun = new Promise<void>((resolve) => {
+        held = resolve
+      })
+      cluster.provider.duringRefresh = () => {
+        held()
+        return new Promise((resolve) => {
+          setTimeout(resolve, 1000)
+        })
+      }
+      const lost = nodes[0]!.exchange('bob').catch(() => undefined)
+      await begun
+      const asked = fromAll('bob', 1000).catch(() => undefined)
+      await nodes[0]!.daemon.stop('SIGKILL')
+      await lost
+      await within(20_000, asked)
+      const { status, body } = await nodes[1]!.exchange('bob')
+      // The provider had rotated: the kept token is the old one, and its second use ends the family (RFC 9700 section 4.14.2).
+      expect([status, body['reason'], refreshes()]).toEqual([400, 'reconnect_required', 2])
+      await nodes[0]!.daemon.start()
+      for (const node of nodes) expect((await node.exchange('bob')).body['reason']).toBe('reconnect_required')
+      expect(refreshes()).toBe(2)
+    },
+  )
 
-  it('promise 6, threat 20: a leader that sleeps through its claim finds nothing to write to', { timeout: 60_000 }, async () => {
-    await cluster.give(['carol'])
-    const refreshes = counted()
-    let held = (): void => undefined
-    const begun = new Promise<void>((resolve) => { held = resolve })
-    cluster.provider.duringRefresh = () => { held() }
-    const first = nodes[0]!.exchange('carol')
-    await begun
-    nodes[0]!.daemon.process.kill('SIGSTOP')
-    // The second try meets a token that was rotated away; that is what is known of the grant from then on.
-    expect((await nodes[1]!.exchange('carol')).body['reason']).toBe('reconnect_required')
-    nodes[0]!.daemon.process.kill('SIGCONT')
-    expect((await first).status).not.toBe(200)
-    for (const node of nodes) await expect.poll(async () => (await node.exchange('carol')).body['reason'], { timeout: 10_000 }).toBe('reconnect_required')
-    expect(refreshes()).toBe(2)
-  })
+  it(
+    'promise 6, threat 20: a leader that sleeps through its claim finds nothing to write to',
+    { timeout: 60_000 },
+    async () => {
+      await cluster.give(['carol'])
+      const refreshes = counted()
+      let held = (): void => undefined
+      const begun = new Promise<void>((resolve) => {
+        held = resolve
+      })
+      cluster.provider.duringRefresh = () => {
+        held()
+      }
+      const first = nodes[0]!.exchange('carol')
+      await begun
+      nodes[0]!.daemon.process.kill('SIGSTOP')
+      // The second try meets a token that was rotated away; that is what is known of the grant from then on.
+      expect((await nodes[1]!.exchange('carol')).body['reason']).toBe('reconnect_required')
+      nodes[0]!.daemon.process.kill('SIGCONT')
+      expect((await first).status).not.toBe(200)
+      for (const node of nodes)
+        await expect
+          .poll(async () => (await node.exchange('carol')).body['reason'], { timeout: 10_000 })
+          .toBe('reconnect_required')
+      expect(refreshes()).toBe(2)
+    },
+  )
 
   it('a credential that another node has fetched comes out of Redis, where it says nothing to who looks', async () => {
     // The user gave more than is asked for: each narrowed token costs a refresh, unless somebody has it already.
     await cluster.give(['dave'], { lifetime: 3_600_000, scopes: ['read', 'write'] })
     await askRedis(cluster.redis.port, (client) => client.flushall())
     const refreshes = counted()
-    const { body: { access_token: token } } = await nodes[0]!.exchange('dave')
+    const {
+      body: { access_token: token },
+    } = await nodes[0]!.exchange('dave')
     await expect.poll(() => askRedis(cluster.redis.port, (client) => client.dbsize())).toBe(1)
     expect((await nodes[1]!.exchange('dave')).body['access_token']).toBe(token)
     expect(refreshes()).toBe(1)
     const [key] = await askRedis(cluster.redis.port, (client) => client.keys('*'))
     const value = await askRedis(cluster.redis.port, (client) => client.getBuffer(key!))
-    for (const secret of [String(token), 'dave', 'acme', 'notes-api']) for (const text of [key!, value!.toString('latin1')]) expect(text).not.toContain(secret)
+    for (const secret of [String(token), 'dave', 'acme', 'notes-api'])
+      for (const text of [key!, value!.toString('latin1')]) expect(text).not.toContain(secret)
     await askRedis(cluster.redis.port, (client) => client.flushall())
     expect((await nodes[2]!.exchange('dave')).body['access_token']).not.toBe(token)
     expect(refreshes()).toBe(2)
@@ -88,11 +127,16 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
     await cluster.give(['erin', 'frank'], { lifetime: 3_600_000 })
     await askRedis(cluster.redis.port, (client) => client.flushall())
     await nodes[0]!.exchange('erin')
-    const [erin] = await expect.poll(() => askRedis(cluster.redis.port, (client) => client.keys('*'))).toHaveLength(1).then(() => askRedis(cluster.redis.port, (client) => client.keys('*')))
+    const [erin] = await expect
+      .poll(() => askRedis(cluster.redis.port, (client) => client.keys('*')))
+      .toHaveLength(1)
+      .then(() => askRedis(cluster.redis.port, (client) => client.keys('*')))
     await nodes[0]!.exchange('frank')
     await expect.poll(() => askRedis(cluster.redis.port, (client) => client.dbsize())).toBe(2)
     const frank = (await askRedis(cluster.redis.port, (client) => client.keys('*'))).find((key) => key !== erin)!
-    await askRedis(cluster.redis.port, async (client) => { await client.set(frank, (await client.getBuffer(erin!))!) })
+    await askRedis(cluster.redis.port, async (client) => {
+      await client.set(frank, (await client.getBuffer(erin!))!)
+    })
     const ofErin = (await nodes[0]!.exchange('erin')).body['access_token']
     const ofFrank = (await nodes[0]!.exchange('frank')).body['access_token']
     expect((await nodes[1]!.exchange('frank')).body['access_token']).toBe(ofFrank)
@@ -104,11 +148,15 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
   it('goes on without Redis, says so, and uses it again when it is back', async () => {
     await cluster.give(['grace'], { lifetime: 3_600_000 })
     for (const node of nodes) node.toRedis.cut()
-    expect((await Promise.all(nodes.map((node) => node.exchange('grace')))).map(({ status }) => status)).toEqual([200, 200, 200])
+    expect((await Promise.all(nodes.map((node) => node.exchange('grace')))).map(({ status }) => status)).toEqual([
+      200, 200, 200,
+    ])
     const { status, body } = await nodes[0]!.ready()
     expect([status, (body['checks'] as { redis: string }).redis === 'ok']).toEqual([200, false])
     for (const node of nodes) node.toRedis.heal()
-    await expect.poll(async () => ((await nodes[0]!.ready()).body['checks'] as { redis: string }).redis, { timeout: 10_000 }).toBe('ok')
+    await expect
+      .poll(async () => ((await nodes[0]!.ready()).body['checks'] as { redis: string }).redis, { timeout: 10_000 })
+      .toBe('ok')
     nodes[0]!.toRedis.stall()
     await cluster.give(['heidi'], { lifetime: 3_600_000 })
     expect((await nodes[0]!.exchange('heidi')).status).toBe(200)

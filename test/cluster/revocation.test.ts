@@ -15,19 +15,32 @@ describe.skipIf(!canCluster())('three nodes', () => {
     ;[a, b, c] = [...cluster.nodes]
     await cluster.give(['alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace'], { lifetime: 3_600_000 })
   })
-  afterAll(async () => { await cluster?.close() })
+  afterAll(async () => {
+    await cluster?.close()
+  })
 
   const revoke = async (node: ClusterNode, user: string) => {
     const began = performance.now()
     const { status, body } = await node.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } })
     expect(status).toBe(200)
-    return { milliseconds: performance.now() - began, nodes: body['nodes'] as { acknowledged: number; expired: string[] } }
+    return {
+      milliseconds: performance.now() - began,
+      nodes: body['nodes'] as { acknowledged: number; expired: string[] },
+    }
   }
-  const answers = async (user: string, nodes = cluster.nodes, how: 'exchange' | 'mint' = 'exchange'): Promise<unknown[]> =>
-    (await Promise.all(nodes.map((node) => node[how](user)))).map(({ status, body }) => status === 200 ? 'given' : body['reason'])
+  const answers = async (
+    user: string,
+    nodes = cluster.nodes,
+    how: 'exchange' | 'mint' = 'exchange',
+  ): Promise<unknown[]> =>
+    (await Promise.all(nodes.map((node) => node[how](user)))).map(({ status, body }) =>
+      status === 200 ? 'given' : body['reason'],
+    )
   const GIVEN = ['given', 'given', 'given']
   const REVOKED = ['revoked', 'revoked', 'revoked']
-  const well = async (user: string): Promise<void> => { await expect.poll(() => answers(user), { timeout: RECOVERY, interval: 100 }).toEqual(GIVEN) }
+  const well = async (user: string): Promise<void> => {
+    await expect.poll(() => answers(user), { timeout: RECOVERY, interval: 100 }).toEqual(GIVEN)
+  }
 
   it('promise 4: what is revoked at one is refused by all as soon as that has returned', async () => {
     await well('alice')
@@ -76,21 +89,27 @@ describe.skipIf(!canCluster())('three nodes', () => {
 
   it('promise 4, threat 15: a user who is disabled, and a tenant that is frozen, get nothing from any node', async () => {
     await well('erin')
-    expect((await a!.admin('/users/disable', { tenant: 'acme', user: 'erin' })).body['nodes']).toMatchObject({ acknowledged: 2 })
+    expect((await a!.admin('/users/disable', { tenant: 'acme', user: 'erin' })).body['nodes']).toMatchObject({
+      acknowledged: 2,
+    })
     expect(await answers('erin')).toEqual(['subject_user_disabled', 'subject_user_disabled', 'subject_user_disabled'])
     await a!.admin('/users/enable', { tenant: 'acme', user: 'erin' })
     await well('erin')
-    expect((await b!.admin('/tenants/freeze', { tenant: 'acme', reason: 'audit' })).body['nodes']).toMatchObject({ acknowledged: 2 })
+    expect((await b!.admin('/tenants/freeze', { tenant: 'acme', reason: 'audit' })).body['nodes']).toMatchObject({
+      acknowledged: 2,
+    })
     expect(await answers('erin')).toEqual(['subject_tenant_frozen', 'subject_tenant_frozen', 'subject_tenant_frozen'])
     await c!.admin('/tenants/thaw', { tenant: 'acme' })
     await well('erin')
   })
 
-  it('promise 4: a trusted issuer\'s users, and everything, can be revoked at once', async () => {
+  it("promise 4: a trusted issuer's users, and everything, can be revoked at once", async () => {
     await well('frank')
     expect((await a!.admin('/revoke', { scope: { kind: 'issuer', issuer: cluster.issuer.url } })).status).toBe(200)
     expect(await answers('frank')).toEqual(REVOKED)
-    await new Promise((resolve) => { setTimeout(resolve, SKEW + 1100) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, SKEW + 1100)
+    })
     cluster.subjects.renew('frank')
     await expect.poll(() => answers('frank', cluster.nodes, 'mint'), { timeout: 5000 }).toEqual(GIVEN)
     await b!.admin('/revoke', { scope: { kind: 'everything' } })

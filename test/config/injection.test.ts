@@ -6,24 +6,73 @@ import type { Problem } from '../../src/config/problem.ts'
 import { aServer } from '../support/snapshot.ts'
 
 const HOST = 'https://api.example'
-const aDownstream = (inject: object, more: object = {}): Downstream => downstreamSchema.parse({ downstream: 'api', ...('credential' in more ? {} : { credential: 'static', secret: 'key' }), inject: { hosts: [HOST], as: { header: 'X-Key' }, ...inject }, ...more })
+const aDownstream = (inject: object, more: object = {}): Downstream =>
+  downstreamSchema.parse({
+    downstream: 'api',
+    ...('credential' in more ? {} : { credential: 'static', secret: 'key' }),
+    inject: { hosts: [HOST], as: { header: 'X-Key' }, ...inject },
+    ...more,
+  })
 const located = <Value>(value: Value) => ({ value, file: 'downstreams/api.yaml', lineOf: () => 7 })
-const problems = (inject: object, more: object = {}): Problem[] => injectionProblems(located(aDownstream(inject, more)), (host) => host === '127.0.0.1')
+const problems = (inject: object, more: object = {}): Problem[] =>
+  injectionProblems(located(aDownstream(inject, more)), (host) => host === '127.0.0.1')
 
 describe('`inject` of a downstream', () => {
   it('is one way or several, and says less than it means', () => {
-    expect(aDownstream({}).inject).toEqual({ hosts: [HOST], methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'], as: [{ header: 'X-Key', value: '{credential}' }], strike: true, only: false })
-    expect(aDownstream({ hosts: ['HTTPS://API.Example:443/', 'https://[::1]:8443'] }).inject!.hosts).toEqual([HOST, 'https://[::1]:8443'])
+    expect(aDownstream({}).inject).toEqual({
+      hosts: [HOST],
+      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
+      as: [{ header: 'X-Key', value: '{credential}' }],
+      strike: true,
+      only: false,
+    })
+    expect(aDownstream({ hosts: ['HTTPS://API.Example:443/', 'https://[::1]:8443'] }).inject!.hosts).toEqual([
+      HOST,
+      'https://[::1]:8443',
+    ])
   })
 
   it.each([
-    { hosts: [] }, { hosts: ['https://api.example/v1'] }, { hosts: ['api.example'] }, { hosts: ['https://user@api.example'] }, { hosts: ['https://api.example?x'] }, { hosts: ['ftp://api.example'] }, { hosts: ['https://api.example/#x'] },
-    { methods: ['CONNECT'] }, { methods: ['TRACE'] }, { methods: [] }, { paths: ['repos'] }, { paths: ['/a?b'] }, { paths: ['/a b'] }, { as: [] }, { as: { header: 'X Key' } }, { as: { header: 'X:Key' } }, { as: { path: '{token}' } }, { as: { body: 'a b c d' } }, { as: { query: '' } }, { as: { basic: { user: 'a:b' } } }, { as: { header: 'X-Key', query: 'k' } }, { anything: true },
-  ])('is refused as %j', (inject) => { expect(() => aDownstream(inject)).toThrow() })
+    { hosts: [] },
+    { hosts: ['https://api.example/v1'] },
+    { hosts: ['api.example'] },
+    { hosts: ['https://user@api.example'] },
+    { hosts: ['https://api.example?x'] },
+    { hosts: ['ftp://api.example'] },
+    { hosts: ['https://api.example/#x'] },
+    { methods: ['CONNECT'] },
+    { methods: ['TRACE'] },
+    { methods: [] },
+    { paths: ['repos'] },
+    { paths: ['/a?b'] },
+    { paths: ['/a b'] },
+    { as: [] },
+    { as: { header: 'X Key' } },
+    { as: { header: 'X:Key' } },
+    { as: { path: '{token}' } },
+    { as: { body: 'a b c d' } },
+    { as: { query: '' } },
+    { as: { basic: { user: 'a:b' } } },
+    { as: { header: 'X-Key', query: 'k' } },
+    { anything: true },
+  ])('is refused as %j', (inject) => {
+    expect(() => aDownstream(inject)).toThrow()
+  })
 
   it('is refused where it would break the message, fill a place twice or travel in clear, with line and fix', () => {
     const cases: [object, object, RegExp][] = [
-      ...['Host', 'connection', 'Content-Length', 'transfer-encoding', 'TE', 'Upgrade', 'Proxy-Authorization', 'Deputy-Tool', 'Origin', 'Accept-Encoding'].map((header): [object, object, RegExp] => [{ as: { header } }, {}, /nothing is put into it/]),
+      ...[
+        'Host',
+        'connection',
+        'Content-Length',
+        'transfer-encoding',
+        'TE',
+        'Upgrade',
+        'Proxy-Authorization',
+        'Deputy-Tool',
+        'Origin',
+        'Accept-Encoding',
+      ].map((header): [object, object, RegExp] => [{ as: { header } }, {}, /nothing is put into it/]),
       [{ as: { header: 'X-Key', value: 'Bearer' } }, {}, /no \{credential\}/],
       [{ as: [{ basic: { user: 'u' } }, { header: 'authorization' }] }, {}, /the header authorization/],
       [{ as: [{ query: 'k' }, { query: 'k' }] }, {}, /the parameter k/],
@@ -37,16 +86,38 @@ describe('`inject` of a downstream', () => {
       expect(problem).toMatchObject({ file: 'downstreams/api.yaml', line: 7, message: expect.stringMatching(message) })
       expect(problem!.fix).toMatch(/\w/)
     }
-    expect(problems({ hosts: ['http://127.0.0.1:8080'], as: [{ path: 'TOKEN' }, { header: 'X-Key' }, { basic: {} }] })).toEqual([])
+    expect(
+      problems({ hosts: ['http://127.0.0.1:8080'], as: [{ path: 'TOKEN' }, { header: 'X-Key' }, { basic: {} }] }),
+    ).toEqual([])
   })
 
   it('two downstreams of one server that the same tenant could mean by one host are refused', () => {
-    const server = aServer({ downstreams: { api: { scopes: [] }, twin: { scopes: [] } }, own: { twin: { scopes: [] } } })
-    const shared = (more: object) => sharedHosts(new Map([['api', located(aDownstream({}))], ['twin', located(aDownstream({ hosts: ['https://other.example', HOST] }, { downstream: 'twin', ...more }))]]), located(server), 'downstreams')
+    const server = aServer({
+      downstreams: { api: { scopes: [] }, twin: { scopes: [] } },
+      own: { twin: { scopes: [] } },
+    })
+    const shared = (more: object) =>
+      sharedHosts(
+        new Map([
+          ['api', located(aDownstream({}))],
+          ['twin', located(aDownstream({ hosts: ['https://other.example', HOST] }, { downstream: 'twin', ...more }))],
+        ]),
+        located(server),
+        'downstreams',
+      )
     expect(shared({})).toMatchObject([{ line: 7, message: expect.stringContaining('twin and api both') }])
-    const acme = sharedHosts(new Map([['api', located(aDownstream({}, { tenants: ['acme'] }))], ['twin', located(aDownstream({}, { downstream: 'twin', tenants: ['globex'] }))]]), located(server), 'downstreams')
+    const acme = sharedHosts(
+      new Map([
+        ['api', located(aDownstream({}, { tenants: ['acme'] }))],
+        ['twin', located(aDownstream({}, { downstream: 'twin', tenants: ['globex'] }))],
+      ]),
+      located(server),
+      'downstreams',
+    )
     expect(acme).toEqual([])
-    expect(sharedHosts(new Map([['twin', located(aDownstream({}, { downstream: 'twin' }))]]), located(server), 'own')).toEqual([])
+    expect(
+      sharedHosts(new Map([['twin', located(aDownstream({}, { downstream: 'twin' }))]]), located(server), 'own'),
+    ).toEqual([])
   })
 
   it('a place has one name, however it is written', () => {

@@ -9,14 +9,23 @@ import { parseYamlFile } from '../../src/config/yaml-file.ts'
 import { readConfiguration } from '../../src/configuration.ts'
 import { aCompany } from '../support/configuration.ts'
 
-const shipped = { providers: new URL('../../providers', import.meta.url).pathname, policySchema: new URL('../../policies/access/schema.cedarschema', import.meta.url).pathname }
+const shipped = {
+  providers: new URL('../../providers', import.meta.url).pathname,
+  policySchema: new URL('../../policies/access/schema.cedarschema', import.meta.url).pathname,
+}
 const homes: string[] = []
-afterAll(async () => { for (const home of homes) await rm(home, { recursive: true, force: true }) })
+afterAll(async () => {
+  for (const home of homes) await rm(home, { recursive: true, force: true })
+})
 
 const check = async (files: Readonly<Record<string, string | object>>) => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-check-'))
   homes.push(home)
-  for (const [path, content] of Object.entries({ 'deputy.yaml': 'environment: test\nnetwork: { allow_loopback: true }\n', ...aCompany({ issuer: 'https://idp.example' }), ...files })) {
+  for (const [path, content] of Object.entries({
+    'deputy.yaml': 'environment: test\nnetwork: { allow_loopback: true }\n',
+    ...aCompany({ issuer: 'https://idp.example' }),
+    ...files,
+  })) {
     await mkdir(dirname(join(home, path)), { recursive: true })
     await writeFile(join(home, path), typeof content === 'string' ? content : stringify(content))
   }
@@ -36,60 +45,164 @@ const mistakes: readonly [string, string, number, RegExp][] = [
   ['deputy.yaml', 'connect_url: http://deputy.example\n', 1, /plain http/],
   ['deputy.yaml', 'environment: [\n', 2, /./],
   ['tenants/empty.yaml', '# nothing yet\n', 1, /tenant is missing/],
-  ['tenants/acme.yaml', 'tenant: acme\nissuers:\n  - issuer: https://idp.example\n', 3, /globex trusts https:\/\/idp\.example as well/],
-  ['tenants/acme.yaml', 'tenant: acme\nissuers:\n  - issuer: https://idp.example\n    algorithms: [HS256]\n    claims: { tenant: { claim: org, value: acme } }\n', 4, /issuers\.0\.algorithms\.0/],
-  ['tenants/acme.yaml', 'tenant: acme\nsign_in:\n  issuer: https://other.example\n  client_id: x\n', 3, /not one of the tenant's issuers/],
-  ['tenants/acme.yaml', 'tenant: acme\nidentity_assertions:\n  issuers:\n    - https://other.example\n  clients: [{ client_id: c, client_secret: { scrypt: scrypt$x } }]\n', 4, /Assertions of https:\/\/other\.example would be taken/],
+  [
+    'tenants/acme.yaml',
+    'tenant: acme\nissuers:\n  - issuer: https://idp.example\n',
+    3,
+    /globex trusts https:\/\/idp\.example as well/,
+  ],
+  [
+    'tenants/acme.yaml',
+    'tenant: acme\nissuers:\n  - issuer: https://idp.example\n    algorithms: [HS256]\n    claims: { tenant: { claim: org, value: acme } }\n',
+    4,
+    /issuers\.0\.algorithms\.0/,
+  ],
+  [
+    'tenants/acme.yaml',
+    'tenant: acme\nsign_in:\n  issuer: https://other.example\n  client_id: x\n',
+    3,
+    /not one of the tenant's issuers/,
+  ],
+  [
+    'tenants/acme.yaml',
+    'tenant: acme\nidentity_assertions:\n  issuers:\n    - https://other.example\n  clients: [{ client_id: c, client_secret: { scrypt: scrypt$x } }]\n',
+    4,
+    /Assertions of https:\/\/other\.example would be taken/,
+  ],
   ['servers/notes.yaml', `${notes}first_authorization_server: deputy\n`, 6, /takes identity assertions of none/],
-  ['downstreams/orders.yaml', 'downstream: orders\ncredential: id_jag\nprovider: auth0\nresource: https://orders.example\nclient: { client_id: x, variables: { host: x.example } }\ntenants:\n  - acme\n', 7, /has no sign-in whose client has a secret/],
+  [
+    'downstreams/orders.yaml',
+    'downstream: orders\ncredential: id_jag\nprovider: auth0\nresource: https://orders.example\nclient: { client_id: x, variables: { host: x.example } }\ntenants:\n  - acme\n',
+    7,
+    /has no sign-in whose client has a secret/,
+  ],
   ['tenants/acme.yaml', 'tenant: ACME\n', 1, /a-z, 0-9/],
   ['tenants/twin.yaml', 'tenant: acme\n', 1, /is defined in tenants\/acme\.yaml already/],
   ['servers/notes.yaml', `${notes}downstreams:\n  nowhere: {}\n`, 7, /There is no downstream nowhere/],
   ['servers/notes.yaml', `${notes}downstreams:\n  ledger: { scopes: [ledger:burn] }\n`, 7, /has no scope ledger:burn/],
-  ['servers/notes.yaml', `${notes}tools:\n  post:\n    downstream: ledger\n`, 8, /for which the server is not registered/],
+  [
+    'servers/notes.yaml',
+    `${notes}tools:\n  post:\n    downstream: ledger\n`,
+    8,
+    /for which the server is not registered/,
+  ],
   ['servers/notes.yaml', `${notes}replaced_by: gone\n`, 6, /There is no server gone/],
   ['servers/notes.yaml', `${notes}attest:\n  - unix: { exe: /bin/x }\n`, 7, /uid|sha256/],
   ['servers/notes.yaml', `${notes}attest:\n  - client_secret: { scrypt: hunter2 }\n`, 7, /deputy server secret/],
   ['servers/notes.yaml', notes.replace('[acme]', '[initech]'), 3, /There is no tenant initech/],
   ['servers/notes.yaml', `${notes}exec: {}\nattest:\n  - exec: { uid: 1000 }\n`, 6, /may not act on it/],
   ['servers/notes.yaml', `${notes}exec: { on_behalf_of: server }\n`, 6, /Nobody may start the server/],
-  ['servers/notes.yaml', `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  on_behalf_of: server\n  env:\n    TOKEN: { downstream: ledger }\n`, 11, /not registered under `own`/],
-  ['servers/notes.yaml', `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  files:\n    KEY: { downstream: ledger, path: ../key }\n`, 10, /without "\.\."/],
-  ['servers/notes.yaml', `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  renew: signal\n  env:\n    TOKEN: { downstream: ledger }\n`, 8, /use `files`/],
-  ['servers/twin.yaml', 'server: twin\nresource: https://notes.example/mcp\ntenants: "*"\nowner: o\n', 2, /same resource/],
-  ['downstreams/git.yaml', 'downstream: git\ncredential: oauth_grant\nprovider: nobody\nclient: { client_id: x }\n', 3, /There is no provider nobody/],
+  [
+    'servers/notes.yaml',
+    `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  on_behalf_of: server\n  env:\n    TOKEN: { downstream: ledger }\n`,
+    11,
+    /not registered under `own`/,
+  ],
+  [
+    'servers/notes.yaml',
+    `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  files:\n    KEY: { downstream: ledger, path: ../key }\n`,
+    10,
+    /without "\.\."/,
+  ],
+  [
+    'servers/notes.yaml',
+    `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  renew: signal\n  env:\n    TOKEN: { downstream: ledger }\n`,
+    8,
+    /use `files`/,
+  ],
+  [
+    'servers/twin.yaml',
+    'server: twin\nresource: https://notes.example/mcp\ntenants: "*"\nowner: o\n',
+    2,
+    /same resource/,
+  ],
+  [
+    'downstreams/git.yaml',
+    'downstream: git\ncredential: oauth_grant\nprovider: nobody\nclient: { client_id: x }\n',
+    3,
+    /There is no provider nobody/,
+  ],
   ['downstreams/git.yaml', 'downstream: git\ncredential: magic\n', 2, /credential/],
-  ['providers/own.yaml', 'provider: own\nname: Own\nauthorization_endpoint: https://own.example/authorize\n', 1, /token_endpoint/],
-  ['downstreams/git.yaml', 'downstream: git\ncredential: oauth_grant\nprovider: okta\nclient: { client_id: x }\n', 4, /needs to know host/],
-  ['downstreams/git.yaml', 'downstream: git\ncredential: oauth_grant\nprovider: github\nclient:\n  client_id: x\n  variables: { tenant: a }\n', 6, /has no variable tenant/],
-  ['downstreams/git.yaml', 'downstream: git\ncredential: oauth_grant\nprovider: okta\nclient:\n  client_id: x\n  variables: { host: evil.example/x }\n', 6, /variables\.host/],
+  [
+    'providers/own.yaml',
+    'provider: own\nname: Own\nauthorization_endpoint: https://own.example/authorize\n',
+    1,
+    /token_endpoint/,
+  ],
+  [
+    'downstreams/git.yaml',
+    'downstream: git\ncredential: oauth_grant\nprovider: okta\nclient: { client_id: x }\n',
+    4,
+    /needs to know host/,
+  ],
+  [
+    'downstreams/git.yaml',
+    'downstream: git\ncredential: oauth_grant\nprovider: github\nclient:\n  client_id: x\n  variables: { tenant: a }\n',
+    6,
+    /has no variable tenant/,
+  ],
+  [
+    'downstreams/git.yaml',
+    'downstream: git\ncredential: oauth_grant\nprovider: okta\nclient:\n  client_id: x\n  variables: { host: evil.example/x }\n',
+    6,
+    /variables\.host/,
+  ],
   ['policies/access/a.cedar', 'permit (principal, action, resource)\nwhen { context.colour == "red" };\n', 1, /colour/],
   ['policies/access/a.cedar', '// a comment\npermit (principal action, resource);\n', 2, /./],
-  ['policies/access/a.cedar', '@id("same")\npermit (principal, action, resource);\n@id("same")\nforbid (principal, action, resource);\n', 3, /same/],
+  [
+    'policies/access/a.cedar',
+    '@id("same")\npermit (principal, action, resource);\n@id("same")\nforbid (principal, action, resource);\n',
+    3,
+    /same/,
+  ],
   ['policies/access/a.cedar', 'permit (principal == ?principal, action, resource);\n', 1, /template/],
 ]
 
 describe('mistakes in files', () => {
-  it('the files without mistakes have no problems', async () => { expect(await check({})).toEqual([]) })
+  it('the files without mistakes have no problems', async () => {
+    expect(await check({})).toEqual([])
+  })
 
-  it('settings that are all comments are the defaults', async () => { expect(await check({ 'deputy.yaml': '# nothing\n' })).toEqual([]) })
+  it('settings that are all comments are the defaults', async () => {
+    expect(await check({ 'deputy.yaml': '# nothing\n' })).toEqual([])
+  })
 
-  it('a provider without an authorization endpoint is for servers, and for no user\'s grant', async () => {
+  it("a provider without an authorization endpoint is for servers, and for no user's grant", async () => {
     const provider = 'provider: own\nname: Own\ntoken_endpoint: https://own.example/token\n'
     const client = 'provider: own\nclient: { client_id: x }\n'
-    expect(await check({ 'providers/own.yaml': provider, 'downstreams/own.yaml': `downstream: own\ncredential: client_credentials\n${client}` })).toEqual([])
-    expect(await check({ 'providers/own.yaml': provider, 'downstreams/own.yaml': `downstream: own\ncredential: oauth_grant\n${client}` })).toEqual([expect.objectContaining({ line: 3, message: expect.stringContaining('authorization_endpoint') as string })])
+    expect(
+      await check({
+        'providers/own.yaml': provider,
+        'downstreams/own.yaml': `downstream: own\ncredential: client_credentials\n${client}`,
+      }),
+    ).toEqual([])
+    expect(
+      await check({
+        'providers/own.yaml': provider,
+        'downstreams/own.yaml': `downstream: own\ncredential: oauth_grant\n${client}`,
+      }),
+    ).toEqual([
+      expect.objectContaining({ line: 3, message: expect.stringContaining('authorization_endpoint') as string }),
+    ])
   })
 
   it('promise 9: tokens that are bound need the proxy, and go into one header', async () => {
-    const provider = (dpop: string): string => `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\ndpop: ${dpop}\n`
-    const own = (inject = ''): string => `downstream: own\ncredential: client_credentials\nprovider: own\nclient: { client_id: x }\n${inject}`
-    const inject = (as: string, only = false): string => own(`inject:\n  hosts: [https://api.example]\n  as: ${as}\n  only: ${only}\n`)
+    const provider = (dpop: string): string =>
+      `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\ndpop: ${dpop}\n`
+    const own = (inject = ''): string =>
+      `downstream: own\ncredential: client_credentials\nprovider: own\nclient: { client_id: x }\n${inject}`
+    const inject = (as: string, only = false): string =>
+      own(`inject:\n  hosts: [https://api.example]\n  as: ${as}\n  only: ${only}\n`)
     const header = "{ header: Authorization, value: 'DPoP {credential}' }"
-    const problems = async (dpop: string, downstream: string): Promise<string[]> => (await check({ 'providers/own.yaml': provider(dpop), 'downstreams/own.yaml': downstream })).map(({ line, message }) => `${line} ${message.split(/[:,]/)[0]!.slice(0, 60)}`)
+    const problems = async (dpop: string, downstream: string): Promise<string[]> =>
+      (await check({ 'providers/own.yaml': provider(dpop), 'downstreams/own.yaml': downstream })).map(
+        ({ line, message }) => `${line} ${message.split(/[:,]/)[0]!.slice(0, 60)}`,
+      )
     expect(await problems('required', inject(header))).toEqual([])
-    expect(await problems('required', own())).toEqual(['3 Tokens of own are bound to a key of Deputy\'s (dpop'])
-    expect(await problems('required', inject('{ query: key }'))).toEqual(['7 A token that is bound to a key goes into the header Authoriz'])
+    expect(await problems('required', own())).toEqual(["3 Tokens of own are bound to a key of Deputy's (dpop"])
+    expect(await problems('required', inject('{ query: key }'))).toEqual([
+      '7 A token that is bound to a key goes into the header Authoriz',
+    ])
     expect(await problems('offered', own())).toEqual([])
     expect(await problems('offered', inject('{ query: key }'))).toEqual([])
     expect(await problems('offered', inject('{ query: key }', true))).toHaveLength(1)
@@ -97,22 +210,43 @@ describe('mistakes in files', () => {
   })
 
   it('promise 9: a client that is known by its document has a name, https, and no secret', async () => {
-    const own = (client: string, authentication = 'private_key_jwt', settings = 'connect_url: https://deputy.example\n', other = authentication) => check({
-      'deputy.yaml': `environment: test\n${settings}`, 'tenants/globex.yaml': { tenant: 'globex', issuers: [{ issuer: 'https://idp.example', claims: { tenant: { claim: 'org', value: 'globex' } } }] },
-      'providers/own.yaml': `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\nclient_authentication: ${authentication}\n`,
-      'providers/other.yaml': `provider: other\nname: Other\ntoken_endpoint: https://other.example/token\nclient_authentication: ${other}\n`,
-      'downstreams/other.yaml': `downstream: other\ncredential: client_credentials\nprovider: other\nclient: { client_id: "https://deputy.example/clients/shared" }\n`,
-      'downstreams/own.yaml': `downstream: own\ncredential: client_credentials\nprovider: own\nclient:\n  client_id: ${client}\n`,
-    })
-    const told = async (...given: Parameters<typeof own>): Promise<string[]> => (await own(...given)).map(({ file, line, message }) => `${file}:${line} ${message.slice(0, 40)}`)
+    const own = (
+      client: string,
+      authentication = 'private_key_jwt',
+      settings = 'connect_url: https://deputy.example\n',
+      other = authentication,
+    ) =>
+      check({
+        'deputy.yaml': `environment: test\n${settings}`,
+        'tenants/globex.yaml': {
+          tenant: 'globex',
+          issuers: [{ issuer: 'https://idp.example', claims: { tenant: { claim: 'org', value: 'globex' } } }],
+        },
+        'providers/own.yaml': `provider: own\nname: Own\ntoken_endpoint: https://own.example/token\nclient_authentication: ${authentication}\n`,
+        'providers/other.yaml': `provider: other\nname: Other\ntoken_endpoint: https://other.example/token\nclient_authentication: ${other}\n`,
+        'downstreams/other.yaml': `downstream: other\ncredential: client_credentials\nprovider: other\nclient: { client_id: "https://deputy.example/clients/shared" }\n`,
+        'downstreams/own.yaml': `downstream: own\ncredential: client_credentials\nprovider: own\nclient:\n  client_id: ${client}\n`,
+      })
+    const told = async (...given: Parameters<typeof own>): Promise<string[]> =>
+      (await own(...given)).map(({ file, line, message }) => `${file}:${line} ${message.slice(0, 40)}`)
     expect(await told('https://deputy.example/clients/notes')).toEqual([])
     expect(await told('https://elsewhere.example/clients/notes')).toEqual([])
-    expect(await told('https://deputy.example/clients/')).toEqual(['downstreams/own.yaml:5 There is no document of a client at http'])
+    expect(await told('https://deputy.example/clients/')).toEqual([
+      'downstreams/own.yaml:5 There is no document of a client at http',
+    ])
     expect(await told('https://deputy.example/clients/a/b')).toHaveLength(1)
-    expect(await told('https://deputy.example/clients/notes\n  private_key: { file: x }')).toEqual([expect.stringMatching(/^downstreams\/own\.yaml:5 A client that is known by its document/)])
-    expect(await told('https://deputy.example/clients/notes', 'client_secret_basic', undefined, 'none')).toEqual([expect.stringMatching(/^downstreams\/own\.yaml:5 A client that is known by its document/)])
-    expect(await told('http://127.0.0.1:7880/clients/notes', 'none', '')).toEqual(['downstreams/own.yaml:5 Providers read documents of clients over'])
-    expect(await told('https://deputy.example/clients/shared', 'private_key_jwt', undefined, 'none')).toEqual([expect.stringContaining('The document of the client')])
+    expect(await told('https://deputy.example/clients/notes\n  private_key: { file: x }')).toEqual([
+      expect.stringMatching(/^downstreams\/own\.yaml:5 A client that is known by its document/),
+    ])
+    expect(await told('https://deputy.example/clients/notes', 'client_secret_basic', undefined, 'none')).toEqual([
+      expect.stringMatching(/^downstreams\/own\.yaml:5 A client that is known by its document/),
+    ])
+    expect(await told('http://127.0.0.1:7880/clients/notes', 'none', '')).toEqual([
+      'downstreams/own.yaml:5 Providers read documents of clients over',
+    ])
+    expect(await told('https://deputy.example/clients/shared', 'private_key_jwt', undefined, 'none')).toEqual([
+      expect.stringContaining('The document of the client'),
+    ])
   })
 
   for (const [file, text, line, words] of mistakes) {
@@ -125,7 +259,11 @@ describe('mistakes in files', () => {
   }
 
   it('every mistake is told, not the first alone', async () => {
-    const problems = await check({ 'tenants/acme.yaml': 'tenant: ACME\nbad: 1\n', 'servers/notes.yaml': 'server: notes\n', 'policies/access/a.cedar': 'permit' })
+    const problems = await check({
+      'tenants/acme.yaml': 'tenant: ACME\nbad: 1\n',
+      'servers/notes.yaml': 'server: notes\n',
+      'policies/access/a.cedar': 'permit',
+    })
     expect(new Set(problems.map(({ file }) => file))).toEqual(new Set(['tenants/acme.yaml', 'servers/notes.yaml']))
     expect(problems.length).toBeGreaterThan(3)
   })
@@ -134,10 +272,28 @@ describe('mistakes in files', () => {
     const schema = z.strictObject({ a: z.string(), b: z.array(z.number()).optional() })
     const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n`
     const lines = (text: string): number => text.split('\n').length
-    fc.assert(fc.property(fc.oneof(fc.string(), fc.constantFrom(bomb, '__proto__: {a: 1}', 'a: *x', '? [a]\n: 1', '&a [*a]', 'a: !!js/function x', '\t', '---\n---\n')), (text) => {
-      const { problems, values } = parseYamlFile('f.yaml', text, schema)
-      for (const { line } of problems) expect(line).toBeLessThanOrEqual(lines(text) + 1)
-      expect(problems.length + values.length).toBeGreaterThanOrEqual(1)
-    }), { numRuns: 500 })
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.constantFrom(
+            bomb,
+            '__proto__: {a: 1}',
+            'a: *x',
+            '? [a]\n: 1',
+            '&a [*a]',
+            'a: !!js/function x',
+            '\t',
+            '---\n---\n',
+          ),
+        ),
+        (text) => {
+          const { problems, values } = parseYamlFile('f.yaml', text, schema)
+          for (const { line } of problems) expect(line).toBeLessThanOrEqual(lines(text) + 1)
+          expect(problems.length + values.length).toBeGreaterThanOrEqual(1)
+        },
+      ),
+      { numRuns: 500 },
+    )
   })
 })

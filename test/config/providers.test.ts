@@ -6,7 +6,9 @@ import { parseYamlFile } from '../../src/config/yaml-file.ts'
 const folder = new URL('../../providers/', import.meta.url)
 
 describe('provider files', () => {
-  it('are at least forty', () => { expect(readdirSync(folder).length).toBeGreaterThanOrEqual(40) })
+  it('are at least forty', () => {
+    expect(readdirSync(folder).length).toBeGreaterThanOrEqual(40)
+  })
 
   for (const name of readdirSync(folder)) {
     it(`${name} is valid, named after its id, and says where its facts are from`, () => {
@@ -14,7 +16,12 @@ describe('provider files', () => {
       expect(problems).toEqual([])
       expect(values[0]?.value.provider).toBe(name.replace('.yaml', ''))
       const { sources, pkce, revocation, refresh } = values[0]!.value
-      const needed = ['endpoints', ...(pkce === 'unsupported' ? ['pkce'] : []), ...(revocation === 'none' ? [] : ['revocation']), ...(refresh.rotates || refresh.leeway > 0 ? ['refresh'] : [])]
+      const needed = [
+        'endpoints',
+        ...(pkce === 'unsupported' ? ['pkce'] : []),
+        ...(revocation === 'none' ? [] : ['revocation']),
+        ...(refresh.rotates || refresh.leeway > 0 ? ['refresh'] : []),
+      ]
       expect(needed.filter((fact) => sources[fact] === undefined)).toEqual([])
     })
   }

@@ -4,7 +4,10 @@ import type { Cache } from '../../src/cache/cache.ts'
 import { aClock } from '../support/snapshot.ts'
 
 /** What every cache does, whatever it is made of. */
-export const describeCache = (name: string, make: (options: { entries: number; clock: { now(): number } }) => Cache<string>): void => {
+export const describeCache = (
+  name: string,
+  make: (options: { entries: number; clock: { now(): number } }) => Cache<string>,
+): void => {
   describe(`${name} is a cache`, () => {
     it('gives back what it was given until it expires, and nothing at that very moment', () => {
       const clock = aClock()
@@ -34,29 +37,42 @@ export const describeCache = (name: string, make: (options: { entries: number; c
     it('behaves like a map whose entries expire', () => {
       const key = fc.constantFrom('a', 'b', 'c')
       const step = fc.oneof(
-        fc.record({ kind: fc.constant('set' as const), key, value: fc.string(), life: fc.integer({ min: -5, max: 20 }) }), fc.record({ kind: fc.constant('get' as const), key }),
-        fc.record({ kind: fc.constant('delete' as const), key }), fc.record({ kind: fc.constant('wait' as const), by: fc.integer({ min: 0, max: 10 }) }),
+        fc.record({
+          kind: fc.constant('set' as const),
+          key,
+          value: fc.string(),
+          life: fc.integer({ min: -5, max: 20 }),
+        }),
+        fc.record({ kind: fc.constant('get' as const), key }),
+        fc.record({ kind: fc.constant('delete' as const), key }),
+        fc.record({ kind: fc.constant('wait' as const), by: fc.integer({ min: 0, max: 10 }) }),
         fc.record({ kind: fc.constant('purge' as const), value: fc.string() }),
       )
-      fc.assert(fc.property(fc.array(step), (steps) => {
-        const clock = aClock()
-        const cache = make({ entries: 10, clock })
-        const model = new Map<string, { value: string; expiresAt: number }>()
-        for (const each of steps) {
-          if (each.kind === 'set') {
-            cache.set(each.key, each.value, clock.now() + each.life)
-            if (each.life > 0) model.set(each.key, { value: each.value, expiresAt: clock.now() + each.life })
-          } else if (each.kind === 'delete') { cache.delete(each.key); model.delete(each.key) }
-          else if (each.kind === 'wait') clock.forward(each.by)
-          else if (each.kind === 'purge') {
-            cache.purge((value) => value === each.value)
-            for (const [known, { value }] of model) if (value === each.value) model.delete(known)
-          } else {
-            const known = model.get(each.key)
-            expect(cache.get(each.key)).toBe(known !== undefined && known.expiresAt > clock.now() ? known.value : undefined)
+      fc.assert(
+        fc.property(fc.array(step), (steps) => {
+          const clock = aClock()
+          const cache = make({ entries: 10, clock })
+          const model = new Map<string, { value: string; expiresAt: number }>()
+          for (const each of steps) {
+            if (each.kind === 'set') {
+              cache.set(each.key, each.value, clock.now() + each.life)
+              if (each.life > 0) model.set(each.key, { value: each.value, expiresAt: clock.now() + each.life })
+            } else if (each.kind === 'delete') {
+              cache.delete(each.key)
+              model.delete(each.key)
+            } else if (each.kind === 'wait') clock.forward(each.by)
+            else if (each.kind === 'purge') {
+              cache.purge((value) => value === each.value)
+              for (const [known, { value }] of model) if (value === each.value) model.delete(known)
+            } else {
+              const known = model.get(each.key)
+              expect(cache.get(each.key)).toBe(
+                known !== undefined && known.expiresAt > clock.now() ? known.value : undefined,
+              )
+            }
           }
-        }
-      }))
+        }),
+      )
     })
   })
 }

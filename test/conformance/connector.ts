@@ -19,23 +19,49 @@ export interface ConnectorPlace {
 
 /** What becomes of each: nothing of it is ever handed out. */
 const REFUSED: Readonly<Record<Exclude<SpoiltAnswer, 'no expiry'>, readonly string[]>> = {
-  'html': ['provider_refused'], 'error with 200': ['provider_refused'], 'another token type': ['provider_refused'], 'expired': ['provider_refused'], 'surplus scope': ['scope_not_narrowable'],
-  'huge': ['provider_refused', 'provider_unavailable', 'egress_refused'], 'redirect': ['provider_refused'], 'half': ['provider_unavailable'], 'nothing': ['provider_unavailable'], 'not JSON': ['provider_refused'], 'no token': ['provider_refused'],
-  'for somebody else': ['provider_refused'], 'failing': ['provider_unavailable'], 'busy': [],
+  html: ['provider_refused'],
+  'error with 200': ['provider_refused'],
+  'another token type': ['provider_refused'],
+  expired: ['provider_refused'],
+  'surplus scope': ['scope_not_narrowable'],
+  huge: ['provider_refused', 'provider_unavailable', 'egress_refused'],
+  redirect: ['provider_refused'],
+  half: ['provider_unavailable'],
+  nothing: ['provider_unavailable'],
+  'not JSON': ['provider_refused'],
+  'no token': ['provider_refused'],
+  'for somebody else': ['provider_refused'],
+  failing: ['provider_unavailable'],
+  busy: [],
 }
 
 /** What every connector does that asks a provider for a token. */
-export const describeConnector = (name: string, start: () => Promise<ConnectorPlace>, options: {
-  readonly knowsUsers: boolean
-  /** Spoilt answers that the form of this source's answers does not have. */
-  readonly lacks?: readonly SpoiltAnswer[]
-}): void => {
+export const describeConnector = (
+  name: string,
+  start: () => Promise<ConnectorPlace>,
+  options: {
+    readonly knowsUsers: boolean
+    /** Spoilt answers that the form of this source's answers does not have. */
+    readonly lacks?: readonly SpoiltAnswer[]
+  },
+): void => {
   describe(`${name} is a connector`, () => {
     let place: ConnectorPlace
-    beforeEach(async () => { place = await start() })
-    afterEach(async () => { await place?.close() })
-    const obtain = (over?: Partial<CredentialRequest>): Promise<Credential> => place.connector.obtain(place.request(over))
-    const failure = (work: Promise<unknown>): Promise<{ code: string; message: string; facts: object }> => work.then((got) => { throw new Error(`it was obtained: ${inspect(got)}`) }, (error: { code: string; message: string; facts: object }) => error)
+    beforeEach(async () => {
+      place = await start()
+    })
+    afterEach(async () => {
+      await place?.close()
+    })
+    const obtain = (over?: Partial<CredentialRequest>): Promise<Credential> =>
+      place.connector.obtain(place.request(over))
+    const failure = (work: Promise<unknown>): Promise<{ code: string; message: string; facts: object }> =>
+      work.then(
+        (got) => {
+          throw new Error(`it was obtained: ${inspect(got)}`)
+        },
+        (error: { code: string; message: string; facts: object }) => error,
+      )
 
     it('promise 1: obtains what was asked and no more, for no longer than allowed', async () => {
       const notAfter = place.now() + 120_000
@@ -53,20 +79,27 @@ export const describeConnector = (name: string, start: () => Promise<ConnectorPl
       for (const secret of [...place.secrets(), credential.token.reveal()]) expect(printed).not.toContain(secret)
     })
 
-    it.skipIf(options.lacks?.includes('no expiry'))('takes a token whose life is not said for a short one', async () => {
-      place.spoil('no expiry')
-      const { expiresAt } = await obtain()
-      expect(expiresAt - place.now()).toBeLessThanOrEqual(300_000)
-    })
+    it.skipIf(options.lacks?.includes('no expiry'))(
+      'takes a token whose life is not said for a short one',
+      async () => {
+        place.spoil('no expiry')
+        const { expiresAt } = await obtain()
+        expect(expiresAt - place.now()).toBeLessThanOrEqual(300_000)
+      },
+    )
 
-    for (const [answer, codes] of Object.entries(REFUSED) as [Exclude<SpoiltAnswer, 'no expiry'>, readonly string[]][]) {
+    for (const [answer, codes] of Object.entries(REFUSED) as [
+      Exclude<SpoiltAnswer, 'no expiry'>,
+      readonly string[],
+    ][]) {
       if (answer === 'for somebody else' && !options.knowsUsers) continue
       if (codes.length === 0 || options.lacks?.includes(answer) === true) continue
       it(`promise 9: an answer that is ${answer} is one clear error without secrets, and the next one is used`, async () => {
         place.spoil(answer)
         const error = await failure(obtain())
         expect(codes).toContain(error.code)
-        for (const secret of place.secrets()) expect(`${error.message} ${JSON.stringify(error.facts)}`).not.toContain(secret)
+        for (const secret of place.secrets())
+          expect(`${error.message} ${JSON.stringify(error.facts)}`).not.toContain(secret)
         expect(error.message).not.toMatch(/eyJ[\w-]+\.eyJ/)
         expect((await obtain()).scopes).toEqual(['read'])
       })

@@ -3,13 +3,36 @@ import type { Lease } from '../../src/store/records/leases.ts'
 import type { Store } from '../../src/store/store.ts'
 
 const aLease = (given: Partial<Lease>): Lease => ({
-  id: 'l1', tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders', backend: 'vault', role: 'reader', state: 'active', external: 'database/creds/reader/1', sealed: new Uint8Array([1, 2, 3]), duration: 60_000,
-  createdAt: 1, renewedAt: 2, usedAt: 3, expiresAt: 4, nextAt: 5, attempts: 0, problem: null, revision: 0, ...given,
+  id: 'l1',
+  tenant: 'acme',
+  user: 'alice',
+  server: 'notes',
+  downstream: 'orders',
+  backend: 'vault',
+  role: 'reader',
+  state: 'active',
+  external: 'database/creds/reader/1',
+  sealed: new Uint8Array([1, 2, 3]),
+  duration: 60_000,
+  createdAt: 1,
+  renewedAt: 2,
+  usedAt: 3,
+  expiresAt: 4,
+  nextAt: 5,
+  attempts: 0,
+  problem: null,
+  revision: 0,
+  ...given,
 })
-const LEASES = [aLease({}), aLease({ id: 'l2', state: 'ending' }), aLease({ id: 'l3', user: null, backend: 'vault/pki' })]
+const LEASES = [
+  aLease({}),
+  aLease({ id: 'l2', state: 'ending' }),
+  aLease({ id: 'l3', user: null, backend: 'vault/pki' }),
+]
 
 /** Makes the schema what it was before an owner could have several leases. */
-export const BEFORE_LEASE_QUESTIONS = 'drop index leases_owner; create unique index leases_owner on leases (tenant, "user", server, downstream) where state <> \'ending\'; delete from schema_version where version >= 7'
+export const BEFORE_LEASE_QUESTIONS =
+  'drop index leases_owner; create unique index leases_owner on leases (tenant, "user", server, downstream) where state <> \'ending\'; delete from schema_version where version >= 7'
 
 /** A store that holds leases of before an owner could have several: they go on, and others can stand beside them. */
 export const expectOlderLeases = async (open: () => Promise<Store>, toOlder: () => Promise<void>): Promise<void> => {
@@ -25,5 +48,7 @@ export const expectOlderLeases = async (open: () => Promise<Store>, toOlder: () 
     expect((await store.leases.find(LEASES[0]!))?.id).toBe('l1')
     expect(await store.leases.begin(aLease({ id: 'again' }))).toBe(false)
     expect(await store.leases.begin(aLease({ id: 'of-another-role', role: 'writer' }))).toBe(true)
-  } finally { await store.close() }
+  } finally {
+    await store.close()
+  }
 }

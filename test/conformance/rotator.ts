@@ -18,21 +18,38 @@ export const describeRotator = (name: string, start: () => Promise<RotatorPlace>
   describe(`${name} is a rotator`, () => {
     let place: RotatorPlace
     let next: Secret
-    beforeEach(async () => { place = await start(); next = await valueAfter(place.current) })
-    afterEach(async () => { await place?.close() })
-    const logins = async (): Promise<unknown[]> => [await place.rotator.login(place.current), await place.rotator.login(next)]
-    const old = (): string => place.rotator.keepsOld ? 'works' : 'refused'
+    beforeEach(async () => {
+      place = await start()
+      next = await valueAfter(place.current)
+    })
+    afterEach(async () => {
+      await place?.close()
+    })
+    const logins = async (): Promise<unknown[]> => [
+      await place.rotator.login(place.current),
+      await place.rotator.login(next),
+    ]
+    const old = (): string => (place.rotator.keepsOld ? 'works' : 'refused')
     /** What the target is to be told; where it chooses, nobody knows before. */
-    const valueAfter = async (current: Secret | undefined): Promise<Secret> => place.rotator.chosenThere === true ? new Secret('nobody knows yet') : place.rotator.next(current)
+    const valueAfter = async (current: Secret | undefined): Promise<Secret> =>
+      place.rotator.chosenThere === true ? new Secret('nobody knows yet') : place.rotator.next(current)
     const apply = async (current: Secret | undefined, value: Secret): Promise<Secret> => {
       if (place.rotator.chosenThere === true) return place.rotator.apply(current)
       await place.rotator.apply(current, value)
       return value
     }
-    const check = async (): Promise<void> => { await (place.rotator.chosenThere === true ? place.rotator.check?.(place.current) : place.rotator.check?.(place.current, next)) }
+    const check = async (): Promise<void> => {
+      await (place.rotator.chosenThere === true
+        ? place.rotator.check?.(place.current)
+        : place.rotator.check?.(place.current, next))
+    }
 
     it('threat 28: finds the next value without touching the target', async () => {
-      if (place.rotator.chosenThere === true) { await check(); expect(await place.rotator.login(place.current)).toBe('works'); return }
+      if (place.rotator.chosenThere === true) {
+        await check()
+        expect(await place.rotator.login(place.current)).toBe('works')
+        return
+      }
       expect(next.reveal()).not.toBe(place.current.reveal())
       expect(await logins()).toEqual(['works', 'refused'])
       await check()
@@ -62,7 +79,7 @@ export const describeRotator = (name: string, start: () => Promise<RotatorPlace>
       await place.rotator.retire(place.current, next)
       const third = await apply(next, await valueAfter(next))
       await place.rotator.retire(next, third)
-      expect([...await logins(), await place.rotator.login(third)]).toEqual(['refused', 'refused', 'works'])
+      expect([...(await logins()), await place.rotator.login(third)]).toEqual(['refused', 'refused', 'works'])
     })
 
     it('makes the first one where there was none', async () => {

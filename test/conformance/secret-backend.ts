@@ -14,9 +14,14 @@ export interface SecretBackendPlace {
 export const describeSecretBackend = (name: string, start: () => Promise<SecretBackendPlace>): void => {
   describe(`${name} is a backend of secrets`, () => {
     let place: SecretBackendPlace
-    beforeAll(async () => { place = await start() })
-    afterAll(async () => { await place?.close() })
-    const read = async (tenant: string, secret: string): Promise<string> => (await place.backend.read(tenant, secret)).value.reveal()
+    beforeAll(async () => {
+      place = await start()
+    })
+    afterAll(async () => {
+      await place?.close()
+    })
+    const read = async (tenant: string, secret: string): Promise<string> =>
+      (await place.backend.read(tenant, secret)).value.reveal()
 
     it('gives the version that was stored last, under another name', async () => {
       await place.put('acme', 'rotating', 'one')
@@ -35,14 +40,23 @@ export const describeSecretBackend = (name: string, start: () => Promise<SecretB
     })
 
     it('says of what is not there that it is missing, also once it was removed', async () => {
-      await expect(place.backend.read('acme', 'never')).rejects.toMatchObject({ code: 'secret_missing', facts: { tenant: 'acme', secret: 'never' } })
+      await expect(place.backend.read('acme', 'never')).rejects.toMatchObject({
+        code: 'secret_missing',
+        facts: { tenant: 'acme', secret: 'never' },
+      })
       await place.put('acme', 'gone', 'x')
       await place.remove('acme', 'gone')
       await expect(place.backend.read('acme', 'gone')).rejects.toMatchObject({ code: 'secret_missing' })
     })
 
     it('gives back any text as it was', async () => {
-      for (const value of ['with "quotes" and \\', 'zwölf Boxkämpfer ☃ 𝄞', 'line\nline\n', ' spaces ', 'x'.repeat(50_000)]) {
+      for (const value of [
+        'with "quotes" and \\',
+        'zwölf Boxkämpfer ☃ 𝄞',
+        'line\nline\n',
+        ' spaces ',
+        'x'.repeat(50_000),
+      ]) {
         await place.put('acme', 'text', value)
         expect(await read('acme', 'text')).toBe(value)
       }
@@ -62,17 +76,35 @@ const TOKENS = ['0123456789abcdef0123456789abcdef', 'fedcba9876543210fedcba98765
  * What a backend does whose secrets can be rotated.
  * @param firsts false where the first version of a secret cannot be a pending one
  */
-export const describeStagedSecrets = (name: string, start: () => Promise<SecretBackendPlace & { readonly backend: StagedSecrets }>, { firsts = true } = {}): void => {
+export const describeStagedSecrets = (
+  name: string,
+  start: () => Promise<SecretBackendPlace & { readonly backend: StagedSecrets }>,
+  { firsts = true } = {},
+): void => {
   describe(`${name} keeps versions in stages`, () => {
     let place: SecretBackendPlace & { readonly backend: StagedSecrets }
     let count = 0
     let secret: string
-    beforeAll(async () => { place = await start() })
-    afterAll(async () => { await place?.close() })
-    beforeEach(async () => { secret = `staged-${count += 1}`; await place.put('acme', secret, 'old') })
-    const values = async (): Promise<Record<string, string | undefined>> => Object.fromEntries(await Promise.all((['pending', 'current', 'previous'] as const)
-      .map(async (stage) => [stage, (await place.backend.find('acme', secret, stage))?.value.reveal()] as const)))
-    const stage = (value: string, token: string = TOKENS[0]) => place.backend.stage('acme', secret, new Secret(value), token)
+    beforeAll(async () => {
+      place = await start()
+    })
+    afterAll(async () => {
+      await place?.close()
+    })
+    beforeEach(async () => {
+      secret = `staged-${(count += 1)}`
+      await place.put('acme', secret, 'old')
+    })
+    const values = async (): Promise<Record<string, string | undefined>> =>
+      Object.fromEntries(
+        await Promise.all(
+          (['pending', 'current', 'previous'] as const).map(
+            async (stage) => [stage, (await place.backend.find('acme', secret, stage))?.value.reveal()] as const,
+          ),
+        ),
+      )
+    const stage = (value: string, token: string = TOKENS[0]) =>
+      place.backend.stage('acme', secret, new Secret(value), token)
 
     it('threat 28: what is pending is kept, and seen by nobody who reads', async () => {
       await stage('new')
@@ -117,8 +149,11 @@ export const describeStagedSecrets = (name: string, start: () => Promise<SecretB
     })
 
     it(firsts ? 'a first version can be staged where there was none' : 'a first version cannot be staged', async () => {
-      secret = `first-${count += 1}`
-      if (!firsts) { await expect(stage('new')).rejects.toMatchObject({ code: 'secret_missing' }); return }
+      secret = `first-${(count += 1)}`
+      if (!firsts) {
+        await expect(stage('new')).rejects.toMatchObject({ code: 'secret_missing' })
+        return
+      }
       const { version } = await stage('new')
       await expect(place.backend.read('acme', secret)).rejects.toMatchObject({ code: 'secret_missing' })
       await place.backend.promote('acme', secret, version)

@@ -9,41 +9,94 @@ import type { UpstreamRevocation } from '../../src/store/records/upstream-revoca
 import { anAuditRow } from './audit-row.ts'
 
 /** A place where a store lives: it can be opened again after it was closed. */
-export interface StorePlace { open(): Promise<Store>; dispose(): Promise<void> }
+export interface StorePlace {
+  open(): Promise<Store>
+  dispose(): Promise<void>
+}
 
 const sealed = new Uint8Array([0, 1, 2, 255])
 const owner: GrantOwner = { tenant: 'acme', user: 'ada', server: 'notes', downstream: 'calendar' }
 
 const aGrant = (over: Partial<Grant> = {}): Omit<Grant, 'version'> => {
   const { version: _, ...grant } = {
-    ...owner, id: 'g1', provider: 'example', clientGeneration: 'c1', scopes: ['read', 'write'], status: 'active' as const,
-    problem: null, sealed, version: 0, createdAt: 1, updatedAt: 1, ...over,
+    ...owner,
+    id: 'g1',
+    provider: 'example',
+    clientGeneration: 'c1',
+    scopes: ['read', 'write'],
+    status: 'active' as const,
+    problem: null,
+    sealed,
+    version: 0,
+    createdAt: 1,
+    updatedAt: 1,
+    ...over,
   }
   return grant
 }
-const aConsent = (over: Partial<Consent> = {}): Consent => ({ ...owner, asked: ['read', 'write'], granted: ['read'], at: 1, until: 9, ...over })
-const aSession = (over: Partial<Session> = {}): Session =>
-  ({ uid: 1000, tenant: 'acme', user: 'ada', issuer: 'https://idp.example', groups: ['staff'], claims: { level: 3 }, signedInAt: 1, expiresAt: 100, ...over })
+const aConsent = (over: Partial<Consent> = {}): Consent => ({
+  ...owner,
+  asked: ['read', 'write'],
+  granted: ['read'],
+  at: 1,
+  until: 9,
+  ...over,
+})
+const aSession = (over: Partial<Session> = {}): Session => ({
+  uid: 1000,
+  tenant: 'acme',
+  user: 'ada',
+  issuer: 'https://idp.example',
+  groups: ['staff'],
+  claims: { level: 3 },
+  signedInAt: 1,
+  expiresAt: 100,
+  ...over,
+})
 const aSecret = (version: number) => ({ tenant: 'acme', name: 'key', version, sealed, createdAt: version, token: null })
-const anUpstream = (over: Partial<UpstreamRevocation> = {}): UpstreamRevocation =>
-  ({ id: 'u1', grant: 'g1', tenant: 'acme', provider: 'example', sealed, attempts: 0, nextAt: 10, state: 'queued', problem: null, ...over })
+const anUpstream = (over: Partial<UpstreamRevocation> = {}): UpstreamRevocation => ({
+  id: 'u1',
+  grant: 'g1',
+  tenant: 'acme',
+  provider: 'example',
+  sealed,
+  attempts: 0,
+  nextAt: 10,
+  state: 'queued',
+  problem: null,
+  ...over,
+})
 
 /** What every store does, whatever it is made of. */
 export const describeStore = (name: string, place: () => Promise<StorePlace>): void => {
   describe(`${name} is a store`, () => {
     let home: StorePlace
     let store: Store
-    beforeEach(async () => { home = await place(); store = await home.open() })
-    afterEach(async () => { await store.close(); await home.dispose() })
-    const reopen = async (): Promise<void> => { await store.close(); store = await home.open() }
+    beforeEach(async () => {
+      home = await place()
+      store = await home.open()
+    })
+    afterEach(async () => {
+      await store.close()
+      await home.dispose()
+    })
+    const reopen = async (): Promise<void> => {
+      await store.close()
+      store = await home.open()
+    }
 
-    it('answers a ping', async () => { await expect(store.ping()).resolves.toBeUndefined() })
+    it('answers a ping', async () => {
+      await expect(store.ping()).resolves.toBeUndefined()
+    })
 
     it('keeps one identity token a user until it ends, and removes those of a user, tenant or issuer', async () => {
       const token = { tenant: 'acme', user: 'ada', issuer: 'https://idp.example', sealed, expiresAt: 100 }
       await store.identityTokens.put({ ...token, issuer: 'https://old.example' })
       await store.identityTokens.put(token)
-      expect(await store.identityTokens.find({ tenant: 'acme', user: 'ada' }, 99)).toMatchObject({ issuer: 'https://idp.example', expiresAt: 100 })
+      expect(await store.identityTokens.find({ tenant: 'acme', user: 'ada' }, 99)).toMatchObject({
+        issuer: 'https://idp.example',
+        expiresAt: 100,
+      })
       expect(await store.identityTokens.find({ tenant: 'acme', user: 'ada' }, 100)).toBeUndefined()
       expect(await store.identityTokens.find({ tenant: 'other', user: 'ada' }, 1)).toBeUndefined()
       await store.identityTokens.put({ ...token, tenant: 'other' })
@@ -68,9 +121,12 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     })
     it('lets exactly one of many writers update a version of a grant', async () => {
       const grant = await store.grants.put(aGrant())
-      const results = await Promise.allSettled(Array.from({ length: 8 }, () => store.grants.update({ ...grant, status: 'uncertain' })))
+      const results = await Promise.allSettled(
+        Array.from({ length: 8 }, () => store.grants.update({ ...grant, status: 'uncertain' })),
+      )
       expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
-      for (const result of results) if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'conflict' })
+      for (const result of results)
+        if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'conflict' })
       expect(await store.grants.get('g1')).toMatchObject({ version: grant.version + 1, status: 'uncertain' })
     })
     it('remembers who refreshes a grant until the next write', async () => {
@@ -95,7 +151,12 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await store.attempts.find('connect', 'x', 1)).toMatchObject({ tenant: 'acme' })
     })
     it('lists grants in pages and removes those that every field of a filter covers', async () => {
-      for (const [id, user] of [['a', 'u1'], ['b', 'u2'], ['c', 'u3']] as const) await store.grants.put(aGrant({ id, user }))
+      for (const [id, user] of [
+        ['a', 'u1'],
+        ['b', 'u2'],
+        ['c', 'u3'],
+      ] as const)
+        await store.grants.put(aGrant({ id, user }))
       await store.grants.put(aGrant({ id: 'd', tenant: 'other' }))
       expect((await store.grants.list({ tenant: 'acme' }, { limit: 2 })).map(({ id }) => id)).toEqual(['a', 'b'])
       expect((await store.grants.list({ tenant: 'acme' }, { after: 'b', limit: 2 })).map(({ id }) => id)).toEqual(['c'])
@@ -125,7 +186,8 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await store.attempts.take('connect', 'x', 100)).toBeUndefined()
     })
     it('keeps attempts of two kinds with one id apart', async () => {
-      for (const kind of ['connect', 'login']) await store.attempts.put({ id: 'x', kind, tenant: kind, sealed, expiresAt: 100 })
+      for (const kind of ['connect', 'login'])
+        await store.attempts.put({ id: 'x', kind, tenant: kind, sealed, expiresAt: 100 })
       expect(await store.attempts.take('login', 'x', 50)).toMatchObject({ tenant: 'login' })
       expect(await store.attempts.take('connect', 'x', 50)).toMatchObject({ tenant: 'connect' })
     })
@@ -147,7 +209,11 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     it('moves the stages of a secret together', async () => {
       expect(await store.secrets.nextVersion('acme', 'key')).toBe(1)
       for (const version of [1, 2, 3]) await store.secrets.putCurrent(aSecret(version))
-      expect((await store.secrets.list('acme')).map(({ version, stage }) => [version, stage])).toEqual([[1, null], [2, 'previous'], [3, 'current']])
+      expect((await store.secrets.list('acme')).map(({ version, stage }) => [version, stage])).toEqual([
+        [1, null],
+        [2, 'previous'],
+        [3, 'current'],
+      ])
       expect(await store.secrets.nextVersion('acme', 'key')).toBe(4)
       expect(await store.secrets.find('acme', 'key', 'current')).toMatchObject({ version: 3 })
     })
@@ -160,10 +226,33 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     })
 
     it('keeps revocations until they may be forgotten', async () => {
-      await store.revocations.add({ id: 'r1', scope: { kind: 'user', tenant: 'acme', user: 'ada' }, epoch: 5, by: 'root', reason: null, forgetAt: null })
-      await store.revocations.add({ id: 'r2', scope: { kind: 'grant', grant: 'g1' }, epoch: 6, by: 'root', reason: 'left', forgetAt: 50 })
+      await store.revocations.add({
+        id: 'r1',
+        scope: { kind: 'user', tenant: 'acme', user: 'ada' },
+        epoch: 5,
+        by: 'root',
+        reason: null,
+        forgetAt: null,
+      })
+      await store.revocations.add({
+        id: 'r2',
+        scope: { kind: 'grant', grant: 'g1' },
+        epoch: 6,
+        by: 'root',
+        reason: 'left',
+        forgetAt: 50,
+      })
       expect(await store.revocations.sweep(50)).toBe(1)
-      expect(await store.revocations.list()).toEqual([{ id: 'r1', scope: { kind: 'user', tenant: 'acme', user: 'ada' }, epoch: 5, by: 'root', reason: null, forgetAt: null }])
+      expect(await store.revocations.list()).toEqual([
+        {
+          id: 'r1',
+          scope: { kind: 'user', tenant: 'acme', user: 'ada' },
+          epoch: 5,
+          by: 'root',
+          reason: null,
+          forgetAt: null,
+        },
+      ])
     })
     it('disables a user once and enables them again', async () => {
       const disabled = { tenant: 'acme', user: 'ada', at: 1, by: 'root' }
@@ -183,13 +272,25 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     it('counts how often an unknown caller was seen', async () => {
       await store.unknownCallers.record('c', { uid: 7 }, 10)
       await store.unknownCallers.record('c', { uid: 7 }, 20)
-      expect(await store.unknownCallers.list()).toEqual([{ id: 'c', facts: { uid: 7 }, firstSeen: 10, lastSeen: 20, count: 2 }])
+      expect(await store.unknownCallers.list()).toEqual([
+        { id: 'c', facts: { uid: 7 }, firstSeen: 10, lastSeen: 20, count: 2 },
+      ])
       expect(await store.unknownCallers.forget('c')).toBe(true)
       expect(await store.unknownCallers.forget('c')).toBe(false)
     })
     it('keeps signing keys', async () => {
-      await store.signingKeys.put({ kid: 'k', purpose: 'token', publicJwk: { kty: 'EC' }, sealed, createdAt: 1, signsUntil: 2, publishedUntil: 3 })
-      expect(await store.signingKeys.list()).toMatchObject([{ kid: 'k', purpose: 'token', publicJwk: { kty: 'EC' }, signsUntil: 2 }])
+      await store.signingKeys.put({
+        kid: 'k',
+        purpose: 'token',
+        publicJwk: { kty: 'EC' },
+        sealed,
+        createdAt: 1,
+        signsUntil: 2,
+        publishedUntil: 3,
+      })
+      expect(await store.signingKeys.list()).toMatchObject([
+        { kid: 'k', purpose: 'token', publicJwk: { kty: 'EC' }, signsUntil: 2 },
+      ])
       await store.signingKeys.remove('k')
       expect(await store.signingKeys.list()).toEqual([])
     })
@@ -216,7 +317,8 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
     it('queries audit rows by what they hold, from either end', async () => {
       expect(await store.audit.head()).toBeUndefined()
       await store.audit.append([anAuditRow(1), anAuditRow(2, { user: 'bob' }), anAuditRow(3)])
-      const found = async (...query: Parameters<Store['audit']['query']>) => (await store.audit.query(...query)).map(({ seq }) => seq)
+      const found = async (...query: Parameters<Store['audit']['query']>) =>
+        (await store.audit.query(...query)).map(({ seq }) => seq)
       expect(await found({ user: 'ada' }, { limit: 9 })).toEqual([1, 3])
       expect(await found({}, { limit: 2, last: true })).toEqual([2, 3])
       expect(await found({ since: 20, until: 20 }, { limit: 9 })).toEqual([2])
@@ -246,7 +348,14 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
 
     it('numbers what changes who may get what, one after the other', async () => {
       const numbers = await Promise.all([
-        store.revocations.add({ id: 'r1', scope: { kind: 'everything' }, epoch: 1, by: 'uid 0', reason: null, forgetAt: null }),
+        store.revocations.add({
+          id: 'r1',
+          scope: { kind: 'everything' },
+          epoch: 1,
+          by: 'uid 0',
+          reason: null,
+          forgetAt: null,
+        }),
         store.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' }),
         store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' }),
       ])
@@ -254,11 +363,31 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(next).toBeGreaterThan(Math.max(...numbers))
     })
     const aLease = (given: Partial<Lease> = {}): Lease => ({
-      id: 'l1', tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders', backend: 'vault', role: 'reader', state: 'active', external: 'database/creds/reader/x',
-      sealed, duration: 3_600_000, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 3_600_001, nextAt: 100, attempts: 0, problem: null, revision: 0, ...given,
+      id: 'l1',
+      tenant: 'acme',
+      user: 'alice',
+      server: 'notes',
+      downstream: 'orders',
+      backend: 'vault',
+      role: 'reader',
+      state: 'active',
+      external: 'database/creds/reader/x',
+      sealed,
+      duration: 3_600_000,
+      createdAt: 1,
+      renewedAt: 1,
+      usedAt: 1,
+      expiresAt: 3_600_001,
+      nextAt: 100,
+      attempts: 0,
+      problem: null,
+      revision: 0,
+      ...given,
     })
     it('keeps one lease for each owner and what it asks for, besides those that are ending', async () => {
-      const many = await Promise.all(Array.from({ length: 8 }, (_, index) => store.leases.begin(aLease({ id: `l${index}` }))))
+      const many = await Promise.all(
+        Array.from({ length: 8 }, (_, index) => store.leases.begin(aLease({ id: `l${index}` }))),
+      )
       expect(many.filter(Boolean)).toHaveLength(1)
       const [kept] = await store.leases.list({})
       expect(await store.leases.begin(aLease({ id: 'of-the-server', user: null }))).toBe(true)
@@ -272,7 +401,9 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect((await store.leases.find({ ...kept!, user: null }))?.id).toBe('of-the-server')
       expect((await store.leases.find({ ...kept!, user: null, role: 'writer' }))?.id).toBe('of-another-role')
       expect(await store.leases.find({ ...kept!, user: null, backend: 'other' })).toBeUndefined()
-      expect((await store.leases.list({ tenant: 'acme', user: 'alice' })).map(({ id }) => id).sort()).toEqual([kept!.id, 'next'].sort())
+      expect((await store.leases.list({ tenant: 'acme', user: 'alice' })).map(({ id }) => id).sort()).toEqual(
+        [kept!.id, 'next'].sort(),
+      )
       expect((await store.leases.list({ state: 'ending' })).map(({ id }) => id)).toEqual([kept!.id])
     })
     it('lets one writer change a lease, and remembers its last use beside that', async () => {
@@ -293,37 +424,123 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       await store.secretHolders.put({ ...secret, holder: 'a', server: 'notes', version: '1', until: 100 })
       await store.secretHolders.put({ ...secret, holder: 'a', server: 'notes', version: '2', until: 200 })
       await store.secretHolders.put({ ...secret, holder: 'b', server: 'notes', version: '1', until: 50 })
-      await store.secretHolders.put({ ...secret, secret: 'other', holder: 'a', server: 'notes', version: '1', until: 100 })
+      await store.secretHolders.put({
+        ...secret,
+        secret: 'other',
+        holder: 'a',
+        server: 'notes',
+        version: '1',
+        until: 100,
+      })
       await reopen()
-      expect((await store.secretHolders.list(secret, 49)).map(({ holder, version }) => [holder, version])).toEqual([['a', '2'], ['b', '1']])
+      expect((await store.secretHolders.list(secret, 49)).map(({ holder, version }) => [holder, version])).toEqual([
+        ['a', '2'],
+        ['b', '1'],
+      ])
       expect((await store.secretHolders.list(secret, 50)).map(({ holder }) => holder)).toEqual(['a'])
-      await store.secretHolders.put({ ...secret, secret: 'third', holder: 'c', server: 'notes', version: '1', until: 1000 })
+      await store.secretHolders.put({
+        ...secret,
+        secret: 'third',
+        holder: 'c',
+        server: 'notes',
+        version: '1',
+        until: 1000,
+      })
       await store.secretHolders.forget('c')
       expect(await store.secretHolders.list({ ...secret, secret: 'third' }, 0)).toEqual([])
       expect(await store.secretHolders.sweep(100)).toBe(2)
-      expect(await store.secretHolders.list(secret, 0)).toEqual([{ ...secret, holder: 'a', server: 'notes', version: '2', until: 200 }])
+      expect(await store.secretHolders.list(secret, 0)).toEqual([
+        { ...secret, holder: 'a', server: 'notes', version: '2', until: 200 },
+      ])
     })
     it('releases what a node has claimed, and no other', async () => {
       const aRotation = (id: string, owner: string): Rotation => ({
-        id, tenant: 'acme', backend: 'embedded', secret: id, policy: 'p', rotator: 'redis', reason: 'test', step: 'planned', state: 'running', oldVersion: null, newVersion: null, problem: null,
-        attempts: 0, nextAt: 1, graceUntil: null, startedAt: 1, endedAt: null, owner: { id: owner, until: 1000 }, revision: 0,
+        id,
+        tenant: 'acme',
+        backend: 'embedded',
+        secret: id,
+        policy: 'p',
+        rotator: 'redis',
+        reason: 'test',
+        step: 'planned',
+        state: 'running',
+        oldVersion: null,
+        newVersion: null,
+        problem: null,
+        attempts: 0,
+        nextAt: 1,
+        graceUntil: null,
+        startedAt: 1,
+        endedAt: null,
+        owner: { id: owner, until: 1000 },
+        revision: 0,
       })
-      for (const [id, claimedBy] of [['r1', 'a/1'], ['r2', 'a/2'], ['r3', 'ab/1'], ['r4', 'a']] as const) await store.rotations.begin(aRotation(id, claimedBy))
+      for (const [id, claimedBy] of [
+        ['r1', 'a/1'],
+        ['r2', 'a/2'],
+        ['r3', 'ab/1'],
+        ['r4', 'a'],
+      ] as const)
+        await store.rotations.begin(aRotation(id, claimedBy))
       await store.rotations.release('a')
       expect((await store.rotations.due(10, 10, 10)).map(({ id }) => id).sort()).toEqual(['r1', 'r2'])
     })
     it('finds what is sealed under a key, wherever it is, and replaces it unless it has changed or is being worked on', async () => {
-      const under = (key: string): Uint8Array => Buffer.concat([Buffer.of(1), Buffer.from(key, 'hex'), Buffer.from('text')])
+      const under = (key: string): Uint8Array =>
+        Buffer.concat([Buffer.of(1), Buffer.from(key, 'hex'), Buffer.from('text')])
       const [old, other, next] = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb', 'cccccccccccccccc'] as const
       const grant = await store.grants.put(aGrant({ sealed: under(old) }))
       await store.grants.put(aGrant({ id: 'g2', user: 'bob', sealed: under(other) }))
       await store.grants.put(aGrant({ id: 'g3', tenant: 'globex', sealed: under(old) }))
       await store.secrets.putCurrent({ ...aSecret(1), sealed: under(old) })
-      await store.leases.begin({ ...owner, id: 'l1', backend: 'vault', role: 'r', state: 'active', external: 'x', sealed: under(old), duration: 1, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 9, nextAt: 9, attempts: 0, problem: null, revision: 0 })
-      await store.leases.begin({ ...owner, user: null, id: 'l2', backend: 'vault', role: 'r', state: 'making', external: null, sealed: null, duration: 1, createdAt: 1, renewedAt: 1, usedAt: 1, expiresAt: 9, nextAt: 9, attempts: 0, problem: null, revision: 0 })
+      await store.leases.begin({
+        ...owner,
+        id: 'l1',
+        backend: 'vault',
+        role: 'r',
+        state: 'active',
+        external: 'x',
+        sealed: under(old),
+        duration: 1,
+        createdAt: 1,
+        renewedAt: 1,
+        usedAt: 1,
+        expiresAt: 9,
+        nextAt: 9,
+        attempts: 0,
+        problem: null,
+        revision: 0,
+      })
+      await store.leases.begin({
+        ...owner,
+        user: null,
+        id: 'l2',
+        backend: 'vault',
+        role: 'r',
+        state: 'making',
+        external: null,
+        sealed: null,
+        duration: 1,
+        createdAt: 1,
+        renewedAt: 1,
+        usedAt: 1,
+        expiresAt: 9,
+        nextAt: 9,
+        attempts: 0,
+        problem: null,
+        revision: 0,
+      })
       await store.upstreamRevocations.put(anUpstream({ sealed: under(old) }))
       await store.attempts.put({ kind: 'link', id: 'a1', tenant: 'acme', sealed: under(old), expiresAt: 100 })
-      await store.signingKeys.put({ kid: 'k1', purpose: 'token', publicJwk: {}, sealed: under(old), createdAt: 1, signsUntil: 2, publishedUntil: 3 })
+      await store.signingKeys.put({
+        kid: 'k1',
+        purpose: 'token',
+        publicJwk: {},
+        sealed: under(old),
+        createdAt: 1,
+        signsUntil: 2,
+        publishedUntil: 3,
+      })
       const claimed = await store.grants.update({ ...grant, refreshing: { owner: 'one', until: 50 } })
 
       const seen: string[] = []
@@ -333,7 +550,10 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
         for (const record of records) {
           expect(record.name.tenant).toBe('acme')
           const written = await store.sealed.replace(record, under(next), now)
-          if (written) { seen.push(`${record.name.kind} ${record.name.id}`); continue }
+          if (written) {
+            seen.push(`${record.name.kind} ${record.name.id}`)
+            continue
+          }
           expect([record.name.id, now]).toEqual(['g1', 10])
           now = 50
         }
@@ -343,14 +563,20 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect((await store.sealed.under('globex', [old, other], 10)).map(({ name }) => name.id)).toEqual(['g3'])
       const [own] = await store.sealed.under('_deputy', [old], 10)
       expect(own?.name).toEqual({ tenant: '_deputy', kind: 'signing-key', id: 'k1' })
-      expect([await store.sealed.replace(own!, under(next), 1), await store.sealed.replace(own!, under(next), 1)]).toEqual([true, false])
+      expect([
+        await store.sealed.replace(own!, under(next), 1),
+        await store.sealed.replace(own!, under(next), 1),
+      ]).toEqual([true, false])
     })
     it('keeps which tenants are frozen', async () => {
       await store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' })
       await store.frozenTenants.add({ tenant: 'acme', at: 2, by: 'uid 1', reason: null })
       await reopen()
       expect(await store.frozenTenants.list()).toEqual([{ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' }])
-      expect([await store.frozenTenants.remove('acme'), await store.frozenTenants.remove('acme')]).toEqual([true, false])
+      expect([await store.frozenTenants.remove('acme'), await store.frozenTenants.remove('acme')]).toEqual([
+        true,
+        false,
+      ])
     })
   })
 }

@@ -4,11 +4,27 @@ import { RESOURCE, startGrants, type Grants } from '../support/grants.ts'
 
 let provider: OAuthProviderDouble
 let grants: Grants
-beforeEach(async () => { provider = await startOAuthProvider(); grants = await startGrants(provider, { timeout: 400 }) })
-afterEach(async () => { await grants?.close(); await provider?.close() })
+beforeEach(async () => {
+  provider = await startOAuthProvider()
+  grants = await startGrants(provider, { timeout: 400 })
+})
+afterEach(async () => {
+  await grants?.close()
+  await provider?.close()
+})
 
-interface Failure { readonly code: string; readonly facts: Readonly<Record<string, unknown>>; readonly retryAfter: number | undefined }
-const failure = (work: Promise<unknown>): Promise<Failure> => work.then(() => { throw new Error('it was given') }, (error: unknown) => error as Failure)
+interface Failure {
+  readonly code: string
+  readonly facts: Readonly<Record<string, unknown>>
+  readonly retryAfter: number | undefined
+}
+const failure = (work: Promise<unknown>): Promise<Failure> =>
+  work.then(
+    () => {
+      throw new Error('it was given')
+    },
+    (error: unknown) => error as Failure,
+  )
 
 describe('a refresh', () => {
   it('promise 6, threat 20, requirement 25: happens once, however many ask for an expired token at the same moment', async () => {
@@ -24,7 +40,13 @@ describe('a refresh', () => {
     await grants.give({ user: 'bob' })
     let together = 0
     let most = 0
-    provider.duringRefresh = async () => { most = Math.max(most, together += 1); await new Promise((resolve) => { setTimeout(resolve, 50) }); together -= 1 }
+    provider.duringRefresh = async () => {
+      most = Math.max(most, (together += 1))
+      await new Promise((resolve) => {
+        setTimeout(resolve, 50)
+      })
+      together -= 1
+    }
     await Promise.all([grants.obtain(), grants.obtain(undefined, 'bob')])
     expect([provider.refreshes.length, most]).toEqual([2, 2])
   })
@@ -70,8 +92,14 @@ describe('a refresh', () => {
     const update = grants.store.grants.update
     const written: string[] = []
     const spied = grants.store.grants as { update: typeof update }
-    spied.update = async (each) => { const result = await update(each); written.push(result.status); return result }
-    const given = grants.obtain().then(() => { written.push('given') })
+    spied.update = async (each) => {
+      const result = await update(each)
+      written.push(result.status)
+      return result
+    }
+    const given = grants.obtain().then(() => {
+      written.push('given')
+    })
     await given
     expect(written).toEqual(['uncertain', 'active', 'given'])
     expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
@@ -80,23 +108,39 @@ describe('a refresh', () => {
   it('promise 6, threat 20: is not sent again for a nonce that was so long in coming that another node may have begun', async () => {
     const patient = await startGrants(provider, { timeout: 4000, shared: true })
     try {
-      patient.configure({ provider: { dpop: 'offered' }, downstream: { inject: { hosts: ['https://notes-api.example'], as: { header: 'Authorization', value: 'DPoP {credential}' }, only: true } } })
+      patient.configure({
+        provider: { dpop: 'offered' },
+        downstream: {
+          inject: {
+            hosts: ['https://notes-api.example'],
+            as: { header: 'Authorization', value: 'DPoP {credential}' },
+            only: true,
+          },
+        },
+      })
       const grant = await patient.give()
       provider.spoil.token.push('nonce')
-      provider.duringRefresh = () => new Promise((resolve) => { setTimeout(resolve, 1700) })
+      provider.duringRefresh = () =>
+        new Promise((resolve) => {
+          setTimeout(resolve, 1700)
+        })
       expect(await failure(patient.obtain())).toMatchObject({ code: 'refresh_in_progress' })
       expect([provider.refreshes.length, (await patient.stored(grant)).grant.status]).toEqual([1, 'active'])
       provider.duringRefresh = () => undefined
       provider.spoil.token.push('nonce')
       expect((await patient.obtain()).tokenType).toBe('Bearer')
       expect(provider.refreshes).toHaveLength(3)
-    } finally { await patient.close() }
+    } finally {
+      await patient.close()
+    }
   })
 
   it('threat 21: is written down as doubtful before it is sent', async () => {
     const grant = await grants.give()
     let during: string | undefined
-    provider.duringRefresh = async () => { during = (await grants.stored(grant)).grant.status }
+    provider.duringRefresh = async () => {
+      during = (await grants.stored(grant)).grant.status
+    }
     await grants.obtain()
     expect([during, (await grants.stored(grant)).grant.status]).toEqual(['uncertain', 'active'])
   })
@@ -105,10 +149,19 @@ describe('a refresh', () => {
     it(`threat 21: whose answer is ${lost} is tried once more with the kept token, and never again`, async () => {
       const grant = await grants.give()
       provider.spoil.token.push(lost)
-      expect(await failure(grants.obtain())).toMatchObject({ code: 'provider_unavailable', retryAfter: expect.any(Number) })
-      expect((await grants.stored(grant)).grant).toMatchObject({ status: 'uncertain', problem: 'its answer did not arrive' })
+      expect(await failure(grants.obtain())).toMatchObject({
+        code: 'provider_unavailable',
+        retryAfter: expect.any(Number),
+      })
+      expect((await grants.stored(grant)).grant).toMatchObject({
+        status: 'uncertain',
+        problem: 'its answer did not arrive',
+      })
       // A provider that had acted takes the kept token for stolen; one that had not goes on.
-      const second = await grants.obtain().then(() => 'given', (error: Failure) => error.code)
+      const second = await grants.obtain().then(
+        () => 'given',
+        (error: Failure) => error.code,
+      )
       expect(second).toBe(lost === 'lost' ? 'reconnect_required' : 'given')
       expect(provider.refreshes).toHaveLength(2)
       if (lost !== 'lost') return
@@ -146,9 +199,20 @@ describe('a refresh', () => {
   it('that the provider denies ends the grant in its own words, under the id of the request', async () => {
     const grant = await grants.give()
     provider.spoil.token.push('denied')
-    expect(await failure(grants.obtain())).toMatchObject({ code: 'reconnect_required', facts: { connect_url: expect.any(String), problem: 'invalid_grant: the user left' } })
+    expect(await failure(grants.obtain())).toMatchObject({
+      code: 'reconnect_required',
+      facts: { connect_url: expect.any(String), problem: 'invalid_grant: the user left' },
+    })
     expect((await grants.stored(grant)).grant.status).toBe('reconnect_required')
-    expect(grants.records).toMatchObject([{ id: 'request-1', event: 'grant.refresh', outcome: 'failed', user: 'alice', detail: { grant: grant.id, story: expect.stringContaining('the user left') } }])
+    expect(grants.records).toMatchObject([
+      {
+        id: 'request-1',
+        event: 'grant.refresh',
+        outcome: 'failed',
+        user: 'alice',
+        detail: { grant: grant.id, story: expect.stringContaining('the user left') },
+      },
+    ])
   })
 
   it('threat 22: keeps client, token endpoint, resource and scope, also when the answer leaves them out', async () => {
@@ -158,16 +222,37 @@ describe('a refresh', () => {
     await grants.obtain()
     const after = await grants.stored(grant)
     expect(provider.refreshes[0]).toMatchObject({ resource: RESOURCE, grant_type: 'refresh_token' })
-    expect({ ...after.tokens, accessToken: 0, accessObtainedAt: 0, accessExpiresAt: 0, refreshToken: after.tokens.refreshToken!.reveal() })
-      .toEqual({ ...before.tokens, accessToken: 0, accessObtainedAt: 0, accessExpiresAt: 0, refreshToken: before.tokens.refreshToken!.reveal() })
-    expect([after.grant.scopes, after.grant.clientGeneration]).toEqual([before.grant.scopes, before.grant.clientGeneration])
+    expect({
+      ...after.tokens,
+      accessToken: 0,
+      accessObtainedAt: 0,
+      accessExpiresAt: 0,
+      refreshToken: after.tokens.refreshToken!.reveal(),
+    }).toEqual({
+      ...before.tokens,
+      accessToken: 0,
+      accessObtainedAt: 0,
+      accessExpiresAt: 0,
+      refreshToken: before.tokens.refreshToken!.reveal(),
+    })
+    expect([after.grant.scopes, after.grant.clientGeneration]).toEqual([
+      before.grant.scopes,
+      before.grant.clientGeneration,
+    ])
   })
 
   it('threat 22: is not sent for a grant of another client, endpoint or resource, and the grant is not harmed', async () => {
     const grant = await grants.give()
-    for (const changed of [{ downstream: { client: { client_id: 'another', client_secret: { secret: 'client' } } } }, { downstream: { resource: 'https://other.example' } }, { provider: { token_endpoint: `${provider.url}/other` } }]) {
+    for (const changed of [
+      { downstream: { client: { client_id: 'another', client_secret: { secret: 'client' } } } },
+      { downstream: { resource: 'https://other.example' } },
+      { provider: { token_endpoint: `${provider.url}/other` } },
+    ]) {
       grants.configure(changed)
-      expect(await failure(grants.obtain())).toMatchObject({ code: 'reconnect_required', facts: { problem: expect.stringContaining('changed since'), connect_url: expect.any(String) } })
+      expect(await failure(grants.obtain())).toMatchObject({
+        code: 'reconnect_required',
+        facts: { problem: expect.stringContaining('changed since'), connect_url: expect.any(String) },
+      })
     }
     expect(provider.refreshes).toHaveLength(0)
     grants.configure({})
@@ -181,13 +266,16 @@ describe('a refresh', () => {
     const began = performance.now()
     const failures = await Promise.all(Array.from({ length: 20 }, () => failure(grants.obtain())))
     expect(performance.now() - began).toBeLessThan(3000)
-    for (const { code, retryAfter } of failures) expect([code, typeof retryAfter]).toEqual(['provider_unavailable', 'number'])
+    for (const { code, retryAfter } of failures)
+      expect([code, typeof retryAfter]).toEqual(['provider_unavailable', 'number'])
     expect(provider.refreshes).toHaveLength(1)
   })
 
   it('promise 4: whose grant is revoked meanwhile gives nothing, and what came is ended at the provider', async () => {
     const grant = await grants.give()
-    provider.duringRefresh = async () => { await grants.store.grants.remove({ id: grant.id }) }
+    provider.duringRefresh = async () => {
+      await grants.store.grants.remove({ id: grant.id })
+    }
     expect((await failure(grants.obtain())).code).toBe('revoked')
     expect(provider.revoked).toHaveLength(2)
     expect(provider.revoked[1]).toMatch(/^access-/)
@@ -234,7 +322,10 @@ describe('narrowing', () => {
 
   it('scopes that the user never saw are asked for, with those that were given', async () => {
     await grants.give({ expiresIn: 3_600_000 })
-    expect(await failure(grants.obtain(['admin', 'read']))).toMatchObject({ code: 'interaction_required', facts: { connect_url: 'https://deputy.example/connect/admin+read+write' } })
+    expect(await failure(grants.obtain(['admin', 'read']))).toMatchObject({
+      code: 'interaction_required',
+      facts: { connect_url: 'https://deputy.example/connect/admin+read+write' },
+    })
   })
 })
 
@@ -271,7 +362,9 @@ describe('ending a grant at its provider', () => {
   it('says so where the provider offers no such thing', async () => {
     const grant = await grants.give()
     grants.configure({ provider: { revocation: 'none' } })
-    expect(await grants.connector.revoke(grant, (await grants.connector.prepare([grant])).get(grant.id))).toBe('not_offered')
+    expect(await grants.connector.revoke(grant, (await grants.connector.prepare([grant])).get(grant.id))).toBe(
+      'not_offered',
+    )
     expect(await grants.store.upstreamRevocations.list()).toEqual([])
   })
 })

@@ -24,68 +24,180 @@ import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const RESOURCE = 'https://orders.example/api'
 type Kind = 'client_credentials' | 'token_exchange' | 'entra_obo' | 'jwt_bearer' | 'saml_bearer'
-interface Place extends ConnectorPlace { readonly server: AuthorizationServerDouble }
+interface Place extends ConnectorPlace {
+  readonly server: AuthorizationServerDouble
+}
 
 /** A connector as the daemon builds it, at a strict authorization server. */
-const aPlace = (kind: Kind, given: { downstream?: object; provider?: object; client?: object; secrets?: Readonly<Record<string, string>> } = {}) => async (): Promise<Place> => {
-  const server = await startAuthorizationServer()
-  const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
-  const clock = { now: () => Date.now() }
-  const random = createSystemRandom()
-  const secrets: Record<string, string> = { secret: server.client.secret, key: JSON.stringify(server.clientKey), assertion: JSON.stringify(server.assertionKey), saml: server.samlSigner.key, certificate: server.samlSigner.certificate, ...given.secrets }
-  const downstream = downstreamSchema.parse({
-    downstream: 'orders', credential: kind, provider: 'login', client: { client_id: server.client.id, client_secret: { secret: 'secret' }, ...given.client }, resource: RESOURCE, scopes: { read: 'Read', write: 'Write' },
-    ...(kind === 'jwt_bearer' ? { assertion: { key: { secret: 'assertion' } } } : kind === 'saml_bearer' ? { assertion: { key: { secret: 'saml' } } } : {}), ...given.downstream,
-  })
-  const provider = providerSchema.parse({ provider: 'login', name: 'Login', issuer: server.url, token_endpoint: `${server.url}/token`, ...given.provider })
-  const snapshot = { ...aSnapshot({ settings: { network: { allow_loopback: true } } }), downstreams: new Map([['orders', downstream]]), providers: new Map([['login', provider]]) }
-  const resolveSecret = (reference: object): Promise<Secret> => Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
-  const requestToken = createTokenRequests({ clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), clock })
-  const connectors: Readonly<Record<Kind, () => Connector>> = {
-    client_credentials: () => createClientCredentialsConnector({ requestToken }), token_exchange: () => createTokenExchangeConnector({ requestToken, clock }), entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),
-    jwt_bearer: () => createJwtBearerConnector({ requestToken, clients, resolveSecret, clock, random }), saml_bearer: () => createSamlBearerConnector({ requestToken, resolveSecret, clock, random }),
+const aPlace =
+  (
+    kind: Kind,
+    given: { downstream?: object; provider?: object; client?: object; secrets?: Readonly<Record<string, string>> } = {},
+  ) =>
+  async (): Promise<Place> => {
+    const server = await startAuthorizationServer()
+    const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
+    const clock = { now: () => Date.now() }
+    const random = createSystemRandom()
+    const secrets: Record<string, string> = {
+      secret: server.client.secret,
+      key: JSON.stringify(server.clientKey),
+      assertion: JSON.stringify(server.assertionKey),
+      saml: server.samlSigner.key,
+      certificate: server.samlSigner.certificate,
+      ...given.secrets,
+    }
+    const downstream = downstreamSchema.parse({
+      downstream: 'orders',
+      credential: kind,
+      provider: 'login',
+      client: { client_id: server.client.id, client_secret: { secret: 'secret' }, ...given.client },
+      resource: RESOURCE,
+      scopes: { read: 'Read', write: 'Write' },
+      ...(kind === 'jwt_bearer'
+        ? { assertion: { key: { secret: 'assertion' } } }
+        : kind === 'saml_bearer'
+          ? { assertion: { key: { secret: 'saml' } } }
+          : {}),
+      ...given.downstream,
+    })
+    const provider = providerSchema.parse({
+      provider: 'login',
+      name: 'Login',
+      issuer: server.url,
+      token_endpoint: `${server.url}/token`,
+      ...given.provider,
+    })
+    const snapshot = {
+      ...aSnapshot({ settings: { network: { allow_loopback: true } } }),
+      downstreams: new Map([['orders', downstream]]),
+      providers: new Map([['login', provider]]),
+    }
+    const resolveSecret = (reference: object): Promise<Secret> =>
+      Promise.resolve(new Secret(secrets[(reference as { secret: string }).secret]!))
+    const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
+    const requestToken = createTokenRequests({
+      clients,
+      call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }),
+      clock,
+    })
+    const connectors: Readonly<Record<Kind, () => Connector>> = {
+      client_credentials: () => createClientCredentialsConnector({ requestToken }),
+      token_exchange: () => createTokenExchangeConnector({ requestToken, clock }),
+      entra_obo: () => createEntraOnBehalfOfConnector({ requestToken }),
+      jwt_bearer: () => createJwtBearerConnector({ requestToken, clients, resolveSecret, clock, random }),
+      saml_bearer: () => createSamlBearerConnector({ requestToken, resolveSecret, clock, random }),
+    }
+    const userToken = await server.userToken({
+      sub: 'alice',
+      ...(kind === 'entra_obo' ? { aud: server.client.id } : {}),
+    })
+    const request = (over: Partial<CredentialRequest> = {}): CredentialRequest => ({
+      principal: { kind: 'user', tenant: 'acme', user: 'alice' },
+      tenant: aTenant(),
+      server: aServer(),
+      downstream,
+      scopes: ['read'],
+      notAfter: Infinity,
+      audiences: [RESOURCE],
+      priorActors: [],
+      ancestors: ['t'],
+      correlationId: 'c',
+      ...(kind === 'token_exchange' || kind === 'entra_obo'
+        ? { subjectToken: { token: new Secret(userToken), type: ACCESS_TOKEN_TYPE, issuer: 'https://login.example' } }
+        : {}),
+      ...over,
+    })
+    const prefix = (downstream as DownstreamOf<Kind>).scope_prefix
+    return {
+      server,
+      connector: connectors[kind](),
+      request,
+      spoil: (answer) => {
+        server.spoil.push(answer)
+      },
+      given: () =>
+        String(server.issued.at(-1)?.['scope'])
+          .split(' ')
+          .map((scope) => scope.replace(prefix, '')),
+      secrets: () => [...Object.values(secrets), userToken, String(server.clientKey.d), String(server.assertionKey.d)],
+      now: () => clock.now(),
+      async close() {
+        await egress.close()
+        await server.close()
+      },
+    }
   }
-  const userToken = await server.userToken({ sub: 'alice', ...(kind === 'entra_obo' ? { aud: server.client.id } : {}) })
-  const request = (over: Partial<CredentialRequest> = {}): CredentialRequest => ({
-    principal: { kind: 'user', tenant: 'acme', user: 'alice' }, tenant: aTenant(), server: aServer(), downstream, scopes: ['read'], notAfter: Infinity, audiences: [RESOURCE], priorActors: [], ancestors: ['t'], correlationId: 'c',
-    ...(kind === 'token_exchange' || kind === 'entra_obo' ? { subjectToken: { token: new Secret(userToken), type: ACCESS_TOKEN_TYPE, issuer: 'https://login.example' } } : {}), ...over,
-  })
-  const prefix = (downstream as DownstreamOf<Kind>).scope_prefix
-  return {
-    server, connector: connectors[kind](), request, spoil: (answer) => { server.spoil.push(answer) }, given: () => String(server.issued.at(-1)?.['scope']).split(' ').map((scope) => scope.replace(prefix, '')),
-    secrets: () => [...Object.values(secrets), userToken, String(server.clientKey.d), String(server.assertionKey.d)], now: () => clock.now(), async close() { await egress.close(); await server.close() },
-  }
-}
 
 describeConnector('client_credentials', aPlace('client_credentials'), { knowsUsers: false })
 describeConnector('token_exchange', aPlace('token_exchange'), { knowsUsers: true })
-describeConnector('entra_obo', aPlace('entra_obo', { downstream: { resource: undefined, scope_prefix: 'api://orders/' } }), { knowsUsers: false })
+describeConnector(
+  'entra_obo',
+  aPlace('entra_obo', { downstream: { resource: undefined, scope_prefix: 'api://orders/' } }),
+  { knowsUsers: false },
+)
 describeConnector('jwt_bearer', aPlace('jwt_bearer'), { knowsUsers: false })
-describeConnector('jwt_bearer with its scopes in the assertion', aPlace('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, scope: 'claim', subject: { suffix: '@example.com' } } } }), { knowsUsers: false })
+describeConnector(
+  'jwt_bearer with its scopes in the assertion',
+  aPlace('jwt_bearer', {
+    downstream: { assertion: { key: { secret: 'assertion' }, scope: 'claim', subject: { suffix: '@example.com' } } },
+  }),
+  { knowsUsers: false },
+)
 describeConnector('saml_bearer', aPlace('saml_bearer'), { knowsUsers: false })
-describeConnector('client_credentials by private_key_jwt', aPlace('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'key' } }, provider: { client_authentication: 'private_key_jwt' } }), { knowsUsers: false })
+describeConnector(
+  'client_credentials by private_key_jwt',
+  aPlace('client_credentials', {
+    client: { client_secret: undefined, private_key: { secret: 'key' } },
+    provider: { client_authentication: 'private_key_jwt' },
+  }),
+  { knowsUsers: false },
+)
 
-describeConnector('client_credentials with tokens that are bound', aPlace('client_credentials', { provider: { dpop: 'required' } }), { knowsUsers: false })
+describeConnector(
+  'client_credentials with tokens that are bound',
+  aPlace('client_credentials', { provider: { dpop: 'required' } }),
+  { knowsUsers: false },
+)
 
 describe('a token request', () => {
   let place: Place | undefined
-  beforeEach(() => { place = undefined })
-  afterEach(async () => { await place?.close() })
-  const at = async (...args: Parameters<typeof aPlace>): Promise<Place> => place = await aPlace(...args)()
-  const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'obtained', (error: { code: string }) => error.code)
+  beforeEach(() => {
+    place = undefined
+  })
+  afterEach(async () => {
+    await place?.close()
+  })
+  const at = async (...args: Parameters<typeof aPlace>): Promise<Place> => (place = await aPlace(...args)())
+  const codeOf = (work: Promise<unknown>): Promise<string> =>
+    work.then(
+      () => 'obtained',
+      (error: { code: string }) => error.code,
+    )
 
   it('requirement 18: an exchange names the token, its type and the resource, once each; without an actor no actor is named', async () => {
     const { server, connector, request } = await at('token_exchange')
     await connector.obtain(request())
-    expect(server.requests).toEqual([{ grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange', subject_token: expect.any(String) as string, subject_token_type: ACCESS_TOKEN_TYPE, scope: 'read', resource: RESOURCE }])
+    expect(server.requests).toEqual([
+      {
+        grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+        subject_token: expect.any(String) as string,
+        subject_token_type: ACCESS_TOKEN_TYPE,
+        scope: 'read',
+        resource: RESOURCE,
+      },
+    ])
   })
 
   it('requirement 20: with an actor the service sees who acts, and Deputy asks for its own token once', async () => {
     const { server, connector, request } = await at('token_exchange', { downstream: { actor: 'client' } })
     await connector.obtain(request())
     await connector.obtain(request({ scopes: ['write'] }))
-    expect(server.requests.map((each) => each['grant_type']!.split(':').at(-1))).toEqual(['client_credentials', 'token-exchange', 'token-exchange'])
+    expect(server.requests.map((each) => each['grant_type']!.split(':').at(-1))).toEqual([
+      'client_credentials',
+      'token-exchange',
+      'token-exchange',
+    ])
     expect(server.issued.at(-1)).toMatchObject({ sub: 'alice', act: { sub: 'deputy' } })
   })
 
@@ -100,30 +212,56 @@ describe('a token request', () => {
   })
 
   it('requirement 39: on-behalf-of wants the assertion to be for the client, and says so', async () => {
-    const { server, connector, request } = await at('entra_obo', { downstream: { resource: undefined, scope_prefix: 'api://orders/' } })
+    const { server, connector, request } = await at('entra_obo', {
+      downstream: { resource: undefined, scope_prefix: 'api://orders/' },
+    })
     const foreign = new Secret(await server.userToken({ sub: 'alice', aud: 'somebody-else' }))
-    const error = await connector.obtain(request({ subjectToken: { token: foreign, type: ACCESS_TOKEN_TYPE, issuer: 'https://login.example' } })).catch((thrown: Error) => thrown)
-    expect(error).toMatchObject({ code: 'provider_refused', message: expect.stringContaining('AADSTS500131') as string })
+    const error = await connector
+      .obtain(request({ subjectToken: { token: foreign, type: ACCESS_TOKEN_TYPE, issuer: 'https://login.example' } }))
+      .catch((thrown: Error) => thrown)
+    expect(error).toMatchObject({
+      code: 'provider_refused',
+      message: expect.stringContaining('AADSTS500131') as string,
+    })
     await connector.obtain(request({ scopes: ['read', 'write'] }))
-    expect(server.requests.at(-1)).toMatchObject({ requested_token_use: 'on_behalf_of', scope: 'api://orders/read api://orders/write' })
+    expect(server.requests.at(-1)).toMatchObject({
+      requested_token_use: 'on_behalf_of',
+      scope: 'api://orders/read api://orders/write',
+    })
   })
 
   it('requirement 22: a client assertion is for the issuer alone, or for the token endpoint where the provider wants that; with a certificate it names it', async () => {
     const client = { client_secret: undefined, private_key: { secret: 'key' } }
-    const { server, connector, request } = await at('client_credentials', { client, provider: { client_authentication: 'private_key_jwt' } })
+    const { server, connector, request } = await at('client_credentials', {
+      client,
+      provider: { client_authentication: 'private_key_jwt' },
+    })
     await connector.obtain(request())
-    expect(decodeJwt(server.requests[0]!['client_assertion']!)).toMatchObject({ iss: 'deputy', sub: 'deputy', aud: server.url })
+    expect(decodeJwt(server.requests[0]!['client_assertion']!)).toMatchObject({
+      iss: 'deputy',
+      sub: 'deputy',
+      aud: server.url,
+    })
     await server.close()
-    const other = await at('client_credentials', { client, provider: { client_authentication: 'private_key_jwt', client_assertion_audience: 'token_endpoint' } })
+    const other = await at('client_credentials', {
+      client,
+      provider: { client_authentication: 'private_key_jwt', client_assertion_audience: 'token_endpoint' },
+    })
     await other.connector.obtain(other.request())
     expect(decodeJwt(other.server.requests[0]!['client_assertion']!).aud).toBe(`${other.server.url}/token`)
   })
 
   it('requirement 23: proves a key of its own, with the nonce that the server wants, which is remembered', async () => {
-    const { server, connector, request } = await at('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'key' } }, provider: { dpop: 'required', client_authentication: 'private_key_jwt' } })
+    const { server, connector, request } = await at('client_credentials', {
+      client: { client_secret: undefined, private_key: { secret: 'key' } },
+      provider: { dpop: 'required', client_authentication: 'private_key_jwt' },
+    })
     server.binding.nonce = 'first'
     const one = await connector.obtain(request())
-    expect(one).toMatchObject({ tokenType: 'DPoP', proofKey: { jkt: (server.issued[0]!['cnf'] as { jkt: string }).jkt } })
+    expect(one).toMatchObject({
+      tokenType: 'DPoP',
+      proofKey: { jkt: (server.issued[0]!['cnf'] as { jkt: string }).jkt },
+    })
     expect(server.proofs).toMatchObject([{ htm: 'POST', htu: `${server.url}/token` }, { nonce: 'first' }])
     expect(server.proofs[0]!['nonce']).toBeUndefined()
     const other = await connector.obtain(request({ scopes: ['write'] }))
@@ -133,7 +271,9 @@ describe('a token request', () => {
 
   it('requirement 23: is sent again for a nonce once, and no more', async () => {
     const { server, connector, request } = await at('client_credentials', { provider: { dpop: 'required' } })
-    Object.defineProperty(server.binding, 'nonce', { get: () => `never the same ${server.proofs.length}`.replaceAll(' ', '-') })
+    Object.defineProperty(server.binding, 'nonce', {
+      get: () => `never the same ${server.proofs.length}`.replaceAll(' ', '-'),
+    })
     expect(await codeOf(connector.obtain(request()))).toBe('provider_refused')
     expect(server.proofs).toHaveLength(2)
   })
@@ -148,12 +288,19 @@ describe('a token request', () => {
   }
 
   it('requirement 23: where binding is offered, it is asked for what the proxy alone may use, and an answer without it is taken', async () => {
-    const inject = { hosts: ['https://orders.example'], as: { header: 'Authorization', value: 'Bearer {credential}' }, only: true }
+    const inject = {
+      hosts: ['https://orders.example'],
+      as: { header: 'Authorization', value: 'Bearer {credential}' },
+      only: true,
+    }
     const open = await at('client_credentials', { provider: { dpop: 'offered' } })
     expect(await open.connector.obtain(open.request())).toMatchObject({ tokenType: 'Bearer' })
     expect(open.server.proofs).toEqual([])
     await open.close()
-    const { server, connector, request } = await at('client_credentials', { provider: { dpop: 'offered' }, downstream: { inject } })
+    const { server, connector, request } = await at('client_credentials', {
+      provider: { dpop: 'offered' },
+      downstream: { inject },
+    })
     expect(await connector.obtain(request())).toMatchObject({ tokenType: 'DPoP' })
     server.binding.answers = 'bearer'
     const bearer = await connector.obtain(request())
@@ -174,31 +321,56 @@ describe('a token request', () => {
 
   it('a JWT bearer assertion speaks for the user, an account or nobody, as the file says; a server cannot be a user', async () => {
     const subjects = async (subject: unknown): Promise<unknown> => {
-      const each = await aPlace('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, ...(subject === undefined ? {} : { subject }) } } })()
+      const each = await aPlace('jwt_bearer', {
+        downstream: { assertion: { key: { secret: 'assertion' }, ...(subject === undefined ? {} : { subject }) } },
+      })()
       try {
         await each.connector.obtain(each.request())
         return decodeJwt(each.server.requests[0]!['assertion']!).sub
-      } finally { await each.close() }
+      } finally {
+        await each.close()
+      }
     }
-    expect([await subjects(undefined), await subjects({ suffix: '@acme.example' }), await subjects({ text: 'robot' }), await subjects('issuer'), await subjects('none')]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy', undefined])
+    expect([
+      await subjects(undefined),
+      await subjects({ suffix: '@acme.example' }),
+      await subjects({ text: 'robot' }),
+      await subjects('issuer'),
+      await subjects('none'),
+    ]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy', undefined])
     const { connector, request } = await at('jwt_bearer')
-    expect(await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } })))).toBe('target_unknown')
+    expect(
+      await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } }))),
+    ).toBe('target_unknown')
   })
 
   it('promise 1: a SAML assertion speaks for the user, an account or its issuer, as the file says, and for nobody else; a server cannot be a user', async () => {
     const subjects = async (subject?: unknown, user = 'alice'): Promise<unknown> => {
-      const each = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, ...(subject === undefined ? {} : { subject }) } } })()
+      const each = await aPlace('saml_bearer', {
+        downstream: { assertion: { key: { secret: 'saml' }, ...(subject === undefined ? {} : { subject }) } },
+      })()
       try {
-        const { scopes } = await each.connector.obtain(each.request({ principal: { kind: 'user', tenant: 'acme', user } }))
+        const { scopes } = await each.connector.obtain(
+          each.request({ principal: { kind: 'user', tenant: 'acme', user } }),
+        )
         expect([scopes, each.given!()]).toEqual([['read'], ['read']])
         return each.server.issued[0]!.sub
-      } finally { await each.close() }
+      } finally {
+        await each.close()
+      }
     }
-    expect([await subjects(), await subjects({ suffix: '@acme.example' }), await subjects({ text: 'robot' }), await subjects('issuer')]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy'])
+    expect([
+      await subjects(),
+      await subjects({ suffix: '@acme.example' }),
+      await subjects({ text: 'robot' }),
+      await subjects('issuer'),
+    ]).toEqual(['alice', 'alice@acme.example', 'robot', 'deputy'])
     const mallory = '</saml:NameID><saml:NameID>alice<!--&amp;'
     expect(await subjects(undefined, mallory)).toBe(mallory)
     const { connector, request, server } = await at('saml_bearer')
-    expect(await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } })))).toBe('target_unknown')
+    expect(
+      await codeOf(connector.obtain(request({ principal: { kind: 'workload', tenant: 'acme', server: 'notes' } }))),
+    ).toBe('target_unknown')
     expect(server.requests).toEqual([])
   })
 
@@ -206,60 +378,130 @@ describe('a token request', () => {
     const other = await aSamlSigner()
     const short = await aSamlSigner(1024)
     const problems = async (assertion: object, secrets: Record<string, string> = {}): Promise<unknown> => {
-      const each = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, ...assertion } }, secrets })()
+      const each = await aPlace('saml_bearer', {
+        downstream: { assertion: { key: { secret: 'saml' }, ...assertion } },
+        secrets,
+      })()
       try {
-        const error = await each.connector.obtain(each.request()).then(() => 'obtained', (thrown: Error & { facts: object }) => thrown)
+        const error = await each.connector.obtain(each.request()).then(
+          () => 'obtained',
+          (thrown: Error & { facts: object }) => thrown,
+        )
         if (typeof error === 'string') return error
-        for (const secret of [...each.secrets(), ...Object.values(secrets)]) expect(`${error.message} ${JSON.stringify(error.facts)}`).not.toContain(secret)
+        for (const secret of [...each.secrets(), ...Object.values(secrets)])
+          expect(`${error.message} ${JSON.stringify(error.facts)}`).not.toContain(secret)
         return (error.facts as { problem: string }).problem
-      } finally { await each.close() }
+      } finally {
+        await each.close()
+      }
     }
     const key = 'the key of the assertion is no RSA key of at least 2048 bits: put one there, as JWK or PEM'
     const certificate = 'the certificate of the assertion is not that of its key: put that one there, as PEM'
-    expect([await problems({ key: { secret: 'assertion' } }), await problems({ key: { secret: 'secret' } }), await problems({ key: { secret: 'short' } }, { short: short.key })]).toEqual([key, key, key])
-    expect([await problems({ certificate: { secret: 'other' } }, { other: other.certificate }), await problems({ certificate: { secret: 'secret' } })]).toEqual([certificate, certificate])
-    expect(await problems({ key: { secret: 'other' } }, { other: other.key })).toBe('invalid_grant: it is not signed by the key of its issuer')
+    expect([
+      await problems({ key: { secret: 'assertion' } }),
+      await problems({ key: { secret: 'secret' } }),
+      await problems({ key: { secret: 'short' } }, { short: short.key }),
+    ]).toEqual([key, key, key])
+    expect([
+      await problems({ certificate: { secret: 'other' } }, { other: other.certificate }),
+      await problems({ certificate: { secret: 'secret' } }),
+    ]).toEqual([certificate, certificate])
+    expect(await problems({ key: { secret: 'other' } }, { other: other.key })).toBe(
+      'invalid_grant: it is not signed by the key of its issuer',
+    )
     const jwk = { jwk: JSON.stringify(createPrivateKey(short.key).export({ format: 'jwk' })) }
-    expect([await problems({ key: { secret: 'jwk' } }, jwk), await problems({ certificate: { secret: 'certificate' } })]).toEqual([key, 'obtained'])
+    expect([
+      await problems({ key: { secret: 'jwk' } }, jwk),
+      await problems({ certificate: { secret: 'certificate' } }),
+    ]).toEqual([key, 'obtained'])
   })
 
   it('a SAML assertion ends with what it was asked for, and its other words are those of the file', async () => {
     const notAfter = Math.floor(Date.now()) + 90_000
-    const assertion = { key: { secret: 'saml' }, attributes: { client_id: 'deputy' }, name_id_format: 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress' }
+    const assertion = {
+      key: { secret: 'saml' },
+      attributes: { client_id: 'deputy' },
+      name_id_format: 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress',
+    }
     const { server, connector, request } = await at('saml_bearer', { downstream: { assertion } })
     await connector.obtain(request({ notAfter }))
     const sent = Buffer.from(server.requests[0]!['assertion']!, 'base64url').toString('utf8')
-    expect(sent.match(/NotOnOrAfter="[^"]*"/g)).toEqual(Array(2).fill(`NotOnOrAfter="${new Date(notAfter).toISOString()}"`))
-    expect(sent).toContain('<saml:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">alice</saml:NameID>')
-    expect(sent).toContain('<saml:Attribute Name="client_id"><saml:AttributeValue>deputy</saml:AttributeValue></saml:Attribute>')
+    expect(sent.match(/NotOnOrAfter="[^"]*"/g)).toEqual(
+      Array(2).fill(`NotOnOrAfter="${new Date(notAfter).toISOString()}"`),
+    )
+    expect(sent).toContain(
+      '<saml:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">alice</saml:NameID>',
+    )
+    expect(sent).toContain(
+      '<saml:Attribute Name="client_id"><saml:AttributeValue>deputy</saml:AttributeValue></saml:Attribute>',
+    )
     expect(sent).not.toContain('AuthnStatement')
-    const telling = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, authn_context: 'urn:oasis:names:tc:SAML:2.0:ac:classes:Password' } } })()
+    const telling = await aPlace('saml_bearer', {
+      downstream: {
+        assertion: { key: { secret: 'saml' }, authn_context: 'urn:oasis:names:tc:SAML:2.0:ac:classes:Password' },
+      },
+    })()
     try {
       await telling.connector.obtain(telling.request())
-      expect(Buffer.from(telling.server.requests[0]!['assertion']!, 'base64url').toString('utf8')).toContain('<saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef>')
-    } finally { await telling.close() }
-    expect(server.requests[0]).toEqual({ grant_type: 'urn:ietf:params:oauth:grant-type:saml2-bearer', assertion: expect.not.stringContaining('=') as string, scope: 'read', resource: RESOURCE })
+      expect(Buffer.from(telling.server.requests[0]!['assertion']!, 'base64url').toString('utf8')).toContain(
+        '<saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef>',
+      )
+    } finally {
+      await telling.close()
+    }
+    expect(server.requests[0]).toEqual({
+      grant_type: 'urn:ietf:params:oauth:grant-type:saml2-bearer',
+      assertion: expect.not.stringContaining('=') as string,
+      scope: 'read',
+      resource: RESOURCE,
+    })
   })
 
   it('an audience or an issuer that the service does not expect is refused there, in its words', async () => {
-    for (const [assertion, words] of [[{ audience: 'https://elsewhere.example' }, 'it is for another audience'], [{ issuer: 'somebody' }, 'it is of another issuer']] as const) {
-      const each = await aPlace('saml_bearer', { downstream: { assertion: { key: { secret: 'saml' }, ...assertion } } })()
-      expect(await each.connector.obtain(each.request()).catch((thrown: Error) => thrown)).toMatchObject({ code: 'provider_refused', facts: { problem: `invalid_grant: ${words}` } })
+    for (const [assertion, words] of [
+      [{ audience: 'https://elsewhere.example' }, 'it is for another audience'],
+      [{ issuer: 'somebody' }, 'it is of another issuer'],
+    ] as const) {
+      const each = await aPlace('saml_bearer', {
+        downstream: { assertion: { key: { secret: 'saml' }, ...assertion } },
+      })()
+      expect(await each.connector.obtain(each.request()).catch((thrown: Error) => thrown)).toMatchObject({
+        code: 'provider_refused',
+        facts: { problem: `invalid_grant: ${words}` },
+      })
       await each.close()
     }
   })
 
   it('a self-signed assertion is the token, for the service, and nobody is asked', async () => {
-    const { server, connector, request } = await at('jwt_bearer', { downstream: { assertion: { key: { secret: 'assertion' }, self_signed: true, audience: 'https://pubsub.example/', issuer: 'robot@project.example', subject: 'issuer', lifetime: '1h' } } })
+    const { server, connector, request } = await at('jwt_bearer', {
+      downstream: {
+        assertion: {
+          key: { secret: 'assertion' },
+          self_signed: true,
+          audience: 'https://pubsub.example/',
+          issuer: 'robot@project.example',
+          subject: 'issuer',
+          lifetime: '1h',
+        },
+      },
+    })
     const credential = await connector.obtain(request({ notAfter: Date.now() + 60_000 }))
-    expect(decodeJwt(credential.token.reveal())).toMatchObject({ iss: 'robot@project.example', sub: 'robot@project.example', aud: 'https://pubsub.example/' })
+    expect(decodeJwt(credential.token.reveal())).toMatchObject({
+      iss: 'robot@project.example',
+      sub: 'robot@project.example',
+      aud: 'https://pubsub.example/',
+    })
     expect(decodeProtectedHeader(credential.token.reveal())).toMatchObject({ alg: 'ES256', kid: 'key' })
     expect(credential.expiresAt).toBeLessThanOrEqual(Date.now() + 60_000)
     expect(server.requests).toEqual([])
   })
 
   it('a key that is none is said by its name, without what it holds', async () => {
-    const { connector, request } = await at('client_credentials', { client: { client_secret: undefined, private_key: { secret: 'secret' } }, provider: { client_authentication: 'private_key_jwt' } })
+    const { connector, request } = await at('client_credentials', {
+      client: { client_secret: undefined, private_key: { secret: 'secret' } },
+      provider: { client_authentication: 'private_key_jwt' },
+    })
     const error = await connector.obtain(request()).catch((thrown: Error) => thrown)
     expect(error).toMatchObject({ code: 'provider_refused' })
     expect(String(error)).not.toContain('as-client-secret')

@@ -16,32 +16,75 @@ import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 const random = createSystemRandom()
-const around = (vault?: VaultDouble) => ({ home: '/', environment: { TOKEN: vault?.rootToken, KEK: newKeyText(random) }, monotonic: () => performance.now(), logger: silentLogger, random })
-const inVault = (vault: VaultDouble) => keyEncryptionSchema.parse({ vault: { address: vault.url, login: { token: { env: 'TOKEN' } }, key: 'deputy', timeout: '500ms' } })
+const around = (vault?: VaultDouble) => ({
+  home: '/',
+  environment: { TOKEN: vault?.rootToken, KEK: newKeyText(random) },
+  monotonic: () => performance.now(),
+  logger: silentLogger,
+  random,
+})
+const inVault = (vault: VaultDouble) =>
+  keyEncryptionSchema.parse({
+    vault: { address: vault.url, login: { token: { env: 'TOKEN' } }, key: 'deputy', timeout: '500ms' },
+  })
 
-describeKeyEncryptionKey('one of our own', () => Promise.resolve({ key: keyFromText(newKeyText(random), 'test', random), close: () => Promise.resolve() }))
+describeKeyEncryptionKey('one of our own', () =>
+  Promise.resolve({ key: keyFromText(newKeyText(random), 'test', random), close: () => Promise.resolve() }),
+)
 describeKeyEncryptionKey('one in Vault', async () => {
   const vault = await startVaultDouble()
   const keys = await openKeyEncryption(inVault(vault), [], around(vault))
-  return { key: await keys.read(), async close() { await keys.close(); await vault.close() } }
+  return {
+    key: await keys.read(),
+    async close() {
+      await keys.close()
+      await vault.close()
+    },
+  }
 })
 describeKeyEncryptionKey('one in AWS KMS', async () => {
   const aws = await startAwsDouble()
-  const client = new KMSClient({ region: aws.region, endpoint: aws.url, credentials: { accessKeyId: aws.accessKeyId, secretAccessKey: aws.secretAccessKey } })
-  return { key: kmsKey({ id: 'kek', key: aws.keyId, client }), async close() { client.destroy(); await aws.close() } }
+  const client = new KMSClient({
+    region: aws.region,
+    endpoint: aws.url,
+    credentials: { accessKeyId: aws.accessKeyId, secretAccessKey: aws.secretAccessKey },
+  })
+  return {
+    key: kmsKey({ id: 'kek', key: aws.keyId, client }),
+    async close() {
+      client.destroy()
+      await aws.close()
+    },
+  }
 })
 
 describe('a keyring whose key-encryption key is elsewhere', () => {
   let vault: VaultDouble
   let ground: Ground
-  beforeEach(async () => { vault = await startVaultDouble(); ground = await startGround() })
-  afterEach(async () => { await ground.close(); await vault.close() })
+  beforeEach(async () => {
+    vault = await startVaultDouble()
+    ground = await startGround()
+  })
+  afterEach(async () => {
+    await ground.close()
+    await vault.close()
+  })
   const at = { tenant: 'acme', kind: 'grant', id: 'g' }
   const folder = (): string => join(ground.folder, 'keys')
   const files = async (): Promise<Record<string, { kek: string; wrapped: string }>> =>
-    Object.fromEntries(await Promise.all((await readdir(folder())).map(async (file) => [file, JSON.parse(await readFile(join(folder(), file), 'utf8'))])))
-  const openWith = async (settings: Parameters<typeof openKeyEncryption>[0], earlier: Parameters<typeof openKeyEncryption>[1] = []) => {
-    const keys = await openKeyEncryption(settings, earlier, { ...around(vault), environment: { TOKEN: vault.rootToken, KEK: ground.kekText } })
+    Object.fromEntries(
+      await Promise.all(
+        (await readdir(folder())).map(async (file) => [file, JSON.parse(await readFile(join(folder(), file), 'utf8'))]),
+      ),
+    )
+  const openWith = async (
+    settings: Parameters<typeof openKeyEncryption>[0],
+    earlier: Parameters<typeof openKeyEncryption>[1] = [],
+  ) => {
+    const keys = await openKeyEncryption(settings, earlier, {
+      ...around(vault),
+      environment: { TOKEN: vault.rootToken, KEK: ground.kekText },
+    })
     return { keys, envelope: await Keyring.open({ folder: folder(), kek: await keys.read(), random }) }
   }
 
@@ -76,7 +119,9 @@ describe('a keyring whose key-encryption key is elsewhere', () => {
     const { envelope, keys } = await openWith(inVault(vault))
     const sealed = await envelope.seal(at, new Secret('text'))
     await writeFile(join(folder(), 'globex.key'), await readFile(join(folder(), 'acme.key')), { mode: 0o600 })
-    await expect((await openWith(inVault(vault))).envelope.open({ ...at, tenant: 'globex' }, sealed)).rejects.toMatchObject({ code: 'secret_unreadable' })
+    await expect(
+      (await openWith(inVault(vault))).envelope.open({ ...at, tenant: 'globex' }, sealed),
+    ).rejects.toMatchObject({ code: 'secret_unreadable' })
     await keys.close()
   })
 

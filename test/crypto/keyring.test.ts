@@ -9,22 +9,38 @@ import { Secret } from '../../src/crypto/secret.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 let ground: Ground
-beforeAll(async () => { ground = await startGround() })
-afterAll(async () => { await ground?.close() })
+beforeAll(async () => {
+  ground = await startGround()
+})
+afterAll(async () => {
+  await ground?.close()
+})
 
 const random = createSystemRandom()
 const keys = (): string => join(ground.folder, 'keys')
-const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'opened', (error: { code: string }) => error.code)
-const name = fc.record({ tenant: fc.constantFrom('acme', 'globex'), kind: fc.constantFrom('grant', 'secret'), id: fc.string({ maxLength: 20 }) })
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'opened',
+    (error: { code: string }) => error.code,
+  )
+const name = fc.record({
+  tenant: fc.constantFrom('acme', 'globex'),
+  kind: fc.constantFrom('grant', 'secret'),
+  id: fc.string({ maxLength: 20 }),
+})
 
 describe('the keyring', () => {
   it('opens what it sealed, under the same name and no other', async () => {
-    await fc.assert(fc.asyncProperty(name, name, fc.string({ unit: 'grapheme' }), async (sealedAs, openedAs, text) => {
-      const sealed = await ground.envelope.seal(sealedAs, new Secret(text))
-      expect((await ground.envelope.open(sealedAs, sealed)).reveal()).toBe(text)
-      const same = sealedAs.tenant === openedAs.tenant && sealedAs.kind === openedAs.kind && sealedAs.id === openedAs.id
-      expect(await codeOf(ground.envelope.open(openedAs, sealed))).toBe(same ? 'opened' : 'secret_unreadable')
-    }), { numRuns: 200 })
+    await fc.assert(
+      fc.asyncProperty(name, name, fc.string({ unit: 'grapheme' }), async (sealedAs, openedAs, text) => {
+        const sealed = await ground.envelope.seal(sealedAs, new Secret(text))
+        expect((await ground.envelope.open(sealedAs, sealed)).reveal()).toBe(text)
+        const same =
+          sealedAs.tenant === openedAs.tenant && sealedAs.kind === openedAs.kind && sealedAs.id === openedAs.id
+        expect(await codeOf(ground.envelope.open(openedAs, sealed))).toBe(same ? 'opened' : 'secret_unreadable')
+      }),
+      { numRuns: 200 },
+    )
   })
 
   it('opens nothing of which a bit was changed, or that was cut', async () => {
@@ -38,8 +54,11 @@ describe('the keyring', () => {
     }
   })
 
-  it('promise 5: a tenant\'s destroyed key makes its records unreadable, those in a backup too, and touches nobody else', async () => {
-    const [acme, globex] = [{ tenant: 'acme', kind: 'secret', id: 's' }, { tenant: 'globex', kind: 'secret', id: 's' }]
+  it("promise 5: a tenant's destroyed key makes its records unreadable, those in a backup too, and touches nobody else", async () => {
+    const [acme, globex] = [
+      { tenant: 'acme', kind: 'secret', id: 's' },
+      { tenant: 'globex', kind: 'secret', id: 's' },
+    ]
     const backup = await ground.envelope.seal(acme, new Secret('old'))
     const other = await ground.envelope.seal(globex, new Secret('kept'))
     await ground.envelope.destroy('acme')
@@ -70,14 +89,25 @@ describe('the keyring', () => {
 
   it('many first uses of a tenant at once make one key', async () => {
     const at = (id: number) => ({ tenant: 'initech', kind: 'secret', id: String(id) })
-    const sealed = await Promise.all(Array.from({ length: 50 }, (_, id) => ground.envelope.seal(at(id), new Secret(String(id)))))
-    for (const [id, each] of sealed.entries()) expect((await ground.envelope.open(at(id), each)).reveal()).toBe(String(id))
+    const sealed = await Promise.all(
+      Array.from({ length: 50 }, (_, id) => ground.envelope.seal(at(id), new Secret(String(id)))),
+    )
+    for (const [id, each] of sealed.entries())
+      expect((await ground.envelope.open(at(id), each)).reveal()).toBe(String(id))
   })
 
   it('promise 5: no secret prints itself', async () => {
     const { inspect } = await import('node:util')
     const secret = new Secret('canary')
     const error = new Error('x', { cause: { secret } })
-    for (const text of [String(secret), `${secret}`, JSON.stringify({ secret }), inspect({ deep: [secret] }), inspect(error), inspect(secret, { showHidden: true })]) expect(text).not.toContain('canary')
+    for (const text of [
+      String(secret),
+      `${secret}`,
+      JSON.stringify({ secret }),
+      inspect({ deep: [secret] }),
+      inspect(error),
+      inspect(secret, { showHidden: true }),
+    ])
+      expect(text).not.toContain('canary')
   })
 })

@@ -10,18 +10,57 @@ import { parseYamlFile } from '../../src/config/yaml-file.ts'
 const ROOT = resolve(import.meta.dirname, '../..')
 const FOLDER = join(ROOT, 'deploy/kubernetes')
 
-interface Volume { name: string }
-interface Container { name: string; image: string; volumeMounts?: { name: string; mountPath: string; readOnly?: boolean }[]; securityContext: { capabilities: { drop: string[] }; readOnlyRootFilesystem: boolean; allowPrivilegeEscalation: boolean; runAsNonRoot: boolean }; command?: string[]; readinessProbe?: { exec: { command: string[] } }; resources: { limits: { memory: string } }; restartPolicy?: string }
-interface PodSpec { volumes: Volume[]; containers: Container[]; initContainers?: Container[]; terminationGracePeriodSeconds?: number; automountServiceAccountToken?: boolean }
-interface Manifest { apiVersion: string; kind: string; metadata: { name: string; labels?: Record<string, string> }; data?: Record<string, string>; spec: PodSpec & { selector: { matchLabels?: Record<string, string> } & Record<string, string>; template: { metadata: { labels: Record<string, string> }; spec: PodSpec } } }
+interface Volume {
+  name: string
+}
+interface Container {
+  name: string
+  image: string
+  volumeMounts?: { name: string; mountPath: string; readOnly?: boolean }[]
+  securityContext: {
+    capabilities: { drop: string[] }
+    readOnlyRootFilesystem: boolean
+    allowPrivilegeEscalation: boolean
+    runAsNonRoot: boolean
+  }
+  command?: string[]
+  readinessProbe?: { exec: { command: string[] } }
+  resources: { limits: { memory: string } }
+  restartPolicy?: string
+}
+interface PodSpec {
+  volumes: Volume[]
+  containers: Container[]
+  initContainers?: Container[]
+  terminationGracePeriodSeconds?: number
+  automountServiceAccountToken?: boolean
+}
+interface Manifest {
+  apiVersion: string
+  kind: string
+  metadata: { name: string; labels?: Record<string, string> }
+  data?: Record<string, string>
+  spec: PodSpec & {
+    selector: { matchLabels?: Record<string, string> } & Record<string, string>
+    template: { metadata: { labels: Record<string, string> }; spec: PodSpec }
+  }
+}
 
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.yaml'))
-const manifests = files.flatMap((file) => parseAllDocuments(readFileSync(join(FOLDER, file), 'utf8')).map((document) => {
-  expect(document.errors).toEqual([])
-  return { file, manifest: document.toJS() as Manifest }
-}))
-const pods = manifests.flatMap(({ file, manifest }) => manifest.kind === 'Pod' ? [{ file, name: manifest.metadata.name, spec: manifest.spec as PodSpec }] : 'template' in (manifest.spec ?? {}) ? [{ file, name: manifest.metadata.name, spec: manifest.spec.template.spec }] : [])
-const containersOf = (spec: PodSpec): Container[] => [...spec.initContainers ?? [], ...spec.containers]
+const manifests = files.flatMap((file) =>
+  parseAllDocuments(readFileSync(join(FOLDER, file), 'utf8')).map((document) => {
+    expect(document.errors).toEqual([])
+    return { file, manifest: document.toJS() as Manifest }
+  }),
+)
+const pods = manifests.flatMap(({ file, manifest }) =>
+  manifest.kind === 'Pod'
+    ? [{ file, name: manifest.metadata.name, spec: manifest.spec as PodSpec }]
+    : 'template' in (manifest.spec ?? {})
+      ? [{ file, name: manifest.metadata.name, spec: manifest.spec.template.spec }]
+      : [],
+)
+const containersOf = (spec: PodSpec): Container[] => [...(spec.initContainers ?? []), ...spec.containers]
 const settings = (() => {
   const text = manifests.find(({ manifest }) => manifest.kind === 'ConfigMap')!.manifest.data!['deputy.yaml']!
   const { values, problems } = parseYamlFile('deputy.yaml', text, settingsSchema)
@@ -36,16 +75,45 @@ const moduleOf = ({ apiVersion }: Manifest): string => `kubernetes-models/${apiV
 const typeErrors = (each: readonly Manifest[]): string => {
   const folder = mkdtempSync(join(ROOT, 'node_modules/.deputy-manifests-'))
   try {
-    writeFileSync(join(folder, 'check.ts'), each.map((manifest, at) => `import type { I${manifest.kind} as Kind${at} } from '${moduleOf(manifest)}'\nexport const manifest${at} = ${JSON.stringify(manifest)} satisfies Kind${at}\n`).join(''))
-    return spawnSync(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--moduleResolution', 'nodenext', '--target', 'es2023', '--ignoreConfig', 'check.ts'], { cwd: folder, encoding: 'utf8' }).stdout
-  } finally { rmSync(folder, { recursive: true }) }
+    writeFileSync(
+      join(folder, 'check.ts'),
+      each
+        .map(
+          (manifest, at) =>
+            `import type { I${manifest.kind} as Kind${at} } from '${moduleOf(manifest)}'\nexport const manifest${at} = ${JSON.stringify(manifest)} satisfies Kind${at}\n`,
+        )
+        .join(''),
+    )
+    return spawnSync(
+      process.execPath,
+      [
+        join(ROOT, 'node_modules/typescript/bin/tsc'),
+        '--noEmit',
+        '--strict',
+        '--skipLibCheck',
+        '--module',
+        'nodenext',
+        '--moduleResolution',
+        'nodenext',
+        '--target',
+        'es2023',
+        '--ignoreConfig',
+        'check.ts',
+      ],
+      { cwd: folder, encoding: 'utf8' },
+    ).stdout
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 describe('the Kubernetes manifests', () => {
-  test('are what the API\'s schemas say', async () => {
+  test("are what the API's schemas say", async () => {
     for (const { file, manifest } of manifests) {
-      const kinds = await import(moduleOf(manifest)) as Record<string, new (value: Manifest) => { validate(): void }>
-      expect(() => { new kinds[manifest.kind]!(manifest).validate() }, `${file} ${manifest.kind}`).not.toThrow()
+      const kinds = (await import(moduleOf(manifest))) as Record<string, new (value: Manifest) => { validate(): void }>
+      expect(() => {
+        new kinds[manifest.kind]!(manifest).validate()
+      }, `${file} ${manifest.kind}`).not.toThrow()
     }
   })
 
@@ -60,7 +128,12 @@ describe('the Kubernetes manifests', () => {
 
   test('mount volumes that are there, and select what they label', () => {
     for (const { file, name, spec } of pods) {
-      for (const container of containersOf(spec)) for (const mount of container.volumeMounts ?? []) expect(spec.volumes.map((volume) => volume.name), `${file} ${name} ${container.name}`).toContain(mount.name)
+      for (const container of containersOf(spec))
+        for (const mount of container.volumeMounts ?? [])
+          expect(
+            spec.volumes.map((volume) => volume.name),
+            `${file} ${name} ${container.name}`,
+          ).toContain(mount.name)
     }
     for (const { manifest } of manifests) {
       if (!('template' in (manifest.spec ?? {}))) continue
@@ -69,7 +142,14 @@ describe('the Kubernetes manifests', () => {
     }
     for (const { manifest } of manifests) {
       if (manifest.kind !== 'PodDisruptionBudget') continue
-      expect(manifests.some((other) => 'template' in (other.manifest.spec ?? {}) && JSON.stringify(other.manifest.spec.selector.matchLabels) === JSON.stringify(manifest.spec.selector.matchLabels))).toBe(true)
+      expect(
+        manifests.some(
+          (other) =>
+            'template' in (other.manifest.spec ?? {}) &&
+            JSON.stringify(other.manifest.spec.selector.matchLabels) ===
+              JSON.stringify(manifest.spec.selector.matchLabels),
+        ),
+      ).toBe(true)
     }
   })
 
@@ -77,7 +157,12 @@ describe('the Kubernetes manifests', () => {
     for (const { spec, name } of pods) {
       expect(spec.automountServiceAccountToken).toBe(false)
       for (const container of containersOf(spec)) {
-        expect(container.securityContext, `${name} ${container.name}`).toMatchObject({ readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] }, seccompProfile: { type: 'RuntimeDefault' } })
+        expect(container.securityContext, `${name} ${container.name}`).toMatchObject({
+          readOnlyRootFilesystem: true,
+          allowPrivilegeEscalation: false,
+          capabilities: { drop: ['ALL'] },
+          seccompProfile: { type: 'RuntimeDefault' },
+        })
         // Giving away a folder of the machine is the one thing that needs root.
         if (container.name !== 'socket-folder') expect(container.securityContext.runAsNonRoot).toBe(true)
         expect(container.resources.limits.memory).toMatch(/Mi$/)
@@ -87,10 +172,14 @@ describe('the Kubernetes manifests', () => {
 
   test('give the daemon longer to end than it takes, and start it with settings that hold there', () => {
     for (const { spec } of pods.filter(({ spec: each }) => containersOf(each).some(({ name }) => name === 'deputy'))) {
-      expect(spec.terminationGracePeriodSeconds! * 1000).toBeGreaterThan(settings.limits.unready + settings.limits.drain)
+      expect(spec.terminationGracePeriodSeconds! * 1000).toBeGreaterThan(
+        settings.limits.unready + settings.limits.drain,
+      )
       const deputy = containersOf(spec).find(({ name }) => name === 'deputy')!
-      const mounted = (path: string): boolean => deputy.volumeMounts!.some((mount) => mount.readOnly !== true && path.startsWith(`${mount.mountPath}/`))
-      for (const path of [settings.state, settings.keys, settings.listen.socket, settings.listen.admin]) expect(mounted(path), path).toBe(true)
+      const mounted = (path: string): boolean =>
+        deputy.volumeMounts!.some((mount) => mount.readOnly !== true && path.startsWith(`${mount.mountPath}/`))
+      for (const path of [settings.state, settings.keys, settings.listen.socket, settings.listen.admin])
+        expect(mounted(path), path).toBe(true)
       const variables = (deputy as unknown as { env: { name: string }[] }).env.map(({ name }) => name)
       for (const [, name] of JSON.stringify(settings).matchAll(/"env":"(\w+)"/g)) expect(variables).toContain(name)
       const folders = spec.initContainers!.find(({ name }) => name === 'folders')!
@@ -102,7 +191,9 @@ describe('the Kubernetes manifests', () => {
   test('ask for readiness by a command that the image has', () => {
     const dockerfile = readFileSync(join(ROOT, 'deploy/docker/Dockerfile'), 'utf8')
     const entry = JSON.parse(/^ENTRYPOINT (.*)$/m.exec(dockerfile)![1]!) as string[]
-    for (const { spec } of pods) for (const { readinessProbe } of containersOf(spec)) if (readinessProbe !== undefined) expect(readinessProbe.exec.command).toEqual([...entry, 'status'])
+    for (const { spec } of pods)
+      for (const { readinessProbe } of containersOf(spec))
+        if (readinessProbe !== undefined) expect(readinessProbe.exec.command).toEqual([...entry, 'status'])
   })
 
   test('let servers show a token for this Deputy alone, and open the socket without being able to replace it', () => {
@@ -110,8 +201,13 @@ describe('the Kubernetes manifests', () => {
       const server = spec.containers.find(({ name }) => name === 'notes')
       if (server === undefined) continue
       expect(server.volumeMounts!.find(({ mountPath }) => mountPath === '/run/deputy')?.readOnly).toBe(true)
-      const token = parse(JSON.stringify(spec.volumes.find(({ name }) => name === 'identity'))) as { projected: { sources: { serviceAccountToken: { audience: string; expirationSeconds: number } }[] } }
-      expect(token.projected.sources[0]!.serviceAccountToken).toMatchObject({ audience: settings.issuer, expirationSeconds: 3600 })
+      const token = parse(JSON.stringify(spec.volumes.find(({ name }) => name === 'identity'))) as {
+        projected: { sources: { serviceAccountToken: { audience: string; expirationSeconds: number } }[] }
+      }
+      expect(token.projected.sources[0]!.serviceAccountToken).toMatchObject({
+        audience: settings.issuer,
+        expirationSeconds: 3600,
+      })
     }
   })
 })

@@ -16,7 +16,10 @@ const EXPOSURE = 15
 const EXPOSURE_WITH_PTRACE = 20
 
 const analyze = (...args: string[]): { status: number | null; output: string } => {
-  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['--no-pager', ...args], { encoding: 'utf8', timeout: 15_000 })
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['--no-pager', ...args], {
+    encoding: 'utf8',
+    timeout: 15_000,
+  })
   return { status, output: `${stdout}${stderr}` }
 }
 const isThere = spawnSync('systemd-analyze', ['--version']).status === 0
@@ -30,17 +33,26 @@ const inFolder = (files: Readonly<Record<string, string>>, look: (unit: string) 
   try {
     for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
     look(join(folder, 'deputy.service'))
-  } finally { rmSync(folder, { recursive: true }) }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 /** All values of a directive, in order. */
-const valuesOf = (name: string): string[] => unit.split('\n').filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1))
+const valuesOf = (name: string): string[] =>
+  unit
+    .split('\n')
+    .filter((line) => line.startsWith(`${name}=`))
+    .map((line) => line.slice(name.length + 1))
 
 /** A drop-in comes after the unit, so its lines can simply follow it. */
 const withDropIn = `${unit}\n${DROP_IN}`
 
 describe.skipIf(!isThere)('systemd-analyze', () => {
-  test.each([['the unit', unit], ['the unit with the drop-in', withDropIn]])('finds nothing to say about %s', (_what, text) => {
+  test.each([
+    ['the unit', unit],
+    ['the unit with the drop-in', withDropIn],
+  ])('finds nothing to say about %s', (_what, text) => {
     inFolder({ 'deputy.service': withPrograms(text) }, (path) => {
       expect(analyze('verify', '--man=no', path)).toEqual({ status: 0, output: '' })
     })
@@ -52,7 +64,10 @@ describe.skipIf(!isThere)('systemd-analyze', () => {
     })
   })
 
-  test.each([['the unit', unit, EXPOSURE], ['the unit with the drop-in', withDropIn, EXPOSURE_WITH_PTRACE]])('rates the exposure of %s as low', (_what, text, threshold) => {
+  test.each([
+    ['the unit', unit, EXPOSURE],
+    ['the unit with the drop-in', withDropIn, EXPOSURE_WITH_PTRACE],
+  ])('rates the exposure of %s as low', (_what, text, threshold) => {
     inFolder({ 'deputy.service': text }, (path) => {
       const { status, output } = analyze('security', '--offline=true', `--threshold=${threshold}`, path)
       expect(output).toMatch(/Overall exposure level for deputy.service: [0-2]\.\d/)
@@ -76,7 +91,10 @@ test('what would blind or stop the daemon is not in the unit', () => {
 })
 
 test('the settings for the unit are valid and use its folders', () => {
-  const { values: [settings], problems } = parseYamlFile('deputy.yaml', readFileSync(join(FOLDER, 'deputy.yaml'), 'utf8'), settingsSchema)
+  const {
+    values: [settings],
+    problems,
+  } = parseYamlFile('deputy.yaml', readFileSync(join(FOLDER, 'deputy.yaml'), 'utf8'), settingsSchema)
   expect(problems).toEqual([])
   expect(settings?.value).toMatchObject({
     state: `/var/lib/${valuesOf('StateDirectory')[0]}`,

@@ -7,9 +7,20 @@ import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { isSigned } from './signature-v4.ts'
 
-interface Version { readonly id: string; readonly text: string | undefined; readonly binary?: string; stages: Set<string> }
-interface StoredSecret { readonly versions: Version[]; deleted: boolean }
-interface Answer { readonly status: number; readonly body: object }
+interface Version {
+  readonly id: string
+  readonly text: string | undefined
+  readonly binary?: string
+  stages: Set<string>
+}
+interface StoredSecret {
+  readonly versions: Version[]
+  deleted: boolean
+}
+interface Answer {
+  readonly status: number
+  readonly body: object
+}
 type Body = Readonly<Record<string, unknown>>
 
 const ok = (body: object): Answer => ({ status: 200, body })
@@ -54,49 +65,94 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     /** secretsmanager/latest/apireference/API_GetSecretValue.html */
     GetSecretValue({ SecretId: name, VersionStage: stage = 'AWSCURRENT', VersionId: id }, secret) {
       if (secret === undefined) return notFound
-      if (secret.deleted) return fail('InvalidRequestException', "You can't perform this operation on the secret because it was marked for deletion.")
-      const version = secret.versions.find((each) => id === undefined ? each.stages.has(String(stage)) : each.id === id)
-      if (version === undefined) return fail('ResourceNotFoundException', `Secrets Manager can't find the specified secret value for staging label: ${String(stage)}`)
-      return ok({ ARN: `arn:aws:secretsmanager:${double.region}:1:secret:${String(name)}`, Name: name, VersionId: version.id, VersionStages: [...version.stages], ...(version.text === undefined ? { SecretBinary: version.binary } : { SecretString: version.text }), CreatedDate: 1 })
+      if (secret.deleted)
+        return fail(
+          'InvalidRequestException',
+          "You can't perform this operation on the secret because it was marked for deletion.",
+        )
+      const version = secret.versions.find((each) =>
+        id === undefined ? each.stages.has(String(stage)) : each.id === id,
+      )
+      if (version === undefined)
+        return fail(
+          'ResourceNotFoundException',
+          `Secrets Manager can't find the specified secret value for staging label: ${String(stage)}`,
+        )
+      return ok({
+        ARN: `arn:aws:secretsmanager:${double.region}:1:secret:${String(name)}`,
+        Name: name,
+        VersionId: version.id,
+        VersionStages: [...version.stages],
+        ...(version.text === undefined ? { SecretBinary: version.binary } : { SecretString: version.text }),
+        CreatedDate: 1,
+      })
     },
     /** secretsmanager/latest/apireference/API_DescribeSecret.html: versions without labels are not listed. */
     DescribeSecret({ SecretId: name }, secret) {
-      return secret === undefined ? notFound : ok({ Name: name, VersionIdsToStages: Object.fromEntries(secret.versions.filter(({ stages }) => stages.size > 0).map(({ id, stages }) => [id, [...stages]])) })
+      return secret === undefined
+        ? notFound
+        : ok({
+            Name: name,
+            VersionIdsToStages: Object.fromEntries(
+              secret.versions.filter(({ stages }) => stages.size > 0).map(({ id, stages }) => [id, [...stages]]),
+            ),
+          })
     },
     /** secretsmanager/latest/apireference/API_PutSecretValue.html */
     PutSecretValue({ SecretString: text, ClientRequestToken: token, VersionStages: stages = ['AWSCURRENT'] }, secret) {
       if (secret === undefined) return notFound
-      if (typeof token !== 'string' || token.length < 32 || token.length > 64) return fail('InvalidParameterException', 'ClientRequestToken must be 32-64 characters long.')
+      if (typeof token !== 'string' || token.length < 32 || token.length > 64)
+        return fail('InvalidParameterException', 'ClientRequestToken must be 32-64 characters long.')
       const known = secret.versions.find(({ id }) => id === token)
       if (known !== undefined) {
         // The same content: nothing is done. Another: an error, because a version cannot be changed.
-        return known.text === text ? ok({ VersionId: token }) : fail('ResourceExistsException', 'A resource with the ID you requested already exists.')
+        return known.text === text
+          ? ok({ VersionId: token })
+          : fail('ResourceExistsException', 'A resource with the ID you requested already exists.')
       }
       const version: Version = { id: token, text: text as string, stages: new Set() }
       secret.versions.push(version)
-      for (const stage of secret.versions.length === 1 ? ['AWSCURRENT', ...stages as string[]] : stages as string[]) label(secret, stage, version)
+      for (const stage of secret.versions.length === 1 ? ['AWSCURRENT', ...(stages as string[])] : (stages as string[]))
+        label(secret, stage, version)
       return ok({ VersionId: token, VersionStages: [...version.stages] })
     },
     /** secretsmanager/latest/apireference/API_UpdateSecretVersionStage.html */
     UpdateSecretVersionStage({ VersionStage: stage, MoveToVersionId: to, RemoveFromVersionId: from }, secret) {
       if (secret === undefined) return notFound
       const holder = secret.versions.find(({ stages }) => stages.has(String(stage)))
-      if (from !== undefined && holder?.id !== from) return fail('InvalidParameterException', `The staging label ${String(stage)} is not attached to the version ${String(from)}.`)
+      if (from !== undefined && holder?.id !== from)
+        return fail(
+          'InvalidParameterException',
+          `The staging label ${String(stage)} is not attached to the version ${String(from)}.`,
+        )
       if (to === undefined) {
-        if (stage === 'AWSCURRENT') return fail('InvalidParameterException', 'You can\'t remove the staging label AWSCURRENT from a version.')
+        if (stage === 'AWSCURRENT')
+          return fail('InvalidParameterException', "You can't remove the staging label AWSCURRENT from a version.")
         holder?.stages.delete(String(stage))
         return ok({})
       }
-      if (holder !== undefined && holder.id !== to && from === undefined) return fail('InvalidParameterException', `The staging label ${String(stage)} is currently attached to version ${holder.id}, so you must explicitly reference that version in RemoveFromVersionId.`)
+      if (holder !== undefined && holder.id !== to && from === undefined)
+        return fail(
+          'InvalidParameterException',
+          `The staging label ${String(stage)} is currently attached to version ${holder.id}, so you must explicitly reference that version in RemoveFromVersionId.`,
+        )
       const version = secret.versions.find(({ id }) => id === to)
-      if (version === undefined) return fail('ResourceNotFoundException', "Secrets Manager can't find the specified secret version.")
+      if (version === undefined)
+        return fail('ResourceNotFoundException', "Secrets Manager can't find the specified secret version.")
       label(secret, String(stage), version)
       return ok({})
     },
   }
 
   /** kms/latest/APIReference: Encrypt, Decrypt, ReEncrypt with an encryption context. */
-  const contextOf = (context: unknown): Buffer => Buffer.from(JSON.stringify(Object.entries(context as Record<string, string> | undefined ?? {}).sort(([left], [right]) => left.localeCompare(right))))
+  const contextOf = (context: unknown): Buffer =>
+    Buffer.from(
+      JSON.stringify(
+        Object.entries((context as Record<string, string> | undefined) ?? {}).sort(([left], [right]) =>
+          left.localeCompare(right),
+        ),
+      ),
+    )
   const seal = (plaintext: Buffer, context: unknown): string => {
     const nonce = randomBytes(12)
     const cipher = createCipheriv('aes-256-gcm', kmsKey, nonce).setAAD(contextOf(context))
@@ -105,45 +161,77 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
   const unseal = (blob: unknown, context: unknown): Buffer | undefined => {
     const bytes = Buffer.from(String(blob), 'base64')
     try {
-      const decipher = createDecipheriv('aes-256-gcm', kmsKey, bytes.subarray(0, 12)).setAAD(contextOf(context)).setAuthTag(bytes.subarray(-16))
+      const decipher = createDecipheriv('aes-256-gcm', kmsKey, bytes.subarray(0, 12))
+        .setAAD(contextOf(context))
+        .setAuthTag(bytes.subarray(-16))
       return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()])
-    } catch { return undefined }
+    } catch {
+      return undefined
+    }
   }
   const kms: Readonly<Record<string, (body: Body) => Answer>> = {
     Encrypt({ KeyId: key, Plaintext: plaintext, EncryptionContext: context }) {
       if (key !== double.keyId) return fail('NotFoundException', `Key '${String(key)}' does not exist`)
       const bytes = Buffer.from(String(plaintext), 'base64')
-      return bytes.length > 4096 ? fail('ValidationException', 'Plaintext is longer than 4096 bytes') : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, CiphertextBlob: seal(bytes, context) })
+      return bytes.length > 4096
+        ? fail('ValidationException', 'Plaintext is longer than 4096 bytes')
+        : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, CiphertextBlob: seal(bytes, context) })
     },
     Decrypt({ CiphertextBlob: blob, EncryptionContext: context, KeyId: key }) {
-      if (key !== undefined && key !== double.keyId) return fail('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.')
+      if (key !== undefined && key !== double.keyId)
+        return fail(
+          'IncorrectKeyException',
+          'The key ID in the request does not identify a CMK that can perform this operation.',
+        )
       const plaintext = unseal(blob, context)
-      return plaintext === undefined ? fail('InvalidCiphertextException', '') : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, Plaintext: plaintext.toString('base64') })
+      return plaintext === undefined
+        ? fail('InvalidCiphertextException', '')
+        : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, Plaintext: plaintext.toString('base64') })
     },
   }
 
   const answer = (request: IncomingMessage, body: Buffer): Answer => {
-    const signer = { ...double, service: String(request.headers['x-amz-target']).startsWith('secretsmanager.') ? 'secretsmanager' : 'kms' }
-    if (!isSigned({ method: 'POST', path: '/', query: '', headers: request.headers, body }, signer, ['x-amz-target'])) return fail('InvalidSignatureException', 'The request signature we calculated does not match the signature you provided.')
+    const signer = {
+      ...double,
+      service: String(request.headers['x-amz-target']).startsWith('secretsmanager.') ? 'secretsmanager' : 'kms',
+    }
+    if (!isSigned({ method: 'POST', path: '/', query: '', headers: request.headers, body }, signer, ['x-amz-target']))
+      return fail(
+        'InvalidSignatureException',
+        'The request signature we calculated does not match the signature you provided.',
+      )
     if (request.headers['content-type'] !== 'application/x-amz-json-1.1') return fail('UnknownOperationException', '')
     const [service, operation = ''] = String(request.headers['x-amz-target']).split('.')
     const parsed = JSON.parse(body.toString('utf8')) as Body
     if (service === 'TrentService') return kms[operation]?.(parsed) ?? fail('UnknownOperationException', operation)
-    return operations[operation]?.(parsed, secrets.get(String(parsed['SecretId']))) ?? fail('UnknownOperationException', operation)
+    return (
+      operations[operation]?.(parsed, secrets.get(String(parsed['SecretId']))) ??
+      fail('UnknownOperationException', operation)
+    )
   }
 
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
-    request.on('data', (chunk: Buffer) => { chunks.push(chunk) })
+    request.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+    })
     request.on('end', () => {
       double.asked.push(String(request.headers['x-amz-target']).split('.')[1] ?? '')
       const spoilt = double.spoil.shift()
-      const { status, body } = spoilt === undefined || typeof spoilt === 'string' ? answer(request, Buffer.concat(chunks)) : spoilt
-      if (spoilt === 'drop') { response.destroy(); return }
-      response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1', 'x-amzn-requestid': randomUUID() }).end(JSON.stringify(body))
+      const { status, body } =
+        spoilt === undefined || typeof spoilt === 'string' ? answer(request, Buffer.concat(chunks)) : spoilt
+      if (spoilt === 'drop') {
+        response.destroy()
+        return
+      }
+      response
+        .writeHead(status, { 'content-type': 'application/x-amz-json-1.1', 'x-amzn-requestid': randomUUID() })
+        .end(JSON.stringify(body))
     })
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const add = (name: string, version: Version): void => {
     const secret = secrets.get(name) ?? { versions: [], deleted: false }
     secrets.set(name, secret)
@@ -151,14 +239,35 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     label(secret, 'AWSCURRENT', version)
   }
   const double: AwsDouble = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, region: 'eu-central-1', accessKeyId: 'AKIDEXAMPLE', secretAccessKey: randomBytes(20).toString('hex'), spoil: [], asked: [],
-    put(name, text) { add(name, { id: randomUUID(), text, stages: new Set() }) },
-    putBinary(name) { add(name, { id: randomUUID(), text: undefined, binary: 'AAECAw==', stages: new Set() }) },
-    remove(name) { secrets.delete(name) },
-    markForDeletion(name) { const secret = secrets.get(name); if (secret !== undefined) secret.deleted = true },
-    stagesOf: (name) => Object.fromEntries((secrets.get(name)?.versions ?? []).map(({ id, stages }) => [id, [...stages]])),
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    region: 'eu-central-1',
+    accessKeyId: 'AKIDEXAMPLE',
+    secretAccessKey: randomBytes(20).toString('hex'),
+    spoil: [],
+    asked: [],
+    put(name, text) {
+      add(name, { id: randomUUID(), text, stages: new Set() })
+    },
+    putBinary(name) {
+      add(name, { id: randomUUID(), text: undefined, binary: 'AAECAw==', stages: new Set() })
+    },
+    remove(name) {
+      secrets.delete(name)
+    },
+    markForDeletion(name) {
+      const secret = secrets.get(name)
+      if (secret !== undefined) secret.deleted = true
+    },
+    stagesOf: (name) =>
+      Object.fromEntries((secrets.get(name)?.versions ?? []).map(({ id, stages }) => [id, [...stages]])),
     keyId: randomUUID(),
-    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
   }
   return double
 }

@@ -14,7 +14,10 @@ import { jwtVerify } from 'jose'
 import { z } from 'zod'
 import { answerSpoilt, type SpoiltAnswer } from './spoilt.ts'
 
-const wishSchema = z.strictObject({ permissions: z.record(z.string(), z.enum(['read', 'write', 'admin'])).optional(), repositories: z.array(z.string()).min(1).max(500).optional() })
+const wishSchema = z.strictObject({
+  permissions: z.record(z.string(), z.enum(['read', 'write', 'admin'])).optional(),
+  repositories: z.array(z.string()).min(1).max(500).optional(),
+})
 
 export interface GitHubDouble {
   readonly url: string
@@ -23,7 +26,12 @@ export interface GitHubDouble {
   readonly key: string
   readonly spoil: SpoiltAnswer[]
   /** What tokens were issued for, with the installation. */
-  readonly issued: { readonly installation: string; readonly token: string; readonly permissions: Readonly<Record<string, string>>; readonly repositories: readonly string[] | 'all' }[]
+  readonly issued: {
+    readonly installation: string
+    readonly token: string
+    readonly permissions: Readonly<Record<string, string>>
+    readonly repositories: readonly string[] | 'all'
+  }[]
   /** Whether it takes this token. */
   takes(token: string): Promise<boolean>
   readonly ended: readonly string[]
@@ -34,25 +42,47 @@ export interface GitHubDouble {
   close(): Promise<void>
 }
 
-const GRANTED: Readonly<Record<string, readonly string[]>> = { metadata: ['read'], contents: ['read', 'write'], issues: ['read', 'write'], administration: ['read', 'write'] }
-const REPOSITORIES: Readonly<Record<string, readonly string[]>> = { 42: ['notes', 'website', 'payroll'], 43: ['other'], 44: Array.from({ length: 50 }, (_, at) => `repository-${at}`) }
+const GRANTED: Readonly<Record<string, readonly string[]>> = {
+  metadata: ['read'],
+  contents: ['read', 'write'],
+  issues: ['read', 'write'],
+  administration: ['read', 'write'],
+}
+const REPOSITORIES: Readonly<Record<string, readonly string[]>> = {
+  42: ['notes', 'website', 'payroll'],
+  43: ['other'],
+  44: Array.from({ length: 50 }, (_, at) => `repository-${at}`),
+}
 
 export const startGitHub = async (): Promise<GitHubDouble> => {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const live = new Set<string>()
   const ended: string[] = []
-  const refuse = (response: ServerResponse, status: number, message: string): void => { response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ message, documentation_url: 'https://docs.github.com/rest' })) }
+  const refuse = (response: ServerResponse, status: number, message: string): void => {
+    response
+      .writeHead(status, { 'content-type': 'application/json' })
+      .end(JSON.stringify({ message, documentation_url: 'https://docs.github.com/rest' }))
+  }
 
   const isApp = async (authorization: string): Promise<boolean> => {
     try {
-      const { payload } = await jwtVerify(authorization.replace(/^Bearer /, ''), publicKey, { algorithms: ['RS256'], issuer: double.clientId, requiredClaims: ['iat', 'exp'] })
+      const { payload } = await jwtVerify(authorization.replace(/^Bearer /, ''), publicKey, {
+        algorithms: ['RS256'],
+        issuer: double.clientId,
+        requiredClaims: ['iat', 'exp'],
+      })
       return payload.exp! <= Date.now() / 1000 + 600 && payload.iat! <= Date.now() / 1000
-    } catch { return false }
+    } catch {
+      return false
+    }
   }
 
   const withToken = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const [, token] = /^Bearer (ghs_\w+)$/.exec(request.headers.authorization ?? '') ?? []
-    if (token === undefined || !live.has(token)) { refuse(response, 401, 'Bad credentials'); return }
+    if (token === undefined || !live.has(token)) {
+      refuse(response, 401, 'Bad credentials')
+      return
+    }
     if (request.method === 'DELETE' && request.url === '/installation/token') {
       await double.beforeEnd(token)
       live.delete(token)
@@ -60,51 +90,127 @@ export const startGitHub = async (): Promise<GitHubDouble> => {
       response.writeHead(204).end()
       return
     }
-    if (request.method === 'GET' && request.url === '/installation/repositories') { response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ total_count: 0, repositories: [] })); return }
+    if (request.method === 'GET' && request.url === '/installation/repositories') {
+      response
+        .writeHead(200, { 'content-type': 'application/json' })
+        .end(JSON.stringify({ total_count: 0, repositories: [] }))
+      return
+    }
     refuse(response, 404, 'Not Found')
   }
 
   const answer = async (request: IncomingMessage, body: string, response: ServerResponse): Promise<void> => {
-    if (request.headers['user-agent'] === undefined) { refuse(response, 403, 'Request forbidden by administrative rules. Please make sure your request has a User-Agent header'); return }
-    if (double.away) { refuse(response, 503, 'Service unavailable'); return }
-    if (request.url?.startsWith('/installation/') === true) { await withToken(request, response); return }
+    if (request.headers['user-agent'] === undefined) {
+      refuse(
+        response,
+        403,
+        'Request forbidden by administrative rules. Please make sure your request has a User-Agent header',
+      )
+      return
+    }
+    if (double.away) {
+      refuse(response, 503, 'Service unavailable')
+      return
+    }
+    if (request.url?.startsWith('/installation/') === true) {
+      await withToken(request, response)
+      return
+    }
     const installation = /^\/app\/installations\/(\d+)\/access_tokens$/.exec(request.url ?? '')?.[1]
-    if (request.method !== 'POST' || installation === undefined) { refuse(response, 404, 'Not Found'); return }
-    if (!await isApp(request.headers.authorization ?? '')) { refuse(response, 401, 'A JSON web token could not be decoded'); return }
+    if (request.method !== 'POST' || installation === undefined) {
+      refuse(response, 404, 'Not Found')
+      return
+    }
+    if (!(await isApp(request.headers.authorization ?? ''))) {
+      refuse(response, 401, 'A JSON web token could not be decoded')
+      return
+    }
     const own = REPOSITORIES[installation]
-    if (own === undefined) { refuse(response, 404, 'Not Found'); return }
+    if (own === undefined) {
+      refuse(response, 404, 'Not Found')
+      return
+    }
     const wish = wishSchema.safeParse(JSON.parse(body))
-    if (!wish.success) { refuse(response, 422, 'Validation Failed'); return }
+    if (!wish.success) {
+      refuse(response, 422, 'Validation Failed')
+      return
+    }
     const all = Object.fromEntries(Object.entries(GRANTED).map(([name, levels]) => [name, levels.at(-1)!]))
-    const permissions: Record<string, string> = wish.data.permissions === undefined ? all : { metadata: 'read', ...wish.data.permissions }
-    if (Object.entries(permissions).some(([name, level]) => GRANTED[name]?.includes(level) !== true)) { refuse(response, 422, 'The permissions requested are not granted to this installation.'); return }
-    if (wish.data.repositories?.some((each) => !own.includes(each)) === true) { refuse(response, 422, 'There is at least one repository that does not exist or is not accessible to the parent installation.'); return }
+    const permissions: Record<string, string> =
+      wish.data.permissions === undefined ? all : { metadata: 'read', ...wish.data.permissions }
+    if (Object.entries(permissions).some(([name, level]) => GRANTED[name]?.includes(level) !== true)) {
+      refuse(response, 422, 'The permissions requested are not granted to this installation.')
+      return
+    }
+    if (wish.data.repositories?.some((each) => !own.includes(each)) === true) {
+      refuse(
+        response,
+        422,
+        'There is at least one repository that does not exist or is not accessible to the parent installation.',
+      )
+      return
+    }
     const token = `ghs_${randomBytes(18).toString('hex')}`
     const { repositories } = wish.data
     live.add(token)
     double.issued.push({ installation, token, permissions, repositories: repositories ?? 'all' })
-    const whole = { token, expires_at: new Date(Date.now() + 3_600_000).toISOString().replace(/\.\d+/, ''), permissions, repository_selection: repositories === undefined ? 'all' : 'selected', ...(repositories === undefined ? {} : { repositories: repositories.map((name, id) => ({ id, name })) }) }
+    const whole = {
+      token,
+      expires_at: new Date(Date.now() + 3_600_000).toISOString().replace(/\.\d+/, ''),
+      permissions,
+      repository_selection: repositories === undefined ? 'all' : 'selected',
+      ...(repositories === undefined ? {} : { repositories: repositories.map((name, id) => ({ id, name })) }),
+    }
     const { token: _, ...withoutToken } = whole
     const { expires_at: _e, ...withoutEnd } = whole
     answerSpoilt(response, double.spoil.shift(), {
-      type: 'application/json', status: 201, whole: JSON.stringify(whole),
+      type: 'application/json',
+      status: 201,
+      whole: JSON.stringify(whole),
       spoilt: {
-        'error with 200': JSON.stringify({ message: 'Bad credentials', was: token }), 'no token': JSON.stringify(withoutToken), 'no expiry': JSON.stringify(withoutEnd),
-        'expired': JSON.stringify({ ...whole, expires_at: '2020-01-01T00:00:00Z' }), 'surplus scope': JSON.stringify({ ...whole, permissions: { ...permissions, administration: 'write' } }),
+        'error with 200': JSON.stringify({ message: 'Bad credentials', was: token }),
+        'no token': JSON.stringify(withoutToken),
+        'no expiry': JSON.stringify(withoutEnd),
+        expired: JSON.stringify({ ...whole, expires_at: '2020-01-01T00:00:00Z' }),
+        'surplus scope': JSON.stringify({ ...whole, permissions: { ...permissions, administration: 'write' } }),
       },
     })
   }
 
   const server = createServer((request, response) => {
     let body = ''
-    request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
-    request.on('end', () => { void answer(request, body, response) })
+    request.on('data', (chunk: Buffer) => {
+      body += chunk.toString('utf8')
+    })
+    request.on('end', () => {
+      void answer(request, body, response)
+    })
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const double: GitHubDouble = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clientId: 'Iv23liDEPUTY', key: privateKey.export({ type: 'pkcs1', format: 'pem' }).toString(), spoil: [], issued: [], ended, away: false, beforeEnd: () => undefined,
-    takes: async (token) => (await fetch(`${double.url}/installation/repositories`, { headers: { 'authorization': `Bearer ${token}`, 'user-agent': 'test' } })).status === 200,
-    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    clientId: 'Iv23liDEPUTY',
+    key: privateKey.export({ type: 'pkcs1', format: 'pem' }).toString(),
+    spoil: [],
+    issued: [],
+    ended,
+    away: false,
+    beforeEnd: () => undefined,
+    takes: async (token) =>
+      (
+        await fetch(`${double.url}/installation/repositories`, {
+          headers: { authorization: `Bearer ${token}`, 'user-agent': 'test' },
+        })
+      ).status === 200,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
   }
   return double
 }

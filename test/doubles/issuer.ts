@@ -7,7 +7,10 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { SignJWT } from 'jose'
 
-export interface IssuerKey { readonly privateKey: KeyObject; readonly jwk: Record<string, unknown> }
+export interface IssuerKey {
+  readonly privateKey: KeyObject
+  readonly jwk: Record<string, unknown>
+}
 export const anIssuerKey = (kid: string = randomUUID()): IssuerKey => {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   return { privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256', use: 'sig' } }
@@ -33,30 +36,58 @@ export const startIssuerDouble = async (now: () => number, path = ''): Promise<I
     const asked = request.url ?? ''
     double.asked.push(asked)
     if (double.outage === 'hang') return
-    if (double.outage === 'refuse') { response.writeHead(503).end(); return }
-    const answer = (body: object): void => { response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body)) }
+    if (double.outage === 'refuse') {
+      response.writeHead(503).end()
+      return
+    }
+    const answer = (body: object): void => {
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    }
     if (asked === '/jwks') answer({ keys: double.keys.map(({ jwk }) => jwk) })
     else if (double.metadataPaths.includes(asked)) answer(double.metadata)
     else if (asked === '/introspect') {
       let body = ''
-      request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
-      request.on('end', () => { answer(double.introspect(new URLSearchParams(body), request.headers.authorization)) })
+      request.on('data', (chunk: Buffer) => {
+        body += chunk.toString('utf8')
+      })
+      request.on('end', () => {
+        answer(double.introspect(new URLSearchParams(body), request.headers.authorization))
+      })
     } else response.writeHead(404).end()
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const url = `${origin}${path}`
   const double: IssuerDouble = {
-    url, keys: [anIssuerKey()], outage: undefined, asked: [],
+    url,
+    keys: [anIssuerKey()],
+    outage: undefined,
+    asked: [],
     metadata: { issuer: url, jwks_uri: `${origin}/jwks`, introspection_endpoint: `${origin}/introspect` },
     metadataPaths: [`/.well-known/oauth-authorization-server${path}`],
     introspect: () => ({ active: false }),
     sign: (claims, header = {}, key = double.keys[0]!) => {
       const seconds = Math.floor(now() / 1000)
-      return new SignJWT({ iss: url, sub: 'alice', aud: 'https://notes.example/mcp', iat: seconds, exp: seconds + 600, ...claims })
-        .setProtectedHeader({ alg: 'ES256', kid: key.jwk['kid'] as string, typ: 'at+jwt', ...header }).sign(key.privateKey)
+      return new SignJWT({
+        iss: url,
+        sub: 'alice',
+        aud: 'https://notes.example/mcp',
+        iat: seconds,
+        exp: seconds + 600,
+        ...claims,
+      })
+        .setProtectedHeader({ alg: 'ES256', kid: key.jwk['kid'] as string, typ: 'at+jwt', ...header })
+        .sign(key.privateKey)
     },
-    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
   }
   return double
 }

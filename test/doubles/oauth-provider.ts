@@ -15,7 +15,14 @@ export const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}
 /** `challenge`: wants to see the user again. `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. `nonce`: wants one in the proof (https://www.rfc-editor.org/rfc/rfc9449#section-8). */
 export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'challenge' | 'hang' | 'nonce'
 
-interface Family { readonly client: string; readonly resource: string | undefined; readonly scopes: readonly string[]; current: string; latestAccess: string; ended: boolean }
+interface Family {
+  readonly client: string
+  readonly resource: string | undefined
+  readonly scopes: readonly string[]
+  current: string
+  latestAccess: string
+  ended: boolean
+}
 
 export interface OAuthProviderDouble {
   readonly url: string
@@ -34,7 +41,11 @@ export interface OAuthProviderDouble {
   /** Takes no notice of `scope` in a refresh, as some services do. */
   ignoresScope: boolean
   /** A grant. `latestAccess` is the access token that was issued last for it. */
-  issue(options: { scopes: readonly string[]; resource?: string }): { readonly refreshToken: string; readonly accessToken: string; latestAccess(): string }
+  issue(options: { scopes: readonly string[]; resource?: string }): {
+    readonly refreshToken: string
+    readonly accessToken: string
+    latestAccess(): string
+  }
   isLive(refreshToken: string): boolean
   readonly revoked: string[]
   close(): Promise<void>
@@ -44,7 +55,9 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
   const families = new Set<Family>()
   const known = new Map<string, Family>()
   const client = { id: 'deputy', secret: 'provider-secret' }
-  const json = (response: ServerResponse, status: number, body: unknown): void => { response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)) }
+  const json = (response: ServerResponse, status: number, body: unknown): void => {
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+  }
 
   const rotate = (family: Family): string => {
     family.current = randomUUID()
@@ -57,45 +70,87 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
     const { refresh_token: token = '', scope, resource } = form
     const family = known.get(token)
     if (family === undefined || family.ended || family.client !== client.id) return 'invalid_grant'
-    if (token !== family.current) { family.ended = true; return 'invalid_grant' }
+    if (token !== family.current) {
+      family.ended = true
+      return 'invalid_grant'
+    }
     if (family.resource !== resource) return 'invalid_target'
-    const scopes = double.ignoresScope ? family.scopes : scope?.split(' ') ?? family.scopes
+    const scopes = double.ignoresScope ? family.scopes : (scope?.split(' ') ?? family.scopes)
     if (scopes.some((each) => !family.scopes.includes(each))) return 'invalid_scope'
     family.latestAccess = `access-${randomUUID()}`
-    const answer = { access_token: family.latestAccess, token_type: 'Bearer', expires_in: double.lifetime, ...double.more }
+    const answer = {
+      access_token: family.latestAccess,
+      token_type: 'Bearer',
+      expires_in: double.lifetime,
+      ...double.more,
+    }
     return double.rotates ? { ...answer, refresh_token: rotate(family), scope: scopes.join(' ') } : answer
   }
 
   /** `client_secret_basic`, both parts form-encoded: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1 */
   const isClient = (authorization = ''): boolean => {
-    const [id, secret] = Buffer.from(authorization.replace('Basic ', ''), 'base64').toString('utf8').split(':').map(decodeURIComponent)
+    const [id, secret] = Buffer.from(authorization.replace('Basic ', ''), 'base64')
+      .toString('utf8')
+      .split(':')
+      .map(decodeURIComponent)
     return id === client.id && secret === client.secret
   }
 
   const spoilt = (response: ServerResponse, how: Spoiled | undefined, act: () => object | string): void => {
-    if (how === 'failing') { json(response, 500, { oops: true }); return }
-    if (how === 'busy') { response.setHeader('retry-after', '1'); json(response, 429, { error: 'slow_down' }); return }
-    if (how === 'denied') { json(response, 400, { error: 'invalid_grant', error_description: 'the user left' }); return }
+    if (how === 'failing') {
+      json(response, 500, { oops: true })
+      return
+    }
+    if (how === 'busy') {
+      response.setHeader('retry-after', '1')
+      json(response, 429, { error: 'slow_down' })
+      return
+    }
+    if (how === 'denied') {
+      json(response, 400, { error: 'invalid_grant', error_description: 'the user left' })
+      return
+    }
     // https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge
-    if (how === 'challenge') { json(response, 400, { error: 'interaction_required', error_description: 'a second factor is needed', claims: CLAIMS }); return }
-    if (how === 'nonce') { response.setHeader('dpop-nonce', randomUUID()); json(response, 400, { error: 'use_dpop_nonce' }); return }
+    if (how === 'challenge') {
+      json(response, 400, {
+        error: 'interaction_required',
+        error_description: 'a second factor is needed',
+        claims: CLAIMS,
+      })
+      return
+    }
+    if (how === 'nonce') {
+      response.setHeader('dpop-nonce', randomUUID())
+      json(response, 400, { error: 'use_dpop_nonce' })
+      return
+    }
     if (how === 'hang') return
     const answer = act()
-    if (how === 'lost') { response.destroy(); return }
+    if (how === 'lost') {
+      response.destroy()
+      return
+    }
     if (typeof answer === 'string') json(response, 400, { error: answer })
     else json(response, 200, how === 'unverifiable' ? { ...answer, token_type: 7 } : answer)
   }
 
   const server = createServer((request, response) => {
     let body = ''
-    request.on('data', (chunk: Buffer) => { body += chunk.toString('utf8') })
+    request.on('data', (chunk: Buffer) => {
+      body += chunk.toString('utf8')
+    })
     request.on('end', () => {
       const form = Object.fromEntries(new URLSearchParams(body))
-      if (!isClient(request.headers.authorization)) { json(response, 401, { error: 'invalid_client' }); return }
+      if (!isClient(request.headers.authorization)) {
+        json(response, 401, { error: 'invalid_client' })
+        return
+      }
       if (request.url === '/token' && form['grant_type'] === 'refresh_token') {
         double.refreshes.push(form)
         const how = double.spoil.token.shift()
-        void Promise.resolve(double.duringRefresh()).then(() => { spoilt(response, how, () => refresh(form)) })
+        void Promise.resolve(double.duringRefresh()).then(() => {
+          spoilt(response, how, () => refresh(form))
+        })
       } else if (request.url === '/revoke') {
         const how = double.spoil.revocation.shift()
         spoilt(response, how, () => {
@@ -107,17 +162,44 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
       } else json(response, 404, {})
     })
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const double: OAuthProviderDouble = {
-    url, client, spoil: { token: [], revocation: [] }, refreshes: [], duringRefresh: () => undefined, lifetime: 3600, more: {}, rotates: true, ignoresScope: false, revoked: [],
+    url,
+    client,
+    spoil: { token: [], revocation: [] },
+    refreshes: [],
+    duringRefresh: () => undefined,
+    lifetime: 3600,
+    more: {},
+    rotates: true,
+    ignoresScope: false,
+    revoked: [],
     issue({ scopes, resource }) {
-      const family: Family = { client: client.id, resource, scopes, current: '', latestAccess: `access-${randomUUID()}`, ended: false }
+      const family: Family = {
+        client: client.id,
+        resource,
+        scopes,
+        current: '',
+        latestAccess: `access-${randomUUID()}`,
+        ended: false,
+      }
       families.add(family)
       return { refreshToken: rotate(family), accessToken: family.latestAccess, latestAccess: () => family.latestAccess }
     },
-    isLive(token) { const family = known.get(token); return family !== undefined && !family.ended && family.current === token },
-    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+    isLive(token) {
+      const family = known.get(token)
+      return family !== undefined && !family.ended && family.current === token
+    },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
   }
   return double
 }

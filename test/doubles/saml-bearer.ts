@@ -20,26 +20,58 @@ const ORDER = ['Issuer', 'Signature', 'Subject', 'Conditions', 'AuthnStatement',
 const [HOUR, DAY] = [3_600_000, 86_400_000]
 
 /** PEM: a key, and the certificate that a service is given for it. */
-export interface SamlSigner { readonly key: string; readonly certificate: string }
+export interface SamlSigner {
+  readonly key: string
+  readonly certificate: string
+}
 
 export const aSamlSigner = async (modulusLength = 2048): Promise<SamlSigner> => {
-  const algorithm = { name: 'RSASSA-PKCS1-v1_5', modulusLength, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' } as const
+  const algorithm = {
+    name: 'RSASSA-PKCS1-v1_5',
+    modulusLength,
+    publicExponent: new Uint8Array([1, 0, 1]),
+    hash: 'SHA-256',
+  } as const
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({ serialNumber: '01', name: 'CN=deputy', notBefore: new Date(Date.now() - DAY), notAfter: new Date(Date.now() + DAY), signingAlgorithm: algorithm, keys })
-  return { key: x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY'), certificate: certificate.toString('pem') }
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: '01',
+    name: 'CN=deputy',
+    notBefore: new Date(Date.now() - DAY),
+    notAfter: new Date(Date.now() + DAY),
+    signingAlgorithm: algorithm,
+    keys,
+  })
+  return {
+    key: x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY'),
+    certificate: certificate.toString('pem'),
+  }
 }
 
 type Element = ReturnType<typeof xpath.selectElements>[number]
-const wrong = (why: string): never => { throw new Error(why) }
+const wrong = (why: string): never => {
+  throw new Error(why)
+}
 
-const all = (parent: Element, name: string): Element[] => xpath.selectElements(parent, `./*[local-name()='${name}' and namespace-uri()='${SAML}']`)
+const all = (parent: Element, name: string): Element[] =>
+  xpath.selectElements(parent, `./*[local-name()='${name}' and namespace-uri()='${SAML}']`)
 /** The one element of that name; where there are several, or none, it is unclear what is meant. */
-const one = (parent: Element, name: string): Element => { const found = all(parent, name); return found.length === 1 ? found[0]! : wrong(`${found.length} elements ${name}`) }
+const one = (parent: Element, name: string): Element => {
+  const found = all(parent, name)
+  return found.length === 1 ? found[0]! : wrong(`${found.length} elements ${name}`)
+}
 const textOf = (element: Element): string => element.textContent ?? ''
-const timeOf = (element: Element, name: string): number => { const time = Date.parse(element.getAttribute(name) ?? ''); return Number.isNaN(time) ? wrong(`${name} is no time`) : time }
+const timeOf = (element: Element, name: string): number => {
+  const time = Date.parse(element.getAttribute(name) ?? '')
+  return Number.isNaN(time) ? wrong(`${name} is no time`) : time
+}
 
 /** Says for whom an assertion speaks, or what is wrong with it. */
-export const createSamlGrant = (trusts: { readonly certificate: string; readonly issuer: string; readonly audience: string; readonly tokenEndpoint: string }) => {
+export const createSamlGrant = (trusts: {
+  readonly certificate: string
+  readonly issuer: string
+  readonly audience: string
+  readonly tokenEndpoint: string
+}) => {
   const used = new Set<string>()
 
   const read = async (encoded: string): Promise<string> => {
@@ -48,7 +80,8 @@ export const createSamlGrant = (trusts: { readonly certificate: string; readonly
     if (sent.includes('<!DOCTYPE')) wrong('it has a document type')
     const root = (await parseDomFromString(sent)).documentElement
     if (root.localName !== 'Assertion' || root.namespaceURI !== SAML) wrong('it is no assertion')
-    const signed = getVerifiedXml(sent, root, [trusts.certificate]) ?? wrong('it is not signed by the key of its issuer')
+    const signed =
+      getVerifiedXml(sent, root, [trusts.certificate]) ?? wrong('it is not signed by the key of its issuer')
     const assertion = (await parseDomFromString(signed)).documentElement
     if (assertion.getAttribute('Version') !== '2.0') wrong('its version')
     const children = xpath.selectElements(assertion, './*').map((each) => ORDER.indexOf(each.localName))
@@ -59,7 +92,8 @@ export const createSamlGrant = (trusts: { readonly certificate: string; readonly
     if (timeOf(conditions, 'NotBefore') > now) wrong('it is not valid yet')
     if (timeOf(conditions, 'NotOnOrAfter') <= now) wrong('it has expired')
     if (timeOf(conditions, 'NotOnOrAfter') > now + HOUR) wrong('its end is too far away')
-    if (textOf(one(one(conditions, 'AudienceRestriction'), 'Audience')) !== trusts.audience) wrong('it is for another audience')
+    if (textOf(one(one(conditions, 'AudienceRestriction'), 'Audience')) !== trusts.audience)
+      wrong('it is for another audience')
     const subject = one(assertion, 'Subject')
     const confirmed = all(subject, 'SubjectConfirmation').some((each) => {
       if (each.getAttribute('Method') !== BEARER) return false
@@ -74,5 +108,9 @@ export const createSamlGrant = (trusts: { readonly certificate: string; readonly
     return textOf(one(subject, 'NameID'))
   }
 
-  return (encoded: string): Promise<{ readonly subject: string } | { readonly problem: string }> => read(encoded).then((subject) => ({ subject }), (error: Error) => ({ problem: error.message }))
+  return (encoded: string): Promise<{ readonly subject: string } | { readonly problem: string }> =>
+    read(encoded).then(
+      (subject) => ({ subject }),
+      (error: Error) => ({ problem: error.message }),
+    )
 }

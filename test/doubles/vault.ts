@@ -10,9 +10,26 @@ import { aCertificateAuthority, type TestAuthority } from '../support/certificat
 import { fail, ok, type Answer, type Question } from './vault-answer.ts'
 import { createCloudEngines, type CloudEngines } from './vault-clouds.ts'
 
-interface Token { readonly id: string; until: number; readonly ttl: number; readonly maxUntil: number; readonly renewable: boolean }
-interface Version { data: Record<string, unknown> | null; deleted: boolean; destroyed: boolean }
-interface Lease { readonly id: string; readonly role: string; readonly renewable: boolean; until: number; readonly maxUntil: number; readonly end: () => Promise<void> | void }
+interface Token {
+  readonly id: string
+  until: number
+  readonly ttl: number
+  readonly maxUntil: number
+  readonly renewable: boolean
+}
+interface Version {
+  data: Record<string, unknown> | null
+  deleted: boolean
+  destroyed: boolean
+}
+interface Lease {
+  readonly id: string
+  readonly role: string
+  readonly renewable: boolean
+  until: number
+  readonly maxUntil: number
+  readonly end: () => Promise<void> | void
+}
 
 const done: Answer = { status: 204 }
 
@@ -76,19 +93,36 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const staticRoles = new Map<string, { username: string; password: string; rotatedAt: number }>()
 
   const newToken = (ttl: number, maxTtl = ttl): Token => {
-    const token: Token = { id: `hvs.${randomBytes(12).toString('hex')}`, ttl, until: ttl === 0 ? Infinity : now() + ttl * 1000, maxUntil: ttl === 0 ? Infinity : now() + maxTtl * 1000, renewable: ttl > 0 }
+    const token: Token = {
+      id: `hvs.${randomBytes(12).toString('hex')}`,
+      ttl,
+      until: ttl === 0 ? Infinity : now() + ttl * 1000,
+      maxUntil: ttl === 0 ? Infinity : now() + maxTtl * 1000,
+      renewable: ttl > 0,
+    }
     tokens.set(token.id, token)
     return token
   }
   const login = (): Answer => {
     const { id, ttl } = newToken(double.tokenTtl, double.tokenMaxTtl)
-    return { status: 200, body: { request_id: randomUUID(), auth: { client_token: id, accessor: randomUUID(), policies: ['deputy'], lease_duration: ttl, renewable: true } } }
+    return {
+      status: 200,
+      body: {
+        request_id: randomUUID(),
+        auth: { client_token: id, accessor: randomUUID(), policies: ['deputy'], lease_duration: ttl, renewable: true },
+      },
+    }
   }
 
   /** api-docs/auth/approle#login-with-approle, auth/kubernetes#login, auth/jwt#jwt-login */
   const authenticate = ({ path, body }: Question): Answer => {
-    if (path === 'auth/approle/login') return body['role_id'] === approle.roleId && body['secret_id'] === approle.secretId ? login() : fail(400, 'invalid role or secret ID')
-    return body['role'] === 'deputy' && body['jwt'] === double.jwt ? login() : fail(400, 'error validating token: invalid signature')
+    if (path === 'auth/approle/login')
+      return body['role_id'] === approle.roleId && body['secret_id'] === approle.secretId
+        ? login()
+        : fail(400, 'invalid role or secret ID')
+    return body['role'] === 'deputy' && body['jwt'] === double.jwt
+      ? login()
+      : fail(400, 'error validating token: invalid signature')
   }
 
   /** api-docs/secret/kv/kv-v2 */
@@ -100,22 +134,45 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       const number = Number(query.get('version') ?? 0) || (versions?.length ?? 0)
       const version = versions?.[number - 1]
       if (version === undefined) return fail(404)
-      const metadata = { created_time: new Date(now()).toISOString(), custom_metadata: null, deletion_time: version.deleted ? new Date(now()).toISOString() : '', destroyed: version.destroyed, version: number }
+      const metadata = {
+        created_time: new Date(now()).toISOString(),
+        custom_metadata: null,
+        deletion_time: version.deleted ? new Date(now()).toISOString() : '',
+        destroyed: version.destroyed,
+        version: number,
+      }
       // A version that is deleted: 404, and what is known of it all the same.
-      return version.deleted || version.destroyed ? { status: 404, body: { data: { data: null, metadata } } } : ok({ data: version.data, metadata })
+      return version.deleted || version.destroyed
+        ? { status: 404, body: { data: { data: null, metadata } } }
+        : ok({ data: version.data, metadata })
     }
     if (verb === 'data' && method === 'POST') {
       const { data, options = {} } = body as { data?: Record<string, unknown>; options?: { cas?: number } }
       if (typeof data !== 'object') return fail(400, 'no data provided')
       // The mount demands it: api-docs/secret/kv/kv-v2#configure-the-kv-engine
       if (options.cas === undefined) return fail(400, 'check-and-set parameter required for this call')
-      if (options.cas !== (versions?.length ?? 0)) return fail(400, 'check-and-set parameter did not match the current version')
+      if (options.cas !== (versions?.length ?? 0))
+        return fail(400, 'check-and-set parameter did not match the current version')
       double.put(entryPath, data)
-      return ok({ version: kv.get(entryPath)!.length, created_time: new Date(now()).toISOString(), deletion_time: '', destroyed: false })
+      return ok({
+        version: kv.get(entryPath)!.length,
+        created_time: new Date(now()).toISOString(),
+        deletion_time: '',
+        destroyed: false,
+      })
     }
-    if (verb === 'metadata' && method === 'DELETE') { kv.delete(entryPath); return done }
+    if (verb === 'metadata' && method === 'DELETE') {
+      kv.delete(entryPath)
+      return done
+    }
     if (verb === 'destroy' && (method === 'POST' || method === 'PUT')) {
-      for (const number of body['versions'] as number[]) { const version = versions?.[number - 1]; if (version !== undefined) { version.destroyed = true; version.data = null } }
+      for (const number of body['versions'] as number[]) {
+        const version = versions?.[number - 1]
+        if (version !== undefined) {
+          version.destroyed = true
+          version.data = null
+        }
+      }
       return done
     }
     return fail(405)
@@ -126,16 +183,19 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     const given = path === 'sys/wrapping/lookup' ? String(body['token']) : token
     const found = wrapped.get(given ?? '')
     if (found === undefined) return fail(400, 'wrapping token is not valid or does not exist')
-    if (path === 'sys/wrapping/lookup') return ok({ creation_path: found.path, creation_time: new Date(now()).toISOString(), creation_ttl: 60 })
+    if (path === 'sys/wrapping/lookup')
+      return ok({ creation_path: found.path, creation_time: new Date(now()).toISOString(), creation_ttl: 60 })
     wrapped.delete(given!)
     return ok(found.data)
   }
 
   /** api-docs/secret/transit */
   const encryption = ({ path, body }: Question): Answer => {
-    const [, verb, detail, name] = /^transit\/(encrypt|decrypt|rewrap|datakey)\/(?:(plaintext|wrapped)\/)?([\w-]+)$/.exec(path) ?? []
+    const [, verb, detail, name] =
+      /^transit\/(encrypt|decrypt|rewrap|datakey)\/(?:(plaintext|wrapped)\/)?([\w-]+)$/.exec(path) ?? []
     const keys = transit.get(name ?? '')
-    if (verb === undefined || keys === undefined || (verb === 'datakey') !== (detail !== undefined)) return fail(400, 'encryption key not found')
+    if (verb === undefined || keys === undefined || (verb === 'datakey') !== (detail !== undefined))
+      return fail(400, 'encryption key not found')
     const aad = Buffer.from(String(body['associated_data'] ?? ''), 'base64')
     const seal = (plaintext: Buffer): string => {
       const nonce = randomBytes(12)
@@ -148,24 +208,49 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       if (key === undefined || payload === undefined) return undefined
       const bytes = Buffer.from(payload, 'base64')
       try {
-        const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, 12)).setAAD(aad).setAuthTag(bytes.subarray(-16))
+        const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, 12))
+          .setAAD(aad)
+          .setAuthTag(bytes.subarray(-16))
         return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()])
-      } catch { return undefined }
+      } catch {
+        return undefined
+      }
     }
-    if (verb === 'datakey') { const key = randomBytes(32); return ok({ ciphertext: seal(key), ...(detail === 'plaintext' ? { plaintext: key.toString('base64') } : {}) }) }
+    if (verb === 'datakey') {
+      const key = randomBytes(32)
+      return ok({ ciphertext: seal(key), ...(detail === 'plaintext' ? { plaintext: key.toString('base64') } : {}) })
+    }
     if (verb === 'encrypt') {
       const plaintext = String(body['plaintext'])
-      if (Buffer.from(plaintext, 'base64').toString('base64') !== plaintext) return fail(400, 'failed to base64-decode plaintext')
+      if (Buffer.from(plaintext, 'base64').toString('base64') !== plaintext)
+        return fail(400, 'failed to base64-decode plaintext')
       return ok({ ciphertext: seal(Buffer.from(plaintext, 'base64')), key_version: keys.length })
     }
     const plaintext = unseal(body['ciphertext'])
     if (plaintext === undefined) return fail(400, 'invalid ciphertext: unable to decrypt')
-    return verb === 'decrypt' ? ok({ plaintext: plaintext.toString('base64') }) : ok({ ciphertext: seal(plaintext), key_version: keys.length })
+    return verb === 'decrypt'
+      ? ok({ plaintext: plaintext.toString('base64') })
+      : ok({ ciphertext: seal(plaintext), key_version: keys.length })
   }
 
   /** docs/concepts/lease: what stands in an answer beside its data. @param given seconds; default those of the double */
-  const leased = (path: string, role: string, { ttl = double.leaseTtl, renewable = true, end }: { ttl?: number; renewable?: boolean; end: () => Promise<void> | void }): object => {
-    const lease: Lease = { id: `${path}/${randomBytes(12).toString('hex')}`, role, renewable, until: now() + ttl * 1000, maxUntil: now() + Math.max(ttl, double.leaseMaxTtl) * 1000, end }
+  const leased = (
+    path: string,
+    role: string,
+    {
+      ttl = double.leaseTtl,
+      renewable = true,
+      end,
+    }: { ttl?: number; renewable?: boolean; end: () => Promise<void> | void },
+  ): object => {
+    const lease: Lease = {
+      id: `${path}/${randomBytes(12).toString('hex')}`,
+      role,
+      renewable,
+      until: now() + ttl * 1000,
+      maxUntil: now() + Math.max(ttl, double.leaseMaxTtl) * 1000,
+      end,
+    }
     leases.set(lease.id, lease)
     return { lease_id: lease.id, lease_duration: ttl, renewable }
   }
@@ -178,7 +263,15 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       const [username, password] = [`v-deputy-${randomBytes(6).toString('hex')}`, randomBytes(15).toString('base64url')]
       users.set(username, password)
       await double.onUser(username, password)
-      return ok({ username, password }, leased(path, role, { end: async () => { users.delete(username); await double.onUser(username, undefined) } }))
+      return ok(
+        { username, password },
+        leased(path, role, {
+          end: async () => {
+            users.delete(username)
+            await double.onUser(username, undefined)
+          },
+        }),
+      )
     }
     const known = staticRoles.get(role ?? '')
     if (known === undefined) return fail(400, `unknown role: ${role} does not exist`)
@@ -189,7 +282,14 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       await double.onUser(known.username, known.password)
       return done
     }
-    if (verb === 'static-creds' && method === 'GET') return ok({ username: known.username, password: known.password, last_vault_rotation: new Date(known.rotatedAt).toISOString(), rotation_period: 86_400, ttl: 86_400 })
+    if (verb === 'static-creds' && method === 'GET')
+      return ok({
+        username: known.username,
+        password: known.password,
+        last_vault_rotation: new Date(known.rotatedAt).toISOString(),
+        rotation_period: 86_400,
+        ttl: 86_400,
+      })
     return fail(405)
   }
 
@@ -205,14 +305,26 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     if (path !== 'pki/issue/client') return fail(400, `unknown role: ${path.replace(/^.*\//, '')}`)
     const name = String(body['common_name'])
     if (!name.endsWith('.clients.example')) return fail(400, `common name ${name} not allowed by this role`)
-    if (body['uri_sans'] !== undefined && !String(body['uri_sans']).startsWith('spiffe://example.com/')) return fail(400, `URI Subject Alternative Names were requested via the API, but they are not valid for this role`)
+    if (body['uri_sans'] !== undefined && !String(body['uri_sans']).startsWith('spiffe://example.com/'))
+      return fail(400, `URI Subject Alternative Names were requested via the API, but they are not valid for this role`)
     const seconds = /^(\d+)s$/.exec(String(body['ttl']))?.[1]
     if (seconds === undefined) return fail(400, 'invalid requested ttl')
     const { certificate, key } = await authority.issue(name, { client: true })
-    const serial = new X509Certificate(certificate).serialNumber.toLowerCase().padStart(2, '0').replace(/(..)(?=.)/g, '$1:')
+    const serial = new X509Certificate(certificate).serialNumber
+      .toLowerCase()
+      .padStart(2, '0')
+      .replace(/(..)(?=.)/g, '$1:')
     certificates.set(serial, { wish: body, revoked: false })
     const ca = authority.certificate
-    return ok({ certificate, issuing_ca: ca, ca_chain: [ca], private_key: key, private_key_type: 'ec', serial_number: serial, expiration: Math.floor(now() / 1000) + Math.min(7200, Number(seconds)) })
+    return ok({
+      certificate,
+      issuing_ca: ca,
+      ca_chain: [ca],
+      private_key: key,
+      private_key_type: 'ec',
+      serial_number: serial,
+      expiration: Math.floor(now() / 1000) + Math.min(7200, Number(seconds)),
+    })
   }
 
   /** api-docs/system/leases */
@@ -223,7 +335,10 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       if (!lease.renewable) return fail(400, 'lease is not renewable')
       // Counts from now, and is advisory: never beyond the maximum.
       lease.until = Math.min(lease.maxUntil, now() + Number(body['increment'] || double.leaseTtl) * 1000)
-      return { status: 200, body: { lease_id: lease.id, renewable: true, lease_duration: Math.floor((lease.until - now()) / 1000) } }
+      return {
+        status: 200,
+        body: { lease_id: lease.id, renewable: true, lease_duration: Math.floor((lease.until - now()) / 1000) },
+      }
     }
     if (path === 'sys/leases/revoke') {
       if (body['sync'] !== true) return fail(400, 'this double wants sync')
@@ -238,7 +353,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
 
   /** api-docs/auth/token */
   const ownToken = ({ path }: Question, token: Token): Answer => {
-    const left = (): number => token.until === Infinity ? 0 : Math.floor((token.until - now()) / 1000)
+    const left = (): number => (token.until === Infinity ? 0 : Math.floor((token.until - now()) / 1000))
     if (path === 'auth/token/lookup-self') return ok({ ttl: left(), renewable: token.renewable, id: token.id })
     if (path === 'auth/token/renew-self') {
       if (!token.renewable || token.maxUntil <= now() + 1000) return fail(400, 'lease is not renewable')
@@ -251,7 +366,8 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const answer = (question: Question): Answer | Promise<Answer> => {
     const { method, path } = question
     if (double.sealed) return fail(503, 'Vault is sealed')
-    if (/^auth\/(approle|kubernetes|jwt)\/login$/.test(path)) return method === 'POST' ? authenticate(question) : fail(405)
+    if (/^auth\/(approle|kubernetes|jwt)\/login$/.test(path))
+      return method === 'POST' ? authenticate(question) : fail(405)
     if (path.startsWith('sys/wrapping/')) return method === 'POST' ? wrapping(question) : fail(405)
     const token = tokens.get(question.token ?? '')
     if (token === undefined || token.until <= now()) return fail(403, 'permission denied', 'invalid token')
@@ -272,7 +388,14 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     const text = Buffer.concat(chunks).toString('utf8')
     const url = new URL(request.url ?? '/', 'http://vault')
     const header = (name: string): string | undefined => request.headers[name] as string | undefined
-    return { method: request.method ?? '', path: decodeURIComponent(url.pathname.replace(/^\/v1\//, '')), query: url.searchParams, body: text === '' ? {} : JSON.parse(text) as Record<string, unknown>, token: header('x-vault-token'), namespace: header('x-vault-namespace') }
+    return {
+      method: request.method ?? '',
+      path: decodeURIComponent(url.pathname.replace(/^\/v1\//, '')),
+      query: url.searchParams,
+      body: text === '' ? {} : (JSON.parse(text) as Record<string, unknown>),
+      token: header('x-vault-token'),
+      namespace: header('x-vault-namespace'),
+    }
   }
 
   const server = createServer((request, response) => {
@@ -282,34 +405,84 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       const spoilt = double.spoil.shift()
       if (spoilt === 'hang') return
       // docs/agent-and-proxy/proxy#require_request_header
-      const given = request.headers['x-vault-request'] !== 'true' ? fail(412, "missing 'X-Vault-Request' header") : spoilt === undefined || spoilt === 'drop' || spoilt === 'pass' ? await answer(question) : spoilt
-      if (spoilt === 'drop') { response.destroy(); return }
-      response.writeHead(given.status, { 'content-type': 'application/json' }).end(given.body === undefined ? undefined : JSON.stringify(given.body))
+      const given =
+        request.headers['x-vault-request'] !== 'true'
+          ? fail(412, "missing 'X-Vault-Request' header")
+          : spoilt === undefined || spoilt === 'drop' || spoilt === 'pass'
+            ? await answer(question)
+            : spoilt
+      if (spoilt === 'drop') {
+        response.destroy()
+        return
+      }
+      response
+        .writeHead(given.status, { 'content-type': 'application/json' })
+        .end(given.body === undefined ? undefined : JSON.stringify(given.body))
     })()
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const approle = { roleId: randomUUID(), secretId: randomUUID() }
   const double: VaultDouble = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, spoil: [], sealed: false, allows: () => true, tokenTtl: 3600, tokenMaxTtl: 36_000, leaseTtl: 3600, leaseMaxTtl: 7200,
-    asked: [], rootToken: newToken(0).id, approle, jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`, leases, certificates, authority, clouds, databaseUsers: users, onUser: () => undefined,
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    spoil: [],
+    sealed: false,
+    allows: () => true,
+    tokenTtl: 3600,
+    tokenMaxTtl: 36_000,
+    leaseTtl: 3600,
+    leaseMaxTtl: 7200,
+    asked: [],
+    rootToken: newToken(0).id,
+    approle,
+    jwt: `jwt.${createHash('sha256').update(randomBytes(8)).digest('hex')}`,
+    leases,
+    certificates,
+    authority,
+    clouds,
+    databaseUsers: users,
+    onUser: () => undefined,
     issueToken: (ttl) => newToken(ttl).id,
-    revokeTokens() { tokens.clear() },
+    revokeTokens() {
+      tokens.clear()
+    },
     wrapSecretId(at = 'auth/approle/role/deputy/secret-id') {
       const id = `hvs.wrap.${randomBytes(12).toString('hex')}`
       wrapped.set(id, { path: at, data: { secret_id: approle.secretId, secret_id_accessor: randomUUID() } })
       return id
     },
-    put(path, data) { kv.set(path, [...kv.get(path) ?? [], { data, deleted: false, destroyed: false }]) },
-    remove(path) { const last = kv.get(path)?.at(-1); if (last !== undefined) last.deleted = true },
+    put(path, data) {
+      kv.set(path, [...(kv.get(path) ?? []), { data, deleted: false, destroyed: false }])
+    },
+    remove(path) {
+      const last = kv.get(path)?.at(-1)
+      if (last !== undefined) last.deleted = true
+    },
     entry: (path) => kv.get(path),
     snapshot() {
       const saved = structuredClone([...kv])
-      return () => { kv.clear(); for (const [path, versions] of structuredClone(saved)) kv.set(path, versions) }
+      return () => {
+        kv.clear()
+        for (const [path, versions] of structuredClone(saved)) kv.set(path, versions)
+      }
     },
-    removeStaticRole(name) { staticRoles.delete(name) },
-    forward(milliseconds) { offset += milliseconds },
-    rotateTransit(key) { transit.set(key, [...transit.get(key) ?? [], randomBytes(32)]) },
-    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+    removeStaticRole(name) {
+      staticRoles.delete(name)
+    },
+    forward(milliseconds) {
+      offset += milliseconds
+    },
+    rotateTransit(key) {
+      transit.set(key, [...(transit.get(key) ?? []), randomBytes(32)])
+    },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
   }
   double.rotateTransit('deputy')
   staticRoles.set('app', { username: 'app', password: 'the-first', rotatedAt: now() })

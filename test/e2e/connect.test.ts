@@ -11,20 +11,38 @@ import { startWorld, type World } from '../../quickstart/world.ts'
 let world: World
 beforeAll(async () => {
   world = await startWorld(() => {})
-  await writeFile(join(world.home, 'policies/access/everybody.cedar'), '@id("everybody-reads") permit (principal is Deputy::User, action == Deputy::Action::"oauth_grant", resource);', { mode: 0o600 })
+  await writeFile(
+    join(world.home, 'policies/access/everybody.cedar'),
+    '@id("everybody-reads") permit (principal is Deputy::User, action == Deputy::Action::"oauth_grant", resource);',
+    { mode: 0o600 },
+  )
   expect((await world.deputy('reload')).code).toBe(0)
 })
-afterAll(async () => { await world?.close() })
+afterAll(async () => {
+  await world?.close()
+})
 
 const ask = async (user: string, server: 'notes' | 'calendar' = 'notes'): Promise<Record<string, unknown>> => {
-  const config = JSON.parse(await readFile(`${world.home}/${server}-server.json`, 'utf8')) as Parameters<typeof exchangeToken>[0]
+  const config = JSON.parse(await readFile(`${world.home}/${server}-server.json`, 'utf8')) as Parameters<
+    typeof exchangeToken
+  >[0]
   const { accessToken } = await signIn({ idp: world.idp, user, resource: world.servers[server].url })
-  return (await exchangeToken(config, { userToken: accessToken, downstream: 'notes-api', scope: 'notes:read', tool: 'list_notes' })).body
+  return (
+    await exchangeToken(config, {
+      userToken: accessToken,
+      downstream: 'notes-api',
+      scope: 'notes:read',
+      tool: 'list_notes',
+    })
+  ).body
 }
 
 const pass = async (browser: Browser, first: Page, user: string, url: string): Promise<Page> => {
   let page = first
-  for (let at = 0; at < 3 && page.url.startsWith(url); at += 1) page = page.body.includes('name="login"') ? await browser.submit(page, { login: user, password: PASSWORD }) : await browser.submit(page, { decision: 'allow' })
+  for (let at = 0; at < 3 && page.url.startsWith(url); at += 1)
+    page = page.body.includes('name="login"')
+      ? await browser.submit(page, { login: user, password: PASSWORD })
+      : await browser.submit(page, { decision: 'allow' })
   return page
 }
 
@@ -42,7 +60,8 @@ describe('connecting', () => {
     const { connect_url: url } = await ask('alice')
     const browser = createBrowser()
     const page = await pass(browser, await browser.open(String(url)), 'alice', world.idp.url)
-    for (const text of ['Notes assistant', 'notes@acme.example', 'Read your notes', new URL(world.service.url).host]) expect(page.body).toContain(text)
+    for (const text of ['Notes assistant', 'notes@acme.example', 'Read your notes', new URL(world.service.url).host])
+      expect(page.body).toContain(text)
     expect(page.headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/)
     expect(page.body).not.toContain('<script')
     const denied = await browser.submit(page, { decision: 'deny' })
@@ -50,7 +69,7 @@ describe('connecting', () => {
     expect((await browser.submit(page, { decision: 'allow' })).body).toContain('used already')
   })
 
-  it('threats 7 and 16, requirement 24: a value of one step is not another\'s, and a wrong issuer is refused before the code is redeemed', async () => {
+  it("threats 7 and 16, requirement 24: a value of one step is not another's, and a wrong issuer is refused before the code is redeemed", async () => {
     const { connect_url: url } = await ask('alice')
     const link = String(url).split('/').at(-1)!
     const browser = createBrowser({ stopAt: (to) => to.includes('/connect/callback') })
@@ -65,7 +84,8 @@ describe('connecting', () => {
     back.searchParams.set('iss', 'https://evil.example')
     back.searchParams.set('error_description', 'phishing')
     const follow = createBrowser()
-    for (const cookie of await browser.jar.getCookies(world.connectUrl)) await follow.jar.setCookie(cookie, world.connectUrl)
+    for (const cookie of await browser.jar.getCookies(world.connectUrl))
+      await follow.jar.setCookie(cookie, world.connectUrl)
     const refused = await follow.open(back.href)
     expect(refused.status).toBe(400)
     expect(refused.body).not.toContain('phishing')
@@ -101,17 +121,48 @@ describe('connecting', () => {
   it('promise 9: an address that cannot be read is refused without a word about the inside', async () => {
     for (const path of ['/connect/%zz', '/login/%', '/status/%zz', '/clients/%zz', '/%c0%ae']) {
       const response = await fetch(`${world.connectUrl}${path}`)
-      expect([path, response.status < 500, /at .*\.(js|ts)|node_modules/.test(await response.text())]).toEqual([path, true, false])
+      expect([path, response.status < 500, /at .*\.(js|ts)|node_modules/.test(await response.text())]).toEqual([
+        path,
+        true,
+        false,
+      ])
     }
   })
 
   it('threat 8, requirement 24: no address makes the pages send a browser anywhere but to the identity provider and the service', async () => {
-    const targets = ['https://evil.example', '//evil.example', '@@evil.example', '..;/evil.example', 'javascript:alert(1)', 'JaVaScRiPt:alert(1)', '%2F%2Fevil.example', '\\\\evil.example', '%0d%0aLocation:%20https://evil.example']
-    const paths = ['/connect/', '/connect/callback', '/connect/callback?state=', '/connect/signed-in?state=', '/login/', '/?redirect_uri=', '/connect/x?return_to=', '/connect/consent?next=']
-    for (const target of targets) for (const path of paths) {
-      const response = await fetch(`${world.connectUrl}${path}${target.startsWith('..') ? `/${target}` : target}`, { redirect: 'manual' })
-      expect([path, target, response.status >= 400, response.headers.get('location')]).toEqual([path, target, true, null])
-    }
+    const targets = [
+      'https://evil.example',
+      '//evil.example',
+      '@@evil.example',
+      '..;/evil.example',
+      'javascript:alert(1)',
+      'JaVaScRiPt:alert(1)',
+      '%2F%2Fevil.example',
+      '\\\\evil.example',
+      '%0d%0aLocation:%20https://evil.example',
+    ]
+    const paths = [
+      '/connect/',
+      '/connect/callback',
+      '/connect/callback?state=',
+      '/connect/signed-in?state=',
+      '/login/',
+      '/?redirect_uri=',
+      '/connect/x?return_to=',
+      '/connect/consent?next=',
+    ]
+    for (const target of targets)
+      for (const path of paths) {
+        const response = await fetch(`${world.connectUrl}${path}${target.startsWith('..') ? `/${target}` : target}`, {
+          redirect: 'manual',
+        })
+        expect([path, target, response.status >= 400, response.headers.get('location')]).toEqual([
+          path,
+          target,
+          true,
+          null,
+        ])
+      }
     const link = new URL(String((await ask('alice', 'calendar')).connect_url))
     link.search = '?redirect_uri=https://evil.example&return_to=//evil.example'
     const first = await fetch(link, { redirect: 'manual' })
@@ -124,6 +175,12 @@ describe('connecting', () => {
   })
 })
 
-const raw = (port: string, path: string, host: string): Promise<{ status: number }> => new Promise((resolve, reject) => {
-  request({ host: '127.0.0.1', port, path, headers: { host } }, (response) => { response.resume(); resolve({ status: response.statusCode ?? 0 }) }).on('error', reject).end()
-})
+const raw = (port: string, path: string, host: string): Promise<{ status: number }> =>
+  new Promise((resolve, reject) => {
+    request({ host: '127.0.0.1', port, path, headers: { host } }, (response) => {
+      response.resume()
+      resolve({ status: response.statusCode ?? 0 })
+    })
+      .on('error', reject)
+      .end()
+  })

@@ -3,7 +3,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import {
+  ACCESS_TOKEN,
+  startDaemonProcess,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Daemon,
+  type TestIssuer,
+} from '../support/daemon.ts'
 import { letVaultMakeLogins, vaultSettings, type Login } from '../support/postgres-logins.ts'
 
 const bin = findPostgres()
@@ -13,36 +20,77 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
   let vault: VaultDouble
   let daemon: Daemon
   let database: string
-  beforeAll(async () => { server = await startPostgres(bin!); issuer = await startTestIssuer() })
-  afterAll(async () => { await server?.close(); await issuer?.close() })
+  beforeAll(async () => {
+    server = await startPostgres(bin!)
+    issuer = await startTestIssuer()
+  })
+  afterAll(async () => {
+    await server?.close()
+    await issuer?.close()
+  })
   beforeEach(async () => {
     vault = await startVaultDouble()
     database = await server.createDatabase()
     letVaultMakeLogins(vault, server, database)
-    const company = aCompany({ issuer: issuer.url, notes: { downstreams: { orders: { scopes: [] }, reports: { scopes: [] } } } })
-    daemon = await startDaemonProcess({
-      ...company, 'state/token': vault.rootToken,
-      'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'vault', role: 'reader' },
-      'downstreams/reports.yaml': { downstream: 'reports', credential: 'dynamic', backend: 'vault', role: 'app', role_kind: 'static' },
-      'policies/access/orders.cedar': '@id("orders")\npermit (principal, action == Deputy::Action::"dynamic", resource);',
-    }, { secrets: vaultSettings(vault) })
+    const company = aCompany({
+      issuer: issuer.url,
+      notes: { downstreams: { orders: { scopes: [] }, reports: { scopes: [] } } },
+    })
+    daemon = await startDaemonProcess(
+      {
+        ...company,
+        'state/token': vault.rootToken,
+        'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'vault', role: 'reader' },
+        'downstreams/reports.yaml': {
+          downstream: 'reports',
+          credential: 'dynamic',
+          backend: 'vault',
+          role: 'app',
+          role_kind: 'static',
+        },
+        'policies/access/orders.cedar':
+          '@id("orders")\npermit (principal, action == Deputy::Action::"dynamic", resource);',
+      },
+      { secrets: vaultSettings(vault) },
+    )
   })
-  afterEach(async () => { await daemon?.close(); await vault?.close() })
+  afterEach(async () => {
+    await daemon?.close()
+    await vault?.close()
+  })
 
   const works = async ({ username: user, password }: Login): Promise<boolean> => {
     const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
     client.on('error', () => undefined)
-    try { await client.connect(); return true } catch { return false } finally { await client.end().catch(() => undefined) }
+    try {
+      await client.connect()
+      return true
+    } catch {
+      return false
+    } finally {
+      await client.end().catch(() => undefined)
+    }
   }
-  const exchange = async (sub: string, audience = 'orders') => daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub }), subject_token_type: ACCESS_TOKEN, audience })
-  const loginOf = async (sub: string, audience?: string): Promise<Login> => JSON.parse(String((await exchange(sub, audience)).body['access_token'])) as Login
-  const leases = async (): Promise<{ id: string; user: string; state: string }[]> => JSON.parse((await daemon.deputy('lease', 'list', '--json')).out) as { id: string; user: string; state: string }[]
+  const exchange = async (sub: string, audience = 'orders') =>
+    daemon.token({
+      grant_type: TOKEN_EXCHANGE,
+      subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub }),
+      subject_token_type: ACCESS_TOKEN,
+      audience,
+    })
+  const loginOf = async (sub: string, audience?: string): Promise<Login> =>
+    JSON.parse(String((await exchange(sub, audience)).body['access_token'])) as Login
+  const leases = async (): Promise<{ id: string; user: string; state: string }[]> =>
+    JSON.parse((await daemon.deputy('lease', 'list', '--json')).out) as { id: string; user: string; state: string }[]
 
   it('promise 4: each user has their own, the same one each time, and a revocation ends it at the database', async () => {
     const [alice, bob] = [await loginOf('alice'), await loginOf('bob')]
     expect([await works(alice), await works(bob), alice.username === bob.username]).toEqual([true, true, false])
     expect(await loginOf('alice')).toEqual(alice)
-    expect((await leases()).map(({ user, state }) => [user, state])).toEqual([['alice', 'active'], ['bob', 'active']])
+    expect((await leases()).map(({ user, state }) => [user, state])).toEqual([
+      ['alice', 'active'],
+      ['bob', 'active'],
+    ])
 
     const revoked = await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--json')
     expect(JSON.parse(revoked.out)).toMatchObject({ leases: [{ user: 'alice', upstream: 'done' }] })
@@ -67,7 +115,9 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
     await daemon.start()
     expect(await loginOf('alice')).toEqual(alice)
     await daemon.stop()
-    await daemon.write({ 'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'vault', role: 'writer' } })
+    await daemon.write({
+      'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'vault', role: 'writer' },
+    })
     await daemon.start()
     await expect.poll(() => works(alice), { timeout: 5000, interval: 100 }).toBe(false)
     expect(await leases()).toEqual([])
@@ -82,7 +132,9 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
   })
 
   it('says what cannot be: a backend that makes no credentials', async () => {
-    await daemon.write({ 'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'embedded', role: 'reader' } })
+    await daemon.write({
+      'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'embedded', role: 'reader' },
+    })
     expect((await daemon.deputy('check')).out).toMatch(/The backend embedded makes no credentials/)
   })
 })

@@ -13,30 +13,62 @@ let daemon: Daemon
 
 beforeAll(async () => {
   const port = await freePort()
-  idp = await startCompanyIdp({ resources: [RESOURCES.notes], redirectUris: [`http://127.0.0.1:${port}/connect/signed-in`] })
-  daemon = await startDaemonProcess({
-    ...aCompany({ issuer: idp.issuer, notes: { login_session: true } }),
-    'tenants/acme.yaml': { tenant: 'acme', issuers: [{ issuer: idp.issuer }], sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } } },
-    'tenants/globex.yaml': { tenant: 'globex' },
-    'sign-in': SIGN_IN_CLIENT.client_secret,
-  }, { issuer: `http://127.0.0.1:${port}`, connect_url: `http://127.0.0.1:${port}`, listen: { connect: `127.0.0.1:${port}` } })
+  idp = await startCompanyIdp({
+    resources: [RESOURCES.notes],
+    redirectUris: [`http://127.0.0.1:${port}/connect/signed-in`],
+  })
+  daemon = await startDaemonProcess(
+    {
+      ...aCompany({ issuer: idp.issuer, notes: { login_session: true } }),
+      'tenants/acme.yaml': {
+        tenant: 'acme',
+        issuers: [{ issuer: idp.issuer }],
+        sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } },
+      },
+      'tenants/globex.yaml': { tenant: 'globex' },
+      'sign-in': SIGN_IN_CLIENT.client_secret,
+    },
+    {
+      issuer: `http://127.0.0.1:${port}`,
+      connect_url: `http://127.0.0.1:${port}`,
+      listen: { connect: `127.0.0.1:${port}` },
+    },
+  )
 })
-afterAll(async () => { await daemon?.close(); await idp?.close() })
+afterAll(async () => {
+  await daemon?.close()
+  await idp?.close()
+})
 
-const exchange = (): Promise<Answer> => daemon.token({
-  grant_type: TOKEN_EXCHANGE, subject_token: 'current', subject_token_type: 'urn:deputy:params:oauth:token-type:login-session', audience: 'ledger', scope: 'ledger:read',
-})
+const exchange = (): Promise<Answer> =>
+  daemon.token({
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: 'current',
+    subject_token_type: 'urn:deputy:params:oauth:token-type:login-session',
+    audience: 'ledger',
+    scope: 'ledger:read',
+  })
 
 /** Runs `deputy login` and hands its link to the browser that walks it. */
 const login = async (walk: (url: string) => Promise<void>): Promise<{ code: number; out: string }> => {
-  const child = spawn(process.execPath, [CLI, 'login', '--tenant', 'acme', '--no-browser', '--json', '--home', daemon.home], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(
+    process.execPath,
+    [CLI, 'login', '--tenant', 'acme', '--no-browser', '--json', '--home', daemon.home],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
   let [out, err] = ['', '']
-  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
-  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString('utf8')
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString('utf8')
+  })
   await expect.poll(() => /http:\S+/.exec(err)?.[0], { timeout: 10_000 }).toBeDefined()
   await walk(/http:\S+/.exec(err)![0])
   const exited = once(child, 'exit') as Promise<[number]>
-  const timer = setTimeout(() => { child.kill('SIGKILL') }, 5000)
+  const timer = setTimeout(() => {
+    child.kill('SIGKILL')
+  }, 5000)
   const [code] = await exited
   clearTimeout(timer)
   return { code, out }
@@ -44,7 +76,10 @@ const login = async (walk: (url: string) => Promise<void>): Promise<{ code: numb
 
 const signedIn = async (browser: Browser, url: string, user: string): Promise<Page> => {
   let page = await browser.open(url)
-  for (let at = 0; at < 3 && page.url.startsWith(idp.url); at += 1) page = page.body.includes('name="login"') ? await browser.submit(page, { login: user, password: PASSWORD }) : await browser.submit(page, { decision: 'allow' })
+  for (let at = 0; at < 3 && page.url.startsWith(idp.url); at += 1)
+    page = page.body.includes('name="login"')
+      ? await browser.submit(page, { login: user, password: PASSWORD })
+      : await browser.submit(page, { decision: 'allow' })
   return page
 }
 

@@ -4,9 +4,20 @@ import { once } from 'node:events'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import {
+  ACCESS_TOKEN,
+  startDaemonProcess,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Daemon,
+  type TestIssuer,
+} from '../support/daemon.ts'
 
-interface ClientCertificate { readonly certificate: string; readonly private_key: string; readonly ca_chain: readonly string[] }
+interface ClientCertificate {
+  readonly certificate: string
+  readonly private_key: string
+  readonly ca_chain: readonly string[]
+}
 
 let vault: VaultDouble
 let issuer: TestIssuer
@@ -16,11 +27,15 @@ let daemon: Daemon
 /** A service that lets in whom the engine's authority has a certificate for, unless that is revoked there, and greets by name. */
 const startService = async (): Promise<Server> => {
   const { certificate: cert, key } = await vault.authority.issue('service', { host: '127.0.0.1' })
-  const server = createServer({ cert, key, ca: vault.authority.certificate, requestCert: true, rejectUnauthorized: true }, (socket: TLSSocket) => {
-    const { subject, serialNumber } = socket.getPeerCertificate()
-    const isRevoked = vault.certificates.get(serialNumber.toLowerCase().replace(/(..)(?=.)/g, '$1:'))?.revoked !== false
-    socket.end(isRevoked ? 'revoked' : `hello ${subject.CN}`)
-  })
+  const server = createServer(
+    { cert, key, ca: vault.authority.certificate, requestCert: true, rejectUnauthorized: true },
+    (socket: TLSSocket) => {
+      const { subject, serialNumber } = socket.getPeerCertificate()
+      const isRevoked =
+        vault.certificates.get(serialNumber.toLowerCase().replace(/(..)(?=.)/g, '$1:'))?.revoked !== false
+      socket.end(isRevoked ? 'revoked' : `hello ${subject.CN}`)
+    },
+  )
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return server
@@ -30,30 +45,82 @@ beforeEach(async () => {
   vault = await startVaultDouble()
   issuer = await startTestIssuer()
   service = await startService()
-  daemon = await startDaemonProcess({
-    ...aCompany({ issuer: issuer.url, notes: { downstreams: { orders: { scopes: [] } } } }), 'state/token': vault.rootToken,
-    'downstreams/orders.yaml': { downstream: 'orders', credential: 'mtls_certificate', backend: 'vault', role: 'client', common_name: '{user}.{tenant}.clients.example' },
-    'policies/access/orders.cedar': '@id("orders") permit (principal in Deputy::Tenant::"acme", action == Deputy::Action::"mtls_certificate", resource);',
-  }, { secrets: { backends: { vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '500ms' } } } })
+  daemon = await startDaemonProcess(
+    {
+      ...aCompany({ issuer: issuer.url, notes: { downstreams: { orders: { scopes: [] } } } }),
+      'state/token': vault.rootToken,
+      'downstreams/orders.yaml': {
+        downstream: 'orders',
+        credential: 'mtls_certificate',
+        backend: 'vault',
+        role: 'client',
+        common_name: '{user}.{tenant}.clients.example',
+      },
+      'policies/access/orders.cedar':
+        '@id("orders") permit (principal in Deputy::Tenant::"acme", action == Deputy::Action::"mtls_certificate", resource);',
+    },
+    {
+      secrets: {
+        backends: {
+          vault: { kind: 'vault', address: vault.url, login: { token: { file: 'state/token' } }, timeout: '500ms' },
+        },
+      },
+    },
+  )
 })
-afterEach(async () => { await daemon?.close(); service?.close(); await issuer?.close(); await vault?.close() })
+afterEach(async () => {
+  await daemon?.close()
+  service?.close()
+  await issuer?.close()
+  await vault?.close()
+})
 
 const certificateOf = async (sub: string): Promise<ClientCertificate> =>
-  JSON.parse(String((await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub }), subject_token_type: ACCESS_TOKEN, audience: 'orders' })).body['access_token'])) as ClientCertificate
-const greeting = async ({ certificate, private_key: key, ca_chain: chain }: Partial<ClientCertificate>): Promise<string> => {
-  const socket = connect({ host: '127.0.0.1', port: (service.address() as AddressInfo).port, ca: chain === undefined ? vault.authority.certificate : [...chain], ...(certificate === undefined ? {} : { cert: certificate, key }) })
+  JSON.parse(
+    String(
+      (
+        await daemon.token({
+          grant_type: TOKEN_EXCHANGE,
+          subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub }),
+          subject_token_type: ACCESS_TOKEN,
+          audience: 'orders',
+        })
+      ).body['access_token'],
+    ),
+  ) as ClientCertificate
+const greeting = async ({
+  certificate,
+  private_key: key,
+  ca_chain: chain,
+}: Partial<ClientCertificate>): Promise<string> => {
+  const socket = connect({
+    host: '127.0.0.1',
+    port: (service.address() as AddressInfo).port,
+    ca: chain === undefined ? vault.authority.certificate : [...chain],
+    ...(certificate === undefined ? {} : { cert: certificate, key }),
+  })
   let said = ''
-  socket.on('data', (chunk: Buffer) => { said += chunk.toString('utf8') })
-  try { await once(socket, 'close') } catch (error) { return (error as { code: string }).code }
+  socket.on('data', (chunk: Buffer) => {
+    said += chunk.toString('utf8')
+  })
+  try {
+    await once(socket, 'close')
+  } catch (error) {
+    return (error as { code: string }).code
+  }
   return said
 }
-const revokeAlice = async (): Promise<unknown> => JSON.parse((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--json')).out)
+const revokeAlice = async (): Promise<unknown> =>
+  JSON.parse((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--json')).out)
 const revoked = () => [...vault.certificates.values()].map((each) => each.revoked)
 
 it('promise 2: a certificate opens a TLS connection to a service that trusts the engine, and a revocation revokes it at Vault', async () => {
   const [alices, bobs] = [await certificateOf('alice'), await certificateOf('bob')]
   expect(await greeting({})).toBe('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED')
-  expect([await greeting(alices), await greeting(bobs)]).toEqual(['hello alice.acme.clients.example', 'hello bob.acme.clients.example'])
+  expect([await greeting(alices), await greeting(bobs)]).toEqual([
+    'hello alice.acme.clients.example',
+    'hello bob.acme.clients.example',
+  ])
   expect(await certificateOf('alice')).toEqual(alices)
   expect(await revokeAlice()).toMatchObject({ leases: [{ user: 'alice', upstream: 'done' }] })
   expect(revoked()).toEqual([true, false])
@@ -61,14 +128,18 @@ it('promise 2: a certificate opens a TLS connection to a service that trusts the
   expect(daemon.output()).not.toContain(alices.private_key.slice(40, 80))
 })
 
-it('promise 4: a certificate that could not be revoked because Vault was away is revoked when that is back, by whichever daemon lives then', { timeout: 60_000 }, async () => {
-  const alices = await certificateOf('alice')
-  vault.sealed = true
-  expect(await revokeAlice()).toMatchObject({ leases: [{ user: 'alice', upstream: 'queued' }] })
-  expect(revoked()).toEqual([false])
-  await daemon.stop('SIGKILL')
-  await daemon.start()
-  vault.sealed = false
-  await expect.poll(revoked, { timeout: 30_000, interval: 200 }).toEqual([true])
-  expect(await greeting(alices)).toBe('revoked')
-})
+it(
+  'promise 4: a certificate that could not be revoked because Vault was away is revoked when that is back, by whichever daemon lives then',
+  { timeout: 60_000 },
+  async () => {
+    const alices = await certificateOf('alice')
+    vault.sealed = true
+    expect(await revokeAlice()).toMatchObject({ leases: [{ user: 'alice', upstream: 'queued' }] })
+    expect(revoked()).toEqual([false])
+    await daemon.stop('SIGKILL')
+    await daemon.start()
+    vault.sealed = false
+    await expect.poll(revoked, { timeout: 30_000, interval: 200 }).toEqual([true])
+    expect(await greeting(alices)).toBe('revoked')
+  },
+)

@@ -1,6 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { ACCESS_TOKEN, ask, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import {
+  ACCESS_TOKEN,
+  ask,
+  startDaemonProcess,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Answer,
+  type Daemon,
+  type TestIssuer,
+} from '../support/daemon.ts'
 
 const TOOLS = {
   read_ledger: { downstream: 'ledger', scopes: ['ledger:read'], requires: ['ledger'], description: 'Reads' },
@@ -16,10 +25,15 @@ beforeAll(async () => {
   issuer = await startTestIssuer()
   daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { name: 'Notes', tools: TOOLS } }))
 })
-afterAll(async () => { await daemon?.close(); await issuer?.close() })
+afterAll(async () => {
+  await daemon?.close()
+  await issuer?.close()
+})
 
-const userToken = (claims: object = {}): Promise<string> => issuer.sign({ aud: RESOURCES.notes, org: 'acme', scope: 'mcp ledger', client_id: 'agent-app', ...claims })
-const post = (path: string, form: Record<string, string>): Promise<Answer> => ask(daemon, { path, headers: FORM, body: new URLSearchParams(form).toString() })
+const userToken = (claims: object = {}): Promise<string> =>
+  issuer.sign({ aud: RESOURCES.notes, org: 'acme', scope: 'mcp ledger', client_id: 'agent-app', ...claims })
+const post = (path: string, form: Record<string, string>): Promise<Answer> =>
+  ask(daemon, { path, headers: FORM, body: new URLSearchParams(form).toString() })
 const tools = async (token: string): Promise<Answer> => post('/tools', { subject_token: token })
 const introspect = async (token: string): Promise<Answer> => post('/oauth2/introspect', { token })
 
@@ -28,13 +42,22 @@ describe('GET /server', () => {
     const { status, body, headers } = await ask(daemon, { path: '/server' })
     expect(status).toBe(200)
     expect(headers['cache-control']).toBe('no-store')
-    expect(body).toMatchObject({ server: 'notes', name: 'Notes', resource: RESOURCES.notes, authorization_servers: [issuer.url], scopes_supported: ['ledger'], tools: { read_ledger: { downstream: 'ledger', scopes: ['ledger:read'], requires: ['ledger'] } } })
+    expect(body).toMatchObject({
+      server: 'notes',
+      name: 'Notes',
+      resource: RESOURCES.notes,
+      authorization_servers: [issuer.url],
+      scopes_supported: ['ledger'],
+      tools: { read_ledger: { downstream: 'ledger', scopes: ['ledger:read'], requires: ['ledger'] } },
+    })
     expect((await post('/server', {})).body).toEqual(body)
   })
 
   it('promise 10: only who proves to be a server is told anything, and no web page is', async () => {
     expect((await post('/server', { client_id: 'calendar' })).body).toMatchObject({ reason: 'workload_unknown' })
-    expect((await ask(daemon, { path: '/server', headers: { origin: 'http://localhost' } })).body).toMatchObject({ reason: 'foreign_caller' })
+    expect((await ask(daemon, { path: '/server', headers: { origin: 'http://localhost' } })).body).toMatchObject({
+      reason: 'foreign_caller',
+    })
   })
 })
 
@@ -44,13 +67,24 @@ describe('POST /tools', () => {
     expect(status).toBe(200)
     expect(headers['x-correlation-id']).toBeDefined()
     expect(body).toMatchObject({
-      active: true, sub: 'alice', tenant: 'acme', iss: issuer.url, aud: RESOURCES.notes, scope: 'mcp ledger', client_id: 'agent-app', exp: expect.any(Number),
+      active: true,
+      sub: 'alice',
+      tenant: 'acme',
+      iss: issuer.url,
+      aud: RESOURCES.notes,
+      scope: 'mcp ledger',
+      client_id: 'agent-app',
+      exp: expect.any(Number),
       tools: {
         read_ledger: { allowed: true, downstream: 'ledger', scopes: ['ledger:read'], requires: ['ledger'] },
-        write_ledger: { allowed: false, scopes: [] }, mail: { allowed: true }, clock: { allowed: true, scopes: [] },
+        write_ledger: { allowed: false, scopes: [] },
+        mail: { allowed: true },
+        clock: { allowed: true, scopes: [] },
       },
     })
-    expect((await tools(await userToken({ groups: ['accounting'] }))).body['tools']).toMatchObject({ write_ledger: { allowed: true, scopes: ['ledger:write'] } })
+    expect((await tools(await userToken({ groups: ['accounting'] }))).body['tools']).toMatchObject({
+      write_ledger: { allowed: true, scopes: ['ledger:write'] },
+    })
   })
 
   it('agrees with the exchange, tool by tool', async () => {
@@ -58,16 +92,29 @@ describe('POST /tools', () => {
       const token = await userToken({ groups })
       const told = (await tools(token)).body['tools'] as Record<string, { allowed: boolean }>
       for (const tool of ['read_ledger', 'write_ledger']) {
-        const { status } = await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: token, subject_token_type: ACCESS_TOKEN, audience: 'ledger', tool })
+        const { status } = await daemon.token({
+          grant_type: TOKEN_EXCHANGE,
+          subject_token: token,
+          subject_token_type: ACCESS_TOKEN,
+          audience: 'ledger',
+          tool,
+        })
         expect([groups, tool, told[tool]!.allowed]).toEqual([groups, tool, status === 200])
       }
     }
   })
 })
 
-describe('a user\'s token that a server was sent', () => {
+describe("a user's token that a server was sent", () => {
   it('promise 2: is live for the server for which it was issued, and says so with its claims', async () => {
-    expect((await introspect(await userToken())).body).toMatchObject({ active: true, sub: 'alice', tenant: 'acme', scope: 'mcp ledger', client_id: 'agent-app', token_type: 'Bearer' })
+    expect((await introspect(await userToken())).body).toMatchObject({
+      active: true,
+      sub: 'alice',
+      tenant: 'acme',
+      scope: 'mcp ledger',
+      client_id: 'agent-app',
+      token_type: 'Bearer',
+    })
   })
 
   it('threat 17, promise 2: everything else is exactly {"active":false}, and the record says why', async () => {
@@ -83,17 +130,28 @@ describe('a user\'s token that a server was sent', () => {
       expect((await introspect(token)).text).toBe('{"active":false}')
       const answer = await tools(token)
       expect(answer.text).toBe('{"active":false}')
-      const story = JSON.parse((await daemon.deputy('explain', String(answer.headers['x-correlation-id']), '--json')).out) as object
+      const story = JSON.parse(
+        (await daemon.deputy('explain', String(answer.headers['x-correlation-id']), '--json')).out,
+      ) as object
       expect(JSON.stringify(story)).toContain(problem)
       expect(JSON.stringify(story)).not.toContain(token)
     }
   })
 
   it('promise 4: stops being live in the moment in which it is revoked, its user disabled or its tenant frozen', async () => {
-    const live = async (token: string): Promise<unknown[]> => [(await introspect(token)).body['active'], (await tools(token)).body['active']]
+    const live = async (token: string): Promise<unknown[]> => [
+      (await introspect(token)).body['active'],
+      (await tools(token)).body['active'],
+    ]
     const changes: [string[], string[]?][] = [
-      [['user', 'disable', '--tenant', 'acme', '--user', 'dora'], ['user', 'enable', '--tenant', 'acme', '--user', 'dora']],
-      [['tenant', 'freeze', '--tenant', 'acme'], ['tenant', 'thaw', '--tenant', 'acme']],
+      [
+        ['user', 'disable', '--tenant', 'acme', '--user', 'dora'],
+        ['user', 'enable', '--tenant', 'acme', '--user', 'dora'],
+      ],
+      [
+        ['tenant', 'freeze', '--tenant', 'acme'],
+        ['tenant', 'thaw', '--tenant', 'acme'],
+      ],
       [['revoke', '--tenant', 'acme', '--user', 'dora', '--reason', 'test']],
     ]
     for (const [change, back] of changes) {
@@ -108,7 +166,16 @@ describe('a user\'s token that a server was sent', () => {
   it('promise 9: an issuer that is away is said to be away, not that the token is dead', async () => {
     const other = await startTestIssuer()
     await daemon.write({ 'tenants/initech.yaml': { tenant: 'initech', issuers: [{ issuer: other.url }] } })
-    await daemon.write({ 'servers/notes.yaml': { server: 'notes', resource: RESOURCES.notes, tenants: '*', owner: 'o', status: 'approved', attest: [{ unix: { uid: process.getuid!() } }] } })
+    await daemon.write({
+      'servers/notes.yaml': {
+        server: 'notes',
+        resource: RESOURCES.notes,
+        tenants: '*',
+        owner: 'o',
+        status: 'approved',
+        attest: [{ unix: { uid: process.getuid!() } }],
+      },
+    })
     expect((await daemon.deputy('reload')).code).toBe(0)
     const token = await other.sign({ aud: RESOURCES.notes })
     await other.close()

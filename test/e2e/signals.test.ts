@@ -2,7 +2,17 @@ import { randomUUID } from 'node:crypto'
 import { SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { ACCESS_TOKEN, aKeyPair, ask, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import {
+  ACCESS_TOKEN,
+  aKeyPair,
+  ask,
+  startDaemonProcess,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Answer,
+  type Daemon,
+  type TestIssuer,
+} from '../support/daemon.ts'
 
 const REVOKED = 'https://schemas.openid.net/secevent/caep/event-type/session-revoked'
 const CHANGED = 'https://schemas.openid.net/secevent/caep/event-type/credential-change'
@@ -11,33 +21,78 @@ const AUDIENCE = 'https://deputy.example/signals'
 let issuer: TestIssuer
 let other: TestIssuer
 let daemon: Daemon
-beforeAll(async () => { issuer = await startTestIssuer(); other = await startTestIssuer() })
-afterAll(async () => { await issuer?.close(); await other?.close() })
+beforeAll(async () => {
+  issuer = await startTestIssuer()
+  other = await startTestIssuer()
+})
+afterAll(async () => {
+  await issuer?.close()
+  await other?.close()
+})
 beforeEach(async () => {
   const company = aCompany({ issuer: issuer.url })
   const tenant = (id: string, transmitter: string, token: string, claims: object = {}): object => ({
-    tenant: id, issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: id }, ...claims } }, { issuer: other.url, claims: { tenant: { claim: 'org', value: id } } }],
+    tenant: id,
+    issuers: [
+      { issuer: issuer.url, claims: { tenant: { claim: 'org', value: id }, ...claims } },
+      { issuer: other.url, claims: { tenant: { claim: 'org', value: id } } },
+    ],
     signals: [{ issuer: transmitter, audience: AUDIENCE, token: { file: token } }],
   })
   daemon = await startDaemonProcess({
-    ...company, 'tenants/acme.yaml': tenant('acme', issuer.url, 'acme-token'), 'tenants/globex.yaml': tenant('globex', other.url, 'globex-token'),
-    'acme-token': 'acme-says-so', 'globex-token': 'globex-says-so',
+    ...company,
+    'tenants/acme.yaml': tenant('acme', issuer.url, 'acme-token'),
+    'tenants/globex.yaml': tenant('globex', other.url, 'globex-token'),
+    'acme-token': 'acme-says-so',
+    'globex-token': 'globex-says-so',
   })
 })
-afterEach(async () => { await daemon?.close() })
+afterEach(async () => {
+  await daemon?.close()
+})
 
 const exchange = async (subject: string): Promise<unknown> => {
-  const { status, body } = await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: subject, subject_token_type: ACCESS_TOKEN, audience: 'ledger', scope: 'ledger:read' })
+  const { status, body } = await daemon.token({
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: subject,
+    subject_token_type: ACCESS_TOKEN,
+    audience: 'ledger',
+    scope: 'ledger:read',
+  })
   return status === 200 ? 'given' : body['reason']
 }
 const tokenOf = (sub: string, org = 'acme'): Promise<string> => issuer.sign({ aud: RESOURCES.notes, org, sub })
-const event = (given: object = {}, header: object = {}, by = issuer): Promise<string> => by.sign({
-  iss: by.url, aud: AUDIENCE, jti: randomUUID(), exp: undefined, sub: undefined, groups: undefined, sub_id: { format: 'iss_sub', iss: issuer.url, sub: 'alice' }, events: { [REVOKED]: { event_timestamp: 1 } }, ...given,
-} as never, { typ: 'secevent+jwt', ...header })
-const push = (body: string, options: { tenant?: string; token?: string; type?: string } = {}): Promise<Answer> => ask({ port: daemon.port }, {
-  path: `/signals/${options.tenant ?? 'acme'}`, headers: { 'content-type': options.type ?? 'application/secevent+jwt', ...(options.token === '' ? {} : { authorization: `Bearer ${options.token ?? 'acme-says-so'}` }) }, body,
-})
-const revocations = async (): Promise<{ by: string }[]> => (JSON.parse((await ask({ socketPath: `${daemon.home}/run/admin.sock` }, { path: '/revocations' })).text) as { by: string }[])
+const event = (given: object = {}, header: object = {}, by = issuer): Promise<string> =>
+  by.sign(
+    {
+      iss: by.url,
+      aud: AUDIENCE,
+      jti: randomUUID(),
+      exp: undefined,
+      sub: undefined,
+      groups: undefined,
+      sub_id: { format: 'iss_sub', iss: issuer.url, sub: 'alice' },
+      events: { [REVOKED]: { event_timestamp: 1 } },
+      ...given,
+    } as never,
+    { typ: 'secevent+jwt', ...header },
+  )
+const push = (body: string, options: { tenant?: string; token?: string; type?: string } = {}): Promise<Answer> =>
+  ask(
+    { port: daemon.port },
+    {
+      path: `/signals/${options.tenant ?? 'acme'}`,
+      headers: {
+        'content-type': options.type ?? 'application/secevent+jwt',
+        ...(options.token === '' ? {} : { authorization: `Bearer ${options.token ?? 'acme-says-so'}` }),
+      },
+      body,
+    },
+  )
+const revocations = async (): Promise<{ by: string }[]> =>
+  JSON.parse((await ask({ socketPath: `${daemon.home}/run/admin.sock` }, { path: '/revocations' })).text) as {
+    by: string
+  }[]
 
 describe('a security event', () => {
   it('promise 4: requirement 26: of a session that was ended is the revocation of its user', async () => {
@@ -51,9 +106,15 @@ describe('a security event', () => {
 
   it('requirement 26: of a changed credential is too, and of a new one is not', async () => {
     const alice = await tokenOf('alice')
-    expect((await push(await event({ events: { [CHANGED]: { change_type: 'create', credential_type: 'fido2-platform' } } }))).status).toBe(202)
+    expect(
+      (await push(await event({ events: { [CHANGED]: { change_type: 'create', credential_type: 'fido2-platform' } } })))
+        .status,
+    ).toBe(202)
     expect(await exchange(alice)).toBe('given')
-    expect((await push(await event({ events: { [CHANGED]: { change_type: 'revoke', credential_type: 'password' } } }))).status).toBe(202)
+    expect(
+      (await push(await event({ events: { [CHANGED]: { change_type: 'revoke', credential_type: 'password' } } })))
+        .status,
+    ).toBe(202)
     expect(await exchange(alice)).toBe('revoked')
   })
 
@@ -68,27 +129,56 @@ describe('a security event', () => {
   })
 
   it('requirement 26: that verifies the stream, or is of a kind that is not known, is taken and changes nothing', async () => {
-    expect((await push(await event({ sub_id: { format: 'opaque', id: 'stream' }, events: { 'https://schemas.openid.net/secevent/ssf/event-type/verification': { state: 'x' } } }))).status).toBe(202)
+    expect(
+      (
+        await push(
+          await event({
+            sub_id: { format: 'opaque', id: 'stream' },
+            events: { 'https://schemas.openid.net/secevent/ssf/event-type/verification': { state: 'x' } },
+          }),
+        )
+      ).status,
+    ).toBe(202)
     expect((await push(await event({ events: { 'https://example.com/unheard-of': {} } }))).status).toBe(202)
     expect(await revocations()).toEqual([])
   })
 
   it('names its user in the forms of RFC 9493, by the claim that names users, or is refused', async () => {
     const alice = await tokenOf('alice')
-    expect((await push(await event({ sub_id: { format: 'complex', user: { format: 'iss_sub', iss: issuer.url, sub: 'alice' }, session: { format: 'opaque', id: 's' } } }))).status).toBe(202)
+    expect(
+      (
+        await push(
+          await event({
+            sub_id: {
+              format: 'complex',
+              user: { format: 'iss_sub', iss: issuer.url, sub: 'alice' },
+              session: { format: 'opaque', id: 's' },
+            },
+          }),
+        )
+      ).status,
+    ).toBe(202)
     expect(await exchange(alice)).toBe('revoked')
-    for (const subId of [{ format: 'email', email: 'alice@example.com' }, { format: 'opaque', id: 'alice' }, { format: 'iss_sub', iss: other.url, sub: 'alice' }, undefined, 'alice']) {
+    for (const subId of [
+      { format: 'email', email: 'alice@example.com' },
+      { format: 'opaque', id: 'alice' },
+      { format: 'iss_sub', iss: other.url, sub: 'alice' },
+      undefined,
+      'alice',
+    ]) {
       const { status, body } = await push(await event({ sub_id: subId }))
       expect([status, body['err']]).toEqual([400, 'invalid_request'])
     }
   })
 
-  it('threat 25: of one tenant\'s transmitter ends nothing of another tenant\'s', async () => {
+  it("threat 25: of one tenant's transmitter ends nothing of another tenant's", async () => {
     const gustav = await tokenOf('gustav', 'globex')
     expect(await exchange(gustav)).toBe('given')
     const about = { sub_id: { format: 'iss_sub', iss: issuer.url, sub: 'gustav' } }
     expect((await push(await event(about), { tenant: 'globex' })).body['err']).toBe('authentication_failed')
-    expect((await push(await event(about), { tenant: 'globex', token: 'globex-says-so' })).body['err']).toBe('invalid_issuer')
+    expect((await push(await event(about), { tenant: 'globex', token: 'globex-says-so' })).body['err']).toBe(
+      'invalid_issuer',
+    )
     expect((await push(await event(about))).status).toBe(202)
     expect(await exchange(gustav)).toBe('given')
   })
@@ -96,17 +186,35 @@ describe('a security event', () => {
   it('requirement 26: that is not what it should be is refused in the words of RFC 8935', async () => {
     const alice = await tokenOf('alice')
     const { privateKey } = aKeyPair()
-    const foreign = await new SignJWT({ iss: issuer.url, aud: AUDIENCE, jti: 'x', events: { [REVOKED]: {} } }).setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'secevent+jwt' }).setIssuedAt().sign(privateKey)
-    const hmac = await new SignJWT({ iss: issuer.url, aud: AUDIENCE, jti: 'x', events: { [REVOKED]: {} } }).setProtectedHeader({ alg: 'HS256', kid: 'key', typ: 'secevent+jwt' }).setIssuedAt().sign(new TextEncoder().encode('0'.repeat(32)))
+    const foreign = await new SignJWT({ iss: issuer.url, aud: AUDIENCE, jti: 'x', events: { [REVOKED]: {} } })
+      .setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'secevent+jwt' })
+      .setIssuedAt()
+      .sign(privateKey)
+    const hmac = await new SignJWT({ iss: issuer.url, aud: AUDIENCE, jti: 'x', events: { [REVOKED]: {} } })
+      .setProtectedHeader({ alg: 'HS256', kid: 'key', typ: 'secevent+jwt' })
+      .setIssuedAt()
+      .sign(new TextEncoder().encode('0'.repeat(32)))
     const unsigned = new UnsecuredJWT({ iss: issuer.url, aud: AUDIENCE, events: { [REVOKED]: {} } }).encode()
     const cases: [string | Promise<string>, string, Parameters<typeof push>[1]?][] = [
-      [event(), 'authentication_failed', { token: '' }], [event(), 'authentication_failed', { token: 'guess' }],
-      [event(), 'access_denied', { tenant: 'nobody' }], [event(), 'invalid_request', { type: 'application/json' }],
-      [event({}, { typ: 'JWT' }), 'invalid_request'], [event({}, { typ: 'at+jwt' }), 'invalid_request'], ['no token', 'invalid_request'], ['', 'invalid_request'], ['x'.repeat(70_000), 'invalid_request'],
-      [event({ aud: 'https://else.example' }), 'invalid_audience'], [event({}, {}, other), 'invalid_issuer'],
-      [foreign, 'invalid_key'], [hmac, 'invalid_key'], [unsigned, 'invalid_request'],
-      [event({ iat: Math.floor(Date.now() / 1000) + 600 }), 'invalid_request'], [event({ iat: 1 }), 'invalid_request'],
-      [event({ jti: undefined }), 'invalid_request'], [event({ events: { [REVOKED]: {}, [CHANGED]: {} } }), 'invalid_request'], [event({ events: {} }), 'invalid_request'],
+      [event(), 'authentication_failed', { token: '' }],
+      [event(), 'authentication_failed', { token: 'guess' }],
+      [event(), 'access_denied', { tenant: 'nobody' }],
+      [event(), 'invalid_request', { type: 'application/json' }],
+      [event({}, { typ: 'JWT' }), 'invalid_request'],
+      [event({}, { typ: 'at+jwt' }), 'invalid_request'],
+      ['no token', 'invalid_request'],
+      ['', 'invalid_request'],
+      ['x'.repeat(70_000), 'invalid_request'],
+      [event({ aud: 'https://else.example' }), 'invalid_audience'],
+      [event({}, {}, other), 'invalid_issuer'],
+      [foreign, 'invalid_key'],
+      [hmac, 'invalid_key'],
+      [unsigned, 'invalid_request'],
+      [event({ iat: Math.floor(Date.now() / 1000) + 600 }), 'invalid_request'],
+      [event({ iat: 1 }), 'invalid_request'],
+      [event({ jti: undefined }), 'invalid_request'],
+      [event({ events: { [REVOKED]: {}, [CHANGED]: {} } }), 'invalid_request'],
+      [event({ events: {} }), 'invalid_request'],
     ]
     for (const [token, err, options] of cases) {
       const { status, body } = await push(await token, options)

@@ -5,19 +5,44 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createSystemRandom } from '../../src/clock.ts'
 import { createStatusIndex, readListName, STATUS_LIST_BITS } from '../../src/connector/status-index.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { ACCESS_TOKEN, ask, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import {
+  ACCESS_TOKEN,
+  ask,
+  startDaemonProcess,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Daemon,
+  type TestIssuer,
+} from '../support/daemon.ts'
 import { aClock } from '../support/snapshot.ts'
 
 let issuer: TestIssuer
 let daemon: Daemon
-beforeAll(async () => { issuer = await startTestIssuer() })
-afterAll(async () => { await issuer?.close() })
-beforeEach(async () => { daemon = await startDaemonProcess(aCompany({ issuer: issuer.url })) })
-afterEach(async () => { await daemon?.close() })
+beforeAll(async () => {
+  issuer = await startTestIssuer()
+})
+afterAll(async () => {
+  await issuer?.close()
+})
+beforeEach(async () => {
+  daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+})
+afterEach(async () => {
+  await daemon?.close()
+})
 
-interface Status { readonly uri: string; readonly idx: number }
+interface Status {
+  readonly uri: string
+  readonly idx: number
+}
 const minted = async (user: string): Promise<{ token: string; status: Status; jti: string }> => {
-  const { status, body } = await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: user }), subject_token_type: ACCESS_TOKEN, audience: 'ledger', scope: 'ledger:read' })
+  const { status, body } = await daemon.token({
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: user }),
+    subject_token_type: ACCESS_TOKEN,
+    audience: 'ledger',
+    scope: 'ledger:read',
+  })
   expect(status).toBe(200)
   const token = String(body['access_token'])
   const claims = decodeJwt(token)
@@ -28,14 +53,20 @@ const bitOf = async ({ uri, idx }: Status): Promise<number> => {
   const answer = await ask({ port: daemon.port }, { path: new URL(uri).pathname })
   expect([answer.status, answer.headers['content-type']]).toEqual([200, 'application/statuslist+jwt'])
   const keys = JSON.parse((await ask({ port: daemon.port }, { path: '/.well-known/jwks.json' })).text) as JSONWebKeySet
-  const { payload, protectedHeader } = await jwtVerify(answer.text, createLocalJWKSet(keys), { typ: 'statuslist+jwt', subject: uri })
+  const { payload, protectedHeader } = await jwtVerify(answer.text, createLocalJWKSet(keys), {
+    typ: 'statuslist+jwt',
+    subject: uri,
+  })
   expect(protectedHeader.alg).toBe('ES256')
   const { bits, lst } = payload['status_list'] as { bits: number; lst: string }
   expect([bits, typeof payload.exp, typeof payload['ttl']]).toEqual([1, 'number', 'number'])
   return (inflateSync(Buffer.from(lst, 'base64url'))[idx >> 3]! >> (idx & 7)) & 1
 }
 /** The list may be kept for as long as it says; here it is read past what the daemon keeps. */
-const later = (): Promise<void> => new Promise((resolve) => { setTimeout(resolve, 600) })
+const later = (): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, 600)
+  })
 
 describe('the status list of minted tokens', () => {
   it('promise 4: has a bit for each token, which tells of a revocation, also after a restart', async () => {
@@ -55,7 +86,13 @@ describe('the status list of minted tokens', () => {
 
   it('is there for the lists that are, and for no other', async () => {
     const { status } = await minted('alice')
-    for (const name of ['x', `${new URL(status.uri).pathname.slice('/status/'.length)}x`, 'local~zzzzzzzzz~AAAAAAAA', 'local~000001~AAAAAAAA', '..%2fconnect']) {
+    for (const name of [
+      'x',
+      `${new URL(status.uri).pathname.slice('/status/'.length)}x`,
+      'local~zzzzzzzzz~AAAAAAAA',
+      'local~000001~AAAAAAAA',
+      '..%2fconnect',
+    ]) {
       expect((await ask({ port: daemon.port }, { path: `/status/${name}` })).status).toBe(404)
     }
   })
@@ -83,9 +120,24 @@ describe('the place of a token in a list', () => {
   })
 
   it('has a name that says whose the list is and when it began, and nothing else is taken for one', () => {
-    fc.assert(fc.property(fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,30}$/), fc.integer({ min: 1_600_000_000_000, max: 4_000_000_000_000 }), (node, now) => {
-      expect(readListName(createStatusIndex({ node, period: 1000, clock: { now: () => now }, random: createSystemRandom() })().list)).toEqual({ node, startedAt: now })
-    }))
-    fc.assert(fc.property(fc.string(), (text) => { const read = readListName(text); if (read !== undefined) expect(Number.isSafeInteger(read.startedAt)).toBe(true) }))
+    fc.assert(
+      fc.property(
+        fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,30}$/),
+        fc.integer({ min: 1_600_000_000_000, max: 4_000_000_000_000 }),
+        (node, now) => {
+          expect(
+            readListName(
+              createStatusIndex({ node, period: 1000, clock: { now: () => now }, random: createSystemRandom() })().list,
+            ),
+          ).toEqual({ node, startedAt: now })
+        },
+      ),
+    )
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        const read = readListName(text)
+        if (read !== undefined) expect(Number.isSafeInteger(read.startedAt)).toBe(true)
+      }),
+    )
   })
 })

@@ -3,7 +3,15 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import {
+  ACCESS_TOKEN,
+  startDaemonProcess,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Answer,
+  type Daemon,
+  type TestIssuer,
+} from '../support/daemon.ts'
 import { grantFiles, openState, seedGrants } from '../support/grants.ts'
 
 let issuer: TestIssuer
@@ -12,16 +20,31 @@ let daemon: Daemon
 beforeEach(async () => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await startDaemonProcess({ ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider) })
+  daemon = await startDaemonProcess({
+    ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
+    ...grantFiles(provider),
+  })
   await daemon.stop()
-  await seedGrants(daemon.home, provider, ['alice', 'gustav'], { lifetime: 3_600_000, tenantOf: (user) => user === 'gustav' ? 'globex' : 'acme' })
+  await seedGrants(daemon.home, provider, ['alice', 'gustav'], {
+    lifetime: 3_600_000,
+    tenantOf: (user) => (user === 'gustav' ? 'globex' : 'acme'),
+  })
   await daemon.start()
 })
-afterEach(async () => { await daemon?.close(); await provider?.close(); await issuer?.close() })
-
-const exchange = async (user: string, org: string): Promise<Answer> => daemon.token({
-  grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org, sub: user }), subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read',
+afterEach(async () => {
+  await daemon?.close()
+  await provider?.close()
+  await issuer?.close()
 })
+
+const exchange = async (user: string, org: string): Promise<Answer> =>
+  daemon.token({
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: await issuer.sign({ aud: RESOURCES.notes, org, sub: user }),
+    subject_token_type: ACCESS_TOKEN,
+    audience: 'notes-api',
+    scope: 'read',
+  })
 const ofAlice = (): Promise<Answer> => exchange('alice', 'acme')
 const ofGustav = (): Promise<Answer> => exchange('gustav', 'globex')
 
@@ -57,12 +80,23 @@ describe('a tenant', () => {
     expect((await ofGustav()).status).toBe(200)
 
     await daemon.stop()
-    for (const name of await readdir(backup)) await cp(join(backup, name), join(daemon.home, 'state', name), { recursive: true, force: true })
-    for (const name of await readdir(join(daemon.home, 'state'))) if (/-(wal|shm)$/.test(name) && !(await readdir(backup)).includes(name)) await rm(join(daemon.home, 'state', name))
+    for (const name of await readdir(backup))
+      await cp(join(backup, name), join(daemon.home, 'state', name), { recursive: true, force: true })
+    for (const name of await readdir(join(daemon.home, 'state')))
+      if (/-(wal|shm)$/.test(name) && !(await readdir(backup)).includes(name))
+        await rm(join(daemon.home, 'state', name))
     const { store, envelope } = await openState(daemon.home)
     const grants = await store.grants.list({})
     expect(grants.map(({ user }) => user).sort()).toEqual(['alice', 'gustav'])
-    const outcomes = await Promise.all(grants.map(async (grant) => [grant.user, await envelope.open({ tenant: grant.tenant, kind: 'grant', id: grant.id }, grant.sealed).then(() => 'readable', (error: { code: string }) => error.code)]))
+    const outcomes = await Promise.all(
+      grants.map(async (grant) => [
+        grant.user,
+        await envelope.open({ tenant: grant.tenant, kind: 'grant', id: grant.id }, grant.sealed).then(
+          () => 'readable',
+          (error: { code: string }) => error.code,
+        ),
+      ]),
+    )
     expect(Object.fromEntries(outcomes)).toEqual({ alice: 'secret_unreadable', gustav: 'readable' })
     await store.close()
     await daemon.start()
@@ -82,6 +116,16 @@ describe('a tenant', () => {
     expect([(await ofAlice()).status, (await ofGustav()).body['reason']]).toEqual([200, 'revoked'])
     const all = await daemon.deputy('revoke', '--everything', '--yes')
     expect(all.out).toContain('2 grant(s)')
-    expect((await daemon.token({ grant_type: TOKEN_EXCHANGE, subject_token: old, subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read' })).body['reason']).toBe('revoked')
+    expect(
+      (
+        await daemon.token({
+          grant_type: TOKEN_EXCHANGE,
+          subject_token: old,
+          subject_token_type: ACCESS_TOKEN,
+          audience: 'notes-api',
+          scope: 'read',
+        })
+      ).body['reason'],
+    ).toBe('revoked')
   })
 })

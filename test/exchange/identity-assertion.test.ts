@@ -37,59 +37,147 @@ let whileRecorded: (() => void) | undefined
 let hashed: string
 
 beforeAll(async () => {
-  idp = await startIdentityProvider({ key: { ...aKeyPair().privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK, audience: OWN_ISSUER, clientId: CLIENT.id, resource: RESOURCE })
+  idp = await startIdentityProvider({
+    key: { ...aKeyPair().privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK,
+    audience: OWN_ISSUER,
+    clientId: CLIENT.id,
+    resource: RESOURCE,
+  })
   subjects = await startSubjects({ snapshot: () => snapshot, clock })
   hashed = await hashClientSecret(new Secret(CLIENT.secret), random)
   const checkSecret = createClientSecretCheck(random)
   http = createServer((request, response) => {
     const redeem = createIdentityAssertions({
-      snapshot: () => snapshot, standing, membership: { assertHeld: () => {} }, issuer: () => OWN_ISSUER, issuerKeys: subjects.issuerKeys, checkSecret, keys: subjects.keys, replays: subjects.store.replays, clock, random,
+      snapshot: () => snapshot,
+      standing,
+      membership: { assertHeld: () => {} },
+      issuer: () => OWN_ISSUER,
+      issuerKeys: subjects.issuerKeys,
+      checkSecret,
+      keys: subjects.keys,
+      replays: subjects.store.replays,
+      clock,
+      random,
       rates: { admit: () => Promise.resolve(), isRepeated: () => false },
-      audit: { append(record) { if (auditFails) return Promise.reject(refuse('audit_unavailable', {})); records.push(record); whileRecorded?.(); return Promise.resolve() } },
+      audit: {
+        append(record) {
+          if (auditFails) return Promise.reject(refuse('audit_unavailable', {}))
+          records.push(record)
+          whileRecorded?.()
+          return Promise.resolve()
+        },
+      },
     })
-    identityAssertionEndpoint({ redeem, correlationId: () => 'c', logger: { info() {}, warn() {}, error() {} } as never })(request, response)
+    identityAssertionEndpoint({
+      redeem,
+      correlationId: () => 'c',
+      logger: { info() {}, warn() {}, error() {} } as never,
+    })(request, response)
   })
-  await new Promise<void>((resolve) => { http.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    http.listen(0, '127.0.0.1', resolve)
+  })
   endpoint = `http://127.0.0.1:${(http.address() as AddressInfo).port}/oauth2/token`
 })
-afterAll(async () => { http?.close(); http?.closeAllConnections(); await subjects?.close(); await idp?.close() })
+afterAll(async () => {
+  http?.close()
+  http?.closeAllConnections()
+  await subjects?.close()
+  await idp?.close()
+})
 beforeEach(() => {
   standing = new Standing([], [])
   records = []
   auditFails = false
   whileRecorded = undefined
-  snapshot = aSnapshot({ servers: [notes, aServer({ server: 'retired', resource: 'https://retired.example/mcp', status: 'retired' })], tenants: [aTenant({
-    issuers: [{ issuer: idp.url, jwks_uri: `${idp.url}/jwks` }], identity_assertions: { issuers: [idp.url], clients: [{ client_id: CLIENT.id, client_secret: { scrypt: hashed } }, { client_id: 'another', client_secret: { scrypt: hashed } }] },
-  })] })
+  snapshot = aSnapshot({
+    servers: [notes, aServer({ server: 'retired', resource: 'https://retired.example/mcp', status: 'retired' })],
+    tenants: [
+      aTenant({
+        issuers: [{ issuer: idp.url, jwks_uri: `${idp.url}/jwks` }],
+        identity_assertions: {
+          issuers: [idp.url],
+          clients: [
+            { client_id: CLIENT.id, client_secret: { scrypt: hashed } },
+            { client_id: 'another', client_secret: { scrypt: hashed } },
+          ],
+        },
+      }),
+    ],
+  })
 })
 
 /** What the MCP SDK's client gets at the identity provider. */
 const assertion = async (spoil?: IdentityProviderDouble['spoil']): Promise<string> => {
   idp.spoil = spoil
-  const { jwtAuthGrant } = await requestJwtAuthorizationGrant({ tokenEndpoint: `${idp.url}/token`, audience: OWN_ISSUER, resource: RESOURCE, idToken: await idp.idToken({ sub: 'alice' }), clientId: idp.client.id, clientSecret: idp.client.secret, scope: 'read write' })
+  const { jwtAuthGrant } = await requestJwtAuthorizationGrant({
+    tokenEndpoint: `${idp.url}/token`,
+    audience: OWN_ISSUER,
+    resource: RESOURCE,
+    idToken: await idp.idToken({ sub: 'alice' }),
+    clientId: idp.client.id,
+    clientSecret: idp.client.secret,
+    scope: 'read write',
+  })
   return jwtAuthGrant
 }
 
-const redeem = async (jwt: string, more: Record<string, string> = {}, secret = CLIENT.secret): Promise<{ status: number; body: Record<string, unknown> }> => {
-  const response = await fetch(endpoint, { method: 'POST', body: new URLSearchParams({ grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer', assertion: jwt, client_id: CLIENT.id, client_secret: secret, ...more }) })
-  return { status: response.status, body: await response.json() as Record<string, unknown> }
+const redeem = async (
+  jwt: string,
+  more: Record<string, string> = {},
+  secret = CLIENT.secret,
+): Promise<{ status: number; body: Record<string, unknown> }> => {
+  const response = await fetch(endpoint, {
+    method: 'POST',
+    body: new URLSearchParams({
+      grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
+      assertion: jwt,
+      client_id: CLIENT.id,
+      client_secret: secret,
+      ...more,
+    }),
+  })
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
 }
 
 describe('identity assertions at Deputy', () => {
-  it('requirement 17: the MCP SDK\'s client redeems one for an access token of the server (requirement 21), without a refresh token', async () => {
-    const tokens = await exchangeJwtAuthGrant({ tokenEndpoint: endpoint, jwtAuthGrant: await assertion(), clientId: CLIENT.id, clientSecret: CLIENT.secret })
+  it("requirement 17: the MCP SDK's client redeems one for an access token of the server (requirement 21), without a refresh token", async () => {
+    const tokens = await exchangeJwtAuthGrant({
+      tokenEndpoint: endpoint,
+      jwtAuthGrant: await assertion(),
+      clientId: CLIENT.id,
+      clientSecret: CLIENT.secret,
+    })
     expect(tokens).toMatchObject({ token_type: 'Bearer', scope: 'read write' })
     expect(tokens).not.toHaveProperty('refresh_token')
     expect(decodeProtectedHeader(tokens.access_token)).toMatchObject({ typ: 'at+jwt', alg: 'ES256' })
-    expect(decodeJwt(tokens.access_token)).toMatchObject({ iss: OWN_ISSUER, sub: 'alice', aud: RESOURCE, client_id: CLIENT.id, tenant: 'acme', act: { sub: CLIENT.id } })
-    expect(records).toMatchObject([{ event: 'token.identity_assertion', outcome: 'issued', tenant: 'acme', user: 'alice', server: 'notes' }])
+    expect(decodeJwt(tokens.access_token)).toMatchObject({
+      iss: OWN_ISSUER,
+      sub: 'alice',
+      aud: RESOURCE,
+      client_id: CLIENT.id,
+      tenant: 'acme',
+      act: { sub: CLIENT.id },
+    })
+    expect(records).toMatchObject([
+      { event: 'token.identity_assertion', outcome: 'issued', tenant: 'acme', user: 'alice', server: 'notes' },
+    ])
     expect(JSON.stringify(records)).not.toContain('eyJ')
   })
 
   it('promise 2: the token is one of the user for that server, whose actor is the client, and for no other server', async () => {
     const token = new Secret(String((await redeem(await assertion())).body['access_token']))
-    expect(await subjects.verifier.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server: notes })).toMatchObject({ user: 'alice', actors: [{ sub: CLIENT.id }] })
-    await expect(subjects.verifier.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server: aServer({ server: 'other', resource: 'https://other.example/mcp' }) })).rejects.toMatchObject({ code: 'subject_audience_mismatch' })
+    expect(await subjects.verifier.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server: notes })).toMatchObject({
+      user: 'alice',
+      actors: [{ sub: CLIENT.id }],
+    })
+    await expect(
+      subjects.verifier.verify({
+        token,
+        tokenType: ACCESS_TOKEN_TYPE,
+        server: aServer({ server: 'other', resource: 'https://other.example/mcp' }),
+      }),
+    ).rejects.toMatchObject({ code: 'subject_audience_mismatch' })
   })
 
   it('requirement 17: the scopes are those of the assertion that were asked for', async () => {
@@ -97,8 +185,17 @@ describe('identity assertions at Deputy', () => {
   })
 
   it.each([
-    ['typ', { header: { typ: 'JWT' } }], ['aud', { claims: { aud: 'https://evil.example' } }], ['several aud', { claims: { aud: [OWN_ISSUER, 'https://evil.example'] } }], ['client_id', { claims: { client_id: 'another' } }], ['resource', { claims: { resource: 'https://other.example/mcp' } }],
-    ['a retired server', { claims: { resource: 'https://retired.example/mcp' } }], ['no resource', { claims: { resource: undefined } }], ['exp', { claims: { exp: 1 } }], ['no jti', { claims: { jti: undefined } }], ['iss', { claims: { iss: 'https://evil.example' } }], ['user', { claims: { sub: 'a\nb' } }],
+    ['typ', { header: { typ: 'JWT' } }],
+    ['aud', { claims: { aud: 'https://evil.example' } }],
+    ['several aud', { claims: { aud: [OWN_ISSUER, 'https://evil.example'] } }],
+    ['client_id', { claims: { client_id: 'another' } }],
+    ['resource', { claims: { resource: 'https://other.example/mcp' } }],
+    ['a retired server', { claims: { resource: 'https://retired.example/mcp' } }],
+    ['no resource', { claims: { resource: undefined } }],
+    ['exp', { claims: { exp: 1 } }],
+    ['no jti', { claims: { jti: undefined } }],
+    ['iss', { claims: { iss: 'https://evil.example' } }],
+    ['user', { claims: { sub: 'a\nb' } }],
   ] as const)('requirement 17: one with another %s is invalid_grant, and is recorded', async (_, spoil) => {
     const { status, body } = await redeem(await assertion(spoil))
     expect([status, body['error']]).toEqual([400, 'invalid_grant'])
@@ -109,18 +206,22 @@ describe('identity assertions at Deputy', () => {
     const jwt = await assertion()
     const answers = await Promise.all(Array.from({ length: 8 }, () => redeem(jwt)))
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(1)
-    expect(new Set(answers.filter(({ status }) => status !== 200).map(({ body }) => body['error']))).toEqual(new Set(['invalid_grant']))
+    expect(new Set(answers.filter(({ status }) => status !== 200).map(({ body }) => body['error']))).toEqual(
+      new Set(['invalid_grant']),
+    )
   })
 
   it('requirement 17: a signature of another key, and none, are invalid_grant', async () => {
     const [header, payload] = (await assertion()).split('.')
     const none = `${Buffer.from(JSON.stringify({ alg: 'none', typ: 'oauth-id-jag+jwt' })).toString('base64url')}.${payload}.`
-    for (const jwt of [`${header}.${payload}.${Buffer.alloc(64, 1).toString('base64url')}`, none, 'x']) expect((await redeem(jwt)).body['error']).toBe('invalid_grant')
+    for (const jwt of [`${header}.${payload}.${Buffer.alloc(64, 1).toString('base64url')}`, none, 'x'])
+      expect((await redeem(jwt)).body['error']).toBe('invalid_grant')
   })
 
   it('a client with a wrong secret, or none, or an unknown one is invalid_client and leaves no record; another grant is refused', async () => {
     const jwt = await assertion()
-    for (const more of [{ client_secret: 'wrong' }, { client_id: 'nobody' }]) expect(await redeem(jwt, more)).toMatchObject({ status: 401, body: { error: 'invalid_client' } })
+    for (const more of [{ client_secret: 'wrong' }, { client_id: 'nobody' }])
+      expect(await redeem(jwt, more)).toMatchObject({ status: 401, body: { error: 'invalid_client' } })
     expect((await redeem(jwt, { client_id: 'another' })).body['error']).toBe('invalid_grant')
     expect((await redeem(jwt, { grant_type: 'client_credentials' })).body['error']).toBe('unsupported_grant_type')
     expect((await redeem(jwt, { resource: 'https://other.example/mcp' })).body['error']).toBe('invalid_grant')
@@ -136,9 +237,17 @@ describe('identity assertions at Deputy', () => {
 
   it('threat 15: a client, or an issuer, that files take away while the record is written gets nothing', async () => {
     const { identity_assertions: taken } = snapshot.tenants.get('acme')!
-    for (const left of [{ ...taken!, clients: [{ client_id: 'another', client_secret: { scrypt: hashed } }] }, { ...taken!, issuers: ['https://other.example'] }]) {
+    for (const left of [
+      { ...taken!, clients: [{ client_id: 'another', client_secret: { scrypt: hashed } }] },
+      { ...taken!, issuers: ['https://other.example'] },
+    ]) {
       const before = snapshot
-      whileRecorded = () => { snapshot = { ...aSnapshot({ servers: [notes] }), tenants: new Map([['acme', { ...before.tenants.get('acme')!, identity_assertions: left }]]) } }
+      whileRecorded = () => {
+        snapshot = {
+          ...aSnapshot({ servers: [notes] }),
+          tenants: new Map([['acme', { ...before.tenants.get('acme')!, identity_assertions: left }]]),
+        }
+      }
       expect(await redeem(await assertion())).toMatchObject({ status: 401, body: { error: 'invalid_client' } })
       snapshot = before
     }
@@ -151,7 +260,14 @@ describe('identity assertions at Deputy', () => {
     const isLive = createMintedLife({ snapshot: () => snapshot, standing })
     expect(isLive(claims)).toBe(true)
     const jwt = await assertion()
-    standing.add({ id: 'r', scope: { kind: 'user', tenant: 'acme', user: 'alice' }, epoch: Date.now() + 1, by: 'admin', reason: null, forgetAt: null })
+    standing.add({
+      id: 'r',
+      scope: { kind: 'user', tenant: 'acme', user: 'alice' },
+      epoch: Date.now() + 1,
+      by: 'admin',
+      reason: null,
+      forgetAt: null,
+    })
     expect(isLive(claims)).toBe(false)
     expect((await redeem(jwt)).body).not.toHaveProperty('access_token')
   })

@@ -12,62 +12,169 @@ import { Standing } from '../../src/revocation/standing.ts'
 import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const clock = aClock()
-const downstream = (given: object = {}) => downstreamSchema.parse({ downstream: 'ledger', credential: 'minted', resource: 'https://ledger.example', scopes: { read: 'Read' }, ...given })
+const downstream = (given: object = {}) =>
+  downstreamSchema.parse({
+    downstream: 'ledger',
+    credential: 'minted',
+    resource: 'https://ledger.example',
+    scopes: { read: 'Read' },
+    ...given,
+  })
 const server = (given: object = {}) => aServer({ downstreams: { ledger: { scopes: ['read'] } }, ...given })
 const world = (given: { server?: object; downstream?: object; tenant?: object } = {}): Snapshot => ({
-  ...aSnapshot({ servers: [server(given.server)], tenants: [aTenant(given.tenant)] }), downstreams: new Map([['ledger', downstream(given.downstream)]]),
+  ...aSnapshot({ servers: [server(given.server)], tenants: [aTenant(given.tenant)] }),
+  downstreams: new Map([['ledger', downstream(given.downstream)]]),
 })
 
 /** An exchange whose record waits for `whileWaiting` before it is durable. */
-const exchangeDuring = async (whileWaiting: (change: (snapshot: Snapshot) => void, standing: Standing, loseLease: () => void) => void) => {
+const exchangeDuring = async (
+  whileWaiting: (change: (snapshot: Snapshot) => void, standing: Standing, loseLease: () => void) => void,
+) => {
   let current = world()
   const standing = new Standing([], [])
   const records: AuditRecord[] = []
   const tenant = aTenant()
   let leaseLost = false
   const exchange = createExchange({
-    snapshot: () => current, standing, membership: { assertHeld() { if (leaseLost) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 }) } }, clock, telemetry: noTelemetry,
+    snapshot: () => current,
+    standing,
+    membership: {
+      assertHeld() {
+        if (leaseLost) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 })
+      },
+    },
+    clock,
+    telemetry: noTelemetry,
     attest: async () => ({ server: server(), method: 'unix' }),
     subjects: {
-      verify: async () => ({ tenant, user: 'alice', issuer: 'i', groups: [], claims: {}, how: 'jwt', issuedAt: clock.now() - 1000, expiresAt: clock.now() + 60_000, tokenId: 't', ancestors: [], actors: [] }),
+      verify: async () => ({
+        tenant,
+        user: 'alice',
+        issuer: 'i',
+        groups: [],
+        claims: {},
+        how: 'jwt',
+        issuedAt: clock.now() - 1000,
+        expiresAt: clock.now() + 60_000,
+        tokenId: 't',
+        ancestors: [],
+        actors: [],
+      }),
       fromSession: () => Promise.reject(new Error('not used')),
     },
     policy: () => ({ decide: ({ scopes }) => ({ allowed: true, scopes, policies: [], errors: [] }) }),
-    obtain: async () => ({ cached: false, obtainedAt: clock.now(), credential: { token: new Secret('x'), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'Bearer', scopes: ['read'], expiresAt: clock.now() + 60_000, wider: false, story: '' } }),
+    obtain: async () => ({
+      cached: false,
+      obtainedAt: clock.now(),
+      credential: {
+        token: new Secret('x'),
+        issuedTokenType: ACCESS_TOKEN_TYPE,
+        tokenType: 'Bearer',
+        scopes: ['read'],
+        expiresAt: clock.now() + 60_000,
+        wider: false,
+        story: '',
+      },
+    }),
     exec: { isLive: () => true, leased() {} },
-    hold: () => Promise.resolve(true), checkProof: () => Promise.reject(new Error('not used')), rates: createRates({ rates: () => current.settings.rates }),
-    audit: { async append(record) { if (records.push(record) === 1) { clock.forward(5); whileWaiting((snapshot) => { current = snapshot }, standing, () => { leaseLost = true }) } } },
+    hold: () => Promise.resolve(true),
+    checkProof: () => Promise.reject(new Error('not used')),
+    rates: createRates({ rates: () => current.settings.rates }),
+    audit: {
+      async append(record) {
+        if (records.push(record) === 1) {
+          clock.forward(5)
+          whileWaiting(
+            (snapshot) => {
+              current = snapshot
+            },
+            standing,
+            () => {
+              leaseLost = true
+            },
+          )
+        }
+      },
+    },
   })
-  const answer = await exchange.exchange({ correlationId: 'c', evidence: {} }, { audiences: ['ledger'], resources: [], subjectToken: new Secret('s'), subjectTokenType: ACCESS_TOKEN_TYPE })
-    .then(() => 'issued', (error: { code: string }) => error.code)
+  const answer = await exchange
+    .exchange(
+      { correlationId: 'c', evidence: {} },
+      { audiences: ['ledger'], resources: [], subjectToken: new Secret('s'), subjectTokenType: ACCESS_TOKEN_TYPE },
+    )
+    .then(
+      () => 'issued',
+      (error: { code: string }) => error.code,
+    )
   return { answer, outcomes: records.map(({ outcome }) => outcome) }
 }
 
 describe('what changes while a request waits for its record', () => {
   it('threats 15 and 19: a user, server, tenant or downstream that is disabled meanwhile gets nothing', async () => {
     const changes: Record<string, Parameters<typeof exchangeDuring>[0]> = {
-      subject_user_disabled: (_change, standing) => { standing.disable('acme', 'alice') },
-      revoked: (_change, standing) => { standing.add({ id: 'r', scope: { kind: 'user', tenant: 'acme', user: 'alice' }, epoch: clock.now(), by: 'admin', reason: null, forgetAt: null }) },
-      subject_tenant_frozen: (_change, standing) => { standing.freeze('acme') },
-      lease_lost: (_change, _standing, loseLease) => { loseLease() },
-      workload_not_approved: (change) => { change(world({ server: { status: 'retired' } })) },
-      workload_unknown: (change) => { change({ ...world(), servers: new Map() }) },
-      subject_tenant_unknown: (change) => { change(world({ tenant: { enabled: false } })) },
-      injection_only: (change) => { change(world({ downstream: { inject: { hosts: ['https://ledger.example'], as: { header: 'Authorization' }, only: true } } })) },
-      target_unknown: (change) => { change(world({ downstream: { enabled: false } })) },
+      subject_user_disabled: (_change, standing) => {
+        standing.disable('acme', 'alice')
+      },
+      revoked: (_change, standing) => {
+        standing.add({
+          id: 'r',
+          scope: { kind: 'user', tenant: 'acme', user: 'alice' },
+          epoch: clock.now(),
+          by: 'admin',
+          reason: null,
+          forgetAt: null,
+        })
+      },
+      subject_tenant_frozen: (_change, standing) => {
+        standing.freeze('acme')
+      },
+      lease_lost: (_change, _standing, loseLease) => {
+        loseLease()
+      },
+      workload_not_approved: (change) => {
+        change(world({ server: { status: 'retired' } }))
+      },
+      workload_unknown: (change) => {
+        change({ ...world(), servers: new Map() })
+      },
+      subject_tenant_unknown: (change) => {
+        change(world({ tenant: { enabled: false } }))
+      },
+      injection_only: (change) => {
+        change(
+          world({
+            downstream: { inject: { hosts: ['https://ledger.example'], as: { header: 'Authorization' }, only: true } },
+          }),
+        )
+      },
+      target_unknown: (change) => {
+        change(world({ downstream: { enabled: false } }))
+      },
     }
-    for (const [code, change] of Object.entries(changes)) expect(await exchangeDuring(change)).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
+    for (const [code, change] of Object.entries(changes))
+      expect(await exchangeDuring(change)).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
   })
 
   it('threat 15: what a file takes from a server meanwhile, or a tenant from either, it does not get', async () => {
     const changes: readonly (readonly [string, Snapshot])[] = [
-      ['target_unknown', world({ server: { downstreams: {} } })], ['target_unknown', world({ server: { downstreams: {}, own: { ledger: { scopes: ['read'] } } } })],
-      ['target_unknown', world({ downstream: { tenants: ['globex'] } })], ['workload_tenant', world({ server: { tenants: ['globex'] } })],
+      ['target_unknown', world({ server: { downstreams: {} } })],
+      ['target_unknown', world({ server: { downstreams: {}, own: { ledger: { scopes: ['read'] } } } })],
+      ['target_unknown', world({ downstream: { tenants: ['globex'] } })],
+      ['workload_tenant', world({ server: { tenants: ['globex'] } })],
     ]
-    for (const [code, changed] of changes) expect(await exchangeDuring((change) => { change(changed) })).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
+    for (const [code, changed] of changes)
+      expect(
+        await exchangeDuring((change) => {
+          change(changed)
+        }),
+      ).toEqual({ answer: code, outcomes: ['issued', 'refused'] })
   })
 
   it('a change that takes nothing away refuses nothing', async () => {
-    expect(await exchangeDuring((change) => { change(world({ server: { status: 'deprecated' } })) })).toEqual({ answer: 'issued', outcomes: ['issued'] })
+    expect(
+      await exchangeDuring((change) => {
+        change(world({ server: { status: 'deprecated' } }))
+      }),
+    ).toEqual({ answer: 'issued', outcomes: ['issued'] })
   })
 })

@@ -11,12 +11,44 @@ const world = () => {
   let current = aSnapshot()
   let held = true
   const standing = new Standing([], [])
-  const uses = createLastingUses({ snapshot: () => current, standing, membership: { assertHeld() { if (!held) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 }) } } })
+  const uses = createLastingUses({
+    snapshot: () => current,
+    standing,
+    membership: {
+      assertHeld() {
+        if (!held) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 })
+      },
+    },
+  })
   const ended: string[] = []
-  const add = (about: Partial<Reliance> = {}) => uses.add({ reliance: { ...reliance, ...about }, end: (error: DeputyError) => { ended.push(error.code) } })
-  return { standing, uses, ended, add, change(next: typeof current) { current = next }, loseLease() { held = false } }
+  const add = (about: Partial<Reliance> = {}) =>
+    uses.add({
+      reliance: { ...reliance, ...about },
+      end: (error: DeputyError) => {
+        ended.push(error.code)
+      },
+    })
+  return {
+    standing,
+    uses,
+    ended,
+    add,
+    change(next: typeof current) {
+      current = next
+    },
+    loseLease() {
+      held = false
+    },
+  }
 }
-const revocation = (scope: Parameters<Standing['add']>[0]['scope'], epoch = 2000) => ({ id: 'r', scope, epoch, by: 'admin', reason: null, forgetAt: null })
+const revocation = (scope: Parameters<Standing['add']>[0]['scope'], epoch = 2000) => ({
+  id: 'r',
+  scope,
+  epoch,
+  by: 'admin',
+  reason: null,
+  forgetAt: null,
+})
 
 describe('uses that last', () => {
   it('promise 4: end before a revocation is confirmed, those that it covers and no others', () => {
@@ -36,10 +68,30 @@ describe('uses that last', () => {
 
   it('promise 4: end with their lease, by disabling, and by what files and other nodes say, within a second', async () => {
     for (const [change, code] of [
-      [({ standing }: ReturnType<typeof world>) => { standing.add(revocation({ kind: 'grant', grant: 'lease-1' })) }, 'revoked'],
-      [({ standing }: ReturnType<typeof world>) => { standing.disable('acme', 'alice') }, 'subject_user_disabled'],
-      [({ change: to }: ReturnType<typeof world>) => { to(aSnapshot({ servers: [aServer({ status: 'retired' })] })) }, 'workload_not_approved'],
-      [({ loseLease }: ReturnType<typeof world>) => { loseLease() }, 'lease_lost'],
+      [
+        ({ standing }: ReturnType<typeof world>) => {
+          standing.add(revocation({ kind: 'grant', grant: 'lease-1' }))
+        },
+        'revoked',
+      ],
+      [
+        ({ standing }: ReturnType<typeof world>) => {
+          standing.disable('acme', 'alice')
+        },
+        'subject_user_disabled',
+      ],
+      [
+        ({ change: to }: ReturnType<typeof world>) => {
+          to(aSnapshot({ servers: [aServer({ status: 'retired' })] }))
+        },
+        'workload_not_approved',
+      ],
+      [
+        ({ loseLease }: ReturnType<typeof world>) => {
+          loseLease()
+        },
+        'lease_lost',
+      ],
     ] as const) {
       const each = world()
       each.add()

@@ -11,14 +11,46 @@ import { startGround } from '../support/keyring.ts'
 it('requirement 23: a bound token is shared with its key, of which nothing can be read where they lie', async () => {
   const { envelope, close } = await startGround()
   const kept = new Map<string, Buffer>()
-  const bytes = { get: (_kind: string, key: string) => Promise.resolve(kept.get(key)), set: (_kind: string, key: string, value: Uint8Array) => { kept.set(key, Buffer.from(value)); return Promise.resolve() } } as unknown as SharedBytes
-  const shared = createSharedCredentials({ bytes, envelope, fingerprint: () => '', generationOf: () => '', clock: systemClock, logger: silentLogger })
+  const bytes = {
+    get: (_kind: string, key: string) => Promise.resolve(kept.get(key)),
+    set: (_kind: string, key: string, value: Uint8Array) => {
+      kept.set(key, Buffer.from(value))
+      return Promise.resolve()
+    },
+  } as unknown as SharedBytes
+  const shared = createSharedCredentials({
+    bytes,
+    envelope,
+    fingerprint: () => '',
+    generationOf: () => '',
+    clock: systemClock,
+    logger: silentLogger,
+  })
   const proofKey = await createProofKey()
   const until = Date.now() + 60_000
-  await shared.set('key', {
-    credential: { token: new Secret('a-bound-token'), issuedTokenType: ACCESS_TOKEN_TYPE, tokenType: 'DPoP', proofKey, scopes: [], expiresAt: until, wider: false, story: '' },
-    tenant: 'acme', user: 'alice', server: 'notes', downstream: 'd', provider: 'p', tokens: [], since: 0,
-  }, until)
+  await shared.set(
+    'key',
+    {
+      credential: {
+        token: new Secret('a-bound-token'),
+        issuedTokenType: ACCESS_TOKEN_TYPE,
+        tokenType: 'DPoP',
+        proofKey,
+        scopes: [],
+        expiresAt: until,
+        wider: false,
+        story: '',
+      },
+      tenant: 'acme',
+      user: 'alice',
+      server: 'notes',
+      downstream: 'd',
+      provider: 'p',
+      tokens: [],
+      since: 0,
+    },
+    until,
+  )
   expect(kept.get('key')!.toString('latin1')).not.toMatch(/PRIVATE KEY|a-bound-token/)
   const found = await shared.get('acme', 'key')
   expect(found?.entry.credential).toMatchObject({ tokenType: 'DPoP', proofKey: { jkt: proofKey.jkt } })

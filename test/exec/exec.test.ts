@@ -13,12 +13,24 @@ import { freePort, stopProcess } from '../support/process.ts'
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' }
 const uid = process.getuid!()
 const EXEC = {
-  on_behalf_of: 'server', socket: true,
-  env: { LEDGER_TOKEN: { downstream: 'ledger', scopes: ['ledger:read'] }, MAIL_URL: { downstream: 'mail', template: 'smtp://{user}:{password}@mail.example/' }, MAIL_USER: { downstream: 'mail', field: 'user' } },
+  on_behalf_of: 'server',
+  socket: true,
+  env: {
+    LEDGER_TOKEN: { downstream: 'ledger', scopes: ['ledger:read'] },
+    MAIL_URL: { downstream: 'mail', template: 'smtp://{user}:{password}@mail.example/' },
+    MAIL_USER: { downstream: 'mail', field: 'user' },
+  },
   files: { KEY_FILE: { downstream: 'mail', field: 'password', path: 'mail/key' } },
 }
-const server = (given: object = {}) => ({ attest: [{ exec: { uid } }], tenants: ['acme'], own: { ledger: { scopes: ['ledger:read'] }, mail: {} }, exec: EXEC, ...given })
-const POLICY = '@id("mail-for-servers")\npermit (principal is Deputy::Workload, action == Deputy::Action::"static", resource == Deputy::Downstream::"mail");'
+const server = (given: object = {}) => ({
+  attest: [{ exec: { uid } }],
+  tenants: ['acme'],
+  own: { ledger: { scopes: ['ledger:read'] }, mail: {} },
+  exec: EXEC,
+  ...given,
+})
+const POLICY =
+  '@id("mail-for-servers")\npermit (principal is Deputy::Workload, action == Deputy::Action::"static", resource == Deputy::Downstream::"mail");'
 
 let issuer: TestIssuer
 let daemon: Daemon
@@ -32,46 +44,105 @@ beforeAll(async () => {
   issuer = await startTestIssuer()
   tcp = await freePort()
   const company = aCompany({ issuer: issuer.url, notes: server() })
-  const another = (id: string, given: object) => ({ ...company['servers/notes.yaml'] as object, server: id, resource: `https://${id}.example/mcp`, ...given })
-  daemon = await startDaemonProcess({
-    ...company, 'policies/access/mail.cedar': POLICY,
-    'servers/old.yaml': another('old', { status: 'deprecated', replaced_by: 'notes' }), 'servers/gone.yaml': another('gone', { status: 'retired' }),
-    'servers/users.yaml': another('users', { login_session: true, exec: { env: { TOKEN: { downstream: 'ledger' } } } }),
-    'servers/denied.yaml': another('denied', { own: { agent: {} }, exec: { on_behalf_of: 'server', env: { TOKEN: { downstream: 'agent' } } } }),
-    'servers/others.yaml': another('others', { attest: [{ exec: { uid: uid + 1 } }] }),
-    'servers/proxied.yaml': another('proxied', { exec: { on_behalf_of: 'server', proxy: true } }),
-    'servers/program.yaml': another('program', { attest: [{ exec: { uid, command: '/bin/cat' } }], exec: { on_behalf_of: 'server' } }),
-  }, { listen: { tcp: `127.0.0.1:${tcp}` } })
+  const another = (id: string, given: object) => ({
+    ...(company['servers/notes.yaml'] as object),
+    server: id,
+    resource: `https://${id}.example/mcp`,
+    ...given,
+  })
+  daemon = await startDaemonProcess(
+    {
+      ...company,
+      'policies/access/mail.cedar': POLICY,
+      'servers/old.yaml': another('old', { status: 'deprecated', replaced_by: 'notes' }),
+      'servers/gone.yaml': another('gone', { status: 'retired' }),
+      'servers/users.yaml': another('users', {
+        login_session: true,
+        exec: { env: { TOKEN: { downstream: 'ledger' } } },
+      }),
+      'servers/denied.yaml': another('denied', {
+        own: { agent: {} },
+        exec: { on_behalf_of: 'server', env: { TOKEN: { downstream: 'agent' } } },
+      }),
+      'servers/others.yaml': another('others', { attest: [{ exec: { uid: uid + 1 } }] }),
+      'servers/proxied.yaml': another('proxied', { exec: { on_behalf_of: 'server', proxy: true } }),
+      'servers/program.yaml': another('program', {
+        attest: [{ exec: { uid, command: '/bin/cat' } }],
+        exec: { on_behalf_of: 'server' },
+      }),
+    },
+    { listen: { tcp: `127.0.0.1:${tcp}` } },
+  )
   runtime = await mkdtemp('/dev/shm/deputy-test-')
   shm = `${runtime}/deputy-exec-${uid}`
   await daemon.deputy('secret', 'set', '--tenant', 'acme', '--name', 'mail-key')
-  const set = spawn(process.execPath, [join(import.meta.dirname, '../../src/cli/main.ts'), 'secret', 'set', '--tenant', 'acme', '--name', 'mail-key', '--home', daemon.home], { stdio: ['pipe', 'ignore', 'inherit'] })
+  const set = spawn(
+    process.execPath,
+    [
+      join(import.meta.dirname, '../../src/cli/main.ts'),
+      'secret',
+      'set',
+      '--tenant',
+      'acme',
+      '--name',
+      'mail-key',
+      '--home',
+      daemon.home,
+    ],
+    { stdio: ['pipe', 'ignore', 'inherit'] },
+  )
   set.stdin.end(JSON.stringify({ user: 'mail', password: 'p@ss/w:rd' }))
   await once(set, 'exit')
 })
-afterEach(async () => { for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL') })
-afterAll(async () => { await daemon?.close(); await issuer?.close(); await rm(runtime, { recursive: true, force: true }) })
+afterEach(async () => {
+  for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL')
+})
+afterAll(async () => {
+  await daemon?.close()
+  await issuer?.close()
+  await rm(runtime, { recursive: true, force: true })
+})
 
 const exec = (args: readonly string[], environment: NodeJS.ProcessEnv = {}): Running => {
   const started = startExec(daemon.home, args, { XDG_RUNTIME_DIR: runtime, ...environment })
   running.push(started)
   return started
 }
-const probe = (mode = 'plain', more: readonly string[] = [], as = 'notes'): Running => exec(['--server', as, ...more, '--', process.execPath, PROBE, daemon.socketPath, mode], { DEPUTY_HOME: daemon.home, DEPUTY_SOMETHING: 'x', KEEP: 'kept' })
-const records = async (event: string) => (JSON.parse((await daemon.deputy('audit', 'query', '--event', event, '--json', '--limit', '1000')).out) as { record: { outcome: string; detail: { session?: string; child?: number; attestation?: { method: string } } } }[]).map(({ record }) => record)
+const probe = (mode = 'plain', more: readonly string[] = [], as = 'notes'): Running =>
+  exec(['--server', as, ...more, '--', process.execPath, PROBE, daemon.socketPath, mode], {
+    DEPUTY_HOME: daemon.home,
+    DEPUTY_SOMETHING: 'x',
+    KEEP: 'kept',
+  })
+const records = async (event: string) =>
+  (
+    JSON.parse((await daemon.deputy('audit', 'query', '--event', event, '--json', '--limit', '1000')).out) as {
+      record: { outcome: string; detail: { session?: string; child?: number; attestation?: { method: string } } }
+    }[]
+  ).map(({ record }) => record)
 
 describe('deputy exec', () => {
-  it('promise 5, threat 3: gives a command what its file maps, in environment and files, and nothing of Deputy\'s own', async () => {
+  it("promise 5, threat 3: gives a command what its file maps, in environment and files, and nothing of Deputy's own", async () => {
     const run = probe()
     const told = await run.next()
     const { environment } = told
-    expect(environment).toMatchObject({ KEEP: 'kept', MAIL_URL: 'smtp://mail:p%40ss%2Fw%3Ard@mail.example/', MAIL_USER: 'mail', DEPUTY_SOCKET: daemon.socketPath })
-    expect(JSON.parse(Buffer.from(environment['LEDGER_TOKEN']!.split('.')[1]!, 'base64url').toString())).toMatchObject({ sub: 'notes', scope: 'ledger:read' })
+    expect(environment).toMatchObject({
+      KEEP: 'kept',
+      MAIL_URL: 'smtp://mail:p%40ss%2Fw%3Ard@mail.example/',
+      MAIL_USER: 'mail',
+      DEPUTY_SOCKET: daemon.socketPath,
+    })
+    expect(JSON.parse(Buffer.from(environment['LEDGER_TOKEN']!.split('.')[1]!, 'base64url').toString())).toMatchObject({
+      sub: 'notes',
+      scope: 'ledger:read',
+    })
     expect(told.file).toBe('p@ss/w:rd')
     expect(environment['KEY_FILE']).toMatch(new RegExp(`^${shm}/\\d+-\\d+/mail/key$`))
     expect(Object.keys(environment).filter((name) => name.startsWith('DEPUTY_'))).toEqual(['DEPUTY_SOCKET'])
-    for (const place of ['environ', 'cmdline']) expect(readFileSync(`/proc/${told.pid}/${place}`, 'utf8')).not.toContain('dxs_')
-    for (const pid of [told.pid, run.process.pid!]) expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toMatch(/p@ss|eyJ/)
+    for (const place of ['environ', 'cmdline'])
+      expect(readFileSync(`/proc/${told.pid}/${place}`, 'utf8')).not.toContain('dxs_')
+    for (const pid of [told.pid, run.process.pid!])
+      expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toMatch(/p@ss|eyJ/)
     expect(told.sockets).toBe(0)
     run.write('exit 7')
     expect(await run.exited).toBe(7)
@@ -80,7 +151,14 @@ describe('deputy exec', () => {
   })
 
   it('leaves a command no descriptor, and no signal ignored', async () => {
-    const run = exec(['--server', 'program', '--', '/bin/sh', '-c', 'grep SigIgn /proc/self/status; ls /proc/$$/fd; true'])
+    const run = exec([
+      '--server',
+      'program',
+      '--',
+      '/bin/sh',
+      '-c',
+      'grep SigIgn /proc/self/status; ls /proc/$$/fd; true',
+    ])
     expect(await run.exited).toBe(0)
     // No pipe in the shell, and `ls` not its last command: the shell itself would have a pipe's ends open, or be `ls`.
     const [ignored, ...descriptors] = run.out().trim().split('\n')
@@ -95,12 +173,20 @@ describe('deputy exec', () => {
     expect((await run.next()).asked).toMatchObject({ status: 200, scope: 'ledger:read' })
     run.write('grandchild')
     expect((await run.next()).asked).toMatchObject({ status: 200 })
-    expect((await records('token.client_credentials')).at(-1)).toMatchObject({ outcome: 'issued', detail: { attestation: { method: 'exec' } } })
+    expect((await records('token.client_credentials')).at(-1)).toMatchObject({
+      outcome: 'issued',
+      detail: { attestation: { method: 'exec' } },
+    })
     // This process is of the same user, and no child of it.
-    expect(await daemon.token({ grant_type: 'client_credentials', audience: 'ledger' })).toMatchObject({ status: 401, body: { reason: 'workload_unknown' } })
+    expect(await daemon.token({ grant_type: 'client_credentials', audience: 'ledger' })).toMatchObject({
+      status: 401,
+      body: { reason: 'workload_unknown' },
+    })
     run.write('exit 0')
     expect(await run.exited).toBe(0)
-    await expect.poll(async () => (await records('exec.end')).length, { timeout: 5000 }).toBe((await records('exec.begin')).filter(({ outcome }) => outcome === 'done').length)
+    await expect
+      .poll(async () => (await records('exec.end')).length, { timeout: 5000 })
+      .toBe((await records('exec.begin')).filter(({ outcome }) => outcome === 'done').length)
   })
 
   it('counts the requests of a child for no more than the program that its file names', async () => {
@@ -114,35 +200,73 @@ describe('deputy exec', () => {
     const run = probe()
     const { pid } = await run.next()
     const stranger = spawn('/bin/sleep', ['30'])
-    const begin = (about: number, as = 'notes', more = '') => ask(daemon, { path: '/exec', headers: FORM, body: `server=${as}&pid=${about}${more}` })
-    for (const claimed of [pid, process.ppid, process.pid, 1, 4_194_304]) expect([claimed, (await begin(claimed)).body['reason']]).toEqual([claimed, 'exec_not_child'])
+    const begin = (about: number, as = 'notes', more = '') =>
+      ask(daemon, { path: '/exec', headers: FORM, body: `server=${as}&pid=${about}${more}` })
+    for (const claimed of [pid, process.ppid, process.pid, 1, 4_194_304])
+      expect([claimed, (await begin(claimed)).body['reason']]).toEqual([claimed, 'exec_not_child'])
     expect((await begin(stranger.pid!, 'others')).body['reason']).toBe('exec_not_registered')
     expect((await begin(stranger.pid!, 'nowhere')).body['reason']).toBe('exec_not_registered')
     expect((await begin(stranger.pid!, 'notes', '&resume=dxs_short')).body['reason']).toBe('malformed_request')
-    expect((await ask(daemon, { path: '/exec', headers: FORM, body: 'server=notes&pid=-1' })).body['reason']).toBe('malformed_request')
-    expect((await ask({ port: tcp }, { path: '/exec', headers: FORM, body: `server=notes&pid=${pid}` })).body['reason']).toBe('malformed_request')
+    expect((await ask(daemon, { path: '/exec', headers: FORM, body: 'server=notes&pid=-1' })).body['reason']).toBe(
+      'malformed_request',
+    )
+    expect(
+      (await ask({ port: tcp }, { path: '/exec', headers: FORM, body: `server=notes&pid=${pid}` })).body['reason'],
+    ).toBe('malformed_request')
     await stopProcess(stranger, 'SIGKILL')
     expect((await begin(stranger.pid!)).body['reason']).toBe('exec_not_child')
-    const [refused] = (JSON.parse((await daemon.deputy('audit', 'query', '--event', 'exec.begin', '--outcome', 'refused', '--json')).out) as { id: string }[])
-    expect((await daemon.deputy('explain', refused!.id)).out).toMatch(/started notes as process \d+, and was refused[\s\S]*Refused \(exec_not_child\)/)
-    expect((await records('exec.begin')).some(({ outcome, detail }) => outcome === 'refused' && detail.child === pid)).toBe(true)
+    const [refused] = JSON.parse(
+      (await daemon.deputy('audit', 'query', '--event', 'exec.begin', '--outcome', 'refused', '--json')).out,
+    ) as { id: string }[]
+    expect((await daemon.deputy('explain', refused!.id)).out).toMatch(
+      /started notes as process \d+, and was refused[\s\S]*Refused \(exec_not_child\)/,
+    )
+    expect(
+      (await records('exec.begin')).some(({ outcome, detail }) => outcome === 'refused' && detail.child === pid),
+    ).toBe(true)
   })
 
-  it('promise 4: the session\'s token is good for its server over TCP, for as long as the child runs, and no longer than its connection', async () => {
+  it("promise 4: the session's token is good for its server over TCP, for as long as the child runs, and no longer than its connection", async () => {
     const child = spawn('/bin/cat', [])
     const { request } = await import('node:http')
     const body = `server=notes&pid=${child.pid!}`
-    const answer = await new Promise<import('node:http').IncomingMessage>((resolve, reject) => { request({ socketPath: daemon.socketPath, path: '/exec', method: 'POST', agent: false, headers: { ...FORM, host: 'localhost', 'content-length': body.length } }, resolve).on('error', reject).end(body) })
-    const [first] = await once(answer, 'data') as [Buffer]
+    const answer = await new Promise<import('node:http').IncomingMessage>((resolve, reject) => {
+      request(
+        {
+          socketPath: daemon.socketPath,
+          path: '/exec',
+          method: 'POST',
+          agent: false,
+          headers: { ...FORM, host: 'localhost', 'content-length': body.length },
+        },
+        resolve,
+      )
+        .on('error', reject)
+        .end(body)
+    })
+    const [first] = (await once(answer, 'data')) as [Buffer]
     const { token } = JSON.parse(first.toString()) as { token: string }
     expect(token).toMatch(/^dxs_[\w-]{43}$/)
-    const asks = (as = 'notes', secret = token) => ask({ port: tcp }, { path: '/oauth2/token', headers: { ...FORM, authorization: `Basic ${Buffer.from(`${as}:${secret}`).toString('base64')}` }, body: 'grant_type=client_credentials&audience=ledger' })
+    const asks = (as = 'notes', secret = token) =>
+      ask(
+        { port: tcp },
+        {
+          path: '/oauth2/token',
+          headers: { ...FORM, authorization: `Basic ${Buffer.from(`${as}:${secret}`).toString('base64')}` },
+          body: 'grant_type=client_credentials&audience=ledger',
+        },
+      )
     expect((await asks()).status).toBe(200)
-    for (const [as, secret] of [['old', token], ['notes', `dxs_${'a'.repeat(43)}`]] as const) expect((await asks(as, secret)).body['reason']).toBe('exec_session_over')
+    for (const [as, secret] of [
+      ['old', token],
+      ['notes', `dxs_${'a'.repeat(43)}`],
+    ] as const)
+      expect((await asks(as, secret)).body['reason']).toBe('exec_session_over')
     await stopProcess(child, 'SIGKILL')
     expect((await asks()).body['reason']).toBe('exec_session_over')
     await expect.poll(() => answer.destroyed || answer.readableEnded || answer.complete, { timeout: 5000 }).toBe(true)
-    for (const text of [daemon.output(), (await daemon.deputy('audit', 'export')).out]) expect(text).not.toContain(token.slice(4))
+    for (const text of [daemon.output(), (await daemon.deputy('audit', 'export')).out])
+      expect(text).not.toContain(token.slice(4))
   })
 
   it('passes signals and exit codes through, and ends what ignores them', async () => {
@@ -168,10 +292,14 @@ describe('deputy exec', () => {
     const run = probe()
     const { environment, pid } = await run.next()
     const file = environment['KEY_FILE']!
-    const [id] = (await records('exec.begin')).filter(({ detail }) => detail.child === pid).map(({ detail }) => detail.session)
+    const [id] = (await records('exec.begin'))
+      .filter(({ detail }) => detail.child === pid)
+      .map(({ detail }) => detail.session)
     run.process.kill('SIGKILL')
     await run.exited
-    await expect.poll(async () => (await records('exec.end')).some(({ detail }) => detail.session === id), { timeout: 5000 }).toBe(true)
+    await expect
+      .poll(async () => (await records('exec.end')).some(({ detail }) => detail.session === id), { timeout: 5000 })
+      .toBe(true)
     expect(existsSync(file)).toBe(true)
     const next = probe()
     await next.next()
@@ -185,7 +313,9 @@ describe('deputy exec', () => {
       await daemon.stop(signal)
       await expect.poll(() => run.err(), { timeout: 5000 }).toMatch(/gone away/)
       await daemon.start()
-      await expect.poll(() => run.err().match(/there again/g)?.length, { timeout: 10_000 }).toBe(signal === 'SIGTERM' ? 1 : 2)
+      await expect
+        .poll(() => run.err().match(/there again/g)?.length, { timeout: 10_000 })
+        .toBe(signal === 'SIGTERM' ? 1 : 2)
       run.write('ask')
       expect((await run.next()).asked).toMatchObject({ status: 200 })
     }
@@ -208,21 +338,63 @@ describe('deputy exec', () => {
     const folder = await mkdtemp(join(tmpdir(), 'deputy-exec-test-'))
     const script = join(folder, 'script')
     await writeFile(script, 'no program')
-    const failing = async (args: readonly string[], environment: NodeJS.ProcessEnv = {}) => { const run = exec(args, environment); const code = await run.exited; return [code, run.err(), run.out()] }
-    expect(await failing(['--server', 'notes', '--', 'no-such-command'])).toEqual([127, expect.stringMatching(/not found[\s\S]*Next: .*PATH/), ''])
-    expect(await failing(['--server', 'notes', '--', script])).toEqual([126, expect.stringMatching(/may not be executed[\s\S]*chmod/), ''])
+    const failing = async (args: readonly string[], environment: NodeJS.ProcessEnv = {}) => {
+      const run = exec(args, environment)
+      const code = await run.exited
+      return [code, run.err(), run.out()]
+    }
+    expect(await failing(['--server', 'notes', '--', 'no-such-command'])).toEqual([
+      127,
+      expect.stringMatching(/not found[\s\S]*Next: .*PATH/),
+      '',
+    ])
+    expect(await failing(['--server', 'notes', '--', script])).toEqual([
+      126,
+      expect.stringMatching(/may not be executed[\s\S]*chmod/),
+      '',
+    ])
     await chmod(script, 0o755)
     expect(await failing(['--server', 'notes', '--', script])).toEqual([126, expect.stringMatching(/no program/), ''])
     await writeFile(script, '#!/no/such/interpreter\n')
-    expect(await failing(['--server', 'notes', '--', script])).toEqual([126, expect.stringMatching(/interpreter .* is not there/), ''])
-    expect(await failing(['--server', 'nowhere', '--', 'cat'])).toEqual([1, expect.stringMatching(/nowhere is not registered to be started[\s\S]*Next: .*attest: \[/), ''])
+    expect(await failing(['--server', 'notes', '--', script])).toEqual([
+      126,
+      expect.stringMatching(/interpreter .* is not there/),
+      '',
+    ])
+    expect(await failing(['--server', 'nowhere', '--', 'cat'])).toEqual([
+      1,
+      expect.stringMatching(/nowhere is not registered to be started[\s\S]*Next: .*attest: \[/),
+      '',
+    ])
     expect(await failing(['--server', 'gone', '--', 'cat'])).toEqual([1, expect.stringMatching(/gone is retired/), ''])
-    expect(await failing(['--server', 'users', '--', 'cat'])).toEqual([1, expect.stringMatching(/has no session[\s\S]*Next: .*deputy login/), ''])
-    expect(await failing(['--server', 'denied', '--', 'cat'])).toEqual([1, expect.stringMatching(/Policy does not let denied[\s\S]*Next: deputy policy explain/), ''])
-    expect(await failing(['--server', 'proxied', '--', 'cat'])).toEqual([3, expect.stringMatching(/no injecting proxy/), ''])
-    expect(await failing(['--server', 'notes', '--', 'cat'], { DEPUTY_SOCKET: join(folder, 'absent') })).toEqual([4, expect.stringMatching(/not running[\s\S]*Next: deputy serve/), ''])
-    expect(await failing(['--server', 'notes', '--', 'cat'], { DEPUTY_SOCKET: join(daemon.home, 'run/admin.sock') })).toEqual([1, expect.stringMatching(/nothing at \/exec/), ''])
-    expect(await failing(['--server', 'notes', '--stop-timeout', 'soon', '--', 'cat'])).toEqual([2, expect.stringMatching(/no length of time/), ''])
+    expect(await failing(['--server', 'users', '--', 'cat'])).toEqual([
+      1,
+      expect.stringMatching(/has no session[\s\S]*Next: .*deputy login/),
+      '',
+    ])
+    expect(await failing(['--server', 'denied', '--', 'cat'])).toEqual([
+      1,
+      expect.stringMatching(/Policy does not let denied[\s\S]*Next: deputy policy explain/),
+      '',
+    ])
+    expect(await failing(['--server', 'proxied', '--', 'cat'])).toEqual([
+      3,
+      expect.stringMatching(/no injecting proxy/),
+      '',
+    ])
+    expect(await failing(['--server', 'notes', '--', 'cat'], { DEPUTY_SOCKET: join(folder, 'absent') })).toEqual([
+      4,
+      expect.stringMatching(/not running[\s\S]*Next: deputy serve/),
+      '',
+    ])
+    expect(
+      await failing(['--server', 'notes', '--', 'cat'], { DEPUTY_SOCKET: join(daemon.home, 'run/admin.sock') }),
+    ).toEqual([1, expect.stringMatching(/nothing at \/exec/), ''])
+    expect(await failing(['--server', 'notes', '--stop-timeout', 'soon', '--', 'cat'])).toEqual([
+      2,
+      expect.stringMatching(/no length of time/),
+      '',
+    ])
     await rm(folder, { recursive: true })
   })
 })

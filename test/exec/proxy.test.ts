@@ -15,20 +15,56 @@ const SERVER = join(import.meta.dirname, '../../node_modules/@modelcontextprotoc
 /** Not the address that programs are told to reach without a proxy. */
 const HOST = '127.0.0.2'
 
-interface GitLab { readonly url: string; readonly seen: { path: string; authorization: string | undefined }[]; close(): Promise<void> }
+interface GitLab {
+  readonly url: string
+  readonly seen: { path: string; authorization: string | undefined }[]
+  close(): Promise<void>
+}
 
 /** https://docs.gitlab.com/api/rest/authentication/ and https://docs.gitlab.com/api/projects/#list-all-projects: a wrong token is 401. */
 const startGitLab = async (): Promise<GitLab> => {
   const seen: GitLab['seen'] = []
   const server = createServer((request, response) => {
     seen.push({ path: request.url!, authorization: request.headers.authorization })
-    const answer = (status: number, body: unknown): void => { response.writeHead(status, { 'content-type': 'application/json', 'x-total': '1', 'x-total-pages': '1' }).end(JSON.stringify(body)) }
+    const answer = (status: number, body: unknown): void => {
+      response
+        .writeHead(status, { 'content-type': 'application/json', 'x-total': '1', 'x-total-pages': '1' })
+        .end(JSON.stringify(body))
+    }
     if (request.headers.authorization !== `Bearer ${SECRET}`) answer(401, { message: '401 Unauthorized' })
-    else if (request.url!.startsWith('/api/v4/projects?')) answer(200, [{ id: 1, name: 'ledger', path_with_namespace: 'acme/ledger', visibility: 'private', description: 'The books', web_url: 'https://gitlab.example/acme/ledger', ssh_url_to_repo: 'git@gitlab.example:acme/ledger.git', http_url_to_repo: 'https://gitlab.example/acme/ledger.git', default_branch: 'main', created_at: '2026-01-01', last_activity_at: '2026-01-02', echo: request.headers.authorization }])
+    else if (request.url!.startsWith('/api/v4/projects?'))
+      answer(200, [
+        {
+          id: 1,
+          name: 'ledger',
+          path_with_namespace: 'acme/ledger',
+          visibility: 'private',
+          description: 'The books',
+          web_url: 'https://gitlab.example/acme/ledger',
+          ssh_url_to_repo: 'git@gitlab.example:acme/ledger.git',
+          http_url_to_repo: 'https://gitlab.example/acme/ledger.git',
+          default_branch: 'main',
+          created_at: '2026-01-01',
+          last_activity_at: '2026-01-02',
+          echo: request.headers.authorization,
+        },
+      ])
     else answer(404, { message: '404 Not Found' })
   })
-  await new Promise<void>((resolve) => { server.listen(0, HOST, resolve) })
-  return { url: `http://${HOST}:${(server.address() as AddressInfo).port}`, seen, close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }) }
+  await new Promise<void>((resolve) => {
+    server.listen(0, HOST, resolve)
+  })
+  return {
+    url: `http://${HOST}:${(server.address() as AddressInfo).port}`,
+    seen,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
+  }
 }
 
 /** Whether a text stands anywhere in what a process may write to (proc_pid_mem(5)). */
@@ -41,11 +77,18 @@ const isInMemory = (pid: number, text: string): boolean => {
       if (from === undefined || to === undefined) continue
       for (let at = BigInt(`0x${from}`); at < BigInt(`0x${to}`); at += 4_194_304n) {
         const buffer = Buffer.alloc(Math.min(4_194_304 + needle.length, Number(BigInt(`0x${to}`) - at)))
-        try { if (buffer.subarray(0, readSync(mem, buffer, 0, buffer.length, at as unknown as number)).includes(needle)) return true } catch { /* a page that is not there */ }
+        try {
+          if (buffer.subarray(0, readSync(mem, buffer, 0, buffer.length, at as unknown as number)).includes(needle))
+            return true
+        } catch {
+          /* a page that is not there */
+        }
       }
     }
     return false
-  } finally { closeSync(mem) }
+  } finally {
+    closeSync(mem)
+  }
 }
 
 describe('a published MCP server as it is, under deputy exec and behind the proxy', () => {
@@ -59,41 +102,96 @@ describe('a published MCP server as it is, under deputy exec and behind the prox
     issuer = await startTestIssuer()
     gitlab = await startGitLab()
     const company = aCompany({ issuer: issuer.url })
-    daemon = await startDaemonProcess({
-      ...company,
-      'servers/gitlab.yaml': { server: 'gitlab', resource: 'urn:mcp:gitlab', tenants: ['acme'], owner: 'platform@example.com', status: 'approved', attest: [{ exec: { uid: process.getuid!() } }], own: { gitlab: {} }, exec: { on_behalf_of: 'server', proxy: true } },
-      'downstreams/gitlab.yaml': { downstream: 'gitlab', credential: 'static', secret: 'gitlab-token', inject: { hosts: [gitlab.url], methods: ['GET'], paths: ['/api/v4'], as: { header: 'Authorization', value: 'Bearer {credential}' }, only: true } },
-      'policies/access/gitlab.cedar': '@id("gitlab")\npermit (principal is Deputy::Workload, action == Deputy::Action::"static", resource == Deputy::Downstream::"gitlab");',
-    }, { listen: { proxy: `127.0.0.1:${await freePort()}` } })
-    expect((await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'gitlab-token'], SECRET)).code).toBe(0)
+    daemon = await startDaemonProcess(
+      {
+        ...company,
+        'servers/gitlab.yaml': {
+          server: 'gitlab',
+          resource: 'urn:mcp:gitlab',
+          tenants: ['acme'],
+          owner: 'platform@example.com',
+          status: 'approved',
+          attest: [{ exec: { uid: process.getuid!() } }],
+          own: { gitlab: {} },
+          exec: { on_behalf_of: 'server', proxy: true },
+        },
+        'downstreams/gitlab.yaml': {
+          downstream: 'gitlab',
+          credential: 'static',
+          secret: 'gitlab-token',
+          inject: {
+            hosts: [gitlab.url],
+            methods: ['GET'],
+            paths: ['/api/v4'],
+            as: { header: 'Authorization', value: 'Bearer {credential}' },
+            only: true,
+          },
+        },
+        'policies/access/gitlab.cedar':
+          '@id("gitlab")\npermit (principal is Deputy::Workload, action == Deputy::Action::"static", resource == Deputy::Downstream::"gitlab");',
+      },
+      { listen: { proxy: `127.0.0.1:${await freePort()}` } },
+    )
+    expect(
+      (await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'gitlab-token'], SECRET)).code,
+    ).toBe(0)
     transport = new StdioClientTransport({
-      command: process.execPath, args: [CLI, 'exec', '--home', daemon.home, '--server', 'gitlab', '--', process.execPath, SERVER],
-      env: { PATH: process.env['PATH']!, GITLAB_API_URL: `${gitlab.url}/api/v4`, GITLAB_PERSONAL_ACCESS_TOKEN: PLACEHOLDER, XDG_RUNTIME_DIR: '' }, stderr: 'pipe',
+      command: process.execPath,
+      args: [CLI, 'exec', '--home', daemon.home, '--server', 'gitlab', '--', process.execPath, SERVER],
+      env: {
+        PATH: process.env['PATH']!,
+        GITLAB_API_URL: `${gitlab.url}/api/v4`,
+        GITLAB_PERSONAL_ACCESS_TOKEN: PLACEHOLDER,
+        XDG_RUNTIME_DIR: '',
+      },
+      stderr: 'pipe',
     })
     client = new Client({ name: 'test', version: '1.0.0' })
     await client.connect(transport)
   })
-  afterAll(async () => { await client?.close(); await daemon?.close(); await gitlab?.close(); await issuer?.close() })
+  afterAll(async () => {
+    await client?.close()
+    await daemon?.close()
+    await gitlab?.close()
+    await issuer?.close()
+  })
 
-  const search = async (): Promise<string> => JSON.stringify(await client.callTool({ name: 'search_repositories', arguments: { search: 'ledger' } }).catch((error: unknown) => String(error)))
+  const search = async (): Promise<string> =>
+    JSON.stringify(
+      await client
+        .callTool({ name: 'search_repositories', arguments: { search: 'ledger' } })
+        .catch((error: unknown) => String(error)),
+    )
 
   it('calls the service with the secret of the tenant, which it does not have', async () => {
     expect(await search()).toContain('acme/ledger')
-    expect(gitlab.seen.at(-1)).toEqual({ path: expect.stringContaining('/api/v4/projects?') as string, authorization: `Bearer ${SECRET}` })
+    expect(gitlab.seen.at(-1)).toEqual({
+      path: expect.stringContaining('/api/v4/projects?') as string,
+      authorization: `Bearer ${SECRET}`,
+    })
   })
 
   it('promise 5, threat 3: the secret is in neither its memory nor its environment nor its arguments, and the daemon hands it out to nobody', async () => {
-    const launched = JSON.parse((await daemon.deputy('audit', 'query', '--event', 'exec.begin', '--json')).out) as { record: { detail: { child: number } } }[]
+    const launched = JSON.parse((await daemon.deputy('audit', 'query', '--event', 'exec.begin', '--json')).out) as {
+      record: { detail: { child: number } }
+    }[]
     const pid = launched.at(-1)!.record.detail.child
-    for (const file of ['environ', 'cmdline']) expect(readFileSync(`/proc/${pid}/${file}`, 'utf8')).not.toContain(SECRET)
+    for (const file of ['environ', 'cmdline'])
+      expect(readFileSync(`/proc/${pid}/${file}`, 'utf8')).not.toContain(SECRET)
     expect(isInMemory(pid, PLACEHOLDER)).toBe(true)
     expect(isInMemory(pid, SECRET)).toBe(false)
-    expect((await daemon.token({ grant_type: 'client_credentials', audience: 'gitlab', client_id: 'gitlab' })).status).not.toBe(200)
+    expect(
+      (await daemon.token({ grant_type: 'client_credentials', audience: 'gitlab', client_id: 'gitlab' })).status,
+    ).not.toBe(200)
   })
 
   it('reaches nothing but what the file lists', async () => {
     const before = gitlab.seen.length
-    const created = JSON.stringify(await client.callTool({ name: 'create_issue', arguments: { project_id: '1', title: 'x' } }).catch((error: unknown) => String(error)))
+    const created = JSON.stringify(
+      await client
+        .callTool({ name: 'create_issue', arguments: { project_id: '1', title: 'x' } })
+        .catch((error: unknown) => String(error)),
+    )
     expect(created).toMatch(/403|Forbidden|injection_refused/)
     expect(gitlab.seen).toHaveLength(before)
   })

@@ -8,74 +8,120 @@ import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE } fro
 const KILLS = Number(process.env['KILLS'] ?? 5)
 
 describe('a daemon that is killed under load', () => {
-  it(`promise 3: after each of ${KILLS} kills no acknowledged record is missing and the chain holds`, { timeout: 30_000 + KILLS * 10_000 }, async () => {
-    const issuer = await startTestIssuer()
-    const daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
-    const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', exp: Math.floor(Date.now() / 1000) + 7200 })
-    const form = { grant_type: TOKEN_EXCHANGE, subject_token: subject, subject_token_type: ACCESS_TOKEN, audience: 'ledger', scope: 'ledger:read' }
-    const acknowledged = new Set<string>()
-    try {
-      for (let kill = 0; kill < KILLS; kill += 1) {
-        let running = true
-        const load = Promise.all(Array.from({ length: 8 }, async () => {
-          while (running) {
-            const answer = await daemon.token(form).catch(() => undefined)
-            if (answer?.status === 200) acknowledged.add(String(answer.headers['x-correlation-id']))
-          }
-        }))
-        await new Promise((resolve) => { setTimeout(resolve, 100 + Math.random() * 200) })
-        await daemon.stop('SIGKILL')
-        running = false
-        await load
-        await daemon.start()
-        const verified = JSON.parse((await daemon.deputy('audit', 'verify', '--json')).out) as { ok: boolean }
-        expect(verified.ok).toBe(true)
+  it(
+    `promise 3: after each of ${KILLS} kills no acknowledged record is missing and the chain holds`,
+    { timeout: 30_000 + KILLS * 10_000 },
+    async () => {
+      const issuer = await startTestIssuer()
+      const daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+      const subject = await issuer.sign({
+        aud: RESOURCES.notes,
+        org: 'acme',
+        exp: Math.floor(Date.now() / 1000) + 7200,
+      })
+      const form = {
+        grant_type: TOKEN_EXCHANGE,
+        subject_token: subject,
+        subject_token_type: ACCESS_TOKEN,
+        audience: 'ledger',
+        scope: 'ledger:read',
       }
-      const recorded = new Set((await daemon.deputy('audit', 'export')).out.trim().split('\n').map((line) => (JSON.parse(line) as { id: string }).id))
-      expect(acknowledged.size).toBeGreaterThan(KILLS)
-      expect([...acknowledged].filter((id) => !recorded.has(id))).toEqual([])
-    } finally { await daemon.close(); await issuer.close() }
-  })
-
-  it(`promises 3 and 6, requirement 25: after each of ${KILLS} kills in the middle of refreshes no refresh token that was acknowledged is missing`, { timeout: 30_000 + KILLS * 10_000 }, async () => {
-    const issuer = await startTestIssuer()
-    const provider = await startOAuthProvider()
-    // Every answer is used up at once, so that every request refreshes.
-    provider.lifetime = 1
-    const daemon = await startDaemonProcess({ ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider) })
-    const users = Array.from({ length: 40 }, (_, at) => `user-${at}`)
-    const exchange = async (user: string) => daemon.token({
-      grant_type: TOKEN_EXCHANGE, subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: user }), subject_token_type: ACCESS_TOKEN, audience: 'notes-api', scope: 'read',
-    })
-    let checked = 0
-    try {
-      for (let kill = 0; kill < KILLS; kill += 1) {
-        await daemon.stop()
-        // Those whose refresh was cut off have to connect again: everybody gets a new grant for the next turn.
-        const grants = await seedGrants(daemon.home, provider, users)
-        await daemon.start()
-        const acknowledged = new Map<string, string>()
-        let running = true
-        const load = Promise.all(Array.from({ length: 8 }, async (_, worker) => {
-          for (let turn = worker; running; turn += 8) {
-            const user = users[turn % users.length]!
-            const answer = await exchange(user).catch(() => undefined)
-            if (answer?.status === 200) acknowledged.set(user, String(answer.body['access_token']))
-          }
-        }))
-        await new Promise((resolve) => { setTimeout(resolve, 150 + Math.random() * 300) })
-        await daemon.stop('SIGKILL')
-        running = false
-        await load
-        await daemon.start()
-        for (const [user, grant] of grants) {
-          // What the provider issued last was handed out, so it had been stored before.
-          if (acknowledged.get(user) !== grant.latestAccess()) continue
-          expect([user, (await exchange(user)).status]).toEqual([user, 200])
-          checked += 1
+      const acknowledged = new Set<string>()
+      try {
+        for (let kill = 0; kill < KILLS; kill += 1) {
+          let running = true
+          const load = Promise.all(
+            Array.from({ length: 8 }, async () => {
+              while (running) {
+                const answer = await daemon.token(form).catch(() => undefined)
+                if (answer?.status === 200) acknowledged.add(String(answer.headers['x-correlation-id']))
+              }
+            }),
+          )
+          await new Promise((resolve) => {
+            setTimeout(resolve, 100 + Math.random() * 200)
+          })
+          await daemon.stop('SIGKILL')
+          running = false
+          await load
+          await daemon.start()
+          const verified = JSON.parse((await daemon.deputy('audit', 'verify', '--json')).out) as { ok: boolean }
+          expect(verified.ok).toBe(true)
         }
+        const recorded = new Set(
+          (await daemon.deputy('audit', 'export')).out
+            .trim()
+            .split('\n')
+            .map((line) => (JSON.parse(line) as { id: string }).id),
+        )
+        expect(acknowledged.size).toBeGreaterThan(KILLS)
+        expect([...acknowledged].filter((id) => !recorded.has(id))).toEqual([])
+      } finally {
+        await daemon.close()
+        await issuer.close()
       }
-      expect(checked).toBeGreaterThan(KILLS)
-    } finally { await daemon.close(); await provider.close(); await issuer.close() }
-  })
+    },
+  )
+
+  it(
+    `promises 3 and 6, requirement 25: after each of ${KILLS} kills in the middle of refreshes no refresh token that was acknowledged is missing`,
+    { timeout: 30_000 + KILLS * 10_000 },
+    async () => {
+      const issuer = await startTestIssuer()
+      const provider = await startOAuthProvider()
+      // Every answer is used up at once, so that every request refreshes.
+      provider.lifetime = 1
+      const daemon = await startDaemonProcess({
+        ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
+        ...grantFiles(provider),
+      })
+      const users = Array.from({ length: 40 }, (_, at) => `user-${at}`)
+      const exchange = async (user: string) =>
+        daemon.token({
+          grant_type: TOKEN_EXCHANGE,
+          subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: user }),
+          subject_token_type: ACCESS_TOKEN,
+          audience: 'notes-api',
+          scope: 'read',
+        })
+      let checked = 0
+      try {
+        for (let kill = 0; kill < KILLS; kill += 1) {
+          await daemon.stop()
+          // Those whose refresh was cut off have to connect again: everybody gets a new grant for the next turn.
+          const grants = await seedGrants(daemon.home, provider, users)
+          await daemon.start()
+          const acknowledged = new Map<string, string>()
+          let running = true
+          const load = Promise.all(
+            Array.from({ length: 8 }, async (_, worker) => {
+              for (let turn = worker; running; turn += 8) {
+                const user = users[turn % users.length]!
+                const answer = await exchange(user).catch(() => undefined)
+                if (answer?.status === 200) acknowledged.set(user, String(answer.body['access_token']))
+              }
+            }),
+          )
+          await new Promise((resolve) => {
+            setTimeout(resolve, 150 + Math.random() * 300)
+          })
+          await daemon.stop('SIGKILL')
+          running = false
+          await load
+          await daemon.start()
+          for (const [user, grant] of grants) {
+            // What the provider issued last was handed out, so it had been stored before.
+            if (acknowledged.get(user) !== grant.latestAccess()) continue
+            expect([user, (await exchange(user)).status]).toEqual([user, 200])
+            checked += 1
+          }
+        }
+        expect(checked).toBeGreaterThan(KILLS)
+      } finally {
+        await daemon.close()
+        await provider.close()
+        await issuer.close()
+      }
+    },
+  )
 })

@@ -11,7 +11,9 @@ import { startOpenIdServer, walkAuthorization, type OpenIdServer, type PeerUser 
 export const SIGN_IN_CLIENT = { client_id: 'deputy', client_secret: 'deputy-sign-in-secret' } as const
 const MCP_CLIENT = { client_id: 'mcp-client', redirect_uri: 'http://127.0.0.1:1/mcp-client' } as const
 
-export interface CompanyIdp extends OpenIdServer { readonly issuer: string }
+export interface CompanyIdp extends OpenIdServer {
+  readonly issuer: string
+}
 export interface CompanyIdpOptions {
   /** Resource URIs of the MCP servers for which access tokens may be issued. */
   readonly resources: readonly string[]
@@ -23,22 +25,45 @@ export interface CompanyIdpOptions {
   readonly accessTokenTtl?: number
 }
 
-const USERS = { alice: { groups: ['engineering'], email: 'alice@company.example' }, bob: { groups: ['sales'], email: 'bob@company.example' } }
+const USERS = {
+  alice: { groups: ['engineering'], email: 'alice@company.example' },
+  bob: { groups: ['sales'], email: 'bob@company.example' },
+}
 
 export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<CompanyIdp> => {
   const users: Readonly<Record<string, PeerUser>> = options.users ?? USERS
   const server = await startOpenIdServer({
-    title: 'Company', users,
+    title: 'Company',
+    users,
     configuration: {
       scopes: ['openid', 'email', 'offline_access'],
       clients: [
-        { client_id: MCP_CLIENT.client_id, redirect_uris: [MCP_CLIENT.redirect_uri], token_endpoint_auth_method: 'none', application_type: 'native', grant_types: ['authorization_code'], response_types: ['code'] },
-        ...(options.redirectUris === undefined ? [] : [{ ...SIGN_IN_CLIENT, redirect_uris: [...options.redirectUris], application_type: options.redirectUris.every((uri) => uri.startsWith('https:')) ? 'web' as const : 'native' as const, grant_types: ['authorization_code'], response_types: ['code' as const] }]),
-        ...options.clients ?? [],
+        {
+          client_id: MCP_CLIENT.client_id,
+          redirect_uris: [MCP_CLIENT.redirect_uri],
+          token_endpoint_auth_method: 'none',
+          application_type: 'native',
+          grant_types: ['authorization_code'],
+          response_types: ['code'],
+        },
+        ...(options.redirectUris === undefined
+          ? []
+          : [
+              {
+                ...SIGN_IN_CLIENT,
+                redirect_uris: [...options.redirectUris],
+                application_type: options.redirectUris.every((uri) => uri.startsWith('https:'))
+                  ? ('web' as const)
+                  : ('native' as const),
+                grant_types: ['authorization_code'],
+                response_types: ['code' as const],
+              },
+            ]),
+        ...(options.clients ?? []),
       ],
       extraTokenClaims: (_context, token) => {
         const user = 'accountId' in token ? users[token.accountId] : undefined
-        return user === undefined ? undefined : { groups: [...user.groups ?? []] }
+        return user === undefined ? undefined : { groups: [...(user.groups ?? [])] }
       },
       features: {
         introspection: { enabled: true, allowedPolicy: () => true },
@@ -47,7 +72,13 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
           useGrantedResource: () => true,
           getResourceServerInfo: (_context, resource) => {
             if (!options.resources.includes(resource)) throw new Error(`unknown resource ${resource}`)
-            return { scope: 'mcp', audience: resource, accessTokenTTL: options.accessTokenTtl ?? 300, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }
+            return {
+              scope: 'mcp',
+              audience: resource,
+              accessTokenTTL: options.accessTokenTtl ?? 300,
+              accessTokenFormat: 'jwt',
+              jwt: { sign: { alg: 'ES256' } },
+            }
           },
         },
       },
@@ -57,22 +88,44 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
 }
 
 /** A user's real access token for a resource. */
-export const signIn = async (options: { idp: Pick<CompanyIdp, 'url'>; user: string; resource: string }): Promise<{ accessToken: string; idToken: string }> => {
+export const signIn = async (options: {
+  idp: Pick<CompanyIdp, 'url'>
+  user: string
+  resource: string
+}): Promise<{ accessToken: string; idToken: string }> => {
   const verifier = randomBytes(32).toString('base64url')
   const state = randomBytes(16).toString('base64url')
   const authorization = new URL('/auth', options.idp.url)
   authorization.search = new URLSearchParams({
-    client_id: MCP_CLIENT.client_id, redirect_uri: MCP_CLIENT.redirect_uri, response_type: 'code', scope: 'openid mcp', resource: options.resource, state,
-    code_challenge: createHash('sha256').update(verifier).digest('base64url'), code_challenge_method: 'S256',
+    client_id: MCP_CLIENT.client_id,
+    redirect_uri: MCP_CLIENT.redirect_uri,
+    response_type: 'code',
+    scope: 'openid mcp',
+    resource: options.resource,
+    state,
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+    code_challenge_method: 'S256',
   }).toString()
-  const back = await walkAuthorization({ authorizationUrl: authorization.href, redirectUri: MCP_CLIENT.redirect_uri, user: options.user })
+  const back = await walkAuthorization({
+    authorizationUrl: authorization.href,
+    redirectUri: MCP_CLIENT.redirect_uri,
+    user: options.user,
+  })
   const code = back.searchParams.get('code')
   if (code === null || back.searchParams.get('state') !== state) throw new Error(`no code came back: ${back.search}`)
   const response = await fetch(new URL('/token', options.idp.url), {
     method: 'POST',
-    body: new URLSearchParams({ grant_type: 'authorization_code', client_id: MCP_CLIENT.client_id, redirect_uri: MCP_CLIENT.redirect_uri, code, code_verifier: verifier, resource: options.resource }),
+    body: new URLSearchParams({
+      grant_type: 'authorization_code',
+      client_id: MCP_CLIENT.client_id,
+      redirect_uri: MCP_CLIENT.redirect_uri,
+      code,
+      code_verifier: verifier,
+      resource: options.resource,
+    }),
   })
-  const answer = await response.json() as { access_token?: string; id_token?: string }
-  if (answer.access_token === undefined || answer.id_token === undefined) throw new Error(`no token: ${response.status} ${JSON.stringify(answer)}`)
+  const answer = (await response.json()) as { access_token?: string; id_token?: string }
+  if (answer.access_token === undefined || answer.id_token === undefined)
+    throw new Error(`no token: ${response.status} ${JSON.stringify(answer)}`)
   return { accessToken: answer.access_token, idToken: answer.id_token }
 }

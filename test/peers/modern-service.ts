@@ -23,12 +23,26 @@ export interface ModernServiceOptions {
 }
 
 /** `requests`: what it has answered, in their order. */
-export interface ModernService extends OpenIdServer { readonly issuer: string; readonly requests: { readonly path: string; readonly status: number }[] }
+export interface ModernService extends OpenIdServer {
+  readonly issuer: string
+  readonly requests: { readonly path: string; readonly status: number }[]
+}
 
-export const startModernService = async ({ authority, certificate, resources, clients, accessTokenTtl = 60 }: ModernServiceOptions): Promise<ModernService> => {
+export const startModernService = async ({
+  authority,
+  certificate,
+  resources,
+  clients,
+  accessTokenTtl = 60,
+}: ModernServiceOptions): Promise<ModernService> => {
   const requests: { path: string; status: number }[] = []
   const server = await startOpenIdServer({
-    title: 'Notes', users: { 'alice-notes': {}, 'bob-notes': {} }, tls: { cert: certificate.certificate, key: certificate.key, ca: authority.certificate }, answered: (path, status) => { requests.push({ path, status }) },
+    title: 'Notes',
+    users: { 'alice-notes': {}, 'bob-notes': {} },
+    tls: { cert: certificate.certificate, key: certificate.key, ca: authority.certificate },
+    answered: (path, status) => {
+      requests.push({ path, status })
+    },
     configuration: {
       scopes: ['openid', 'offline_access', 'notes:read', 'notes:write'],
       clientAuthMethods: ['none', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
@@ -43,17 +57,31 @@ export const startModernService = async ({ authority, certificate, resources, cl
         clientCredentials: { enabled: true },
         clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
         resourceIndicators: {
-          enabled: true, useGrantedResource: () => true,
+          enabled: true,
+          useGrantedResource: () => true,
           getResourceServerInfo: (_context, resource) => {
             if (!resources.includes(resource)) throw new Error(`unknown resource ${resource}`)
-            return { scope: 'notes:read notes:write', audience: resource, accessTokenTTL: accessTokenTtl, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }
+            return {
+              scope: 'notes:read notes:write',
+              audience: resource,
+              accessTokenTTL: accessTokenTtl,
+              accessTokenFormat: 'jwt',
+              jwt: { sign: { alg: 'ES256' } },
+            }
           },
         },
         mTLS: {
-          enabled: true, tlsClientAuth: true, selfSignedTlsClientAuth: true, certificateBoundAccessTokens: true,
-          getCertificate: (context) => { const { raw } = (context.req.socket as TLSSocket).getPeerCertificate() as { raw?: Buffer }; return raw === undefined ? undefined : new X509Certificate(raw) },
+          enabled: true,
+          tlsClientAuth: true,
+          selfSignedTlsClientAuth: true,
+          certificateBoundAccessTokens: true,
+          getCertificate: (context) => {
+            const { raw } = (context.req.socket as TLSSocket).getPeerCertificate() as { raw?: Buffer }
+            return raw === undefined ? undefined : new X509Certificate(raw)
+          },
           certificateAuthorized: (context) => (context.req.socket as TLSSocket).authorized,
-          certificateSubjectMatches: (context, _property, expected) => `CN=${(context.req.socket as TLSSocket).getPeerCertificate().subject.CN}` === expected,
+          certificateSubjectMatches: (context, _property, expected) =>
+            `CN=${(context.req.socket as TLSSocket).getPeerCertificate().subject.CN}` === expected,
         },
       },
     },

@@ -29,16 +29,21 @@ export interface PostgresServer {
 }
 
 export const findPostgres = (): string | undefined => {
-  const versions = existsSync(ROOT) ? readdirSync(ROOT).filter((version) => existsSync(join(ROOT, version, 'bin/initdb'))) : []
+  const versions = existsSync(ROOT)
+    ? readdirSync(ROOT).filter((version) => existsSync(join(ROOT, version, 'bin/initdb')))
+    : []
   const newest = versions.sort((a, b) => Number(b) - Number(a))[0]
-  if (newest === undefined) process.stderr.write('\n*** SKIPPED: the tests that need Postgres. Install the package `postgresql`. ***\n\n')
+  if (newest === undefined)
+    process.stderr.write('\n*** SKIPPED: the tests that need Postgres. Install the package `postgresql`. ***\n\n')
   return newest === undefined ? undefined : join(ROOT, newest, 'bin')
 }
 
 /** Postgres does not run as root: then it runs as the user that its package brings. */
 const asOwner = async (): Promise<{ uid: number; gid: number } | undefined> => {
   if (process.getuid?.() !== 0) return undefined
-  const [uid, gid] = await Promise.all(['-u', '-g'].map(async (flag) => Number((await run('id', [flag, 'postgres'])).stdout)))
+  const [uid, gid] = await Promise.all(
+    ['-u', '-g'].map(async (flag) => Number((await run('id', [flag, 'postgres'])).stdout)),
+  )
   return { uid: uid!, gid: gid! }
 }
 
@@ -46,9 +51,29 @@ const asOwner = async (): Promise<{ uid: number; gid: number } | undefined> => {
 export const aCertificate = async (name: string): Promise<{ cert: string; key: string }> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-certificate-'))
   try {
-    await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', join(folder, 'key'), '-out', join(folder, 'cert'), '-days', '1', '-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`])
+    await run('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      join(folder, 'key'),
+      '-out',
+      join(folder, 'cert'),
+      '-days',
+      '1',
+      '-subj',
+      `/CN=${name}`,
+      '-addext',
+      `subjectAltName=DNS:${name}`,
+    ])
     return { cert: await readFile(join(folder, 'cert'), 'utf8'), key: await readFile(join(folder, 'key'), 'utf8') }
-  } finally { await rm(folder, { recursive: true }) }
+  } finally {
+    await rm(folder, { recursive: true })
+  }
 }
 
 /** @param tls a certificate with which it speaks TLS to whoever wants it */
@@ -60,22 +85,65 @@ export const startPostgres = async (bin: string, tls?: { cert: string; key: stri
   await writeFile(passwordFile, password)
   if (owner !== undefined) for (const path of [folder, passwordFile]) await chown(path, owner.uid, owner.gid)
   const data = join(folder, 'data')
-  await run(join(bin, 'initdb'), ['-D', data, '-U', 'deputy', '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--no-sync'], { ...owner })
+  await run(
+    join(bin, 'initdb'),
+    [
+      '-D',
+      data,
+      '-U',
+      'deputy',
+      '--auth=scram-sha-256',
+      `--pwfile=${passwordFile}`,
+      '-E',
+      'UTF8',
+      '--locale=C',
+      '--no-sync',
+    ],
+    { ...owner },
+  )
   const port = await freePort()
-  if (tls !== undefined) for (const [name, text] of [['server.crt', tls.cert], ['server.key', tls.key]] as const) {
-    await writeFile(join(data, name), text, { mode: 0o600 })
-    if (owner !== undefined) await chown(join(data, name), owner.uid, owner.gid)
-  }
+  if (tls !== undefined)
+    for (const [name, text] of [
+      ['server.crt', tls.cert],
+      ['server.key', tls.key],
+    ] as const) {
+      await writeFile(join(data, name), text, { mode: 0o600 })
+      if (owner !== undefined) await chown(join(data, name), owner.uid, owner.gid)
+    }
   const connect = (database: string) => new Client({ host: '127.0.0.1', port, user: 'deputy', password, database })
   const server: PostgresServer = {
-    port, password, process: undefined as unknown as ChildProcess,
+    port,
+    password,
+    process: undefined as unknown as ChildProcess,
     async start() {
-      server.process = spawn(join(bin, 'postgres'), ['-D', data, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `unix_socket_directories=${folder}`, '-c', 'max_connections=200', ...(tls === undefined ? [] : ['-c', 'ssl=on'])], { stdio: 'ignore', ...owner })
+      server.process = spawn(
+        join(bin, 'postgres'),
+        [
+          '-D',
+          data,
+          '-p',
+          String(port),
+          '-c',
+          'listen_addresses=127.0.0.1',
+          '-c',
+          `unix_socket_directories=${folder}`,
+          '-c',
+          'max_connections=200',
+          ...(tls === undefined ? [] : ['-c', 'ssl=on']),
+        ],
+        { stdio: 'ignore', ...owner },
+      )
       for (let attempt = 0; ; attempt += 1) {
         const client = connect('postgres')
-        try { await client.connect(); await client.end(); return } catch (error) {
+        try {
+          await client.connect()
+          await client.end()
+          return
+        } catch (error) {
           if (attempt === 200) throw error
-          await new Promise((resolve) => { setTimeout(resolve, 50) })
+          await new Promise((resolve) => {
+            setTimeout(resolve, 50)
+          })
         }
       }
     },

@@ -11,7 +11,8 @@ const PROGRAM = '/usr/bin/redis-server'
 
 export const findRedis = (): boolean => {
   const found = existsSync(PROGRAM)
-  if (!found) process.stderr.write('\n*** SKIPPED: the tests that need Redis. Install the package `redis-server`. ***\n\n')
+  if (!found)
+    process.stderr.write('\n*** SKIPPED: the tests that need Redis. Install the package `redis-server`. ***\n\n')
   return found
 }
 
@@ -25,30 +26,53 @@ export interface RedisServer {
 
 /** Asks a server once. */
 export const askRedis = async <T>(port: number, work: (client: Redis) => Promise<T>): Promise<T> => {
-  const client = new Redis({ port, host: '127.0.0.1', lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 })
+  const client = new Redis({
+    port,
+    host: '127.0.0.1',
+    lazyConnect: true,
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+  })
   client.on('error', () => undefined)
-  try { await client.connect(); return await work(client) } finally { client.disconnect() }
+  try {
+    await client.connect()
+    return await work(client)
+  } finally {
+    client.disconnect()
+  }
 }
 
 /** @param settings lines of the configuration file, https://redis.io/docs/latest/operate/oss_and_stack/management/config/ */
-export const startRedis = async (settings: readonly string[] = [], args: readonly string[] = []): Promise<RedisServer> => {
+export const startRedis = async (
+  settings: readonly string[] = [],
+  args: readonly string[] = [],
+): Promise<RedisServer> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-redis-'))
   const port = await freePort()
   const file = join(folder, 'redis.conf')
   await writeFile(file, [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, 'daemonize no', ...settings].join('\n'))
   const server: RedisServer = {
-    port, process: undefined as unknown as ChildProcess,
+    port,
+    process: undefined as unknown as ChildProcess,
     async start() {
       server.process = spawn(PROGRAM, [file, ...args], { stdio: 'ignore' })
       for (let attempt = 0; ; attempt += 1) {
-        try { await askRedis(port, (client) => client.ping()); return } catch (error) {
+        try {
+          await askRedis(port, (client) => client.ping())
+          return
+        } catch (error) {
           if (attempt === 200) throw error
-          await new Promise((resolve) => { setTimeout(resolve, 25) })
+          await new Promise((resolve) => {
+            setTimeout(resolve, 25)
+          })
         }
       }
     },
     kill: () => stopProcess(server.process, 'SIGKILL'),
-    async close() { await server.kill(); await rm(folder, { recursive: true, force: true }) },
+    async close() {
+      await server.kill()
+      await rm(folder, { recursive: true, force: true })
+    },
   }
   await server.start()
   return server
@@ -56,28 +80,46 @@ export const startRedis = async (settings: readonly string[] = [], args: readonl
 
 /** Three masters that share the slots (https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/). */
 export const startRedisCluster = async (): Promise<{ ports: number[]; close(): Promise<void> }> => {
-  const servers = await Promise.all(Array.from({ length: 3 }, () => startRedis(['cluster-enabled yes', 'cluster-config-file nodes.conf', 'save ""'])))
+  const servers = await Promise.all(
+    Array.from({ length: 3 }, () => startRedis(['cluster-enabled yes', 'cluster-config-file nodes.conf', 'save ""'])),
+  )
   const slots = 16_384
   for (const [index, { port }] of servers.entries()) {
-    const [from, to] = [Math.ceil(slots * index / 3), Math.ceil(slots * (index + 1) / 3) - 1]
+    const [from, to] = [Math.ceil((slots * index) / 3), Math.ceil((slots * (index + 1)) / 3) - 1]
     await askRedis(port, async (client) => {
       await client.call('CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1))
       await client.call('CLUSTER', 'ADDSLOTSRANGE', String(from), String(to))
-      for (const other of servers) if (other.port !== port) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(other.port))
+      for (const other of servers)
+        if (other.port !== port) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(other.port))
     })
   }
   for (let attempt = 0; ; attempt += 1) {
-    const states = await Promise.all(servers.map(({ port }) => askRedis(port, (client) => client.call('CLUSTER', 'INFO') as Promise<string>)))
+    const states = await Promise.all(
+      servers.map(({ port }) => askRedis(port, (client) => client.call('CLUSTER', 'INFO') as Promise<string>)),
+    )
     if (states.every((state) => state.includes('cluster_state:ok'))) break
     if (attempt === 400) throw new Error('the Redis Cluster did not form')
-    await new Promise((resolve) => { setTimeout(resolve, 25) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 25)
+    })
   }
-  return { ports: servers.map(({ port }) => port), async close() { await Promise.all(servers.map((server) => server.close())) } }
+  return {
+    ports: servers.map(({ port }) => port),
+    async close() {
+      await Promise.all(servers.map((server) => server.close()))
+    },
+  }
 }
 
 /** A master and a sentinel that watches it. */
 export const startRedisSentinel = async (): Promise<{ port: number; close(): Promise<void> }> => {
   const master = await startRedis(['save ""'])
   const sentinel = await startRedis([`sentinel monitor mymaster 127.0.0.1 ${master.port} 1`], ['--sentinel'])
-  return { port: sentinel.port, async close() { await sentinel.close(); await master.close() } }
+  return {
+    port: sentinel.port,
+    async close() {
+      await sentinel.close()
+      await master.close()
+    },
+  }
 }

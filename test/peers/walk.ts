@@ -6,8 +6,17 @@
  */
 import { CookieJar } from 'tough-cookie'
 
-export interface Page { readonly url: string; readonly status: number; readonly headers: Headers; readonly body: string }
-export interface Form { readonly action: string; readonly method: string; readonly fields: Readonly<Record<string, string>> }
+export interface Page {
+  readonly url: string
+  readonly status: number
+  readonly headers: Headers
+  readonly body: string
+}
+export interface Form {
+  readonly action: string
+  readonly method: string
+  readonly fields: Readonly<Record<string, string>>
+}
 export interface Browser {
   readonly jar: CookieJar
   open(url: string): Promise<Page>
@@ -16,7 +25,13 @@ export interface Browser {
 
 const MOST_REDIRECTS = 20
 
-const decode = (text: string): string => text.replaceAll('&quot;', '"').replaceAll('&#39;', '\'').replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&')
+const decode = (text: string): string =>
+  text
+    .replaceAll('&quot;', '"')
+    .replaceAll('&#39;', "'")
+    .replaceAll('&lt;', '<')
+    .replaceAll('&gt;', '>')
+    .replaceAll('&amp;', '&')
 const attribute = (tag: string, name: string): string | undefined => {
   const found = new RegExp(`\\s${name}\\s*=\\s*(?:"([^"]*)"|'([^']*)')`, 'i').exec(tag)
   const value = found?.[1] ?? found?.[2]
@@ -36,7 +51,11 @@ export const parseForm = (page: Page): Form => {
     if ((type === 'checkbox' || type === 'radio') && !/\schecked\b/i.test(input)) continue
     fields[name] = attribute(input, 'value') ?? (type === 'checkbox' ? 'on' : '')
   }
-  return { action: new URL(attribute(tag, 'action') ?? '', page.url).href, method: (attribute(tag, 'method') ?? 'get').toUpperCase(), fields }
+  return {
+    action: new URL(attribute(tag, 'action') ?? '', page.url).href,
+    method: (attribute(tag, 'method') ?? 'get').toUpperCase(),
+    fields,
+  }
 }
 
 /** @param options.stopAt a redirect to such an address is not followed; its page has the address as `url` and status 0 */

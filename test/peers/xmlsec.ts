@@ -21,6 +21,24 @@ export const verifies = async (assertion: string, certificate: string): Promise<
   const [xml, pem] = [join(folder, 'assertion.xml'), join(folder, 'certificate.pem')]
   try {
     await Promise.all([writeFile(xml, assertion), writeFile(pem, certificate)])
-    return await run(PROGRAM, ['--verify', '--id-attr:ID', 'urn:oasis:names:tc:SAML:2.0:assertion:Assertion', '--enabled-key-data', 'x509,rsa', '--pubkey-cert-pem', pem, xml], { timeout: 10_000 }).then(() => true, () => false)
-  } finally { await rm(folder, { recursive: true, force: true }) }
+    return await run(
+      PROGRAM,
+      [
+        '--verify',
+        '--id-attr:ID',
+        'urn:oasis:names:tc:SAML:2.0:assertion:Assertion',
+        '--enabled-key-data',
+        'x509,rsa',
+        '--pubkey-cert-pem',
+        pem,
+        xml,
+      ],
+      { timeout: 10_000 },
+    ).then(
+      () => true,
+      () => false,
+    )
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 }

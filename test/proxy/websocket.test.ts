@@ -11,11 +11,22 @@ it('promise 4: a WebSocket that begins after its caller has gone away is not ope
     send(_request, handler) {
       socket.destroy()
       void once(socket, 'close').then(() => {
-        const controller = { abort(reason: Error) { aborted.push(reason.message); handler.onResponseError?.(controller as never, reason) } }
+        const controller = {
+          abort(reason: Error) {
+            aborted.push(reason.message)
+            handler.onResponseError?.(controller as never, reason)
+          },
+        }
         handler.onRequestStart?.(controller as never, undefined)
       })
     },
   }
-  await relayUpgrade(upstream, { origin: 'https://api.example', target: '/', method: 'GET', headers: [], body: null, upgrade: 'websocket' }, socket, Buffer.alloc(0), { needles: needlesOf([]), strike: false, ours: [], idleTimeout: 1000, patience: 1000 })
+  await relayUpgrade(
+    upstream,
+    { origin: 'https://api.example', target: '/', method: 'GET', headers: [], body: null, upgrade: 'websocket' },
+    socket,
+    Buffer.alloc(0),
+    { needles: needlesOf([]), strike: false, ours: [], idleTimeout: 1000, patience: 1000 },
+  )
   expect(aborted).toEqual(['the caller has gone away'])
 })

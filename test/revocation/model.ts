@@ -34,8 +34,15 @@ export interface Guards {
 }
 
 export const ALL_GUARDS: Guards = {
-  serveWithinLease: true, countFromSending: true, nodeAllowsForSkew: true, revokerAllowsForSkew: true, acknowledgeAppliedOnly: true,
-  renewAtomically: true, applyBeforeLease: true, neverForget: true, refuseWrongClock: true,
+  serveWithinLease: true,
+  countFromSending: true,
+  nodeAllowsForSkew: true,
+  revokerAllowsForSkew: true,
+  acknowledgeAppliedOnly: true,
+  renewAtomically: true,
+  applyBeforeLease: true,
+  neverForget: true,
+  refuseWrongClock: true,
 }
 
 const LEASE = 2
@@ -45,8 +52,15 @@ const UNDER_WAY = 2
 /** What is longer ago has ended every lease that it could begin. */
 const LONG_AGO = -(LEASE + 3 * SKEW)
 
-interface Request { readonly sent: number; readonly acknowledged: number; /** Only without `renewAtomically`: what the store had read. */ readonly read?: number }
-interface Answer { readonly sent: number; readonly number: number }
+interface Request {
+  readonly sent: number
+  readonly acknowledged: number
+  /** Only without `renewAtomically`: what the store had read. */ readonly read?: number
+}
+interface Answer {
+  readonly sent: number
+  readonly number: number
+}
 
 /** Moments are relative to the store's clock. */
 interface State {
@@ -66,27 +80,71 @@ interface State {
   readonly confirmed: boolean
 }
 
-const START: State = { offset: 0, applied: 0, until: LONG_AGO, unapplied: 0, requests: [], answers: [], changes: 0, leaseUntil: LONG_AGO, seen: 0, confirmed: false }
+const START: State = {
+  offset: 0,
+  applied: 0,
+  until: LONG_AGO,
+  unapplied: 0,
+  requests: [],
+  answers: [],
+  changes: 0,
+  leaseUntil: LONG_AGO,
+  seen: 0,
+  confirmed: false,
+}
 
 const without = <T>(list: readonly T[], index: number): T[] => list.filter((_, at) => at !== index)
 
 /** One text a state: messages of one direction have no order. */
-const keyOf = ({ offset, applied, until, unapplied, requests, answers, changes, leaseUntil, seen, confirmed }: State): string => [
-  offset, applied, until, unapplied, changes, leaseUntil, seen, Number(confirmed),
-  requests.map(({ sent, acknowledged, read }) => `${sent}.${acknowledged}.${read ?? ''}`).sort().join(' '), answers.map(({ sent, number }) => `${sent}.${number}`).sort().join(' '),
-].join()
+const keyOf = ({
+  offset,
+  applied,
+  until,
+  unapplied,
+  requests,
+  answers,
+  changes,
+  leaseUntil,
+  seen,
+  confirmed,
+}: State): string =>
+  [
+    offset,
+    applied,
+    until,
+    unapplied,
+    changes,
+    leaseUntil,
+    seen,
+    Number(confirmed),
+    requests
+      .map(({ sent, acknowledged, read }) => `${sent}.${acknowledged}.${read ?? ''}`)
+      .sort()
+      .join(' '),
+    answers
+      .map(({ sent, number }) => `${sent}.${number}`)
+      .sort()
+      .join(' '),
+  ].join()
 
 /** serve: whether the node would hand out now what was revoked. */
 export const canServe = (state: State, guards: Guards): boolean =>
   state.applied === 0 && (guards.serveWithinLease ? state.offset < state.until : state.until > LONG_AGO)
 
 /** How far the node's clock may be off: a wrong clock is caught by the node, unless that guard is out. */
-const offsets = (guards: Guards): readonly number[] => guards.refuseWrongClock ? [-SKEW, 0, SKEW] : [-3 * SKEW, -SKEW, 0, SKEW]
+const offsets = (guards: Guards): readonly number[] =>
+  guards.refuseWrongClock ? [-SKEW, 0, SKEW] : [-3 * SKEW, -SKEW, 0, SKEW]
 
 function* nodeSteps(state: State, guards: Guards): Iterable<[string, State]> {
-  if (state.requests.length < UNDER_WAY) yield ['renew', { ...state, requests: [...state.requests, { sent: state.offset, acknowledged: state.applied }] }]
+  if (state.requests.length < UNDER_WAY)
+    yield ['renew', { ...state, requests: [...state.requests, { sent: state.offset, acknowledged: state.applied }] }]
   for (const [index, answer] of state.answers.entries()) {
-    const lease = { until: Math.max(state.until, (guards.countFromSending ? answer.sent : state.offset) + LEASE - (guards.nodeAllowsForSkew ? SKEW : 0)) }
+    const lease = {
+      until: Math.max(
+        state.until,
+        (guards.countFromSending ? answer.sent : state.offset) + LEASE - (guards.nodeAllowsForSkew ? SKEW : 0),
+      ),
+    }
     const known = guards.neverForget ? Math.max(state.applied, answer.number) : answer.number
     const answers = without(state.answers, index)
     if (guards.applyBeforeLease) yield ['apply', { ...state, ...lease, answers, applied: known }]
@@ -98,23 +156,43 @@ function* nodeSteps(state: State, guards: Guards): Iterable<[string, State]> {
 function* storeSteps(state: State, guards: Guards): Iterable<[string, State]> {
   for (const [index, request] of state.requests.entries()) {
     if (!guards.renewAtomically && request.read === undefined) {
-      yield ['read', { ...state, requests: state.requests.map((each, at) => at === index ? { ...each, read: state.changes } : each) }]
+      yield [
+        'read',
+        {
+          ...state,
+          requests: state.requests.map((each, at) => (at === index ? { ...each, read: state.changes } : each)),
+        },
+      ]
       continue
     }
     if (state.answers.length === UNDER_WAY) continue
     const number = request.read ?? state.changes
     const seen = guards.acknowledgeAppliedOnly ? request.acknowledged : number
-    yield ['grant', { ...state, requests: without(state.requests, index), answers: [...state.answers, { sent: request.sent, number }], leaseUntil: LEASE, seen }]
+    yield [
+      'grant',
+      {
+        ...state,
+        requests: without(state.requests, index),
+        answers: [...state.answers, { sent: request.sent, number }],
+        leaseUntil: LEASE,
+        seen,
+      },
+    ]
   }
 }
 
 function* lineSteps(state: State): Iterable<[string, State]> {
-  for (const index of state.requests.keys()) yield ['lose a renewal', { ...state, requests: without(state.requests, index) }]
-  for (const index of state.answers.keys()) yield ['lose an answer', { ...state, answers: without(state.answers, index) }]
+  for (const index of state.requests.keys())
+    yield ['lose a renewal', { ...state, requests: without(state.requests, index) }]
+  for (const index of state.answers.keys())
+    yield ['lose an answer', { ...state, answers: without(state.answers, index) }]
 }
 
 function* revokerSteps(state: State, guards: Guards): Iterable<[string, State]> {
-  if (state.changes === 0) { yield ['revoke', { ...state, changes: 1 }]; return }
+  if (state.changes === 0) {
+    yield ['revoke', { ...state, changes: 1 }]
+    return
+  }
   const over = state.leaseUntil + (guards.revokerAllowsForSkew ? SKEW : 0) <= 0
   if (!state.confirmed && (state.seen >= 1 || over)) yield ['confirm', { ...state, confirmed: true }]
 }
@@ -122,13 +200,20 @@ function* revokerSteps(state: State, guards: Guards): Iterable<[string, State]> 
 function* timeSteps(state: State, guards: Guards): Iterable<[string, State]> {
   const earlier = (moment: number): number => Math.max(LONG_AGO, moment - 1)
   const later = {
-    ...state, until: earlier(state.until), leaseUntil: earlier(state.leaseUntil),
-    requests: state.requests.map((request) => ({ ...request, sent: earlier(request.sent) })), answers: state.answers.map((answer) => ({ ...answer, sent: earlier(answer.sent) })),
+    ...state,
+    until: earlier(state.until),
+    leaseUntil: earlier(state.leaseUntil),
+    requests: state.requests.map((request) => ({ ...request, sent: earlier(request.sent) })),
+    answers: state.answers.map((answer) => ({ ...answer, sent: earlier(answer.sent) })),
   }
   for (const offset of offsets(guards)) yield [`tick (clock off by ${offset})`, { ...later, offset }]
 }
 
-export interface Exploration { readonly states: number; readonly served: boolean; /** The steps to a state that breaks the property. */ readonly counterexample: readonly string[] | undefined }
+export interface Exploration {
+  readonly states: number
+  readonly served: boolean
+  /** The steps to a state that breaks the property. */ readonly counterexample: readonly string[] | undefined
+}
 
 /** Looks at every state that can be reached. */
 export const explore = (guards: Guards): Exploration => {
@@ -144,7 +229,13 @@ export const explore = (guards: Guards): Exploration => {
         served = true
         if (state.confirmed) return { states: came.size, served, counterexample: [...pathTo(came, key), 'serve'] }
       }
-      for (const [step, after] of [...nodeSteps(state, guards), ...storeSteps(state, guards), ...lineSteps(state), ...revokerSteps(state, guards), ...timeSteps(state, guards)]) {
+      for (const [step, after] of [
+        ...nodeSteps(state, guards),
+        ...storeSteps(state, guards),
+        ...lineSteps(state),
+        ...revokerSteps(state, guards),
+        ...timeSteps(state, guards),
+      ]) {
         const text = keyOf(after)
         if (came.has(text)) continue
         came.set(text, { from: key, step })

@@ -18,18 +18,33 @@ import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook, o
 
 const SECRET = { tenant: 'acme', backend: 'embedded', secret: 'database' }
 const GRACE = 60_000
-const policyOf = (given: object = {}): RotationPolicy => rotationPolicySchema.parse({
-  rotation: 'database', owner: 'data@example.com', secrets: { name: 'data*' }, when: { every: '30d' }, grace: `${GRACE}ms`,
-  how: { rotator: 'redis', host: '127.0.0.1', user: 'x', admin: { secret: 'admin' } }, ...given,
-})
+const policyOf = (given: object = {}): RotationPolicy =>
+  rotationPolicySchema.parse({
+    rotation: 'database',
+    owner: 'data@example.com',
+    secrets: { name: 'data*' },
+    when: { every: '30d' },
+    grace: `${GRACE}ms`,
+    how: { rotator: 'redis', host: '127.0.0.1', user: 'x', admin: { secret: 'admin' } },
+    ...given,
+  })
 
 const quiet = { info() {}, warn() {}, error() {} } as never
 
 /** Where the secret is kept that rotates. */
-type Keeping = (ground: Ground, clock: ReturnType<typeof aClock>) => Promise<{ backend: StagedSecrets; write(value: Secret): Promise<void>; close(): Promise<void> }>
+type Keeping = (
+  ground: Ground,
+  clock: ReturnType<typeof aClock>,
+) => Promise<{ backend: StagedSecrets; write(value: Secret): Promise<void>; close(): Promise<void> }>
 const embedded: Keeping = (ground, clock) => {
   const backend = createEmbeddedSecrets({ store: ground.store.secrets, envelope: ground.envelope, clock })
-  return Promise.resolve({ backend, async write(value) { await backend.write('acme', 'database', value) }, close: () => Promise.resolve() })
+  return Promise.resolve({
+    backend,
+    async write(value) {
+      await backend.write('acme', 'database', value)
+    },
+    close: () => Promise.resolve(),
+  })
 }
 const inVault: Keeping = async () => {
   const { backend, put, close } = await aVault()
@@ -41,7 +56,14 @@ const inAws: Keeping = async () => {
 }
 
 /** An engine that can be killed at a point: then nothing of it happens any more, as of a process that is gone. */
-const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: object; rotator?: Partial<Pick<ChoosingRotator, 'login' | 'apply' | 'retire' | 'check'>> } = {}) => {
+const aWorld = async (
+  place: RotatorPlace,
+  given: {
+    keptIn?: Keeping
+    policy?: object
+    rotator?: Partial<Pick<ChoosingRotator, 'login' | 'apply' | 'retire' | 'check'>>
+  } = {},
+) => {
   const ground: Ground = await startGround()
   const clock = aClock()
   const { backend, write, close: closeBackend } = await (given.keptIn ?? embedded)(ground, clock)
@@ -52,19 +74,56 @@ const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: o
   let engines = 0
   const engineThatDies = (point?: FaultPoint) => {
     let died: () => void = () => undefined
-    const death = new Promise<void>((resolve) => { died = resolve })
+    const death = new Promise<void>((resolve) => {
+      died = resolve
+    })
     const engine = createRotationEngine({
-      rotations: ground.store.rotations, backendOf: () => backend, rotatorOf: () => rotator, changed: () => undefined, isHeld: () => Promise.resolve(true), clock, monotonic: () => clock.elapsed(), logger: quiet, owner: `engine-${engines += 1}`,
-      audit: { append: (record) => { records.push(record as typeof records[number]); return Promise.resolve() } },
-      at: (reached) => { if (reached === point) { died(); return new Promise(() => undefined) } return undefined },
+      rotations: ground.store.rotations,
+      backendOf: () => backend,
+      rotatorOf: () => rotator,
+      changed: () => undefined,
+      isHeld: () => Promise.resolve(true),
+      clock,
+      monotonic: () => clock.elapsed(),
+      logger: quiet,
+      owner: `engine-${(engines += 1)}`,
+      audit: {
+        append: (record) => {
+          records.push(record as (typeof records)[number])
+          return Promise.resolve()
+        },
+      },
+      at: (reached) => {
+        if (reached === point) {
+          died()
+          return new Promise(() => undefined)
+        }
+        return undefined
+      },
     })
     return { engine, death }
   }
-  const read = createRotatingSecrets({ rotations: ground.store.rotations, backendOf: () => backend, readKept: ({ tenant, secret }) => backend.read(tenant, secret), rotatorOf: () => rotator })
-  const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
-  const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) => new RotationScheduler({
-    rotations: ground.store.rotations, engine, policies: () => [policy], secretsOf: () => Promise.resolve([SECRET]), targetOf: () => rotator.target, audit: { append: () => Promise.resolve() }, clock, monotonic: () => clock.elapsed(), logger: quiet, shared: false, notify: () => Promise.resolve(),
+  const read = createRotatingSecrets({
+    rotations: ground.store.rotations,
+    backendOf: () => backend,
+    readKept: ({ tenant, secret }) => backend.read(tenant, secret),
+    rotatorOf: () => rotator,
   })
+  const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
+  const schedulerWith = (engine: ReturnType<typeof createRotationEngine>) =>
+    new RotationScheduler({
+      rotations: ground.store.rotations,
+      engine,
+      policies: () => [policy],
+      secretsOf: () => Promise.resolve([SECRET]),
+      targetOf: () => rotator.target,
+      audit: { append: () => Promise.resolve() },
+      clock,
+      monotonic: () => clock.elapsed(),
+      logger: quiet,
+      shared: false,
+      notify: () => Promise.resolve(),
+    })
   const begin = (): Promise<Rotation> => schedulerWith(engineThatDies().engine).begin(SECRET, 'test')
   /** Lets an engine work on it until it is over, whatever time that takes. */
   const finish = async (id: string): Promise<Rotation> => {
@@ -78,17 +137,49 @@ const aWorld = async (place: RotatorPlace, given: { keptIn?: Keeping; policy?: o
     }
     throw new Error('the rotation did not end')
   }
-  return { ground, clock, backend, policy, rotator, records, engineThatDies, schedulerWith, handedOut, begin, finish, read, write, close: async () => { await closeBackend(); await ground.close() } }
+  return {
+    ground,
+    clock,
+    backend,
+    policy,
+    rotator,
+    records,
+    engineThatDies,
+    schedulerWith,
+    handedOut,
+    begin,
+    finish,
+    read,
+    write,
+    close: async () => {
+      await closeBackend()
+      await ground.close()
+    },
+  }
 }
 
-const stages = async (backend: StagedSecrets) => Object.fromEntries(await Promise.all((['pending', 'current', 'previous'] as const).map(async (stage) => [stage, (await backend.find('acme', 'database', stage))?.value])))
+const stages = async (backend: StagedSecrets) =>
+  Object.fromEntries(
+    await Promise.all(
+      (['pending', 'current', 'previous'] as const).map(async (stage) => [
+        stage,
+        (await backend.find('acme', 'database', stage))?.value,
+      ]),
+    ),
+  )
 
 const describeCrashes = (name: string, start: () => Promise<RotatorPlace>, keptIn: Keeping = embedded): void => {
   describe(`${name}: a rotation that is killed`, () => {
     let place: RotatorPlace
     let world: Awaited<ReturnType<typeof aWorld>>
-    beforeEach(async () => { place = await start(); world = await aWorld(place, { keptIn }) })
-    afterEach(async () => { await world?.close(); await place?.close() })
+    beforeEach(async () => {
+      place = await start()
+      world = await aWorld(place, { keptIn })
+    })
+    afterEach(async () => {
+      await world?.close()
+      await place?.close()
+    })
 
     for (const point of FAULT_POINTS.filter((each) => !each.includes('going back'))) {
       it(`promise 7, threat 28: ${point}: what is handed out works at every moment, and it ends as if nothing had been`, async () => {
@@ -101,7 +192,12 @@ const describeCrashes = (name: string, start: () => Promise<RotatorPlace>, keptI
             found = await engine.advance(found, world.policy)
           }
         })()
-        await Promise.race([death, reached.then(() => { throw new Error(`the rotation ended without reaching: ${point}`) })])
+        await Promise.race([
+          death,
+          reached.then(() => {
+            throw new Error(`the rotation ended without reaching: ${point}`)
+          }),
+        ])
         expect(await world.handedOut()).toBe('works')
         const ended = await world.finish(rotation.id)
         expect(ended).toMatchObject({ state: 'done', step: 'done' })
@@ -121,7 +217,9 @@ const describeCrashes = (name: string, start: () => Promise<RotatorPlace>, keptI
 
     it('promise 7: of two that take it on, one does', async () => {
       const rotation = await world.begin()
-      const results = await Promise.all(Array.from({ length: 4 }, () => world.engineThatDies().engine.advance(rotation, world.policy)))
+      const results = await Promise.all(
+        Array.from({ length: 4 }, () => world.engineThatDies().engine.advance(rotation, world.policy)),
+      )
       expect(results.filter((result) => result !== undefined)).toHaveLength(1)
       await world.finish(rotation.id)
       expect(await place.rotator.login(place.current)).toBe('refused')
@@ -132,31 +230,43 @@ const describeCrashes = (name: string, start: () => Promise<RotatorPlace>, keptI
 describeCrashes('an OAuth client at a real oidc-provider', anOAuthClient)
 describeCrashes('a static role of Vault', aVaultStaticRole)
 describeCrashes('a webhook', aWebhook)
-describeCrashes('Deputy\'s signing keys', ownKeys('signing-keys'))
-describeCrashes('Deputy\'s key-encryption key', ownKeys('key-encryption-key'))
+describeCrashes("Deputy's signing keys", ownKeys('signing-keys'))
+describeCrashes("Deputy's key-encryption key", ownKeys('key-encryption-key'))
 describeCrashes('the data key of a tenant', ownKeys('data-key.acme'))
 
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('on a real Postgres', () => {
   let server: PostgresServer
-  beforeAll(async () => { server = await startPostgres(bin!) })
-  afterAll(async () => { await server?.close() })
+  beforeAll(async () => {
+    server = await startPostgres(bin!)
+  })
+  afterAll(async () => {
+    await server?.close()
+  })
   describeCrashes('two PostgreSQL roles in turn', () => aPostgresRole(server, 'alternating'))
   describeCrashes('one PostgreSQL role', () => aPostgresRole(server, 'single'))
 })
 
 describe.skipIf(!findRedis())('on a real Redis', () => {
   let server: RedisServer
-  beforeAll(async () => { server = await startRedis(['save ""']) })
-  afterAll(async () => { await server?.close() })
+  beforeAll(async () => {
+    server = await startRedis(['save ""'])
+  })
+  afterAll(async () => {
+    await server?.close()
+  })
   describeCrashes('a Redis ACL user', () => aRedisUser(server))
   describeCrashes('a Redis ACL user whose password is kept in Vault', () => aRedisUser(server), inVault)
   describeCrashes('a Redis ACL user whose password is kept in AWS Secrets Manager', () => aRedisUser(server), inAws)
 
   describe('a rotation whose target misbehaves', () => {
     let place: RotatorPlace
-    beforeEach(async () => { place = await aRedisUser(server) })
-    afterEach(async () => { await place?.close() })
+    beforeEach(async () => {
+      place = await aRedisUser(server)
+    })
+    afterEach(async () => {
+      await place?.close()
+    })
     const rotated = async (given: Parameters<typeof aWorld>[1]) => {
       const world = await aWorld(place, given)
       const ended = await world.finish((await world.begin()).id)
@@ -173,7 +283,14 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
     })
 
     it('promise 7: that makes the change and answers with an error goes on', async () => {
-      const { world, ended } = await rotated({ rotator: { async apply(current, next) { await place.rotator.apply(current, next); throw new Error('500') } } })
+      const { world, ended } = await rotated({
+        rotator: {
+          async apply(current, next) {
+            await place.rotator.apply(current, next)
+            throw new Error('500')
+          },
+        },
+      })
       expect(ended).toMatchObject({ state: 'done' })
       expect(await place.rotator.login(place.current)).toBe('refused')
       await world.close()
@@ -203,14 +320,19 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
     })
 
     it('that lacks the account is found out before anything is changed', async () => {
-      const world = await aWorld(place, { rotator: { check: () => Promise.reject(new Error('the ACL user does not exist')) } })
+      const world = await aWorld(place, {
+        rotator: { check: () => Promise.reject(new Error('the ACL user does not exist')) },
+      })
       expect(await world.finish((await world.begin()).id)).toMatchObject({ state: 'rolled_back' })
       expect((await stages(world.backend)).pending).toBeUndefined()
       await world.close()
     })
 
     it('promise 7: is called for and left alone where the policy says so', async () => {
-      const { world, ended } = await rotated({ policy: { on_failure: { retry: 1, afterwards: 'page' } }, rotator: { apply: () => Promise.resolve() } })
+      const { world, ended } = await rotated({
+        policy: { on_failure: { retry: 1, afterwards: 'page' } },
+        rotator: { apply: () => Promise.resolve() },
+      })
       expect(ended).toMatchObject({ state: 'stuck' })
       expect((await stages(world.backend)).pending).toBeDefined()
       expect(await world.handedOut()).toBe('works')
@@ -223,7 +345,13 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
 
     for (const point of ['before going back', 'after going back'] as const) {
       it(`promise 7: ${point}, a kill leaves the old one, and it goes back all the same`, async () => {
-        const world = await aWorld(place, { policy: { on_failure: { retry: 0 } }, rotator: { login: (value) => value.reveal() === place.current.reveal() ? place.rotator.login(value) : Promise.resolve('refused') } })
+        const world = await aWorld(place, {
+          policy: { on_failure: { retry: 0 } },
+          rotator: {
+            login: (value) =>
+              value.reveal() === place.current.reveal() ? place.rotator.login(value) : Promise.resolve('refused'),
+          },
+        })
         const rotation = await world.begin()
         const { engine, death } = world.engineThatDies(point)
         void engine.advance(rotation, world.policy)
@@ -252,7 +380,9 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
         expect(await engine.advance(inGrace, world.policy)).toMatchObject({ state: 'grace' })
         expect([await place.rotator.login(place.current), await world.handedOut()]).toEqual(['works', 'works'])
         world.clock.forward(GRACE / 2 + 1)
-        expect(await engine.advance((await world.ground.store.rotations.open(SECRET))!, world.policy)).toMatchObject({ state: 'done' })
+        expect(await engine.advance((await world.ground.store.rotations.open(SECRET))!, world.policy)).toMatchObject({
+          state: 'done',
+        })
         expect(await place.rotator.login(place.current)).toBe('refused')
         await world.close()
       }
@@ -263,7 +393,9 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
         await place.close()
         place = await aRedisUser(server)
         const { backend, vault, put, close } = await aVault()
-        const world = await aWorld(place, { keptIn: () => Promise.resolve({ backend, write: (value) => put('acme', 'database', value.reveal()), close }) })
+        const world = await aWorld(place, {
+          keptIn: () => Promise.resolve({ backend, write: (value) => put('acme', 'database', value.reveal()), close }),
+        })
         const restore = vault.snapshot()
         const rotation = await world.begin()
         if (restoredAfter === 'the end') {
@@ -272,21 +404,30 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
           // What it has now was ended, and nothing that works is left of it but the way to make another.
           expect(await world.handedOut()).toBe('refused')
           const { engine } = world.engineThatDies()
-          for (let found: Rotation | undefined = await world.begin(); found !== undefined && found.endedAt === null; found = await engine.advance(found, world.policy)) if (found.state === 'grace') world.clock.forward(GRACE + 1)
+          for (
+            let found: Rotation | undefined = await world.begin();
+            found !== undefined && found.endedAt === null;
+            found = await engine.advance(found, world.policy)
+          )
+            if (found.state === 'grace') world.clock.forward(GRACE + 1)
         } else {
-          const { engine, death } = world.engineThatDies(restoredAfter === 'the grace has begun' ? undefined : `after ${restoredAfter}`)
+          const { engine, death } = world.engineThatDies(
+            restoredAfter === 'the grace has begun' ? undefined : `after ${restoredAfter}`,
+          )
           await Promise.race([death, engine.advance(rotation, world.policy)])
           restore()
           expect(await world.handedOut()).toBe('works')
           // Where it had written down that the new one is handed out, nobody but a person can say what is meant.
-          expect((await world.finish(rotation.id)).state).toBe(restoredAfter === 'the grace has begun' ? 'stuck' : 'rolled_back')
+          expect((await world.finish(rotation.id)).state).toBe(
+            restoredAfter === 'the grace has begun' ? 'stuck' : 'rolled_back',
+          )
         }
         expect(await world.handedOut()).toBe('works')
         await world.close()
       }
     })
 
-    it('a pending version of somebody else\'s is left alone', async () => {
+    it("a pending version of somebody else's is left alone", async () => {
       const world = await aWorld(place)
       await world.backend.stage('acme', 'database', new Secret('of a person'), 'ffffffffffffffffffffffffffffffff')
       const ended = await world.finish((await world.begin()).id)

@@ -12,15 +12,49 @@ describe('who holds a secret that rotates', () => {
   let current: string
   let reads: number
   let outdated: number
-  beforeEach(async () => { ground = await startGround(); clock = aClock(); current = 'v1'; reads = 0; outdated = 0 })
-  afterEach(async () => { await ground.close() })
-  const aRoom = (node = 'one') => createHolders({ store: ground.store.secretHolders, node, clock, currentOf: () => { reads += 1; return Promise.resolve(current) }, outdated: () => { outdated += 1 } })
-  const process = (pid: string | undefined, user: string | null = 'alice'): HoldingProcess => ({ server: 'notes', user, process: pid })
-  const hold = (room: ReturnType<typeof aRoom>, version: string, who: HoldingProcess, life = MINUTE, mustBeCurrent = true) => room.hold({ secret: SECRET, version, mustBeCurrent }, who, clock.now() + life)
+  beforeEach(async () => {
+    ground = await startGround()
+    clock = aClock()
+    current = 'v1'
+    reads = 0
+    outdated = 0
+  })
+  afterEach(async () => {
+    await ground.close()
+  })
+  const aRoom = (node = 'one') =>
+    createHolders({
+      store: ground.store.secretHolders,
+      node,
+      clock,
+      currentOf: () => {
+        reads += 1
+        return Promise.resolve(current)
+      },
+      outdated: () => {
+        outdated += 1
+      },
+    })
+  const process = (pid: string | undefined, user: string | null = 'alice'): HoldingProcess => ({
+    server: 'notes',
+    user,
+    process: pid,
+  })
+  const hold = (
+    room: ReturnType<typeof aRoom>,
+    version: string,
+    who: HoldingProcess,
+    life = MINUTE,
+    mustBeCurrent = true,
+  ) => room.hold({ secret: SECRET, version, mustBeCurrent }, who, clock.now() + life)
 
   it('promise 7: a process has moved when it has the new one; until then, or until its time is over, it is on the old one', async () => {
     const [one, two] = [aRoom('one'), aRoom('two')]
-    expect([await hold(one, 'v1', process('1')), await hold(one, 'v1', process('2')), await hold(two, 'v1', process('1'))]).toEqual([true, true, true])
+    expect([
+      await hold(one, 'v1', process('1')),
+      await hold(one, 'v1', process('2')),
+      await hold(two, 'v1', process('1')),
+    ]).toEqual([true, true, true])
     current = 'v2'
     expect(await one.of(SECRET, 'v1')).toHaveLength(3)
     await hold(one, 'v2', process('1'))

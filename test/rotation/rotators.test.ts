@@ -16,16 +16,24 @@ const bin = findPostgres()
 
 describe.skipIf(bin === undefined)('with a real Postgres', () => {
   let server: PostgresServer
-  beforeAll(async () => { server = await startPostgres(bin!) })
-  afterAll(async () => { await server?.close() })
+  beforeAll(async () => {
+    server = await startPostgres(bin!)
+  })
+  afterAll(async () => {
+    await server?.close()
+  })
   describeRotator('a PostgreSQL role', () => aPostgresRole(server, 'single'))
   describeRotator('two PostgreSQL roles in turn', () => aPostgresRole(server, 'alternating'))
 })
 
 describe.skipIf(!findRedis())('with a real Redis', () => {
   let server: RedisServer
-  beforeAll(async () => { server = await startRedis(['save ""']) })
-  afterAll(async () => { await server?.close() })
+  beforeAll(async () => {
+    server = await startRedis(['save ""'])
+  })
+  afterAll(async () => {
+    await server?.close()
+  })
   describeRotator('a Redis ACL user', () => aRedisUser(server))
 })
 
@@ -52,18 +60,35 @@ const aCommand = async (): Promise<RotatorPlace & { folder: string }> => {
   await writeFile(program, PROGRAM)
   await chmod(program, 0o700)
   await writeFile(target, JSON.stringify(['the-first']))
-  const rotator = createCommandRotator({ program, args: [target], timeout: 5000 }, { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, keepsOld: true, random: createSystemRandom() })
+  const rotator = createCommandRotator(
+    { program, args: [target], timeout: 5000 },
+    { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, keepsOld: true, random: createSystemRandom() },
+  )
   return {
-    folder, current: new Secret('the-first'),
-    rotator: { ...rotator, check: async () => { if (await readFile(target).then(() => false, () => true)) throw new Error('the target does not exist') } },
-    cut: () => rm(target), removeAccount: () => rm(target), close: () => rm(folder, { recursive: true, force: true }),
+    folder,
+    current: new Secret('the-first'),
+    rotator: {
+      ...rotator,
+      check: async () => {
+        if (
+          await readFile(target).then(
+            () => false,
+            () => true,
+          )
+        )
+          throw new Error('the target does not exist')
+      },
+    },
+    cut: () => rm(target),
+    removeAccount: () => rm(target),
+    close: () => rm(folder, { recursive: true, force: true }),
   }
 }
 
 describeRotator('a program', aCommand)
 describeRotator('a webhook', aWebhook)
-describeRotator('Deputy\'s signing keys', ownKeys('signing-keys'))
-describeRotator('Deputy\'s key-encryption key', ownKeys('key-encryption-key'))
+describeRotator("Deputy's signing keys", ownKeys('signing-keys'))
+describeRotator("Deputy's key-encryption key", ownKeys('key-encryption-key'))
 describeRotator('the data key of a tenant', ownKeys('data-key.acme'))
 describeRotator('an OAuth client at a real oidc-provider', anOAuthClient)
 describeRotator('a static role of Vault', aVaultStaticRole)
@@ -82,14 +107,26 @@ describe('an OAuth client', () => {
     const first = await (place.rotator as AskingRotator).apply(place.current)
     expect(place.token()).not.toBe(before)
     const second = await (place.rotator as AskingRotator).apply(first)
-    expect([await place.rotator.login(place.current), await place.rotator.login(first), await place.rotator.login(second)]).toEqual(['refused', 'refused', 'works'])
+    expect([
+      await place.rotator.login(place.current),
+      await place.rotator.login(first),
+      await place.rotator.login(second),
+    ]).toEqual(['refused', 'refused', 'works'])
     await place.close()
   })
 })
 
 describe('a program that rotates', () => {
   it('that hangs, fails or cannot be started is a failure, and never a refusal', async () => {
-    const of = (program: string, args: string[]) => createCommandRotator({ program, args, timeout: 300 }, { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, keepsOld: true, random: createSystemRandom() })
+    const of = (program: string, args: string[]) =>
+      createCommandRotator(
+        { program, args, timeout: 300 },
+        {
+          secret: { tenant: 'acme', backend: 'embedded', secret: 'key' },
+          keepsOld: true,
+          random: createSystemRandom(),
+        },
+      )
     await expect(of('/bin/sleep', ['30']).login(new Secret('x'))).rejects.toThrow(/ended by SIGKILL/)
     await expect(of('/bin/false', []).login(new Secret('x'))).rejects.toThrow(/exit code 1/)
     await expect(of('/no/such/program', []).login(new Secret('x'))).rejects.toThrow(/ENOENT/)
@@ -109,7 +146,10 @@ describe('a SCRAM verifier', () => {
     const verifier = await scramVerifier('pencil', Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64'))
     const [, serverKey] = verifier.split('$')[2]!.split(':')
     const { createHmac } = await import('node:crypto')
-    const message = 'n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0'
-    expect(createHmac('sha256', Buffer.from(serverKey!, 'base64')).update(message).digest('base64')).toBe('6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=')
+    const message =
+      'n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0'
+    expect(createHmac('sha256', Buffer.from(serverKey!, 'base64')).update(message).digest('base64')).toBe(
+      '6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=',
+    )
   })
 })

@@ -10,8 +10,13 @@ describeStagedSecrets('AWS Secrets Manager', anAws, { firsts: false })
 
 describe('AWS Secrets Manager', () => {
   let place: Awaited<ReturnType<typeof anAws>>
-  beforeEach(async () => { place = await anAws(); await place.put('acme', 'key', 'old') })
-  afterEach(async () => { await place.close() })
+  beforeEach(async () => {
+    place = await anAws()
+    await place.put('acme', 'key', 'old')
+  })
+  afterEach(async () => {
+    await place.close()
+  })
   const read = async (): Promise<string> => (await place.backend.read('acme', 'key')).value.reveal()
   const labels = (): string[][] => Object.values(place.aws.stagesOf('deputy/acme/key')).map((stages) => stages.sort())
 
@@ -22,7 +27,8 @@ describe('AWS Secrets Manager', () => {
     expect(labels()).toEqual([['AWSCURRENT'], ['AWSPENDING']])
     await backend.promote('acme', 'key', TOKEN)
     expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT']])
-    const writes = (): number => aws.asked.filter((operation) => operation.startsWith('Put') || operation.startsWith('Update')).length
+    const writes = (): number =>
+      aws.asked.filter((operation) => operation.startsWith('Put') || operation.startsWith('Update')).length
     const before = writes()
     await backend.promote('acme', 'key', TOKEN)
     expect(writes()).toBe(before)
@@ -58,16 +64,31 @@ describe('AWS Secrets Manager', () => {
       place.aws.spoil.push(spoilt)
       expect(await read()).toBe('old')
       place.aws.spoil.push(spoilt, spoilt)
-      await expect(read()).rejects.toMatchObject({ code: 'secret_backend_unavailable', message: expect.stringContaining(name) })
+      await expect(read()).rejects.toMatchObject({
+        code: 'secret_backend_unavailable',
+        message: expect.stringContaining(name),
+      })
       place.aws.spoil.length = 0
     }
   })
 
-  it('requirement 35: what is refused is said in AWS\'s own words, and what is away is away', async () => {
-    place.aws.spoil.push({ status: 400, body: { __type: 'AccessDeniedException', message: 'User is not authorized to perform: secretsmanager:GetSecretValue' } })
-    await expect(read()).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/AccessDenied.*not authorized/) })
+  it("requirement 35: what is refused is said in AWS's own words, and what is away is away", async () => {
+    place.aws.spoil.push({
+      status: 400,
+      body: {
+        __type: 'AccessDeniedException',
+        message: 'User is not authorized to perform: secretsmanager:GetSecretValue',
+      },
+    })
+    await expect(read()).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+      message: expect.stringMatching(/AccessDenied.*not authorized/),
+    })
     const forged = connectToAws(place.aws, { secretAccessKey: 'another' })
-    await expect(forged.backend.read('acme', 'key')).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/InvalidSignature/) })
+    await expect(forged.backend.read('acme', 'key')).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+      message: expect.stringMatching(/InvalidSignature/),
+    })
     forged.close()
     const gone = connectToAws(place.aws, { endpoint: 'http://127.0.0.1:1' })
     await expect(gone.backend.read('acme', 'key')).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
@@ -76,7 +97,10 @@ describe('AWS Secrets Manager', () => {
 
   it('what is marked for deletion is missing, and what is binary is refused', async () => {
     place.aws.putBinary('deputy/acme/key')
-    await expect(read()).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/binary/) })
+    await expect(read()).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+      message: expect.stringMatching(/binary/),
+    })
     place.aws.markForDeletion('deputy/acme/key')
     await expect(read()).rejects.toMatchObject({ code: 'secret_missing' })
   })

@@ -9,9 +9,16 @@ const start = async () => {
   const { store, envelope, close } = await startGround()
   const backend = createEmbeddedSecrets({ store: store.secrets, envelope, clock: aClock() })
   return {
-    backend, store, envelope, close,
-    put: async (tenant: string, name: string, value: string) => { await backend.write(tenant, name, new Secret(value)) },
-    remove: async (tenant: string, name: string) => { await backend.remove(tenant, name) },
+    backend,
+    store,
+    envelope,
+    close,
+    put: async (tenant: string, name: string, value: string) => {
+      await backend.write(tenant, name, new Secret(value))
+    },
+    remove: async (tenant: string, name: string) => {
+      await backend.remove(tenant, name)
+    },
   }
 }
 
@@ -24,7 +31,11 @@ describe('the embedded backend', () => {
     onTestFinished(close)
     await put('acme', 'key', 'of acme')
     const { sealed } = (await store.secrets.find('acme', 'key', 'current'))!
-    for (const [tenant, name, version] of [['globex', 'key', 1], ['acme', 'other', 1], ['acme', 'key', 2]] as const) {
+    for (const [tenant, name, version] of [
+      ['globex', 'key', 1],
+      ['acme', 'other', 1],
+      ['acme', 'key', 2],
+    ] as const) {
       await store.secrets.putCurrent({ tenant, name, version, sealed, createdAt: 1, token: null })
       await expect(backend.read(tenant, name)).rejects.toMatchObject({ code: 'secret_unreadable' })
     }

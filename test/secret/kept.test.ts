@@ -10,21 +10,34 @@ describe('secrets that are kept', () => {
   let current: string
   let failing: 'secret_backend_unavailable' | 'secret_backend_refused' | 'secret_missing' | undefined
   let during: () => Promise<void>
-  beforeEach(() => { clock = aClock(1_000_000); reads = 0; current = 'one'; failing = undefined; during = () => Promise.resolve() })
-  const aKeeper = () => keepSecrets({
-    async read() {
-      reads += 1
-      const value = current
-      await during()
-      if (failing !== undefined) throw refuse(failing, { backend: 'b', problem: 'sealed' })
-      return { value: new Secret(value), version: value, token: null }
-    },
-  }, { fresh: 10_000, stale: 60_000, clock, monotonic: () => clock.now() })
-  const value = async (keeper: ReturnType<typeof aKeeper>, grace?: number): Promise<string> => (await keeper.read('acme', 'key', grace)).value.reveal()
+  beforeEach(() => {
+    clock = aClock(1_000_000)
+    reads = 0
+    current = 'one'
+    failing = undefined
+    during = () => Promise.resolve()
+  })
+  const aKeeper = () =>
+    keepSecrets(
+      {
+        async read() {
+          reads += 1
+          const value = current
+          await during()
+          if (failing !== undefined) throw refuse(failing, { backend: 'b', problem: 'sealed' })
+          return { value: new Secret(value), version: value, token: null }
+        },
+      },
+      { fresh: 10_000, stale: 60_000, clock, monotonic: () => clock.now() },
+    )
+  const value = async (keeper: ReturnType<typeof aKeeper>, grace?: number): Promise<string> =>
+    (await keeper.read('acme', 'key', grace)).value.reveal()
 
   it('asks once while what it has is fresh, however many ask', async () => {
     const keeper = aKeeper()
-    expect(await Promise.all(Array.from({ length: 10 }, () => value(keeper)))).toEqual(Array.from({ length: 10 }, () => 'one'))
+    expect(await Promise.all(Array.from({ length: 10 }, () => value(keeper)))).toEqual(
+      Array.from({ length: 10 }, () => 'one'),
+    )
     current = 'two'
     clock.forward(10_000)
     expect([await value(keeper), reads]).toEqual(['one', 1])
@@ -41,7 +54,10 @@ describe('secrets that are kept', () => {
     expect(keeper.problem()).toBe('sealed')
     // The next one does not wait for another failure.
     let goOn: () => void = () => undefined
-    during = () => new Promise((resolve) => { goOn = resolve })
+    during = () =>
+      new Promise((resolve) => {
+        goOn = resolve
+      })
     expect(await value(keeper)).toBe('one')
     goOn()
     during = () => Promise.resolve()
@@ -52,15 +68,18 @@ describe('secrets that are kept', () => {
     expect(keeper.problem()).toBeUndefined()
   })
 
-  it.each(['secret_missing', 'secret_backend_refused'] as const)('promise 4: %s is no outage: what it had is used no more', async (code) => {
-    const keeper = aKeeper()
-    await value(keeper)
-    clock.forward(10_001)
-    failing = code
-    await expect(value(keeper)).rejects.toMatchObject({ code })
-    failing = 'secret_backend_unavailable'
-    await expect(value(keeper)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
-  })
+  it.each(['secret_missing', 'secret_backend_refused'] as const)(
+    'promise 4: %s is no outage: what it had is used no more',
+    async (code) => {
+      const keeper = aKeeper()
+      await value(keeper)
+      clock.forward(10_001)
+      failing = code
+      await expect(value(keeper)).rejects.toMatchObject({ code })
+      failing = 'secret_backend_unavailable'
+      await expect(value(keeper)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    },
+  )
 
   it('promise 7: of a secret that rotates nothing is used that could have ended, and it says how old it is', async () => {
     const keeper = aKeeper()
@@ -78,7 +97,10 @@ describe('secrets that are kept', () => {
   it('threat 24: a reading that began before it was told to forget does not count afterwards', async () => {
     const keeper = aKeeper()
     let goOn: () => void = () => undefined
-    during = () => new Promise((resolve) => { goOn = resolve })
+    during = () =>
+      new Promise((resolve) => {
+        goOn = resolve
+      })
     const slow = value(keeper)
     await Promise.resolve()
     current = 'two'

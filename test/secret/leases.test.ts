@@ -22,14 +22,25 @@ describe('leases', () => {
   let failing: boolean
   let longest: number
   let records: string[]
-  beforeEach(async () => { ground = await startGround(); clock = aClock(); alive = new Map(); made = 0; renewals = []; failing = false; longest = 10 * HOUR; records = [] })
-  afterEach(async () => { await ground.close() })
+  beforeEach(async () => {
+    ground = await startGround()
+    clock = aClock()
+    alive = new Map()
+    made = 0
+    renewals = []
+    failing = false
+    longest = 10 * HOUR
+    records = []
+  })
+  afterEach(async () => {
+    await ground.close()
+  })
 
   const outage = (): Error => refuse('secret_backend_unavailable', { backend: 'vault', problem: 'sealed' })
   const backend: LeasedSecrets = {
     make() {
       if (failing) return Promise.reject(outage())
-      const lease = `database/creds/reader/${made += 1}`
+      const lease = `database/creds/reader/${(made += 1)}`
       alive.set(lease, clock.now())
       return Promise.resolve({ value: new Secret(`login ${made}`), lease, duration: HOUR, renewable: true })
     },
@@ -46,11 +57,26 @@ describe('leases', () => {
       return Promise.resolve()
     },
   }
-  const aRoom = (given: Partial<LeasesOptions> = {}) => createLeases({
-    store: ground.store.leases, envelope: ground.envelope, backendOf: () => backend, isVoid: () => false, isWanted: () => true, clock, random: createSystemRandom(), logger: silentLogger,
-    audit: { append: ({ event }) => { records.push(event); return Promise.resolve() } }, ...given,
-  })
-  const text = async (room: ReturnType<typeof aRoom>, owner = ALICE): Promise<string> => (await room.obtain(owner, SOURCE, () => backend.make('reader'))).value.reveal()
+  const aRoom = (given: Partial<LeasesOptions> = {}) =>
+    createLeases({
+      store: ground.store.leases,
+      envelope: ground.envelope,
+      backendOf: () => backend,
+      isVoid: () => false,
+      isWanted: () => true,
+      clock,
+      random: createSystemRandom(),
+      logger: silentLogger,
+      audit: {
+        append: ({ event }) => {
+          records.push(event)
+          return Promise.resolve()
+        },
+      },
+      ...given,
+    })
+  const text = async (room: ReturnType<typeof aRoom>, owner = ALICE): Promise<string> =>
+    (await room.obtain(owner, SOURCE, () => backend.make('reader'))).value.reveal()
   const stored = (): Promise<Lease[]> => ground.store.leases.list({})
 
   it('promise 6: many at once, on many nodes, have one credential made for one owner', async () => {
@@ -62,7 +88,11 @@ describe('leases', () => {
 
   it('promise 8: each user, and the server itself, has a login of their own', async () => {
     const room = aRoom()
-    const given = await Promise.all([ALICE, { ...ALICE, user: 'bob' }, { ...ALICE, user: null }, { ...ALICE, tenant: 'globex' }].map((owner) => text(room, owner)))
+    const given = await Promise.all(
+      [ALICE, { ...ALICE, user: 'bob' }, { ...ALICE, user: null }, { ...ALICE, tenant: 'globex' }].map((owner) =>
+        text(room, owner),
+      ),
+    )
     expect(new Set(given).size).toBe(4)
   })
 
@@ -114,7 +144,10 @@ describe('leases', () => {
     failing = false
     expect(await text(room)).toBe('login 3')
     expect(alive.size).toBe(3)
-    for (let tries = 0; tries < 5 && alive.size === 3; tries += 1) { clock.forward(10_000); await room.tick() }
+    for (let tries = 0; tries < 5 && alive.size === 3; tries += 1) {
+      clock.forward(10_000)
+      await room.tick()
+    }
     expect([...alive.keys()]).toEqual(['database/creds/reader/2', 'database/creds/reader/3'])
     expect(await room.end([{ tenant: 'acme', user: 'alice' }, { server: 'notes' }])).toHaveLength(2)
     expect(alive.size).toBe(0)
@@ -131,13 +164,26 @@ describe('leases', () => {
     expect([...alive.keys()]).toEqual(['database/creds/reader/2'])
   })
 
-  it('promise 4: what waits for its end with its credential is ended before the tenant\'s key is, or told as failed', async () => {
+  it("promise 4: what waits for its end with its credential is ended before the tenant's key is, or told as failed", async () => {
     const ended: string[] = []
-    const room = aRoom({ backendOf: () => ({ ...backend, endsByCredential: true, async end(lease, { open }) { if (failing) throw outage(); ended.push((await open()).reveal()); alive.delete(lease) } }) })
+    const room = aRoom({
+      backendOf: () => ({
+        ...backend,
+        endsByCredential: true,
+        async end(lease, { open }) {
+          if (failing) throw outage()
+          ended.push((await open()).reveal())
+          alive.delete(lease)
+        },
+      }),
+    })
     for (const user of ['alice', 'bob']) await text(room, { ...ALICE, user })
     failing = true
-    for (const user of ['alice', 'bob']) expect(await room.end([{ tenant: 'acme', user }])).toMatchObject([{ upstream: 'queued' }])
-    expect(await room.end([{ tenant: 'acme', user: 'alice' }], true)).toMatchObject([{ user: 'alice', upstream: 'failed' }])
+    for (const user of ['alice', 'bob'])
+      expect(await room.end([{ tenant: 'acme', user }])).toMatchObject([{ upstream: 'queued' }])
+    expect(await room.end([{ tenant: 'acme', user: 'alice' }], true)).toMatchObject([
+      { user: 'alice', upstream: 'failed' },
+    ])
     failing = false
     expect(await room.end([{ tenant: 'acme' }], true)).toMatchObject([{ user: 'bob', upstream: 'done' }])
     expect([ended, await stored()]).toEqual([['login 2'], []])
@@ -145,13 +191,23 @@ describe('leases', () => {
 
   it('promise 3: what was made and could not be written down is ended, and nobody is given it later', async () => {
     let full = true
-    const room = aRoom({ audit: { append: () => full ? Promise.reject(refuse('audit_unavailable', { sink: 'file', problem: 'the disk is full' })) : Promise.resolve() } })
+    const room = aRoom({
+      audit: {
+        append: () =>
+          full
+            ? Promise.reject(refuse('audit_unavailable', { sink: 'file', problem: 'the disk is full' }))
+            : Promise.resolve(),
+      },
+    })
     await expect(text(room)).rejects.toMatchObject({ code: 'audit_unavailable' })
     expect(alive.size).toBe(0)
     full = false
     expect(await text(room)).toBe('login 2')
     await room.tick()
-    expect([[...alive.keys()], (await stored()).map(({ state }) => state)]).toEqual([['database/creds/reader/2'], ['active']])
+    expect([[...alive.keys()], (await stored()).map(({ state }) => state)]).toEqual([
+      ['database/creds/reader/2'],
+      ['active'],
+    ])
   })
 
   it('ends what files do not speak of any more', async () => {
@@ -164,7 +220,23 @@ describe('leases', () => {
 
   it('threat 21: whoever dies while it is made is waited for, and then another makes it', async () => {
     const now = clock.now()
-    await ground.store.leases.begin({ ...ALICE, ...SOURCE, id: 'dead', state: 'making', external: null, sealed: null, duration: 0, createdAt: now, renewedAt: now, usedAt: now, expiresAt: now + 10_000, nextAt: now + 20_000, attempts: 0, problem: null, revision: 0 })
+    await ground.store.leases.begin({
+      ...ALICE,
+      ...SOURCE,
+      id: 'dead',
+      state: 'making',
+      external: null,
+      sealed: null,
+      duration: 0,
+      createdAt: now,
+      renewedAt: now,
+      usedAt: now,
+      expiresAt: now + 10_000,
+      nextAt: now + 20_000,
+      attempts: 0,
+      problem: null,
+      revision: 0,
+    })
     const room = aRoom()
     const waiting = text(room)
     clock.forward(10_001)
@@ -175,7 +247,9 @@ describe('leases', () => {
   it('promise 9: a backend that is away leaves nothing behind', async () => {
     const room = aRoom()
     failing = true
-    await expect(room.obtain(ALICE, SOURCE, () => backend.make('reader'))).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    await expect(room.obtain(ALICE, SOURCE, () => backend.make('reader'))).rejects.toMatchObject({
+      code: 'secret_backend_unavailable',
+    })
     expect(await stored()).toEqual([])
     failing = false
     await text(room)
@@ -185,7 +259,11 @@ describe('leases', () => {
     await text(room)
     await ground.store.leases.update({ ...(await stored())[0]!, renewedAt: clock.now() - 1 })
     await room.tick()
-    expect((await stored())[0]).toMatchObject({ state: 'active', attempts: 1, problem: expect.stringMatching(/sealed/) })
+    expect((await stored())[0]).toMatchObject({
+      state: 'active',
+      attempts: 1,
+      problem: expect.stringMatching(/sealed/),
+    })
     failing = false
     clock.forward(5000)
     await room.tick()
@@ -198,7 +276,8 @@ describe('leases', () => {
     const COUNT = 10_000
     const room = aRoom()
     const given: Promise<unknown>[] = []
-    for (let index = 0; index < COUNT; index += 1) given.push(room.obtain({ ...ALICE, user: `user-${index}` }, SOURCE, () => backend.make('reader')))
+    for (let index = 0; index < COUNT; index += 1)
+      given.push(room.obtain({ ...ALICE, user: `user-${index}` }, SOURCE, () => backend.make('reader')))
     await Promise.all(given)
     const at = (await stored()).map(({ nextAt }) => nextAt - now)
     const perMinute = new Map<number, number>()

@@ -16,10 +16,22 @@ describeStagedSecrets('Vault', aVault)
 describe('Vault', () => {
   let vault: VaultDouble
   let opened: ReturnType<typeof connectToVault>[]
-  const open = (given: Parameters<typeof connectToVault>[1] = {}) => { const connection = connectToVault(vault, given); opened.push(connection); return connection }
-  beforeEach(async () => { vault = await startVaultDouble(); opened = []; vault.put('deputy/acme/key', { value: 'v' }) })
-  afterEach(async () => { for (const each of opened) await each.close(); await vault.close() })
-  const read = async ({ backend }: ReturnType<typeof connectToVault>) => (await backend.read('acme', 'key')).value.reveal()
+  const open = (given: Parameters<typeof connectToVault>[1] = {}) => {
+    const connection = connectToVault(vault, given)
+    opened.push(connection)
+    return connection
+  }
+  beforeEach(async () => {
+    vault = await startVaultDouble()
+    opened = []
+    vault.put('deputy/acme/key', { value: 'v' })
+  })
+  afterEach(async () => {
+    for (const each of opened) await each.close()
+    await vault.close()
+  })
+  const read = async ({ backend }: ReturnType<typeof connectToVault>) =>
+    (await backend.read('acme', 'key')).value.reveal()
   const jwtFile = async (text: string): Promise<string> => {
     const folder = await mkdtemp(join(tmpdir(), 'deputy-jwt-'))
     onTestFinished(() => rm(folder, { recursive: true, force: true }))
@@ -29,21 +41,38 @@ describe('Vault', () => {
   const logins = (): number => vault.asked.filter(({ path }) => path.endsWith('/login')).length
 
   describe('logins', () => {
-    const approle = (wrapped = false): VaultLogin => ({ approle: { mount: 'approle', role: 'deputy', role_id: vault.approle.roleId, secret_id: { env: 'S' }, wrapped } })
+    const approle = (wrapped = false): VaultLogin => ({
+      approle: { mount: 'approle', role: 'deputy', role_id: vault.approle.roleId, secret_id: { env: 'S' }, wrapped },
+    })
     it('requirement 29: AppRole, Kubernetes, JWT and a given token, with the headers that Vault wants', async () => {
       expect(await read(open({ login: approle(), token: vault.approle.secretId, namespace: 'team-a' }))).toBe('v')
       expect(vault.asked.every(({ namespace }) => namespace === 'team-a')).toBe(true)
-      expect(await read(open({ login: { kubernetes: { mount: 'kubernetes', role: 'deputy', token: await jwtFile(vault.jwt) } } }))).toBe('v')
-      expect(await read(open({ login: { jwt: { mount: 'jwt', role: 'deputy', token: await jwtFile(vault.jwt) } } }))).toBe('v')
+      expect(
+        await read(
+          open({ login: { kubernetes: { mount: 'kubernetes', role: 'deputy', token: await jwtFile(vault.jwt) } } }),
+        ),
+      ).toBe('v')
+      expect(
+        await read(open({ login: { jwt: { mount: 'jwt', role: 'deputy', token: await jwtFile(vault.jwt) } } })),
+      ).toBe('v')
       expect(await read(open({ token: vault.issueToken(60) }))).toBe('v')
     })
 
-    it('requirement 29: a wrong login is refused in Vault\'s own words, without what was sent', async () => {
-      const failed = await read(open({ login: approle(), token: 'canary-secret-id' })).catch((error: unknown) => error as Error)
-      expect(failed).toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/invalid role or secret ID/) })
+    it("requirement 29: a wrong login is refused in Vault's own words, without what was sent", async () => {
+      const failed = await read(open({ login: approle(), token: 'canary-secret-id' })).catch(
+        (error: unknown) => error as Error,
+      )
+      expect(failed).toMatchObject({
+        code: 'secret_backend_refused',
+        message: expect.stringMatching(/invalid role or secret ID/),
+      })
       expect(String(failed)).not.toContain('canary')
-      await expect(read(open({ login: { kubernetes: { mount: 'kubernetes', role: 'other', token: await jwtFile(vault.jwt) } } }))).rejects.toMatchObject({ code: 'secret_backend_refused' })
-      await expect(read(open({ login: { jwt: { mount: 'jwt', role: 'deputy', token: '/no/such/file' } } }))).rejects.toMatchObject({ code: 'secret_backend_refused' })
+      await expect(
+        read(open({ login: { kubernetes: { mount: 'kubernetes', role: 'other', token: await jwtFile(vault.jwt) } } })),
+      ).rejects.toMatchObject({ code: 'secret_backend_refused' })
+      await expect(
+        read(open({ login: { jwt: { mount: 'jwt', role: 'deputy', token: '/no/such/file' } } })),
+      ).rejects.toMatchObject({ code: 'secret_backend_refused' })
     })
 
     it('requirement 29: many requests at once share one login; a token that ended or was revoked is replaced, once', async () => {
@@ -63,7 +92,9 @@ describe('Vault', () => {
       vault.tokenTtl = 2
       const connection = open({ login: approle(), token: vault.approle.secretId })
       await read(connection)
-      await expect.poll(() => vault.asked.filter(({ path }) => path === 'auth/token/renew-self').length, { timeout: 3000 }).toBeGreaterThan(0)
+      await expect
+        .poll(() => vault.asked.filter(({ path }) => path === 'auth/token/renew-self').length, { timeout: 3000 })
+        .toBeGreaterThan(0)
       expect(await read(connection)).toBe('v')
       expect(logins()).toBe(1)
     })
@@ -71,7 +102,11 @@ describe('Vault', () => {
     it('requirement 28: what the policy forbids stays forbidden, and does not cause a storm of logins', async () => {
       const connection = open({ login: approle(), token: vault.approle.secretId })
       vault.allows = (_method, path) => !path.startsWith('secret/')
-      for (let times = 0; times < 5; times += 1) await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/permission denied/) })
+      for (let times = 0; times < 5; times += 1)
+        await expect(read(connection)).rejects.toMatchObject({
+          code: 'secret_backend_refused',
+          message: expect.stringMatching(/permission denied/),
+        })
       expect(logins()).toBe(1)
       connection.forward(6000)
       await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_refused' })
@@ -89,7 +124,10 @@ describe('Vault', () => {
 
     it('requirement 33: a wrapping token that was made elsewhere is not opened; one that was opened before is a security event', async () => {
       const forged = vault.wrapSecretId('cubbyhole/mine')
-      await expect(read(open({ login: approle(true), token: forged }))).rejects.toMatchObject({ code: 'wrapping_violated', message: expect.stringMatching(/cubbyhole\/mine/) })
+      await expect(read(open({ login: approle(true), token: forged }))).rejects.toMatchObject({
+        code: 'wrapping_violated',
+        message: expect.stringMatching(/cubbyhole\/mine/),
+      })
       expect(vault.asked.some(({ path }) => path === 'sys/wrapping/unwrap')).toBe(false)
       const token = vault.wrapSecretId()
       await read(open({ login: approle(true), token }))
@@ -98,25 +136,40 @@ describe('Vault', () => {
   })
 
   describe('answers', () => {
-    it.each([412, 429, 472, 473, 500, 502, 503])('requirement 28: %s is asked again, and is an outage when it lasts', async (status) => {
-      const connection = open()
-      await read(connection)
-      vault.spoil.push({ status, body: { errors: [] } })
-      expect(await read(connection)).toBe('v')
-      vault.spoil.push(...Array.from({ length: 3 }, () => ({ status, body: { errors: ['canary of an error'] } })))
-      await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable', message: expect.stringMatching(new RegExp(`${status}: canary of an error`)) })
-    })
+    it.each([412, 429, 472, 473, 500, 502, 503])(
+      'requirement 28: %s is asked again, and is an outage when it lasts',
+      async (status) => {
+        const connection = open()
+        await read(connection)
+        vault.spoil.push({ status, body: { errors: [] } })
+        expect(await read(connection)).toBe('v')
+        vault.spoil.push(...Array.from({ length: 3 }, () => ({ status, body: { errors: ['canary of an error'] } })))
+        await expect(read(connection)).rejects.toMatchObject({
+          code: 'secret_backend_unavailable',
+          message: expect.stringMatching(new RegExp(`${status}: canary of an error`)),
+        })
+      },
+    )
 
     it('requirement 28: sealed, silent, gone and nonsense are outages; after several it is left alone', async () => {
       const connection = open({ timeout: 200 })
       await read(connection)
       vault.sealed = true
-      await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable', message: expect.stringMatching(/sealed/) })
+      await expect(read(connection)).rejects.toMatchObject({
+        code: 'secret_backend_unavailable',
+        message: expect.stringMatching(/sealed/),
+      })
       vault.sealed = false
       vault.spoil.push('hang', 'drop', { status: 200, body: { data: 'nonsense' } })
-      await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable', message: expect.stringMatching(/in time/) })
+      await expect(read(connection)).rejects.toMatchObject({
+        code: 'secret_backend_unavailable',
+        message: expect.stringMatching(/in time/),
+      })
       await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
-      await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable', message: expect.stringMatching(/documentation/) })
+      await expect(read(connection)).rejects.toMatchObject({
+        code: 'secret_backend_unavailable',
+        message: expect.stringMatching(/documentation/),
+      })
       vault.sealed = true
       for (let times = 0; times < 6; times += 1) await read(connection).catch(() => undefined)
       const before = vault.asked.length
@@ -137,7 +190,10 @@ describe('Vault', () => {
     it('an entry without the field is refused by name, and never shown', async () => {
       vault.put('deputy/acme/key', { other: 'canary' })
       const failed = await read(open()).catch((error: unknown) => error as Error)
-      expect(failed).toMatchObject({ code: 'secret_backend_refused', message: expect.stringMatching(/no text in the field value/) })
+      expect(failed).toMatchObject({
+        code: 'secret_backend_refused',
+        message: expect.stringMatching(/no text in the field value/),
+      })
       expect(String(failed)).not.toContain('canary')
     })
   })
@@ -153,17 +209,35 @@ describe('Vault', () => {
     it('takes an entry as a whole where the settings say so', async () => {
       vault.put('deputy/acme/key', { username: 'app', password: 'old' })
       const { backend } = open({ field: null })
-      expect(JSON.parse((await backend.read('acme', 'key')).value.reveal())).toEqual({ username: 'app', password: 'old' })
-      await backend.promote('acme', 'key', (await backend.stage('acme', 'key', new Secret('{"username":"app","password":"new"}'), TOKEN)).version)
-      expect(JSON.parse((await backend.read('acme', 'key')).value.reveal())).toEqual({ username: 'app', password: 'new' })
-      await expect(backend.stage('acme', 'other', new Secret('no JSON'), TOKEN)).rejects.toMatchObject({ code: 'secret_backend_refused' })
+      expect(JSON.parse((await backend.read('acme', 'key')).value.reveal())).toEqual({
+        username: 'app',
+        password: 'old',
+      })
+      await backend.promote(
+        'acme',
+        'key',
+        (await backend.stage('acme', 'key', new Secret('{"username":"app","password":"new"}'), TOKEN)).version,
+      )
+      expect(JSON.parse((await backend.read('acme', 'key')).value.reveal())).toEqual({
+        username: 'app',
+        password: 'new',
+      })
+      await expect(backend.stage('acme', 'other', new Secret('no JSON'), TOKEN)).rejects.toMatchObject({
+        code: 'secret_backend_refused',
+      })
     })
 
     it('requirement 30: somebody who writes between look and write is not overwritten', async () => {
       const { backend } = open()
       const { version } = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
       // The write of a person arrives first: Vault answers the check-and-set with a mismatch.
-      vault.allows = (method, path) => { if (method === 'POST' && path === 'secret/data/deputy/acme/key') { vault.allows = () => true; vault.put('deputy/acme/key', { value: 'of a person' }) } return true }
+      vault.allows = (method, path) => {
+        if (method === 'POST' && path === 'secret/data/deputy/acme/key') {
+          vault.allows = () => true
+          vault.put('deputy/acme/key', { value: 'of a person' })
+        }
+        return true
+      }
       await expect(backend.promote('acme', 'key', version)).rejects.toMatchObject({ code: 'conflict' })
       expect((await backend.read('acme', 'key')).value.reveal()).toBe('of a person')
     })
@@ -172,12 +246,16 @@ describe('Vault', () => {
       const { backend } = open()
       await backend.read('acme', 'key')
       vault.spoil.push('drop')
-      await expect(backend.stage('acme', 'key', new Secret('new'), TOKEN)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+      await expect(backend.stage('acme', 'key', new Secret('new'), TOKEN)).rejects.toMatchObject({
+        code: 'secret_backend_unavailable',
+      })
       const staged = await backend.stage('acme', 'key', new Secret('newer'), TOKEN)
       expect(staged.value.reveal()).toBe('new')
       // Looks at both entries, then writes.
       vault.spoil.push('pass', 'pass', 'drop')
-      await expect(backend.promote('acme', 'key', staged.version)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+      await expect(backend.promote('acme', 'key', staged.version)).rejects.toMatchObject({
+        code: 'secret_backend_unavailable',
+      })
       expect(vault.entry('deputy/acme/key')).toHaveLength(2)
       await backend.promote('acme', 'key', staged.version)
       expect(vault.entry('deputy/acme/key')).toHaveLength(2)

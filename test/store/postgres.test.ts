@@ -16,13 +16,29 @@ import { findPostgres, startPostgres, type PostgresServer } from '../peers/postg
 const bin = findPostgres()
 let server: PostgresServer
 const optionsFor = async (given: Partial<PostgresOptions> = {}): Promise<PostgresOptions> => ({
-  host: '127.0.0.1', port: server.port, database: await server.createDatabase(), user: 'deputy', password: server.password, tls: false, pool: 5, deadline: 2000, ...given,
+  host: '127.0.0.1',
+  port: server.port,
+  database: await server.createDatabase(),
+  user: 'deputy',
+  password: server.password,
+  tls: false,
+  pool: 5,
+  deadline: 2000,
+  ...given,
 })
-const codeOf = (work: Promise<unknown>): Promise<{ code: string; facts: { problem: string } }> => work.then(() => ({ code: 'opened', facts: { problem: '' } }), (error: { code: string; facts: { problem: string } }) => error)
+const codeOf = (work: Promise<unknown>): Promise<{ code: string; facts: { problem: string } }> =>
+  work.then(
+    () => ({ code: 'opened', facts: { problem: '' } }),
+    (error: { code: string; facts: { problem: string } }) => error,
+  )
 
 describe.skipIf(bin === undefined)('with a real Postgres', () => {
-  beforeAll(async () => { server = await startPostgres(bin!) })
-  afterAll(async () => { await server?.close() })
+  beforeAll(async () => {
+    server = await startPostgres(bin!)
+  })
+  afterAll(async () => {
+    await server?.close()
+  })
 
   describeStore('postgres', async () => {
     const options = await optionsFor()
@@ -33,7 +49,9 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
   describe('the Postgres store', () => {
     it('is not opened before it was migrated, and says what to type', async () => {
       const options = await optionsFor()
-      expect((await codeOf(openPostgresStore({ ...options, node: 'one' }))).facts.problem).toContain('deputy store migrate')
+      expect((await codeOf(openPostgresStore({ ...options, node: 'one' }))).facts.problem).toContain(
+        'deputy store migrate',
+      )
       expect(await migratePostgres(options)).toMatchObject({ from: 0 })
       expect(await migratePostgres(options)).toMatchObject({ from: SCHEMA_VERSION, to: SCHEMA_VERSION })
       const store = await openPostgresStore({ ...options, node: 'one' })
@@ -48,12 +66,21 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
 
     it('a migration that is cut off has not happened', async () => {
       const options = await optionsFor()
-      const admin = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database: options.database })
+      const admin = new Client({
+        host: '127.0.0.1',
+        port: server.port,
+        user: 'deputy',
+        password: server.password,
+        database: options.database,
+      })
       await admin.connect()
       // A table of that name stands in the way of the second step.
       await admin.query('create table frozen_tenants (x int)')
       expect((await codeOf(migratePostgres(options))).code).toBe('store_unavailable')
-      expect((await admin.query("select count(*)::int as n from information_schema.tables where table_name = 'grants'")).rows).toEqual([{ n: 0 }])
+      expect(
+        (await admin.query("select count(*)::int as n from information_schema.tables where table_name = 'grants'"))
+          .rows,
+      ).toEqual([{ n: 0 }])
       await admin.query('drop table frozen_tenants')
       await admin.end()
       expect(await migratePostgres(options)).toMatchObject({ from: 0, to: SCHEMA_VERSION })
@@ -62,25 +89,40 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     it('is migrated with leases of before an owner could have several, and goes on with them', async () => {
       const options = await optionsFor()
       await migratePostgres(options)
-      await expectOlderLeases(() => openPostgresStore({ ...options, node: 'one' }), async () => {
-        const admin = new Client({ host: '127.0.0.1', port: server.port, user: 'deputy', password: server.password, database: options.database })
-        await admin.connect()
-        await admin.query(BEFORE_LEASE_QUESTIONS)
-        await admin.end()
-        expect(await migratePostgres(options)).toMatchObject({ from: 6, to: SCHEMA_VERSION })
-      })
+      await expectOlderLeases(
+        () => openPostgresStore({ ...options, node: 'one' }),
+        async () => {
+          const admin = new Client({
+            host: '127.0.0.1',
+            port: server.port,
+            user: 'deputy',
+            password: server.password,
+            database: options.database,
+          })
+          await admin.connect()
+          await admin.query(BEFORE_LEASE_QUESTIONS)
+          await admin.end()
+          expect(await migratePostgres(options)).toMatchObject({ from: 6, to: SCHEMA_VERSION })
+        },
+      )
     })
 
     it('keeps the chains of nodes apart, and finds a record in any of them', async () => {
       const options = await optionsFor()
       await migratePostgres(options)
-      const [one, two] = [await openPostgresStore({ ...options, node: 'one' }), await openPostgresStore({ ...options, node: 'two' })]
+      const [one, two] = [
+        await openPostgresStore({ ...options, node: 'one' }),
+        await openPostgresStore({ ...options, node: 'two' }),
+      ]
       await one.audit.append([anAuditRow(1), anAuditRow(2)])
       await two.audit.append([anAuditRow(1)])
       expect([(await one.audit.head())?.seq, (await two.audit.head())?.seq]).toEqual([2, 1])
       await expect(two.audit.append([anAuditRow(1)])).rejects.toMatchObject({ code: 'conflict' })
       expect(await two.audit.query({}, { limit: 9 })).toHaveLength(1)
-      expect((await two.audit.query({ node: '*', id: 'request-1' }, { limit: 9 })).map(({ node }) => node)).toEqual(['one', 'two'])
+      expect((await two.audit.query({ node: '*', id: 'request-1' }, { limit: 9 })).map(({ node }) => node)).toEqual([
+        'one',
+        'two',
+      ])
       expect(await two.audit.chains()).toEqual(['one', 'two'])
       await one.close()
       await two.close()
@@ -89,12 +131,27 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     it('gives a lease and the changes since, in one step; a change waits for who has not said that it knows', async () => {
       const options = await optionsFor()
       await migratePostgres(options)
-      const [one, two] = [await openPostgresStore({ ...options, node: 'one' }), await openPostgresStore({ ...options, node: 'two' })]
+      const [one, two] = [
+        await openPostgresStore({ ...options, node: 'one' }),
+        await openPostgresStore({ ...options, node: 'two' }),
+      ]
       const cluster = two.cluster!
       const first = await cluster.renew({ id: 'two/a', about: 'two', lease: 60_000, acknowledged: 0 })
       expect(first.changes).toBeUndefined()
-      const told = new Promise<void>((resolve) => { void cluster.subscribe(resolve).then(async (end) => { await told; await end() }) })
-      const number = await one.revocations.add({ id: 'r1', scope: { kind: 'user', tenant: 'acme', user: 'ada' }, epoch: 1, by: 'uid 0', reason: null, forgetAt: null })
+      const told = new Promise<void>((resolve) => {
+        void cluster.subscribe(resolve).then(async (end) => {
+          await told
+          await end()
+        })
+      })
+      const number = await one.revocations.add({
+        id: 'r1',
+        scope: { kind: 'user', tenant: 'acme', user: 'ada' },
+        epoch: 1,
+        by: 'uid 0',
+        reason: null,
+        forgetAt: null,
+      })
       await told
       const waiting = (): Promise<object> => one.cluster!.whoKnows(number, { except: 'one/a', skew: 0 })
       expect(await waiting()).toEqual({ acknowledged: [], waiting: ['two'], expired: [] })
@@ -106,7 +163,9 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       expect(await waiting()).toEqual({ acknowledged: ['two'], waiting: [], expired: [] })
       await cluster.renew({ id: 'two/a', about: 'two', lease: 1, acknowledged: second.number })
       const later = await one.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })
-      await expect.poll(() => one.cluster!.whoKnows(later, { except: 'one/a', skew: 0 })).toEqual({ acknowledged: [], waiting: [], expired: ['two'] })
+      await expect
+        .poll(() => one.cluster!.whoKnows(later, { except: 'one/a', skew: 0 }))
+        .toEqual({ acknowledged: [], waiting: [], expired: ['two'] })
       await one.close()
       await two.close()
     })
@@ -116,12 +175,24 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       const path = join(folder, 'deputy.db')
       const embedded = await openSqliteStore({ path })
       await embedded.audit.append(Array.from({ length: 2500 }, (_, index) => anAuditRow(index + 1)))
-      await embedded.secrets.putCurrent({ tenant: 'acme', name: 'key', version: 1, sealed: new Uint8Array([0, 1, 2, 255]), createdAt: 1, token: null })
+      await embedded.secrets.putCurrent({
+        tenant: 'acme',
+        name: 'key',
+        version: 1,
+        sealed: new Uint8Array([0, 1, 2, 255]),
+        createdAt: 1,
+        token: null,
+      })
       const number = await embedded.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' })
       const options = await optionsFor()
       expect((await codeOf(copyToPostgres(path, options))).code).toBe('config_invalid')
       await embedded.close()
-      expect(await copyToPostgres(path, options)).toMatchObject({ audit_records: 2500, secrets: 1, disabled_users: 1, grants: 0 })
+      expect(await copyToPostgres(path, options)).toMatchObject({
+        audit_records: 2500,
+        secrets: 1,
+        disabled_users: 1,
+        grants: 0,
+      })
       expect((await codeOf(copyToPostgres(path, options))).facts.problem).toContain('has rows')
       const store = await openPostgresStore({ ...options, node: 'local' })
       expect(await store.audit.head()).toMatchObject({ seq: 2500 })
@@ -132,11 +203,18 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('says what is wrong with the server, without the password', async () => {
-      const wrong = await codeOf(openPostgresStore({ ...await optionsFor({ password: 'canary-password' }), node: 'one' }))
+      const wrong = await codeOf(
+        openPostgresStore({ ...(await optionsFor({ password: 'canary-password' })), node: 'one' }),
+      )
       expect(wrong).toMatchObject({ code: 'store_unavailable', facts: { problem: expect.stringContaining('28P01') } })
       expect(JSON.stringify(wrong)).not.toContain('canary-password')
-      expect((await codeOf(openPostgresStore({ ...await optionsFor({ database: 'nowhere' }), node: 'one' }))).facts.problem).toContain('3D000')
-      expect((await codeOf(openPostgresStore({ ...await optionsFor({ port: 1 }), node: 'one' }))).facts.problem).toContain('ECONNREFUSED')
+      expect(
+        (await codeOf(openPostgresStore({ ...(await optionsFor({ database: 'nowhere' })), node: 'one' }))).facts
+          .problem,
+      ).toContain('3D000')
+      expect(
+        (await codeOf(openPostgresStore({ ...(await optionsFor({ port: 1 })), node: 'one' }))).facts.problem,
+      ).toContain('ECONNREFUSED')
     })
 
     it('promise 3: loses nothing that it has acknowledged when the server is killed, and goes on when it is back', async () => {
@@ -145,7 +223,14 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       const store = await openPostgresStore({ ...options, node: 'one' })
       let acknowledged = 0
       const writing = (async () => {
-        try { for (let seq = 1; ; seq += 1) { await store.audit.append([anAuditRow(seq)]); acknowledged = seq } } catch (error) { return error }
+        try {
+          for (let seq = 1; ; seq += 1) {
+            await store.audit.append([anAuditRow(seq)])
+            acknowledged = seq
+          }
+        } catch (error) {
+          return error
+        }
       })()
       await expect.poll(() => acknowledged).toBeGreaterThan(50)
       await server.kill()

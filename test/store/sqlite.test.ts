@@ -20,14 +20,19 @@ const aFolder = async (): Promise<string> => {
 
 describeStore('sqlite', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-store-'))
-  return { open: () => openSqliteStore({ path: join(folder, 'deputy.db') }), dispose: () => rm(folder, { recursive: true, force: true }) }
+  return {
+    open: () => openSqliteStore({ path: join(folder, 'deputy.db') }),
+    dispose: () => rm(folder, { recursive: true, force: true }),
+  }
 })
 
 /** A file system of a few pages, or undefined where this user may not mount one. */
 const tinyDisk = async (): Promise<string | undefined> => {
   const folder = await aFolder()
   if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]).status !== 0) return undefined
-  onTestFinished(() => { spawnSync('umount', [folder]) })
+  onTestFinished(() => {
+    spawnSync('umount', [folder])
+  })
   return folder
 }
 
@@ -37,7 +42,8 @@ describe('the embedded store', () => {
     const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
     onTestFinished(() => store.close())
     await store.audit.append([anAuditRow(1)])
-    for (const file of await readdir(folder)) expect([file, (await stat(join(folder, file))).mode & 0o777]).toEqual([file, 0o600])
+    for (const file of await readdir(folder))
+      expect([file, (await stat(join(folder, file))).mode & 0o777]).toEqual([file, 0o600])
   })
 
   it('refuses a database that a newer Deputy has written, and leaves it as it is', async () => {
@@ -46,16 +52,22 @@ describe('the embedded store', () => {
     const database = new DatabaseSync(path)
     database.exec('insert into schema_version (version) values (999)')
     database.close()
-    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'store_unavailable', message: expect.stringContaining('newer Deputy') as string })
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringContaining('newer Deputy') as string,
+    })
   })
 
   it('opens one with leases of before an owner could have several, and goes on with them', async () => {
     const path = join(await aFolder(), 'deputy.db')
-    await expectOlderLeases(() => openSqliteStore({ path }), async () => {
-      const database = new DatabaseSync(path)
-      database.exec(BEFORE_LEASE_QUESTIONS)
-      database.close()
-    })
+    await expectOlderLeases(
+      () => openSqliteStore({ path }),
+      async () => {
+        const database = new DatabaseSync(path)
+        database.exec(BEFORE_LEASE_QUESTIONS)
+        database.close()
+      },
+    )
   })
 
   it('refuses a file that is no database', async () => {
@@ -69,17 +81,28 @@ describe('the embedded store', () => {
     const store = await openSqliteStore({ path })
     onTestFinished(() => store.close())
     await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'config_invalid' })
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: 'ignore' })
-    onTestFinished(() => { child.kill('SIGKILL') })
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], {
+      stdio: 'ignore',
+    })
+    onTestFinished(() => {
+      child.kill('SIGKILL')
+    })
     expect(await once(child, 'exit')).toEqual([1, null])
   })
 
   it('refuses a second daemon in another process, and lets it in when the first is killed', async () => {
     const path = join(await aFolder(), 'deputy.db')
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: ['ignore', 'pipe', 'inherit'] })
-    onTestFinished(() => { child.kill('SIGKILL') })
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    onTestFinished(() => {
+      child.kill('SIGKILL')
+    })
     await once(child.stdout, 'data')
-    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'config_invalid', message: expect.stringContaining('in use by another daemon') as string })
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({
+      code: 'config_invalid',
+      message: expect.stringContaining('in use by another daemon') as string,
+    })
     child.kill('SIGKILL')
     await once(child, 'exit')
     const store = await openSqliteStore({ path })
@@ -93,11 +116,21 @@ describe('the embedded store', () => {
     const other = new DatabaseSync(path)
     other.exec('BEGIN IMMEDIATE')
     const began = performance.now()
-    await expect(store.audit.append([anAuditRow(1), anAuditRow(2)])).rejects.toMatchObject({ code: 'store_unavailable', facts: { problem: 'no answer within 200 ms' } })
+    await expect(store.audit.append([anAuditRow(1), anAuditRow(2)])).rejects.toMatchObject({
+      code: 'store_unavailable',
+      facts: { problem: 'no answer within 200 ms' },
+    })
     expect(performance.now() - began).toBeLessThan(1000)
     other.exec('ROLLBACK')
     other.close()
-    await expect.poll(async () => store.audit.head().then((head) => head?.seq, () => 'late')).toBe(2)
+    await expect
+      .poll(async () =>
+        store.audit.head().then(
+          (head) => head?.seq,
+          () => 'late',
+        ),
+      )
+      .toBe(2)
   })
 
   it('threat 29: lets nobody who appends wait for a search through the whole audit log', async () => {
@@ -107,8 +140,15 @@ describe('the embedded store', () => {
     await store.audit.append(Array.from({ length: 60_000 }, (_, index) => anAuditRow(index + 1, { body })))
     await store.audit.query({}, { limit: 1 })
     const order: string[] = []
-    const searches = Array.from({ length: 25 }, () => store.audit.query({ user: 'nobody' }, { limit: 1 }).then((rows) => { order.push('searched'); expect(rows).toEqual([]) }))
-    await store.audit.append([anAuditRow(60_001)]).then(() => { order.push('appended') })
+    const searches = Array.from({ length: 25 }, () =>
+      store.audit.query({ user: 'nobody' }, { limit: 1 }).then((rows) => {
+        order.push('searched')
+        expect(rows).toEqual([])
+      }),
+    )
+    await store.audit.append([anAuditRow(60_001)]).then(() => {
+      order.push('appended')
+    })
     await Promise.all(searches)
     // In one queue it would come after all of them.
     expect(order.indexOf('appended')).toBeLessThan(24)
@@ -116,7 +156,9 @@ describe('the embedded store', () => {
 
   it('loses no acknowledged row when its process is killed', async () => {
     const path = join(await aFolder(), 'deputy.db')
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     let acknowledged = 0
     for await (const line of createInterface(child.stdout)) {
       acknowledged = Number(line)
@@ -131,9 +173,14 @@ describe('the embedded store', () => {
     expect(rows).toEqual(rows.map((_, index) => anAuditRow(index + 1)))
   })
 
-  it('threat 29: refuses while the disk is full, keeps every acknowledged row and works again when there is room', async ({ skip }) => {
+  it('threat 29: refuses while the disk is full, keeps every acknowledged row and works again when there is room', async ({
+    skip,
+  }) => {
     const folder = await tinyDisk()
-    if (folder === undefined) { skip('only root may mount a small file system'); return }
+    if (folder === undefined) {
+      skip('only root may mount a small file system')
+      return
+    }
     const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
     onTestFinished(() => store.close())
     const ballast = join(folder, 'ballast')
@@ -141,7 +188,12 @@ describe('the embedded store', () => {
     let seq = 0
     let refusal: unknown
     while (refusal === undefined && seq < 5000) {
-      try { await store.audit.append([anAuditRow(seq + 1, { body: 'x'.repeat(4000) }), anAuditRow(seq + 2)]); seq += 2 } catch (error) { refusal = error }
+      try {
+        await store.audit.append([anAuditRow(seq + 1, { body: 'x'.repeat(4000) }), anAuditRow(seq + 2)])
+        seq += 2
+      } catch (error) {
+        refusal = error
+      }
     }
     expect(refusal).toMatchObject({ code: 'store_unavailable' })
     expect(await store.audit.head()).toMatchObject({ seq })

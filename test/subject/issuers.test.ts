@@ -22,18 +22,32 @@ beforeEach(async () => {
   subjects = await startSubjects({ snapshot: () => snapshot, clock, timeout: 400 })
   await start()
 })
-afterEach(async () => { await subjects.close(); await issuer.close() })
+afterEach(async () => {
+  await subjects.close()
+  await issuer.close()
+})
 
-const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'accepted', (error: { code: string }) => error.code)
-const verify = (token: string): Promise<string> => codeOf(subjects.verifier.verify({ token: new Secret(token), tokenType: ACCESS_TOKEN_TYPE, server: notes }))
-const fresh = async (key = issuer.keys[0]!): Promise<string> => verify(await issuer.sign({ jti: String(Math.random()) }, {}, key))
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'accepted',
+    (error: { code: string }) => error.code,
+  )
+const verify = (token: string): Promise<string> =>
+  codeOf(subjects.verifier.verify({ token: new Secret(token), tokenType: ACCESS_TOKEN_TYPE, server: notes }))
+const fresh = async (key = issuer.keys[0]!): Promise<string> =>
+  verify(await issuer.sign({ jti: String(Math.random()) }, {}, key))
 const asked = (path: string): number => issuer.asked.filter((each) => each === path).length
 
 describe('the metadata of an issuer', () => {
   it('requirement 10: is looked for in the order of the specification', () => {
-    expect(metadataUrls('https://idp.example')).toEqual(['https://idp.example/.well-known/oauth-authorization-server', 'https://idp.example/.well-known/openid-configuration'])
+    expect(metadataUrls('https://idp.example')).toEqual([
+      'https://idp.example/.well-known/oauth-authorization-server',
+      'https://idp.example/.well-known/openid-configuration',
+    ])
     expect(metadataUrls('https://idp.example/realms/acme')).toEqual([
-      'https://idp.example/.well-known/oauth-authorization-server/realms/acme', 'https://idp.example/.well-known/openid-configuration/realms/acme', 'https://idp.example/realms/acme/.well-known/openid-configuration',
+      'https://idp.example/.well-known/oauth-authorization-server/realms/acme',
+      'https://idp.example/.well-known/openid-configuration/realms/acme',
+      'https://idp.example/realms/acme/.well-known/openid-configuration',
     ])
   })
 
@@ -42,7 +56,12 @@ describe('the metadata of an issuer', () => {
     await start('/realms/acme')
     issuer.metadataPaths = ['/realms/acme/.well-known/openid-configuration']
     expect(await fresh()).toBe('accepted')
-    expect(issuer.asked).toEqual(['/.well-known/oauth-authorization-server/realms/acme', '/.well-known/openid-configuration/realms/acme', '/realms/acme/.well-known/openid-configuration', '/jwks'])
+    expect(issuer.asked).toEqual([
+      '/.well-known/oauth-authorization-server/realms/acme',
+      '/.well-known/openid-configuration/realms/acme',
+      '/realms/acme/.well-known/openid-configuration',
+      '/jwks',
+    ])
   })
 
   it('requirement 10: must be of that very issuer', async () => {
@@ -54,7 +73,12 @@ describe('the metadata of an issuer', () => {
   })
 
   it('threat 6: cannot lead to where egress does not go', async () => {
-    for (const uri of ['https://169.254.169.254/keys', 'https://10.0.0.1/keys', 'http://keys.example/', 'file:///etc/passwd']) {
+    for (const uri of [
+      'https://169.254.169.254/keys',
+      'https://10.0.0.1/keys',
+      'http://keys.example/',
+      'file:///etc/passwd',
+    ]) {
       issuer.metadata = { ...issuer.metadata, jwks_uri: uri }
       expect(await fresh()).toBe('issuer_unreachable')
       clock.forward(HOUR)
@@ -84,8 +108,13 @@ describe('the keys of an issuer', () => {
   it('are each tried for a token that names none, while several are published', async () => {
     const [old, next] = [issuer.keys[0]!, anIssuerKey()]
     issuer.keys = [old, next]
-    const unnamed = async (key = old): Promise<string> => verify(await issuer.sign({ jti: String(Math.random()) }, { kid: undefined }, key))
-    expect([await unnamed(old), await unnamed(next), await unnamed(anIssuerKey())]).toEqual(['accepted', 'accepted', 'subject_token_invalid'])
+    const unnamed = async (key = old): Promise<string> =>
+      verify(await issuer.sign({ jti: String(Math.random()) }, { kid: undefined }, key))
+    expect([await unnamed(old), await unnamed(next), await unnamed(anIssuerKey())]).toEqual([
+      'accepted',
+      'accepted',
+      'subject_token_invalid',
+    ])
     expect(await verify(await issuer.sign({ exp: 1 }, { kid: undefined }, next))).toBe('subject_token_expired')
   })
 
@@ -135,9 +164,19 @@ describe('the keys of an issuer', () => {
     expect(await fresh(issuer.keys[0])).toBe('subject_token_invalid')
   })
 
-  it('an outage is told as one, with the seconds to wait, and is not the caller\'s fault', async () => {
+  it("an outage is told as one, with the seconds to wait, and is not the caller's fault", async () => {
     issuer.outage = 'refuse'
-    await expect(subjects.verifier.verify({ token: new Secret(await issuer.sign({})), tokenType: ACCESS_TOKEN_TYPE, server: notes }))
-      .rejects.toMatchObject({ code: 'issuer_unreachable', facts: { issuer: issuer.url }, kind: { status: 503, retryable: true }, retryAfter: expect.any(Number) })
+    await expect(
+      subjects.verifier.verify({
+        token: new Secret(await issuer.sign({})),
+        tokenType: ACCESS_TOKEN_TYPE,
+        server: notes,
+      }),
+    ).rejects.toMatchObject({
+      code: 'issuer_unreachable',
+      facts: { issuer: issuer.url },
+      kind: { status: 503, retryable: true },
+      retryAfter: expect.any(Number),
+    })
   })
 })

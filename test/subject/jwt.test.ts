@@ -24,15 +24,36 @@ beforeAll(async () => {
   issuer = await startIssuerDouble(clock.now)
   subjects = await startSubjects({ snapshot: () => snapshot, clock })
 })
-afterAll(async () => { await subjects?.close(); await issuer?.close() })
-beforeEach(() => { snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url }] })] }) })
-
-const verify = (token: string, more: { server?: Server; actorToken?: string; actorTokenType?: string; tokenType?: string } = {}): Promise<VerifiedSubject> => subjects.verifier.verify({
-  token: new Secret(token), tokenType: more.tokenType ?? ACCESS_TOKEN_TYPE, server: more.server ?? notes,
-  ...(more.actorToken === undefined ? {} : { actorToken: new Secret(more.actorToken), actorTokenType: more.actorTokenType ?? ACCESS_TOKEN_TYPE }),
+afterAll(async () => {
+  await subjects?.close()
+  await issuer?.close()
 })
-const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'accepted', (error: { code: string }) => error.code)
-const outcome = async (claims: object = {}, header: object = {}, more: Parameters<typeof verify>[1] = {}): Promise<string> => codeOf(verify(await issuer.sign(claims, { ...header }), more))
+beforeEach(() => {
+  snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url }] })] })
+})
+
+const verify = (
+  token: string,
+  more: { server?: Server; actorToken?: string; actorTokenType?: string; tokenType?: string } = {},
+): Promise<VerifiedSubject> =>
+  subjects.verifier.verify({
+    token: new Secret(token),
+    tokenType: more.tokenType ?? ACCESS_TOKEN_TYPE,
+    server: more.server ?? notes,
+    ...(more.actorToken === undefined
+      ? {}
+      : { actorToken: new Secret(more.actorToken), actorTokenType: more.actorTokenType ?? ACCESS_TOKEN_TYPE }),
+  })
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'accepted',
+    (error: { code: string }) => error.code,
+  )
+const outcome = async (
+  claims: object = {},
+  header: object = {},
+  more: Parameters<typeof verify>[1] = {},
+): Promise<string> => codeOf(verify(await issuer.sign(claims, { ...header }), more))
 const seconds = (): number => Math.floor(clock.now() / 1000)
 const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
 
@@ -41,9 +62,19 @@ describe('a JWT of a trusted issuer', () => {
     const idp = await startCompanyIdp({ resources: [RESOURCE, 'https://other.example/mcp'] })
     snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: idp.issuer }] })] })
     const { accessToken, idToken } = await signIn({ idp, user: 'alice', resource: RESOURCE })
-    expect(await verify(accessToken)).toMatchObject({ user: 'alice', issuer: idp.issuer, groups: ['engineering'], how: 'jwt', tenant: { tenant: 'acme' }, ancestors: [], actors: [] })
+    expect(await verify(accessToken)).toMatchObject({
+      user: 'alice',
+      issuer: idp.issuer,
+      groups: ['engineering'],
+      how: 'jwt',
+      tenant: { tenant: 'acme' },
+      ancestors: [],
+      actors: [],
+    })
     expect(await codeOf(verify(idToken))).toBe('subject_audience_mismatch')
-    expect(await codeOf(verify((await signIn({ idp, user: 'bob', resource: 'https://other.example/mcp' })).accessToken))).toBe('subject_audience_mismatch')
+    expect(
+      await codeOf(verify((await signIn({ idp, user: 'bob', resource: 'https://other.example/mcp' })).accessToken)),
+    ).toBe('subject_audience_mismatch')
     await idp.close()
   })
 
@@ -58,8 +89,17 @@ describe('a JWT of a trusted issuer', () => {
   })
 
   it('promise 2: is for the calling server or for nobody here', async () => {
-    for (const aud of ['https://other.example/mcp', `${RESOURCE}/`, RESOURCE.toUpperCase(), [], ['https://other.example/mcp']]) expect(await outcome({ aud })).toBe('subject_audience_mismatch')
-    const error = await verify(await issuer.sign({ aud: 'https://other.example/mcp' })).catch((thrown: { facts: object }) => thrown)
+    for (const aud of [
+      'https://other.example/mcp',
+      `${RESOURCE}/`,
+      RESOURCE.toUpperCase(),
+      [],
+      ['https://other.example/mcp'],
+    ])
+      expect(await outcome({ aud })).toBe('subject_audience_mismatch')
+    const error = await verify(await issuer.sign({ aud: 'https://other.example/mcp' })).catch(
+      (thrown: { facts: object }) => thrown,
+    )
     expect(error).toMatchObject({ facts: { audience: 'https://other.example/mcp', resource: RESOURCE } })
     expect(await outcome({ aud: [RESOURCE] })).toBe('accepted')
     expect(await outcome({ aud: ['https://other.example/mcp', RESOURCE] })).toBe('accepted')
@@ -67,9 +107,17 @@ describe('a JWT of a trusted issuer', () => {
   })
 
   it('promise 2: no audience but the exact one ever passes', async () => {
-    await fc.assert(fc.asyncProperty(fc.array(fc.oneof(fc.webUrl(), fc.string(), fc.constant(`${RESOURCE}x`), fc.constant(RESOURCE.slice(0, -1))), { maxLength: 4 }), async (aud) => {
-      if (!aud.includes(RESOURCE)) expect(await outcome({ aud })).toBe('subject_audience_mismatch')
-    }), { numRuns: 40 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.webUrl(), fc.string(), fc.constant(`${RESOURCE}x`), fc.constant(RESOURCE.slice(0, -1))), {
+          maxLength: 4,
+        }),
+        async (aud) => {
+          if (!aud.includes(RESOURCE)) expect(await outcome({ aud })).toBe('subject_audience_mismatch')
+        },
+      ),
+      { numRuns: 40 },
+    )
   })
 
   it('has begun and has not ended, to the second', async () => {
@@ -105,7 +153,9 @@ describe('a JWT of a trusted issuer', () => {
   it('is verified anew for another server and after a reload', async () => {
     const token = await issuer.sign({})
     await verify(token)
-    expect(await codeOf(verify(token, { server: aServer({ server: 'other', resource: 'https://other.example/mcp' }) }))).toBe('subject_audience_mismatch')
+    expect(
+      await codeOf(verify(token, { server: aServer({ server: 'other', resource: 'https://other.example/mcp' }) })),
+    ).toBe('subject_audience_mismatch')
     snapshot = aSnapshot({ servers: [notes], tenants: [aTenant()] })
     expect(await codeOf(verify(token))).toBe('subject_issuer_unknown')
   })
@@ -117,56 +167,115 @@ describe('a JWT of a trusted issuer', () => {
     const sneaky = { ...foreign, jwk: { ...foreign.jwk, kid: issuer.keys[0]!.jwk['kid'] } }
     const pem = issuer.keys[0]!.jwk
     for (const bad of [
-      new UnsecuredJWT(claims).encode(), `${part({ alg: 'none' })}.${part(claims)}.`, `${part({ alg: 'NONE' })}.${part(claims)}.x`,
+      new UnsecuredJWT(claims).encode(),
+      `${part({ alg: 'none' })}.${part(claims)}.`,
+      `${part({ alg: 'NONE' })}.${part(claims)}.x`,
       `${head}.${createHmac('sha256', JSON.stringify(pem)).update(head).digest('base64url')}`,
-      await issuer.sign({}, {}, foreign), await issuer.sign({}, {}, sneaky), await issuer.sign({}, { jwk: foreign.jwk }, sneaky),
-      await issuer.sign({}, { jku: 'https://evil.example/jwks' }), await issuer.sign({}, { x5u: 'https://evil.example' }), await issuer.sign({}, { x5c: ['AA'] }),
+      await issuer.sign({}, {}, foreign),
+      await issuer.sign({}, {}, sneaky),
+      await issuer.sign({}, { jwk: foreign.jwk }, sneaky),
+      await issuer.sign({}, { jku: 'https://evil.example/jwks' }),
+      await issuer.sign({}, { x5u: 'https://evil.example' }),
+      await issuer.sign({}, { x5c: ['AA'] }),
       `${part({ alg: 'ES256', crit: ['exp'], exp: 1 })}.${part(claims)}.AA`,
-    ]) expect(await codeOf(verify(bad))).toBe('subject_token_invalid')
+    ])
+      expect(await codeOf(verify(bad))).toBe('subject_token_invalid')
   })
 
   it('threat 14: refuses an algorithm that the issuer is not trusted with', async () => {
-    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url, algorithms: ['RS256'] }] })] })
+    snapshot = aSnapshot({
+      servers: [notes],
+      tenants: [aTenant({ issuers: [{ issuer: issuer.url, algorithms: ['RS256'] }] })],
+    })
     expect(await outcome()).toBe('subject_token_invalid')
   })
 
-  it.each([['at+jwt'], ['AT+JWT'], ['application/at+jwt'], ['JWT'], ['jwt'], [undefined]])('takes the type %s for an access token', async (typ) => { expect(await outcome({}, { typ })).toBe('accepted') })
+  it.each([['at+jwt'], ['AT+JWT'], ['application/at+jwt'], ['JWT'], ['jwt'], [undefined]])(
+    'takes the type %s for an access token',
+    async (typ) => {
+      expect(await outcome({}, { typ })).toBe('accepted')
+    },
+  )
 
-  it.each([['client-authentication+jwt'], ['dpop+jwt'], ['secevent+jwt'], ['oauth-id-jag+jwt'], ['logout+jwt'], ['token-introspection+jwt'], ['txntoken+jwt'], ['application/jwt'], ['JOSE'], ['']])(
-    'does not take the type %s for an access token, though the issuer signed it', async (typ) => { expect(await outcome({}, { typ })).toBe('subject_token_invalid') })
+  it.each([
+    ['client-authentication+jwt'],
+    ['dpop+jwt'],
+    ['secevent+jwt'],
+    ['oauth-id-jag+jwt'],
+    ['logout+jwt'],
+    ['token-introspection+jwt'],
+    ['txntoken+jwt'],
+    ['application/jwt'],
+    ['JOSE'],
+    [''],
+  ])('does not take the type %s for an access token, though the issuer signed it', async (typ) => {
+    expect(await outcome({}, { typ })).toBe('subject_token_invalid')
+  })
 
   it('claims of another form than the standards say are refused, not guessed', async () => {
     const bad = { aud: 7, sub: '', jti: '', act: 'notes', may_act: [], acr: {}, client_id: [] }
-    for (const [name, value] of Object.entries(bad)) expect([name, await outcome({ [name]: value })]).toEqual([name, 'subject_token_invalid'])
-    for (const sub of [undefined, 'x'.repeat(257), '\u001B[2Jalice', 'a\nb']) expect(await outcome({ sub })).toBe('subject_token_invalid')
+    for (const [name, value] of Object.entries(bad))
+      expect([name, await outcome({ [name]: value })]).toEqual([name, 'subject_token_invalid'])
+    for (const sub of [undefined, 'x'.repeat(257), '\u001B[2Jalice', 'a\nb'])
+      expect(await outcome({ sub })).toBe('subject_token_invalid')
   })
 
   it('a header of any shape ends in a refusal of the taxonomy', async () => {
-    for (const header of [{ alg: 'ES256', typ: 7 }, { alg: 'ES256', typ: {} }, { alg: 7 }, {}, [], 'x', null, { alg: 'ES256', kid: {} }]) {
-      expect(await codeOf(verify(`${part(header)}.${part({ iss: issuer.url, aud: RESOURCE, exp: seconds() + 60 })}.AA`))).toBe('subject_token_invalid')
+    for (const header of [
+      { alg: 'ES256', typ: 7 },
+      { alg: 'ES256', typ: {} },
+      { alg: 7 },
+      {},
+      [],
+      'x',
+      null,
+      { alg: 'ES256', kid: {} },
+    ]) {
+      expect(
+        await codeOf(verify(`${part(header)}.${part({ iss: issuer.url, aud: RESOURCE, exp: seconds() + 60 })}.AA`)),
+      ).toBe('subject_token_invalid')
     }
-    await fc.assert(fc.asyncProperty(fc.json(), fc.json(), fc.string(), async (header, payload, signature) => {
-      expect(await codeOf(verify(`${Buffer.from(header).toString('base64url')}.${Buffer.from(payload).toString('base64url')}.${signature}`))).toMatch(/^subject_(token_invalid|issuer_unknown)$|^parameter_missing$/)
-    }), { numRuns: 200 })
+    await fc.assert(
+      fc.asyncProperty(fc.json(), fc.json(), fc.string(), async (header, payload, signature) => {
+        expect(
+          await codeOf(
+            verify(
+              `${Buffer.from(header).toString('base64url')}.${Buffer.from(payload).toString('base64url')}.${signature}`,
+            ),
+          ),
+        ).toMatch(/^subject_(token_invalid|issuer_unknown)$|^parameter_missing$/)
+      }),
+      { numRuns: 200 },
+    )
   })
 
   it('threat 12: an empty token is no token', async () => {
     expect(await codeOf(verify(''))).toBe('parameter_missing')
-    for (const blank of [' ', '.', '..', 'null', 'undefined']) expect(await codeOf(verify(blank))).toBe('subject_token_invalid')
+    for (const blank of [' ', '.', '..', 'null', 'undefined'])
+      expect(await codeOf(verify(blank))).toBe('subject_token_invalid')
   })
 
   it('is no longer than 16 KiB, and of a type that we take', async () => {
     expect(await outcome({ filler: 'x'.repeat(14_000) })).toBe('subject_token_invalid')
     expect(await outcome({ filler: 'x'.repeat(10_000) })).toBe('accepted')
     expect(await outcome({}, {}, { tokenType: JWT_TOKEN_TYPE })).toBe('accepted')
-    for (const type of ['id_token', 'refresh_token', 'saml2']) expect(await outcome({}, {}, { tokenType: `urn:ietf:params:oauth:token-type:${type}` })).toBe('unsupported_token_type')
+    for (const type of ['id_token', 'refresh_token', 'saml2'])
+      expect(await outcome({}, {}, { tokenType: `urn:ietf:params:oauth:token-type:${type}` })).toBe(
+        'unsupported_token_type',
+      )
   })
 
   it('does not turn up in a refusal', async () => {
     const canary = `canary${randomBytes(8).toString('hex')}`
-    for (const claims of [{ aud: 'https://other.example' }, { exp: seconds() - 60 }, { nbf: seconds() + 600 }, { act: 7 }, { sub: 7 }]) {
+    for (const claims of [
+      { aud: 'https://other.example' },
+      { exp: seconds() - 60 },
+      { nbf: seconds() + 600 },
+      { act: 7 },
+      { sub: 7 },
+    ]) {
       const token = await issuer.sign({ ...claims, email: canary })
-      const error = await verify(token).catch((thrown: Error) => thrown) as Error & { facts: object }
+      const error = (await verify(token).catch((thrown: Error) => thrown)) as Error & { facts: object }
       const printed = inspect(error, { depth: 10, showHidden: true })
       expect(printed).not.toContain(canary)
       expect(printed).not.toContain(token.split('.')[1])
@@ -175,18 +284,31 @@ describe('a JWT of a trusted issuer', () => {
 })
 
 describe('the tenant of a token', () => {
-  const acme = (more: object = {}) => aTenant({ tenant: 'acme', issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'acme' } }, ...more }] })
-  const globex = (more: object = {}) => aTenant({ tenant: 'globex', issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'globex' } }, ...more }] })
+  const acme = (more: object = {}) =>
+    aTenant({
+      tenant: 'acme',
+      issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'acme' } }, ...more }],
+    })
+  const globex = (more: object = {}) =>
+    aTenant({
+      tenant: 'globex',
+      issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'globex' } }, ...more }],
+    })
   const shared = aServer({ tenants: '*' })
 
   it('is that whose claim it carries, where several share an issuer', async () => {
     snapshot = aSnapshot({ servers: [shared], tenants: [acme(), globex()] })
-    for (const org of ['acme', 'globex']) expect((await verify(await issuer.sign({ org }), { server: shared })).tenant.tenant).toBe(org)
-    for (const org of ['initech', 'ACME', ['acme'], 7, undefined]) expect(await outcome({ org }, {}, { server: shared })).toBe('subject_tenant_unknown')
+    for (const org of ['acme', 'globex'])
+      expect((await verify(await issuer.sign({ org }), { server: shared })).tenant.tenant).toBe(org)
+    for (const org of ['initech', 'ACME', ['acme'], 7, undefined])
+      expect(await outcome({ org }, {}, { server: shared })).toBe('subject_tenant_unknown')
   })
 
   it('is none when two would fit', async () => {
-    snapshot = aSnapshot({ servers: [shared], tenants: [acme(), aTenant({ tenant: 'globex', issuers: [{ issuer: issuer.url }] })] })
+    snapshot = aSnapshot({
+      servers: [shared],
+      tenants: [acme(), aTenant({ tenant: 'globex', issuers: [{ issuer: issuer.url }] })],
+    })
     expect(await outcome({ org: 'acme' }, {}, { server: shared })).toBe('subject_tenant_unknown')
   })
 
@@ -207,8 +329,13 @@ describe('the tenant of a token', () => {
   })
 
   it('maps user and groups by its own claims', async () => {
-    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: issuer.url, claims: { user: 'email', groups: 'roles' } }] })] })
-    expect(await verify(await issuer.sign({ email: 'alice@acme.example', roles: ['a', 7, 'b'], groups: ['c'] }))).toMatchObject({ user: 'alice@acme.example', groups: ['a', 'b'] })
+    snapshot = aSnapshot({
+      servers: [notes],
+      tenants: [aTenant({ issuers: [{ issuer: issuer.url, claims: { user: 'email', groups: 'roles' } }] })],
+    })
+    expect(
+      await verify(await issuer.sign({ email: 'alice@acme.example', roles: ['a', 7, 'b'], groups: ['c'] })),
+    ).toMatchObject({ user: 'alice@acme.example', groups: ['a', 'b'] })
     expect((await verify(await issuer.sign({ email: 'alice@acme.example', roles: 'a' }))).groups).toEqual([])
     expect(await outcome({})).toBe('subject_token_invalid')
   })

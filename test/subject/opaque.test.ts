@@ -17,49 +17,119 @@ let snapshot: Snapshot
 let [one, two]: IssuerDouble[] = []
 let subjects: Subjects
 const introspection = { client_id: 'deputy + co', client_secret: { secret: 'introspection' } }
-const trusting = (...issuers: (IssuerDouble | undefined)[]) => ({ issuers: issuers.map((issuer) => ({ issuer: issuer!.url, introspection })) })
+const trusting = (...issuers: (IssuerDouble | undefined)[]) => ({
+  issuers: issuers.map((issuer) => ({ issuer: issuer!.url, introspection })),
+})
 beforeAll(async () => {
   one = await startIssuerDouble(clock.now)
   two = await startIssuerDouble(clock.now)
   subjects = await startSubjects({
-    snapshot: () => snapshot, clock,
-    resolveSecret: (_reference, tenant) => secretMissing ? Promise.reject(refuse('secret_missing', { tenant, secret: 'introspection' })) : Promise.resolve(new Secret('s:e c%')),
+    snapshot: () => snapshot,
+    clock,
+    resolveSecret: (_reference, tenant) =>
+      secretMissing
+        ? Promise.reject(refuse('secret_missing', { tenant, secret: 'introspection' }))
+        : Promise.resolve(new Secret('s:e c%')),
   })
 })
-afterAll(async () => { await subjects?.close(); await one?.close(); await two?.close() })
+afterAll(async () => {
+  await subjects?.close()
+  await one?.close()
+  await two?.close()
+})
 beforeEach(() => {
   snapshot = aSnapshot({ servers: [notes], tenants: [aTenant(trusting(one))] })
   secretMissing = false
-  for (const issuer of [one!, two!]) { issuer.asked.length = 0; issuer.outage = undefined; issuer.introspect = () => ({ active: false }) }
+  for (const issuer of [one!, two!]) {
+    issuer.asked.length = 0
+    issuer.outage = undefined
+    issuer.introspect = () => ({ active: false })
+  }
 })
 
-const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'accepted', (error: { code: string }) => error.code)
-const verify = (token: string, tokenType: string = ACCESS_TOKEN_TYPE, server: Server = notes) => subjects.verifier.verify({ token: new Secret(token), tokenType, server })
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'accepted',
+    (error: { code: string }) => error.code,
+  )
+const verify = (token: string, tokenType: string = ACCESS_TOKEN_TYPE, server: Server = notes) =>
+  subjects.verifier.verify({ token: new Secret(token), tokenType, server })
 let tokens = 0
-const opaque = (): string => `opaque-${tokens += 1}`
-const active = (more: object = {}) => ({ active: true, sub: 'alice', aud: RESOURCE, exp: Math.floor(clock.now() / 1000) + 600, ...more })
+const opaque = (): string => `opaque-${(tokens += 1)}`
+const active = (more: object = {}) => ({
+  active: true,
+  sub: 'alice',
+  aud: RESOURCE,
+  exp: Math.floor(clock.now() / 1000) + 600,
+  ...more,
+})
 const introspections = ({ asked }: IssuerDouble): number => asked.filter((path) => path === '/introspect').length
 
 describe('an opaque token', () => {
   it('of a real OpenID provider is confirmed by introspection', async () => {
     const idp = await startOpenIdServer({
-      title: 'Opaque', users: { alice: {} },
+      title: 'Opaque',
+      users: { alice: {} },
       configuration: {
-        clients: [{ client_id: 'deputy', client_secret: 'deputy-secret', redirect_uris: [], grant_types: ['client_credentials'], response_types: [] }],
+        clients: [
+          {
+            client_id: 'deputy',
+            client_secret: 'deputy-secret',
+            redirect_uris: [],
+            grant_types: ['client_credentials'],
+            response_types: [],
+          },
+        ],
         features: {
-          introspection: { enabled: true, allowedPolicy: () => true }, clientCredentials: { enabled: true },
-          resourceIndicators: { enabled: true, useGrantedResource: () => true, getResourceServerInfo: (_context, resource) => ({ scope: 'mcp', audience: resource, accessTokenTTL: 300, accessTokenFormat: 'opaque' }) },
+          introspection: { enabled: true, allowedPolicy: () => true },
+          clientCredentials: { enabled: true },
+          resourceIndicators: {
+            enabled: true,
+            useGrantedResource: () => true,
+            getResourceServerInfo: (_context, resource) => ({
+              scope: 'mcp',
+              audience: resource,
+              accessTokenTTL: 300,
+              accessTokenFormat: 'opaque',
+            }),
+          },
         },
       },
     })
-    const own = await startSubjects({ snapshot: () => snapshot, clock: { now: Date.now }, resolveSecret: () => Promise.resolve(new Secret('deputy-secret')) })
-    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant({ issuers: [{ issuer: idp.url, introspection: { ...introspection, client_id: 'deputy' }, claims: { user: 'client_id' } }] })] })
+    const own = await startSubjects({
+      snapshot: () => snapshot,
+      clock: { now: Date.now },
+      resolveSecret: () => Promise.resolve(new Secret('deputy-secret')),
+    })
+    snapshot = aSnapshot({
+      servers: [notes],
+      tenants: [
+        aTenant({
+          issuers: [
+            {
+              issuer: idp.url,
+              introspection: { ...introspection, client_id: 'deputy' },
+              claims: { user: 'client_id' },
+            },
+          ],
+        }),
+      ],
+    })
     const issue = async (resource: string): Promise<Secret> => {
-      const response = await fetch(`${idp.url}/token`, { method: 'POST', headers: { authorization: `Basic ${btoa('deputy:deputy-secret')}` }, body: new URLSearchParams({ grant_type: 'client_credentials', resource }) })
-      return new Secret((await response.json() as { access_token: string }).access_token)
+      const response = await fetch(`${idp.url}/token`, {
+        method: 'POST',
+        headers: { authorization: `Basic ${btoa('deputy:deputy-secret')}` },
+        body: new URLSearchParams({ grant_type: 'client_credentials', resource }),
+      })
+      return new Secret(((await response.json()) as { access_token: string }).access_token)
     }
     const ask = (token: Secret) => own.verifier.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server: notes })
-    expect(await ask(await issue(RESOURCE))).toMatchObject({ user: 'deputy', issuer: idp.url, how: 'introspection', tenant: { tenant: 'acme' } })
+    expect(await ask(await issue(RESOURCE))).toMatchObject({
+      user: 'deputy',
+      issuer: idp.url,
+      how: 'introspection',
+      tenant: { tenant: 'acme' },
+    })
     expect(await codeOf(ask(await issue('https://other.example/mcp')))).toBe('subject_audience_mismatch')
     expect(await codeOf(ask(new Secret('made-up')))).toBe('subject_token_invalid')
     await own.close()
@@ -68,7 +138,10 @@ describe('an opaque token', () => {
 
   it('is shown with our own client authentication, form-encoded before it is joined', async () => {
     let seen: { form: URLSearchParams; authorization: string | undefined } | undefined
-    one!.introspect = (form, authorization) => { seen = { form, authorization }; return active() }
+    one!.introspect = (form, authorization) => {
+      seen = { form, authorization }
+      return active()
+    }
     const token = opaque()
     expect(await verify(token)).toMatchObject({ user: 'alice', how: 'introspection' })
     expect(seen?.form.get('token')).toBe(token)
@@ -78,11 +151,21 @@ describe('an opaque token', () => {
   it('is accepted only if it is active, for us, of that issuer and not over', async () => {
     const now = Math.floor(clock.now() / 1000)
     const answers: [object, string][] = [
-      [active(), 'accepted'], [active({ aud: ['https://x.example', RESOURCE] }), 'accepted'], [active({ iss: one!.url }), 'accepted'],
-      [{ active: false }, 'subject_token_invalid'], [{ ...active(), active: false }, 'subject_token_invalid'], [active({ aud: 'https://other.example' }), 'subject_audience_mismatch'],
-      [active({ aud: undefined }), 'subject_token_invalid'], [active({ exp: undefined }), 'subject_token_invalid'], [active({ exp: now - 1 }), 'subject_token_expired'],
-      [active({ nbf: now + 600 }), 'subject_token_invalid'], [active({ sub: '' }), 'subject_token_invalid'], [active({ iss: 'https://evil.example' }), 'subject_token_invalid'],
-      [active({ act: { sub: 'agent' } }), 'actor_mismatch'], [{ active: 'true' }, 'issuer_unreachable'], [{}, 'issuer_unreachable'],
+      [active(), 'accepted'],
+      [active({ aud: ['https://x.example', RESOURCE] }), 'accepted'],
+      [active({ iss: one!.url }), 'accepted'],
+      [{ active: false }, 'subject_token_invalid'],
+      [{ ...active(), active: false }, 'subject_token_invalid'],
+      [active({ aud: 'https://other.example' }), 'subject_audience_mismatch'],
+      [active({ aud: undefined }), 'subject_token_invalid'],
+      [active({ exp: undefined }), 'subject_token_invalid'],
+      [active({ exp: now - 1 }), 'subject_token_expired'],
+      [active({ nbf: now + 600 }), 'subject_token_invalid'],
+      [active({ sub: '' }), 'subject_token_invalid'],
+      [active({ iss: 'https://evil.example' }), 'subject_token_invalid'],
+      [active({ act: { sub: 'agent' } }), 'actor_mismatch'],
+      [{ active: 'true' }, 'issuer_unreachable'],
+      [{}, 'issuer_unreachable'],
     ]
     for (const [answer, expected] of answers) {
       one!.introspect = () => answer
@@ -110,11 +193,16 @@ describe('an opaque token', () => {
   })
 
   it('promise 8: is shown to no issuer when those of several tenants would have to see it', async () => {
-    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant(trusting(one)), aTenant({ tenant: 'globex', ...trusting(two) })] })
+    snapshot = aSnapshot({
+      servers: [notes],
+      tenants: [aTenant(trusting(one)), aTenant({ tenant: 'globex', ...trusting(two) })],
+    })
     two!.introspect = () => active()
     expect(await codeOf(verify(opaque()))).toBe('subject_token_invalid')
     expect([introspections(one!), introspections(two!)]).toEqual([0, 0])
-    expect(await codeOf(verify(opaque(), ACCESS_TOKEN_TYPE, aServer({ server: 'single', tenants: ['globex'] })))).toBe('accepted')
+    expect(await codeOf(verify(opaque(), ACCESS_TOKEN_TYPE, aServer({ server: 'single', tenants: ['globex'] })))).toBe(
+      'accepted',
+    )
     expect([introspections(one!), introspections(two!)]).toEqual([0, 1])
   })
 
@@ -125,7 +213,11 @@ describe('an opaque token', () => {
   })
 
   it('belongs to the tenant that its claim names, where several share an issuer', async () => {
-    const sharing = (tenant: string) => aTenant({ tenant, issuers: [{ issuer: one!.url, introspection, claims: { tenant: { claim: 'org', value: tenant } } }] })
+    const sharing = (tenant: string) =>
+      aTenant({
+        tenant,
+        issuers: [{ issuer: one!.url, introspection, claims: { tenant: { claim: 'org', value: tenant } } }],
+      })
     snapshot = aSnapshot({ servers: [notes], tenants: [sharing('acme'), sharing('globex')] })
     one!.introspect = () => active({ org: 'globex' })
     expect((await verify(opaque())).tenant.tenant).toBe('globex')
@@ -149,12 +241,29 @@ describe('an opaque token', () => {
 })
 
 describe('a login session', () => {
-  const signIn = (more: object = {}) => subjects.store.sessions.put({ uid: 1000, tenant: 'acme', user: 'alice', issuer: one!.url, groups: ['g'], claims: {}, signedInAt: clock.now(), expiresAt: clock.now() + 60_000, ...more })
+  const signIn = (more: object = {}) =>
+    subjects.store.sessions.put({
+      uid: 1000,
+      tenant: 'acme',
+      user: 'alice',
+      issuer: one!.url,
+      groups: ['g'],
+      claims: {},
+      signedInAt: clock.now(),
+      expiresAt: clock.now() + 60_000,
+      ...more,
+    })
   const of = (server = notes, uid = 1000) => codeOf(subjects.verifier.fromSession({ uid, server }))
 
   it('stands for the user, for servers that may act on it and no others', async () => {
     await signIn()
-    expect(await subjects.verifier.fromSession({ uid: 1000, server: notes })).toMatchObject({ user: 'alice', groups: ['g'], how: 'login_session', tenant: { tenant: 'acme' }, actors: [] })
+    expect(await subjects.verifier.fromSession({ uid: 1000, server: notes })).toMatchObject({
+      user: 'alice',
+      groups: ['g'],
+      how: 'login_session',
+      tenant: { tenant: 'acme' },
+      actors: [],
+    })
     expect(await of(aServer())).toBe('subject_session_not_allowed')
     expect(await of(notes, 1001)).toBe('subject_session_missing')
   })

@@ -15,7 +15,8 @@ import type { AuditStore } from '../../src/store/records/audit.ts'
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 export const signer: AuditLogOptions['sign'] = (bytes) => ({ kid: 'k', signature: sign('sha256', bytes, privateKey) })
-export const signed = (_kid: string, bytes: Uint8Array, signature: Uint8Array): boolean => verify('sha256', bytes, publicKey, signature)
+export const signed = (_kid: string, bytes: Uint8Array, signature: Uint8Array): boolean =>
+  verify('sha256', bytes, publicKey, signature)
 
 export const aFolder = async (): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-audit-'))
@@ -27,21 +28,45 @@ export const aStore = async (): Promise<AuditStore> => {
   onTestFinished(() => store.close())
   return store.audit
 }
-export const aLog = (store: AuditStore, over: Partial<AuditLogOptions> = {}): Promise<DurableAuditLog> => DurableAuditLog.open({
-  store, sinks: [], clock: systemClock, deadline: 300, checkpointEvery: 10, sign: signer, telemetry: noTelemetry, logger: silentLogger, ...over,
+export const aLog = (store: AuditStore, over: Partial<AuditLogOptions> = {}): Promise<DurableAuditLog> =>
+  DurableAuditLog.open({
+    store,
+    sinks: [],
+    clock: systemClock,
+    deadline: 300,
+    checkpointEvery: 10,
+    sign: signer,
+    telemetry: noTelemetry,
+    logger: silentLogger,
+    ...over,
+  })
+export const aRecord = (id: string, over: Partial<AuditRecord> = {}): AuditRecord => ({
+  id,
+  event: 'token.exchange',
+  outcome: 'issued',
+  tenant: 'acme',
+  detail: { asked: { scopes: ['read'] } },
+  ...over,
 })
-export const aRecord = (id: string, over: Partial<AuditRecord> = {}): AuditRecord =>
-  ({ id, event: 'token.exchange', outcome: 'issued', tenant: 'acme', detail: { asked: { scopes: ['read'] } }, ...over })
 export const append = async (log: DurableAuditLog, count: number): Promise<void> => {
   await Promise.all(Array.from({ length: count }, (_, index) => log.append(aRecord(`r${index}`))))
 }
 /** A sink that does as it is told. */
-export const aSink = (write: AuditSink['write']): AuditSink => ({ name: 'other', write, close: () => Promise.resolve() })
+export const aSink = (write: AuditSink['write']): AuditSink => ({
+  name: 'other',
+  write,
+  close: () => Promise.resolve(),
+})
 
-export const check = async (store: AuditStore): Promise<Verification> => verifyChain(allRecords(store), await store.checkpoints(), signed)
+export const check = async (store: AuditStore): Promise<Verification> =>
+  verifyChain(allRecords(store), await store.checkpoints(), signed)
 /** What the store tells, in order: id and event. */
-export const told = async (store: AuditStore): Promise<string[]> => (await store.query({}, { limit: 1000 })).map(({ id, event }) => `${id} ${event}`)
+export const told = async (store: AuditStore): Promise<string[]> =>
+  (await store.query({}, { limit: 1000 })).map(({ id, event }) => `${id} ${event}`)
 /** The numbers of the records in a file. */
 export const linesOf = async (path: string): Promise<number[]> =>
-  (await readFile(path, 'utf8')).trimEnd().split('\n').map((line) => (JSON.parse(line) as { record: { seq: number } }).record.seq)
+  (await readFile(path, 'utf8'))
+    .trimEnd()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { record: { seq: number } }).record.seq)
 export const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1)

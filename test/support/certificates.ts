@@ -6,8 +6,14 @@ import * as x509 from '@peculiar/x509'
 x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0] & object)
 
 /** PEM. */
-export interface Issued { readonly certificate: string; readonly key: string }
-export interface TestAuthority { readonly certificate: string; issue(name: string, of: { readonly host?: string; readonly client?: boolean }): Promise<Issued> }
+export interface Issued {
+  readonly certificate: string
+  readonly key: string
+}
+export interface TestAuthority {
+  readonly certificate: string
+  issue(name: string, of: { readonly host?: string; readonly client?: boolean }): Promise<Issued>
+}
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
 const DAY = 86_400_000
@@ -18,17 +24,41 @@ const keyPem = async (key: webcrypto.CryptoKey): Promise<string> =>
 export const aCertificateAuthority = async (): Promise<TestAuthority> => {
   const times = { notBefore: new Date(Date.now() - DAY), notAfter: new Date(Date.now() + DAY) }
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
-  const authority = await x509.X509CertificateGenerator.createSelfSigned({ serialNumber: '01', name: 'CN=Test Authority', ...times, signingAlgorithm: ALGORITHM, keys, extensions: [new x509.BasicConstraintsExtension(true, 1, true), new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true)] })
+  const authority = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: '01',
+    name: 'CN=Test Authority',
+    ...times,
+    signingAlgorithm: ALGORITHM,
+    keys,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 1, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+    ],
+  })
   let serial = 1
   return {
     certificate: authority.toString('pem'),
     async issue(name, { host, client = false }) {
       const pair = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
       const certificate = await x509.X509CertificateGenerator.create({
-        serialNumber: (serial += 1).toString(16).padStart(2, '0'), subject: `CN=${name}`, issuer: authority.subject, ...times, signingAlgorithm: ALGORITHM, publicKey: pair.publicKey, signingKey: keys.privateKey,
+        serialNumber: (serial += 1).toString(16).padStart(2, '0'),
+        subject: `CN=${name}`,
+        issuer: authority.subject,
+        ...times,
+        signingAlgorithm: ALGORITHM,
+        publicKey: pair.publicKey,
+        signingKey: keys.privateKey,
         extensions: [
-          new x509.ExtendedKeyUsageExtension([client ? x509.ExtendedKeyUsage.clientAuth : x509.ExtendedKeyUsage.serverAuth]),
-          ...(host === undefined ? [] : [new x509.SubjectAlternativeNameExtension([/^\d/.test(host) ? { type: 'ip', value: host } : { type: 'dns', value: host }])]),
+          new x509.ExtendedKeyUsageExtension([
+            client ? x509.ExtendedKeyUsage.clientAuth : x509.ExtendedKeyUsage.serverAuth,
+          ]),
+          ...(host === undefined
+            ? []
+            : [
+                new x509.SubjectAlternativeNameExtension([
+                  /^\d/.test(host) ? { type: 'ip', value: host } : { type: 'dns', value: host },
+                ]),
+              ]),
         ],
       })
       return { certificate: certificate.toString('pem'), key: await keyPem(pair.privateKey) }

@@ -8,7 +8,10 @@ const PLACES = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium
 /** Path of the browser; undefined, said loudly, when there is none. */
 export const findChromium = (): string | undefined => {
   const found = PLACES.find((path) => path !== undefined && existsSync(path))
-  if (found === undefined) process.stderr.write('\n*** SKIPPED: the tests in a real browser. There is no Chromium here: install the package `chromium`, or set CHROMIUM to its path. ***\n\n')
+  if (found === undefined)
+    process.stderr.write(
+      '\n*** SKIPPED: the tests in a real browser. There is no Chromium here: install the package `chromium`, or set CHROMIUM to its path. ***\n\n',
+    )
   return found
 }
 
@@ -19,7 +22,7 @@ export const startChromium = (executablePath: string): Promise<Browser> =>
 export const passPeer = async (page: Page, user: string, url: string): Promise<void> => {
   for (let step = 0; step < 3 && page.url().startsWith(url); step += 1) {
     const login = page.locator('input[name=login]')
-    if (await login.count() > 0) {
+    if ((await login.count()) > 0) {
       await login.fill(user)
       await page.locator('input[name=password]').fill(PASSWORD)
       await Promise.all([page.waitForNavigation(), page.locator('button').click()])

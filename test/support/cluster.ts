@@ -14,7 +14,16 @@ import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-p
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { aCompany, RESOURCES } from './configuration.ts'
-import { ACCESS_TOKEN, ask, prepareDaemon, startTestIssuer, TOKEN_EXCHANGE, type Answer, type Daemon, type TestIssuer } from './daemon.ts'
+import {
+  ACCESS_TOKEN,
+  ask,
+  prepareDaemon,
+  startTestIssuer,
+  TOKEN_EXCHANGE,
+  type Answer,
+  type Daemon,
+  type TestIssuer,
+} from './daemon.ts'
 import { grantFiles, seedGrantsInto, type SeedOptions } from './grants.ts'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
@@ -54,15 +63,28 @@ const createSubjects = (issuer: TestIssuer) => {
   return {
     of: (user: string): Promise<string> => {
       let token = tokens.get(user)
-      if (token === undefined) tokens.set(user, token = issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: user, exp: Math.floor(Date.now() / 1000) + 7200 }))
+      if (token === undefined)
+        tokens.set(
+          user,
+          (token = issuer.sign({
+            aud: RESOURCES.notes,
+            org: 'acme',
+            sub: user,
+            exp: Math.floor(Date.now() / 1000) + 7200,
+          })),
+        )
       return token
     },
     /** Signs in anew: a revocation voids what was given before it. */
-    renew: (user: string): void => { tokens.delete(user) },
+    renew: (user: string): void => {
+      tokens.delete(user)
+    },
   }
 }
 
-export const startCluster = async (given: { lease?: string; skew?: string; settings?: object } = {}): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
+export const startCluster = async (
+  given: { lease?: string; skew?: string; settings?: object } = {},
+): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
   const keys = await mkdtemp(join(tmpdir(), 'deputy-keys-'))
   const random = createSystemRandom()
   const kek = newKeyText(random)
@@ -80,41 +102,90 @@ export const startCluster = async (given: { lease?: string; skew?: string; setti
   for (const name of NODES) {
     const [toPostgres, toRedis] = [await startTcpProxy(postgres.port), await startTcpProxy(redis.port)]
     const agent = new Agent({ keepAlive: true, maxSockets: 64 })
-    const daemon = await prepareDaemon({
-      ...aCompany({ issuer: issuer.url, notes: { downstreams: { ledger: { scopes: ['ledger:read'] }, 'notes-api': { scopes: ['read'] } } } }), ...grantFiles(provider),
-      'state/kek': kek, 'postgres-password': postgres.password,
-    }, {
-      node: name, keys, ...(issuerUrl === undefined ? {} : { issuer: issuerUrl }), network: { allow_loopback: true, timeout: '2s' },
-      store: { postgres: { ...reached, port: toPostgres.port, password: { file: 'postgres-password' } } },
-      cluster: { lease: given.lease ?? '2s', skew: given.skew ?? '500ms' }, cache: { redis: { nodes: [`127.0.0.1:${toRedis.port}`], tls: false } }, ...given.settings,
-    })
+    const daemon = await prepareDaemon(
+      {
+        ...aCompany({
+          issuer: issuer.url,
+          notes: { downstreams: { ledger: { scopes: ['ledger:read'] }, 'notes-api': { scopes: ['read'] } } },
+        }),
+        ...grantFiles(provider),
+        'state/kek': kek,
+        'postgres-password': postgres.password,
+      },
+      {
+        node: name,
+        keys,
+        ...(issuerUrl === undefined ? {} : { issuer: issuerUrl }),
+        network: { allow_loopback: true, timeout: '2s' },
+        store: { postgres: { ...reached, port: toPostgres.port, password: { file: 'postgres-password' } } },
+        cluster: { lease: given.lease ?? '2s', skew: given.skew ?? '500ms' },
+        cache: { redis: { nodes: [`127.0.0.1:${toRedis.port}`], tls: false } },
+        ...given.settings,
+      },
+    )
     issuerUrl ??= `http://127.0.0.1:${daemon.port}`
-    const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> => ask({ socketPath: daemon.socketPath }, {
-      path: '/oauth2/token', agent, headers: { 'content-type': 'application/x-www-form-urlencoded' },
-      body: new URLSearchParams({ grant_type: TOKEN_EXCHANGE, subject_token: await subjects.of(user), subject_token_type: ACCESS_TOKEN, audience, scope }).toString(),
-    })
+    const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> =>
+      ask(
+        { socketPath: daemon.socketPath },
+        {
+          path: '/oauth2/token',
+          agent,
+          headers: { 'content-type': 'application/x-www-form-urlencoded' },
+          body: new URLSearchParams({
+            grant_type: TOKEN_EXCHANGE,
+            subject_token: await subjects.of(user),
+            subject_token_type: ACCESS_TOKEN,
+            audience,
+            scope,
+          }).toString(),
+        },
+      )
     nodes.push({
-      name, daemon, toPostgres, toRedis,
+      name,
+      daemon,
+      toPostgres,
+      toRedis,
       exchange: (user) => exchangeFor(user, 'notes-api', 'read'),
       mint: (user) => exchangeFor(user, 'ledger', 'ledger:read'),
-      admin: (path, body) => ask({ socketPath: join(daemon.home, 'run/admin.sock') }, { path, ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }) }),
+      admin: (path, body) =>
+        ask(
+          { socketPath: join(daemon.home, 'run/admin.sock') },
+          {
+            path,
+            ...(body === undefined
+              ? {}
+              : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+          },
+        ),
       ready: () => ask({ socketPath: daemon.socketPath }, { path: '/readyz' }),
     })
   }
   await Promise.all(nodes.map(({ daemon }) => daemon.start()))
   return {
-    nodes, postgres, database, redis, issuer, provider, subjects,
+    nodes,
+    postgres,
+    database,
+    redis,
+    issuer,
+    provider,
+    subjects,
     async give(users, options = {}) {
       const store = await openPostgresStore({ ...direct, node: 'seed' })
       const envelope = await Keyring.open({ folder: keys, kek: keyFromText(kek, 'test', random), random })
-      try { return await seedGrantsInto({ store, envelope }, provider, users, options) } finally { await store.close() }
+      try {
+        return await seedGrantsInto({ store, envelope }, provider, users, options)
+      } finally {
+        await store.close()
+      }
     },
     async close() {
-      await Promise.all(nodes.map(async ({ daemon, toPostgres, toRedis }) => {
-        daemon.process.kill('SIGCONT')
-        await daemon.close()
-        await Promise.all([toPostgres.close(), toRedis.close()])
-      }))
+      await Promise.all(
+        nodes.map(async ({ daemon, toPostgres, toRedis }) => {
+          daemon.process.kill('SIGCONT')
+          await daemon.close()
+          await Promise.all([toPostgres.close(), toRedis.close()])
+        }),
+      )
       await Promise.all([provider.close(), issuer.close(), redis.close(), postgres.close()])
       await rm(keys, { recursive: true, force: true })
     },
@@ -124,6 +195,16 @@ export const startCluster = async (given: { lease?: string; skew?: string; setti
 /** Sends a request and gives up on the answer after a while: a node may be asleep. */
 export const within = async <T>(milliseconds: number, work: Promise<T>): Promise<T | undefined> => {
   let timer: NodeJS.Timeout | undefined
-  try { return await Promise.race([work, new Promise<undefined>((resolve) => { timer = setTimeout(() => { resolve(undefined) }, milliseconds) })]) } finally { clearTimeout(timer) }
+  try {
+    return await Promise.race([
+      work,
+      new Promise<undefined>((resolve) => {
+        timer = setTimeout(() => {
+          resolve(undefined)
+        }, milliseconds)
+      }),
+    ])
+  } finally {
+    clearTimeout(timer)
+  }
 }
-

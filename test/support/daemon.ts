@@ -11,22 +11,57 @@ import { newKeyText } from '../../src/crypto/key-encryption-key.ts'
 import { createSystemRandom } from '../../src/clock.ts'
 import { CLI, freePort, runCli, startProcess, stopProcess } from './process.ts'
 
-export interface Answer { readonly status: number; readonly headers: Readonly<Record<string, string | string[] | undefined>>; readonly text: string; readonly body: Record<string, unknown> }
+export interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly text: string
+  readonly body: Record<string, unknown>
+}
 
-const parse = (text: string): Record<string, unknown> => { try { return JSON.parse(text) as Record<string, unknown> } catch { return {} } }
+const parse = (text: string): Record<string, unknown> => {
+  try {
+    return JSON.parse(text) as Record<string, unknown>
+  } catch {
+    return {}
+  }
+}
 
 /** One HTTP request over a Unix socket or TCP. */
-export const ask = (to: { socketPath: string } | { port: number }, options: { path: string; method?: string; headers?: Record<string, string | string[]>; body?: string | Buffer; agent?: Agent }): Promise<Answer> => new Promise((resolve, reject) => {
-  const target = 'socketPath' in to ? { socketPath: to.socketPath } : { host: '127.0.0.1', port: to.port }
-  const outgoing = request({ ...target, path: options.path, method: options.method ?? (options.body === undefined ? 'GET' : 'POST'), headers: { ...('socketPath' in to ? { host: 'localhost' } : {}), ...options.headers }, agent: options.agent ?? false }, (response) => {
-    const chunks: Buffer[] = []
-    response.on('data', (chunk: Buffer) => { chunks.push(chunk) })
-    response.on('end', () => { const text = Buffer.concat(chunks).toString('utf8'); resolve({ status: response.statusCode ?? 0, headers: response.headers, text, body: parse(text) }) })
-    response.on('error', reject)
+export const ask = (
+  to: { socketPath: string } | { port: number },
+  options: {
+    path: string
+    method?: string
+    headers?: Record<string, string | string[]>
+    body?: string | Buffer
+    agent?: Agent
+  },
+): Promise<Answer> =>
+  new Promise((resolve, reject) => {
+    const target = 'socketPath' in to ? { socketPath: to.socketPath } : { host: '127.0.0.1', port: to.port }
+    const outgoing = request(
+      {
+        ...target,
+        path: options.path,
+        method: options.method ?? (options.body === undefined ? 'GET' : 'POST'),
+        headers: { ...('socketPath' in to ? { host: 'localhost' } : {}), ...options.headers },
+        agent: options.agent ?? false,
+      },
+      (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => {
+          chunks.push(chunk)
+        })
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8')
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, text, body: parse(text) })
+        })
+        response.on('error', reject)
+      },
+    )
+    outgoing.on('error', reject)
+    outgoing.end(options.body)
   })
-  outgoing.on('error', reject)
-  outgoing.end(options.body)
-})
 
 /** A key pair as a server's file and a signer want it. */
 export const aKeyPair = (): { privateKey: KeyObject; jwk: object } => {
@@ -56,14 +91,22 @@ export interface Daemon {
 }
 
 /** Makes the folder and starts `deputy serve`. */
-export const startDaemonProcess = async (files: Files, settings: Record<string, unknown> = {}, environment: NodeJS.ProcessEnv = {}): Promise<Daemon> => {
+export const startDaemonProcess = async (
+  files: Files,
+  settings: Record<string, unknown> = {},
+  environment: NodeJS.ProcessEnv = {},
+): Promise<Daemon> => {
   const daemon = await prepareDaemon(files, settings, environment)
   await daemon.start()
   return daemon
 }
 
 /** Makes the folder of a daemon. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
-export const prepareDaemon = async (files: Files, settings: Record<string, unknown> = {}, environment: NodeJS.ProcessEnv = {}): Promise<Daemon> => {
+export const prepareDaemon = async (
+  files: Files,
+  settings: Record<string, unknown> = {},
+  environment: NodeJS.ProcessEnv = {},
+): Promise<Daemon> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-test-'))
   const port = await freePort()
   const write = async (each: Files): Promise<void> => {
@@ -73,26 +116,61 @@ export const prepareDaemon = async (files: Files, settings: Record<string, unkno
     }
   }
   await write({
-    'deputy.yaml': { environment: 'test', issuer: `http://127.0.0.1:${port}`, network: { allow_loopback: true }, ...settings, listen: { connect: `127.0.0.1:${port}`, ...settings['listen'] as object } },
+    'deputy.yaml': {
+      environment: 'test',
+      issuer: `http://127.0.0.1:${port}`,
+      network: { allow_loopback: true },
+      ...settings,
+      listen: { connect: `127.0.0.1:${port}`, ...(settings['listen'] as object) },
+    },
     'state/kek': newKeyText(createSystemRandom()),
     ...files,
   })
   const socketPath = join(home, 'run/deputy.sock')
   let output = ''
   const daemon: Daemon = {
-    home, socketPath, port, process: undefined as unknown as ChildProcess, write,
+    home,
+    socketPath,
+    port,
+    process: undefined as unknown as ChildProcess,
+    write,
     deputy: (...args) => runCli(home, args),
-    token: (form, headers = {}) => ask({ socketPath }, { path: '/oauth2/token', headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers }, body: new URLSearchParams(form as Record<string, string>).toString() }),
-    async start() { daemon.process = await startProcess([CLI, 'serve', '--home', home], /deputy is ready/, { ...process.env, ...environment }, (text) => { output += text }) },
+    token: (form, headers = {}) =>
+      ask(
+        { socketPath },
+        {
+          path: '/oauth2/token',
+          headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+          body: new URLSearchParams(form as Record<string, string>).toString(),
+        },
+      ),
+    async start() {
+      daemon.process = await startProcess(
+        [CLI, 'serve', '--home', home],
+        /deputy is ready/,
+        { ...process.env, ...environment },
+        (text) => {
+          output += text
+        },
+      )
+    },
     output: () => output,
     stop: (signal) => stopProcess(daemon.process, signal),
-    async close() { if (daemon.process !== undefined) await daemon.stop('SIGKILL'); await rm(home, { recursive: true, force: true }) },
+    async close() {
+      if (daemon.process !== undefined) await daemon.stop('SIGKILL')
+      await rm(home, { recursive: true, force: true })
+    },
   }
   return daemon
 }
 
 /** An issuer of our own with a key set over HTTP: tokens of every kind, good and bad, can be made with its key. */
-export interface TestIssuer { readonly url: string; readonly privateKey: KeyObject; sign(claims: JWTPayload, header?: Record<string, unknown>): Promise<string>; close(): Promise<void> }
+export interface TestIssuer {
+  readonly url: string
+  readonly privateKey: KeyObject
+  sign(claims: JWTPayload, header?: Record<string, unknown>): Promise<string>
+  close(): Promise<void>
+}
 
 export const startTestIssuer = async (): Promise<TestIssuer> => {
   const { createServer } = await import('node:http')
@@ -101,19 +179,38 @@ export const startTestIssuer = async (): Promise<TestIssuer> => {
     response.setHeader('content-type', 'application/json')
     const url = `http://${incoming.headers.host}`
     if (incoming.url === '/jwks') response.end(JSON.stringify({ keys: [jwk] }))
-    else if (incoming.url?.startsWith('/.well-known/') === true) response.end(JSON.stringify({ issuer: url, jwks_uri: `${url}/jwks` }))
+    else if (incoming.url?.startsWith('/.well-known/') === true)
+      response.end(JSON.stringify({ issuer: url, jwks_uri: `${url}/jwks` }))
     else response.writeHead(404).end('{}')
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const address = server.address()
   const url = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
   return {
-    url, privateKey,
+    url,
+    privateKey,
     sign: (claims, header = {}) => {
       const now = Math.floor(Date.now() / 1000)
-      return new SignJWT({ iss: url, sub: 'alice', iat: now, exp: now + 600, jti: randomUUID(), groups: ['engineering'], ...claims })
-        .setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'at+jwt', ...header }).sign(privateKey)
+      return new SignJWT({
+        iss: url,
+        sub: 'alice',
+        iat: now,
+        exp: now + 600,
+        jti: randomUUID(),
+        groups: ['engineering'],
+        ...claims,
+      })
+        .setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'at+jwt', ...header })
+        .sign(privateKey)
     },
-    close: () => new Promise((resolve) => { server.close(() => { resolve() }); server.closeAllConnections() }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => {
+          resolve()
+        })
+        server.closeAllConnections()
+      }),
   }
 }

@@ -8,7 +8,15 @@ import { CLI } from './process.ts'
 
 export const PROBE = join(import.meta.dirname, '../exec/probe.mjs')
 
-export interface Told { readonly pid: number; readonly environment: Record<string, string>; readonly argv: string[]; readonly sockets: number; readonly file?: string; readonly signal?: string; readonly asked?: { status: number; reason?: string; scope?: string } }
+export interface Told {
+  readonly pid: number
+  readonly environment: Record<string, string>
+  readonly argv: string[]
+  readonly sockets: number
+  readonly file?: string
+  readonly signal?: string
+  readonly asked?: { status: number; reason?: string; scope?: string }
+}
 
 export interface Running {
   readonly process: ChildProcess
@@ -22,16 +30,38 @@ export interface Running {
 }
 
 export const startExec = (home: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Running => {
-  const child = spawn(process.execPath, [CLI, 'exec', '--home', home, ...args], { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...environment } })
+  const child = spawn(process.execPath, [CLI, 'exec', '--home', home, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, ...environment },
+  })
   let [out, err, read] = ['', '', 0]
-  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
-  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
-  const exited = new Promise<number | NodeJS.Signals>((resolve) => { child.once('exit', (code, signal) => { resolve(code ?? signal!) }) })
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString('utf8')
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString('utf8')
+  })
+  const exited = new Promise<number | NodeJS.Signals>((resolve) => {
+    child.once('exit', (code, signal) => {
+      resolve(code ?? signal!)
+    })
+  })
   return {
-    process: child, exited, err: () => err, out: () => out,
-    write(line) { child.stdin.write(`${line}\n`) },
+    process: child,
+    exited,
+    err: () => err,
+    out: () => out,
+    write(line) {
+      child.stdin.write(`${line}\n`)
+    },
     async next() {
-      await expect.poll(() => out.indexOf('\n', read), { timeout: 15_000, interval: 20, message: `no line; standard error: ${err}` }).toBeGreaterThanOrEqual(0)
+      await expect
+        .poll(() => out.indexOf('\n', read), {
+          timeout: 15_000,
+          interval: 20,
+          message: `no line; standard error: ${err}`,
+        })
+        .toBeGreaterThanOrEqual(0)
       const end = out.indexOf('\n', read)
       const line = out.slice(read, end)
       read = end + 1
@@ -41,8 +71,24 @@ export const startExec = (home: string, args: readonly string[], environment: No
 }
 
 /** Signs the Unix user of this process in, as `deputy login` would, while the daemon does not run. */
-export const signIn = async (daemon: Pick<Daemon, 'home'>, { tenant, user, issuer, lifetime = 3_600_000 }: { tenant: string; user: string; issuer: string; lifetime?: number }): Promise<void> => {
+export const signIn = async (
+  daemon: Pick<Daemon, 'home'>,
+  { tenant, user, issuer, lifetime = 3_600_000 }: { tenant: string; user: string; issuer: string; lifetime?: number },
+): Promise<void> => {
   const store = await openSqliteStore({ path: join(daemon.home, 'state/deputy.db') })
   const now = Date.now()
-  try { await store.sessions.put({ uid: process.getuid!(), tenant, user, issuer, groups: ['engineering'], claims: {}, signedInAt: now, expiresAt: now + lifetime }) } finally { await store.close() }
+  try {
+    await store.sessions.put({
+      uid: process.getuid!(),
+      tenant,
+      user,
+      issuer,
+      groups: ['engineering'],
+      claims: {},
+      signedInAt: now,
+      expiresAt: now + lifetime,
+    })
+  } finally {
+    await store.close()
+  }
 }

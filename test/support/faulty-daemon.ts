@@ -5,6 +5,13 @@ import { startDaemon } from '../../src/daemon.ts'
 
 const [home, point] = process.argv.slice(2)
 await startDaemon({
-  home: home!, shipped, version: 'test', environment: process.env, clock: systemClock, random: createSystemRandom(),
-  atFaultPoint: (reached) => { if (reached === point) process.kill(process.pid, 'SIGKILL') },
+  home: home!,
+  shipped,
+  version: 'test',
+  environment: process.env,
+  clock: systemClock,
+  random: createSystemRandom(),
+  atFaultPoint: (reached) => {
+    if (reached === point) process.kill(process.pid, 'SIGKILL')
+  },
 })

@@ -27,17 +27,31 @@ import { aClock, aServer, aSnapshot, aTenant } from './snapshot.ts'
 export const RESOURCE = 'https://notes-api.example'
 
 export const providerFile = (provider: Pick<OAuthProviderDouble, 'url'>, given: object = {}): object => ({
-  provider: 'notes', name: 'Notes', authorization_endpoint: `${provider.url}/authorize`, token_endpoint: `${provider.url}/token`, revocation_endpoint: `${provider.url}/revoke`,
-  refresh: { rotates: true, narrows: true }, revocation: 'rfc7009', ...given,
+  provider: 'notes',
+  name: 'Notes',
+  authorization_endpoint: `${provider.url}/authorize`,
+  token_endpoint: `${provider.url}/token`,
+  revocation_endpoint: `${provider.url}/revoke`,
+  refresh: { rotates: true, narrows: true },
+  revocation: 'rfc7009',
+  ...given,
 })
 export const downstreamFile = (provider: Pick<OAuthProviderDouble, 'client'>, given: object = {}): object => ({
-  downstream: 'notes-api', credential: 'oauth_grant', provider: 'notes', resource: RESOURCE, client: { client_id: provider.client.id, client_secret: { secret: 'client' } },
-  scopes: { read: 'Read', write: 'Write', admin: 'All' }, ...given,
+  downstream: 'notes-api',
+  credential: 'oauth_grant',
+  provider: 'notes',
+  resource: RESOURCE,
+  client: { client_id: provider.client.id, client_secret: { secret: 'client' } },
+  scopes: { read: 'Read', write: 'Write', admin: 'All' },
+  ...given,
 })
 
 /** The files of a daemon whose server `notes` may use users' grants at the provider. */
 export const grantFiles = (provider: OAuthProviderDouble): Readonly<Record<string, object | string>> => ({
-  'providers/notes.yaml': providerFile(provider), 'downstreams/notes-api.yaml': downstreamFile(provider, { client: { client_id: provider.client.id, client_secret: { file: 'client-secret' } } }),
+  'providers/notes.yaml': providerFile(provider),
+  'downstreams/notes-api.yaml': downstreamFile(provider, {
+    client: { client_id: provider.client.id, client_secret: { file: 'client-secret' } },
+  }),
   'client-secret': provider.client.secret,
   'policies/access/grant.cedar': '@id("notes") permit (principal, action == Deputy::Action::"oauth_grant", resource);',
 })
@@ -46,7 +60,11 @@ export const grantFiles = (provider: OAuthProviderDouble): Readonly<Record<strin
 export const openState = async (home: string): Promise<{ store: Store; envelope: Keyring }> => {
   const random = createSystemRandom()
   const store = await openSqliteStore({ path: join(home, 'state/deputy.db') })
-  const envelope = await Keyring.open({ folder: join(home, 'state/keys'), kek: await keyFromFile(join(home, 'state/kek'), random), random })
+  const envelope = await Keyring.open({
+    folder: join(home, 'state/keys'),
+    kek: await keyFromFile(join(home, 'state/kek'), random),
+    random,
+  })
   return { store, envelope }
 }
 
@@ -62,23 +80,57 @@ export interface SeedOptions {
 }
 
 /** Gives users a grant each, in the store of a daemon that is not running. */
-export const seedGrants = async (home: string, provider: OAuthProviderDouble, users: readonly string[], options: SeedOptions = {}): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
+export const seedGrants = async (
+  home: string,
+  provider: OAuthProviderDouble,
+  users: readonly string[],
+  options: SeedOptions = {},
+): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
   const state = await openState(home)
-  try { return await seedGrantsInto(state, provider, users, options) } finally { await state.store.close() }
+  try {
+    return await seedGrantsInto(state, provider, users, options)
+  } finally {
+    await state.store.close()
+  }
 }
 
 /** Gives users a grant each, in any store. */
-export const seedGrantsInto = async ({ store, envelope }: { store: Store; envelope: Keyring }, provider: OAuthProviderDouble, users: readonly string[], options: SeedOptions = {}): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
+export const seedGrantsInto = async (
+  { store, envelope }: { store: Store; envelope: Keyring },
+  provider: OAuthProviderDouble,
+  users: readonly string[],
+  options: SeedOptions = {},
+): Promise<Map<string, ReturnType<OAuthProviderDouble['issue']>>> => {
   const given = new Map<string, ReturnType<OAuthProviderDouble['issue']>>()
   const tokenEndpoint = `${provider.url}/token`
   const now = Date.now()
   for (const user of users) {
     const issued = provider.issue({ scopes: options.scopes ?? ['read'], resource: RESOURCE })
-    const grant = { id: `grant-${user}`, tenant: options.tenantOf?.(user) ?? 'acme', user, server: 'notes', downstream: 'notes-api' }
+    const grant = {
+      id: `grant-${user}`,
+      tenant: options.tenantOf?.(user) ?? 'acme',
+      user,
+      server: 'notes',
+      downstream: 'notes-api',
+    }
     await store.grants.put({
-      ...grant, provider: 'notes', scopes: options.scopes ?? ['read'], status: 'active', problem: null, createdAt: now, updatedAt: now, clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
+      ...grant,
+      provider: 'notes',
+      scopes: options.scopes ?? ['read'],
+      status: 'active',
+      problem: null,
+      createdAt: now,
+      updatedAt: now,
+      clientGeneration: generationOf(provider.client.id, tokenEndpoint, RESOURCE),
       sealed: await sealTokens(envelope, grant, {
-        refreshToken: new Secret(issued.refreshToken), accessToken: new Secret(issued.accessToken), accessObtainedAt: options.lifetime === undefined ? now - 7_200_000 : now, accessExpiresAt: now + (options.lifetime ?? -3_600_000), clientId: provider.client.id, tokenEndpoint, resource: RESOURCE, fields: options.fields,
+        refreshToken: new Secret(issued.refreshToken),
+        accessToken: new Secret(issued.accessToken),
+        accessObtainedAt: options.lifetime === undefined ? now - 7_200_000 : now,
+        accessExpiresAt: now + (options.lifetime ?? -3_600_000),
+        clientId: provider.client.id,
+        tokenEndpoint,
+        resource: RESOURCE,
+        fields: options.fields,
       }),
     })
     given.set(user, issued)
@@ -101,12 +153,19 @@ export interface Grants {
   close(): Promise<void>
 }
 
-export const startGrants = async (provider: OAuthProviderDouble, options: { timeout?: number; owner?: string; shared?: boolean } = {}): Promise<Grants> => {
+export const startGrants = async (
+  provider: OAuthProviderDouble,
+  options: { timeout?: number; owner?: string; shared?: boolean } = {},
+): Promise<Grants> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-grants-'))
   const random = createSystemRandom()
   const clock = aClock()
   const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
-  const envelope = await Keyring.open({ folder: join(folder, 'keys'), kek: keyFromText(newKeyText(random), 'test', random), random })
+  const envelope = await Keyring.open({
+    folder: join(folder, 'keys'),
+    kek: keyFromText(newKeyText(random), 'test', random),
+    random,
+  })
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: options.timeout ?? 2000 })
   const server = aServer()
   const tenant = aTenant()
@@ -115,38 +174,105 @@ export const startGrants = async (provider: OAuthProviderDouble, options: { time
     const downstream = downstreamSchema.parse(downstreamFile(provider, given.downstream))
     snapshot = {
       ...aSnapshot({ servers: [server], tenants: [tenant], settings: { network: { allow_loopback: true } } }),
-      downstreams: new Map([[downstream.downstream, downstream]]), providers: new Map([['notes', providerSchema.parse(providerFile(provider, given.provider))]]),
+      downstreams: new Map([[downstream.downstream, downstream]]),
+      providers: new Map([['notes', providerSchema.parse(providerFile(provider, given.provider))]]),
     }
   }
   configure({})
-  const downstream = (): DownstreamOf<'oauth_grant'> => snapshot.downstreams.get('notes-api') as DownstreamOf<'oauth_grant'>
+  const downstream = (): DownstreamOf<'oauth_grant'> =>
+    snapshot.downstreams.get('notes-api') as DownstreamOf<'oauth_grant'>
   const records: AuditRecord[] = []
   const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
   const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const connector = createOAuthGrantConnector({
-    snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clock, random,
-    connectUrl: (_request: CredentialRequest, scopes) => Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),
-    clients, call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }), audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never,
-    owner: options.owner ?? 'local', shared: options.shared ?? false, timeout: options.timeout ?? 2000,
+    snapshot: () => snapshot,
+    grants: store.grants,
+    consents: store.consents,
+    upstreamRevocations: store.upstreamRevocations,
+    envelope,
+    clock,
+    random,
+    connectUrl: (_request: CredentialRequest, scopes) =>
+      Promise.resolve(`https://deputy.example/connect/${scopes.join('+')}`),
+    clients,
+    call: createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } }),
+    audit: {
+      append: (record) => {
+        records.push(record)
+        return Promise.resolve()
+      },
+    },
+    telemetry: noTelemetry,
+    logger: { info() {}, warn() {}, error() {} } as never,
+    owner: options.owner ?? 'local',
+    shared: options.shared ?? false,
+    timeout: options.timeout ?? 2000,
   })
   let count = 0
   return {
-    store, clock, records, connector, configure,
+    store,
+    clock,
+    records,
+    connector,
+    configure,
     async give({ scopes = ['read', 'write'], expiresIn = -1000, user = 'alice' } = {}) {
-      const id = `grant-${count += 1}`
+      const id = `grant-${(count += 1)}`
       const { refreshToken, accessToken } = provider.issue({ scopes, resource: RESOURCE })
-      const { generation, clientId, server: { token_endpoint: tokenEndpoint } } = await clients(downstream(), 'acme')
-      const sealed = await sealTokens(envelope, { tenant: 'acme', id }, {
-        refreshToken: new Secret(refreshToken), accessToken: new Secret(accessToken), accessObtainedAt: clock.now() - 3_600_000, accessExpiresAt: clock.now() + expiresIn, clientId, tokenEndpoint: tokenEndpoint!, resource: RESOURCE,
-      })
+      const {
+        generation,
+        clientId,
+        server: { token_endpoint: tokenEndpoint },
+      } = await clients(downstream(), 'acme')
+      const sealed = await sealTokens(
+        envelope,
+        { tenant: 'acme', id },
+        {
+          refreshToken: new Secret(refreshToken),
+          accessToken: new Secret(accessToken),
+          accessObtainedAt: clock.now() - 3_600_000,
+          accessExpiresAt: clock.now() + expiresIn,
+          clientId,
+          tokenEndpoint: tokenEndpoint!,
+          resource: RESOURCE,
+        },
+      )
       return store.grants.put({
-        id, tenant: 'acme', user, server: 'notes', downstream: 'notes-api', provider: 'notes', clientGeneration: generation, scopes, status: 'active', problem: null, sealed, createdAt: clock.now(), updatedAt: clock.now(),
+        id,
+        tenant: 'acme',
+        user,
+        server: 'notes',
+        downstream: 'notes-api',
+        provider: 'notes',
+        clientGeneration: generation,
+        scopes,
+        status: 'active',
+        problem: null,
+        sealed,
+        createdAt: clock.now(),
+        updatedAt: clock.now(),
       })
     },
-    obtain: (scopes = ['read', 'write'], user = 'alice') => connector.obtain({
-      principal: { kind: 'user', tenant: 'acme', user }, tenant, server, downstream: downstream(), scopes, notAfter: Infinity, audiences: [RESOURCE], priorActors: [], ancestors: [], correlationId: 'request-1',
-    }),
-    async stored({ id }) { const grant = (await store.grants.get(id))!; return { grant, tokens: await openTokens(envelope, grant) } },
-    async close() { await egress.close(); await store.close(); await rm(folder, { recursive: true, force: true }) },
+    obtain: (scopes = ['read', 'write'], user = 'alice') =>
+      connector.obtain({
+        principal: { kind: 'user', tenant: 'acme', user },
+        tenant,
+        server,
+        downstream: downstream(),
+        scopes,
+        notAfter: Infinity,
+        audiences: [RESOURCE],
+        priorActors: [],
+        ancestors: [],
+        correlationId: 'request-1',
+      }),
+    async stored({ id }) {
+      const grant = (await store.grants.get(id))!
+      return { grant, tokens: await openTokens(envelope, grant) }
+    },
+    async close() {
+      await egress.close()
+      await store.close()
+      await rm(folder, { recursive: true, force: true })
+    },
   }
 }

@@ -8,13 +8,32 @@ import { Keyring } from '../../src/crypto/keyring.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import type { Store } from '../../src/store/store.ts'
 
-export interface Ground { readonly folder: string; readonly store: Store; readonly envelope: Keyring; readonly kekText: string; close(): Promise<void> }
+export interface Ground {
+  readonly folder: string
+  readonly store: Store
+  readonly envelope: Keyring
+  readonly kekText: string
+  close(): Promise<void>
+}
 
 export const startGround = async (): Promise<Ground> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-ground-'))
   const random = createSystemRandom()
   const kekText = newKeyText(random)
   const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
-  const envelope = await Keyring.open({ folder: join(folder, 'keys'), kek: keyFromText(kekText, 'test', random), random })
-  return { folder, store, envelope, kekText, async close() { await store.close(); await rm(folder, { recursive: true, force: true }) } }
+  const envelope = await Keyring.open({
+    folder: join(folder, 'keys'),
+    kek: keyFromText(kekText, 'test', random),
+    random,
+  })
+  return {
+    folder,
+    store,
+    envelope,
+    kekText,
+    async close() {
+      await store.close()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
 }

@@ -7,7 +7,12 @@ import { StreamableHTTPClientTransport as TransportV1 } from '@modelcontextproto
 import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js'
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import { McpServer as McpServerV2 } from '@modelcontextprotocol/server'
-import { createMcpListener as createListenerV2, type McpOptions, type RequestStateOptions, type ToolCall } from '../../src/sdk/mcp/index.ts'
+import {
+  createMcpListener as createListenerV2,
+  type McpOptions,
+  type RequestStateOptions,
+  type ToolCall,
+} from '../../src/sdk/mcp/index.ts'
 import { createMcpListener as createListenerV1 } from '../../src/sdk/mcp/v1.ts'
 
 export type Sdk = 'v1' | 'v2'
@@ -23,29 +28,52 @@ export interface RunningMcpServer {
   close(): Promise<void>
 }
 
-export interface McpServerOptions extends McpOptions { readonly sdk: Sdk; readonly port: number; readonly tools: Tools; readonly requestState?: RequestStateOptions }
+export interface McpServerOptions extends McpOptions {
+  readonly sdk: Sdk
+  readonly port: number
+  readonly tools: Tools
+  readonly requestState?: RequestStateOptions
+}
 
 export const startMcpServer = async ({ sdk, port, tools, ...options }: McpServerOptions): Promise<RunningMcpServer> => {
   const reports: string[] = []
   const requests: IncomingMessage[] = []
-  const given = { ...options, report: (problem: string) => { reports.push(problem) } }
+  const given = {
+    ...options,
+    report: (problem: string) => {
+      reports.push(problem)
+    },
+  }
   const said = (text: string) => ({ content: [{ type: 'text' as const, text }] })
-  const listener = sdk === 'v2'
-    ? createListenerV2(given, (deputy) => {
-      const server = new McpServerV2({ name: 'test', version: '1.0.0' }, deputy.options)
-      for (const [name, run] of Object.entries(tools)) deputy.tool(server, name, {}, async (_input, call) => said(await run(call)))
-      return server
-    })
-    : createListenerV1(given, (deputy) => {
-      const server = new McpServerV1({ name: 'test', version: '1.0.0' })
-      for (const [name, run] of Object.entries(tools)) deputy.tool(server, name, {}, async (_input, call) => said(await run(call)))
-      return server
-    })
-  const server = createServer((request, response) => { requests.push(request); listener(request, response) }).listen(port, '127.0.0.1')
+  const listener =
+    sdk === 'v2'
+      ? createListenerV2(given, (deputy) => {
+          const server = new McpServerV2({ name: 'test', version: '1.0.0' }, deputy.options)
+          for (const [name, run] of Object.entries(tools))
+            deputy.tool(server, name, {}, async (_input, call) => said(await run(call)))
+          return server
+        })
+      : createListenerV1(given, (deputy) => {
+          const server = new McpServerV1({ name: 'test', version: '1.0.0' })
+          for (const [name, run] of Object.entries(tools))
+            deputy.tool(server, name, {}, async (_input, call) => said(await run(call)))
+          return server
+        })
+  const server = createServer((request, response) => {
+    requests.push(request)
+    listener(request, response)
+  }).listen(port, '127.0.0.1')
   await once(server, 'listening')
   return {
-    url: `http://127.0.0.1:${port}/mcp`, port, reports, requests: () => requests,
-    async close() { server.close(); server.closeAllConnections(); await listener.close() },
+    url: `http://127.0.0.1:${port}/mcp`,
+    port,
+    reports,
+    requests: () => requests,
+    async close() {
+      server.close()
+      server.closeAllConnections()
+      await listener.close()
+    },
   }
 }
 
@@ -60,7 +88,11 @@ export interface McpClientOptions {
   readonly url: string
   readonly token: string
   /** URL elicitation is declared, and answered by this. */
-  readonly onUrl?: (params: { url: string; message: string; elicitationId?: string }) => Promise<'accept' | 'decline' | 'cancel'>
+  readonly onUrl?: (params: {
+    url: string
+    message: string
+    elicitationId?: string
+  }) => Promise<'accept' | 'decline' | 'cancel'>
   /** Ids of elicitations that the server said are complete (v1). */
   readonly onComplete?: (elicitationId: string) => void
   readonly revision?: 'auto' | 'legacy'
@@ -76,16 +108,32 @@ export const connectMcpClient = async (options: McpClientOptions): Promise<McpCl
   const requestInit = { headers: { authorization: `Bearer ${token}` } }
   const capabilities = onUrl === undefined ? {} : { elicitation: { url: {} } }
   if (sdk === 'v2') {
-    const client = new ClientV2({ name: 'test', version: '1.0.0' }, { capabilities, versionNegotiation: { mode: revision ?? { pin: '2026-07-28' } } })
-    if (onUrl !== undefined) client.setRequestHandler('elicitation/create', async ({ params }) => ({ action: await onUrl(params as Parameters<typeof onUrl>[0]) }))
+    const client = new ClientV2(
+      { name: 'test', version: '1.0.0' },
+      { capabilities, versionNegotiation: { mode: revision ?? { pin: '2026-07-28' } } },
+    )
+    if (onUrl !== undefined)
+      client.setRequestHandler('elicitation/create', async ({ params }) => ({
+        action: await onUrl(params as Parameters<typeof onUrl>[0]),
+      }))
     await client.connect(new TransportV2(new URL(url), { requestInit }))
-    return { tools: async () => (await client.listTools()).tools.map(({ name }) => name), call: async (name) => textOf(await client.callTool({ name, arguments: {} }, { timeout: 30_000 })), close: () => client.close() }
+    return {
+      tools: async () => (await client.listTools()).tools.map(({ name }) => name),
+      call: async (name) => textOf(await client.callTool({ name, arguments: {} }, { timeout: 30_000 })),
+      close: () => client.close(),
+    }
   }
   const client = new ClientV1({ name: 'test', version: '1.0.0' }, { capabilities })
   if (onComplete !== undefined) {
     const { ElicitationCompleteNotificationSchema } = await import('@modelcontextprotocol/sdk/types.js')
-    client.setNotificationHandler(ElicitationCompleteNotificationSchema, ({ params }) => { onComplete(params.elicitationId) })
+    client.setNotificationHandler(ElicitationCompleteNotificationSchema, ({ params }) => {
+      onComplete(params.elicitationId)
+    })
   }
   await client.connect(new TransportV1(new URL(url), { requestInit }) as Transport)
-  return { tools: async () => (await client.listTools()).tools.map(({ name }) => name), call: async (name) => textOf(await client.callTool({ name, arguments: {} })), close: () => client.close() }
+  return {
+    tools: async () => (await client.listTools()).tools.map(({ name }) => name),
+    call: async (name) => textOf(await client.callTool({ name, arguments: {} })),
+    close: () => client.close(),
+  }
 }

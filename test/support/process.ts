@@ -16,7 +16,9 @@ export const freePort = async (): Promise<number> => {
   for (let attempt = 1; ; attempt += 1) {
     const port = randomInt(FIRST_PORT, LAST_PORT)
     const server = createServer().listen(port, '127.0.0.1')
-    try { await once(server, 'listening') } catch (error) {
+    try {
+      await once(server, 'listening')
+    } catch (error) {
       if (attempt === 100) throw error
       continue
     }
@@ -27,11 +29,19 @@ export const freePort = async (): Promise<number> => {
 }
 
 /** Starts a process and waits for a line that says it is ready. @param written gets all that it writes */
-export const startProcess = async (args: readonly string[], ready: RegExp, environment: NodeJS.ProcessEnv = process.env, written: (text: string) => void = () => undefined): Promise<ChildProcess> => {
+export const startProcess = async (
+  args: readonly string[],
+  ready: RegExp,
+  environment: NodeJS.ProcessEnv = process.env,
+  written: (text: string) => void = () => undefined,
+): Promise<ChildProcess> => {
   const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
   let output = ''
   await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => { child.kill('SIGKILL'); reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`)) }, 45_000)
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL')
+      reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`))
+    }, 45_000)
     const look = (chunk: Buffer): void => {
       written(chunk.toString('utf8'))
       output += chunk.toString('utf8')
@@ -41,7 +51,10 @@ export const startProcess = async (args: readonly string[], ready: RegExp, envir
     }
     child.stdout.on('data', look)
     child.stderr.on('data', look)
-    child.once('exit', (code) => { clearTimeout(timer); reject(new Error(`${args.join(' ')} ended with ${code}:\n${output}`)) })
+    child.once('exit', (code) => {
+      clearTimeout(timer)
+      reject(new Error(`${args.join(' ')} ended with ${code}:\n${output}`))
+    })
   })
   return child
 }
@@ -54,12 +67,20 @@ export const stopProcess = async (child: ChildProcess, signal: NodeJS.Signals = 
   await gone
 }
 
-export const runCli = async (home: string, args: readonly string[], input = ''): Promise<{ code: number; out: string; err: string }> => {
+export const runCli = async (
+  home: string,
+  args: readonly string[],
+  input = '',
+): Promise<{ code: number; out: string; err: string }> => {
   const child = spawn(process.execPath, [CLI, ...args, '--home', home], { stdio: ['pipe', 'pipe', 'pipe'] })
   let [out, err] = ['', '']
-  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString('utf8') })
-  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString('utf8') })
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString('utf8')
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString('utf8')
+  })
   child.stdin.end(input)
-  const [code] = await once(child, 'close') as [number]
+  const [code] = (await once(child, 'close')) as [number]
   return { code, out, err }
 }

@@ -4,5 +4,8 @@ import { createProofs } from '../../src/egress/proofs.ts'
 
 /** What Deputy proves at providers: keys that tokens are bound to. No client here is known by its document. */
 export const someProofs = (): Pick<Parameters<typeof createProviderClients>[0], 'proofs' | 'assertClient'> => ({
-  proofs: createProofs({ clock: systemClock, random: createSystemRandom() }), assertClient: () => { throw new Error('no client has a document') },
+  proofs: createProofs({ clock: systemClock, random: createSystemRandom() }),
+  assertClient: () => {
+    throw new Error('no client has a document')
+  },
 })

@@ -33,8 +33,11 @@ import { aClock } from './snapshot.ts'
 /** The shipped file with its endpoints at another origin. */
 export const rebased = async (id: string, origin: string): Promise<Record<string, unknown>> => {
   const file = parse(await readFile(join(shipped.providers, `${id}.yaml`), 'utf8')) as Record<string, unknown>
-  const moved = ENDPOINTS.filter((name) => file[name] !== undefined).map((name) => [name, String(file[name]).replace(/^https:\/\/[^/]+/, origin)])
-  return { ...file, ...Object.fromEntries(moved) as object }
+  const moved = ENDPOINTS.filter((name) => file[name] !== undefined).map((name) => [
+    name,
+    String(file[name]).replace(/^https:\/\/[^/]+/, origin),
+  ])
+  return { ...file, ...(Object.fromEntries(moved) as object) }
 }
 
 export interface ProviderPlace {
@@ -56,57 +59,159 @@ export interface ProviderPlace {
 
 const SCOPES = { read: 'Read', write: 'Write' }
 
-export const startProviderPlace = async (id: DialectName, options: { readonly scopes?: readonly string[]; readonly client?: object; readonly downstream?: object; readonly provider?: object } = {}): Promise<ProviderPlace> => {
+export const startProviderPlace = async (
+  id: DialectName,
+  options: {
+    readonly scopes?: readonly string[]
+    readonly client?: object
+    readonly downstream?: object
+    readonly provider?: object
+  } = {},
+): Promise<ProviderPlace> => {
   const clock = aClock()
   const random = createSystemRandom()
   const double = await startProviderDouble(id, clock.now)
   const { scopes = ['read', 'write'] } = options
   const client = { client_id: double.client.id, client_secret: { secret: 'client' }, ...options.client }
   const { home, close } = await prepareDaemon({
-    'tenants/acme.yaml': { tenant: 'acme', issuers: [{ issuer: 'https://login.example', claims: { tenant: { claim: 'org', value: 'acme' } } }] },
-    'servers/notes.yaml': { server: 'notes', resource: 'https://notes.example/mcp', tenants: ['acme'], owner: 'notes@example.com', status: 'approved', attest: [{ unix: { uid: process.getuid!() } }], downstreams: { vendor: { scopes } }, own: { app: { scopes: [] } } },
-    'downstreams/vendor.yaml': { downstream: 'vendor', credential: 'oauth_grant', provider: id, client, scopes: Object.fromEntries(Object.entries(SCOPES).filter(([scope]) => scopes.includes(scope))), ...options.downstream },
-    'downstreams/app.yaml': { downstream: 'app', credential: 'client_credentials', provider: id, client, parameters: { account_id: 'acct' }, wider: 'mark' },
-    [`providers/${id}.yaml`]: stringify({ ...await rebased(id, double.url), ...options.provider }),
+    'tenants/acme.yaml': {
+      tenant: 'acme',
+      issuers: [{ issuer: 'https://login.example', claims: { tenant: { claim: 'org', value: 'acme' } } }],
+    },
+    'servers/notes.yaml': {
+      server: 'notes',
+      resource: 'https://notes.example/mcp',
+      tenants: ['acme'],
+      owner: 'notes@example.com',
+      status: 'approved',
+      attest: [{ unix: { uid: process.getuid!() } }],
+      downstreams: { vendor: { scopes } },
+      own: { app: { scopes: [] } },
+    },
+    'downstreams/vendor.yaml': {
+      downstream: 'vendor',
+      credential: 'oauth_grant',
+      provider: id,
+      client,
+      scopes: Object.fromEntries(Object.entries(SCOPES).filter(([scope]) => scopes.includes(scope))),
+      ...options.downstream,
+    },
+    'downstreams/app.yaml': {
+      downstream: 'app',
+      credential: 'client_credentials',
+      provider: id,
+      client,
+      parameters: { account_id: 'acct' },
+      wider: 'mark',
+    },
+    [`providers/${id}.yaml`]: stringify({ ...(await rebased(id, double.url)), ...options.provider }),
     'policies/access/all.cedar': '@id("all") permit (principal, action, resource);',
   })
   const { configuration, problems } = await readConfiguration({ home, shipped, generation: 1 })
   if (configuration === undefined) throw new Error(JSON.stringify(problems))
   const { snapshot } = configuration
   const store = await openSqliteStore({ path: join(home, 'state/place.db') })
-  const envelope = await Keyring.open({ folder: join(home, 'state/place-keys'), kek: keyFromText(newKeyText(random), 'test', random), random })
+  const envelope = await Keyring.open({
+    folder: join(home, 'state/place-keys'),
+    kek: keyFromText(newKeyText(random), 'test', random),
+    random,
+  })
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
-  const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret: () => Promise.resolve(new Secret(double.client.secret)) })
+  const clients = createProviderClients({
+    snapshot: () => snapshot,
+    egress,
+    ...someProofs(),
+    resolveSecret: () => Promise.resolve(new Secret(double.client.secret)),
+  })
   const call = createProviderCalls({ telemetry: noTelemetry, clock: { now: () => Date.now() } })
   const attempts = createAttempts({ store: store.attempts, envelope, clock, random })
   const redirectUri = 'https://deputy.example/connect/callback'
-  const authorization = createAuthorization({ clients, attempts, envelope, clock, random, redirectUri: () => redirectUri })
+  const authorization = createAuthorization({
+    clients,
+    attempts,
+    envelope,
+    clock,
+    random,
+    redirectUri: () => redirectUri,
+  })
   const records: AuditRecord[] = []
   const links: { scopes: readonly string[]; claims: string | undefined }[] = []
   const connector = createOAuthGrantConnector({
-    snapshot: () => snapshot, grants: store.grants, consents: store.consents, upstreamRevocations: store.upstreamRevocations, envelope, clients, call, clock, random,
-    connectUrl: (_request: CredentialRequest, wanted, claims) => { links.push({ scopes: wanted, claims }); return Promise.resolve('https://deputy.example/connect/link') },
-    audit: { append: (record) => { records.push(record); return Promise.resolve() } }, telemetry: noTelemetry, logger: { info() {}, warn() {}, error() {} } as never, owner: 'local', shared: false, timeout: 2000,
+    snapshot: () => snapshot,
+    grants: store.grants,
+    consents: store.consents,
+    upstreamRevocations: store.upstreamRevocations,
+    envelope,
+    clients,
+    call,
+    clock,
+    random,
+    connectUrl: (_request: CredentialRequest, wanted, claims) => {
+      links.push({ scopes: wanted, claims })
+      return Promise.resolve('https://deputy.example/connect/link')
+    },
+    audit: {
+      append: (record) => {
+        records.push(record)
+        return Promise.resolve()
+      },
+    },
+    telemetry: noTelemetry,
+    logger: { info() {}, warn() {}, error() {} } as never,
+    owner: 'local',
+    shared: false,
+    timeout: 2000,
   })
   const requestToken = createTokenRequests({ clients, call, clock })
   const downstream = snapshot.downstreams.get('vendor') as DownstreamOf<'oauth_grant'>
   const owner = { tenant: 'acme', user: 'alice', server: 'notes', downstream: 'vendor' }
-  const requestOf = (what: string, wanted: readonly string[], principal: CredentialRequest['principal']): CredentialRequest => ({
-    principal, tenant: snapshot.tenants.get('acme')!, server: snapshot.servers.get('notes')!, downstream: snapshot.downstreams.get(what)!, scopes: wanted, notAfter: Infinity, audiences: [], priorActors: [], ancestors: [], correlationId: 'request-1',
+  const requestOf = (
+    what: string,
+    wanted: readonly string[],
+    principal: CredentialRequest['principal'],
+  ): CredentialRequest => ({
+    principal,
+    tenant: snapshot.tenants.get('acme')!,
+    server: snapshot.servers.get('notes')!,
+    downstream: snapshot.downstreams.get(what)!,
+    scopes: wanted,
+    notAfter: Infinity,
+    audiences: [],
+    priorActors: [],
+    ancestors: [],
+    correlationId: 'request-1',
   })
   return {
-    double, snapshot, clock, records, links,
+    double,
+    snapshot,
+    clock,
+    records,
+    links,
     async connect(wish = {}) {
-      const url = await authorization.begin({ ...owner, scopes: [...scopes], correlationId: 'c', ...wish }, scopes, downstream, 'browser', 'link')
+      const url = await authorization.begin(
+        { ...owner, scopes: [...scopes], correlationId: 'c', ...wish },
+        scopes,
+        downstream,
+        'browser',
+        'link',
+      )
       const back = await fetch(url, { redirect: 'manual' })
       const location = back.headers.get('location')
       if (location === null) throw new Error(`the service does not let the user through: ${await back.text()}`)
       const answer = new URL(location)
-      const { grant } = await authorization.complete(answer, await attempts.take('authorization', answer.searchParams.get('state')!), downstream)
+      const { grant } = await authorization.complete(
+        answer,
+        await attempts.take('authorization', answer.searchParams.get('state')!),
+        downstream,
+      )
       return store.grants.put(grant)
     },
-    obtain: (wanted = scopes) => connector.obtain(requestOf('vendor', wanted, { kind: 'user', tenant: 'acme', user: 'alice' })),
-    ofClient: () => createClientCredentialsConnector({ requestToken }).obtain(requestOf('app', [], { kind: 'workload', tenant: 'acme', server: 'notes' })),
+    obtain: (wanted = scopes) =>
+      connector.obtain(requestOf('vendor', wanted, { kind: 'user', tenant: 'acme', user: 'alice' })),
+    ofClient: () =>
+      createClientCredentialsConnector({ requestToken }).obtain(
+        requestOf('app', [], { kind: 'workload', tenant: 'acme', server: 'notes' }),
+      ),
     async revoke() {
       const grant = (await store.grants.find(owner))!
       const orders = await connector.prepare([grant])
@@ -114,6 +219,11 @@ export const startProviderPlace = async (id: DialectName, options: { readonly sc
       return connector.revoke(grant, orders.get(grant.id))
     },
     grant: () => store.grants.find(owner),
-    async close() { await egress.close(); await store.close(); await double.close(); await close() },
+    async close() {
+      await egress.close()
+      await store.close()
+      await double.close()
+      await close()
+    },
   }
 }

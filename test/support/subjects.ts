@@ -25,7 +25,15 @@ import { createIssuerMetadata } from '../../src/subject/issuer-metadata.ts'
 import { createSubjectVerifier, type SubjectVerifier } from '../../src/subject/verify.ts'
 import { aTenant } from './snapshot.ts'
 
-export interface Mint { server: Server; tenant?: string; user?: string; audiences: readonly string[]; priorActors?: readonly ActorClaim[]; ancestors?: readonly string[]; notAfter?: number }
+export interface Mint {
+  server: Server
+  tenant?: string
+  user?: string
+  audiences: readonly string[]
+  priorActors?: readonly ActorClaim[]
+  ancestors?: readonly string[]
+  notAfter?: number
+}
 export interface Subjects {
   readonly verifier: SubjectVerifier
   readonly store: Store
@@ -38,34 +46,71 @@ export interface Subjects {
 
 export const OWN_ISSUER = 'https://deputy.example'
 
-export const startSubjects = async (options: { snapshot: () => Snapshot; clock: { now(): number }; timeout?: number; resolveSecret?: ResolveSecret }): Promise<Subjects> => {
+export const startSubjects = async (options: {
+  snapshot: () => Snapshot
+  clock: { now(): number }
+  timeout?: number
+  resolveSecret?: ResolveSecret
+}): Promise<Subjects> => {
   const { clock } = options
   const random = createSystemRandom()
   const folder = await mkdtemp(join(tmpdir(), 'deputy-subjects-'))
   const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
-  const envelope = await Keyring.open({ folder: join(folder, 'keys'), kek: keyFromText(newKeyText(random), 'a test', random), random })
-  const keys = await SigningKeys.open({ store: store.signingKeys, envelope, clock, lifetime: 86_400_000, longestToken: 3_600_000 })
+  const envelope = await Keyring.open({
+    folder: join(folder, 'keys'),
+    kek: keyFromText(newKeyText(random), 'a test', random),
+    random,
+  })
+  const keys = await SigningKeys.open({
+    store: store.signingKeys,
+    envelope,
+    clock,
+    lifetime: 86_400_000,
+    longestToken: 3_600_000,
+  })
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: options.timeout ?? 2000 })
   const issuer = (): string => OWN_ISSUER
   const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 7).toString('base64')))
   const metadata = createIssuerMetadata({ egress, clock })
   const issuerKeys = createIssuerKeys({ egress, clock, metadata })
-  const resolveSecret: ResolveSecret = options.resolveSecret ?? (() => Promise.resolve(new Secret('introspection secret')))
+  const resolveSecret: ResolveSecret =
+    options.resolveSecret ?? (() => Promise.resolve(new Secret('introspection secret')))
   const minted = createMintedConnector({ issuer, lifetime: () => 300_000, keys, clock, random })
   return {
-    store, keys, issuerKeys,
+    store,
+    keys,
+    issuerKeys,
     verifier: createSubjectVerifier({
-      snapshot: options.snapshot, keys: issuerKeys, introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
-      sessions: store.sessions, readMintedToken: createMintedTokenReader({ keys, issuer, clock }), ownIssuer: issuer, fingerprint, clock, telemetry: noTelemetry,
+      snapshot: options.snapshot,
+      keys: issuerKeys,
+      introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
+      sessions: store.sessions,
+      readMintedToken: createMintedTokenReader({ keys, issuer, clock }),
+      ownIssuer: issuer,
+      fingerprint,
+      clock,
+      telemetry: noTelemetry,
     }),
     async mint({ server, tenant = 'acme', user, audiences, priorActors = [], ancestors = [], notAfter = Infinity }) {
       const { token } = await minted.obtain({
-        principal: user === undefined ? { kind: 'workload', tenant, server: server.server } : { kind: 'user', tenant, user },
-        tenant: aTenant({ tenant }), server, downstream: downstreamSchema.parse({ downstream: 'd', credential: 'minted', resource: audiences[0] }),
-        scopes: [], notAfter, audiences, priorActors, ancestors, correlationId: 'test',
+        principal:
+          user === undefined ? { kind: 'workload', tenant, server: server.server } : { kind: 'user', tenant, user },
+        tenant: aTenant({ tenant }),
+        server,
+        downstream: downstreamSchema.parse({ downstream: 'd', credential: 'minted', resource: audiences[0] }),
+        scopes: [],
+        notAfter,
+        audiences,
+        priorActors,
+        ancestors,
+        correlationId: 'test',
       })
       return token.reveal()
     },
-    async close() { await egress.close(); await store.close(); await rm(folder, { recursive: true, force: true }) },
+    async close() {
+      await egress.close()
+      await store.close()
+      await rm(folder, { recursive: true, force: true })
+    },
   }
 }

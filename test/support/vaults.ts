@@ -11,13 +11,54 @@ import { createVaultSession } from '../../src/secret/vault/session.ts'
 import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 
-export const connectToVault = (vault: VaultDouble, given: { login?: VaultLogin; token?: string; field?: string | null; namespace?: string; timeout?: number; pause?: () => Promise<void> } = {}) => {
+export const connectToVault = (
+  vault: VaultDouble,
+  given: {
+    login?: VaultLogin
+    token?: string
+    field?: string | null
+    namespace?: string
+    timeout?: number
+    pause?: () => Promise<void>
+  } = {},
+) => {
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: given.timeout ?? 1000 })
   let time = 0
-  const send = createVaultWire({ id: 'vault', address: vault.url, namespace: given.namespace, egress, pause: given.pause ?? (() => Promise.resolve()) })
-  const session = createVaultSession({ id: 'vault', login: given.login ?? { token: { env: 'T' } }, send, readSecret: () => Promise.resolve(new Secret(given.token ?? vault.rootToken)), monotonic: () => time, logger: silentLogger })
-  const backend = createVaultSecrets({ id: 'vault', mount: 'secret', path: 'deputy/{tenant}/{secret}', field: given.field === undefined ? 'value' : given.field, session })
-  return { backend, session, send, forward(milliseconds: number) { time += milliseconds; vault.forward(milliseconds) }, async close() { await session.close(); await egress.close() } }
+  const send = createVaultWire({
+    id: 'vault',
+    address: vault.url,
+    namespace: given.namespace,
+    egress,
+    pause: given.pause ?? (() => Promise.resolve()),
+  })
+  const session = createVaultSession({
+    id: 'vault',
+    login: given.login ?? { token: { env: 'T' } },
+    send,
+    readSecret: () => Promise.resolve(new Secret(given.token ?? vault.rootToken)),
+    monotonic: () => time,
+    logger: silentLogger,
+  })
+  const backend = createVaultSecrets({
+    id: 'vault',
+    mount: 'secret',
+    path: 'deputy/{tenant}/{secret}',
+    field: given.field === undefined ? 'value' : given.field,
+    session,
+  })
+  return {
+    backend,
+    session,
+    send,
+    forward(milliseconds: number) {
+      time += milliseconds
+      vault.forward(milliseconds)
+    },
+    async close() {
+      await session.close()
+      await egress.close()
+    },
+  }
 }
 
 /** A Vault with a backend of secrets on it. */
@@ -25,19 +66,38 @@ export const aVault = async () => {
   const vault = await startVaultDouble()
   const { backend, close } = connectToVault(vault)
   return {
-    backend, vault,
-    put: (tenant: string, name: string, value: string) => { vault.put(`deputy/${tenant}/${name}`, { value }); return Promise.resolve() },
-    remove: (tenant: string, name: string) => { vault.remove(`deputy/${tenant}/${name}`); return Promise.resolve() },
-    async close() { await close(); await vault.close() },
+    backend,
+    vault,
+    put: (tenant: string, name: string, value: string) => {
+      vault.put(`deputy/${tenant}/${name}`, { value })
+      return Promise.resolve()
+    },
+    remove: (tenant: string, name: string) => {
+      vault.remove(`deputy/${tenant}/${name}`)
+      return Promise.resolve()
+    },
+    async close() {
+      await close()
+      await vault.close()
+    },
   }
 }
 
 export const connectToAws = (aws: AwsDouble, given: { secretAccessKey?: string; endpoint?: string } = {}) => {
   const client = new SecretsManagerClient({
-    region: aws.region, endpoint: given.endpoint ?? aws.url, maxAttempts: 2, retryMode: 'standard', requestHandler: { requestTimeout: 500, connectionTimeout: 500 },
+    region: aws.region,
+    endpoint: given.endpoint ?? aws.url,
+    maxAttempts: 2,
+    retryMode: 'standard',
+    requestHandler: { requestTimeout: 500, connectionTimeout: 500 },
     credentials: { accessKeyId: aws.accessKeyId, secretAccessKey: given.secretAccessKey ?? aws.secretAccessKey },
   })
-  return { backend: createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), close: () => { client.destroy() } }
+  return {
+    backend: createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }),
+    close: () => {
+      client.destroy()
+    },
+  }
 }
 
 /** AWS Secrets Manager with a backend of secrets on it. */
@@ -45,9 +105,19 @@ export const anAws = async () => {
   const aws = await startAwsDouble()
   const { backend, close } = connectToAws(aws)
   return {
-    backend, aws,
-    put: (tenant: string, name: string, value: string) => { aws.put(`deputy/${tenant}/${name}`, value); return Promise.resolve() },
-    remove: (tenant: string, name: string) => { aws.remove(`deputy/${tenant}/${name}`); return Promise.resolve() },
-    async close() { close(); await aws.close() },
+    backend,
+    aws,
+    put: (tenant: string, name: string, value: string) => {
+      aws.put(`deputy/${tenant}/${name}`, value)
+      return Promise.resolve()
+    },
+    remove: (tenant: string, name: string) => {
+      aws.remove(`deputy/${tenant}/${name}`)
+      return Promise.resolve()
+    },
+    async close() {
+      close()
+      await aws.close()
+    },
   }
 }

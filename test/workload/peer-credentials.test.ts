@@ -24,7 +24,12 @@ beforeEach(async () => {
   await once(server, 'listening')
 })
 afterEach(async () => {
-  for (const child of children.splice(0)) { if (child.exitCode === null && child.signalCode === null) { child.kill('SIGKILL'); await once(child, 'exit') } }
+  for (const child of children.splice(0)) {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  }
   server.close()
   rmSync(folder, { recursive: true, force: true })
 })
@@ -34,7 +39,10 @@ const start = (command: string, args: readonly string[], user: { uid?: number; g
   children.push(child)
   return child
 }
-const connectFrom = async (command: string, user: { uid?: number; gid?: number } = {}): Promise<{ socket: Socket; child: ChildProcess }> => {
+const connectFrom = async (
+  command: string,
+  user: { uid?: number; gid?: number } = {},
+): Promise<{ socket: Socket; child: ChildProcess }> => {
   const arriving = once(server, 'connection') as Promise<[Socket]>
   const child = start(command, [CONNECTOR, join(folder, 's'), 'stay'], user)
   const [socket] = await arriving
@@ -75,7 +83,11 @@ describe('peer credentials', () => {
     const peers = createPeers(() => ALL)
     const { socket, child } = await connectFrom(process.execPath)
     peers.greet(socket)
-    expect(await peers.of(socket)).toMatchObject({ pid: child.pid, exe: process.execPath, sha256: sha256(process.execPath) })
+    expect(await peers.of(socket)).toMatchObject({
+      pid: child.pid,
+      exe: process.execPath,
+      sha256: sha256(process.execPath),
+    })
     socket.destroy()
   })
 
@@ -106,7 +118,10 @@ describe('peer credentials', () => {
     const peers = createPeers(() => ALL)
     const { socket } = await connectFrom(process.execPath)
     const before = readdirSync('/proc/self/fd').length
-    for (let at = 0; at < 50; at += 1) { peers.greet(socket); await peers.of(socket) }
+    for (let at = 0; at < 50; at += 1) {
+      peers.greet(socket)
+      await peers.of(socket)
+    }
     expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before + 1)
     socket.destroy()
   })
@@ -134,8 +149,12 @@ describe('peer credentials', () => {
 
   it('threat 2: another process under the same pid is not taken for the caller', async () => {
     const startedAt = String(Number(startOf(process.pid)) - 1)
-    await expect(identifyPeer({ pid: process.pid, uid: 0, gid: 0, startedAt }, ALL)).rejects.toMatchObject({ code: 'workload_vanished' })
-    await expect(identifyPeer({ pid: process.pid, uid: 0, gid: 0 }, ALL)).rejects.toMatchObject({ code: 'workload_vanished' })
+    await expect(identifyPeer({ pid: process.pid, uid: 0, gid: 0, startedAt }, ALL)).rejects.toMatchObject({
+      code: 'workload_vanished',
+    })
+    await expect(identifyPeer({ pid: process.pid, uid: 0, gid: 0 }, ALL)).rejects.toMatchObject({
+      code: 'workload_vanished',
+    })
   })
 
   it('threat 2: another file put in the place of the executable does not stand for it', async () => {
@@ -153,7 +172,9 @@ describe('peer credentials', () => {
     expect(looked.exe).toBeUndefined()
   })
 
-  it('threat 2: what a process mounts over a trusted path in a namespace of its own does not count', async ({ skip }) => {
+  it('threat 2: what a process mounts over a trusted path in a namespace of its own does not count', async ({
+    skip,
+  }) => {
     if (spawnSync('unshare', ['-m', 'true']).status !== 0) skip('needs the right to make a mount namespace')
     const trusted = join(folder, 'trusted')
     const evil = join(folder, 'evil')
@@ -162,16 +183,21 @@ describe('peer credentials', () => {
     const child = start('unshare', ['-m', 'sh', '-c', `mount --bind ${evil} ${trusted} && exec ${trusted} 30`])
     const deadline = Date.now() + 5000
     const comm = (): string => readFileSync(`/proc/${child.pid}/comm`, 'utf8').trim()
-    while (comm() !== 'trusted' && Date.now() < deadline) await new Promise((resolve) => { setTimeout(resolve, 20) })
+    while (comm() !== 'trusted' && Date.now() < deadline)
+      await new Promise((resolve) => {
+        setTimeout(resolve, 20)
+      })
     const looked = await identifyPeer({ pid: child.pid!, uid: 0, gid: 0, startedAt: startOf(child.pid!) }, ALL)
     expect(looked.exe).not.toBe(trusted)
     expect(looked.sha256).toBe(sha256(evil))
   })
 
   it('the start time is read right whatever a process calls itself', () => {
-    fc.assert(fc.property(fc.string({ maxLength: 15 }), fc.nat(), (name, start) => {
-      const fields = ['S', ...Array.from({ length: 18 }, () => '7'), String(start), '9', '9']
-      expect(parseStartTime(`4242 (${name}) ${fields.join(' ')}`)).toBe(String(start))
-    }))
+    fc.assert(
+      fc.property(fc.string({ maxLength: 15 }), fc.nat(), (name, start) => {
+        const fields = ['S', ...Array.from({ length: 18 }, () => '7'), String(start), '9', '9']
+        expect(parseStartTime(`4242 (${name}) ${fields.join(' ')}`)).toBe(String(start))
+      }),
+    )
   })
 })

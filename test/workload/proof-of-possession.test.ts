@@ -13,25 +13,59 @@ const jwk = pair.publicKey.export({ format: 'jwk' }) as JWK
 const clock = aClock()
 let ground: Ground
 let needsNonce = false
-beforeAll(async () => { ground = await startGround() })
+beforeAll(async () => {
+  ground = await startGround()
+})
 afterAll(() => ground.close())
 
-const check = (proof: string): Promise<string> => createProofCheck({ urls: () => [URL_], needsNonce: () => needsNonce, replays: ground.store.replays, fingerprint: createFingerprint(new Secret(Buffer.alloc(32).toString('base64'))), clock })(proof)
-  .then(({ jkt }) => jkt, (error: { code: string; facts: { nonce?: string; problem?: string } }) => error.facts.nonce === undefined ? `${error.code}: ${error.facts.problem}` : `nonce ${error.facts.nonce}`)
+const check = (proof: string): Promise<string> =>
+  createProofCheck({
+    urls: () => [URL_],
+    needsNonce: () => needsNonce,
+    replays: ground.store.replays,
+    fingerprint: createFingerprint(new Secret(Buffer.alloc(32).toString('base64'))),
+    clock,
+  })(proof).then(
+    ({ jkt }) => jkt,
+    (error: { code: string; facts: { nonce?: string; problem?: string } }) =>
+      error.facts.nonce === undefined ? `${error.code}: ${error.facts.problem}` : `nonce ${error.facts.nonce}`,
+  )
 let count = 0
 const prove = (claims: object = {}, header: object = {}, key = pair.privateKey): Promise<string> =>
-  new SignJWT({ jti: `proof-${count += 1}`, htm: 'POST', htu: URL_, iat: Math.floor(clock.now() / 1000), ...claims }).setProtectedHeader({ alg: 'ES256', typ: 'dpop+jwt', jwk, ...header } as never).sign(key)
+  new SignJWT({ jti: `proof-${(count += 1)}`, htm: 'POST', htu: URL_, iat: Math.floor(clock.now() / 1000), ...claims })
+    .setProtectedHeader({ alg: 'ES256', typ: 'dpop+jwt', jwk, ...header } as never)
+    .sign(key)
 
 describe('a DPoP proof of a token request', () => {
   it('requirement 23: names the key by its thumbprint, as RFC 9449 does in its example', async () => {
-    expect(await calculateJwkThumbprint({ kty: 'EC', crv: 'P-256', x: 'l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs', y: '9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA' })).toBe('0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I')
-    expect(createHash('sha256').update('Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU').digest('base64url')).toBe('fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo')
+    expect(
+      await calculateJwkThumbprint({
+        kty: 'EC',
+        crv: 'P-256',
+        x: 'l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs',
+        y: '9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA',
+      }),
+    ).toBe('0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I')
+    expect(createHash('sha256').update('Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU').digest('base64url')).toBe(
+      'fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo',
+    )
     expect(await check(await prove())).toBe(await calculateJwkThumbprint(jwk))
   })
 
   it('requirement 23: is for this method and this URL, however that is written', async () => {
-    for (const htu of [`${URL_}?x=1#y`, 'HTTPS://DEPUTY.example:443/oauth2/token', 'https://deputy.example/a/../oauth2/token']) expect(await check(await prove({ htu }))).toBe(await calculateJwkThumbprint(jwk))
-    for (const htu of ['https://deputy.example/oauth2/introspect', 'http://deputy.example/oauth2/token', 'https://evil.example/oauth2/token', 'not a url']) expect(await check(await prove({ htu }))).toContain('its htu')
+    for (const htu of [
+      `${URL_}?x=1#y`,
+      'HTTPS://DEPUTY.example:443/oauth2/token',
+      'https://deputy.example/a/../oauth2/token',
+    ])
+      expect(await check(await prove({ htu }))).toBe(await calculateJwkThumbprint(jwk))
+    for (const htu of [
+      'https://deputy.example/oauth2/introspect',
+      'http://deputy.example/oauth2/token',
+      'https://evil.example/oauth2/token',
+      'not a url',
+    ])
+      expect(await check(await prove({ htu }))).toContain('its htu')
     expect(await check(await prove({ htm: 'GET' }))).toContain('its htm')
   })
 
@@ -39,17 +73,32 @@ describe('a DPoP proof of a token request', () => {
     const proof = await prove()
     expect(await check(proof)).toHaveLength(43)
     expect(await check(proof)).toContain('it was used before')
-    for (const iat of [-61, 31]) expect(await check(await prove({ iat: Math.floor(clock.now() / 1000) + iat }))).toContain('too long ago, or is from the future')
+    for (const iat of [-61, 31])
+      expect(await check(await prove({ iat: Math.floor(clock.now() / 1000) + iat }))).toContain(
+        'too long ago, or is from the future',
+      )
   })
 
   it('threat 14: shows a public key of an asymmetric algorithm, and is signed by it', async () => {
     const other = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     const secret = pair.privateKey.export({ format: 'jwk' }) as JWK
-    for (const [header, key] of [[{ typ: 'jwt' }, undefined], [{ jwk: secret }, undefined], [{ jwk: undefined }, undefined], [{ jwk: { kty: 'oct', k: 'AAAA' } }, undefined], [{}, other.privateKey]] as const) {
+    for (const [header, key] of [
+      [{ typ: 'jwt' }, undefined],
+      [{ jwk: secret }, undefined],
+      [{ jwk: undefined }, undefined],
+      [{ jwk: { kty: 'oct', k: 'AAAA' } }, undefined],
+      [{}, other.privateKey],
+    ] as const) {
       expect(await check(await prove({}, header, key ?? pair.privateKey))).toMatch(/^proof_invalid/)
     }
     const unsigned = (await prove()).split('.')
-    for (const bad of [`${Buffer.from(JSON.stringify({ alg: 'none', typ: 'dpop+jwt', jwk })).toString('base64url')}.${unsigned[1]}.`, 'x', '', `${'a'.repeat(9000)}.b.c`]) expect(await check(bad)).toMatch(/^proof_invalid/)
+    for (const bad of [
+      `${Buffer.from(JSON.stringify({ alg: 'none', typ: 'dpop+jwt', jwk })).toString('base64url')}.${unsigned[1]}.`,
+      'x',
+      '',
+      `${'a'.repeat(9000)}.b.c`,
+    ])
+      expect(await check(bad)).toMatch(/^proof_invalid/)
     expect(await check(await prove({ jti: undefined }))).toContain('its claim jti')
   })
 

@@ -8,22 +8,43 @@ import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const recordsSchema = z.array(recordViewSchema)
-const verificationSchema = z.looseObject({ ok: z.boolean(), records: z.number(), checkpoints: z.number(), head: z.string(), problem: z.looseObject({ seq: z.number(), why: z.string() }).optional() })
+const verificationSchema = z.looseObject({
+  ok: z.boolean(),
+  records: z.number(),
+  checkpoints: z.number(),
+  head: z.string(),
+  problem: z.looseObject({ seq: z.number(), why: z.string() }).optional(),
+})
 
-interface Filter { id?: string; event?: string; outcome?: string; tenant?: string; user?: string; server?: string; downstream?: string; node?: string; since?: string }
+interface Filter {
+  id?: string
+  event?: string
+  outcome?: string
+  tenant?: string
+  user?: string
+  server?: string
+  downstream?: string
+  node?: string
+  since?: string
+}
 
 const PAGE = 1000
 const POLL = 500
 
 const shown = ({ at, record, ...row }: RecordView) => {
   const error = record.detail['error'] as { code?: string } | undefined
-  return { ...row, time: shownTime(at), outcome: error?.code === undefined ? row.outcome : `${row.outcome} (${error.code})` }
+  return {
+    ...row,
+    time: shownTime(at),
+    outcome: error?.code === undefined ? row.outcome : `${row.outcome} (${error.code})`,
+  }
 }
 const COLUMNS = ['seq', 'time', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream', 'id']
 
 const positive = (text: string): number => {
   const value = Number(text)
-  if (!Number.isInteger(value) || value < 1 || value > 10_000) throw new InvalidArgumentError('write a whole number from 1 to 10000')
+  if (!Number.isInteger(value) || value < 1 || value > 10_000)
+    throw new InvalidArgumentError('write a whole number from 1 to 10000')
   return value
 }
 
@@ -34,62 +55,121 @@ const toQuery = (filter: Filter, more: Readonly<Record<string, string>>): string
   if (since !== undefined) {
     const length = durationSchema.safeParse(since)
     const at = length.success ? Date.now() - length.data : Date.parse(since)
-    if (Number.isNaN(at)) throw new CommandError(exit.usage, `--since ${since} is neither a length of time nor a date.`, 'Write for example --since 2h or --since 2026-01-31T12:00:00Z')
+    if (Number.isNaN(at))
+      throw new CommandError(
+        exit.usage,
+        `--since ${since} is neither a length of time nor a date.`,
+        'Write for example --since 2h or --since 2026-01-31T12:00:00Z',
+      )
     query.set('since', String(at))
   }
   return `/audit?${query}`
 }
 
-const withFilter = (command: Command): Command => command
-  .option('--event <name>').option('--outcome <outcome>').option('--tenant <id>').option('--user <name>').option('--server <id>').option('--downstream <id>')
-  .option('--since <when>', 'a length of time (2h) or a date').option('--node <name>', 'of this node\'s chain')
+const withFilter = (command: Command): Command =>
+  command
+    .option('--event <name>')
+    .option('--outcome <outcome>')
+    .option('--tenant <id>')
+    .option('--user <name>')
+    .option('--server <id>')
+    .option('--downstream <id>')
+    .option('--since <when>', 'a length of time (2h) or a date')
+    .option('--node <name>', "of this node's chain")
 
 /** `audit tail|query|verify|export` and `explain`. */
 export const addAuditCommands = (program: Command, terminal: Terminal): void => {
   const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
   const audit = program.command('audit').description('the audit log')
 
-  withFilter(audit.command('query')).description('find records').option('--limit <n>', 'at most so many, the last ones', positive, 100).option('--json', 'print JSON')
+  withFilter(audit.command('query'))
+    .description('find records')
+    .option('--limit <n>', 'at most so many, the last ones', positive, 100)
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit query --tenant acme --outcome refused --since 1d')
     .action(async ({ json, limit, ...filter }: Filter & { json?: boolean; limit: number }) => {
-      const records = await ask(await socket(), { path: toQuery(filter, { limit: String(limit), last: 'true' }) }, recordsSchema)
-      print(terminal, { json: json === true }, records, () => records.length === 0 ? 'No such record.' : table(new Set(records.map(({ node }) => node)).size > 1 ? ['node', ...COLUMNS] : COLUMNS, records.map(shown)))
+      const records = await ask(
+        await socket(),
+        { path: toQuery(filter, { limit: String(limit), last: 'true' }) },
+        recordsSchema,
+      )
+      print(terminal, { json: json === true }, records, () =>
+        records.length === 0
+          ? 'No such record.'
+          : table(
+              new Set(records.map(({ node }) => node)).size > 1 ? ['node', ...COLUMNS] : COLUMNS,
+              records.map(shown),
+            ),
+      )
     })
 
-  withFilter(audit.command('tail')).description('show the last records, and with --follow those that come').option('-f, --follow').option('--limit <n>', '', positive, 20).option('--json', 'print JSON lines')
+  withFilter(audit.command('tail'))
+    .description('show the last records, and with --follow those that come')
+    .option('-f, --follow')
+    .option('--limit <n>', '', positive, 20)
+    .option('--json', 'print JSON lines')
     .addHelpText('after', '\nExample:\n  deputy audit tail --follow')
-    .action(async ({ json, follow, limit, ...filter }: Filter & { json?: boolean; follow?: boolean; limit: number }) => {
-      const path = await socket()
-      const write = (record: RecordView): void => {
-        const row = shown(record)
-        terminal.out(json === true ? `${JSON.stringify(record)}\n` : `${row.time} ${row.event} ${row.outcome} ${[row.tenant, row.user, row.server, row.downstream].map((each) => each ?? '-').join(' ')} ${row.id}\n`)
-      }
-      let records = await ask(path, { path: toQuery(filter, { limit: String(limit), last: 'true', ...(follow === true ? { after: '0' } : {}) }) }, recordsSchema)
-      records.forEach(write)
-      let last = records.at(-1)?.seq ?? 0
-      while (follow === true) {
-        await sleep(POLL)
-        records = await ask(path, { path: toQuery(filter, { limit: String(PAGE), after: String(last) }) }, recordsSchema)
+    .action(
+      async ({ json, follow, limit, ...filter }: Filter & { json?: boolean; follow?: boolean; limit: number }) => {
+        const path = await socket()
+        const write = (record: RecordView): void => {
+          const row = shown(record)
+          terminal.out(
+            json === true
+              ? `${JSON.stringify(record)}\n`
+              : `${row.time} ${row.event} ${row.outcome} ${[row.tenant, row.user, row.server, row.downstream].map((each) => each ?? '-').join(' ')} ${row.id}\n`,
+          )
+        }
+        let records = await ask(
+          path,
+          { path: toQuery(filter, { limit: String(limit), last: 'true', ...(follow === true ? { after: '0' } : {}) }) },
+          recordsSchema,
+        )
         records.forEach(write)
-        last = records.at(-1)?.seq ?? last
-      }
-    })
+        let last = records.at(-1)?.seq ?? 0
+        while (follow === true) {
+          await sleep(POLL)
+          records = await ask(
+            path,
+            { path: toQuery(filter, { limit: String(PAGE), after: String(last) }) },
+            recordsSchema,
+          )
+          records.forEach(write)
+          last = records.at(-1)?.seq ?? last
+        }
+      },
+    )
 
-  audit.command('verify').description('check the whole chain of every node against its checkpoints').option('--json', 'print JSON')
+  audit
+    .command('verify')
+    .description('check the whole chain of every node against its checkpoints')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit verify\n\nExit code 5 when the chain does not hold.')
     .action(async (options: { json?: boolean }) => {
-      const result = await withProgress(terminal, 'Walking the chains', ask(await socket(), { path: '/audit/verify' }, verificationSchema))
-      print(terminal, options, result, () => result.ok
-        ? `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`
-        : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`)
+      const result = await withProgress(
+        terminal,
+        'Walking the chains',
+        ask(await socket(), { path: '/audit/verify' }, verificationSchema),
+      )
+      print(terminal, options, result, () =>
+        result.ok
+          ? `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`
+          : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`,
+      )
       if (!result.ok) throw new CommandError(exit.unverified, '')
     })
 
-  withFilter(audit.command('export')).description('write the records of one node, by default this one, as JSON lines to standard output').addHelpText('after', '\nExample:\n  deputy audit export --tenant acme > acme.jsonl')
+  withFilter(audit.command('export'))
+    .description('write the records of one node, by default this one, as JSON lines to standard output')
+    .addHelpText('after', '\nExample:\n  deputy audit export --tenant acme > acme.jsonl')
     .action(async (filter: Filter) => {
       const path = await socket()
       for (let after = 0; ;) {
-        const records = await ask(path, { path: toQuery(filter, { limit: String(PAGE), after: String(after) }) }, recordsSchema)
+        const records = await ask(
+          path,
+          { path: toQuery(filter, { limit: String(PAGE), after: String(after) }) },
+          recordsSchema,
+        )
         for (const record of records) terminal.out(`${JSON.stringify(record)}\n`)
         const last = records.at(-1)
         if (last === undefined) return
@@ -97,11 +177,20 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
       }
     })
 
-  program.command('explain').argument('<id>', 'correlation id: in every answer, error and log line').description('tell the whole story of one request').option('--json', 'print JSON')
+  program
+    .command('explain')
+    .argument('<id>', 'correlation id: in every answer, error and log line')
+    .description('tell the whole story of one request')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy explain 3q2-7wXn0aQb4cD5eF6g')
     .action(async (id: string, options: { json?: boolean }) => {
       const records = await ask(await socket(), { path: toQuery({ id }, { limit: '100' }) }, recordsSchema)
-      if (records.length === 0) throw new CommandError(exit.failed, `Nothing is recorded under ${id}.`, 'Requests that are refused before the caller is looked at (a foreign Host, a malformed body) are in the log alone.')
+      if (records.length === 0)
+        throw new CommandError(
+          exit.failed,
+          `Nothing is recorded under ${id}.`,
+          'Requests that are refused before the caller is looked at (a foreign Host, a malformed body) are in the log alone.',
+        )
       print(terminal, options, { id, records, story: explain(records) }, () => explain(records).join('\n'))
     })
 }

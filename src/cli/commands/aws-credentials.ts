@@ -6,29 +6,79 @@ import { CommandError, exit, type Terminal } from '../terminal.ts'
 
 const answerSchema = z.looseObject({ access_token: z.string() })
 /** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html */
-const keysSchema = z.strictObject({ Version: z.literal(1), AccessKeyId: z.string(), SecretAccessKey: z.string(), SessionToken: z.string().optional(), Expiration: z.iso.datetime() })
+const keysSchema = z.strictObject({
+  Version: z.literal(1),
+  AccessKeyId: z.string(),
+  SecretAccessKey: z.string(),
+  SessionToken: z.string().optional(),
+  Expiration: z.iso.datetime(),
+})
 
-const FOR_USER = { grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange', subject_token: 'current', subject_token_type: 'urn:deputy:params:oauth:token-type:login-session' }
+const FOR_USER = {
+  grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+  subject_token: 'current',
+  subject_token_type: 'urn:deputy:params:oauth:token-type:login-session',
+}
 const FOR_SERVER = { grant_type: 'client_credentials' }
 
 /** `aws-credentials`: what `credential_process` of an AWS profile calls. */
 export const addAwsCredentialsCommand = (program: Command, terminal: Terminal): void => {
-  program.command('aws-credentials').description('print temporary keys as `credential_process` of an AWS profile reads them')
-    .requiredOption('--downstream <id>', 'a downstream of the kind aws_sts, or dynamic with the engine aws').option('--server <id>', 'the registered server that asks; default: the one that this process is').option('--scope <scopes>', 'scopes, separated by spaces; default: all that the server is registered for')
+  program
+    .command('aws-credentials')
+    .description('print temporary keys as `credential_process` of an AWS profile reads them')
+    .requiredOption('--downstream <id>', 'a downstream of the kind aws_sts, or dynamic with the engine aws')
+    .option('--server <id>', 'the registered server that asks; default: the one that this process is')
+    .option('--scope <scopes>', 'scopes, separated by spaces; default: all that the server is registered for')
     .option('--own', 'for the server itself instead of the user who is signed in')
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 Example, in ~/.aws/config:
   [profile reports]
   credential_process = deputy aws-credentials --downstream reports --server notes
 
-It asks on the local socket, for the user who has signed in with deputy login; the server's file says login_session: true.`)
-    .action(async ({ downstream, server, scope, own }: { downstream: string; server?: string; scope?: string; own?: boolean }) => {
-      const socket = await localSocket(findHome(program.opts<{ home?: string }>().home, terminal), terminal)
-      const { access_token: text } = await ask(socket, { path: '/oauth2/token', form: { ...(own === true ? FOR_SERVER : FOR_USER), audience: downstream, ...(server === undefined ? {} : { client_id: server }), ...(scope === undefined ? {} : { scope }) } }, answerSchema)
-      let keys: unknown
-      try { keys = JSON.parse(text) } catch { keys = undefined }
-      const parsed = keysSchema.safeParse(keys)
-      if (!parsed.success) throw new CommandError(exit.failed, `The credential of ${downstream} is no keys of AWS.`, 'Name a downstream of the kind aws_sts, or dynamic with the engine aws.')
-      terminal.out(`${JSON.stringify(parsed.data)}\n`)
-    })
+It asks on the local socket, for the user who has signed in with deputy login; the server's file says login_session: true.`,
+    )
+    .action(
+      async ({
+        downstream,
+        server,
+        scope,
+        own,
+      }: {
+        downstream: string
+        server?: string
+        scope?: string
+        own?: boolean
+      }) => {
+        const socket = await localSocket(findHome(program.opts<{ home?: string }>().home, terminal), terminal)
+        const { access_token: text } = await ask(
+          socket,
+          {
+            path: '/oauth2/token',
+            form: {
+              ...(own === true ? FOR_SERVER : FOR_USER),
+              audience: downstream,
+              ...(server === undefined ? {} : { client_id: server }),
+              ...(scope === undefined ? {} : { scope }),
+            },
+          },
+          answerSchema,
+        )
+        let keys: unknown
+        try {
+          keys = JSON.parse(text)
+        } catch {
+          keys = undefined
+        }
+        const parsed = keysSchema.safeParse(keys)
+        if (!parsed.success)
+          throw new CommandError(
+            exit.failed,
+            `The credential of ${downstream} is no keys of AWS.`,
+            'Name a downstream of the kind aws_sts, or dynamic with the engine aws.',
+          )
+        terminal.out(`${JSON.stringify(parsed.data)}\n`)
+      },
+    )
 }

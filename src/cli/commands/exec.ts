@@ -13,24 +13,44 @@ const milliseconds = (text: string, option: string): number => {
 
 /** `exec`: a stdio server as it is, with credentials. */
 export const addExecCommand = (program: Command, terminal: Terminal): void => {
-  program.command('exec').description('run a stdio MCP server as it is, with the credentials that its file maps (`exec` in servers/ID.yaml)')
-    .argument('<command...>', 'the command, after --').requiredOption('--server <id>', 'the registered server that it is')
-    .option('--stop-timeout <time>', 'how long it may take to end before it is killed', '10s').option('--reconnect-timeout <time>', 'how long the daemon may be away', '60s')
+  program
+    .command('exec')
+    .description('run a stdio MCP server as it is, with the credentials that its file maps (`exec` in servers/ID.yaml)')
+    .argument('<command...>', 'the command, after --')
+    .requiredOption('--server <id>', 'the registered server that it is')
+    .option('--stop-timeout <time>', 'how long it may take to end before it is killed', '10s')
+    .option('--reconnect-timeout <time>', 'how long the daemon may be away', '60s')
     .option('--allow-disk', 'files with credentials may be on disk where no folder in memory is there')
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 Examples:
   deputy exec --server notes -- npx -y @example/notes-mcp
   deputy exec --server reports -- npx -y @modelcontextprotocol/server-postgres 'postgresql:///orders?host=/run/deputy/pg'
 
 Standard input, output and error are the command's. Exit codes: the command's own, 128+n when signal n ended it, 127 when it
-was not found, 126 when it cannot be run, 4 when the daemon is not reachable, 1 when it refused.`)
-    .action(async ([name = '', ...args]: string[], options: { server: string; stopTimeout: string; reconnectTimeout: string; allowDisk?: boolean }) => {
-      const code = await runExec({
-        socketPath: await localSocket(findHome(program.opts<{ home?: string }>().home, terminal), terminal), server: options.server, command: [name, ...args],
-        environment: terminal.environment, workingFolder: terminal.workingFolder, allowDisk: options.allowDisk === true, isTerminal: isatty(0),
-        stopTimeout: milliseconds(options.stopTimeout, '--stop-timeout'), reconnectTimeout: milliseconds(options.reconnectTimeout, '--reconnect-timeout'),
-        say: (text) => { terminal.err(`deputy exec: ${text}\n`) },
-      })
-      if (code !== exit.ok) throw new CommandError(code, '')
-    })
+was not found, 126 when it cannot be run, 4 when the daemon is not reachable, 1 when it refused.`,
+    )
+    .action(
+      async (
+        [name = '', ...args]: string[],
+        options: { server: string; stopTimeout: string; reconnectTimeout: string; allowDisk?: boolean },
+      ) => {
+        const code = await runExec({
+          socketPath: await localSocket(findHome(program.opts<{ home?: string }>().home, terminal), terminal),
+          server: options.server,
+          command: [name, ...args],
+          environment: terminal.environment,
+          workingFolder: terminal.workingFolder,
+          allowDisk: options.allowDisk === true,
+          isTerminal: isatty(0),
+          stopTimeout: milliseconds(options.stopTimeout, '--stop-timeout'),
+          reconnectTimeout: milliseconds(options.reconnectTimeout, '--reconnect-timeout'),
+          say: (text) => {
+            terminal.err(`deputy exec: ${text}\n`)
+          },
+        })
+        if (code !== exit.ok) throw new CommandError(code, '')
+      },
+    )
 }

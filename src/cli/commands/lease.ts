@@ -5,23 +5,83 @@ import { receiptSchema, tell } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
-const leasesSchema = z.array(z.looseObject({ id: z.string(), tenant: z.string(), user: z.string().nullable(), server: z.string(), downstream: z.string(), backend: z.string(), role: z.string(), state: z.string(), expiresAt: z.number(), problem: z.string().nullable() }))
+const leasesSchema = z.array(
+  z.looseObject({
+    id: z.string(),
+    tenant: z.string(),
+    user: z.string().nullable(),
+    server: z.string(),
+    downstream: z.string(),
+    backend: z.string(),
+    role: z.string(),
+    state: z.string(),
+    expiresAt: z.number(),
+    problem: z.string().nullable(),
+  }),
+)
 
 /** `lease`: credentials that backends have made. */
 export const addLeaseCommands = (program: Command, terminal: Terminal): void => {
   const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
   const lease = program.command('lease').description('credentials that backends made on demand')
-  lease.command('list').description('list leases').option('--tenant <id>').option('--user <name>').option('--server <id>').option('--downstream <id>').option('--json', 'print JSON')
+  lease
+    .command('list')
+    .description('list leases')
+    .option('--tenant <id>')
+    .option('--user <name>')
+    .option('--server <id>')
+    .option('--downstream <id>')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy lease list --tenant acme')
-    .action(async ({ json, ...filter }: { json?: boolean; tenant?: string; user?: string; server?: string; downstream?: string }) => {
-      const leases = await ask(await socket(), { path: `/leases?${new URLSearchParams(filter)}` }, leasesSchema)
-      print(terminal, { json: json === true }, leases, () => leases.length === 0 ? 'There is no such lease.' : table(['id', 'tenant', 'user', 'server', 'downstream', 'backend', 'role', 'state', 'expires', 'problem'],
-        leases.map((each) => ({ ...each, user: each.user ?? '-', expires: shownTime(each.expiresAt), problem: each.problem ?? '' }))))
-    })
-  lease.command('revoke').description('end one lease, at its backend too; for more than one: deputy revoke').requiredOption('--id <lease>').option('--reason <text>', 'kept in the audit log').option('--json', 'print JSON')
+    .action(
+      async ({
+        json,
+        ...filter
+      }: {
+        json?: boolean
+        tenant?: string
+        user?: string
+        server?: string
+        downstream?: string
+      }) => {
+        const leases = await ask(await socket(), { path: `/leases?${new URLSearchParams(filter)}` }, leasesSchema)
+        print(terminal, { json: json === true }, leases, () =>
+          leases.length === 0
+            ? 'There is no such lease.'
+            : table(
+                ['id', 'tenant', 'user', 'server', 'downstream', 'backend', 'role', 'state', 'expires', 'problem'],
+                leases.map((each) => ({
+                  ...each,
+                  user: each.user ?? '-',
+                  expires: shownTime(each.expiresAt),
+                  problem: each.problem ?? '',
+                })),
+              ),
+        )
+      },
+    )
+  lease
+    .command('revoke')
+    .description('end one lease, at its backend too; for more than one: deputy revoke')
+    .requiredOption('--id <lease>')
+    .option('--reason <text>', 'kept in the audit log')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy lease revoke --id bG9sMTIzNDU2Nzg5')
     .action(async ({ id, json, reason }: { id: string; json?: boolean; reason?: string }) => {
-      const receipt = await withProgress(terminal, 'Ending the lease', ask(await socket(), { path: '/revoke', json: { scope: { kind: 'grant', grant: id }, ...(reason === undefined ? {} : { reason }) } }, receiptSchema))
-      print(terminal, { json: json === true }, receipt, () => receipt.leases.length === 0 ? `There is no lease ${id}; whatever had that id is void.` : tell(receipt))
+      const receipt = await withProgress(
+        terminal,
+        'Ending the lease',
+        ask(
+          await socket(),
+          {
+            path: '/revoke',
+            json: { scope: { kind: 'grant', grant: id }, ...(reason === undefined ? {} : { reason }) },
+          },
+          receiptSchema,
+        ),
+      )
+      print(terminal, { json: json === true }, receipt, () =>
+        receipt.leases.length === 0 ? `There is no lease ${id}; whatever had that id is void.` : tell(receipt),
+      )
     })
 }

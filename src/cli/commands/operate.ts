@@ -11,22 +11,67 @@ import { adminSocket, findHome, localSocket, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, table, withProgress, shownTime, type Terminal } from '../terminal.ts'
 
-interface Output { json?: boolean }
+interface Output {
+  json?: boolean
+}
 
-const statusSchema = z.looseObject({ version: z.string(), pid: z.number(), ready: z.boolean(), environment: z.string(), generation: z.number(), started_at: z.string(), checks: z.record(z.string(), z.string()), counts: z.record(z.string(), z.number()), memory: z.looseObject({ rss: z.number() }),
-  node: z.looseObject({ node: z.string() }), nodes: z.array(z.looseObject({ id: z.string(), about: z.string(), leaseLeft: z.number(), acknowledged: z.number() })),
-  providers: z.array(z.looseObject({ provider: z.string(), tenant: z.string(), state: z.string(), until: z.number().nullable() })),
+const statusSchema = z.looseObject({
+  version: z.string(),
+  pid: z.number(),
+  ready: z.boolean(),
+  environment: z.string(),
+  generation: z.number(),
+  started_at: z.string(),
+  checks: z.record(z.string(), z.string()),
+  counts: z.record(z.string(), z.number()),
+  memory: z.looseObject({ rss: z.number() }),
+  node: z.looseObject({ node: z.string() }),
+  nodes: z.array(z.looseObject({ id: z.string(), about: z.string(), leaseLeft: z.number(), acknowledged: z.number() })),
+  providers: z.array(
+    z.looseObject({ provider: z.string(), tenant: z.string(), state: z.string(), until: z.number().nullable() }),
+  ),
   proxy: z.array(z.string()),
   upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }),
 })
-const reloadSchema = z.looseObject({ applied: z.boolean(), generation: z.number(), problems: z.array(z.object({ file: z.string(), line: z.number(), message: z.string(), fix: z.string() })), restart_needed: z.array(z.string()) })
-const rotatedSchema = z.looseObject({ keys: z.string(), rewrapped: z.number().optional(), kid: z.string().optional(), kek: z.string().optional() })
-const decisionSchema = z.looseObject({ allowed: z.boolean(), registered: z.array(z.string()), scopes: z.array(z.string()), policies: z.array(z.string()), errors: z.array(z.string()), credential: z.string(), note: z.string().optional() })
+const reloadSchema = z.looseObject({
+  applied: z.boolean(),
+  generation: z.number(),
+  problems: z.array(z.object({ file: z.string(), line: z.number(), message: z.string(), fix: z.string() })),
+  restart_needed: z.array(z.string()),
+})
+const rotatedSchema = z.looseObject({
+  keys: z.string(),
+  rewrapped: z.number().optional(),
+  kid: z.string().optional(),
+  kek: z.string().optional(),
+})
+const decisionSchema = z.looseObject({
+  allowed: z.boolean(),
+  registered: z.array(z.string()),
+  scopes: z.array(z.string()),
+  policies: z.array(z.string()),
+  errors: z.array(z.string()),
+  credential: z.string(),
+  note: z.string().optional(),
+})
 const writtenSchema = z.looseObject({ tenant: z.string(), name: z.string(), version: z.number() })
 const removedSchema = z.looseObject({ removed: z.number() })
-const secretsSchema = z.array(z.looseObject({ tenant: z.string(), name: z.string(), version: z.number(), stage: z.string().nullable(), createdAt: z.number() }))
+const secretsSchema = z.array(
+  z.looseObject({
+    tenant: z.string(),
+    name: z.string(),
+    version: z.number(),
+    stage: z.string().nullable(),
+    createdAt: z.number(),
+  }),
+)
 const loginSchema = z.looseObject({ url: z.string() })
-const sessionSchema = z.looseObject({ signed_in: z.boolean(), tenant: z.string().optional(), user: z.string().optional(), expires_at: z.number().optional() })
+const sessionSchema = z.looseObject({
+  signed_in: z.boolean(),
+  tenant: z.string().optional(),
+  user: z.string().optional(),
+  expires_at: z.number().optional(),
+})
 
 const LOGIN_PATIENCE = 300_000
 const LOGIN_POLL = 1000
@@ -36,7 +81,9 @@ const openBrowser = (url: string): void => {
   const { protocol } = new URL(url)
   if (protocol !== 'https:' && protocol !== 'http:') return
   const child = spawn('xdg-open', [url], { stdio: 'ignore', detached: true, shell: false })
-  child.on('error', () => { /* no browser on this machine */ })
+  child.on('error', () => {
+    /* no browser on this machine */
+  })
   child.unref()
 }
 
@@ -45,86 +92,226 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
   const home = (): string => findHome(program.opts<{ home?: string }>().home, terminal)
   const socket = (): Promise<string> => adminSocket(home())
 
-  program.command('status').description('how the daemon is').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy status --json')
+  program
+    .command('status')
+    .description('how the daemon is')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy status --json')
     .action(async (options: Output) => {
       const status = await ask(await socket(), { path: '/status' }, statusSchema)
-      print(terminal, options, status, () => [
-        `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${status.ready ? 'ready' : 'not ready'}`,
-        ...Object.entries(status.checks).map(([name, state]) => `  ${name}: ${state}`),
-        `  configuration ${status.generation}: ${Object.entries(status.counts).map(([name, count]) => `${count} ${name}`).join(', ')}`,
-        ...(status.proxy.length === 0 ? [] : [`  proxy: ${status.proxy.join(', ')}`]),
-        ...status.nodes.map(({ id, about, leaseLeft, acknowledged }) => `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, knows revocations up to ${acknowledged} (${id})`),
-        ...status.providers.map(({ provider, tenant, state, until }) => `  provider ${provider} for ${tenant}: ${state.replaceAll('_', ' ')}${until === null ? '' : ` until ${shownTime(until)}`}`),
-        ...(status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0 ? [] : [`  providers to be told of revocations: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} given up (deputy grant pending)`]),
-        `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
-      ].join('\n'))
+      print(terminal, options, status, () =>
+        [
+          `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${status.ready ? 'ready' : 'not ready'}`,
+          ...Object.entries(status.checks).map(([name, state]) => `  ${name}: ${state}`),
+          `  configuration ${status.generation}: ${Object.entries(status.counts)
+            .map(([name, count]) => `${count} ${name}`)
+            .join(', ')}`,
+          ...(status.proxy.length === 0 ? [] : [`  proxy: ${status.proxy.join(', ')}`]),
+          ...status.nodes.map(
+            ({ id, about, leaseLeft, acknowledged }) =>
+              `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, knows revocations up to ${acknowledged} (${id})`,
+          ),
+          ...status.providers.map(
+            ({ provider, tenant, state, until }) =>
+              `  provider ${provider} for ${tenant}: ${state.replaceAll('_', ' ')}${until === null ? '' : ` until ${shownTime(until)}`}`,
+          ),
+          ...(status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0
+            ? []
+            : [
+                `  providers to be told of revocations: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} given up (deputy grant pending)`,
+              ]),
+          `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
+        ].join('\n'),
+      )
       if (!status.ready) throw new CommandError(exit.failed, '')
     })
 
-  program.command('reload').description('read the configuration again, whole or not at all').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy reload')
+  program
+    .command('reload')
+    .description('read the configuration again, whole or not at all')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy reload')
     .action(async (options: Output) => {
       const result = await ask(await socket(), { path: '/reload', method: 'POST' }, reloadSchema)
-      print(terminal, options, result, () => result.applied
-        ? `Configuration ${result.generation} is in force.${result.restart_needed.length === 0 ? '' : ` After a restart also: ${result.restart_needed.join(', ')}.`}`
-        : `${result.problems.map(formatProblem).join('\n')}\nNothing was changed.`)
+      print(terminal, options, result, () =>
+        result.applied
+          ? `Configuration ${result.generation} is in force.${result.restart_needed.length === 0 ? '' : ` After a restart also: ${result.restart_needed.join(', ')}.`}`
+          : `${result.problems.map(formatProblem).join('\n')}\nNothing was changed.`,
+      )
       if (!result.applied) throw new CommandError(exit.configuration, '')
     })
 
   const key = program.command('key').description('keys')
-  key.command('rotate').description('a new key-encryption key, every data key wrapped anew; with --signing a new signing key').option('--signing').option('--json', 'print JSON')
+  key
+    .command('rotate')
+    .description('a new key-encryption key, every data key wrapped anew; with --signing a new signing key')
+    .option('--signing')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy key rotate')
     .action(async (options: Output & { signing?: boolean }) => {
-      const result = await withProgress(terminal, 'Wrapping the data keys anew', ask(await socket(), { path: '/keys/rotate', json: { keys: options.signing === true ? 'signing' : 'key-encryption' } }, rotatedSchema))
-      print(terminal, options, result, () => options.signing === true ? `Tokens are signed by ${result.kid} now; the key before stays published until its last token has expired.` : `${result.rewrapped} data key(s) are wrapped by ${result.kek} now.`)
+      const result = await withProgress(
+        terminal,
+        'Wrapping the data keys anew',
+        ask(
+          await socket(),
+          { path: '/keys/rotate', json: { keys: options.signing === true ? 'signing' : 'key-encryption' } },
+          rotatedSchema,
+        ),
+      )
+      print(terminal, options, result, () =>
+        options.signing === true
+          ? `Tokens are signed by ${result.kid} now; the key before stays published until its last token has expired.`
+          : `${result.rewrapped} data key(s) are wrapped by ${result.kek} now.`,
+      )
     })
 
   const policy = program.command('policy').description('access policy')
-  policy.command('test').description('run the examples beside the policies').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy policy test')
+  policy
+    .command('test')
+    .description('run the examples beside the policies')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy policy test')
     .action(async (options: Output) => {
       const read = await readConfiguration({ home: home(), shipped, generation: 1 })
-      if (read.configuration === undefined) throw new CommandError(exit.configuration, read.problems.map(formatProblem).join('\n'))
-      const { results, problems } = await runPolicyExamples(accessPolicies(read.configuration.snapshot), read.configuration.policy)
+      if (read.configuration === undefined)
+        throw new CommandError(exit.configuration, read.problems.map(formatProblem).join('\n'))
+      const { results, problems } = await runPolicyExamples(
+        accessPolicies(read.configuration.snapshot),
+        read.configuration.policy,
+      )
       const failed = results.filter(({ passed }) => !passed)
-      print(terminal, options, { results, problems }, () => [
-        ...problems.map(formatProblem), ...results.map(({ passed, file, line, name, why }) => `${passed ? 'ok  ' : 'FAIL'} ${name}: ${why}${passed ? '' : ` (${file}:${line})`}`),
-        `${results.length - failed.length} passed, ${failed.length} failed`,
-      ].join('\n'))
+      print(terminal, options, { results, problems }, () =>
+        [
+          ...problems.map(formatProblem),
+          ...results.map(
+            ({ passed, file, line, name, why }) =>
+              `${passed ? 'ok  ' : 'FAIL'} ${name}: ${why}${passed ? '' : ` (${file}:${line})`}`,
+          ),
+          `${results.length - failed.length} passed, ${failed.length} failed`,
+        ].join('\n'),
+      )
       if (failed.length > 0 || problems.length > 0) throw new CommandError(exit.failed, '')
     })
-  policy.command('explain').description('what policy would say, without issuing anything').requiredOption('--server <id>').requiredOption('--tenant <id>').option('--user <name>', 'absent: the server for itself')
-    .option('--group <name...>', 'groups of the user', []).requiredOption('--downstream <id>').option('--scope <scope...>').option('--tool <name>').option('--acr <acr>').option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy policy explain --server notes --tenant acme --user alice --group engineering --downstream notes-api --scope notes:read')
-    .action(async ({ json, group, scope, ...question }: Output & { server: string; tenant: string; user?: string; group: string[]; downstream: string; scope?: string[]; tool?: string; acr?: string }) => {
-      const decision = await ask(await socket(), { path: '/policy/explain', json: { ...question, groups: group, ...(scope === undefined ? {} : { scopes: scope }) } }, decisionSchema)
-      print(terminal, { json: json === true }, decision, () => [
-        `${decision.allowed ? 'allowed' : 'denied'}: ${decision.credential} with ${decision.scopes.join(' ') || 'no scopes'} (registered: ${decision.registered.join(' ') || 'none'})`,
-        decision.policies.length === 0 ? '  no policy permits it' : `  decided by ${decision.policies.join(', ')}`,
-        ...decision.errors.map((error) => `  error: ${error}`), ...(decision.note === undefined ? [] : [`  ${decision.note}`]),
-      ].join('\n'))
-      if (!decision.allowed) throw new CommandError(exit.failed, '')
-    })
+  policy
+    .command('explain')
+    .description('what policy would say, without issuing anything')
+    .requiredOption('--server <id>')
+    .requiredOption('--tenant <id>')
+    .option('--user <name>', 'absent: the server for itself')
+    .option('--group <name...>', 'groups of the user', [])
+    .requiredOption('--downstream <id>')
+    .option('--scope <scope...>')
+    .option('--tool <name>')
+    .option('--acr <acr>')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  deputy policy explain --server notes --tenant acme --user alice --group engineering --downstream notes-api --scope notes:read',
+    )
+    .action(
+      async ({
+        json,
+        group,
+        scope,
+        ...question
+      }: Output & {
+        server: string
+        tenant: string
+        user?: string
+        group: string[]
+        downstream: string
+        scope?: string[]
+        tool?: string
+        acr?: string
+      }) => {
+        const decision = await ask(
+          await socket(),
+          {
+            path: '/policy/explain',
+            json: { ...question, groups: group, ...(scope === undefined ? {} : { scopes: scope }) },
+          },
+          decisionSchema,
+        )
+        print(terminal, { json: json === true }, decision, () =>
+          [
+            `${decision.allowed ? 'allowed' : 'denied'}: ${decision.credential} with ${decision.scopes.join(' ') || 'no scopes'} (registered: ${decision.registered.join(' ') || 'none'})`,
+            decision.policies.length === 0 ? '  no policy permits it' : `  decided by ${decision.policies.join(', ')}`,
+            ...decision.errors.map((error) => `  error: ${error}`),
+            ...(decision.note === undefined ? [] : [`  ${decision.note}`]),
+          ].join('\n'),
+        )
+        if (!decision.allowed) throw new CommandError(exit.failed, '')
+      },
+    )
 
   const secret = program.command('secret').description('secrets in the embedded backend')
-  secret.command('set').description('store a new version of a tenant\'s secret; the value is read from standard input or a file, never from the command line')
-    .requiredOption('--tenant <id>').requiredOption('--name <name>').option('--file <path>').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy secret set --tenant acme --name github-key < key.txt')
+  secret
+    .command('set')
+    .description(
+      "store a new version of a tenant's secret; the value is read from standard input or a file, never from the command line",
+    )
+    .requiredOption('--tenant <id>')
+    .requiredOption('--name <name>')
+    .option('--file <path>')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy secret set --tenant acme --name github-key < key.txt')
     .action(async (options: Output & { tenant: string; name: string; file?: string }) => {
-      const value = (options.file === undefined ? await terminal.input() : await readFile(resolve(terminal.workingFolder, options.file), 'utf8')).replace(/\r?\n$/, '')
+      const value = (
+        options.file === undefined
+          ? await terminal.input()
+          : await readFile(resolve(terminal.workingFolder, options.file), 'utf8')
+      ).replace(/\r?\n$/, '')
       if (value === '') throw new CommandError(exit.usage, 'There was no value on standard input.')
-      const written = await ask(await socket(), { path: '/secrets', json: { tenant: options.tenant, name: options.name, value } }, writtenSchema)
-      print(terminal, options, written, () => `${written.name} of ${written.tenant} has version ${written.version} now.`)
+      const written = await ask(
+        await socket(),
+        { path: '/secrets', json: { tenant: options.tenant, name: options.name, value } },
+        writtenSchema,
+      )
+      print(
+        terminal,
+        options,
+        written,
+        () => `${written.name} of ${written.tenant} has version ${written.version} now.`,
+      )
     })
-  secret.command('list').description('list secrets, never their values').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy secret list')
+  secret
+    .command('list')
+    .description('list secrets, never their values')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy secret list')
     .action(async (options: Output) => {
       const secrets = await ask(await socket(), { path: '/secrets' }, secretsSchema)
-      print(terminal, options, secrets, () => secrets.length === 0 ? 'There is no secret yet.' : table(['tenant', 'name', 'version', 'stage', 'created'], secrets.map((each) => ({ ...each, created: shownTime(each.createdAt) }))))
+      print(terminal, options, secrets, () =>
+        secrets.length === 0
+          ? 'There is no secret yet.'
+          : table(
+              ['tenant', 'name', 'version', 'stage', 'created'],
+              secrets.map((each) => ({ ...each, created: shownTime(each.createdAt) })),
+            ),
+      )
     })
-  secret.command('remove').description('remove every version of a secret').requiredOption('--tenant <id>').requiredOption('--name <name>').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy secret remove --tenant acme --name github-key')
+  secret
+    .command('remove')
+    .description('remove every version of a secret')
+    .requiredOption('--tenant <id>')
+    .requiredOption('--name <name>')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy secret remove --tenant acme --name github-key')
     .action(async (options: Output & { tenant: string; name: string }) => {
-      const { removed } = await ask(await socket(), { path: '/secrets/remove', json: { tenant: options.tenant, name: options.name } }, removedSchema)
+      const { removed } = await ask(
+        await socket(),
+        { path: '/secrets/remove', json: { tenant: options.tenant, name: options.name } },
+        removedSchema,
+      )
       print(terminal, options, { removed }, () => `${removed} version(s) removed.`)
     })
 
-  program.command('login').description('sign in as a tenant\'s user: stdio servers of this Unix user may then act for that user').requiredOption('--tenant <id>').option('--no-browser', 'only print the URL').option('--json', 'print JSON')
+  program
+    .command('login')
+    .description("sign in as a tenant's user: stdio servers of this Unix user may then act for that user")
+    .requiredOption('--tenant <id>')
+    .option('--no-browser', 'only print the URL')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy login --tenant acme')
     .action(async (options: Output & { tenant: string; browser: boolean }) => {
       const path = await localSocket(home(), terminal)
@@ -134,14 +321,31 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
       for (const until = Date.now() + LOGIN_PATIENCE; Date.now() < until; await sleep(LOGIN_POLL)) {
         const session = await ask(path, { path: '/session' }, sessionSchema)
         if (!session.signed_in || session.tenant !== options.tenant) continue
-        print(terminal, options, session, () => `Signed in as ${session.user} of ${session.tenant} until ${shownTime(session.expires_at ?? 0)}.`)
+        print(
+          terminal,
+          options,
+          session,
+          () => `Signed in as ${session.user} of ${session.tenant} until ${shownTime(session.expires_at ?? 0)}.`,
+        )
         return
       }
-      throw new CommandError(exit.failed, 'Nobody signed in within five minutes.', `deputy login --tenant ${options.tenant}`)
+      throw new CommandError(
+        exit.failed,
+        'Nobody signed in within five minutes.',
+        `deputy login --tenant ${options.tenant}`,
+      )
     })
-  program.command('logout').description('end the session of this Unix user').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy logout')
+  program
+    .command('logout')
+    .description('end the session of this Unix user')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy logout')
     .action(async (options: Output) => {
-      const session = await ask(await localSocket(home(), terminal), { path: '/session', method: 'DELETE' }, sessionSchema)
+      const session = await ask(
+        await localSocket(home(), terminal),
+        { path: '/session', method: 'DELETE' },
+        sessionSchema,
+      )
       print(terminal, options, session, () => 'Signed out.')
     })
 }

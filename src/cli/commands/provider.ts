@@ -13,10 +13,17 @@ import { DeputyError } from '../../errors.ts'
 import { findHome, readSettings, shipped } from '../home.ts'
 import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'
 
-interface Output { json?: boolean }
+interface Output {
+  json?: boolean
+}
 
 /** What came of the comparison of a file with what its provider publishes. */
-interface Compared { readonly provider: string; readonly compared: boolean; readonly differences: readonly string[]; readonly why?: string }
+interface Compared {
+  readonly provider: string
+  readonly compared: boolean
+  readonly differences: readonly string[]
+  readonly why?: string
+}
 
 const variable = (text: string, known: Readonly<Record<string, string>>): Record<string, string> => {
   const at = text.indexOf('=')
@@ -32,47 +39,121 @@ export const addProviderCommands = (program: Command, provider: Command, termina
   /** Asks the network as the daemon would: with its guard, and by the settings of the home. */
   const online = async <T>(work: (network: { egress: Egress; allowInsecure: boolean }) => Promise<T>): Promise<T> => {
     const { network } = await readSettings(home())
-    const egress = createEgress({ allowLoopback: network.allow_loopback, allowPrivate: network.allow_private, timeout: network.timeout })
-    try { return await work({ egress, allowInsecure: network.allow_loopback }) } finally { await egress.close() }
+    const egress = createEgress({
+      allowLoopback: network.allow_loopback,
+      allowPrivate: network.allow_private,
+      timeout: network.timeout,
+    })
+    try {
+      return await work({ egress, allowInsecure: network.allow_loopback })
+    } finally {
+      await egress.close()
+    }
   }
 
-  const compare = async (file: Provider, given: Readonly<Record<string, string>>, network: { egress: Egress; allowInsecure: boolean }): Promise<Compared> => {
+  const compare = async (
+    file: Provider,
+    given: Readonly<Record<string, string>>,
+    network: { egress: Egress; allowInsecure: boolean },
+  ): Promise<Compared> => {
     const { provider: id } = file
-    if (file.issuer === undefined) return { provider: id, compared: false, differences: [], why: 'it names no issuer that publishes metadata' }
+    if (file.issuer === undefined)
+      return { provider: id, compared: false, differences: [], why: 'it names no issuer that publishes metadata' }
     const missing = neededVariables(file).filter((name) => !Object.hasOwn(given, name))
-    if (missing.length > 0) return { provider: id, compared: false, differences: [], why: `say ${missing.map((name) => `--variable ${name}=…`).join(' ')}` }
+    if (missing.length > 0)
+      return {
+        provider: id,
+        compared: false,
+        differences: [],
+        why: `say ${missing.map((name) => `--variable ${name}=…`).join(' ')}`,
+      }
     const filled = providerFor(file, given)
-    try { return { provider: id, compared: true, differences: differences(filled, await readMetadata(filled.issuer!, { provider: id, clientId: 'deputy', ...network })) } } catch (error) {
+    try {
+      return {
+        provider: id,
+        compared: true,
+        differences: differences(
+          filled,
+          await readMetadata(filled.issuer!, { provider: id, clientId: 'deputy', ...network }),
+        ),
+      }
+    } catch (error) {
       if (!(error instanceof DeputyError)) throw error
       return { provider: id, compared: false, differences: [error.message] }
     }
   }
 
-  provider.command('check').argument('[ids...]', 'default: all').description('check provider files; with --online also against what the providers publish about themselves')
-    .option('--online', 'read the metadata of those that publish it').option('--variable <name=value>', 'what {name} in an endpoint stands for; may be repeated', variable, {}).option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  deputy provider check\n  deputy provider check okta --online --variable host=dev-123.okta.com\n\nExit code 3 when a file is wrong, 5 when a provider says something else than its file.')
+  provider
+    .command('check')
+    .argument('[ids...]', 'default: all')
+    .description('check provider files; with --online also against what the providers publish about themselves')
+    .option('--online', 'read the metadata of those that publish it')
+    .option('--variable <name=value>', 'what {name} in an endpoint stands for; may be repeated', variable, {})
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  deputy provider check\n  deputy provider check okta --online --variable host=dev-123.okta.com\n\nExit code 3 when a file is wrong, 5 when a provider says something else than its file.',
+    )
     .action(async (ids: string[], options: Output & { online?: boolean; variable: Record<string, string> }) => {
       const problems: Problem[] = []
       const all = await readProviders(home(), shipped.providers, problems)
       const unknown = ids.find((id) => !all.has(id))
-      if (unknown !== undefined && problems.length === 0) throw new CommandError(exit.failed, `There is no provider ${unknown}.`, 'deputy provider list')
-      const chosen = [...all.values()].map(({ value }) => value).filter(({ provider: id }) => ids.length === 0 || ids.includes(id))
-      const compared = options.online !== true ? [] : await withProgress(terminal, 'Reading metadata', online((network) => Promise.all(chosen.map((each) => compare(each, options.variable, network)))))
-      print(terminal, options, { ok: problems.length === 0 && compared.every((each) => each.differences.length === 0), problems, providers: chosen.map(({ provider: id }) => id), ...(options.online === true ? { compared } : {}) }, () => [
-        ...problems.map(formatProblem),
-        ...(problems.length > 0 ? [] : [`${chosen.length} provider file(s) are in order.`]),
-        ...compared.flatMap((each) => each.differences.length > 0 ? each.differences.map((difference) => `${each.provider}: ${difference}`) : [`${each.provider}: ${each.compared ? 'as its metadata says' : `not compared: ${each.why}`}`]),
-      ].join('\n'))
+      if (unknown !== undefined && problems.length === 0)
+        throw new CommandError(exit.failed, `There is no provider ${unknown}.`, 'deputy provider list')
+      const chosen = [...all.values()]
+        .map(({ value }) => value)
+        .filter(({ provider: id }) => ids.length === 0 || ids.includes(id))
+      const compared =
+        options.online !== true
+          ? []
+          : await withProgress(
+              terminal,
+              'Reading metadata',
+              online((network) => Promise.all(chosen.map((each) => compare(each, options.variable, network)))),
+            )
+      print(
+        terminal,
+        options,
+        {
+          ok: problems.length === 0 && compared.every((each) => each.differences.length === 0),
+          problems,
+          providers: chosen.map(({ provider: id }) => id),
+          ...(options.online === true ? { compared } : {}),
+        },
+        () =>
+          [
+            ...problems.map(formatProblem),
+            ...(problems.length > 0 ? [] : [`${chosen.length} provider file(s) are in order.`]),
+            ...compared.flatMap((each) =>
+              each.differences.length > 0
+                ? each.differences.map((difference) => `${each.provider}: ${difference}`)
+                : [`${each.provider}: ${each.compared ? 'as its metadata says' : `not compared: ${each.why}`}`],
+            ),
+          ].join('\n'),
+      )
       if (problems.length > 0) throw new CommandError(exit.configuration, '')
       if (compared.some((each) => each.differences.length > 0)) throw new CommandError(exit.unverified, '')
     })
 
-  provider.command('add').argument('<id>', 'what downstreams call it').requiredOption('--from-issuer <url>', 'the issuer whose metadata is read').option('--name <name>', 'what the consent page calls it')
-    .description('write a provider file from what an issuer publishes about itself').addHelpText('after', '\nExample:\n  deputy provider add login --from-issuer https://login.example.com --name "Example"')
+  provider
+    .command('add')
+    .argument('<id>', 'what downstreams call it')
+    .requiredOption('--from-issuer <url>', 'the issuer whose metadata is read')
+    .option('--name <name>', 'what the consent page calls it')
+    .description('write a provider file from what an issuer publishes about itself')
+    .addHelpText(
+      'after',
+      '\nExample:\n  deputy provider add login --from-issuer https://login.example.com --name "Example"',
+    )
     .action(async (id: string, { fromIssuer: issuer, name = id }: { fromIssuer: string; name?: string }) => {
-      if (!idSchema.safeParse(id).success) throw new CommandError(exit.usage, `${id} is no id: use a to z, 0 to 9, ".", "_" and "-".`)
+      if (!idSchema.safeParse(id).success)
+        throw new CommandError(exit.usage, `${id} is no id: use a to z, 0 to 9, ".", "_" and "-".`)
       if (!URL.canParse(issuer)) throw new CommandError(exit.usage, `${issuer} is no URL.`)
-      const metadata = await withProgress(terminal, 'Reading metadata', online((network) => readMetadata(issuer, { provider: id, clientId: 'deputy', ...network }))).catch((error: unknown) => {
+      const metadata = await withProgress(
+        terminal,
+        'Reading metadata',
+        online((network) => readMetadata(issuer, { provider: id, clientId: 'deputy', ...network })),
+      ).catch((error: unknown) => {
         if (error instanceof DeputyError) throw new CommandError(exit.failed, error.message)
         throw error
       })
@@ -80,7 +161,10 @@ export const addProviderCommands = (program: Command, provider: Command, termina
       const text = draftOf({ id, name, issuer, metadata })
       const { problems } = parseYamlFile(file, text, providerSchema)
       if (problems.length > 0) throw new CommandError(exit.failed, problems.map(formatProblem).join('\n'))
-      if (!await createFile(join(home(), file), text)) throw new CommandError(exit.failed, `${file} exists already.`, 'Edit it, then run: deputy provider check')
-      terminal.out(`${file} is written. Read it, and what the service documents; then run: deputy provider check ${id}\n`)
+      if (!(await createFile(join(home(), file), text)))
+        throw new CommandError(exit.failed, `${file} exists already.`, 'Edit it, then run: deputy provider check')
+      terminal.out(
+        `${file} is written. Read it, and what the service documents; then run: deputy provider check ${id}\n`,
+      )
     })
 }

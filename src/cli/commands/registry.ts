@@ -18,27 +18,59 @@ import { CommandError, exit, print, shownTime, table, withProgress, type Termina
 import { addProviderCommands } from './provider.ts'
 import { addTenantCommands } from './tenant.ts'
 
-interface Output { json?: boolean }
+interface Output {
+  json?: boolean
+}
 
 const STATUSES = { approve: 'approved', deprecate: 'deprecated', retire: 'retired' } as const
 
-const callersSchema = z.array(z.looseObject({ id: z.string(), facts: z.record(z.string(), z.union([z.string(), z.number()])), firstSeen: z.number(), lastSeen: z.number(), count: z.number() }))
+const callersSchema = z.array(
+  z.looseObject({
+    id: z.string(),
+    facts: z.record(z.string(), z.union([z.string(), z.number()])),
+    firstSeen: z.number(),
+    lastSeen: z.number(),
+    count: z.number(),
+  }),
+)
 
-const usageSchema = z.array(z.looseObject({
-  server: z.string(), tool: z.string().nullable(), owner: z.string().nullable(), state: z.enum(['used', 'unused', 'unregistered', 'deprecated']), calls: z.number(), lastAt: z.number().nullable(),
-  users: z.array(z.looseObject({ tenant: z.string().nullable(), user: z.string().nullable(), calls: z.number() })),
-}))
+const usageSchema = z.array(
+  z.looseObject({
+    server: z.string(),
+    tool: z.string().nullable(),
+    owner: z.string().nullable(),
+    state: z.enum(['used', 'unused', 'unregistered', 'deprecated']),
+    calls: z.number(),
+    lastAt: z.number().nullable(),
+    users: z.array(z.looseObject({ tenant: z.string().nullable(), user: z.string().nullable(), calls: z.number() })),
+  }),
+)
 
 /** The table, and below it who has to be told of what is on its way out. */
 const tellUsage = (usage: z.output<typeof usageSchema>, days: string): string => {
   if (usage.length === 0) return 'No server is registered, and none has called.'
-  const nameOf = ({ server, tool }: { server: string; tool: string | null }): string => `${server}${tool === null ? '' : ` ${tool}`}`
+  const nameOf = ({ server, tool }: { server: string; tool: string | null }): string =>
+    `${server}${tool === null ? '' : ` ${tool}`}`
   const deprecated = usage.filter(({ state }) => state === 'deprecated')
   const unused = usage.filter(({ state }) => state === 'unused').length
   return [
-    table(['server', 'tool', 'owner', 'state', 'calls', 'last', 'users'], usage.map((each) => ({ ...each, tool: each.tool ?? '(none named)', last: each.lastAt === null ? '-' : shownTime(each.lastAt), users: each.users.length }))),
+    table(
+      ['server', 'tool', 'owner', 'state', 'calls', 'last', 'users'],
+      usage.map((each) => ({
+        ...each,
+        tool: each.tool ?? '(none named)',
+        last: each.lastAt === null ? '-' : shownTime(each.lastAt),
+        users: each.users.length,
+      })),
+    ),
     ...(unused === 0 ? [] : [`${unused} tool(s) were not called in ${days} days.`]),
-    ...deprecated.map((each) => `${nameOf(each)} is deprecated and still called: ${each.users.slice(0, 10).map(({ tenant, user, calls }) => `${user ?? 'the server itself'} of ${tenant} (${calls})`).join(', ')}${each.users.length > 10 ? ` and ${each.users.length - 10} more` : ''}.`),
+    ...deprecated.map(
+      (each) =>
+        `${nameOf(each)} is deprecated and still called: ${each.users
+          .slice(0, 10)
+          .map(({ tenant, user, calls }) => `${user ?? 'the server itself'} of ${tenant} (${calls})`)
+          .join(', ')}${each.users.length > 10 ? ` and ${each.users.length - 10} more` : ''}.`,
+    ),
   ].join('\n')
 }
 
@@ -48,101 +80,229 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
 
   const snapshot = async (): Promise<Snapshot> => {
     const { configuration, problems } = await readConfiguration({ home: home(), shipped, generation: 1 })
-    if (configuration === undefined) throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'), 'deputy check')
+    if (configuration === undefined)
+      throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'), 'deputy check')
     return configuration.snapshot
   }
 
-  const listing = (parent: Command, what: string, columns: readonly string[], read: (current: Snapshot) => readonly object[]): void => {
-    parent.command('list').description(`list every ${what}`).option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy ${what} list --json`)
+  const listing = (
+    parent: Command,
+    what: string,
+    columns: readonly string[],
+    read: (current: Snapshot) => readonly object[],
+  ): void => {
+    parent
+      .command('list')
+      .description(`list every ${what}`)
+      .option('--json', 'print JSON')
+      .addHelpText('after', `\nExample:\n  deputy ${what} list --json`)
       .action(async (options: Output) => {
         const rows = read(await snapshot())
-        print(terminal, options, rows, () => rows.length === 0 ? `There is no ${what} yet.` : table(columns, rows as Record<string, unknown>[]))
+        print(terminal, options, rows, () =>
+          rows.length === 0 ? `There is no ${what} yet.` : table(columns, rows as Record<string, unknown>[]),
+        )
       })
-    parent.command('show').argument('<id>').description(`show one ${what}`).option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy ${what} show NAME`)
+    parent
+      .command('show')
+      .argument('<id>')
+      .description(`show one ${what}`)
+      .option('--json', 'print JSON')
+      .addHelpText('after', `\nExample:\n  deputy ${what} show NAME`)
       .action(async (id: string, options: Output) => {
         const found = (read(await snapshot()) as Record<string, unknown>[]).find((row) => row[what] === id)
-        if (found === undefined) throw new CommandError(exit.failed, `There is no ${what} ${id}.`, `deputy ${what} list`)
-        print(terminal, options, found, () => Object.entries(found).map(([name, value]) => `${name}: ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`).join('\n'))
+        if (found === undefined)
+          throw new CommandError(exit.failed, `There is no ${what} ${id}.`, `deputy ${what} list`)
+        print(terminal, options, found, () =>
+          Object.entries(found)
+            .map(([name, value]) => `${name}: ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
+            .join('\n'),
+        )
       })
   }
 
   const tenant = program.command('tenant').description('tenants: customers, their identity providers, their sign-in')
   addTenantCommands(program, tenant, terminal)
-  listing(tenant, 'tenant', ['tenant', 'name', 'enabled', 'issuers'], (current) => [...current.tenants.values()].map((each) => ({ ...each, issuers: each.issuers.map(({ issuer }) => issuer) })))
-  tenant.command('add').argument('<id>').description('write the file of a new tenant').requiredOption('--issuer <url>', 'its identity provider')
-    .option('--client-id <id>', 'Deputy\'s client at the identity provider, for sign-in on the connect pages').option('--client-secret-file <path>', 'file (0600) with that client\'s secret').option('--name <name>')
+  listing(tenant, 'tenant', ['tenant', 'name', 'enabled', 'issuers'], (current) =>
+    [...current.tenants.values()].map((each) => ({ ...each, issuers: each.issuers.map(({ issuer }) => issuer) })),
+  )
+  tenant
+    .command('add')
+    .argument('<id>')
+    .description('write the file of a new tenant')
+    .requiredOption('--issuer <url>', 'its identity provider')
+    .option('--client-id <id>', "Deputy's client at the identity provider, for sign-in on the connect pages")
+    .option('--client-secret-file <path>', "file (0600) with that client's secret")
+    .option('--name <name>')
     .addHelpText('after', '\nExample:\n  deputy tenant add acme --issuer https://login.acme.example --client-id deputy')
-    .action(async (id: string, options: { issuer: string; clientId?: string; clientSecretFile?: string; name?: string }) => {
-      const { issuer, clientId, clientSecretFile, name } = options
-      await writeNew(home(), `tenants/${id}.yaml`, {
-        tenant: id, ...(name === undefined ? {} : { name }), issuers: [{ issuer }],
-        ...(clientId === undefined ? {} : { sign_in: { issuer, client_id: clientId, ...(clientSecretFile === undefined ? {} : { client_secret: { file: clientSecretFile } }) } }),
-      }, 'docs/configuration.md explains every setting.')
-      terminal.out(`tenants/${id}.yaml is written.\n`)
-    })
+    .action(
+      async (id: string, options: { issuer: string; clientId?: string; clientSecretFile?: string; name?: string }) => {
+        const { issuer, clientId, clientSecretFile, name } = options
+        await writeNew(
+          home(),
+          `tenants/${id}.yaml`,
+          {
+            tenant: id,
+            ...(name === undefined ? {} : { name }),
+            issuers: [{ issuer }],
+            ...(clientId === undefined
+              ? {}
+              : {
+                  sign_in: {
+                    issuer,
+                    client_id: clientId,
+                    ...(clientSecretFile === undefined ? {} : { client_secret: { file: clientSecretFile } }),
+                  },
+                }),
+          },
+          'docs/configuration.md explains every setting.',
+        )
+        terminal.out(`tenants/${id}.yaml is written.\n`)
+      },
+    )
 
   const issuer = program.command('issuer').description('issuers whose tokens a tenant trusts')
-  issuer.command('list').description('list every trusted issuer').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy issuer list')
+  issuer
+    .command('list')
+    .description('list every trusted issuer')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy issuer list')
     .action(async (options: Output) => {
-      const rows = [...(await snapshot()).tenants.values()].flatMap((each) => each.issuers.map((trusted) => ({ tenant: each.tenant, ...trusted, opaque_tokens: trusted.introspection !== undefined })))
+      const rows = [...(await snapshot()).tenants.values()].flatMap((each) =>
+        each.issuers.map((trusted) => ({
+          tenant: each.tenant,
+          ...trusted,
+          opaque_tokens: trusted.introspection !== undefined,
+        })),
+      )
       print(terminal, options, rows, () => table(['tenant', 'issuer', 'algorithms', 'opaque_tokens'], rows))
     })
-  issuer.command('add').argument('<url>').description('let a tenant trust another issuer').requiredOption('--tenant <id>').addHelpText('after', '\nExample:\n  deputy issuer add https://login.acme.example --tenant acme')
+  issuer
+    .command('add')
+    .argument('<url>')
+    .description('let a tenant trust another issuer')
+    .requiredOption('--tenant <id>')
+    .addHelpText('after', '\nExample:\n  deputy issuer add https://login.acme.example --tenant acme')
     .action(async (url: string, options: { tenant: string }) => {
-      await editDocument(home(), await fileOf('tenants', 'tenant', options.tenant), 'tenant', options.tenant, (document) => {
-        if (document.get('issuers') === undefined) document.set('issuers', [])
-        document.addIn(['issuers'], { issuer: url })
-      })
+      await editDocument(
+        home(),
+        await fileOf('tenants', 'tenant', options.tenant),
+        'tenant',
+        options.tenant,
+        (document) => {
+          if (document.get('issuers') === undefined) document.set('issuers', [])
+          document.addIn(['issuers'], { issuer: url })
+        },
+      )
       terminal.out(`${options.tenant} trusts ${url} now; check: deputy check\n`)
     })
 
   const server = program.command('server').description('registered MCP servers')
-  listing(server, 'server', ['server', 'status', 'owner', 'tenants', 'resource', 'version'], (current) => [...current.servers.values()])
-  server.command('import').argument('<file>', 'a server.json of the MCP registry').description('register a server as proposed, out of its server.json')
-    .requiredOption('--owner <owner>').requiredOption('--tenant <id...>').addHelpText('after', '\nExample:\n  deputy server import server.json --owner ops@example.com --tenant acme')
+  listing(server, 'server', ['server', 'status', 'owner', 'tenants', 'resource', 'version'], (current) => [
+    ...current.servers.values(),
+  ])
+  server
+    .command('import')
+    .argument('<file>', 'a server.json of the MCP registry')
+    .description('register a server as proposed, out of its server.json')
+    .requiredOption('--owner <owner>')
+    .requiredOption('--tenant <id...>')
+    .addHelpText('after', '\nExample:\n  deputy server import server.json --owner ops@example.com --tenant acme')
     .action(async (file: string, options: { owner: string; tenant: string[] }) => {
-      const draft = importServerJson(parseYaml(await readFile(resolve(terminal.workingFolder, file), 'utf8')), { owner: options.owner, tenants: options.tenant })
-      await writeNew(home(), `servers/${draft.server}.yaml`, { ...draft, attest: [], downstreams: {} }, 'Add how it proves who it is (attest) and what it may use (downstreams), then: deputy server approve')
+      const draft = importServerJson(parseYaml(await readFile(resolve(terminal.workingFolder, file), 'utf8')), {
+        owner: options.owner,
+        tenants: options.tenant,
+      })
+      await writeNew(
+        home(),
+        `servers/${draft.server}.yaml`,
+        { ...draft, attest: [], downstreams: {} },
+        'Add how it proves who it is (attest) and what it may use (downstreams), then: deputy server approve',
+      )
       terminal.out(`servers/${draft.server}.yaml is written, status proposed.\n`)
     })
-  server.command('export').argument('<id>').description('print a server as a server.json of the MCP registry').option('--namespace <name>', 'reverse-DNS name, for a server that was not listed there before')
+  server
+    .command('export')
+    .argument('<id>')
+    .description('print a server as a server.json of the MCP registry')
+    .option('--namespace <name>', 'reverse-DNS name, for a server that was not listed there before')
     .addHelpText('after', '\nExample:\n  deputy server export notes --namespace com.example > server.json')
     .action(async (id: string, options: { namespace?: string }) => {
       const found = (await snapshot()).servers.get(id)
       if (found === undefined) throw new CommandError(exit.failed, `There is no server ${id}.`, 'deputy server list')
       terminal.out(`${JSON.stringify(exportServerJson(found, options.namespace), null, 2)}\n`)
     })
-  server.command('usage').description('which tools are used and by whom, which are not, and which are deprecated and still called').option('--days <n>', 'so many days back', '90').option('--json', 'print JSON')
+  server
+    .command('usage')
+    .description('which tools are used and by whom, which are not, and which are deprecated and still called')
+    .option('--days <n>', 'so many days back', '90')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy server usage --days 30')
     .action(async ({ days, ...options }: Output & { days: string }) => {
-      const usage = await withProgress(terminal, 'Reading the audit log', ask(await adminSocket(home()), { path: `/usage?${new URLSearchParams({ days })}` }, usageSchema))
+      const usage = await withProgress(
+        terminal,
+        'Reading the audit log',
+        ask(await adminSocket(home()), { path: `/usage?${new URLSearchParams({ days })}` }, usageSchema),
+      )
       print(terminal, options, usage, () => tellUsage(usage, days))
     })
   for (const [verb, status] of Object.entries(STATUSES)) {
-    server.command(verb).argument('<id>').description(`set a server's status to ${status}`).addHelpText('after', `\nExample:\n  deputy server ${verb} NAME`)
+    server
+      .command(verb)
+      .argument('<id>')
+      .description(`set a server's status to ${status}`)
+      .addHelpText('after', `\nExample:\n  deputy server ${verb} NAME`)
       .action(async (id: string) => {
-        await editDocument(home(), await fileOf('servers', 'server', id), 'server', id, (document) => { document.set('status', status) })
+        await editDocument(home(), await fileOf('servers', 'server', id), 'server', id, (document) => {
+          document.set('status', status)
+        })
         terminal.out(`${id} is ${status} now.\n`)
       })
   }
-  server.command('secret').description('make a client secret; prints it once, and the hash for the server\'s file').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy server secret')
+  server
+    .command('secret')
+    .description("make a client secret; prints it once, and the hash for the server's file")
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy server secret')
     .action(async (options: Output) => {
       const random = createSystemRandom()
       const secret = Buffer.from(random.bytes(32)).toString('base64url')
       const scrypt = await hashClientSecret(new Secret(secret), random)
-      print(terminal, options, { secret, scrypt }, () => `secret, shown this once: ${secret}\nin the server's file:\n  attest:\n    - client_secret:\n        scrypt: "${scrypt}"`)
+      print(
+        terminal,
+        options,
+        { secret, scrypt },
+        () =>
+          `secret, shown this once: ${secret}\nin the server's file:\n  attest:\n    - client_secret:\n        scrypt: "${scrypt}"`,
+      )
     })
-  server.command('unknown').description('callers that no registered server matches').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy server unknown')
+  server
+    .command('unknown')
+    .description('callers that no registered server matches')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy server unknown')
     .action(async (options: Output) => {
       const callers = await ask(await adminSocket(home()), { path: '/unknown-callers' }, callersSchema)
-      print(terminal, options, callers, () => callers.length === 0 ? 'No unknown caller so far.' : table(['last_seen', 'count', 'claimed', 'uid', 'gid', 'pid', 'exe', 'sha256'],
-        callers.map(({ facts, lastSeen, count }) => ({ ...facts, last_seen: shownTime(lastSeen), count }))))
+      print(terminal, options, callers, () =>
+        callers.length === 0
+          ? 'No unknown caller so far.'
+          : table(
+              ['last_seen', 'count', 'claimed', 'uid', 'gid', 'pid', 'exe', 'sha256'],
+              callers.map(({ facts, lastSeen, count }) => ({ ...facts, last_seen: shownTime(lastSeen), count })),
+            ),
+      )
     })
 
   const downstream = program.command('downstream').description('services that credentials are for')
-  listing(downstream, 'downstream', ['downstream', 'credential', 'enabled', 'tenants', 'resource', 'provider'], (current) => [...current.downstreams.values()])
+  listing(
+    downstream,
+    'downstream',
+    ['downstream', 'credential', 'enabled', 'tenants', 'resource', 'provider'],
+    (current) => [...current.downstreams.values()],
+  )
   const provider = program.command('provider').description('facts about OAuth services')
-  listing(provider, 'provider', ['provider', 'name', 'client_authentication', 'pkce', 'revocation'], (current) => [...current.providers.values()])
+  listing(provider, 'provider', ['provider', 'name', 'client_authentication', 'pkce', 'revocation'], (current) => [
+    ...current.providers.values(),
+  ])
   addProviderCommands(program, provider, terminal)
 
   /** The file in which something of the registry is defined. */

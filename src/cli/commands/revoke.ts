@@ -5,36 +5,97 @@ import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
-const grantsSchema = z.array(z.looseObject({ id: z.string(), tenant: z.string(), user: z.string(), server: z.string(), downstream: z.string(), status: z.string(), scopes: z.array(z.string()), updatedAt: z.number() }))
-const userAnswerSchema = z.looseObject({ tenant: z.string(), user: z.string(), disabled: z.boolean(), nodes: nodesSchema.optional() })
+const grantsSchema = z.array(
+  z.looseObject({
+    id: z.string(),
+    tenant: z.string(),
+    user: z.string(),
+    server: z.string(),
+    downstream: z.string(),
+    status: z.string(),
+    scopes: z.array(z.string()),
+    updatedAt: z.number(),
+  }),
+)
+const userAnswerSchema = z.looseObject({
+  tenant: z.string(),
+  user: z.string(),
+  disabled: z.boolean(),
+  nodes: nodesSchema.optional(),
+})
 const disabledSchema = z.array(z.looseObject({ tenant: z.string(), user: z.string(), at: z.number(), by: z.string() }))
-const queueSchema = z.array(z.looseObject({ grant: z.string(), provider: z.string(), state: z.string(), attempts: z.number(), nextAt: z.number(), problem: z.string().nullable() }))
+const queueSchema = z.array(
+  z.looseObject({
+    grant: z.string(),
+    provider: z.string(),
+    state: z.string(),
+    attempts: z.number(),
+    nextAt: z.number(),
+    problem: z.string().nullable(),
+  }),
+)
 
-interface ScopeOptions { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; issuer?: string; grant?: string; token?: string; everything?: boolean }
+interface ScopeOptions {
+  tenant?: string
+  user?: string
+  server?: string
+  downstream?: string
+  provider?: string
+  issuer?: string
+  grant?: string
+  token?: string
+  everything?: boolean
+}
 
 /** What cannot be taken back and must be said twice. */
 const confirmation = (scope: object, tenant: string | undefined): { warning: string; command: string } | undefined => {
   if (!('kind' in scope)) return undefined
-  if (scope.kind === 'tenant') return { warning: `This destroys the data key of ${tenant}: its grants and secrets cannot be read again, from backups either.`, command: `--tenant ${tenant}` }
-  if (scope.kind === 'everything') return { warning: 'This ends every grant, session and token of every tenant: everybody has to sign in and connect again.', command: '--everything' }
+  if (scope.kind === 'tenant')
+    return {
+      warning: `This destroys the data key of ${tenant}: its grants and secrets cannot be read again, from backups either.`,
+      command: `--tenant ${tenant}`,
+    }
+  if (scope.kind === 'everything')
+    return {
+      warning: 'This ends every grant, session and token of every tenant: everybody has to sign in and connect again.',
+      command: '--everything',
+    }
   return undefined
 }
 
 /** The options as one scope: a user needs a tenant, a tenant alone is the whole tenant. @throws CommandError */
-const scopeOf = ({ tenant, user, server, downstream, provider, issuer, grant, token, everything }: ScopeOptions): object => {
+const scopeOf = ({
+  tenant,
+  user,
+  server,
+  downstream,
+  provider,
+  issuer,
+  grant,
+  token,
+  everything,
+}: ScopeOptions): object => {
   if (everything === true) {
-    if ([tenant, user, server, downstream, provider, issuer, grant, token].some((value) => value !== undefined)) throw new CommandError(exit.usage, '--everything stands alone.')
+    if ([tenant, user, server, downstream, provider, issuer, grant, token].some((value) => value !== undefined))
+      throw new CommandError(exit.usage, '--everything stands alone.')
     return { kind: 'everything' }
   }
-  const named = Object.entries({ user, server, downstream, provider, issuer, grant, token }).filter(([, value]) => value !== undefined)
-  if (named.length > 1) throw new CommandError(exit.usage, `Name one of ${named.map(([name]) => `--${name}`).join(' and ')}; for a smaller scope add --tenant.`)
+  const named = Object.entries({ user, server, downstream, provider, issuer, grant, token }).filter(
+    ([, value]) => value !== undefined,
+  )
+  if (named.length > 1)
+    throw new CommandError(
+      exit.usage,
+      `Name one of ${named.map(([name]) => `--${name}`).join(' and ')}; for a smaller scope add --tenant.`,
+    )
   const [only] = named
   if (only === undefined) {
     if (tenant === undefined) throw new CommandError(exit.usage, 'Say what to revoke.', 'deputy revoke --help')
     return { kind: 'tenant', tenant }
   }
   const [kind, value] = only
-  if (kind === 'user' && tenant === undefined) throw new CommandError(exit.usage, 'A user belongs to a tenant: add --tenant.')
+  if (kind === 'user' && tenant === undefined)
+    throw new CommandError(exit.usage, 'A user belongs to a tenant: add --tenant.')
   return { kind, [kind]: value, ...(tenant === undefined ? {} : { tenant }) }
 }
 
@@ -48,47 +109,128 @@ const wholeNumber = (text: string): number => {
 export const addRevocationCommands = (program: Command, terminal: Terminal): void => {
   const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
 
-  program.command('revoke').description('end what was given: it is over when the command returns')
+  program
+    .command('revoke')
+    .description('end what was given: it is over when the command returns')
     .option('--tenant <id>', 'the whole tenant, its data key too; or, with another option, only within this tenant')
-    .option('--user <name>', 'a user of the tenant').option('--server <id>').option('--downstream <id>').option('--provider <id>')
-    .option('--issuer <url>', 'whoever signed in there').option('--grant <id>').option('--token <jti>', 'a token and all that was exchanged from it').option('--everything', 'all tenants')
-    .option('--reason <text>', 'kept in the audit log').option('--dry-run', 'only say what it would cover').option('--yes', 'do not ask back for a whole tenant or everything').option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  deputy revoke --tenant acme --user alice\n  deputy revoke --provider github --dry-run')
+    .option('--user <name>', 'a user of the tenant')
+    .option('--server <id>')
+    .option('--downstream <id>')
+    .option('--provider <id>')
+    .option('--issuer <url>', 'whoever signed in there')
+    .option('--grant <id>')
+    .option('--token <jti>', 'a token and all that was exchanged from it')
+    .option('--everything', 'all tenants')
+    .option('--reason <text>', 'kept in the audit log')
+    .option('--dry-run', 'only say what it would cover')
+    .option('--yes', 'do not ask back for a whole tenant or everything')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  deputy revoke --tenant acme --user alice\n  deputy revoke --provider github --dry-run',
+    )
     .action(async (options: ScopeOptions & { reason?: string; dryRun?: boolean; yes?: boolean; json?: boolean }) => {
       const scope = scopeOf(options)
       const unsaid = options.yes === true || options.dryRun === true ? undefined : confirmation(scope, options.tenant)
-      if (unsaid !== undefined) throw new CommandError(exit.usage, unsaid.warning, `deputy revoke ${unsaid.command} --dry-run, then again with --yes`)
-      const order = { scope, dry_run: options.dryRun === true, ...(options.reason === undefined ? {} : { reason: options.reason }) }
-      const receipt = await withProgress(terminal, 'Revoking; providers are being told', ask(await socket(), { path: '/revoke', json: order }, receiptSchema))
+      if (unsaid !== undefined)
+        throw new CommandError(
+          exit.usage,
+          unsaid.warning,
+          `deputy revoke ${unsaid.command} --dry-run, then again with --yes`,
+        )
+      const order = {
+        scope,
+        dry_run: options.dryRun === true,
+        ...(options.reason === undefined ? {} : { reason: options.reason }),
+      }
+      const receipt = await withProgress(
+        terminal,
+        'Revoking; providers are being told',
+        ask(await socket(), { path: '/revoke', json: order }, receiptSchema),
+      )
       print(terminal, options, receipt, () => tell(receipt))
     })
 
   const grant = program.command('grant').description('what users gave')
-  grant.command('list').description('list grants').option('--tenant <id>').option('--user <name>').option('--server <id>').option('--downstream <id>').option('--provider <id>')
-    .option('--limit <n>', 'at most so many', wholeNumber, 1000).option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy grant list --tenant acme')
+  grant
+    .command('list')
+    .description('list grants')
+    .option('--tenant <id>')
+    .option('--user <name>')
+    .option('--server <id>')
+    .option('--downstream <id>')
+    .option('--provider <id>')
+    .option('--limit <n>', 'at most so many', wholeNumber, 1000)
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy grant list --tenant acme')
     .action(async ({ json, ...filter }: { json?: boolean; limit: number } & ScopeOptions) => {
-      const query = new URLSearchParams(Object.entries(filter).map(([name, value]) => [name, String(value)] as [string, string]))
+      const query = new URLSearchParams(
+        Object.entries(filter).map(([name, value]) => [name, String(value)] as [string, string]),
+      )
       const grants = await ask(await socket(), { path: `/grants?${query}` }, grantsSchema)
-      print(terminal, { json: json === true }, grants, () => grants.length === 0 ? 'There is no such grant.' : table(['id', 'tenant', 'user', 'server', 'downstream', 'scopes', 'status', 'updated'], grants.map((each) => ({ ...each, updated: shownTime(each.updatedAt) }))))
+      print(terminal, { json: json === true }, grants, () =>
+        grants.length === 0
+          ? 'There is no such grant.'
+          : table(
+              ['id', 'tenant', 'user', 'server', 'downstream', 'scopes', 'status', 'updated'],
+              grants.map((each) => ({ ...each, updated: shownTime(each.updatedAt) })),
+            ),
+      )
     })
-  grant.command('pending').description('revocations that providers have still to be told').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy grant pending')
+  grant
+    .command('pending')
+    .description('revocations that providers have still to be told')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy grant pending')
     .action(async (options: { json?: boolean }) => {
       const queue = await ask(await socket(), { path: '/upstream-revocations' }, queueSchema)
-      print(terminal, options, queue, () => queue.length === 0 ? 'Every provider has been told.' : table(['grant', 'provider', 'state', 'attempts', 'next', 'problem'], queue.map((each) => ({ ...each, next: shownTime(each.nextAt) }))))
+      print(terminal, options, queue, () =>
+        queue.length === 0
+          ? 'Every provider has been told.'
+          : table(
+              ['grant', 'provider', 'state', 'attempts', 'next', 'problem'],
+              queue.map((each) => ({ ...each, next: shownTime(each.nextAt) })),
+            ),
+      )
     })
 
   const user = program.command('user').description('users of a tenant')
   for (const verb of ['disable', 'enable'] as const) {
-    user.command(verb).description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
-      .requiredOption('--tenant <id>').requiredOption('--user <name>').option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy user ${verb} --tenant acme --user alice`)
+    user
+      .command(verb)
+      .description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
+      .requiredOption('--tenant <id>')
+      .requiredOption('--user <name>')
+      .option('--json', 'print JSON')
+      .addHelpText('after', `\nExample:\n  deputy user ${verb} --tenant acme --user alice`)
       .action(async (options: { tenant: string; user: string; json?: boolean }) => {
-        const answer = await ask(await socket(), { path: `/users/${verb}`, json: { tenant: options.tenant, user: options.user } }, userAnswerSchema)
-        print(terminal, options, answer, () => [`${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`, ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'))
+        const answer = await ask(
+          await socket(),
+          { path: `/users/${verb}`, json: { tenant: options.tenant, user: options.user } },
+          userAnswerSchema,
+        )
+        print(terminal, options, answer, () =>
+          [
+            `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`,
+            ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
+          ].join('\n'),
+        )
       })
   }
-  user.command('list').description('list disabled users').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy user list')
+  user
+    .command('list')
+    .description('list disabled users')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy user list')
     .action(async (options: { json?: boolean }) => {
       const users = await ask(await socket(), { path: '/users/disabled' }, disabledSchema)
-      print(terminal, options, users, () => users.length === 0 ? 'No user is disabled.' : table(['tenant', 'user', 'since', 'by'], users.map((each) => ({ ...each, since: shownTime(each.at) }))))
+      print(terminal, options, users, () =>
+        users.length === 0
+          ? 'No user is disabled.'
+          : table(
+              ['tenant', 'user', 'since', 'by'],
+              users.map((each) => ({ ...each, since: shownTime(each.at) })),
+            ),
+      )
     })
 }

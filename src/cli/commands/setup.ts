@@ -16,7 +16,8 @@ const FOLDERS = ['state', 'run', 'tenants', 'servers', 'downstreams', 'providers
 const init = async (home: string): Promise<{ home: string; created: string[] }> => {
   await mkdir(home, { recursive: true, mode: 0o700 })
   const created: string[] = []
-  if (!await createFile(join(home, SETTINGS_FILE), settingsTemplate)) throw new CommandError(exit.failed, `${home} is a configuration folder already.`, `deputy check --home ${home}`)
+  if (!(await createFile(join(home, SETTINGS_FILE), settingsTemplate)))
+    throw new CommandError(exit.failed, `${home} is a configuration folder already.`, `deputy check --home ${home}`)
   created.push(SETTINGS_FILE)
   for (const folder of FOLDERS) {
     await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
@@ -25,7 +26,12 @@ const init = async (home: string): Promise<{ home: string; created: string[] }> 
   if (await createFile(join(home, 'state/kek'), newKeyText(createSystemRandom()))) created.push('state/kek')
   for (const [path, text] of Object.entries(examples)) {
     await mkdir(dirname(join(home, path)), { recursive: true, mode: 0o700 })
-    await writeFile(join(home, path), text, { mode: 0o600, flag: 'wx' }).then(() => { created.push(path) }, () => undefined)
+    await writeFile(join(home, path), text, { mode: 0o600, flag: 'wx' }).then(
+      () => {
+        created.push(path)
+      },
+      () => undefined,
+    )
   }
   for (const name of await readdir(shippedPolicies)) {
     const path = join('policies/access', name)
@@ -39,40 +45,81 @@ const init = async (home: string): Promise<{ home: string; created: string[] }> 
 
 /** `init`, `check`, `serve`. */
 export const addSetupCommands = (program: Command, terminal: Terminal): void => {
-  program.command('init').description('write a configuration folder with a commented deputy.yaml and fresh keys')
-    .argument('[folder]', 'folder to write; default: the home folder').option('--json', 'print JSON')
+  program
+    .command('init')
+    .description('write a configuration folder with a commented deputy.yaml and fresh keys')
+    .argument('[folder]', 'folder to write; default: the home folder')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy init ./deputy && deputy serve --home ./deputy')
     .action(async (folder: string | undefined, options: { json?: boolean }) => {
-      const home = folder === undefined ? findHome(program.opts<{ home?: string }>().home, terminal) : resolve(terminal.workingFolder, folder)
+      const home =
+        folder === undefined
+          ? findHome(program.opts<{ home?: string }>().home, terminal)
+          : resolve(terminal.workingFolder, folder)
       const result = await init(home)
-      print(terminal, options, result, () => `${home} is ready: ${result.created.length} files. Next:\n  deputy tenant add --home ${home} --help\n  deputy serve --home ${home}`)
+      print(
+        terminal,
+        options,
+        result,
+        () =>
+          `${home} is ready: ${result.created.length} files. Next:\n  deputy tenant add --home ${home} --help\n  deputy serve --home ${home}`,
+      )
     })
 
-  program.command('check').description('check configuration, registry, provider files and policies; lists every problem').option('--json', 'print JSON')
+  program
+    .command('check')
+    .description('check configuration, registry, provider files and policies; lists every problem')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy check || exit 1\n\nExit code 3 when there is a problem.')
     .action(async (options: { json?: boolean }) => {
       const home = findHome(program.opts<{ home?: string }>().home, terminal)
       const { configuration, problems, warnings } = await readConfiguration({ home, shipped, generation: 1 })
-      const counts = configuration === undefined ? undefined : { tenants: configuration.snapshot.tenants.size, servers: configuration.snapshot.servers.size, downstreams: configuration.snapshot.downstreams.size, policies: configuration.policyIds.length }
-      print(terminal, options, { ok: problems.length === 0, problems, warnings, ...counts }, () => [
-        ...problems.map(formatProblem), ...warnings.map((warning) => `warning: ${formatProblem(warning)}`),
-        problems.length > 0 ? `${problems.length} problem(s) in ${home}.` : `${home} is in order: ${Object.entries(counts ?? {}).map(([what, count]) => `${count} ${what}`).join(', ')}.`,
-      ].join('\n'))
+      const counts =
+        configuration === undefined
+          ? undefined
+          : {
+              tenants: configuration.snapshot.tenants.size,
+              servers: configuration.snapshot.servers.size,
+              downstreams: configuration.snapshot.downstreams.size,
+              policies: configuration.policyIds.length,
+            }
+      print(terminal, options, { ok: problems.length === 0, problems, warnings, ...counts }, () =>
+        [
+          ...problems.map(formatProblem),
+          ...warnings.map((warning) => `warning: ${formatProblem(warning)}`),
+          problems.length > 0
+            ? `${problems.length} problem(s) in ${home}.`
+            : `${home} is in order: ${Object.entries(counts ?? {})
+                .map(([what, count]) => `${count} ${what}`)
+                .join(', ')}.`,
+        ].join('\n'),
+      )
       if (problems.length > 0) throw new CommandError(exit.configuration, '')
     })
 
-  program.command('serve').description('run the daemon until SIGTERM; SIGHUP reads the configuration again')
+  program
+    .command('serve')
+    .description('run the daemon until SIGTERM; SIGHUP reads the configuration again')
     .addHelpText('after', '\nExample:\n  deputy serve --home /etc/deputy')
     .action(async () => {
       // Loaded here: no other command should pay for the whole daemon.
       const { startDaemon } = await import('../../daemon.ts')
       const daemon = await startDaemon({
-        home: findHome(program.opts<{ home?: string }>().home, terminal), shipped, version: await packageVersion(),
-        environment: terminal.environment, clock: systemClock, random: createSystemRandom(),
+        home: findHome(program.opts<{ home?: string }>().home, terminal),
+        shipped,
+        version: await packageVersion(),
+        environment: terminal.environment,
+        clock: systemClock,
+        random: createSystemRandom(),
       })
-      process.on('SIGHUP', () => { void daemon.reload() })
+      process.on('SIGHUP', () => {
+        void daemon.reload()
+      })
       await new Promise<void>((resolve) => {
-        for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { resolve() })
+        for (const signal of ['SIGTERM', 'SIGINT'] as const)
+          process.once(signal, () => {
+            resolve()
+          })
       })
       await daemon.stop()
     })

@@ -8,39 +8,111 @@ import { CommandError, exit, print, table, withProgress, type Terminal } from '.
 
 /** `store status|migrate|copy`: on the store itself, whether a daemon runs or not. */
 export const addStoreCommands = (program: Command, terminal: Terminal): void => {
-  const around = (): Surroundings => ({ home: findHome(program.opts<{ home?: string }>().home, terminal), environment: terminal.environment, clock: systemClock, random: createSystemRandom() })
+  const around = (): Surroundings => ({
+    home: findHome(program.opts<{ home?: string }>().home, terminal),
+    environment: terminal.environment,
+    clock: systemClock,
+    random: createSystemRandom(),
+  })
   // The drivers are loaded here: no other command should pay for them.
-  const postgresOf = async (surroundings: Surroundings) => (await import('../../ground.ts')).postgresOptions(await readSettings(surroundings.home), surroundings)
-  const embeddedOf = async ({ home }: Surroundings): Promise<string> => join(resolve(home, (await readSettings(home)).state), 'deputy.db')
+  const postgresOf = async (surroundings: Surroundings) =>
+    (await import('../../ground.ts')).postgresOptions(await readSettings(surroundings.home), surroundings)
+  const embeddedOf = async ({ home }: Surroundings): Promise<string> =>
+    join(resolve(home, (await readSettings(home)).state), 'deputy.db')
 
   const store = program.command('store').description('where the state is')
-  store.command('status').description('which store it is and whether its schema is this program\'s').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy store status')
+  store
+    .command('status')
+    .description("which store it is and whether its schema is this program's")
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy store status')
     .action(async (options: { json?: boolean }) => {
       const surroundings = around()
       const postgres = await postgresOf(surroundings)
-      const version = postgres === undefined
-        ? await (await import('../../store/sqlite/open.ts')).sqliteVersion(await embeddedOf(surroundings))
-        : await (await import('../../store/postgres/open.ts')).postgresVersion(postgres)
-      const found = { store: postgres === undefined ? 'embedded' : 'postgres', where: postgres === undefined ? await embeddedOf(surroundings) : `${postgres.host}:${postgres.port}/${postgres.database}`, schema: version, needed: SCHEMA_VERSION }
-      print(terminal, options, found, () => `${found.store} at ${found.where}: schema ${found.schema}, ${found.schema === found.needed ? 'as this program needs it' : `this program needs ${found.needed}`}.`)
-      if (version !== SCHEMA_VERSION) throw new CommandError(exit.failed, '', postgres === undefined ? 'deputy serve brings the embedded store to its version.' : 'deputy store migrate')
+      const version =
+        postgres === undefined
+          ? await (await import('../../store/sqlite/open.ts')).sqliteVersion(await embeddedOf(surroundings))
+          : await (await import('../../store/postgres/open.ts')).postgresVersion(postgres)
+      const found = {
+        store: postgres === undefined ? 'embedded' : 'postgres',
+        where:
+          postgres === undefined
+            ? await embeddedOf(surroundings)
+            : `${postgres.host}:${postgres.port}/${postgres.database}`,
+        schema: version,
+        needed: SCHEMA_VERSION,
+      }
+      print(
+        terminal,
+        options,
+        found,
+        () =>
+          `${found.store} at ${found.where}: schema ${found.schema}, ${found.schema === found.needed ? 'as this program needs it' : `this program needs ${found.needed}`}.`,
+      )
+      if (version !== SCHEMA_VERSION)
+        throw new CommandError(
+          exit.failed,
+          '',
+          postgres === undefined ? 'deputy serve brings the embedded store to its version.' : 'deputy store migrate',
+        )
     })
 
-  store.command('migrate').description('bring the schema of Postgres to this program\'s version; nodes of the version before may run meanwhile').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy store migrate')
+  store
+    .command('migrate')
+    .description(
+      "bring the schema of Postgres to this program's version; nodes of the version before may run meanwhile",
+    )
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy store migrate')
     .action(async (options: { json?: boolean }) => {
       const postgres = await postgresOf(around())
-      if (postgres === undefined) throw new CommandError(exit.usage, 'The embedded store is migrated by the daemon when it starts.', 'Name Postgres under `store` in deputy.yaml.')
-      const done = await withProgress(terminal, 'Migrating', (await import('../../store/postgres/open.ts')).migratePostgres(postgres))
-      print(terminal, options, done, () => done.from === done.to ? `The schema is of version ${done.to} already.` : `The schema is of version ${done.to} now; it was ${done.from}.`)
+      if (postgres === undefined)
+        throw new CommandError(
+          exit.usage,
+          'The embedded store is migrated by the daemon when it starts.',
+          'Name Postgres under `store` in deputy.yaml.',
+        )
+      const done = await withProgress(
+        terminal,
+        'Migrating',
+        (await import('../../store/postgres/open.ts')).migratePostgres(postgres),
+      )
+      print(terminal, options, done, () =>
+        done.from === done.to
+          ? `The schema is of version ${done.to} already.`
+          : `The schema is of version ${done.to} now; it was ${done.from}.`,
+      )
     })
 
-  store.command('copy').description('copy the embedded store into the empty Postgres database that `store` in deputy.yaml names; the daemon must not run meanwhile').option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  systemctl stop deputy && deputy store copy && systemctl start deputy\n\nThe embedded store stays as it is. The key folder is not copied: every node needs it as it is.')
+  store
+    .command('copy')
+    .description(
+      'copy the embedded store into the empty Postgres database that `store` in deputy.yaml names; the daemon must not run meanwhile',
+    )
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  systemctl stop deputy && deputy store copy && systemctl start deputy\n\nThe embedded store stays as it is. The key folder is not copied: every node needs it as it is.',
+    )
     .action(async (options: { json?: boolean }) => {
       const surroundings = around()
       const postgres = await postgresOf(surroundings)
-      if (postgres === undefined) throw new CommandError(exit.usage, 'There is nowhere to copy to.', 'Name Postgres under `store` in deputy.yaml first.')
-      const copied = await withProgress(terminal, 'Copying', (await import('../../store/copy.ts')).copyToPostgres(await embeddedOf(surroundings), postgres))
-      print(terminal, options, copied, () => table(['table', 'rows'], Object.entries(copied).map(([name, rows]) => ({ table: name, rows }))))
+      if (postgres === undefined)
+        throw new CommandError(
+          exit.usage,
+          'There is nowhere to copy to.',
+          'Name Postgres under `store` in deputy.yaml first.',
+        )
+      const copied = await withProgress(
+        terminal,
+        'Copying',
+        (await import('../../store/copy.ts')).copyToPostgres(await embeddedOf(surroundings), postgres),
+      )
+      print(terminal, options, copied, () =>
+        table(
+          ['table', 'rows'],
+          Object.entries(copied).map(([name, rows]) => ({ table: name, rows })),
+        ),
+      )
     })
 }

@@ -6,30 +6,96 @@ import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const tenantAnswerSchema = z.looseObject({ tenant: z.string(), frozen: z.boolean(), nodes: nodesSchema.optional() })
-const frozenSchema = z.array(z.looseObject({ tenant: z.string(), at: z.number(), by: z.string(), reason: z.string().nullable() }))
+const frozenSchema = z.array(
+  z.looseObject({ tenant: z.string(), at: z.number(), by: z.string(), reason: z.string().nullable() }),
+)
 
 /** `tenant freeze|thaw|destroy|frozen`: what holds for a whole tenant while the daemon runs. @param tenant the command that they belong to */
 export const addTenantCommands = (program: Command, tenant: Command, terminal: Terminal): void => {
   const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
   for (const verb of ['freeze', 'thaw'] as const) {
-    const command = tenant.command(verb).description(verb === 'freeze' ? 'give nothing for this tenant until it is thawed; what it has is kept' : 'let a frozen tenant in again')
-      .requiredOption('--tenant <id>').option('--json', 'print JSON').addHelpText('after', `\nExample:\n  deputy tenant ${verb} --tenant acme`)
+    const command = tenant
+      .command(verb)
+      .description(
+        verb === 'freeze'
+          ? 'give nothing for this tenant until it is thawed; what it has is kept'
+          : 'let a frozen tenant in again',
+      )
+      .requiredOption('--tenant <id>')
+      .option('--json', 'print JSON')
+      .addHelpText('after', `\nExample:\n  deputy tenant ${verb} --tenant acme`)
     if (verb === 'freeze') command.option('--reason <text>', 'kept in the audit log')
     command.action(async ({ tenant: id, reason, ...options }: { tenant: string; reason?: string; json?: boolean }) => {
-      const answer = await ask(await socket(), { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } }, tenantAnswerSchema)
-      print(terminal, options, answer, () => [`${answer.tenant} is ${answer.frozen ? 'frozen' : 'not frozen'}.`, ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'))
+      const answer = await ask(
+        await socket(),
+        { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
+        tenantAnswerSchema,
+      )
+      print(terminal, options, answer, () =>
+        [
+          `${answer.tenant} is ${answer.frozen ? 'frozen' : 'not frozen'}.`,
+          ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
+        ].join('\n'),
+      )
     })
   }
-  tenant.command('destroy').description('end everything that a tenant has and destroy its data key: its grants and secrets cannot be read again, from backups either')
-    .requiredOption('--tenant <id>').option('--reason <text>', 'kept in the audit log').option('--yes', 'do it').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy tenant destroy --tenant acme --yes')
-    .action(async ({ tenant: id, reason, yes, ...options }: { tenant: string; reason?: string; yes?: boolean; json?: boolean }) => {
-      const receipt = await withProgress(terminal, yes === true ? 'Destroying; providers are being told' : 'Counting', ask(await socket(), { path: '/revoke', json: { scope: { kind: 'tenant', tenant: id }, dry_run: yes !== true, ...(reason === undefined ? {} : { reason }) } }, receiptSchema))
-      print(terminal, options, receipt, () => tell(receipt))
-      if (yes !== true) throw new CommandError(exit.usage, 'Nothing was destroyed.', `deputy tenant destroy --tenant ${id} --yes`)
-    })
-  tenant.command('frozen').description('list frozen tenants').option('--json', 'print JSON').addHelpText('after', '\nExample:\n  deputy tenant frozen')
+  tenant
+    .command('destroy')
+    .description(
+      'end everything that a tenant has and destroy its data key: its grants and secrets cannot be read again, from backups either',
+    )
+    .requiredOption('--tenant <id>')
+    .option('--reason <text>', 'kept in the audit log')
+    .option('--yes', 'do it')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy tenant destroy --tenant acme --yes')
+    .action(
+      async ({
+        tenant: id,
+        reason,
+        yes,
+        ...options
+      }: {
+        tenant: string
+        reason?: string
+        yes?: boolean
+        json?: boolean
+      }) => {
+        const receipt = await withProgress(
+          terminal,
+          yes === true ? 'Destroying; providers are being told' : 'Counting',
+          ask(
+            await socket(),
+            {
+              path: '/revoke',
+              json: {
+                scope: { kind: 'tenant', tenant: id },
+                dry_run: yes !== true,
+                ...(reason === undefined ? {} : { reason }),
+              },
+            },
+            receiptSchema,
+          ),
+        )
+        print(terminal, options, receipt, () => tell(receipt))
+        if (yes !== true)
+          throw new CommandError(exit.usage, 'Nothing was destroyed.', `deputy tenant destroy --tenant ${id} --yes`)
+      },
+    )
+  tenant
+    .command('frozen')
+    .description('list frozen tenants')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy tenant frozen')
     .action(async (options: { json?: boolean }) => {
       const frozen = await ask(await socket(), { path: '/tenants/frozen' }, frozenSchema)
-      print(terminal, options, frozen, () => frozen.length === 0 ? 'No tenant is frozen.' : table(['tenant', 'since', 'by', 'reason'], frozen.map((each) => ({ ...each, since: shownTime(each.at), reason: each.reason ?? '' }))))
+      print(terminal, options, frozen, () =>
+        frozen.length === 0
+          ? 'No tenant is frozen.'
+          : table(
+              ['tenant', 'since', 'by', 'reason'],
+              frozen.map((each) => ({ ...each, since: shownTime(each.at), reason: each.reason ?? '' })),
+            ),
+      )
     })
 }

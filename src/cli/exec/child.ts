@@ -22,20 +22,38 @@ const LAUNCHER = fileURLToPath(new URL(`launcher${extname(import.meta.url)}`, im
 
 /** Starts a process that waits to be told what it is. It has no environment until then. @throws Error when the system has no process to give */
 export const launch = async (): Promise<Child> => {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', LAUNCHER], { stdio: ['inherit', 'inherit', 'inherit', 'pipe'], env: {} })
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', LAUNCHER], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    env: {},
+  })
   await once(child, 'spawn')
   const control = child.stdio[3] as Writable
   // It may be gone before it has read.
   control.on('error', () => undefined)
-  const exited = new Promise<number>((resolve) => { child.once('exit', (code, signal) => { resolve(code ?? 128 + constants.signals[signal!]) }) })
+  const exited = new Promise<number>((resolve) => {
+    child.once('exit', (code, signal) => {
+      resolve(code ?? 128 + constants.signals[signal!])
+    })
+  })
   return {
-    pid: child.pid!, exited,
-    release(order) { control.end(JSON.stringify(order)) },
-    signal(signal) { child.kill(signal) },
+    pid: child.pid!,
+    exited,
+    release(order) {
+      control.end(JSON.stringify(order))
+    },
+    signal(signal) {
+      child.kill(signal)
+    },
     async stop(patience, signal) {
       if (signal !== undefined) child.kill(signal)
-      const timer = setTimeout(() => { child.kill('SIGKILL') }, patience)
-      try { return await exited } finally { clearTimeout(timer) }
+      const timer = setTimeout(() => {
+        child.kill('SIGKILL')
+      }, patience)
+      try {
+        return await exited
+      } finally {
+        clearTimeout(timer)
+      }
     },
   }
 }

@@ -9,12 +9,24 @@ const PLACE = /\{([A-Za-z_][A-Za-z0-9_]*)\}/g
 const URL_FORM = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//
 
 /** A credential in the form that the mapping wants. @throws CommandError that does not say what is in it */
-export const valueOf = ({ downstream, field, template }: Pick<ExecValue, 'downstream' | 'field' | 'template'>, credential: Secret): string => {
+export const valueOf = (
+  { downstream, field, template }: Pick<ExecValue, 'downstream' | 'field' | 'template'>,
+  credential: Secret,
+): string => {
   const text = credential.reveal()
-  const bad = (problem: string): CommandError => new CommandError(exit.configuration, `The credential of ${downstream} ${problem}.`, 'Correct `exec` in the file of the server; docs/exec.md shows the forms.')
+  const bad = (problem: string): CommandError =>
+    new CommandError(
+      exit.configuration,
+      `The credential of ${downstream} ${problem}.`,
+      'Correct `exec` in the file of the server; docs/exec.md shows the forms.',
+    )
   const fields = (): Record<string, unknown> => {
     let parsed
-    try { parsed = fieldsSchema.safeParse(JSON.parse(text)) } catch { parsed = undefined }
+    try {
+      parsed = fieldsSchema.safeParse(JSON.parse(text))
+    } catch {
+      parsed = undefined
+    }
     if (parsed?.success !== true) throw bad('is no JSON object, so it has no fields')
     return parsed.data
   }
@@ -24,15 +36,29 @@ export const valueOf = ({ downstream, field, template }: Pick<ExecValue, 'downst
     if (typeof value !== 'string' && typeof value !== 'number') throw bad(`has no field ${name}`)
     return String(value)
   }
-  const encode = template !== undefined && URL_FORM.test(template) ? encodeURIComponent : (value: string): string => value
-  const value = field !== undefined ? fieldOf(field) : template === undefined ? text : template.replace(PLACE, (_, name: string) => encode(name === 'token' ? text : fieldOf(name)))
+  const encode =
+    template !== undefined && URL_FORM.test(template) ? encodeURIComponent : (value: string): string => value
+  const value =
+    field !== undefined
+      ? fieldOf(field)
+      : template === undefined
+        ? text
+        : template.replace(PLACE, (_, name: string) => encode(name === 'token' ? text : fieldOf(name)))
   if (value.includes('\0')) throw bad('has a zero byte in it, which no environment can hold')
   return value
 }
 
 /** The caller's environment without anything of Deputy's own (threat 3), and what the mapping adds. */
-export const childEnvironment = (caller: Readonly<Record<string, string | undefined>>, mapped: Readonly<Record<string, string>>): Record<string, string> => ({
-  ...Object.fromEntries(Object.entries(caller).filter((entry): entry is [string, string] => entry[1] !== undefined && !/^DEPUTY_/i.test(entry[0]))), ...mapped,
+export const childEnvironment = (
+  caller: Readonly<Record<string, string | undefined>>,
+  mapped: Readonly<Record<string, string>>,
+): Record<string, string> => ({
+  ...Object.fromEntries(
+    Object.entries(caller).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined && !/^DEPUTY_/i.test(entry[0]),
+    ),
+  ),
+  ...mapped,
 })
 
 /** In the private folder; no mapping can name it, because a path begins with a letter or digit. */
@@ -44,15 +70,25 @@ export const PROXY_CA = '.proxy-ca.pem'
  * @param proxy.url http URL of the proxy, without user and password
  * @param proxy.ca PEM file with the proxy's authority: it answers in the place of every host that it lets through, and lets no other
  */
-export const proxyEnvironment = (proxy: { url: string; ca: string }, server: string, token: Secret): Record<string, string> => {
+export const proxyEnvironment = (
+  proxy: { url: string; ca: string },
+  server: string,
+  token: Secret,
+): Record<string, string> => {
   const url = new URL(proxy.url)
   url.username = server
   url.password = token.reveal()
   const both = (name: string, value: string): Record<string, string> => ({ [name]: value, [name.toLowerCase()]: value })
   return {
-    ...both('HTTPS_PROXY', url.href), ...both('HTTP_PROXY', url.href), ...both('NO_PROXY', 'localhost,127.0.0.1,::1'),
+    ...both('HTTPS_PROXY', url.href),
+    ...both('HTTP_PROXY', url.href),
+    ...both('NO_PROXY', 'localhost,127.0.0.1,::1'),
     // Node looks at the variables above only when it is told to: https://nodejs.org/docs/latest-v24.x/api/cli.html#node_use_env_proxy1
     NODE_USE_ENV_PROXY: '1',
-    NODE_EXTRA_CA_CERTS: proxy.ca, SSL_CERT_FILE: proxy.ca, REQUESTS_CA_BUNDLE: proxy.ca, CURL_CA_BUNDLE: proxy.ca, GIT_SSL_CAINFO: proxy.ca,
+    NODE_EXTRA_CA_CERTS: proxy.ca,
+    SSL_CERT_FILE: proxy.ca,
+    REQUESTS_CA_BUNDLE: proxy.ca,
+    CURL_CA_BUNDLE: proxy.ca,
+    GIT_SSL_CAINFO: proxy.ca,
   }
 }

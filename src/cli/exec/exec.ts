@@ -47,14 +47,30 @@ interface Running {
   values: ReadonlyMap<string, Fetched>
 }
 
-const keyOf = ({ downstream, scopes }: Pick<ExecValue, 'downstream' | 'scopes'>): string => JSON.stringify([downstream, scopes ?? null])
-const wantedOf = ({ env, files }: ExecMapping): ExecValue[] => [...new Map([...Object.values(env), ...Object.values(files)].map((value) => [keyOf(value), value])).values()]
+const keyOf = ({ downstream, scopes }: Pick<ExecValue, 'downstream' | 'scopes'>): string =>
+  JSON.stringify([downstream, scopes ?? null])
+const wantedOf = ({ env, files }: ExecMapping): ExecValue[] => [
+  ...new Map([...Object.values(env), ...Object.values(files)].map((value) => [keyOf(value), value])).values(),
+]
 const isSame = (left: ReadonlyMap<string, Fetched>, right: ReadonlyMap<string, Fetched>): boolean =>
-  left.size === right.size && [...left].every(([key, { credential }]) => right.get(key)?.credential.reveal() === credential.reveal())
+  left.size === right.size &&
+  [...left].every(([key, { credential }]) => right.get(key)?.credential.reveal() === credential.reveal())
 /** What a child should have by now: the tokens that it has, while they are good, and the secrets that are in force. */
-const inForce = (has: ReadonlyMap<string, Fetched>, given: ReadonlyMap<string, Fetched>, now: number): Map<string, Fetched> =>
-  new Map([...given].map(([key, fetched]) => { const known = has.get(key); return [key, known !== undefined && fetched.isToken && now < known.renewAt ? known : fetched] }))
-const wordsOf = (error: unknown): string => error instanceof CommandError && error.next !== undefined ? `${error.message}\n  Next: ${error.next}` : (error as Error).message
+const inForce = (
+  has: ReadonlyMap<string, Fetched>,
+  given: ReadonlyMap<string, Fetched>,
+  now: number,
+): Map<string, Fetched> =>
+  new Map(
+    [...given].map(([key, fetched]) => {
+      const known = has.get(key)
+      return [key, known !== undefined && fetched.isToken && now < known.renewAt ? known : fetched]
+    }),
+  )
+const wordsOf = (error: unknown): string =>
+  error instanceof CommandError && error.next !== undefined
+    ? `${error.message}\n  Next: ${error.next}`
+    : (error as Error).message
 
 /**
  * Runs a stdio server as it is, with the credentials that its file in the registry maps, for as long as both it and its
@@ -64,7 +80,10 @@ const wordsOf = (error: unknown): string => error instanceof CommandError && err
  */
 export const runExec = async (options: ExecOptions): Promise<number> => {
   const { socketPath, server, command, say, stopTimeout } = options
-  const file = await findProgram(command[0], { path: options.environment['PATH'], workingFolder: options.workingFolder })
+  const file = await findProgram(command[0], {
+    path: options.environment['PATH'],
+    workingFolder: options.workingFolder,
+  })
 
   const done = Promise.withResolvers<number>()
   let current: Running | undefined
@@ -76,7 +95,10 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
   /** Children that are not the command yet, or not any more. */
   const others = new Set<Child>()
 
-  const closeSessions = ({ own, held }: Pick<Running, 'own' | 'held'>): void => { own.close(); held?.close() }
+  const closeSessions = ({ own, held }: Pick<Running, 'own' | 'held'>): void => {
+    own.close()
+    held?.close()
+  }
   const finish = (code: number): void => {
     over = true
     clearTimeout(timer)
@@ -89,7 +111,10 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     const was = over
     over = true
     // Of the terminal's own the command has had one already.
-    const ended = current === undefined || was ? undefined : await current.child.stop(stopTimeout, signal === 'SIGINT' && options.isTerminal ? undefined : signal)
+    const ended =
+      current === undefined || was
+        ? undefined
+        : await current.child.stop(stopTimeout, signal === 'SIGINT' && options.isTerminal ? undefined : signal)
     if (!was) finish(code ?? ended ?? 128 + constants.signals[signal])
   }
 
@@ -97,7 +122,10 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
   const early = new Map<Child, (() => void)[]>()
   const about = (child: Child, act: (running: Running) => void): void => {
     if (current?.child === child) act(current)
-    else early.get(child)?.push(() => { about(child, act) })
+    else
+      early.get(child)?.push(() => {
+        about(child, act)
+      })
   }
   const adopt = (running: Running): void => {
     current = running
@@ -106,23 +134,61 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     for (const each of waiting) each()
   }
 
-  const own = (child: Child, resume?: Secret): Promise<Session> => openSession(socketPath, { server, pid: child.pid, ...(resume === undefined ? {} : { resume }) }, {
-    event(event) { about(child, () => { onEvent(event) }) },
-    gone() { about(child, reconnect) },
-  })
+  const own = (child: Child, resume?: Secret): Promise<Session> =>
+    openSession(
+      socketPath,
+      { server, pid: child.pid, ...(resume === undefined ? {} : { resume }) },
+      {
+        event(event) {
+          about(child, () => {
+            onEvent(event)
+          })
+        },
+        gone() {
+          about(child, reconnect)
+        },
+      },
+    )
   /** What becomes of it is told by the child's own session. */
-  const hold = (child: Child): Promise<Session> => openSession(socketPath, { server, pid: child.pid }, { event() { /* see own */ }, gone() { /* see own */ } })
+  const hold = (child: Child): Promise<Session> =>
+    openSession(
+      socketPath,
+      { server, pid: child.pid },
+      {
+        event() {
+          /* see own */
+        },
+        gone() {
+          /* see own */
+        },
+      },
+    )
 
   const onEvent = (event: SessionEvent): void => {
-    if (event.event === 'changed') { renew(`the credential of ${event.downstream} has been replaced`); return }
-    if (event.reason === 'draining') { reconnect(current!); return }
+    if (event.event === 'changed') {
+      renew(`the credential of ${event.downstream} has been replaced`)
+      return
+    }
+    if (event.reason === 'draining') {
+      reconnect(current!)
+      return
+    }
     // The child has ended; its exit says the rest.
     if (event.reason === undefined) return
-    say(`${event.error_description ?? event.reason} The server is ended.${event.next === undefined ? '' : `\n  Next: ${event.next}`}`)
+    say(
+      `${event.error_description ?? event.reason} The server is ended.${event.next === undefined ? '' : `\n  Next: ${event.next}`}`,
+    )
     void stop('SIGTERM', exit.failed)
   }
 
-  const fetchAll = async (session: Session): Promise<Map<string, Fetched>> => new Map(await Promise.all(wantedOf(session.start.mapping).map(async (value) => [keyOf(value), await fetchCredential(socketPath, session, server, value)] as const)))
+  const fetchAll = async (session: Session): Promise<Map<string, Fetched>> =>
+    new Map(
+      await Promise.all(
+        wantedOf(session.start.mapping).map(
+          async (value) => [keyOf(value), await fetchCredential(socketPath, session, server, value)] as const,
+        ),
+      ),
+    )
 
   /** A child that waits, with all that it shall be given. */
   const prepare = async (): Promise<Running> => {
@@ -145,40 +211,98 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     }
   }
 
-  const privateFiles = async (): Promise<PrivateFiles> => files ??= await openPrivateFiles({ runtimeFolder: options.environment['XDG_RUNTIME_DIR'], allowDisk: options.allowDisk })
+  const privateFiles = async (): Promise<PrivateFiles> =>
+    (files ??= await openPrivateFiles({
+      runtimeFolder: options.environment['XDG_RUNTIME_DIR'],
+      allowDisk: options.allowDisk,
+    }))
 
-  const writeFiles = async ({ own: { start: { mapping } }, values }: Running): Promise<Record<string, string>> => {
+  const writeFiles = async ({
+    own: {
+      start: { mapping },
+    },
+    values,
+  }: Running): Promise<Record<string, string>> => {
     const wanted = Object.entries(mapping.files)
     if (wanted.length === 0) return {}
     const folder = await privateFiles()
-    return Object.fromEntries(await Promise.all(wanted.map(async ([name, value]) => [name, await folder.write(value.path, new Secret(valueOf(value, values.get(keyOf(value))!.credential)))] as const)))
+    return Object.fromEntries(
+      await Promise.all(
+        wanted.map(
+          async ([name, value]) =>
+            [
+              name,
+              await folder.write(value.path, new Secret(valueOf(value, values.get(keyOf(value))!.credential))),
+            ] as const,
+        ),
+      ),
+    )
   }
 
   const environmentOf = async (running: Running): Promise<Record<string, string>> => {
-    const { own: { start: { mapping, proxy, token } }, values } = running
-    if (mapping.proxy && proxy === undefined) throw new CommandError(exit.configuration, `The file of ${server} says \`proxy: true\`, and this daemon has no injecting proxy.`, 'Set it up in deputy.yaml, or take `proxy` out of `exec`.')
+    const {
+      own: {
+        start: { mapping, proxy, token },
+      },
+      values,
+    } = running
+    if (mapping.proxy && proxy === undefined)
+      throw new CommandError(
+        exit.configuration,
+        `The file of ${server} says \`proxy: true\`, and this daemon has no injecting proxy.`,
+        'Set it up in deputy.yaml, or take `proxy` out of `exec`.',
+      )
     return childEnvironment(options.environment, {
-      ...(mapping.socket ? { DEPUTY_SOCKET: socketPath } : {}), ...(proxy === undefined ? {} : proxyEnvironment({ url: proxy.url, ca: await (await privateFiles()).write(PROXY_CA, new Secret(proxy.ca)) }, server, token)),
-      ...Object.fromEntries(Object.entries(mapping.env).map(([name, value]) => [name, valueOf(value, values.get(keyOf(value))!.credential)])),
-      ...await writeFiles(running),
+      ...(mapping.socket ? { DEPUTY_SOCKET: socketPath } : {}),
+      ...(proxy === undefined
+        ? {}
+        : proxyEnvironment(
+            { url: proxy.url, ca: await (await privateFiles()).write(PROXY_CA, new Secret(proxy.ca)) },
+            server,
+            token,
+          )),
+      ...Object.fromEntries(
+        Object.entries(mapping.env).map(([name, value]) => [
+          name,
+          valueOf(value, values.get(keyOf(value))!.credential),
+        ]),
+      ),
+      ...(await writeFiles(running)),
     })
   }
 
   /** Makes it the command. */
   const release = async (running: Running): Promise<void> => {
     const environment = await environmentOf(running)
-    if (over) { running.child.signal('SIGKILL'); return }
+    if (over) {
+      running.child.signal('SIGKILL')
+      return
+    }
     running.child.release({ file, args: [...command], environment })
     others.delete(running.child)
     schedule(running)
   }
-  const attend = (running: Running): void => { void running.child.exited.then((code) => { if (current === running && !over) finish(code) }) }
+  const attend = (running: Running): void => {
+    void running.child.exited.then((code) => {
+      if (current === running && !over) finish(code)
+    })
+  }
 
-  const schedule = ({ values, own: { start: { mapping } } }: Running): void => {
+  const schedule = ({
+    values,
+    own: {
+      start: { mapping },
+    },
+  }: Running): void => {
     clearTimeout(timer)
     if (over || values.size === 0 || mapping.renew === 'none') return
     const due = Math.min(...[...values.values()].map(({ renewAt }) => renewAt)) - performance.now()
-    timer = setTimeout(() => { renew() }, Math.min(LONGEST, Math.max(SHORTEST, due)))
+    timer = setTimeout(
+      () => {
+        renew()
+      },
+      Math.min(LONGEST, Math.max(SHORTEST, due)),
+    )
   }
 
   const renew = (why?: string): void => {
@@ -188,12 +312,19 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
       if (why !== undefined) say(`${why}; ${server} keeps the old one until it is started again (renew: none).`)
       return
     }
-    if (renewing) { again = true; return }
+    if (renewing) {
+      again = true
+      return
+    }
     renewing = true
     clearTimeout(timer)
     void (async () => {
       for (let pause = FIRST_PAUSE; !over; pause = Math.min(LONGEST_PAUSE, pause * 2)) {
-        try { again = false; await turnOver(); if (!again) break } catch (error) {
+        try {
+          again = false
+          await turnOver()
+          if (!again) break
+        } catch (error) {
           if (over) break
           if (pause === FIRST_PAUSE) say(`The credentials could not be renewed, and are tried again: ${wordsOf(error)}`)
           await sleep(pause, undefined, { ref: false })
@@ -211,12 +342,26 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     if (wantedOf(mapping).length === 0) return
     const held = await hold(running.child)
     let values: Map<string, Fetched>
-    try { values = await fetchAll(held) } catch (error) { held.close(); throw error }
-    if (over) { held.close(); return }
+    try {
+      values = await fetchAll(held)
+    } catch (error) {
+      held.close()
+      throw error
+    }
+    if (over) {
+      held.close()
+      return
+    }
     values = inForce(running.values, values, performance.now())
     if (isSame(values, running.values) || mapping.renew === 'signal') {
       const isNew = !isSame(values, running.values)
-      if (isNew) try { await writeFiles({ ...running, values }) } catch (error) { held.close(); throw error }
+      if (isNew)
+        try {
+          await writeFiles({ ...running, values })
+        } catch (error) {
+          held.close()
+          throw error
+        }
       const before = running.held
       running.held = held
       running.values = values
@@ -232,8 +377,18 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
 
   const restart = async (running: Running, held: Session): Promise<void> => {
     let next: Running
-    try { next = await prepare() } catch (error) { held.close(); throw error }
-    if (over || current !== running) { closeSessions(next); held.close(); next.child.signal('SIGKILL'); return }
+    try {
+      next = await prepare()
+    } catch (error) {
+      held.close()
+      throw error
+    }
+    if (over || current !== running) {
+      closeSessions(next)
+      held.close()
+      next.child.signal('SIGKILL')
+      return
+    }
     adopt(next)
     say(`The credentials of ${server} have been replaced: it is started again.`)
     others.add(running.child)
@@ -242,7 +397,13 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
     closeSessions(running)
     held.close()
     if (over) return
-    try { await release(next) } catch (error) { say(wordsOf(error)); await stop('SIGKILL', exit.failed); return }
+    try {
+      await release(next)
+    } catch (error) {
+      say(wordsOf(error))
+      await stop('SIGKILL', exit.failed)
+      return
+    }
     attend(next)
   }
 
@@ -255,7 +416,10 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
         try {
           const before = running.own.start
           running.own = await own(running.child, before.token)
-          if (over) { running.own.close(); return }
+          if (over) {
+            running.own.close()
+            return
+          }
           if (running.own.start.tenant !== before.tenant || running.own.start.user !== before.user) {
             say('The Unix user has signed in as somebody else meanwhile. The server is ended.')
             await stop('SIGTERM', exit.failed)
@@ -279,20 +443,40 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
   }
 
   const handlers: [NodeJS.Signals, () => void][] = [
-    ...ENDING.map((signal): [NodeJS.Signals, () => void] => [signal, () => {
-      if (!over) void stop(signal)
-      else if (signal !== 'SIGINT' || !options.isTerminal) current?.child.signal(signal)
-    }]),
-    ...PASSED.map((signal): [NodeJS.Signals, () => void] => [signal, () => { current?.child.signal(signal) }]),
+    ...ENDING.map((signal): [NodeJS.Signals, () => void] => [
+      signal,
+      () => {
+        if (!over) void stop(signal)
+        else if (signal !== 'SIGINT' || !options.isTerminal) current?.child.signal(signal)
+      },
+    ]),
+    ...PASSED.map((signal): [NodeJS.Signals, () => void] => [
+      signal,
+      () => {
+        current?.child.signal(signal)
+      },
+    ]),
   ]
   for (const [signal, handler] of handlers) process.on(signal, handler)
   try {
-    const first = await prepare().catch((error: unknown) => { if (over) return undefined; throw error })
-    if (first !== undefined && over) { closeSessions(first); first.child.signal('SIGKILL') }
-    else if (first !== undefined) {
+    const first = await prepare().catch((error: unknown) => {
+      if (over) return undefined
+      throw error
+    })
+    if (first !== undefined && over) {
+      closeSessions(first)
+      first.child.signal('SIGKILL')
+    } else if (first !== undefined) {
       adopt(first)
       if (first.own.start.warning !== undefined) say(`warning: ${first.own.start.warning}`)
-      try { await release(first) } catch (error) { over = true; first.child.signal('SIGKILL'); closeSessions(first); throw error }
+      try {
+        await release(first)
+      } catch (error) {
+        over = true
+        first.child.signal('SIGKILL')
+        closeSessions(first)
+        throw error
+      }
       attend(first)
     }
     return await done.promise

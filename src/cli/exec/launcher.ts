@@ -20,4 +20,8 @@ const { file, args, environment } = JSON.parse(order) as LaunchOrder
 process.execve!(file, args, environment)
 
 /** What the launcher becomes. */
-export interface LaunchOrder { readonly file: string; readonly args: string[]; readonly environment: Record<string, string> }
+export interface LaunchOrder {
+  readonly file: string
+  readonly args: string[]
+  readonly environment: Record<string, string>
+}

@@ -10,29 +10,46 @@ import { CommandError, exit } from '../terminal.ts'
 const IN_MEMORY = new Set([0x01021994, 0x858458f6])
 const FOLDER = /^(\d{1,10})-(\d{1,20})$/
 
-const isInMemory = (path: string): Promise<boolean> => statfs(path).then(({ type }) => IN_MEMORY.has(type), () => false)
+const isInMemory = (path: string): Promise<boolean> =>
+  statfs(path).then(
+    ({ type }) => IN_MEMORY.has(type),
+    () => false,
+  )
 
 /** A folder that is this user's alone. In a shared one somebody else may have made it before. @throws CommandError */
 const privateFolder = async (path: string): Promise<string> => {
-  await mkdir(path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error })
+  await mkdir(path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error
+  })
   const found = await lstat(path)
-  if (!found.isDirectory() || found.uid !== process.getuid!() || (found.mode & 0o077) !== 0) throw new CommandError(exit.failed, `${path} is not a private folder of this user.`, `Remove it, or run: chmod 700 ${path}`)
+  if (!found.isDirectory() || found.uid !== process.getuid!() || (found.mode & 0o077) !== 0)
+    throw new CommandError(
+      exit.failed,
+      `${path} is not a private folder of this user.`,
+      `Remove it, or run: chmod 700 ${path}`,
+    )
   return path
 }
 
 /** Where files with credentials may be. @throws CommandError when no folder in memory is there */
 const baseFolder = async (runtimeFolder: string | undefined, allowDisk: boolean): Promise<string> => {
   const own = `deputy-exec-${process.getuid!()}`
-  for (const folder of [...(runtimeFolder === undefined ? [] : [runtimeFolder]), '/dev/shm']) if (await isInMemory(folder)) return privateFolder(join(folder, own))
+  for (const folder of [...(runtimeFolder === undefined ? [] : [runtimeFolder]), '/dev/shm'])
+    if (await isInMemory(folder)) return privateFolder(join(folder, own))
   if (allowDisk) return privateFolder(join(tmpdir(), own))
-  throw new CommandError(exit.failed, 'There is no folder in memory for the files with credentials: neither XDG_RUNTIME_DIR nor /dev/shm is a tmpfs.', 'Mount one, or accept files on disk with --allow-disk.')
+  throw new CommandError(
+    exit.failed,
+    'There is no folder in memory for the files with credentials: neither XDG_RUNTIME_DIR nor /dev/shm is a tmpfs.',
+    'Mount one, or accept files on disk with --allow-disk.',
+  )
 }
 
 /** Ends what sessions have left whose process is gone: one that was killed wipes nothing. */
 const sweep = async (base: string): Promise<void> => {
   for (const name of await readdir(base)) {
     const [, pid, startedAt] = FOLDER.exec(name) ?? []
-    if (pid !== undefined && startedAt !== undefined && !isSameProcess({ pid: Number(pid), startedAt })) await rm(join(base, name), { recursive: true, force: true })
+    if (pid !== undefined && startedAt !== undefined && !isSameProcess({ pid: Number(pid), startedAt }))
+      await rm(join(base, name), { recursive: true, force: true })
   }
 }
 
@@ -44,7 +61,10 @@ export interface PrivateFiles {
 }
 
 /** The files of this run: a folder named after this process, so that whoever comes later can tell whether it still runs. */
-export const openPrivateFiles = async (options: { runtimeFolder: string | undefined; allowDisk: boolean }): Promise<PrivateFiles> => {
+export const openPrivateFiles = async (options: {
+  runtimeFolder: string | undefined
+  allowDisk: boolean
+}): Promise<PrivateFiles> => {
   const base = await baseFolder(options.runtimeFolder, options.allowDisk)
   await sweep(base)
   const folder = await privateFolder(join(base, `${process.pid}-${readProcess(process.pid)!.startedAt}`))

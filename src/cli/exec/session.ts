@@ -4,12 +4,23 @@ import { Secret } from '../../crypto/secret.ts'
 import { ask, follow } from '../socket-client.ts'
 
 const firstSchema = z.looseObject({
-  event: z.literal('session'), session: z.string(), token: z.string().transform((text) => new Secret(text)), tenant: z.string(), user: z.string().nullable(), mapping: execSchema, warning: z.string().optional(),
+  event: z.literal('session'),
+  session: z.string(),
+  token: z.string().transform((text) => new Secret(text)),
+  tenant: z.string(),
+  user: z.string().nullable(),
+  mapping: execSchema,
+  warning: z.string().optional(),
   proxy: z.looseObject({ url: z.string(), ca: z.string() }).optional(),
 })
 const laterSchema = z.discriminatedUnion('event', [
   z.looseObject({ event: z.literal('changed'), downstream: z.string() }),
-  z.looseObject({ event: z.literal('ended'), reason: z.string().optional(), error_description: z.string().optional(), next: z.string().optional() }),
+  z.looseObject({
+    event: z.literal('ended'),
+    reason: z.string().optional(),
+    error_description: z.string().optional(),
+    next: z.string().optional(),
+  }),
 ])
 const tokenSchema = z.looseObject({ access_token: z.string(), token_type: z.string(), expires_in: z.number() })
 
@@ -23,30 +34,55 @@ export interface Session {
 }
 
 /** @param listener.gone called when the daemon has gone away without having ended the session. @throws CommandError */
-export const openSession = (socketPath: string, order: { server: string; pid: number; resume?: Secret }, listener: { event(event: SessionEvent): void; gone(): void }): Promise<Session> => new Promise((resolve, reject) => {
-  const { server, pid, resume } = order
-  let session: Session | undefined
-  let over = false
-  follow(socketPath, { path: '/exec', form: { server, pid: String(pid), ...(resume === undefined ? {} : { resume: resume.reveal() }) } }, {
-    line(value, close) {
-      if (session === undefined) {
-        const parsed = firstSchema.safeParse(value)
-        if (!parsed.success) { close(); reject(new Error('the daemon began the session with what is no session')); return }
-        session = { start: parsed.data, close() { over = true; close() } }
-        resolve(session)
-        return
-      }
-      const event = laterSchema.safeParse(value).data
-      if (event === undefined || over) return
-      if (event.event === 'ended') over = true
-      listener.event(event)
-    },
-    closed() {
-      if (session === undefined) reject(new Error('the daemon went away'))
-      else if (!over) { over = true; listener.gone() }
-    },
-  }).catch(reject)
-})
+export const openSession = (
+  socketPath: string,
+  order: { server: string; pid: number; resume?: Secret },
+  listener: { event(event: SessionEvent): void; gone(): void },
+): Promise<Session> =>
+  new Promise((resolve, reject) => {
+    const { server, pid, resume } = order
+    let session: Session | undefined
+    let over = false
+    follow(
+      socketPath,
+      {
+        path: '/exec',
+        form: { server, pid: String(pid), ...(resume === undefined ? {} : { resume: resume.reveal() }) },
+      },
+      {
+        line(value, close) {
+          if (session === undefined) {
+            const parsed = firstSchema.safeParse(value)
+            if (!parsed.success) {
+              close()
+              reject(new Error('the daemon began the session with what is no session'))
+              return
+            }
+            session = {
+              start: parsed.data,
+              close() {
+                over = true
+                close()
+              },
+            }
+            resolve(session)
+            return
+          }
+          const event = laterSchema.safeParse(value).data
+          if (event === undefined || over) return
+          if (event.event === 'ended') over = true
+          listener.event(event)
+        },
+        closed() {
+          if (session === undefined) reject(new Error('the daemon went away'))
+          else if (!over) {
+            over = true
+            listener.gone()
+          }
+        },
+      },
+    ).catch(reject)
+  })
 
 /** A credential. One that is a token is good until its end, whichever is given next; a secret may have been replaced. */
 export interface Fetched {
@@ -60,15 +96,39 @@ export interface Fetched {
 const MARGIN = 25_000
 const MARGIN_PART = 0.08
 
-const asSession = { grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange', subject_token: 'current', subject_token_type: 'urn:deputy:params:oauth:token-type:login-session' }
+const asSession = {
+  grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+  subject_token: 'current',
+  subject_token_type: 'urn:deputy:params:oauth:token-type:login-session',
+}
 const asServer = { grant_type: 'client_credentials' }
 
 /** Asks for a credential as the session's server. @throws CommandError */
-export const fetchCredential = async (socketPath: string, { start }: Session, server: string, { downstream, scopes }: Pick<ExecValue, 'downstream' | 'scopes'>): Promise<Fetched> => {
+export const fetchCredential = async (
+  socketPath: string,
+  { start }: Session,
+  server: string,
+  { downstream, scopes }: Pick<ExecValue, 'downstream' | 'scopes'>,
+): Promise<Fetched> => {
   const began = performance.now()
-  const answer = await ask(socketPath, { path: '/oauth2/token', form: {
-    ...(start.mapping.on_behalf_of === 'session' ? asSession : asServer), audience: downstream, client_id: server, client_secret: start.token.reveal(), ...(scopes === undefined || scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
-  } }, tokenSchema)
+  const answer = await ask(
+    socketPath,
+    {
+      path: '/oauth2/token',
+      form: {
+        ...(start.mapping.on_behalf_of === 'session' ? asSession : asServer),
+        audience: downstream,
+        client_id: server,
+        client_secret: start.token.reveal(),
+        ...(scopes === undefined || scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
+      },
+    },
+    tokenSchema,
+  )
   const life = answer.expires_in * 1000
-  return { credential: new Secret(answer.access_token), isToken: answer.token_type !== 'N_A', renewAt: began + life - Math.min(MARGIN, life * MARGIN_PART) }
+  return {
+    credential: new Secret(answer.access_token),
+    isToken: answer.token_type !== 'N_A',
+    renewAt: began + life - Math.min(MARGIN, life * MARGIN_PART),
+  }
 }

@@ -9,7 +9,13 @@ import type { Telemetry } from '../../observe/telemetry.ts'
 import type { ConsentStore } from '../../store/records/consents.ts'
 import type { Grant, GrantStore } from '../../store/records/grants.ts'
 import type { UpstreamRevocationStore } from '../../store/records/upstream-revocations.ts'
-import { ACCESS_TOKEN_TYPE, type Connector, type Credential, type CredentialRequest, type Revocable } from '../connector.ts'
+import {
+  ACCESS_TOKEN_TYPE,
+  type Connector,
+  type Credential,
+  type CredentialRequest,
+  type Revocable,
+} from '../connector.ts'
 import type { ProviderClients } from '../provider/client.ts'
 import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
 import type { CallProvider } from '../provider/call.ts'
@@ -45,29 +51,47 @@ const LONGEST_USE = 86_400_000
 const AHEAD = 0.75
 
 /** A refresh token that ends before the access token does is exchanged in time. */
-const isYoung = ({ accessObtainedAt, accessExpiresAt, refreshUntil = Infinity }: GrantTokens, now: number): boolean => now <= accessObtainedAt + (Math.min(accessExpiresAt, refreshUntil) - accessObtainedAt) * AHEAD
+const isYoung = ({ accessObtainedAt, accessExpiresAt, refreshUntil = Infinity }: GrantTokens, now: number): boolean =>
+  now <= accessObtainedAt + (Math.min(accessExpiresAt, refreshUntil) - accessObtainedAt) * AHEAD
 
-const covers = (granted: readonly string[], wanted: readonly string[]): boolean => wanted.every((scope) => granted.includes(scope))
+const covers = (granted: readonly string[], wanted: readonly string[]): boolean =>
+  wanted.every((scope) => granted.includes(scope))
 
 /**
  * `oauth_grant`: the user's own grant at an OAuth service. Never more than asked: when the grant holds more, the
  * access token is narrowed, or refused, or, where the downstream's file allows it, handed out and marked as wider.
  */
-export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
+export const createOAuthGrantConnector = (
+  deps: OAuthGrantDependencies,
+): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
   const { clients } = deps
   const refresh = createRefresh(deps)
   const upstream = createUpstreamRevocation(deps)
 
-  const askUser = async (request: CredentialRequest, scopes: readonly string[], code: 'interaction_required' | 'reconnect_required', problem = ''): Promise<never> => {
+  const askUser = async (
+    request: CredentialRequest,
+    scopes: readonly string[],
+    code: 'interaction_required' | 'reconnect_required',
+    problem = '',
+  ): Promise<never> => {
     const { downstream, server } = request
-    throw refuse(code, { downstream: downstream.name ?? downstream.downstream, server: server.name ?? server.server, problem, connect_url: await deps.connectUrl(request, scopes) })
+    throw refuse(code, {
+      downstream: downstream.name ?? downstream.downstream,
+      server: server.name ?? server.server,
+      problem,
+      connect_url: await deps.connectUrl(request, scopes),
+    })
   }
 
   /**
    * The wanted scopes that the user gave. What was never offered to the user is asked for, together with what was
    * given before; what the user was offered and did not tick is not asked again.
    */
-  const givenScopes = async (request: CredentialRequest, owner: Parameters<ConsentStore['find']>[0], grant: Grant): Promise<readonly string[]> => {
+  const givenScopes = async (
+    request: CredentialRequest,
+    owner: Parameters<ConsentStore['find']>[0],
+    grant: Grant,
+  ): Promise<readonly string[]> => {
     if (covers(grant.scopes, request.scopes)) return request.scopes
     const consent = await deps.consents.find(owner)
     const declined = consent?.asked.filter((scope) => !consent.granted.includes(scope)) ?? []
@@ -77,38 +101,82 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
     return askUser(request, againScopes(request, grant), 'interaction_required')
   }
 
-  const fullToken = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, correlationId: string): Promise<FreshToken> => {
+  const fullToken = async (
+    grant: Grant,
+    downstream: DownstreamOf<'oauth_grant'>,
+    correlationId: string,
+  ): Promise<FreshToken> => {
     const tokens = await openTokens(deps.envelope, grant)
     const now = deps.clock.now()
     const provider = deps.snapshot().providers.get(downstream.provider)
-    if (!isFresh(tokens, now) || !isBoundAsWanted(tokens, downstream, provider) || (grant.status !== 'active' && !isRefreshing(grant, now))) return refresh(grant, downstream, { correlationId })
+    if (
+      !isFresh(tokens, now) ||
+      !isBoundAsWanted(tokens, downstream, provider) ||
+      (grant.status !== 'active' && !isRefreshing(grant, now))
+    )
+      return refresh(grant, downstream, { correlationId })
     const { ends_access_token: endsToken } = provider?.refresh ?? { ends_access_token: true }
     // Where a refresh ends the old access token, those who have it go on with it until it ends by itself.
     if (tokens.refreshToken !== undefined && !endsToken && !isYoung(tokens, now)) {
-      refresh(grant, downstream, { goodEnough: isYoung, correlationId }).catch((error: unknown) => { deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed') })
+      refresh(grant, downstream, { goodEnough: isYoung, correlationId }).catch((error: unknown) => {
+        deps.logger.info({ err: error, grant: grant.id }, 'a refresh ahead of time did not succeed')
+      })
     }
     return fromGrant(grant, tokens, `The access token of the grant ${grant.id} was still good.`)
   }
 
-  const tokenFor = async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[], correlationId: string): Promise<{ token: FreshToken; wider: boolean }> => {
+  const tokenFor = async (
+    grant: Grant,
+    downstream: DownstreamOf<'oauth_grant'>,
+    scopes: readonly string[],
+    correlationId: string,
+  ): Promise<{ token: FreshToken; wider: boolean }> => {
     if (covers(scopes, grant.scopes)) return { token: await fullToken(grant, downstream, correlationId), wider: false }
     const provider = deps.snapshot().providers.get(downstream.provider)
-    if (provider?.refresh.narrows === true) return { token: await refresh(grant, downstream, { scopes, correlationId }), wider: false }
+    if (provider?.refresh.narrows === true)
+      return { token: await refresh(grant, downstream, { scopes, correlationId }), wider: false }
     if (downstream.wider === 'mark') return { token: await fullToken(grant, downstream, correlationId), wider: true }
-    throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: grant.scopes.join(' '), downstream: downstream.downstream })
+    throw refuse('scope_not_narrowable', {
+      provider: downstream.provider,
+      granted: grant.scopes.join(' '),
+      downstream: downstream.downstream,
+    })
   }
 
   /** What the user is asked for anew: what is wanted now, with what was given before. */
-  const againScopes = (request: CredentialRequest, grant: Grant): readonly string[] => [...new Set([...request.scopes, ...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope))])].sort()
+  const againScopes = (request: CredentialRequest, grant: Grant): readonly string[] =>
+    [
+      ...new Set([
+        ...request.scopes,
+        ...grant.scopes.filter((scope) => Object.hasOwn(request.downstream.scopes, scope)),
+      ]),
+    ].sort()
 
   /** The connect URL belongs to who asks, so an error of the grant gets it here. */
   const withConnectUrl = async <T>(request: CredentialRequest, grant: Grant, work: () => Promise<T>): Promise<T> => {
-    try { return await work() } catch (error) {
+    try {
+      return await work()
+    } catch (error) {
       if (error instanceof DeputyError && error.code === 'step_up_required') {
         const { claims } = error.facts
-        throw refuse('step_up_required', { ...error.facts, connect_url: await deps.connectUrl(request, againScopes(request, grant), claims === undefined ? undefined : String(claims)) }, error)
+        throw refuse(
+          'step_up_required',
+          {
+            ...error.facts,
+            connect_url: await deps.connectUrl(
+              request,
+              againScopes(request, grant),
+              claims === undefined ? undefined : String(claims),
+            ),
+          },
+          error,
+        )
       }
-      if (error instanceof DeputyError && error.code === 'reconnect_required' && error.facts['connect_url'] === undefined) {
+      if (
+        error instanceof DeputyError &&
+        error.code === 'reconnect_required' &&
+        error.facts['connect_url'] === undefined
+      ) {
         return askUser(request, againScopes(request, grant), 'reconnect_required', String(error.facts['problem']))
       }
       throw error
@@ -121,22 +189,50 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): Connect
     async obtain(request): Promise<Credential> {
       const { principal, server } = request
       const downstream = request.downstream as DownstreamOf<'oauth_grant'>
-      if (principal.kind !== 'user') throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
-      const owner = { tenant: principal.tenant, user: principal.user, server: server.server, downstream: downstream.downstream }
+      if (principal.kind !== 'user')
+        throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
+      const owner = {
+        tenant: principal.tenant,
+        user: principal.user,
+        server: server.server,
+        downstream: downstream.downstream,
+      }
       const grant = await deps.grants.find(owner)
       if (grant === undefined) return askUser(request, request.scopes, 'interaction_required')
       return withConnectUrl(request, grant, async () => {
         const client = await clients(downstream, owner.tenant)
-        if (isEnded(grant) && !isRefreshing(grant, deps.clock.now())) throw refuse('reconnect_required', { downstream: owner.downstream, problem: grant.problem ?? 'the provider ended it' })
-        if (grant.clientGeneration !== client.generation) throw refuse('reconnect_required', { downstream: owner.downstream, problem: 'its OAuth client, token endpoint or resource was changed since the user connected it' })
+        if (isEnded(grant) && !isRefreshing(grant, deps.clock.now()))
+          throw refuse('reconnect_required', {
+            downstream: owner.downstream,
+            problem: grant.problem ?? 'the provider ended it',
+          })
+        if (grant.clientGeneration !== client.generation)
+          throw refuse('reconnect_required', {
+            downstream: owner.downstream,
+            problem: 'its OAuth client, token endpoint or resource was changed since the user connected it',
+          })
         const scopes = await givenScopes(request, owner, grant)
         const { token, wider } = await tokenFor(grant, downstream, scopes, request.correlationId)
         const surplus = token.scopes.filter((scope) => !scopes.includes(scope))
         // A provider that answers a narrowing with more than was asked has not narrowed.
-        if (surplus.length > 0 && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider: downstream.provider, granted: token.scopes.join(' '), downstream: downstream.downstream })
+        if (surplus.length > 0 && downstream.wider !== 'mark')
+          throw refuse('scope_not_narrowable', {
+            provider: downstream.provider,
+            granted: token.scopes.join(' '),
+            downstream: downstream.downstream,
+          })
         return {
-          token: token.accessToken, issuedTokenType: ACCESS_TOKEN_TYPE, ...(token.proofKey === undefined ? { tokenType: 'Bearer' } : { tokenType: 'DPoP', proofKey: token.proofKey }), scopes: token.scopes.toSorted(), expiresAt: Math.min(token.expiresAt, deps.clock.now() + (downstream.lifetime ?? LONGEST_USE)),
-          wider: wider || surplus.length > 0, grant: grant.id, fields: Object.fromEntries(Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name))), story: token.story,
+          token: token.accessToken,
+          issuedTokenType: ACCESS_TOKEN_TYPE,
+          ...(token.proofKey === undefined ? { tokenType: 'Bearer' } : { tokenType: 'DPoP', proofKey: token.proofKey }),
+          scopes: token.scopes.toSorted(),
+          expiresAt: Math.min(token.expiresAt, deps.clock.now() + (downstream.lifetime ?? LONGEST_USE)),
+          wider: wider || surplus.length > 0,
+          grant: grant.id,
+          fields: Object.fromEntries(
+            Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name)),
+          ),
+          story: token.story,
         }
       })
     },

@@ -48,25 +48,53 @@ export interface GrantTokens {
 
 const nameOf = ({ tenant, id }: Pick<Grant, 'tenant' | 'id'>) => ({ tenant, kind: 'grant', id })
 
-export const sealTokens = (envelope: Envelope, grant: Pick<Grant, 'tenant' | 'id'>, tokens: GrantTokens): Promise<Uint8Array> =>
-  envelope.seal(nameOf(grant), new Secret(JSON.stringify({
-    ...(tokens.refreshToken === undefined ? {} : { refresh_token: tokens.refreshToken.reveal() }),
-    access_token: tokens.accessToken.reveal(), access_obtained_at: tokens.accessObtainedAt, access_expires_at: tokens.accessExpiresAt, ...(tokens.refreshUntil === undefined ? {} : { refresh_until: tokens.refreshUntil }),
-    client_id: tokens.clientId, token_endpoint: tokens.tokenEndpoint, ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
-    ...(tokens.redirectUri === undefined ? {} : { redirect_uri: tokens.redirectUri }), ...(Object.keys(tokens.fields ?? {}).length === 0 ? {} : { fields: { ...tokens.fields } }),
-    ...(tokens.proofKey === undefined ? {} : { proof_key: proofKeyText(tokens.proofKey).reveal() }), ...(tokens.bound === true ? { bound: true } : {}),
-  } satisfies z.output<typeof tokensSchema>)))
+export const sealTokens = (
+  envelope: Envelope,
+  grant: Pick<Grant, 'tenant' | 'id'>,
+  tokens: GrantTokens,
+): Promise<Uint8Array> =>
+  envelope.seal(
+    nameOf(grant),
+    new Secret(
+      JSON.stringify({
+        ...(tokens.refreshToken === undefined ? {} : { refresh_token: tokens.refreshToken.reveal() }),
+        access_token: tokens.accessToken.reveal(),
+        access_obtained_at: tokens.accessObtainedAt,
+        access_expires_at: tokens.accessExpiresAt,
+        ...(tokens.refreshUntil === undefined ? {} : { refresh_until: tokens.refreshUntil }),
+        client_id: tokens.clientId,
+        token_endpoint: tokens.tokenEndpoint,
+        ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
+        ...(tokens.redirectUri === undefined ? {} : { redirect_uri: tokens.redirectUri }),
+        ...(Object.keys(tokens.fields ?? {}).length === 0 ? {} : { fields: { ...tokens.fields } }),
+        ...(tokens.proofKey === undefined ? {} : { proof_key: proofKeyText(tokens.proofKey).reveal() }),
+        ...(tokens.bound === true ? { bound: true } : {}),
+      } satisfies z.output<typeof tokensSchema>),
+    ),
+  )
 
 /** @throws DeputyError `secret_unreadable` */
 export const openTokens = async (envelope: Envelope, grant: Grant): Promise<GrantTokens> => {
   const stored = tokensSchema.parse(JSON.parse((await envelope.open(nameOf(grant), grant.sealed)).reveal()))
   return {
-    refreshToken: stored.refresh_token === undefined ? undefined : new Secret(stored.refresh_token), accessToken: new Secret(stored.access_token),
-    accessObtainedAt: stored.access_obtained_at, accessExpiresAt: stored.access_expires_at, refreshUntil: stored.refresh_until,
-    clientId: stored.client_id, tokenEndpoint: stored.token_endpoint, resource: stored.resource, redirectUri: stored.redirect_uri, fields: stored.fields ?? {},
-    ...(stored.proof_key === undefined ? {} : { proofKey: await openProofKey(new Secret(stored.proof_key)) }), bound: stored.bound ?? false,
+    refreshToken: stored.refresh_token === undefined ? undefined : new Secret(stored.refresh_token),
+    accessToken: new Secret(stored.access_token),
+    accessObtainedAt: stored.access_obtained_at,
+    accessExpiresAt: stored.access_expires_at,
+    refreshUntil: stored.refresh_until,
+    clientId: stored.client_id,
+    tokenEndpoint: stored.token_endpoint,
+    resource: stored.resource,
+    redirectUri: stored.redirect_uri,
+    fields: stored.fields ?? {},
+    ...(stored.proof_key === undefined ? {} : { proofKey: await openProofKey(new Secret(stored.proof_key)) }),
+    bound: stored.bound ?? false,
   }
 }
 
 /** Whether the access token is bound, or is not, as the files want it now: one of before they were changed is not used on. */
-export const isBoundAsWanted = ({ bound }: GrantTokens, downstream: DownstreamOf<'oauth_grant'>, provider: Provider | undefined): boolean => bound === true ? wantsBound(downstream, provider) : provider?.dpop !== 'required'
+export const isBoundAsWanted = (
+  { bound }: GrantTokens,
+  downstream: DownstreamOf<'oauth_grant'>,
+  provider: Provider | undefined,
+): boolean => (bound === true ? wantsBound(downstream, provider) : provider?.dpop !== 'required')

@@ -17,7 +17,16 @@ import { fieldsOf, scopesOf } from '../provider/dialect.ts'
 import { revokeTokens } from '../provider/revocation.ts'
 import { refreshUntilOf, tokenLifeOf } from '../provider/token-life.ts'
 import { isBoundAsWanted, openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallFailure, type CallProvider } from '../provider/call.ts'
+import {
+  challengeIn,
+  failureOf,
+  plainly,
+  retryAfterOf,
+  UNSAID_WAIT,
+  wordsOf,
+  type CallFailure,
+  type CallProvider,
+} from '../provider/call.ts'
 
 /** An access token out of a grant. */
 export interface FreshToken {
@@ -41,8 +50,24 @@ type Event = 'answered' | CallFailure
  * loop that replays a token, which providers answer by ending the whole family (RFC 9700 section 4.14.2).
  */
 export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Record<Event, GrantStatus>>>> = {
-  active: { answered: 'active', denied: 'reconnect_required', challenged: 'active', refused: 'active', not_sent: 'active', lost: 'uncertain', unverified: 'uncertain' },
-  uncertain: { answered: 'active', denied: 'reconnect_required', challenged: 'reconnect_required', refused: 'reconnect_required', not_sent: 'uncertain', lost: 'reconnect_required', unverified: 'reconnect_required' },
+  active: {
+    answered: 'active',
+    denied: 'reconnect_required',
+    challenged: 'active',
+    refused: 'active',
+    not_sent: 'active',
+    lost: 'uncertain',
+    unverified: 'uncertain',
+  },
+  uncertain: {
+    answered: 'active',
+    denied: 'reconnect_required',
+    challenged: 'reconnect_required',
+    refused: 'reconnect_required',
+    not_sent: 'uncertain',
+    lost: 'reconnect_required',
+    unverified: 'reconnect_required',
+  },
 }
 
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
@@ -51,7 +76,10 @@ const PATIENCE = 15_000
 const CLAIM_MARGIN = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
 const [FIRST_LOOK, LAST_LOOK] = [10, 250]
-const keptSchema = z.looseObject({ access_token: z.string().min(1).optional(), refresh_token: z.string().min(1).optional() })
+const keptSchema = z.looseObject({
+  access_token: z.string().min(1).optional(),
+  refresh_token: z.string().min(1).optional(),
+})
 
 export interface RefreshWish {
   /** Narrows the access token to these scopes (RFC 6749 section 6). */
@@ -89,14 +117,20 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const shared = new Map<string, Promise<FreshToken>>()
   const { grants, envelope, clock } = deps
 
-  const isClaimed = (grant: Grant): boolean => deps.shared && grant.refreshing?.owner !== deps.owner && isRefreshing(grant, clock.now())
+  const isClaimed = (grant: Grant): boolean =>
+    deps.shared && grant.refreshing?.owner !== deps.owner && isRefreshing(grant, clock.now())
 
   /** @returns undefined if somebody else has written the grant since it was read */
   const claim = async (grant: Grant, change: Partial<Grant>): Promise<Grant | undefined> => {
     // On a store of our own the turns are enough, and a provider that does not rotate leaves no doubt to write down.
     if (!deps.shared && change.status === undefined) return grant
     try {
-      return await grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: { owner: deps.owner, until: clock.now() + deps.timeout + CLAIM_MARGIN } })
+      return await grants.update({
+        ...grant,
+        ...change,
+        updatedAt: clock.now(),
+        refreshing: { owner: deps.owner, until: clock.now() + deps.timeout + CLAIM_MARGIN },
+      })
     } catch (error) {
       if (error instanceof DeputyError && error.code === 'conflict') return undefined
       throw error
@@ -104,49 +138,97 @@ export const createRefresh = (deps: RefreshDependencies) => {
   }
 
   /** Writes the grant only if nobody else has, meanwhile. A grant that is gone was revoked: what was got for it is ended. */
-  const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> => grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
+  const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> =>
+    grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
 
-  const send = async (client: ProviderClient, tokens: GrantTokens, grant: Grant, downstream: DownstreamOf<'oauth_grant'>, scopes: readonly string[] | undefined, before: number, proof: Proof | undefined) => {
+  const send = async (
+    client: ProviderClient,
+    tokens: GrantTokens,
+    grant: Grant,
+    downstream: DownstreamOf<'oauth_grant'>,
+    scopes: readonly string[] | undefined,
+    before: number,
+    proof: Proof | undefined,
+  ) => {
     let seen = ''
     const parameters: Record<string, string> = {
       ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
       ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
-      ...(client.provider.refresh.redirect_uri && tokens.redirectUri !== undefined ? { redirect_uri: tokens.redirectUri } : {}),
+      ...(client.provider.refresh.redirect_uri && tokens.redirectUri !== undefined
+        ? { redirect_uri: tokens.redirectUri }
+        : {}),
     }
     try {
-      const response = await deps.call({ provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' }, () => withNonce(proof, () => {
-        // A process that slept meanwhile, or waited for a nonce, may find its claim over: what it sends now could meet what another has sent.
-        if (performance.now() > before) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
-        return openid.refreshTokenGrant(client.configuration((_status, text) => { seen = text }, proof), tokens.refreshToken!.reveal(), parameters)
-      }))
+      const response = await deps.call(
+        { provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' },
+        () =>
+          withNonce(proof, () => {
+            // A process that slept meanwhile, or waited for a nonce, may find its claim over: what it sends now could meet what another has sent.
+            if (performance.now() > before)
+              throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
+            return openid.refreshTokenGrant(
+              client.configuration((_status, text) => {
+                seen = text
+              }, proof),
+              tokens.refreshToken!.reveal(),
+              parameters,
+            )
+          }),
+      )
       const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
-      const problem = foreign ? 'it issued a token for somebody else' : problemOfAnswer(response, audiencesOf(downstream), proof)
+      const problem = foreign
+        ? 'it issued a token for somebody else'
+        : problemOfAnswer(response, audiencesOf(downstream), proof)
       if (problem === undefined) return { event: 'answered' as const, response }
       const error = refuse('provider_refused', { provider: client.provider.provider, problem })
       return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
     } catch (thrown) {
       const error = plainly(thrown)
-      return { event: failureOf(error), error, words: wordsOf(error, seen.replaceAll(tokens.refreshToken!.reveal(), '***')), kept: keptFrom(seen) }
+      return {
+        event: failureOf(error),
+        error,
+        words: wordsOf(error, seen.replaceAll(tokens.refreshToken!.reveal(), '***')),
+        kept: keptFrom(seen),
+      }
     }
   }
 
-  const toTokens = async (client: ProviderClient, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>): Promise<GrantTokens> => {
+  const toTokens = async (
+    client: ProviderClient,
+    before: GrantTokens,
+    response: openid.TokenEndpointResponse,
+    downstream: DownstreamOf<'oauth_grant'>,
+  ): Promise<GrantTokens> => {
     const now = clock.now()
     const lifetime = Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity)
     return {
-      ...before, fields: { ...before.fields, ...fieldsOf(client.provider, response) }, accessToken: new Secret(response.access_token), accessObtainedAt: now, accessExpiresAt: now + lifetime, refreshUntil: refreshUntilOf(response, now), bound: isBound(response),
+      ...before,
+      fields: { ...before.fields, ...fieldsOf(client.provider, response) },
+      accessToken: new Secret(response.access_token),
+      accessObtainedAt: now,
+      accessExpiresAt: now + lifetime,
+      refreshUntil: refreshUntilOf(response, now),
+      bound: isBound(response),
       // RFC 6749 section 6: the old one stays when none came back.
       refreshToken: response.refresh_token === undefined ? before.refreshToken : new Secret(response.refresh_token),
     }
   }
 
   /** The work of one turn: everything is read anew, because the turn before may have changed it. */
-  const refreshNow = async (id: string, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish, giveUpAt: number, pause = FIRST_LOOK): Promise<FreshToken> => {
+  const refreshNow = async (
+    id: string,
+    downstream: DownstreamOf<'oauth_grant'>,
+    wish: RefreshWish,
+    giveUpAt: number,
+    pause = FIRST_LOOK,
+  ): Promise<FreshToken> => {
     const { scopes, goodEnough = isFresh, correlationId } = wish
     const grant = await grants.get(id)
-    if (grant === undefined) throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
+    if (grant === undefined)
+      throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
     const again = async (): Promise<FreshToken> => {
-      if (performance.now() > giveUpAt) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
+      if (performance.now() > giveUpAt)
+        throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
       await sleep(pause)
       return refreshNow(id, downstream, wish, giveUpAt, Math.min(pause * 2, LAST_LOOK))
     }
@@ -156,33 +238,62 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const proof = await client.proof(kept.proofKey)
     // What comes back may be bound to the key that is proved now, also where what was there before is not.
     const tokens = proof === undefined ? kept : { ...kept, proofKey: proof.key }
-    if (scopes === undefined && goodEnough(tokens, clock.now()) && isBoundAsWanted(tokens, downstream, client.provider) && grant.status === 'active') return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
+    if (
+      scopes === undefined &&
+      goodEnough(tokens, clock.now()) &&
+      isBoundAsWanted(tokens, downstream, client.provider) &&
+      grant.status === 'active'
+    )
+      return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
     assertRefreshable(grant, client, tokens)
     const from = grant.status === 'uncertain' ? 'uncertain' : 'active'
     const claimed = performance.now()
-    const sending = await claim(grant, client.provider.refresh.rotates
-      ? { status: from === 'active' ? 'uncertain' : 'retrying', problem: 'a refresh was sent and its answer is not known' } : {})
+    const sending = await claim(
+      grant,
+      client.provider.refresh.rotates
+        ? {
+            status: from === 'active' ? 'uncertain' : 'retrying',
+            problem: 'a refresh was sent and its answer is not known',
+          }
+        : {},
+    )
     if (sending === undefined) return again()
     const until = claimed + CLAIM_MARGIN / 2
     let sent = await send(client, tokens, grant, downstream, scopes, until, proof)
     // Within its leeway the provider answers the token that we hold once more: a lost answer leaves no doubt.
-    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway)) sent = await send(client, tokens, grant, downstream, scopes, until, proof)
+    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway))
+      sent = await send(client, tokens, grant, downstream, scopes, until, proof)
     const status = transitions[from][sent.event]
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     return await giveUp(sending, tokens, sent, status, client, correlationId)
   }
 
-  const keep = async (grant: Grant, before: GrantTokens, response: openid.TokenEndpointResponse, downstream: DownstreamOf<'oauth_grant'>, client: ProviderClient, asked: readonly string[] | undefined): Promise<FreshToken> => {
+  const keep = async (
+    grant: Grant,
+    before: GrantTokens,
+    response: openid.TokenEndpointResponse,
+    downstream: DownstreamOf<'oauth_grant'>,
+    client: ProviderClient,
+    asked: readonly string[] | undefined,
+  ): Promise<FreshToken> => {
     const after = await toTokens(client, before, response, downstream)
     // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
-    const stored = asked === undefined ? after : { ...before, refreshToken: after.refreshToken, refreshUntil: after.refreshUntil, fields: after.fields }
+    const stored =
+      asked === undefined
+        ? after
+        : { ...before, refreshToken: after.refreshToken, refreshUntil: after.refreshUntil, fields: after.fields }
     let kept: Grant
     try {
-      kept = await writeBack(grant, { status: 'active', problem: null, sealed: await sealTokens(envelope, grant, stored) })
+      kept = await writeBack(grant, {
+        status: 'active',
+        problem: null,
+        sealed: await sealTokens(envelope, grant, stored),
+      })
     } catch (error) {
       if (error instanceof DeputyError && (error.code === 'conflict' || error.code === 'secret_unreadable')) {
         // Still there, so it was not revoked: whoever has claimed it since then answers for it.
-        if (error.code === 'conflict' && await grants.get(grant.id) !== undefined) throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 }, error)
+        if (error.code === 'conflict' && (await grants.get(grant.id)) !== undefined)
+          throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 }, error)
         await endUnkept(client, after)
         throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
       }
@@ -190,42 +301,100 @@ export const createRefresh = (deps: RefreshDependencies) => {
     }
     deps.telemetry.refresh({ provider: client.provider.provider, outcome: 'done' })
     const scopes = scopesOf(client.provider, response, asked ?? grant.scopes) ?? asked ?? grant.scopes
-    return { grant: kept, accessToken: after.accessToken, scopes, obtainedAt: after.accessObtainedAt, expiresAt: after.accessExpiresAt, fields: after.fields ?? {}, proofKey: keyOf(after), story: `${client.provider.name} answered the refresh with a new access token.` }
+    return {
+      grant: kept,
+      accessToken: after.accessToken,
+      scopes,
+      obtainedAt: after.accessObtainedAt,
+      expiresAt: after.accessExpiresAt,
+      fields: after.fields ?? {},
+      proofKey: keyOf(after),
+      story: `${client.provider.name} answered the refresh with a new access token.`,
+    }
   }
 
   /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */
   const endUnkept = async (client: ProviderClient, tokens: GrantTokens): Promise<void> => {
-    await revokeTokens(client, tokens).catch((error: unknown) => { deps.logger.warn({ err: error }, 'tokens of a revoked grant could not be ended at their provider') })
+    await revokeTokens(client, tokens).catch((error: unknown) => {
+      deps.logger.warn({ err: error }, 'tokens of a revoked grant could not be ended at their provider')
+    })
   }
 
-  const giveUp = async (grant: Grant, tokens: GrantTokens, sent: { event: CallFailure; error: unknown; words: string; kept: z.output<typeof keptSchema> }, status: GrantStatus, client: ProviderClient, correlationId: string): Promise<never> => {
+  const giveUp = async (
+    grant: Grant,
+    tokens: GrantTokens,
+    sent: { event: CallFailure; error: unknown; words: string; kept: z.output<typeof keptSchema> },
+    status: GrantStatus,
+    client: ProviderClient,
+    correlationId: string,
+  ): Promise<never> => {
     const { provider } = client.provider
     const { words } = sent
     // The answer may have brought a new refresh token although the rest of it cannot be used: it is the one that counts now.
-    const sealed = sent.event === 'unverified' && sent.kept.refresh_token !== undefined
-      ? await sealTokens(envelope, grant, { ...tokens, refreshToken: new Secret(sent.kept.refresh_token) }) : grant.sealed
+    const sealed =
+      sent.event === 'unverified' && sent.kept.refresh_token !== undefined
+        ? await sealTokens(envelope, grant, { ...tokens, refreshToken: new Secret(sent.kept.refresh_token) })
+        : grant.sealed
     const doubt = sealed === grant.sealed ? status : 'uncertain'
-    await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch((error: unknown) => { deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written') })
-    deps.telemetry.refresh({ provider, outcome: doubt === 'reconnect_required' ? 'ended' : doubt === 'uncertain' ? 'uncertain' : 'failed' })
-    await deps.audit.append({ id: correlationId, event: 'grant.refresh', outcome: 'failed', tenant: grant.tenant, user: grant.user, server: grant.server, downstream: grant.downstream, detail: { provider, grant: grant.id, status: doubt, story: `${client.provider.name}: ${words}` } })
-    if (doubt === 'reconnect_required') throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
+    await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch(
+      (error: unknown) => {
+        deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written')
+      },
+    )
+    deps.telemetry.refresh({
+      provider,
+      outcome: doubt === 'reconnect_required' ? 'ended' : doubt === 'uncertain' ? 'uncertain' : 'failed',
+    })
+    await deps.audit.append({
+      id: correlationId,
+      event: 'grant.refresh',
+      outcome: 'failed',
+      tenant: grant.tenant,
+      user: grant.user,
+      server: grant.server,
+      downstream: grant.downstream,
+      detail: { provider, grant: grant.id, status: doubt, story: `${client.provider.name}: ${words}` },
+    })
+    if (doubt === 'reconnect_required')
+      throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
     if (sent.error instanceof DeputyError) throw sent.error
-    if (sent.event === 'challenged') throw refuse('step_up_required', { downstream: grant.downstream, problem: words, ...challengeIn(sent.error) }, sent.error)
-    if (sent.event === 'refused' || sent.event === 'unverified') throw refuse('provider_refused', { provider, problem: words }, sent.error)
-    throw refuse('provider_unavailable', { provider, problem: words, seconds: Math.ceil((retryAfterOf(sent.error, clock.now()) ?? UNSAID_WAIT) / 1000) }, sent.error)
+    if (sent.event === 'challenged')
+      throw refuse(
+        'step_up_required',
+        { downstream: grant.downstream, problem: words, ...challengeIn(sent.error) },
+        sent.error,
+      )
+    if (sent.event === 'refused' || sent.event === 'unverified')
+      throw refuse('provider_refused', { provider, problem: words }, sent.error)
+    throw refuse(
+      'provider_unavailable',
+      { provider, problem: words, seconds: Math.ceil((retryAfterOf(sent.error, clock.now()) ?? UNSAID_WAIT) / 1000) },
+      sent.error,
+    )
   }
 
   const assertRefreshable = (grant: Grant, client: ProviderClient, tokens: GrantTokens): void => {
     const { downstream } = grant
-    if (isEnded(grant)) throw refuse('reconnect_required', { downstream, problem: grant.problem ?? 'the provider ended it' })
-    if (grant.clientGeneration !== client.generation) throw refuse('reconnect_required', { downstream, problem: 'its OAuth client, token endpoint or resource was changed since the user connected it' })
-    if (tokens.refreshToken === undefined) throw refuse('reconnect_required', { downstream, problem: 'its access token has ended and the provider gave no refresh token' })
+    if (isEnded(grant))
+      throw refuse('reconnect_required', { downstream, problem: grant.problem ?? 'the provider ended it' })
+    if (grant.clientGeneration !== client.generation)
+      throw refuse('reconnect_required', {
+        downstream,
+        problem: 'its OAuth client, token endpoint or resource was changed since the user connected it',
+      })
+    if (tokens.refreshToken === undefined)
+      throw refuse('reconnect_required', {
+        downstream,
+        problem: 'its access token has ended and the provider gave no refresh token',
+      })
   }
 
   const inTurn = <T>(id: string, work: () => Promise<T>): Promise<T> => {
     const turn = (turns.get(id) ?? Promise.resolve()).then(work, work)
     turns.set(id, turn)
-    const over = (): void => { if (turns.get(id) === turn) turns.delete(id) }
+    const over = (): void => {
+      if (turns.get(id) === turn) turns.delete(id)
+    }
     turn.then(over, over)
     return turn
   }
@@ -238,7 +407,11 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const key = `${grant.id} ${wish.scopes?.join(' ') ?? ''}`
     let work = shared.get(key)
     if (work === undefined) {
-      work = inTurn(grant.id, () => refreshNow(grant.id, downstream, wish, performance.now() + PATIENCE)).finally(() => { shared.delete(key) })
+      work = inTurn(grant.id, () => refreshNow(grant.id, downstream, wish, performance.now() + PATIENCE)).finally(
+        () => {
+          shared.delete(key)
+        },
+      )
       shared.set(key, work)
     } else deps.telemetry.refresh({ provider: downstream.provider, outcome: 'joined' })
     return await patiently(work, downstream.downstream)
@@ -247,28 +420,50 @@ export const createRefresh = (deps: RefreshDependencies) => {
 
 const patiently = async <T>(work: Promise<T>, downstream: string): Promise<T> => {
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => { timer = setTimeout(() => { reject(refuse('refresh_in_progress', { downstream, seconds: 2 })) }, PATIENCE) })
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(refuse('refresh_in_progress', { downstream, seconds: 2 }))
+    }, PATIENCE)
+  })
   // Nobody may be waiting any more when the work fails; it has told the store.
   work.catch(() => undefined)
-  try { return await Promise.race([work, late]) } finally { clearTimeout(timer) }
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** Somebody is at it, or was and has not said how it went. */
-export const isRefreshing = ({ refreshing }: Grant, now: number): boolean => refreshing !== undefined && refreshing.until > now
+export const isRefreshing = ({ refreshing }: Grant, now: number): boolean =>
+  refreshing !== undefined && refreshing.until > now
 
 /** Nothing more can be had from the grant: the provider said so, or the one retry was sent and its answer never came. */
 export const isEnded = ({ status }: Grant): boolean => status === 'reconnect_required' || status === 'retrying'
 
 const keptFrom = (text: string): z.output<typeof keptSchema> => {
-  try { return keptSchema.safeParse(JSON.parse(text)).data ?? {} } catch { return {} }
+  try {
+    return keptSchema.safeParse(JSON.parse(text)).data ?? {}
+  } catch {
+    return {}
+  }
 }
 
 /** Whether an access token outlasts the call that it is for: more than 30 seconds, or a tenth of its life, are left. */
-export const isFresh = ({ accessObtainedAt, accessExpiresAt }: Pick<GrantTokens, 'accessObtainedAt' | 'accessExpiresAt'>, now: number): boolean =>
-  accessExpiresAt - now > Math.min(30_000, (accessExpiresAt - accessObtainedAt) / 10)
+export const isFresh = (
+  { accessObtainedAt, accessExpiresAt }: Pick<GrantTokens, 'accessObtainedAt' | 'accessExpiresAt'>,
+  now: number,
+): boolean => accessExpiresAt - now > Math.min(30_000, (accessExpiresAt - accessObtainedAt) / 10)
 
-const keyOf = ({ bound, proofKey }: GrantTokens): ProofKey | undefined => bound === true ? proofKey : undefined
+const keyOf = ({ bound, proofKey }: GrantTokens): ProofKey | undefined => (bound === true ? proofKey : undefined)
 
 export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): FreshToken => ({
-  grant, accessToken: tokens.accessToken, scopes: grant.scopes, obtainedAt: tokens.accessObtainedAt, expiresAt: tokens.accessExpiresAt, fields: tokens.fields ?? {}, proofKey: keyOf(tokens), story,
+  grant,
+  accessToken: tokens.accessToken,
+  scopes: grant.scopes,
+  obtainedAt: tokens.accessObtainedAt,
+  expiresAt: tokens.accessExpiresAt,
+  fields: tokens.fields ?? {},
+  proofKey: keyOf(tokens),
+  story,
 })

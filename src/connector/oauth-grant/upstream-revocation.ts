@@ -23,15 +23,36 @@ const LONGEST_PAUSE = 14_400_000
 const AT_ONCE = 500
 const OF_ONE_PROVIDER = 50
 
-interface Order { readonly tokens: EndingTokens; readonly downstream: string }
+interface Order {
+  readonly tokens: EndingTokens
+  readonly downstream: string
+}
 
 /** An order as it waits, sealed. Those of before the tokens had names are the refresh token, if there is one, and the access token. */
 const waitingSchema = z.strictObject({
-  tokens: z.union([z.strictObject({ refresh_token: z.string().optional(), access_token: z.string(), proof_key: z.string().optional() }), z.array(z.string()).min(1).transform((tokens) => ({ refresh_token: tokens.length > 1 ? tokens[0] : undefined, access_token: tokens.at(-1)!, proof_key: undefined }))]),
+  tokens: z.union([
+    z.strictObject({
+      refresh_token: z.string().optional(),
+      access_token: z.string(),
+      proof_key: z.string().optional(),
+    }),
+    z
+      .array(z.string())
+      .min(1)
+      .transform((tokens) => ({
+        refresh_token: tokens.length > 1 ? tokens[0] : undefined,
+        access_token: tokens.at(-1)!,
+        proof_key: undefined,
+      })),
+  ]),
   downstream: z.string(),
 })
 
-const nameOf = ({ tenant, id }: Pick<UpstreamRevocation, 'tenant' | 'id'>) => ({ tenant, kind: 'upstream-revocation', id })
+const nameOf = ({ tenant, id }: Pick<UpstreamRevocation, 'tenant' | 'id'>) => ({
+  tenant,
+  kind: 'upstream-revocation',
+  id,
+})
 
 /** Ends grants at their providers, each in its way: at once, and what fails again and again with growing pauses, across restarts. */
 export const createUpstreamRevocation = (deps: {
@@ -49,7 +70,9 @@ export const createUpstreamRevocation = (deps: {
     const downstream = deps.snapshot().downstreams.get(id)
     if (downstream?.credential !== 'oauth_grant') return 'not_offered'
     const client = await deps.clients(downstream satisfies DownstreamOf<'oauth_grant'>, tenant)
-    return revokeTokens(client, tokens, (request) => deps.call({ provider: client.provider.provider, tenant, operation: 'revoke' }, request))
+    return revokeTokens(client, tokens, (request) =>
+      deps.call({ provider: client.provider.provider, tenant, operation: 'revoke' }, request),
+    )
   }
 
   const pauseBefore = (attempts: number): number => {
@@ -67,13 +90,27 @@ export const createUpstreamRevocation = (deps: {
     const order = await orderOf(grant)
     const { refreshToken, accessToken, proofKey } = order.tokens
     const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
-    const plaintext = new Secret(JSON.stringify({
-      tokens: { refresh_token: refreshToken?.reveal(), access_token: accessToken.reveal(), proof_key: proofKey === undefined ? undefined : proofKeyText(proofKey).reveal() }, downstream: order.downstream,
-    } satisfies z.input<typeof waitingSchema>))
+    const plaintext = new Secret(
+      JSON.stringify({
+        tokens: {
+          refresh_token: refreshToken?.reveal(),
+          access_token: accessToken.reveal(),
+          proof_key: proofKey === undefined ? undefined : proofKeyText(proofKey).reveal(),
+        },
+        downstream: order.downstream,
+      } satisfies z.input<typeof waitingSchema>),
+    )
     const nextAt = deps.clock.now() + pauseBefore(0)
     await deps.upstreamRevocations.put({
-      id, grant: grant.id, tenant: grant.tenant, provider: grant.provider, attempts: 1, nextAt, state: 'queued',
-      problem: 'the provider was not told yet', sealed: await deps.envelope.seal(nameOf({ tenant: grant.tenant, id }), plaintext),
+      id,
+      grant: grant.id,
+      tenant: grant.tenant,
+      provider: grant.provider,
+      attempts: 1,
+      nextAt,
+      state: 'queued',
+      problem: 'the provider was not told yet',
+      sealed: await deps.envelope.seal(nameOf({ tenant: grant.tenant, id }), plaintext),
     })
     return { id, nextAt }
   }
@@ -82,17 +119,39 @@ export const createUpstreamRevocation = (deps: {
     const attempts = entry.attempts + 1
     const nextAt = deps.clock.now() + pauseBefore(attempts)
     // Another node may have been faster.
-    if (!await deps.upstreamRevocations.claim(entry, nextAt)) return
+    if (!(await deps.upstreamRevocations.claim(entry, nextAt))) return
     try {
-      const { tokens, downstream } = waitingSchema.parse(JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()))
-      const outcome = await attempt({ tokens: { refreshToken: tokens.refresh_token === undefined ? undefined : new Secret(tokens.refresh_token), accessToken: new Secret(tokens.access_token), proofKey: tokens.proof_key === undefined ? undefined : await openProofKey(new Secret(tokens.proof_key)) }, downstream }, entry.tenant)
+      const { tokens, downstream } = waitingSchema.parse(
+        JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()),
+      )
+      const outcome = await attempt(
+        {
+          tokens: {
+            refreshToken: tokens.refresh_token === undefined ? undefined : new Secret(tokens.refresh_token),
+            accessToken: new Secret(tokens.access_token),
+            proofKey: tokens.proof_key === undefined ? undefined : await openProofKey(new Secret(tokens.proof_key)),
+          },
+          downstream,
+        },
+        entry.tenant,
+      )
       await deps.upstreamRevocations.remove(entry.id)
       deps.telemetry.upstreamRevocation({ provider: entry.provider, outcome })
     } catch (error) {
       const state = attempts >= ATTEMPTS ? 'irrevocable' : 'queued'
-      await deps.upstreamRevocations.put({ ...entry, attempts, state, nextAt, problem: (error as Error).message.slice(0, 200) })
+      await deps.upstreamRevocations.put({
+        ...entry,
+        attempts,
+        state,
+        nextAt,
+        problem: (error as Error).message.slice(0, 200),
+      })
       deps.telemetry.upstreamRevocation({ provider: entry.provider, outcome: state })
-      if (state === 'irrevocable') deps.logger.error({ grant: entry.grant, provider: entry.provider }, 'a provider could not be told of a revocation: end the grant there by hand')
+      if (state === 'irrevocable')
+        deps.logger.error(
+          { grant: entry.grant, provider: entry.provider },
+          'a provider could not be told of a revocation: end the grant there by hand',
+        )
     }
   }
 
@@ -100,7 +159,9 @@ export const createUpstreamRevocation = (deps: {
     async prepare(grants: readonly Grant[]): Promise<Map<string, RevocationOrder>> {
       const orders = new Map<string, RevocationOrder>()
       for (const grant of grants) {
-        try { orders.set(grant.id, await enqueue(grant)) } catch (error) {
+        try {
+          orders.set(grant.id, await enqueue(grant))
+        } catch (error) {
           // A grant that cannot be read must not keep the rest from being revoked.
           deps.logger.warn({ err: error, grant: grant.id }, 'a grant could not be read: its provider is not told')
         }
@@ -114,14 +175,24 @@ export const createUpstreamRevocation = (deps: {
         deps.telemetry.upstreamRevocation({ provider: grant.provider, outcome })
         return outcome
       } catch (error) {
-        deps.logger.warn({ err: error, grant: grant.id }, 'the provider was not told of a revocation at the first attempt')
+        deps.logger.warn(
+          { err: error, grant: grant.id },
+          'the provider was not told of a revocation at the first attempt',
+        )
         if (order !== undefined) deps.telemetry.upstreamRevocation({ provider: grant.provider, outcome: 'queued' })
         return order === undefined ? 'failed' : 'queued'
       }
     },
     async drain(): Promise<void> {
-      const queues = Map.groupBy(await deps.upstreamRevocations.due(deps.clock.now(), AT_ONCE), ({ provider }) => provider)
-      await Promise.all([...queues.values()].map(async (queue) => { for (const entry of queue.slice(0, OF_ONE_PROVIDER)) await retry(entry) }))
+      const queues = Map.groupBy(
+        await deps.upstreamRevocations.due(deps.clock.now(), AT_ONCE),
+        ({ provider }) => provider,
+      )
+      await Promise.all(
+        [...queues.values()].map(async (queue) => {
+          for (const entry of queue.slice(0, OF_ONE_PROVIDER)) await retry(entry)
+        }),
+      )
     },
   }
 }

@@ -1,6 +1,22 @@
-import { BrokenCircuitError, circuitBreaker, CircuitState, ConsecutiveBreaker, ExponentialBackoff, handleWhen, retry, wrap, type CircuitBreakerPolicy, type IPolicy } from 'cockatiel'
+import {
+  BrokenCircuitError,
+  circuitBreaker,
+  CircuitState,
+  ConsecutiveBreaker,
+  ExponentialBackoff,
+  handleWhen,
+  retry,
+  wrap,
+  type CircuitBreakerPolicy,
+  type IPolicy,
+} from 'cockatiel'
 import { LRUCache } from 'lru-cache'
-import { AuthorizationResponseError, ClientError, ResponseBodyError, WWWAuthenticateChallengeError } from 'openid-client'
+import {
+  AuthorizationResponseError,
+  ClientError,
+  ResponseBodyError,
+  WWWAuthenticateChallengeError,
+} from 'openid-client'
 import { z } from 'zod'
 import type { SharedBytes } from '../../cache/redis.ts'
 import type { Clock } from '../../clock.ts'
@@ -15,10 +31,21 @@ import { DeputyError, refuse } from '../../errors.ts'
  */
 export type CallFailure = 'denied' | 'challenged' | 'refused' | 'not_sent' | 'lost' | 'unverified'
 
-const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT', 'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'ERR_TLS_CERT_ALTNAME_INVALID'])
+const NOT_SENT = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'CERT_HAS_EXPIRED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+])
 
 const codeOf = (error: unknown): string | undefined => {
-  for (let each = error; each instanceof Error; each = each.cause) if ('code' in each && NOT_SENT.has(String(each.code))) return String(each.code)
+  for (let each = error; each instanceof Error; each = each.cause)
+    if ('code' in each && NOT_SENT.has(String(each.code))) return String(each.code)
   return undefined
 }
 
@@ -26,7 +53,12 @@ const codeOf = (error: unknown): string | undefined => {
 const BUSY = new Set([408, 425, 429])
 
 /** Error codes by which a provider asks for the user (OpenID Connect Core section 3.1.2.6, RFC 9470). */
-const ASKS_FOR_USER = new Set(['interaction_required', 'login_required', 'consent_required', 'insufficient_user_authentication'])
+const ASKS_FOR_USER = new Set([
+  'interaction_required',
+  'login_required',
+  'consent_required',
+  'insufficient_user_authentication',
+])
 
 const LONGEST_CLAIMS = 4000
 
@@ -37,7 +69,11 @@ const LONGEST_CLAIMS = 4000
 export const challengeIn = (error: unknown): { readonly claims?: string } => {
   const claims: unknown = error instanceof ResponseBodyError ? error.cause['claims'] : undefined
   if (typeof claims !== 'string' || claims.length > LONGEST_CLAIMS) return {}
-  try { return z.record(z.string(), z.unknown()).safeParse(JSON.parse(claims)).success ? { claims } : {} } catch { return {} }
+  try {
+    return z.record(z.string(), z.unknown()).safeParse(JSON.parse(claims)).success ? { claims } : {}
+  } catch {
+    return {}
+  }
 }
 
 /** Deputy's own refusal, such as that of its egress, out of the error that a client made of it; any other error as it is. */
@@ -53,29 +89,57 @@ export const failureOf = (thrown: unknown): CallFailure => {
   if (error instanceof ResponseBodyError) {
     if (ASKS_FOR_USER.has(error.error) || challengeIn(error).claims !== undefined) return 'challenged'
     if (error.error === 'invalid_grant') return 'denied'
-    return BUSY.has(error.status) || error.error === 'temporarily_unavailable' || error.error === 'slow_down' ? 'not_sent' : 'refused'
+    return BUSY.has(error.status) || error.error === 'temporarily_unavailable' || error.error === 'slow_down'
+      ? 'not_sent'
+      : 'refused'
   }
   if (error instanceof AuthorizationResponseError || error instanceof WWWAuthenticateChallengeError) return 'refused'
   if (codeOf(error) !== undefined) return 'not_sent'
-  if (error instanceof ClientError && error.cause instanceof Response) return error.cause.status >= 500 ? 'lost' : error.cause.status === 200 ? 'unverified' : BUSY.has(error.cause.status) ? 'not_sent' : 'refused'
-  if (error instanceof ClientError && (error.code?.startsWith('OAUTH_') ?? false) && error.code !== 'OAUTH_TIMEOUT' && error.code !== 'OAUTH_ABORT') return 'unverified'
+  if (error instanceof ClientError && error.cause instanceof Response)
+    return error.cause.status >= 500
+      ? 'lost'
+      : error.cause.status === 200
+        ? 'unverified'
+        : BUSY.has(error.cause.status)
+          ? 'not_sent'
+          : 'refused'
+  if (
+    error instanceof ClientError &&
+    (error.code?.startsWith('OAUTH_') ?? false) &&
+    error.code !== 'OAUTH_TIMEOUT' &&
+    error.code !== 'OAUTH_ABORT'
+  )
+    return 'unverified'
   return 'lost'
 }
 
 const LONGEST_WORDS = 200
 
 /** Deputy's own no before anything was sent, such as to a user whom it cannot name there: the provider had no part in it. */
-const isOwnRefusal = (error: unknown): boolean => plainly(error) instanceof DeputyError && failureOf(error) === 'not_sent'
+const isOwnRefusal = (error: unknown): boolean =>
+  plainly(error) instanceof DeputyError && failureOf(error) === 'not_sent'
 
 /** Runs of characters as tokens are made of, long, and with a digit or very long: words of a language are not. */
 const TOKEN_LIKE = /(?=[A-Za-z0-9_~+=./-]*\d)[A-Za-z0-9_~+=./-]{16,}|[A-Za-z0-9_~+=-]{32,}/g
 
 /** A provider's words without what could be a secret, on one line, and not too many of them. */
-const struck = (text: string): string => text.replace(/<(script|style)\b[\s\S]*?<\/\1>|<[^>]*>/gi, ' ').replace(/[^\x20-\x7e]+|\s+/g, ' ').replace(TOKEN_LIKE, '***').trim().slice(0, LONGEST_WORDS)
+const struck = (text: string): string =>
+  text
+    .replace(/<(script|style)\b[\s\S]*?<\/\1>|<[^>]*>/gi, ' ')
+    .replace(/[^\x20-\x7e]+|\s+/g, ' ')
+    .replace(TOKEN_LIKE, '***')
+    .trim()
+    .slice(0, LONGEST_WORDS)
 
 /** Members of a JSON answer hold tokens, whatever they look like: of such an answer only the names are told. */
 const told = (body: string): string => {
-  try { return `members ${Object.keys(z.record(z.string(), z.unknown()).parse(JSON.parse(body))).map(struck).join(', ')}`.slice(0, LONGEST_WORDS) } catch { return /^\s*[[{"]/.test(body) ? '' : struck(body) }
+  try {
+    return `members ${Object.keys(z.record(z.string(), z.unknown()).parse(JSON.parse(body)))
+      .map(struck)
+      .join(', ')}`.slice(0, LONGEST_WORDS)
+  } catch {
+    return /^\s*[[{"]/.test(body) ? '' : struck(body)
+  }
 }
 
 const wordsSchema = z.object({ error: z.string(), error_description: z.string().optional() })
@@ -85,11 +149,17 @@ export const wordsOf = (thrown: unknown, seen = ''): string => {
   const error = plainly(thrown)
   if (error instanceof DeputyError) return error.message
   const said = wordsSchema.safeParse(error instanceof ResponseBodyError ? error.cause : undefined)
-  if (said.success) return `${struck(said.data.error)}${said.data.error_description === undefined ? '' : `: ${struck(said.data.error_description)}`}`
+  if (said.success)
+    return `${struck(said.data.error)}${said.data.error_description === undefined ? '' : `: ${struck(said.data.error_description)}`}`
   switch (failureOf(error)) {
-    case 'not_sent': return `it could not be reached (${codeOf(error) ?? 'it is busy'})`
-    case 'lost': return 'its answer did not arrive'
-    default: { const words = told(seen); return `its answer is not what the standard says${words === '' ? '' : ` (${words})`}` }
+    case 'not_sent':
+      return `it could not be reached (${codeOf(error) ?? 'it is busy'})`
+    case 'lost':
+      return 'its answer did not arrive'
+    default: {
+      const words = told(seen)
+      return `its answer is not what the standard says${words === '' ? '' : ` (${words})`}`
+    }
   }
 }
 
@@ -105,19 +175,31 @@ const REMEMBERED = 10_000
 
 /** The answer that an error is about; undefined where there was none. */
 const responseOf = (error: unknown): Response | undefined =>
-  error instanceof ResponseBodyError ? error.response : error instanceof ClientError && error.cause instanceof Response ? error.cause : undefined
+  error instanceof ResponseBodyError
+    ? error.response
+    : error instanceof ClientError && error.cause instanceof Response
+      ? error.cause
+      : undefined
 
 /** `Retry-After` of an answer that says that now is not the time (RFC 9110 section 10.2.3), in ms; undefined where it says nothing. */
 export const retryAfterOf = (error: unknown, now: number): number | undefined => {
   const response = responseOf(error)
-  const text = response !== undefined && (BUSY.has(response.status) || response.status === 503) ? response.headers.get('retry-after') : null
+  const text =
+    response !== undefined && (BUSY.has(response.status) || response.status === 503)
+      ? response.headers.get('retry-after')
+      : null
   if (text === null) return undefined
   const wait = /^\d{1,9}$/.test(text.trim()) ? Number(text) * 1000 : Date.parse(text) - now
   return Number.isFinite(wait) && wait > 0 ? Math.min(wait, LONGEST_REST) : undefined
 }
 
 /** A provider that is left alone for a tenant, and why. Times are ms since the epoch. */
-export interface ProviderTrouble { readonly provider: string; readonly tenant: string; readonly state: 'open' | 'half_open' | 'asked_to_wait'; readonly until: number | null }
+export interface ProviderTrouble {
+  readonly provider: string
+  readonly tenant: string
+  readonly state: 'open' | 'half_open' | 'asked_to_wait'
+  readonly until: number | null
+}
 
 /** What nodes tell each other about providers that want to be left alone. */
 export type SharedRests = Pick<SharedBytes, 'get' | 'set'>
@@ -127,8 +209,15 @@ export type SharedRests = Pick<SharedBytes, 'get' | 'set'>
  * fails again and again for a tenant is left alone for a while (https://www.npmjs.com/package/cockatiel), and so is one that says
  * for how long, on every node.
  */
-export const createProviderCalls = (options: { telemetry: Telemetry; clock: Clock; shared?: SharedRests | undefined }) => {
-  const breakers = new LRUCache<string, { readonly policy: IPolicy; readonly breaker: CircuitBreakerPolicy; openedAt: number | undefined }>({ max: REMEMBERED })
+export const createProviderCalls = (options: {
+  telemetry: Telemetry
+  clock: Clock
+  shared?: SharedRests | undefined
+}) => {
+  const breakers = new LRUCache<
+    string,
+    { readonly policy: IPolicy; readonly breaker: CircuitBreakerPolicy; openedAt: number | undefined }
+  >({ max: REMEMBERED })
   const rests = new LRUCache<string, number>({ max: REMEMBERED })
   const { clock } = options
   const isShort = (error: unknown): boolean => (retryAfterOf(error, clock.now()) ?? 0) <= SHORT_REST
@@ -136,11 +225,25 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
   const breakerFor = (key: string) => {
     let known = breakers.get(key)
     if (known === undefined) {
-      const breaker = circuitBreaker(handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error)) && !isOwnRefusal(error)), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
-      const again = retry(handleWhen((error) => !(error instanceof BrokenCircuitError) && failureOf(error) === 'not_sent' && !isOwnRefusal(error) && isShort(error)), { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) })
+      const breaker = circuitBreaker(
+        handleWhen((error) => ['lost', 'not_sent'].includes(failureOf(error)) && !isOwnRefusal(error)),
+        { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) },
+      )
+      const again = retry(
+        handleWhen(
+          (error) =>
+            !(error instanceof BrokenCircuitError) &&
+            failureOf(error) === 'not_sent' &&
+            !isOwnRefusal(error) &&
+            isShort(error),
+        ),
+        { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) },
+      )
       const made = { policy: wrap(again, breaker), breaker, openedAt: undefined as number | undefined }
-      breaker.onBreak(() => { made.openedAt = clock.now() })
-      breakers.set(key, known = made)
+      breaker.onBreak(() => {
+        made.openedAt = clock.now()
+      })
+      breakers.set(key, (known = made))
     }
     return known
   }
@@ -149,11 +252,11 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
   const restOf = async (key: string): Promise<number> => {
     const own = rests.get(key) ?? 0
     if (own > clock.now()) return own
-    const told = Number(Buffer.from(await options.shared?.get('rest', key) ?? []).toString('utf8'))
+    const told = Number(Buffer.from((await options.shared?.get('rest', key)) ?? []).toString('utf8'))
     return Number.isFinite(told) ? Math.min(told, clock.now() + LONGEST_REST) : 0
   }
   const assertAwake = async (provider: string, key: string): Promise<void> => {
-    const left = await restOf(key) - clock.now()
+    const left = (await restOf(key)) - clock.now()
     if (left > 0) throw refuse('provider_busy', { provider, seconds: Math.ceil(left / 1000) })
   }
   const noteRest = async (key: string, error: unknown): Promise<void> => {
@@ -164,19 +267,27 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
   }
 
   /** @throws DeputyError `provider_circuit_open`, `provider_busy`, or what `work` throws */
-  const call = async <T>(called: { provider: string; tenant: string; operation: string }, work: () => Promise<T>): Promise<T> => {
+  const call = async <T>(
+    called: { provider: string; tenant: string; operation: string },
+    work: () => Promise<T>,
+  ): Promise<T> => {
     const { provider, tenant, operation } = called
     const key = `${provider} ${tenant}`
     await assertAwake(provider, key)
     const began = performance.now()
-    const report = (outcome: 'ok' | 'error'): void => { options.telemetry.provider({ provider, operation, outcome, seconds: (performance.now() - began) / 1000 }) }
+    const report = (outcome: 'ok' | 'error'): void => {
+      options.telemetry.provider({ provider, operation, outcome, seconds: (performance.now() - began) / 1000 })
+    }
     try {
-      const result = await options.telemetry.span(`deputy.provider.${operation}`, { 'deputy.provider': provider }, () => breakerFor(key).policy.execute(work))
+      const result = await options.telemetry.span(`deputy.provider.${operation}`, { 'deputy.provider': provider }, () =>
+        breakerFor(key).policy.execute(work),
+      )
       report('ok')
       return result
     } catch (error) {
       report('error')
-      if (error instanceof BrokenCircuitError) throw refuse('provider_circuit_open', { provider, seconds: REST / 1000 }, error)
+      if (error instanceof BrokenCircuitError)
+        throw refuse('provider_circuit_open', { provider, seconds: REST / 1000 }, error)
       await noteRest(key, error)
       throw error
     }
@@ -185,13 +296,26 @@ export const createProviderCalls = (options: { telemetry: Telemetry; clock: Cloc
   return Object.assign(call, {
     /** Providers that are left alone at the moment, as this node sees them. */
     troubles: (): ProviderTrouble[] => {
-      const named = (key: string) => { const at = key.indexOf(' '); return { provider: key.slice(0, at), tenant: key.slice(at + 1) } }
-      const broken = [...breakers].filter(([, { breaker }]) => breaker.state === CircuitState.Open || breaker.state === CircuitState.HalfOpen)
-        .map(([key, { breaker, openedAt }]): ProviderTrouble => ({ ...named(key), state: breaker.state === CircuitState.Open ? 'open' : 'half_open', until: openedAt === undefined ? null : openedAt + REST }))
-      const resting = [...rests].filter(([, until]) => until > clock.now()).map(([key, until]): ProviderTrouble => ({ ...named(key), state: 'asked_to_wait', until }))
+      const named = (key: string) => {
+        const at = key.indexOf(' ')
+        return { provider: key.slice(0, at), tenant: key.slice(at + 1) }
+      }
+      const broken = [...breakers]
+        .filter(([, { breaker }]) => breaker.state === CircuitState.Open || breaker.state === CircuitState.HalfOpen)
+        .map(([key, { breaker, openedAt }]): ProviderTrouble => ({
+          ...named(key),
+          state: breaker.state === CircuitState.Open ? 'open' : 'half_open',
+          until: openedAt === undefined ? null : openedAt + REST,
+        }))
+      const resting = [...rests]
+        .filter(([, until]) => until > clock.now())
+        .map(([key, until]): ProviderTrouble => ({ ...named(key), state: 'asked_to_wait', until }))
       return [...broken, ...resting]
     },
   })
 }
 export type ProviderCalls = ReturnType<typeof createProviderCalls>
-export type CallProvider = <T>(called: { provider: string; tenant: string; operation: string }, work: () => Promise<T>) => Promise<T>
+export type CallProvider = <T>(
+  called: { provider: string; tenant: string; operation: string },
+  work: () => Promise<T>,
+) => Promise<T>

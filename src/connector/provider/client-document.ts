@@ -9,8 +9,13 @@ const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 
 /** What a client asks for to obtain a kind of credential. */
 const GRANTS: Readonly<Record<ProvidedDownstream['credential'], readonly string[]>> = {
-  oauth_grant: ['authorization_code', 'refresh_token'], client_credentials: ['client_credentials'], token_exchange: ['urn:ietf:params:oauth:grant-type:token-exchange'],
-  entra_obo: [JWT_BEARER], jwt_bearer: [JWT_BEARER], saml_bearer: ['urn:ietf:params:oauth:grant-type:saml2-bearer'], id_jag: [JWT_BEARER],
+  oauth_grant: ['authorization_code', 'refresh_token'],
+  client_credentials: ['client_credentials'],
+  token_exchange: ['urn:ietf:params:oauth:grant-type:token-exchange'],
+  entra_obo: [JWT_BEARER],
+  jwt_bearer: [JWT_BEARER],
+  saml_bearer: ['urn:ietf:params:oauth:grant-type:saml2-bearer'],
+  id_jag: [JWT_BEARER],
 }
 
 /**
@@ -21,16 +26,33 @@ const GRANTS: Readonly<Record<ProvidedDownstream['credential'], readonly string[
 export const clientDocument = ({ settings, downstreams, providers }: Snapshot, name: string): object | undefined => {
   const pagesUrl = pagesUrlOf(settings)
   const id = `${pagesUrl}/clients/${name}`
-  const uses = [...downstreams.values()].flatMap((downstream) => 'client' in downstream && [downstream.client, ...Object.values(downstream.clients)].some(({ client_id: each }) => each === id) ? [downstream] : [])
+  const uses = [...downstreams.values()].flatMap((downstream) =>
+    'client' in downstream &&
+    [downstream.client, ...Object.values(downstream.clients)].some(({ client_id: each }) => each === id)
+      ? [downstream]
+      : [],
+  )
   const of = uses.flatMap((downstream) => providers.get(downstream.provider) ?? [])
   const [provider] = of
   if (provider === undefined) return undefined
   const isOfUsers = uses.some(({ credential }) => credential === 'oauth_grant')
   return {
-    client_id: id, client_name: 'Deputy', redirect_uris: isOfUsers ? [`${pagesUrl}/connect/callback`] : [], response_types: isOfUsers ? ['code'] : [],
-    grant_types: [...new Set(uses.flatMap((each) => [...GRANTS[each.credential], ...(each.credential === 'token_exchange' && each.actor === 'client' ? ['client_credentials'] : [])]))].sort(),
+    client_id: id,
+    client_name: 'Deputy',
+    redirect_uris: isOfUsers ? [`${pagesUrl}/connect/callback`] : [],
+    response_types: isOfUsers ? ['code'] : [],
+    grant_types: [
+      ...new Set(
+        uses.flatMap((each) => [
+          ...GRANTS[each.credential],
+          ...(each.credential === 'token_exchange' && each.actor === 'client' ? ['client_credentials'] : []),
+        ]),
+      ),
+    ].sort(),
     token_endpoint_auth_method: provider.client_authentication,
-    ...(provider.client_authentication === 'private_key_jwt' ? { token_endpoint_auth_signing_alg: 'ES256', jwks_uri: `${id}/jwks.json` } : {}),
+    ...(provider.client_authentication === 'private_key_jwt'
+      ? { token_endpoint_auth_signing_alg: 'ES256', jwks_uri: `${id}/jwks.json` }
+      : {}),
     ...(of.every(({ dpop }) => dpop === 'required') ? { dpop_bound_access_tokens: true } : {}),
   }
 }
@@ -39,10 +61,21 @@ export const clientDocument = ({ settings, downstreams, providers }: Snapshot, n
 const LIFETIME = 60
 
 /** A client assertion (RFC 7523 section 3) by keys of Deputy's that sign nothing else, and that the client's document leads to. */
-export const createClientAssertions = (deps: { readonly keys: SigningKeys; readonly clock: Clock; readonly random: Random }) => (clientId: string, audience: string): string => {
-  const now = toSeconds(deps.clock.now())
-  return compactJws({ alg: 'ES256', kid: deps.keys.kid('client'), typ: 'client-authentication+jwt' }, {
-    iss: clientId, sub: clientId, aud: audience, iat: now, exp: now + LIFETIME, jti: Buffer.from(deps.random.bytes(16)).toString('base64url'),
-  }, (input) => deps.keys.sign('client', input).signature)
-}
+export const createClientAssertions =
+  (deps: { readonly keys: SigningKeys; readonly clock: Clock; readonly random: Random }) =>
+  (clientId: string, audience: string): string => {
+    const now = toSeconds(deps.clock.now())
+    return compactJws(
+      { alg: 'ES256', kid: deps.keys.kid('client'), typ: 'client-authentication+jwt' },
+      {
+        iss: clientId,
+        sub: clientId,
+        aud: audience,
+        iat: now,
+        exp: now + LIFETIME,
+        jti: Buffer.from(deps.random.bytes(16)).toString('base64url'),
+      },
+      (input) => deps.keys.sign('client', input).signature,
+    )
+  }
 export type AssertClient = ReturnType<typeof createClientAssertions>

@@ -14,22 +14,37 @@ const DISCOVERED = 3_600_000
  */
 export type IdentityProviders = (tenant: Tenant) => Promise<openid.Configuration>
 
-export const createIdentityProviders = (options: { snapshot: CurrentSnapshot; egress: Egress; resolveSecret: ResolveSecret }): IdentityProviders => {
+export const createIdentityProviders = (options: {
+  snapshot: CurrentSnapshot
+  egress: Egress
+  resolveSecret: ResolveSecret
+}): IdentityProviders => {
   const metadata = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
   return async ({ tenant, sign_in: signIn }) => {
-    if (signIn === undefined) throw refuse('connect_invalid', { problem: `the tenant ${tenant} has no sign-in; an admin has to set sign_in in its file` })
+    if (signIn === undefined)
+      throw refuse('connect_invalid', {
+        problem: `the tenant ${tenant} has no sign-in; an admin has to set sign_in in its file`,
+      })
     const insecure = options.snapshot().settings.network.allow_loopback
-    const secret = signIn.client_secret === undefined ? undefined : await options.resolveSecret(signIn.client_secret, tenant)
+    const secret =
+      signIn.client_secret === undefined ? undefined : await options.resolveSecret(signIn.client_secret, tenant)
     const authentication = secret === undefined ? openid.None() : openid.ClientSecretBasic(secret.reveal())
     const fetch = options.egress as unknown as openid.CustomFetch
     let server = metadata.get(signIn.issuer)
     if (server === undefined) {
-      const discovered = await openid.discovery(new URL(signIn.issuer), signIn.client_id, undefined, authentication, { execute: insecure ? [openid.allowInsecureRequests] : [], [openid.customFetch]: fetch })
-        .catch((error: unknown) => { throw refuse('issuer_unreachable', { issuer: signIn.issuer, seconds: 5 }, error) })
+      const discovered = await openid
+        .discovery(new URL(signIn.issuer), signIn.client_id, undefined, authentication, {
+          execute: insecure ? [openid.allowInsecureRequests] : [],
+          [openid.customFetch]: fetch,
+        })
+        .catch((error: unknown) => {
+          throw refuse('issuer_unreachable', { issuer: signIn.issuer, seconds: 5 }, error)
+        })
       server = discovered.serverMetadata()
       metadata.set(signIn.issuer, server)
     }
-    if (server.code_challenge_methods_supported?.includes('S256') !== true) throw refuse('provider_refused', { provider: signIn.issuer, problem: 'it does not offer PKCE with S256' })
+    if (server.code_challenge_methods_supported?.includes('S256') !== true)
+      throw refuse('provider_refused', { provider: signIn.issuer, problem: 'it does not offer PKCE with S256' })
     const configuration = new openid.Configuration(server, signIn.client_id, undefined, authentication)
     if (insecure) openid.allowInsecureRequests(configuration)
     configuration[openid.customFetch] = fetch

@@ -10,7 +10,10 @@ const UNTOLD = 300_000
 const PATIENCE = 1
 
 /** draft-ietf-oauth-refresh-token-expiration: seconds; what is left out has no end that is known. */
-const endsSchema = z.object({ refresh_token_timeout: z.number().positive().optional().catch(undefined), authorization_expires_in: z.number().positive().optional().catch(undefined) })
+const endsSchema = z.object({
+  refresh_token_timeout: z.number().positive().optional().catch(undefined),
+  authorization_expires_in: z.number().positive().optional().catch(undefined),
+})
 
 /** Until when the refresh token of an answer has to be exchanged, if it is to be at all (ms since the epoch). */
 export const refreshUntilOf = (response: openid.TokenEndpointResponse, now: number): number | undefined => {
@@ -19,7 +22,11 @@ export const refreshUntilOf = (response: openid.TokenEndpointResponse, now: numb
 }
 
 /** How long an access token is used (ms): for as long as it lives, and never longer than what the user gave. */
-export const tokenLifeOf = async (client: ProviderClient, response: openid.TokenEndpointResponse, now: number): Promise<number> => {
+export const tokenLifeOf = async (
+  client: ProviderClient,
+  response: openid.TokenEndpointResponse,
+  now: number,
+): Promise<number> => {
   const { authorization_expires_in: authorized } = endsSchema.parse(response)
   return Math.min(await lifeOf(client, response, now), authorized === undefined ? Infinity : authorized * 1000)
 }
@@ -38,5 +45,7 @@ const lifeOf = async (client: ProviderClient, response: openid.TokenEndpointResp
   try {
     const { active, exp } = await openid.tokenIntrospection(configuration, response.access_token)
     return active && exp !== undefined ? Math.max(0, exp * 1000 - now) : UNTOLD
-  } catch { return UNTOLD }
+  } catch {
+    return UNTOLD
+  }
 }

@@ -16,7 +16,9 @@ export type RequestedDownstream = Exclude<ProvidedDownstream, { credential: 'oau
 export interface TokenRequest {
   readonly grantType: string | ((client: ProviderClient) => string)
   /** Made anew for each attempt: an assertion is good for one. */
-  readonly parameters: (client: ProviderClient) => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>
+  readonly parameters: (
+    client: ProviderClient,
+  ) => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>
   /** The scopes stand in what the parameters hold already. */
   readonly scopeIsSigned?: boolean
   /** For telemetry. */
@@ -29,21 +31,37 @@ export interface TokenRequest {
 export const UNSAID_LIFETIME = 300_000
 
 /** What a failure means to who asked. The provider's own words are in the record. */
-export const refusalOf = (provider: string, thrown: unknown, now: number, downstream: string, seen?: string): DeputyError => {
+export const refusalOf = (
+  provider: string,
+  thrown: unknown,
+  now: number,
+  downstream: string,
+  seen?: string,
+): DeputyError => {
   const error = plainly(thrown)
   if (error instanceof DeputyError) return error
   const problem = wordsOf(error, seen)
   const failure = failureOf(error)
   if (failure === 'challenged') return refuse('step_up_required', { downstream, problem, ...challengeIn(error) }, error)
-  return failure === 'lost' || failure === 'not_sent' ? refuse('provider_unavailable', { provider, problem, seconds: Math.ceil((retryAfterOf(error, now) ?? UNSAID_WAIT) / 1000) }, error) : refuse('provider_refused', { provider, problem }, error)
+  return failure === 'lost' || failure === 'not_sent'
+    ? refuse(
+        'provider_unavailable',
+        { provider, problem, seconds: Math.ceil((retryAfterOf(error, now) ?? UNSAID_WAIT) / 1000) },
+        error,
+      )
+    : refuse('provider_refused', { provider, problem }, error)
 }
 
 /**
  * Asks a provider for a token and holds the answer to what was asked: a bearer token, or one that is bound to a key made for it, that has not expired, of no more scopes, for
  * nobody else. What is missing in the answer is taken for less rather than more.
  */
-export const createTokenRequests = (deps: { readonly clients: ProviderClients; readonly call: CallProvider; readonly clock: Clock }) =>
-  async (request: CredentialRequest, { grantType, parameters, operation, subject, scopeIsSigned = false }: TokenRequest): Promise<Credential> => {
+export const createTokenRequests =
+  (deps: { readonly clients: ProviderClients; readonly call: CallProvider; readonly clock: Clock }) =>
+  async (
+    request: CredentialRequest,
+    { grantType, parameters, operation, subject, scopeIsSigned = false }: TokenRequest,
+  ): Promise<Credential> => {
     const downstream = request.downstream as RequestedDownstream
     const { tenant } = request.principal
     const client = await deps.clients(downstream, tenant)
@@ -55,25 +73,57 @@ export const createTokenRequests = (deps: { readonly clients: ProviderClients; r
     let answer: openid.TokenEndpointResponse
     let seen = ''
     try {
-      answer = await deps.call({ provider, tenant, operation }, () => withNonce(proof, async () => openid.genericGrantRequest(client.configuration((_status, text) => { seen = text }, proof), typeof grantType === 'string' ? grantType : grantType(client), {
-        ...(scope === '' || scopeIsSigned ? {} : { scope }),
-        ...(downstream.resource === undefined ? {} : { resource: downstream.resource }), ...(downstream.audience === undefined ? {} : { audience: downstream.audience }),
-        ...downstream.parameters, ...await parameters(client),
-      })))
-    } catch (error) { throw refusalOf(provider, error, deps.clock.now(), downstream.downstream, seen) }
+      answer = await deps.call({ provider, tenant, operation }, () =>
+        withNonce(proof, async () =>
+          openid.genericGrantRequest(
+            client.configuration((_status, text) => {
+              seen = text
+            }, proof),
+            typeof grantType === 'string' ? grantType : grantType(client),
+            {
+              ...(scope === '' || scopeIsSigned ? {} : { scope }),
+              ...(downstream.resource === undefined ? {} : { resource: downstream.resource }),
+              ...(downstream.audience === undefined ? {} : { audience: downstream.audience }),
+              ...downstream.parameters,
+              ...(await parameters(client)),
+            },
+          ),
+        ),
+      )
+    } catch (error) {
+      throw refusalOf(provider, error, deps.clock.now(), downstream.downstream, seen)
+    }
     const refused = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
-    const problem = problemOfAnswer(answer, downstream.resource === undefined ? [] : [downstream.resource, downstream.audience ?? downstream.resource], proof)
+    const problem = problemOfAnswer(
+      answer,
+      downstream.resource === undefined ? [] : [downstream.resource, downstream.audience ?? downstream.resource],
+      proof,
+    )
     if (problem !== undefined) throw refused(problem)
     const claims = accessTokenClaims(answer.access_token)
-    if (subject !== undefined && claims?.iss === subject.issuer && claims.sub !== subject.user) throw refused('it issued a token for somebody else')
+    if (subject !== undefined && claims?.iss === subject.issuer && claims.sub !== subject.user)
+      throw refused('it issued a token for somebody else')
     const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
-    const named = scopesOf(client.provider, answer, request.scopes.map((each) => prefix + each))?.map((each) => each.startsWith(prefix) ? each.slice(prefix.length) : each)
+    const named = scopesOf(
+      client.provider,
+      answer,
+      request.scopes.map((each) => prefix + each),
+    )?.map((each) => (each.startsWith(prefix) ? each.slice(prefix.length) : each))
     const scopes = named ?? request.scopes
     const wider = scopes.some((each) => !request.scopes.includes(each))
-    if (wider && downstream.wider !== 'mark') throw refuse('scope_not_narrowable', { provider, granted: scopes.join(' '), downstream: downstream.downstream })
+    if (wider && downstream.wider !== 'mark')
+      throw refuse('scope_not_narrowable', { provider, granted: scopes.join(' '), downstream: downstream.downstream })
     return {
-      token: new Secret(answer.access_token), issuedTokenType: ACCESS_TOKEN_TYPE satisfies TokenTypeUri, ...(proof !== undefined && isBound(answer) ? { tokenType: 'DPoP', proofKey: proof.key } : { tokenType: 'Bearer' }), scopes: scopes.toSorted(), wider,
-      expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter), story: `${client.provider.name} answered the ${operation} with a token.`, fields: fieldsOf(client.provider, answer),
+      token: new Secret(answer.access_token),
+      issuedTokenType: ACCESS_TOKEN_TYPE satisfies TokenTypeUri,
+      ...(proof !== undefined && isBound(answer)
+        ? { tokenType: 'DPoP', proofKey: proof.key }
+        : { tokenType: 'Bearer' }),
+      scopes: scopes.toSorted(),
+      wider,
+      expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter),
+      story: `${client.provider.name} answered the ${operation} with a token.`,
+      fields: fieldsOf(client.provider, answer),
     }
   }
 export type RequestToken = ReturnType<typeof createTokenRequests>

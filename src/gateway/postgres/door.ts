@@ -17,7 +17,15 @@ import { readStartup, type StartupMessage } from './startup.ts'
 const SOCKET = '.s.PGSQL.5432'
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html */
-const SQLSTATE: Readonly<Partial<Record<ErrorCategory, string>>> = { request: '08P01', workload: '28000', subject: '28000', grant: '28000', revocation: '28000', policy: '42501', target: '3D000' }
+const SQLSTATE: Readonly<Partial<Record<ErrorCategory, string>>> = {
+  request: '08P01',
+  workload: '28000',
+  subject: '28000',
+  grant: '28000',
+  revocation: '28000',
+  policy: '42501',
+  target: '3D000',
+}
 const sqlstateOf = (error: DeputyError): string => {
   if (error.code === 'database_unreachable') return '08006'
   if (error.code === 'database_refused') return '08004'
@@ -27,7 +35,15 @@ const sqlstateOf = (error: DeputyError): string => {
 const ENDED = '57P01'
 
 const shown = (error: DeputyError, correlationId: string, code = sqlstateOf(error)): Buffer =>
-  errorResponse({ code, message: `Deputy: ${error.message}`, hint: error.code === 'internal' ? `deputy explain ${correlationId}` : [error.next, ...('connect_url' in error.facts ? [String(error.facts['connect_url'])] : [])].join(' '), detail: `Correlation id ${correlationId}; deputy explain tells its story.` })
+  errorResponse({
+    code,
+    message: `Deputy: ${error.message}`,
+    hint:
+      error.code === 'internal'
+        ? `deputy explain ${correlationId}`
+        : [error.next, ...('connect_url' in error.facts ? [String(error.facts['connect_url'])] : [])].join(' '),
+    detail: `Correlation id ${correlationId}; deputy explain tells its story.`,
+  })
 
 export interface PostgresDoorOptions extends GatewayDependencies, DialOptions {
   /** Folder of the socket. */
@@ -41,13 +57,23 @@ export interface PostgresDoorOptions extends GatewayDependencies, DialOptions {
   readonly random: Random
 }
 
-interface Session { readonly uid: number | undefined; readonly key: number; readonly address: PostgresAddress; readonly upstream: NonNullable<LoggedIn['key']> }
+interface Session {
+  readonly uid: number | undefined
+  readonly key: number
+  readonly address: PostgresAddress
+  readonly upstream: NonNullable<LoggedIn['key']>
+}
 
-const keyBytes = (key: number): Buffer => { const bytes = Buffer.alloc(4); bytes.writeInt32BE(key | 0); return bytes }
+const keyBytes = (key: number): Buffer => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(key | 0)
+  return bytes
+}
 
 const addressOf = ({ downstream }: OpenedConnection): PostgresAddress => {
   const address = 'postgres' in downstream ? downstream.postgres : undefined
-  if (address === undefined) throw refuse('database_not_offered', { kind: 'postgres', downstream: downstream.downstream })
+  if (address === undefined)
+    throw refuse('database_not_offered', { kind: 'postgres', downstream: downstream.downstream })
   return address
 }
 
@@ -60,7 +86,8 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
   /** Our own pair instead of the server's: two servers may give the same one. */
   const enrol = (session: Omit<Session, 'key'>): { process: number; key: number } => {
     let process: number
-    do process = Buffer.from(options.random.bytes(4)).readUInt32BE() >>> 1; while (sessions.has(process))
+    do process = Buffer.from(options.random.bytes(4)).readUInt32BE() >>> 1
+    while (sessions.has(process))
     const key = Buffer.from(options.random.bytes(4)).readInt32BE()
     sessions.set(process, { ...session, key })
     return { process, key }
@@ -68,15 +95,35 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
 
   const cancelFor = async (socket: Socket, { process, key }: { process: number; key: number }): Promise<void> => {
     const session = sessions.get(process)
-    if (session === undefined || session.uid !== options.uidOf(socket) || !timingSafeEqual(keyBytes(session.key), keyBytes(key))) return
+    if (
+      session === undefined ||
+      session.uid !== options.uidOf(socket) ||
+      !timingSafeEqual(keyBytes(session.key), keyBytes(key))
+    )
+      return
     await cancel(session.address, session.upstream, options)
   }
 
-  const connectFor = async (client: Socket, { parameters, minor, extensions }: StartupMessage, given: { rest: () => Buffer }, correlationId: string, enter: (passage: Passage) => void): Promise<void> => {
+  const connectFor = async (
+    client: Socket,
+    { parameters, minor, extensions }: StartupMessage,
+    given: { rest: () => Buffer },
+    correlationId: string,
+    enter: (passage: Passage) => void,
+  ): Promise<void> => {
     // As libpq has it: without a database its name is the user's. No id is longer than what is looked at.
     const named = (parameters.get('database') ?? parameters.get('user') ?? '').slice(0, 64)
-    if (!['false', 'off', 'no', '0', ''].includes(parameters.get('replication') ?? '')) throw refuse('malformed_request', { problem: 'replication does not go through Deputy' })
-    const opened = await open(client, named, correlationId, options, (connection) => logIn(connection.token, { downstream: named, address: addressOf(connection), parameters }, options), isNotTaken)
+    if (!['false', 'off', 'no', '0', ''].includes(parameters.get('replication') ?? ''))
+      throw refuse('malformed_request', { problem: 'replication does not go through Deputy' })
+    const opened = await open(
+      client,
+      named,
+      correlationId,
+      options,
+      (connection) =>
+        logIn(connection.token, { downstream: named, address: addressOf(connection), parameters }, options),
+      isNotTaken,
+    )
     const { socket: upstream, greeting, rest, key } = opened.login
     let idle = true
     const tell = (error: DeputyError): void => {
@@ -85,9 +132,19 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
       else client.destroy()
       upstream.destroy()
     }
-    const stopQuery = async (about: NonNullable<LoggedIn['key']>): Promise<void> => { await cancel(addressOf(opened.connection), about, options).catch((error: unknown) => { options.logger.warn({ err: error, downstream: named }, 'a query of a connection that has ended was not cancelled') }) }
+    const stopQuery = async (about: NonNullable<LoggedIn['key']>): Promise<void> => {
+      await cancel(addressOf(opened.connection), about, options).catch((error: unknown) => {
+        options.logger.warn(
+          { err: error, downstream: named },
+          'a query of a connection that has ended was not cancelled',
+        )
+      })
+    }
     let over = (): void => undefined
-    const own = key === undefined ? undefined : enrol({ uid: options.uidOf(client), address: addressOf(opened.connection), upstream: key })
+    const own =
+      key === undefined
+        ? undefined
+        : enrol({ uid: options.uidOf(client), address: addressOf(opened.connection), upstream: key })
     try {
       over = live(opened, options, (error) => {
         // What the server is doing for it ends too, not only what it would answer.
@@ -95,13 +152,28 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
         tell(error)
       })
       if (client.destroyed) throw new BrokenConnection('the client has gone')
-      upstream.on('data', (chunk: Buffer) => { idle = endsReady(chunk) })
-      client.on('data', () => { idle = false })
-      enter({ endIfIdle: () => { if (idle) tell(refuse('draining', { seconds: 1 })); return idle } })
+      upstream.on('data', (chunk: Buffer) => {
+        idle = endsReady(chunk)
+      })
+      client.on('data', () => {
+        idle = false
+      })
+      enter({
+        endIfIdle: () => {
+          if (idle) tell(refuse('draining', { seconds: 1 }))
+          return idle
+        },
+      })
       const ready = greeting.subarray(-6)
-      client.write(Buffer.concat([
-        ...(minor > 0 || extensions.length > 0 ? [negotiateVersion(extensions)] : []), authenticationOk, greeting.subarray(0, -6), ...(own === undefined ? [] : [backendKeyData(own.process, own.key)]), ready,
-      ]))
+      client.write(
+        Buffer.concat([
+          ...(minor > 0 || extensions.length > 0 ? [negotiateVersion(extensions)] : []),
+          authenticationOk,
+          greeting.subarray(0, -6),
+          ...(own === undefined ? [] : [backendKeyData(own.process, own.key)]),
+          ready,
+        ]),
+      )
       const fromClient = given.rest()
       if (fromClient.length > 0) idle = false
       await relay(client, upstream, { fromClient, fromUpstream: rest })
@@ -113,21 +185,41 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
   }
 
   return openDoor({
-    path: join(options.folder, SOCKET), mode: options.mode, group: options.group, greet: options.greet,
+    path: join(options.folder, SOCKET),
+    mode: options.mode,
+    group: options.group,
+    greet: options.greet,
     async admit(client, enter) {
       const correlationId = options.correlationId()
-      const timer = setTimeout(() => { client.destroy() }, options.headerTimeout)
+      const timer = setTimeout(() => {
+        client.destroy()
+      }, options.headerTimeout)
       const reader = createReader(client)
       try {
-        const first = await readStartup(reader, (bytes) => { client.write(bytes) })
+        const first = await readStartup(reader, (bytes) => {
+          client.write(bytes)
+        })
         clearTimeout(timer)
-        if (first.kind === 'cancel') { await cancelFor(client, first); client.destroy(); return }
+        if (first.kind === 'cancel') {
+          await cancelFor(client, first)
+          client.destroy()
+          return
+        }
         await connectFor(client, first, { rest: () => reader.release() }, correlationId, enter)
       } catch (thrown) {
-        const error = thrown instanceof BrokenConnection ? refuse('malformed_request', { problem: thrown.message }) : asDeputyError(thrown)
-        if (error.code === 'internal') options.logger.error({ err: error.cause, correlation_id: correlationId }, 'a database connection failed inside Deputy')
+        const error =
+          thrown instanceof BrokenConnection
+            ? refuse('malformed_request', { problem: thrown.message })
+            : asDeputyError(thrown)
+        if (error.code === 'internal')
+          options.logger.error(
+            { err: error.cause, correlation_id: correlationId },
+            'a database connection failed inside Deputy',
+          )
         if (!client.destroyed) client.end(shown(error, correlationId))
-      } finally { clearTimeout(timer) }
+      } finally {
+        clearTimeout(timer)
+      }
     },
   })
 }

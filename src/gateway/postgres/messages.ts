@@ -2,7 +2,10 @@ import { BrokenConnection, type Reader } from '../reader.ts'
 import { PROTOCOL_3_0 } from './startup.ts'
 
 /** A message of the server or of a client after its startup: https://www.postgresql.org/docs/current/protocol-message-formats.html */
-export interface Message { readonly type: string; readonly body: Buffer }
+export interface Message {
+  readonly type: string
+  readonly body: Buffer
+}
 
 /** Nothing that is read before the first query is longer (bytes). */
 const LONGEST = 1_048_576
@@ -28,25 +31,49 @@ export const message = (type: string, ...parts: readonly Buffer[]): Buffer => {
 }
 
 export const startup = (parameters: Readonly<Record<string, string>>): Buffer => {
-  const body = Buffer.concat([int32(PROTOCOL_3_0), ...Object.entries(parameters).flatMap(([name, value]) => [text(name), text(value)]), Buffer.alloc(1)])
+  const body = Buffer.concat([
+    int32(PROTOCOL_3_0),
+    ...Object.entries(parameters).flatMap(([name, value]) => [text(name), text(value)]),
+    Buffer.alloc(1),
+  ])
   return Buffer.concat([int32(body.length + 4), body])
 }
 export const sslRequest = int32(8, 80_877_103)
 export const cancelRequest = (process: number, key: number): Buffer => int32(16, 80_877_102, process, key)
-export const saslInitial = (mechanism: string, response: string): Buffer => message('p', text(mechanism), int32(Buffer.byteLength(response)), Buffer.from(response))
+export const saslInitial = (mechanism: string, response: string): Buffer =>
+  message('p', text(mechanism), int32(Buffer.byteLength(response)), Buffer.from(response))
 export const saslResponse = (response: string): Buffer => message('p', Buffer.from(response))
 
 export const authenticationOk = message('R', int32(0))
 export const backendKeyData = (process: number, key: number): Buffer => message('K', int32(process, key))
 /** The newest version that is spoken here, as the server writes it, and the extensions that are not known. */
-export const negotiateVersion = (extensions: readonly string[]): Buffer => message('v', int32(PROTOCOL_3_0, extensions.length), ...extensions.map(text))
+export const negotiateVersion = (extensions: readonly string[]): Buffer =>
+  message('v', int32(PROTOCOL_3_0, extensions.length), ...extensions.map(text))
 
 /** Fields of an error: https://www.postgresql.org/docs/current/protocol-error-fields.html */
-export const errorResponse = (fields: { code: string; message: string; hint: string; detail: string }): Buffer => message('E',
-  ...Object.entries({ S: 'FATAL', V: 'FATAL', C: fields.code, M: fields.message, D: fields.detail, H: fields.hint }).map(([name, value]) => Buffer.concat([Buffer.from(name), text(value)])), Buffer.alloc(1))
+export const errorResponse = (fields: { code: string; message: string; hint: string; detail: string }): Buffer =>
+  message(
+    'E',
+    ...Object.entries({
+      S: 'FATAL',
+      V: 'FATAL',
+      C: fields.code,
+      M: fields.message,
+      D: fields.detail,
+      H: fields.hint,
+    }).map(([name, value]) => Buffer.concat([Buffer.from(name), text(value)])),
+    Buffer.alloc(1),
+  )
 
 /** The fields of an error that the server has sent. */
-export const parseError = (body: Buffer): Map<string, string> => new Map(body.toString('utf8').split('\0').filter((field) => field !== '').map((field) => [field.slice(0, 1), field.slice(1)]))
+export const parseError = (body: Buffer): Map<string, string> =>
+  new Map(
+    body
+      .toString('utf8')
+      .split('\0')
+      .filter((field) => field !== '')
+      .map((field) => [field.slice(0, 1), field.slice(1)]),
+  )
 
 /** Whether a chunk ends with ReadyForQuery outside of a transaction: then nothing is under way. */
 export const endsReady = (chunk: Buffer): boolean => chunk.length >= 6 && chunk.subarray(-6).equals(READY)

@@ -15,7 +15,11 @@ export interface StartupMessage {
   readonly minor: number
   readonly extensions: readonly string[]
 }
-export interface CancelMessage { readonly kind: 'cancel'; readonly process: number; readonly key: number }
+export interface CancelMessage {
+  readonly kind: 'cancel'
+  readonly process: number
+  readonly key: number
+}
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
@@ -23,13 +27,19 @@ const decoder = new TextDecoder('utf-8', { fatal: true })
 export const parseParameters = (body: Uint8Array): Map<string, string> => {
   const parameters = new Map<string, string>()
   let text: string
-  try { text = decoder.decode(body) } catch { throw new BrokenConnection('the startup message is not UTF-8') }
+  try {
+    text = decoder.decode(body)
+  } catch {
+    throw new BrokenConnection('the startup message is not UTF-8')
+  }
   const parts = text.split('\0')
   // Pairs, each part ended by a zero, and a zero after them.
-  if (parts.length < 2 || parts.at(-1) !== '' || parts.at(-2) !== '' || parts.length % 2 !== 0) throw new BrokenConnection('the startup message is not made of names and values')
+  if (parts.length < 2 || parts.at(-1) !== '' || parts.at(-2) !== '' || parts.length % 2 !== 0)
+    throw new BrokenConnection('the startup message is not made of names and values')
   for (let at = 0; at < parts.length - 2; at += 2) {
     const [name, value] = [parts[at]!, parts[at + 1]!]
-    if (name === '' || parameters.has(name)) throw new BrokenConnection('a name in the startup message is empty or there twice')
+    if (name === '' || parameters.has(name))
+      throw new BrokenConnection('a name in the startup message is empty or there twice')
     parameters.set(name, value)
   }
   return parameters
@@ -39,13 +49,19 @@ export const parseParameters = (body: Uint8Array): Map<string, string> => {
  * Reads what a client begins with. To the wish for encryption the answer is no: a Unix socket leaves the machine nowhere.
  * @throws BrokenConnection
  */
-export const readStartup = async (reader: Reader, answer: (bytes: Buffer) => void): Promise<StartupMessage | CancelMessage> => {
+export const readStartup = async (
+  reader: Reader,
+  answer: (bytes: Buffer) => void,
+): Promise<StartupMessage | CancelMessage> => {
   for (let requests = 0; requests <= REQUESTS; requests += 1) {
     const length = (await reader.take(4)).readInt32BE()
     if (length < 8 || length > LONGEST) throw new BrokenConnection('the startup message is too short or too long')
     const body = await reader.take(length - 4)
     const code = body.readInt32BE()
-    if (code === SSL_REQUEST || code === GSSENC_REQUEST) { answer(Buffer.from('N')); continue }
+    if (code === SSL_REQUEST || code === GSSENC_REQUEST) {
+      answer(Buffer.from('N'))
+      continue
+    }
     if (code === CANCEL_REQUEST) {
       if (length !== 16) throw new BrokenConnection('the cancel request is of a length that is not known')
       return { kind: 'cancel', process: body.readInt32BE(4), key: body.readInt32BE(8) }

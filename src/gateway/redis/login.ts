@@ -14,34 +14,51 @@ const LONGEST = 1024
 const NOT_TAKEN = 'WRONGPASS'
 
 /** A command as an array of bulk strings: https://redis.io/docs/latest/develop/reference/protocol-spec/ */
-export const command = (...parts: readonly string[]): string => `*${parts.length}\r\n${parts.map((part) => `$${Buffer.byteLength(part)}\r\n${part}\r\n`).join('')}`
+export const command = (...parts: readonly string[]): string =>
+  `*${parts.length}\r\n${parts.map((part) => `$${Buffer.byteLength(part)}\r\n${part}\r\n`).join('')}`
 
 /**
  * Logs in at a Redis server, over TLS unless its file says otherwise.
  * @returns the connection, and what came after the answer
  * @throws DeputyError `database_unreachable`, `database_refused`
  */
-export const logIn = async (credential: Secret, { downstream, address }: { downstream: string; address: RedisAddress }, options: DialOptions): Promise<{ socket: Socket; rest: Buffer }> => {
+export const logIn = async (
+  credential: Secret,
+  { downstream, address }: { downstream: string; address: RedisAddress },
+  options: DialOptions,
+): Promise<{ socket: Socket; rest: Buffer }> => {
   const refused = (problem: string): DeputyError => refuse('database_refused', { kind: 'redis', downstream, problem })
   let login
-  try { login = readLogin(credential) } catch (error) { throw refused((error as Error).message) }
+  try {
+    login = readLogin(credential)
+  } catch (error) {
+    throw refused((error as Error).message)
+  }
   let socket: Socket | undefined
   let timer: NodeJS.Timeout | undefined
   try {
     socket = await dial(address, options)
     if (address.tls !== false) socket = await secure(socket, address, options)
     const reached = socket
-    timer = setTimeout(() => { reached.destroy() }, options.timeout)
+    timer = setTimeout(() => {
+      reached.destroy()
+    }, options.timeout)
     const reader = createReader(reached)
     reached.write(command('AUTH', login.username, login.password))
     const answer = await reader.line(LONGEST)
-    if (answer !== '+OK') throw refused(answer.startsWith('-') ? answer.slice(1, 200) : 'it answered AUTH with what is no answer')
+    if (answer !== '+OK')
+      throw refused(answer.startsWith('-') ? answer.slice(1, 200) : 'it answered AUTH with what is no answer')
     return { socket: reached, rest: reader.release() }
   } catch (error) {
     socket?.destroy()
     throw error instanceof DeputyError ? error : unreachable('redis', downstream, error)
-  } finally { clearTimeout(timer) }
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** Whether the server has said that the login is not right: it may have been rotated since it was read. */
-export const isNotTaken = (error: unknown): boolean => error instanceof DeputyError && error.code === 'database_refused' && String(error.facts['problem']).startsWith(NOT_TAKEN)
+export const isNotTaken = (error: unknown): boolean =>
+  error instanceof DeputyError &&
+  error.code === 'database_refused' &&
+  String(error.facts['problem']).startsWith(NOT_TAKEN)

@@ -5,7 +5,11 @@ import type { ChoosingRotator } from '../rotator.ts'
 import { revealed, rotatorOfSteps, type DoStep } from './steps.ts'
 
 /** A program that deputy.yaml allows: no shell, nothing of Deputy's environment, and the secrets on standard input alone. */
-export interface AllowedCommand { readonly program: string; readonly args: readonly string[]; readonly timeout: number }
+export interface AllowedCommand {
+  readonly program: string
+  readonly args: readonly string[]
+  readonly timeout: number
+}
 
 /** Exit codes of the program: done or works; refused; all else is a failure. */
 const [DONE, REFUSED] = [0, 10]
@@ -15,19 +19,47 @@ const OUTPUT = 65_536
  * `command`: a program of the security team's. It gets one JSON object on standard input, `{"step", "tenant", "secret",
  * "current", "next", "old"}`, with what the step is about.
  */
-export const createCommandRotator = (command: AllowedCommand, deps: { secret: RotatedSecret; keepsOld: boolean; random: Random }): ChoosingRotator => {
-  const doStep: DoStep = (step, secrets) => new Promise((resolve, reject) => {
-    const child = spawn(command.program, [...command.args], { shell: false, env: {}, stdio: ['pipe', 'pipe', 'ignore'], timeout: command.timeout, killSignal: 'SIGKILL' })
-    let output = ''
-    child.stdout.on('data', (chunk: Buffer) => { if (output.length < OUTPUT) output += chunk.toString('utf8') })
-    child.on('error', (error) => { reject(new Error(`the program could not be started: ${(error as NodeJS.ErrnoException).code ?? 'failed'}`)) })
-    child.on('close', (code, signal) => {
-      if (code === DONE || code === REFUSED) resolve({ refused: code === REFUSED, output })
-      else reject(new Error(code === null ? `the program was ended by ${signal ?? 'a signal'}` : `the program ended the step ${step} with exit code ${code}`))
+export const createCommandRotator = (
+  command: AllowedCommand,
+  deps: { secret: RotatedSecret; keepsOld: boolean; random: Random },
+): ChoosingRotator => {
+  const doStep: DoStep = (step, secrets) =>
+    new Promise((resolve, reject) => {
+      const child = spawn(command.program, [...command.args], {
+        shell: false,
+        env: {},
+        stdio: ['pipe', 'pipe', 'ignore'],
+        timeout: command.timeout,
+        killSignal: 'SIGKILL',
+      })
+      let output = ''
+      child.stdout.on('data', (chunk: Buffer) => {
+        if (output.length < OUTPUT) output += chunk.toString('utf8')
+      })
+      child.on('error', (error) => {
+        reject(new Error(`the program could not be started: ${(error as NodeJS.ErrnoException).code ?? 'failed'}`))
+      })
+      child.on('close', (code, signal) => {
+        if (code === DONE || code === REFUSED) resolve({ refused: code === REFUSED, output })
+        else
+          reject(
+            new Error(
+              code === null
+                ? `the program was ended by ${signal ?? 'a signal'}`
+                : `the program ended the step ${step} with exit code ${code}`,
+            ),
+          )
+      })
+      // It may end without having read everything.
+      child.stdin.on('error', () => undefined)
+      child.stdin.end(
+        JSON.stringify({ step, tenant: deps.secret.tenant, secret: deps.secret.secret, ...revealed(secrets) }),
+      )
     })
-    // It may end without having read everything.
-    child.stdin.on('error', () => undefined)
-    child.stdin.end(JSON.stringify({ step, tenant: deps.secret.tenant, secret: deps.secret.secret, ...revealed(secrets) }))
+  return rotatorOfSteps(doStep, {
+    kind: 'command',
+    target: command.program,
+    keepsOld: deps.keepsOld,
+    random: deps.random,
   })
-  return rotatorOfSteps(doStep, { kind: 'command', target: command.program, keepsOld: deps.keepsOld, random: deps.random })
 }

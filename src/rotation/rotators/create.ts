@@ -32,26 +32,55 @@ export const createRotators = (deps: {
   readonly clock: Clock
   readonly random: Random
 }) => {
-  const tlsOf = (tls: boolean | { ca: string }): (() => Promise<boolean | { ca: string }>) => async () => typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(deps.home, tls.ca), 'utf8') }
+  const tlsOf =
+    (tls: boolean | { ca: string }): (() => Promise<boolean | { ca: string }>) =>
+    async () =>
+      typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(deps.home, tls.ca), 'utf8') }
   return ({ how }: RotationPolicy, secret: RotatedSecret): Rotator => {
     const { random } = deps
     switch (how.rotator) {
-      case 'postgres': return createPostgresRotator(how, { admin: () => deps.resolveSecret(how.admin, secret.tenant), tls: tlsOf(how.tls), random, timeout: TIMEOUT })
-      case 'redis': return createRedisRotator(how, { admin: () => deps.resolveSecret(how.admin, secret.tenant), tls: tlsOf(how.tls), random, timeout: TIMEOUT })
+      case 'postgres':
+        return createPostgresRotator(how, {
+          admin: () => deps.resolveSecret(how.admin, secret.tenant),
+          tls: tlsOf(how.tls),
+          random,
+          timeout: TIMEOUT,
+        })
+      case 'redis':
+        return createRedisRotator(how, {
+          admin: () => deps.resolveSecret(how.admin, secret.tenant),
+          tls: tlsOf(how.tls),
+          random,
+          timeout: TIMEOUT,
+        })
       case 'command': {
         const command = deps.settings().rotation.commands[how.command]
-        if (command === undefined) throw refuse('rotation_not_possible', { problem: `deputy.yaml allows no command ${how.command}` })
+        if (command === undefined)
+          throw refuse('rotation_not_possible', { problem: `deputy.yaml allows no command ${how.command}` })
         return createCommandRotator(command, { secret, keepsOld: how.keeps_old, random })
       }
-      case 'webhook': return createWebhookRotator(how, { secret, key: () => deps.resolveSecret(how.key, secret.tenant), egress: deps.egress, clock: deps.clock, random })
-      case 'oauth_client': return createOAuthClientRotator(how, {
-        token: () => deps.resolveSecret({ secret: how.token.secret, backend: EMBEDDED_BACKEND }, secret.tenant), egress: deps.egress,
-        async keepToken(token) { await deps.backends.embedded.write(secret.tenant, how.token.secret, token) },
-      })
-      case 'deputy_keys': return createDeputyKeysRotator(secret.secret as OwnKeys, deps.ownKeys)
+      case 'webhook':
+        return createWebhookRotator(how, {
+          secret,
+          key: () => deps.resolveSecret(how.key, secret.tenant),
+          egress: deps.egress,
+          clock: deps.clock,
+          random,
+        })
+      case 'oauth_client':
+        return createOAuthClientRotator(how, {
+          token: () => deps.resolveSecret({ secret: how.token.secret, backend: EMBEDDED_BACKEND }, secret.tenant),
+          egress: deps.egress,
+          async keepToken(token) {
+            await deps.backends.embedded.write(secret.tenant, how.token.secret, token)
+          },
+        })
+      case 'deputy_keys':
+        return createDeputyKeysRotator(secret.secret as OwnKeys, deps.ownKeys)
       case 'vault_static_role': {
         const dynamic = deps.backends.dynamic(how.backend)
-        if (dynamic === undefined) throw refuse('rotation_not_possible', { problem: `the backend ${how.backend} has no database engine` })
+        if (dynamic === undefined)
+          throw refuse('rotation_not_possible', { problem: `the backend ${how.backend} has no database engine` })
         return createVaultStaticRoleRotator({ ...how, dynamic })
       }
     }

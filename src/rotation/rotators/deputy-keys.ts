@@ -21,8 +21,17 @@ export const createDeputyKeysRotator = (name: OwnKeys, keys: RotatedKeys): Askin
   const tenant = tenantOfDataKey(name)
   return {
     // Of the others there is one in force at a time; what the old one has signed goes on being accepted by itself, for as long as there is any of it.
-    kind: 'deputy_keys', target: 'deputy', keepsOld: tenant !== undefined, chosenThere: true, known,
-    check: () => keys.canRotate(name) ? Promise.resolve() : Promise.reject(new Error(`a file with the ${name} does not exist; change it where it is, then run deputy key rotate`)),
+    kind: 'deputy_keys',
+    target: 'deputy',
+    keepsOld: tenant !== undefined,
+    chosenThere: true,
+    known,
+    check: () =>
+      keys.canRotate(name)
+        ? Promise.resolve()
+        : Promise.reject(
+            new Error(`a file with the ${name} does not exist; change it where it is, then run deputy key rotate`),
+          ),
     async apply(current) {
       const before = await known()
       if (before.reveal() === current?.reveal()) return new Secret((await keys.rotate(name)).id)
@@ -30,7 +39,9 @@ export const createDeputyKeysRotator = (name: OwnKeys, keys: RotatedKeys): Askin
       if (name === 'key-encryption-key') await keys.rewrap()
       return before
     },
-    login: async (value) => await keys.isKnown(name, value.reveal()) ? 'works' : 'refused',
-    async retire() { if (tenant !== undefined) await keys.endEarlier(tenant) },
+    login: async (value) => ((await keys.isKnown(name, value.reveal())) ? 'works' : 'refused'),
+    async retire() {
+      if (tenant !== undefined) await keys.endEarlier(tenant)
+    },
   }
 }

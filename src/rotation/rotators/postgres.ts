@@ -26,27 +26,50 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
  * PostgreSQL roles. `alternating`: two roles in turn, so that the old one works until it is retired. `single`: one role,
  * whose old password ends when the new one begins (https://www.postgresql.org/docs/current/sql-alterrole.html).
  */
-export const createPostgresRotator = (how: RotatorSettingsOf<'postgres'>, deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number }): ChoosingRotator => {
+export const createPostgresRotator = (
+  how: RotatorSettingsOf<'postgres'>,
+  deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number },
+): ChoosingRotator => {
   const { host, port, database, roles, strategy } = how
-  const connected = async <T>({ username, password }: LoginSecret, work: (client: Client) => Promise<T>): Promise<T> => {
+  const connected = async <T>(
+    { username, password }: LoginSecret,
+    work: (client: Client) => Promise<T>,
+  ): Promise<T> => {
     const tls = await deps.tls()
     const client = new Client({
-      host, port, database, user: username, password, application_name: 'deputy rotation', connectionTimeoutMillis: deps.timeout, query_timeout: deps.timeout, statement_timeout: deps.timeout,
-      ssl: tls === false ? false : tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: tls.ca },
+      host,
+      port,
+      database,
+      user: username,
+      password,
+      application_name: 'deputy rotation',
+      connectionTimeoutMillis: deps.timeout,
+      query_timeout: deps.timeout,
+      statement_timeout: deps.timeout,
+      ssl:
+        tls === false ? false : tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: tls.ca },
     })
     client.on('error', () => undefined)
     try {
       await client.connect()
       return await work(client)
-    } finally { await client.end().catch(() => undefined) }
+    } finally {
+      await client.end().catch(() => undefined)
+    }
   }
-  const asAdmin = async <T>(work: (client: Client) => Promise<T>): Promise<T> => connected(readLogin(await deps.admin()), work)
+  const asAdmin = async <T>(work: (client: Client) => Promise<T>): Promise<T> =>
+    connected(readLogin(await deps.admin()), work)
 
   return {
-    kind: 'postgres', target: `${host}:${port}`, keepsOld: strategy === 'alternating',
+    kind: 'postgres',
+    target: `${host}:${port}`,
+    keepsOld: strategy === 'alternating',
     next(current) {
       const before = current === undefined ? undefined : readLogin(current).username
-      return loginText({ username: roles.find((role) => role !== before) ?? roles[0]!, password: newPassword(deps.random) })
+      return loginText({
+        username: roles.find((role) => role !== before) ?? roles[0]!,
+        password: newPassword(deps.random),
+      })
     },
     async check(_current, next) {
       const { username } = readLogin(next)

@@ -7,13 +7,22 @@ import type { AskingRotator } from '../rotator.ts'
  * (https://developer.hashicorp.com/vault/api-docs/secret/databases#rotate-static-role-credentials). A copy of the login is kept
  * as a secret, and what Vault says is what the target says.
  */
-export const createVaultStaticRoleRotator = (options: { backend: string; role: string; dynamic: DynamicSecrets }): AskingRotator => {
+export const createVaultStaticRoleRotator = (options: {
+  backend: string
+  role: string
+  dynamic: DynamicSecrets
+}): AskingRotator => {
   const { role, dynamic } = options
   const known = async (): Promise<Secret> => (await dynamic.readStatic(role)).value
   return {
-    kind: 'vault_static_role', target: `${options.backend}/${role}`, keepsOld: false, chosenThere: true,
+    kind: 'vault_static_role',
+    target: `${options.backend}/${role}`,
+    keepsOld: false,
+    chosenThere: true,
     known,
-    async check() { await known() },
+    async check() {
+      await known()
+    },
     async apply(current) {
       const before = await known()
       // Changed before a kill, or by Vault's own schedule.
@@ -21,7 +30,7 @@ export const createVaultStaticRoleRotator = (options: { backend: string; role: s
       await dynamic.rotateStatic(role)
       return known()
     },
-    login: async (value) => (await known()).reveal() === value.reveal() ? 'works' : 'refused',
+    login: async (value) => ((await known()).reveal() === value.reveal() ? 'works' : 'refused'),
     retire: () => Promise.resolve(),
   }
 }

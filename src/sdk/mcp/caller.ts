@@ -19,7 +19,11 @@ export interface McpUser {
 }
 
 /** A credential that a tool asks for. */
-export interface Wish { readonly downstream: string; readonly scopes?: readonly string[]; readonly signal?: AbortSignal }
+export interface Wish {
+  readonly downstream: string
+  readonly scopes?: readonly string[]
+  readonly signal?: AbortSignal
+}
 
 /** A request of a verified user; travels to the tools inside of `authInfo.extra`. */
 export class Caller {
@@ -29,24 +33,39 @@ export class Caller {
   readonly #introspected: Introspected
   constructor(introspected: Introspected, token: string, digest: string) {
     const { user: sub, tenant, issuer, scopes, clientId, expiresAt } = introspected
-    this.user = { sub, tenant, issuer, scopes, clientId, token: new Token(token, { type: 'Bearer', scopes, expiresAt, warning: undefined }) }
+    this.user = {
+      sub,
+      tenant,
+      issuer,
+      scopes,
+      clientId,
+      token: new Token(token, { type: 'Bearer', scopes, expiresAt, warning: undefined }),
+    }
     this.digest = digest
     this.#introspected = introspected
   }
 
   /** Who it is, over all requests. */
-  get principal(): string { return JSON.stringify([this.user.tenant, this.user.issuer, this.user.sub]) }
+  get principal(): string {
+    return JSON.stringify([this.user.tenant, this.user.issuer, this.user.sub])
+  }
 
   /** A tool that the server's file does not list asks nothing of policy. */
-  mayCall(tool: string): boolean { return this.#introspected.tools.get(tool)?.allowed ?? true }
+  mayCall(tool: string): boolean {
+    return this.#introspected.tools.get(tool)?.allowed ?? true
+  }
 
   /** Scopes that the user's token lacks for these tools. For a tool that policy forbids no scope would be enough. */
   missingScopes(tools: readonly string[]): string[] {
-    const required = tools.filter((tool) => this.mayCall(tool)).flatMap((tool) => this.#introspected.tools.get(tool)?.requires ?? [])
+    const required = tools
+      .filter((tool) => this.mayCall(tool))
+      .flatMap((tool) => this.#introspected.tools.get(tool)?.requires ?? [])
     return [...new Set(required)].filter((scope) => !this.user.scopes.includes(scope))
   }
 
-  [inspect.custom](): string { return `[user ${this.user.sub} of ${this.user.tenant}]` }
+  [inspect.custom](): string {
+    return `[user ${this.user.sub} of ${this.user.tenant}]`
+  }
 }
 
 /** What both SDKs call `AuthInfo`. The token in it is a word: the real one is in `user.token`. */
@@ -60,8 +79,12 @@ export interface AuthInfo {
 }
 
 export const authInfoOf = (caller: Caller, resource: string): AuthInfo => ({
-  token: String(caller.user.token), clientId: caller.user.clientId ?? 'unknown', scopes: [...caller.user.scopes],
-  expiresAt: Math.floor(caller.user.token.expiresAt / 1000), resource: new URL(resource), extra: { deputy: caller },
+  token: String(caller.user.token),
+  clientId: caller.user.clientId ?? 'unknown',
+  scopes: [...caller.user.scopes],
+  expiresAt: Math.floor(caller.user.token.expiresAt / 1000),
+  resource: new URL(resource),
+  extra: { deputy: caller },
 })
 
 /** @throws Error when the request did not come through the listener */
@@ -87,20 +110,33 @@ export interface Tracked<Context> {
   /** What was asked for when this error came; undefined for errors that a connection does not cure. */
   wanting(error: unknown): Wanting | undefined
 }
-export interface Wanting { readonly wish: Wish; readonly error: DeputyClientError; readonly url: string }
+export interface Wanting {
+  readonly wish: Wish
+  readonly error: DeputyClientError
+  readonly url: string
+}
 
-export const createToolCall = <Context>(deputy: Pick<Deputy, 'token' | 'fetch'>, { user }: Caller, tool: string, mcp: Context): Tracked<Context> => {
+export const createToolCall = <Context>(
+  deputy: Pick<Deputy, 'token' | 'fetch'>,
+  { user }: Caller,
+  tool: string,
+  mcp: Context,
+): Tracked<Context> => {
   const wanted = new Map<unknown, Wanting>()
   const track = async <T>(wish: Wish, work: Promise<T>): Promise<T> => {
-    try { return await work } catch (error) {
-      if (error instanceof DeputyClientError && error.connectUrl !== undefined) wanted.set(error, { wish, error, url: error.connectUrl })
+    try {
+      return await work
+    } catch (error) {
+      if (error instanceof DeputyClientError && error.connectUrl !== undefined)
+        wanted.set(error, { wish, error, url: error.connectUrl })
       throw error
     }
   }
   const onBehalfOf = user.token.reveal()
   return {
     call: {
-      user, mcp,
+      user,
+      mcp,
       token: (wish) => track(wish, deputy.token({ ...wish, tool, onBehalfOf })),
       fetch: (downstream, more = {}) => {
         const send = deputy.fetch(downstream, onBehalfOf, { ...more, tool })

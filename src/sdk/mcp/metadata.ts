@@ -15,14 +15,20 @@ export interface Places {
 /** @throws TypeError when the resource is not at an http(s) URL */
 export const placesOf = (resource: string): Places => {
   const url = new URL(resource)
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw new TypeError(`The resource of this server is ${resource}: over HTTP it has to be the URL of the MCP endpoint.`)
+  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+    throw new TypeError(
+      `The resource of this server is ${resource}: over HTTP it has to be the URL of the MCP endpoint.`,
+    )
   const metadata = `${WELL_KNOWN}${url.pathname === '/' ? '' : url.pathname}`
   return { endpoint: url.pathname, metadata, metadataUrl: `${url.origin}${metadata}${url.search}` }
 }
 
 /** Protected resource metadata (RFC 9728 section 2). */
 export const protectedResource = ({ resource, name, authorizationServers, scopesSupported }: Registration) => ({
-  resource, resource_name: name, authorization_servers: authorizationServers, bearer_methods_supported: ['header'],
+  resource,
+  resource_name: name,
+  authorization_servers: authorizationServers,
+  bearer_methods_supported: ['header'],
   ...(scopesSupported.length === 0 ? {} : { scopes_supported: scopesSupported }),
 })
 
@@ -30,10 +36,17 @@ export const protectedResource = ({ resource, name, authorizationServers, scopes
 export type BearerError = 'invalid_request' | 'invalid_token' | 'insufficient_scope'
 
 /** What `WWW-Authenticate` says (RFC 6750 section 3, RFC 9728 section 5.1). Scopes and URLs hold no quotes. */
-export const challenge = (facts: { error: BearerError | undefined; description: string | undefined; scopes: readonly string[]; metadataUrl: string }): string => {
+export const challenge = (facts: {
+  error: BearerError | undefined
+  description: string | undefined
+  scopes: readonly string[]
+  metadataUrl: string
+}): string => {
   const parameters = [
     ...(facts.error === undefined ? [] : [`error="${facts.error}"`]),
-    ...(facts.description === undefined ? [] : [`error_description="${facts.description.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, '?')}"`]),
+    ...(facts.description === undefined
+      ? []
+      : [`error_description="${facts.description.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, '?')}"`]),
     ...(facts.scopes.length === 0 ? [] : [`scope="${facts.scopes.join(' ')}"`]),
     `resource_metadata="${facts.metadataUrl}"`,
   ]

@@ -9,7 +9,8 @@ const hostnameOf = (authority: string): string | undefined => {
 
 const all = ({ rawHeaders }: IncomingMessage, name: string): string[] => {
   const found: string[] = []
-  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]!.toLowerCase() === name) found.push(rawHeaders[at + 1]!)
+  for (let at = 0; at < rawHeaders.length; at += 2)
+    if (rawHeaders[at]!.toLowerCase() === name) found.push(rawHeaders[at + 1]!)
   return found
 }
 

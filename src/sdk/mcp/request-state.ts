@@ -23,10 +23,17 @@ const LIFETIME = 600
  * time and for one retry. Used ones are remembered by the process, for as long as they would live.
  * @see https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr
  */
-export const createRequestState = ({ key = randomBytes(32), lifetime = LIFETIME }: RequestStateOptions, now: () => number): RequestState => {
+export const createRequestState = (
+  { key = randomBytes(32), lifetime = LIFETIME }: RequestStateOptions,
+  now: () => number,
+): RequestState => {
   const codec = createRequestStateCodec<{ id: string; of: unknown }>({
-    key, ttlSeconds: lifetime,
-    bind: ({ mcpReq, http }) => { const { principal, digest } = callerOf(http?.authInfo); return JSON.stringify([principal, mcpReq.method, digest]) },
+    key,
+    ttlSeconds: lifetime,
+    bind: ({ mcpReq, http }) => {
+      const { principal, digest } = callerOf(http?.authInfo)
+      return JSON.stringify([principal, mcpReq.method, digest])
+    },
   })
   /** Ids in the order of their end. */
   const used = new Map<string, number>()

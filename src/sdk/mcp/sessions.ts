@@ -31,20 +31,29 @@ export const createSessions = <S extends Session>(now: () => number) => {
     hasRoom(): boolean {
       sweep()
       if (sessions.size < MOST) return true
-      const idlest = [...sessions].filter(([, { open }]) => open === 0).sort(([, one], [, other]) => one.seen - other.seen)[0]
+      const idlest = [...sessions]
+        .filter(([, { open }]) => open === 0)
+        .sort(([, one], [, other]) => one.seen - other.seen)[0]
       if (idlest !== undefined) end(idlest[0])
       return idlest !== undefined
     },
-    add(session: S): void { sessions.set(session.id, { session, open: 0, seen: now() }) },
+    add(session: S): void {
+      sessions.set(session.id, { session, open: 0, seen: now() })
+    },
     /** The user's own session, in use until the response is closed. */
     use(id: string, owner: string, response: ServerResponse): S | undefined {
       const found = sessions.get(id)
       if (found === undefined || found.session.owner !== owner) return undefined
       found.open += 1
-      response.once('close', () => { found.open -= 1; found.seen = now() })
+      response.once('close', () => {
+        found.open -= 1
+        found.seen = now()
+      })
       return found.session
     },
-    forget(id: string): void { sessions.delete(id) },
+    forget(id: string): void {
+      sessions.delete(id)
+    },
     async close(): Promise<void> {
       const all = [...sessions.values()]
       sessions.clear()

@@ -13,10 +13,25 @@ import type { McpServer, RegisteredTool } from '@modelcontextprotocol/sdk/server
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
 import type { RequestHandlerExtra } from '@modelcontextprotocol/sdk/shared/protocol.js'
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
-import { isInitializeRequest, UrlElicitationRequiredError, type CallToolResult, type ServerNotification, type ServerRequest, type ToolAnnotations } from '@modelcontextprotocol/sdk/types.js'
+import {
+  isInitializeRequest,
+  UrlElicitationRequiredError,
+  type CallToolResult,
+  type ServerNotification,
+  type ServerRequest,
+  type ToolAnnotations,
+} from '@modelcontextprotocol/sdk/types.js'
 import type { z } from 'zod'
 import { DeputyClientError } from '../error.ts'
-import { callerOf, createToolCall, type Caller, type McpUser, type ToolCall, type Wanting, type Wish } from './caller.ts'
+import {
+  callerOf,
+  createToolCall,
+  type Caller,
+  type McpUser,
+  type ToolCall,
+  type Wanting,
+  type Wish,
+} from './caller.ts'
 import { connected, failed, plainly, questionOf, refusal, takesUrls } from './connection.ts'
 import { createGate, sendRpcError, type McpListener, type McpOptions, type VouchedRequest } from './gate.ts'
 import { createSessions, type Session } from './sessions.ts'
@@ -40,7 +55,12 @@ type InputOf<Input> = Input extends z.ZodType ? z.output<Input> : undefined
 export interface McpBuilder {
   readonly user: Omit<McpUser, 'token'>
   /** Registers a tool. It is in the list, and can be called, while policy lets this user call it. */
-  tool<Input extends z.ZodType | undefined = undefined>(server: McpServer, name: string, config: ToolConfig<Input>, handler: (input: InputOf<Input>, call: ToolCall<Extra>) => CallToolResult | Promise<CallToolResult>): void
+  tool<Input extends z.ZodType | undefined = undefined>(
+    server: McpServer,
+    name: string,
+    config: ToolConfig<Input>,
+    handler: (input: InputOf<Input>, call: ToolCall<Extra>) => CallToolResult | Promise<CallToolResult>,
+  ): void
 }
 
 interface McpSession extends Session {
@@ -50,38 +70,72 @@ interface McpSession extends Session {
 }
 
 /** A tool that is registered while policy lets the user call it. */
-interface GovernedTool { readonly register: () => RegisteredTool; registered: RegisteredTool | undefined }
+interface GovernedTool {
+  readonly register: () => RegisteredTool
+  registered: RegisteredTool | undefined
+}
 
 /** The client is told that its list has changed. */
 const govern = (tools: ReadonlyMap<string, GovernedTool>, caller: Caller): void => {
   for (const [name, tool] of tools) {
     if (caller.mayCall(name)) tool.registered ??= tool.register()
-    else { tool.registered?.remove(); tool.registered = undefined }
+    else {
+      tool.registered?.remove()
+      tool.registered = undefined
+    }
   }
 }
 
 /** A connect link is good for so long (ms). */
 const LINK = 600_000
 
-export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilder) => McpServer | Promise<McpServer>): McpListener => {
+export const createMcpListener = (
+  options: McpOptions,
+  build: (deputy: McpBuilder) => McpServer | Promise<McpServer>,
+): McpListener => {
   const sessions = createSessions<McpSession>(options.now ?? Date.now)
 
   /** What a session has asked its user to connect: the id of the question by what is wanted. */
   type Asked = Map<string, string>
 
   /** Tells the client when the user has connected what the question was about. */
-  const follow = async (caller: Caller, server: McpServer, tool: string, { wish }: Wanting, id: string, signal: AbortSignal): Promise<void> => {
-    if (await connected(gate.deputy, caller, tool, wish, Math.min(LINK, caller.user.token.expiresAt - Date.now()), signal)) await server.server.createElicitationCompletionNotifier(id)()
+  const follow = async (
+    caller: Caller,
+    server: McpServer,
+    tool: string,
+    { wish }: Wanting,
+    id: string,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    if (
+      await connected(gate.deputy, caller, tool, wish, Math.min(LINK, caller.user.token.expiresAt - Date.now()), signal)
+    )
+      await server.server.createElicitationCompletionNotifier(id)()
   }
 
-  const ask = (caller: Caller, server: McpServer, tool: string, wanted: Wanting, asked: Asked, ended: AbortSignal): UrlElicitationRequiredError => {
+  const ask = (
+    caller: Caller,
+    server: McpServer,
+    tool: string,
+    wanted: Wanting,
+    asked: Asked,
+    ended: AbortSignal,
+  ): UrlElicitationRequiredError => {
     const key = JSON.stringify([wanted.wish.downstream, wanted.wish.scopes])
     let id = asked.get(key)
     if (id === undefined) {
-      asked.set(key, id = randomUUID())
-      follow(caller, server, tool, wanted, id, ended).catch((error: unknown) => { if (!ended.aborted) gate.report((error as Error).message) }).finally(() => { asked.delete(key) })
+      asked.set(key, (id = randomUUID()))
+      follow(caller, server, tool, wanted, id, ended)
+        .catch((error: unknown) => {
+          if (!ended.aborted) gate.report((error as Error).message)
+        })
+        .finally(() => {
+          asked.delete(key)
+        })
     }
-    return new UrlElicitationRequiredError([{ mode: 'url', elicitationId: id, url: wanted.url, message: questionOf(wanted) }])
+    return new UrlElicitationRequiredError([
+      { mode: 'url', elicitationId: id, url: wanted.url, message: questionOf(wanted) },
+    ])
   }
 
   const open = async (caller: Caller): Promise<McpSession> => {
@@ -90,13 +144,21 @@ export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilde
     const asked: Asked = new Map()
     const tools = new Map<string, GovernedTool>()
 
-    const run = async (server: McpServer, name: string, extra: Extra, handler: (call: ToolCall<Extra>) => CallToolResult | Promise<CallToolResult>): Promise<CallToolResult> => {
+    const run = async (
+      server: McpServer,
+      name: string,
+      extra: Extra,
+      handler: (call: ToolCall<Extra>) => CallToolResult | Promise<CallToolResult>,
+    ): Promise<CallToolResult> => {
       const of = callerOf(extra.authInfo)
       if (!of.mayCall(name)) return failed(`Tool ${name} not found`)
       const { call, wanting } = createToolCall(gate.deputy, of, name, extra)
-      try { return await handler(call) } catch (error) {
+      try {
+        return await handler(call)
+      } catch (error) {
         const wanted = wanting(error)
-        if (wanted !== undefined && takesUrls(server.server.getClientCapabilities())) throw ask(of, server, name, wanted, asked, ended.signal)
+        if (wanted !== undefined && takesUrls(server.server.getClientCapabilities()))
+          throw ask(of, server, name, wanted, asked, ended.signal)
         if (wanted !== undefined) return plainly(wanted)
         if (error instanceof DeputyClientError) return refusal(error)
         throw error
@@ -108,23 +170,55 @@ export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilde
       user,
       tool(on, name, config, handler) {
         const schema: z.ZodType | undefined = config.inputSchema
-        const register = (): RegisteredTool => schema === undefined
-          ? on.registerTool(name, { ...config, inputSchema: undefined }, (extra: Extra) => run(on, name, extra, (call) => handler(undefined as never, call)))
-          : on.registerTool(name, { ...config, inputSchema: schema }, (input: unknown, extra: Extra) => run(on, name, extra, (call) => handler(input as never, call)))
+        const register = (): RegisteredTool =>
+          schema === undefined
+            ? on.registerTool(name, { ...config, inputSchema: undefined }, (extra: Extra) =>
+                run(on, name, extra, (call) => handler(undefined as never, call)),
+              )
+            : on.registerTool(name, { ...config, inputSchema: schema }, (input: unknown, extra: Extra) =>
+                run(on, name, extra, (call) => handler(input as never, call)),
+              )
         tools.set(name, { register, registered: register() })
       },
     })
     govern(tools, caller)
-    const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: () => id, onsessionclosed: () => { ended.abort(); sessions.forget(id) } })
+    const transport = new StreamableHTTPServerTransport({
+      sessionIdGenerator: () => id,
+      onsessionclosed: () => {
+        ended.abort()
+        sessions.forget(id)
+      },
+    })
     await server.connect(transport as Transport)
-    return { id, owner: caller.principal, server, transport, tools, close: async () => { ended.abort(); await server.close() } }
+    return {
+      id,
+      owner: caller.principal,
+      server,
+      transport,
+      tools,
+      close: async () => {
+        ended.abort()
+        await server.close()
+      },
+    }
   }
 
-  const sessionOf = async (request: VouchedRequest, response: ServerResponse, body: unknown, caller: Caller): Promise<McpSession | undefined> => {
+  const sessionOf = async (
+    request: VouchedRequest,
+    response: ServerResponse,
+    body: unknown,
+    caller: Caller,
+  ): Promise<McpSession | undefined> => {
     const { 'mcp-session-id': id } = request.headers
     if (id === undefined) {
-      if (!isInitializeRequest(body)) { sendRpcError(response, 400, -32_000, 'Bad Request: initialize first, then send Mcp-Session-Id.'); return undefined }
-      if (!sessions.hasRoom()) { sendRpcError(response, 503, -32_000, 'There are too many sessions.'); return undefined }
+      if (!isInitializeRequest(body)) {
+        sendRpcError(response, 400, -32_000, 'Bad Request: initialize first, then send Mcp-Session-Id.')
+        return undefined
+      }
+      if (!sessions.hasRoom()) {
+        sendRpcError(response, 503, -32_000, 'There are too many sessions.')
+        return undefined
+      }
       const session = await open(caller)
       sessions.add(session)
       return sessions.use(session.id, caller.principal, response)
@@ -140,5 +234,10 @@ export const createMcpListener = (options: McpOptions, build: (deputy: McpBuilde
     govern(session.tools, caller)
     await session.transport.handleRequest(request, response, body)
   })
-  return Object.assign(gate.listener, { close: async () => { await sessions.close(); gate.deputy.close() } })
+  return Object.assign(gate.listener, {
+    close: async () => {
+      await sessions.close()
+      gate.deputy.close()
+    },
+  })
 }

@@ -10,23 +10,57 @@ import { awsProblem } from './problem.ts'
 export const kmsKey = (options: { id: string; key: string; client: KMSClient }): KeyEncryptionKey => {
   const { id, key, client } = options
   const failed = awsProblem(id)
-  const contextOf = (additionalData: Uint8Array): Record<string, string> => ({ deputy: Buffer.from(additionalData).toString('base64') })
+  const contextOf = (additionalData: Uint8Array): Record<string, string> => ({
+    deputy: Buffer.from(additionalData).toString('base64'),
+  })
   const bytes = (given: Uint8Array | undefined): Uint8Array => {
-    if (given === undefined) throw refuse('secret_backend_unavailable', { backend: id, problem: 'its answer is not what its documentation says' })
+    if (given === undefined)
+      throw refuse('secret_backend_unavailable', {
+        backend: id,
+        problem: 'its answer is not what its documentation says',
+      })
     return given
   }
   return {
-    id: `aws-kms:${key}`, hasVersions: true,
+    id: `aws-kms:${key}`,
+    hasVersions: true,
     knows: (other) => other === `aws-kms:${key}`,
     async wrap(dataKey, additionalData) {
-      try { return bytes((await client.send(new EncryptCommand({ KeyId: key, Plaintext: dataKey, EncryptionContext: contextOf(additionalData) }))).CiphertextBlob) } catch (error) { throw failed(error) }
+      try {
+        return bytes(
+          (
+            await client.send(
+              new EncryptCommand({ KeyId: key, Plaintext: dataKey, EncryptionContext: contextOf(additionalData) }),
+            )
+          ).CiphertextBlob,
+        )
+      } catch (error) {
+        throw failed(error)
+      }
     },
     async unwrap(_id, wrapped, additionalData) {
-      try { return bytes((await client.send(new DecryptCommand({ KeyId: key, CiphertextBlob: wrapped, EncryptionContext: contextOf(additionalData) }))).Plaintext) } catch (error) { throw failed(error) }
+      try {
+        return bytes(
+          (
+            await client.send(
+              new DecryptCommand({ KeyId: key, CiphertextBlob: wrapped, EncryptionContext: contextOf(additionalData) }),
+            )
+          ).Plaintext,
+        )
+      } catch (error) {
+        throw failed(error)
+      }
     },
   }
 }
 
-export const createKmsClient = (options: { region: string; endpoint?: string | undefined; timeout: number }): KMSClient => new KMSClient({
-  region: options.region, ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }), requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
-})
+export const createKmsClient = (options: {
+  region: string
+  endpoint?: string | undefined
+  timeout: number
+}): KMSClient =>
+  new KMSClient({
+    region: options.region,
+    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+    requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
+  })

@@ -1,5 +1,10 @@
 import {
-  DescribeSecretCommand, GetSecretValueCommand, PutSecretValueCommand, SecretsManagerClient, SecretsManagerServiceException, UpdateSecretVersionStageCommand,
+  DescribeSecretCommand,
+  GetSecretValueCommand,
+  PutSecretValueCommand,
+  SecretsManagerClient,
+  SecretsManagerServiceException,
+  UpdateSecretVersionStageCommand,
 } from '@aws-sdk/client-secrets-manager'
 import { z } from 'zod'
 import { pathFor } from '../../config/secret-backends.ts'
@@ -9,64 +14,107 @@ import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
 import { stagesOf } from '../stages.ts'
 import { awsProblem } from './problem.ts'
 
-const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<SecretStage, string>
+const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<
+  SecretStage,
+  string
+>
 
-const valueSchema = z.object({ SecretString: z.string().optional(), VersionId: z.string().min(1), VersionStages: z.array(z.string()).default([]) })
+const valueSchema = z.object({
+  SecretString: z.string().optional(),
+  VersionId: z.string().min(1),
+  VersionStages: z.array(z.string()).default([]),
+})
 const labelsSchema = z.object({ VersionIdsToStages: z.record(z.string(), z.array(z.string())).default({}) })
 
 /** Gone, or on its way there: what is marked for deletion can be read no more (GetSecretValue, InvalidRequestException). */
-const isMissing = (error: unknown): boolean => error instanceof SecretsManagerServiceException
-  && (error.name === 'ResourceNotFoundException' || (error.name === 'InvalidRequestException' && /marked for deletion/.test(error.message)))
+const isMissing = (error: unknown): boolean =>
+  error instanceof SecretsManagerServiceException &&
+  (error.name === 'ResourceNotFoundException' ||
+    (error.name === 'InvalidRequestException' && /marked for deletion/.test(error.message)))
 
 /**
  * Secrets in AWS Secrets Manager (https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html).
  * Its staging labels are the stages, and the token of a rotation is the id of the version, which makes each of the four steps
  * one that can be repeated. A secret that has no version yet cannot be staged: its first one would be current at once.
  */
-export const createAwsSecrets = (options: { id: string; path: string; client: SecretsManagerClient }): StagedSecrets => {
+export const createAwsSecrets = (options: {
+  id: string
+  path: string
+  client: SecretsManagerClient
+}): StagedSecrets => {
   const { id, client } = options
   const nameOf = (tenant: string, name: string): string => pathFor(options.path, tenant, name)
   const failed = awsProblem(id)
 
   const find = async (tenant: string, name: string, stage: SecretStage): Promise<SecretVersion | undefined> => {
     let answer
-    try { answer = await client.send(new GetSecretValueCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage] })) } catch (error) {
+    try {
+      answer = await client.send(
+        new GetSecretValueCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage] }),
+      )
+    } catch (error) {
       if (isMissing(error)) return undefined
       throw failed(error)
     }
     const { SecretString: text, VersionId: version, VersionStages: labels } = valueSchema.parse(answer)
     // Rotation functions of others may leave the label behind on what is current.
     if (stage === 'pending' && labels.includes(LABEL.current)) return undefined
-    if (text === undefined) throw refuse('secret_backend_refused', { backend: id, problem: `the secret ${name} of ${tenant} is binary` })
+    if (text === undefined)
+      throw refuse('secret_backend_refused', { backend: id, problem: `the secret ${name} of ${tenant} is binary` })
     return { value: new Secret(text), version, token: version }
   }
 
   const labelsOf = async (tenant: string, name: string): Promise<Readonly<Record<string, readonly string[]>>> => {
-    try { return labelsSchema.parse(await client.send(new DescribeSecretCommand({ SecretId: nameOf(tenant, name) }))).VersionIdsToStages } catch (error) {
+    try {
+      return labelsSchema.parse(await client.send(new DescribeSecretCommand({ SecretId: nameOf(tenant, name) })))
+        .VersionIdsToStages
+    } catch (error) {
       if (isMissing(error)) return {}
       throw failed(error)
     }
   }
-  const move = async (tenant: string, name: string, stage: SecretStage, change: { MoveToVersionId?: string; RemoveFromVersionId?: string }): Promise<void> => {
-    try { await client.send(new UpdateSecretVersionStageCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage], ...change })) } catch (error) { throw failed(error) }
+  const move = async (
+    tenant: string,
+    name: string,
+    stage: SecretStage,
+    change: { MoveToVersionId?: string; RemoveFromVersionId?: string },
+  ): Promise<void> => {
+    try {
+      await client.send(
+        new UpdateSecretVersionStageCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage], ...change }),
+      )
+    } catch (error) {
+      throw failed(error)
+    }
   }
   /** Takes the label off this version, if it has it. */
   const unlabel = async (tenant: string, name: string, stage: SecretStage, version: string): Promise<void> => {
-    if ((await labelsOf(tenant, name))[version]?.includes(LABEL[stage]) === true) await move(tenant, name, stage, { RemoveFromVersionId: version })
+    if ((await labelsOf(tenant, name))[version]?.includes(LABEL[stage]) === true)
+      await move(tenant, name, stage, { RemoveFromVersionId: version })
   }
 
   const { read, staged, conflict } = stagesOf(find)
   return {
-    read, find,
+    read,
+    find,
     async stage(tenant, name, value, token) {
       const pending = await staged(tenant, name, token)
       if (pending !== undefined) return pending
-      if (!Object.values(await labelsOf(tenant, name)).some((labels) => labels.includes(LABEL.current))) throw refuse('secret_missing', { tenant, secret: name })
+      if (!Object.values(await labelsOf(tenant, name)).some((labels) => labels.includes(LABEL.current)))
+        throw refuse('secret_missing', { tenant, secret: name })
       try {
-        await client.send(new PutSecretValueCommand({ SecretId: nameOf(tenant, name), ClientRequestToken: token, SecretString: value.reveal(), VersionStages: [LABEL.pending] }))
+        await client.send(
+          new PutSecretValueCommand({
+            SecretId: nameOf(tenant, name),
+            ClientRequestToken: token,
+            SecretString: value.reveal(),
+            VersionStages: [LABEL.pending],
+          }),
+        )
       } catch (error) {
         // The version is there with another value: the one of then counts.
-        if (!(error instanceof SecretsManagerServiceException && error.name === 'ResourceExistsException')) throw failed(error)
+        if (!(error instanceof SecretsManagerServiceException && error.name === 'ResourceExistsException'))
+          throw failed(error)
       }
       const now = await staged(tenant, name, token)
       if (now === undefined) throw conflict(tenant, name)
@@ -79,7 +127,10 @@ export const createAwsSecrets = (options: { id: string; path: string; client: Se
         if (!has('pending')) throw conflict(tenant, name)
         const current = Object.keys(labels).find((each) => labels[each]?.includes(LABEL.current) === true)
         // AWSPREVIOUS follows by itself.
-        await move(tenant, name, 'current', { MoveToVersionId: version, ...(current === undefined ? {} : { RemoveFromVersionId: current }) })
+        await move(tenant, name, 'current', {
+          MoveToVersionId: version,
+          ...(current === undefined ? {} : { RemoveFromVersionId: current }),
+        })
       }
       if (has('pending')) await move(tenant, name, 'pending', { RemoveFromVersionId: version })
     },
@@ -92,8 +143,16 @@ export const createAwsSecrets = (options: { id: string; path: string; client: Se
 }
 
 /** A client for a region; its credentials come from the SDK's standard chain. */
-export const createSecretsManagerClient = (options: { region: string; endpoint?: string | undefined; timeout: number }): SecretsManagerClient => new SecretsManagerClient({
-  region: options.region, ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-  // Adaptive: throttled requests are spread, so that the account's quota is respected.
-  retryMode: 'adaptive', maxAttempts: 4, requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
-})
+export const createSecretsManagerClient = (options: {
+  region: string
+  endpoint?: string | undefined
+  timeout: number
+}): SecretsManagerClient =>
+  new SecretsManagerClient({
+    region: options.region,
+    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+    // Adaptive: throttled requests are spread, so that the account's quota is respected.
+    retryMode: 'adaptive',
+    maxAttempts: 4,
+    requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
+  })

@@ -6,7 +6,11 @@ import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 
 /** What Vault has said. `body` is unknown until a schema has read it. */
-export interface VaultAnswer { readonly status: number; readonly body: unknown; readonly retryAfter: number | undefined }
+export interface VaultAnswer {
+  readonly status: number
+  readonly body: unknown
+  readonly retryAfter: number | undefined
+}
 
 export interface VaultRequest {
   readonly method: 'GET' | 'POST' | 'DELETE' | 'LIST'
@@ -38,7 +42,12 @@ export const vaultWords = ({ status, body }: VaultAnswer): string => {
   return words === '' ? `it answered ${status}` : `it answered ${status}: ${words}`
 }
 
-const shown = (error: unknown): string => error instanceof DeputyError ? error.message : error instanceof Error && error.name === 'TimeoutError' ? 'it did not answer in time' : 'it could not be reached'
+const shown = (error: unknown): string =>
+  error instanceof DeputyError
+    ? error.message
+    : error instanceof Error && error.name === 'TimeoutError'
+      ? 'it did not answer in time'
+      : 'it could not be reached'
 
 export type SendToVault = (request: VaultRequest, token: Secret | undefined) => Promise<VaultAnswer>
 
@@ -47,25 +56,48 @@ export type SendToVault = (request: VaultRequest, token: Secret | undefined) => 
  * business only where an answer was lost, and then this throws.
  * @throws DeputyError `secret_backend_unavailable`
  */
-export const createVaultWire = (options: { id: string; address: string; namespace?: string | undefined; egress: Egress; pause?: (milliseconds: number) => Promise<unknown> }): SendToVault => {
+export const createVaultWire = (options: {
+  id: string
+  address: string
+  namespace?: string | undefined
+  egress: Egress
+  pause?: (milliseconds: number) => Promise<unknown>
+}): SendToVault => {
   const { id, egress, pause = sleep } = options
   const base = `${options.address.replace(/\/$/, '')}/v1/`
-  const breaker = circuitBreaker(handleWhen((error) => error instanceof DeputyError && error.code === 'secret_backend_unavailable'), { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) })
+  const breaker = circuitBreaker(
+    handleWhen((error) => error instanceof DeputyError && error.code === 'secret_backend_unavailable'),
+    { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) },
+  )
 
-  const once = async ({ method, path, body, namespace = options.namespace }: VaultRequest, token: Secret | undefined): Promise<VaultAnswer> => {
+  const once = async (
+    { method, path, body, namespace = options.namespace }: VaultRequest,
+    token: Secret | undefined,
+  ): Promise<VaultAnswer> => {
     try {
       const response = await egress(base + path, {
-        method, ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        method,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         headers: {
           // Vault Agents can be told to refuse what a browser or a redirect could have sent.
-          'X-Vault-Request': 'true', Accept: 'application/json', ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
-          ...(token === undefined ? {} : { 'X-Vault-Token': token.reveal() }), ...(namespace === undefined ? {} : { 'X-Vault-Namespace': namespace }),
+          'X-Vault-Request': 'true',
+          Accept: 'application/json',
+          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+          ...(token === undefined ? {} : { 'X-Vault-Token': token.reveal() }),
+          ...(namespace === undefined ? {} : { 'X-Vault-Namespace': namespace }),
         },
       })
       const text = await response.text()
       const seconds = Number(response.headers.get('retry-after'))
       let parsed: unknown
-      try { parsed = text === '' ? undefined : JSON.parse(text) } catch { throw refuse('secret_backend_unavailable', { backend: id, problem: `it answered ${response.status} with what is no JSON` }) }
+      try {
+        parsed = text === '' ? undefined : JSON.parse(text)
+      } catch {
+        throw refuse('secret_backend_unavailable', {
+          backend: id,
+          problem: `it answered ${response.status} with what is no JSON`,
+        })
+      }
       return { status: response.status, body: parsed, retryAfter: seconds > 0 ? seconds * 1000 : undefined }
     } catch (error) {
       if (error instanceof DeputyError && error.code === 'secret_backend_unavailable') throw error
@@ -77,22 +109,39 @@ export const createVaultWire = (options: { id: string; address: string; namespac
     for (let attempt = 1; ; attempt += 1) {
       const answer = await once(request, token)
       if (!NOT_NOW.has(answer.status)) return answer
-      if (attempt === ATTEMPTS || (answer.retryAfter ?? 0) > LONGEST_PAUSE) throw refuse('secret_backend_unavailable', { backend: id, problem: vaultWords(answer) })
+      if (attempt === ATTEMPTS || (answer.retryAfter ?? 0) > LONGEST_PAUSE)
+        throw refuse('secret_backend_unavailable', { backend: id, problem: vaultWords(answer) })
       await pause(answer.retryAfter ?? FIRST_PAUSE * 2 ** attempt)
     }
   }
   return async (request, token) => {
-    try { return await breaker.execute(() => persistently(request, token)) } catch (error) {
-      if (error instanceof BrokenCircuitError) throw refuse('secret_backend_unavailable', { backend: id, problem: 'it has failed repeatedly, so Deputy is leaving it alone for now' }, error)
+    try {
+      return await breaker.execute(() => persistently(request, token))
+    } catch (error) {
+      if (error instanceof BrokenCircuitError)
+        throw refuse(
+          'secret_backend_unavailable',
+          { backend: id, problem: 'it has failed repeatedly, so Deputy is leaving it alone for now' },
+          error,
+        )
       throw error
     }
   }
 }
 
 /** Reads an answer. @throws DeputyError `secret_backend_refused` for a status that is no success, `secret_backend_unavailable` for another form */
-export const readVault = <Schema extends z.ZodType>(id: string, answer: VaultAnswer, schema: Schema): z.output<Schema> => {
-  if (answer.status !== 200 && answer.status !== 204) throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+export const readVault = <Schema extends z.ZodType>(
+  id: string,
+  answer: VaultAnswer,
+  schema: Schema,
+): z.output<Schema> => {
+  if (answer.status !== 200 && answer.status !== 204)
+    throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
   const parsed = schema.safeParse(answer.body)
-  if (!parsed.success) throw refuse('secret_backend_unavailable', { backend: id, problem: `its answer is not what its documentation says (${parsed.error.issues[0]?.path.join('.') ?? ''})` })
+  if (!parsed.success)
+    throw refuse('secret_backend_unavailable', {
+      backend: id,
+      problem: `its answer is not what its documentation says (${parsed.error.issues[0]?.path.join('.') ?? ''})`,
+    })
   return parsed.data
 }

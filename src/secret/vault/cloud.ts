@@ -12,19 +12,45 @@ const SHORTEST = 900
 const text = z.string().min(1)
 
 /** Older versions say `security_token`; keys of an IAM user have neither. */
-const awsSchema = z.object({ access_key: text, secret_key: text, session_token: text.nullish(), security_token: text.nullish() }).transform(({ access_key: AccessKeyId, secret_key: SecretAccessKey, session_token: session, security_token: older }) => {
-  const SessionToken = session ?? older
-  return new Secret(JSON.stringify({ AccessKeyId, SecretAccessKey, ...(SessionToken === null || SessionToken === undefined ? {} : { SessionToken }) }))
-})
+const awsSchema = z
+  .object({ access_key: text, secret_key: text, session_token: text.nullish(), security_token: text.nullish() })
+  .transform(
+    ({ access_key: AccessKeyId, secret_key: SecretAccessKey, session_token: session, security_token: older }) => {
+      const SessionToken = session ?? older
+      return new Secret(
+        JSON.stringify({
+          AccessKeyId,
+          SecretAccessKey,
+          ...(SessionToken === null || SessionToken === undefined ? {} : { SessionToken }),
+        }),
+      )
+    },
+  )
 
 const keyFileSchema = z.looseObject({ type: z.literal('service_account') })
-const isKeyFile = (file: string): boolean => { try { return keyFileSchema.safeParse(JSON.parse(file)).success } catch { return false } }
-const gcpKeySchema = z.object({ private_key_data: z.base64() }).transform(({ private_key_data: encoded }) => Buffer.from(encoded, 'base64').toString('utf8')).refine(isKeyFile).transform((file) => new Secret(file))
+const isKeyFile = (file: string): boolean => {
+  try {
+    return keyFileSchema.safeParse(JSON.parse(file)).success
+  } catch {
+    return false
+  }
+}
+const gcpKeySchema = z
+  .object({ private_key_data: z.base64() })
+  .transform(({ private_key_data: encoded }) => Buffer.from(encoded, 'base64').toString('utf8'))
+  .refine(isKeyFile)
+  .transform((file) => new Secret(file))
 const gcpTokenSchema = z.object({ data: z.object({ token: text, expires_at_seconds: z.number().positive() }) })
 
-const azureSchema = z.object({ client_id: text, client_secret: text }).transform(({ client_id, client_secret }) => new Secret(JSON.stringify({ client_id, client_secret })))
+const azureSchema = z
+  .object({ client_id: text, client_secret: text })
+  .transform(({ client_id, client_secret }) => new Secret(JSON.stringify({ client_id, client_secret })))
 
-interface EngineOptions { readonly id: string; readonly mount: string; readonly session: VaultSession }
+interface EngineOptions {
+  readonly id: string
+  readonly mount: string
+  readonly session: VaultSession
+}
 
 /**
  * Keys of Vault's AWS engine (https://developer.hashicorp.com/vault/api-docs/secret/aws#generate-credentials), as JSON with AccessKeyId,
@@ -37,7 +63,8 @@ export const createVaultAws = (options: EngineOptions): LeasedSecrets => {
     make(role, wish) {
       const url = new URL(`https://vault/${options.mount}/${role}`)
       if (wish !== undefined) url.searchParams.set('role_session_name', wish.name)
-      if (wish?.duration !== undefined) url.searchParams.set('ttl', `${Math.max(SHORTEST, Math.floor(wish.duration / SECOND))}s`)
+      if (wish?.duration !== undefined)
+        url.searchParams.set('ttl', `${Math.max(SHORTEST, Math.floor(wish.duration / SECOND))}s`)
       return make(`${url.pathname.slice(1)}${url.search}`, awsSchema)
     },
   }

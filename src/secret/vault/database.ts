@@ -12,7 +12,8 @@ const loginSchema = z.object({ username: z.string().min(1), password: z.string()
 const staticSchema = z.object({ data: loginSchema.extend({ ttl: z.number().nonnegative() }) })
 
 /** As every login in a secret is written: JSON with user name and password. */
-const textOf = ({ username, password }: z.output<typeof loginSchema>): Secret => new Secret(JSON.stringify({ username, password }))
+const textOf = ({ username, password }: z.output<typeof loginSchema>): Secret =>
+  new Secret(JSON.stringify({ username, password }))
 
 /**
  * Logins of Vault's database engine (https://developer.hashicorp.com/vault/api-docs/secret/databases): made for each lease, or of
@@ -23,14 +24,20 @@ export const createVaultDatabase = (options: { id: string; mount: string; sessio
   const leases = createVaultLeases(options)
   return {
     make: (role) => leases.make(`${mount}/creds/${role}`, loginSchema.transform(textOf)),
-    renew: leases.renew, end: leases.end,
+    renew: leases.renew,
+    end: leases.end,
     async readStatic(role) {
-      const { data } = readVault(id, await session.ask({ method: 'GET', path: `${mount}/static-creds/${role}` }), staticSchema)
+      const { data } = readVault(
+        id,
+        await session.ask({ method: 'GET', path: `${mount}/static-creds/${role}` }),
+        staticSchema,
+      )
       return { value: textOf(data), remaining: data.ttl * SECOND }
     },
     async rotateStatic(role) {
       const answer = await session.ask({ method: 'POST', path: `${mount}/rotate-role/${role}`, body: {} })
-      if (answer.status !== 200 && answer.status !== 204) throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+      if (answer.status !== 200 && answer.status !== 204)
+        throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
     },
   }
 }

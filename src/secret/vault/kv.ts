@@ -12,15 +12,21 @@ const TOKEN = 'deputy_token'
 /** A character that no name of a secret has. */
 const PENDING = '~pending'
 
-const entrySchema = z.object({ data: z.object({ data: z.record(z.string(), z.unknown()), metadata: z.object({ version: z.int().positive() }) }) })
+const entrySchema = z.object({
+  data: z.object({ data: z.record(z.string(), z.unknown()), metadata: z.object({ version: z.int().positive() }) }),
+})
 /** A version that was deleted: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#read-secret-version */
 const goneSchema = z.object({ data: z.object({ metadata: z.object({ version: z.int().positive() }) }) })
 const writtenSchema = z.object({ data: z.object({ version: z.int().positive() }) })
 
-interface Entry { readonly number: number; readonly fields: Readonly<Record<string, unknown>> | undefined }
+interface Entry {
+  readonly number: number
+  readonly fields: Readonly<Record<string, unknown>> | undefined
+}
 
 /** A check-and-set that found another version than the one that was read (KV v2, `options.cas`). */
-const isMismatch = ({ status, body }: VaultAnswer): boolean => status === 400 && /check-and-set parameter did not match/.test(JSON.stringify(body))
+const isMismatch = ({ status, body }: VaultAnswer): boolean =>
+  status === 400 && /check-and-set parameter did not match/.test(JSON.stringify(body))
 
 /**
  * Secrets in a KV engine, version 2 (https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2). KV knows numbers and no
@@ -28,12 +34,22 @@ const isMismatch = ({ status, body }: VaultAnswer): boolean => status === 400 &&
  * nobody reads, and becomes a version of the entry when it is promoted; every write is checked against the version that was
  * read. What a rotation has written carries the rotation's token, which is its name from then on.
  */
-export const createVaultSecrets = (options: { id: string; mount: string; path: string; field: string | null; session: VaultSession }): StagedSecrets => {
+export const createVaultSecrets = (options: {
+  id: string
+  mount: string
+  path: string
+  field: string | null
+  session: VaultSession
+}): StagedSecrets => {
   const { id, mount, field, session } = options
-  const url = (verb: 'data' | 'metadata' | 'destroy', tenant: string, name: string, suffix = ''): string => `${mount}/${verb}/${pathFor(options.path, tenant, name)}${suffix}`
+  const url = (verb: 'data' | 'metadata' | 'destroy', tenant: string, name: string, suffix = ''): string =>
+    `${mount}/${verb}/${pathFor(options.path, tenant, name)}${suffix}`
 
   const readEntry = async (tenant: string, name: string, suffix = '', version?: number): Promise<Entry | undefined> => {
-    const answer = await session.ask({ method: 'GET', path: url('data', tenant, name, suffix) + (version === undefined ? '' : `?version=${version}`) })
+    const answer = await session.ask({
+      method: 'GET',
+      path: url('data', tenant, name, suffix) + (version === undefined ? '' : `?version=${version}`),
+    })
     if (answer.status === 404) {
       const gone = goneSchema.safeParse(answer.body)
       return gone.success ? { number: gone.data.data.metadata.version, fields: undefined } : undefined
@@ -47,16 +63,28 @@ export const createVaultSecrets = (options: { id: string; mount: string; path: s
     const { [TOKEN]: given, ...rest } = fields
     const token = typeof given === 'string' ? given : null
     const value = field === null ? JSON.stringify(rest) : fields[field]
-    if (typeof value !== 'string') throw refuse('secret_backend_refused', { backend: id, problem: `the entry ${name} of ${tenant} has no text in the field ${field}` })
+    if (typeof value !== 'string')
+      throw refuse('secret_backend_refused', {
+        backend: id,
+        problem: `the entry ${name} of ${tenant} has no text in the field ${field}`,
+      })
     return { value: new Secret(value), version: token === null ? `n-${number}` : `t-${token}`, token }
   }
 
   const fieldsWith = (before: Entry | undefined, value: Secret, token: string): Record<string, unknown> => {
     if (field !== null) return { ...before?.fields, [field]: value.reveal(), [TOKEN]: token }
     let parsed: unknown
-    try { parsed = JSON.parse(value.reveal()) } catch { parsed = undefined }
+    try {
+      parsed = JSON.parse(value.reveal())
+    } catch {
+      parsed = undefined
+    }
     const fields = z.record(z.string(), z.unknown()).safeParse(parsed)
-    if (!fields.success) throw refuse('secret_backend_refused', { backend: id, problem: 'an entry as a whole is a JSON object, and the new secret is none' })
+    if (!fields.success)
+      throw refuse('secret_backend_refused', {
+        backend: id,
+        problem: 'an entry as a whole is a JSON object, and the new secret is none',
+      })
     return { ...fields.data, [TOKEN]: token }
   }
 
@@ -71,10 +99,14 @@ export const createVaultSecrets = (options: { id: string; mount: string; path: s
   /** Also what is not there is gone. */
   const remove = async (method: 'DELETE' | 'POST', path: string, body?: object): Promise<void> => {
     const answer = await session.ask({ method, path, ...(body === undefined ? {} : { body }) })
-    if (answer.status !== 200 && answer.status !== 204 && answer.status !== 404) throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+    if (answer.status !== 200 && answer.status !== 204 && answer.status !== 404)
+      throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
   }
 
-  const previousOf = async (tenant: string, name: string): Promise<{ number: number; version: SecretVersion } | undefined> => {
+  const previousOf = async (
+    tenant: string,
+    name: string,
+  ): Promise<{ number: number; version: SecretVersion } | undefined> => {
     const current = await readEntry(tenant, name)
     if (current === undefined || current.number < 2) return undefined
     const before = await readEntry(tenant, name, '', current.number - 1)
@@ -90,7 +122,8 @@ export const createVaultSecrets = (options: { id: string; mount: string; path: s
   const { read, staged, conflict } = stagesOf(find)
 
   return {
-    read, find,
+    read,
+    find,
     async stage(tenant, name, value, token) {
       const fields = fieldsWith(undefined, value, token)
       // Only where there is no entry: whoever comes second finds the other one's.
@@ -105,16 +138,25 @@ export const createVaultSecrets = (options: { id: string; mount: string; path: s
       const isDone = current !== undefined && versionOf(current, tenant, name)?.version === version
       if (!isDone) {
         if (pending?.version !== version || pending.token === null) throw conflict(tenant, name)
-        if (!await write(url('data', tenant, name), fieldsWith(current, pending.value, pending.token), current?.number ?? 0)) throw conflict(tenant, name)
+        if (
+          !(await write(
+            url('data', tenant, name),
+            fieldsWith(current, pending.value, pending.token),
+            current?.number ?? 0,
+          ))
+        )
+          throw conflict(tenant, name)
       }
       if (pending?.version === version) await remove('DELETE', url('metadata', tenant, name, PENDING))
     },
     async retire(tenant, name, version) {
       const previous = await previousOf(tenant, name)
-      if (previous?.version.version === version) await remove('POST', url('destroy', tenant, name), { versions: [previous.number] })
+      if (previous?.version.version === version)
+        await remove('POST', url('destroy', tenant, name), { versions: [previous.number] })
     },
     async discard(tenant, name, version) {
-      if ((await find(tenant, name, 'pending'))?.version === version) await remove('DELETE', url('metadata', tenant, name, PENDING))
+      if ((await find(tenant, name, 'pending'))?.version === version)
+        await remove('DELETE', url('metadata', tenant, name, PENDING))
     },
   }
 }

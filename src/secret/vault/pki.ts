@@ -6,32 +6,63 @@ import { readVault, vaultWords } from './client.ts'
 import type { VaultSession } from './session.ts'
 
 const SECOND = 1000
-const issuedSchema = z.object({ data: z.object({
-  certificate: z.string().min(1), private_key: z.string().min(1), issuing_ca: z.string().optional(), ca_chain: z.array(z.string()).optional(), serial_number: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2})*$/), expiration: z.number().positive(),
-}) })
+const issuedSchema = z.object({
+  data: z.object({
+    certificate: z.string().min(1),
+    private_key: z.string().min(1),
+    issuing_ca: z.string().optional(),
+    ca_chain: z.array(z.string()).optional(),
+    serial_number: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2})*$/),
+    expiration: z.number().positive(),
+  }),
+})
 
 /**
  * Certificates of Vault's PKI engine (https://developer.hashicorp.com/vault/api-docs/secret/pki#generate-certificate-and-key). Their name at Vault
  * is the serial number; a certificate that is revoked is in the engine's CRL and OCSP answers, and it is theirs to look who trusts it.
  */
-export const createVaultPki = (options: { id: string; mount: string; session: VaultSession; now: () => number }): LeasedSecrets => {
+export const createVaultPki = (options: {
+  id: string
+  mount: string
+  session: VaultSession
+  now: () => number
+}): LeasedSecrets => {
   const { id, mount, session } = options
   return {
     async make(role, wish) {
-      if (wish?.duration === undefined) throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate is for somebody' })
-      const answer = await session.ask({ method: 'POST', path: `${mount}/issue/${role}`, body: {
-        common_name: wish.name, exclude_cn_from_sans: true, format: 'pem', private_key_format: 'pkcs8', ...(wish.uri === undefined ? {} : { uri_sans: wish.uri }), ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
-      } })
+      if (wish?.duration === undefined)
+        throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate is for somebody' })
+      const answer = await session.ask({
+        method: 'POST',
+        path: `${mount}/issue/${role}`,
+        body: {
+          common_name: wish.name,
+          exclude_cn_from_sans: true,
+          format: 'pem',
+          private_key_format: 'pkcs8',
+          ...(wish.uri === undefined ? {} : { uri_sans: wish.uri }),
+          ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
+        },
+      })
       const { data } = readVault(id, answer, issuedSchema)
       const duration = data.expiration * SECOND - options.now()
-      if (duration <= 0) throw refuse('secret_backend_refused', { backend: id, problem: 'it issued a certificate that has expired' })
+      if (duration <= 0)
+        throw refuse('secret_backend_refused', { backend: id, problem: 'it issued a certificate that has expired' })
       const chain = data.ca_chain ?? (data.issuing_ca === undefined ? [] : [data.issuing_ca])
-      return { value: new Secret(JSON.stringify({ certificate: data.certificate, private_key: data.private_key, ca_chain: chain })), lease: data.serial_number, duration, renewable: false }
+      return {
+        value: new Secret(
+          JSON.stringify({ certificate: data.certificate, private_key: data.private_key, ca_chain: chain }),
+        ),
+        lease: data.serial_number,
+        duration,
+        renewable: false,
+      }
     },
     renew: () => Promise.resolve(undefined),
     async end(serial) {
       const answer = await session.ask({ method: 'POST', path: `${mount}/revoke`, body: { serial_number: serial } })
-      if (answer.status !== 200 && answer.status !== 204) throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+      if (answer.status !== 200 && answer.status !== 204)
+        throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
     },
   }
 }

@@ -11,18 +11,32 @@ const decryptedSchema = z.object({ data: z.object({ plaintext: z.base64() }) })
  * `rewrap` take no associated data, so what they make could be moved to another tenant; data keys are made here, and wrapped
  * with `encrypt`, which binds them to their tenant. To wrap anew is to decrypt and encrypt under the newest version of the key.
  */
-export const transitKey = (options: { id: string; mount: string; key: string; session: VaultSession }): KeyEncryptionKey => {
+export const transitKey = (options: {
+  id: string
+  mount: string
+  key: string
+  session: VaultSession
+}): KeyEncryptionKey => {
   const { id, mount, key, session } = options
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64')
   return {
-    id: `vault:${mount}/${key}`, hasVersions: true,
+    id: `vault:${mount}/${key}`,
+    hasVersions: true,
     knows: (other) => other === `vault:${mount}/${key}`,
     async wrap(dataKey, additionalData) {
-      const answer = await session.ask({ method: 'POST', path: `${mount}/encrypt/${key}`, body: { plaintext: base64(dataKey), associated_data: base64(additionalData) } })
+      const answer = await session.ask({
+        method: 'POST',
+        path: `${mount}/encrypt/${key}`,
+        body: { plaintext: base64(dataKey), associated_data: base64(additionalData) },
+      })
       return Buffer.from(readVault(id, answer, encryptedSchema).data.ciphertext)
     },
     async unwrap(_id, wrapped, additionalData) {
-      const answer = await session.ask({ method: 'POST', path: `${mount}/decrypt/${key}`, body: { ciphertext: Buffer.from(wrapped).toString('utf8'), associated_data: base64(additionalData) } })
+      const answer = await session.ask({
+        method: 'POST',
+        path: `${mount}/decrypt/${key}`,
+        body: { ciphertext: Buffer.from(wrapped).toString('utf8'), associated_data: base64(additionalData) },
+      })
       return Buffer.from(readVault(id, answer, decryptedSchema).data.plaintext, 'base64')
     },
   }

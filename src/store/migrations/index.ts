@@ -20,7 +20,9 @@ export const SCHEMA_VERSION = migrations.length
 /** The version that the store's schema has; 0 for one that is empty. */
 export const schemaVersion = async (database: Database): Promise<number> => {
   await sql`create table if not exists schema_version (version integer primary key)`.execute(database)
-  const { rows } = await sql<{ version: number | null }>`select max(version) as version from schema_version`.execute(database)
+  const { rows } = await sql<{ version: number | null }>`select max(version) as version from schema_version`.execute(
+    database,
+  )
   return Number(rows[0]?.version ?? 0)
 }
 
@@ -28,7 +30,9 @@ export const schemaVersion = async (database: Database): Promise<number> => {
 export const migrate = async (database: Database, atomically: Atomically, types: ColumnTypes): Promise<void> => {
   const found = await schemaVersion(database)
   if (found > SCHEMA_VERSION) {
-    throw refuse('store_unavailable', { problem: `it was written by a newer Deputy (schema ${found}, this one knows ${SCHEMA_VERSION}); install that version again` })
+    throw refuse('store_unavailable', {
+      problem: `it was written by a newer Deputy (schema ${found}, this one knows ${SCHEMA_VERSION}); install that version again`,
+    })
   }
   for (let version = found + 1; version <= SCHEMA_VERSION; version += 1) {
     const queries = migrations[version - 1]!(database, types)

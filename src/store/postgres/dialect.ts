@@ -1,4 +1,13 @@
-import { PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, type CompiledQuery, type DatabaseConnection, type Dialect, type Driver, type QueryResult } from 'kysely'
+import {
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  type CompiledQuery,
+  type DatabaseConnection,
+  type Dialect,
+  type Driver,
+  type QueryResult,
+} from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { toStoreError } from './pool.ts'
 
@@ -12,22 +21,40 @@ class PostgresDriver implements Driver {
         try {
           const { rows, rowCount } = await pool.query<Record<string, unknown>>(query.sql, [...query.parameters])
           return { rows: rows as R[], numAffectedRows: BigInt(rowCount ?? 0) }
-        } catch (error) { throw toStoreError(error) }
+        } catch (error) {
+          throw toStoreError(error)
+        }
       },
       streamQuery: refuseToStream,
     }
   }
 
-  init(): Promise<void> { return Promise.resolve() }
-  acquireConnection(): Promise<DatabaseConnection> { return Promise.resolve(this.#connection) }
-  beginTransaction(): Promise<void> { return Promise.reject(new Error('use Atomically: a transaction is sent whole')) }
-  commitTransaction(): Promise<void> { return Promise.resolve() }
-  rollbackTransaction(): Promise<void> { return Promise.resolve() }
-  releaseConnection(): Promise<void> { return Promise.resolve() }
-  destroy(): Promise<void> { return Promise.resolve() }
+  init(): Promise<void> {
+    return Promise.resolve()
+  }
+  acquireConnection(): Promise<DatabaseConnection> {
+    return Promise.resolve(this.#connection)
+  }
+  beginTransaction(): Promise<void> {
+    return Promise.reject(new Error('use Atomically: a transaction is sent whole'))
+  }
+  commitTransaction(): Promise<void> {
+    return Promise.resolve()
+  }
+  rollbackTransaction(): Promise<void> {
+    return Promise.resolve()
+  }
+  releaseConnection(): Promise<void> {
+    return Promise.resolve()
+  }
+  destroy(): Promise<void> {
+    return Promise.resolve()
+  }
 }
 
-const refuseToStream = (): never => { throw new Error('the store does not stream') }
+const refuseToStream = (): never => {
+  throw new Error('the store does not stream')
+}
 
 export const postgresDialect = (pool: Pick<Pool | PoolClient, 'query'>): Dialect => ({
   createAdapter: () => new PostgresAdapter(),

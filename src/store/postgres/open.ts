@@ -22,67 +22,114 @@ const insertInto = (table: string, columns: readonly string[], rows: number): st
   return `insert into "${table}" (${columns.map((column) => `"${column}"`).join(', ')}) values ${Array.from({ length: rows }, (_, row) => tuple(row)).join(', ')}`
 }
 
-interface Within { readonly database: Database; readonly insert: Batch }
-
-const insertBy = (query: (text: string, values: unknown[]) => Promise<unknown>): Batch => async (table, columns, rows) => {
-  const atOnce = Math.floor(PARAMETERS / columns.length)
-  for (let from = 0; from < rows.length; from += atOnce) {
-    const part = rows.slice(from, from + atOnce)
-    await query(insertInto(table, columns, part.length), part.flat())
-  }
+interface Within {
+  readonly database: Database
+  readonly insert: Batch
 }
 
+const insertBy =
+  (query: (text: string, values: unknown[]) => Promise<unknown>): Batch =>
+  async (table, columns, rows) => {
+    const atOnce = Math.floor(PARAMETERS / columns.length)
+    for (let from = 0; from < rows.length; from += atOnce) {
+      const part = rows.slice(from, from + atOnce)
+      await query(insertInto(table, columns, part.length), part.flat())
+    }
+  }
+
 /** Work on the tables within one transaction, on connections of its own. */
-export const withPostgres = async <T>(options: PostgresOptions, work: (within: Within, run: (text: string, values?: unknown[]) => Promise<unknown>) => Promise<T>): Promise<T> => {
+export const withPostgres = async <T>(
+  options: PostgresOptions,
+  work: (within: Within, run: (text: string, values?: unknown[]) => Promise<unknown>) => Promise<T>,
+): Promise<T> => {
   const pool = createPool({ ...options, pool: 2 })
   try {
     return await inTransaction(pool, (client) => {
       const run = (text: string, values: unknown[] = []): Promise<unknown> => client.query(text, values)
       return work({ database: new Kysely<Tables>({ dialect: postgresDialect(client) }), insert: insertBy(run) }, run)
     })
-  } finally { await pool.end() }
+  } finally {
+    await pool.end()
+  }
 }
 
 /** The version of the schema that a server has; 0 for an empty database. */
-export const postgresVersion = (options: PostgresOptions): Promise<number> => withPostgres(options, ({ database }) => schemaVersion(database))
+export const postgresVersion = (options: PostgresOptions): Promise<number> =>
+  withPostgres(options, ({ database }) => schemaVersion(database))
 
 /** Brings the schema of a server to this program's version; of several that try, one does it. @returns the version that it had */
-export const migratePostgres = (options: PostgresOptions): Promise<{ from: number; to: number }> => withPostgres(options, async ({ database }, run) => {
-  await run('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK])
-  const from = await schemaVersion(database)
-  // The transaction is the lock's: a migration that is interrupted has not happened.
-  await migrate(database, async (queries) => { for (const { sql, parameters } of queries) await run(sql, [...parameters]) }, COLUMN_TYPES)
-  return { from, to: SCHEMA_VERSION }
-})
+export const migratePostgres = (options: PostgresOptions): Promise<{ from: number; to: number }> =>
+  withPostgres(options, async ({ database }, run) => {
+    await run('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK])
+    const from = await schemaVersion(database)
+    // The transaction is the lock's: a migration that is interrupted has not happened.
+    await migrate(
+      database,
+      async (queries) => {
+        for (const { sql, parameters } of queries) await run(sql, [...parameters])
+      },
+      COLUMN_TYPES,
+    )
+    return { from, to: SCHEMA_VERSION }
+  })
 
 /** @throws DeputyError `store_unavailable` when the server does not answer, or its schema is not this program's */
 export const openPostgresStore = async (options: PostgresOptions & { node: string }): Promise<Store> => {
   const pool = createPool(options)
   // Renewals must not wait behind the requests that they are renewed for.
   const leases = createPool({ ...options, pool: 2 })
-  const close = async (): Promise<void> => { await Promise.all([pool.end(), leases.end()]) }
+  const close = async (): Promise<void> => {
+    await Promise.all([pool.end(), leases.end()])
+  }
   const database = new Kysely<Tables>({ dialect: postgresDialect(pool) })
-  const atomically: Atomically = (queries) => inTransaction(pool, async (client) => {
-    for (const { sql, parameters } of queries) await client.query(sql, [...parameters])
-  })
+  const atomically: Atomically = (queries) =>
+    inTransaction(pool, async (client) => {
+      for (const { sql, parameters } of queries) await client.query(sql, [...parameters])
+    })
   const batch: Batch = async (table, columns, rows) => {
     // One statement is a transaction by itself.
-    if (rows.length * columns.length > PARAMETERS) return inTransaction(pool, (client) => insertBy((text, values) => client.query(text, values))(table, columns, rows))
-    try { return await insertBy((text, values) => pool.query(text, values))(table, columns, rows) } catch (error) { throw toStoreError(error) }
+    if (rows.length * columns.length > PARAMETERS)
+      return inTransaction(pool, (client) =>
+        insertBy((text, values) => client.query(text, values))(table, columns, rows),
+      )
+    try {
+      return await insertBy((text, values) => pool.query(text, values))(table, columns, rows)
+    } catch (error) {
+      throw toStoreError(error)
+    }
   }
   try {
     const found = await schemaVersion(database)
     if (found !== SCHEMA_VERSION) {
-      throw refuse('store_unavailable', { problem: found < SCHEMA_VERSION ? `its schema is of version ${found}, this program needs ${SCHEMA_VERSION}; run: deputy store migrate` : `it was written by a newer Deputy (schema ${found}, this one knows ${SCHEMA_VERSION})` })
+      throw refuse('store_unavailable', {
+        problem:
+          found < SCHEMA_VERSION
+            ? `its schema is of version ${found}, this program needs ${SCHEMA_VERSION}; run: deputy store migrate`
+            : `it was written by a newer Deputy (schema ${found}, this one knows ${SCHEMA_VERSION})`,
+      })
     }
-  } catch (error) { await close(); throw toStoreError(error) }
+  } catch (error) {
+    await close()
+    throw toStoreError(error)
+  }
   return {
     ...recordStores({
-      database, reading: database, atomically, batch, standing: standingWriter(database, atomically, [sql`select pg_notify(${CHANNEL}, '')`.compile(database)]),
-      isConstraint: (error) => isConstraint(error) || (error as { code?: string }).code === 'conflict', node: options.node,
+      database,
+      reading: database,
+      atomically,
+      batch,
+      standing: standingWriter(database, atomically, [sql`select pg_notify(${CHANNEL}, '')`.compile(database)]),
+      isConstraint: (error) => isConstraint(error) || (error as { code?: string }).code === 'conflict',
+      node: options.node,
     }),
     cluster: createCluster({ pool, leases }, () => createClient(options)),
-    async ping() { try { await pool.query('select 1') } catch (error) { throw toStoreError(error) } },
+    async ping() {
+      try {
+        await pool.query('select 1')
+      } catch (error) {
+        throw toStoreError(error)
+      }
+    },
     close,
   }
 }

@@ -23,10 +23,13 @@ export interface PostgresOptions {
 const BYTEA = 17
 const parsers = {
   getTypeParser: (oid: number, format?: 'text' | 'binary') =>
-    oid === BYTEA ? (text: string) => Uint8Array.from(Buffer.from(text.slice(2), 'hex')) : types.getTypeParser(oid, format as 'text'),
+    oid === BYTEA
+      ? (text: string) => Uint8Array.from(Buffer.from(text.slice(2), 'hex'))
+      : types.getTypeParser(oid, format as 'text'),
 } as CustomTypesConfig
 
-export const isConstraint = (error: unknown): boolean => error instanceof DatabaseError && CONSTRAINT.test(error.code ?? '')
+export const isConstraint = (error: unknown): boolean =>
+  error instanceof DatabaseError && CONSTRAINT.test(error.code ?? '')
 
 /** What went wrong, in words that hold no parameter and no password. */
 const problemOf = (error: unknown): string => {
@@ -38,14 +41,31 @@ const problemOf = (error: unknown): string => {
 
 /** An error of the driver as one of the taxonomy. */
 export const toStoreError = (error: unknown): DeputyError =>
-  error instanceof DeputyError ? error : isConstraint(error) ? refuse('conflict', { what: 'record' }, error) : refuse('store_unavailable', { problem: problemOf(error) }, error)
+  error instanceof DeputyError
+    ? error
+    : isConstraint(error)
+      ? refuse('conflict', { what: 'record' }, error)
+      : refuse('store_unavailable', { problem: problemOf(error) }, error)
 
 const connectionOf = (options: PostgresOptions): ClientConfig => ({
-  host: options.host, port: options.port, database: options.database, user: options.user,
+  host: options.host,
+  port: options.port,
+  database: options.database,
+  user: options.user,
   ...(options.password === undefined ? {} : { password: options.password }),
-  ssl: options.tls === false ? false : options.tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: options.tls.ca },
-  types: parsers, connectionTimeoutMillis: options.deadline, statement_timeout: options.deadline, query_timeout: options.deadline + 500,
-  idle_in_transaction_session_timeout: options.deadline * 2, keepAlive: true, application_name: 'deputy',
+  ssl:
+    options.tls === false
+      ? false
+      : options.tls === true
+        ? { rejectUnauthorized: true }
+        : { rejectUnauthorized: true, ca: options.tls.ca },
+  types: parsers,
+  connectionTimeoutMillis: options.deadline,
+  statement_timeout: options.deadline,
+  query_timeout: options.deadline + 500,
+  idle_in_transaction_session_timeout: options.deadline * 2,
+  keepAlive: true,
+  application_name: 'deputy',
   options: '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed -c timezone=UTC',
 })
 
@@ -61,14 +81,20 @@ export const createPool = (options: PostgresOptions): Pool => {
   // A connection that breaks is replaced by the pool. Whoever uses it hears of it from the query; the event by itself,
   // which comes for idle connections and between the statements of a transaction, would end the process.
   pool.on('error', () => undefined)
-  pool.on('connect', (client) => { client.on('error', () => undefined) })
+  pool.on('connect', (client) => {
+    client.on('error', () => undefined)
+  })
   return pool
 }
 
 /** Work within one transaction. @throws DeputyError `conflict`, `store_unavailable` */
 export const inTransaction = async <T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> => {
   let client
-  try { client = await pool.connect() } catch (error) { throw toStoreError(error) }
+  try {
+    client = await pool.connect()
+  } catch (error) {
+    throw toStoreError(error)
+  }
   let broken: Error | undefined
   try {
     await client.query('begin')
@@ -76,7 +102,13 @@ export const inTransaction = async <T>(pool: Pool, work: (client: PoolClient) =>
     await client.query('commit')
     return result
   } catch (error) {
-    try { await client.query('rollback') } catch (failure) { broken = failure as Error }
+    try {
+      await client.query('rollback')
+    } catch (failure) {
+      broken = failure as Error
+    }
     throw toStoreError(error)
-  } finally { client.release(broken) }
+  } finally {
+    client.release(broken)
+  }
 }

@@ -30,9 +30,31 @@ export interface Ground {
 }
 
 /** The kinds of record, on any database. */
-export const recordStores = ({ database, reading, atomically, batch, standing, isConstraint, node }: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
-  grants: grantStore(database), consents: consentStore(database), attempts: attemptStore(database), sessions: sessionStore(database, node), identityTokens: identityTokenStore(database),
-  secrets: secretStore(database, atomically), rotations: rotationStore(database, atomically), secretHolders: secretHolderStore(database), leases: leaseStore(database, atomically), revocations: revocationStore(database, standing), disabledUsers: disabledUserStore(database, standing), frozenTenants: frozenTenantStore(database, standing),
-  replays: replayStore(database), unknownCallers: unknownCallerStore(database), signingKeys: signingKeyStore(database), sealed: sealedStore(database),
-  upstreamRevocations: upstreamRevocationStore(database), audit: auditStore({ database, reading, batch, isConstraint, node }),
+export const recordStores = ({
+  database,
+  reading,
+  atomically,
+  batch,
+  standing,
+  isConstraint,
+  node,
+}: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
+  grants: grantStore(database),
+  consents: consentStore(database),
+  attempts: attemptStore(database),
+  sessions: sessionStore(database, node),
+  identityTokens: identityTokenStore(database),
+  secrets: secretStore(database, atomically),
+  rotations: rotationStore(database, atomically),
+  secretHolders: secretHolderStore(database),
+  leases: leaseStore(database, atomically),
+  revocations: revocationStore(database, standing),
+  disabledUsers: disabledUserStore(database, standing),
+  frozenTenants: frozenTenantStore(database, standing),
+  replays: replayStore(database),
+  unknownCallers: unknownCallerStore(database),
+  signingKeys: signingKeyStore(database),
+  sealed: sealedStore(database),
+  upstreamRevocations: upstreamRevocationStore(database),
+  audit: auditStore({ database, reading, batch, isConstraint, node }),
 })

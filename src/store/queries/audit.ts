@@ -2,31 +2,72 @@ import { refuse } from '../../errors.ts'
 import type { Batch, Database } from '../schema.ts'
 import type { AuditFilter, AuditStore } from '../records/audit.ts'
 
-const COLUMNS = ['node', 'seq', 'id', 'at', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream', 'body', 'hash'] as const
+const COLUMNS = [
+  'node',
+  'seq',
+  'id',
+  'at',
+  'event',
+  'outcome',
+  'tenant',
+  'user',
+  'server',
+  'downstream',
+  'body',
+  'hash',
+] as const
 
 /** Names of the filter's fields that are columns compared for equality. */
 const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream'] as const
 
 /** @param options.reading where the log is searched: it grows for ever, and nobody who appends may wait for a search through it */
-export const auditStore = (options: { database: Database; reading: Database; batch: Batch; isConstraint: (error: unknown) => boolean; node: string }): AuditStore => {
+export const auditStore = (options: {
+  database: Database
+  reading: Database
+  batch: Batch
+  isConstraint: (error: unknown) => boolean
+  node: string
+}): AuditStore => {
   const { database, reading, batch, isConstraint, node } = options
   return {
     async append(rows) {
-      try { await batch('audit_records', COLUMNS, rows.map((row) => COLUMNS.map((column) => column === 'node' ? node : row[column]))) } catch (error) {
+      try {
+        await batch(
+          'audit_records',
+          COLUMNS,
+          rows.map((row) => COLUMNS.map((column) => (column === 'node' ? node : row[column]))),
+        )
+      } catch (error) {
         throw isConstraint(error) ? refuse('conflict', { what: 'audit log' }, error) : error
       }
     },
     async head() {
-      const row = await database.selectFrom('audit_records').select(['seq', 'hash']).where('node', '=', node).orderBy('seq', 'desc').limit(1).executeTakeFirst()
+      const row = await database
+        .selectFrom('audit_records')
+        .select(['seq', 'hash'])
+        .where('node', '=', node)
+        .orderBy('seq', 'desc')
+        .limit(1)
+        .executeTakeFirst()
       return row === undefined ? undefined : { seq: Number(row.seq), hash: row.hash }
     },
     node,
-    async chains() { return (await database.selectFrom('audit_records').select('node').distinct().orderBy('node').execute()).map((row) => row.node) },
+    async chains() {
+      return (await database.selectFrom('audit_records').select('node').distinct().orderBy('node').execute()).map(
+        (row) => row.node,
+      )
+    },
     async query(filter: AuditFilter, { limit, last }) {
       const order = last === true ? 'desc' : 'asc'
-      let query = reading.selectFrom('audit_records').select([...COLUMNS]).limit(limit)
+      let query = reading
+        .selectFrom('audit_records')
+        .select([...COLUMNS])
+        .limit(limit)
       // One chain is in the order of its numbers; records of several, in that of their times.
-      query = filter.node === '*' ? query.orderBy('at', order).orderBy('node', order).orderBy('seq', order) : query.where('node', '=', filter.node ?? node).orderBy('seq', order)
+      query =
+        filter.node === '*'
+          ? query.orderBy('at', order).orderBy('node', order).orderBy('seq', order)
+          : query.where('node', '=', filter.node ?? node).orderBy('seq', order)
       for (const column of EQUAL) {
         const value = filter[column]
         if (value !== undefined) query = query.where(column, '=', value)
@@ -34,14 +75,28 @@ export const auditStore = (options: { database: Database; reading: Database; bat
       if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
       if (filter.until !== undefined) query = query.where('at', '<=', filter.until)
       if (filter.afterSeq !== undefined) query = query.where('seq', '>', filter.afterSeq)
-      const rows = (await query.execute()).map(({ node: of, ...row }) => ({ ...(filter.node === undefined ? {} : { node: of }), ...row, seq: Number(row.seq), at: Number(row.at) }))
+      const rows = (await query.execute()).map(({ node: of, ...row }) => ({
+        ...(filter.node === undefined ? {} : { node: of }),
+        ...row,
+        seq: Number(row.seq),
+        at: Number(row.at),
+      }))
       return last === true ? rows.reverse() : rows
     },
     async addCheckpoint(checkpoint) {
-      await database.insertInto('audit_checkpoints').values({ ...checkpoint, node }).onConflict((conflict) => conflict.columns(['node', 'seq']).doNothing()).execute()
+      await database
+        .insertInto('audit_checkpoints')
+        .values({ ...checkpoint, node })
+        .onConflict((conflict) => conflict.columns(['node', 'seq']).doNothing())
+        .execute()
     },
     async checkpoints(of = node) {
-      const rows = await database.selectFrom('audit_checkpoints').selectAll().where('node', '=', of).orderBy('seq').execute()
+      const rows = await database
+        .selectFrom('audit_checkpoints')
+        .selectAll()
+        .where('node', '=', of)
+        .orderBy('seq')
+        .execute()
       return rows.map(({ node: _, ...row }) => ({ ...row, seq: Number(row.seq), at: Number(row.at) }))
     },
   }

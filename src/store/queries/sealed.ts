@@ -6,7 +6,10 @@ import type { SealedStore } from '../records/sealed.ts'
 /** A ciphertext is `version (1) | key id (8) | …`, counted from 1 in both databases. */
 const KEY_ID = sql`substr(sealed, 2, 8)`
 
-interface Sealed { readonly sealed: Uint8Array; readonly key: readonly (string | number)[] }
+interface Sealed {
+  readonly sealed: Uint8Array
+  readonly key: readonly (string | number)[]
+}
 
 /** A table with sealed records: how a record of it is named, and what else a write of it has to say. */
 interface Place {
@@ -22,11 +25,25 @@ interface Place {
 }
 
 const places: readonly Place[] = [
-  { table: 'secrets', columns: ['name', 'version'], nameOf: ([name, version]) => ({ kind: 'secret', id: `${name}#${version}` }) },
+  {
+    table: 'secrets',
+    columns: ['name', 'version'],
+    nameOf: ([name, version]) => ({ kind: 'secret', id: `${name}#${version}` }),
+  },
   // Whoever refreshes it writes the tokens that come, and nobody else must write in between.
-  { table: 'grants', columns: ['id'], nameOf: ([id]) => ({ kind: 'grant', id: String(id) }), counter: 'version', unless: (now) => sql<boolean>`coalesce(refresh_until, 0) > ${now}` },
+  {
+    table: 'grants',
+    columns: ['id'],
+    nameOf: ([id]) => ({ kind: 'grant', id: String(id) }),
+    counter: 'version',
+    unless: (now) => sql<boolean>`coalesce(refresh_until, 0) > ${now}`,
+  },
   { table: 'leases', columns: ['id'], nameOf: ([id]) => ({ kind: 'lease', id: String(id) }), counter: 'revision' },
-  { table: 'upstream_revocations', columns: ['id'], nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }) },
+  {
+    table: 'upstream_revocations',
+    columns: ['id'],
+    nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }),
+  },
   { table: 'attempts', columns: ['kind', 'id'], nameOf: ([kind, id]) => ({ kind: `attempt/${kind}`, id: String(id) }) },
   { table: 'identity_tokens', columns: ['user'], nameOf: ([user]) => ({ kind: 'identity-token', id: String(user) }) },
   { table: 'signing_keys', columns: ['kid'], nameOf: ([kid]) => ({ kind: 'signing-key', id: String(kid) }), own: true },
@@ -39,9 +56,15 @@ export const sealedStore = (database: Database): SealedStore => ({
       if (own === true && tenant !== OWN_TENANT) continue
       const { rows } = await sql<Record<string, string | number | Uint8Array>>`
         select ${sql.join(columns.map((column) => sql.ref(column)))}, sealed from ${sql.table(table)}
-        where ${KEY_ID} in (${ids}) ${own === true ? sql`` : sql`and tenant = ${tenant}`} limit ${limit}`.execute(database)
-      const found = rows.map((row): Sealed => ({ sealed: row['sealed'] as Uint8Array, key: columns.map((column) => row[column] as string | number) }))
-      if (found.length > 0) return found.map(({ sealed, key }) => ({ table, key, sealed, name: { tenant, ...nameOf(key) } }))
+        where ${KEY_ID} in (${ids}) ${own === true ? sql`` : sql`and tenant = ${tenant}`} limit ${limit}`.execute(
+        database,
+      )
+      const found = rows.map((row): Sealed => ({
+        sealed: row['sealed'] as Uint8Array,
+        key: columns.map((column) => row[column] as string | number),
+      }))
+      if (found.length > 0)
+        return found.map(({ sealed, key }) => ({ table, key, sealed, name: { tenant, ...nameOf(key) } }))
     }
     return []
   },
@@ -49,8 +72,13 @@ export const sealedStore = (database: Database): SealedStore => ({
     const { columns, counter, unless, own } = places.find((place) => place.table === table)!
     const { numAffectedRows } = await sql`
       update ${sql.table(table)} set sealed = ${next} ${counter === undefined ? sql`` : sql`, ${sql.ref(counter)} = ${sql.ref(counter)} + 1`}
-      where sealed = ${sealed} and ${sql.join(columns.map((column, at) => sql`${sql.ref(column)} = ${key[at]}`), sql` and `)}
-      ${own === true ? sql`` : sql`and tenant = ${tenant}`} ${unless === undefined ? sql`` : sql`and not (${unless(now)})`}`.execute(database)
+      where sealed = ${sealed} and ${sql.join(
+        columns.map((column, at) => sql`${sql.ref(column)} = ${key[at]}`),
+        sql` and `,
+      )}
+      ${own === true ? sql`` : sql`and tenant = ${tenant}`} ${unless === undefined ? sql`` : sql`and not (${unless(now)})`}`.execute(
+      database,
+    )
     return numAffectedRows === 1n
   },
 })

@@ -4,14 +4,26 @@ import type { SecretStage } from '../../secret/backend.ts'
 import type { SecretStore, StoredSecret } from '../records/secrets.ts'
 
 const fromRow = (row: Selectable<Tables['secrets']>): StoredSecret => ({
-  tenant: row.tenant, name: row.name, version: Number(row.version), stage: row.stage as SecretStage | null, sealed: row.sealed, createdAt: Number(row.created_at), token: row.token,
+  tenant: row.tenant,
+  name: row.name,
+  version: Number(row.version),
+  stage: row.stage as SecretStage | null,
+  sealed: row.sealed,
+  createdAt: Number(row.created_at),
+  token: row.token,
 })
 
 type Existence = ExpressionBuilder<Tables, 'secrets'>
 
 export const secretStore = (database: Database, atomically: Atomically): SecretStore => ({
   async find(tenant, name, stage) {
-    const row = await database.selectFrom('secrets').selectAll().where('tenant', '=', tenant).where('name', '=', name).where('stage', '=', stage).executeTakeFirst()
+    const row = await database
+      .selectFrom('secrets')
+      .selectAll()
+      .where('tenant', '=', tenant)
+      .where('name', '=', name)
+      .where('stage', '=', stage)
+      .executeTakeFirst()
     return row === undefined ? undefined : fromRow(row)
   },
   async list(tenant) {
@@ -19,7 +31,12 @@ export const secretStore = (database: Database, atomically: Atomically): SecretS
     return (await (tenant === undefined ? query : query.where('tenant', '=', tenant)).execute()).map(fromRow)
   },
   async nextVersion(tenant, name) {
-    const row = await database.selectFrom('secrets').select(({ fn }) => fn.max('version').as('last')).where('tenant', '=', tenant).where('name', '=', name).executeTakeFirst()
+    const row = await database
+      .selectFrom('secrets')
+      .select(({ fn }) => fn.max('version').as('last'))
+      .where('tenant', '=', tenant)
+      .where('name', '=', name)
+      .executeTakeFirst()
     return Number(row?.last ?? 0) + 1
   },
   async putCurrent({ tenant, name, version, sealed, createdAt, token }) {
@@ -27,27 +44,57 @@ export const secretStore = (database: Database, atomically: Atomically): SecretS
     await atomically([
       ofSecret().where('stage', '=', 'previous').set({ stage: null }).compile(),
       ofSecret().where('stage', '=', 'current').set({ stage: 'previous' }).compile(),
-      database.insertInto('secrets').values({ tenant, name, version, stage: 'current', sealed, created_at: createdAt, token }).compile(),
+      database
+        .insertInto('secrets')
+        .values({ tenant, name, version, stage: 'current', sealed, created_at: createdAt, token })
+        .compile(),
     ])
   },
   async putPending({ tenant, name, version, sealed, createdAt, token }) {
     // One version a stage: the index says no to a second one that is pending.
-    await atomically([database.insertInto('secrets').values({ tenant, name, version, stage: 'pending', sealed, created_at: createdAt, token }).compile()])
+    await atomically([
+      database
+        .insertInto('secrets')
+        .values({ tenant, name, version, stage: 'pending', sealed, created_at: createdAt, token })
+        .compile(),
+    ])
   },
   async promote(tenant, name, version) {
     const ofSecret = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
-    const isPending = ({ exists, selectFrom }: Existence) => exists(selectFrom('secrets as pending').select('pending.version').where('pending.tenant', '=', tenant).where('pending.name', '=', name).where('pending.version', '=', version).where('pending.stage', '=', 'pending'))
+    const isPending = ({ exists, selectFrom }: Existence) =>
+      exists(
+        selectFrom('secrets as pending')
+          .select('pending.version')
+          .where('pending.tenant', '=', tenant)
+          .where('pending.name', '=', name)
+          .where('pending.version', '=', version)
+          .where('pending.stage', '=', 'pending'),
+      )
     await atomically([
-      database.deleteFrom('secrets').where('tenant', '=', tenant).where('name', '=', name).where('stage', '=', 'previous').where(isPending).compile(),
+      database
+        .deleteFrom('secrets')
+        .where('tenant', '=', tenant)
+        .where('name', '=', name)
+        .where('stage', '=', 'previous')
+        .where(isPending)
+        .compile(),
       ofSecret().where('stage', '=', 'current').where(isPending).set({ stage: 'previous' }).compile(),
       ofSecret().where('version', '=', version).where('stage', '=', 'pending').set({ stage: 'current' }).compile(),
     ])
   },
   async removeVersion(tenant, name, version, stage) {
-    await database.deleteFrom('secrets').where('tenant', '=', tenant).where('name', '=', name).where('version', '=', version).where('stage', '=', stage).execute()
+    await database
+      .deleteFrom('secrets')
+      .where('tenant', '=', tenant)
+      .where('name', '=', name)
+      .where('version', '=', version)
+      .where('stage', '=', stage)
+      .execute()
   },
   async remove({ tenant, name }) {
     const query = database.deleteFrom('secrets').where('tenant', '=', tenant)
-    return Number((await (name === undefined ? query : query.where('name', '=', name)).executeTakeFirst()).numDeletedRows)
+    return Number(
+      (await (name === undefined ? query : query.where('name', '=', name)).executeTakeFirst()).numDeletedRows,
+    )
   },
 })

@@ -17,11 +17,24 @@ export interface AuditRow {
   readonly hash: string
 }
 
-export interface AuditCheckpoint { readonly seq: number; readonly hash: string; readonly at: number; readonly kid: string; readonly signature: string }
+export interface AuditCheckpoint {
+  readonly seq: number
+  readonly hash: string
+  readonly at: number
+  readonly kid: string
+  readonly signature: string
+}
 
 export interface AuditFilter {
-  id?: string; event?: string; outcome?: string; tenant?: string; user?: string; server?: string; downstream?: string
-  since?: number; until?: number
+  id?: string
+  event?: string
+  outcome?: string
+  tenant?: string
+  user?: string
+  server?: string
+  downstream?: string
+  since?: number
+  until?: number
   /** Of another node's chain; `*`: of every chain. Default: the own one. */
   node?: string
   /** Only records after this number. */

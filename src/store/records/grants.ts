@@ -32,7 +32,14 @@ export interface Grant extends GrantOwner {
   readonly refreshing?: { readonly owner: string; readonly until: number } | undefined
 }
 
-export interface GrantFilter { tenant?: string; user?: string; server?: string; downstream?: string; provider?: string; id?: string }
+export interface GrantFilter {
+  tenant?: string
+  user?: string
+  server?: string
+  downstream?: string
+  provider?: string
+  id?: string
+}
 
 export interface GrantStore {
   find(owner: GrantOwner): Promise<Grant | undefined>

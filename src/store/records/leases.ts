@@ -36,7 +36,14 @@ export interface Lease extends LeaseOwner {
   readonly revision: number
 }
 
-export interface LeaseFilter { tenant?: string; user?: string; server?: string; downstream?: string; id?: string; state?: Lease['state'] }
+export interface LeaseFilter {
+  tenant?: string
+  user?: string
+  server?: string
+  downstream?: string
+  id?: string
+  state?: Lease['state']
+}
 
 export interface LeaseStore {
   /** @returns false if the owner has one of the same backend and role already that is not ending */

@@ -28,7 +28,12 @@ export interface RevocationStore {
   sweep(now: number): Promise<number>
 }
 
-export interface DisabledUser { readonly tenant: string; readonly user: string; readonly at: number; readonly by: string }
+export interface DisabledUser {
+  readonly tenant: string
+  readonly user: string
+  readonly at: number
+  readonly by: string
+}
 
 export interface DisabledUserStore {
   /** @returns the number of the change, as for revocations */
@@ -38,7 +43,12 @@ export interface DisabledUserStore {
 }
 
 /** A tenant for which nothing is issued until it is thawed; what it has is kept. */
-export interface FrozenTenant { readonly tenant: string; readonly at: number; readonly by: string; readonly reason: string | null }
+export interface FrozenTenant {
+  readonly tenant: string
+  readonly at: number
+  readonly by: string
+  readonly reason: string | null
+}
 
 export interface FrozenTenantStore {
   /** @returns the number of the change, as for revocations */
@@ -62,9 +72,17 @@ export interface ClusterStore {
    * @param node.lease ms
    * @returns the number of the last change, the store's time (ms since the epoch), and no changes where there are none
    */
-  renew(node: { id: string; about: string; lease: number; acknowledged: number }): Promise<{ number: number; now: number; changes: StandingChanges | undefined }>
+  renew(node: {
+    id: string
+    about: string
+    lease: number
+    acknowledged: number
+  }): Promise<{ number: number; now: number; changes: StandingChanges | undefined }>
   /** Which nodes know a change: `acknowledged` have said so, `waiting` have not while their lease may still run, `expired` when it has surely ended. */
-  whoKnows(number: number, options: { except: string; skew: number }): Promise<{ acknowledged: readonly string[]; waiting: readonly string[]; expired: readonly string[] }>
+  whoKnows(
+    number: number,
+    options: { except: string; skew: number },
+  ): Promise<{ acknowledged: readonly string[]; waiting: readonly string[]; expired: readonly string[] }>
   /** The node hands out nothing more. */
   leave(id: string): Promise<void>
   nodes(): Promise<{ id: string; about: string; leaseLeft: number; acknowledged: number }[]>

@@ -1,5 +1,9 @@
 /** A secret that a policy has rotated, wherever it is kept. */
-export interface RotatedSecret { readonly tenant: string; readonly backend: string; readonly secret: string }
+export interface RotatedSecret {
+  readonly tenant: string
+  readonly backend: string
+  readonly secret: string
+}
 
 /** When a secret rotates next. */
 export interface RotationTarget extends RotatedSecret {
@@ -51,7 +55,10 @@ export interface RotationStore {
   release(name: string): Promise<void>
   open(secret: RotatedSecret): Promise<Rotation | undefined>
   /** The latest first. */
-  list(filter: { tenant?: string; backend?: string; secret?: string; policy?: string; state?: RotationState }, limit: number): Promise<Rotation[]>
+  list(
+    filter: { tenant?: string; backend?: string; secret?: string; policy?: string; state?: RotationState },
+    limit: number,
+  ): Promise<Rotation[]>
   putTarget(target: RotationTarget): Promise<void>
   target(secret: RotatedSecret): Promise<RotationTarget | undefined>
   targets(): Promise<RotationTarget[]>

@@ -5,18 +5,25 @@ import type { BoundStatement, SqlValue, StoreReply, StoreRequest, StoreRole, Sto
 type Distribute<T> = T extends unknown ? Omit<T, 'id'> : never
 type Answered = Extract<StoreReply, { rows: unknown }>
 
-interface Waiting { readonly resolve: (reply: Answered) => void; readonly reject: (error: Error) => void; readonly timer: NodeJS.Timeout }
+interface Waiting {
+  readonly resolve: (reply: Answered) => void
+  readonly reject: (error: Error) => void
+  readonly timer: NodeJS.Timeout
+}
 
 /** https://www.sqlite.org/rescode.html: the primary code is the low byte of the extended one. */
 const CONSTRAINT = 19
 
 /** A constraint was violated; the query layer knows what that means for each kind of record. */
-export class ConstraintError extends Error { override readonly name = 'ConstraintError' }
+export class ConstraintError extends Error {
+  override readonly name = 'ConstraintError'
+}
 
 const toError = (problem: string, code: number): Error =>
   (code & 0xff) === CONSTRAINT ? new ConstraintError(problem) : refuse('store_unavailable', { problem })
 
-const inUse = (path: string): DeputyError => refuse('config_invalid', { problem: `the state folder of ${path} is in use by another daemon` })
+const inUse = (path: string): DeputyError =>
+  refuse('config_invalid', { problem: `the state folder of ${path} is in use by another daemon` })
 
 /** ms in which the thread must be ready: longer than a call may take, because a log left by a killed process is read first. */
 const START = 30_000
@@ -35,9 +42,15 @@ export class SqliteConnection {
   private constructor(worker: Worker, deadline: number) {
     this.#worker = worker
     this.#deadline = deadline
-    worker.on('message', (reply: StoreReply) => { this.#settle(reply) })
-    worker.on('error', (error) => { this.#end(`the store's thread failed: ${error.message}`) })
-    worker.on('exit', () => { this.#end('the store is closed') })
+    worker.on('message', (reply: StoreReply) => {
+      this.#settle(reply)
+    })
+    worker.on('error', (error) => {
+      this.#end(`the store's thread failed: ${error.message}`)
+    })
+    worker.on('exit', () => {
+      this.#end('the store is closed')
+    })
   }
 
   /** @param deadline ms in which the store must answer. @throws DeputyError `config_invalid` when another daemon holds it */
@@ -53,17 +66,25 @@ export class SqliteConnection {
     }
   }
 
-  query(sql: string, parameters: readonly SqlValue[]): Promise<Answered> { return this.#ask({ kind: 'query', sql, parameters }) }
+  query(sql: string, parameters: readonly SqlValue[]): Promise<Answered> {
+    return this.#ask({ kind: 'query', sql, parameters })
+  }
 
   /** Runs the statements in one transaction: all or nothing, durable when it resolves. */
-  async transaction(statements: readonly BoundStatement[]): Promise<void> { await this.#ask({ kind: 'transaction', statements }) }
+  async transaction(statements: readonly BoundStatement[]): Promise<void> {
+    await this.#ask({ kind: 'transaction', statements })
+  }
 
   async close(): Promise<void> {
     if (this.#ended !== undefined) return
     // What was asked before is still answered; what is asked from now on is refused.
     const closed = this.#ask({ kind: 'close' })
     this.#ended = 'the store is closed'
-    try { await closed } finally { await this.#worker.terminate() }
+    try {
+      await closed
+    } finally {
+      await this.#worker.terminate()
+    }
   }
 
   #ask(request: Distribute<StoreRequest>): Promise<Answered> {
@@ -75,7 +96,9 @@ export class SqliteConnection {
         reject(refuse('store_unavailable', { problem: `no answer within ${this.#deadline} ms` }))
       }, this.#deadline)
       this.#waiting.set(id, { resolve, reject, timer })
-      try { this.#worker.postMessage({ ...request, id }) } catch (error) {
+      try {
+        this.#worker.postMessage({ ...request, id })
+      } catch (error) {
         clearTimeout(timer)
         this.#waiting.delete(id)
         reject(error as Error)
@@ -104,12 +127,22 @@ export class SqliteConnection {
 
 const firstReply = async (worker: Worker): Promise<StoreReply> => {
   const { promise, resolve, reject } = Promise.withResolvers<StoreReply>()
-  const fail = (problem: string, cause?: unknown): void => { reject(refuse('store_unavailable', { problem }, cause)) }
-  const failed = (error: Error): void => { fail(error.message, error) }
-  const exited = (): void => { fail("the store's thread ended before it was ready") }
-  const timer = setTimeout(() => { fail(`the store was not ready within ${START} ms`) }, START)
+  const fail = (problem: string, cause?: unknown): void => {
+    reject(refuse('store_unavailable', { problem }, cause))
+  }
+  const failed = (error: Error): void => {
+    fail(error.message, error)
+  }
+  const exited = (): void => {
+    fail("the store's thread ended before it was ready")
+  }
+  const timer = setTimeout(() => {
+    fail(`the store was not ready within ${START} ms`)
+  }, START)
   worker.once('message', resolve).once('error', failed).once('exit', exited)
-  try { return await promise } finally {
+  try {
+    return await promise
+  } finally {
     clearTimeout(timer)
     worker.off('message', resolve).off('error', failed).off('exit', exited)
   }

@@ -1,6 +1,12 @@
 import {
-  SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler,
-  type CompiledQuery, type DatabaseConnection, type Dialect, type Driver, type QueryResult,
+  SqliteAdapter,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+  type CompiledQuery,
+  type DatabaseConnection,
+  type Dialect,
+  type Driver,
+  type QueryResult,
 } from 'kysely'
 import { refuse } from '../../errors.ts'
 import { ConstraintError, type SqliteConnection } from './connection.ts'
@@ -30,16 +36,32 @@ class SqliteDriver implements Driver {
     }
   }
 
-  init(): Promise<void> { return Promise.resolve() }
-  acquireConnection(): Promise<DatabaseConnection> { return Promise.resolve(this.#connection) }
-  beginTransaction(): Promise<void> { return Promise.reject(new Error('use Atomically: a transaction is sent whole')) }
-  commitTransaction(): Promise<void> { return Promise.resolve() }
-  rollbackTransaction(): Promise<void> { return Promise.resolve() }
-  releaseConnection(): Promise<void> { return Promise.resolve() }
-  destroy(): Promise<void> { return Promise.resolve() }
+  init(): Promise<void> {
+    return Promise.resolve()
+  }
+  acquireConnection(): Promise<DatabaseConnection> {
+    return Promise.resolve(this.#connection)
+  }
+  beginTransaction(): Promise<void> {
+    return Promise.reject(new Error('use Atomically: a transaction is sent whole'))
+  }
+  commitTransaction(): Promise<void> {
+    return Promise.resolve()
+  }
+  rollbackTransaction(): Promise<void> {
+    return Promise.resolve()
+  }
+  releaseConnection(): Promise<void> {
+    return Promise.resolve()
+  }
+  destroy(): Promise<void> {
+    return Promise.resolve()
+  }
 }
 
-const refuseToStream = (): never => { throw new Error('the embedded store does not stream') }
+const refuseToStream = (): never => {
+  throw new Error('the embedded store does not stream')
+}
 
 export const sqliteDialect = (connection: QueryableConnection): Dialect => ({
   createAdapter: () => new SqliteAdapter(),

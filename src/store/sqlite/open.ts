@@ -25,7 +25,9 @@ export const sqliteVersion = async (path: string): Promise<number> => {
   try {
     const { rows } = await connection.query('select max(version) as version from schema_version', [])
     return Number(rows[0]?.['version'] ?? 0)
-  } finally { await connection.close() }
+  } finally {
+    await connection.close()
+  }
 }
 
 /**
@@ -44,27 +46,55 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
   const openReader = async (): Promise<SqliteConnection> => {
     if (closed) throw refuse('store_unavailable', { problem: 'the store is closed' })
     reader ??= SqliteConnection.open(options.path, options.deadline ?? DEADLINE, 'reader')
-    try { return await reader } catch (error) { reader = undefined; throw error }
+    try {
+      return await reader
+    } catch (error) {
+      reader = undefined
+      throw error
+    }
   }
-  const reading = new Kysely<Tables>({ dialect: sqliteDialect({ query: async (sql, parameters) => (await openReader()).query(sql, parameters) }) })
+  const reading = new Kysely<Tables>({
+    dialect: sqliteDialect({ query: async (sql, parameters) => (await openReader()).query(sql, parameters) }),
+  })
 
   const atomically: Atomically = async (queries) => {
     try {
-      await connection.transaction(queries.map(({ sql, parameters }) => ({ sql, rows: [parameters as readonly SqlValue[]] })))
+      await connection.transaction(
+        queries.map(({ sql, parameters }) => ({ sql, rows: [parameters as readonly SqlValue[]] })),
+      )
     } catch (error) {
       throw error instanceof ConstraintError ? refuse('conflict', { what: 'record' }, error) : error
     }
   }
-  const batch: Batch = (table, columns, rows) => connection.transaction([{ sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] }])
+  const batch: Batch = (table, columns, rows) =>
+    connection.transaction([{ sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] }])
 
-  try { await migrate(database, atomically, COLUMN_TYPES) } catch (error) { await connection.close(); throw error }
+  try {
+    await migrate(database, atomically, COLUMN_TYPES)
+  } catch (error) {
+    await connection.close()
+    throw error
+  }
   return {
-    ...recordStores({ database, reading, atomically, batch, standing: standingWriter(database, atomically), isConstraint: (error) => error instanceof ConstraintError, node: NODE }),
-    async ping() { await connection.query('select 1', []) },
+    ...recordStores({
+      database,
+      reading,
+      atomically,
+      batch,
+      standing: standingWriter(database, atomically),
+      isConstraint: (error) => error instanceof ConstraintError,
+      node: NODE,
+    }),
+    async ping() {
+      await connection.query('select 1', [])
+    },
     async close() {
       closed = true
       // The last one to close tidies up the files, so that must be the one that may write.
-      await reader?.then((opened) => opened.close(), () => undefined)
+      await reader?.then(
+        (opened) => opened.close(),
+        () => undefined,
+      )
       await connection.close()
     },
   }

@@ -2,7 +2,10 @@
 export type SqlValue = string | number | bigint | Uint8Array | null
 
 /** A statement and the rows of parameters that it runs with. */
-export interface BoundStatement { readonly sql: string; readonly rows: readonly (readonly SqlValue[])[] }
+export interface BoundStatement {
+  readonly sql: string
+  readonly rows: readonly (readonly SqlValue[])[]
+}
 
 /** What the main thread asks of the thread that holds the database. */
 export type StoreRequest =
@@ -14,9 +17,17 @@ export type StoreRequest =
 
 /** `held`: it could not be opened because another process has it. */
 export type StoreReply =
-  | { readonly id: number; readonly rows: readonly Record<string, unknown>[]; readonly changes: number; readonly insertId: number }
+  | {
+      readonly id: number
+      readonly rows: readonly Record<string, unknown>[]
+      readonly changes: number
+      readonly insertId: number
+    }
   | { readonly id: number; readonly problem: string; readonly code: number; readonly held?: boolean }
 
 /** The one thread that writes and keeps other processes out, or one beside it that only reads. */
 export type StoreRole = 'holder' | 'reader'
-export interface StoreThread { readonly path: string; readonly role: StoreRole }
+export interface StoreThread {
+  readonly path: string
+  readonly role: StoreRole
+}

@@ -18,7 +18,11 @@ const BUSY = 5
 /** Before SQLite opens it, see `takeHold`. Private before anything is in it; SQLite gives the files beside it the same mode. */
 const makePrivate = (file: string): void => {
   const descriptor = openSync(file, 'a', 0o600)
-  try { fchmodSync(descriptor, 0o600) } finally { closeSync(descriptor) }
+  try {
+    fchmodSync(descriptor, 0o600)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 /**
@@ -29,7 +33,12 @@ const takeHold = (): DatabaseSync => {
   const lock = new DatabaseSync(`${path}.hold`)
   // By its name: closing any other descriptor of this file would drop the locks that this process has on it (fcntl(2)).
   chmodSync(`${path}.hold`, 0o600)
-  try { lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE') } catch (error) { lock.close(); throw error }
+  try {
+    lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+  } catch (error) {
+    lock.close()
+    throw error
+  }
   return lock
 }
 
@@ -37,7 +46,9 @@ const open = (): DatabaseSync => {
   makePrivate(path)
   const database = new DatabaseSync(path, { enableForeignKeyConstraints: true })
   // FULL: a commit has reached the disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous).
-  database.exec('PRAGMA busy_timeout = 2000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000')
+  database.exec(
+    'PRAGMA busy_timeout = 2000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000',
+  )
   return database
 }
 
@@ -62,7 +73,8 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
 
   const query = (sql: string, parameters: readonly SqlValue[]): Omit<Extract<StoreReply, { rows: unknown }>, 'id'> => {
     const statement = prepare(sql)
-    if (statement.columns().length > 0) return { rows: statement.all(...parameters) as Record<string, unknown>[], changes: 0, insertId: 0 }
+    if (statement.columns().length > 0)
+      return { rows: statement.all(...parameters) as Record<string, unknown>[], changes: 0, insertId: 0 }
     const { changes, lastInsertRowid } = statement.run(...parameters)
     return { rows: [], changes: Number(changes), insertId: Number(lastInsertRowid) }
   }
@@ -113,7 +125,11 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
   }
 
   const serveAlone = (request: StoreRequest): StoreReply => {
-    try { return run(request) } catch (error) { return { id: request.id, ...problemOf(error) } }
+    try {
+      return run(request)
+    } catch (error) {
+      return { id: request.id, ...problemOf(error) }
+    }
   }
 
   port.on('message', (first: StoreRequest) => {
@@ -126,14 +142,21 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
     const closing = requests.at(-1)!.kind === 'close' ? requests.pop() : undefined
     // A statement by itself is a transaction by itself.
     const [only] = requests
-    const replies = requests.length === 1 && only!.kind === 'query' || role === 'reader' ? requests.map(serveAlone) : requests.length === 0 ? [] : serveTogether(requests)
+    const replies =
+      (requests.length === 1 && only!.kind === 'query') || role === 'reader'
+        ? requests.map(serveAlone)
+        : requests.length === 0
+          ? []
+          : serveTogether(requests)
     for (const reply of replies) port.postMessage(reply)
     if (closing === undefined) return
     try {
       database.close()
       lock?.close()
       port.postMessage({ id: closing.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
-    } catch (error) { port.postMessage({ id: closing.id, ...problemOf(error) } satisfies StoreReply) }
+    } catch (error) {
+      port.postMessage({ id: closing.id, ...problemOf(error) } satisfies StoreReply)
+    }
     port.close()
   })
   port.postMessage({ id: 0, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
@@ -148,5 +171,9 @@ try {
   }
 } catch (error) {
   const found = problemOf(error)
-  port.postMessage({ id: 0, ...found, held: role === 'holder' && hold === undefined && (found.code & 0xff) === BUSY } satisfies StoreReply)
+  port.postMessage({
+    id: 0,
+    ...found,
+    held: role === 'holder' && hold === undefined && (found.code & 0xff) === BUSY,
+  } satisfies StoreReply)
 }

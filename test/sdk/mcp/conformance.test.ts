@@ -10,9 +10,13 @@ describe('the conformance suite of MCP', () => {
     }
   })
 
-  it.concurrent.each(REVISIONS)('threat 1, requirements 3 and 14: a server behind the middleware, and the example client, pass what applies to them at %s', async (revision) => {
-    const results = await runRevision(revision)
-    expect(results.length).toBeGreaterThan(10)
-    expect(results.filter(({ failures }) => failures.length > 0)).toEqual([])
-  }, 300_000)
+  it.concurrent.each(REVISIONS)(
+    'threat 1, requirements 3 and 14: a server behind the middleware, and the example client, pass what applies to them at %s',
+    async (revision) => {
+      const results = await runRevision(revision)
+      expect(results.length).toBeGreaterThan(10)
+      expect(results.filter(({ failures }) => failures.length > 0)).toEqual([])
+    },
+    300_000,
+  )
 })

@@ -2,7 +2,14 @@ import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ToolCall } from '../../../src/sdk/mcp/index.ts'
 import { aCompany, LEDGER, RESOURCES } from '../../support/configuration.ts'
-import { ask, startDaemonProcess, startTestIssuer, type Answer, type Daemon, type TestIssuer } from '../../support/daemon.ts'
+import {
+  ask,
+  startDaemonProcess,
+  startTestIssuer,
+  type Answer,
+  type Daemon,
+  type TestIssuer,
+} from '../../support/daemon.ts'
 import { connectMcpClient, startMcpServer, type McpClient, type RunningMcpServer, type Sdk } from '../../support/mcp.ts'
 import { freePort } from '../../support/process.ts'
 import { decodeJwt } from 'jose'
@@ -23,40 +30,83 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     const port = await freePort()
     resource = `http://127.0.0.1:${port}/mcp`
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { name: 'Notes', resource, tools: TOOLS } }))
+    daemon = await startDaemonProcess(
+      aCompany({ issuer: issuer.url, notes: { name: 'Notes', resource, tools: TOOLS } }),
+    )
     server = await startMcpServer({
-      sdk, port, socket: daemon.socketPath, patience: 300,
+      sdk,
+      port,
+      socket: daemon.socketPath,
+      patience: 300,
       tools: {
-        whoami: (call) => { seen = call; return JSON.stringify(call.user) },
+        whoami: (call) => {
+          seen = call
+          return JSON.stringify(call.user)
+        },
         read_ledger: async ({ token }) => JSON.stringify(decodeJwt((await token({ downstream: 'ledger' })).reveal())),
         write_ledger: async ({ token }) => (await token({ downstream: 'ledger' })).scopes.join(' '),
-        wrong: async ({ token }) => { await token({ downstream: 'nothing' }); return 'never' },
-        broken: () => { throw new Error('it broke') },
+        wrong: async ({ token }) => {
+          await token({ downstream: 'nothing' })
+          return 'never'
+        },
+        broken: () => {
+          throw new Error('it broke')
+        },
       },
     })
   })
-  afterAll(async () => { await server?.close(); await daemon?.close(); await issuer?.close() })
+  afterAll(async () => {
+    await server?.close()
+    await daemon?.close()
+    await issuer?.close()
+  })
 
-  const userToken = (claims: object = {}): Promise<string> => issuer.sign({ aud: resource, org: 'acme', scope: 'mcp', ...claims })
+  const userToken = (claims: object = {}): Promise<string> =>
+    issuer.sign({ aud: resource, org: 'acme', scope: 'mcp', ...claims })
   const using = async <T>(token: string, work: (client: McpClient) => Promise<T>): Promise<T> => {
     const client = await connectMcpClient({ sdk, url: server.url, token })
-    try { return await work(client) } finally { await client.close() }
+    try {
+      return await work(client)
+    } finally {
+      await client.close()
+    }
   }
-  const post = (headers: Record<string, string | string[]>, more: { path?: string; body?: string } = {}): Promise<Answer> => ask({ port: server.port }, {
-    path: more.path ?? '/mcp', method: 'POST', body: more.body ?? JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list' }),
-    headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', ...headers },
-  })
+  const post = (
+    headers: Record<string, string | string[]>,
+    more: { path?: string; body?: string } = {},
+  ): Promise<Answer> =>
+    ask(
+      { port: server.port },
+      {
+        path: more.path ?? '/mcp',
+        method: 'POST',
+        body: more.body ?? JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list' }),
+        headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', ...headers },
+      },
+    )
   const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` })
   const challengeOf = ({ headers }: Answer): string => String(headers['www-authenticate'])
   const metadataUrl = (): string => resource.replace('/mcp', '/.well-known/oauth-protected-resource/mcp')
 
   it('requirement 10: serves its protected resource metadata where RFC 9728 says, to everybody', async () => {
-    const { status, body, headers } = await ask({ port: server.port }, { path: '/.well-known/oauth-protected-resource/mcp' })
+    const { status, body, headers } = await ask(
+      { port: server.port },
+      { path: '/.well-known/oauth-protected-resource/mcp' },
+    )
     expect(status).toBe(200)
-    expect(body).toEqual({ resource, resource_name: 'Notes', authorization_servers: [issuer.url], bearer_methods_supported: ['header'], scopes_supported: ['books'] })
+    expect(body).toEqual({
+      resource,
+      resource_name: 'Notes',
+      authorization_servers: [issuer.url],
+      bearer_methods_supported: ['header'],
+      scopes_supported: ['books'],
+    })
     expect(headers['access-control-allow-origin']).toBe('*')
-    for (const path of ['/.well-known/oauth-protected-resource', '//', '/mcp/']) expect((await ask({ port: server.port }, { path })).status).toBe(404)
-    expect((await ask({ port: server.port }, { path: '/.well-known/oauth-protected-resource/mcp', method: 'POST' })).status).toBe(405)
+    for (const path of ['/.well-known/oauth-protected-resource', '//', '/mcp/'])
+      expect((await ask({ port: server.port }, { path })).status).toBe(404)
+    expect(
+      (await ask({ port: server.port }, { path: '/.well-known/oauth-protected-resource/mcp', method: 'POST' })).status,
+    ).toBe(405)
   })
 
   it('requirement 8: a request without a token learns where the metadata is', async () => {
@@ -67,13 +117,17 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
 
   it('promise 2, requirement 7: a token for another server is refused and recorded, and so is every other bad one', async () => {
     const bad = {
-      subject_audience_mismatch: await userToken({ aud: RESOURCES.calendar }), subject_token_expired: await userToken({ exp: 1000 }),
-      subject_issuer_unknown: await userToken({ iss: 'https://evil.example' }), subject_token_invalid: 'no-token',
+      subject_audience_mismatch: await userToken({ aud: RESOURCES.calendar }),
+      subject_token_expired: await userToken({ exp: 1000 }),
+      subject_issuer_unknown: await userToken({ iss: 'https://evil.example' }),
+      subject_token_invalid: 'no-token',
     }
     for (const [problem, token] of Object.entries(bad)) {
       const answer = await post(bearer(token))
       expect([problem, answer.status]).toEqual([problem, 401])
-      expect(challengeOf(answer)).toMatch(/^Bearer error="invalid_token", error_description="[^"]+", scope="books", resource_metadata="[^"]+"$/)
+      expect(challengeOf(answer)).toMatch(
+        /^Bearer error="invalid_token", error_description="[^"]+", scope="books", resource_metadata="[^"]+"$/,
+      )
       expect(answer.text + challengeOf(answer)).not.toContain(token)
       const id = /\(([\w-]{20})\)/.exec(answer.text)![1]!
       expect((await daemon.deputy('explain', id)).out).toContain(problem)
@@ -91,7 +145,14 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
   it('threat 1: a foreign Host, Origin or both are refused before the token is looked at; a page that is let in is not', async () => {
     const token = await userToken()
     const local = { host: `127.0.0.1:${server.port}` }
-    for (const headers of [{ host: 'evil.example' }, { host: `localhost.evil.example:${server.port}` }, { host: 'localhost@evil.example' }, { ...local, origin: 'http://evil.example' }, { ...local, origin: 'null' }, { ...local, origin: ['http://localhost', 'http://evil.example'] }]) {
+    for (const headers of [
+      { host: 'evil.example' },
+      { host: `localhost.evil.example:${server.port}` },
+      { host: 'localhost@evil.example' },
+      { ...local, origin: 'http://evil.example' },
+      { ...local, origin: 'null' },
+      { ...local, origin: ['http://localhost', 'http://evil.example'] },
+    ]) {
       const answer = await post({ ...bearer(token), ...headers })
       expect([JSON.stringify(headers), answer.status]).toEqual([JSON.stringify(headers), 403])
     }
@@ -107,24 +168,47 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
 
   it('hands the verified user to the tool, and a credential for this user and this tool', async () => {
     await using(await userToken({ client_id: 'agent-app' }), async (client) => {
-      expect(JSON.parse((await client.call('whoami')).text)).toMatchObject({ sub: 'alice', tenant: 'acme', issuer: issuer.url, scopes: ['mcp'], clientId: 'agent-app', token: '[token]' })
-      expect(JSON.parse((await client.call('read_ledger')).text)).toMatchObject({ sub: 'alice', aud: LEDGER, scope: 'ledger:read', act: { sub: 'notes' } })
+      expect(JSON.parse((await client.call('whoami')).text)).toMatchObject({
+        sub: 'alice',
+        tenant: 'acme',
+        issuer: issuer.url,
+        scopes: ['mcp'],
+        clientId: 'agent-app',
+        token: '[token]',
+      })
+      expect(JSON.parse((await client.call('read_ledger')).text)).toMatchObject({
+        sub: 'alice',
+        aud: LEDGER,
+        scope: 'ledger:read',
+        act: { sub: 'notes' },
+      })
     })
     const { out } = await daemon.deputy('audit', 'tail', '--limit', '5', '--json')
     expect(out).toContain('"tool":"read_ledger"')
   })
 
-  it('promise 5: the user\'s token is nowhere in what a tool can print, nor in what the server reports', async () => {
+  it("promise 5: the user's token is nowhere in what a tool can print, nor in what the server reports", async () => {
     const token = await userToken()
     await using(token, (client) => client.call('whoami'))
-    for (const text of [inspect(seen, { depth: 12, showHidden: true }), JSON.stringify(seen!.user), ...server.requests().map(({ headers, rawHeaders }) => inspect([headers, rawHeaders])), ...server.reports]) expect(text).not.toContain(token)
+    for (const text of [
+      inspect(seen, { depth: 12, showHidden: true }),
+      JSON.stringify(seen!.user),
+      ...server.requests().map(({ headers, rawHeaders }) => inspect([headers, rawHeaders])),
+      ...server.reports,
+    ])
+      expect(text).not.toContain(token)
     expect(seen!.user.token.reveal()).toBe(token)
   })
 
   it('shows and runs only the tools that policy lets this user call', async () => {
     await using(await userToken(), async (client) => {
       expect(await client.tools()).toEqual(['whoami', 'read_ledger', 'wrong', 'broken'])
-      expect(await client.call('write_ledger').then(({ isError, text }) => isError && text, (error: Error) => error.message)).toMatch(/Tool write_ledger not found$/)
+      expect(
+        await client.call('write_ledger').then(
+          ({ isError, text }) => isError && text,
+          (error: Error) => error.message,
+        ),
+      ).toMatch(/Tool write_ledger not found$/)
     })
     await using(await userToken({ groups: ['accounting'], scope: 'mcp books' }), async (client) => {
       expect(await client.tools()).toContain('write_ledger')
@@ -133,13 +217,20 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
   })
 
   it('requirement 8: a tool that needs more scope than the token has is 403 insufficient_scope, with what to ask for', async () => {
-    const call = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'write_ledger', arguments: {} } })
+    const call = JSON.stringify({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: { name: 'write_ledger', arguments: {} },
+    })
     const answer = await post(bearer(await userToken({ groups: ['accounting'] })), { body: call })
     expect(answer.status).toBe(403)
-    expect(challengeOf(answer)).toBe(`Bearer error="insufficient_scope", error_description="This needs the scope books.", scope="books", resource_metadata="${metadataUrl()}"`)
+    expect(challengeOf(answer)).toBe(
+      `Bearer error="insufficient_scope", error_description="This needs the scope books.", scope="books", resource_metadata="${metadataUrl()}"`,
+    )
   })
 
-  it('promise 9: an error of Deputy\'s reaches the client with its correlation id; a tool\'s own is the tool\'s', async () => {
+  it("promise 9: an error of Deputy's reaches the client with its correlation id; a tool's own is the tool's", async () => {
     await using(await userToken(), async (client) => {
       const { text, isError } = await client.call('wrong')
       expect(isError).toBe(true)
@@ -159,7 +250,10 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
   it('what policy takes away or gives holds from the next request on', async () => {
     await using(await userToken({ groups: ['accounting'] }), async (client) => {
       expect(await client.tools()).toContain('read_ledger')
-      await daemon.write({ 'policies/access/zz.cedar': '@id("no-ledger") forbid (principal, action, resource == Deputy::Downstream::"ledger");' })
+      await daemon.write({
+        'policies/access/zz.cedar':
+          '@id("no-ledger") forbid (principal, action, resource == Deputy::Downstream::"ledger");',
+      })
       expect((await daemon.deputy('reload')).code).toBe(0)
       expect(await client.tools()).not.toContain('read_ledger')
       await daemon.write({ 'policies/access/zz.cedar': '// nothing' })
@@ -193,21 +287,46 @@ describe('the listener for older revisions', () => {
     resource = `http://127.0.0.1:${port}/mcp`
     issuer = await startTestIssuer()
     daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { resource } }))
-    server = await startMcpServer({ sdk: 'v1', port, socket: daemon.socketPath, tools: { whoami: ({ user }) => user.sub } })
+    server = await startMcpServer({
+      sdk: 'v1',
+      port,
+      socket: daemon.socketPath,
+      tools: { whoami: ({ user }) => user.sub },
+    })
   })
-  afterAll(async () => { await server?.close(); await daemon?.close(); await issuer?.close() })
+  afterAll(async () => {
+    await server?.close()
+    await daemon?.close()
+    await issuer?.close()
+  })
 
   const userToken = (user: string): Promise<string> => issuer.sign({ aud: resource, org: 'acme', sub: user })
-  const send = async (user: string, headers: Record<string, string>, message: object): Promise<Answer> => ask({ port: server.port }, {
-    path: '/mcp', method: 'POST', body: JSON.stringify({ jsonrpc: '2.0', id: 1, ...message }),
-    headers: { authorization: `Bearer ${await userToken(user)}`, 'content-type': 'application/json', accept: 'application/json, text/event-stream', ...headers },
-  })
-  const initialize = { method: 'initialize', params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'c', version: '1' } } }
+  const send = async (user: string, headers: Record<string, string>, message: object): Promise<Answer> =>
+    ask(
+      { port: server.port },
+      {
+        path: '/mcp',
+        method: 'POST',
+        body: JSON.stringify({ jsonrpc: '2.0', id: 1, ...message }),
+        headers: {
+          authorization: `Bearer ${await userToken(user)}`,
+          'content-type': 'application/json',
+          accept: 'application/json, text/event-stream',
+          ...headers,
+        },
+      },
+    )
+  const initialize = {
+    method: 'initialize',
+    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'c', version: '1' } },
+  }
 
   it('threat 24: a session belongs to the user who began it, and to nobody else who knows its id', async () => {
     const begun = await send('alice', {}, initialize)
     const session = { 'mcp-session-id': String(begun.headers['mcp-session-id']) }
-    expect((await send('alice', session, { method: 'tools/call', params: { name: 'whoami', arguments: {} } })).text).toContain('alice')
+    expect(
+      (await send('alice', session, { method: 'tools/call', params: { name: 'whoami', arguments: {} } })).text,
+    ).toContain('alice')
     const stolen = await send('bob', session, { method: 'tools/call', params: { name: 'whoami', arguments: {} } })
     expect([stolen.status, stolen.text.includes('alice')]).toEqual([404, false])
     expect((await send('alice', { 'mcp-session-id': 'unknown' }, { method: 'tools/list' })).status).toBe(404)
@@ -215,7 +334,11 @@ describe('the listener for older revisions', () => {
   })
 
   it('a revision that nobody knows is answered with one that the server knows', async () => {
-    const { text, status } = await send('alice', {}, { ...initialize, params: { ...initialize.params, protocolVersion: '2031-01-01' } })
+    const { text, status } = await send(
+      'alice',
+      {},
+      { ...initialize, params: { ...initialize.params, protocolVersion: '2031-01-01' } },
+    )
     expect(status).toBe(200)
     expect(text).toContain('"protocolVersion":"2025-11-25"')
   })
