@@ -453,7 +453,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       keys: signingKeys,
       isLive,
       membership,
-      baseUrl: () => `${pagesUrl.replace(/\/$/, '')}/status`,
+      baseUrl: () => `${pagesUrl}/status`,
       period: STATUS_PERIOD,
       longestToken: () => snapshot().settings.tokens.lifetime,
       clock,

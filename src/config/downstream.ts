@@ -325,6 +325,12 @@ export type CredentialKind = Downstream['credential']
 /** Those whose token comes from an authorization server at which Deputy is a client. */
 export type ProvidedDownstream = Extract<Downstream, { client: unknown }>
 
+/** All its clients: that of every tenant, and those of single ones. */
+export const clientsOf = ({ clients, client }: ProvidedDownstream): readonly OAuthClient[] => [
+  client,
+  ...Object.values(clients),
+]
+
 /** Deputy's client for a tenant: its own, else that of every tenant. */
 export const clientFor = ({ clients, client }: ProvidedDownstream, tenant: string): OAuthClient =>
   ofTenant(clients, client, tenant) ?? client

@@ -1,5 +1,5 @@
 import { isOwnAddress, documentOf, pagesUrlOf } from './client-document.ts'
-import { needsUser, type OAuthClient } from './downstream.ts'
+import { clientsOf, needsUser, type OAuthClient } from './downstream.ts'
 import { bindingProblems, injectionProblems, sharedHosts } from './injection-references.ts'
 import type { Loaded } from './loaded.ts'
 import type { Problem } from './problem.ts'
@@ -485,7 +485,7 @@ const checkDocuments = ({ downstreams, providers, settings }: Loaded): Problem[]
   return [...downstreams.values()].flatMap(({ value, file, lineOf }) => {
     if (!('client' in value)) return []
     const method = providers.get(value.provider)?.value.client_authentication
-    return [value.client, ...Object.values(value.clients)]
+    return clientsOf(value)
       .filter((client) => method !== undefined && documentOf(client, pagesUrlOf(settings.value)) !== undefined)
       .flatMap(({ client_id: id }) => {
         const known = methods.get(id) ?? method!

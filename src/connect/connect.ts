@@ -19,6 +19,7 @@ import type { Standing } from '../revocation/standing.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import type { GrantOwner } from '../store/records/grants.ts'
 import type { Store } from '../store/store.ts'
+import { isInUse } from '../workload/registry.ts'
 import { createAttempts, LIFETIME, type ConnectWish, type Step } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
 import { createBrowsers } from './browser.ts'
@@ -70,7 +71,7 @@ const LOGIN_LINKS_A_MINUTE = 10
  */
 export const createConnect = (deps: ConnectDependencies): Connect => {
   const { snapshot, store, audit, clock } = deps
-  const base = (): string => deps.baseUrl().replace(/\/$/, '')
+  const base = deps.baseUrl
   const attempts = createAttempts({ ...deps, store: store.attempts })
   const browsers = createBrowsers({ key: deps.cookieKey, random: deps.random })
   const signIn = createSignIn({ ...deps, attempts, redirectUri: () => `${base()}/connect/signed-in` })
@@ -89,7 +90,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const downstream = snapshot().downstreams.get(wish.downstream)
     if (
       server === undefined ||
-      !['approved', 'deprecated'].includes(server.status) ||
+      !isInUse(server) ||
       (downstream?.credential !== 'oauth_grant' && downstream?.credential !== 'id_jag') ||
       !downstream.enabled
     ) {
@@ -422,11 +423,13 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
 
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {
     const known = asDeputyError(thrown)
-    const isBody = thrown instanceof Error && 'type' in thrown && 'status' in thrown
-    const error =
-      isBody || thrown instanceof URIError
-        ? refuse('connect_invalid', { problem: isBody ? 'the form is malformed' : 'its address is malformed' })
-        : known
+    const malformed =
+      thrown instanceof Error && 'type' in thrown && 'status' in thrown
+        ? 'the form is malformed'
+        : thrown instanceof URIError
+          ? 'its address is malformed'
+          : undefined
+    const error = malformed === undefined ? known : refuse('connect_invalid', { problem: malformed })
     const correlationId = String(response.locals['correlationId'])
     if (error.code === 'internal')
       deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a connect page failed inside Deputy')

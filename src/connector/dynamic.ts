@@ -7,6 +7,7 @@ import { present, type DynamicSecrets, type IssuedTokens, type LeasedSecrets } f
 import type { Leases } from '../secret/leases.ts'
 import { keysSchema, processCredentialOf, sessionNameOf } from './aws-session.ts'
 import { ACCESS_TOKEN_TYPE, SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
+import { leaseOwnerOf } from './lease-owner.ts'
 import { parseJson } from './provider/ask.ts'
 
 /** A login that is rotated the next moment is not handed out for long (ms): it is read again then. */
@@ -31,10 +32,8 @@ export const createDynamicConnector = (options: {
       role,
       role_kind: kind,
       sts,
-      downstream,
       lifetime: longest,
     } = request.downstream as DownstreamOf<'dynamic'>
-    const { principal, server } = request
     const common = {
       issuedTokenType: SECRET_TOKEN_TYPE,
       tokenType: 'N_A',
@@ -68,15 +67,8 @@ export const createDynamicConnector = (options: {
       }
     }
     const wish = sts === undefined ? undefined : { name: sessionNameOf(request), duration: longest }
-    const { value, lease, expiresAt } = await options.leases.obtain(
-      {
-        tenant: principal.tenant,
-        user: principal.kind === 'user' ? principal.user : null,
-        server: server.server,
-        downstream,
-      },
-      question,
-      async () => present(options.engineOf(question.backend), backend).make(question.role, wish),
+    const { value, lease, expiresAt } = await options.leases.obtain(leaseOwnerOf(request), question, async () =>
+      present(options.engineOf(question.backend), backend).make(question.role, wish),
     )
     const until = Math.min(expiresAt, now + lifetime, request.notAfter)
     return {

@@ -1,8 +1,8 @@
 import { toSeconds, type Clock, type Random } from '../clock.ts'
+import { signJwt } from '../crypto/compact-jws.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import { refuse } from '../errors.ts'
 import type { CredentialRequest } from './connector.ts'
-import { signJwt } from './minted.ts'
 
 /** It is redeemed at once (ms). */
 const LIFETIME = 300_000

@@ -10,6 +10,7 @@ import type { LeaseSource, MadeSecret } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import { ACCESS_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
+import { leaseOwnerOf } from './lease-owner.ts'
 import { hashedToken, headersFor } from './github-token.ts'
 import type { AskProvider } from './provider/ask.ts'
 import { readSigningKey } from './provider/authentication.ts'
@@ -150,8 +151,10 @@ export const createGitHubAppConnector = (deps: {
     kind: 'github_app',
     async obtain(request) {
       const downstream = request.downstream as DownstreamOf<'github_app'>
-      const { principal, server } = request
-      const { tenant } = principal
+      const {
+        principal: { tenant },
+        server,
+      } = request
       const provider = downstream.downstream
       const installation = ofTenant(downstream.installations, downstream.installation, tenant)
       if (installation === undefined) throw refuse('target_unknown', { target: provider, server: server.server })
@@ -190,14 +193,8 @@ export const createGitHubAppConnector = (deps: {
         if (endsAt <= now) throw refuse('provider_refused', { provider, problem: 'it issued a token that has expired' })
         return { value, lease, duration: endsAt - now, renewable: false }
       }
-      const owner = {
-        tenant,
-        user: principal.kind === 'user' ? principal.user : null,
-        server: server.server,
-        downstream: provider,
-      }
       const { value, lease, expiresAt } = await deps.leases.obtain(
-        owner,
+        leaseOwnerOf(request),
         { backend: api, role: namedAfter(installation, wish) },
         issue,
       )

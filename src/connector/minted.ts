@@ -1,8 +1,8 @@
 import type { Clock, Random } from '../clock.ts'
 import { toSeconds } from '../clock.ts'
-import { compactJws } from '../crypto/compact-jws.ts'
+import { signJwt } from '../crypto/compact-jws.ts'
 import { Secret } from '../crypto/secret.ts'
-import type { SigningKeys, SigningPurpose } from '../crypto/signing-keys.ts'
+import type { SigningKeys } from '../crypto/signing-keys.ts'
 import type { TokenStatus } from './status-index.ts'
 import {
   ACCESS_TOKEN_TYPE,
@@ -11,19 +11,6 @@ import {
   type Connector,
   type CredentialRequest,
 } from './connector.ts'
-
-/** A JWT that is signed with a key of Deputy's own. */
-export const signJwt = (
-  keys: SigningKeys,
-  header: Record<string, unknown>,
-  claims: Record<string, unknown>,
-  purpose: SigningPurpose = 'token',
-): string =>
-  compactJws(
-    { alg: keys.algorithm(purpose), kid: keys.kid(purpose), ...header },
-    claims,
-    (input) => keys.sign(purpose, input).signature,
-  )
 
 /** The `act` claim (RFC 8693 section 4.1): the outermost is the current actor, earlier ones nest within. */
 const nestActors = (actors: readonly ActorClaim[]): object | undefined =>

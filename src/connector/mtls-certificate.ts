@@ -5,6 +5,7 @@ import { refuse } from '../errors.ts'
 import { present, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
 import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
+import { leaseOwnerOf } from './lease-owner.ts'
 
 /** How long a certificate is good for where no file says it (ms). */
 const UNSAID_LIFETIME = 3_600_000
@@ -60,24 +61,11 @@ export const createMtlsCertificateConnector = (options: {
 }): Connector => ({
   kind: 'mtls_certificate',
   async obtain(request) {
-    const {
-      backend,
-      role,
-      downstream,
-      lifetime = UNSAID_LIFETIME,
-    } = request.downstream as DownstreamOf<'mtls_certificate'>
-    const { principal, server } = request
+    const { backend, role, lifetime = UNSAID_LIFETIME } = request.downstream as DownstreamOf<'mtls_certificate'>
     const question = engineQuestionOf(request.downstream)!
     const wish = { name: commonNameOf(request), uri: uriOf(request), duration: lifetime }
-    const { value, lease, expiresAt } = await options.leases.obtain(
-      {
-        tenant: principal.tenant,
-        user: principal.kind === 'user' ? principal.user : null,
-        server: server.server,
-        downstream,
-      },
-      question,
-      async () => present(options.engineOf(question.backend), backend).make(role, wish),
+    const { value, lease, expiresAt } = await options.leases.obtain(leaseOwnerOf(request), question, async () =>
+      present(options.engineOf(question.backend), backend).make(role, wish),
     )
     return {
       token: value,

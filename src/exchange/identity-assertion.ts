@@ -7,7 +7,7 @@ import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { Tenant } from '../config/tenant.ts'
 import { servesTenant } from '../config/values.ts'
 import { ACCESS_TOKEN_TYPE } from '../connector/connector.ts'
-import { signJwt } from '../connector/minted.ts'
+import { signJwt } from '../crypto/compact-jws.ts'
 import { verifyByAnyKey } from '../crypto/any-key.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
@@ -19,6 +19,7 @@ import { userOf } from '../subject/claims.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
 import { tokenIdOf } from '../subject/subject.ts'
 import { tenantOf } from '../subject/trust.ts'
+import { isInUse } from '../workload/registry.ts'
 import type { createClientSecretCheck } from '../workload/client-secret.ts'
 import { assertInForce, assertThawed, type InForceDependencies } from './in-force.ts'
 import type { IssuedToken } from './exchange.ts'
@@ -127,10 +128,7 @@ export const createIdentityAssertions = (
     if (claims.client_id !== clientId) throw invalid('it is for another client')
     if (resource !== undefined && resource !== claims.resource) throw invalid('it is for another resource')
     const server = [...deps.snapshot().servers.values()].find(
-      (each) =>
-        each.resource === claims.resource &&
-        ['approved', 'deprecated'].includes(each.status) &&
-        servesTenant(each.tenants, tenant.tenant),
+      (each) => each.resource === claims.resource && isInUse(each) && servesTenant(each.tenants, tenant.tenant),
     )
     if (server === undefined) throw invalid('its resource is no MCP server of the tenant')
     return { claims, tenant, issuer, server, user: asInvalid(() => userOf(claims, issuer)) }

@@ -6,6 +6,7 @@ import type { Membership } from '../revocation/lease.ts'
 import { describeScope, type Reliance, type Standing } from '../revocation/standing.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import { assertApproved } from '../workload/attest.ts'
+import { usableFor } from './target.ts'
 
 export interface InForceDependencies {
   readonly snapshot: CurrentSnapshot
@@ -62,9 +63,7 @@ export const assertInForce = (reliance: Reliance, deps: InForceDependencies, gen
   assertApproved(registered)
   if (current.tenants.get(tenant)?.enabled !== true) throw refuse('subject_tenant_unknown')
   if (!servesTenant(registered.tenants, tenant)) throw refuse('workload_tenant', { server, tenant })
-  if (downstream === undefined) return
-  const meant = current.downstreams.get(downstream)
   const uses = user === undefined ? registered.own : registered.downstreams
-  if (meant?.enabled !== true || !servesTenant(meant.tenants, tenant) || !Object.hasOwn(uses, downstream))
+  if (downstream !== undefined && usableFor(downstream, uses, tenant, current) === undefined)
     throw refuse('target_unknown', { target: downstream, server })
 }

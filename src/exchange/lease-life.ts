@@ -4,6 +4,8 @@ import { engineQuestionOf } from '../config/engine-question.ts'
 import { servesTenant } from '../config/values.ts'
 import { apiOf, isOfInstallation } from '../connector/github-app.ts'
 import type { Lease } from '../store/records/leases.ts'
+import { isInUse } from '../workload/registry.ts'
+import { usableFor } from './target.ts'
 
 const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): boolean => {
   if (downstream.credential === 'github_app')
@@ -16,18 +18,13 @@ const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): bool
 export const isLeaseWanted = (snapshot: Snapshot, lease: Lease): boolean => {
   const { tenant, user, downstream } = lease
   const server = snapshot.servers.get(lease.server)
-  const meant = snapshot.downstreams.get(downstream)
   if (
     snapshot.tenants.get(tenant)?.enabled !== true ||
     server === undefined ||
-    !['approved', 'deprecated'].includes(server.status) ||
-    meant?.enabled !== true
+    !isInUse(server) ||
+    !servesTenant(server.tenants, tenant)
   )
     return false
-  return (
-    servesTenant(server.tenants, tenant) &&
-    servesTenant(meant.tenants, tenant) &&
-    Object.hasOwn(user === null ? server.own : server.downstreams, downstream) &&
-    isMeant(meant, lease)
-  )
+  const meant = usableFor(downstream, user === null ? server.own : server.downstreams, tenant, snapshot)
+  return meant !== undefined && isMeant(meant, lease)
 }

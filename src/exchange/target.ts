@@ -17,6 +17,19 @@ export interface Target {
   readonly registered: ReadonlySet<string>
 }
 
+/** A downstream that is there for the tenant, if the server is registered for it. */
+export const usableFor = (
+  id: string,
+  uses: Server['downstreams'],
+  tenant: string,
+  { downstreams }: Snapshot,
+): Downstream | undefined => {
+  const downstream = Object.hasOwn(uses, id) ? downstreams.get(id) : undefined
+  return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
+    ? downstream
+    : undefined
+}
+
 /**
  * Finds the downstream that a request names, among those that the server is registered for in this tenant.
  * A name that exists but is not registered answers exactly like one that does not exist.
@@ -30,15 +43,10 @@ export const resolveTarget = (
   tenant: string,
   snapshot: Snapshot,
 ): Target => {
-  const visible = (id: string): Downstream | undefined => {
-    const downstream = snapshot.downstreams.get(id)
-    return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
-      ? downstream
-      : undefined
-  }
+  const visible = (id: string): Downstream | undefined => usableFor(id, uses, tenant, snapshot)
   const named = new Map<string, Downstream>()
   for (const audience of wish.audiences) {
-    const found = Object.hasOwn(uses, audience) ? visible(audience) : undefined
+    const found = visible(audience)
     if (found === undefined) throw refuse('target_unknown', { target: audience, server: server.server })
     named.set(found.downstream, found)
   }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
+import { takesAssertions } from '../config/tenant.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { RedeemIdentityAssertion } from '../exchange/identity-assertion.ts'
@@ -15,15 +16,11 @@ const LIMIT = 65_536
 
 /** Metadata (RFC 8414) of the public token endpoint, whose one grant is that of an identity assertion. */
 export const identityAssertionMetadata = (snapshot: CurrentSnapshot, pagesUrl: string): object => {
-  if (
-    ![...snapshot().tenants.values()].some(({ enabled, identity_assertions: taken }) => enabled && taken !== undefined)
-  )
-    return {}
-  const at = (path: string): string => `${pagesUrl.replace(/\/$/, '')}${path}`
+  if (!takesAssertions({ tenants: '*' }, snapshot().tenants.values())) return {}
   return {
     // No grant here uses it, and RFC 8414 section 2 lets it be left out then; the MCP SDK's clients read no metadata without it.
-    authorization_endpoint: at(paths.authorize),
-    token_endpoint: at(paths.token),
+    authorization_endpoint: `${pagesUrl}${paths.authorize}`,
+    token_endpoint: `${pagesUrl}${paths.token}`,
     grant_types_supported: [GRANT],
     authorization_grant_profiles_supported: ['urn:ietf:params:oauth:grant-profile:id-jag'],
     token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],

@@ -7,6 +7,7 @@ import { questionOf } from '../exchange/question.ts'
 import { scopesWithin } from '../exchange/scopes.ts'
 import { resolveTarget } from '../exchange/target.ts'
 import type { Policy } from '../policy/decision.ts'
+import { isInUse } from '../workload/registry.ts'
 
 /** What `deputy policy explain` asks: would this user, through this server, get that? */
 export const policyQuestionSchema = z.strictObject({
@@ -63,8 +64,6 @@ export const explainPolicy = (
     policies: decision.policies,
     errors: decision.errors,
     credential: target.downstream.credential,
-    ...(server.status === 'approved' || server.status === 'deprecated'
-      ? {}
-      : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
+    ...(isInUse(server) ? {} : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
   }
 }

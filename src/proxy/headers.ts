@@ -27,6 +27,10 @@ export function* each(raw: RawHeaders): Generator<readonly [lower: string, name:
   for (let at = 0; at < raw.length; at += 2) yield [raw[at]!.toLowerCase(), raw[at]!, raw[at + 1]!]
 }
 
+/** The headers but those of these names, in small letters. */
+export const without = (raw: RawHeaders, names: ReadonlySet<string>): string[] =>
+  [...each(raw)].filter(([lower]) => !names.has(lower)).flatMap(([, name, value]) => [name, value])
+
 /** What `Connection` names belongs to the connection as well; the length of a body does not, whatever it says. */
 const namedByConnection = (raw: RawHeaders): ReadonlySet<string> => {
   const named = new Set<string>()

@@ -3,8 +3,11 @@ import { CREDENTIAL, type InjectionWay } from '../config/inject.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { AllowedInjection } from '../exchange/injection.ts'
-import { each, type RawHeaders } from './headers.ts'
+import { each, without, type RawHeaders } from './headers.ts'
 import { createReplacement, type Rewriter } from './rewriter.ts'
+
+/** What another body makes untrue, and what only one sending is proved by. */
+const [LENGTH, PROOF] = [new Set(['content-length']), new Set(['dpop'])]
 
 /** The caller's request, after what is for Deputy was taken out of it. */
 export interface Given {
@@ -130,28 +133,15 @@ export const putIn = (credential: Secret, { downstream, inject: { as } }: Allowe
       )
     }
   }
-  const headers =
-    body === undefined
-      ? given.headers
-      : [...each(given.headers)]
-          .filter(([lower]) => lower !== 'content-length')
-          .flatMap(([, name, value]) => [name, value])
-  return {
-    target: `${path}${query}`,
-    headers: withHeaders(headers, set),
-    secrets: [...secrets],
-    ...(body === undefined ? {} : { body }),
-  }
+  const headers = withHeaders(body === undefined ? given.headers : without(given.headers, LENGTH), set)
+  return { target: `${path}${query}`, headers, secrets: [...secrets], ...(body === undefined ? {} : { body }) }
 }
 
 /** The headers with others, in the place of those that have their names. */
-const withHeaders = (headers: RawHeaders, set: readonly (readonly [string, string])[]): string[] => {
-  const ours = new Set(set.map(([name]) => name.toLowerCase()))
-  return [
-    ...[...each(headers)].filter(([lower]) => !ours.has(lower)).flatMap(([, name, value]) => [name, value]),
-    ...set.flat(),
-  ]
-}
+const withHeaders = (headers: RawHeaders, set: readonly (readonly [string, string])[]): string[] => [
+  ...without(headers, new Set(set.map(([name]) => name.toLowerCase()))),
+  ...set.flat(),
+]
 
 /**
  * Puts a token that is bound to a key into a request, in the one way that there is (RFC 9449 section 7.1). The proof of the key comes with each sending.
@@ -165,6 +155,9 @@ export const putInBound = (
   const text = credential.reveal()
   if (!/^[A-Za-z0-9._~+/-]+=*$/.test(text))
     throw refuse('injection_unsafe', { downstream, problem: 'it has characters in it that no token has' })
-  const kept = [...each(headers)].filter(([lower]) => lower !== 'dpop').flatMap(([, name, value]) => [name, value])
-  return { target: `${path}${query}`, headers: withHeaders(kept, [['Authorization', `DPoP ${text}`]]), secrets: [text] }
+  return {
+    target: `${path}${query}`,
+    headers: withHeaders(without(headers, PROOF), [['Authorization', `DPoP ${text}`]]),
+    secrets: [text],
+  }
 }

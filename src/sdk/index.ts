@@ -213,11 +213,14 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     token,
     fetch(downstream, onBehalfOf, more = {}) {
       const wish: TokenWish = { ...more, downstream, onBehalfOf }
-      const question = formOf(wish).toString()
       return createFetch({
         fetch: options.fetch ?? globalThis.fetch,
         token: (signal, afresh) =>
-          held(question, () => token({ ...wish, ...(signal === undefined ? {} : { signal }) }), afresh),
+          held(
+            () => formOf(wish).toString(),
+            () => token({ ...wish, ...(signal === undefined ? {} : { signal }) }),
+            afresh,
+          ),
       })
     },
     async server(signal) {

@@ -16,9 +16,10 @@ export const createReuse = ({ span, now }: { readonly span: number; readonly now
       held.delete(question)
     }
   }
-  /** @param afresh what is held has turned out to be of no use */
-  return async (question: string, ask: () => Promise<Token>, afresh: boolean): Promise<Token> => {
+  /** @param questionOf asked for only where something may be held. @param afresh what is held has turned out to be of no use */
+  return async (questionOf: () => string, ask: () => Promise<Token>, afresh: boolean): Promise<Token> => {
     if (span === 0) return ask()
+    const question = questionOf()
     const found = held.get(question)
     if (!afresh && found !== undefined && found.until > now()) return found.token
     held.delete(question)

@@ -297,12 +297,12 @@ export const createLeases = (options: LeasesOptions) => {
       const covered = (await Promise.all(filters.map((filter) => store.list(filter)))).flat()
       await each(covered, async (lease) => {
         // What waits for its end already cannot wait for longer than the key.
-        const isLast = keyEnds && isOver(lease.state) && options.backendOf(lease.backend)?.endsByCredential === true
-        const given = isLast ? lease : await giveUp(lease, clock.now() + MAKING)
+        const endsWithKey = keyEnds && options.backendOf(lease.backend)?.endsByCredential === true
+        const given = endsWithKey && isOver(lease.state) ? lease : await giveUp(lease, clock.now() + MAKING)
         if (given === undefined) return
         const { tenant, user, server, downstream } = given
         const upstream = await end(given)
-        const isLost = upstream === 'queued' && keyEnds && options.backendOf(given.backend)?.endsByCredential === true
+        const isLost = endsWithKey && upstream === 'queued'
         if (isLost) await store.remove(given.id)
         receipts.push({ lease: given.id, tenant, user, server, downstream, upstream: isLost ? 'failed' : upstream })
       })

@@ -1,8 +1,8 @@
 import { toSeconds, type Clock, type Random } from '../../clock.ts'
 import { pagesUrlOf } from '../../config/client-document.ts'
-import type { ProvidedDownstream } from '../../config/downstream.ts'
+import { clientsOf, type ProvidedDownstream } from '../../config/downstream.ts'
 import type { Snapshot } from '../../config/snapshot.ts'
-import { compactJws } from '../../crypto/compact-jws.ts'
+import { signJwt } from '../../crypto/compact-jws.ts'
 import type { SigningKeys } from '../../crypto/signing-keys.ts'
 
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -27,10 +27,7 @@ export const clientDocument = ({ settings, downstreams, providers }: Snapshot, n
   const pagesUrl = pagesUrlOf(settings)
   const id = `${pagesUrl}/clients/${name}`
   const uses = [...downstreams.values()].flatMap((downstream) =>
-    'client' in downstream &&
-    [downstream.client, ...Object.values(downstream.clients)].some(({ client_id: each }) => each === id)
-      ? [downstream]
-      : [],
+    'client' in downstream && clientsOf(downstream).some(({ client_id: each }) => each === id) ? [downstream] : [],
   )
   const of = uses.flatMap((downstream) => providers.get(downstream.provider) ?? [])
   const [provider] = of
@@ -65,8 +62,9 @@ export const createClientAssertions =
   (deps: { readonly keys: SigningKeys; readonly clock: Clock; readonly random: Random }) =>
   (clientId: string, audience: string): string => {
     const now = toSeconds(deps.clock.now())
-    return compactJws(
-      { alg: 'ES256', kid: deps.keys.kid('client'), typ: 'client-authentication+jwt' },
+    return signJwt(
+      deps.keys,
+      { typ: 'client-authentication+jwt' },
       {
         iss: clientId,
         sub: clientId,
@@ -75,7 +73,7 @@ export const createClientAssertions =
         exp: now + LIFETIME,
         jti: Buffer.from(deps.random.bytes(16)).toString('base64url'),
       },
-      (input) => deps.keys.sign('client', input).signature,
+      'client',
     )
   }
 export type AssertClient = ReturnType<typeof createClientAssertions>

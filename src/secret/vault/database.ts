@@ -21,11 +21,10 @@ const textOf = ({ username, password }: z.output<typeof loginSchema>): Secret =>
  */
 export const createVaultDatabase = (options: { id: string; mount: string; session: VaultSession }): DynamicSecrets => {
   const { id, mount, session } = options
-  const leases = createVaultLeases(options)
+  const { make, ...leases } = createVaultLeases(options)
   return {
-    make: (role) => leases.make(`${mount}/creds/${role}`, loginSchema.transform(textOf)),
-    renew: leases.renew,
-    end: leases.end,
+    ...leases,
+    make: (role) => make(`${mount}/creds/${role}`, loginSchema.transform(textOf)),
     async readStatic(role) {
       const { data } = readVault(
         id,
