@@ -126,7 +126,7 @@ export const createAuthorization = (deps: {
       if (problem !== undefined) throw refuse('provider_refused', { provider: client.provider.provider, problem })
       const now = deps.clock.now()
       const id = random(12)
-      const scopes = scopesOf(client.provider, response, granted) ?? granted
+      const scopes = scopesOf(client.provider, response, granted, downstream.scopes) ?? granted
       const tokens = {
         refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token),
         accessToken: new Secret(response.access_token),

@@ -106,12 +106,23 @@ describe("a provider's answer in the words of the standard", () => {
       'refresh_token',
     )!
     expect(body['scope']).toBe('read write offline openid')
-    expect(scopesOf(provider, body as { scope: string }, ['read', 'write'])).toEqual(['read', 'write'])
-    expect(scopesOf(provider, body as { scope: string }, ['read', 'openid'])).toEqual(['read', 'write', 'openid'])
+    expect(scopesOf(provider, body as { scope: string }, ['read', 'write'], {})).toEqual(['read', 'write'])
+    expect(scopesOf(provider, body as { scope: string }, ['read', 'openid'], {})).toEqual(['read', 'write', 'openid'])
     expect(
       toStandard(provider, 200, '{"access_token":"a","scope":["read","admin"]}', 'refresh_token')!.body['scope'],
     ).toBe('read admin')
-    expect(scopesOf(provider, {}, [])).toBeUndefined()
+    expect(scopesOf(provider, {}, [], {})).toBeUndefined()
+  })
+
+  it('fault 3: scopes that say who the user is are no surplus, unless the downstream gives them a meaning', () => {
+    const answer = { scope: 'openid profile email address phone offline_access read admin' }
+    expect(scopesOf(aProvider({}), answer, ['read'], { read: 'Read' })).toEqual(['read', 'admin'])
+    expect(scopesOf(aProvider({}), answer, ['read', 'openid'], { email: 'Read mail' })).toEqual([
+      'openid',
+      'email',
+      'read',
+      'admin',
+    ])
   })
 
   it('lets through only plain values that the file lists', () => {

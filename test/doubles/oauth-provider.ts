@@ -82,9 +82,10 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
       access_token: family.latestAccess,
       token_type: 'Bearer',
       expires_in: double.lifetime,
-      ...double.more,
     }
-    return double.rotates ? { ...answer, refresh_token: rotate(family), scope: scopes.join(' ') } : answer
+    return double.rotates
+      ? { ...answer, refresh_token: rotate(family), scope: scopes.join(' '), ...double.more }
+      : { ...answer, ...double.more }
   }
 
   /** `client_secret_basic`, both parts form-encoded: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1 */

@@ -124,4 +124,25 @@ describe('a refresh in the daemon', () => {
     expect(records).toContain('token.exchange')
     expect(daemon.output()).toContain('deputy is ready')
   })
+
+  it('fault 3, promise 1: a refresh that answers more scopes than asked is refused as often as it is asked for, also after a restart', async () => {
+    provider.more = { scope: 'read write admin' }
+    const answers = [await exchange(), await exchange()]
+    await daemon.stop()
+    await daemon.start()
+    answers.push(await exchange())
+    expect(answers.map(({ status, body }) => [status, body['reason']])).toEqual(
+      answers.map(() => [400, 'scope_not_narrowable']),
+    )
+    expect(provider.refreshes).toHaveLength(1)
+  })
+
+  it('fault 3: scopes that only say who the user is are no surplus, unless the downstream gives them a meaning', async () => {
+    provider.more = { scope: 'openid read profile offline_access' }
+    expect(await exchange()).toMatchObject({ status: 200, body: { scope: 'read' } })
+    await daemon.stop()
+    await daemon.start()
+    expect(await exchange()).toMatchObject({ status: 200, body: { scope: 'read' } })
+    expect(provider.refreshes).toHaveLength(1)
+  })
 })

@@ -13,6 +13,7 @@ const tokensSchema = z.strictObject({
   access_obtained_at: z.number(),
   access_expires_at: z.number(),
   refresh_until: z.number().optional(),
+  access_scopes: z.array(z.string()).optional(),
   /** Where a refresh goes and as whom: kept with the tokens, because they belong together. */
   client_id: z.string(),
   token_endpoint: z.string(),
@@ -31,6 +32,8 @@ export interface GrantTokens {
   readonly accessToken: Secret
   readonly accessObtainedAt: number
   readonly accessExpiresAt: number
+  /** What the provider said of the access token, where a refresh answered other scopes than the grant has. */
+  readonly accessScopes?: readonly string[] | undefined
   /** When the refresh token ends if it is not exchanged before, where the provider says so. */
   readonly refreshUntil?: number | undefined
   readonly clientId: string
@@ -61,6 +64,7 @@ export const sealTokens = (
         access_token: tokens.accessToken.reveal(),
         access_obtained_at: tokens.accessObtainedAt,
         access_expires_at: tokens.accessExpiresAt,
+        ...(tokens.accessScopes === undefined ? {} : { access_scopes: [...tokens.accessScopes] }),
         ...(tokens.refreshUntil === undefined ? {} : { refresh_until: tokens.refreshUntil }),
         client_id: tokens.clientId,
         token_endpoint: tokens.tokenEndpoint,
@@ -81,6 +85,7 @@ export const openTokens = async (envelope: Envelope, grant: Grant): Promise<Gran
     accessToken: new Secret(stored.access_token),
     accessObtainedAt: stored.access_obtained_at,
     accessExpiresAt: stored.access_expires_at,
+    accessScopes: stored.access_scopes,
     refreshUntil: stored.refresh_until,
     clientId: stored.client_id,
     tokenEndpoint: stored.token_endpoint,

@@ -197,7 +197,11 @@ export const createRefresh = (deps: RefreshDependencies) => {
     client: ProviderClient,
     before: GrantTokens,
     response: openid.TokenEndpointResponse,
-    downstream: DownstreamOf<'oauth_grant'>,
+    {
+      downstream,
+      grant,
+      asked,
+    }: { downstream: DownstreamOf<'oauth_grant'>; grant: Grant; asked: readonly string[] | undefined },
   ): Promise<GrantTokens> => {
     const now = clock.now()
     const lifetime = Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity)
@@ -206,6 +210,10 @@ export const createRefresh = (deps: RefreshDependencies) => {
       fields: { ...before.fields, ...fieldsOf(client.provider, response) },
       accessToken: new Secret(response.access_token),
       accessObtainedAt: now,
+      // RFC 6749 section 5.1: an answer that names no scopes means those that were asked for. Without a narrowing these are
+      // the last that the provider named: one that widened the token has not taken that back by saying nothing.
+      accessScopes:
+        scopesOf(client.provider, response, asked ?? grant.scopes, downstream.scopes) ?? asked ?? before.accessScopes,
       accessExpiresAt: now + lifetime,
       refreshUntil: refreshUntilOf(response, now),
       bound: isBound(response),
@@ -276,7 +284,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     client: ProviderClient,
     asked: readonly string[] | undefined,
   ): Promise<FreshToken> => {
-    const after = await toTokens(client, before, response, downstream)
+    const after = await toTokens(client, before, response, { downstream, grant, asked })
     // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
     const stored =
       asked === undefined
@@ -300,11 +308,10 @@ export const createRefresh = (deps: RefreshDependencies) => {
       throw error
     }
     deps.telemetry.refresh({ provider: client.provider.provider, outcome: 'done' })
-    const scopes = scopesOf(client.provider, response, asked ?? grant.scopes) ?? asked ?? grant.scopes
     return {
       grant: kept,
       accessToken: after.accessToken,
-      scopes,
+      scopes: after.accessScopes ?? grant.scopes,
       obtainedAt: after.accessObtainedAt,
       expiresAt: after.accessExpiresAt,
       fields: after.fields ?? {},
@@ -460,7 +467,7 @@ const keyOf = ({ bound, proofKey }: GrantTokens): ProofKey | undefined => (bound
 export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): FreshToken => ({
   grant,
   accessToken: tokens.accessToken,
-  scopes: grant.scopes,
+  scopes: tokens.accessScopes ?? grant.scopes,
   obtainedAt: tokens.accessObtainedAt,
   expiresAt: tokens.accessExpiresAt,
   fields: tokens.fields ?? {},

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Provider } from '../../config/provider.ts'
+import { isIdentityScope } from './identity-scopes.ts'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -125,17 +126,24 @@ export const fieldsOf = (provider: Provider, answer: object): Readonly<Record<st
     }),
   )
 
-/** Scopes of an answer in the words of the standard, without those that open nothing and nobody asked for; undefined where it does not name them. */
+/**
+ * Scopes of an answer in the words of the standard, without those that open nothing and were not asked for.
+ * @param offered the scopes that the downstream's file describes
+ * @returns undefined where the answer names no scopes
+ */
 export const scopesOf = (
   { offline_scope: offline, answers }: Provider,
   answer: { readonly scope?: string | undefined },
   asked: readonly string[],
+  offered: Readonly<Record<string, string>>,
 ): string[] | undefined =>
   answer.scope
     ?.split(' ')
     .filter(
       (scope) =>
-        scope !== '' && (asked.includes(scope) || (scope !== offline && !answers.ignored_scopes.includes(scope))),
+        scope !== '' &&
+        (asked.includes(scope) ||
+          (scope !== offline && !answers.ignored_scopes.includes(scope) && !isIdentityScope(scope, offered))),
     )
 
 /** The body of a request as the provider wants it. */

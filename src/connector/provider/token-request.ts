@@ -108,6 +108,7 @@ export const createTokenRequests =
       client.provider,
       answer,
       request.scopes.map((each) => prefix + each),
+      downstream.scopes,
     )?.map((each) => (each.startsWith(prefix) ? each.slice(prefix.length) : each))
     const scopes = named ?? request.scopes
     const wider = scopes.some((each) => !request.scopes.includes(each))
