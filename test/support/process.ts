@@ -4,6 +4,8 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
+import { inspect } from 'node:util'
+import type { Terminal } from '../../src/cli/terminal.ts'
 
 /** The CLI's source; it runs as it is. */
 export const CLI = join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts')
@@ -28,6 +30,9 @@ export const freePort = async (): Promise<number> => {
   }
 }
 
+/** ms in which a process must be ready, on a machine that is three times slower than a good one. */
+const START_LIMIT = 90_000
+
 /** Starts a process and waits for a line that says it is ready. @param written gets all that it writes */
 export const startProcess = async (
   args: readonly string[],
@@ -41,7 +46,7 @@ export const startProcess = async (
     const timer = setTimeout(() => {
       child.kill('SIGKILL')
       reject(new Error(`${args.join(' ')} was not ready in time:\n${output}`))
-    }, 45_000)
+    }, START_LIMIT)
     const look = (chunk: Buffer): void => {
       written(chunk.toString('utf8'))
       output += chunk.toString('utf8')
@@ -67,11 +72,15 @@ export const stopProcess = async (child: ChildProcess, signal: NodeJS.Signals = 
   await gone
 }
 
-export const runCli = async (
-  home: string,
-  args: readonly string[],
-  input = '',
-): Promise<{ code: number; out: string; err: string }> => {
+/** What a run of the CLI left. */
+export interface Ran {
+  readonly code: number
+  readonly out: string
+  readonly err: string
+}
+
+/** Runs the CLI as a process of its own: for what is about a process (its end, its streams, its signals). */
+export const runCliProcess = async (home: string, args: readonly string[], input = ''): Promise<Ran> => {
   const child = spawn(process.execPath, [CLI, ...args, '--home', home], { stdio: ['pipe', 'pipe', 'pipe'] })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk: Buffer) => {
@@ -83,4 +92,35 @@ export const runCli = async (
   child.stdin.end(input)
   const [code] = (await once(child, 'close')) as [number]
   return { code, out, err }
+}
+
+/** Commands that take the whole process: its signals, its exit and its streams. */
+const WHOLE_PROCESS: readonly string[] = ['serve', 'exec']
+
+/**
+ * Runs the CLI: in this process, on a terminal that is kept, because a start of Node costs more than most commands do.
+ * `serve` and `exec` run as a process of their own.
+ */
+export const runCli = async (home: string, args: readonly string[], input = ''): Promise<Ran> => {
+  if (WHOLE_PROCESS.includes(args[0] ?? '')) return runCliProcess(home, args, input)
+  const { run } = await import('../../src/cli/program.ts')
+  let [out, err] = ['', '']
+  const terminal: Terminal = {
+    out: (text) => {
+      out += text
+    },
+    err: (text) => {
+      err += text
+    },
+    input: () => Promise.resolve(input),
+    isInteractive: false,
+    environment: process.env,
+    workingFolder: process.cwd(),
+  }
+  try {
+    return { code: await run([...args, '--home', home], terminal), out, err }
+  } catch (error) {
+    // A process would end so: with the error on standard error.
+    return { code: 1, out, err: `${err}${inspect(error)}\n` }
+  }
 }
