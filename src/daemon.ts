@@ -496,6 +496,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       logger,
       isVoid,
+      endLease: async (lease) => {
+        await leases.end([{ id: lease }])
+      },
       connectors: createConnectors({
         idJag: { identityToken: identityTokens.find, identityProviders, call, connectUrl: connect.connectUrl },
         oauthGrant,

@@ -30,6 +30,7 @@ export interface SharedBytes {
   get(space: Keyspace, id: string): Promise<Uint8Array | undefined>
   /** @param life ms */
   set(space: Keyspace, id: string, value: Uint8Array, life: number): Promise<void>
+  remove(space: Keyspace, id: string): Promise<void>
   /** The connection, for what speaks Redis by itself. */
   readonly client: Redis | Cluster
   /** Null when all is well. */
@@ -121,6 +122,9 @@ export const createSharedBytes = (
     },
     async set(space, id, value, life) {
       if (life >= 1) await tried(() => redis.set(redisKey(space, id), Buffer.from(value), 'PX', Math.floor(life)))
+    },
+    async remove(space, id) {
+      await tried(() => redis.del(redisKey(space, id)))
     },
     client: redis,
     problem: () => problem,

@@ -3,6 +3,7 @@ import type { Tenant } from '../config/tenant.ts'
 import type { Server } from '../config/server.ts'
 import type { ProofKey } from '../crypto/proof-key.ts'
 import type { Secret } from '../crypto/secret.ts'
+import type { RejectedCredential } from './rejection.ts'
 import type { TokenStatus } from './status-index.ts'
 import type { Grant } from '../store/records/grants.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
@@ -48,6 +49,8 @@ export interface CredentialRequest {
   readonly confirmation?: Confirmation
   /** The MCP tool that is being called, where the request says so. */
   readonly tool?: string
+  /** What was handed out for this before, where its service refused it. */
+  readonly rejected?: RejectedCredential
   readonly correlationId: string
   readonly signal?: AbortSignal
 }

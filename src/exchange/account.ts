@@ -64,7 +64,13 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
       asked:
         wish === undefined
           ? undefined
-          : { scopes: wish.scopes, audience: wish.audiences, resource: wish.resources, tool: wish.tool },
+          : {
+              scopes: wish.scopes,
+              audience: wish.audiences,
+              resource: wish.resources,
+              tool: wish.tool,
+              rejected: wish.rejected === undefined ? undefined : true,
+            },
       // Never the path or the query: the caller chooses them, and placeholders stand in them.
       injected:
         wish?.injection === undefined

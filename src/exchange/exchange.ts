@@ -290,7 +290,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const tenant = current.tenants.get(principal.tenant)
     if (tenant === undefined) throw refuse('subject_tenant_unknown')
     const confirmation = confirmationOf(account)
-    const { requestedTokenType, tool } = account.wish ?? {}
+    const { requestedTokenType, tool, rejected } = account.wish ?? {}
     const request = {
       principal,
       tenant,
@@ -305,6 +305,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       ...(confirmation === undefined ? {} : { confirmation }),
       ...(requestedTokenType === undefined ? {} : { requestedTokenType }),
       ...(tool === undefined ? {} : { tool }),
+      ...(rejected === undefined ? {} : { rejected: { token: rejected } }),
       // Nobody else has any business with it.
       ...(subjectToken === undefined || !kinds[target!.downstream.credential].fromSubjectToken ? {} : { subjectToken }),
     }

@@ -1,13 +1,18 @@
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import type { Logger } from '../observe/logger.ts'
 import type { Cache } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
 import { credentialKey, type CachedCredential } from './cached-credential.ts'
 import type { SharedCredentials } from './shared-credentials.ts'
 import type { Connectors, Credential, CredentialRequest } from '../connector/connector.ts'
-import { providerOf } from '../connector/kinds.ts'
+import { kinds, providerOf } from '../connector/kinds.ts'
+import { isAbout, judgeRejection } from '../connector/rejection.ts'
 
 /** A credential whose end is nearer than this is fetched anew (ms): it must outlast the call that it is for. */
 const MARGIN = 30_000
+/** Of so many requests it is remembered when their credential was renewed because its service refused it. */
+const MAX_RENEWALS = 10_000
 
 /** A credential, and whether it was at hand. */
 export interface Obtained {
@@ -28,6 +33,8 @@ export const createObtain = (options: {
   clock: Clock
   /** Whether a revocation covers the entry: one that was being fetched while the cache was emptied must not come back. */
   isVoid: (entry: CachedCredential) => boolean
+  /** Ends a lease whose credential its service refuses. */
+  endLease: (lease: string) => Promise<void>
   logger: Logger
 }) => {
   const underWay = new Map<string, Promise<Omit<Obtained, 'cached'>>>()
@@ -41,6 +48,11 @@ export const createObtain = (options: {
     if (sharedKey === undefined) return undefined
     const found = await options.shared?.get(request.principal.tenant, sharedKey)
     if (found === undefined || options.isVoid(found.entry)) return undefined
+    // Another node has not heard of the refusal yet.
+    if (isAbout(request.rejected, found.entry.credential.token)) {
+      await options.shared?.remove(sharedKey)
+      return undefined
+    }
     options.cache.set(key, found.entry, found.expiresAt)
     return found.entry
   }
@@ -77,19 +89,51 @@ export const createObtain = (options: {
     return { credential, obtainedAt: startedAt }
   }
 
+  const renewals = new LRUCache<string, number>({ max: MAX_RENEWALS })
+
+  /**
+   * Drops a credential that its service refuses, wherever this server has it for this principal. A grant judges a fresh one
+   * that is refused as well; of every other kind a fresh one stays.
+   * @returns whether it was dropped
+   */
+  const dropRejected = async (key: string, request: CredentialRequest, hit: CachedCredential): Promise<boolean> => {
+    const { rejected, downstream } = request
+    if (!isAbout(rejected, hit.credential.token)) return false
+    const judgement = judgeRejection(renewals.get(key), options.clock.now())
+    if (judgement === 'keep' || (judgement === 'end' && downstream.credential !== 'oauth_grant')) return false
+    if (judgement === 'renew') renewals.set(key, options.clock.now())
+    options.cache.purge(
+      ({ tenant, user, server, credential }) =>
+        tenant === hit.tenant && user === hit.user && server === hit.server && isAbout(rejected, credential.token),
+    )
+    const { grant } = hit.credential
+    if (kinds[downstream.credential].leased === true && grant !== undefined) await options.endLease(grant)
+    return true
+  }
+
+  /** Requests of which one says that a credential was refused do not share the answer of one that does not know it. */
+  const workKeyOf = (key: string, { rejected }: CredentialRequest): string =>
+    rejected === undefined ? key : `${key} ${createHash('sha256').update(rejected.token.reveal()).digest('base64url')}`
+
   return async (request: CredentialRequest, generation: number): Promise<Obtained> => {
     const key = credentialKey(request, String(generation))
     const hit = options.cache.get(key)
+    let isDropped = false
     if (hit !== undefined) {
-      if (!options.isVoid(hit)) return { credential: hit.credential, cached: true, obtainedAt: hit.since }
-      options.cache.delete(key)
+      if (options.isVoid(hit)) options.cache.delete(key)
+      else {
+        isDropped = await dropRejected(key, request, hit)
+        if (!isDropped) return { credential: hit.credential, cached: true, obtainedAt: hit.since }
+      }
     }
-    let pending = underWay.get(key)
+    const workKey = workKeyOf(key, request)
+    let pending = underWay.get(workKey)
     if (pending === undefined) {
-      pending = fetchAndKeep(key, request, options.clock.now()).finally(() => {
-        underWay.delete(key)
+      const wish = isDropped ? { ...request, rejected: { ...request.rejected!, handed: true } } : request
+      pending = fetchAndKeep(key, wish, options.clock.now()).finally(() => {
+        underWay.delete(workKey)
       })
-      underWay.set(key, pending)
+      underWay.set(workKey, pending)
     }
     return { ...(await pending), cached: false }
   }

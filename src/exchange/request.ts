@@ -24,6 +24,8 @@ export interface TokenWish {
   readonly proof?: string
   /** The MCP tool that is being called, for policy and the record. */
   readonly tool?: string
+  /** What was issued for the same request before, where its service refused it (401). */
+  readonly rejected?: Secret
   /** Set by the proxy alone: what is issued is put into this request. */
   readonly injection?: Injection
 }

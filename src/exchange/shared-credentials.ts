@@ -19,6 +19,7 @@ export interface SharedCredentials {
   /** @returns the entry and when it ends (ms since the epoch) */
   get(tenant: string, key: string): Promise<{ entry: CachedCredential; expiresAt: number } | undefined>
   set(key: string, entry: CachedCredential, expiresAt: number): Promise<void>
+  remove(key: string): Promise<void>
 }
 
 const entrySchema = z.strictObject({
@@ -166,5 +167,6 @@ export const createSharedCredentials = (options: {
           life,
         )
     },
+    remove: (key) => options.bytes.remove('credential', key),
   }
 }

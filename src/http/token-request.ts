@@ -10,6 +10,9 @@ const ONE_TARGET = 2048
 const TARGETS = 10
 const SCOPES = 100
 
+/** Longest credential that a report can be about (characters). */
+const LONGEST_REJECTED = 16_384
+
 const toolSchema = z.string().min(1).max(128)
 
 /** @throws DeputyError `malformed_request` */
@@ -57,12 +60,16 @@ export const parseTokenWish = (form: Form): TokenWish => {
   const scopes = parseScopes(form.optional('scope'))
   const requested = form.optional('requested_token_type')
   const tool = parseTool(form.optional('tool'))
+  const rejected = form.optional('rejected_token')
+  if (rejected !== undefined && rejected.length > LONGEST_REJECTED)
+    throw refuse('malformed_request', { problem: `rejected_token is longer than ${LONGEST_REJECTED} characters` })
   return {
     audiences: parseTargets(form, 'audience'),
     resources: parseTargets(form, 'resource'),
     ...(scopes === undefined ? {} : { scopes }),
     ...(requested === undefined ? {} : { requestedTokenType: parseTokenType(requested, 'requested_token_type') }),
     ...(tool === undefined ? {} : { tool }),
+    ...(rejected === undefined ? {} : { rejected: new Secret(rejected) }),
   }
 }
 

@@ -113,18 +113,20 @@ export const readCaller = (
   }
 }
 
-/** Asks the exchange, whose line attests, decides and records. @throws DeputyError whatever it refuses */
+/** Asks the exchange, whose line attests, decides and records. @param injection the request, and the credential that its service refused before. @throws DeputyError whatever it refuses */
 export const obtainFor = (
   exchange: Exchange,
   origin: RequestOrigin,
   { beneficiary, scopes, tool }: Caller,
   downstream: string | undefined,
-  injection: Injection,
+  injection: Injection & { readonly rejected?: Secret },
 ): Promise<IssuedToken> => {
+  const { rejected, ...request } = injection
   const wish: TokenWish = {
     audiences: downstream === undefined ? [] : [downstream],
     resources: [],
-    injection,
+    injection: request,
+    ...(rejected === undefined ? {} : { rejected }),
     ...(scopes === undefined ? {} : { scopes }),
     ...(tool === undefined ? {} : { tool }),
   }

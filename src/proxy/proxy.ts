@@ -21,6 +21,7 @@ import { formsOf } from './forms.ts'
 import { methodsOf, passedOn } from './headers.ts'
 import { putIn, putInBound, type Injected } from './injection.ts'
 import { arrivalOf, bodyOf, hasBody, HIDING, relay, type Relay } from './relay.ts'
+import { reportingUpstream } from './refusals.ts'
 import { needlesOf, type Needles } from './rewriter.ts'
 import { routeOf, tunnelOf, type Route } from './route.ts'
 import { openTunnel, type Tunnel } from './tunnel.ts'
@@ -102,16 +103,22 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     const connect = tunnels.get(request.socket)?.connect
     const caller = readCaller(request, connect, await deps.peer(connect ?? request), deps.startedFor)
     const traceparent = traceparentOf(request)
+    const origin = { correlationId, evidence: caller.evidence, ...(traceparent === undefined ? {} : { traceparent }) }
+    const target = {
+      origin: route.origin,
+      methods: methodsOf(request.method!, request.rawHeaders),
+      path: route.path,
+    }
     const { injection, token, warning }: IssuedToken = await obtainFor(
       deps.exchange,
-      { correlationId, evidence: caller.evidence, ...(traceparent === undefined ? {} : { traceparent }) },
+      origin,
       caller,
       route.downstream,
-      { origin: route.origin, methods: methodsOf(request.method!, request.rawHeaders), path: route.path },
+      target,
     )
     const {
       inject: { strike },
-      origin,
+      origin: service,
       proofKey: key,
       stands,
     } = injection!
@@ -136,10 +143,28 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
         : provingUpstream(deps.upstream, {
             proofs: deps.proofs,
             key,
-            request: { method: request.method!, url: `${origin}${injected.target}`, accessToken: token },
+            request: { method: request.method!, url: `${service}${injected.target}`, accessToken: token },
             stands,
           })
-    return { ...injected, needles: needlesFor(token, injected.secrets), origin, way, stands, strike, ours }
+    const report = (): void => {
+      obtainFor(deps.exchange, origin, caller, route.downstream, { ...target, rejected: token }).catch(
+        (error: unknown) => {
+          deps.logger.info(
+            { err: error, correlation_id: correlationId },
+            'a service refused a credential, and no other could be had',
+          )
+        },
+      )
+    }
+    return {
+      ...injected,
+      needles: needlesFor(token, injected.secrets),
+      origin: service,
+      way: reportingUpstream(way, report),
+      stands,
+      strike,
+      ours,
+    }
   }
 
   const forward = async (

@@ -39,12 +39,14 @@ const redirected = (status: number, init: RequestInit): RequestInit => {
 }
 
 /**
- * A `fetch` that carries a credential. After a 401 it asks for another, whatever is held, and tries once more if
- * there is another one. A redirect to another origin is not followed: its response is what comes back.
+ * A `fetch` that carries a credential. After a 401 it reports the credential to Deputy, which drops it, and tries once
+ * more if there is another one. A 401 for that one is reported too: Deputy then says whether the user has to connect
+ * again. A redirect to another origin is not followed: its response is what comes back.
  */
 export const createFetch =
   (options: {
-    token: (signal: AbortSignal | undefined, afresh: boolean) => Promise<Token>
+    /** @param rejected what the service has refused */
+    token: (signal: AbortSignal | undefined, rejected?: Token) => Promise<Token>
     fetch: typeof globalThis.fetch
   }): Fetch =>
   async (input, init = {}) => {
@@ -73,11 +75,13 @@ export const createFetch =
       }
     }
 
-    const token = await options.token(signal, false)
+    const token = await options.token(signal)
     const response = await send(token)
-    if (response.status !== 401 || !isReplayable(init.body)) return response
-    const again = await options.token(signal, true)
-    if (again.reveal() === token.reveal()) return response
+    if (response.status !== 401) return response
+    const again = await options.token(signal, token)
+    if (again.reveal() === token.reveal() || !isReplayable(init.body)) return response
     await response.body?.cancel()
-    return send(again)
+    const second = await send(again)
+    if (second.status === 401) await options.token(signal, again)
+    return second
   }

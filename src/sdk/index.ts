@@ -67,6 +67,8 @@ export interface TokenWish {
   readonly scopes?: readonly string[]
   /** The MCP tool that is being called: narrows to what it needs. */
   readonly tool?: string
+  /** The credential that was issued for the same wish before and that the service refused (401): Deputy drops it and gives another, if there is one. */
+  readonly rejected?: Token
   readonly signal?: AbortSignal
 }
 
@@ -77,7 +79,7 @@ export interface Deputy {
   fetch(
     downstream: string,
     onBehalfOf: OnBehalfOf,
-    more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'signal'>,
+    more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'rejected' | 'signal'>,
   ): Fetch
   /** What this server is registered as. @throws DeputyClientError */
   server(signal?: AbortSignal): Promise<Registration>
@@ -104,11 +106,12 @@ const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): A
 }
 
 /** RFC 8693 section 2.1, RFC 6749 section 4.4. */
-const formOf = ({ downstream, onBehalfOf, scopes, tool }: TokenWish): URLSearchParams => {
+const formOf = ({ downstream, onBehalfOf, scopes, tool, rejected }: TokenWish): URLSearchParams => {
   const form = new URLSearchParams({
     audience: downstream,
     ...(scopes === undefined ? {} : { scope: scopes.join(' ') }),
     ...(tool === undefined ? {} : { tool }),
+    ...(rejected === undefined ? {} : { rejected_token: rejected.reveal() }),
   })
   if (onBehalfOf === SERVER) {
     form.set('grant_type', 'client_credentials')
@@ -215,11 +218,16 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
       const wish: TokenWish = { ...more, downstream, onBehalfOf }
       return createFetch({
         fetch: options.fetch ?? globalThis.fetch,
-        token: (signal, afresh) =>
+        token: (signal, rejected) =>
           held(
             () => formOf(wish).toString(),
-            () => token({ ...wish, ...(signal === undefined ? {} : { signal }) }),
-            afresh,
+            () =>
+              token({
+                ...wish,
+                ...(signal === undefined ? {} : { signal }),
+                ...(rejected === undefined ? {} : { rejected }),
+              }),
+            rejected !== undefined,
           ),
       })
     },

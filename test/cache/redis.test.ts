@@ -68,6 +68,8 @@ describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
       await shared.set('credential', 'never', VALUE, 0)
       await expect.poll(() => shared.get('credential', 'short')).toBeUndefined()
       expect(await shared.get('credential', 'never')).toBeUndefined()
+      for (const id of ids) await shared.remove('credential', id)
+      for (const id of ids) expect(await shared.get('credential', id)).toBeUndefined()
       expect(shared.problem()).toBeNull()
       await shared.close()
       await close()

@@ -181,18 +181,26 @@ describe('the SDK at a real daemon', () => {
     changing.close()
   })
 
-  it('a fetch that gets the same credential once more lets the 401 stand, and a stream is sent once', async () => {
+  it('fault 20: a fetch reports a credential that is refused, gets a fresh one once, and then lets the 401 stand', async () => {
     service.answers((_request, response) => {
       response.writeHead(401).end()
     })
     expect((await deputy.fetch('ledger', user)(service.url)).status).toBe(401)
-    expect(service.seen).toHaveLength(1)
+    expect(new Set(service.seen.map(({ authorization }) => authorization)).size).toBe(2)
+    expect((await deputy.fetch('ledger', user)(service.url)).status).toBe(401)
+    expect(service.seen).toHaveLength(3)
+  })
+
+  it('a fetch sends a stream once', async () => {
+    service.answers((_request, response) => {
+      response.writeHead(401).end()
+    })
     const stream = new Blob(['x']).stream()
     expect(
       (await deputy.fetch('ledger', user)(service.url, { method: 'POST', body: stream, duplex: 'half' } as RequestInit))
         .status,
     ).toBe(401)
-    expect(service.seen).toHaveLength(2)
+    expect(service.seen).toHaveLength(1)
   })
 
   it('threat 27: a redirect to another origin is not followed with the credential; one within it is', async () => {

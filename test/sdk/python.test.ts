@@ -156,7 +156,15 @@ answer([shown(fetch(service + "/entries", method="POST", data=b"x")), shown(fetc
   failure(lambda: fetch("http://service.example/"))["reason"], failure(lambda: fetch("http://127.evil.example/"))["reason"]])`),
     ).toEqual([[200, 'POST /entries'], [200, 'GET /there'], 302, 401, 'insecure_url', 'insecure_url'])
     expect(other.seen).toEqual([])
-    expect(service.seen.map(({ path }) => path)).toEqual(['/entries', '/here', '/there', '/away', '/refused'])
+    // Fault 20: what was refused is reported, and sent once more with the fresh credential.
+    expect(service.seen.map(({ path }) => path)).toEqual([
+      '/entries',
+      '/here',
+      '/there',
+      '/away',
+      '/refused',
+      '/refused',
+    ])
     for (const { authorization } of service.seen)
       expect(decodeJwt(authorization!.replace('Bearer ', ''))).toMatchObject({ aud: LEDGER })
     expect(service.seen[0]!.body).toBe('x')

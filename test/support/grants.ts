@@ -145,9 +145,11 @@ export interface Grants {
   readonly connector: Connector & Revocable & { drainUpstreamRevocations(): Promise<void> }
   /** Stores a grant of alice's; its access token has expired unless it says otherwise. */
   give(given?: { scopes?: readonly string[]; expiresIn?: number; user?: string }): Promise<Grant>
-  obtain(scopes?: readonly string[], user?: string): Promise<Credential>
+  obtain(scopes?: readonly string[], user?: string, rejected?: CredentialRequest['rejected']): Promise<Credential>
   /** What the store has now. */
   stored(grant: Grant): Promise<{ grant: Grant; tokens: GrantTokens }>
+  /** Takes its refresh token away, as where the provider gave none. */
+  forget(grant: Grant): Promise<void>
   /** Changes files, as a reload does. */
   configure(given: { downstream?: object; provider?: object }): void
   close(): Promise<void>
@@ -252,7 +254,7 @@ export const startGrants = async (
         updatedAt: clock.now(),
       })
     },
-    obtain: (scopes = ['read', 'write'], user = 'alice') =>
+    obtain: (scopes = ['read', 'write'], user = 'alice', rejected) =>
       connector.obtain({
         principal: { kind: 'user', tenant: 'acme', user },
         tenant,
@@ -264,10 +266,19 @@ export const startGrants = async (
         priorActors: [],
         ancestors: [],
         correlationId: 'request-1',
+        ...(rejected === undefined ? {} : { rejected }),
       }),
     async stored({ id }) {
       const grant = (await store.grants.get(id))!
       return { grant, tokens: await openTokens(envelope, grant) }
+    },
+    async forget({ id }) {
+      const grant = (await store.grants.get(id))!
+      const tokens = await openTokens(envelope, grant)
+      await store.grants.update({
+        ...grant,
+        sealed: await sealTokens(envelope, grant, { ...tokens, refreshToken: undefined }),
+      })
     },
     async close() {
       await egress.close()

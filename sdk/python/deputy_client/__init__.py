@@ -141,16 +141,20 @@ class Deputy:
         self._client = {name: value for name, value in (("client_id", client_id), ("client_secret", client_secret)) if value is not None}
         self._patience = patience
 
-    def token(self, downstream: str, on_behalf_of: OnBehalfOf, scopes: Optional[Sequence[str]] = None, tool: Optional[str] = None) -> Token:
+    def token(self, downstream: str, on_behalf_of: OnBehalfOf, scopes: Optional[Sequence[str]] = None, tool: Optional[str] = None,
+              rejected: Optional[Token] = None) -> Token:
         """A credential of the downstream, for the user whose token is given (RFC 8693), ``SESSION`` or ``SERVER``.
 
-        Raises DeputyError with Deputy's reason; ``interaction_required`` has ``connect_url``.
+        ``rejected``: the credential that was issued for the same question before and that the service refused (401); Deputy drops
+        it and gives another, if there is one. Raises DeputyError with Deputy's reason; ``interaction_required`` has ``connect_url``.
         """
         form = {"audience": downstream, **self._client}
         if scopes is not None:
             form["scope"] = " ".join(scopes)
         if tool is not None:
             form["tool"] = tool
+        if rejected is not None:
+            form["rejected_token"] = rejected.reveal()
         if on_behalf_of is SERVER:
             form["grant_type"] = "client_credentials"
         else:
@@ -170,8 +174,8 @@ class Deputy:
     def fetch(self, downstream: str, on_behalf_of: OnBehalfOf, scopes: Optional[Sequence[str]] = None, tool: Optional[str] = None) -> Callable[..., Response]:
         """A function ``(url, method="GET", data=None, headers=None, timeout=30)`` that carries the credential.
 
-        It is asked for anew with each request. After a 401 it is asked for once more, and the request is sent again if there is
-        another one. A redirect to another origin is not followed: its response is what comes back.
+        It is asked for anew with each request. After a 401 the credential is reported to Deputy, and the request is sent again if
+        there is another one; a 401 for that one is reported too, and Deputy says whether the user has to connect again. A redirect to another origin is not followed: its response is what comes back.
         """
 
         def send(token: Token, url: str, method: str, data: Optional[bytes], headers: Mapping[str, str], timeout: float) -> Response:
@@ -202,8 +206,13 @@ class Deputy:
             response = send(token, url, method, data, headers or {}, timeout)
             if response.status != 401:
                 return response
-            again = self.token(downstream, on_behalf_of, scopes, tool)
-            return response if again.reveal() == token.reveal() else send(again, url, method, data, headers or {}, timeout)
+            again = self.token(downstream, on_behalf_of, scopes, tool, token)
+            if again.reveal() == token.reveal():
+                return response
+            response = send(again, url, method, data, headers or {}, timeout)
+            if response.status == 401:
+                self.token(downstream, on_behalf_of, scopes, tool, again)
+            return response
 
         return fetch
 

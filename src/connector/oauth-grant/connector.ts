@@ -19,7 +19,16 @@ import {
 import type { ProviderClients } from '../provider/client.ts'
 import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
 import type { CallProvider } from '../provider/call.ts'
-import { createRefresh, fromGrant, isEnded, isFresh, isRefreshing, type FreshToken } from './refresh.ts'
+import {
+  createRefresh,
+  fromGrant,
+  isEnded,
+  isFresh,
+  isRefreshing,
+  type FreshToken,
+  type RefreshWish,
+} from './refresh.ts'
+import { createRejectedTokens } from './rejected-token.ts'
 import { createUpstreamRevocation } from './upstream-revocation.ts'
 
 export interface OAuthGrantDependencies {
@@ -47,6 +56,9 @@ export interface OAuthGrantDependencies {
 /** What is handed out is asked for again after this time at the latest (ms), also where the token lives until it is revoked. */
 const LONGEST_USE = 86_400_000
 
+/** What a request wants of a grant's access token. */
+type GrantWish = Pick<RefreshWish, 'correlationId' | 'rejected'>
+
 /** From this part of an access token's life on, a use of it refreshes it in the background. */
 const AHEAD = 0.75
 
@@ -67,6 +79,7 @@ export const createOAuthGrantConnector = (
   const { clients } = deps
   const refresh = createRefresh(deps)
   const upstream = createUpstreamRevocation(deps)
+  const rejectedTokens = createRejectedTokens(deps)
 
   const askUser = async (
     request: CredentialRequest,
@@ -103,18 +116,20 @@ export const createOAuthGrantConnector = (
 
   const fullToken = async (
     grant: Grant,
+    tokens: GrantTokens,
     downstream: DownstreamOf<'oauth_grant'>,
-    correlationId: string,
+    wish: GrantWish,
   ): Promise<FreshToken> => {
-    const tokens = await openTokens(deps.envelope, grant)
+    const { correlationId } = wish
     const now = deps.clock.now()
     const provider = deps.snapshot().providers.get(downstream.provider)
     if (
+      wish.rejected !== undefined ||
       !isFresh(tokens, now) ||
       !isBoundAsWanted(tokens, downstream, provider) ||
       (grant.status !== 'active' && !isRefreshing(grant, now))
     )
-      return refresh(grant, downstream, { correlationId })
+      return refresh(grant, downstream, wish)
     const { ends_access_token: endsToken } = provider?.refresh ?? { ends_access_token: true }
     // Where a refresh ends the old access token, those who have it go on with it until it ends by itself.
     if (tokens.refreshToken !== undefined && !endsToken && !isYoung(tokens, now)) {
@@ -127,15 +142,19 @@ export const createOAuthGrantConnector = (
 
   const tokenFor = async (
     grant: Grant,
-    downstream: DownstreamOf<'oauth_grant'>,
+    request: CredentialRequest,
     scopes: readonly string[],
-    correlationId: string,
   ): Promise<{ token: FreshToken; wider: boolean }> => {
-    if (covers(scopes, grant.scopes)) return { token: await fullToken(grant, downstream, correlationId), wider: false }
-    const provider = deps.snapshot().providers.get(downstream.provider)
-    if (provider?.refresh.narrows === true)
-      return { token: await refresh(grant, downstream, { scopes, correlationId }), wider: false }
-    if (downstream.wider === 'mark') return { token: await fullToken(grant, downstream, correlationId), wider: true }
+    const downstream = request.downstream as DownstreamOf<'oauth_grant'>
+    const isWhole = covers(scopes, grant.scopes)
+    const isNarrowed = !isWhole && deps.snapshot().providers.get(downstream.provider)?.refresh.narrows === true
+    const tokens = await openTokens(deps.envelope, grant)
+    const { rejected, correlationId } = request
+    const mustRefresh = await rejectedTokens.mustRefresh(grant, tokens, rejected, isNarrowed)
+    const wish: GrantWish = { correlationId, ...(mustRefresh ? { rejected: rejected!.token } : {}) }
+    if (isNarrowed) return { token: await refresh(grant, downstream, { ...wish, scopes }), wider: false }
+    if (isWhole || downstream.wider === 'mark')
+      return { token: await fullToken(grant, tokens, downstream, wish), wider: !isWhole }
     throw refuse('scope_not_narrowable', {
       provider: downstream.provider,
       granted: grant.scopes.join(' '),
@@ -212,7 +231,7 @@ export const createOAuthGrantConnector = (
             problem: 'its OAuth client, token endpoint or resource was changed since the user connected it',
           })
         const scopes = await givenScopes(request, owner, grant)
-        const { token, wider } = await tokenFor(grant, downstream, scopes, request.correlationId)
+        const { token, wider } = await tokenFor(grant, request, scopes)
         const surplus = token.scopes.filter((scope) => !scopes.includes(scope))
         // A provider that answers a narrowing with more than was asked has not narrowed.
         if (surplus.length > 0 && downstream.wider !== 'mark')

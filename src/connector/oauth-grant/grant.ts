@@ -24,6 +24,8 @@ const tokensSchema = z.strictObject({
   /** A private key (PEM): the refresh token of a public client is bound to it, and the access token where it says so (RFC 9449 section 5). */
   proof_key: z.string().optional(),
   bound: z.boolean().optional(),
+  forced_at: z.number().optional(),
+  resting_since: z.number().optional(),
 })
 
 /** What a grant holds in its sealed part. */
@@ -47,6 +49,10 @@ export interface GrantTokens {
   readonly proofKey?: ProofKey | undefined
   /** Whether the access token is bound to it. */
   readonly bound?: boolean | undefined
+  /** When a refresh was forced the last time because the service refused the access token (ms since the epoch). */
+  readonly forcedAt?: number | undefined
+  /** Since when the service refuses fresh access tokens as well (ms since the epoch). */
+  readonly restingSince?: number | undefined
 }
 
 const nameOf = ({ tenant, id }: Pick<Grant, 'tenant' | 'id'>) => ({ tenant, kind: 'grant', id })
@@ -73,6 +79,8 @@ export const sealTokens = (
         ...(Object.keys(tokens.fields ?? {}).length === 0 ? {} : { fields: { ...tokens.fields } }),
         ...(tokens.proofKey === undefined ? {} : { proof_key: proofKeyText(tokens.proofKey).reveal() }),
         ...(tokens.bound === true ? { bound: true } : {}),
+        ...(tokens.forcedAt === undefined ? {} : { forced_at: tokens.forcedAt }),
+        ...(tokens.restingSince === undefined ? {} : { resting_since: tokens.restingSince }),
       } satisfies z.output<typeof tokensSchema>),
     ),
   )
@@ -94,6 +102,8 @@ export const openTokens = async (envelope: Envelope, grant: Grant): Promise<Gran
     fields: stored.fields ?? {},
     ...(stored.proof_key === undefined ? {} : { proofKey: await openProofKey(new Secret(stored.proof_key)) }),
     bound: stored.bound ?? false,
+    forcedAt: stored.forced_at,
+    restingSince: stored.resting_since,
   }
 }
 

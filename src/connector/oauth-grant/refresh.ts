@@ -86,6 +86,8 @@ export interface RefreshWish {
   readonly scopes?: readonly string[]
   /** Whether the access token that is there needs no refresh; default: it outlasts a call. */
   readonly goodEnough?: (tokens: GrantTokens, now: number) => boolean
+  /** The access token that the service refused: while it is the one at hand, a refresh is needed. */
+  readonly rejected?: Secret
   /** Of the request that caused the refresh: its story tells what the provider said. */
   readonly correlationId: string
 }
@@ -230,7 +232,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     giveUpAt: number,
     pause = FIRST_LOOK,
   ): Promise<FreshToken> => {
-    const { scopes, goodEnough = isFresh, correlationId } = wish
+    const { scopes, goodEnough = isFresh, rejected, correlationId } = wish
     const grant = await grants.get(id)
     if (grant === undefined)
       throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
@@ -245,10 +247,12 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const kept = await openTokens(envelope, grant)
     const proof = await client.proof(kept.proofKey)
     // What comes back may be bound to the key that is proved now, also where what was there before is not.
-    const tokens = proof === undefined ? kept : { ...kept, proofKey: proof.key }
+    const proved = proof === undefined ? kept : { ...kept, proofKey: proof.key }
+    const tokens = rejected === undefined ? proved : { ...proved, forcedAt: clock.now() }
     if (
       scopes === undefined &&
       goodEnough(tokens, clock.now()) &&
+      rejected?.reveal() !== tokens.accessToken.reveal() &&
       isBoundAsWanted(tokens, downstream, client.provider) &&
       grant.status === 'active'
     )
@@ -411,7 +415,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
    * @throws DeputyError `refresh_in_progress` when it takes too long, and of the categories grant and provider
    */
   return async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish): Promise<FreshToken> => {
-    const key = `${grant.id} ${wish.scopes?.join(' ') ?? ''}`
+    const key = `${grant.id} ${wish.rejected === undefined ? '' : 'anew'} ${wish.scopes?.join(' ') ?? ''}`
     let work = shared.get(key)
     if (work === undefined) {
       work = inTurn(grant.id, () => refreshNow(grant.id, downstream, wish, performance.now() + PATIENCE)).finally(

@@ -1,0 +1,99 @@
+import { expect, it } from 'vitest'
+import { createMemoryCache } from '../../src/cache/memory.ts'
+import {
+  ACCESS_TOKEN_TYPE,
+  type Connectors,
+  type Credential,
+  type CredentialRequest,
+} from '../../src/connector/connector.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createObtain } from '../../src/exchange/obtain.ts'
+import type { CachedCredential } from '../../src/exchange/cached-credential.ts'
+import type { SharedCredentials } from '../../src/exchange/shared-credentials.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
+import { aClock, aServer, aTenant } from '../support/snapshot.ts'
+
+/** Two nodes that share what they have fetched. Every credential that is made is another one. */
+const nodes = () => {
+  const clock = aClock()
+  const shelf = new Map<string, { entry: CachedCredential; expiresAt: number }>()
+  const shared: SharedCredentials = {
+    keyOf: () => 'key',
+    get: (_tenant, key) => Promise.resolve(shelf.get(key)),
+    set: (key, entry, expiresAt) => Promise.resolve(void shelf.set(key, { entry, expiresAt })),
+    remove: (key) => Promise.resolve(void shelf.delete(key)),
+  }
+  const made: string[] = []
+  const endedLeases: string[] = []
+  const connector = {
+    obtain: (): Promise<Credential> => {
+      const token = `token-${made.length + 1}`
+      made.push(token)
+      return Promise.resolve({
+        token: new Secret(token),
+        issuedTokenType: ACCESS_TOKEN_TYPE,
+        tokenType: 'Bearer',
+        scopes: [],
+        expiresAt: clock.now() + 3_600_000,
+        wider: false,
+        grant: `lease-${made.length}`,
+        story: '',
+      })
+    },
+  }
+  const node = () => {
+    const obtain = createObtain({
+      cache: createMemoryCache({ entries: 100, clock }),
+      shared,
+      connectors: { client_credentials: connector, dynamic: connector } as unknown as Connectors,
+      clock,
+      isVoid: () => false,
+      endLease: (lease) => Promise.resolve(void endedLeases.push(lease)),
+      logger: silentLogger,
+    })
+    return async (rejected?: string, credential = 'client_credentials'): Promise<string> => {
+      const request = {
+        principal: { kind: 'user', tenant: 'acme', user: 'alice' },
+        tenant: aTenant(),
+        server: aServer(),
+        downstream: { downstream: 'd', credential },
+        scopes: [],
+        notAfter: Infinity,
+        audiences: [],
+        priorActors: [],
+        ancestors: [],
+        correlationId: 'id',
+        ...(rejected === undefined ? {} : { rejected: { token: new Secret(rejected) } }),
+      } as unknown as CredentialRequest
+      return (await obtain(request, 1)).credential.token.reveal()
+    }
+  }
+  return { clock, made, endedLeases, one: node(), other: node() }
+}
+
+it('fault 20: a credential that is refused leaves the shared cache; another node that had it takes the fresh one from there', async () => {
+  const { one, other, made } = nodes()
+  expect([await one(), await other()]).toEqual(['token-1', 'token-1'])
+  expect(await one('token-1')).toBe('token-2')
+  expect(await other('token-1')).toBe('token-2')
+  expect(made).toHaveLength(2)
+})
+
+it('fault 20: reports make a credential anew once in ten minutes, at the same moment too', async () => {
+  const { one, made, clock } = nodes()
+  await one()
+  expect(new Set(await Promise.all(Array.from({ length: 20 }, () => one('token-1'))))).toEqual(new Set(['token-2']))
+  for (const token of ['token-2', 'token-1', 'guessed']) expect(await one(token)).toBe('token-2')
+  clock.forward(300_000)
+  expect(await one('token-2')).toBe('token-2')
+  clock.forward(300_000)
+  expect(await one('token-2')).toBe('token-3')
+  expect(made).toHaveLength(3)
+})
+
+it('fault 20: a lease whose login is refused is ended', async () => {
+  const { one, endedLeases } = nodes()
+  await one(undefined, 'dynamic')
+  expect(await one('token-1', 'dynamic')).toBe('token-2')
+  expect(endedLeases).toEqual(['lease-1'])
+})
