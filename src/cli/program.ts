@@ -1,20 +1,50 @@
 import { Command, CommanderError } from 'commander'
 import { DeputyError } from '../errors.ts'
-import { addAuditCommands } from './commands/audit.ts'
-import { addAwsCredentialsCommand } from './commands/aws-credentials.ts'
-import { addExecCommand } from './commands/exec.ts'
-import { addLeaseCommands } from './commands/lease.ts'
-import { addOperationCommands } from './commands/operate.ts'
-import { addRegistryCommands } from './commands/registry.ts'
-import { addRevocationCommands } from './commands/revoke.ts'
-import { addStoreCommands } from './commands/store.ts'
-import { addRotationCommands } from './commands/rotation.ts'
-import { addSetupCommands } from './commands/setup.ts'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
-/** Every command, on a terminal. */
-export const createProgram = async (terminal: Terminal): Promise<Command> => {
+type AddCommands = (program: Command, terminal: Terminal) => void
+
+/** Adds the commands of some names. */
+interface Group {
+  readonly names: readonly string[]
+  load(): Promise<AddCommands>
+}
+
+/** In the order of `deputy --help`. A group is loaded when one of its commands is called: `deputy revoke` does not pay for `deputy exec`. */
+const GROUPS: readonly Group[] = [
+  { names: ['init', 'check', 'serve'], load: async () => (await import('./commands/setup.ts')).addSetupCommands },
+  {
+    names: ['tenant', 'issuer', 'server', 'downstream', 'provider'],
+    load: async () => (await import('./commands/registry.ts')).addRegistryCommands,
+  },
+  {
+    names: ['revoke', 'grant', 'user'],
+    load: async () => (await import('./commands/revoke.ts')).addRevocationCommands,
+  },
+  { names: ['exec'], load: async () => (await import('./commands/exec.ts')).addExecCommand },
+  {
+    names: ['aws-credentials'],
+    load: async () => (await import('./commands/aws-credentials.ts')).addAwsCredentialsCommand,
+  },
+  { names: ['lease'], load: async () => (await import('./commands/lease.ts')).addLeaseCommands },
+  { names: ['audit', 'explain'], load: async () => (await import('./commands/audit.ts')).addAuditCommands },
+  {
+    names: ['status', 'reload', 'key', 'policy', 'secret', 'login', 'logout'],
+    load: async () => (await import('./commands/operate.ts')).addOperationCommands,
+  },
+  { names: ['rotation'], load: async () => (await import('./commands/rotation.ts')).addRotationCommands },
+  { names: ['store'], load: async () => (await import('./commands/store.ts')).addStoreCommands },
+]
+
+/** The name of the command in a command line: its first word that is neither an option nor the folder after `--home`. */
+const commandName = (argv: readonly string[]): string | undefined =>
+  argv.find((word, at) => !word.startsWith('-') && argv[at - 1] !== '--home')
+
+/** The commands on a terminal. @param argv the command line whose command is needed; absent or without a known command: every command */
+export const createProgram = async (terminal: Terminal, argv: readonly string[] = []): Promise<Command> => {
+  const name = commandName(argv)
+  const group = GROUPS.find(({ names }) => name !== undefined && names.includes(name))
   const program = new Command('deputy')
     .description('Credential broker and token-exchange daemon for MCP servers')
     .version(await packageVersion())
@@ -26,16 +56,7 @@ export const createProgram = async (terminal: Terminal): Promise<Command> => {
       'after',
       '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken.',
     )
-  addSetupCommands(program, terminal)
-  addRegistryCommands(program, terminal)
-  addRevocationCommands(program, terminal)
-  addExecCommand(program, terminal)
-  addAwsCredentialsCommand(program, terminal)
-  addLeaseCommands(program, terminal)
-  addAuditCommands(program, terminal)
-  addOperationCommands(program, terminal)
-  addRotationCommands(program, terminal)
-  addStoreCommands(program, terminal)
+  for (const { load } of group === undefined ? GROUPS : [group]) (await load())(program, terminal)
   acceptHomeEverywhere(program)
   return program
 }
@@ -59,7 +80,7 @@ const acceptHomeEverywhere = (program: Command): void => {
 /** Runs a command line. @returns the exit code */
 export const run = async (argv: readonly string[], terminal: Terminal): Promise<number> => {
   try {
-    await (await createProgram(terminal)).parseAsync(argv, { from: 'user' })
+    await (await createProgram(terminal, argv)).parseAsync(argv, { from: 'user' })
     return exit.ok
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage

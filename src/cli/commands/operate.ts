@@ -5,8 +5,6 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { formatProblem } from '../../config/problem.ts'
-import { accessPolicies, readConfiguration } from '../../configuration.ts'
-import { runPolicyExamples } from '../../policy/examples.ts'
 import { adminSocket, findHome, localSocket, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, table, withProgress, shownTime, type Terminal } from '../terminal.ts'
@@ -172,6 +170,11 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy policy test')
     .action(async (options: Output) => {
+      // Loaded here: no other command should pay for the policy engine.
+      const [{ accessPolicies, readConfiguration }, { runPolicyExamples }] = await Promise.all([
+        import('../../configuration.ts'),
+        import('../../policy/examples.ts'),
+      ])
       const read = await readConfiguration({ home: home(), shipped, generation: 1 })
       if (read.configuration === undefined)
         throw new CommandError(exit.configuration, read.problems.map(formatProblem).join('\n'))

@@ -7,7 +7,6 @@ import { createSystemRandom } from '../../clock.ts'
 import { formatProblem } from '../../config/problem.ts'
 import { loadLocations } from '../../config/load.ts'
 import type { Snapshot } from '../../config/snapshot.ts'
-import { readConfiguration } from '../../configuration.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { hashClientSecret } from '../../workload/client-secret.ts'
 import { exportServerJson, importServerJson } from '../../workload/server-json.ts'
@@ -79,6 +78,8 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
   const home = (): string => findHome(program.opts<{ home?: string }>().home, terminal)
 
   const snapshot = async (): Promise<Snapshot> => {
+    // Loaded here: no other command should pay for the policy engine.
+    const { readConfiguration } = await import('../../configuration.ts')
     const { configuration, problems } = await readConfiguration({ home: home(), shipped, generation: 1 })
     if (configuration === undefined)
       throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'), 'deputy check')

@@ -5,7 +5,6 @@ import { createSystemRandom, systemClock } from '../../clock.ts'
 import { SETTINGS_FILE } from '../../config/load.ts'
 import { formatProblem } from '../../config/problem.ts'
 import { examples, settingsTemplate } from '../../config/template.ts'
-import { readConfiguration } from '../../configuration.ts'
 import { newKeyText } from '../../crypto/key-encryption-key.ts'
 import { createFile } from '../../crypto/private-file.ts'
 import { findHome, packageVersion, shipped, shippedPolicies } from '../home.ts'
@@ -73,6 +72,8 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .addHelpText('after', '\nExample:\n  deputy check || exit 1\n\nExit code 3 when there is a problem.')
     .action(async (options: { json?: boolean }) => {
       const home = findHome(program.opts<{ home?: string }>().home, terminal)
+      // Loaded here: no other command should pay for the policy engine.
+      const { readConfiguration } = await import('../../configuration.ts')
       const { configuration, problems, warnings } = await readConfiguration({ home, shipped, generation: 1 })
       const counts =
         configuration === undefined
