@@ -47,6 +47,43 @@ const headersSchema = z.record(
 const RESERVED =
   /(^|\.)(access_token|refresh_token|id_token|issued_token_type|token_type|expires_in|scope|error|error_description|error_uri|__proto__|constructor|prototype)$|token|secret|password/
 
+/** How a provider's answers differ from the standard. */
+export const answersSchema = z.strictObject({
+  errors: z
+    .enum(['status', 'error_member', 'ok_member'])
+    .default('status')
+    .describe('How it says no: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.'),
+  error_member: z
+    .string()
+    .regex(/^[a-z_]{1,40}$/)
+    .default('error')
+    .describe('The member of its errors that holds the code.'),
+  error_codes: z
+    .record(
+      z.string(),
+      z.enum(['invalid_grant', 'invalid_client', 'invalid_scope', 'temporarily_unavailable', 'slow_down']),
+    )
+    .default({})
+    .describe('What its own error codes mean in those of the standard; `invalid_grant` ends the grant.'),
+  token_under: z
+    .string()
+    .regex(/^[a-z_]{1,40}$/)
+    .optional()
+    .describe("The member in which the answer to a code holds the user's token, where it is not the answer itself."),
+  token_type: z
+    .enum(['stated', 'bearer'])
+    .default('stated')
+    .describe('bearer: the token is a bearer token, whatever `token_type` says, and if it says nothing.'),
+  scope_separator: z
+    .enum([' ', ','])
+    .optional()
+    .describe('What stands between granted scopes; default: as between those that are asked for.'),
+  ignored_scopes: z
+    .array(z.string())
+    .default([])
+    .describe('Scopes that it names without having been asked, and that open nothing.'),
+})
+
 /** `providers/<id>.yaml`: static facts about an OAuth service, each with its source. Data, never code. */
 export const providerSchema = z
   .strictObject({
@@ -138,48 +175,7 @@ export const providerSchema = z
       })
       .prefault({})
       .describe('Requests to the token, revocation and introspection endpoints.'),
-    answers: z
-      .strictObject({
-        errors: z
-          .enum(['status', 'error_member', 'ok_member'])
-          .default('status')
-          .describe(
-            'How it says no: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.',
-          ),
-        error_member: z
-          .string()
-          .regex(/^[a-z_]{1,40}$/)
-          .default('error')
-          .describe('The member of its errors that holds the code.'),
-        error_codes: z
-          .record(
-            z.string(),
-            z.enum(['invalid_grant', 'invalid_client', 'invalid_scope', 'temporarily_unavailable', 'slow_down']),
-          )
-          .default({})
-          .describe('What its own error codes mean in those of the standard; `invalid_grant` ends the grant.'),
-        token_under: z
-          .string()
-          .regex(/^[a-z_]{1,40}$/)
-          .optional()
-          .describe(
-            "The member in which the answer to a code holds the user's token, where it is not the answer itself.",
-          ),
-        token_type: z
-          .enum(['stated', 'bearer'])
-          .default('stated')
-          .describe('bearer: the token is a bearer token, whatever `token_type` says, and if it says nothing.'),
-        scope_separator: z
-          .enum([' ', ','])
-          .optional()
-          .describe('What stands between granted scopes; default: as between those that are asked for.'),
-        ignored_scopes: z
-          .array(z.string())
-          .default([])
-          .describe('Scopes that it names without having been asked, and that open nothing.'),
-      })
-      .prefault({})
-      .describe('How its answers differ from the standard.'),
+    answers: answersSchema.prefault({}).describe('How its answers differ from the standard.'),
     access_token_lifetime: z
       .union([z.enum(['never', 'introspect']), durationSchema])
       .default(3_600_000)

@@ -3,6 +3,7 @@ import type { Random } from '../clock.ts'
 import type { Tenant } from '../config/tenant.ts'
 import type { IdentityProviders } from '../connector/provider/identity-provider.ts'
 import { Secret } from '../crypto/secret.ts'
+import { wordsOf } from '../connector/provider/call.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import { groupsOf, userOf } from '../subject/claims.ts'
 import { tenantOf } from '../subject/trust.ts'
@@ -82,7 +83,16 @@ export const createSignIn = (deps: {
         if (error instanceof DeputyError) throw error
         if (error instanceof openid.AuthorizationResponseError)
           throw refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
-        throw refuse('connect_invalid', { problem: "the identity provider's answer could not be verified" }, error)
+        throw refuse(
+          'connect_invalid',
+          {
+            problem:
+              error instanceof openid.ResponseBodyError
+                ? `the identity provider refused to redeem the sign-in (${wordsOf(error)})`
+                : "the identity provider's answer could not be verified",
+          },
+          error,
+        )
       }
       const claims = tokens.claims() as Readonly<Record<string, unknown>> | undefined
       const trusted = tenant.issuers

@@ -374,7 +374,7 @@ describe('an answer to a refresh that is no good', () => {
     'a token that ends before it begins': {
       spoilt: { act: true, how: (answer) => ({ status: 200, body: { ...answer, expires_in: -60 } }) },
       code: 'provider_refused',
-      problem: 'not what the standard says',
+      problem: 'has expired',
     },
     'a redirect': {
       spoilt: { how: () => ({ status: 302, location: 'https://evil.example/token' }) },

@@ -15,6 +15,13 @@ export const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}
 /** `challenge`: wants to see the user again. `lost`: acts, then closes without an answer. `unverifiable`: acts, then answers what is no token response, new tokens in it. `nonce`: wants one in the proof (https://www.rfc-editor.org/rfc/rfc9449#section-8). */
 export type Spoiled = 'lost' | 'unverifiable' | 'failing' | 'busy' | 'denied' | 'challenge' | 'hang' | 'nonce'
 
+/** @see OAuthProviderDouble.raw */
+export interface RawAnswer {
+  readonly status: number
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body: string | ((answer: Readonly<Record<string, unknown>>) => string)
+}
+
 interface Family {
   readonly client: string
   readonly resource: string | undefined
@@ -29,6 +36,8 @@ export interface OAuthProviderDouble {
   readonly client: { readonly id: string; readonly secret: string }
   /** What becomes of the next requests to the token and revocation endpoints, in order; afterwards all is well. */
   readonly spoil: { token: Spoiled[]; revocation: Spoiled[] }
+  /** Answers to the next refreshes as they stand here; `act`: the refresh is done, and the text made of its answer. */
+  readonly raw: RawAnswer[]
   /** Refresh requests that arrived, with their parameters. */
   readonly refreshes: Readonly<Record<string, string>>[]
   /** Called while a refresh is held, before it is answered. */
@@ -150,6 +159,12 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
         double.refreshes.push(form)
         const how = double.spoil.token.shift()
         void Promise.resolve(double.duringRefresh()).then(() => {
+          const raw = double.raw.shift()
+          if (raw !== undefined) {
+            const text = typeof raw.body === 'string' ? raw.body : raw.body(refresh(form) as Record<string, unknown>)
+            response.writeHead(raw.status, { 'content-type': 'application/json', ...raw.headers }).end(text)
+            return
+          }
           spoilt(response, how, () => refresh(form))
         })
       } else if (request.url === '/revoke') {
@@ -171,6 +186,7 @@ export const startOAuthProvider = async (): Promise<OAuthProviderDouble> => {
     url,
     client,
     spoil: { token: [], revocation: [] },
+    raw: [],
     refreshes: [],
     duringRefresh: () => undefined,
     lifetime: 3600,

@@ -46,8 +46,9 @@ type Event = 'answered' | CallFailure
 /**
  * What becomes of a grant. `sending` is the moment before a request leaves: a provider that rotates may already have
  * ended the token that we hold when our process dies or the answer is lost, so the doubt is written down first
- * (threat 21). From `uncertain` the kept token is tried once more, and then the user has to connect again: never a
- * loop that replays a token, which providers answer by ending the whole family (RFC 9700 section 4.14.2).
+ * (threat 21). From `uncertain` the kept token is tried once more, and when that answer is lost as well the user has to connect
+ * again: never a loop that replays a token, which providers answer by ending the whole family (RFC 9700 section 4.14.2).
+ * A refusal that does not name the grant is about the client or the provider: it never ends a grant.
  */
 export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Record<Event, GrantStatus>>>> = {
   active: {
@@ -62,13 +63,17 @@ export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Recor
   uncertain: {
     answered: 'active',
     denied: 'reconnect_required',
-    challenged: 'reconnect_required',
-    refused: 'reconnect_required',
+    challenged: 'uncertain',
+    refused: 'uncertain',
     not_sent: 'uncertain',
     lost: 'reconnect_required',
     unverified: 'reconnect_required',
   },
 }
+
+/** A provider that does not rotate has not ended the token that we hold, whatever became of its answer. */
+const statusAfter = (from: 'active' | 'uncertain', event: Event, { provider }: ProviderClient): GrantStatus =>
+  provider.refresh.rotates || event === 'denied' ? transitions[from][event] : 'active'
 
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
 const PATIENCE = 15_000
@@ -77,8 +82,8 @@ const CLAIM_MARGIN = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
 const [FIRST_LOOK, LAST_LOOK] = [10, 250]
 const keptSchema = z.looseObject({
-  access_token: z.string().min(1).optional(),
-  refresh_token: z.string().min(1).optional(),
+  access_token: z.string().min(1).optional().catch(undefined),
+  refresh_token: z.string().min(1).optional().catch(undefined),
 })
 
 export interface RefreshWish {
@@ -275,7 +280,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     // Within its leeway the provider answers the token that we hold once more: a lost answer leaves no doubt.
     if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway))
       sent = await send(client, tokens, grant, downstream, scopes, until, proof)
-    const status = transitions[from][sent.event]
+    const status = statusAfter(from, sent.event, client)
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     return await giveUp(sending, tokens, sent, status, client, correlationId)
   }

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Clock } from '../../clock.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
+import { expiresInOf } from './answer-members.ts'
 import type { CallProvider } from './call.ts'
 import { refusalOf } from './token-request.ts'
 
@@ -51,7 +52,7 @@ export const refusalInWords = (
 export const bearerSchema = z.object({
   access_token: z.string().min(1),
   token_type: z.string().regex(/^bearer$/i),
-  expires_in: z.number().optional(),
+  expires_in: z.unknown().optional().transform(expiresInOf),
 })
 const refusalSchema = z.object({ error: z.string(), error_description: z.string().optional() })
 /** What a token endpoint says when it refuses (RFC 6749 section 5.2). */

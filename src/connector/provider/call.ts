@@ -142,6 +142,11 @@ const told = (body: string): string => {
   }
 }
 
+const toldOf = (seen: string): string => {
+  const words = told(seen)
+  return words === '' ? '' : ` (${words})`
+}
+
 const wordsSchema = z.object({ error: z.string(), error_description: z.string().optional() })
 
 /** The provider's own words, for the record: its error code and description, or what it said instead; what could be a token is struck out. @param seen the text of its answer */
@@ -156,10 +161,12 @@ export const wordsOf = (thrown: unknown, seen = ''): string => {
       return `it could not be reached (${codeOf(error) ?? 'it is busy'})`
     case 'lost':
       return 'its answer did not arrive'
-    default: {
-      const words = told(seen)
-      return `its answer is not what the standard says${words === '' ? '' : ` (${words})`}`
-    }
+    case 'refused':
+      if (error instanceof WWWAuthenticateChallengeError)
+        return `it answered ${error.status} and did not say why${toldOf(seen)}`
+      return `its answer is not what the standard says${toldOf(seen)}`
+    default:
+      return `its answer is not what the standard says${toldOf(seen)}`
   }
 }
 

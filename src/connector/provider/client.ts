@@ -13,7 +13,7 @@ import { refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { authenticate } from './authentication.ts'
 import type { AssertClient } from './client-document.ts'
-import { toBody, toStandard } from './dialect.ts'
+import { toBody, toStandardResponse } from './dialect.ts'
 import { readMetadata } from './metadata.ts'
 import type { Proof } from './token-answer.ts'
 
@@ -192,16 +192,7 @@ export const createProviderClients = (options: {
           ...(certificate === undefined ? {} : { certificate }),
         })
         if (proof !== undefined) options.proofs.note(String(to), response.headers.get('dpop-nonce'))
-        const text = await response.text()
-        const standard = toStandard(provider, response.status, text, form?.get('grant_type') ?? undefined)
-        const body = standard === undefined ? text : JSON.stringify(standard.body)
-        if (seen !== undefined) seen(response.status, body)
-        const answered = new Headers(response.headers)
-        if (standard !== undefined && standard.status >= 400) answered.set('content-type', 'application/json')
-        return new Response(response.body === null ? null : body, {
-          status: standard?.status ?? response.status,
-          headers: answered,
-        })
+        return toStandardResponse(provider, response, await response.text(), form?.get('grant_type') ?? undefined, seen)
       }
     return {
       provider,

@@ -1,19 +1,19 @@
-import { z } from 'zod'
 import type { Provider } from '../../config/provider.ts'
 import { isIdentityScope } from './identity-scopes.ts'
+import {
+  asMembers,
+  errorIn,
+  errorInChallenge,
+  errorInText,
+  expiresInOf,
+  membersIn,
+  textOf,
+  type Members,
+  type NamedError,
+} from './answer-members.ts'
 
-type Members = Readonly<Record<string, unknown>>
-
-const membersSchema = z.record(z.string(), z.unknown())
-const membersOf = (text: string): Members | undefined => {
-  try {
-    return membersSchema.safeParse(JSON.parse(text)).data
-  } catch {
-    return undefined
-  }
-}
-
-const textOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
+/** What of a provider's file says how it answers. */
+export type AnswerFacts = Pick<Provider, 'answers' | 'scope_separator' | 'discovery' | 'issuer'>
 
 /** How a provider says no in an answer whose status says yes, by the name that its file has for it. @returns its own code for it */
 const noSaid: Readonly<
@@ -27,7 +27,7 @@ const noSaid: Readonly<
 /** What belongs to a token in an answer (RFC 6749 section 5.1). */
 const OF_TOKEN = ['access_token', 'token_type', 'expires_in', 'refresh_token', 'scope'] as const
 
-const scopeText = (scope: unknown, provider: Provider): unknown => {
+const scopeText = (scope: unknown, provider: AnswerFacts): unknown => {
   if (typeof scope !== 'string' && !Array.isArray(scope)) return scope
   const { scope_separator: separator = provider.scope_separator } = provider.answers
   const each: unknown[] = typeof scope === 'string' ? scope.split(separator) : scope
@@ -40,7 +40,7 @@ const scopeText = (scope: unknown, provider: Provider): unknown => {
 /** The part of an answer that holds the user's token. With a code, what stands around it is somebody else's: the application's own, for example; a refresh brings the one that it is for. */
 const holderIn = (body: Members, under: string | undefined, grantType: string): Members => {
   if (under === undefined) return body
-  const inner = membersSchema.safeParse(body[under]).data ?? {}
+  const inner = asMembers(body[under]) ?? {}
   return grantType === 'authorization_code' || inner['access_token'] !== undefined ? inner : body
 }
 
@@ -50,43 +50,69 @@ export interface StandardAnswer {
   readonly body: Members
 }
 
+/** An error with its code in the words of the standard. @param said the provider's own code, where it has one */
+const errorBody = (body: Members, { code, description }: NamedError, said?: string): Members => {
+  const words = [
+    ...(said === undefined || said.trim().toLowerCase() === code ? [] : [said]),
+    ...(description === undefined ? [] : [description]),
+  ]
+  const { error_description: _, ...rest } = body
+  return { ...rest, error: code, ...(words.length === 0 ? {} : { error_description: words.join(': ') }) }
+}
+
+/** An answer that says no. Undefined where it does not, or does not say with which code. */
+const toError = (
+  { answers }: AnswerFacts,
+  status: number,
+  body: Members,
+  isEmpty: boolean,
+): StandardAnswer | undefined => {
+  const code = textOf(body[answers.error_member])
+  const said = noSaid[answers.errors](body, code) ?? (status >= 400 ? code : undefined)
+  const meant = said !== undefined && Object.hasOwn(answers.error_codes, said) ? answers.error_codes[said] : undefined
+  const named: NamedError | undefined =
+    meant !== undefined
+      ? { code: meant, description: textOf(body['error_description']) }
+      : said !== undefined || status >= 400 || isEmpty
+        ? errorIn(body, answers.error_member)
+        : undefined
+  if (named === undefined && said === undefined) return undefined
+  return {
+    // A grant that is over is no failure of the server, whatever the status.
+    status: status >= 400 && !(status >= 500 && named?.code === 'invalid_grant') ? status : 400,
+    body: named === undefined ? { ...body, error: said! } : errorBody(body, named, said),
+  }
+}
+
 /**
  * A provider's answer in the words of the standard, by the facts of its file: scopes with spaces between, the token in the answer itself,
- * an error with an error status. What is no JSON object stays as it is.
+ * an error with an error status and the standard's code, whether the answer is JSON, a form or plain text. What is none of these stays as it is.
  * @param grantType of the request, undefined where it was not for a token
  */
 export const toStandard = (
-  provider: Provider,
+  provider: AnswerFacts,
   status: number,
   text: string,
   grantType?: string,
 ): StandardAnswer | undefined => {
-  const body = membersOf(text)
-  if (body === undefined) return undefined
-  const { answers } = provider
-  const code = textOf(body[answers.error_member])
-  const said = noSaid[answers.errors](body, code) ?? (status >= 400 ? code : undefined)
-  if (said !== undefined) {
-    const meant = Object.hasOwn(answers.error_codes, said) ? answers.error_codes[said] : undefined
-    return {
-      status: status >= 400 ? status : 400,
-      body:
-        meant === undefined
-          ? { ...body, error: said }
-          : {
-              ...body,
-              error: meant,
-              error_description: [said, textOf(body['error_description'])]
-                .filter((each) => each !== undefined)
-                .join(': '),
-            },
-    }
+  const body = membersIn(text)
+  if (body === undefined) {
+    const named = status >= 400 && status < 500 ? errorInText(text) : undefined
+    return named === undefined ? undefined : { status, body: errorBody({}, named) }
   }
+  const { answers } = provider
+  const holder = holderIn(body, answers.token_under, grantType ?? '')
+  const error = toError(provider, status, body, grantType !== undefined && textOf(holder['access_token']) === undefined)
+  if (error !== undefined) return error
   if (grantType === undefined || status >= 400) return { status, body }
-  const holder = holderIn(body, answers.token_under, grantType)
   const token = Object.fromEntries(
     OF_TOKEN.filter((name) => holder[name] !== undefined && holder[name] !== null).map((name) => [name, holder[name]]),
   )
+  // An empty refresh token is none: the one that is kept stays (RFC 6749 section 6).
+  if (textOf(token['refresh_token']) === undefined && typeof token['refresh_token'] === 'string')
+    delete token['refresh_token']
+  const life = expiresInOf(token['expires_in'])
+  delete token['expires_in']
   const rest = Object.fromEntries(
     Object.entries(body).filter(
       ([name]) => !(OF_TOKEN as readonly string[]).includes(name) && !(name === 'id_token' && !isVerifiable(provider)),
@@ -97,14 +123,44 @@ export const toStandard = (
     body: {
       ...rest,
       ...token,
+      ...(life === undefined ? {} : { expires_in: life }),
       ...(token['scope'] === undefined ? {} : { scope: scopeText(token['scope'], provider) }),
       ...(answers.token_type === 'bearer' && token['access_token'] !== undefined ? { token_type: 'bearer' } : {}),
     },
   }
 }
 
+/**
+ * A response with its answer in the words of the standard, as a client library reads it. Where it has an OAuth error, a
+ * `WWW-Authenticate` beside it (RFC 6749 section 5.2 asks for one with `invalid_client`) says nothing more, and goes.
+ * @param text the body of the response
+ * @param seen gets status and text of what is returned
+ */
+export const toStandardResponse = (
+  facts: AnswerFacts,
+  response: Response,
+  text: string,
+  grantType?: string,
+  seen?: (status: number, text: string) => void,
+): Response => {
+  const said = toStandard(facts, response.status, text, grantType)
+  const challenged =
+    response.status === 401 && said?.body['error'] === undefined
+      ? errorInChallenge(response.headers.get('www-authenticate'))
+      : undefined
+  const standard =
+    challenged === undefined ? said : { status: response.status, body: errorBody(said?.body ?? {}, challenged) }
+  const body = standard === undefined ? text : JSON.stringify(standard.body)
+  const headers = new Headers(response.headers)
+  if (standard !== undefined && (standard.status >= 400 || grantType !== undefined))
+    headers.set('content-type', 'application/json')
+  if (typeof standard?.body['error'] === 'string' && standard.status >= 400) headers.delete('www-authenticate')
+  seen?.(standard?.status ?? response.status, body)
+  return new Response(response.body === null ? null : body, { status: standard?.status ?? response.status, headers })
+}
+
 /** An ID token can be held to an issuer only where the file knows it; Deputy itself needs none from a service. */
-const isVerifiable = ({ issuer, discovery }: Provider): boolean => discovery || issuer !== undefined
+const isVerifiable = ({ issuer, discovery }: AnswerFacts): boolean => discovery || issuer !== undefined
 
 /** Longest member of an answer that is told on. */
 const LONGEST_FIELD = 1000

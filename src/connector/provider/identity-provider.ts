@@ -5,6 +5,8 @@ import type { Tenant } from '../../config/tenant.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { refuse } from '../../errors.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
+import { answersSchema } from '../../config/provider.ts'
+import { toStandardResponse, type AnswerFacts } from './dialect.ts'
 
 const DISCOVERED = 3_600_000
 
@@ -13,6 +15,23 @@ const DISCOVERED = 3_600_000
  * @throws DeputyError `connect_invalid`, `issuer_unreachable`, `provider_refused`
  */
 export type IdentityProviders = (tenant: Tenant) => Promise<openid.Configuration>
+
+/** Identity providers answer as the standard says, or nearly so. */
+const FACTS: AnswerFacts = {
+  answers: answersSchema.parse({}),
+  scope_separator: ' ',
+  discovery: true,
+  issuer: undefined,
+}
+
+/** The answers of token endpoints in the words of the standard; others as they are. */
+const inStandardWords =
+  (egress: Egress): Egress =>
+  async (url, init) => {
+    const response = await egress(url, init)
+    const grantType = init?.body instanceof URLSearchParams ? init.body.get('grant_type') : null
+    return grantType === null ? response : toStandardResponse(FACTS, response, await response.text(), grantType)
+  }
 
 export const createIdentityProviders = (options: {
   snapshot: CurrentSnapshot
@@ -29,7 +48,7 @@ export const createIdentityProviders = (options: {
     const secret =
       signIn.client_secret === undefined ? undefined : await options.resolveSecret(signIn.client_secret, tenant)
     const authentication = secret === undefined ? openid.None() : openid.ClientSecretBasic(secret.reveal())
-    const fetch = options.egress as unknown as openid.CustomFetch
+    const fetch = inStandardWords(options.egress) as unknown as openid.CustomFetch
     let server = metadata.get(signIn.issuer)
     if (server === undefined) {
       const discovered = await openid

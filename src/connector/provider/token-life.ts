@@ -1,5 +1,5 @@
 import * as openid from 'openid-client'
-import { z } from 'zod'
+import { expiresInOf } from './answer-members.ts'
 import type { ProviderClient } from './client.ts'
 
 /** Of a token that lives until it is revoked (ms). */
@@ -9,15 +9,18 @@ const UNTOLD = 300_000
 /** How long it may take to tell (s): a claim on the grant has to outlast it. */
 const PATIENCE = 1
 
-/** draft-ietf-oauth-refresh-token-expiration: seconds; what is left out has no end that is known. */
-const endsSchema = z.object({
-  refresh_token_timeout: z.number().positive().optional().catch(undefined),
-  authorization_expires_in: z.number().positive().optional().catch(undefined),
-})
+/** A member of draft-ietf-oauth-refresh-token-expiration (s); what is left out has no end that is known. */
+const endOf = (
+  response: openid.TokenEndpointResponse,
+  member: 'refresh_token_timeout' | 'authorization_expires_in',
+): number | undefined => {
+  const seconds = expiresInOf(response[member])
+  return seconds === 0 ? undefined : seconds
+}
 
 /** Until when the refresh token of an answer has to be exchanged, if it is to be at all (ms since the epoch). */
 export const refreshUntilOf = (response: openid.TokenEndpointResponse, now: number): number | undefined => {
-  const { refresh_token_timeout: timeout } = endsSchema.parse(response)
+  const timeout = endOf(response, 'refresh_token_timeout')
   return timeout === undefined ? undefined : now + timeout * 1000
 }
 
@@ -27,7 +30,7 @@ export const tokenLifeOf = async (
   response: openid.TokenEndpointResponse,
   now: number,
 ): Promise<number> => {
-  const { authorization_expires_in: authorized } = endsSchema.parse(response)
+  const authorized = endOf(response, 'authorization_expires_in')
   return Math.min(await lifeOf(client, response, now), authorized === undefined ? Infinity : authorized * 1000)
 }
 
@@ -44,7 +47,8 @@ const lifeOf = async (client: ProviderClient, response: openid.TokenEndpointResp
   configuration.timeout = PATIENCE
   try {
     const { active, exp } = await openid.tokenIntrospection(configuration, response.access_token)
-    return active && exp !== undefined ? Math.max(0, exp * 1000 - now) : UNTOLD
+    const left = exp === undefined ? undefined : expiresInOf(exp - now / 1000)
+    return active && left !== undefined ? left * 1000 : UNTOLD
   } catch {
     return UNTOLD
   }
