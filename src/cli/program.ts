@@ -54,7 +54,7 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
     .showHelpAfterError('(add --help for the options)')
     .addHelpText(
       'after',
-      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken.',
+      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known.',
     )
   for (const { load } of group === undefined ? GROUPS : [group]) (await load())(program, terminal)
   acceptHomeEverywhere(program)

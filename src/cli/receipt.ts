@@ -31,6 +31,8 @@ export const receiptSchema = z.looseObject({
       upstream: z.string(),
     }),
   ),
+  /** Of a token that was revoked: whether any audit record names it. */
+  token: z.looseObject({ known: z.boolean(), hint: z.string() }).optional(),
   nodes: z.looseObject({ acknowledged: z.number(), expired: z.array(z.string()), milliseconds: z.number() }),
 })
 export type Receipt = z.output<typeof receiptSchema>

@@ -5,6 +5,7 @@ import { CommandError, exit } from './terminal.ts'
 
 const errorSchema = z.looseObject({
   error_description: z.string(),
+  reason: z.string().optional(),
   next: z.string().optional(),
   connect_url: z.string().optional(),
   correlation_id: z.string().optional(),
@@ -53,6 +54,9 @@ const textOf = (response: IncomingMessage): Promise<string> =>
     })
     response.on('error', reject)
   })
+
+/** Refusals of what may be meant although it is not known. */
+const UNKNOWN: readonly string[] = ['user_unknown', 'issuer_unknown']
 
 const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> =>
   new Promise((resolve, reject) => {
@@ -104,7 +108,7 @@ const contentOf = ({ status, text }: { status: number; text: string }): unknown 
   if (status < 400) return content
   const error = errorSchema.safeParse(content).data
   throw new CommandError(
-    exit.failed,
+    UNKNOWN.includes(error?.reason ?? '') ? exit.unknown : exit.failed,
     error?.error_description ?? `The daemon answered ${status}.`,
     error?.connect_url === undefined ? error?.next : `${error.next ?? ''}\n  connect_url: ${error.connect_url}`,
   )

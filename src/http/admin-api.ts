@@ -1,13 +1,14 @@
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express'
 import { z } from 'zod'
 import type { AuditLog } from '../audit/record.ts'
-import { idSchema, urlSchema } from '../config/values.ts'
+import { idSchema } from '../config/values.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/lease.ts'
+import { createNamedCheck } from '../revocation/named.ts'
 import type { Revoker } from '../revocation/revoke.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
 import type { Standing } from '../revocation/standing.ts'
@@ -23,14 +24,16 @@ import { sendError } from './answer.ts'
 const LIMIT = 1000
 
 const userName = z.string().min(1).max(256)
+/** A name that has to be that of something that exists: what else it may look like does not matter. */
+const named = z.string().min(1).max(256)
 /** A revocation scope as the admin names it: exactly one of the forms, nothing else. */
 const scopeOrderSchema = z.union([
-  z.strictObject({ kind: z.literal('tenant'), tenant: idSchema }),
-  z.strictObject({ kind: z.literal('user'), tenant: idSchema, user: userName }),
-  z.strictObject({ kind: z.literal('server'), server: idSchema, tenant: idSchema.optional() }),
-  z.strictObject({ kind: z.literal('downstream'), downstream: idSchema, tenant: idSchema.optional() }),
-  z.strictObject({ kind: z.literal('provider'), provider: idSchema, tenant: idSchema.optional() }),
-  z.strictObject({ kind: z.literal('issuer'), issuer: urlSchema, tenant: idSchema.optional() }),
+  z.strictObject({ kind: z.literal('tenant'), tenant: named }),
+  z.strictObject({ kind: z.literal('user'), tenant: named, user: userName }),
+  z.strictObject({ kind: z.literal('server'), server: named, tenant: named.optional() }),
+  z.strictObject({ kind: z.literal('downstream'), downstream: named, tenant: named.optional() }),
+  z.strictObject({ kind: z.literal('provider'), provider: named, tenant: named.optional() }),
+  z.strictObject({ kind: z.literal('issuer'), issuer: z.string().min(1).max(2048), tenant: named.optional() }),
   z.strictObject({ kind: z.literal('everything') }),
   z.strictObject({ kind: z.literal('grant'), grant: z.string().min(1).max(128) }),
   z.strictObject({ kind: z.literal('token'), token: z.string().min(1).max(256) }),
@@ -40,12 +43,13 @@ const orderSchema = z.strictObject({
   scope: scopeOrderSchema,
   reason: z.string().max(500).optional(),
   dry_run: z.boolean().default(false),
+  force: z.boolean().default(false),
 })
-const userSchema = z.strictObject({ tenant: idSchema, user: userName })
-const freezeSchema = z.strictObject({ tenant: idSchema, reason: z.string().max(500).optional() })
-const thawSchema = z.strictObject({ tenant: idSchema })
+const userSchema = z.strictObject({ tenant: named, user: userName, force: z.boolean().default(false) })
+const freezeSchema = z.strictObject({ tenant: named, reason: z.string().max(500).optional() })
+const thawSchema = z.strictObject({ tenant: named })
 const secretSchema = z.strictObject({ tenant: idSchema, name: idSchema, value: z.string().min(1).max(65_536) })
-const secretNameSchema = z.strictObject({ tenant: idSchema, name: idSchema })
+const secretNameSchema = z.strictObject({ tenant: named, name: named })
 const numeric = z.coerce.number().int().nonnegative()
 const auditQuerySchema = z.strictObject({
   id: z.string().max(128).optional(),
@@ -124,6 +128,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   app.disable('x-powered-by')
   app.use(express.json({ limit: 131_072 }))
   const { store } = deps
+  const check = createNamedCheck(deps)
 
   const answer =
     (work: (request: Request, correlationId: string) => Promise<unknown>) =>
@@ -210,16 +215,20 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
 
   app.post(
     '/revoke',
-    answer((request, correlationId) => {
-      const { scope: ordered, reason, dry_run: dryRun } = parse(orderSchema, request.body)
+    answer(async (request, correlationId) => {
+      const { scope: ordered, reason, dry_run: dryRun, force } = parse(orderSchema, request.body)
       const scope = present(ordered) as Parameters<Revoker['preview']>[0]
-      if (dryRun) return deps.revoker.preview(scope)
-      return deps.revoker.revoke({
-        scope,
-        by: deps.by(request),
-        correlationId,
-        ...(reason === undefined ? {} : { reason }),
-      })
+      await check.scope(scope, force)
+      const receipt = dryRun
+        ? await deps.revoker.preview(scope)
+        : await deps.revoker.revoke({
+            scope,
+            by: deps.by(request),
+            correlationId,
+            ...(reason === undefined ? {} : { reason }),
+          })
+      // The revocation comes first: the search reads the whole audit log.
+      return scope.kind === 'token' ? { ...receipt, token: await check.token(scope.token) } : receipt
     }),
   )
   app.get(
@@ -238,7 +247,8 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   app.post(
     '/users/disable',
     answer(async (request, correlationId) => {
-      const { tenant, user } = parse(userSchema, request.body)
+      const { tenant, user, force } = parse(userSchema, request.body)
+      await check.user(tenant, user, force)
       const number = await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
       deps.standing.disable(tenant, user)
       const nodes = await deps.membership.confirm(number)
@@ -249,7 +259,8 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   app.post(
     '/users/enable',
     answer(async (request, correlationId) => {
-      const { tenant, user } = parse(userSchema, request.body)
+      const { tenant, user, force } = parse(userSchema, request.body)
+      await check.user(tenant, user, force)
       const was = await store.disabledUsers.remove(tenant, user)
       deps.standing.enable(tenant, user)
       await record('user.enable', correlationId, request, { tenant, user }, {})
@@ -265,6 +276,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     '/tenants/freeze',
     answer(async (request, correlationId) => {
       const { tenant, reason = null } = parse(freezeSchema, request.body)
+      await check.tenant(tenant)
       const number = await store.frozenTenants.add({ tenant, at: deps.now(), by: deps.by(request), reason })
       deps.standing.freeze(tenant)
       const nodes = await deps.membership.confirm(number)
@@ -276,6 +288,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     '/tenants/thaw',
     answer(async (request, correlationId) => {
       const { tenant } = parse(thawSchema, request.body)
+      await check.tenant(tenant)
       const was = await store.frozenTenants.remove(tenant)
       deps.standing.thaw(tenant)
       await record('tenant.thaw', correlationId, request, { tenant }, {})
@@ -291,7 +304,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     '/secrets',
     answer(async (request, correlationId) => {
       const { tenant, name, value } = parse(secretSchema, request.body)
-      if (!deps.snapshot().tenants.has(tenant)) throw refuse('not_found', { path: `tenant ${tenant}` })
+      check.configuredTenant(tenant)
       const version = await deps.secrets.write(tenant, name, new Secret(value))
       await record('secret.set', correlationId, request, { tenant }, { secret: name, version })
       return { tenant, name, version }
@@ -301,6 +314,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     '/secrets/remove',
     answer(async (request, correlationId) => {
       const { tenant, name } = parse(secretNameSchema, request.body)
+      await check.secret(tenant, name)
       const removed = await deps.secrets.remove(tenant, name)
       await record('secret.remove', correlationId, request, { tenant }, { secret: name, versions: removed })
       return { tenant, name, removed }

@@ -50,6 +50,18 @@ describe.skipIf(!canCluster())('three nodes', () => {
     expect(await answers('bob')).toEqual(GIVEN)
   })
 
+  it('fault 9: a user is known at every node by what another has written down, and a name that is not known is refused', async () => {
+    expect((await a!.mint('ursula')).status).toBe(200)
+    const order = (user: string) => b!.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } })
+    expect((await order('Ursula')).body).toMatchObject({
+      reason: 'user_unknown',
+      error_description: expect.stringContaining("Did you mean 'ursula'?") as string,
+    })
+    expect((await c!.mint('ursula')).status).toBe(200)
+    expect((await order('ursula')).status).toBe(200)
+    expect((await c!.mint('ursula')).body['reason']).toBe('revoked')
+  })
+
   it('promise 4: a node that is cut off serves no longer when the revocation returns, and all the others when the line is whole', async () => {
     await well('bob')
     c!.toPostgres.stall()

@@ -106,7 +106,10 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
     expect(await works(alice)).toBe(false)
     const next = await loginOf('alice')
     expect([await works(next), next.username === alice.username]).toEqual([true, false])
-    expect((await daemon.deputy('lease', 'revoke', '--id', 'nothing')).out).toMatch(/There is no lease nothing/)
+    expect(await daemon.deputy('lease', 'revoke', '--id', 'nothing')).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/There is no grant or lease 'nothing'/) as string,
+    })
   })
 
   it('keeps leases over a restart, and ends those that the files speak of no more', async () => {

@@ -5,6 +5,7 @@ import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-p
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
+  ask,
   startDaemonProcess,
   startTestIssuer,
   TOKEN_EXCHANGE,
@@ -128,4 +129,74 @@ describe('a tenant', () => {
       ).body['reason'],
     ).toBe('revoked')
   })
+
+  it(
+    'fault 9, promise 4: what does not exist is not revoked, disabled, frozen or removed; names that are near are told',
+    { timeout: 90_000 },
+    async () => {
+      expect((await ofAlice()).status).toBe(200)
+      const user = (tenant: string, name: string): object => ({ scope: { kind: 'user', tenant, user: name } })
+      const orders: readonly (readonly [string, string, object])[] = [
+        ['', '/revoke', { scope: { kind: 'tenant', tenant: 'nope' } }],
+        ['acme', '/revoke', { scope: { kind: 'tenant', tenant: 'Acme' } }],
+        ['acme', '/revoke', user('acme ', 'alice')],
+        ['notes-api', '/revoke', { scope: { kind: 'downstream', downstream: 'notes-apy' } }],
+        ['notes', '/revoke', { scope: { kind: 'provider', provider: 'NOTES' } }],
+        ['grant-alice', '/revoke', { scope: { kind: 'grant', grant: 'grant-alcie' } }],
+        [issuer.url, '/revoke', { scope: { kind: 'issuer', issuer: `${issuer.url}/` } }],
+        ['alice', '/revoke', { ...user('acme', 'alcie'), dry_run: true }],
+        ['alice', '/revoke', user('acme', 'alice ')],
+        ['acme', '/tenants/freeze', { tenant: 'acmee' }],
+        ['acme', '/tenants/thaw', { tenant: 'acmee' }],
+        ['alice', '/users/disable', { tenant: 'acme', user: 'Alice' }],
+        ['', '/users/enable', { tenant: 'acme', user: 'mallory' }],
+        ['', '/secrets/remove', { tenant: 'acme', name: 'nothing' }],
+      ]
+      for (const [near, path, order] of orders) {
+        const { status, body } = await ask(
+          { socketPath: join(daemon.home, 'run/admin.sock') },
+          { path, headers: { 'content-type': 'application/json' }, body: JSON.stringify(order) },
+        )
+        expect([path, order, status, String(body['error_description'])]).toEqual([
+          path,
+          order,
+          404,
+          expect.stringContaining(near === '' ? 'Nothing was changed' : `Did you mean '${near}'`),
+        ])
+      }
+      for (const [code, near, ...args] of [
+        [1, 'notes', 'revoke', '--server', 'nots'],
+        [1, 'acme', 'user', 'disable', '--tenant', 'ACME', '--user', 'alice'],
+        [6, 'alice', 'revoke', '--tenant', 'acme', '--user', 'alcie'],
+      ] as const)
+        expect([args, await daemon.deputy(...args)]).toMatchObject([
+          args,
+          { code, out: '', err: expect.stringContaining(`'${near}'`) as string },
+        ])
+      expect((await ofAlice()).status).toBe(200)
+
+      // A token of nobody's is revoked, and the command says that it may have meant another one.
+      const subject = await issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: 'alice', jti: 'the-token' })
+      const use = async (): Promise<Answer> =>
+        daemon.token({
+          grant_type: TOKEN_EXCHANGE,
+          subject_token: subject,
+          subject_token_type: ACCESS_TOKEN,
+          audience: 'notes-api',
+          scope: 'read',
+        })
+      expect((await use()).status).toBe(200)
+      const vague = await daemon.deputy('revoke', '--token', 'the-token')
+      expect([vague.code, vague.err]).toEqual([6, expect.stringContaining(`Did you mean '${issuer.url}#the-token'?`)])
+      expect((await use()).status).toBe(200)
+      expect((await daemon.deputy('revoke', '--token', `${issuer.url}#the-token`)).code).toBe(0)
+      expect((await use()).body['reason']).toBe('revoked')
+
+      // Who means it can act before the user has come; who has come can be named when the grant is gone.
+      expect((await daemon.deputy('user', 'disable', '--tenant', 'acme', '--user', 'mallory', '--force')).code).toBe(0)
+      expect((await daemon.deputy('revoke', '--grant', 'grant-alice')).code).toBe(0)
+      expect((await daemon.deputy('revoke', '--grant', 'grant-alice')).code).toBe(0)
+      expect((await ofGustav()).status).toBe(200)
+    },
+  )
 })

@@ -288,7 +288,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
     expect(signature).toBe(signatureOf('hook-secret', Number(seconds), body))
     expect(body).not.toContain((await handedOut())!.password)
     expect((await daemon.deputy('revoke', '--tenant', 'globex', '--user', 'gustav')).code).toBe(0)
-    expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'mallory')).code).toBe(0)
+    expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'mallory', '--force')).code).toBe(0)
     await expect
       .poll(
         async () =>

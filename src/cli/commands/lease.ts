@@ -80,8 +80,6 @@ export const addLeaseCommands = (program: Command, terminal: Terminal): void => 
           receiptSchema,
         ),
       )
-      print(terminal, { json: json === true }, receipt, () =>
-        receipt.leases.length === 0 ? `There is no lease ${id}; whatever had that id is void.` : tell(receipt),
-      )
+      print(terminal, { json: json === true }, receipt, () => tell(receipt))
     })
 }

@@ -124,32 +124,44 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
     .option('--reason <text>', 'kept in the audit log')
     .option('--dry-run', 'only say what it would cover')
     .option('--yes', 'do not ask back for a whole tenant or everything')
+    .option('--force', 'also a user or an issuer of which Deputy knows nothing')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  deputy revoke --tenant acme --user alice\n  deputy revoke --provider github --dry-run',
     )
-    .action(async (options: ScopeOptions & { reason?: string; dryRun?: boolean; yes?: boolean; json?: boolean }) => {
-      const scope = scopeOf(options)
-      const unsaid = options.yes === true || options.dryRun === true ? undefined : confirmation(scope, options.tenant)
-      if (unsaid !== undefined)
-        throw new CommandError(
-          exit.usage,
-          unsaid.warning,
-          `deputy revoke ${unsaid.command} --dry-run, then again with --yes`,
+    .action(
+      async (
+        options: ScopeOptions & { reason?: string; dryRun?: boolean; yes?: boolean; force?: boolean; json?: boolean },
+      ) => {
+        const scope = scopeOf(options)
+        const unsaid = options.yes === true || options.dryRun === true ? undefined : confirmation(scope, options.tenant)
+        if (unsaid !== undefined)
+          throw new CommandError(
+            exit.usage,
+            unsaid.warning,
+            `deputy revoke ${unsaid.command} --dry-run, then again with --yes`,
+          )
+        const order = {
+          scope,
+          dry_run: options.dryRun === true,
+          ...(options.force === true ? { force: true } : {}),
+          ...(options.reason === undefined ? {} : { reason: options.reason }),
+        }
+        const receipt = await withProgress(
+          terminal,
+          'Revoking; providers are being told',
+          ask(await socket(), { path: '/revoke', json: order }, receiptSchema),
         )
-      const order = {
-        scope,
-        dry_run: options.dryRun === true,
-        ...(options.reason === undefined ? {} : { reason: options.reason }),
-      }
-      const receipt = await withProgress(
-        terminal,
-        'Revoking; providers are being told',
-        ask(await socket(), { path: '/revoke', json: order }, receiptSchema),
-      )
-      print(terminal, options, receipt, () => tell(receipt))
-    })
+        print(terminal, options, receipt, () => tell(receipt))
+        if (receipt.token?.known === false && options.force !== true)
+          throw new CommandError(
+            exit.unknown,
+            `No audit record names the token ${options.token}, so this may have revoked nothing.${receipt.token.hint === '' ? '' : ` ${receipt.token.hint}`}`,
+            'Compare the id with `token_id` or `subject.token` in `deputy audit query`; the id of a token that an issuer signed is its issuer, "#" and its jti.',
+          )
+      },
+    )
 
   const grant = program.command('grant').description('what users gave')
   grant
@@ -201,12 +213,16 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
       .description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
       .requiredOption('--tenant <id>')
       .requiredOption('--user <name>')
+      .option('--force', 'also a user of whom Deputy knows nothing')
       .option('--json', 'print JSON')
       .addHelpText('after', `\nExample:\n  deputy user ${verb} --tenant acme --user alice`)
-      .action(async (options: { tenant: string; user: string; json?: boolean }) => {
+      .action(async (options: { tenant: string; user: string; force?: boolean; json?: boolean }) => {
         const answer = await ask(
           await socket(),
-          { path: `/users/${verb}`, json: { tenant: options.tenant, user: options.user } },
+          {
+            path: `/users/${verb}`,
+            json: { tenant: options.tenant, user: options.user, ...(options.force === true ? { force: true } : {}) },
+          },
           userAnswerSchema,
         )
         print(terminal, options, answer, () =>

@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { refuse } from '../../errors.ts'
 import type { Batch, Database } from '../schema.ts'
 import type { AuditFilter, AuditStore } from '../records/audit.ts'
@@ -71,6 +72,11 @@ export const auditStore = (options: {
       for (const column of EQUAL) {
         const value = filter[column]
         if (value !== undefined) query = query.where(column, '=', value)
+      }
+      if (filter.otherThan !== undefined) query = query.where('event', 'not in', [...filter.otherThan])
+      if (filter.mentions !== undefined) {
+        const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
+        query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
       }
       if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
       if (filter.until !== undefined) query = query.where('at', '<=', filter.until)

@@ -37,6 +37,10 @@ export interface AuditFilter {
   until?: number
   /** Of another node's chain; `*`: of every chain. Default: the own one. */
   node?: string
+  /** Not of these events. */
+  otherThan?: readonly string[]
+  /** Only records whose body holds this text somewhere; letters of either case count as the same. Reads every record. */
+  mentions?: string
   /** Only records after this number. */
   afterSeq?: number
 }
