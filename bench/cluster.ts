@@ -113,7 +113,7 @@ const measureShared = async (cluster: Cluster, folder: string): Promise<void> =>
       tenant: 'acme',
       user: 'alice',
       server: 'notes',
-      downstream: 'notes-api',
+      downstreams: ['notes-api'],
       provider: 'notes',
       tokens: ['https://idp.example#1'],
       since: Date.now(),

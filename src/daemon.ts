@@ -43,7 +43,7 @@ import { refuse } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
 import { createExchange, holderOf } from './exchange/exchange.ts'
 import { createIdentityAssertions } from './exchange/identity-assertion.ts'
-import { createLastingUses } from './exchange/lasting.ts'
+import { createLastingUses } from './validity/lasting.ts'
 import type { CachedCredential } from './exchange/cached-credential.ts'
 import { createObtain } from './exchange/obtain.ts'
 import { createConfigurationDigest, createSharedCredentials } from './exchange/shared-credentials.ts'
@@ -451,7 +451,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       snapshot,
       audit: store.audit,
       keys: signingKeys,
-      isLive,
+      standing,
       membership,
       baseUrl: () => `${pagesUrl}/status`,
       period: STATUS_PERIOD,
@@ -472,7 +472,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           tenant,
           user: user ?? undefined,
           server,
-          downstream,
+          downstreams: [downstream],
           grant: id,
           tokens: [],
           since: createdAt,
@@ -575,6 +575,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       subjects,
       readMinted: readMintedToken,
       isLive,
+      snapshot,
       standing,
       membership,
       audit,

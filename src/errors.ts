@@ -418,6 +418,14 @@ export const taxonomy = {
     'One credential cannot serve {targets} together.',
     'Ask for one credential a downstream.',
   ),
+  targets_share_no_scope: kind(
+    400,
+    'invalid_target',
+    'target',
+    false,
+    'A token for {targets} together would leave one of them without a scope that policy allows to {server}.',
+    'Ask for one token a downstream: a joint token has a scope only if every downstream that knows the scope allows it.',
+  ),
   scope_not_available: kind(
     400,
     'invalid_scope',

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { downstreamsOfRecord } from './record.ts'
 
 /** One record as `deputy audit` and `deputy explain` get it. */
 export const recordViewSchema = z.looseObject({
@@ -128,7 +129,9 @@ const tellSubject = ({ user, tenant }: RecordView, { subject }: Detail): string[
 
 const tellWish = ({ downstream }: RecordView, { asked }: Detail): string[] => {
   if (asked === undefined) return []
-  const target = downstream ?? [...(asked.audience ?? []), ...(asked.resource ?? [])].join(', ')
+  const known = downstreamsOfRecord({ downstream })
+  const target =
+    known.length > 0 ? known.join(' and ') : [...(asked.audience ?? []), ...(asked.resource ?? [])].join(', ')
   return [
     `It asked for ${asked.scopes === undefined ? 'all of its scopes' : named(asked.scopes)} at ${target || 'no downstream'}${when(asked.tool, (tool) => ` for the tool ${tool}`)}.`,
   ]

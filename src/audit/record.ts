@@ -8,6 +8,7 @@ export interface AuditRecord {
   readonly tenant?: string
   readonly user?: string
   readonly server?: string
+  /** The id of the downstream; of a credential for several, their ids with a space between (`namesDownstreams`). */
   readonly downstream?: string
   /** Everything else; JSON values only. Keys are stable names, e.g. `error`, `scopes`, `policies`, `subject`, `story`. */
   readonly detail: Readonly<Record<string, unknown>>
@@ -17,3 +18,10 @@ export interface AuditLog {
   /** Resolves when the record is durable in every sink. @throws DeputyError `audit_unavailable`, within twice the deadline of a sink */
   append(record: AuditRecord): Promise<void>
 }
+
+/** Downstream ids hold no space, so that several fit into the one column by which records are found. */
+export const namesDownstreams = (ids: readonly string[]): string => ids.join(' ')
+
+/** The downstreams that a record names. */
+export const downstreamsOfRecord = ({ downstream }: { readonly downstream?: string | null }): string[] =>
+  downstream === undefined || downstream === null ? [] : downstream.split(' ')

@@ -12,14 +12,15 @@ import type { ProviderClients } from '../connector/provider/client.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
-import { asDeputyError, refuse } from '../errors.ts'
+import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Membership } from '../revocation/lease.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import type { GrantOwner } from '../store/records/grants.ts'
 import type { Store } from '../store/store.ts'
-import { isInUse } from '../workload/registry.ts'
+import { assertEnabled, assertNotRevoked } from '../validity/assert-still-valid.ts'
+import { entitlement } from '../validity/entitlement.ts'
 import { createAttempts, LIFETIME, type ConnectWish, type Step } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
 import { createBrowsers } from './browser.ts'
@@ -64,6 +65,18 @@ const CONSENT_LIFETIME = 365 * 86_400_000
 const SESSION_LIFETIME = 12 * 3_600_000
 const LOGIN_LINKS_A_MINUTE = 10
 
+const unavailable = (): DeputyError =>
+  refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
+
+/** Why the files say no is for the admin; the user learns that the link leads nowhere. */
+const asUnavailable = <T>(work: () => T): T => {
+  try {
+    return work()
+  } catch (error) {
+    throw error instanceof DeputyError ? unavailable() : error
+  }
+}
+
 /**
  * The pages on which users connect. The order of a flow is the security of it: the link says what is asked, signing in
  * shows who opened it, only the user for whom it was asked sees the consent page, and only after consent does a
@@ -84,28 +97,28 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     return tenant
   }
 
-  /** What a wish is about, as the files say now: a server retired since gets no consent page. */
-  const partiesOf = (wish: ConnectWish) => {
-    const server = snapshot().servers.get(wish.server)
-    const downstream = snapshot().downstreams.get(wish.downstream)
-    if (
-      server === undefined ||
-      !isInUse(server) ||
-      (downstream?.credential !== 'oauth_grant' && downstream?.credential !== 'id_jag') ||
-      !downstream.enabled
-    ) {
-      throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
-    }
-    const { tenant, user } = wish
-    if (deps.standing.isDisabled(tenant, user)) throw refuse('subject_user_disabled', { tenant, user })
-    return { server, downstream }
+  /** @throws DeputyError `subject_tenant_unknown`, `subject_tenant_frozen`, `subject_user_disabled` */
+  const assertMaySignIn = (tenant: string, user: string): void => {
+    tenantOf(tenant)
+    assertEnabled(tenant, user, deps)
+  }
+
+  /**
+   * The server and the service of a connect request, as the files and the admin allow them now: every step asks again, because
+   * either may have been taken away since the link was made.
+   */
+  const partiesOf = ({ tenant, user, server, downstream }: ConnectWish) => {
+    assertEnabled(tenant, user, deps)
+    const found = asUnavailable(() => entitlement(snapshot(), { tenant, user, server, downstreams: [downstream] }))
+    const [service] = found.downstreams
+    if (service?.credential !== 'oauth_grant' && service?.credential !== 'id_jag') throw unavailable()
+    return { server: found.server, downstream: service }
   }
 
   /** The parties of a wish that ends in a grant, and so begins with consent. */
   const grantPartiesOf = (wish: ConnectWish) => {
     const { server, downstream } = partiesOf(wish)
-    if (downstream.credential !== 'oauth_grant')
-      throw refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
+    if (downstream.credential !== 'oauth_grant') throw unavailable()
     return { server, downstream }
   }
 
@@ -209,6 +222,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       return
     }
     const { wish, link } = purpose
+    assertMaySignIn(wish.tenant, who.user)
     const csrf = await attempts.begin('confirm', wish.tenant, {
       browser,
       link,
@@ -253,36 +267,29 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const { wish, link, consentedAt } = step
     const { downstream } = grantPartiesOf(wish)
     const { grant, end } = await authorization.complete(answer, step, downstream)
-    const give = async (): Promise<void> => {
+    const assertStands = (): void => {
       const { tenant, user, server } = wish
-      const revoked = deps.standing.covering({
-        tenant,
-        user,
-        server,
-        downstream: wish.downstream,
-        provider: downstream.provider,
-        tokens: [],
-        since: consentedAt,
-      })
-      if (revoked !== undefined)
-        throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(revoked.epoch).toISOString() })
-      const stored = await store.grants.put(grant)
-      // Whoever revoked between the check and the write, here or at another node, found no grant to remove: ask again now that it is there.
-      const isLate = () =>
-        deps.standing.covering({
+      grantPartiesOf(wish)
+      assertNotRevoked(
+        {
           tenant,
           user,
           server,
-          downstream: wish.downstream,
+          downstreams: [wish.downstream],
           provider: downstream.provider,
           tokens: [],
           since: consentedAt,
-        })
+        },
+        deps,
+      )
+    }
+    const give = async (): Promise<void> => {
+      assertStands()
+      const stored = await store.grants.put(grant)
       try {
+        // An admin who revoked between the check and the write, here or at another node, found no grant to remove: ask again now that it is stored.
         await deps.membership.catchUp()
-        const late = isLate()
-        if (late !== undefined)
-          throw refuse('revoked', { scope: 'this connection', revoked_at: new Date(late.epoch).toISOString() })
+        assertStands()
         await record('connect.complete', 'done', wish, {
           grant: stored.id,
           scopes: grant.scopes,
@@ -318,6 +325,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       textOf(form['csrf']),
     )
     assertBrowser(request, browser)
+    assertMaySignIn(wish.tenant, user)
     await attempts.take('login', link)
     if (form['decision'] !== 'allow') {
       response.send(donePage('Nobody was signed in', 'Nothing on that computer acts for you.'))

@@ -39,6 +39,7 @@ export const createIdentityTokens = (deps: {
       tenant,
       user,
       server: '',
+      downstreams: [],
       tokens: [tokenIdOf(issuer, jti)],
       since: Math.min(iat * 1000, deps.clock.now()),
     })

@@ -31,6 +31,8 @@ export interface CredentialRequest {
   readonly tenant: Tenant
   readonly server: Server
   readonly downstream: Downstream
+  /** Other downstreams that the credential is for as well, where its kind can serve several. */
+  readonly others?: readonly Downstream[]
   /** Scopes to issue: asked, registered and allowed. Sorted, without doubles. */
   readonly scopes: readonly string[]
   /** Nothing issued may live longer than this (ms since the epoch): the end of the subject token. */
@@ -54,6 +56,12 @@ export interface CredentialRequest {
   readonly correlationId: string
   readonly signal?: AbortSignal
 }
+
+/** Every downstream that a credential is for. */
+export const downstreamsOf = ({
+  downstream,
+  others = [],
+}: Pick<CredentialRequest, 'downstream' | 'others'>): readonly [Downstream, ...Downstream[]] => [downstream, ...others]
 
 /** `cnf` of a token: the thumbprint of a DPoP key (RFC 9449 section 6.1), or of a certificate (RFC 8705 section 3.1). */
 export type Confirmation = { readonly jkt: string } | { readonly 'x5t#S256': string }

@@ -7,6 +7,7 @@ import type { TokenStatus } from './status-index.ts'
 import {
   ACCESS_TOKEN_TYPE,
   TXN_TOKEN_TYPE,
+  downstreamsOf,
   type ActorClaim,
   type Connector,
   type CredentialRequest,
@@ -41,7 +42,10 @@ export const createMintedConnector = (options: {
   kind: 'minted',
   obtain(request) {
     const now = options.clock.now()
-    const lifetime = Math.min(options.lifetime(), request.downstream.lifetime ?? Infinity)
+    const lifetime = Math.min(
+      options.lifetime(),
+      ...downstreamsOf(request).map((downstream) => downstream.lifetime ?? Infinity),
+    )
     const expiresAt = toSeconds(Math.min(now + lifetime, request.notAfter)) * 1000
     const tokenId = Buffer.from(options.random.bytes(16)).toString('base64url')
     const [audience] = request.audiences

@@ -1,4 +1,4 @@
-import type { AuditRecord } from '../audit/record.ts'
+import { namesDownstreams, type AuditRecord } from '../audit/record.ts'
 import type { Credential } from '../connector/connector.ts'
 import type { DeputyError, ErrorFacts } from '../errors.ts'
 import type { PolicyDecision } from '../policy/decision.ts'
@@ -6,7 +6,7 @@ import type { VerifiedSubject } from '../subject/subject.ts'
 import type { AttestedWorkload } from '../workload/attestor.ts'
 import type { AllowedInjection } from './injection.ts'
 import type { RequestOrigin, TokenWish } from './request.ts'
-import type { Target } from './target.ts'
+import { idsOf, type Target } from './target.ts'
 
 /**
  * What is known of a request at each moment. Every step adds what it found, so that the audit record tells as much
@@ -52,7 +52,7 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
     ...(tenant === undefined ? {} : { tenant }),
     ...(subject === undefined ? {} : { user: subject.user }),
     ...(workload === undefined ? {} : { server: workload.server.server }),
-    ...(target === undefined ? {} : { downstream: target.downstream.downstream }),
+    ...(target === undefined ? {} : { downstream: namesDownstreams(idsOf(target)) }),
     detail: {
       attestation: {
         ...(workload === undefined
@@ -89,7 +89,7 @@ export const toRecord = (account: Account, now: number, error?: DeputyError): Au
         credential === undefined || error !== undefined
           ? undefined
           : {
-              kind: target?.downstream.credential,
+              kind: target?.kind,
               scopes: credential.scopes,
               expires_at: credential.expiresAt,
               wider: credential.wider || undefined,

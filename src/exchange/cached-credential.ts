@@ -1,5 +1,5 @@
 import { cacheKey } from '../cache/cache.ts'
-import { TXN_TOKEN_TYPE, type Credential, type CredentialRequest } from '../connector/connector.ts'
+import { downstreamsOf, TXN_TOKEN_TYPE, type Credential, type CredentialRequest } from '../connector/connector.ts'
 import { kinds } from '../connector/kinds.ts'
 
 /** A cached credential with what it relies on, so that a revocation finds it. */
@@ -8,8 +8,10 @@ export interface CachedCredential {
   readonly tenant: string
   readonly user: string | undefined
   readonly server: string
-  readonly downstream: string
+  /** All that it is for. */
+  readonly downstreams: readonly string[]
   readonly provider: string | undefined
+  /** The ids of the credential itself and of all that it descends from. */
   readonly tokens: readonly string[]
   /** When it began to be obtained (ms since the epoch): what was revoked later covers it. */
   readonly since: number
@@ -20,15 +22,18 @@ export interface CachedCredential {
  * for another.
  */
 export const credentialKey = (request: CredentialRequest, generation: string): string => {
-  const { principal, server, downstream } = request
+  const { principal, server, downstream, audiences } = request
+  const downstreams = downstreamsOf(request)
   return cacheKey(
     principal.tenant,
     principal.kind,
     principal.kind === 'user' ? principal.user : '',
     server.server,
-    downstream.downstream,
+    String(downstreams.length),
+    ...downstreams.map((each) => each.downstream),
     downstream.credential,
-    ...request.audiences,
+    String(audiences.length),
+    ...audiences,
     String(request.scopes.length),
     ...request.scopes,
     generation,

@@ -3,8 +3,8 @@ import type { Rates } from '../cache/rates.ts'
 import { toSeconds, type Clock } from '../clock.ts'
 import { wantsBound, type Downstream } from '../config/downstream.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
-import type { Confirmation, Credential, CredentialRequest, Principal } from '../connector/connector.ts'
-import { kinds, narrowingOf, providerOf } from '../connector/kinds.ts'
+import type { Credential, CredentialRequest, Principal } from '../connector/connector.ts'
+import { kinds, providerOf } from '../connector/kinds.ts'
 import type { ProofKey } from '../crypto/proof-key.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
@@ -19,8 +19,10 @@ import type { CallerEvidence } from '../workload/caller-evidence.ts'
 import type { ExecSession, ExecSessions } from '../workload/exec-sessions.ts'
 import type { CheckProof } from '../workload/proof-of-possession.ts'
 import { toRecord, type Account } from './account.ts'
+import { authorize } from './authorize.ts'
+import { confirmationFor } from './confirmation.ts'
 import type { createObtain, Obtained } from './obtain.ts'
-import { assertInForce, assertNotRevoked, assertThawed, assertUserServed } from './in-force.ts'
+import { assertStillValid, assertNotRevoked, assertThawed, assertUserServed } from '../validity/assert-still-valid.ts'
 import { allowInjection, type AllowedInjection } from './injection.ts'
 import {
   LOGIN_SESSION_TOKEN,
@@ -29,9 +31,7 @@ import {
   type TokenExchangeRequest,
   type TokenWish,
 } from './request.ts'
-import { questionOf } from './question.ts'
-import { scopesWithin } from './scopes.ts'
-import { resolveTarget } from './target.ts'
+import { idsOf, resolveTarget } from './target.ts'
 
 /** A successful answer of the token endpoint, before it becomes JSON (RFC 8693 section 2.2.1). */
 export interface IssuedToken {
@@ -121,7 +121,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     try {
       issued = await steps()
       await telemetry.span('deputy.audit', {}, () => deps.audit.append(toRecord(account, clock.now())))
-      assertStillInForce(account)
+      assertAccountValid(account)
     } catch (thrown) {
       const error = asDeputyError(thrown)
       telemetry.exchange({
@@ -206,46 +206,25 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     account.injection = target.downstreams.map((downstream) =>
       allowInjection(downstream, wish.injection, isBound(downstream, current)),
     )[0]
-    if (account.event !== 'connection.open' && isForSocketAlone(target.downstream))
-      throw refuse('database_only', { downstream: target.downstream.downstream })
+    const ids = idsOf(target)
+    const socketOnly = target.downstreams.find(isForSocketAlone)
+    if (account.event !== 'connection.open' && socketOnly !== undefined)
+      throw refuse('database_only', { downstream: socketOnly.downstream })
     assertNotRevoked(relianceOf(account), deps)
-    await deps.rates.admit('downstream', [tenant, target.downstream.downstream])
-    const scopes = scopesWithin(wish.scopes, target, server, wish.tool)
-    const decision = (account.decision = deps.policy().decide(
-      questionOf({
-        server,
-        tenant,
-        target,
-        scopes,
-        subject: account.subject,
-        tool: wish.tool,
-        environment: current.settings.environment,
-        narrows: narrowingOf(target.downstream, current.providers),
-        now: clock.now(),
-      }),
-    ))
-    telemetry.decision({ allowed: decision.allowed, credential: target.downstream.credential })
+    for (const downstream of ids) await deps.rates.admit('downstream', [tenant, downstream])
+    const decision = (account.decision = authorize(deps.policy(), {
+      server,
+      tenant,
+      target,
+      subject: account.subject,
+      wish,
+      snapshot: current,
+      now: clock.now(),
+    }))
+    telemetry.decision({ allowed: decision.allowed, credential: target.kind })
     if (!decision.allowed)
-      throw refuse('policy_denied', { server: server.server, downstream: target.downstream.downstream })
+      throw refuse('policy_denied', { server: server.server, downstream: decision.denied.join(' and ') })
     return decision.scopes
-  }
-
-  /** The key that a minted token is bound to. @throws DeputyError `proof_missing`, `malformed_request` for what cannot be bound */
-  const confirmationOf = ({ target, workload, proved }: Account): Confirmation | undefined => {
-    const { downstream } = target!
-    if (downstream.credential !== 'minted') {
-      if (proved !== undefined)
-        throw refuse('malformed_request', {
-          problem: `a DPoP proof binds tokens that Deputy mints, and ${downstream.downstream} takes another kind`,
-        })
-      return undefined
-    }
-    const { server, certificate } = workload!.server
-    if (downstream.bound === 'mtls' && certificate !== undefined)
-      return { 'x5t#S256': Buffer.from(certificate, 'hex').toString('base64url') }
-    if (downstream.bound !== 'any' && proved === undefined)
-      throw refuse('proof_missing', { downstream: downstream.downstream, server })
-    return proved
   }
 
   /** A version of a secret that rotates is handed out once it is written down who has it; if it was replaced meanwhile, the next one. */
@@ -289,16 +268,19 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const current = snapshot()
     const tenant = current.tenants.get(principal.tenant)
     if (tenant === undefined) throw refuse('subject_tenant_unknown')
-    const confirmation = confirmationOf(account)
+    const { kind, downstreams, audiences } = target!
+    const [downstream, ...others] = downstreams
+    const confirmation = confirmationFor(target!, workload!.server, account.proved)
     const { requestedTokenType, tool, rejected } = account.wish ?? {}
     const request = {
       principal,
       tenant,
       server: workload!.server,
-      downstream: target!.downstream,
+      downstream,
+      ...(others.length === 0 ? {} : { others }),
       scopes,
       notAfter,
-      audiences: target!.audiences,
+      audiences,
       priorActors: subject?.actors ?? [],
       ancestors: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors],
       correlationId: origin.correlationId,
@@ -306,18 +288,18 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       ...(requestedTokenType === undefined ? {} : { requestedTokenType }),
       ...(tool === undefined ? {} : { tool }),
       ...(rejected === undefined ? {} : { rejected: { token: rejected } }),
-      // Nobody else has any business with it.
-      ...(subjectToken === undefined || !kinds[target!.downstream.credential].fromSubjectToken ? {} : { subjectToken }),
+      // Only kinds that are made out of the user's token receive it (threat 18).
+      ...(subjectToken === undefined || !kinds[kind].fromSubjectToken ? {} : { subjectToken }),
     }
     const { credential, cached, obtainedAt } = await telemetry.span(
       'deputy.obtain',
-      { 'deputy.downstream': target!.downstream.downstream },
+      { 'deputy.downstream': idsOf(target!).join(' ') },
       () => obtainToHold(request, current.generation, account),
     )
     account.credential = credential
     account.cached = cached
     account.obtainedAt = obtainedAt
-    if (kinds[target!.downstream.credential].leased === true && credential.grant !== undefined)
+    if (kinds[kind].leased === true && credential.grant !== undefined)
       deps.exec.leased(credential.grant, workload!.session)
     telemetry.cache({ outcome: cached ? 'hit' : 'miss' })
     return credential
@@ -327,23 +309,27 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     tenant: subject?.tenant.tenant ?? tenant!,
     user: subject?.user,
     server: workload!.server.server,
-    downstream: target?.downstream.downstream,
+    downstreams: target === undefined ? [] : idsOf(target),
     grant: credential?.grant,
-    provider: target === undefined ? undefined : providerOf(target.downstream),
-    tokens: subject === undefined ? [] : [subject.tokenId, ...subject.ancestors],
+    // Kinds whose credentials come from a provider serve one downstream.
+    provider: target === undefined ? undefined : providerOf(target.downstreams[0]),
+    tokens: [
+      ...(credential?.tokenId === undefined ? [] : [credential.tokenId]),
+      ...(subject === undefined ? [] : [subject.tokenId, ...subject.ancestors]),
+    ],
     since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
   })
 
   /** The record may have waited for the disk, and a provider before that. */
-  const assertStillInForce = (account: Account): void => {
+  const assertAccountValid = (account: Account): void => {
     const { target, workload, wish, injection, generation } = account
-    assertInForce(relianceOf(account), deps, generation)
+    assertStillValid(relianceOf(account), deps, generation)
     const { session, server } = workload!
     if (session !== undefined && !deps.exec.isLive(session))
       throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
     const current = snapshot()
-    const now = current.downstreams.get(target!.downstream.downstream)
-    if (current.generation !== generation && now !== undefined)
+    if (current.generation === generation) return
+    for (const now of idsOf(target!).flatMap((id) => current.downstreams.get(id) ?? []))
       allowInjection(
         now,
         wish?.injection === undefined ? undefined : { ...wish.injection, origin: injection!.origin },
@@ -353,7 +339,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
 
   const stands = (account: Account): boolean => {
     try {
-      assertStillInForce(account)
+      assertAccountValid(account)
       return true
     } catch {
       return false
@@ -363,7 +349,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   const metricLabels = ({ target, subject, tenant: own }: Account) => {
     const tenant = subject?.tenant.tenant ?? own
     return {
-      ...(target === undefined ? {} : { credential: target.downstream.credential }),
+      ...(target === undefined ? {} : { credential: target.kind }),
       ...(tenant === undefined ? {} : { tenant }),
     }
   }
@@ -480,12 +466,10 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
           token: credential.token,
           expiresAt: credential.expiresAt,
           notAfter,
-          downstream: account.target!.downstream,
+          downstream: account.target!.downstreams[0],
           reliance: relianceOf(account),
           holder: { server: server.server, user: account.subject?.user ?? null, process: account.holder! },
-          ...(account.target!.downstream.credential === 'dynamic' && credential.grant !== undefined
-            ? { lease: credential.grant }
-            : {}),
+          ...(account.target!.kind === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
         }
       })
     },

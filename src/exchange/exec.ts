@@ -1,6 +1,5 @@
 import type { AuditLog } from '../audit/record.ts'
 import { execSchema, type ExecMapping } from '../config/exec.ts'
-import { servesTenant } from '../config/values.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
 import type { Reliance } from '../revocation/standing.ts'
@@ -9,8 +8,8 @@ import type { PeerProcess } from '../workload/caller-evidence.ts'
 import { mayExec, type ExecEvent, type ExecSession, type ExecSessions } from '../workload/exec-sessions.ts'
 import { registryOf } from '../workload/registry.ts'
 import { ownTenant, type ExchangeDependencies } from './exchange.ts'
-import type { InForceDependencies } from './in-force.ts'
-import type { LastingUses } from './lasting.ts'
+import { assertValid, type ValidityDependencies } from '../validity/assert-still-valid.ts'
+import type { LastingUses } from '../validity/lasting.ts'
 
 export interface ExecOrder {
   readonly correlationId: string
@@ -37,7 +36,7 @@ export interface BegunExec {
  * never told (threat 3).
  */
 export const createExecBegin = (
-  deps: InForceDependencies &
+  deps: ValidityDependencies &
     Pick<ExchangeDependencies, 'subjects'> & {
       readonly sessions: ExecSessions
       readonly lasting: LastingUses
@@ -59,19 +58,24 @@ export const createExecBegin = (
     // Whether there is such a server is nobody's business who may not start it.
     if (server === undefined || !mayExec(server, caller.uid))
       throw refuse('exec_not_registered', { server: id, uid: caller.uid })
-    assertApproved(server)
     const mapping = server.exec ?? execSchema.parse({})
     const warning = warningOf(server)
+    assertApproved(server)
     if (mapping.on_behalf_of === 'server')
-      return { mapping, warning, reliance: { tenant: ownTenant(server, current), server: id, tokens: [] } }
+      return {
+        mapping,
+        warning,
+        reliance: { tenant: ownTenant(server, current), server: id, downstreams: [], tokens: [] },
+      }
     const {
       tenant: { tenant },
       user,
       tokenId,
       issuedAt,
     } = await deps.subjects.fromSession({ uid: caller.uid, server })
-    if (!servesTenant(server.tenants, tenant)) throw refuse('workload_tenant', { server: id, tenant })
-    return { mapping, warning, reliance: { tenant, user, server: id, tokens: [tokenId], since: issuedAt } }
+    const reliance = { tenant, user, server: id, downstreams: [], tokens: [tokenId], since: issuedAt }
+    assertValid(reliance, deps)
+    return { mapping, warning, reliance }
   }
 
   const record = (

@@ -21,7 +21,7 @@ import { tokenIdOf } from '../subject/subject.ts'
 import { tenantOf } from '../subject/trust.ts'
 import { isInUse } from '../workload/registry.ts'
 import type { createClientSecretCheck } from '../workload/client-secret.ts'
-import { assertInForce, assertThawed, type InForceDependencies } from './in-force.ts'
+import { assertStillValid, assertThawed, type ValidityDependencies } from '../validity/assert-still-valid.ts'
 import type { IssuedToken } from './exchange.ts'
 
 /** A request of an MCP client at the public token endpoint. Nothing of it is believed yet. */
@@ -65,7 +65,7 @@ const asInvalid = <T>(work: () => T): T => {
  * stands in `act`, because it acts for the user, and the assertion in `anc`, so that whoever revokes one of them, the issuer or the user voids the token.
  */
 export const createIdentityAssertions = (
-  deps: InForceDependencies & {
+  deps: ValidityDependencies & {
     readonly snapshot: CurrentSnapshot
     readonly issuer: () => string
     readonly issuerKeys: IssuerKeys
@@ -183,6 +183,7 @@ export const createIdentityAssertions = (
       tenant,
       user,
       server: server.server,
+      downstreams: [],
       tokens: [tokenId, ancestor],
       since: Math.min(claims.iat * 1000, now),
     }
@@ -220,7 +221,7 @@ export const createIdentityAssertions = (
       // Before keys are fetched and signatures checked for it.
       await deps.rates.admit('client', [request.clientId])
       const { issued, reliance, generation, taken, scopes, tokenId, ancestor } = await redeem(request, account, tenants)
-      assertInForce(reliance, deps, generation)
+      assertStillValid(reliance, deps, generation)
       await deps.audit.append({
         ...record,
         outcome: 'issued',
@@ -228,7 +229,7 @@ export const createIdentityAssertions = (
         detail: { client: request.clientId, scopes, token: tokenId, subject: { ancestor } },
       })
       // The record may have waited for the disk.
-      assertInForce(reliance, deps, generation)
+      assertStillValid(reliance, deps, generation)
       assertTaken(reliance.tenant, request.clientId, taken)
       return issued
     } catch (thrown) {

@@ -1,11 +1,9 @@
 import type { Downstream } from '../config/downstream.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { engineQuestionOf } from '../config/engine-question.ts'
-import { servesTenant } from '../config/values.ts'
 import { apiOf, isOfInstallation } from '../connector/github-app.ts'
 import type { Lease } from '../store/records/leases.ts'
-import { isInUse } from '../workload/registry.ts'
-import { usableFor } from './target.ts'
+import { isEntitled } from '../validity/entitlement.ts'
 
 const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): boolean => {
   if (downstream.credential === 'github_app')
@@ -16,15 +14,11 @@ const isMeant = (downstream: Downstream, { tenant, backend, role }: Lease): bool
 
 /** Whether files still say that an owner may have this lease: tenant, server and downstream are there, in force and for each other, and it is of the role that is meant. */
 export const isLeaseWanted = (snapshot: Snapshot, lease: Lease): boolean => {
-  const { tenant, user, downstream } = lease
-  const server = snapshot.servers.get(lease.server)
-  if (
-    snapshot.tenants.get(tenant)?.enabled !== true ||
-    server === undefined ||
-    !isInUse(server) ||
-    !servesTenant(server.tenants, tenant)
+  const { tenant, user, server, downstream } = lease
+  const meant = snapshot.downstreams.get(downstream)
+  return (
+    meant !== undefined &&
+    isMeant(meant, lease) &&
+    isEntitled(snapshot, { tenant, user: user ?? undefined, server, downstreams: [downstream] })
   )
-    return false
-  const meant = usableFor(downstream, user === null ? server.own : server.downstreams, tenant, snapshot)
-  return meant !== undefined && isMeant(meant, lease)
 }

@@ -1,42 +1,38 @@
-import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { MintedClaims } from '../connector/minted-token.ts'
-import type { Standing } from '../revocation/standing.ts'
+import { isValid, type ValidityDependencies } from '../validity/assert-still-valid.ts'
+import { isEntitled } from '../validity/entitlement.ts'
 
-/** Whether a token that Deputy minted still holds: nothing that it rests on was revoked, switched off or retired. */
+/** Whether a token that Deputy minted is still good: nothing that it relies on was revoked, disabled or taken out of the files. */
+export type MintedLife = (
+  claims: Pick<MintedClaims, 'tenant' | 'sub' | 'client_id' | 'jti' | 'anc' | 'act' | 'iat' | 'aud'>,
+) => boolean
+
+/** @returns what judges a token by its claims, which name its downstreams by their URIs alone */
 export const createMintedLife =
-  (deps: { readonly snapshot: CurrentSnapshot; readonly standing: Standing }) =>
-  ({
-    tenant,
-    sub,
-    client_id: client,
-    jti,
-    anc,
-    act,
-    iat,
-    aud,
-  }: Pick<MintedClaims, 'tenant' | 'sub' | 'client_id' | 'jti' | 'anc' | 'act' | 'iat' | 'aud'>): boolean => {
-    const current = deps.snapshot()
+  (deps: Omit<ValidityDependencies, 'membership'>): MintedLife =>
+  ({ tenant, sub, client_id: client, jti, anc, act, iat, aud }) => {
+    const snapshot = deps.snapshot()
+    const { servers, downstreams } = snapshot
     const user = act === undefined ? undefined : sub
-    if (current.tenants.get(tenant)?.enabled !== true) return false
     // One that was issued to an MCP client, for an MCP server: the server is the one that it is for.
     const called =
       act?.['client_id'] === client
-        ? [...current.servers.values()].find(({ resource }) => aud.includes(resource))
+        ? [...servers.values()].find(({ resource }) => aud.includes(resource))?.server
         : undefined
-    const server = called?.server ?? client
-    const status = current.servers.get(server)?.status
-    if (status !== 'approved' && status !== 'deprecated') return false
-    if (deps.standing.isFrozen(tenant) || (user !== undefined && deps.standing.isDisabled(tenant, user))) return false
-    if (called !== undefined)
-      return deps.standing.covering({ tenant, user, server, tokens: [jti, ...anc], since: iat * 1000 }) === undefined
-    const downstreams = [...current.downstreams.values()].filter(
-      ({ resource }) => resource !== undefined && aud.includes(resource),
+    const server = called ?? client
+    const reliance = { tenant, user, server, tokens: [jti, ...anc], since: iat * 1000 }
+    if (called !== undefined) return isValid({ ...reliance, downstreams: [] }, deps)
+    const ofAudiences = aud.map((uri) =>
+      [...downstreams.values()].filter(({ resource }) => resource === uri).map(({ downstream }) => downstream),
     )
-    if (!downstreams.some(({ enabled }) => enabled)) return false
-    return downstreams.every(
-      ({ downstream }) =>
-        deps.standing.covering({ tenant, user, server, downstream, tokens: [jti, ...anc], since: iat * 1000 }) ===
-        undefined,
+    // Every audience is still open to the server. Where several downstreams have one URI, any of them may be meant:
+    // one that is open is enough for the files, and one that is revoked is enough for a revocation.
+    const open = ofAudiences.map((ids) =>
+      ids.find((id) => isEntitled(snapshot, { tenant, user, server, downstreams: [id] })),
+    )
+    if (open.length === 0 || open.includes(undefined)) return false
+    return (
+      isValid({ ...reliance, downstreams: open.filter((id) => id !== undefined) }, deps) &&
+      deps.standing.covering({ ...reliance, downstreams: ofAudiences.flat() }) === undefined
     )
   }
-export type MintedLife = ReturnType<typeof createMintedLife>

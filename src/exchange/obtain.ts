@@ -5,7 +5,7 @@ import type { Cache } from '../cache/cache.ts'
 import type { Clock } from '../clock.ts'
 import { credentialKey, type CachedCredential } from './cached-credential.ts'
 import type { SharedCredentials } from './shared-credentials.ts'
-import type { Connectors, Credential, CredentialRequest } from '../connector/connector.ts'
+import { downstreamsOf, type Connectors, type Credential, type CredentialRequest } from '../connector/connector.ts'
 import { kinds, providerOf } from '../connector/kinds.ts'
 import { isAbout, judgeRejection } from '../connector/rejection.ts'
 
@@ -73,9 +73,10 @@ export const createObtain = (options: {
       tenant: principal.tenant,
       user: principal.kind === 'user' ? principal.user : undefined,
       server: server.server,
-      downstream: downstream.downstream,
+      downstreams: downstreamsOf(request).map((each) => each.downstream),
       provider: providerOf(downstream),
-      tokens: request.ancestors,
+      // Its own id is the first: a revocation of this very token finds it.
+      tokens: [...(credential.tokenId === undefined ? [] : [credential.tokenId]), ...request.ancestors],
       since: startedAt,
     }
     if (credential.volatile === true) return { credential, obtainedAt: startedAt }

@@ -1,6 +1,6 @@
 import type { Server } from '../config/server.ts'
 import type { PolicyQuestion } from '../policy/decision.ts'
-import type { Target } from './target.ts'
+import type { Downstream } from '../config/downstream.ts'
 
 /** What the exchange and `deputy policy explain` both ask of policy. */
 export interface Asking {
@@ -12,7 +12,7 @@ export interface Asking {
         readonly acr?: string | undefined
       })
     | undefined
-  readonly target: Target
+  readonly downstream: Downstream
   readonly scopes: readonly string[]
   readonly tool: string | undefined
   readonly environment: string
@@ -26,7 +26,7 @@ export const questionOf = ({
   server,
   tenant,
   subject,
-  target,
+  downstream,
   scopes,
   tool,
   environment,
@@ -37,14 +37,14 @@ export const questionOf = ({
     subject === undefined
       ? { kind: 'workload', tenant }
       : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
-  action: target.downstream.credential,
+  action: downstream.credential,
   server: {
     id: server.server,
     owner: server.owner,
     status: server.status,
     ...(server.team === undefined ? {} : { team: server.team }),
   },
-  downstream: { id: target.downstream.downstream },
+  downstream: { id: downstream.downstream },
   tenant,
   scopes,
   environment,

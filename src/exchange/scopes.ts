@@ -1,6 +1,12 @@
 import { refuse } from '../errors.ts'
 import type { Server } from '../config/server.ts'
-import type { Target } from './target.ts'
+import type { Downstream } from '../config/downstream.ts'
+
+/** One downstream of a request, and the scopes that the server is registered for there. */
+export interface Registered {
+  readonly downstream: Downstream
+  readonly registered: ReadonlySet<string>
+}
 
 /**
  * The scopes that may be asked of policy: those asked for that the server is registered for, or all that it is
@@ -9,7 +15,7 @@ import type { Target } from './target.ts'
  */
 export const scopesWithin = (
   asked: readonly string[] | undefined,
-  target: Target,
+  target: Registered,
   server: Server,
   tool: string | undefined,
 ): string[] => {

@@ -2,7 +2,6 @@ import type { Clock } from '../clock.ts'
 import type { Server } from '../config/server.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { takesAssertions } from '../config/tenant.ts'
-import { narrowingOf } from '../connector/kinds.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError } from '../errors.ts'
 import type { Policy } from '../policy/decision.ts'
@@ -10,9 +9,8 @@ import type { VerifiedSubject } from '../subject/subject.ts'
 import { trustOf } from '../subject/trust.ts'
 import type { AttestedWorkload } from '../workload/attestor.ts'
 import type { CallerEvidence } from '../workload/caller-evidence.ts'
-import { questionOf } from './question.ts'
+import { authorize } from './authorize.ts'
 import type { RequestOrigin } from './request.ts'
-import { scopesWithin } from './scopes.ts'
 import type { Introspection, SubjectState } from './subject-state.ts'
 import { resolveTarget } from './target.ts'
 
@@ -53,20 +51,15 @@ export const createServerView = (deps: {
         tenant,
         snapshot,
       )
-      const scopes = scopesWithin(undefined, target, server, tool)
-      const decision = deps.policy().decide(
-        questionOf({
-          server,
-          tenant,
-          subject,
-          target,
-          scopes,
-          tool,
-          environment: snapshot.settings.environment,
-          narrows: narrowingOf(target.downstream, snapshot.providers),
-          now: deps.clock.now(),
-        }),
-      )
+      const decision = authorize(deps.policy(), {
+        server,
+        tenant,
+        subject,
+        target,
+        wish: { tool },
+        snapshot,
+        now: deps.clock.now(),
+      })
       return decision.allowed ? decision.scopes : undefined
     } catch (thrown) {
       if (asDeputyError(thrown).code === 'internal') throw thrown

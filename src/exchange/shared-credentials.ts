@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { SharedBytes } from '../cache/redis.ts'
 import type { Clock } from '../clock.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
-import type { CredentialRequest, TokenTypeUri } from '../connector/connector.ts'
+import { downstreamsOf, type CredentialRequest, type TokenTypeUri } from '../connector/connector.ts'
 import { kinds, providerOf } from '../connector/kinds.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import { openProofKey, proofKeyText } from '../crypto/proof-key.ts'
@@ -36,7 +36,7 @@ const entrySchema = z.strictObject({
   story: z.string(),
   user: z.string().optional(),
   server: z.string(),
-  downstream: z.string(),
+  downstreams: z.array(z.string()),
   provider: z.string().optional(),
   tokens: z.array(z.string()),
   since: z.number(),
@@ -44,7 +44,7 @@ const entrySchema = z.strictObject({
 })
 
 const toText = (
-  { credential, user, server, downstream, provider, tokens, since }: CachedCredential,
+  { credential, user, server, downstreams, provider, tokens, since }: CachedCredential,
   keptUntil: number,
 ): string =>
   JSON.stringify({
@@ -61,7 +61,7 @@ const toText = (
     story: credential.story,
     user,
     server,
-    downstream,
+    downstreams: [...downstreams],
     provider,
     tokens: [...tokens],
     since,
@@ -119,9 +119,11 @@ export const createConfigurationDigest = (snapshot: CurrentSnapshot): ((request:
       digests.set(file, (digest = createHash('sha256').update(JSON.stringify(file)).digest('base64url')))
     return digest
   }
-  return ({ downstream, server }) => {
-    const provider = snapshot().providers.get(providerOf(downstream) ?? '')
-    return [downstream, server, ...(provider === undefined ? [] : [provider])].map(digestOf).join('/')
+  return (request) => {
+    const provider = snapshot().providers.get(providerOf(request.downstream) ?? '')
+    return [...downstreamsOf(request), request.server, ...(provider === undefined ? [] : [provider])]
+      .map(digestOf)
+      .join('/')
   }
 }
 

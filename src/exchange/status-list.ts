@@ -3,14 +3,13 @@ import { deflate as deflateCallback } from 'node:zlib'
 import { LRUCache } from 'lru-cache'
 import { z } from 'zod'
 import { toSeconds, type Clock } from '../clock.ts'
-import type { CurrentSnapshot } from '../config/snapshot.ts'
+import { downstreamsOfRecord } from '../audit/record.ts'
 import { readListName, STATUS_LIST_BITS } from '../connector/status-index.ts'
 import { signJwt } from '../crypto/compact-jws.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import { refuse } from '../errors.ts'
-import type { Membership } from '../revocation/lease.ts'
 import type { AuditStore } from '../store/records/audit.ts'
-import type { MintedLife } from './minted-life.ts'
+import { isValid, type ValidityDependencies } from '../validity/assert-still-valid.ts'
 
 const deflate = promisify(deflateCallback)
 
@@ -39,19 +38,18 @@ const detailSchema = z.looseObject({
  * a list are found in the audit log, where each of them was recorded before it left; so a list is right after
  * a restart and at every node, and issuing costs no write of its own.
  */
-export const createStatusLists = (deps: {
-  readonly snapshot: CurrentSnapshot
-  readonly audit: Pick<AuditStore, 'query'>
-  readonly keys: SigningKeys
-  readonly isLive: MintedLife
-  readonly membership: Pick<Membership, 'assertHeld'>
-  /** Where the lists are published; a list's URL is this and its name. */
-  readonly baseUrl: () => string
-  /** How long a list takes tokens, and how long the longest of them lives (ms). */
-  readonly period: number
-  readonly longestToken: () => number
-  readonly clock: Clock
-}) => {
+export const createStatusLists = (
+  deps: ValidityDependencies & {
+    readonly audit: Pick<AuditStore, 'query'>
+    readonly keys: SigningKeys
+    /** Where the lists are published; a list's URL is this and its name. */
+    readonly baseUrl: () => string
+    /** How long a list takes tokens, and how long the longest of them lives (ms). */
+    readonly period: number
+    readonly longestToken: () => number
+    readonly clock: Clock
+  },
+) => {
   const kept = new LRUCache<string, Promise<string>>({ max: 200, ttl: KEPT })
 
   const bitsOf = async (name: string, node: string, startedAt: number): Promise<Uint8Array> => {
@@ -66,17 +64,17 @@ export const createStatusLists = (deps: {
         if (!parsed.success || row.tenant === null || row.server === null) continue
         const { credential, subject } = parsed.data.detail
         if (credential.status.list !== name) continue
-        const resource = deps.snapshot().downstreams.get(row.downstream ?? '')?.resource
-        const live = deps.isLive({
-          tenant: row.tenant,
-          sub: row.user ?? row.server,
-          client_id: row.server,
-          jti: credential.token_id,
-          anc: [...(subject === undefined ? [] : [subject.token]), ...credential.ancestors],
-          ...(row.user === null ? {} : { act: { sub: row.server } }),
-          iat: credential.status.iat,
-          aud: resource === undefined ? [] : [resource],
-        })
+        const live = isValid(
+          {
+            tenant: row.tenant,
+            user: row.user ?? undefined,
+            server: row.server,
+            downstreams: downstreamsOfRecord(row),
+            tokens: [credential.token_id, ...(subject === undefined ? [] : [subject.token]), ...credential.ancestors],
+            since: credential.status.iat * 1000,
+          },
+          deps,
+        )
         // The lowest bit of a byte is its first (section 4.1).
         if (!live) bits[credential.status.index >> 3]! |= 1 << (credential.status.index & 7)
       }

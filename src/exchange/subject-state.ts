@@ -4,11 +4,9 @@ import { ACCESS_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'
-import type { Membership } from '../revocation/lease.ts'
-import type { Standing } from '../revocation/standing.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import type { SubjectVerifier } from '../subject/verify.ts'
-import { assertNotRevoked, assertUserServed } from './in-force.ts'
+import { assertValid, type ValidityDependencies } from '../validity/assert-still-valid.ts'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
 
@@ -31,16 +29,15 @@ export interface SubjectState {
 }
 
 /** The state of users' tokens that were sent to an MCP server, which is the protected resource of RFC 7662. */
-export const createSubjectState = (deps: {
-  readonly subjects: Pick<SubjectVerifier, 'verify'>
-  readonly readMinted: ReadMintedToken
-  readonly isLive: MintedLife
-  readonly standing: Standing
-  readonly membership: Pick<Membership, 'assertHeld'>
-  readonly audit: AuditLog
-}): SubjectState => {
+export const createSubjectState = (
+  deps: ValidityDependencies & {
+    readonly subjects: Pick<SubjectVerifier, 'verify'>
+    readonly readMinted: ReadMintedToken
+    readonly isLive: MintedLife
+    readonly audit: AuditLog
+  },
+): SubjectState => {
   const assertStands = (server: Server, subject: VerifiedSubject): void => {
-    assertUserServed(subject, server, deps)
     const {
       tenant: { tenant },
       user,
@@ -48,7 +45,7 @@ export const createSubjectState = (deps: {
       ancestors,
       issuedAt: since,
     } = subject
-    assertNotRevoked({ tenant, user, server: server.server, tokens: [tokenId, ...ancestors], since }, deps)
+    assertValid({ tenant, user, server: server.server, downstreams: [], tokens: [tokenId, ...ancestors], since }, deps)
   }
 
   const read = async (

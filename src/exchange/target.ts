@@ -1,37 +1,29 @@
-import { servesTenant } from '../config/values.ts'
-import type { Downstream } from '../config/downstream.ts'
+import type { CredentialKind, Downstream } from '../config/downstream.ts'
 import type { Server } from '../config/server.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { kinds } from '../connector/kinds.ts'
 import { refuse } from '../errors.ts'
+import { usableFor } from '../validity/entitlement.ts'
 import type { TokenWish } from './request.ts'
 
 /** What a request is for: one downstream, or several that one minted token can serve together. */
 export interface Target {
-  readonly downstream: Downstream
-  /** With others that the same token is for. */
-  readonly downstreams: readonly Downstream[]
+  /** All of them; every decision is made for each. */
+  readonly downstreams: readonly [Downstream, ...Downstream[]]
+  /** The one kind of credential that all of them take. */
+  readonly kind: CredentialKind
   /** Audiences of what is issued: the URI of each downstream. */
   readonly audiences: readonly string[]
-  /** Scopes that the server is registered for at these downstreams. */
-  readonly registered: ReadonlySet<string>
+  /** The registration of the server: for what it may ask at each. */
+  readonly uses: Server['downstreams']
 }
 
-/** A downstream that is there for the tenant, if the server is registered for it. */
-export const usableFor = (
-  id: string,
-  uses: Server['downstreams'],
-  tenant: string,
-  { downstreams }: Snapshot,
-): Downstream | undefined => {
-  const downstream = Object.hasOwn(uses, id) ? downstreams.get(id) : undefined
-  return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
-    ? downstream
-    : undefined
-}
+/** The ids of a target's downstreams. */
+export const idsOf = ({ downstreams }: Pick<Target, 'downstreams'>): string[] =>
+  downstreams.map(({ downstream }) => downstream)
 
 /**
- * Finds the downstream that a request names, among those that the server is registered for in this tenant.
+ * Finds the downstreams that a request names, among those that the server is registered for in this tenant.
  * A name that exists but is not registered answers exactly like one that does not exist.
  * A request through the proxy may name its host instead.
  * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
@@ -69,23 +61,16 @@ export const resolveTarget = (
   }
   const [downstream, ...others] = named.values()
   if (downstream === undefined) throw refuse('target_missing')
+  const kind = downstream.credential
   if (
     others.length > 0 &&
-    (wish.injection !== undefined ||
-      ![downstream, ...others].every(
-        ({ credential }) => credential === downstream.credential && kinds[credential].joint,
-      ))
+    (wish.injection !== undefined || !kinds[kind].joint || others.some(({ credential }) => credential !== kind))
   ) {
     throw refuse('targets_incompatible', { targets: [...named.keys()].join(' and ') })
   }
-  if (wish.requestedTokenType !== undefined && !kinds[downstream.credential].issues.includes(wish.requestedTokenType)) {
+  if (wish.requestedTokenType !== undefined && !kinds[kind].issues.includes(wish.requestedTokenType)) {
     throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
   }
-  const registered = new Set([...named.keys()].flatMap((id) => uses[id]?.scopes ?? []))
-  return {
-    downstream,
-    downstreams: [...named.values()],
-    audiences: [...named.values()].flatMap(({ resource }) => resource ?? []),
-    registered,
-  }
+  const downstreams = [downstream, ...others] as const
+  return { downstreams, kind, audiences: [...new Set(downstreams.flatMap(({ resource }) => resource ?? []))], uses }
 }

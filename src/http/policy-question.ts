@@ -1,10 +1,8 @@
 import { z } from 'zod'
 import type { Snapshot } from '../config/snapshot.ts'
 import { idSchema, scopeSchema } from '../config/values.ts'
-import { narrowingOf } from '../connector/kinds.ts'
 import { refuse } from '../errors.ts'
-import { questionOf } from '../exchange/question.ts'
-import { scopesWithin } from '../exchange/scopes.ts'
+import { authorize, candidateScopes } from '../exchange/authorize.ts'
 import { resolveTarget } from '../exchange/target.ts'
 import type { Policy } from '../policy/decision.ts'
 import { isInUse } from '../workload/registry.ts'
@@ -41,29 +39,28 @@ export const explainPolicy = (
     tenant,
     snapshot,
   )
-  const registered = scopesWithin(question.scopes, target, server, question.tool)
-  const decision = policy.decide(
-    questionOf({
-      server,
-      tenant,
-      target,
-      scopes: registered,
-      tool: question.tool,
-      environment: snapshot.settings.environment,
-      narrows: narrowingOf(target.downstream, snapshot.providers),
-      subject:
-        user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
-      now: question.time === undefined ? now : Date.parse(question.time),
-    }),
-  )
+  const asking = {
+    server,
+    tenant,
+    target,
+    wish: {
+      ...(question.scopes === undefined ? {} : { scopes: question.scopes }),
+      ...(question.tool === undefined ? {} : { tool: question.tool }),
+    },
+    snapshot,
+    subject:
+      user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
+    now: question.time === undefined ? now : Date.parse(question.time),
+  }
+  const decision = authorize(policy, asking)
   return {
     allowed: decision.allowed,
     asked: question.scopes ?? 'all that are registered',
-    registered,
+    registered: candidateScopes(asking)[0],
     scopes: decision.scopes,
     policies: decision.policies,
     errors: decision.errors,
-    credential: target.downstream.credential,
+    credential: target.kind,
     ...(isInUse(server) ? {} : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
   }
 }

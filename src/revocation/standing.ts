@@ -5,10 +5,11 @@ export interface Reliance {
   readonly tenant: string
   readonly user?: string | undefined
   readonly server: string
-  readonly downstream?: string | undefined
+  /** Every downstream that it is for; empty where it is for none in particular. */
+  readonly downstreams: readonly string[]
   readonly provider?: string | undefined
   readonly grant?: string | undefined
-  /** The subject token and all that it descends from. */
+  /** The ids of the credential itself, of the subject token, and of all that it descends from. */
   readonly tokens: readonly string[]
   /** When the authority was given: the issue time of the subject token, or the sign-in (ms since the epoch). */
   readonly since: number
@@ -125,7 +126,7 @@ export class Standing {
   /** The revocation that voids this, if there is one. What was given at the very moment of the revocation is void too. */
   covering(reliance: Reliance): Revocation | undefined {
     if (this.#revocations.size === 0) return undefined
-    const { tenant, user, server, downstream, provider, grant, tokens } = reliance
+    const { tenant, user, server, downstreams, provider, grant, tokens } = reliance
     const since = (scope: RevocationScope): Revocation | undefined => {
       const found = this.#revocations.get(keyOf(scope))
       return found !== undefined && reliance.since <= found.epoch ? found : undefined
@@ -138,7 +139,7 @@ export class Standing {
       firstOf(issuersOf(tokens), (issuer) => inAnyTenant({ kind: 'issuer', issuer })) ??
       (user === undefined ? undefined : since({ kind: 'user', tenant, user })) ??
       inAnyTenant({ kind: 'server', server }) ??
-      (downstream === undefined ? undefined : inAnyTenant({ kind: 'downstream', downstream })) ??
+      firstOf(downstreams, (downstream) => inAnyTenant({ kind: 'downstream', downstream })) ??
       (provider === undefined ? undefined : inAnyTenant({ kind: 'provider', provider })) ??
       (grant === undefined ? undefined : this.#revocations.get(keyOf({ kind: 'grant', grant }))) ??
       firstOf(tokens, (token) => this.#revocations.get(keyOf({ kind: 'token', token })))

@@ -325,6 +325,20 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await found({ afterSeq: 2 }, { limit: 9 })).toEqual([3])
       expect(await store.audit.query({ id: 'request-1' }, { limit: 1 })).toEqual([anAuditRow(1)])
     })
+    it('fault 1: finds the record of a credential for several downstreams by each of them', async () => {
+      await store.audit.append([
+        anAuditRow(1, { downstream: 'ledger' }),
+        anAuditRow(2, { downstream: 'agent ledger_x' }),
+        anAuditRow(3, { downstream: 'agent ledger calendar' }),
+        anAuditRow(4, { downstream: 'ledger-two ledgerzx' }),
+      ])
+      const found = async (downstream: string) =>
+        (await store.audit.query({ downstream }, { limit: 9 })).map(({ seq }) => seq)
+      expect(await found('ledger')).toEqual([1, 3])
+      expect(await found('agent')).toEqual([2, 3])
+      expect(await found('ledger_x')).toEqual([2])
+      expect(await found('l%')).toEqual([])
+    })
     it('keeps checkpoints in order', async () => {
       for (const seq of [2, 1]) await store.audit.addCheckpoint({ seq, hash: 'h', at: 1, kid: 'k', signature: 's' })
       expect((await store.audit.checkpoints()).map(({ seq }) => seq)).toEqual([1, 2])

@@ -426,7 +426,7 @@ describe('token exchange', () => {
       subject_token: await userToken({ groups: ['accounting'] }),
       subject_token_type: ACCESS_TOKEN,
       audience: 'ledger',
-      scope: 'ledger:read',
+      scope: 'ledger:read chat',
     })
     several.append('resource', RESOURCES.agent)
     const { body } = await daemon.token(several)

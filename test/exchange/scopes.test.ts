@@ -21,7 +21,7 @@ describe('the scopes that policy is asked about', () => {
             downstreams: { d: { scopes: registered } },
             ...(tool === undefined ? {} : { tools: { t: { downstream: 'd', scopes: tool } } }),
           })
-          const target = { downstream, downstreams: [downstream], audiences: [], registered: new Set(registered) }
+          const target = { downstream, registered: new Set(registered) }
           let within: string[]
           try {
             within = scopesWithin(asked, target, server, 't')
@@ -52,13 +52,6 @@ describe('the scopes that policy is asked about', () => {
       downstreams: { d: { scopes: ['read'] } },
       tools: { t: { downstream: 'other', scopes: [] } },
     })
-    expect(
-      scopesWithin(
-        ['read'],
-        { downstream, downstreams: [downstream], audiences: [], registered: new Set(['read']) },
-        server,
-        't',
-      ),
-    ).toEqual(['read'])
+    expect(scopesWithin(['read'], { downstream, registered: new Set(['read']) }, server, 't')).toEqual(['read'])
   })
 })

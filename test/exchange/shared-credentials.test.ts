@@ -44,7 +44,7 @@ it('requirement 23: a bound token is shared with its key, of which nothing can b
       tenant: 'acme',
       user: 'alice',
       server: 'notes',
-      downstream: 'd',
+      downstreams: ['d'],
       provider: 'p',
       tokens: [],
       since: 0,

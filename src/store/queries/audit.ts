@@ -19,7 +19,11 @@ const COLUMNS = [
 ] as const
 
 /** Names of the filter's fields that are columns compared for equality. */
-const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream'] as const
+const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server'] as const
+
+/** A record of a credential for several downstreams names their ids with spaces between; an id holds none. */
+const namesDownstream = (id: string) =>
+  sql<boolean>`(downstream = ${id} or ' ' || downstream || ' ' like ${`% ${id.replace(/[\\%_]/g, '\\$&')} %`} escape '\\')`
 
 /** @param options.reading where the log is searched: it grows for ever, and nobody who appends may wait for a search through it */
 export const auditStore = (options: {
@@ -78,6 +82,7 @@ export const auditStore = (options: {
         const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
         query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
       }
+      if (filter.downstream !== undefined) query = query.where(namesDownstream(filter.downstream))
       if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
       if (filter.until !== undefined) query = query.where('at', '<=', filter.until)
       if (filter.afterSeq !== undefined) query = query.where('seq', '>', filter.afterSeq)

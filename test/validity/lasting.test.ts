@@ -1,11 +1,19 @@
 import { describe, expect, it } from 'vitest'
 import type { DeputyError } from '../../src/errors.ts'
 import { refuse } from '../../src/errors.ts'
-import { createLastingUses } from '../../src/exchange/lasting.ts'
+import { createLastingUses } from '../../src/validity/lasting.ts'
 import { Standing, type Reliance } from '../../src/revocation/standing.ts'
 import { aServer, aSnapshot } from '../support/snapshot.ts'
 
-const reliance: Reliance = { tenant: 'acme', user: 'alice', server: 'notes', grant: 'lease-1', tokens: [], since: 1000 }
+const reliance: Reliance = {
+  tenant: 'acme',
+  user: 'alice',
+  server: 'notes',
+  downstreams: [],
+  grant: 'lease-1',
+  tokens: [],
+  since: 1000,
+}
 
 const world = () => {
   let current = aSnapshot()

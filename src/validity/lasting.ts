@@ -1,6 +1,6 @@
 import { asDeputyError, type DeputyError } from '../errors.ts'
 import type { Reliance } from '../revocation/standing.ts'
-import { assertInForce, type InForceDependencies } from './in-force.ts'
+import { assertStillValid, type ValidityDependencies } from './assert-still-valid.ts'
 
 /** What goes on after the answer, such as a connection that was opened with a credential. */
 export interface LastingUse {
@@ -13,12 +13,12 @@ export interface LastingUse {
 const LOOK = 300
 
 /** Ends uses that last when what they rely on ends (promise 4): at once for what this node is told, else within `LOOK`. */
-export const createLastingUses = (deps: InForceDependencies) => {
+export const createLastingUses = (deps: ValidityDependencies) => {
   const uses = new Set<LastingUse>()
   const review = (): void => {
     for (const use of uses) {
       try {
-        assertInForce(use.reliance, deps)
+        assertStillValid(use.reliance, deps)
       } catch (thrown) {
         uses.delete(use)
         use.end(asDeputyError(thrown))
@@ -31,7 +31,7 @@ export const createLastingUses = (deps: InForceDependencies) => {
   return {
     /** @returns what forgets it. @throws DeputyError when it does not stand now */
     add(use: LastingUse): () => void {
-      assertInForce(use.reliance, deps)
+      assertStillValid(use.reliance, deps)
       uses.add(use)
       return () => {
         uses.delete(use)
