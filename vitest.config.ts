@@ -32,7 +32,7 @@ export default defineConfig({
     // A machine that is three times slower, or has another program on its cores, has to pass too.
     testTimeout: 90_000,
     hookTimeout: 180_000,
-    expect: { poll: { timeout: 10_000 } },
+    expect: { poll: { timeout: 30_000 } },
     pool: 'forks',
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },

@@ -136,7 +136,7 @@ const measureShared = async (cluster: Cluster, folder: string): Promise<void> =>
   await bytes.close()
 }
 
-const cluster = await startCluster({ lease: `${LEASE}ms`, skew: `${SKEW}ms` })
+const cluster = await startCluster({ lease: `${LEASE}ms`, skew: `${SKEW}ms`, durable: true })
 try {
   await measureRevocations(cluster)
   await measureExchanges(cluster)

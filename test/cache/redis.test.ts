@@ -31,7 +31,7 @@ const share = async (options: RedisOptions): Promise<SharedBytes> => {
     monotonic: () => performance.now(),
   })
   open.push(shared)
-  await expect.poll(() => shared.problem(), { timeout: 5000 }).toBeNull()
+  await expect.poll(() => shared.problem()).toBeNull()
   return shared
 }
 const VALUE = new Uint8Array([0, 1, 2, 255])
@@ -95,7 +95,7 @@ describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
     expect(performance.now() - began).toBeLessThan(900)
     expect(shared.problem()).not.toBeNull()
     proxy.heal()
-    await expect.poll(() => shared.get('credential', 'x'), { timeout: 10_000 }).toEqual(Buffer.from(VALUE))
+    await expect.poll(() => shared.get('credential', 'x')).toEqual(Buffer.from(VALUE))
     expect(shared.problem()).toBeNull()
     await shared.close()
     await proxy.close()

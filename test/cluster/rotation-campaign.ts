@@ -19,7 +19,9 @@ const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
 const POINTS = FAULT_POINTS.filter((point) => !point.includes('going back'))
 
 export interface RotationCampaignOptions {
+  /** It goes on until so many have begun, and so many nodes were killed. */
   readonly rotations: number
+  readonly kills?: number
   /** It ends then, whatever it has reached. */
   readonly seconds: number
   readonly report?: (line: string) => void
@@ -251,7 +253,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
     }
   }
   const rotate = async ({ name }: Target): Promise<void> => {
-    while (running && begun < options.rotations && Date.now() < until) {
+    while (running && (begun < options.rotations || kills < (options.kills ?? 0)) && Date.now() < until) {
       const answer = await within(
         5000,
         pick(nodes)

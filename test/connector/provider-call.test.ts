@@ -101,7 +101,7 @@ describe('a provider that is busy', () => {
           { logger: { info() {}, warn() {}, error() {} } as never, monotonic: () => performance.now() },
         ),
       )
-      for (const each of shares) await expect.poll(() => each.problem(), { timeout: 5000 }).toBeNull()
+      for (const each of shares) await expect.poll(() => each.problem()).toBeNull()
       const [one, two] = shares.map((shared) => createProviderCalls({ telemetry: noTelemetry, clock, shared }))
       await codeOf(one!(NOTES, () => Promise.reject(anAnswer(429, { 'retry-after': '60' }))))
       expect(await codeOf(two!(NOTES, () => Promise.resolve()))).toBe('provider_busy')

@@ -50,7 +50,7 @@ const admin = (path: string, body?: object) =>
     },
   )
 const settled = async (work: () => Promise<boolean>): Promise<void> => {
-  await expect.poll(work, { timeout: 8000, interval: 100 }).toBe(true)
+  await expect.poll(work, { interval: 100 }).toBe(true)
 }
 
 describe('the daemon and its files', () => {

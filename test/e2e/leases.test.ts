@@ -122,7 +122,7 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
       'downstreams/orders.yaml': { downstream: 'orders', credential: 'dynamic', backend: 'vault', role: 'writer' },
     })
     await daemon.start()
-    await expect.poll(() => works(alice), { timeout: 5000, interval: 100 }).toBe(false)
+    await expect.poll(() => works(alice), { timeout: 15_000, interval: 100 }).toBe(false)
     expect(await leases()).toEqual([])
   })
 

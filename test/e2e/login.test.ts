@@ -63,7 +63,7 @@ const login = async (walk: (url: string) => Promise<void>): Promise<{ code: numb
   child.stderr.on('data', (chunk: Buffer) => {
     err += chunk.toString('utf8')
   })
-  await expect.poll(() => /http:\S+/.exec(err)?.[0], { timeout: 10_000 }).toBeDefined()
+  await expect.poll(() => /http:\S+/.exec(err)?.[0]).toBeDefined()
   await walk(/http:\S+/.exec(err)![0])
   const exited = once(child, 'exit') as Promise<[number]>
   const timer = setTimeout(() => {

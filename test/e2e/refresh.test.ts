@@ -49,7 +49,7 @@ const form = async (): Promise<Record<string, string>> => ({
 })
 const exchange = async (): Promise<Answer> => daemon.token(await form())
 const until = async (condition: () => boolean): Promise<void> => {
-  await expect.poll(condition, { timeout: 5000, interval: 10 }).toBe(true)
+  await expect.poll(condition, { interval: 10 }).toBe(true)
 }
 
 describe('a refresh in the daemon', () => {

@@ -185,7 +185,7 @@ describe('deputy exec', () => {
     run.write('exit 0')
     expect(await run.exited).toBe(0)
     await expect
-      .poll(async () => (await records('exec.end')).length, { timeout: 5000 })
+      .poll(async () => (await records('exec.end')).length)
       .toBe((await records('exec.begin')).filter(({ outcome }) => outcome === 'done').length)
   })
 
@@ -264,7 +264,7 @@ describe('deputy exec', () => {
       expect((await asks(as, secret)).body['reason']).toBe('exec_session_over')
     await stopProcess(child, 'SIGKILL')
     expect((await asks()).body['reason']).toBe('exec_session_over')
-    await expect.poll(() => answer.destroyed || answer.readableEnded || answer.complete, { timeout: 5000 }).toBe(true)
+    await expect.poll(() => answer.destroyed || answer.readableEnded || answer.complete).toBe(true)
     for (const text of [daemon.output(), (await daemon.deputy('audit', 'export')).out])
       expect(text).not.toContain(token.slice(4))
   })
@@ -297,9 +297,7 @@ describe('deputy exec', () => {
       .map(({ detail }) => detail.session)
     run.process.kill('SIGKILL')
     await run.exited
-    await expect
-      .poll(async () => (await records('exec.end')).some(({ detail }) => detail.session === id), { timeout: 5000 })
-      .toBe(true)
+    await expect.poll(async () => (await records('exec.end')).some(({ detail }) => detail.session === id)).toBe(true)
     expect(existsSync(file)).toBe(true)
     const next = probe()
     await next.next()
@@ -311,11 +309,9 @@ describe('deputy exec', () => {
     const { pid } = await run.next()
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
       await daemon.stop(signal)
-      await expect.poll(() => run.err(), { timeout: 5000 }).toMatch(/gone away/)
+      await expect.poll(() => run.err()).toMatch(/gone away/)
       await daemon.start()
-      await expect
-        .poll(() => run.err().match(/there again/g)?.length, { timeout: 10_000 })
-        .toBe(signal === 'SIGTERM' ? 1 : 2)
+      await expect.poll(() => run.err().match(/there again/g)?.length).toBe(signal === 'SIGTERM' ? 1 : 2)
       run.write('ask')
       expect((await run.next()).asked).toMatchObject({ status: 200 })
     }

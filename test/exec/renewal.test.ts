@@ -136,7 +136,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     expect([login.username, await works(login), after.pid === before.pid]).toEqual(['app_b', true, false])
     expect(run.err()).toMatch(/have been replaced: it is started again/)
     // Nobody has the old one any more: the grace of a minute need not be waited for.
-    await expect.poll(history, { timeout: 15_000, interval: 100 }).toEqual(['done'])
+    await expect.poll(history, { interval: 100 }).toEqual(['done'])
     expect([await works(old), await works(login)]).toEqual([false, true])
     run.write('exit 5')
     expect(await run.exited).toBe(5)
@@ -155,7 +155,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
       'app_b',
       true,
     ])
-    await expect.poll(history, { timeout: 15_000, interval: 100 }).toEqual(['done'])
+    await expect.poll(history, { interval: 100 }).toEqual(['done'])
     expect(loginOf(readFileSync(before.environment['KEY_FILE']!, 'utf8')).username).toBe('app_b')
   })
 
@@ -163,7 +163,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     const run = start('keeps')
     const old = loginOf((await run.next()).environment['LOGIN']!)
     await rotate()
-    await expect.poll(() => run.err(), { timeout: 10_000 }).toMatch(/keeps keeps the old one/)
+    await expect.poll(() => run.err()).toMatch(/keeps keeps the old one/)
     expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Still on the old one:[\s\S]*keeps/)
     expect(await works(old)).toBe(true)
   })
@@ -180,8 +180,8 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     expect(await works(login)).toBe(true)
     two.process.kill('SIGKILL')
     await two.exited
-    await expect.poll(() => works(login), { timeout: 5000 }).toBe(false)
-    await expect.poll(leases, { timeout: 5000 }).toEqual([])
+    await expect.poll(() => works(login), { timeout: 15_000 }).toBe(false)
+    await expect.poll(leases, { timeout: 15_000 }).toEqual([])
     const next = start('leased')
     expect(await works(loginOf((await next.next()).environment['LOGIN']!))).toBe(true)
   })

@@ -10,7 +10,7 @@ const KILLS = Number(process.env['KILLS'] ?? 5)
 describe('a daemon that is killed under load', () => {
   it(
     `promise 3: after each of ${KILLS} kills no acknowledged record is missing and the chain holds`,
-    { timeout: 30_000 + KILLS * 10_000 },
+    { timeout: 60_000 + KILLS * 30_000 },
     async () => {
       const issuer = await startTestIssuer()
       const daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
@@ -65,7 +65,7 @@ describe('a daemon that is killed under load', () => {
 
   it(
     `promises 3 and 6, requirement 25: after each of ${KILLS} kills in the middle of refreshes no refresh token that was acknowledged is missing`,
-    { timeout: 30_000 + KILLS * 10_000 },
+    { timeout: 60_000 + KILLS * 30_000 },
     async () => {
       const issuer = await startTestIssuer()
       const provider = await startOAuthProvider()

@@ -167,7 +167,7 @@ describe.skipIf(!findRedis())('Redis through Deputy', () => {
           (JSON.parse((await daemon.deputy('rotation', 'history', '--json')).out) as { state: string }[]).map(
             ({ state }) => state,
           ),
-        { timeout: 15_000, interval: 100 },
+        { interval: 100 },
       )
       .toEqual(['done'])
     expect(await (await connected()).ping()).toBe('PONG')

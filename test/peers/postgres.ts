@@ -6,7 +6,7 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
-import { chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chown, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -76,31 +76,56 @@ export const aCertificate = async (name: string): Promise<{ cert: string; key: s
   }
 }
 
-/** @param tls a certificate with which it speaks TLS to whoever wants it */
-export const startPostgres = async (bin: string, tls?: { cert: string; key: string }): Promise<PostgresServer> => {
-  const folder = await mkdtemp(join(tmpdir(), 'deputy-postgres-'))
+/**
+ * No test cuts the power: what a killed Postgres has written, the kernel still has. So the server need not wait for the disk,
+ * and a database of its own for each test is cheap (https://www.postgresql.org/docs/current/non-durability.html).
+ */
+const FOR_TESTS = ['fsync=off', 'full_page_writes=off', 'autovacuum=off', 'jit=off']
+
+const giveTo = (owner: { uid: number; gid: number } | undefined, path: string): Promise<unknown> =>
+  owner === undefined ? Promise.resolve() : run('chown', ['-R', `${owner.uid}:${owner.gid}`, path])
+
+/** An initialised data folder and the password of its superuser: made once, copied for each server. */
+const findTemplate = async (bin: string): Promise<{ data: string; password: string }> => {
+  const cache = join(import.meta.dirname, '../../node_modules/.cache')
+  const template = join(cache, `postgres${bin.replaceAll('/', '-')}`)
+  if (!existsSync(template)) {
+    const owner = await asOwner()
+    const folder = await mkdtemp(join(tmpdir(), 'deputy-postgres-'))
+    try {
+      const [data, passwordFile] = [join(folder, 'data'), join(folder, 'password')]
+      await writeFile(passwordFile, randomUUID(), { mode: 0o600 })
+      await giveTo(owner, folder)
+      const flags = ['--auth=scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--no-sync']
+      await run(join(bin, 'initdb'), ['-D', data, '-U', 'deputy', ...flags], { ...owner })
+      await mkdir(cache, { recursive: true })
+      const copy = await mkdtemp(join(cache, 'postgres-'))
+      await run('cp', ['-a', `${folder}/.`, copy])
+      // Another file's tests may have made it meanwhile: then that one is used.
+      await rename(copy, template).catch(() => rm(copy, { recursive: true }))
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  }
+  return { data: join(template, 'data'), password: await readFile(join(template, 'password'), 'utf8') }
+}
+
+/**
+ * @param tls a certificate with which it speaks TLS to whoever wants it
+ * @param settings of postgresql.conf, as `name=value`; without any it waits for the disk, as a benchmark needs it
+ */
+export const startPostgres = async (
+  bin: string,
+  tls?: { cert: string; key: string },
+  settings: readonly string[] = FOR_TESTS,
+): Promise<PostgresServer> => {
   const owner = await asOwner()
-  const password = randomUUID()
-  const passwordFile = join(folder, 'password')
-  await writeFile(passwordFile, password)
-  if (owner !== undefined) for (const path of [folder, passwordFile]) await chown(path, owner.uid, owner.gid)
+  const template = await findTemplate(bin)
+  const { password } = template
+  const folder = await mkdtemp(join(tmpdir(), 'deputy-postgres-'))
   const data = join(folder, 'data')
-  await run(
-    join(bin, 'initdb'),
-    [
-      '-D',
-      data,
-      '-U',
-      'deputy',
-      '--auth=scram-sha-256',
-      `--pwfile=${passwordFile}`,
-      '-E',
-      'UTF8',
-      '--locale=C',
-      '--no-sync',
-    ],
-    { ...owner },
-  )
+  await run('cp', ['-a', template.data, data])
+  await giveTo(owner, folder)
   const port = await freePort()
   if (tls !== undefined)
     for (const [name, text] of [
@@ -129,7 +154,7 @@ export const startPostgres = async (bin: string, tls?: { cert: string; key: stri
           `unix_socket_directories=${folder}`,
           '-c',
           'max_connections=200',
-          ...(tls === undefined ? [] : ['-c', 'ssl=on']),
+          ...[...settings, ...(tls === undefined ? [] : ['ssl=on'])].flatMap((setting) => ['-c', setting]),
         ],
         { stdio: 'ignore', ...owner },
       )
@@ -140,7 +165,7 @@ export const startPostgres = async (bin: string, tls?: { cert: string; key: stri
           await client.end()
           return
         } catch (error) {
-          if (attempt === 200) throw error
+          if (attempt === 1200) throw error
           await new Promise((resolve) => {
             setTimeout(resolve, 50)
           })
@@ -162,6 +187,9 @@ export const startPostgres = async (bin: string, tls?: { cert: string; key: stri
       await rm(folder, { recursive: true, force: true })
     },
   }
-  await server.start()
+  await server.start().catch(async (error: unknown) => {
+    await server.close()
+    throw error
+  })
   return server
 }

@@ -61,7 +61,7 @@ export const startRedis = async (
           await askRedis(port, (client) => client.ping())
           return
         } catch (error) {
-          if (attempt === 200) throw error
+          if (attempt === 1200) throw error
           await new Promise((resolve) => {
             setTimeout(resolve, 25)
           })
@@ -74,47 +74,80 @@ export const startRedis = async (
       await rm(folder, { recursive: true, force: true })
     },
   }
-  await server.start()
+  await server.start().catch(async (error: unknown) => {
+    await server.close()
+    throw error
+  })
   return server
 }
 
-/** Three masters that share the slots (https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/). */
-export const startRedisCluster = async (): Promise<{ ports: number[]; close(): Promise<void> }> => {
-  const servers = await Promise.all(
-    Array.from({ length: 3 }, () => startRedis(['cluster-enabled yes', 'cluster-config-file nodes.conf', 'save ""'])),
-  )
-  const slots = 16_384
+/** Starts servers of which each is needed. @throws what the first failure threw, after the others are closed */
+const startAll = async (starting: readonly Promise<RedisServer>[]): Promise<RedisServer[]> => {
+  const results = await Promise.allSettled(starting)
+  const servers = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  for (const result of results)
+    if (result.status === 'rejected') {
+      await Promise.all(servers.map((server) => server.close()))
+      throw result.reason
+    }
+  return servers
+}
+
+const SLOTS = 16_384
+
+/**
+ * Makes one cluster of the servers. Each has its epoch and its slots before the first has met another: a server that knows another
+ * one takes no epoch any more (https://redis.io/docs/latest/commands/cluster-set-config-epoch/).
+ */
+const joinAll = async (servers: readonly RedisServer[]): Promise<void> => {
   for (const [index, { port }] of servers.entries()) {
-    const [from, to] = [Math.ceil((slots * index) / 3), Math.ceil((slots * (index + 1)) / 3) - 1]
+    const [from, to] = [Math.ceil((SLOTS * index) / 3), Math.ceil((SLOTS * (index + 1)) / 3) - 1]
     await askRedis(port, async (client) => {
       await client.call('CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1))
       await client.call('CLUSTER', 'ADDSLOTSRANGE', String(from), String(to))
+    })
+  }
+  for (const { port } of servers)
+    await askRedis(port, async (client) => {
       for (const other of servers)
         if (other.port !== port) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(other.port))
     })
-  }
   for (let attempt = 0; ; attempt += 1) {
     const states = await Promise.all(
       servers.map(({ port }) => askRedis(port, (client) => client.call('CLUSTER', 'INFO') as Promise<string>)),
     )
-    if (states.every((state) => state.includes('cluster_state:ok'))) break
-    if (attempt === 400) throw new Error('the Redis Cluster did not form')
+    if (states.every((state) => state.includes('cluster_state:ok') && state.includes('cluster_known_nodes:3'))) return
+    if (attempt === 2400) throw new Error('the Redis Cluster did not form')
     await new Promise((resolve) => {
       setTimeout(resolve, 25)
     })
   }
-  return {
-    ports: servers.map(({ port }) => port),
-    async close() {
-      await Promise.all(servers.map((server) => server.close()))
-    },
+}
+
+/** Three masters that share the slots (https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/). */
+export const startRedisCluster = async (): Promise<{ ports: number[]; close(): Promise<void> }> => {
+  const servers = await startAll(
+    Array.from({ length: 3 }, () => startRedis(['cluster-enabled yes', 'cluster-config-file nodes.conf', 'save ""'])),
+  )
+  const close = async (): Promise<void> => {
+    await Promise.all(servers.map((server) => server.close()))
   }
+  await joinAll(servers).catch(async (error: unknown) => {
+    await close()
+    throw error
+  })
+  return { ports: servers.map(({ port }) => port), close }
 }
 
 /** A master and a sentinel that watches it. */
 export const startRedisSentinel = async (): Promise<{ port: number; close(): Promise<void> }> => {
   const master = await startRedis(['save ""'])
-  const sentinel = await startRedis([`sentinel monitor mymaster 127.0.0.1 ${master.port} 1`], ['--sentinel'])
+  const sentinel = await startRedis([`sentinel monitor mymaster 127.0.0.1 ${master.port} 1`], ['--sentinel']).catch(
+    async (error: unknown) => {
+      await master.close()
+      throw error
+    },
+  )
   return {
     port: sentinel.port,
     async close() {

@@ -15,7 +15,7 @@ describe('the protocol of leases and revocations', () => {
   )
 
   for (const guard of Object.keys(ALL_GUARDS) as (keyof Guards)[]) {
-    it(`promise 4: fails without ${guard}`, { timeout: 60_000 }, () => {
+    it(`promise 4: fails without ${guard}`, () => {
       const { counterexample } = explore({ ...ALL_GUARDS, [guard]: false })
       expect(counterexample?.slice(-1)).toEqual(['serve'])
       expect(counterexample).toContain('confirm')

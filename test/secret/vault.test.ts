@@ -93,7 +93,7 @@ describe('Vault', () => {
       const connection = open({ login: approle(), token: vault.approle.secretId })
       await read(connection)
       await expect
-        .poll(() => vault.asked.filter(({ path }) => path === 'auth/token/renew-self').length, { timeout: 3000 })
+        .poll(() => vault.asked.filter(({ path }) => path === 'auth/token/renew-self').length)
         .toBeGreaterThan(0)
       expect(await read(connection)).toBe('v')
       expect(logins()).toBe(1)

@@ -82,16 +82,24 @@ const createSubjects = (issuer: TestIssuer) => {
   }
 }
 
+/** @param given lengths of time as settings have them; `durable`: Postgres waits for the disk, as a benchmark needs it */
 export const startCluster = async (
-  given: { lease?: string; skew?: string; settings?: object } = {},
+  given: { lease?: string; skew?: string; settings?: object; durable?: boolean } = {},
 ): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
+  // What has been started ends in the reverse order: with the cluster, or when a later part of it does not start.
+  await using started = new AsyncDisposableStack()
   const keys = await mkdtemp(join(tmpdir(), 'deputy-keys-'))
+  started.defer(() => rm(keys, { recursive: true, force: true }))
   const random = createSystemRandom()
   const kek = newKeyText(random)
-  const postgres = await startPostgres(findPostgres()!)
+  const postgres = await startPostgres(findPostgres()!, undefined, given.durable === true ? [] : undefined)
+  started.defer(() => postgres.close())
   const redis = await startRedis(['save ""'])
+  started.defer(() => redis.close())
   const issuer = await startTestIssuer()
+  started.defer(() => issuer.close())
   const provider = await startOAuthProvider()
+  started.defer(() => provider.close())
   const database = await postgres.createDatabase()
   const reached = { host: '127.0.0.1', database, user: 'deputy', tls: false, pool: 10 }
   const direct = { ...reached, port: postgres.port, password: postgres.password, deadline: 2000 }
@@ -123,6 +131,12 @@ export const startCluster = async (
         ...given.settings,
       },
     )
+    started.defer(async () => {
+      // One that a test has put to sleep ends when it is awake.
+      daemon.process?.kill('SIGCONT')
+      await daemon.close()
+      await Promise.all([toPostgres.close(), toRedis.close()])
+    })
     issuerUrl ??= `http://127.0.0.1:${daemon.port}`
     const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> =>
       ask(
@@ -160,7 +174,9 @@ export const startCluster = async (
       ready: () => ask({ socketPath: daemon.socketPath }, { path: '/readyz' }),
     })
   }
-  await Promise.all(nodes.map(({ daemon }) => daemon.start()))
+  const starts = await Promise.allSettled(nodes.map(({ daemon }) => daemon.start()))
+  for (const start of starts) if (start.status === 'rejected') throw start.reason
+  const whole = started.move()
   return {
     nodes,
     postgres,
@@ -178,17 +194,7 @@ export const startCluster = async (
         await store.close()
       }
     },
-    async close() {
-      await Promise.all(
-        nodes.map(async ({ daemon, toPostgres, toRedis }) => {
-          daemon.process.kill('SIGCONT')
-          await daemon.close()
-          await Promise.all([toPostgres.close(), toRedis.close()])
-        }),
-      )
-      await Promise.all([provider.close(), issuer.close(), redis.close(), postgres.close()])
-      await rm(keys, { recursive: true, force: true })
-    },
+    close: () => whole.disposeAsync(),
   }
 }
 

@@ -97,7 +97,12 @@ export const startDaemonProcess = async (
   environment: NodeJS.ProcessEnv = {},
 ): Promise<Daemon> => {
   const daemon = await prepareDaemon(files, settings, environment)
-  await daemon.start()
+  try {
+    await daemon.start()
+  } catch (error) {
+    await daemon.close()
+    throw error
+  }
   return daemon
 }
 

@@ -57,7 +57,6 @@ export const startExec = (home: string, args: readonly string[], environment: No
     async next() {
       await expect
         .poll(() => out.indexOf('\n', read), {
-          timeout: 15_000,
           interval: 20,
           message: `no line; standard error: ${err}`,
         })

@@ -104,7 +104,7 @@ describe('uses that last', () => {
       const each = world()
       each.add()
       change(each)
-      await expect.poll(() => each.ended, { timeout: 1000, interval: 20 }).toEqual([code])
+      await expect.poll(() => each.ended, { interval: 20 }).toEqual([code])
       each.uses.close()
     }
   })
