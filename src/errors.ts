@@ -389,8 +389,16 @@ export const taxonomy = {
     'temporarily_unavailable',
     'subject',
     true,
-    'The issuer {issuer} could not be reached to verify the subject token.',
+    'The issuer {issuer} could not be reached to verify the subject token: {problem}.',
     'Try again in {seconds} seconds; `deputy explain` shows what the issuer answered.',
+  ),
+  issuer_not_understood: kind(
+    502,
+    'server_error',
+    'subject',
+    true,
+    'The issuer {issuer} answered, but not as the issuer of that name: {problem}.',
+    "An admin compares the issuer in the tenant's file with what it publishes; `deputy explain` shows what it answered.",
   ),
 
   // target and policy

@@ -51,7 +51,14 @@ const detailSchema = z.looseObject({
       grant: part(z.string()),
     }),
   ),
-  error: part(z.looseObject({ code: part(z.string()), message: part(z.string()), next: part(z.string()) })),
+  error: part(
+    z.looseObject({
+      code: part(z.string()),
+      message: part(z.string()),
+      next: part(z.string()),
+      facts: part(z.looseObject({ answered: part(z.string()) })),
+    }),
+  ),
   grants: part(z.array(z.looseObject({ grant: part(z.string()), upstream: part(z.string()) }))),
   problems: part(z.array(z.unknown())),
   scopes: part(texts),
@@ -266,6 +273,7 @@ const tellEnd = ({ error, milliseconds }: Detail): string[] => [
     ? []
     : [
         `Refused (${error.code}): ${error.message}`,
+        ...(error.facts?.answered === undefined ? [] : [`What was answered: ${error.facts.answered}`]),
         ...(error.next === undefined ? [] : [`What to do: ${error.next}`]),
       ]),
   ...(milliseconds === undefined ? [] : [`It took ${milliseconds} ms.`]),

@@ -1,11 +1,11 @@
 import * as openid from 'openid-client'
 import type { Random } from '../clock.ts'
 import type { Tenant } from '../config/tenant.ts'
-import type { IdentityProviders } from '../connector/provider/identity-provider.ts'
+import { refusalOfIssuer, type IdentityProviders } from '../connector/provider/identity-provider.ts'
 import { Secret } from '../crypto/secret.ts'
 import { wordsOf } from '../connector/provider/call.ts'
 import { DeputyError, refuse } from '../errors.ts'
-import { groupsOf, userOf } from '../subject/claims.ts'
+import { groupsOf, userOf, presentClaims } from '../subject/claims.ts'
 import { tenantOf } from '../subject/trust.ts'
 import type { Attempts, Purpose, Step } from './attempt.ts'
 
@@ -55,7 +55,7 @@ export const createSignIn = (deps: {
         configuration.serverMetadata().pushed_authorization_request_endpoint === undefined
           ? openid.buildAuthorizationUrl(configuration, parameters)
           : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
-              throw refuse('issuer_unreachable', { issuer: signIn!.issuer, seconds: 5 }, error)
+              throw refusalOfIssuer(signIn!.issuer, error)
             })
       if (url.protocol !== 'https:' && url.protocol !== 'http:')
         throw refuse('provider_refused', {
@@ -94,7 +94,8 @@ export const createSignIn = (deps: {
           error,
         )
       }
-      const claims = tokens.claims() as Readonly<Record<string, unknown>> | undefined
+      const said = tokens.claims() as Readonly<Record<string, unknown>> | undefined
+      const claims = said === undefined ? undefined : presentClaims(said)
       const trusted = tenant.issuers
         .filter(({ issuer }) => issuer === step.issuer)
         .map((issuer) => ({ tenant, issuer }))

@@ -1,4 +1,15 @@
-import { errors, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions, type JWTVerifyResult } from 'jose'
+import {
+  compactVerify,
+  errors,
+  jwtVerify,
+  type CryptoKey,
+  type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+  type JWTVerifyResult,
+} from 'jose'
+
+/** Keys that can be read anew. `reread` resolves to whether they were: not too often, so that bad signatures cannot be used to flood their source. */
+export type RereadableKeys = JWTVerifyGetKey & { readonly reread?: () => Promise<boolean> }
 
 /**
  * Verifies a JWT by a set of keys. One that names no key while several could be meant (`kid` is optional, RFC 7515
@@ -6,18 +17,17 @@ import { errors, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions, type JW
  * both published.
  * @throws jose's errors
  */
-export const verifyByAnyKey = async (
-  token: string,
+const tryEach = async <Result>(
   keys: JWTVerifyGetKey,
-  options: JWTVerifyOptions,
-): Promise<JWTVerifyResult> => {
+  verify: (key: JWTVerifyGetKey | CryptoKey) => Promise<Result>,
+): Promise<Result> => {
   try {
-    return await jwtVerify(token, keys, options)
+    return await verify(keys)
   } catch (error) {
     if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
     for await (const key of error) {
       try {
-        return await jwtVerify(token, key, options)
+        return await verify(key)
       } catch (failure) {
         if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure
       }
@@ -25,3 +35,38 @@ export const verifyByAnyKey = async (
     throw new errors.JWSSignatureVerificationFailed()
   }
 }
+
+/** A signature that no key fits is worth one reading of the keys: some issuers replace a key under the `kid` that it had. */
+const rereadOnce = async <Result>(
+  keys: RereadableKeys,
+  verify: (key: JWTVerifyGetKey | CryptoKey) => Promise<Result>,
+): Promise<Result> => {
+  try {
+    return await tryEach(keys, verify)
+  } catch (error) {
+    if (!(error instanceof errors.JWSSignatureVerificationFailed) || (await keys.reread?.()) !== true) throw error
+    return tryEach(keys, verify)
+  }
+}
+
+/** Verifies signature and claims of a JWT by a set of keys. @throws jose's errors */
+export const verifyByAnyKey = (
+  token: string,
+  keys: RereadableKeys,
+  options: JWTVerifyOptions,
+): Promise<JWTVerifyResult> =>
+  rereadOnce(keys, (key) =>
+    typeof key === 'function' ? jwtVerify(token, key, options) : jwtVerify(token, key, options),
+  )
+
+/** Verifies the signature of a JWT by a set of keys, and nothing else. @returns its payload, which is for the caller to judge. @throws jose's errors */
+export const verifySignatureByAnyKey = async (
+  token: string,
+  keys: RereadableKeys,
+  options: { readonly algorithms: string[] },
+): Promise<Uint8Array> =>
+  (
+    await rereadOnce(keys, (key) =>
+      typeof key === 'function' ? compactVerify(token, key, options) : compactVerify(token, key, options),
+    )
+  ).payload

@@ -1,7 +1,7 @@
 import type { Server } from '../config/server.ts'
 import type { ActorClaim } from '../connector/connector.ts'
 import { refuse, type DeputyError } from '../errors.ts'
-import { subjectClaimsSchema, type SubjectClaims } from './claims.ts'
+import { presentClaims, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
 
 /** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
 export const LEEWAY = 30
@@ -10,8 +10,8 @@ export const invalid = (problem: string, cause?: unknown): DeputyError =>
   refuse('subject_token_invalid', { problem }, cause)
 
 /** Claims of the forms that the standards say. @throws DeputyError `subject_token_invalid` */
-export const parseClaims = (payload: unknown): SubjectClaims => {
-  const parsed = subjectClaimsSchema.safeParse(payload)
+export const parseClaims = (payload: Readonly<Record<string, unknown>>): SubjectClaims => {
+  const parsed = subjectClaimsSchema.safeParse(presentClaims(payload))
   if (!parsed.success)
     throw invalid(`its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`)
   return parsed.data

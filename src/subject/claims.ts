@@ -2,10 +2,13 @@ import { z } from 'zod'
 import type { TrustedIssuer } from '../config/tenant.ts'
 import { refuse } from '../errors.ts'
 
+/** Names and ids are text; some issuers write those that consist of digits as numbers. One that is too large to be exact names nobody. */
+const textSchema = z.union([z.string(), z.number().refine(Number.isSafeInteger).transform(String)])
+
 const actorSchema: z.ZodType<NestedActor> = z.looseObject({
-  sub: z.string().min(1),
+  sub: textSchema.pipe(z.string().min(1)),
   iss: z.string().optional(),
-  client_id: z.string().optional(),
+  client_id: textSchema.optional(),
   get act() {
     return actorSchema.optional()
   },
@@ -17,22 +20,48 @@ interface NestedActor {
   act?: NestedActor | undefined
 }
 
-/** NumericDate of RFC 7519 section 2, up to the year 9999. */
-const numericDateSchema = z.number().min(0).max(253_402_300_799)
+/** NumericDate of RFC 7519 section 2, up to the year 9999; some issuers write it as text. */
+const numericDateSchema = z
+  .union([
+    z.number(),
+    z
+      .string()
+      .regex(/^\d{1,12}(\.\d{1,9})?$/)
+      .transform(Number),
+  ])
+  .pipe(z.number().min(0).max(253_402_300_799))
 
 const audienceSchema = z.union([z.string().transform((audience) => [audience]), z.array(z.string())])
+
+const DEEPEST = 20
+
+/**
+ * The claims that are there: one whose value is `null` is absent, in the
+ * objects inside too.
+ */
+export const presentClaims = (
+  claims: Readonly<Record<string, unknown>>,
+  depth = 0,
+): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(
+    Object.entries(claims).flatMap(([name, value]) => {
+      if (value === null) return []
+      const isObject = typeof value === 'object' && !Array.isArray(value) && depth < DEEPEST
+      return [[name, isObject ? presentClaims(value as Readonly<Record<string, unknown>>, depth + 1) : value]]
+    }),
+  )
 
 /** What a subject token must say, whoever issued it. Claims that are of another form than the standards say are refused. */
 export const subjectClaimsSchema = z.looseObject({
   iss: z.string(),
-  sub: z.string().min(1).optional(),
+  sub: textSchema.pipe(z.string().min(1)).optional(),
   aud: audienceSchema,
   exp: numericDateSchema,
   iat: numericDateSchema.optional(),
   nbf: numericDateSchema.optional(),
-  jti: z.string().min(1).max(512).optional(),
-  acr: z.string().optional(),
-  client_id: z.string().optional(),
+  jti: textSchema.pipe(z.string().min(1).max(512)).optional(),
+  acr: textSchema.optional(),
+  client_id: textSchema.optional(),
   act: actorSchema.optional(),
   may_act: actorSchema.optional(),
   cnf: z.unknown().optional(),
@@ -52,16 +81,14 @@ const USER = /^[^\p{Cc}\p{Cs}]{1,256}$/u
 
 /** The user that a token is about. @throws DeputyError `subject_token_invalid` */
 export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string => {
-  const user = claims[issuer.claims.user]
-  if (typeof user !== 'string' || !USER.test(user))
+  const user = textSchema.safeParse(claims[issuer.claims.user]).data
+  if (user === undefined || !USER.test(user))
     throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
   return user
 }
 
-/** Groups by the issuer's mapping; whatever is not a list of texts counts as no groups. */
+/** Groups by the issuer's mapping: a list of texts, or one text, which is a list of one. Anything else counts as no groups. */
 export const groupsOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string[] => {
-  const groups = claims[issuer.claims.groups]
-  return Array.isArray(groups)
-    ? groups.filter((group): group is string => typeof group === 'string').slice(0, GROUPS)
-    : []
+  const groups = [claims[issuer.claims.groups] ?? []].flat()
+  return groups.filter((group): group is string => typeof group === 'string' && group !== '').slice(0, GROUPS)
 }

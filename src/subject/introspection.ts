@@ -5,8 +5,10 @@ import type { TrustedIssuer } from '../config/tenant.ts'
 import type { Egress } from '../egress/egress.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { DeputyError, refuse } from '../errors.ts'
+import { told } from '../egress/struck.ts'
+import { DeputyError } from '../errors.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
+import { IssuerFault, readIssuerJson, refusalOfFault } from './issuer-answer.ts'
 import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
 const answerSchema = z.looseObject({ active: z.boolean() })
@@ -16,7 +18,7 @@ const KEPT = 30_000
 
 export type IntrospectedClaims = Readonly<Record<string, unknown>>
 
-/** Asks an issuer about an opaque token (RFC 7662 section 2). Undefined: not active there. @throws DeputyError `issuer_unreachable` */
+/** Asks an issuer about an opaque token (RFC 7662 section 2). Undefined: not active there. @throws DeputyError `issuer_unreachable`, `issuer_not_understood`, those of secrets */
 export const createIntrospection = (options: {
   egress: Egress
   clock: Clock
@@ -29,10 +31,10 @@ export const createIntrospection = (options: {
   const ask = async (token: Secret, issuer: TrustedIssuer, tenant: string): Promise<IntrospectedClaims | undefined> => {
     const { client_id: clientId, client_secret: reference, endpoint } = issuer.introspection!
     const url = endpoint ?? (await options.metadata(issuer.issuer)).introspection_endpoint
-    if (url === undefined) throw new Error('its metadata names no introspection endpoint')
+    if (url === undefined) throw new IssuerFault('its metadata names no introspection_endpoint', { reached: true })
     const secret = await options.resolveSecret(reference, tenant)
     const encode = (text: string): string => encodeURIComponent(text).replaceAll('%20', '+')
-    const response = await options.egress(url, {
+    const answer = await readIssuerJson(options.egress, url, 'its introspection endpoint', {
       method: 'POST',
       headers: {
         authorization: `Basic ${Buffer.from(`${encode(clientId)}:${encode(secret.reveal())}`).toString('base64')}`,
@@ -41,9 +43,13 @@ export const createIntrospection = (options: {
       },
       body: new URLSearchParams({ token: token.reveal(), token_type_hint: 'access_token' }).toString(),
     })
-    if (!response.ok) throw new Error(`the introspection endpoint answered ${response.status}`)
-    const claims = answerSchema.parse(await response.json())
-    return claims.active ? claims : undefined
+    const claims = answerSchema.safeParse(answer)
+    if (!claims.success)
+      throw new IssuerFault(`its introspection endpoint at ${url} does not say whether the token is active`, {
+        reached: true,
+        answered: told(JSON.stringify(answer)),
+      })
+    return claims.data.active ? claims.data : undefined
   }
 
   return async (token: Secret, issuer: TrustedIssuer, tenant: string): Promise<IntrospectedClaims | undefined> => {
@@ -56,9 +62,8 @@ export const createIntrospection = (options: {
       claims = await ask(token, issuer, tenant)
     } catch (error) {
       // A client secret that is missing here is not the issuer's doing.
-      if (error instanceof DeputyError && (error.kind.category === 'secret' || error.kind.category === 'config'))
-        throw error
-      throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: 5 }, error)
+      if (error instanceof DeputyError) throw error
+      throw refusalOfFault(issuer.issuer, error, 5)
     }
     answers.set(key, { claims, until: now + KEPT })
     return claims

@@ -1,12 +1,17 @@
 import { createLocalJWKSet, errors, type FlattenedJWSInput, type JWSHeaderParameters } from 'jose'
 import { z } from 'zod'
+import type { RereadableKeys } from '../crypto/any-key.ts'
 import type { Clock } from '../clock.ts'
 import type { TrustedIssuer } from '../config/tenant.ts'
 import type { Egress } from '../egress/egress.ts'
-import { refuse } from '../errors.ts'
+import { told } from '../egress/struck.ts'
+import { IssuerFault, readIssuerJson, refusalOfFault } from './issuer-answer.ts'
 import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
-const jwksSchema = z.looseObject({ keys: z.array(z.looseObject({ kty: z.string() })).max(100) })
+const jwksSchema = z.looseObject({ keys: z.array(z.unknown()) })
+const keySchema = z.looseObject({ kty: z.string() })
+/** So many keys of a set are looked at. */
+const MAX_KEYS = 100
 
 /** ms: how long keys are used unasked, how long after that in an outage, and how often an unknown key may cause a read. */
 const FRESH = 600_000
@@ -20,7 +25,7 @@ interface Kept {
 }
 
 /**
- * The keys of issuers. A token signed by an unknown key makes them be read anew, so a rotation is followed at once,
+ * The keys of issuers. A token signed by an unknown key, or not by the key that it names, makes them be read anew, so a rotation is followed at once,
  * but not more often than every ten seconds, so that made-up key ids cannot be used to flood the issuer. When the
  * issuer is down, the keys read before stay good for a day.
  */
@@ -28,11 +33,21 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
   const kept = new Map<string, Kept>()
   const underWay = new Map<string, Promise<Kept>>()
   const triedAt = new Map<string, number>()
+  const failures = new Map<string, unknown>()
 
   const read = async (url: string): Promise<Kept> => {
-    const response = await options.egress(url, { headers: { accept: 'application/jwk-set+json, application/json' } })
-    if (!response.ok) throw new Error(`the key set answered ${response.status}`)
-    return { keys: createLocalJWKSet(jwksSchema.parse(await response.json())), readAt: options.clock.now() }
+    const answer = await readIssuerJson(options.egress, url, 'its key set', {
+      headers: { accept: 'application/jwk-set+json, application/json' },
+    })
+    const set = jwksSchema.safeParse(answer)
+    if (!set.success)
+      throw new IssuerFault(`its key set at ${url} has no keys`, {
+        reached: true,
+        answered: told(JSON.stringify(answer)),
+      })
+    // One entry that is no key says nothing about the others.
+    const keys = set.data.keys.flatMap((entry) => keySchema.safeParse(entry).data ?? []).slice(0, MAX_KEYS)
+    return { keys: createLocalJWKSet({ keys }), readAt: options.clock.now() }
   }
 
   const readOnce = (url: string): Promise<Kept> => {
@@ -40,10 +55,17 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
     if (reading === undefined) {
       triedAt.set(url, options.clock.now())
       reading = read(url)
-        .then((fresh) => {
-          kept.set(url, fresh)
-          return fresh
-        })
+        .then(
+          (fresh) => {
+            kept.set(url, fresh)
+            failures.delete(url)
+            return fresh
+          },
+          (error: unknown) => {
+            failures.set(url, error)
+            throw error
+          },
+        )
         .finally(() => {
           underWay.delete(url)
         })
@@ -58,10 +80,10 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
   const keysOf = async (issuer: TrustedIssuer): Promise<{ url: string; held: Kept }> => {
     const url = issuer.jwks_uri ?? (await options.metadata(issuer.issuer)).jwks_uri
     if (url === undefined)
-      throw refuse(
-        'issuer_unreachable',
-        { issuer: issuer.issuer, seconds: 60 },
-        new Error('its metadata names no key set'),
+      throw refusalOfFault(
+        issuer.issuer,
+        new IssuerFault('its metadata names no key set (jwks_uri)', { reached: true }),
+        60,
       )
     const held = kept.get(url)
     const age = held === undefined ? Infinity : options.clock.now() - held.readAt
@@ -74,18 +96,17 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
     }
     if (!mayRead(url)) {
       if (usable !== undefined) return { url, held: usable }
-      throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: COOLDOWN / 1000 })
+      throw refusalOfFault(issuer.issuer, failures.get(url), COOLDOWN / 1000)
     }
     try {
       return { url, held: await readOnce(url) }
     } catch (error) {
       if (usable !== undefined) return { url, held: usable }
-      throw refuse('issuer_unreachable', { issuer: issuer.issuer, seconds: COOLDOWN / 1000 }, error)
+      throw refusalOfFault(issuer.issuer, error, COOLDOWN / 1000)
     }
   }
 
-  /** A key function for `jose.jwtVerify`. */
-  return (issuer: TrustedIssuer) => async (header: JWSHeaderParameters, token: FlattenedJWSInput) => {
+  const keyFor = async (issuer: TrustedIssuer, header: JWSHeaderParameters, token: FlattenedJWSInput) => {
     const { url, held } = await keysOf(issuer)
     try {
       return await held.keys(header, token)
@@ -96,5 +117,17 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
       return fresh.keys(header, token)
     }
   }
+
+  /** A signature that is not of a key of this `kid`: the issuer may have replaced the key under the same name. */
+  const reread = async (issuer: TrustedIssuer): Promise<boolean> => {
+    const { url } = await keysOf(issuer)
+    return mayRead(url) && (await readOnce(url).catch(() => undefined)) !== undefined
+  }
+
+  /** A key function for `verifyByAnyKey`. */
+  return (issuer: TrustedIssuer): RereadableKeys =>
+    Object.assign((header: JWSHeaderParameters, token: FlattenedJWSInput) => keyFor(issuer, header, token), {
+      reread: () => reread(issuer),
+    })
 }
 export type IssuerKeys = ReturnType<typeof createIssuerKeys>

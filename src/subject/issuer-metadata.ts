@@ -2,7 +2,8 @@ import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { urlSchema } from '../config/values.ts'
 import type { Egress } from '../egress/egress.ts'
-import { refuse } from '../errors.ts'
+import { struck, told } from '../egress/struck.ts'
+import { IssuerFault, readIssuerJson, refusalOfFault } from './issuer-answer.ts'
 
 const metadataSchema = z.looseObject({
   issuer: z.string(),
@@ -30,6 +31,31 @@ export const metadataUrls = (issuer: string): string[] => {
   return [...new Set(candidates)]
 }
 
+/** @throws IssuerFault */
+const parse = (answer: unknown, issuer: string, url: string): IssuerMetadata => {
+  const parsed = metadataSchema.safeParse(answer)
+  if (!parsed.success)
+    throw new IssuerFault(`its metadata at ${url} has no usable ${String(parsed.error.issues[0]?.path[0] ?? 'form')}`, {
+      reached: true,
+      answered: told(JSON.stringify(answer)),
+    })
+  // RFC 8414 section 3.3: the issuer in the document must be the one that the URL was built from, to the letter.
+  if (parsed.data.issuer !== issuer)
+    throw new IssuerFault(`its metadata at ${url} names ${struck(parsed.data.issuer)}, the tenant's file ${issuer}`, {
+      reached: true,
+    })
+  return parsed.data
+}
+
+const NOT_THERE = / answered 40[34]$/
+
+/** Of what went wrong at several places, that which says most: an answer that is wrong, then no answer, then nothing there. */
+const worse = (one: unknown, other: unknown): unknown => {
+  const rank = (fault: unknown): number =>
+    !(fault instanceof IssuerFault) ? 0 : !fault.reached ? 2 : NOT_THERE.test(fault.message) ? 1 : 3
+  return rank(other) > rank(one) ? other : one
+}
+
 /**
  * Reads and keeps the metadata of issuers. An issuer that is down is survived on what was read before; concurrent
  * readers share one request.
@@ -38,22 +64,18 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
   const known = new Map<string, { metadata: IssuerMetadata; readAt: number }>()
   const underWay = new Map<string, Promise<IssuerMetadata>>()
   const failedAt = new Map<string, number>()
+  const failures = new Map<string, unknown>()
 
   const read = async (issuer: string): Promise<IssuerMetadata> => {
     let problem: unknown
     for (const url of metadataUrls(issuer)) {
       try {
-        const response = await options.egress(url, { headers: { accept: 'application/json' } })
-        if (!response.ok) continue
-        const metadata = metadataSchema.parse(await response.json())
-        // RFC 8414 section 3.3: the issuer in the document must be the one that the URL was built from, to the letter.
-        if (metadata.issuer !== issuer) throw new Error(`the metadata at ${url} is for another issuer`)
-        return metadata
+        return parse(await readIssuerJson(options.egress, url, 'its metadata'), issuer, url)
       } catch (error) {
-        problem = error
+        problem = worse(problem, error)
       }
     }
-    throw problem ?? new Error('it publishes no metadata')
+    throw problem
   }
 
   const readOnce = (issuer: string): Promise<IssuerMetadata> => {
@@ -68,6 +90,7 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
           },
           (error: unknown) => {
             failedAt.set(issuer, options.clock.now())
+            failures.set(issuer, error)
             throw error
           },
         )
@@ -86,7 +109,7 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
     const usable = kept !== undefined && now - kept.readAt < STALE ? kept.metadata : undefined
     if (now - (failedAt.get(issuer) ?? -Infinity) < COOLDOWN) {
       if (usable !== undefined) return usable
-      throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 })
+      throw refusalOfFault(issuer, failures.get(issuer), COOLDOWN / 1000)
     }
     const reading = readOnce(issuer)
     // Once a reading has failed, the next ones go on in the background: nobody waits for an issuer that is down.
@@ -98,7 +121,7 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
       return await reading
     } catch (error) {
       if (usable !== undefined) return usable
-      throw refuse('issuer_unreachable', { issuer, seconds: COOLDOWN / 1000 }, error)
+      throw refusalOfFault(issuer, error, COOLDOWN / 1000)
     }
   }
 }

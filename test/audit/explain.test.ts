@@ -31,6 +31,18 @@ const exchange = {
 }
 
 describe('explaining a request', () => {
+  it('fault 19: tells what another service answered', () => {
+    const error = {
+      code: 'issuer_not_understood',
+      message: 'The issuer answered.',
+      next: 'Compare.',
+      facts: { issuer: 'x', answered: '200 text/html Sign in with ***' },
+    }
+    expect(story(aView({ outcome: 'refused', detail: { error } }))).toContain(
+      '  Refused (issuer_not_understood): The issuer answered.\n  What was answered: 200 text/html Sign in with ***\n  What to do: Compare.',
+    )
+  })
+
   it('tells who asked, for whom, what for, which policy decided, what the provider answered and what was issued', () => {
     expect(explain([aView({ detail: exchange })])).toEqual([
       '1970-01-01T00:00:00.000Z token.exchange (record 1)',

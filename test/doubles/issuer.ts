@@ -25,6 +25,8 @@ export interface IssuerDouble {
   /** Paths at which the metadata is. */
   metadataPaths: string[]
   introspect: (form: URLSearchParams, authorization: string | undefined) => object
+  /** Answers to paths as they stand here. */
+  readonly raw: Map<string, { readonly status: number; readonly type: string; readonly body: string }>
   /** Paths that were asked for. */
   readonly asked: string[]
   sign(claims: object, header?: Record<string, unknown>, key?: IssuerKey): Promise<string>
@@ -43,7 +45,9 @@ export const startIssuerDouble = async (now: () => number, path = ''): Promise<I
     const answer = (body: object): void => {
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
     }
-    if (asked === '/jwks') answer({ keys: double.keys.map(({ jwk }) => jwk) })
+    const raw = double.raw.get(asked)
+    if (raw !== undefined) response.writeHead(raw.status, { 'content-type': raw.type }).end(raw.body)
+    else if (asked === '/jwks') answer({ keys: double.keys.map(({ jwk }) => jwk) })
     else if (double.metadataPaths.includes(asked)) answer(double.metadata)
     else if (asked === '/introspect') {
       let body = ''
@@ -65,6 +69,7 @@ export const startIssuerDouble = async (now: () => number, path = ''): Promise<I
     keys: [anIssuerKey()],
     outage: undefined,
     asked: [],
+    raw: new Map(),
     metadata: { issuer: url, jwks_uri: `${origin}/jwks`, introspection_endpoint: `${origin}/introspect` },
     metadataPaths: [`/.well-known/oauth-authorization-server${path}`],
     introspect: () => ({ active: false }),

@@ -67,7 +67,7 @@ describe('the metadata of an issuer', () => {
   it('requirement 10: must be of that very issuer', async () => {
     for (const wrong of [`${issuer.url}/`, issuer.url.toUpperCase(), 'https://evil.example', undefined]) {
       issuer.metadata = { ...issuer.metadata, issuer: wrong }
-      expect(await fresh()).toBe('issuer_unreachable')
+      expect(await fresh()).toBe('issuer_not_understood')
       clock.forward(60_000)
     }
   })
@@ -83,6 +83,92 @@ describe('the metadata of an issuer', () => {
       expect(await fresh()).toBe('issuer_unreachable')
       clock.forward(HOUR)
     }
+  })
+})
+
+describe('fault 19: an issuer that is reached and not understood', () => {
+  const failure = async (): Promise<{ code: string; message: string; facts: Record<string, unknown> }> =>
+    subjects.verifier
+      .verify({ token: new Secret(await issuer.sign({})), tokenType: ACCESS_TOKEN_TYPE, server: notes })
+      .then(
+        () => {
+          throw new Error('it was accepted')
+        },
+        (error: unknown) => error as never,
+      )
+
+  it('is told with both names where they differ by a slash, and so for as long as it is not asked again', async () => {
+    issuer.metadata = { ...issuer.metadata, issuer: `${issuer.url}/` }
+    for (let count = 0; count < 2; count += 1) {
+      const { code, message } = await failure()
+      expect(code).toBe('issuer_not_understood')
+      expect(message).toContain(`names ${issuer.url}/, the tenant's file ${issuer.url}`)
+    }
+  })
+
+  it('is told with what it answered, without secrets', async () => {
+    const token = 'eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl'
+    issuer.raw.set('/jwks', { status: 200, type: 'text/html', body: `<html><b>Sign in</b> with ${token}</html>` })
+    const { code, facts } = await failure()
+    expect([code, facts['problem']]).toEqual(['issuer_not_understood', `its key set at ${issuer.url}/jwks is no JSON`])
+    expect(facts['answered']).toBe('200 text/html Sign in with ***')
+    clock.forward(60_000)
+    issuer.raw.set('/jwks', { status: 404, type: 'application/json', body: `{"token":"${token}"}` })
+    expect(await failure()).toMatchObject({
+      code: 'issuer_not_understood',
+      facts: { problem: expect.stringMatching(/answered 404/), answered: '404 application/json members token' },
+    })
+    clock.forward(60_000)
+    issuer.raw.set('/jwks', { status: 200, type: 'application/json', body: '{"keys":"none"}' })
+    expect((await failure()).facts['problem']).toMatch(/has no keys/)
+  })
+
+  it('is another error than one that cannot be reached, which names the cause', async () => {
+    issuer.outage = 'refuse'
+    expect(await failure()).toMatchObject({
+      code: 'issuer_unreachable',
+      facts: { problem: expect.stringMatching(/answered 503/) },
+    })
+    await issuer.close()
+    clock.forward(60_000)
+    expect(await failure()).toMatchObject({ code: 'issuer_unreachable', facts: { problem: 'ECONNREFUSED' } })
+  })
+})
+
+describe('fault 17: keys of real issuers', () => {
+  it('one that is replaced under the same kid is read at its first signature, and bad signatures do not flood the issuer', async () => {
+    const old = anIssuerKey('same')
+    issuer.keys = [old]
+    expect(await fresh(old)).toBe('accepted')
+    const next = anIssuerKey('same')
+    issuer.keys = [next]
+    clock.forward(11_000)
+    expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'subject_token_invalid'])
+    expect(asked('/jwks')).toBe(2)
+    clock.forward(11_000)
+    for (let count = 0; count < 20; count += 1) expect(await fresh(anIssuerKey('same'))).toBe('subject_token_invalid')
+    expect(asked('/jwks')).toBe(3)
+    expect(await fresh(next)).toBe('accepted')
+  })
+
+  it('are judged one by one: an entry that is no key spoils no other', async () => {
+    const [good] = issuer.keys
+    for (const bad of [{ kid: 'x', use: 'sig' }, { kty: 7 }, null, 'key', [], { kty: 'OKP', crv: 'X9', x: '' }]) {
+      issuer.raw.set('/jwks', {
+        status: 200,
+        type: 'application/json',
+        body: JSON.stringify({ keys: [bad, good!.jwk] }),
+      })
+      expect([bad, await fresh()]).toEqual([bad, 'accepted'])
+      clock.forward(700_000)
+    }
+    const broken = { ...good!.jwk, x: 'AAAA', y: 'AAAA' }
+    issuer.raw.set('/jwks', {
+      status: 200,
+      type: 'application/json',
+      body: JSON.stringify({ keys: [broken, good!.jwk] }),
+    })
+    expect(await fresh()).toBe('accepted')
   })
 })
 

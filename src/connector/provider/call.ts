@@ -21,6 +21,7 @@ import { z } from 'zod'
 import type { SharedBytes } from '../../cache/redis.ts'
 import type { Clock } from '../../clock.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
+import { struck, told } from '../../egress/struck.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 
 /**
@@ -113,34 +114,9 @@ export const failureOf = (thrown: unknown): CallFailure => {
   return 'lost'
 }
 
-const LONGEST_WORDS = 200
-
 /** Deputy's own no before anything was sent, such as to a user whom it cannot name there: the provider had no part in it. */
 const isOwnRefusal = (error: unknown): boolean =>
   plainly(error) instanceof DeputyError && failureOf(error) === 'not_sent'
-
-/** Runs of characters as tokens are made of, long, and with a digit or very long: words of a language are not. */
-const TOKEN_LIKE = /(?=[A-Za-z0-9_~+=./-]*\d)[A-Za-z0-9_~+=./-]{16,}|[A-Za-z0-9_~+=-]{32,}/g
-
-/** A provider's words without what could be a secret, on one line, and not too many of them. */
-const struck = (text: string): string =>
-  text
-    .replace(/<(script|style)\b[\s\S]*?<\/\1>|<[^>]*>/gi, ' ')
-    .replace(/[^\x20-\x7e]+|\s+/g, ' ')
-    .replace(TOKEN_LIKE, '***')
-    .trim()
-    .slice(0, LONGEST_WORDS)
-
-/** Members of a JSON answer hold tokens, whatever they look like: of such an answer only the names are told. */
-const told = (body: string): string => {
-  try {
-    return `members ${Object.keys(z.record(z.string(), z.unknown()).parse(JSON.parse(body)))
-      .map(struck)
-      .join(', ')}`.slice(0, LONGEST_WORDS)
-  } catch {
-    return /^\s*[[{"]/.test(body) ? '' : struck(body)
-  }
-}
 
 const toldOf = (seen: string): string => {
   const words = told(seen)

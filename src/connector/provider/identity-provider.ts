@@ -3,7 +3,10 @@ import * as openid from 'openid-client'
 import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import type { Tenant } from '../../config/tenant.ts'
 import type { Egress } from '../../egress/egress.ts'
-import { refuse } from '../../errors.ts'
+import { z } from 'zod'
+import { struck } from '../../egress/struck.ts'
+import { refuse, type DeputyError } from '../../errors.ts'
+import { failureOf, plainly, wordsOf } from './call.ts'
 import type { ResolveSecret } from '../../secret/reference.ts'
 import { answersSchema } from '../../config/provider.ts'
 import { toStandardResponse, type AnswerFacts } from './dialect.ts'
@@ -12,9 +15,25 @@ const DISCOVERED = 3_600_000
 
 /**
  * Deputy as the client (`sign_in`) at the identity provider of a tenant.
- * @throws DeputyError `connect_invalid`, `issuer_unreachable`, `provider_refused`
+ * @throws DeputyError `connect_invalid`, `issuer_unreachable`, `issuer_not_understood`, `provider_refused`
  */
 export type IdentityProviders = (tenant: Tenant) => Promise<openid.Configuration>
+
+const comparisonSchema = z.object({ expected: z.string(), body: z.object({ issuer: z.string() }) })
+
+/** What a failed request to an identity provider comes to: it was not reached, or it did not answer as an issuer of that name does. */
+export const refusalOfIssuer = (issuer: string, thrown: unknown): DeputyError => {
+  const error = plainly(thrown)
+  const named = comparisonSchema.safeParse(error instanceof Error ? error.cause : undefined).data
+  const failure = failureOf(error)
+  const problem =
+    named === undefined
+      ? wordsOf(error)
+      : `its metadata names ${struck(named.body.issuer)}, the tenant's file ${issuer}`
+  return failure === 'not_sent' || failure === 'lost'
+    ? refuse('issuer_unreachable', { issuer, seconds: 5, problem }, error)
+    : refuse('issuer_not_understood', { issuer, seconds: 5, problem }, error)
+}
 
 /** Identity providers answer as the standard says, or nearly so. */
 const FACTS: AnswerFacts = {
@@ -57,7 +76,7 @@ export const createIdentityProviders = (options: {
           [openid.customFetch]: fetch,
         })
         .catch((error: unknown) => {
-          throw refuse('issuer_unreachable', { issuer: signIn.issuer, seconds: 5 }, error)
+          throw refusalOfIssuer(signIn.issuer, error)
         })
       server = discovered.serverMetadata()
       metadata.set(signIn.issuer, server)
