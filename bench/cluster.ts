@@ -117,6 +117,7 @@ const measureShared = async (cluster: Cluster, folder: string): Promise<void> =>
       provider: 'notes',
       tokens: ['https://idp.example#1'],
       since: Date.now(),
+      known: 0,
     },
     expiresAt,
   )

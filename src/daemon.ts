@@ -124,8 +124,8 @@ export interface Daemon {
 const HOUSEKEEPING = 60_000
 /** How long a status list takes tokens (ms). */
 const STATUS_PERIOD = 600_000
-/** How long a revoked token id is remembered (ms): no token that a trusted issuer hands out lives longer than a month. */
-const LONGEST_TOKEN = 31 * 86_400_000
+/** How long the revocation of a grant is remembered (ms): access tokens are cached for a day at most, and the grant itself is gone. */
+const GRANT_MEMORY = 31 * 86_400_000
 
 /** @throws DeputyError `config_invalid` and others of the taxonomy; nothing is left open then */
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
@@ -406,7 +406,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
     const call = createProviderCalls({ telemetry, clock, shared: bytes })
     const identityProviders = createIdentityProviders({ snapshot, egress, resolveSecret })
-    const identityTokens = createIdentityTokens({ snapshot, store: store.identityTokens, envelope, standing, clock })
+    const identityTokens = createIdentityTokens({
+      snapshot,
+      store: store.identityTokens,
+      envelope,
+      fingerprint,
+      standing,
+      clock,
+    })
     const connect = createConnect({
       identityProviders,
       identityTokens,
@@ -496,6 +503,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       logger,
       isVoid,
+      lastRevocation: () => standing.number,
+      hasGrant: async (grant) => (await store.grants.get(grant)) !== undefined,
       endLease: async (lease) => {
         await leases.end([{ id: lease }])
       },
@@ -564,7 +573,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         logger,
         clock,
         random,
-        longestToken: LONGEST_TOKEN,
+        grantMemory: GRANT_MEMORY,
         // The revocation stands by now: what it covers is what `Standing` says it covers.
         purge: () => cache.purge(isVoid),
       }),

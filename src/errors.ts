@@ -742,7 +742,7 @@ export const taxonomy = {
     'revocation',
     false,
     'What this request relies on was revoked ({scope}) at {revoked_at}.',
-    'Sign the user in again, or ask the admin who revoked it.',
+    'Sign the user in again, or ask the admin who revoked it. Tokens of the first 30 seconds after a revocation count as issued before it.',
   ),
   audit_unavailable: kind(
     503,

@@ -3,12 +3,14 @@ import type { Clock } from '../clock.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { servesTenant } from '../config/values.ts'
 import type { Envelope } from '../crypto/envelope.ts'
+import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { IdentityTokenStore } from '../store/records/identity-tokens.ts'
 import type { Revocation } from '../store/records/revocations.ts'
-import { tokenIdOf } from '../subject/subject.ts'
+import { earliestIssueOf } from '../subject/checks.ts'
+import { identify } from '../subject/subject.ts'
 
 /** Whose sign-in an ID token is of, and by whose word. */
 export interface IdentityTokenOwner {
@@ -26,6 +28,7 @@ export const createIdentityTokens = (deps: {
   readonly store: IdentityTokenStore
   readonly envelope: Envelope
   readonly standing: Standing
+  readonly fingerprint: Fingerprint
   readonly clock: Clock
 }) => {
   const nameOf = (tenant: string, user: string) => ({ tenant, kind: 'identity-token', id: user })
@@ -34,14 +37,14 @@ export const createIdentityTokens = (deps: {
       ({ credential, enabled, tenants }) => credential === 'id_jag' && enabled && servesTenant(tenants, tenant),
     )
   const revocationOf = ({ tenant, user, issuer }: IdentityTokenOwner, idToken: Secret): Revocation | undefined => {
-    const { iat = 0, jti = '' } = decodeJwt(idToken.reveal())
+    const { iat, jti } = decodeJwt(idToken.reveal())
     return deps.standing.covering({
       tenant,
       user,
       server: '',
       downstreams: [],
-      tokens: [tokenIdOf(issuer, jti)],
-      since: Math.min(iat * 1000, deps.clock.now()),
+      tokens: [identify({ issuer, jti, token: idToken }, deps.fingerprint)],
+      since: earliestIssueOf(iat),
     })
   }
   return {

@@ -1,3 +1,4 @@
+import { Secret } from './secret.ts'
 import type { SigningKeys, SigningPurpose } from './signing-keys.ts'
 
 /**
@@ -12,6 +13,21 @@ export const compactJws = (
   const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
   const input = `${encode(header)}.${encode(claims)}`
   return `${input}.${sign(Buffer.from(input)).toString('base64url')}`
+}
+
+/** RFC 7515 section 7.1: three parts of base64url, without padding (section 2). */
+const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]*$/
+
+/** Whether a text is a JWS in compact serialization, to the letter: decoders also take other texts for the same token. */
+export const isCompactJws = (text: string): boolean => COMPACT.test(text)
+
+/**
+ * What identifies a token: header and payload of a JWS, which its signature covers. The signature itself is not part of
+ * it, because one token can have several that are good. Of any other token it is the whole text.
+ */
+export const signedPartOf = (token: Secret): Secret => {
+  const text = token.reveal()
+  return isCompactJws(text) ? new Secret(text.slice(0, text.lastIndexOf('.'))) : token
 }
 
 /** A JWT that is signed with a key of Deputy's own. */

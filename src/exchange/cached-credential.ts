@@ -15,6 +15,8 @@ export interface CachedCredential {
   readonly tokens: readonly string[]
   /** When it began to be obtained (ms since the epoch): what was revoked later covers it. */
   readonly since: number
+  /** The number of the last revocation that was known then: a later one covers it, whatever the clock says. */
+  readonly known: number
 }
 
 /**

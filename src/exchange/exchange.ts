@@ -317,7 +317,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
       ...(credential?.tokenId === undefined ? [] : [credential.tokenId]),
       ...(subject === undefined ? [] : [subject.tokenId, ...subject.ancestors]),
     ],
-    since: Math.min(subject?.issuedAt ?? startedAt, obtainedAt ?? Infinity),
+    since: Math.min(subject?.earliestIssue ?? startedAt, obtainedAt ?? Infinity),
   })
 
   /** The record may have waited for the disk, and a provider before that. */

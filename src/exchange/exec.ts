@@ -71,9 +71,9 @@ export const createExecBegin = (
       tenant: { tenant },
       user,
       tokenId,
-      issuedAt,
+      earliestIssue,
     } = await deps.subjects.fromSession({ uid: caller.uid, server })
-    const reliance = { tenant, user, server: id, downstreams: [], tokens: [tokenId], since: issuedAt }
+    const reliance = { tenant, user, server: id, downstreams: [], tokens: [tokenId], since: earliestIssue }
     assertValid(reliance, deps)
     return { mapping, warning, reliance }
   }

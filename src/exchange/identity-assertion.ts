@@ -14,7 +14,7 @@ import type { SigningKeys } from '../crypto/signing-keys.ts'
 import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Reliance } from '../revocation/standing.ts'
 import type { ReplayStore } from '../store/records/callers.ts'
-import { LEEWAY } from '../subject/checks.ts'
+import { earliestIssueOf, LEEWAY } from '../subject/checks.ts'
 import { userOf } from '../subject/claims.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
 import { tokenIdOf } from '../subject/subject.ts'
@@ -185,7 +185,7 @@ export const createIdentityAssertions = (
       server: server.server,
       downstreams: [],
       tokens: [tokenId, ancestor],
-      since: Math.min(claims.iat * 1000, now),
+      since: earliestIssueOf(claims.iat),
     }
     return {
       reliance,

@@ -33,11 +33,26 @@ export const createObtain = (options: {
   clock: Clock
   /** Whether a revocation covers the entry: one that was being fetched while the cache was emptied must not come back. */
   isVoid: (entry: CachedCredential) => boolean
+  /** The number of the last revocation that is known. */
+  lastRevocation: () => number
+  /** Whether the store still has the grant that an entry came from: what an admin or a new grant has removed is not served. */
+  hasGrant: (grant: string) => Promise<boolean>
   /** Ends a lease whose credential its service refuses. */
   endLease: (lease: string) => Promise<void>
   logger: Logger
 }) => {
   const underWay = new Map<string, Promise<Omit<Obtained, 'cached'>>>()
+
+  const isGone = async ({ credential }: CachedCredential): Promise<boolean> =>
+    credential.grant !== undefined && !(await options.hasGrant(credential.grant))
+
+  /** What is at hand, if the grant that it came from is still there. */
+  const atHand = async (key: string): Promise<CachedCredential | undefined> => {
+    const found = options.cache.get(key)
+    if (found !== undefined && (await isGone(found))) options.cache.delete(key)
+    // It may have been dropped or renewed in the meantime.
+    return options.cache.get(key)
+  }
 
   /** What another node has fetched, unless it is void. It is as old as it was there. */
   const fromOthers = async (
@@ -47,7 +62,12 @@ export const createObtain = (options: {
   ): Promise<CachedCredential | undefined> => {
     if (sharedKey === undefined) return undefined
     const found = await options.shared?.get(request.principal.tenant, sharedKey)
-    if (found === undefined || options.isVoid(found.entry)) return undefined
+    if (
+      found === undefined ||
+      options.isVoid(found.entry) ||
+      (request.downstream.credential === 'oauth_grant' && (await isGone(found.entry)))
+    )
+      return undefined
     // Another node has not heard of the refusal yet.
     if (isAbout(request.rejected, found.entry.credential.token)) {
       await options.shared?.remove(sharedKey)
@@ -60,7 +80,7 @@ export const createObtain = (options: {
   const fetchAndKeep = async (
     key: string,
     request: CredentialRequest,
-    startedAt: number,
+    { startedAt, known: lastRevocation }: { startedAt: number; known: number },
   ): Promise<Omit<Obtained, 'cached'>> => {
     const { principal, server, downstream } = request
     const sharedKey = options.shared?.keyOf(request)
@@ -78,6 +98,7 @@ export const createObtain = (options: {
       // Its own id is the first: a revocation of this very token finds it.
       tokens: [...(credential.tokenId === undefined ? [] : [credential.tokenId]), ...request.ancestors],
       since: startedAt,
+      known: lastRevocation,
     }
     if (credential.volatile === true) return { credential, obtainedAt: startedAt }
     const keptUntil = credential.expiresAt - Math.min(MARGIN, life / 10)
@@ -118,7 +139,7 @@ export const createObtain = (options: {
 
   return async (request: CredentialRequest, generation: number): Promise<Obtained> => {
     const key = credentialKey(request, String(generation))
-    const hit = options.cache.get(key)
+    const hit = request.downstream.credential === 'oauth_grant' ? await atHand(key) : options.cache.get(key)
     let isDropped = false
     if (hit !== undefined) {
       if (options.isVoid(hit)) options.cache.delete(key)
@@ -131,7 +152,10 @@ export const createObtain = (options: {
     let pending = underWay.get(workKey)
     if (pending === undefined) {
       const wish = isDropped ? { ...request, rejected: { ...request.rejected!, handed: true } } : request
-      pending = fetchAndKeep(key, wish, options.clock.now()).finally(() => {
+      pending = fetchAndKeep(key, wish, {
+        startedAt: options.clock.now(),
+        known: options.lastRevocation(),
+      }).finally(() => {
         underWay.delete(workKey)
       })
       underWay.set(workKey, pending)

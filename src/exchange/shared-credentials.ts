@@ -40,11 +40,12 @@ const entrySchema = z.strictObject({
   provider: z.string().optional(),
   tokens: z.array(z.string()),
   since: z.number(),
+  known: z.number().default(0),
   kept_until: z.number(),
 })
 
 const toText = (
-  { credential, user, server, downstreams, provider, tokens, since }: CachedCredential,
+  { credential, user, server, downstreams, provider, tokens, since, known }: CachedCredential,
   keptUntil: number,
 ): string =>
   JSON.stringify({
@@ -65,6 +66,7 @@ const toText = (
     provider,
     tokens: [...tokens],
     since,
+    known,
     kept_until: keptUntil,
   } satisfies z.input<typeof entrySchema>)
 

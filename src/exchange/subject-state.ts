@@ -43,7 +43,7 @@ export const createSubjectState = (
       user,
       tokenId,
       ancestors,
-      issuedAt: since,
+      earliestIssue: since,
     } = subject
     assertValid({ tenant, user, server: server.server, downstreams: [], tokens: [tokenId, ...ancestors], since }, deps)
   }

@@ -75,6 +75,7 @@ export const createTokenState = (deps: {
         scope: { kind: 'token', token: claims.jti },
         by: `server ${server.server}`,
         correlationId: origin.correlationId,
+        tokenExpiresAt: claims.exp * 1000,
       })
     },
   }

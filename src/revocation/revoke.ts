@@ -52,6 +52,8 @@ export interface Revoker {
     by: string
     reason?: string
     correlationId: string
+    /** Of a token: when it ends (ms since the epoch). Undefined: not known, and its revocation is kept for good. */
+    tokenExpiresAt?: number
   }): Promise<RevocationReceipt>
   preview(scope: RevocationScope): Promise<RevocationReceipt>
 }
@@ -126,10 +128,19 @@ export const createRevoker = (options: {
   random: Random
   membership: Pick<Membership, 'epoch' | 'confirm'>
   snapshot: CurrentSnapshot
-  /** Longest life of a token that Deputy or a trusted issuer hands out, ms: after it a revoked token id may be forgotten. */
-  longestToken: number
+  /** How long the revocation of a grant is kept (ms): longer than anything lives that was obtained from it. */
+  grantMemory: number
 }): Revoker => {
   const { store, standing, audit, clock } = options
+
+  /**
+   * No earlier than anything that was handed out, as the audit log has it, and than any revocation: the clock may have
+   * been ahead then, and be right now.
+   */
+  const nextEpoch = async (): Promise<number> => {
+    const [last] = await store.audit.query({ node: '*' }, { limit: 1, last: true })
+    return Math.max(await options.membership.epoch(), last?.at ?? 0, standing.epoch)
+  }
 
   const tellProvider = async (
     grant: Grant,
@@ -165,18 +176,19 @@ export const createRevoker = (options: {
   }
 
   return {
-    async revoke({ scope, by, reason, correlationId }) {
-      const epoch = await options.membership.epoch()
+    async revoke({ scope, by, reason, correlationId, tokenExpiresAt }) {
+      const epoch = await nextEpoch()
       const revocation: Revocation = {
         id: Buffer.from(options.random.bytes(12)).toString('base64url'),
         scope,
         epoch,
         by,
         reason: reason ?? null,
-        forgetAt: scope.kind === 'token' || scope.kind === 'grant' ? epoch + options.longestToken : null,
+        forgetAt: forgetAtOf(scope.kind, { epoch, tokenExpiresAt, grantMemory: options.grantMemory }),
       }
       const number = await store.revocations.add(revocation)
-      standing.add(revocation)
+      // Of several nodes another may have written one in between, which this node is told of in a moment.
+      standing.add({ ...revocation, number }, store.cluster === undefined)
       const filters = grantsWithin(scope, options.snapshot())
       // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
       const queue = scope.kind !== 'tenant'
@@ -277,6 +289,21 @@ export const createRevoker = (options: {
     },
   }
 }
+
+/**
+ * When a revocation may be forgotten. A token counts until its own end, however far that is: issuers hand out tokens of 90
+ * days and more. What was exchanged from it ends no later than it does.
+ */
+const forgetAtOf = (
+  kind: RevocationScope['kind'],
+  { epoch, tokenExpiresAt, grantMemory }: { epoch: number; tokenExpiresAt: number | undefined; grantMemory: number },
+): number | null => {
+  if (kind === 'grant') return epoch + grantMemory
+  return kind === 'token' && tokenExpiresAt !== undefined ? Math.max(epoch, tokenExpiresAt) + END_MARGIN : null
+}
+
+/** A revocation outlives its token by this time (ms): clocks of nodes differ. */
+const END_MARGIN = 3_600_000
 
 /** Consents have no provider and no id of their own: a grant's or provider's are those of its grants. */
 const isOfGrants = (scope: RevocationScope): boolean => scope.kind === 'grant' || scope.kind === 'provider'

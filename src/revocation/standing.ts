@@ -13,6 +13,11 @@ export interface Reliance {
   readonly tokens: readonly string[]
   /** When the authority was given: the issue time of the subject token, or the sign-in (ms since the epoch). */
   readonly since: number
+  /**
+   * Of what this installation obtained: the number of the last revocation that was known when that began
+   * (`Standing.number`). A later one covers it also where a clock was set back in between.
+   */
+  readonly known?: number | undefined
 }
 
 const userKey = (tenant: string, user: string): string => `${tenant.length}:${tenant}${user}`
@@ -60,6 +65,8 @@ const firstOf = <T, R>(values: readonly T[], find: (value: T) => R | undefined):
 export class Standing {
   /** The latest revocation of each scope: it covers what the earlier ones did. */
   readonly #revocations = new Map<string, Revocation>()
+  #number = 0
+  #epoch = 0
   #disabled = new Set<string>()
   #frozen = new Set<string>()
   readonly #listeners: (() => void)[] = []
@@ -80,11 +87,25 @@ export class Standing {
     this.#changed()
   }
 
-  add(revocation: Revocation): void {
+  /** @param isComplete whether every revocation with a lower number is known here as well */
+  add(revocation: Revocation, isComplete = true): void {
     const key = keyOf(revocation.scope)
     const known = this.#revocations.get(key)
-    if (known === undefined || known.epoch < revocation.epoch) this.#revocations.set(key, revocation)
+    const number = Math.max(known?.number ?? 0, revocation.number ?? 0)
+    const later = known === undefined || known.epoch < revocation.epoch ? revocation : known
+    this.#revocations.set(key, { ...later, number })
+    if (isComplete) this.#number = Math.max(this.#number, number)
+    this.#epoch = Math.max(this.#epoch, revocation.epoch)
     this.#changed()
+  }
+
+  /** The number of the last revocation that is known here. */
+  get number(): number {
+    return this.#number
+  }
+  /** The latest epoch of a revocation: none that comes later may have an earlier one. */
+  get epoch(): number {
+    return this.#epoch
   }
 
   /** Calls whenever something has been taken from somebody. */
@@ -129,7 +150,8 @@ export class Standing {
     const { tenant, user, server, downstreams, provider, grant, tokens } = reliance
     const since = (scope: RevocationScope): Revocation | undefined => {
       const found = this.#revocations.get(keyOf(scope))
-      return found !== undefined && reliance.since <= found.epoch ? found : undefined
+      const isLater = found !== undefined && reliance.known !== undefined && (found.number ?? 0) > reliance.known
+      return found !== undefined && (isLater || reliance.since <= found.epoch) ? found : undefined
     }
     const inAnyTenant = (scope: Extract<RevocationScope, { tenant?: string }>): Revocation | undefined =>
       since(scope) ?? since({ ...scope, tenant })

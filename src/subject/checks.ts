@@ -6,6 +6,12 @@ import { presentClaims, subjectClaimsSchema, type SubjectClaims } from './claims
 /** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
 export const LEEWAY = 30
 
+/**
+ * The earliest moment at which a token of this `iat` (seconds) can have been issued, by Deputy's clock (ms): a token whose
+ * issuer's clock is ahead counts as issued before a revocation that may have come after it, first seen or not.
+ */
+export const earliestIssueOf = (iat: number | undefined): number => ((iat ?? 0) - LEEWAY) * 1000
+
 export const invalid = (problem: string, cause?: unknown): DeputyError =>
   refuse('subject_token_invalid', { problem }, cause)
 

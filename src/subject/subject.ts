@@ -1,8 +1,17 @@
 import type { ActorClaim } from '../connector/connector.ts'
+import { signedPartOf } from '../crypto/compact-jws.ts'
+import type { Fingerprint } from '../crypto/fingerprint.ts'
+import type { Secret } from '../crypto/secret.ts'
 import type { Tenant } from '../config/tenant.ts'
 
 /** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
 export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
+
+/** The id of a token that an issuer may have given one: its `jti`, else the keyed fingerprint of what is signed of it. */
+export const identify = (
+  { issuer, jti, token }: { issuer: string; jti: unknown; token: Secret },
+  fingerprint: Fingerprint,
+): string => tokenIdOf(issuer, typeof jti === 'string' && jti !== '' ? jti : fingerprint(signedPartOf(token)))
 
 /** A user whose token, or whose session on this machine, has been verified for the calling server. */
 export interface VerifiedSubject {
@@ -16,6 +25,11 @@ export interface VerifiedSubject {
   /** Scopes of the subject token itself, if it has any. */
   readonly scopes?: readonly string[]
   readonly issuedAt: number
+  /**
+   * The earliest moment at which it can have been issued, by Deputy's clock (ms since the epoch): the issuer's clock may be
+   * ahead by what is tolerated. What was revoked at this moment or later covers it, whenever it is seen first.
+   */
+  readonly earliestIssue: number
   readonly expiresAt: number
   /** `tokenIdOf` its `jti`, or of a keyed fingerprint where it has none; of a minted token, its `jti` alone. */
   readonly tokenId: string

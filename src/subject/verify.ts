@@ -7,6 +7,7 @@ import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
 import { verifySignatureByAnyKey } from '../crypto/any-key.ts'
+import { isCompactJws } from '../crypto/compact-jws.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, DeputyError, refuse } from '../errors.ts'
@@ -18,6 +19,7 @@ import {
   assertAudience,
   assertPossession,
   assertTimes,
+  earliestIssueOf,
   expired,
   invalid,
   parseClaims,
@@ -25,7 +27,7 @@ import {
 import { groupsOf, presentClaims, scopesOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
-import { tokenIdOf, type VerifiedSubject } from './subject.ts'
+import { identify, tokenIdOf, type VerifiedSubject } from './subject.ts'
 import { tenantOf, trustOf, type Trust, type Trusting } from './trust.ts'
 
 export interface SubjectRequest {
@@ -176,6 +178,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       scopes: scopesOf({ scope: claims.scope }),
       how: 'jwt',
       issuedAt: claims.iat * 1000,
+      earliestIssue: claims.iat * 1000,
       expiresAt: claims.exp * 1000,
       tokenId: claims.jti,
       ancestors: claims.anc,
@@ -198,10 +201,10 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     how,
     ...(claims.acr === undefined ? {} : { acr: claims.acr }),
     // A token that does not say when it was issued was issued before every revocation: the cautious reading.
-    // One from the future, within the leeway, was issued now at the latest: a revocation of this moment covers it.
     issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()),
+    earliestIssue: earliestIssueOf(claims.iat),
     expiresAt: claims.exp * 1000,
-    tokenId: tokenIdOf(issuer.issuer, claims.jti ?? deps.fingerprint(token)),
+    tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
     ancestors: [],
     actors: actorsOf(claims),
   })
@@ -263,6 +266,9 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     const text = token.reveal()
     if (text === '') throw refuse('parameter_missing', { parameter: 'subject_token' })
     if (text.length > LONGEST_TOKEN) throw invalid(`it is longer than ${LONGEST_TOKEN} characters`)
+    // RFC 6750 section 2.1: no token has a space in it. Decoders skip them, so that one token could have several texts.
+    if (!/^[\x21-\x7e]+$/.test(text)) throw invalid('it holds a space, a line break or another character of no token')
+    if (issuerNamedBy(text) !== undefined && !isCompactJws(text)) throw invalid('it is no JWT in compact form')
     if (tokenType === JWT_TOKEN_TYPE && issuerNamedBy(text) === undefined) throw invalid('it is no JWT with an issuer')
   }
 
@@ -301,6 +307,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       claims: session.claims,
       how: 'login_session',
       issuedAt: session.signedInAt,
+      earliestIssue: session.signedInAt,
       expiresAt: session.expiresAt,
       tokenId: tokenIdOf(session.issuer, `session:${uid}:${session.signedInAt}`),
       ancestors: [],

@@ -251,6 +251,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
           by: 'root',
           reason: null,
           forgetAt: null,
+          number: expect.any(Number) as number,
         },
       ])
     })

@@ -9,6 +9,7 @@ import { createProviderCalls } from '../../src/connector/provider/call.ts'
 import { createProviderClients } from '../../src/connector/provider/client.ts'
 import { createIdentityProviders } from '../../src/connector/provider/identity-provider.ts'
 import { createTokenRequests } from '../../src/connector/provider/token-request.ts'
+import { createFingerprint } from '../../src/crypto/fingerprint.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
@@ -79,6 +80,7 @@ const aPlace =
       snapshot,
       clock,
       standing,
+      fingerprint: createFingerprint(new Secret(Buffer.alloc(32, 7).toString('base64'))),
       envelope: {
         seal: (name, text) => Promise.resolve(Buffer.from(JSON.stringify([name, text.reveal()]))),
         open: (_, sealed) =>

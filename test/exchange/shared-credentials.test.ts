@@ -48,6 +48,7 @@ it('requirement 23: a bound token is shared with its key, of which nothing can b
       provider: 'p',
       tokens: [],
       since: 0,
+      known: 0,
     },
     until,
   )

@@ -55,6 +55,7 @@ const exchangeDuring = async (
         claims: {},
         how: 'jwt',
         issuedAt: clock.now() - 1000,
+        earliestIssue: clock.now() - 1000,
         expiresAt: clock.now() + 60_000,
         tokenId: 't',
         ancestors: [],

@@ -8,11 +8,21 @@ import { leases } from './0004-leases.ts'
 import { holders } from './0005-holders.ts'
 import { identityTokens } from './0006-identity-tokens.ts'
 import { leaseQuestions } from './0007-lease-questions.ts'
+import { keptRevocations } from './0008-kept-revocations.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
 
-const migrations: readonly Migration[] = [initial, nodes, rotation, leases, holders, identityTokens, leaseQuestions]
+const migrations: readonly Migration[] = [
+  initial,
+  nodes,
+  rotation,
+  leases,
+  holders,
+  identityTokens,
+  leaseQuestions,
+  keptRevocations,
+]
 
 /** The schema's version that this program needs. */
 export const SCHEMA_VERSION = migrations.length

@@ -43,15 +43,25 @@ interface StoredRevocation {
   by: string
   reason: string | null
   forget_at: number | null
+  seq: number
 }
 
-export const toRevocation = ({ id, scope, epoch, by, reason, forget_at: forgetAt }: StoredRevocation): Revocation => ({
+export const toRevocation = ({
+  id,
+  scope,
+  epoch,
+  by,
+  reason,
+  forget_at: forgetAt,
+  seq,
+}: StoredRevocation): Revocation => ({
   id,
   by,
   reason,
   epoch: Number(epoch),
   scope: JSON.parse(scope) as RevocationScope,
   forgetAt: forgetAt === null ? null : Number(forgetAt),
+  number: Number(seq),
 })
 
 export const revocationStore = (database: Database, writer: StandingWriter): RevocationStore => ({

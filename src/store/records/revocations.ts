@@ -19,11 +19,13 @@ export interface Revocation {
   readonly reason: string | null
   /** When nothing that it covers can still be valid, so that it may be forgotten; null: never. */
   readonly forgetAt: number | null
+  /** Its number among all changes of the standing, of every node; set by the store. Orders events whatever the clocks say. */
+  readonly number?: number
 }
 
 export interface RevocationStore {
   /** @returns the number of this change of the standing: who has applied changes up to it knows the revocation */
-  add(revocation: Revocation): Promise<number>
+  add(revocation: Omit<Revocation, 'number'>): Promise<number>
   list(): Promise<Revocation[]>
   sweep(now: number): Promise<number>
 }
