@@ -1,4 +1,5 @@
 import { randomUUID, type KeyObject } from 'node:crypto'
+import { Agent as HttpAgent } from 'node:http'
 import { decodeJwt, decodeProtectedHeader, SignJWT } from 'jose'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
@@ -418,6 +419,50 @@ describe('token exchange', () => {
       openid.clientCredentialsGrant(configuration, { audience: 'ledger', scope: 'ledger:write' }),
     ).rejects.toMatchObject({ error: 'invalid_scope' })
     await dispatcher.close()
+  })
+
+  it("threat 4: an error says nothing of another caller's request, also where many come at once over the same connections", async () => {
+    const markers = (caller: number): string[] =>
+      ['target', 'scope', 'tool', 'user'].map((of) => `${of}-of-${caller}-x`)
+    const mistakes: ((marks: readonly string[]) => Promise<Record<string, string>>)[] = [
+      async ([target]) => ({ subject_token: await userToken(), audience: target! }),
+      async ([, scope]) => ({ subject_token: await userToken(), audience: 'ledger', scope: scope! }),
+      async ([, , tool, user]) => ({ subject_token: await userToken({ sub: user }), audience: 'mail', tool: tool! }),
+      async ([, , , user]) => ({ subject_token: await userToken({ sub: user, groups: [] }), audience: 'ledger' }),
+      async ([, , , user]) => ({
+        subject_token: await userToken({ sub: user, aud: RESOURCES.agent }),
+        audience: 'agent',
+      }),
+      async ([, , , user]) => ({ subject_token: `${user}.not.jwt`, audience: 'ledger' }),
+      async ([target]) => ({ subject_token: await userToken(), audience: 'ledger', client_id: target! }),
+    ]
+    const agent = new HttpAgent({ keepAlive: true, maxSockets: 4 })
+    const answers = await Promise.all(
+      Array.from({ length: 140 }, async (_, caller) => {
+        const marks = markers(caller)
+        const { status, text } = await ask(
+          { socketPath: daemon.socketPath },
+          {
+            path: '/oauth2/token',
+            headers: { 'content-type': 'application/x-www-form-urlencoded' },
+            agent,
+            body: new URLSearchParams({
+              grant_type: TOKEN_EXCHANGE,
+              subject_token_type: ACCESS_TOKEN,
+              ...(await mistakes[caller % mistakes.length]!(marks)),
+            }).toString(),
+          },
+        )
+        return { caller, status, text }
+      }),
+    )
+    agent.destroy()
+    for (const { caller, status, text } of answers) {
+      expect(status).toBeGreaterThanOrEqual(400)
+      const named = [...text.matchAll(/(?:target|scope|tool|user)-of-(\d+)-x/g)].map(([, of]) => Number(of))
+      expect(named.filter((of) => of !== caller)).toEqual([])
+    }
+    expect(new Set(answers.map(({ text }) => JSON.parse(text).correlation_id)).size).toBe(answers.length)
   })
 
   it('several targets: minted tokens name them all, others are refused', async () => {
