@@ -4,13 +4,15 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Files that take longest, because they wait for kills, leases and logins: one that began last would be waited for alone. */
 const LONGEST = [
-  'test/cluster/rotation.test.ts',
   'test/gateway/postgres.test.ts',
-  'test/rotation/',
   'test/sdk/mcp/conformance.test.ts',
+  'test/rotation/',
+  'test/faults/',
   'test/exec/',
   'test/cluster/',
   'test/secret/leases.test.ts',
+  'test/e2e/vault.test.ts',
+  'test/e2e/daemon.test.ts',
 ]
 
 /** Here Node keeps what it compiled: each process that a test starts, and each of vitest's own, reads it instead of compiling anew. */
@@ -34,6 +36,8 @@ export default defineConfig({
     hookTimeout: 180_000,
     expect: { poll: { timeout: 30_000 } },
     pool: 'forks',
+    // A worker takes one file after the other: no test replaces a module, and each file ends what it has started.
+    isolate: false,
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     // Node reads TypeScript itself; its modules need no other transformation here, and no test replaces a module.

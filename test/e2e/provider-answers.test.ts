@@ -3,7 +3,7 @@ import { CLAIMS, startOAuthProvider, type OAuthProviderDouble } from '../doubles
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  prepareDaemon,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
@@ -24,12 +24,11 @@ afterEach(async () => {
 const start = async (file: object, seed: SeedOptions): Promise<void> => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await startDaemonProcess({
+  daemon = await prepareDaemon({
     ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
     ...grantFiles(provider),
     'providers/notes.yaml': providerFile(provider, file),
   })
-  await daemon.stop()
   await seedGrants(daemon.home, provider, ['alice'], seed)
   await daemon.start()
 }

@@ -6,7 +6,7 @@ import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-p
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  prepareDaemon,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
@@ -23,14 +23,13 @@ let daemon: Daemon
 beforeEach(async () => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await startDaemonProcess(
+  daemon = await prepareDaemon(
     {
       ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
       ...grantFiles(provider),
     },
     { network: { allow_loopback: true, timeout: '3s' } },
   )
-  await daemon.stop()
   await seedGrants(daemon.home, provider, ['alice'])
   await daemon.start()
 })

@@ -1,4 +1,4 @@
-import type { Selectable } from 'kysely'
+import { sql, type Selectable } from 'kysely'
 import { refuse } from '../../errors.ts'
 import type { Atomically, Database, Tables } from '../schema.ts'
 import type { Lease, LeaseStore } from '../records/leases.ts'
@@ -56,7 +56,8 @@ export const leaseStore = (database: Database, atomically: Atomically): LeaseSto
       .where('downstream', '=', downstream)
       .where('backend', '=', backend)
       .where('role', '=', role)
-      .where('state', '<>', 'ending')
+      // In the query's text: SQLite takes no partial index for what a parameter might be (https://www.sqlite.org/partialindex.html).
+      .where('state', '<>', sql.lit('ending'))
       .executeTakeFirst()
     return row === undefined ? undefined : fromRow(row)
   },
