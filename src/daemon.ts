@@ -80,7 +80,9 @@ import { createLeases } from './secret/leases.ts'
 import { isLeaseWanted } from './exchange/lease-life.ts'
 import { createSecretBackends } from './secret/backends.ts'
 import { createSecretResolver } from './secret/reference.ts'
+import { createSecretVersions } from './secret/versions.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
+import type { RotatedSecret } from './store/records/rotations.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
@@ -316,6 +318,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       execSessions.close()
       await Promise.all(settling)
     })
+    const secretChanged = ({ tenant, ...secret }: RotatedSecret): void => {
+      execSessions.changed(
+        [...snapshot().downstreams.values()].filter((each) => keeps(each, secret)).map(({ downstream }) => downstream),
+        tenant,
+      )
+    }
     const rotation = createRotation({
       home,
       snapshot,
@@ -332,14 +340,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       node,
       owner: incarnation,
       shared: store.cluster !== undefined,
-      changed: ({ tenant, ...secret }) => {
-        execSessions.changed(
-          [...snapshot().downstreams.values()]
-            .filter((each) => keeps(each, secret))
-            .map(({ downstream }) => downstream),
-          tenant,
-        )
-      },
+      changed: secretChanged,
       resolveSecret: createSecretResolver({
         read: (secret) => backends.read(secret),
         home,
@@ -503,6 +504,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       logger,
       isVoid,
+      versionsOf: createSecretVersions({
+        embedded: async (tenant, name) => (await store.secrets.find(tenant, name, 'current'))?.version,
+        kept: (secret) => rotation.read(secret),
+      }),
       lastRevocation: () => standing.number,
       hasGrant: async (grant) => (await store.grants.get(grant)) !== undefined,
       endLease: async (lease) => {
@@ -698,6 +703,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       standing,
       membership,
       secrets,
+      secretChanged,
       leases,
       revoker,
       rotation,

@@ -53,6 +53,8 @@ export interface CredentialRequest {
   readonly tool?: string
   /** What was handed out for this before, where its service refused it. */
   readonly rejected?: RejectedCredential
+  /** Which versions of its secrets the downstream has at this moment. */
+  readonly secretVersions?: string
   readonly correlationId: string
   readonly signal?: AbortSignal
 }

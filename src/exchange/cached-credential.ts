@@ -39,6 +39,7 @@ export const credentialKey = (request: CredentialRequest, generation: string): s
     String(request.scopes.length),
     ...request.scopes,
     generation,
+    request.secretVersions ?? '',
     request.requestedTokenType ?? '',
     request.requestedTokenType === TXN_TOKEN_TYPE ? request.correlationId : '',
     JSON.stringify(request.confirmation ?? null),

@@ -7,6 +7,7 @@ import { credentialKey, type CachedCredential } from './cached-credential.ts'
 import type { SharedCredentials } from './shared-credentials.ts'
 import { downstreamsOf, type Connectors, type Credential, type CredentialRequest } from '../connector/connector.ts'
 import { kinds, providerOf } from '../connector/kinds.ts'
+import type { SecretVersions } from '../secret/versions.ts'
 import { isAbout, judgeRejection } from '../connector/rejection.ts'
 
 /** A credential whose end is nearer than this is fetched anew (ms): it must outlast the call that it is for. */
@@ -33,6 +34,7 @@ export const createObtain = (options: {
   clock: Clock
   /** Whether a revocation covers the entry: one that was being fetched while the cache was emptied must not come back. */
   isVoid: (entry: CachedCredential) => boolean
+  versionsOf: SecretVersions
   /** The number of the last revocation that is known. */
   lastRevocation: () => number
   /** Whether the store still has the grant that an entry came from: what an admin or a new grant has removed is not served. */
@@ -137,7 +139,9 @@ export const createObtain = (options: {
   const workKeyOf = (key: string, { rejected }: CredentialRequest): string =>
     rejected === undefined ? key : `${key} ${createHash('sha256').update(rejected.token.reveal()).digest('base64url')}`
 
-  return async (request: CredentialRequest, generation: number): Promise<Obtained> => {
+  return async (given: CredentialRequest, generation: number): Promise<Obtained> => {
+    const versions = options.versionsOf(given.downstream, given.principal.tenant)
+    const request = versions === undefined ? given : { ...given, secretVersions: await versions }
     const key = credentialKey(request, String(generation))
     const hit = request.downstream.credential === 'oauth_grant' ? await atHand(key) : options.cache.get(key)
     let isDropped = false

@@ -13,7 +13,8 @@ import type { Revoker } from '../revocation/revoke.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { Leases } from '../secret/leases.ts'
-import type { EmbeddedSecrets } from '../secret/embedded.ts'
+import { EMBEDDED_BACKEND, type EmbeddedSecrets } from '../secret/embedded.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
 import type { AuditFilter, AuditRow } from '../store/records/audit.ts'
 import type { Store } from '../store/store.ts'
 import { readUsage } from '../workload/usage.ts'
@@ -86,6 +87,8 @@ export interface AdminDependencies {
   readonly standing: Standing
   readonly membership: Pick<Membership, 'confirm'>
   readonly secrets: EmbeddedSecrets
+  /** Tells programs that have a secret that there is a newer version. */
+  readonly secretChanged: (secret: RotatedSecret) => void
   readonly leases: Pick<Leases, 'list'>
   readonly revoker: Revoker
   readonly rotation: RotationRoom
@@ -306,6 +309,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
       const { tenant, name, value } = parse(secretSchema, request.body)
       check.configuredTenant(tenant)
       const version = await deps.secrets.write(tenant, name, new Secret(value))
+      deps.secretChanged({ tenant, backend: EMBEDDED_BACKEND, secret: name })
       await record('secret.set', correlationId, request, { tenant }, { secret: name, version })
       return { tenant, name, version }
     }),

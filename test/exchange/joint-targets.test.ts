@@ -137,6 +137,7 @@ const aWorld = (targets: readonly Target[]) => {
       connectors: { minted } as unknown as Connectors,
       clock,
       isVoid: (entry) => standing.covering(entry) !== undefined,
+      versionsOf: () => undefined,
       lastRevocation: () => standing.number,
       hasGrant: () => Promise.resolve(true),
       endLease: () => Promise.reject(new Error('not used')),

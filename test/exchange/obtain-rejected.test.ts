@@ -48,6 +48,7 @@ const nodes = () => {
       connectors: { client_credentials: connector, dynamic: connector } as unknown as Connectors,
       clock,
       isVoid: () => false,
+      versionsOf: () => undefined,
       lastRevocation: () => 0,
       hasGrant: () => Promise.resolve(true),
       endLease: (lease) => Promise.resolve(void endedLeases.push(lease)),

@@ -22,6 +22,7 @@ import {
   TOKEN_EXCHANGE,
   type Answer,
   type Daemon,
+  type Files,
   type TestIssuer,
 } from './daemon.ts'
 import { grantFiles, seedGrantsInto, type SeedOptions } from './grants.ts'
@@ -84,7 +85,7 @@ const createSubjects = (issuer: TestIssuer) => {
 
 /** @param given lengths of time as settings have them; `durable`: Postgres waits for the disk, as a benchmark needs it */
 export const startCluster = async (
-  given: { lease?: string; skew?: string; settings?: object; durable?: boolean } = {},
+  given: { lease?: string; skew?: string; settings?: object; durable?: boolean; files?: Files; notes?: object } = {},
 ): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
   // What has been started ends in the reverse order: with the cluster, or when a later part of it does not start.
   await using started = new AsyncDisposableStack()
@@ -114,8 +115,11 @@ export const startCluster = async (
       {
         ...aCompany({
           issuer: issuer.url,
-          notes: { downstreams: { ledger: { scopes: ['ledger:read'] }, 'notes-api': { scopes: ['read'] } } },
+          notes: given.notes ?? {
+            downstreams: { ledger: { scopes: ['ledger:read'] }, 'notes-api': { scopes: ['read'] } },
+          },
         }),
+        ...given.files,
         ...grantFiles(provider),
         'state/kek': kek,
         'postgres-password': postgres.password,

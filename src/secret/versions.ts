@@ -1,0 +1,63 @@
+import { LRUCache } from 'lru-cache'
+import type { Downstream } from '../config/downstream.ts'
+import type { RotatedSecret } from '../store/records/rotations.ts'
+import { EMBEDDED_BACKEND } from './embedded.ts'
+
+type NamedSecret = Pick<RotatedSecret, 'backend' | 'secret'>
+
+const MAX_KNOWN = 10_000
+
+const isNamed = (value: object): value is NamedSecret =>
+  'secret' in value && typeof value.secret === 'string' && 'backend' in value && typeof value.backend === 'string'
+
+/** Every secret that a file names, wherever it stands in it: the key that is handed out, a client's secret, a signing key. */
+export const secretsNamedIn = (value: unknown): NamedSecret[] => {
+  if (typeof value !== 'object' || value === null) return []
+  const here = isNamed(value) ? [{ backend: value.backend, secret: value.secret }] : []
+  return [...here, ...Object.values(value).flatMap(secretsNamedIn)]
+}
+
+/**
+ * Which versions of its secrets a credential of a downstream rests on, as one text; undefined where its file names none. It is
+ * part of what a credential is cached under: when `deputy secret set` has returned, no node finds what was made with
+ * the version before. What other backends keep is asked for where it is handed out itself, and is as new as `fresh` says.
+ */
+export const createSecretVersions = (deps: {
+  /** The current version in Deputy's own store, on every node the same; undefined where there is none. */
+  readonly embedded: (tenant: string, name: string) => Promise<number | undefined>
+  readonly kept: (secret: RotatedSecret) => Promise<{ readonly version: string }>
+}) => {
+  const named = new WeakMap<Downstream, readonly NamedSecret[]>()
+  const known = new LRUCache<string, string>({ max: MAX_KNOWN })
+
+  const keptVersion = async (secret: RotatedSecret): Promise<string> => {
+    const key = JSON.stringify([secret.tenant, secret.backend, secret.secret])
+    try {
+      const { version } = await deps.kept(secret)
+      known.set(key, version)
+      return version
+    } catch {
+      // The connector says what is wrong with it; while the backend is away what was made before stays in use.
+      return known.get(key) ?? ''
+    }
+  }
+
+  const versionOf = async (
+    downstream: Downstream,
+    tenant: string,
+    { backend, secret }: NamedSecret,
+  ): Promise<string> => {
+    if (backend === EMBEDDED_BACKEND) return String((await deps.embedded(tenant, secret)) ?? '')
+    return 'secret' in downstream ? keptVersion({ tenant, backend, secret }) : ''
+  }
+
+  return (downstream: Downstream, tenant: string): Promise<string> | undefined => {
+    let secrets = named.get(downstream)
+    if (secrets === undefined) named.set(downstream, (secrets = secretsNamedIn(downstream)))
+    if (secrets.length === 0) return undefined
+    return Promise.all(secrets.map((secret) => versionOf(downstream, tenant, secret))).then((versions) =>
+      JSON.stringify(versions),
+    )
+  }
+}
+export type SecretVersions = ReturnType<typeof createSecretVersions>
