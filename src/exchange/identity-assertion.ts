@@ -81,12 +81,17 @@ export const createIdentityAssertions = (
   /** The tenants whose client it is. @throws DeputyError `client_unverified` */
   const authenticate = async (clientId: string, secret: Secret): Promise<readonly Tenant[]> => {
     const tenants: Tenant[] = []
+    let isKnown = false
     for (const tenant of deps.snapshot().tenants.values()) {
       const client = tenant.enabled
         ? tenant.identity_assertions?.clients.find((each) => each.client_id === clientId)
         : undefined
-      if (client !== undefined && (await deps.checkSecret(secret, client.client_secret.scrypt))) tenants.push(tenant)
+      if (client === undefined) continue
+      isKnown = true
+      if (await deps.checkSecret(secret, client.client_secret.scrypt, clientId)) tenants.push(tenant)
     }
+    // An unknown id takes as long as a wrong secret.
+    if (!isKnown) await deps.checkSecret(secret, undefined, clientId)
     if (tenants.length === 0) throw refuse('client_unverified', { client: clientId.slice(0, 100) })
     return tenants
   }

@@ -78,9 +78,11 @@ export const createAttestor = (deps: {
   const bySecret = async ({ clientId, clientSecret }: CallerEvidence, snapshot: Snapshot): Promise<Server> => {
     const server = clientId === undefined ? undefined : registryOf(snapshot).byId(clientId)
     const hashes = server?.attest.flatMap((way) => ('client_secret' in way ? [way.client_secret.scrypt] : [])) ?? []
-    if (server === undefined || hashes.length === 0) throw refuse('workload_unknown')
-    for (const hash of hashes) if (await isRight(clientSecret!, hash)) return server
-    throw refuse('workload_unverified', { server: server.server, problem: 'the client secret is wrong' })
+    if (clientId === undefined) throw refuse('workload_unknown')
+    for (const hash of hashes) if (await isRight(clientSecret!, hash, clientId)) return server!
+    // A caller learns neither by the words nor by the time whether there is a server of this id.
+    if (hashes.length === 0) await isRight(clientSecret!, undefined, clientId)
+    throw refuse('workload_unverified', { server: clientId.slice(0, 100), problem: 'the client secret is wrong' })
   }
 
   /** The token of an exec session: what the command asks for its child, or the child where it has no Unix socket. */

@@ -14,8 +14,10 @@ const BYTES = 32
 const LARGEST_MEMORY = 256 * 1024 * 1024
 const LARGEST_P = 16
 const maxmem = LARGEST_MEMORY + 1_048_576
-/** Checks that may wait for their turn; who comes after is told to come later. */
-const LONGEST_QUEUE = 16
+/** Checks of one client that may wait for their turn; later ones are refused for now. */
+const MAX_WAITING = 16
+/** Ids without a client that may wait each for itself. */
+const MAX_UNKNOWN = 64
 
 /** The slow hash of a client secret, as it stands in a server's file: `scrypt$N$r$p$salt$hash`, base64url. */
 export const hashClientSecret = async (secret: Secret, random: Random): Promise<string> => {
@@ -50,31 +52,95 @@ const matches = async (secret: Secret, stored: string): Promise<boolean> => {
   return timingSafeEqual(actual, parsed.hash)
 }
 
+interface Waiting {
+  readonly work: () => Promise<boolean>
+  readonly done: (outcome: Promise<boolean>) => void
+}
+
+/**
+ * One check at a time, because each takes 128 MiB: clients take turns, whatever number of checks each has waiting, and
+ * ids that no client has share one turn in two, so that made-up ids hold up no client.
+ */
+const createTurns = () => {
+  const lanes: [known: Map<string, Waiting[]>, unknown: Map<string, Waiting[]>] = [new Map(), new Map()]
+  let isBusy = false
+  let last = 1
+
+  const take = (lane: Map<string, Waiting[]>): Waiting | undefined => {
+    const [client, waiting] = lane.entries().next().value ?? []
+    const next = waiting?.shift()
+    if (client === undefined || waiting === undefined) return undefined
+    // To the end of the line, or out of it.
+    lane.delete(client)
+    if (waiting.length > 0) lane.set(client, waiting)
+    return next
+  }
+  const run = (): void => {
+    if (isBusy) return
+    last = 1 - last
+    const next = take(lanes[last]!) ?? take(lanes[1 - last]!)
+    if (next === undefined) return
+    isBusy = true
+    const outcome = next.work()
+    next.done(outcome)
+    const over = (): void => {
+      isBusy = false
+      run()
+    }
+    outcome.then(over, over)
+  }
+
+  return {
+    waiting: (lane: 0 | 1, client: string): number => lanes[lane]!.get(client)?.length ?? 0,
+    clients: (lane: 0 | 1): number => lanes[lane]!.size,
+    enter: (lane: 0 | 1, client: string, work: () => Promise<boolean>): Promise<boolean> =>
+      new Promise((resolve) => {
+        const waiting = lanes[lane]!.get(client) ?? []
+        waiting.push({ work, done: resolve })
+        lanes[lane]!.set(client, waiting)
+        run()
+      }),
+  }
+}
+
 /**
  * Checks client secrets. One that was right is remembered by a keyed digest of secret and stored hash, in memory and
- * under a key of this process, so that the slow hash is paid once and not by every request. Wrong ones are not
- * remembered: each guess costs the full price, guesses wait for each other, and only so many wait.
+ * under a key of this process, so that the slow hash is paid once and not by every request. Equal checks at one moment are
+ * one check. Wrong ones are not remembered: each guess costs the full price, guesses at one client wait for each other, and
+ * only so many wait. An id that no client has costs the same, and is refused in the same words.
+ * @returns a check. `stored`: undefined for an id without a secret, which is never right. `client`: the claimed id.
  * @throws DeputyError `rate_limited`
  */
 export const createClientSecretCheck = (random: Random) => {
   const key = random.bytes(32)
   const right = new LRUCache<string, true>({ max: 1000 })
-  let queue: Promise<unknown> = Promise.resolve()
-  let waiting = 0
-  return async (secret: Secret, stored: string): Promise<boolean> => {
-    // Digested in one call with a key of this process in front: the digest never leaves this map, so no HMAC is needed.
-    const memory = digest('sha256', Buffer.concat([key, lengthPrefixed(stored, secret.reveal())]), 'base64')
-    if (right.has(memory)) return true
-    if (waiting >= LONGEST_QUEUE) throw refuse('rate_limited', { what: 'client secrets that are new here', seconds: 5 })
-    waiting += 1
-    const turn = queue
-      .then(() => matches(secret, stored))
-      .finally(() => {
-        waiting -= 1
+  const underWay = new Map<string, Promise<boolean>>()
+  const turns = createTurns()
+  const nothing = ['scrypt', COST.N, COST.r, COST.p, 'bm90aGluZw', Buffer.alloc(BYTES).toString('base64url')].join('$')
+
+  return async (secret: Secret, stored: string | undefined, client: string): Promise<boolean> => {
+    const lane = stored === undefined ? 1 : 0
+    // Digested in one call with a key of this process in front: the digest never leaves these maps, so no HMAC is needed.
+    // Too many ids that no client has are checked as one: none of them is right, whatever is computed.
+    const isOne = lane === 1 && turns.clients(lane) >= MAX_UNKNOWN
+    const memory = isOne
+      ? 'unknown'
+      : digest('sha256', Buffer.concat([key, lengthPrefixed(stored ?? `unknown ${client}`, secret.reveal())]), 'base64')
+    if (stored !== undefined && right.has(memory)) return true
+    const equal = underWay.get(memory)
+    if (equal !== undefined) return equal
+    if (turns.waiting(lane, client) >= MAX_WAITING)
+      throw refuse('rate_limited', { what: `new client secrets of ${client.slice(0, 100)}`, seconds: 5 })
+    const check = turns
+      .enter(lane, client, async () => (await matches(secret, stored ?? nothing)) && stored !== undefined)
+      .then((correct) => {
+        if (correct) right.set(memory, true)
+        return correct
       })
-    queue = turn.catch(() => undefined)
-    const correct = await turn
-    if (correct) right.set(memory, true)
-    return correct
+      .finally(() => {
+        underWay.delete(memory)
+      })
+    underWay.set(memory, check)
+    return check
   }
 }

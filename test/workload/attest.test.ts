@@ -282,7 +282,7 @@ describe('attestation by client secret', () => {
     expect(await codeOf(attest({ clientId: 'notes', clientSecret: new Secret('wrong') }, snapshot))).toBe(
       'workload_unverified',
     )
-    expect(await codeOf(attest({ clientId: 'nobody', clientSecret: secret }, snapshot))).toBe('workload_unknown')
+    expect(await codeOf(attest({ clientId: 'nobody', clientSecret: secret }, snapshot))).toBe('workload_unverified')
     const rotated = aSnapshot({
       servers: [
         aServer({ attest: [{ client_secret: { scrypt: await hashClientSecret(new Secret('new'), random) } }] }),
