@@ -61,7 +61,7 @@ import { clientDocuments } from './http/client-document.ts'
 import { identityAssertionEndpoint, identityAssertionMetadata } from './http/identity-assertion.ts'
 import { listenOnPort, listenOnSocket, type Listener } from './http/listener.ts'
 import { createLocalApi } from './http/local-api.ts'
-import { discoveryDocument, metadataDocument, paths } from './http/metadata.ts'
+import { discoveryDocument, paths, publicMetadataDocument } from './http/metadata.ts'
 import { statusEndpoint } from './http/status-list.ts'
 import { createMetricsEndpoint } from './http/metrics.ts'
 import type { Logger } from './observe/logger.ts'
@@ -232,7 +232,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const bytes =
       redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
     closers.push(() => bytes?.close())
-    const rates = createRates({ rates: () => snapshot().settings.rates, redis: bytes?.client })
+    const rates = createRates({
+      rates: () => snapshot().settings.rates,
+      redis: bytes?.client,
+      monotonic: () => performance.now(),
+    })
 
     // Who calls, and for whom.
     const egress = createEgress({
@@ -353,6 +357,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const issuer = (): string => settings.issuer
     const metadata = createIssuerMetadata({ egress, clock })
     const issuerKeys = createIssuerKeys({ egress, clock, metadata })
+    const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
+    const tcpBases = tcpAddress === null ? [] : [...tcpHosts(tcpAddress.port)].map((host) => `http://${host}`)
+    const tokenUrlOf = (base: string): string => `${base.replace(/\/$/, '')}${paths.token}`
     const attest = createAttestor({
       exec: execSessions,
       clusterKeys: (cluster) =>
@@ -362,22 +369,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       random,
       telemetry,
-      audiences: () => [issuer(), `${issuer().replace(/\/$/, '')}${paths.token}`],
+      audiences: () => [issuer(), tokenUrlOf(issuer())],
+      // To a client that has discovered the port, its address is the issuer.
+      localAudiences: tcpBases.flatMap((base) => [base, tokenUrlOf(base)]),
     })
-    const { tcp: tcpAddress, metrics: metricsAddress } = settings.listen
     const checkProof = createProofCheck({
-      urls: () =>
-        [
-          issuer(),
-          'http://localhost',
-          ...(tcpAddress === null
-            ? []
-            : [
-                `http://127.0.0.1:${tcpAddress.port}`,
-                `http://localhost:${tcpAddress.port}`,
-                `http://[::1]:${tcpAddress.port}`,
-              ]),
-        ].map((origin) => `${origin.replace(/\/$/, '')}${paths.token}`),
+      urls: () => [issuer(), 'http://localhost', ...tcpBases].map(tokenUrlOf),
       needsNonce: () => snapshot().settings.tokens.dpop_nonce,
       replays: store.replays,
       fingerprint,
@@ -415,6 +412,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       standing,
       clock,
     })
+    const publicMetadata = () => ({
+      ...publicMetadataDocument(issuer()),
+      ...identityAssertionMetadata(snapshot, pagesUrl),
+    })
     const connect = createConnect({
       identityProviders,
       identityTokens,
@@ -433,8 +434,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       baseUrl: () => pagesUrl,
       cookieKey,
       jwks: () => signingKeys.jwks('token', 'cloud'),
-      metadata: () => ({ ...metadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) }),
-      discovery: () => discoveryDocument(issuer()),
+      metadata: publicMetadata,
+      discovery: () => discoveryDocument(publicMetadata()),
     })
     const oauthGrant = createOAuthGrantConnector({
       snapshot,

@@ -26,30 +26,70 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   client: ([client]) => `the client ${client}`,
 }
 
-/** @param options.redis where nodes count together; while it is away each counts by itself */
+/** After a failure the nodes count by themselves for so long (ms), then one request tries Redis again. */
+const REST_MS = 1000
+
+interface Limiters {
+  readonly rate: Rate
+  readonly own: RateLimiterAbstract
+  readonly shared: RateLimiterAbstract | undefined
+}
+
+/**
+ * @param options.redis where nodes count together; while it is away each counts by itself, and no request waits for it
+ * @param options.monotonic never goes back (ms); default: the process's own
+ */
 export const createRates = (options: {
   readonly rates: () => Settings['rates']
   readonly redis?: Redis | Cluster | undefined
+  readonly monotonic?: () => number
 }): Rates => {
-  const limiters = new Map<RateKind, { readonly rate: Rate; readonly limiter: RateLimiterAbstract }>()
+  const { monotonic = () => performance.now() } = options
+  const limiters = new Map<RateKind, Limiters>()
   const repeated = new WeakSet<DeputyError>()
+  /** Undefined while Redis answers. */
+  let restsUntil: number | undefined
 
-  const limiterFor = (kind: RateKind, rate: Rate): RateLimiterAbstract => {
+  const limitersFor = (kind: RateKind, rate: Rate): Limiters => {
     const known = limiters.get(kind)
-    if (known?.rate.requests === rate.requests && known.rate.per === rate.per) return known.limiter
+    if (known?.rate.requests === rate.requests && known.rate.per === rate.per) return known
     const common = { points: rate.requests, duration: rate.per / 1000, keyPrefix: `deputy:rate:${kind}` }
-    const alone = new RateLimiterMemory(common)
-    const limiter =
-      options.redis === undefined
-        ? alone
-        : new RateLimiterRedis({
-            ...common,
-            storeClient: options.redis,
-            rejectIfRedisNotReady: true,
-            insuranceLimiter: alone,
-          })
-    limiters.set(kind, { rate, limiter })
-    return limiter
+    const made: Limiters = {
+      rate,
+      own: new RateLimiterMemory(common),
+      shared:
+        options.redis === undefined
+          ? undefined
+          : new RateLimiterRedis({ ...common, storeClient: options.redis, rejectIfRedisNotReady: true }),
+    }
+    limiters.set(kind, made)
+    return made
+  }
+
+  /** Whether this request asks Redis: all do while it answers, and after a rest one does for all. */
+  const asksRedis = (): boolean => {
+    if (restsUntil === undefined) return true
+    if (monotonic() < restsUntil) return false
+    restsUntil = monotonic() + REST_MS
+    return true
+  }
+
+  const consume = async ({ own, shared }: Limiters, key: string): Promise<void> => {
+    if (shared === undefined || !asksRedis()) {
+      await own.consume(key)
+      return
+    }
+    try {
+      await shared.consume(key)
+      restsUntil = undefined
+    } catch (error) {
+      if (error instanceof RateLimiterRes) {
+        restsUntil = undefined
+        throw error
+      }
+      restsUntil = monotonic() + REST_MS
+      await own.consume(key)
+    }
   }
 
   return {
@@ -57,7 +97,7 @@ export const createRates = (options: {
       const rate = options.rates()[kind]
       if (rate === null) return
       try {
-        await limiterFor(kind, rate).consume(cacheKey(...parts))
+        await consume(limitersFor(kind, rate), cacheKey(...parts))
       } catch (thrown) {
         if (!(thrown instanceof RateLimiterRes)) throw thrown
         const error = refuse('rate_limited', {

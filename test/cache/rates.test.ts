@@ -3,8 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createRates, type Rates } from '../../src/cache/rates.ts'
 import { settingsSchema, type Settings } from '../../src/config/settings.ts'
 import type { DeputyError } from '../../src/errors.ts'
+import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 
+const monotonic = (): number => performance.now()
 const ratesOf = (given: object): Settings['rates'] => settingsSchema.parse({ rates: given }).rates
 const admitted = async (
   rates: Rates,
@@ -25,11 +27,14 @@ const admitted = async (
 
 describe('rates of requests', () => {
   it('are none where the settings have none', async () => {
-    expect(await admitted(createRates({ rates: () => ratesOf({}) }), 'user', ['acme', 'alice'], 500)).toBe(500)
+    expect(await admitted(createRates({ monotonic, rates: () => ratesOf({}) }), 'user', ['acme', 'alice'], 500)).toBe(
+      500,
+    )
   })
 
   it('promise 8: count each by itself, whatever the names are', async () => {
     const rates = createRates({
+      monotonic,
       rates: () => ratesOf({ user: { requests: 3, per: '10s' }, tenant: { requests: 4, per: '10s' } }),
     })
     expect(await admitted(rates, 'user', ['acme', 'alice'], 10)).toBe(3)
@@ -40,7 +45,7 @@ describe('rates of requests', () => {
   })
 
   it('say who has to wait for how long, and which refusal is the same once more', async () => {
-    const rates = createRates({ rates: () => ratesOf({ downstream: { requests: 1, per: '5s' } }) })
+    const rates = createRates({ monotonic, rates: () => ratesOf({ downstream: { requests: 1, per: '5s' } }) })
     await rates.admit('downstream', ['acme', 'notes'])
     const refusal = (): Promise<DeputyError> =>
       rates.admit('downstream', ['acme', 'notes']).then(
@@ -57,7 +62,7 @@ describe('rates of requests', () => {
 
   it('follow the settings at once', async () => {
     let current = ratesOf({ server: { requests: 1, per: '60s' } })
-    const rates = createRates({ rates: () => current })
+    const rates = createRates({ monotonic, rates: () => current })
     expect(await admitted(rates, 'server', ['notes'], 5)).toBe(1)
     current = ratesOf({ server: { requests: 3, per: '60s' } })
     expect(await admitted(rates, 'server', ['notes'], 5)).toBe(3)
@@ -73,9 +78,9 @@ describe('rates of requests', () => {
       for (const each of clients) each.disconnect()
       await server?.close()
     })
-    const aNode = (): Rates => {
+    const aNode = (port = server.port): Rates => {
       const redis = new Redis({
-        port: server.port,
+        port,
         host: '127.0.0.1',
         enableOfflineQueue: false,
         maxRetriesPerRequest: 0,
@@ -83,12 +88,41 @@ describe('rates of requests', () => {
       })
       redis.on('error', () => undefined)
       clients.push(redis)
-      return createRates({ rates: () => ratesOf({ user: { requests: 10, per: '60s' } }), redis })
+      return createRates({ monotonic, rates: () => ratesOf({ user: { requests: 10, per: '60s' } }), redis })
     }
+
+    it('fault 21: cost a Redis that hangs one deadline, and then nothing until it is tried again by one request', async () => {
+      const line = await startTcpProxy(server.port)
+      const node = aNode(line.port)
+      await expect.poll(() => clients.at(-1)!.status).toBe('ready')
+      expect(await admitted(node, 'user', ['acme', 'before'], 1)).toBe(1)
+      line.stall()
+      const took = async (times: number): Promise<number> => {
+        const began = performance.now()
+        for (let count = 0; count < times; count += 1) await admitted(node, 'user', ['acme', `user-${count}`], 1)
+        return performance.now() - began
+      }
+      expect(await took(1)).toBeGreaterThan(250)
+      // Twenty requests would have cost twenty deadlines of 300 ms.
+      expect(await took(20)).toBeLessThan(200)
+      await new Promise((resolve) => {
+        setTimeout(resolve, 1100)
+      })
+      // One tries, the others do not wait for it.
+      const began = performance.now()
+      const tried = admitted(node, 'user', ['acme', 'first'], 1)
+      expect(await admitted(node, 'user', ['acme', 'second'], 1)).toBe(1)
+      expect(performance.now() - began).toBeLessThan(200)
+      await tried
+      line.heal()
+      // Limits hold meanwhile, and are counted together again when Redis is back.
+      expect(await admitted(node, 'user', ['acme', 'limited'], 30)).toBe(10)
+      await line.close()
+    })
 
     it('are counted over all nodes together, and by each alone while Redis is away', async () => {
       const nodes = [aNode(), aNode(), aNode()]
-      await expect.poll(() => clients.every(({ status }) => status === 'ready')).toBe(true)
+      await expect.poll(() => clients.slice(-3).every(({ status }) => status === 'ready')).toBe(true)
       const counts = await Promise.all(nodes.map((node) => admitted(node, 'user', ['acme', 'alice'], 10)))
       expect(counts.reduce((sum, count) => sum + count, 0)).toBe(10)
       await server.kill()
