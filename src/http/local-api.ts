@@ -13,6 +13,7 @@ import type { PeerProcess } from '../workload/caller-evidence.ts'
 import type { ExecSession } from '../workload/exec-sessions.ts'
 import { sendError, sendJson } from './answer.ts'
 import { readForm } from './body.ts'
+import { hostOf } from './caller-guard.ts'
 import { readEvidence } from './client-authentication.ts'
 import { createExecEndpoint, type ExecProxy } from './exec.ts'
 import { Form } from './form.ts'
@@ -190,6 +191,15 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     sendJson(response, readiness.ready ? 200 : 503, readiness)
   }
 
+  /** The address that was asked: the loopback address over TCP; over the socket, whose clients make up a host, the issuer. */
+  const metadataOf = async (request: IncomingMessage): Promise<object> => {
+    const isSocket = (await deps.peer(request)) !== undefined
+    return metadataDocument(
+      isSocket ? deps.snapshot().settings.issuer : `http://${hostOf(request) ?? 'localhost'}`,
+      isSocket,
+    )
+  }
+
   const endpoints = new Map<string, Partial<Record<string, Endpoint>>>([
     [paths.token, { POST: token }],
     [paths.introspect, { POST: introspect }],
@@ -201,16 +211,16 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     [
       paths.metadata,
       {
-        GET: (_request, response) => {
-          sendJson(response, 200, metadataDocument(deps.snapshot().settings.issuer))
+        GET: async (request, response) => {
+          sendJson(response, 200, await metadataOf(request))
         },
       },
     ],
     [
       paths.discovery,
       {
-        GET: (_request, response) => {
-          sendJson(response, 200, discoveryDocument(deps.snapshot().settings.issuer))
+        GET: async (request, response) => {
+          sendJson(response, 200, discoveryDocument(await metadataOf(request)))
         },
       },
     ],

@@ -20,22 +20,32 @@ export const paths = {
   ready: '/readyz',
 } as const
 
-const authentication = ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'none']
 const assertionAlgorithms = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
 
+/** A URL below an issuer, or below an address of a listener. */
+const below = (base: string, path: string): string => `${base.replace(/\/$/, '')}${path}`
+
+/** What every listener publishes: the keys of what Deputy signs. Nobody signs in here, and no client is given a code. */
+export const publicMetadataDocument = (issuer: string) => ({
+  issuer,
+  jwks_uri: below(issuer, paths.jwks),
+  response_types_supported: [] as string[],
+  grant_types_supported: [] as string[],
+})
+
 /**
- * Authorization server metadata (RFC 8414 section 2). `none` stands for the Unix socket, where the kernel says who
- * calls. No client is given a code: users connect on the connect pages, not here.
+ * Authorization server metadata (RFC 8414 section 2) of a local listener: its endpoints are at the address that was asked,
+ * which is what stands for the issuer in discovery (section 3.3). Tokens that Deputy mints name `issuer` of deputy.yaml.
+ * @param base the address under which the caller has reached the listener
+ * @param isSocket whether the kernel says who calls, which `none` stands for
  */
-export const metadataDocument = (issuer: string) => {
-  const at = (path: string): string => `${issuer.replace(/\/$/, '')}${path}`
+export const metadataDocument = (base: string, isSocket: boolean) => {
+  const authentication = ['client_secret_basic', 'client_secret_post', 'private_key_jwt', ...(isSocket ? ['none'] : [])]
   return {
-    issuer,
-    token_endpoint: at(paths.token),
-    introspection_endpoint: at(paths.introspect),
-    revocation_endpoint: at(paths.revoke),
-    jwks_uri: at(paths.jwks),
-    response_types_supported: [],
+    ...publicMetadataDocument(base),
+    token_endpoint: below(base, paths.token),
+    introspection_endpoint: below(base, paths.introspect),
+    revocation_endpoint: below(base, paths.revoke),
     grant_types_supported: [TOKEN_EXCHANGE_GRANT, CLIENT_CREDENTIALS_GRANT],
     token_endpoint_auth_methods_supported: authentication,
     token_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
@@ -53,8 +63,8 @@ export const metadataDocument = (issuer: string) => {
  * The same as OpenID Connect Discovery 1.0 section 3 has it: clouds that trust tokens which Deputy signs read it
  * (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html). Nobody signs in here.
  */
-export const discoveryDocument = (issuer: string) => ({
-  ...metadataDocument(issuer),
+export const discoveryDocument = (metadata: object) => ({
+  ...metadata,
   response_types_supported: ['id_token'],
   subject_types_supported: ['public'],
   id_token_signing_alg_values_supported: ['RS256'],

@@ -26,6 +26,8 @@ export const createAttestor = (deps: {
   readonly replays: ReplayStore
   readonly unknownCallers: UnknownCallerStore
   readonly audiences: () => readonly string[]
+  /** What client assertions may be addressed to besides: the port of the local API, to a client that has discovered it there. */
+  readonly localAudiences?: readonly string[]
   readonly clusterKeys: ClusterKeys
   readonly exec: Pick<ExecSessions, 'isToken' | 'byToken' | 'of'>
   readonly clock: Clock
@@ -39,7 +41,7 @@ export const createAttestor = (deps: {
     const server = claimed === undefined ? undefined : registryOf(snapshot).byId(claimed)
     if (server === undefined || (clientId !== undefined && clientId !== claimed)) throw refuse('workload_unknown')
     await verifyClientAssertion(assertion, server, {
-      audiences: deps.audiences(),
+      audiences: [...deps.audiences(), ...(deps.localAudiences ?? [])],
       replays: deps.replays,
       clock: deps.clock,
     })

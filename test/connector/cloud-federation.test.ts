@@ -12,7 +12,7 @@ import { createProviderRequests } from '../../src/connector/provider/ask.ts'
 import { createProviderCalls } from '../../src/connector/provider/call.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
-import { discoveryDocument } from '../../src/http/metadata.ts'
+import { discoveryDocument, publicMetadataDocument } from '../../src/http/metadata.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
 import { startEntra, type EntraDouble } from '../doubles/entra.ts'
@@ -256,7 +256,7 @@ describe('a token that proves Deputy to a cloud', () => {
 
   it('is verified by a published key and the algorithm that the discovery document names, and by no key of access tokens', async () => {
     const { keys, egress, assertToCloud } = await aGround()
-    const document = discoveryDocument(ISSUER)
+    const document = discoveryDocument(publicMetadataDocument(ISSUER))
     expect(document).toMatchObject({
       issuer: ISSUER,
       jwks_uri: `${ISSUER}/.well-known/jwks.json`,
