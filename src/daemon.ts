@@ -25,6 +25,7 @@ import { formatProblem } from './config/problem.ts'
 import { loadOnThread } from './config/reader.ts'
 import { pagesUrlOf } from './config/client-document.ts'
 import { createConnect } from './connect/connect.ts'
+import { createSealedSessions } from './connect/sealed-sessions.ts'
 import { createIdentityTokens } from './connect/identity-tokens.ts'
 import { createConnectors } from './connector/create.ts'
 import { createGitHubTokens } from './connector/github-token.ts'
@@ -70,6 +71,7 @@ import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
 import { openProxy } from './proxy/open.ts'
 import { NodeLease, onlyNode } from './revocation/lease.ts'
+import { restoreOrders } from './revocation/restore.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
@@ -196,6 +198,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       logger,
     })
     closers.push(() => audit.close())
+    await ground.alone(() => restoreOrders({ store, audit, now: clock.now(), correlationId: newId(random), logger }))
     const standing = new Standing(
       await store.revocations.list(),
       await store.disabledUsers.list(),
@@ -206,6 +209,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
     const node = nodeName(settings, { home, environment: options.environment, clock, random })
     const incarnation = `${node}/${newId(random)}`
+    const sessions = createSealedSessions({ store: store.sessions, envelope, node, logger })
     const membership =
       store.cluster === undefined
         ? onlyNode(node, clock)
@@ -385,7 +389,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       snapshot,
       keys: issuerKeys,
       introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
-      sessions: store.sessions,
+      sessions,
       readMintedToken,
       ownIssuer: issuer,
       fingerprint,
@@ -420,7 +424,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       identityProviders,
       identityTokens,
       snapshot,
-      store,
+      store: { attempts: store.attempts, consents: store.consents, grants: store.grants, sessions },
       envelope,
       egress,
       clients,
@@ -643,7 +647,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         readiness,
         login: {
           start: connect.startLogin,
-          find: (uid) => store.sessions.find(uid, clock.now()),
+          find: (uid) => sessions.find(uid, clock.now()),
           end: async (uid) => {
             await store.sessions.remove({ uid })
           },

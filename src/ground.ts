@@ -10,6 +10,7 @@ import type { KeyEncryptionKey } from './crypto/key-encryption-key.ts'
 import { Keyring } from './crypto/keyring.ts'
 import { assertPrivateFile, assertPrivateFolder } from './crypto/private-file.ts'
 import { Secret } from './crypto/secret.ts'
+import { bindGrants } from './connector/oauth-grant/bind.ts'
 import { SigningKeys } from './crypto/signing-keys.ts'
 import { refuse } from './errors.ts'
 import { openKeyEncryption } from './key-encryption.ts'
@@ -159,6 +160,12 @@ export const openGround = async (
     const newKey = (): Promise<Secret> => Promise.resolve(new Secret(Buffer.from(random.bytes(32)).toString('base64')))
     return await alone(async () => {
       await assertEnvironment(secrets, settings)
+      await bindGrants({
+        folder: resolve(around.home, settings.keys),
+        grants: store.grants,
+        envelope,
+        logger: around.logger,
+      })
       return {
         store,
         envelope,

@@ -134,7 +134,7 @@ export const createAuthorization = (deps: {
       }
       const sealed = await sealTokens(
         deps.envelope,
-        { tenant: wish.tenant, id },
+        { tenant: wish.tenant, id, user: wish.user, server: wish.server, downstream: wish.downstream },
         {
           ...tokens,
           accessObtainedAt: now,

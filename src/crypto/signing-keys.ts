@@ -80,7 +80,8 @@ export class SigningKeys {
   /** The published keys of these purposes as a JWK set (RFC 7517 section 5). */
   jwks(...purposes: readonly SigningPurpose[]): { keys: JWK[] } {
     return {
-      keys: purposes.flatMap((purpose) => this.#published(purpose).map(({ stored }) => stored.publicJwk as JWK)),
+      // Out of the sealed private key, never out of the row beside it: who can write the store publishes no key.
+      keys: purposes.flatMap((purpose) => this.#published(purpose).map(publicJwkOf)),
     }
   }
 
@@ -178,6 +179,13 @@ export interface SigningKeysOptions {
   /** How long a key stays published after its last signature, ms: the longest life of a token, and some more. */
   readonly longestToken: number
 }
+
+const publicJwkOf = ({ stored: { kid, purpose }, publicKey }: SigningKey): JWK => ({
+  ...(publicKey.export({ format: 'jwk' }) as JWK),
+  kid,
+  alg: FORMS[purpose].algorithm,
+  use: 'sig',
+})
 
 const recordName = (kid: string) => ({ tenant: OWN_TENANT, kind: 'signing-key', id: kid })
 

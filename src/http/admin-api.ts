@@ -213,7 +213,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
   )
   app.get(
     '/sessions',
-    answer(() => store.sessions.list()),
+    answer(async () => (await store.sessions.list()).map(({ sealed: _, ...facts }) => facts)),
   )
 
   app.post(

@@ -165,7 +165,7 @@ export const createNamedCheck = (deps: { readonly snapshot: () => Snapshot; read
     },
 
     async token(id) {
-      const named = await store.audit.query({ node: '*', mentions: id }, { limit: 50, last: true })
+      const named = await store.audit.query({ node: '*', mentions: id, otherThan: ORDERS }, { limit: 50, last: true })
       const ids = new Set(named.flatMap(({ body }) => textsIn(JSON.parse(body))))
       return {
         known: ids.has(id),

@@ -237,6 +237,9 @@ export const createRevoker = (options: {
         detail: {
           revocation: revocation.id,
           scope: describeScope(scope),
+          covers: scope,
+          epoch,
+          forget_at: revocation.forgetAt,
           by,
           reason: reason ?? null,
           grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })),

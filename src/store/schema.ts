@@ -41,6 +41,7 @@ export interface Tables {
     claims: string
     signed_in_at: number
     expires_at: number
+    sealed: Uint8Array | null
   }
   identity_tokens: { tenant: string; user: string; issuer: string; sealed: Uint8Array; expires_at: number }
   secrets: {

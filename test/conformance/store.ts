@@ -569,11 +569,17 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
             seen.push(`${record.name.kind} ${record.name.id}`)
             continue
           }
-          expect([record.name.id, now]).toEqual(['g1', 10])
+          expect([record.name.id, now]).toEqual(['["g1","ada","notes","calendar"]', 10])
           now = 50
         }
       }
-      expect(seen.sort()).toEqual(['attempt/link a1', 'grant g1', 'lease l1', 'secret key#1', 'upstream-revocation u1'])
+      expect(seen.sort()).toEqual([
+        'attempt/link a1',
+        'grant/2 ["g1","ada","notes","calendar"]',
+        'lease l1',
+        'secret key#1',
+        'upstream-revocation u1',
+      ])
       await expect(store.grants.update({ ...claimed, status: 'uncertain' })).rejects.toMatchObject({ code: 'conflict' })
       expect((await store.sealed.under('globex', [old, other], 10)).map(({ name }) => name.id)).toEqual(['g3'])
       const [own] = await store.sealed.under('_deputy', [old], 10)

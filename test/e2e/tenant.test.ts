@@ -1,6 +1,7 @@
 import { cp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { grantRecordName } from '../../src/store/records/grants.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
@@ -92,7 +93,7 @@ describe('a tenant', () => {
     const outcomes = await Promise.all(
       grants.map(async (grant) => [
         grant.user,
-        await envelope.open({ tenant: grant.tenant, kind: 'grant', id: grant.id }, grant.sealed).then(
+        await envelope.open(grantRecordName(grant), grant.sealed).then(
           () => 'readable',
           (error: { code: string }) => error.code,
         ),

@@ -227,7 +227,7 @@ export const startGrants = async (
       } = await clients(downstream(), 'acme')
       const sealed = await sealTokens(
         envelope,
-        { tenant: 'acme', id },
+        { tenant: 'acme', id, user, server: 'notes', downstream: 'notes-api' },
         {
           refreshToken: new Secret(refreshToken),
           accessToken: new Secret(accessToken),

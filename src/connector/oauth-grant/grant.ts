@@ -4,7 +4,7 @@ import type { Provider } from '../../config/provider.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
 import { openProofKey, proofKeyText, type ProofKey } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
-import type { Grant } from '../../store/records/grants.ts'
+import { grantRecordName, type Grant } from '../../store/records/grants.ts'
 
 const tokensSchema = z.strictObject({
   refresh_token: z.string().optional(),
@@ -55,15 +55,13 @@ export interface GrantTokens {
   readonly restingSince?: number | undefined
 }
 
-const nameOf = ({ tenant, id }: Pick<Grant, 'tenant' | 'id'>) => ({ tenant, kind: 'grant', id })
-
 export const sealTokens = (
   envelope: Envelope,
-  grant: Pick<Grant, 'tenant' | 'id'>,
+  grant: Parameters<typeof grantRecordName>[0],
   tokens: GrantTokens,
 ): Promise<Uint8Array> =>
   envelope.seal(
-    nameOf(grant),
+    grantRecordName(grant),
     new Secret(
       JSON.stringify({
         ...(tokens.refreshToken === undefined ? {} : { refresh_token: tokens.refreshToken.reveal() }),
@@ -87,7 +85,7 @@ export const sealTokens = (
 
 /** @throws DeputyError `secret_unreadable` */
 export const openTokens = async (envelope: Envelope, grant: Grant): Promise<GrantTokens> => {
-  const stored = tokensSchema.parse(JSON.parse((await envelope.open(nameOf(grant), grant.sealed)).reveal()))
+  const stored = tokensSchema.parse(JSON.parse((await envelope.open(grantRecordName(grant), grant.sealed)).reveal()))
   return {
     refreshToken: stored.refresh_token === undefined ? undefined : new Secret(stored.refresh_token),
     accessToken: new Secret(stored.access_token),

@@ -1,6 +1,7 @@
 import { sql, type RawBuilder } from 'kysely'
 import { OWN_TENANT, type RecordName } from '../../crypto/envelope.ts'
 import type { Database } from '../schema.ts'
+import { grantRecordName } from '../records/grants.ts'
 import type { SealedStore } from '../records/sealed.ts'
 
 /** A ciphertext is `version (1) | key id (8) | …`, counted from 1 in both databases. */
@@ -15,7 +16,7 @@ interface Sealed {
 interface Place {
   readonly table: string
   readonly columns: readonly string[]
-  readonly nameOf: (key: readonly (string | number)[]) => Omit<RecordName, 'tenant'>
+  readonly nameOf: (key: readonly (string | number)[]) => Pick<RecordName, 'kind' | 'id'>
   /** Counts the writes: whoever has read the record before must not write back what was sealed before. */
   readonly counter?: string
   /** Which records must not be written now. */
@@ -33,8 +34,15 @@ const places: readonly Place[] = [
   // Whoever refreshes it writes the tokens that come, and nobody else must write in between.
   {
     table: 'grants',
-    columns: ['id'],
-    nameOf: ([id]) => ({ kind: 'grant', id: String(id) }),
+    columns: ['id', 'user', 'server', 'downstream'],
+    nameOf: ([id, user, server, downstream]) =>
+      grantRecordName({
+        tenant: '',
+        id: String(id),
+        user: String(user),
+        server: String(server),
+        downstream: String(downstream),
+      }),
     counter: 'version',
     unless: (now) => sql<boolean>`coalesce(refresh_until, 0) > ${now}`,
   },
@@ -45,6 +53,11 @@ const places: readonly Place[] = [
     nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }),
   },
   { table: 'attempts', columns: ['kind', 'id'], nameOf: ([kind, id]) => ({ kind: `attempt/${kind}`, id: String(id) }) },
+  {
+    table: 'sessions',
+    columns: ['node', 'uid'],
+    nameOf: ([node, uid]) => ({ kind: 'session', id: `${node}/${uid}` }),
+  },
   { table: 'identity_tokens', columns: ['user'], nameOf: ([user]) => ({ kind: 'identity-token', id: String(user) }) },
   { table: 'signing_keys', columns: ['kid'], nameOf: ([kid]) => ({ kind: 'signing-key', id: String(kid) }), own: true },
 ]
@@ -64,7 +77,7 @@ export const sealedStore = (database: Database): SealedStore => ({
         key: columns.map((column) => row[column] as string | number),
       }))
       if (found.length > 0)
-        return found.map(({ sealed, key }) => ({ table, key, sealed, name: { tenant, ...nameOf(key) } }))
+        return found.map(({ sealed, key }) => ({ table, key, sealed, name: { ...nameOf(key), tenant } }))
     }
     return []
   },

@@ -11,6 +11,7 @@ const fromRow = (row: Selectable<Tables['sessions']>): Session => ({
   claims: JSON.parse(row.claims) as Record<string, unknown>,
   signedInAt: Number(row.signed_in_at),
   expiresAt: Number(row.expires_at),
+  ...(row.sealed === null ? {} : { sealed: row.sealed }),
 })
 
 /** @param node Unix users are those of one machine: a session on another node is another user's */
@@ -25,7 +26,7 @@ export const sessionStore = (database: Database, node: string): SessionStore => 
       .executeTakeFirst()
     return row === undefined ? undefined : fromRow(row)
   },
-  async put({ signedInAt, expiresAt, groups, claims, ...session }) {
+  async put({ signedInAt, expiresAt, groups, claims, sealed = null, ...session }) {
     const row = {
       ...session,
       node,
@@ -33,6 +34,7 @@ export const sessionStore = (database: Database, node: string): SessionStore => 
       claims: toJson(claims),
       signed_in_at: signedInAt,
       expires_at: expiresAt,
+      sealed,
     }
     await database
       .insertInto('sessions')

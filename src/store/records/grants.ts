@@ -1,3 +1,4 @@
+import type { RecordName } from '../../crypto/envelope.ts'
 /** Whose grant it is: one for each user, requesting server and downstream of a tenant. */
 export interface GrantOwner {
   readonly tenant: string
@@ -31,6 +32,21 @@ export interface Grant extends GrantOwner {
   /** Who is refreshing it, and until when nobody else does (ms since the epoch): written by `update`, so fenced by `version`. */
   readonly refreshing?: { readonly owner: string; readonly until: number } | undefined
 }
+
+/**
+ * What the ciphertext of a grant is bound to: who can write the store cannot move it to another user, server or downstream.
+ */
+export const grantRecordName = ({
+  tenant,
+  id,
+  user,
+  server,
+  downstream,
+}: Pick<Grant, 'tenant' | 'id' | 'user' | 'server' | 'downstream'>): RecordName => ({
+  tenant,
+  kind: 'grant/2',
+  id: JSON.stringify([id, user, server, downstream]),
+})
 
 export interface GrantFilter {
   tenant?: string

@@ -8,6 +8,8 @@ export interface Session {
   readonly claims: Readonly<Record<string, unknown>>
   readonly signedInAt: number
   readonly expiresAt: number
+  /** All of it, sealed with kind `session`; absent in a row of an earlier version. */
+  readonly sealed?: Uint8Array
 }
 
 export interface SessionStore {
