@@ -82,7 +82,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
         'policies/access/orders.cedar': '@id("orders")\npermit (principal is Deputy::User, action, resource);',
         'policies/rotation/orders.yaml': rotationOf(server, database),
       },
-      { tokens: { lifetime: '3s' }, secrets: vaultSettings(vault) },
+      { tokens: { lifetime: '9s' }, secrets: vaultSettings(vault) },
     )
     await signIn(daemon, { tenant: 'acme', user: 'alice', issuer: issuer.url })
     await daemon.start()

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import { startOAuthProvider } from '../doubles/oauth-provider.ts'
 import { grantFiles, seedGrants } from '../support/grants.ts'
-import { ACCESS_TOKEN, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE } from '../support/daemon.ts'
+import { ACCESS_TOKEN, prepareDaemon, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE } from '../support/daemon.ts'
 
 /** The campaign is the same test with more kills: KILLS=200 npm test -- test/faults */
 const KILLS = Number(process.env['KILLS'] ?? 5)
@@ -71,7 +71,7 @@ describe('a daemon that is killed under load', () => {
       const provider = await startOAuthProvider()
       // Every answer is used up at once, so that every request refreshes.
       provider.lifetime = 1
-      const daemon = await startDaemonProcess({
+      const daemon = await prepareDaemon({
         ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
         ...grantFiles(provider),
       })
@@ -87,7 +87,7 @@ describe('a daemon that is killed under load', () => {
       let checked = 0
       try {
         for (let kill = 0; kill < KILLS; kill += 1) {
-          await daemon.stop()
+          if (kill > 0) await daemon.stop()
           // Those whose refresh was cut off have to connect again: everybody gets a new grant for the next turn.
           const grants = await seedGrants(daemon.home, provider, users)
           await daemon.start()

@@ -12,7 +12,7 @@ import { findPostgres, startPostgres, type PostgresServer } from '../peers/postg
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  prepareDaemon,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Daemon,
@@ -79,7 +79,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       "create role app_a login password 'the-first'",
       'create role app_b login',
     )
-    daemon = await startDaemonProcess({
+    daemon = await prepareDaemon({
       ...aCompany({ issuer: issuer.url }),
       'policies/rotation/mail.yaml': {
         rotation: 'mail',
@@ -100,6 +100,16 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
         },
       },
     })
+  })
+  afterEach(async () => {
+    await daemon?.close()
+    await hook?.close()
+  })
+
+  /** Starts it, or one that dies at a point of a rotation, and keeps the secrets. */
+  const start = async (point?: string): Promise<void> => {
+    if (point === undefined) await daemon.start()
+    else daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
     const set = (name: string, value: object) =>
       runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))
     expect((await set('mail-key', { username: 'app_a', password: 'the-first' })).code).toBe(0)
@@ -107,12 +117,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       (await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'hook-key'], 'hook-secret')).code,
     ).toBe(0)
     expect((await set('postgres-admin', { username: 'deputy', password: server.password })).code).toBe(0)
-  })
-  afterEach(async () => {
-    await daemon?.close()
-    await hook?.close()
-  })
-
+  }
   const asAdmin = async (...statements: string[]): Promise<void> => {
     const client = new Client({
       host: '127.0.0.1',
@@ -186,6 +191,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
   }
 
   it('promise 7: rotates on a command while everybody can log in, and the old one works no more', async () => {
+    await start()
     const stop = watch()
     const before = await handedOut()
     const run = await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--name', 'mail-key', '--reason', 'leak')
@@ -205,8 +211,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
 
   for (const point of POINTS) {
     it(`promise 7, threat 28: killed ${point}, it goes on after the restart, and everybody can log in at every moment`, async () => {
-      await daemon.stop()
-      daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
+      await start(point)
       const stop = watch()
       const gone = once(daemon.process, 'exit')
       await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--name', 'mail-key')
@@ -230,6 +235,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
   }
 
   it('promise 7: the grace is over when everybody who had the old one has fetched the new one, and the status says who has not', async () => {
+    await start()
     const policy = parse(await readFile(join(daemon.home, 'policies/rotation/mail.yaml'), 'utf8')) as object
     await daemon.write({ 'policies/rotation/mail.yaml': { ...policy, grace: '60s' } })
     expect((await daemon.deputy('reload')).code).toBe(0)
@@ -259,6 +265,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
   })
 
   it('begins on a leak report and on a revocation where the policy says so, and tells who wants to know, signed', async () => {
+    await start()
     expect((await daemon.deputy('rotation', 'event', 'owner_left', '--owner', 'data@example.com')).out).toContain(
       'No policy',
     )
@@ -281,7 +288,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
     const [, seconds] = /^t=(\d+),v1=[0-9a-f]{64}$/.exec(signature)!
     expect(signature).toBe(signatureOf('hook-secret', Number(seconds), body))
     expect(body).not.toContain((await handedOut())!.password)
-    expect((await daemon.deputy('revoke', '--tenant', 'globex', '--user', 'gustav')).code).toBe(0)
+    expect((await daemon.deputy('revoke', '--tenant', 'globex', '--user', 'gustav', '--force')).code).toBe(0)
     expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'mallory', '--force')).code).toBe(0)
     await expect
       .poll(
@@ -298,6 +305,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
   })
 
   it('plans, reports, pauses and resumes by commands', async () => {
+    await start()
     const plan = await daemon.deputy('rotation', 'plan', '--days', '60')
     expect(plan.out).toMatch(/^\d{4}-\d\d-\d\d\n {2}\d\d:\d\d UTC {2}acme\/mail-key \(mail\)/)
     expect((await daemon.deputy('rotation', 'status')).out).toContain('mail-key')
