@@ -29,6 +29,7 @@ describe('a daemon that is killed under load', () => {
       const acknowledged = new Set<string>()
       try {
         for (let kill = 0; kill < KILLS; kill += 1) {
+          const before = acknowledged.size
           let running = true
           const load = Promise.all(
             Array.from({ length: 8 }, async () => {
@@ -38,6 +39,8 @@ describe('a daemon that is killed under load', () => {
               }
             }),
           )
+          // A slow machine has to have answered something before the kill.
+          await expect.poll(() => acknowledged.size, { interval: 10 }).toBeGreaterThan(before)
           await new Promise((resolve) => {
             setTimeout(resolve, 100 + Math.random() * 200)
           })
@@ -102,6 +105,8 @@ describe('a daemon that is killed under load', () => {
               }
             }),
           )
+          // More than the eight that the kill finds under way.
+          await expect.poll(() => acknowledged.size, { interval: 10 }).toBeGreaterThan(8)
           await new Promise((resolve) => {
             setTimeout(resolve, 150 + Math.random() * 300)
           })
