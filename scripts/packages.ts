@@ -20,6 +20,11 @@ const PROGRAMS: readonly Program[] = [
     paths: ['/usr/lib/postgresql/*/bin/initdb'],
     tests: 'the tests of the store in Postgres and of many nodes',
   },
+  {
+    package: 'pgbouncer',
+    paths: ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer'],
+    tests: 'the tests of Postgres behind a pooler',
+  },
   { package: 'redis-server', paths: ['/usr/bin/redis-server'], tests: 'the tests of the shared cache in Redis' },
   { package: 'python3', paths: ['/usr/bin/python3'], tests: 'the tests of the Python client' },
   { package: 'xmlsec1', paths: ['/usr/bin/xmlsec1'], tests: 'a test of SAML assertions by another program' },

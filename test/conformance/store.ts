@@ -581,7 +581,9 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
         'upstream-revocation u1',
       ])
       await expect(store.grants.update({ ...claimed, status: 'uncertain' })).rejects.toMatchObject({ code: 'conflict' })
-      expect((await store.sealed.under('globex', [old, other], 10)).map(({ name }) => name.id)).toEqual(['g3'])
+      expect((await store.sealed.under('globex', [old, other], 10)).map(({ name }) => name.id)).toEqual([
+        '["g3","ada","notes","calendar"]',
+      ])
       const [own] = await store.sealed.under('_deputy', [old], 10)
       expect(own?.name).toEqual({ tenant: '_deputy', kind: 'signing-key', id: 'k1' })
       expect([

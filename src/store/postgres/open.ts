@@ -7,6 +7,7 @@ import type { Atomically, Batch, ColumnTypes, Database, Tables } from '../schema
 import type { Store } from '../store.ts'
 import { postgresDialect } from './dialect.ts'
 import { CHANNEL, createCluster } from './cluster.ts'
+import { assertSessionMode } from './session.ts'
 import { createClient, createPool, inTransaction, isConstraint, toStoreError, type PostgresOptions } from './pool.ts'
 
 const COLUMN_TYPES: ColumnTypes = { bytes: 'bytea', counter: 'bigint', instant: 'bigint' }
@@ -37,6 +38,14 @@ const insertBy =
     }
   }
 
+const checkMode = async (options: PostgresOptions): Promise<void> => {
+  try {
+    await assertSessionMode(() => createClient(options))
+  } catch (error) {
+    throw toStoreError(error)
+  }
+}
+
 /** Work on the tables within one transaction, on connections of its own. */
 export const withPostgres = async <T>(
   options: PostgresOptions,
@@ -44,6 +53,7 @@ export const withPostgres = async <T>(
 ): Promise<T> => {
   const pool = createPool({ ...options, pool: 2 })
   try {
+    await checkMode(options)
     return await inTransaction(pool, (client) => {
       const run = (text: string, values: unknown[] = []): Promise<unknown> => client.query(text, values)
       return work({ database: new Kysely<Tables>({ dialect: postgresDialect(client) }), insert: insertBy(run) }, run)
@@ -99,6 +109,7 @@ export const openPostgresStore = async (options: PostgresOptions & { node: strin
     }
   }
   try {
+    await checkMode(options)
     const found = await schemaVersion(database)
     if (found !== SCHEMA_VERSION) {
       throw refuse('store_unavailable', {

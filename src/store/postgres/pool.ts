@@ -1,5 +1,15 @@
-import { Client, type ClientConfig, type CustomTypesConfig, DatabaseError, Pool, type PoolClient, types } from 'pg'
+import {
+  Client,
+  type ClientBase,
+  type ClientConfig,
+  type CustomTypesConfig,
+  DatabaseError,
+  Pool,
+  type PoolClient,
+  types,
+} from 'pg'
 import { DeputyError, refuse } from '../../errors.ts'
+import { prepareSession } from './session.ts'
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html: class 23 is integrity constraint violation. */
 const CONSTRAINT = /^23/
@@ -61,23 +71,26 @@ const connectionOf = (options: PostgresOptions): ClientConfig => ({
         : { rejectUnauthorized: true, ca: options.tls.ca },
   types: parsers,
   connectionTimeoutMillis: options.deadline,
-  statement_timeout: options.deadline,
   query_timeout: options.deadline + 500,
-  idle_in_transaction_session_timeout: options.deadline * 2,
   keepAlive: true,
   application_name: 'deputy',
-  options: '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed -c timezone=UTC',
 })
 
 /** A connection outside of the pool, for who listens. */
 export const createClient = (options: PostgresOptions): Client => new Client(connectionOf(options))
 
 /**
- * A pool of connections (https://node-postgres.com/apis/pool). `synchronous_commit` is asked for: a write has happened
- * durably when it is answered, also where the server's default is another.
+ * A pool of connections (https://node-postgres.com/apis/pool), each set up and checked before it is used: a write has
+ * happened durably when it is answered, also where the server's default is another or a pooler is in between.
  */
 export const createPool = (options: PostgresOptions): Pool => {
-  const pool = new Pool({ ...connectionOf(options), max: options.pool })
+  const prepare = (client: ClientBase): Promise<void> => prepareSession(client, options.deadline)
+  const pool = new Pool({
+    ...connectionOf(options),
+    max: options.pool,
+    // The pool waits for what this returns (https://node-postgres.com/apis/pool); its types say only that it is called.
+    onConnect: prepare as (client: ClientBase) => void,
+  })
   // A connection that breaks is replaced by the pool. Whoever uses it hears of it from the query; the event by itself,
   // which comes for idle connections and between the statements of a transaction, would end the process.
   pool.on('error', () => undefined)
