@@ -61,6 +61,7 @@ const detailSchema = z.looseObject({
   ),
   grants: part(z.array(z.looseObject({ grant: part(z.string()), upstream: part(z.string()) }))),
   problems: part(z.array(z.unknown())),
+  hidden: part(z.array(z.looseObject({ tool: part(z.string()), problem: part(z.string()), policies: part(texts) }))),
   scopes: part(texts),
   granted: part(texts),
   restart_needed: part(z.union([z.boolean(), texts])),
@@ -223,8 +224,12 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   ],
   revocation: tellRevocation,
   'token.revoke': tellRevocation,
-  'token.introspect': ({ server }, { active, token_id: token }) => [
+  'token.introspect': ({ server }, { active, token_id: token, hidden = [] }) => [
     `${server} asked whether a token is live${when(token, (id) => ` (${id})`)}: it is${active === true ? '' : ' not, or is none of its business'}.`,
+    ...hidden.map(
+      ({ tool, problem, policies = [] }) =>
+        `The tool ${tool} is hidden from this user: ${problem}${policies.length === 0 ? '' : ` Decided by ${policies.join(', ')}.`}`,
+    ),
   ],
   'key.rotate': (_, { keys, by }) => [`The ${keys ?? ''} keys were rotated${when(by, (who) => ` by ${who}`)}.`],
   'secret.set': ({ tenant }, { secret, version, by }) => [

@@ -3,7 +3,7 @@ import type { Server } from '../config/server.ts'
 import type { CurrentSnapshot, Snapshot } from '../config/snapshot.ts'
 import { takesAssertions } from '../config/tenant.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { asDeputyError } from '../errors.ts'
+import { asDeputyError, refuse } from '../errors.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { VerifiedSubject } from '../subject/subject.ts'
 import { trustOf } from '../subject/trust.ts'
@@ -29,6 +29,11 @@ const authorizationServers = (server: Server, snapshot: Snapshot, deputy: string
   return [...new Set(server.first_authorization_server === 'deputy' ? [...own, ...issuers] : [...issuers, ...own])]
 }
 
+/** What policy allows of a tool, or why it is hidden. */
+type ToolJudgement =
+  | { readonly scopes: readonly string[]; readonly denied?: undefined; readonly policies?: undefined }
+  | { readonly scopes?: undefined; readonly denied: string; readonly policies: readonly string[] }
+
 export const createServerView = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
@@ -38,9 +43,9 @@ export const createServerView = (deps: {
   readonly clock: Clock
 }): ServerView => {
   /** By the very steps of the exchange, without issuing. A tool that names no downstream asks nothing of policy. */
-  const allowedScopes = (tool: string, server: Server, subject: VerifiedSubject): readonly string[] | undefined => {
+  const judge = (tool: string, server: Server, subject: VerifiedSubject): ToolJudgement => {
     const { downstream } = server.tools[tool]!
-    if (downstream === undefined) return []
+    if (downstream === undefined) return { scopes: [] }
     const snapshot = deps.snapshot()
     const { tenant } = subject.tenant
     try {
@@ -60,28 +65,45 @@ export const createServerView = (deps: {
         snapshot,
         now: deps.clock.now(),
       })
-      return decision.allowed ? decision.scopes : undefined
+      if (decision.allowed) return { scopes: decision.scopes }
+      const { message } = refuse('policy_denied', { server: server.server, downstream })
+      const how = decision.policies.length === 0 ? 'No policy permits it.' : 'A policy forbids it.'
+      return { denied: `${message} ${how}`, policies: decision.policies }
     } catch (thrown) {
-      if (asDeputyError(thrown).code === 'internal') throw thrown
-      return undefined
+      const error = asDeputyError(thrown)
+      if (error.code === 'internal') throw thrown
+      return { denied: error.message, policies: [] }
     }
   }
 
-  const toolsOf = (server: Server, subject: VerifiedSubject) =>
-    Object.fromEntries(
-      Object.entries(server.tools).map(([tool, { downstream, requires }]) => {
-        const scopes = allowedScopes(tool, server, subject)
-        return [
-          tool,
-          {
-            allowed: scopes !== undefined,
-            ...(downstream === undefined ? {} : { downstream }),
-            scopes: scopes ?? [],
-            requires,
-          },
-        ]
-      }),
-    )
+  const toolsOf = (server: Server, subject: VerifiedSubject) => {
+    const judged = Object.keys(server.tools).map((tool) => ({ tool, ...judge(tool, server, subject) }))
+    return {
+      answer: {
+        tools: Object.fromEntries(
+          judged.map(({ tool, scopes, denied }) => {
+            const { downstream, requires } = server.tools[tool]!
+            return [
+              tool,
+              {
+                allowed: scopes !== undefined,
+                ...(downstream === undefined ? {} : { downstream }),
+                scopes: scopes ?? [],
+                requires,
+                ...(denied === undefined ? {} : { denied }),
+              },
+            ]
+          }),
+        ),
+      },
+      // Which rule decided is the security team's to read, in the record.
+      record: {
+        hidden: judged.flatMap(({ tool, denied, policies }) =>
+          denied === undefined ? [] : [{ tool, problem: denied, policies }],
+        ),
+      },
+    }
+  }
 
   return {
     async describe(origin) {
@@ -101,7 +123,7 @@ export const createServerView = (deps: {
 
     async tools(origin, token) {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
-      return deps.subjectState.introspect(origin, server, token, (subject) => ({ tools: toolsOf(server, subject) }))
+      return deps.subjectState.introspect(origin, server, token, (subject) => toolsOf(server, subject))
     },
   }
 }

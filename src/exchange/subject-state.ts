@@ -17,14 +17,14 @@ export interface SubjectState {
   /**
    * What a user's token says to the server for which it was issued, by the checks of the exchange. Why one does not
    * count is for the record alone (threat 17).
-   * @param more what an active answer says besides
+   * @param more what an active answer, and the record, say besides
    * @throws DeputyError what may be otherwise in a moment, such as `issuer_unreachable`
    */
   introspect(
     origin: RequestOrigin,
     server: Server,
     token: Secret,
-    more?: (subject: VerifiedSubject) => object,
+    more?: (subject: VerifiedSubject) => { readonly answer: object; readonly record: object },
   ): Promise<Introspection>
 }
 
@@ -67,10 +67,11 @@ export const createSubjectState = (
   }
 
   return {
-    async introspect(origin, server, token, more = () => ({})) {
+    async introspect(origin, server, token, more = () => ({ answer: {}, record: {} })) {
       const { subject, problem } = await read(server, token)
+      const besides = subject === undefined ? undefined : more(subject)
       const answer: Introspection =
-        subject === undefined ? { active: false } : { ...answerOf(server, subject), ...more(subject) }
+        subject === undefined ? { active: false } : { ...answerOf(server, subject), ...besides?.answer }
       await deps.audit.append({
         id: origin.correlationId,
         event: 'token.introspect',
@@ -80,6 +81,7 @@ export const createSubjectState = (
         detail: {
           active: answer.active,
           token_id: subject?.tokenId,
+          ...besides?.record,
           error:
             problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next },
         },

@@ -240,7 +240,7 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     async introspect(subject, signal) {
       const answer = await post('/tools', new URLSearchParams({ subject_token: subject }), signal)
       if (answer.body['active'] === false) return { active: false, correlationId: answer.correlationId }
-      const user = answer.body['active'] === true ? parseIntrospected(answer.body) : undefined
+      const user = answer.body['active'] === true ? parseIntrospected(answer.body, answer.correlationId) : undefined
       if (user === undefined) throw unexpected(answer.status)
       return user
     },

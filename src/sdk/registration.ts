@@ -39,8 +39,10 @@ export interface Introspected {
   readonly clientId: string | undefined
   /** ms since the epoch. */
   readonly expiresAt: number
-  /** Tools of the server's file, with whether policy lets this user call them now. */
-  readonly tools: ReadonlyMap<string, RegisteredTool & { readonly allowed: boolean }>
+  /** Tools of the server's file, with whether policy lets this user call them now, and why not. */
+  readonly tools: ReadonlyMap<string, RegisteredTool & { readonly allowed: boolean; readonly denied?: string }>
+  /** For `deputy explain`, which also names the rule that hides a tool. */
+  readonly correlationId: string | undefined
 }
 
 type Body = Readonly<Record<string, unknown>>
@@ -78,15 +80,10 @@ export const parseRegistration = ({
       }
 
 /** The active answer of `/tools`; undefined when it is none. */
-export const parseIntrospected = ({
-  sub,
-  tenant,
-  iss,
-  scope = '',
-  client_id: clientId,
-  exp,
-  tools,
-}: Body): Introspected | undefined =>
+export const parseIntrospected = (
+  { sub, tenant, iss, scope = '', client_id: clientId, exp, tools }: Body,
+  correlationId: string | undefined,
+): Introspected | undefined =>
   !isText(sub) || !isText(tenant) || !isText(iss) || !isText(scope) || typeof exp !== 'number'
     ? undefined
     : {
@@ -98,6 +95,14 @@ export const parseIntrospected = ({
         clientId: isText(clientId) ? clientId : undefined,
         expiresAt: exp * 1000,
         tools: new Map(
-          toolsOf(tools).map(([tool, body]) => [tool, { ...toolOf(body), allowed: body['allowed'] === true }]),
+          toolsOf(tools).map(([tool, body]) => [
+            tool,
+            {
+              ...toolOf(body),
+              allowed: body['allowed'] === true,
+              ...(isText(body['denied']) ? { denied: body['denied'] } : {}),
+            },
+          ]),
         ),
+        correlationId,
       }

@@ -55,6 +55,18 @@ export class Caller {
     return this.#introspected.tools.get(tool)?.allowed ?? true
   }
 
+  /** For each of these tools that policy hides from the user: a line for the server's operator. Names that the file does not list are not in it. */
+  hiddenTools(tools: readonly string[]): string[] {
+    const { correlationId = 'unknown' } = this.#introspected
+    return [...new Set(tools)].flatMap((tool) => {
+      const registered = this.#introspected.tools.get(tool)
+      if (registered === undefined || registered.allowed) return []
+      return [
+        `A client called the tool ${tool}, which is hidden from its user: ${registered.denied ?? 'Policy does not allow it.'} deputy explain ${correlationId} shows the rule.`,
+      ]
+    })
+  }
+
   /** Scopes that the user's token lacks for these tools. For a tool that policy forbids no scope would be enough. */
   missingScopes(tools: readonly string[]): string[] {
     const required = tools

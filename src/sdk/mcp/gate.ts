@@ -177,7 +177,9 @@ export const createGate = (
     const body = await readBody(request, response)
     if (body === undefined) return
     const caller = new Caller(introspected, token, digestOf(body.value))
-    const missing = caller.missingScopes(toolsCalled(body.value))
+    const called = toolsCalled(body.value)
+    for (const line of caller.hiddenTools(called)) report(line)
+    const missing = caller.missingScopes(called)
     if (missing.length > 0) {
       // With what it has already, so that the next token can do what this one could.
       const scopes = [

@@ -216,6 +216,25 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     })
   })
 
+  it('fault 25: a call of a tool that policy hides is reported, with the reason and the id under which the rule is found', async () => {
+    const before = server.reports.length
+    const token = await userToken()
+    await using(token, async (client) => {
+      await client.call('write_ledger').catch(() => undefined)
+      await client.call('nothing').catch(() => undefined)
+    })
+    const lines = server.reports.slice(before).filter((line) => line.includes('hidden'))
+    expect(lines).toHaveLength(1)
+    const id = /deputy explain (\S+)/.exec(lines[0]!)?.[1]
+    expect(lines[0]).toMatch(
+      /^A client called the tool write_ledger, which is hidden from its user: Policy does not let notes act on ledger for this user\. No policy permits it\./,
+    )
+    expect(lines[0]).not.toContain(token)
+    expect((await daemon.deputy('explain', id!)).out).toContain(
+      'The tool write_ledger is hidden from this user: Policy does not let notes act on ledger',
+    )
+  })
+
   it('requirement 8: a tool that needs more scope than the token has is 403 insufficient_scope, with what to ask for', async () => {
     const call = JSON.stringify({
       jsonrpc: '2.0',
