@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { writeSync } from 'node:fs'
-import { text } from 'node:stream/consumers'
+import { buffer } from 'node:stream/consumers'
 import { isatty } from 'node:tty'
 import { run } from './program.ts'
 
@@ -18,7 +18,7 @@ process.exitCode = await run(process.argv.slice(2), {
     process.stdout.write(output)
   },
   err: writeError,
-  input: () => text(process.stdin),
+  input: () => buffer(process.stdin),
   isInteractive: isatty(2),
   environment: process.env,
   workingFolder: process.cwd(),

@@ -2,8 +2,8 @@
 export interface Terminal {
   readonly out: (text: string) => void
   readonly err: (text: string) => void
-  /** Standard input to its end. */
-  readonly input: () => Promise<string>
+  /** The bytes of standard input, to its end. */
+  readonly input: () => Promise<Uint8Array>
   readonly isInteractive: boolean
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly workingFolder: string

@@ -3,6 +3,7 @@ import { isAbsolute, join } from 'node:path'
 import type { LocalReference, SecretReference } from '../config/values.ts'
 import { assertPrivateFile } from '../crypto/private-file.ts'
 import { Secret } from '../crypto/secret.ts'
+import { NO_TEXT, secretText } from '../crypto/secret-text.ts'
 import { refuse } from '../errors.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
 import type { SecretVersion } from './backend.ts'
@@ -29,11 +30,16 @@ export const readLocalSecret = async (
     const value = environment[reference.env]
     if (value === undefined || value === '')
       throw refuse('secret_missing', { tenant, secret: `environment variable ${reference.env}` })
+    // What Node puts in the place of bytes that are no UTF-8.
+    if (value.includes('\uFFFD'))
+      throw refuse('config_invalid', { problem: `the secret in the environment variable ${reference.env}: ${NO_TEXT}` })
     return new Secret(value)
   }
   const path = isAbsolute(reference.file) ? reference.file : join(home, reference.file)
   await assertPrivateFile(path)
-  return new Secret((await readFile(path, 'utf8')).replace(/\r?\n$/, ''))
+  const value = secretText(await readFile(path))
+  if (value === undefined) throw refuse('config_invalid', { problem: `the secret in ${reference.file}: ${NO_TEXT}` })
+  return new Secret(value)
 }
 
 export const createSecretResolver =

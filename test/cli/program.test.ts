@@ -14,7 +14,7 @@ const kept = (): { terminal: Terminal; said: () => string } => {
     terminal: {
       out: add,
       err: add,
-      input: () => Promise.resolve(''),
+      input: () => Promise.resolve(new Uint8Array()),
       isInteractive: false,
       environment: {},
       workingFolder: '/',

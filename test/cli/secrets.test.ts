@@ -1,11 +1,12 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
 import { createProgram } from '../../src/cli/program.ts'
 import { exit } from '../../src/cli/terminal.ts'
+import { readLocalSecret } from '../../src/secret/reference.ts'
 import { runCli } from '../support/process.ts'
 
 const folders: string[] = []
@@ -21,7 +22,7 @@ const aFolder = async (): Promise<string> => {
 const terminal = {
   out: () => undefined,
   err: () => undefined,
-  input: () => Promise.resolve(''),
+  input: () => Promise.resolve(new Uint8Array()),
   isInteractive: false,
   environment: {},
   workingFolder: '/',
@@ -65,6 +66,31 @@ describe('secrets and the command line', () => {
     }
     const { code } = await runCli(await aFolder(), ['secret', 'set', 'hunter2', '--tenant', 'acme', '--name', 'x'])
     expect(code).toBe(exit.usage)
+  })
+
+  it('fault 24, promise 9: a secret that is no text is refused, from standard input, a file and a reference; no byte is changed', async () => {
+    const home = await aFolder()
+    const latin = Buffer.from('pass\xe9word\n', 'latin1')
+    const set = ['secret', 'set', '--tenant', 'acme', '--name', 'x']
+    // The judgement comes before the daemon is asked: there is none here.
+    const { code, err } = await runCli(home, set, latin)
+    expect([code, err]).toEqual([
+      exit.usage,
+      expect.stringMatching(/not stored: it is no UTF-8 text; store it in base64/),
+    ])
+    await writeFile(join(home, 'secret'), latin, { mode: 0o600 })
+    expect((await runCli(home, [...set, '--file', join(home, 'secret')])).code).toBe(exit.usage)
+    expect((await runCli(home, set, 'pass\u00e9word\n')).code).not.toBe(exit.usage)
+    const from = { home, environment: { LATIN: 'pass\uFFFDword' } }
+    for (const reference of [{ file: 'secret' }, { env: 'LATIN' }])
+      await expect(readLocalSecret(reference, from, 'acme')).rejects.toMatchObject({
+        code: 'config_invalid',
+        message: expect.stringContaining('no UTF-8 text'),
+      })
+    for (const text of ['p\u00e4ss', '\uFEFFwith a mark', 'a\u0000b', '  spaces  ']) {
+      await writeFile(join(home, 'secret'), `${text}\n`, { mode: 0o600 })
+      expect((await readLocalSecret({ file: 'secret' }, from, 'acme')).reveal()).toBe(text)
+    }
   })
 
   it('threats 3 and 5: nothing that a request reaches can start a program', () => {

@@ -93,6 +93,34 @@ describeRotator('the data key of a tenant', ownKeys('data-key.acme'))
 describeRotator('an OAuth client at a real oidc-provider', anOAuthClient)
 describeRotator('a static role of Vault', aVaultStaticRole)
 
+describe('fault 24: a program that names the next secret', () => {
+  const next = async (print: string): Promise<string> => {
+    const folder = await mkdtemp(join(tmpdir(), 'deputy-command-'))
+    const program = join(folder, 'next.cjs')
+    await writeFile(program, `#!${process.execPath}\n${print}`)
+    await chmod(program, 0o700)
+    const rotator = createCommandRotator(
+      { program, args: [], timeout: 5000 },
+      { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, keepsOld: true, random: createSystemRandom() },
+    )
+    try {
+      return (await rotator.next(undefined)).reveal()
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  it('is taken byte for byte, also where a character comes in two pieces', async () => {
+    const inTwo = `const bytes = Buffer.from('{"next":"p\u00e4ss"}'), at = bytes.indexOf(0xc3) + 1
+process.stdout.write(bytes.subarray(0, at)); setTimeout(() => process.stdout.write(bytes.subarray(at)), 100)`
+    expect(await next(inTwo)).toBe('p\u00e4ss')
+  })
+
+  it('is refused where it is no UTF-8', async () => {
+    await expect(next(`process.stdout.write(Buffer.from('{"next":"p\\xe4ss"}', 'latin1'))`)).rejects.toThrow(/no UTF-8/)
+  })
+})
+
 describe('an OAuth client', () => {
   it('is not rotated at a server that keeps secrets, and works as before', async () => {
     const place = await anOAuthClient({ keepsSecrets: true })

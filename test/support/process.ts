@@ -80,7 +80,11 @@ export interface Ran {
 }
 
 /** Runs the CLI as a process of its own: for what is about a process (its end, its streams, its signals). */
-export const runCliProcess = async (home: string, args: readonly string[], input = ''): Promise<Ran> => {
+export const runCliProcess = async (
+  home: string,
+  args: readonly string[],
+  input: string | Uint8Array = '',
+): Promise<Ran> => {
   const child = spawn(process.execPath, [CLI, ...args, '--home', home], { stdio: ['pipe', 'pipe', 'pipe'] })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk: Buffer) => {
@@ -101,7 +105,7 @@ const WHOLE_PROCESS: readonly string[] = ['serve', 'exec']
  * Runs the CLI: in this process, on a terminal that is kept, because a start of Node costs more than most commands do.
  * `serve` and `exec` run as a process of their own.
  */
-export const runCli = async (home: string, args: readonly string[], input = ''): Promise<Ran> => {
+export const runCli = async (home: string, args: readonly string[], input: string | Uint8Array = ''): Promise<Ran> => {
   if (WHOLE_PROCESS.includes(args[0] ?? '')) return runCliProcess(home, args, input)
   const { run } = await import('../../src/cli/program.ts')
   let [out, err] = ['', '']
@@ -112,7 +116,7 @@ export const runCli = async (home: string, args: readonly string[], input = ''):
     err: (text) => {
       err += text
     },
-    input: () => Promise.resolve(input),
+    input: () => Promise.resolve(Buffer.from(input as string)),
     isInteractive: false,
     environment: process.env,
     workingFolder: process.cwd(),

@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { formatProblem } from '../../config/problem.ts'
 import { adminSocket, findHome, localSocket, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
+import { NO_TEXT, secretText } from '../../crypto/secret-text.ts'
 import { CommandError, exit, print, table, withProgress, shownTime, type Terminal } from '../terminal.ts'
 
 interface Output {
@@ -259,11 +260,12 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy secret set --tenant acme --name github-key < key.txt')
     .action(async (options: Output & { tenant: string; name: string; file?: string }) => {
-      const value = (
+      const bytes =
         options.file === undefined
           ? await terminal.input()
-          : await readFile(resolve(terminal.workingFolder, options.file), 'utf8')
-      ).replace(/\r?\n$/, '')
+          : await readFile(resolve(terminal.workingFolder, options.file))
+      const value = secretText(bytes)
+      if (value === undefined) throw new CommandError(exit.usage, `The value was not stored: ${NO_TEXT}.`)
       if (value === '') throw new CommandError(exit.usage, 'There was no value on standard input.')
       const written = await ask(
         await socket(),

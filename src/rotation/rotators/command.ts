@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import type { Random } from '../../clock.ts'
+import { NO_TEXT, secretText } from '../../crypto/secret-text.ts'
 import type { RotatedSecret } from '../../store/records/rotations.ts'
 import type { ChoosingRotator } from '../rotator.ts'
 import { revealed, rotatorOfSteps, type DoStep } from './steps.ts'
@@ -32,15 +33,20 @@ export const createCommandRotator = (
         timeout: command.timeout,
         killSignal: 'SIGKILL',
       })
-      let output = ''
+      const chunks: Buffer[] = []
+      let size = 0
       child.stdout.on('data', (chunk: Buffer) => {
-        if (output.length < OUTPUT) output += chunk.toString('utf8')
+        if (size < OUTPUT) chunks.push(chunk)
+        size += chunk.length
       })
       child.on('error', (error) => {
         reject(new Error(`the program could not be started: ${(error as NodeJS.ErrnoException).code ?? 'failed'}`))
       })
       child.on('close', (code, signal) => {
-        if (code === DONE || code === REFUSED) resolve({ refused: code === REFUSED, output })
+        // The new secret is in it: what is no text would be kept as another one. Other steps answer nothing.
+        const output = step === 'next' ? secretText(Buffer.concat(chunks)) : ''
+        if (output === undefined) reject(new Error(`the answer of the program to the step ${step}: ${NO_TEXT}`))
+        else if (code === DONE || code === REFUSED) resolve({ refused: code === REFUSED, output })
         else
           reject(
             new Error(
