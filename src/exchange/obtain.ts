@@ -126,12 +126,13 @@ export const createObtain = (options: {
     const judgement = judgeRejection(renewals.get(key), options.clock.now())
     if (judgement === 'keep' || (judgement === 'end' && downstream.credential !== 'oauth_grant')) return false
     if (judgement === 'renew') renewals.set(key, options.clock.now())
+    // Before it is dropped: a concurrent request would find the lease in the store and keep it again.
+    const { grant } = hit.credential
+    if (kinds[downstream.credential].leased === true && grant !== undefined) await options.endLease(grant)
     options.cache.purge(
       ({ tenant, user, server, credential }) =>
         tenant === hit.tenant && user === hit.user && server === hit.server && isAbout(rejected, credential.token),
     )
-    const { grant } = hit.credential
-    if (kinds[downstream.credential].leased === true && grant !== undefined) await options.endLease(grant)
     return true
   }
 
