@@ -46,7 +46,7 @@ describe('fault 13: an error with a WWW-Authenticate beside it', () => {
     configuration[openid.customFetch] = async (to, init) => {
       const response = await fetch(to, init as RequestInit)
       const form = init.body instanceof URLSearchParams ? (init.body.get('grant_type') ?? undefined) : undefined
-      return toStandardResponse(FACTS, response, await response.text(), form)
+      return toStandardResponse(FACTS, response, await response.text(), { grantType: form })
     }
   })
   afterAll(() => {

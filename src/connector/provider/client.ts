@@ -192,7 +192,10 @@ export const createProviderClients = (options: {
           ...(certificate === undefined ? {} : { certificate }),
         })
         if (proof !== undefined) options.proofs.note(String(to), response.headers.get('dpop-nonce'))
-        return toStandardResponse(provider, response, await response.text(), form?.get('grant_type') ?? undefined, seen)
+        return toStandardResponse(provider, response, await response.text(), {
+          grantType: form?.get('grant_type') ?? undefined,
+          seen,
+        })
       }
     return {
       provider,

@@ -130,18 +130,23 @@ export const toStandard = (
   }
 }
 
+interface ReadAs {
+  /** Of the request, undefined where it was not for a token. */
+  readonly grantType: string | undefined
+  /** Gets status and text of what is returned. */
+  readonly seen?: ((status: number, text: string) => void) | undefined
+}
+
 /**
  * A response with its answer in the words of the standard, as a client library reads it. Where it has an OAuth error, a
  * `WWW-Authenticate` beside it (RFC 6749 section 5.2 asks for one with `invalid_client`) says nothing more, and goes.
  * @param text the body of the response
- * @param seen gets status and text of what is returned
  */
 export const toStandardResponse = (
   facts: AnswerFacts,
   response: Response,
   text: string,
-  grantType?: string,
-  seen?: (status: number, text: string) => void,
+  { grantType, seen }: ReadAs,
 ): Response => {
   const said = toStandard(facts, response.status, text, grantType)
   const challenged =

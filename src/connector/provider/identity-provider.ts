@@ -49,7 +49,7 @@ const inStandardWords =
   async (url, init) => {
     const response = await egress(url, init)
     const grantType = init?.body instanceof URLSearchParams ? init.body.get('grant_type') : null
-    return grantType === null ? response : toStandardResponse(FACTS, response, await response.text(), grantType)
+    return grantType === null ? response : toStandardResponse(FACTS, response, await response.text(), { grantType })
   }
 
 export const createIdentityProviders = (options: {
