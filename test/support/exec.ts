@@ -2,8 +2,10 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import { createSealedSessions } from '../../src/connect/sealed-sessions.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
 import type { Daemon } from './daemon.ts'
+import { openState } from './grants.ts'
 import { CLI } from './process.ts'
 
 export const PROBE = join(import.meta.dirname, '../exec/probe.mjs')
@@ -74,10 +76,16 @@ export const signIn = async (
   daemon: Pick<Daemon, 'home'>,
   { tenant, user, issuer, lifetime = 3_600_000 }: { tenant: string; user: string; issuer: string; lifetime?: number },
 ): Promise<void> => {
-  const store = await openSqliteStore({ path: join(daemon.home, 'state/deputy.db') })
+  const { store, envelope } = await openState(daemon.home)
+  const sessions = createSealedSessions({
+    store: store.sessions,
+    envelope,
+    node: store.audit.node,
+    logger: silentLogger,
+  })
   const now = Date.now()
   try {
-    await store.sessions.put({
+    await sessions.put({
       uid: process.getuid!(),
       tenant,
       user,
