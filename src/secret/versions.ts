@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Downstream } from '../config/downstream.ts'
+import { DeputyError } from '../errors.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
 import { EMBEDDED_BACKEND } from './embedded.ts'
 
@@ -36,8 +37,9 @@ export const createSecretVersions = (deps: {
       const { version } = await deps.kept(secret)
       known.set(key, version)
       return version
-    } catch {
-      // The connector says what is wrong with it; while the backend is away what was made before stays in use.
+    } catch (error) {
+      // While the backend is away what was made before stays in use; what else is wrong is not asked for twice.
+      if (!(error instanceof DeputyError) || error.code !== 'secret_backend_unavailable') throw error
       return known.get(key) ?? ''
     }
   }
