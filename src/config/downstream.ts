@@ -4,7 +4,7 @@ import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
 import {
-  durationSchema,
+  lifetimeSchema,
   idSchema,
   resourceSchema,
   scopeSchema,
@@ -53,7 +53,7 @@ const common = {
     .record(scopeSchema, z.string())
     .default({})
     .describe('Every scope that exists, with what it allows, in words for the consent page.'),
-  lifetime: durationSchema.optional().describe('Longest life of what is issued.'),
+  lifetime: lifetimeSchema.optional().describe('Longest life of what is issued.'),
   inject: injectSchema
     .optional()
     .describe('How the proxy puts the credential into requests; absent: it does not (docs/proxy.md).'),
@@ -196,7 +196,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
           .enum(['parameter', 'claim'])
           .default('parameter')
           .describe('Where the scopes stand: beside the assertion or in it, as Google wants.'),
-        lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
+        lifetime: lifetimeSchema.default(300_000).describe('How long the assertion is good for.'),
         self_signed: z
           .boolean()
           .default(false)
@@ -242,7 +242,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
           .record(z.string().min(1), z.string())
           .default({})
           .describe('Attributes that go along, by name; SAP wants the client id as `client_id`, for example.'),
-        lifetime: durationSchema.default(300_000).describe('How long the assertion is good for.'),
+        lifetime: lifetimeSchema.default(300_000).describe('How long the assertion is good for.'),
       })
       .describe('What Deputy signs.'),
   }),

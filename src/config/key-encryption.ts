@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { vaultAccess } from './secret-backends.ts'
-import { durationSchema, localReferenceSchema, urlSchema } from './values.ts'
+import { localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
 
 /** `kek` in deputy.yaml: what wraps the data keys. */
 export const keyEncryptionSchema = z.union([
@@ -30,7 +30,7 @@ export const keyEncryptionSchema = z.union([
           .describe('Region.'),
         endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
         key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
-        timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
+        timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
       }),
     })
     .describe('A key in AWS KMS; credentials come from the standard chain of the AWS SDK.'),

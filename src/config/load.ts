@@ -1,6 +1,6 @@
-import { readdir, readFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { z } from 'zod'
+import { readTextFile, readTextFiles } from './folder.ts'
 import { checkReferences } from './references.ts'
 import { downstreamSchema } from './downstream.ts'
 import type { Problem } from './problem.ts'
@@ -19,15 +19,6 @@ export type LoadResult =
   | { readonly snapshot: Snapshot; readonly problems: readonly Problem[] }
   | { readonly snapshot: undefined; readonly problems: readonly Problem[] }
 
-const readText = async (path: string): Promise<string | undefined> => {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-}
-
 /**
  * Reads every `*.yaml` of a folder; a missing folder holds nothing.
  * @param isMeant what is not meant is checked like everything else, and is not there: another environment has the same ids
@@ -41,14 +32,12 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
   isMeant: (value: z.output<Schema>) => boolean = () => true,
 ): Promise<Map<string, Located<z.output<Schema>>>> => {
   const found = new Map<string, Located<z.output<Schema>>>()
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
-    throw error
-  })
-  for (const name of names.filter((each) => /\.ya?ml$/.test(each)).sort()) {
-    const path = join(folder, name)
-    const shown = relative(home, path).startsWith('..') ? path : relative(home, path)
-    const parsed = parseYamlFile(shown, await readFile(path, 'utf8'), schema)
+  const shownAs = relative(home, folder).startsWith('..') ? folder : relative(home, folder)
+  for (const { file: shown, text } of await readTextFiles(
+    { folder, shownAs, isWanted: (name) => /\.ya?ml$/.test(name) },
+    problems,
+  )) {
+    const parsed = parseYamlFile(shown, text, schema)
     problems.push(...parsed.problems)
     for (const located of parsed.values.filter(({ value }) => isMeant(value))) {
       const id = String((located.value as Record<string, unknown>)[key])
@@ -114,7 +103,8 @@ export const loadConfiguration = async (options: {
 }): Promise<LoadResult> => {
   const { home } = options
   const problems: Problem[] = []
-  const text = await readText(join(home, SETTINGS_FILE))
+  const text = await readTextFile(join(home, SETTINGS_FILE), SETTINGS_FILE, problems)
+  if (text === undefined && problems.length > 0) return { snapshot: undefined, problems }
   if (text === undefined) {
     return {
       snapshot: undefined,
@@ -131,7 +121,14 @@ export const loadConfiguration = async (options: {
   const parsed = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
   problems.push(...parsed.problems)
   const tenants = await readFolder(home, join(home, 'tenants'), tenantSchema, 'tenant', problems)
-  const [settings] = parsed.values
+  const [settings, second] = parsed.values
+  if (second !== undefined)
+    problems.push({
+      file: SETTINGS_FILE,
+      line: second.lineOf([]),
+      message: 'A second YAML document begins here, and the settings are one.',
+      fix: 'Remove the line with ---, and everything that is not meant.',
+    })
   const isMeant = (value: { readonly environment?: string | undefined }): boolean =>
     settings === undefined || isOfEnvironment(value, settings.value.environment)
   const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems, isMeant)
@@ -152,7 +149,7 @@ export const loadConfiguration = async (options: {
     'rotation',
     problems,
   )
-  problems.push(...checkReferences({ settings, tenants, servers, downstreams, providers, rotations }))
+  problems.push(...checkReferences({ home, settings, tenants, servers, downstreams, providers, rotations }))
   if (problems.length > 0) return { snapshot: undefined, problems }
   return {
     problems,

@@ -8,6 +8,8 @@ import type { Located } from './yaml-file.ts'
 
 /** Everything read from a folder, located, so that later checks can name lines. */
 export interface Loaded {
+  /** The folder that the paths of the settings are relative to. */
+  readonly home: string
   readonly settings: Located<Settings>
   readonly tenants: ReadonlyMap<string, Located<Tenant>>
   readonly servers: ReadonlyMap<string, Located<Server>>

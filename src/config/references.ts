@@ -1,6 +1,8 @@
 import { isOwnAddress, documentOf, pagesUrlOf } from './client-document.ts'
 import { clientsOf, needsUser, type OAuthClient } from './downstream.ts'
 import { bindingProblems, injectionProblems, sharedHosts } from './injection-references.ts'
+import { didYouMean } from '../near-names.ts'
+import { isLoopback, listenProblems } from './listen-problems.ts'
 import type { Loaded } from './loaded.ts'
 import type { Problem } from './problem.ts'
 import { neededVariables, type Provider } from './provider.ts'
@@ -26,8 +28,15 @@ const AWS_PAUSE = 600_000
 
 const list = (names: Iterable<string>): string => [...names].sort().join(', ') || 'none yet'
 
+/** How a name that points nowhere is corrected: the names that are near, else all of them. */
+const correction = (name: string, what: string, names: Iterable<string>): string => {
+  const all = [...names]
+  return didYouMean(name, all) || `${what}: ${list(all)}.`
+}
+
 /** What single files cannot show: names that point nowhere, addresses that are not loopback, servers that look alike. */
 export const checkReferences = (loaded: Loaded): Problem[] => [
+  ...listenProblems(loaded),
   ...checkSettings(loaded),
   ...checkTenants(loaded),
   ...checkServers(loaded),
@@ -56,9 +65,9 @@ const backendsIn = (
 }
 
 const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): Problem[] => {
-  const known = new Set([EMBEDDED, ...Object.keys(settings.value.secrets.backends)])
+  const names = new Set([EMBEDDED, ...Object.keys(settings.value.secrets.backends)])
   const isKnown = (backend: string, of: object): boolean =>
-    known.has(backend) || (backend === OWN_BACKEND && 'rotation' in of)
+    names.has(backend) || (backend === OWN_BACKEND && 'rotation' in of)
   const problems = [...tenants.values(), ...downstreams.values(), ...rotations.values()].flatMap(
     ({ value, file, lineOf }) =>
       backendsIn(value)
@@ -67,7 +76,7 @@ const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): P
           file,
           line: lineOf(path),
           message: `There is no secret backend ${backend}.`,
-          fix: `Add it under secrets.backends in deputy.yaml; known: ${list(known)}.`,
+          fix: didYouMean(backend, names) || `Add it under secrets.backends in deputy.yaml; known: ${list(names)}.`,
         })),
   )
   for (const taken of [EMBEDDED, OWN_BACKEND]) {
@@ -82,23 +91,9 @@ const checkBackends = ({ settings, tenants, downstreams, rotations }: Loaded): P
   return problems
 }
 
-const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host)
-
 const checkSettings = ({ settings }: Loaded): Problem[] => {
   const problems: Problem[] = []
   const { value, file, lineOf } = settings
-  for (const name of ['tcp', 'proxy', 'metrics'] as const) {
-    const address = value.listen[name]
-    if (address !== null && !isLoopback(address.host)) {
-      problems.push({
-        file,
-        line: lineOf(['listen', name]),
-        message: `listen.${name} is ${address.host}, which other machines can reach.`,
-        fix: `Write 127.0.0.1:${address.port}, or null.`,
-      })
-    }
-  }
   const pages = value.connect_url
   if (pages?.startsWith('http:') === true && !isLoopback(new URL(pages).hostname)) {
     problems.push({
@@ -187,7 +182,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
         file,
         line: lineOf(['replaced_by']),
         message: `There is no server ${value.replaced_by}.`,
-        fix: `Known servers: ${list(loaded.servers.keys())}.`,
+        fix: correction(value.replaced_by, 'Known servers', loaded.servers.keys()),
       })
     if (value.tenants !== '*')
       value.tenants.forEach((tenant, at) => {
@@ -196,7 +191,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
             file,
             line: lineOf(['tenants', at]),
             message: `There is no tenant ${tenant}.`,
-            fix: `Known tenants: ${list(loaded.tenants.keys())}.`,
+            fix: correction(tenant, 'Known tenants', loaded.tenants.keys()),
           })
       })
     if (
@@ -293,7 +288,7 @@ const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use
           file,
           line: lineOf([use, id]),
           message: `There is no downstream ${id}.`,
-          fix: `Known downstreams: ${list(loaded.downstreams.keys())}.`,
+          fix: correction(id, 'Known downstreams', loaded.downstreams.keys()),
         },
       ]
     const problems: Problem[] = []
@@ -313,14 +308,14 @@ const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use
         fix: 'Add `certificate`: openssl x509 -in server.pem -outform DER | sha256sum',
       })
     }
-    const known = Object.keys(downstream.scopes)
+    const existing = Object.keys(downstream.scopes)
     for (const scope of scopes) {
-      if (!known.includes(scope))
+      if (!existing.includes(scope))
         problems.push({
           file,
           line: lineOf([use, id, 'scopes']),
           message: `${id} has no scope ${scope}.`,
-          fix: `Its scopes: ${list(known)}; new ones go into \`scopes\` of its file.`,
+          fix: didYouMean(scope, existing) || `Its scopes: ${list(existing)}; new ones go into \`scopes\` of its file.`,
         })
     }
     if (value.tenants !== '*' && !value.tenants.some((tenant) => servesTenant(downstream.tenants, tenant))) {
@@ -344,7 +339,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
             file,
             line: lineOf(['tenants', at]),
             message: `There is no tenant ${tenant}.`,
-            fix: `Known tenants: ${list(tenants.keys())}.`,
+            fix: correction(tenant, 'Known tenants', tenants.keys()),
           })
       })
     if ('provider' in value && !providers.has(value.provider)) {
@@ -352,7 +347,9 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
         file,
         line: lineOf(['provider']),
         message: `There is no provider ${value.provider}.`,
-        fix: `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.`,
+        fix:
+          didYouMean(value.provider, providers.keys()) ||
+          `Write providers/${value.provider}.yaml, or name one of: ${list(providers.keys())}.`,
       })
     }
     if ('provider' in value) {
@@ -564,6 +561,7 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
         fix: 'Write 10m or more.',
       })
     }
+    problems.push(...contradictions(located))
     if (value.secrets.tenants !== '*')
       value.secrets.tenants.forEach((tenant, at) => {
         if (!tenants.has(tenant))
@@ -571,7 +569,7 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
             file,
             line: lineOf(['secrets', 'tenants', at]),
             message: `There is no tenant ${tenant}.`,
-            fix: `Known tenants: ${list(tenants.keys())}.`,
+            fix: correction(tenant, 'Known tenants', tenants.keys()),
           })
       })
     const { commands } = settings.value.rotation
@@ -580,9 +578,36 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
         file,
         line: lineOf(['how', 'command']),
         message: `deputy.yaml allows no command ${value.how.command}.`,
-        fix: `Add it under rotation.commands; allowed: ${list(Object.keys(commands))}.`,
+        fix:
+          didYouMean(value.how.command, Object.keys(commands)) ||
+          `Add it under rotation.commands; allowed: ${list(Object.keys(commands))}.`,
       })
     }
     return problems
   })
+}
+
+/** What a policy promises at once and cannot keep. */
+const contradictions = ({ value, file, lineOf }: Located<RotationPolicy>): Problem[] => {
+  const { every, max_age: maxAge, jitter } = value.when
+  const problems: Problem[] = []
+  const add = (path: readonly string[], message: string, fix: string): void => {
+    problems.push({ file, line: lineOf(path), message, fix })
+  }
+  if (every !== undefined && maxAge !== undefined && maxAge < every)
+    add(
+      ['when', 'max_age'],
+      'max_age is below every: each secret would be overdue before its next rotation.',
+      'Write a max_age above every, or leave it out.',
+    )
+  const between = Math.min(every ?? Infinity, maxAge ?? Infinity)
+  if (value.grace > between)
+    add(
+      ['grace'],
+      'grace is longer than the time between two rotations: the old one would still work when the next one begins.',
+      'Write a shorter grace, or let the secret rotate less often.',
+    )
+  if (every !== undefined && jitter > every)
+    add(['when', 'jitter'], 'jitter is longer than every.', 'Write a jitter below every.')
+  return problems
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { durationSchema, localReferenceSchema, urlSchema } from './values.ts'
+import { durationSchema, localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
 
 const pathOf = (kind: string) =>
   z
@@ -76,7 +76,7 @@ export const vaultAccess = {
     .describe('Namespace (Vault Enterprise, OpenBao).'),
   ca: z.string().min(1).optional().describe('PEM file with the certificate authority; absent: those of the system.'),
   login: vaultLoginSchema.describe('How Deputy logs in.'),
-  timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
+  timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
 }
 export type VaultAccess = z.output<z.ZodObject<typeof vaultAccess>>
 
@@ -116,7 +116,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
       .describe('Region.'),
     endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
     path: pathOf('Name'),
-    timeout: durationSchema.default(3000).describe('How long it may take to answer.'),
+    timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
   }),
 ])
 export type SecretBackendSettings = z.output<typeof secretBackendSchema>

@@ -3,7 +3,9 @@ import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
 import { tlsSchema } from './tls.ts'
 import {
-  durationSchema,
+  lifetimeSchema,
+  pauseSchema,
+  timeoutSchema,
   fileModeSchema,
   idSchema,
   listenAddressSchema,
@@ -15,7 +17,7 @@ import {
 const rateSchema = z
   .strictObject({
     requests: z.int().min(1).describe('So many requests.'),
-    per: durationSchema
+    per: timeoutSchema
       .refine((per) => per >= 1000 && per % 1000 === 0, 'write whole seconds')
       .default(1000)
       .describe('In this time, in whole seconds.'),
@@ -107,7 +109,7 @@ export const settingsSchema = z.strictObject({
             .describe('File of mode 0600 or environment variable with the password.'),
           tls: tlsSchema,
           pool: z.int().min(2).max(500).default(10).describe('Connections at most.'),
-          deadline: durationSchema.default(2000).describe('How long the server may take to answer.'),
+          deadline: timeoutSchema.default(2000).describe('How long the server may take to answer.'),
         }),
       }),
     ])
@@ -115,12 +117,12 @@ export const settingsSchema = z.strictObject({
     .describe('Where the state is: in the state folder, for one node, or in Postgres, for many.'),
   cluster: z
     .strictObject({
-      lease: durationSchema
+      lease: timeoutSchema
         .default(2000)
         .describe(
           'How long a node serves without having heard from the shared store; a revocation waits at most so long, and the skew, for a node that is cut off.',
         ),
-      skew: durationSchema
+      skew: pauseSchema
         .default(500)
         .describe(
           'How far the clocks of nodes and store may be apart; a node whose clock is further off does not serve.',
@@ -147,7 +149,7 @@ export const settingsSchema = z.strictObject({
   policies: z.string().default('policies').describe('Folder of the policies; access/*.cedar in it decides.'),
   audit: z
     .strictObject({
-      deadline: durationSchema
+      deadline: timeoutSchema
         .default(2000)
         .describe('How long a sink may take to confirm a record before the request is refused.'),
       checkpoint_every: z
@@ -181,7 +183,7 @@ export const settingsSchema = z.strictObject({
             .optional()
             .describe('File of mode 0600 or environment variable with the password.'),
           tls: tlsSchema,
-          deadline: durationSchema
+          deadline: timeoutSchema
             .default(250)
             .describe('How long Redis may take to answer before the daemon goes on without it.'),
         })
@@ -212,7 +214,7 @@ export const settingsSchema = z.strictObject({
           z.strictObject({
             program: z.string().regex(/^\//, 'write an absolute path').describe('The program.'),
             args: z.array(z.string()).default([]).describe('Its arguments; secrets come on standard input.'),
-            timeout: durationSchema.default(30_000).describe('How long one step may take.'),
+            timeout: timeoutSchema.default(30_000).describe('How long one step may take.'),
           }),
         )
         .default({})
@@ -222,7 +224,7 @@ export const settingsSchema = z.strictObject({
     .describe('Rotation of secrets; the policies are under policies/rotation.'),
   tokens: z
     .strictObject({
-      lifetime: durationSchema.default(300_000).describe('Longest life of a minted token.'),
+      lifetime: lifetimeSchema.default(300_000).describe('Longest life of a minted token.'),
       status_list: z
         .boolean()
         .default(true)
@@ -233,7 +235,7 @@ export const settingsSchema = z.strictObject({
         .boolean()
         .default(false)
         .describe("Whether a DPoP proof has to carry a nonce of Deputy's, so that none can be made ahead of time."),
-      signing_key_lifetime: durationSchema
+      signing_key_lifetime: lifetimeSchema
         .default(30 * 86_400_000)
         .describe(
           'How long a signing key signs before the next one takes over; it stays published until the last token it signed has expired.',
@@ -244,14 +246,18 @@ export const settingsSchema = z.strictObject({
   limits: z
     .strictObject({
       body_bytes: z.int().min(1024).default(65_536).describe('Largest request body.'),
-      header_timeout: durationSchema.default(5000).describe('How long a client may take to send the headers.'),
-      request_timeout: durationSchema.default(10_000).describe('How long a client may take to send the whole request.'),
-      unready: durationSchema
+      header_timeout: timeoutSchema.default(5000).describe('How long a client may take to send the headers.'),
+      request_timeout: timeoutSchema.default(10_000).describe('How long a client may take to send the whole request.'),
+      unready: pauseSchema
         .default(0)
         .describe(
           'How long the daemon goes on serving after SIGTERM while it says that it is not ready, so that a load balancer can look elsewhere first.',
         ),
-      drain: durationSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
+      drain: pauseSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
+    })
+    .refine(({ header_timeout: headers, request_timeout: whole }) => headers <= whole, {
+      path: ['header_timeout'],
+      error: 'it is longer than request_timeout, which is for the headers and the body together',
     })
     .prefault({})
     .describe('What a client may cost.'),
@@ -279,14 +285,14 @@ export const settingsSchema = z.strictObject({
         .describe(
           'Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.',
         ),
-      timeout: durationSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
+      timeout: timeoutSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
     })
     .prefault({})
     .describe('Requests that Deputy sends.'),
   proxy: z
     .strictObject({
-      answer: durationSchema.default(300_000).describe('How long a service may take to begin its answer.'),
-      idle: durationSchema
+      answer: timeoutSchema.default(300_000).describe('How long a service may take to begin its answer.'),
+      idle: timeoutSchema
         .default(300_000)
         .describe('How long nothing may come or go in the middle of a request, an answer or a WebSocket.'),
     })

@@ -10,12 +10,33 @@ const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as cons
 
 /** A length of time such as `500ms`, `90s`, `15m`, `12h` or `30d`; parsed to milliseconds. */
 export const durationSchema = z
-  .string()
+  .string({ error: 'write a length of time such as 500ms, 90s, 15m, 12h or 30d' })
   .regex(/^\d{1,9}(ms|s|m|h|d)$/, 'write a length of time such as 500ms, 90s, 15m, 12h or 30d')
   .transform((text) => {
     const unit = /[a-z]+$/.exec(text)?.[0] as keyof typeof UNITS
     return Number.parseInt(text, 10) * UNITS[unit]
   })
+
+/** The longest time that a timer of Node can wait (ms): about 24.8 days. */
+const LONGEST_TIMER_MS = 2_147_483_647
+
+/** A length of time that something is waited for: never none, and never more than a timer can wait. */
+export const timeoutSchema = durationSchema.refine(
+  (time) => time >= 1 && time <= LONGEST_TIMER_MS,
+  'write a length of time from 1ms to 24d',
+)
+
+/** A length of time of which a timer may wait all, or none. */
+export const pauseSchema = durationSchema.refine(
+  (time) => time <= LONGEST_TIMER_MS,
+  'write a length of time of at most 24d',
+)
+
+/** How long a credential is good for: tokens count in whole seconds. */
+export const lifetimeSchema = durationSchema.refine(
+  (time) => time >= 1000 && time <= 366 * UNITS.d,
+  'write a length of time from 1s to 366d',
+)
 
 /** A scope token of RFC 6749 section 3.3. */
 export const scopeSchema = z
@@ -62,7 +83,7 @@ export const rangeSchema = z
   .refine((text) => ipaddr.isValidCIDR(text), 'write an address range such as 10.0.0.0/8 or fd00::/8')
 
 export const fileModeSchema = z
-  .string()
+  .string({ error: 'write a file mode in octal, in quotes: "0660"' })
   .regex(/^0[0-7]{3}$/, 'write a file mode in octal, in quotes: "0660"')
   .transform((text) => Number.parseInt(text, 8))
 

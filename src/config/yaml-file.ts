@@ -1,6 +1,7 @@
-import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, Document, type Node } from 'yaml'
+import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, Document, visit, type Node } from 'yaml'
 import type { z } from 'zod'
 import type { Problem } from './problem.ts'
+import { toProblems } from './schema-problems.ts'
 
 /** A value out of a file, with the way to the line that each part of it stands on. */
 export interface Located<Value> {
@@ -25,6 +26,48 @@ const nodeAt = (document: Document, path: readonly PropertyKey[]): Node | null =
     } else return nearest
   }
   return nearest
+}
+
+/** The value at a path; undefined where the file has none there. */
+const valueAt =
+  (document: Document) =>
+  (path: readonly PropertyKey[]): Node | undefined => {
+    let node: unknown = document.contents
+    for (const step of path) {
+      const found: unknown = isMap(node)
+        ? node.items.find((item) => isPair(item) && isScalar(item.key) && item.key.value === step)?.value
+        : isSeq(node)
+          ? node.items[Number(step)]
+          : undefined
+      node = found
+    }
+    return (node ?? undefined) as Node | undefined
+  }
+
+/** `${NAME}` and `${NAME:-text}` of shells and of other programs; `${aws:username}` of AWS policies is none. */
+const PLACEHOLDER = /\$\{[A-Za-z_][A-Za-z0-9_]*(:?[-?+=][^}]*)?\}/
+
+/** What YAML reads without a word, and not as it was meant: tags that are not known, and variables that nothing fills in. */
+const misreadIn = (document: Document, file: string, lines: LineCounter): Problem[] => {
+  const problems: Problem[] = document.warnings.map((warning) => ({
+    file,
+    line: warning.linePos?.[0].line ?? 1,
+    message: firstLine(warning.message),
+    fix: 'Remove the tag: Deputy reads plain YAML.',
+  }))
+  visit(document, {
+    Scalar(_, node) {
+      const placeholder = typeof node.value === 'string' ? PLACEHOLDER.exec(node.value)?.[0] : undefined
+      if (placeholder === undefined) return
+      problems.push({
+        file,
+        line: lines.linePos(node.range?.[0] ?? 0).line,
+        message: `${placeholder} stands for itself here: no variable is filled in.`,
+        fix: 'Write the value; where a secret belongs, write a reference such as { env: NAME } or { file: PATH }.',
+      })
+    },
+  })
+  return problems
 }
 
 const parse = (text: string): { documents: Document[]; lines: LineCounter } => {
@@ -76,11 +119,14 @@ export const parseYamlFile = <Schema extends z.ZodType>(
       })
       return
     }
-    const parsed = schema.safeParse(content ?? {})
+    const misread = misreadIn(document, file, lines)
+    problems.push(...misread)
+    const parsed = schema.safeParse(content ?? {}, { reportInput: true })
     if (!parsed.success) {
-      problems.push(...parsed.error.issues.flatMap((issue) => toProblems(file, issue, lineIn(document, lines))))
-      return
+      const source = { file, schema, lineOf: lineIn(document, lines), nodeAt: valueAt(document) }
+      problems.push(...parsed.error.issues.flatMap((issue) => toProblems(source, issue)))
     }
+    if (!parsed.success || misread.length > 0) return
     values.push({
       value: parsed.data,
       file,
@@ -94,47 +140,3 @@ export const parseYamlFile = <Schema extends z.ZodType>(
 }
 
 const firstLine = (text: string): string => text.split('\n', 1)[0]!.replace(/ at line \d+, column \d+:?$/, '')
-
-const toProblems = (
-  file: string,
-  issue: z.core.$ZodIssue,
-  lineOf: (path: readonly PropertyKey[]) => number,
-): Problem[] => {
-  const at = issue.path.map(String).join('.') || 'the file'
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => ({
-      file,
-      line: lineOf([...issue.path, key]),
-      message: `${at === 'the file' ? '' : `${at}.`}${key} is no known setting.`,
-      fix: 'Correct the name or remove it; docs/configuration.md lists every setting.',
-    }))
-  }
-  if (issue.code === 'invalid_union') {
-    // The alternative that came furthest says best what was meant.
-    const nearest = [...issue.errors].sort((a, b) => depth(b) - depth(a) || a.length - b.length)[0] ?? []
-    if (nearest.length > 0 && depth(nearest) > 0)
-      return nearest.flatMap((inner) => toProblems(file, { ...inner, path: [...issue.path, ...inner.path] }, lineOf))
-    return [
-      {
-        file,
-        line: lineOf(issue.path),
-        message: `${at} has none of the forms that are possible here.`,
-        fix: 'See docs/configuration.md for the forms.',
-      },
-    ]
-  }
-  const missing = issue.code === 'invalid_type' && issue.input === undefined
-  return [
-    {
-      file,
-      line: lineOf(issue.path),
-      message: missing ? `${at} is missing.` : `${at}: ${issue.message}.`,
-      fix: missing
-        ? `Add ${String(issue.path.at(-1))}; docs/configuration.md says what it is.`
-        : 'docs/configuration.md shows the form.',
-    },
-  ]
-}
-
-const depth = (issues: readonly z.core.$ZodIssue[]): number =>
-  Math.max(0, ...issues.map(({ path, code }) => path.length + (code === 'unrecognized_keys' ? -1 : 0)))

@@ -1,6 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { DetailedError, PolicyJson, Policy as PolicyText } from '@cedar-policy/cedar-wasm/nodejs'
+import { readTextFiles } from '../config/folder.ts'
 import type { Problem } from '../config/problem.ts'
 import { cedar, createPolicy } from './cedar.ts'
 import type { Policy } from './decision.ts'
@@ -72,12 +71,11 @@ const lineOf = (text: string, part: string): number =>
 export const loadPolicies = async (options: { folder: string; set: string; schema: string }): Promise<LoadedPolicy> => {
   const problems: Problem[] = []
   const parts: Part[] = []
-  const names = await readdir(options.folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
-    throw error
-  })
-  for (const name of names.filter((each) => each.endsWith('.cedar')).sort()) {
-    const read = partsOf(`policies/access/${name}`, await readFile(join(options.folder, name), 'utf8'))
+  for (const { file, text } of await readTextFiles(
+    { folder: options.folder, shownAs: 'policies/access', isWanted: (name) => name.endsWith('.cedar') },
+    problems,
+  )) {
+    const read = partsOf(file, text)
     problems.push(...read.problems)
     for (const part of read.parts) {
       const twin = parts.find(({ id }) => id === part.id)

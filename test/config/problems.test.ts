@@ -1,38 +1,8 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
 import * as fc from 'fast-check'
-import { afterAll, describe, expect, it } from 'vitest'
-import { stringify } from 'yaml'
+import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { parseYamlFile } from '../../src/config/yaml-file.ts'
-import { readConfiguration } from '../../src/configuration.ts'
-import { aCompany } from '../support/configuration.ts'
-
-const shipped = {
-  providers: new URL('../../providers', import.meta.url).pathname,
-  policySchema: new URL('../../policies/access/schema.cedarschema', import.meta.url).pathname,
-}
-const homes: string[] = []
-afterAll(async () => {
-  for (const home of homes) await rm(home, { recursive: true, force: true })
-})
-
-const check = async (files: Readonly<Record<string, string | object>>) => {
-  const home = await mkdtemp(join(tmpdir(), 'deputy-check-'))
-  homes.push(home)
-  for (const [path, content] of Object.entries({
-    'deputy.yaml': 'environment: test\nnetwork: { allow_loopback: true }\n',
-    ...aCompany({ issuer: 'https://idp.example' }),
-    ...files,
-  })) {
-    await mkdir(dirname(join(home, path)), { recursive: true })
-    await writeFile(join(home, path), typeof content === 'string' ? content : stringify(content))
-  }
-  const { problems, configuration } = await readConfiguration({ home, shipped, generation: 1 })
-  expect(configuration === undefined).toBe(problems.length > 0)
-  return problems
-}
+import { checkFolder as check } from '../support/check.ts'
 
 const notes = 'server: notes\nresource: https://notes.example/mcp\ntenants: [acme]\nowner: o\nstatus: approved\n'
 
