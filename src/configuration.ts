@@ -4,11 +4,13 @@ import { join, resolve } from 'node:path'
 import { cloudTenantWarnings } from './config/cloud-tenants.ts'
 import { loadConfiguration, rotationPolicies, SETTINGS_FILE } from './config/load.ts'
 import { loadOnThread } from './config/reader.ts'
+import type { PrivateFile } from './config/private-files.ts'
 import type { Problem } from './config/problem.ts'
 import type { Settings } from './config/settings.ts'
 import type { Snapshot } from './config/snapshot.ts'
 import type { Policy } from './policy/decision.ts'
 import { loadPolicies } from './policy/load.ts'
+import { existingNames } from './policy/named.ts'
 import { overlappingServers } from './workload/registry.ts'
 
 /** Where the files are that come with Deputy itself. */
@@ -22,6 +24,8 @@ export interface Configuration {
   readonly snapshot: Snapshot
   readonly policy: Policy
   readonly policyIds: readonly string[]
+  /** Files with secrets that the configuration refers to. */
+  readonly privateFiles: readonly PrivateFile[]
 }
 
 export type ConfigurationResult =
@@ -56,11 +60,17 @@ export const readConfiguration = async (options: {
     folder: accessPolicies(loaded.snapshot),
     set: `generation-${options.generation % 2}`,
     schema: await readFile(options.shipped.policySchema, 'utf8'),
+    existing: existingNames(loaded.snapshot, loaded.elsewhere),
   })
-  const warnings = warningsOf(loaded.snapshot, policies.ids)
+  const warnings = [...warningsOf(loaded.snapshot, policies.ids), ...policies.warnings]
   if (policies.policy === undefined) return { configuration: undefined, problems: policies.problems, warnings }
   return {
-    configuration: { snapshot: loaded.snapshot, policy: policies.policy, policyIds: policies.ids },
+    configuration: {
+      snapshot: loaded.snapshot,
+      policy: policies.policy,
+      policyIds: policies.ids,
+      privateFiles: loaded.privateFiles,
+    },
     problems: [],
     warnings,
   }
@@ -135,6 +145,7 @@ export class CurrentConfiguration {
   readonly #shipped: Shipped
   #generation: number
   #reloading: Promise<unknown> = Promise.resolve()
+  #refused: readonly Problem[] = []
 
   constructor(first: Configuration, shipped: Shipped) {
     this.#current = first
@@ -145,13 +156,25 @@ export class CurrentConfiguration {
 
   readonly snapshot = (): Snapshot => this.#current.snapshot
   readonly policy = (): Policy => this.#current.policy
+  get privateFiles(): readonly PrivateFile[] {
+    return this.#current.privateFiles
+  }
+  /** Why the folder as it is now was refused; empty where what is in force is what the folder says. */
+  get refused(): readonly Problem[] {
+    return this.#refused
+  }
   get policyIds(): readonly string[] {
     return this.#current.policyIds
   }
 
   /** Reads the folder again. With any problem, what was in force stays in force. */
   reload(): Promise<ReloadResult> {
-    const turn = this.#reloading.then(() => this.#reload())
+    const turn = this.#reloading
+      .then(() => this.#reload())
+      .then((result) => {
+        this.#refused = result.applied ? [] : result.problems
+        return result
+      })
     this.#reloading = turn.catch(() => undefined)
     return turn
   }

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { readTextFile, readTextFiles } from './folder.ts'
 import { checkReferences } from './references.ts'
 import { downstreamSchema } from './downstream.ts'
+import { privateFilesIn, type PrivateFile } from './private-files.ts'
 import type { Problem } from './problem.ts'
 import { providerSchema, type Provider } from './provider.ts'
 import { rotationPolicySchema } from './rotation-policy.ts'
@@ -16,7 +17,13 @@ import { parseYamlFile, type Located } from './yaml-file.ts'
 export const SETTINGS_FILE = 'deputy.yaml'
 
 export type LoadResult =
-  | { readonly snapshot: Snapshot; readonly problems: readonly Problem[] }
+  | {
+      readonly snapshot: Snapshot
+      readonly problems: readonly Problem[]
+      /** Ids of servers and downstreams that daemons of other environments see. */
+      readonly elsewhere: ReadonlySet<string>
+      readonly privateFiles: readonly PrivateFile[]
+    }
   | { readonly snapshot: undefined; readonly problems: readonly Problem[] }
 
 /**
@@ -29,7 +36,7 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
   schema: Schema,
   key: Key,
   problems: Problem[],
-  isMeant: (value: z.output<Schema>) => boolean = () => true,
+  isMeant: (value: z.output<Schema>, id: string) => boolean = () => true,
 ): Promise<Map<string, Located<z.output<Schema>>>> => {
   const found = new Map<string, Located<z.output<Schema>>>()
   const shownAs = relative(home, folder).startsWith('..') ? folder : relative(home, folder)
@@ -39,8 +46,9 @@ const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<S
   )) {
     const parsed = parseYamlFile(shown, text, schema)
     problems.push(...parsed.problems)
-    for (const located of parsed.values.filter(({ value }) => isMeant(value))) {
+    for (const located of parsed.values) {
       const id = String((located.value as Record<string, unknown>)[key])
+      if (!isMeant(located.value, id)) continue
       const twin = found.get(id)
       if (twin !== undefined)
         problems.push({
@@ -129,8 +137,12 @@ export const loadConfiguration = async (options: {
       message: 'A second YAML document begins here, and the settings are one.',
       fix: 'Remove the line with ---, and everything that is not meant.',
     })
-  const isMeant = (value: { readonly environment?: string | undefined }): boolean =>
-    settings === undefined || isOfEnvironment(value, settings.value.environment)
+  const elsewhere = new Set<string>()
+  const isMeant = (value: { readonly environment?: string | undefined }, id: string): boolean => {
+    const meant = settings === undefined || isOfEnvironment(value, settings.value.environment)
+    if (!meant) elsewhere.add(id)
+    return meant
+  }
   const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems, isMeant)
   const downstreams = await readFolder(
     home,
@@ -153,6 +165,11 @@ export const loadConfiguration = async (options: {
   if (problems.length > 0) return { snapshot: undefined, problems }
   return {
     problems,
+    elsewhere,
+    privateFiles: privateFilesIn(home, [
+      settings,
+      ...[tenants, downstreams, rotations].flatMap((of) => [...of.values()] as Located<unknown>[]),
+    ]),
     snapshot: {
       generation: options.generation,
       home,

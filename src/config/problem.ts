@@ -3,9 +3,17 @@ export interface Problem {
   readonly file: string
   /** Counted from 1. */
   readonly line: number
+  /** Counted from 1, where it is known. */
+  readonly column?: number
+  /** The line itself, where it helps. */
+  readonly excerpt?: string
   readonly message: string
   readonly fix: string
 }
 
-export const formatProblem = ({ file, line, message, fix }: Problem): string =>
-  `${file}:${line}: ${message}\n    ${fix}`
+export const formatProblem = ({ file, line, column, message, excerpt, fix }: Problem): string =>
+  [
+    `${file}:${line}${column === undefined ? '' : `:${column}`}: ${message}`,
+    ...(excerpt === undefined ? [] : [`    | ${excerpt}`]),
+    `    ${fix}`,
+  ].join('\n')

@@ -3,12 +3,22 @@ import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { createSystemRandom, systemClock } from '../../clock.ts'
 import { SETTINGS_FILE } from '../../config/load.ts'
+import { checkPrivateFiles } from '../../config/private-files.ts'
 import { formatProblem } from '../../config/problem.ts'
 import { examples, settingsTemplate } from '../../config/template.ts'
 import { newKeyText } from '../../crypto/key-encryption-key.ts'
 import { createFile } from '../../crypto/private-file.ts'
 import { findHome, packageVersion, shipped, shippedPolicies } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
+import { countOf } from '../words.ts'
+
+/** The word for one of what a configuration counts. */
+const ONE: Readonly<Record<string, string>> = {
+  tenants: 'tenant',
+  servers: 'server',
+  downstreams: 'downstream',
+  policies: 'policy',
+}
 
 const FOLDERS = ['state', 'run', 'tenants', 'servers', 'downstreams', 'providers', 'policies', 'policies/access']
 
@@ -69,12 +79,19 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .command('check')
     .description('check configuration, registry, provider files and policies; lists every problem')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy check || exit 1\n\nExit code 3 when there is a problem.')
-    .action(async (options: { json?: boolean }) => {
+    .option('--strict', 'count warnings as problems: for the checks before a merge')
+    .addHelpText('after', '\nExample:\n  deputy check --strict || exit 1\n\nExit code 3 when there is a problem.')
+    .action(async (options: { json?: boolean; strict?: boolean }) => {
       const home = findHome(program.opts<{ home?: string }>().home, terminal)
       // Loaded here: no other command should pay for the policy engine.
       const { readConfiguration } = await import('../../configuration.ts')
-      const { configuration, problems, warnings } = await readConfiguration({ home, shipped, generation: 1 })
+      const read = await readConfiguration({ home, shipped, generation: 1 })
+      const { configuration } = read
+      const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
+      const [problems, warnings] = [
+        [...read.problems, ...files.problems],
+        [...read.warnings, ...files.warnings],
+      ]
       const counts =
         configuration === undefined
           ? undefined
@@ -84,18 +101,19 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
               downstreams: configuration.snapshot.downstreams.size,
               policies: configuration.policyIds.length,
             }
-      print(terminal, options, { ok: problems.length === 0, problems, warnings, ...counts }, () =>
+      const isInOrder = problems.length === 0 && (options.strict !== true || warnings.length === 0)
+      print(terminal, options, { ok: isInOrder, problems, warnings, ...counts }, () =>
         [
           ...problems.map(formatProblem),
           ...warnings.map((warning) => `warning: ${formatProblem(warning)}`),
-          problems.length > 0
-            ? `${problems.length} problem(s) in ${home}.`
+          !isInOrder
+            ? `${countOf(problems.length, 'problem')} and ${countOf(warnings.length, 'warning')} in ${home}.`
             : `${home} is in order: ${Object.entries(counts ?? {})
-                .map(([what, count]) => `${count} ${what}`)
+                .map(([what, count]) => countOf(count, ONE[what] ?? what))
                 .join(', ')}.`,
         ].join('\n'),
       )
-      if (problems.length > 0) throw new CommandError(exit.configuration, '')
+      if (!isInOrder) throw new CommandError(exit.configuration, '')
     })
 
   program
