@@ -1,8 +1,7 @@
 import { readFile } from 'node:fs/promises'
-import { watch, type FSWatcher } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { cloudTenantWarnings } from './config/cloud-tenants.ts'
-import { loadConfiguration, rotationPolicies, SETTINGS_FILE } from './config/load.ts'
+import { loadConfiguration, SETTINGS_FILE } from './config/load.ts'
 import { loadOnThread } from './config/reader.ts'
 import type { PrivateFile } from './config/private-files.ts'
 import type { Problem } from './config/problem.ts'
@@ -205,44 +204,5 @@ export class CurrentConfiguration {
       .filter(([, read]) => JSON.stringify(read(settings)) !== JSON.stringify(read(this.#started)))
       .map(([name]) => name)
     return { applied: true, generation: this.#generation, problems, warnings, restart_needed: changed }
-  }
-}
-
-/** How long the folder must be quiet before it is read again (ms): an editor writes a file in several steps. */
-const QUIET = 200
-
-/** Calls `changed` when files of the configuration have changed; returns what ends the watch. */
-export const watchConfiguration = (snapshot: Snapshot, changed: () => void): (() => void) => {
-  let timer: NodeJS.Timeout | undefined
-  const later = (): void => {
-    clearTimeout(timer)
-    timer = setTimeout(changed, QUIET)
-  }
-  const folders = [
-    ...['tenants', 'servers', 'downstreams', 'providers'].map((name) => join(snapshot.home, name)),
-    accessPolicies(snapshot),
-    rotationPolicies(snapshot),
-  ]
-  const watchers: FSWatcher[] = []
-  const attend = (folder: string, listener: (file: string | null) => void): void => {
-    try {
-      const watcher = watch(folder, { persistent: false }, (_event, file) => {
-        listener(file)
-      })
-      watcher.on('error', () => {
-        watcher.close()
-      })
-      watchers.push(watcher)
-    } catch {
-      /* a folder that is missing holds nothing; SIGHUP reads it when it is there */
-    }
-  }
-  for (const folder of folders) attend(folder, later)
-  attend(snapshot.home, (file) => {
-    if (file === SETTINGS_FILE) later()
-  })
-  return () => {
-    clearTimeout(timer)
-    for (const watcher of watchers) watcher.close()
   }
 }

@@ -13,15 +13,11 @@ import { createMemoryCache } from './cache/memory.ts'
 import { createRates } from './cache/rates.ts'
 import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
-import {
-  CurrentConfiguration,
-  readConfiguration,
-  watchConfiguration,
-  type ReloadResult,
-  type Shipped,
-} from './configuration.ts'
+import { CurrentConfiguration, readConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
 import { keeps } from './config/downstream.ts'
-import { formatProblem } from './config/problem.ts'
+import { checkPrivateFiles } from './config/private-files.ts'
+import { formatProblem, type Problem } from './config/problem.ts'
+import { watchConfiguration } from './configuration-watch.ts'
 import { loadOnThread } from './config/reader.ts'
 import { pagesUrlOf } from './config/client-document.ts'
 import { createConnect } from './connect/connect.ts'
@@ -130,6 +126,12 @@ const HOUSEKEEPING = 60_000
 const STATUS_PERIOD = 600_000
 /** How long the revocation of a grant is remembered (ms): access tokens are cached for a day at most, and the grant itself is gone. */
 const GRANT_MEMORY = 31 * 86_400_000
+
+/** `ok`, or how many problems there are and the first of them. */
+const shortOf = ([first, ...others]: readonly Problem[]): string =>
+  first === undefined
+    ? 'ok'
+    : `${first.file}:${first.line}: ${first.message}${others.length === 0 ? '' : ` (and ${others.length} more; run deputy check)`}`
 
 /** @throws DeputyError `config_invalid` and others of the taxonomy; nothing is left open then */
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
@@ -727,10 +729,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         home,
         environment: settings.environment,
         generation: snapshot().generation,
-        ...(await readiness()),
+        ...(await statusChecks()),
         node: membership.status(),
-        nodes: (await store.cluster?.nodes()) ?? [],
-        upstream_revocations: await upstreamCounts(),
+        // What the store knows is left out while it is away: the rest is what an admin needs then.
+        nodes: (await store.cluster?.nodes().catch(() => [])) ?? [],
+        upstream_revocations: await upstreamCounts().catch(() => null),
         providers: call.troubles(),
         proxy: proxy.addresses,
         audit: audit.status(),
@@ -754,6 +757,24 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       },
     })
 
+    /** For the admin alone: these name files. */
+    const statusChecks = async () => {
+      const { ready, checks } = await readiness()
+      const files = await checkPrivateFiles(configuration.privateFiles)
+      return {
+        ready,
+        checks: {
+          ...checks,
+          configuration: shortOf(configuration.refused),
+          secret_files: shortOf([...files.problems, ...files.warnings]),
+        },
+      }
+    }
+    observed.gauge(
+      'deputy.configuration.refused',
+      'Whether the configuration folder as it is now was refused; what was read before it is in force',
+      () => (configuration.refused.length > 0 ? 1 : 0),
+    )
     const upstreamCounts = async () => {
       const { queued = [], irrevocable = [] } = Object.groupBy(
         await store.upstreamRevocations.list(),
@@ -889,12 +910,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     await rotation.start()
     await leases.sweep()
     leases.start()
-    const reloadLogged = (): void => {
-      reload().catch((error: unknown) => {
+    const reloadLogged = async (): Promise<void> => {
+      await reload().catch((error: unknown) => {
         logger.error({ err: error }, 'the configuration could not be read again')
       })
     }
-    closers.push(watchConfiguration(snapshot(), reloadLogged))
+    closers.push(watchConfiguration(snapshot, reloadLogged))
     const housekeeping = setInterval(() => {
       void keepHouse()
     }, HOUSEKEEPING)

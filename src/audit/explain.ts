@@ -204,6 +204,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   'connect.refused': ({ user, server, downstream }, { opened_by: other }) => [
     `The link for ${user} to connect ${downstream} for ${server} was refused${when(other, (who) => `: ${who} had opened it`)}.`,
   ],
+  'connect.failed': () => ['A connect page failed, and the user was told to ask for this id.'],
   'grant.refresh': ({ outcome, user, downstream }, { status, provider }) => [
     `The grant of ${user} for ${downstream} was ${outcome === 'done' ? 'refreshed' : 'not refreshed'}${when(provider, (name) => ` at ${name}`)}${when(status, (now) => `; it is now ${now}`)}.`,
   ],

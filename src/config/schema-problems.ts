@@ -209,7 +209,9 @@ export const toProblems = (source: Source, issue: Issue): Problem[] => {
       {
         ...place,
         message: `${name} is ${describe(path, issue.input, node)}, which is none of those that exist.`,
-        fix: `${[didYouMean(String(issue.input), options), `It can be: ${options.join(', ')}.`].filter((each) => each !== '').join(' ')}`,
+        fix: [didYouMean(String(issue.input), options), `It can be: ${options.join(', ')}.`]
+          .filter((each) => each !== '')
+          .join(' '),
       },
     ]
   }

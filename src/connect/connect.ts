@@ -12,7 +12,7 @@ import type { ProviderClients } from '../connector/provider/client.ts'
 import type { Envelope } from '../crypto/envelope.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
-import { asDeputyError, DeputyError, refuse } from '../errors.ts'
+import { asDeputyError, DeputyError, refuse, type ErrorCategory } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Membership } from '../revocation/lease.ts'
 import type { Standing } from '../revocation/standing.ts'
@@ -64,6 +64,9 @@ export interface Connect {
 const CONSENT_LIFETIME = 365 * 86_400_000
 const SESSION_LIFETIME = 12 * 3_600_000
 const LOGIN_LINKS_A_MINUTE = 10
+
+/** What is wrong with Deputy's own set-up: its words name files and commands, which are no business of a user. */
+const OF_THE_ADMIN: ReadonlySet<ErrorCategory> = new Set(['config', 'secret', 'store', 'audit', 'internal'])
 
 const unavailable = (): DeputyError =>
   refuse('connect_invalid', { problem: 'the server or the service is no longer available' })
@@ -429,6 +432,9 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     throw refuse('connect_invalid', { problem: 'there is no such page' })
   })
 
+  const recordFailure = (id: string, { code, message, next }: DeputyError): Promise<void> =>
+    audit.append({ id, event: 'connect.failed', outcome: 'failed', detail: { error: { code, message, next } } })
+
   const onError: ErrorRequestHandler = (thrown: unknown, _request, response, next) => {
     const known = asDeputyError(thrown)
     const malformed =
@@ -439,23 +445,27 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
           : undefined
     const error = malformed === undefined ? known : refuse('connect_invalid', { problem: malformed })
     const correlationId = String(response.locals['correlationId'])
+    const isOfAdmin = OF_THE_ADMIN.has(error.kind.category)
     if (error.code === 'internal')
       deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a connect page failed inside Deputy')
-    else deps.logger.info({ error: error.code, correlation_id: correlationId }, error.message)
+    else deps.logger[isOfAdmin ? 'warn' : 'info']({ error: error.code, correlation_id: correlationId }, error.message)
+    // What the user is not told, `deputy explain` tells the admin by the id that the user has.
+    if (isOfAdmin)
+      recordFailure(correlationId, error).catch((failure: unknown) => {
+        deps.logger.warn({ err: failure, correlation_id: correlationId }, 'a failed connect page could not be recorded')
+      })
     if (response.headersSent) {
       next(thrown)
       return
     }
     protect(response)
-    response
-      .status(error.kind.status)
-      .send(
-        errorPage(
-          error.message,
-          error.code === 'internal' ? 'Tell your administrator the correlation id.' : error.next,
-          correlationId,
-        ),
-      )
+    const [sentence, step] = isOfAdmin
+      ? [
+          'Deputy cannot do this at the moment, for a reason that its administrator has to look at.',
+          'Tell your administrator the correlation id below.',
+        ]
+      : [error.message, error.next]
+    response.status(error.kind.status).send(errorPage(sentence, step, correlationId))
   }
   app.use(onError)
 

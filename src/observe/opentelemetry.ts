@@ -52,6 +52,8 @@ const createTally = (meter: Meter, name: string, description: string) => {
 
 export interface OpenTelemetry {
   readonly telemetry: Telemetry
+  /** A value that is read whenever metrics are. */
+  gauge(name: string, description: string, read: () => number): void
   /** All metrics in the Prometheus text format. */
   prometheus(): Promise<string>
   /** The span context that a caller sent (W3C Trace Context) becomes the parent of what `work` does. */
@@ -201,6 +203,11 @@ export const createOpenTelemetry = (options: {
   }
 
   return {
+    gauge(name, description, read) {
+      meter.createObservableGauge(name, { description }).addCallback((result) => {
+        result.observe(read())
+      })
+    },
     telemetry,
     async prometheus() {
       const { resourceMetrics } = await pulled.collect()

@@ -117,7 +117,7 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     6,
     /variables\.host/,
   ],
-  ['policies/access/a.cedar', 'permit (principal, action, resource)\nwhen { context.colour == "red" };\n', 1, /colour/],
+  ['policies/access/a.cedar', 'permit (principal, action, resource)\nwhen { context.colour == "red" };\n', 2, /colour/],
   ['policies/access/a.cedar', '// a comment\npermit (principal action, resource);\n', 2, /./],
   [
     'policies/access/a.cedar',

@@ -16,8 +16,10 @@ const shipped = {
 /** Text or bytes of a file, an object for its YAML, or where a link leads. */
 export type Content = string | Buffer | Readonly<Record<string, unknown>> | object
 
-/** Reads a company's folder with these files in it. @returns the problems; with any there is no configuration */
-export const checkFolder = async (files: Readonly<Record<string, Content>>): Promise<readonly Problem[]> => {
+/** Reads a company's folder with these files in it. With a problem there is no configuration. */
+export const readFolder = async (
+  files: Readonly<Record<string, Content>>,
+): Promise<{ problems: readonly Problem[]; warnings: readonly Problem[] }> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-check-'))
   try {
     for (const [path, content] of Object.entries({
@@ -34,10 +36,14 @@ export const checkFolder = async (files: Readonly<Record<string, Content>>): Pro
           typeof content === 'string' || Buffer.isBuffer(content) ? content : stringify(content),
         )
     }
-    const { problems, configuration } = await readConfiguration({ home, shipped, generation: 1 })
+    const { problems, warnings, configuration } = await readConfiguration({ home, shipped, generation: 1 })
     expect(configuration === undefined).toBe(problems.length > 0)
-    return problems
+    return { problems, warnings }
   } finally {
     await rm(home, { recursive: true, force: true })
   }
 }
+
+/** @returns the problems of a company's folder with these files in it */
+export const checkFolder = async (files: Readonly<Record<string, Content>>): Promise<readonly Problem[]> =>
+  (await readFolder(files)).problems

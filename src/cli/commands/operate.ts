@@ -30,7 +30,7 @@ const statusSchema = z.looseObject({
     z.looseObject({ provider: z.string(), tenant: z.string(), state: z.string(), until: z.number().nullable() }),
   ),
   proxy: z.array(z.string()),
-  upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }),
+  upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }).nullable(),
 })
 const reloadSchema = z.looseObject({
   applied: z.boolean(),
@@ -114,7 +114,8 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
             ({ provider, tenant, state, until }) =>
               `  provider ${provider} for ${tenant}: ${state.replaceAll('_', ' ')}${until === null ? '' : ` until ${shownTime(until)}`}`,
           ),
-          ...(status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0
+          ...(status.upstream_revocations === null ||
+          status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0
             ? []
             : [
                 `  providers to be told of revocations: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} given up (deputy grant pending)`,
@@ -122,7 +123,9 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
           `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
         ].join('\n'),
       )
+      const { configuration = 'ok', secret_files: files = 'ok' } = status.checks
       if (!status.ready) throw new CommandError(exit.failed, '')
+      if (configuration !== 'ok' || files !== 'ok') throw new CommandError(exit.configuration, '')
     })
 
   program
