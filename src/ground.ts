@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { RedisOptions } from './cache/redis.ts'
@@ -132,18 +133,38 @@ const assertEnvironment = async (secrets: EmbeddedSecrets, { environment }: Sett
 /** How long after its last signature a token's key is published beyond the longest life of a token (ms). */
 const PUBLISHED_LONGER = 3_600_000
 
+/** Where `keys` was by default before it followed `state`. */
+const EARLIER_KEYS = 'state/keys'
+
+/**
+ * The folder of the data keys: `keys`, or `keys` in the state folder.
+ * @throws DeputyError `config_invalid` when an earlier version left the keys in `state/keys` of a home whose state is elsewhere
+ */
+export const keysFolder = (home: string, settings: Pick<Settings, 'keys' | 'state'>): string => {
+  if (settings.keys !== undefined) return resolve(home, settings.keys)
+  const folder = join(resolve(home, settings.state), 'keys')
+  const earlier = join(home, EARLIER_KEYS)
+  // Fresh keys in the new place would make all that the store holds unreadable.
+  if (earlier !== folder && existsSync(earlier) && !existsSync(folder))
+    throw refuse('config_invalid', {
+      problem: `the data keys are in ${earlier}, where an earlier version kept them: write keys: ${EARLIER_KEYS} in deputy.yaml, or move the folder to ${folder}`,
+    })
+  return folder
+}
+
 /** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
 export const openGround = async (
   settings: Settings,
   around: Surroundings & { readonly logger: Logger },
 ): Promise<Ground> => {
   const { clock, random } = around
+  const folder = keysFolder(around.home, settings)
   await assertPrivateFolder(resolve(around.home, settings.state))
   const kek = await openKeyEncryption(settings.kek, settings.kek_earlier, {
     ...around,
     monotonic: () => performance.now(),
   })
-  const envelope = await Keyring.open({ folder: resolve(around.home, settings.keys), kek: await kek.read(), random })
+  const envelope = await Keyring.open({ folder, kek: await kek.read(), random })
   const store = await openStore(settings, around).catch(async (error: unknown) => {
     await kek.close()
     throw error
@@ -161,7 +182,7 @@ export const openGround = async (
     return await alone(async () => {
       await assertEnvironment(secrets, settings)
       await bindGrants({
-        folder: resolve(around.home, settings.keys),
+        folder,
         grants: store.grants,
         envelope,
         logger: around.logger,

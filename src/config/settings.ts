@@ -132,9 +132,9 @@ export const settingsSchema = z.strictObject({
     .describe('How nodes on one store keep in step.'),
   keys: z
     .string()
-    .default('state/keys')
+    .optional()
     .describe(
-      "Folder of the tenants' wrapped data keys; nodes on one store share it. Back it up apart from the store, or a destroyed key comes back.",
+      "Folder of the tenants' wrapped data keys; nodes on one store share it. Default: keys in the folder of `state`. Back it up apart from the store, or a destroyed key comes back.",
     ),
   state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
   kek: keyEncryptionSchema

@@ -178,12 +178,12 @@ describe('the Kubernetes manifests', () => {
       const deputy = containersOf(spec).find(({ name }) => name === 'deputy')!
       const mounted = (path: string): boolean =>
         deputy.volumeMounts!.some((mount) => mount.readOnly !== true && path.startsWith(`${mount.mountPath}/`))
-      for (const path of [settings.state, settings.keys, settings.listen.socket, settings.listen.admin])
+      for (const path of [settings.state, settings.keys!, settings.listen.socket, settings.listen.admin])
         expect(mounted(path), path).toBe(true)
       const variables = (deputy as unknown as { env: { name: string }[] }).env.map(({ name }) => name)
       for (const [, name] of JSON.stringify(settings).matchAll(/"env":"(\w+)"/g)) expect(variables).toContain(name)
       const folders = spec.initContainers!.find(({ name }) => name === 'folders')!
-      for (const path of [settings.state, settings.keys]) expect(folders.command!.join(' ')).toContain(path)
+      for (const path of [settings.state, settings.keys!]) expect(folders.command!.join(' ')).toContain(path)
       expect(spec.initContainers!.indexOf(folders)).toBe(0)
     }
   })
