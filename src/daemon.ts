@@ -61,6 +61,7 @@ import { createLocalApi } from './http/local-api.ts'
 import { discoveryDocument, paths, publicMetadataDocument } from './http/metadata.ts'
 import { statusEndpoint } from './http/status-list.ts'
 import { createMetricsEndpoint } from './http/metrics.ts'
+import { withCheckedHead } from './http/request-head.ts'
 import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
 import { createLogger } from './observe/pino-logger.ts'
@@ -858,7 +859,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       )
       .use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') }))
       .use(connect.app)
-    const pages = await opened(listenOnPort(publicApp, { ...limits, ...settings.listen.connect }))
+    const pages = await opened(
+      listenOnPort(withCheckedHead(publicApp, correlationId), { ...limits, ...settings.listen.connect }),
+    )
     const tcp =
       tcpAddress === null
         ? null

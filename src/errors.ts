@@ -92,6 +92,14 @@ export const taxonomy = {
     'The content type {type} is not accepted here.',
     'Send the body as {expected}.',
   ),
+  unsupported_content_encoding: kind(
+    415,
+    'invalid_request',
+    'request',
+    false,
+    'The content encoding {encoding} is not accepted here.',
+    'Send the body as it is, without Content-Encoding.',
+  ),
   body_too_large: kind(
     413,
     'invalid_request',

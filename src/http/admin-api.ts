@@ -1,4 +1,5 @@
-import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express'
+import type { RequestListener } from 'node:http'
+import express, { type ErrorRequestHandler, type Request, type Response } from 'express'
 import { z } from 'zod'
 import type { AuditLog } from '../audit/record.ts'
 import { idSchema } from '../config/values.ts'
@@ -21,6 +22,7 @@ import { readUsage } from '../workload/usage.ts'
 import { explainPolicy, policyQuestionSchema } from './policy-question.ts'
 import { createRotationApi } from './rotation-api.ts'
 import { sendError } from './answer.ts'
+import { withCheckedHead } from './request-head.ts'
 
 const LIMIT = 1000
 
@@ -126,7 +128,7 @@ const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(bod
  * The admin API, on a socket that only the daemon's own user can open. It reads and ends things and sets secrets; it
  * changes no file, so that policy, registry and audit sinks are what the files say (threat 26).
  */
-export const createAdminApi = (deps: AdminDependencies): Express => {
+export const createAdminApi = (deps: AdminDependencies): RequestListener => {
   const app = express()
   app.disable('x-powered-by')
   app.use(express.json({ limit: 131_072 }))
@@ -371,7 +373,7 @@ export const createAdminApi = (deps: AdminDependencies): Express => {
     sendError(response, error, correlationId)
   }
   app.use(onError)
-  return app
+  return withCheckedHead(app, deps.correlationId)
 }
 
 /** Errors of express's own body parser carry a `type`. */

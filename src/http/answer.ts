@@ -58,6 +58,8 @@ export const errorAnswer = (
       // RFC 9449 section 8.
       ...(error.code === 'proof_nonce_needed' ? { 'DPoP-Nonce': String(nonce) } : {}),
       ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
+      // RFC 9110 section 15.5.16.
+      ...(error.code === 'unsupported_content_encoding' ? { 'Accept-Encoding': 'identity' } : {}),
       // RFC 6749 section 5.2 and RFC 9110 section 15.5.2: a 401 names a way to authenticate.
       ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="deputy", charset="UTF-8"' } : {}),
     },

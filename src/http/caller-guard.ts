@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { refuse } from '../errors.ts'
+import { requestTargetOf } from './request-head.ts'
 
 /**
  * The `Host` that a request names, in small letters, unless a web page has sent it (promise 10, threat 1). A page
@@ -25,14 +26,16 @@ export const hostOf = ({ rawHeaders }: IncomingMessage): string | undefined => {
 
 /**
  * Keeps web pages away from the local API: what `hostOf` refuses, and by DNS rebinding a foreign `Host`. Local programs
- * send the host that they were configured with.
+ * send the host that they were configured with. The authority of an absolute target has to be an allowed host as well.
  * @throws DeputyError `foreign_caller`
  */
 export const createCallerGuard =
   (hosts: ReadonlySet<string>) =>
   (request: IncomingMessage): void => {
     const host = hostOf(request)
-    if (host === undefined || !hosts.has(host)) throw refuse('foreign_caller', { header: 'foreign Host' })
+    const { authority = host } = requestTargetOf(request)
+    if (host === undefined || !hosts.has(host) || !hosts.has(authority!))
+      throw refuse('foreign_caller', { header: 'foreign Host' })
   }
 
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']

@@ -45,6 +45,11 @@ export const createExecEndpoint =
     const form = await deps.form(request)
     const caller = await deps.peer(request)
     if (caller === undefined) throw refuse('malformed_request', { problem: 'exec sessions need the Unix socket' })
+    const { socket } = request
+    if (socket.readableEnded)
+      throw refuse('malformed_request', {
+        problem: 'an exec session lasts as long as its connection, whose sending side is shut already',
+      })
     const pid = form.required('pid')
     if (!PID.test(pid)) throw refuse('malformed_request', { problem: 'pid is no process id' })
     const resume = form.optional('resume')
@@ -53,6 +58,14 @@ export const createExecEndpoint =
     response.once('close', () => {
       gone = true
       end()
+    })
+    // Other requests may be half-closed; here the end of what is sent is the end of the program.
+    const hungUp = (): void => {
+      response.destroy()
+    }
+    socket.once('end', hungUp)
+    response.once('close', () => {
+      socket.off('end', hungUp)
     })
     const write = (line: object): void => {
       if (!gone) response.write(`${JSON.stringify(line)}\n`)

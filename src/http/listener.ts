@@ -11,6 +11,8 @@ export interface ListenerLimits {
   readonly requestTimeout: number
   /** ms in which something must come or go while a request is under way; absent: for ever. */
   readonly idleTimeout?: number
+  /** ms that an answer may take once the client has shut its sending side: it waits for it, or is gone. */
+  readonly halfClosedTimeout?: number
   /** Bytes of the headers. */
   readonly maxHeader?: number
   readonly connections?: ConnectionHandlers
@@ -35,10 +37,24 @@ export interface Listener {
 const MAX_HEADER = 16_384
 /** How often node looks for clients that are over their time (ms). */
 const CHECK = 1000
+/** How long an answer may take for a client that sends nothing more (ms). */
+const HALF_CLOSED_MS = 30_000
+/** How long a client whose request could not be read may take to end the connection (ms). */
+const LINGER_MS = 1000
 
 interface HttpServer {
   readonly server: Server
   /** Connections that no longer are the server's. */ readonly taken: Set<Duplex>
+}
+
+const destroyAfter = (socket: Duplex, ms: number): void => {
+  if (socket.destroyed) return
+  const timer = setTimeout(() => {
+    socket.destroy()
+  }, ms).unref()
+  socket.once('close', () => {
+    clearTimeout(timer)
+  })
 }
 
 const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): HttpServer => {
@@ -57,7 +73,14 @@ const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): H
     },
     onRequest,
   )
-  // Half-closed sockets and garbage instead of HTTP: answered briefly, never kept.
+  // A client may shut its sending side and wait for the answer (RFC 9112 section 9.6); node ends both sides by default.
+  Object.assign(server, { httpAllowHalfOpen: true })
+  server.on('connection', (socket) => {
+    socket.once('end', () => {
+      if (!taken.has(socket)) destroyAfter(socket, limits.halfClosedTimeout ?? HALF_CLOSED_MS)
+    })
+  })
+  // Garbage or silence instead of HTTP: answered briefly, never kept.
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) {
       socket.destroy()
@@ -70,6 +93,8 @@ const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): H
           ? '431 Request Header Fields Too Large'
           : '400 Bad Request'
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    // A client that does not end its side would keep the descriptor.
+    destroyAfter(socket, LINGER_MS)
   })
   server.timeout = limits.idleTimeout ?? 0
   const { connections } = limits

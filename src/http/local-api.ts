@@ -24,6 +24,7 @@ import {
   paths,
   TOKEN_EXCHANGE_GRANT,
 } from './metadata.ts'
+import { assertNotEncoded, assertSingleHeaders, requestTargetOf } from './request-head.ts'
 import { parseTokenExchange, parseTokenWish } from './token-request.ts'
 
 export interface Readiness {
@@ -195,7 +196,9 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
   const metadataOf = async (request: IncomingMessage): Promise<object> => {
     const isSocket = (await deps.peer(request)) !== undefined
     return metadataDocument(
-      isSocket ? deps.snapshot().settings.issuer : `http://${hostOf(request) ?? 'localhost'}`,
+      isSocket
+        ? deps.snapshot().settings.issuer
+        : `http://${requestTargetOf(request).authority ?? hostOf(request) ?? 'localhost'}`,
       isSocket,
     )
   }
@@ -245,9 +248,11 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
 
   const answer = async (request: IncomingMessage, response: ServerResponse, correlationId: string): Promise<void> => {
     deps.guard(request)
-    const url = request.url ?? ''
-    const query = url.indexOf('?')
-    const path = query < 0 ? url : url.slice(0, query)
+    assertSingleHeaders(request)
+    assertNotEncoded(request)
+    const { target } = requestTargetOf(request)
+    const query = target.indexOf('?')
+    const path = query < 0 ? target : target.slice(0, query)
     const methods = endpoints.get(path)
     if (methods === undefined) throw refuse('not_found', { path: path.slice(0, 200) })
     const endpoint = Object.hasOwn(methods, request.method ?? '') ? methods[request.method!] : undefined

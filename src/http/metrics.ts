@@ -1,6 +1,7 @@
 import type { IncomingMessage, RequestListener } from 'node:http'
 import { asDeputyError, refuse } from '../errors.ts'
 import { sendError } from './answer.ts'
+import { assertSingleHeaders, requestTargetOf } from './request-head.ts'
 
 /** `GET /metrics` in the Prometheus text format. */
 export const createMetricsEndpoint =
@@ -8,8 +9,9 @@ export const createMetricsEndpoint =
   (request, response) => {
     const answer = async (): Promise<void> => {
       guard(request)
-      if (request.method !== 'GET' || request.url !== '/metrics')
-        throw refuse('not_found', { path: request.url?.slice(0, 100) ?? '' })
+      assertSingleHeaders(request)
+      const { target } = requestTargetOf(request)
+      if (request.method !== 'GET' || target !== '/metrics') throw refuse('not_found', { path: target.slice(0, 100) })
       const text = await metrics()
       response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' })
       response.end(text)

@@ -14,6 +14,8 @@ import { createUpstream } from './upstream.ts'
 
 /** Bytes of the headers: a user's token is among them, and what the service wants. */
 const MAX_HEADER = 65_536
+/** A caller that has gone looks the same at first as one that waits, and a request at the service may be dear (ms). */
+const HALF_CLOSED_MS = 5000
 
 export interface ProxyOptions extends Omit<
   ProxyDependencies,
@@ -85,6 +87,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
         requestTimeout: 0,
         idleTimeout: proxy.answer + proxy.idle,
         maxHeader: MAX_HEADER,
+        halfClosedTimeout: HALF_CLOSED_MS,
         connections,
       },
     }

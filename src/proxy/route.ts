@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { idSchema } from '../config/values.ts'
 import { refuse } from '../errors.ts'
 import { hostOf } from '../http/caller-guard.ts'
+import { assertSingleHeaders } from '../http/request-head.ts'
 
 /** Where a request asks to be taken. Nothing is allowed yet. */
 export interface Route {
@@ -41,6 +42,7 @@ const ABSOLUTE = /^(https?:)\/\/([^/?#@\\]{1,260})(.*)$/i
 export const routeOf = (request: IncomingMessage, tunnel: string | undefined, hosts: ReadonlySet<string>): Route => {
   const { url = '' } = request
   const host = hostOf(request)
+  assertSingleHeaders(request)
   if (tunnel !== undefined) {
     if (!url.startsWith('/'))
       throw refuse('malformed_request', { problem: 'a request inside a tunnel names a path alone' })
@@ -71,6 +73,7 @@ export const tunnelOf = (request: IncomingMessage): string => {
   if (named === null || (named.port === '' && !authority.endsWith(':443')))
     throw refuse('malformed_request', { problem: 'CONNECT names host:port' })
   const host = hostOf(request)
+  assertSingleHeaders(request)
   if (host !== undefined && host !== authority && host !== named.hostname && host !== named.host)
     throw refuse('foreign_caller', { header: 'foreign Host' })
   return named.origin
