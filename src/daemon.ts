@@ -11,7 +11,6 @@ import { DurableAuditLog } from './audit/log.ts'
 import { verifyChains } from './audit/verify.ts'
 import { createMemoryCache } from './cache/memory.ts'
 import { createRates } from './cache/rates.ts'
-import { createSharedBytes } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
 import { keeps } from './config/downstream.ts'
@@ -177,7 +176,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         })
       settling.add(done)
     }
-    const observed = createOpenTelemetry({
+    const observed = await createOpenTelemetry({
       version: options.version,
       otlp: settings.telemetry.otlp,
       tenantLabel: settings.telemetry.tenant_label,
@@ -237,7 +236,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     const redis = await redisOptions(settings, { home, environment: options.environment, clock, random })
     const bytes =
-      redis === undefined ? undefined : createSharedBytes(redis, { logger, monotonic: () => performance.now() })
+      redis === undefined
+        ? undefined
+        : (await import('./cache/redis.ts')).createSharedBytes(redis, { logger, monotonic: () => performance.now() })
     closers.push(() => bytes?.close())
     const rates = createRates({
       rates: () => snapshot().settings.rates,

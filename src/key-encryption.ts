@@ -3,7 +3,6 @@ import type { Random } from './clock.ts'
 import type { KeyEncryptionSettings } from './config/key-encryption.ts'
 import { keyFromFile, keyFromText, withEarlierKeys, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
 import { refuse } from './errors.ts'
-import { createKmsClient, kmsKey } from './secret/aws/kms.ts'
 import { openVault, type VaultSurroundings } from './secret/backends.ts'
 import { transitKey } from './secret/vault/transit.ts'
 
@@ -39,6 +38,8 @@ export const openKeyEncryption = async (
       closers.push(() => session.close())
       return () => Promise.resolve(transitKey({ id: ID, ...settings.vault, session }))
     }
+    // Loaded where it is configured: no other daemon should pay for the SDK.
+    const { createKmsClient, kmsKey } = await import('./secret/aws/kms.ts')
     const client = createKmsClient(settings.aws)
     closers.push(() => {
       client.destroy()

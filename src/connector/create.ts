@@ -1,10 +1,10 @@
 import type { Clock, Random } from '../clock.ts'
+import type { CredentialKind } from '../config/downstream.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import type { Egress } from '../egress/egress.ts'
 import type { SecretBackends } from '../secret/backends.ts'
 import type { Leases } from '../secret/leases.ts'
 import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
-import { createAwsStsConnector } from './aws-sts.ts'
 import { createAzureConnector } from './azure.ts'
 import { createClientCredentialsConnector } from './client-credentials.ts'
 import type { Connector, Connectors } from './connector.ts'
@@ -21,7 +21,6 @@ import type { CallProvider } from './provider/call.ts'
 import { createMtlsCertificateConnector } from './mtls-certificate.ts'
 import type { ProviderClients } from './provider/client.ts'
 import type { RequestToken } from './provider/token-request.ts'
-import { createSamlBearerConnector } from './saml-bearer.ts'
 import { createStaticConnector, type RotationTerms } from './static.ts'
 import { createTokenExchangeConnector } from './token-exchange.ts'
 
@@ -30,6 +29,12 @@ const cloudAssertionsOf = (
     readonly minted: Pick<Parameters<typeof createCloudAssertions>[0], 'issuer'>
   },
 ) => createCloudAssertions({ ...deps, ...deps.minted })
+
+/** A connector whose libraries are loaded with its first request: a daemon that has no use for it does not pay for them. */
+const onFirstUse = (kind: CredentialKind, load: () => Promise<Connector>): Connector => {
+  let loaded: Promise<Connector> | undefined
+  return { kind, obtain: async (request) => (await (loaded ??= load())).obtain(request) }
+}
 
 /** The connector of every kind. */
 export const createConnectors = (deps: {
@@ -65,7 +70,9 @@ export const createConnectors = (deps: {
   token_exchange: createTokenExchangeConnector(deps),
   entra_obo: createEntraOnBehalfOfConnector(deps),
   jwt_bearer: createJwtBearerConnector(deps),
-  saml_bearer: createSamlBearerConnector(deps),
+  saml_bearer: onFirstUse('saml_bearer', async () =>
+    (await import('./saml-bearer.ts')).createSamlBearerConnector(deps),
+  ),
   id_jag: createIdJagConnector({ ...deps, ...deps.idJag }),
   dynamic: createDynamicConnector({
     ...deps,
@@ -75,7 +82,10 @@ export const createConnectors = (deps: {
   }),
   mtls_certificate: createMtlsCertificateConnector({ ...deps, engineOf: (id) => deps.backends.leased(id) }),
   github_app: createGitHubAppConnector(deps),
-  aws_sts: createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
+  aws_sts: onFirstUse('aws_sts', async () => {
+    const { createAwsStsConnector } = await import('./aws-sts.ts')
+    return createAwsStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) })
+  }),
   gcp_sts: createGcpStsConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
   azure: createAzureConnector({ ...deps, assertToCloud: cloudAssertionsOf(deps) }),
 })

@@ -9,9 +9,7 @@ import {
   type Meter,
   type Tracer,
 } from '@opentelemetry/api'
-import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http'
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus'
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import { AggregationType, MeterProvider, MetricReader, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
@@ -96,28 +94,33 @@ const traced =
     }
   }
 
+/** Loaded where a collector is configured: no other daemon should pay for them. */
+const exportersTo = async (otlp: string) => {
+  const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-http')
+  const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-http')
+  return {
+    metrics: new OTLPMetricExporter({ url: `${otlp}/v1/metrics` }),
+    traces: new OTLPTraceExporter({ url: `${otlp}/v1/traces` }),
+  }
+}
+
 /**
  * Metrics and traces by OpenTelemetry. Nothing global is registered: the composition root holds what this returns.
  * @param options.otlp base URL of an OTLP/HTTP collector; without it spans are not made at all
  */
-export const createOpenTelemetry = (options: {
+export const createOpenTelemetry = async (options: {
   version: string
   otlp: string | null
   tenantLabel: boolean
-}): OpenTelemetry => {
+}): Promise<OpenTelemetry> => {
+  const exporters = options.otlp === null ? undefined : await exportersTo(options.otlp)
   const resource = resourceFromAttributes({ 'service.name': 'deputy', 'service.version': options.version })
   const pulled = new PulledReader()
   const meters = new MeterProvider({
     resource,
     readers: [
       pulled,
-      ...(options.otlp === null
-        ? []
-        : [
-            new PeriodicExportingMetricReader({
-              exporter: new OTLPMetricExporter({ url: `${options.otlp}/v1/metrics` }),
-            }),
-          ]),
+      ...(exporters === undefined ? [] : [new PeriodicExportingMetricReader({ exporter: exporters.metrics })]),
     ],
     views: [
       {
@@ -127,12 +130,9 @@ export const createOpenTelemetry = (options: {
     ],
   })
   const tracers =
-    options.otlp === null
+    exporters === undefined
       ? undefined
-      : new BasicTracerProvider({
-          resource,
-          spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: `${options.otlp}/v1/traces` }))],
-        })
+      : new BasicTracerProvider({ resource, spanProcessors: [new BatchSpanProcessor(exporters.traces)] })
   const tracer = tracers?.getTracer('deputy')
   const active = new AsyncLocalStorage<Context>()
   const serializer = new PrometheusSerializer()

@@ -7,7 +7,6 @@ import { createEgress } from '../egress/fetch.ts'
 import { refuse, type DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
-import { createAwsSecrets, createSecretsManagerClient } from './aws/secrets-manager.ts'
 import type { DynamicSecrets, IssuedTokens, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
 import { keepSecrets, type KeptSecrets } from './kept.ts'
@@ -112,6 +111,8 @@ export const createSecretBackends = async (
       )
       known.set(id, createVaultSecrets({ id, ...backend, session }))
     } else {
+      // Loaded where it is configured: no other daemon should pay for the SDK.
+      const { createAwsSecrets, createSecretsManagerClient } = await import('./aws/secrets-manager.ts')
       const client = createSecretsManagerClient(backend)
       closers.push(() => {
         client.destroy()

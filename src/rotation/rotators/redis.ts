@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import type { Random } from '../../clock.ts'
 import type { Secret } from '../../crypto/secret.ts'
 import type { ChoosingRotator } from '../rotator.ts'
@@ -23,6 +23,8 @@ export const createRedisRotator = (
 ): ChoosingRotator => {
   const connected = async <T>({ username, password }: LoginSecret, work: (client: Redis) => Promise<T>): Promise<T> => {
     const tls = await deps.tls()
+    // Loaded where a Redis user rotates: no other daemon should pay for it.
+    const { Redis } = await import('ioredis')
     const client = new Redis({
       host: how.host,
       port: how.port,
