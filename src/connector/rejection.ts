@@ -6,6 +6,8 @@ export interface RejectedCredential {
   readonly token: Secret
   /** Whether this node has just found that it had handed out this credential for exactly this request. */
   readonly handed?: boolean
+  /** Whether this node had obtained it because of a report, a moment ago: a fresh credential is refused as well. */
+  readonly renewed?: boolean
 }
 
 /** A report this soon after a renewal says that a fresh credential is refused as well (ms). */

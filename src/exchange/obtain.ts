@@ -118,13 +118,17 @@ export const createObtain = (options: {
   /**
    * Drops a credential that its service refuses, wherever this server has it for this principal. A grant judges a fresh one
    * that is refused as well; of every other kind a fresh one stays.
-   * @returns whether it was dropped
+   * @returns why it was dropped; undefined where it stays
    */
-  const dropRejected = async (key: string, request: CredentialRequest, hit: CachedCredential): Promise<boolean> => {
+  const dropRejected = async (
+    key: string,
+    request: CredentialRequest,
+    hit: CachedCredential,
+  ): Promise<'renew' | 'end' | undefined> => {
     const { rejected, downstream } = request
-    if (!isAbout(rejected, hit.credential.token)) return false
+    if (!isAbout(rejected, hit.credential.token)) return undefined
     const judgement = judgeRejection(renewals.get(key), options.clock.now())
-    if (judgement === 'keep' || (judgement === 'end' && downstream.credential !== 'oauth_grant')) return false
+    if (judgement === 'keep' || (judgement === 'end' && downstream.credential !== 'oauth_grant')) return undefined
     if (judgement === 'renew') renewals.set(key, options.clock.now())
     // Before it is dropped: a concurrent request would find the lease in the store and keep it again.
     const { grant } = hit.credential
@@ -133,7 +137,7 @@ export const createObtain = (options: {
       ({ tenant, user, server, credential }) =>
         tenant === hit.tenant && user === hit.user && server === hit.server && isAbout(rejected, credential.token),
     )
-    return true
+    return judgement
   }
 
   /** Requests of which one says that a credential was refused do not share the answer of one that does not know it. */
@@ -145,18 +149,21 @@ export const createObtain = (options: {
     const request = versions === undefined ? given : { ...given, secretVersions: await versions }
     const key = credentialKey(request, String(generation))
     const hit = request.downstream.credential === 'oauth_grant' ? await atHand(key) : options.cache.get(key)
-    let isDropped = false
+    let dropped: 'renew' | 'end' | undefined
     if (hit !== undefined) {
       if (options.isVoid(hit)) options.cache.delete(key)
       else {
-        isDropped = await dropRejected(key, request, hit)
-        if (!isDropped) return { credential: hit.credential, cached: true, obtainedAt: hit.since }
+        dropped = await dropRejected(key, request, hit)
+        if (dropped === undefined) return { credential: hit.credential, cached: true, obtainedAt: hit.since }
       }
     }
     const workKey = workKeyOf(key, request)
     let pending = underWay.get(workKey)
     if (pending === undefined) {
-      const wish = isDropped ? { ...request, rejected: { ...request.rejected!, handed: true } } : request
+      const wish =
+        dropped === undefined
+          ? request
+          : { ...request, rejected: { ...request.rejected!, handed: true, renewed: dropped === 'end' } }
       pending = fetchAndKeep(key, wish, {
         startedAt: options.clock.now(),
         known: options.lastRevocation(),

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { judgeRejection } from '../../src/connector/rejection.ts'
 import { Secret } from '../../src/crypto/secret.ts'
@@ -15,7 +16,7 @@ afterEach(async () => {
   await provider?.close()
 })
 
-const refused = (token: string, handed = true) => ({ token: new Secret(token), handed })
+const refused = (token: string, handed = true, renewed = false) => ({ token: new Secret(token), handed, renewed })
 const obtained = async (rejected?: string): Promise<string> =>
   (
     await grants.obtain(undefined, undefined, rejected === undefined ? undefined : refused(rejected, false))
@@ -64,9 +65,53 @@ describe('fault 20: an access token that its service refuses', () => {
     await grants.give({ expiresIn: 3_600_000 })
     const narrow = (await grants.obtain(['read'])).token.reveal()
     const next = (await grants.obtain(['read'], undefined, refused(narrow))).token.reveal()
-    await expect(grants.obtain(['read'], undefined, refused(next))).rejects.toMatchObject({
+    await expect(grants.obtain(['read'], undefined, refused(next, true, true))).rejects.toMatchObject({
       code: 'reconnect_required',
     })
+  })
+
+  it('says nothing about the other tokens of the grant: those that were refused with it are renewed as well', async () => {
+    await grants.give({ expiresIn: 3_600_000 })
+    const whole = await obtained()
+    const [reading, writing] = [await grants.obtain(['read']), await grants.obtain(['write'])]
+    for (const [scope, { token }] of [['read', reading] as const, ['write', writing] as const]) {
+      const { token: next } = await grants.obtain([scope], undefined, refused(token.reveal()))
+      expect(next.reveal()).not.toBe(token.reveal())
+    }
+    const next = await obtained(whole)
+    expect(next).not.toBe(whole)
+    await expect(obtained(next)).rejects.toMatchObject({ code: 'reconnect_required' })
+  })
+
+  it('promise 6: a report while a refresh is in flight costs the grant no rotated refresh token', async () => {
+    const grant = await grants.give({ expiresIn: 3_600_000 })
+    const second = await obtained(await obtained())
+    let report: Promise<unknown> | undefined
+    provider.duringRefresh = async () => {
+      report = obtained(second).catch((error: unknown) => error)
+      // Time for a report that does not wait for the refresh to be written down.
+      await sleep(100)
+    }
+    const narrowed = await grants.obtain(['read'])
+    provider.duringRefresh = () => undefined
+    expect(await report).toMatchObject({ code: 'reconnect_required' })
+    expect(narrowed.scopes).toEqual(['read'])
+    const { tokens } = await grants.stored(grant)
+    expect(provider.isLive(tokens.refreshToken!.reveal())).toBe(true)
+    grants.clock.forward(601_000)
+    expect(await obtained(second)).not.toBe(second)
+  })
+
+  it('promise 6: a report while another node refreshes waits for what that node writes', async () => {
+    const grant = await grants.give({ expiresIn: 3_600_000 })
+    const second = await obtained(await obtained())
+    const { grant: stored } = await grants.stored(grant)
+    await grants.store.grants.update({
+      ...stored,
+      refreshing: { owner: 'another', until: grants.clock.now() + 5000 },
+    })
+    await expect(obtained(second)).rejects.toMatchObject({ code: 'refresh_in_progress' })
+    expect((await grants.stored(grant)).grant.version).toBe(stored.version + 1)
   })
 
   it('of a grant without refresh token asks the user to connect at once', async () => {

@@ -24,9 +24,11 @@ const nodes = () => {
     remove: (key) => Promise.resolve(void shelf.delete(key)),
   }
   const made: string[] = []
+  const reports: CredentialRequest['rejected'][] = []
   const endedLeases: string[] = []
   const connector = {
-    obtain: (): Promise<Credential> => {
+    obtain: ({ rejected }: CredentialRequest): Promise<Credential> => {
+      reports.push(rejected)
       const token = `token-${made.length + 1}`
       made.push(token)
       return Promise.resolve({
@@ -45,7 +47,11 @@ const nodes = () => {
     const obtain = createObtain({
       cache: createMemoryCache({ entries: 100, clock }),
       shared,
-      connectors: { client_credentials: connector, dynamic: connector } as unknown as Connectors,
+      connectors: {
+        client_credentials: connector,
+        dynamic: connector,
+        oauth_grant: connector,
+      } as unknown as Connectors,
       clock,
       isVoid: () => false,
       versionsOf: () => undefined,
@@ -71,7 +77,7 @@ const nodes = () => {
       return (await obtain(request, 1)).credential.token.reveal()
     }
   }
-  return { clock, made, endedLeases, one: node(), other: node() }
+  return { clock, made, reports, endedLeases, one: node(), other: node() }
 }
 
 it('fault 20: a credential that is refused leaves the shared cache; another node that had it takes the fresh one from there', async () => {
@@ -100,4 +106,10 @@ it('fault 20: a lease whose login is refused is ended', async () => {
   await Promise.all(Array.from({ length: 5 }, () => one('token-1', 'dynamic')))
   expect(await one(undefined, 'dynamic')).toBe('token-2')
   expect(endedLeases).toEqual(['lease-1'])
+})
+
+it('fault 20: a grant hears whether the credential that is refused is one that a report has brought', async () => {
+  const { one, reports } = nodes()
+  for (const rejected of [undefined, 'token-1', 'token-2']) await one(rejected, 'oauth_grant')
+  expect(reports.map((report) => report?.renewed)).toEqual([undefined, false, true])
 })

@@ -29,6 +29,7 @@ import {
   type RefreshWish,
 } from './refresh.ts'
 import { createRejectedTokens } from './rejected-token.ts'
+import { createTurns } from './turns.ts'
 import { createUpstreamRevocation } from './upstream-revocation.ts'
 
 export interface OAuthGrantDependencies {
@@ -77,9 +78,10 @@ export const createOAuthGrantConnector = (
   deps: OAuthGrantDependencies,
 ): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
   const { clients } = deps
-  const refresh = createRefresh(deps)
+  const inTurn = createTurns()
+  const refresh = createRefresh({ ...deps, inTurn })
   const upstream = createUpstreamRevocation(deps)
-  const rejectedTokens = createRejectedTokens(deps)
+  const rejectedTokens = createRejectedTokens({ ...deps, inTurn })
 
   const askUser = async (
     request: CredentialRequest,

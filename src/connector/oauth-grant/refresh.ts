@@ -16,6 +16,7 @@ import { withNonce, type ProviderClient, type ProviderClients } from '../provide
 import { fieldsOf, scopesOf } from '../provider/dialect.ts'
 import { revokeTokens } from '../provider/revocation.ts'
 import { refreshUntilOf, tokenLifeOf } from '../provider/token-life.ts'
+import type { InTurn } from './turns.ts'
 import { isBoundAsWanted, openTokens, sealTokens, type GrantTokens } from './grant.ts'
 import {
   challengeIn,
@@ -112,6 +113,7 @@ export interface RefreshDependencies {
   readonly shared: boolean
   /** How long a provider may take to answer (ms). */
   readonly timeout: number
+  readonly inTurn: InTurn
 }
 
 /**
@@ -120,9 +122,8 @@ export interface RefreshDependencies {
  * so is every write after it, so that whoever comes back late has nothing to write to (fencing).
  */
 export const createRefresh = (deps: RefreshDependencies) => {
-  const turns = new Map<string, Promise<unknown>>()
   const shared = new Map<string, Promise<FreshToken>>()
-  const { grants, envelope, clock } = deps
+  const { grants, envelope, clock, inTurn } = deps
 
   const isClaimed = (grant: Grant): boolean =>
     deps.shared && grant.refreshing?.owner !== deps.owner && isRefreshing(grant, clock.now())
@@ -403,16 +404,6 @@ export const createRefresh = (deps: RefreshDependencies) => {
         downstream,
         problem: 'its access token has ended and the provider gave no refresh token',
       })
-  }
-
-  const inTurn = <T>(id: string, work: () => Promise<T>): Promise<T> => {
-    const turn = (turns.get(id) ?? Promise.resolve()).then(work, work)
-    turns.set(id, turn)
-    const over = (): void => {
-      if (turns.get(id) === turn) turns.delete(id)
-    }
-    turn.then(over, over)
-    return turn
   }
 
   /**
