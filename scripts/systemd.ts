@@ -5,7 +5,16 @@
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
@@ -41,6 +50,8 @@ const findSystem = (): string => {
     rmSync(made, { recursive: true, force: true })
     skip(`debootstrap failed: ${(error as Error).message.slice(-300)}`)
   }
+  // It becomes the root of the container, which every user there passes through.
+  chmodSync(made, 0o755)
   renameSync(made, system)
   return system
 }
@@ -104,7 +115,7 @@ const EXPECTED = [
   'stranger EACCES',
   'status 0',
   'reload 0',
-  'second 3',
+  'second 7',
   'after-kill 200',
   'stopped 0',
 ]

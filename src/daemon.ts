@@ -18,6 +18,7 @@ import { checkPrivateFiles } from './config/private-files.ts'
 import { formatProblem, type Problem } from './config/problem.ts'
 import { watchConfiguration } from './configuration-watch.ts'
 import { loadOnThread } from './config/reader.ts'
+import { socketFolderProblems } from './config/socket-folders.ts'
 import { pagesUrlOf } from './config/client-document.ts'
 import { createConnect } from './connect/connect.ts'
 import { createSealedSessions } from './connect/sealed-sessions.ts'
@@ -84,6 +85,7 @@ import type { RotatedSecret } from './store/records/rotations.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
+import { asStartFailure } from './start-failure.ts'
 import { createSubjectVerifier } from './subject/verify.ts'
 import { createClientSecretCheck } from './workload/client-secret.ts'
 import { createAttestor } from './workload/attest.ts'
@@ -133,7 +135,7 @@ const shortOf = ([first, ...others]: readonly Problem[]): string =>
     ? 'ok'
     : `${first.file}:${first.line}: ${first.message}${others.length === 0 ? '' : ` (and ${others.length} more; run deputy check)`}`
 
-/** @throws DeputyError `config_invalid` and others of the taxonomy; nothing is left open then */
+/** @throws DeputyError `config_invalid`, `start_failed` and others of the taxonomy, nothing else; nothing is left open then */
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { clock, random } = options
   const home = resolve(options.home)
@@ -144,7 +146,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { snapshot, policy } = configuration
   const { settings } = snapshot()
   const logger = options.logger ?? createLogger({ level: settings.log.level })
-  for (const warning of read.warnings) logger.warn({ ...warning }, 'configuration')
+  const tellWarnings = (warnings: readonly Problem[]): void => {
+    for (const { message, ...where } of warnings) logger.warn(where, message)
+  }
+  tellWarnings(read.warnings)
 
   const closers: (() => Promise<void> | void)[] = []
   const closeAll = async (): Promise<void> => {
@@ -160,7 +165,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     return await build()
   } catch (error) {
     await closeAll()
-    throw error
+    throw asStartFailure(error)
   }
 
   async function build(): Promise<Daemon> {
@@ -813,6 +818,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const socket = await opened(
       listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {
         ...limits,
+        setting: 'listen.socket',
         path: resolve(home, settings.listen.socket),
         mode: settings.listen.socket_mode,
         onConnection: (connection) => {
@@ -822,7 +828,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       }),
     )
     const admin = await opened(
-      listenOnSocket(adminApi, { ...limits, path: resolve(home, settings.listen.admin), mode: 0o600 }),
+      listenOnSocket(adminApi, {
+        ...limits,
+        setting: 'listen.admin',
+        path: resolve(home, settings.listen.admin),
+        mode: 0o600,
+      }),
     )
     const redeem = createIdentityAssertions({
       snapshot,
@@ -861,13 +872,21 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       .use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') }))
       .use(connect.app)
     const pages = await opened(
-      listenOnPort(withCheckedHead(publicApp, correlationId), { ...limits, ...settings.listen.connect }),
+      listenOnPort(withCheckedHead(publicApp, correlationId), {
+        ...limits,
+        setting: 'listen.connect',
+        ...settings.listen.connect,
+      }),
     )
     const tcp =
       tcpAddress === null
         ? null
         : await opened(
-            listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), { ...limits, ...tcpAddress }),
+            listenOnPort(localApi(createCallerGuard(tcpHosts(tcpAddress.port))), {
+              ...limits,
+              setting: 'listen.tcp',
+              ...tcpAddress,
+            }),
           )
     const gateway = {
       exchange,
@@ -907,9 +926,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         : await opened(
             listenOnPort(
               createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metricsAddress.port))),
-              { ...limits, ...metricsAddress },
+              { ...limits, setting: 'listen.metrics', ...metricsAddress },
             ),
           )
+
+    tellWarnings(await socketFolderProblems(home, settings))
 
     await rotation.start()
     await leases.sweep()

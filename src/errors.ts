@@ -792,6 +792,7 @@ export const taxonomy = {
     'The configuration is not valid: {problem}.',
     'deputy check lists every problem with its line.',
   ),
+  start_failed: kind(503, 'temporarily_unavailable', 'internal', true, 'Deputy cannot start: {problem}.', '{fix}'),
   draining: kind(
     503,
     'temporarily_unavailable',

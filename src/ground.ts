@@ -13,7 +13,7 @@ import { assertPrivateFile, assertPrivateFolder } from './crypto/private-file.ts
 import { Secret } from './crypto/secret.ts'
 import { bindGrants } from './connector/oauth-grant/bind.ts'
 import { SigningKeys } from './crypto/signing-keys.ts'
-import { refuse } from './errors.ts'
+import { DeputyError, refuse } from './errors.ts'
 import { openKeyEncryption } from './key-encryption.ts'
 import type { Logger } from './observe/logger.ts'
 import { createEmbeddedSecrets, type EmbeddedSecrets } from './secret/embedded.ts'
@@ -102,7 +102,20 @@ export const redisOptions = async (
 
 const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
   const postgres = await postgresOptions(settings, around)
-  if (postgres === undefined) return openSqliteStore({ path: join(resolve(around.home, settings.state), 'deputy.db') })
+  if (postgres === undefined) {
+    const path = join(resolve(around.home, settings.state), 'deputy.db')
+    return openSqliteStore({ path }).catch((error: unknown) => {
+      if (!(error instanceof DeputyError && error.code === 'store_unavailable')) throw error
+      throw refuse(
+        'start_failed',
+        {
+          problem: `the embedded store ${path} cannot be opened: ${String(error.facts['problem'])}`,
+          fix: 'Check that the user of the daemon owns the folder and may write there, and that the disk has room; put back a backup where the file is damaged.',
+        },
+        error,
+      )
+    })
+  }
   return openPostgresStore({ ...postgres, node: nodeName(settings, around) })
 }
 

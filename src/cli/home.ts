@@ -8,6 +8,7 @@ import { formatProblem } from '../config/problem.ts'
 import { settingsSchema, type Settings } from '../config/settings.ts'
 import { parseYamlFile } from '../config/yaml-file.ts'
 import type { Shipped } from '../configuration.ts'
+import { fileFailure } from '../start-failure.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
 /** The folder of this package: `src/cli` and `dist/cli` are both two below it. */
@@ -33,7 +34,16 @@ export const findHome = (option: string | undefined, terminal: Terminal): string
 
 /** The settings alone, without the registry: enough to find the sockets. @throws CommandError */
 export const readSettings = async (home: string): Promise<Settings> => {
-  const text = await readFile(join(home, SETTINGS_FILE), 'utf8').catch(() => {
+  const text = await readFile(join(home, SETTINGS_FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    const failure = error.code === 'ENOENT' ? undefined : fileFailure(error)
+    if (failure !== undefined)
+      throw new CommandError(
+        exit.configuration,
+        `${join(home, SETTINGS_FILE)} cannot be read: ${failure.problem}.`,
+        error.code === 'EACCES'
+          ? `Run the command as the user that the daemon runs as. Users of the local API need no configuration folder: set DEPUTY_SOCKET to its socket.`
+          : failure.fix,
+      )
     throw new CommandError(exit.configuration, `There is no ${SETTINGS_FILE} in ${home}.`, `deputy init ${home}`)
   })
   const {

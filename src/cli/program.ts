@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { DeputyError } from '../errors.ts'
+import { fileFailure } from '../start-failure.ts'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
@@ -54,7 +55,7 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
     .showHelpAfterError('(add --help for the options)')
     .addHelpText(
       'after',
-      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known.',
+      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known, 7 the daemon cannot start for now.',
     )
   for (const { load } of group === undefined ? GROUPS : [group]) (await load())(program, terminal)
   acceptHomeEverywhere(program)
@@ -77,6 +78,8 @@ const acceptHomeEverywhere = (program: Command): void => {
   program.commands.forEach(visit)
 }
 
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
+
 /** Runs a command line. @returns the exit code */
 export const run = async (argv: readonly string[], terminal: Terminal): Promise<number> => {
   try {
@@ -91,7 +94,13 @@ export const run = async (argv: readonly string[], terminal: Terminal): Promise<
     }
     if (error instanceof DeputyError) {
       terminal.err(`${error.message}\nNext: ${error.next}\n`)
+      if (error.code === 'start_failed') return exit.start
       return error.kind.category === 'config' ? exit.configuration : exit.failed
+    }
+    const failure = fileFailure(error)
+    if (failure !== undefined) {
+      terminal.err(`${sentence(failure.problem)}\nNext: ${failure.fix}\n`)
+      return exit.failed
     }
     throw error
   }

@@ -10,7 +10,16 @@ export interface Terminal {
 }
 
 /** Exit codes that scripts can rely on. */
-export const exit = { ok: 0, failed: 1, usage: 2, configuration: 3, unreachable: 4, unverified: 5, unknown: 6 } as const
+export const exit = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  configuration: 3,
+  unreachable: 4,
+  unverified: 5,
+  unknown: 6,
+  start: 7,
+} as const
 
 /** Ends a command with an exit code, its message already said or given here. */
 export class CommandError extends Error {

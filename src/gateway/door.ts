@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net'
-import { listenAt } from '../unix-socket.ts'
+import { listenAt, type SocketPlace } from '../unix-socket.ts'
 
 /** A connection that goes through. */
 export interface Passage {
@@ -21,13 +21,12 @@ const LOOK = 50
  * A Unix socket at which programs come in.
  * @param options.admit serves one; what it throws ends that one alone
  */
-export const openDoor = async (options: {
-  readonly path: string
-  readonly mode: number
-  readonly group?: number | undefined
-  readonly greet: (socket: Socket) => void
-  readonly admit: (socket: Socket, enter: (passage: Passage) => void) => Promise<void>
-}): Promise<Door> => {
+export const openDoor = async (
+  options: SocketPlace & {
+    readonly greet: (socket: Socket) => void
+    readonly admit: (socket: Socket, enter: (passage: Passage) => void) => Promise<void>
+  },
+): Promise<Door> => {
   const inside = new Map<Socket, Passage | undefined>()
   const server: Server = createServer({ noDelay: true }, (socket) => {
     options.greet(socket)

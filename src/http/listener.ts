@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { refuse } from '../errors.ts'
-import { listenAt, listening } from '../unix-socket.ts'
+import { listenFailure } from '../start-failure.ts'
+import { listenAt, listening, type SocketPlace } from '../unix-socket.ts'
 
 export interface ListenerLimits {
   /** ms until the headers must be there. */
@@ -140,10 +140,10 @@ const closing = async ({ server, taken }: HttpServer, patience: number): Promise
   clearTimeout(end)
 }
 
-/** Listens on a Unix socket. @throws DeputyError `config_invalid`, as `listenAt` */
+/** Listens on a Unix socket. @throws DeputyError `start_failed`, as `listenAt` */
 export const listenOnSocket = async (
   onRequest: RequestListener,
-  options: ListenerLimits & { path: string; mode: number; group?: number; onConnection?: (socket: Socket) => void },
+  options: ListenerLimits & SocketPlace & { onConnection?: (socket: Socket) => void },
 ): Promise<Listener> => {
   const http = createHttpServer(onRequest, options)
   if (options.onConnection !== undefined) http.server.on('connection', options.onConnection)
@@ -151,10 +151,10 @@ export const listenOnSocket = async (
   return { address: options.path, close: (patience) => closing(http, patience) }
 }
 
-/** Listens on TCP. @throws DeputyError `config_invalid` when the address is taken */
+/** Listens on TCP. @throws DeputyError `start_failed` when the kernel refuses, for example because the address is taken */
 export const listenOnPort = async (
   onRequest: RequestListener,
-  options: ListenerLimits & { host: string; port: number },
+  options: ListenerLimits & { setting: string; host: string; port: number },
 ): Promise<Listener> => {
   const http = createHttpServer(onRequest, options)
   const { server } = http
@@ -163,11 +163,7 @@ export const listenOnPort = async (
       server.listen(options.port, options.host)
     })
   } catch (error) {
-    throw refuse(
-      'config_invalid',
-      { problem: `${options.host}:${options.port} cannot be listened on (${(error as NodeJS.ErrnoException).code})` },
-      error,
-    )
+    throw listenFailure(error, { setting: options.setting, address: `${options.host}:${options.port}` })
   }
   const bound = server.address()
   const port = typeof bound === 'object' && bound !== null ? bound.port : options.port

@@ -37,7 +37,7 @@ export interface ProxyOptions extends Omit<
  * Opens the proxy where the settings want it. Its authority is made at the first start; the certificate lies beside the
  * store for programs to trust, the key is sealed.
  * @returns the addresses, and how programs that `deputy exec` starts reach it
- * @throws DeputyError `config_invalid` for an address that is taken
+ * @throws DeputyError `start_failed` for an address that is taken
  */
 export const openProxy = async (options: ProxyOptions): Promise<{ addresses: string[]; forPrograms?: ExecProxy }> => {
   const {
@@ -100,6 +100,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
         await opened(
           listenOnSocket(onRequest, {
             ...limits,
+            setting: 'listen.proxy_socket',
             path: resolve(home, socket),
             mode: listen.socket_mode,
             onConnection: (connection) => {
@@ -113,6 +114,6 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
   }
   if (listen.proxy === null) return { addresses }
   const { onRequest, limits: tcpLimits } = on(tcpHosts(listen.proxy.port))
-  const { address } = await opened(listenOnPort(onRequest, { ...tcpLimits, ...listen.proxy }))
+  const { address } = await opened(listenOnPort(onRequest, { ...tcpLimits, setting: 'listen.proxy', ...listen.proxy }))
   return { addresses: [...addresses, address], forPrograms: { url: `http://${address}`, ca: authority.certificate } }
 }

@@ -84,7 +84,7 @@ export class NodeLease implements Membership {
     this.#options = options
   }
 
-  /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `lease_lost` with a clock that is off, `config_invalid` when another daemon has the name */
+  /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `lease_lost` with a clock that is off, `start_failed` when another daemon has the name */
   static async start(options: LeaseOptions): Promise<NodeLease> {
     const lease = new NodeLease(options)
     await lease.#awaitName()
@@ -111,8 +111,9 @@ export class NodeLease implements Membership {
   }
 
   #nameTaken(): DeputyError {
-    return refuse('config_invalid', {
-      problem: `another daemon runs as the node ${this.#options.node} on this store; give each its own \`node\``,
+    return refuse('start_failed', {
+      problem: `another daemon runs as the node ${this.#options.node} on this store`,
+      fix: 'Give each daemon a name of its own under `node` in deputy.yaml, or stop the other one.',
     })
   }
 

@@ -169,7 +169,7 @@ describe('the lease of a node', () => {
     setTimeout(() => {
       passed.milliseconds += LEASE + 2 * SKEW + 1
     }, 120)
-    await expect(start()).rejects.toMatchObject({ code: 'config_invalid' })
+    await expect(start()).rejects.toMatchObject({ code: 'start_failed' })
   })
 
   it('ends when the daemon does: nobody waits for it any more', async () => {

@@ -80,7 +80,7 @@ describe('the embedded store', () => {
     const path = join(await aFolder(), 'deputy.db')
     const store = await openSqliteStore({ path })
     onTestFinished(() => store.close())
-    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'config_invalid' })
+    await expect(openSqliteStore({ path })).rejects.toMatchObject({ code: 'start_failed' })
     const child = spawn(process.execPath, [fileURLToPath(new URL('./writer.ts', import.meta.url)), path], {
       stdio: 'ignore',
     })
@@ -100,7 +100,7 @@ describe('the embedded store', () => {
     })
     await once(child.stdout, 'data')
     await expect(openSqliteStore({ path })).rejects.toMatchObject({
-      code: 'config_invalid',
+      code: 'start_failed',
       message: expect.stringContaining('in use by another daemon') as string,
     })
     child.kill('SIGKILL')

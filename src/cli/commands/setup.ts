@@ -5,6 +5,7 @@ import { createSystemRandom, systemClock } from '../../clock.ts'
 import { SETTINGS_FILE } from '../../config/load.ts'
 import { checkPrivateFiles } from '../../config/private-files.ts'
 import { formatProblem } from '../../config/problem.ts'
+import { socketFolderProblems } from '../../config/socket-folders.ts'
 import { examples, settingsTemplate } from '../../config/template.ts'
 import { newKeyText } from '../../crypto/key-encryption-key.ts'
 import { createFile } from '../../crypto/private-file.ts'
@@ -88,9 +89,11 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
       const read = await readConfiguration({ home, shipped, generation: 1 })
       const { configuration } = read
       const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
+      const folders =
+        configuration === undefined ? [] : await socketFolderProblems(home, configuration.snapshot.settings)
       const [problems, warnings] = [
         [...read.problems, ...files.problems],
-        [...read.warnings, ...files.warnings],
+        [...read.warnings, ...files.warnings, ...folders],
       ]
       const counts =
         configuration === undefined

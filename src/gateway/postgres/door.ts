@@ -185,6 +185,7 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
   }
 
   return openDoor({
+    setting: 'listen.postgres',
     path: join(options.folder, SOCKET),
     mode: options.mode,
     group: options.group,

@@ -96,6 +96,7 @@ export const createRedisDoors = (options: RedisDoorsOptions) => {
 
   const openFor = (downstream: string): Promise<Door> =>
     openDoor({
+      setting: 'listen.redis',
       path: join(options.folder, `${downstream}.sock`),
       mode: options.mode,
       group: options.group,
@@ -127,7 +128,7 @@ export const createRedisDoors = (options: RedisDoorsOptions) => {
     })
 
   return {
-    /** Opens and closes what files say now. @throws DeputyError `config_invalid` when a socket cannot be opened; the others are open then */
+    /** Opens and closes what files say now. @throws DeputyError `start_failed` when a socket cannot be opened; the others are open then */
     reconcile(): Promise<void> {
       const done = turn.then(async () => {
         const wanted = new Set(

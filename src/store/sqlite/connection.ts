@@ -23,7 +23,10 @@ const toError = (problem: string, code: number): Error =>
   (code & 0xff) === CONSTRAINT ? new ConstraintError(problem) : refuse('store_unavailable', { problem })
 
 const inUse = (path: string): DeputyError =>
-  refuse('config_invalid', { problem: `the state folder of ${path} is in use by another daemon` })
+  refuse('start_failed', {
+    problem: `the state folder of ${path} is in use by another daemon`,
+    fix: 'Stop the other daemon first (deputy status shows its process id), or give this one a home and a state folder of its own.',
+  })
 
 /** ms in which the thread must be ready: longer than a call may take, because a log left by a killed process is read first. */
 const START = 30_000
@@ -53,7 +56,7 @@ export class SqliteConnection {
     })
   }
 
-  /** @param deadline ms in which the store must answer. @throws DeputyError `config_invalid` when another daemon holds it */
+  /** @param deadline ms in which the store must answer. @throws DeputyError `start_failed` when another daemon holds it */
   static async open(path: string, deadline: number, role: StoreRole = 'holder'): Promise<SqliteConnection> {
     const worker = new Worker(workerFile, { workerData: { path, role } satisfies StoreThread })
     try {

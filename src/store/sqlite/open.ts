@@ -34,7 +34,7 @@ export const sqliteVersion = async (path: string): Promise<number> => {
  * Opens the embedded store: one SQLite file, held by one process.
  * @param options.path file; made with mode 0600 if it is missing
  * @param options.deadline ms in which every call must be answered; default 5000
- * @throws DeputyError `config_invalid` when another process holds it, `store_unavailable` when it cannot be opened
+ * @throws DeputyError `start_failed` when another process holds it, `store_unavailable` when it cannot be opened
  */
 export const openSqliteStore = async (options: { path: string; deadline?: number }): Promise<Store> => {
   const connection = await SqliteConnection.open(options.path, options.deadline ?? DEADLINE)
