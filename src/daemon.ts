@@ -141,7 +141,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const home = resolve(options.home)
   const read = await readConfiguration({ home, shipped: options.shipped, generation: 1, load: loadOnThread })
   if (read.configuration === undefined)
-    throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n') })
+    throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n').replace(/\.$/, '') })
   const configuration = new CurrentConfiguration(read.configuration, options.shipped)
   const { snapshot, policy } = configuration
   const { settings } = snapshot()

@@ -224,7 +224,10 @@ export const settingsSchema = z.strictObject({
     .describe('Rotation of secrets; the policies are under policies/rotation.'),
   tokens: z
     .strictObject({
-      lifetime: lifetimeSchema.default(300_000).describe('Longest life of a minted token.'),
+      lifetime: lifetimeSchema
+        .refine((time) => time >= 1000, 'write a length of time from 1s: tokens count in whole seconds')
+        .default(300_000)
+        .describe('Longest life of a minted token.'),
       status_list: z
         .boolean()
         .default(true)

@@ -32,10 +32,10 @@ export const pauseSchema = durationSchema.refine(
   'write a length of time of at most 24d',
 )
 
-/** How long a credential is good for: tokens count in whole seconds. */
+/** How long a credential is good for. One of less than a second is read anew for each request. */
 export const lifetimeSchema = durationSchema.refine(
-  (time) => time >= 1000 && time <= 366 * UNITS.d,
-  'write a length of time from 1s to 366d',
+  (time) => time >= 1 && time <= 366 * UNITS.d,
+  'write a length of time from 1ms to 366d',
 )
 
 /** A scope token of RFC 6749 section 3.3. */
