@@ -1,10 +1,12 @@
+import type { AUDIT_OUTCOMES, AuditEvent } from './events.ts'
+
 /** What happened, as the audit log and `deputy explain` tell it. Never a secret: tokens appear as keyed fingerprints. */
 export interface AuditRecord {
   /** Correlation id of the request; the same in logs, in errors and in traces. */
   readonly id: string
   /** Dotted name, for example `token.exchange`, `grant.refresh`, `connect.consent`, `revocation`, `workload.unknown`. */
-  readonly event: string
-  readonly outcome: 'issued' | 'refused' | 'done' | 'failed'
+  readonly event: AuditEvent
+  readonly outcome: (typeof AUDIT_OUTCOMES)[number]
   readonly tenant?: string
   readonly user?: string
   readonly server?: string

@@ -3,6 +3,7 @@ import { DeputyError } from '../errors.ts'
 import { fileFailure } from '../start-failure.ts'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
+import { unknownCommandIn } from './unknown-command.ts'
 
 type AddCommands = (program: Command, terminal: Terminal) => void
 
@@ -39,7 +40,7 @@ const GROUPS: readonly Group[] = [
 ]
 
 /** The name of the command in a command line: its first word that is neither an option nor the folder after `--home`. */
-const commandName = (argv: readonly string[]): string | undefined =>
+export const commandName = (argv: readonly string[]): string | undefined =>
   argv.find((word, at) => !word.startsWith('-') && argv[at - 1] !== '--home')
 
 /** The commands on a terminal. @param argv the command line whose command is needed; absent or without a known command: every command */
@@ -83,7 +84,13 @@ const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${tex
 /** Runs a command line. @returns the exit code */
 export const run = async (argv: readonly string[], terminal: Terminal): Promise<number> => {
   try {
-    await (await createProgram(terminal, argv)).parseAsync(argv, { from: 'user' })
+    const program = await createProgram(terminal, argv)
+    const unknown = unknownCommandIn(program, argv)
+    if (unknown !== undefined) {
+      terminal.err(`${unknown}\n`)
+      return exit.usage
+    }
+    await program.parseAsync(argv, { from: 'user' })
     return exit.ok
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { durationSchema, idSchema, urlSchema } from './values.ts'
+import { ownValue } from '../own-value.ts'
 
 /** A fact about a provider needs the page it was taken from. */
 const sourceSchema = z.record(z.string(), urlSchema)
@@ -9,7 +10,7 @@ const PLACEHOLDER = /\{([a-z][a-z0-9_]*)\}/g
 export const placeholdersIn = (endpoint: string): string[] =>
   [...endpoint.matchAll(PLACEHOLDER)].map(([, name]) => name!)
 export const fillIn = (endpoint: string, values: Readonly<Record<string, string>>): string =>
-  endpoint.replace(PLACEHOLDER, (whole, name: string) => values[name] ?? whole)
+  endpoint.replace(PLACEHOLDER, (whole, name: string) => ownValue(values, name) ?? whole)
 
 const variableNameSchema = z
   .string()

@@ -20,6 +20,7 @@ import { takesAssertions } from './tenant.ts'
 import { engineProblems } from './engine-question.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
+import { ownValue } from '../own-value.ts'
 
 /** The backend that every daemon has. */
 const EMBEDDED = 'embedded'
@@ -429,7 +430,7 @@ const checkDownstreams = ({ downstreams, tenants, providers, settings }: Loaded)
     const { backends } = settings.value.secrets
     if (
       (value.credential === 'dynamic' || value.credential === 'mtls_certificate') &&
-      (value.backend === EMBEDDED || backends[value.backend]?.kind === 'aws')
+      (value.backend === EMBEDDED || ownValue(backends, value.backend)?.kind === 'aws')
     ) {
       problems.push({
         file,
@@ -550,7 +551,7 @@ const checkRotations = ({ rotations, tenants, settings }: Loaded): Problem[] => 
       })
     }
     if (
-      settings.value.secrets.backends[backend]?.kind === 'aws' &&
+      ownValue(settings.value.secrets.backends, backend)?.kind === 'aws' &&
       value.when.every !== undefined &&
       value.when.every < AWS_PAUSE
     ) {

@@ -1,5 +1,6 @@
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express'
 import { LRUCache } from 'lru-cache'
+import type { AuditEvent } from '../audit/events.ts'
 import type { AuditLog } from '../audit/record.ts'
 import { cacheKey } from '../cache/cache.ts'
 import type { Clock, Random } from '../clock.ts'
@@ -27,6 +28,7 @@ import { createBrowsers } from './browser.ts'
 import type { IdentityTokens } from './identity-tokens.ts'
 import { consentPage, donePage, errorPage, loginPage, STYLE } from './page.ts'
 import { createSignIn, type SignedIn } from './sign-in.ts'
+import { ownValue } from '../own-value.ts'
 
 export interface ConnectDependencies {
   readonly snapshot: CurrentSnapshot
@@ -132,7 +134,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     downstream,
   })
 
-  const record = (event: string, outcome: 'done' | 'refused', wish: ConnectWish, detail: object): Promise<void> =>
+  const record = (event: AuditEvent, outcome: 'done' | 'refused', wish: ConnectWish, detail: object): Promise<void> =>
     audit.append({ id: wish.correlationId, event, outcome, ...ownerOf(wish), detail: { ...detail } })
 
   /** The browser that began the step must be the one that goes on with it. */
@@ -176,7 +178,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
         user: wish.user,
         tenant: wish.tenant,
         csrf,
-        scopes: wish.scopes.map((scope) => ({ scope, words: downstream.scopes[scope] ?? scope })),
+        scopes: wish.scopes.map((scope) => ({ scope, words: ownValue(downstream.scopes, scope) ?? scope })),
         until: dayOf(clock.now() + CONSENT_LIFETIME),
         redirectHost: target.host,
       }),

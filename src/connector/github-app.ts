@@ -70,7 +70,7 @@ const wishOf = ({ downstream, scopes, principal, server }: CredentialRequest): W
         : [[name, level as Level] as const]
     if (meant.length === 0) throw unavailable()
     for (const [permission, each] of meant)
-      if (permissions[permission] === undefined || rank(each) > rank(permissions[permission]))
+      if (!Object.hasOwn(permissions, permission) || rank(each) > rank(permissions[permission]!))
         permissions[permission] = each
   }
   if (Object.keys(permissions).length === 0) throw unavailable()

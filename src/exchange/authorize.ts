@@ -9,6 +9,7 @@ import { questionOf, type Asking } from './question.ts'
 import type { TokenWish } from './request.ts'
 import { scopesWithin } from './scopes.ts'
 import { idsOf, type Target } from './target.ts'
+import { ownValue } from '../own-value.ts'
 
 /** Who asks for which scopes at a target; the exchange, `deputy policy explain` and the tools' view all ask alike. */
 export interface Authorization {
@@ -23,7 +24,7 @@ export interface Authorization {
 }
 
 const registeredAt = ({ target }: Authorization, { downstream }: Downstream): ReadonlySet<string> =>
-  new Set(target.uses[downstream]?.scopes)
+  new Set(ownValue(target.uses, downstream)?.scopes)
 
 /** The scopes that policy is asked about, for each downstream of the target. @throws DeputyError `scope_not_available` */
 export const candidateScopes = (asking: Authorization): string[][] => {

@@ -221,7 +221,7 @@ export const createIdentityAssertions = (
     // Who is not a client leaves no record: this endpoint is public, and the log is not theirs to fill.
     const tenants = await authenticate(request.clientId, request.clientSecret)
     const account: { tenant?: string; user?: string; server?: string } = {}
-    const record = { id: request.correlationId, event: 'token.identity_assertion' }
+    const record = { id: request.correlationId, event: 'token.identity_assertion' } as const
     try {
       // Before keys are fetched and signatures checked for it.
       await deps.rates.admit('client', [request.clientId])

@@ -1,6 +1,7 @@
 import { refuse } from '../errors.ts'
 import type { Server } from '../config/server.ts'
 import type { Downstream } from '../config/downstream.ts'
+import { ownValue } from '../own-value.ts'
 
 /** One downstream of a request, and the scopes that the server is registered for there. */
 export interface Registered {
@@ -19,7 +20,7 @@ export const scopesWithin = (
   server: Server,
   tool: string | undefined,
 ): string[] => {
-  const needed = tool === undefined ? undefined : server.tools[tool]
+  const needed = tool === undefined ? undefined : ownValue(server.tools, tool)
   const ofTool =
     needed === undefined || (needed.downstream !== undefined && needed.downstream !== target.downstream.downstream)
       ? undefined

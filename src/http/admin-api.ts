@@ -1,11 +1,13 @@
 import type { RequestListener } from 'node:http'
 import express, { type ErrorRequestHandler, type Request, type Response } from 'express'
 import { z } from 'zod'
+import { AUDIT_EVENTS, AUDIT_OUTCOMES, type AuditEvent } from '../audit/events.ts'
 import type { AuditLog } from '../audit/record.ts'
 import { idSchema } from '../config/values.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
+import { didYouMean } from '../near-names.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/lease.ts'
@@ -56,12 +58,12 @@ const secretNameSchema = z.strictObject({ tenant: named, name: named })
 const numeric = z.coerce.number().int().nonnegative()
 const auditQuerySchema = z.strictObject({
   id: z.string().max(128).optional(),
-  event: z.string().max(64).optional(),
-  outcome: z.string().max(32).optional(),
-  tenant: idSchema.optional(),
+  event: named.optional(),
+  outcome: named.optional(),
+  tenant: named.optional(),
   user: userName.optional(),
-  server: idSchema.optional(),
-  downstream: idSchema.optional(),
+  server: named.optional(),
+  downstream: named.optional(),
   node: idSchema.or(z.literal('*')).optional(),
   since: numeric.optional(),
   until: numeric.optional(),
@@ -122,6 +124,17 @@ const parse = <Schema extends z.ZodType>(schema: Schema, value: unknown): z.outp
   })
 }
 
+/** @throws DeputyError `name_unknown` for a word of a filter that no record can have */
+const assertListed = (kind: string, name: string | undefined, known: readonly string[]): void => {
+  if (name === undefined || known.includes(name)) return
+  const near = didYouMean(name, known)
+  throw refuse('name_unknown', {
+    kind: `audit ${kind}`,
+    name,
+    hint: ` ${near === '' ? `There are ${known.join(', ')}.` : near}`,
+  })
+}
+
 const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
 
 /**
@@ -144,7 +157,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     }
 
   const record = (
-    event: string,
+    event: AuditEvent,
     correlationId: string,
     request: Request,
     facts: { tenant?: string; user?: string },
@@ -351,6 +364,8 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     answer(async (request) => {
       const { limit, last, after, ...filter } = parse(auditQuerySchema, request.query)
       // Numbers count within one node's chain; whoever does not go by them is told of every node.
+      assertListed('event', filter.event, AUDIT_EVENTS)
+      assertListed('outcome', filter.outcome, AUDIT_OUTCOMES)
       const wanted: AuditFilter = { ...(after === undefined ? { node: '*' } : { afterSeq: after }), ...present(filter) }
       return (await store.audit.query(wanted, { limit, last })).map(toJson)
     }),

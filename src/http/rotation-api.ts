@@ -1,5 +1,6 @@
 import { Router, type Request, type Response } from 'express'
 import { z } from 'zod'
+import type { AuditEvent } from '../audit/events.ts'
 import { idSchema } from '../config/values.ts'
 import { OWN_TENANT } from '../crypto/envelope.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
@@ -40,7 +41,7 @@ export interface AdminParts {
   parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema>
   present<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> }
   record(
-    event: string,
+    event: AuditEvent,
     correlationId: string,
     request: Request,
     facts: { tenant?: string; user?: string },

@@ -28,12 +28,12 @@ const toTags = (
   claims: Readonly<Record<string, unknown>>,
   { readsClaim }: Footprint,
 ): Record<string, CedarValueJson> => {
-  const tags: Record<string, CedarValueJson> = {}
-  for (const [name, claim] of Object.entries(claims)) {
+  const tags = Object.entries(claims).flatMap(([name, claim]) => {
     const tag = readsClaim(name) ? toTag(claim) : undefined
-    if (tag !== undefined) tags[name] = tag
-  }
-  return tags
+    return tag === undefined ? [] : [[name, tag] as const]
+  })
+  // Not by assignment: a claim of the name `__proto__` would change the object instead of being one of its entries.
+  return Object.fromEntries(tags)
 }
 
 /**

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { AuditEvent } from '../audit/events.ts'
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
@@ -67,7 +68,7 @@ export const createLeases = (options: LeasesOptions) => {
     const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
     return now + duration * (RENEW_FROM + (RENEW_TO - RENEW_FROM) * share)
   }
-  const record = (lease: Lease, event: string, detail: object): Promise<void> =>
+  const record = (lease: Lease, event: AuditEvent, detail: object): Promise<void> =>
     options.audit.append({
       id: lease.id,
       event,

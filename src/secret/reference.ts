@@ -7,6 +7,7 @@ import { NO_TEXT, secretText } from '../crypto/secret-text.ts'
 import { refuse } from '../errors.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
 import type { SecretVersion } from './backend.ts'
+import { ownValue } from '../own-value.ts'
 
 /** Fetches the value that a secret reference in a file stands for. @throws DeputyError `secret_missing`, `config_invalid`, those of a backend */
 export type ResolveSecret = (reference: SecretReference, tenant: string) => Promise<Secret>
@@ -27,7 +28,7 @@ export const readLocalSecret = async (
   tenant: string,
 ): Promise<Secret> => {
   if ('env' in reference) {
-    const value = environment[reference.env]
+    const value = ownValue(environment, reference.env)
     if (value === undefined || value === '')
       throw refuse('secret_missing', { tenant, secret: `environment variable ${reference.env}` })
     // What Node puts in the place of bytes that are no UTF-8.

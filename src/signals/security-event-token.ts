@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { SignalTransmitter } from '../config/tenant.ts'
 import { verifyByAnyKey } from '../crypto/any-key.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
+import { ownValue } from '../own-value.ts'
 
 /** Error codes of RFC 8935 section 2.4. */
 export type DeliveryError =
@@ -70,7 +71,7 @@ const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
 const subjectOf = (claims: z.output<typeof claimsSchema>, type: string): EventSubject | undefined => {
   // Before RFC 9493 was final the subject stood within the event.
-  const parsed = subjectSchema.safeParse(claims.sub_id ?? claims.events[type]?.subject)
+  const parsed = subjectSchema.safeParse(claims.sub_id ?? ownValue(claims.events, type)?.subject)
   if (!parsed.success) return undefined
   return 'user' in parsed.data ? (parsed.data.user as EventSubject) : (parsed.data as EventSubject)
 }
@@ -130,6 +131,11 @@ export const createEventVerifier =
     const type = types[0]!
     return {
       transmitter,
-      event: { id: claims.jti, type, changeType: claims.events[type]?.change_type, subject: subjectOf(claims, type) },
+      event: {
+        id: claims.jti,
+        type,
+        changeType: ownValue(claims.events, type)?.change_type,
+        subject: subjectOf(claims, type),
+      },
     }
   }

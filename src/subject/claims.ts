@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { TrustedIssuer } from '../config/tenant.ts'
 import { refuse } from '../errors.ts'
+import { ownValue } from '../own-value.ts'
 
 /** Names and ids are text; some issuers write those that consist of digits as numbers. One that is too large to be exact names nobody. */
 const textSchema = z.union([z.string(), z.number().refine(Number.isSafeInteger).transform(String)])
@@ -81,7 +82,7 @@ const USER = /^[^\p{Cc}\p{Cs}]{1,256}$/u
 
 /** The user that a token is about. @throws DeputyError `subject_token_invalid` */
 export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string => {
-  const user = textSchema.safeParse(claims[issuer.claims.user]).data
+  const user = textSchema.safeParse(ownValue(claims, issuer.claims.user)).data
   if (user === undefined || !USER.test(user))
     throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
   return user
@@ -89,6 +90,6 @@ export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: Truste
 
 /** Groups by the issuer's mapping: a list of texts, or one text, which is a list of one. Anything else counts as no groups. */
 export const groupsOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string[] => {
-  const groups = [claims[issuer.claims.groups] ?? []].flat()
+  const groups = [ownValue(claims, issuer.claims.groups) ?? []].flat()
   return groups.filter((group): group is string => typeof group === 'string' && group !== '').slice(0, GROUPS)
 }

@@ -3,6 +3,7 @@ import type { Snapshot } from '../config/snapshot.ts'
 import type { Tenant, TrustedIssuer } from '../config/tenant.ts'
 import { servesTenant } from '../config/values.ts'
 import { refuse } from '../errors.ts'
+import { ownValue } from '../own-value.ts'
 
 /** A tenant, and one of the issuers that it trusts. */
 export interface Trusting {
@@ -19,7 +20,7 @@ type Claims = Readonly<Record<string, unknown>>
 export const tenantOf = (claims: Claims, trusting: readonly Trusting[]): Trusting => {
   const [fitting, another] = trusting.filter(
     ({ issuer: { claims: mapping } }) =>
-      mapping.tenant === undefined || claims[mapping.tenant.claim] === mapping.tenant.value,
+      mapping.tenant === undefined || ownValue(claims, mapping.tenant.claim) === mapping.tenant.value,
   )
   if (fitting === undefined || another !== undefined) throw refuse('subject_tenant_unknown')
   return fitting

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Server } from '../config/server.ts'
 import type { AuditStore } from '../store/records/audit.ts'
+import { ownValue } from '../own-value.ts'
 
 /** Who had a tool called, through which server. */
 export interface ToolUser {
@@ -67,7 +68,7 @@ const countCalls = async (
 
 const stateOf = (server: Server | undefined, tool: string | null, calls: number): ToolUsage['state'] => {
   if (calls === 0) return 'unused'
-  const registered = server === undefined || tool === null ? undefined : server.tools[tool]
+  const registered = server === undefined || tool === null ? undefined : ownValue(server.tools, tool)
   if (server?.status === 'deprecated' || registered?.deprecated === true) return 'deprecated'
   return server === undefined || (tool !== null && registered === undefined) ? 'unregistered' : 'used'
 }

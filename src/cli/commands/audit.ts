@@ -2,12 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { explain, recordViewSchema, type RecordView } from '../../audit/explain.ts'
+import { AUDIT_OUTCOMES } from '../../audit/events.ts'
 import { durationSchema } from '../../config/values.ts'
+import { didYouMean } from '../../near-names.ts'
 import { adminSocket, findHome } from '../home.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const recordsSchema = z.array(recordViewSchema)
+const rowsSchema = z.array(z.looseObject({}))
 const verificationSchema = z.looseObject({
   ok: z.boolean(),
   records: z.number(),
@@ -26,6 +29,23 @@ interface Filter {
   downstream?: string
   node?: string
   since?: string
+  until?: string
+}
+
+/** What a day begins with; `Date.parse` takes much more for a date. */
+const DATE = /^\d{4}-\d{2}-\d{2}(T|$)/
+
+/** ms since the epoch. @throws CommandError for what is neither a length of time nor a date */
+const momentOf = (option: string, text: string): number => {
+  const length = durationSchema.safeParse(text)
+  const at = length.success ? Date.now() - length.data : DATE.test(text) ? Date.parse(text) : Number.NaN
+  if (Number.isNaN(at))
+    throw new CommandError(
+      exit.usage,
+      `--${option} ${text} is neither a length of time nor a date.`,
+      `Write for example --${option} 2h or --${option} 2026-01-31T12:00:00Z`,
+    )
+  return at
 }
 
 const PAGE = 1000
@@ -49,37 +69,46 @@ const positive = (text: string): number => {
 }
 
 const toQuery = (filter: Filter, more: Readonly<Record<string, string>>): string => {
-  const { since, ...equal } = filter
+  const { since, until, ...equal } = filter
   const query = new URLSearchParams(more)
   for (const [name, value] of Object.entries(equal)) if (value !== undefined) query.set(name, value)
-  if (since !== undefined) {
-    const length = durationSchema.safeParse(since)
-    const at = length.success ? Date.now() - length.data : Date.parse(since)
-    if (Number.isNaN(at))
-      throw new CommandError(
-        exit.usage,
-        `--since ${since} is neither a length of time nor a date.`,
-        'Write for example --since 2h or --since 2026-01-31T12:00:00Z',
-      )
-    query.set('since', String(at))
-  }
+  const [from, to] = [
+    since === undefined ? undefined : momentOf('since', since),
+    until === undefined ? undefined : momentOf('until', until),
+  ]
+  if (from !== undefined && to !== undefined && from > to)
+    throw new CommandError(exit.usage, `--since ${since} is later than --until ${until}.`, 'Swap the two.')
+  if (from !== undefined) query.set('since', String(from))
+  if (to !== undefined) query.set('until', String(to))
   return `/audit?${query}`
 }
 
 const withFilter = (command: Command): Command =>
   command
-    .option('--event <name>')
-    .option('--outcome <outcome>')
+    .option('--event <name>', 'such as token.exchange or revocation')
+    .option('--outcome <outcome>', AUDIT_OUTCOMES.join(', '))
     .option('--tenant <id>')
     .option('--user <name>')
     .option('--server <id>')
     .option('--downstream <id>')
-    .option('--since <when>', 'a length of time (2h) or a date')
+    .option('--since <when>', 'no earlier than this: a length of time before now (2h), or a date')
+    .option('--until <when>', 'no later than this')
     .option('--node <name>', "of this node's chain")
 
 /** `audit tail|query|verify|export` and `explain`. */
 export const addAuditCommands = (program: Command, terminal: Terminal): void => {
   const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
+  /** Says which of the names in a filter that found nothing are names of nothing. A record may name what has no file any more, so they are not refused. */
+  const tellUnknown = async (filter: Filter): Promise<void> => {
+    for (const kind of ['tenant', 'server', 'downstream'] as const) {
+      const name = filter[kind]
+      if (name === undefined) continue
+      const rows = await ask(await socket(), { path: `/${kind}s` }, rowsSchema)
+      const known = rows.map((row) => String(row[kind]))
+      if (!known.includes(name))
+        terminal.err(`There is no ${kind} '${name}'. ${didYouMean(name, known)}`.trimEnd() + '\n')
+    }
+  }
   const audit = program.command('audit').description('the audit log')
 
   withFilter(audit.command('query'))
@@ -93,9 +122,10 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         { path: toQuery(filter, { limit: String(limit), last: 'true' }) },
         recordsSchema,
       )
+      if (records.length === 0) await tellUnknown(filter)
       print(terminal, { json: json === true }, records, () =>
         records.length === 0
-          ? 'No such record.'
+          ? 'No record matches.'
           : table(
               new Set(records.map(({ node }) => node)).size > 1 ? ['node', ...COLUMNS] : COLUMNS,
               records.map(shown),
@@ -125,6 +155,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
           { path: toQuery(filter, { limit: String(limit), last: 'true', ...(follow === true ? { after: '0' } : {}) }) },
           recordsSchema,
         )
+        if (records.length === 0) await tellUnknown(filter)
         records.forEach(write)
         let last = records.at(-1)?.seq ?? 0
         while (follow === true) {
@@ -172,7 +203,10 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         )
         for (const record of records) terminal.out(`${JSON.stringify(record)}\n`)
         const last = records.at(-1)
-        if (last === undefined) return
+        if (last === undefined) {
+          if (after === 0) await tellUnknown(filter)
+          return
+        }
         after = last.seq
       }
     })

@@ -11,6 +11,7 @@ import {
   type Members,
   type NamedError,
 } from './answer-members.ts'
+import { ownValue } from '../../own-value.ts'
 
 /** What of a provider's file says how it answers. */
 export type AnswerFacts = Pick<Provider, 'answers' | 'scope_separator' | 'discovery' | 'issuer'>
@@ -67,7 +68,7 @@ const toError = (
   body: Members,
   isEmpty: boolean,
 ): StandardAnswer | undefined => {
-  const code = textOf(body[answers.error_member])
+  const code = textOf(ownValue(body, answers.error_member))
   const said = noSaid[answers.errors](body, code) ?? (status >= 400 ? code : undefined)
   const meant = said !== undefined && Object.hasOwn(answers.error_codes, said) ? answers.error_codes[said] : undefined
   const named: NamedError | undefined =

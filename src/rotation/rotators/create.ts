@@ -17,6 +17,7 @@ import { createPostgresRotator } from './postgres.ts'
 import { createRedisRotator } from './redis.ts'
 import { createVaultStaticRoleRotator } from './vault-static-role.ts'
 import { createWebhookRotator } from './webhook.ts'
+import { ownValue } from '../../own-value.ts'
 
 /** How long a target may take to answer (ms). */
 const TIMEOUT = 5000
@@ -54,7 +55,7 @@ export const createRotators = (deps: {
           timeout: TIMEOUT,
         })
       case 'command': {
-        const command = deps.settings().rotation.commands[how.command]
+        const command = ownValue(deps.settings().rotation.commands, how.command)
         if (command === undefined)
           throw refuse('rotation_not_possible', { problem: `deputy.yaml allows no command ${how.command}` })
         return createCommandRotator(command, { secret, keepsOld: how.keeps_old, random })

@@ -6,6 +6,7 @@ import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
 import { stagesOf } from '../stages.ts'
 import { readVault, vaultWords, type VaultAnswer } from './client.ts'
 import type { VaultSession } from './session.ts'
+import { ownValue } from '../../own-value.ts'
 
 /** Where in an entry stands what a version was staged under. */
 const TOKEN = 'deputy_token'
@@ -62,7 +63,7 @@ export const createVaultSecrets = (options: {
     if (fields === undefined) return undefined
     const { [TOKEN]: given, ...rest } = fields
     const token = typeof given === 'string' ? given : null
-    const value = field === null ? JSON.stringify(rest) : fields[field]
+    const value = field === null ? JSON.stringify(rest) : ownValue(fields, field)
     if (typeof value !== 'string')
       throw refuse('secret_backend_refused', {
         backend: id,
