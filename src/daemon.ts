@@ -519,7 +519,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       logger,
       isVoid,
       versionsOf: createSecretVersions({
-        embedded: async (tenant, name) => (await store.secrets.find(tenant, name, 'current'))?.version,
+        embedded: (tenant, name) => store.secrets.find(tenant, name, 'current'),
         kept: (secret) => rotation.read(secret),
       }),
       lastRevocation: () => standing.number,

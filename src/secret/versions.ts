@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Downstream } from '../config/downstream.ts'
 import { DeputyError } from '../errors.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
+import type { StoredSecret } from '../store/records/secrets.ts'
+import type { SecretVersion } from './backend.ts'
 import { EMBEDDED_BACKEND } from './embedded.ts'
 
 type NamedSecret = Pick<RotatedSecret, 'backend' | 'secret'>
@@ -10,6 +13,12 @@ const MAX_KNOWN = 10_000
 
 const isNamed = (value: object): value is NamedSecret =>
   'secret' in value && typeof value.secret === 'string' && 'backend' in value && typeof value.backend === 'string'
+
+const digestOf = (value: string | Uint8Array): string => createHash('sha256').update(value).digest('base64url')
+
+/** A version by its ciphertext, of which no two are equal: numbers begin anew when a secret was removed and is set again. */
+const nameOf = (stored: Pick<StoredSecret, 'sealed'> | undefined): string =>
+  stored === undefined ? '' : digestOf(stored.sealed)
 
 /** Every secret that a file names, wherever it stands in it: the key that is handed out, a client's secret, a signing key. */
 export const secretsNamedIn = (value: unknown): NamedSecret[] => {
@@ -25,8 +34,8 @@ export const secretsNamedIn = (value: unknown): NamedSecret[] => {
  */
 export const createSecretVersions = (deps: {
   /** The current version in Deputy's own store, on every node the same; undefined where there is none. */
-  readonly embedded: (tenant: string, name: string) => Promise<number | undefined>
-  readonly kept: (secret: RotatedSecret) => Promise<{ readonly version: string }>
+  readonly embedded: (tenant: string, name: string) => Promise<Pick<StoredSecret, 'sealed'> | undefined>
+  readonly kept: (secret: RotatedSecret) => Promise<Pick<SecretVersion, 'version' | 'value'>>
 }) => {
   const named = new WeakMap<Downstream, readonly NamedSecret[]>()
   const known = new LRUCache<string, string>({ max: MAX_KNOWN })
@@ -34,9 +43,11 @@ export const createSecretVersions = (deps: {
   const keptVersion = async (secret: RotatedSecret): Promise<string> => {
     const key = JSON.stringify([secret.tenant, secret.backend, secret.secret])
     try {
-      const { version } = await deps.kept(secret)
-      known.set(key, version)
-      return version
+      const { version, value } = await deps.kept(secret)
+      // Vaults count from one again as well (https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#delete-metadata-and-all-versions).
+      const name = `${version} ${digestOf(value.reveal())}`
+      known.set(key, name)
+      return name
     } catch (error) {
       // While the backend is away what was made before stays in use; what else is wrong is not asked for twice.
       if (!(error instanceof DeputyError) || error.code !== 'secret_backend_unavailable') throw error
@@ -49,7 +60,7 @@ export const createSecretVersions = (deps: {
     tenant: string,
     { backend, secret }: NamedSecret,
   ): Promise<string> => {
-    if (backend === EMBEDDED_BACKEND) return String((await deps.embedded(tenant, secret)) ?? '')
+    if (backend === EMBEDDED_BACKEND) return nameOf(await deps.embedded(tenant, secret))
     return 'secret' in downstream ? keptVersion({ tenant, backend, secret }) : ''
   }
 

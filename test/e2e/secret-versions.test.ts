@@ -41,6 +41,19 @@ const set = async (daemon: Daemon, version: number): Promise<void> => {
     expect(status).toBe(200)
   }
 }
+const remove = async (daemon: Daemon): Promise<void> => {
+  for (const kind of KINDS) {
+    const { status } = await ask(
+      { socketPath: join(daemon.home, 'run/admin.sock') },
+      {
+        path: '/secrets/remove',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ tenant: 'acme', name: SECRETS[kind] }),
+      },
+    )
+    expect(status).toBe(200)
+  }
+}
 const given = async (daemon: Daemon, issuer: TestIssuer, user: string): Promise<unknown[]> =>
   Promise.all(
     KINDS.map(async (audience) => {
@@ -98,6 +111,18 @@ describe('a daemon of its own', () => {
     expect(await given(daemon, issuer, 'alice')).toEqual(version(2))
     await set(daemon, 3)
     expect(await given(daemon, issuer, 'alice')).toEqual(version(3))
+  })
+
+  it('fault 8: what was removed is handed out no more, and a secret that is set again is the new one', async () => {
+    await remove(daemon)
+    expect(await given(daemon, issuer, 'alice')).toEqual(
+      KINDS.map(() => expect.objectContaining({ error: expect.anything() })),
+    )
+    // Versions are counted from one again: once as often as before the removal.
+    for (const number of [11, 12, 13]) {
+      await set(daemon, number)
+      expect(await given(daemon, issuer, 'alice')).toEqual(version(number))
+    }
   })
 })
 
