@@ -5,6 +5,19 @@ import type { AuditRow } from '../store/records/audit.ts'
 import type { Revocation, RevocationScope } from '../store/records/revocations.ts'
 import type { Store } from '../store/store.ts'
 
+const inTenant = { tenant: z.string().optional() }
+const scopeSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('tenant'), tenant: z.string() }),
+  z.object({ kind: z.literal('user'), tenant: z.string(), user: z.string() }),
+  z.object({ kind: z.literal('server'), server: z.string(), ...inTenant }),
+  z.object({ kind: z.literal('downstream'), downstream: z.string(), ...inTenant }),
+  z.object({ kind: z.literal('provider'), provider: z.string(), ...inTenant }),
+  z.object({ kind: z.literal('issuer'), issuer: z.string(), ...inTenant }),
+  z.object({ kind: z.literal('grant'), grant: z.string() }),
+  z.object({ kind: z.literal('token'), token: z.string() }),
+  z.object({ kind: z.literal('everything') }),
+])
+
 /** What the audit record of a revocation keeps of it; records of earlier versions have less, and cannot be restored. */
 const revocationSchema = z.object({
   detail: z.object({
@@ -13,10 +26,21 @@ const revocationSchema = z.object({
     reason: z.string().nullable(),
     epoch: z.number(),
     forget_at: z.number().nullable(),
-    covers: z.looseObject({ kind: z.string() }),
+    covers: scopeSchema,
   }),
 })
-const bySchema = z.object({ detail: z.object({ by: z.string().default('unknown'), reason: z.string().nullish() }) })
+const bySchema = z
+  .object({ detail: z.object({ by: z.string().default('unknown'), reason: z.string().nullish() }) })
+  .catch({ detail: { by: 'unknown', reason: null } })
+
+/** The record of a row; undefined for what was altered and is no record any more. */
+const recordIn = ({ body }: Pick<AuditRow, 'body'>): unknown => {
+  try {
+    return JSON.parse(body)
+  } catch {
+    return undefined
+  }
+}
 
 const PAGE = 10_000
 
@@ -36,18 +60,27 @@ export const restoreOrders = async (deps: {
   const { store, logger } = deps
   let restored = 0
 
-  const recordsOf = async (event: string): Promise<AuditRow[]> => {
-    const rows: AuditRow[] = []
+  /** In the order of each chain, whatever the clock said then; between chains by their times. */
+  const recordsOf = async (...events: readonly string[]): Promise<AuditRow[]> => {
+    const found: { readonly row: AuditRow; readonly at: number }[] = []
     for (const node of await store.audit.chains()) {
-      for (let afterSeq = 0; ;) {
-        const page = await store.audit.query({ node, event, outcome: 'done', afterSeq }, { limit: PAGE })
-        rows.push(...page)
-        const last = page.at(-1)
-        if (last === undefined || page.length < PAGE) break
-        afterSeq = last.seq
-      }
+      const rows: AuditRow[] = []
+      for (const event of events) rows.push(...(await ofChain(node, event)))
+      let latest = 0
+      for (const row of rows.sort((a, b) => a.seq - b.seq)) found.push({ row, at: (latest = Math.max(latest, row.at)) })
     }
-    return rows.sort((a, b) => a.at - b.at)
+    return found.sort((a, b) => a.at - b.at).map(({ row }) => row)
+  }
+
+  const ofChain = async (node: string, event: string): Promise<AuditRow[]> => {
+    const rows: AuditRow[] = []
+    for (let afterSeq = 0; ;) {
+      const page = await store.audit.query({ node, event, outcome: 'done', afterSeq }, { limit: PAGE })
+      rows.push(...page)
+      const last = page.at(-1)
+      if (last === undefined || page.length < PAGE) return rows
+      afterSeq = last.seq
+    }
   }
 
   const putBack = async (what: string, work: () => Promise<unknown>): Promise<void> => {
@@ -67,13 +100,16 @@ export const restoreOrders = async (deps: {
 
   const restoreRevocations = async (): Promise<void> => {
     const known = new Set((await store.revocations.list()).map(({ id }) => id))
-    for (const { body } of await recordsOf('revocation')) {
-      const parsed = revocationSchema.safeParse(JSON.parse(body)).data?.detail
+    for (const row of await recordsOf('revocation')) {
+      const record = recordIn(row)
+      if (record === undefined)
+        logger.error({ record: row.id }, 'an audit record was altered and is no record any more')
+      const parsed = revocationSchema.safeParse(record).data?.detail
       if (parsed === undefined || known.has(parsed.revocation)) continue
       if (parsed.forget_at !== null && parsed.forget_at <= deps.now) continue
       const revocation: Revocation = {
         id: parsed.revocation,
-        scope: parsed.covers as unknown as RevocationScope,
+        scope: parsed.covers as RevocationScope,
         epoch: parsed.epoch,
         by: parsed.by,
         reason: parsed.reason,
@@ -86,26 +122,27 @@ export const restoreOrders = async (deps: {
   /** The last order for each name: whether it holds, and who gave it. */
   const lastOrders = async (on: string, off: string): Promise<readonly AuditRow[]> => {
     const last = new Map<string, AuditRow>()
-    for (const row of [...(await recordsOf(on)), ...(await recordsOf(off))].sort((a, b) => a.at - b.at))
-      last.set(JSON.stringify([row.tenant, row.user]), row)
+    for (const row of await recordsOf(on, off)) last.set(JSON.stringify([row.tenant, row.user]), row)
     return [...last.values()].filter(({ event }) => event === on)
   }
 
   const restoreDisabled = async (): Promise<void> => {
     const disabled = await store.disabledUsers.list()
-    for (const { tenant, user, at, body } of await lastOrders('user.disable', 'user.enable')) {
+    for (const row of await lastOrders('user.disable', 'user.enable')) {
+      const { tenant, user, at } = row
       if (tenant === null || user === null) continue
       if (disabled.some((each) => each.tenant === tenant && each.user === user)) continue
-      const { by } = bySchema.parse(JSON.parse(body)).detail
+      const { by } = bySchema.parse(recordIn(row)).detail
       await putBack(`user ${user} of ${tenant} is disabled`, () => store.disabledUsers.add({ tenant, user, at, by }))
     }
   }
 
   const restoreFrozen = async (): Promise<void> => {
     const frozen = await store.frozenTenants.list()
-    for (const { tenant, at, body } of await lastOrders('tenant.freeze', 'tenant.thaw')) {
+    for (const row of await lastOrders('tenant.freeze', 'tenant.thaw')) {
+      const { tenant, at } = row
       if (tenant === null || frozen.some((each) => each.tenant === tenant)) continue
-      const { by, reason = null } = bySchema.parse(JSON.parse(body)).detail
+      const { by, reason = null } = bySchema.parse(recordIn(row)).detail
       await putBack(`tenant ${tenant} is frozen`, () => store.frozenTenants.add({ tenant, at, by, reason }))
     }
   }

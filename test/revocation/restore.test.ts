@@ -1,0 +1,84 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { silentLogger } from '../../src/observe/logger.ts'
+import { restoreOrders } from '../../src/revocation/restore.ts'
+import { startGround, type Ground } from '../support/keyring.ts'
+
+const HOUR = 3_600_000
+const NOW = 1_000 * HOUR
+
+let ground: Ground
+let seq: number
+beforeEach(async () => {
+  ground = await startGround()
+  seq = 0
+})
+afterEach(async () => {
+  await ground.close()
+})
+
+const record = (event: string, at: number, detail: object | string): Promise<void> =>
+  ground.store.audit.append([
+    {
+      seq: (seq += 1),
+      id: `id-${seq}`,
+      at,
+      event,
+      outcome: 'done',
+      tenant: 'acme',
+      user: event.startsWith('user') ? 'alice' : null,
+      server: null,
+      downstream: null,
+      body: typeof detail === 'string' ? detail : JSON.stringify({ detail }),
+      hash: '',
+    },
+  ])
+const restored: string[] = []
+const restore = async (): Promise<string[]> => {
+  restored.length = 0
+  await restoreOrders({
+    store: ground.store,
+    audit: {
+      append: ({ detail }) => {
+        restored.push((detail as { what: string }).what)
+        return Promise.resolve()
+      },
+    },
+    now: NOW,
+    correlationId: 'start',
+    logger: silentLogger,
+  })
+  return restored
+}
+const revocation = (covers: unknown): object => ({
+  revocation: `r${seq}`,
+  by: 'admin',
+  reason: null,
+  epoch: NOW,
+  forget_at: null,
+  covers,
+})
+
+describe('fault 12: orders that are put back at a start', () => {
+  it('are the last of their chain, whatever the clock said: a user who was enabled stays so', async () => {
+    // The clock was two hours ahead, and was put right before the second order.
+    await record('user.disable', NOW + 2 * HOUR, { by: 'admin' })
+    await record('tenant.freeze', NOW + 2 * HOUR, { by: 'admin', reason: null })
+    await record('user.enable', NOW, { by: 'admin' })
+    await record('tenant.thaw', NOW, { by: 'admin' })
+    expect(await restore()).toEqual([])
+    await record('user.disable', NOW - HOUR, { by: 'admin' })
+    expect(await restore()).toEqual(['user alice of acme is disabled'])
+    expect(await ground.store.disabledUsers.list()).toMatchObject([{ tenant: 'acme', user: 'alice', by: 'admin' }])
+  })
+
+  it('are read beside records that were altered: what is no order is left, and the daemon starts', async () => {
+    await record('revocation', NOW, 'no json')
+    await record('revocation', NOW, revocation({ kind: 'user' }))
+    await record('revocation', NOW, revocation({ kind: 'what' }))
+    await record('user.disable', NOW, 'no json')
+    await record('revocation', NOW, revocation({ kind: 'user', tenant: 'acme', user: 'bob' }))
+    expect(await restore()).toEqual(['revocation r4', 'user alice of acme is disabled'])
+    expect(await ground.store.revocations.list()).toMatchObject([{ scope: { kind: 'user', user: 'bob' } }])
+    expect(await restore()).toEqual([])
+  })
+})
