@@ -1,8 +1,13 @@
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isMap, parseAllDocuments, stringify, type Document } from 'yaml'
+import { SETTINGS_FILE } from '../config/load.ts'
+import { formatProblem, type Problem } from '../config/problem.ts'
+import { idSchema, urlSchema } from '../config/values.ts'
 import { replaceFile, createFile } from '../crypto/private-file.ts'
-import { CommandError, exit } from './terminal.ts'
+import { readSettings, shipped } from './home.ts'
+import { CommandError, exit, type Terminal } from './terminal.ts'
 
 /** Changes one document of a YAML file and leaves comments and order as they are. */
 export const editDocument = async (
@@ -21,8 +26,89 @@ export const editDocument = async (
   await replaceFile(path, list.map((each) => each.toString()).join(''))
 }
 
-/** Writes a new file; an existing one is left alone. */
-export const writeNew = async (home: string, file: string, content: object, comment: string): Promise<void> => {
-  if (!(await createFile(join(home, file), `# ${comment}\n${stringify(content)}`)))
+/** @throws CommandError unless it may stand in the name of a file. @param what for example `tenant` */
+export const assertId = (what: string, id: string): void => {
+  if (!idSchema.safeParse(id).success)
+    throw new CommandError(
+      exit.usage,
+      `${JSON.stringify(id)} cannot be the id of a ${what}: use 1 to 63 of a-z, 0-9, ".", "_" and "-", starting with a letter or digit.`,
+    )
+}
+
+/** @throws CommandError unless it is an http or https URL as the files take it */
+export const assertUrl = (what: string, url: string): void => {
+  const { error } = urlSchema.safeParse(url)
+  if (error !== undefined)
+    throw new CommandError(exit.usage, `${url} cannot be the URL of ${what}: ${error.issues[0]!.message}.`)
+}
+
+/**
+ * Writes the file of something new; an existing one is left alone.
+ * @param options.id judged before a path is made of it
+ * @returns the file, relative to the home
+ */
+export const writeNew = async (options: {
+  readonly home: string
+  readonly folder: string
+  readonly what: string
+  readonly id: string
+  readonly text: string
+}): Promise<string> => {
+  const { home, folder, what, id, text } = options
+  assertId(what, id)
+  const file = `${folder}/${id}.yaml`
+  await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
+  if (!(await createFile(join(home, file), text)))
     throw new CommandError(exit.failed, `${file} exists already.`, `Edit it, then run: deputy check`)
+  return file
+}
+
+/** A file with a comment above what it says. */
+export const commented = (comment: string, content: object): string => `# ${comment}\n${stringify(content)}`
+
+const problemsOf = async (home: string): Promise<readonly Problem[]> => {
+  // Loaded here: no other command should pay for the policy engine.
+  const { readConfiguration } = await import('../configuration.ts')
+  return (await readConfiguration({ home, shipped, generation: 1 })).problems
+}
+
+/** What is there after a change and was not before. Lines move, so they do not count. */
+const newAmong = (after: readonly Problem[], before: readonly Problem[]): Set<Problem> => {
+  const keyOf = ({ file, message }: Problem): string => `${file}\n${message}`
+  const known = before.map(keyOf)
+  return new Set(
+    after.filter((problem) => {
+      const at = known.indexOf(keyOf(problem))
+      if (at >= 0) known.splice(at, 1)
+      return at < 0
+    }),
+  )
+}
+
+/**
+ * Changes the files of a home and ends with a check of the whole folder: says what the change has brought in, and what
+ * was wrong before.
+ * @param change makes the change and says what was done
+ * @throws CommandError `configuration` when the change has brought problems in; what it wrote stays, to be corrected
+ */
+export const changeRegistry = async (
+  home: string,
+  terminal: Terminal,
+  change: () => Promise<{ readonly file: string; readonly done: string }>,
+): Promise<void> => {
+  // Says that there is no home, or that this user may not read it.
+  if (!existsSync(join(home, SETTINGS_FILE))) await readSettings(home)
+  const before = await problemsOf(home)
+  const { file, done } = await change()
+  terminal.out(`${done}\n`)
+  const after = await problemsOf(home)
+  const fresh = newAmong(after, before)
+  const earlier = after.filter((problem) => !fresh.has(problem))
+  if (earlier.length > 0) terminal.err(`Wrong before this change already:\n${earlier.map(formatProblem).join('\n')}\n`)
+  if (fresh.size > 0)
+    throw new CommandError(
+      exit.configuration,
+      `New with this change:\n${[...fresh].map(formatProblem).join('\n')}`,
+      `Correct ${file}, then run: deputy check`,
+    )
 }

@@ -1,16 +1,14 @@
-import { join } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { readProviders } from '../../config/load.ts'
 import { formatProblem, type Problem } from '../../config/problem.ts'
 import { neededVariables, providerFor, providerSchema, variablesSchema, type Provider } from '../../config/provider.ts'
-import { idSchema } from '../../config/values.ts'
 import { parseYamlFile } from '../../config/yaml-file.ts'
 import { differences, draftOf, readMetadata } from '../../connector/provider/metadata.ts'
-import { createFile } from '../../crypto/private-file.ts'
 import { createEgress } from '../../egress/fetch.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { DeputyError } from '../../errors.ts'
 import { findHome, readSettings, shipped } from '../home.ts'
+import { assertId, changeRegistry, writeNew } from '../registry-file.ts'
 import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'
 
 interface Output {
@@ -146,8 +144,7 @@ export const addProviderCommands = (program: Command, provider: Command, termina
       '\nExample:\n  deputy provider add login --from-issuer https://login.example.com --name "Example"',
     )
     .action(async (id: string, { fromIssuer: issuer, name = id }: { fromIssuer: string; name?: string }) => {
-      if (!idSchema.safeParse(id).success)
-        throw new CommandError(exit.usage, `${id} is no id: use a to z, 0 to 9, ".", "_" and "-".`)
+      assertId('provider', id)
       if (!URL.canParse(issuer)) throw new CommandError(exit.usage, `${issuer} is no URL.`)
       const metadata = await withProgress(
         terminal,
@@ -161,10 +158,12 @@ export const addProviderCommands = (program: Command, provider: Command, termina
       const text = draftOf({ id, name, issuer, metadata })
       const { problems } = parseYamlFile(file, text, providerSchema)
       if (problems.length > 0) throw new CommandError(exit.failed, problems.map(formatProblem).join('\n'))
-      if (!(await createFile(join(home(), file), text)))
-        throw new CommandError(exit.failed, `${file} exists already.`, 'Edit it, then run: deputy provider check')
-      terminal.out(
-        `${file} is written. Read it, and what the service documents; then run: deputy provider check ${id}\n`,
-      )
+      await changeRegistry(home(), terminal, async () => {
+        await writeNew({ home: home(), folder: 'providers', what: 'provider', id, text })
+        return {
+          file,
+          done: `${file} is written. Read it, and what the service documents; then run: deputy provider check ${id}`,
+        }
+      })
     })
 }

@@ -11,7 +11,7 @@ import { Secret } from '../../crypto/secret.ts'
 import { hashClientSecret } from '../../workload/client-secret.ts'
 import { exportServerJson, importServerJson } from '../../workload/server-json.ts'
 import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
-import { editDocument, writeNew } from '../registry-file.ts'
+import { assertUrl, changeRegistry, commented, editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { addProviderCommands } from './provider.ts'
@@ -138,26 +138,30 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .action(
       async (id: string, options: { issuer: string; clientId?: string; clientSecretFile?: string; name?: string }) => {
         const { issuer, clientId, clientSecretFile, name } = options
-        await writeNew(
-          home(),
-          `tenants/${id}.yaml`,
-          {
-            tenant: id,
-            ...(name === undefined ? {} : { name }),
-            issuers: [{ issuer }],
-            ...(clientId === undefined
-              ? {}
-              : {
-                  sign_in: {
-                    issuer,
-                    client_id: clientId,
-                    ...(clientSecretFile === undefined ? {} : { client_secret: { file: clientSecretFile } }),
-                  },
-                }),
-          },
-          'docs/configuration.md explains every setting.',
-        )
-        terminal.out(`tenants/${id}.yaml is written.\n`)
+        assertUrl('an issuer', issuer)
+        await changeRegistry(home(), terminal, async () => {
+          const file = await writeNew({
+            home: home(),
+            folder: 'tenants',
+            what: 'tenant',
+            id,
+            text: commented('docs/configuration.md explains every setting.', {
+              tenant: id,
+              ...(name === undefined ? {} : { name }),
+              issuers: [{ issuer }],
+              ...(clientId === undefined
+                ? {}
+                : {
+                    sign_in: {
+                      issuer,
+                      client_id: clientId,
+                      ...(clientSecretFile === undefined ? {} : { client_secret: { file: clientSecretFile } }),
+                    },
+                  }),
+            }),
+          })
+          return { file, done: `${file} is written.` }
+        })
       },
     )
 
@@ -184,17 +188,15 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .requiredOption('--tenant <id>')
     .addHelpText('after', '\nExample:\n  deputy issuer add https://login.acme.example --tenant acme')
     .action(async (url: string, options: { tenant: string }) => {
-      await editDocument(
-        home(),
-        await fileOf('tenants', 'tenant', options.tenant),
-        'tenant',
-        options.tenant,
-        (document) => {
+      assertUrl('an issuer', url)
+      const file = await fileOf('tenants', 'tenant', options.tenant)
+      await changeRegistry(home(), terminal, async () => {
+        await editDocument(home(), file, 'tenant', options.tenant, (document) => {
           if (document.get('issuers') === undefined) document.set('issuers', [])
           document.addIn(['issuers'], { issuer: url })
-        },
-      )
-      terminal.out(`${options.tenant} trusts ${url} now; check: deputy check\n`)
+        })
+        return { file, done: `${options.tenant} trusts ${url} now.` }
+      })
     })
 
   const server = program.command('server').description('registered MCP servers')
@@ -213,13 +215,19 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
         owner: options.owner,
         tenants: options.tenant,
       })
-      await writeNew(
-        home(),
-        `servers/${draft.server}.yaml`,
-        { ...draft, attest: [], downstreams: {} },
-        'Add how it proves who it is (attest) and what it may use (downstreams), then: deputy server approve',
-      )
-      terminal.out(`servers/${draft.server}.yaml is written, status proposed.\n`)
+      await changeRegistry(home(), terminal, async () => {
+        const written = await writeNew({
+          home: home(),
+          folder: 'servers',
+          what: 'server',
+          id: draft.server,
+          text: commented(
+            'Add how it proves who it is (attest) and what it may use (downstreams), then: deputy server approve',
+            { ...draft, attest: [], downstreams: {} },
+          ),
+        })
+        return { file: written, done: `${written} is written, status proposed.` }
+      })
     })
   server
     .command('export')
@@ -253,10 +261,13 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
       .description(`set a server's status to ${status}`)
       .addHelpText('after', `\nExample:\n  deputy server ${verb} NAME`)
       .action(async (id: string) => {
-        await editDocument(home(), await fileOf('servers', 'server', id), 'server', id, (document) => {
-          document.set('status', status)
+        const file = await fileOf('servers', 'server', id)
+        await changeRegistry(home(), terminal, async () => {
+          await editDocument(home(), file, 'server', id, (document) => {
+            document.set('status', status)
+          })
+          return { file, done: `${id} is ${status} now.` }
         })
-        terminal.out(`${id} is ${status} now.\n`)
       })
   }
   server
