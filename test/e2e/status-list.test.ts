@@ -24,12 +24,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await issuer?.close()
 })
-beforeEach(async () => {
-  daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
-})
-afterEach(async () => {
-  await daemon?.close()
-})
 
 interface Status {
   readonly uri: string
@@ -69,6 +63,13 @@ const later = (): Promise<void> =>
   })
 
 describe('the status list of minted tokens', () => {
+  beforeEach(async () => {
+    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+  })
+  afterEach(async () => {
+    await daemon?.close()
+  })
+
   it('promise 4: has a bit for each token, which tells of a revocation, also after a restart', async () => {
     const [alice, bob, carol] = [await minted('alice'), await minted('bob'), await minted('carol')]
     expect(await Promise.all([alice, bob, carol].map(({ status }) => bitOf(status)))).toEqual([0, 0, 0])
