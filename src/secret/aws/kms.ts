@@ -1,6 +1,7 @@
 import { DecryptCommand, EncryptCommand, KMSClient } from '@aws-sdk/client-kms'
 import type { KeyEncryptionKey } from '../../crypto/key-encryption-key.ts'
 import { refuse } from '../../errors.ts'
+import { handlerWithin, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
 /**
@@ -58,9 +59,16 @@ export const createKmsClient = (options: {
   region: string
   endpoint?: string | undefined
   timeout: number
-}): KMSClient =>
-  new KMSClient({
+}): KMSClient => {
+  const client = new KMSClient({
     region: options.region,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-    requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
+    requestHandler: handlerWithin(options.timeout),
   })
+  client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), {
+    step: 'initialize',
+    priority: 'high',
+    name: 'deadline',
+  })
+  return client
+}

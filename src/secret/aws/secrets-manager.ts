@@ -12,6 +12,7 @@ import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
 import { stagesOf } from '../stages.ts'
+import { handlerWithin, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
 const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<
@@ -147,12 +148,19 @@ export const createSecretsManagerClient = (options: {
   region: string
   endpoint?: string | undefined
   timeout: number
-}): SecretsManagerClient =>
-  new SecretsManagerClient({
+}): SecretsManagerClient => {
+  const client = new SecretsManagerClient({
     region: options.region,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     // Adaptive: throttled requests are spread, so that the account's quota is respected.
     retryMode: 'adaptive',
     maxAttempts: 4,
-    requestHandler: { requestTimeout: options.timeout, connectionTimeout: options.timeout },
+    requestHandler: handlerWithin(options.timeout),
   })
+  client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), {
+    step: 'initialize',
+    priority: 'high',
+    name: 'deadline',
+  })
+  return client
+}

@@ -1,0 +1,36 @@
+/** Times of the AWS SDK. */
+
+/** How many attempts' time a call may take with its retries and the search for credentials. */
+const ATTEMPTS_TIME = 2
+
+/**
+ * The SDK's own handler only warns when a request takes longer than `requestTimeout`, unless it is told to throw.
+ * @param timeout ms for one attempt
+ * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/node-configuring-maxsockets.html
+ */
+export const handlerWithin = (timeout: number) => ({
+  requestTimeout: timeout,
+  connectionTimeout: timeout,
+  throwOnRequestTimeout: true,
+})
+
+/**
+ * One deadline over all attempts and over the credential chain, which has no timeout for some of its sources. What
+ * has not answered by then is an outage, so that copies for outages are used.
+ * @param timeout ms for one attempt
+ */
+export const withinDeadline = async <T>(timeout: number, work: () => Promise<T>): Promise<T> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const error = new Error('AWS did not answer in time')
+      error.name = 'TimeoutError'
+      reject(error)
+    }, timeout * ATTEMPTS_TIME)
+  })
+  try {
+    return await Promise.race([work(), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

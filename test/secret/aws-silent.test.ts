@@ -1,0 +1,60 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createKmsClient, kmsKey } from '../../src/secret/aws/kms.ts'
+import { createAwsSecrets, createSecretsManagerClient } from '../../src/secret/aws/secrets-manager.ts'
+
+/** A peer that takes connections and what is sent, and says nothing: what a cut line in the middle of a network looks like. */
+let silent: Server
+const sockets = new Set<Socket>()
+let endpoint: string
+const before = { ...process.env }
+beforeAll(async () => {
+  silent = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => undefined).resume()
+  }).listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  endpoint = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
+  process.env['AWS_ACCESS_KEY_ID'] = 'AKIAIOSFODNN7EXAMPLE'
+  process.env['AWS_SECRET_ACCESS_KEY'] = 'not-a-secret'
+})
+afterAll(async () => {
+  process.env = before
+  for (const socket of sockets) socket.destroy()
+  silent.close()
+  await once(silent, 'close')
+})
+
+const options = () => ({ region: 'eu-west-1', endpoint, timeout: 300 })
+const elapsed = async (work: Promise<unknown>): Promise<{ code: unknown; problem: unknown; took: number }> => {
+  const began = performance.now()
+  const error = (await work.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )) as { code?: string; facts?: Record<string, unknown> } | undefined
+  return { code: error?.code, problem: error?.facts?.['problem'], took: performance.now() - began }
+}
+
+describe('fault 90: AWS that takes a request and never answers', () => {
+  it('is an outage within the deadline at Secrets Manager, each time it is asked', async () => {
+    const client = createSecretsManagerClient(options())
+    const backend = createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{name}', client })
+    for (let at = 0; at < 2; at += 1) {
+      const { code, problem, took } = await elapsed(backend.read('acme', 'key'))
+      expect([code, problem]).toEqual(['secret_backend_unavailable', 'it did not answer in time'])
+      expect(took).toBeLessThan(5000)
+    }
+    client.destroy()
+  })
+
+  it('is an outage within the deadline at KMS', async () => {
+    const client = createKmsClient(options())
+    const key = kmsKey({ id: 'kek', key: 'alias/deputy', client })
+    const { code, took } = await elapsed(Promise.resolve(key.wrap(new Uint8Array(32), new Uint8Array(4))))
+    expect(code).toBe('secret_backend_unavailable')
+    expect(took).toBeLessThan(5000)
+    client.destroy()
+  })
+})
