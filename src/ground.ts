@@ -16,6 +16,7 @@ import { SigningKeys } from './crypto/signing-keys.ts'
 import { DeputyError, refuse } from './errors.ts'
 import { openKeyEncryption } from './key-encryption.ts'
 import type { Logger } from './observe/logger.ts'
+import { bindLeases } from './secret/bind-leases.ts'
 import { createEmbeddedSecrets, type EmbeddedSecrets } from './secret/embedded.ts'
 import { openPostgresStore } from './store/postgres/open.ts'
 import type { PostgresOptions } from './store/postgres/pool.ts'
@@ -194,12 +195,9 @@ export const openGround = async (
     const newKey = (): Promise<Secret> => Promise.resolve(new Secret(Buffer.from(random.bytes(32)).toString('base64')))
     return await alone(async () => {
       await assertEnvironment(secrets, settings)
-      await bindGrants({
-        folder,
-        grants: store.grants,
-        envelope,
-        logger: around.logger,
-      })
+      const { logger } = around
+      await bindGrants({ folder, grants: store.grants, envelope, logger })
+      await bindLeases({ folder, leases: store.leases, envelope, logger })
       return {
         store,
         envelope,

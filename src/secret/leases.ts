@@ -6,7 +6,13 @@ import type { Envelope } from '../crypto/envelope.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
-import type { Lease, LeaseFilter, LeaseOwner, LeaseStore } from '../store/records/leases.ts'
+import {
+  leaseRecordName,
+  type Lease,
+  type LeaseFilter,
+  type LeaseOwner,
+  type LeaseStore,
+} from '../store/records/leases.ts'
 import { present, type HeldLease, type LeaseSource, type MadeSecret } from './backend.ts'
 
 /** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */
@@ -62,7 +68,6 @@ const isOver = (state: Lease['state']): boolean => state === 'ending'
 export const createLeases = (options: LeasesOptions) => {
   const { store, clock } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
-  const nameOf = ({ tenant, id }: Pick<Lease, 'tenant' | 'id'>) => ({ tenant, kind: 'lease', id })
   const backendOf = (id: string): LeaseSource => present(options.backendOf(id), id)
   const renewAt = (now: number, duration: number): number => {
     const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
@@ -82,7 +87,7 @@ export const createLeases = (options: LeasesOptions) => {
   const heldOf = (lease: Lease): HeldLease => ({
     tenant: lease.tenant,
     downstream: lease.downstream,
-    open: () => options.envelope.open(nameOf(lease), lease.sealed!),
+    open: () => options.envelope.open(leaseRecordName(lease), lease.sealed!),
   })
   const margin = ({ duration }: Lease): number => Math.min(MARGIN, duration / 10)
 
@@ -90,7 +95,7 @@ export const createLeases = (options: LeasesOptions) => {
     const now = clock.now()
     await store.touch(lease.id, now)
     return {
-      value: await options.envelope.open(nameOf(lease), lease.sealed!),
+      value: await options.envelope.open(leaseRecordName(lease), lease.sealed!),
       lease: lease.id,
       expiresAt: Math.min(lease.expiresAt, now + Math.max(lease.duration * HANDED, margin(lease))),
     }
@@ -112,7 +117,7 @@ export const createLeases = (options: LeasesOptions) => {
         ...note,
         state: 'active',
         external: made.lease,
-        sealed: await options.envelope.seal(nameOf(note), made.value),
+        sealed: await options.envelope.seal(leaseRecordName(note), made.value),
         duration: made.duration,
         renewedAt: now,
         expiresAt: now + made.duration,

@@ -576,7 +576,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(seen.sort()).toEqual([
         'attempt/link a1',
         'grant/2 ["g1","ada","notes","calendar"]',
-        'lease l1',
+        'lease/2 ["l1","ada","notes","calendar","vault","r"]',
         'secret key#1',
         'upstream-revocation u1',
       ])

@@ -1,16 +1,9 @@
-import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { once, sealedAnew } from '../../crypto/bind.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
-import { DeputyError } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import { grantRecordName, type Grant, type GrantStore } from '../../store/records/grants.ts'
 
-/** A file beside the data keys, where who can write the store cannot remove it. */
-const MARK = 'grants-are-bound'
 const PAGE = 500
-
-const isUnreadable = (error: unknown): boolean => error instanceof DeputyError && error.code === 'secret_unreadable'
 
 /**
  * Binds the grants of an earlier version to their users, servers and downstreams: they were bound to tenant and id alone.
@@ -23,33 +16,25 @@ export const bindGrants = async (options: {
   readonly envelope: Envelope
   readonly logger: Logger
 }): Promise<void> => {
-  const { grants, envelope, logger } = options
-  const mark = join(options.folder, MARK)
-  if (existsSync(mark)) return
+  const { folder, grants, envelope, logger } = options
 
   const bind = async (grant: Grant): Promise<void> => {
-    const name = grantRecordName(grant)
-    try {
-      await envelope.open(name, grant.sealed)
-      return
-    } catch (error) {
-      if (!isUnreadable(error)) throw error
-    }
-    try {
-      const text = await envelope.open({ tenant: grant.tenant, kind: 'grant', id: grant.id }, grant.sealed)
-      await grants.update({ ...grant, sealed: await envelope.seal(name, text) })
-    } catch (error) {
-      if (!isUnreadable(error)) throw error
-      logger.warn({ grant: grant.id, tenant: grant.tenant }, 'a grant cannot be read; its user has to connect again')
-    }
+    const { tenant, id } = grant
+    const names = { from: { tenant, kind: 'grant', id }, to: grantRecordName(grant) }
+    const sealed = await sealedAnew(envelope, grant.sealed, names)
+    if (sealed === 'unreadable')
+      logger.warn({ grant: id, tenant }, 'a grant cannot be read; its user has to connect again')
+    else if (sealed !== undefined) await grants.update({ ...grant, sealed })
   }
 
-  for (let after = ''; ;) {
-    const page = await grants.list({}, { limit: PAGE, after })
-    for (const grant of page) await bind(grant)
-    const last = page.at(-1)
-    if (last === undefined) break
-    after = last.id
-  }
-  await writeFile(mark, 'Grants are bound to their users, servers and downstreams.\n', { mode: 0o600 })
+  const done = { folder, mark: 'grants-are-bound', text: 'Grants are bound to their users, servers and downstreams.' }
+  await once(done, async () => {
+    for (let after = ''; ;) {
+      const page = await grants.list({}, { limit: PAGE, after })
+      for (const grant of page) await bind(grant)
+      const last = page.at(-1)
+      if (last === undefined) return
+      after = last.id
+    }
+  })
 }

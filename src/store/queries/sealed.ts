@@ -2,6 +2,7 @@ import { sql, type RawBuilder } from 'kysely'
 import { OWN_TENANT, type RecordName } from '../../crypto/envelope.ts'
 import type { Database } from '../schema.ts'
 import { grantRecordName } from '../records/grants.ts'
+import { leaseRecordName } from '../records/leases.ts'
 import type { SealedStore } from '../records/sealed.ts'
 
 /** A ciphertext is `version (1) | key id (8) | …`, counted from 1 in both databases. */
@@ -46,7 +47,22 @@ const places: readonly Place[] = [
     counter: 'version',
     unless: (now) => sql<boolean>`coalesce(refresh_until, 0) > ${now}`,
   },
-  { table: 'leases', columns: ['id'], nameOf: ([id]) => ({ kind: 'lease', id: String(id) }), counter: 'revision' },
+  {
+    table: 'leases',
+    columns: ['id', 'user', 'server', 'downstream', 'backend', 'role'],
+    nameOf: (key) => {
+      const [id, user, server, downstream, backend, role] = key.map(String) as [
+        string,
+        string,
+        string,
+        string,
+        string,
+        string,
+      ]
+      return leaseRecordName({ tenant: '', id, user, server, downstream, backend, role })
+    },
+    counter: 'revision',
+  },
   {
     table: 'upstream_revocations',
     columns: ['id'],

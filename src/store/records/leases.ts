@@ -1,3 +1,5 @@
+import type { RecordName } from '../../crypto/envelope.ts'
+
 /** For whom a lease is: one for each principal, requesting server and downstream of a tenant. */
 export interface LeaseOwner {
   readonly tenant: string
@@ -18,7 +20,7 @@ export interface Lease extends LeaseOwner {
   readonly state: 'making' | 'active' | 'ending'
   /** What the backend calls it; null while it is being made. */
   readonly external: string | null
-  /** The credential, sealed with kind `lease`; null while it is being made. */
+  /** The credential, sealed under `leaseRecordName`; null while it is being made. */
   readonly sealed: Uint8Array | null
   /** How long it was given for at first (ms). */
   readonly duration: number
@@ -35,6 +37,23 @@ export interface Lease extends LeaseOwner {
   /** Counts the writes; an update must name the one that it read. */
   readonly revision: number
 }
+
+/**
+ * What the ciphertext of a lease is bound to: who can write the store cannot move its login to another owner, backend or role.
+ */
+export const leaseRecordName = ({
+  tenant,
+  id,
+  user,
+  server,
+  downstream,
+  backend,
+  role,
+}: LeaseOwner & Pick<Lease, 'id' | 'backend' | 'role'>): RecordName => ({
+  tenant,
+  kind: 'lease/2',
+  id: JSON.stringify([id, user ?? '', server, downstream, backend, role]),
+})
 
 export interface LeaseFilter {
   tenant?: string
