@@ -64,6 +64,8 @@ import { createMetricsEndpoint } from './http/metrics.ts'
 import { withCheckedHead } from './http/request-head.ts'
 import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
+import type { Settings } from './config/settings.ts'
+import { createOutageLog } from './observe/outage.ts'
 import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
 import { openProxy } from './proxy/open.ts'
@@ -145,7 +147,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const configuration = new CurrentConfiguration(read.configuration, options.shipped)
   const { snapshot, policy } = configuration
   const { settings } = snapshot()
-  const logger = options.logger ?? createLogger({ level: settings.log.level })
+  const plainLogger = options.logger ?? createLogger({ level: settings.log.level })
+  const outages =
+    settings.store === 'embedded'
+      ? undefined
+      : createOutageLog({ logger: plainLogger, store: nameOf(settings.store), elapsed: () => performance.now() })
+  const logger = outages?.logger ?? plainLogger
   const tellWarnings = (warnings: readonly Problem[]): void => {
     for (const { message, ...where } of warnings) logger.warn(where, message)
   }
@@ -228,6 +235,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
             clock,
             monotonic: () => performance.now(),
             logger,
+            renewed: () => outages?.answered(),
             apply(changes) {
               standing.replace(changes)
               for (const revocation of changes.revocations) {
@@ -998,6 +1006,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     }
   }
 }
+
+/** Where a shared store is, as an operator knows it. */
+const nameOf = ({ postgres: { host, port, database } }: Exclude<Settings['store'], 'embedded'>): string =>
+  `postgres ${host}:${port}/${database}`
 
 /** People write it on command lines, where a dash at the start would make it an option. */
 const newId = (random: Random): string => Buffer.from(random.bytes(15)).toString('base64url').replace(/^-/, '_')

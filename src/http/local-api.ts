@@ -271,6 +271,8 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
       const error = asDeputyError(thrown)
       if (error.code === 'internal')
         deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside Deputy')
+      else if (error.kind.status === 503)
+        deps.logger.debug({ err: error, correlation_id: correlationId }, 'a request was refused for now')
       sendError(response, error, correlationId)
     })
   }

@@ -1,4 +1,4 @@
-import { pino, stdSerializers, type DestinationStream } from 'pino'
+import { pino, type DestinationStream } from 'pino'
 import type { Logger } from './logger.ts'
 
 /**
@@ -29,15 +29,32 @@ const redacted = SECRET_NAMES.flatMap((name) =>
   ),
 )
 
-/** Only the parts of an error that cannot hold a response body: its type, message, code and stack, and those of its causes. */
+const ERROR_CODE = /^\w{1,64}$/
+
+/**
+ * An error's own `code` (ECONNREFUSED, an SQLSTATE) says what is wrong; everywhere else the name is that of an authorization
+ * code. The type tells them apart, because redaction does not know the whole path of a value.
+ */
+class ErrorCode {
+  readonly #code: string
+  constructor(code: string) {
+    this.#code = code
+  }
+  toJSON(): string {
+    return this.#code
+  }
+}
+
+const censor = (value: unknown): unknown => (value instanceof ErrorCode ? value : '[secret]')
+
+/** Only the parts of an error that cannot hold a response body: its type, message, code and stack, and those of its causes, each once. */
 const serializeError = (error: unknown): unknown => {
   if (!(error instanceof Error)) return error instanceof Object ? { type: error.constructor.name } : String(error)
-  const { type, message, stack } = stdSerializers.err(error)
-  const { code } = error as NodeJS.ErrnoException
+  const { code, message, stack } = error as NodeJS.ErrnoException
   return {
-    type,
+    type: error.constructor.name,
     message,
-    ...(code === undefined ? {} : { code }),
+    ...(typeof code === 'string' && ERROR_CODE.test(code) ? { code: new ErrorCode(code) } : {}),
     stack,
     ...(error.cause === undefined ? {} : { cause: serializeError(error.cause) }),
   }
@@ -51,7 +68,7 @@ export const createLogger = (options: { level: string; destination?: Destination
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       messageKey: 'message',
-      redact: { paths: redacted, censor: '[secret]' },
+      redact: { paths: redacted, censor },
       serializers: { err: serializeError },
       formatters: { level: (label) => ({ level: label }) },
     },

@@ -196,6 +196,8 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     const error = asDeputyError(thrown)
     if (error.code === 'internal')
       deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside the proxy')
+    else if (error.kind.status === 503)
+      deps.logger.debug({ err: error, correlation_id: correlationId }, 'a request was refused for now')
     return error
   }
 

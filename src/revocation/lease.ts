@@ -47,6 +47,8 @@ export interface LeaseOptions {
   readonly skew: number
   /** Takes the changes over: after it has returned this node hands out nothing that they cover. */
   readonly apply: (changes: StandingChanges) => void
+  /** Called after each renewal: the store has answered. */
+  readonly renewed?: () => void
   readonly clock: Clock
   /** Never goes back, and goes on while the process is stopped (ms). */
   readonly monotonic: () => number
@@ -221,6 +223,7 @@ export class NodeLease implements Membership {
       wall: Math.max(this.#until.wall, sent.wall + lease - skew),
     }
     this.#problem = null
+    this.#options.renewed?.()
     if (acknowledged < number) this.#again = true
   }
 }

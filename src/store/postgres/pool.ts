@@ -45,6 +45,9 @@ export const isConstraint = (error: unknown): boolean =>
 const problemOf = (error: unknown): string => {
   if (error instanceof DatabaseError) return `Postgres says ${error.code ?? 'an error'}: ${error.message.slice(0, 200)}`
   const { code, message } = error as { code?: string; message?: string }
+  // The driver's words for a server that answers the request for TLS with no.
+  if (String(message).includes('does not support SSL'))
+    return 'the server speaks no TLS; turn TLS on there, or set `tls: false` under store.postgres in deputy.yaml to connect without it'
   if (String(message).startsWith('Connection terminated')) return 'the connection broke: Postgres cannot be reached'
   return code === undefined ? String(message).slice(0, 200) : `${code}: Postgres cannot be reached`
 }
