@@ -212,7 +212,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       logger,
     })
     closers.push(() => audit.close())
-    await ground.alone(() => restoreOrders({ store, audit, now: clock.now(), correlationId: newId(random), logger }))
+    await ground.alone(() =>
+      restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(random), logger }),
+    )
     const standing = new Standing(
       await store.revocations.list(),
       await store.disabledUsers.list(),
@@ -720,6 +722,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
     }
     const adminApi = createAdminApi({
+      fingerprint,
       snapshot,
       store,
       standing,

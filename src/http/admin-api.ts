@@ -5,12 +5,14 @@ import { AUDIT_EVENTS, AUDIT_OUTCOMES, type AuditEvent } from '../audit/events.t
 import type { AuditLog } from '../audit/record.ts'
 import { idSchema } from '../config/values.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
+import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse } from '../errors.ts'
 import { didYouMean } from '../near-names.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/lease.ts'
+import { liftProofOf, type StandingOrder } from '../revocation/lifted.ts'
 import { createNamedCheck } from '../revocation/named.ts'
 import type { Revoker } from '../revocation/revoke.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
@@ -98,6 +100,7 @@ export interface AdminDependencies {
   readonly rotation: RotationRoom
   readonly policy: () => Policy
   readonly audit: AuditLog
+  readonly fingerprint: Fingerprint
   readonly verifyAudit: () => Promise<object>
   readonly status: () => Promise<object>
   readonly reload: () => Promise<object>
@@ -170,6 +173,14 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       ...facts,
       detail: { by: deps.by(request), ...detail },
     })
+
+  const disabledAt = async (tenant: string, user: string): Promise<number | undefined> =>
+    (await store.disabledUsers.list()).find((each) => each.tenant === tenant && each.user === user)?.at
+  const frozenAt = async (tenant: string): Promise<number | undefined> =>
+    (await store.frozenTenants.list()).find((each) => each.tenant === tenant)?.at
+  /** What the record of an order says that is lifted; nothing where none held. */
+  const liftOf = (order: Omit<StandingOrder, 'at'>, at: number | undefined): object =>
+    at === undefined ? {} : { lifts: at, proof: liftProofOf(deps.fingerprint, { ...order, at }) }
 
   app.get(
     '/status',
@@ -270,7 +281,8 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const number = await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
       deps.standing.disable(tenant, user)
       const nodes = await deps.membership.confirm(number)
-      await record('user.disable', correlationId, request, { tenant, user }, { nodes })
+      const since = await disabledAt(tenant, user)
+      await record('user.disable', correlationId, request, { tenant, user }, { nodes, since })
       return { tenant, user, disabled: true, nodes }
     }),
   )
@@ -279,9 +291,11 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     answer(async (request, correlationId) => {
       const { tenant, user, force } = parse(userSchema, request.body)
       await check.user(tenant, user, force)
+      // The proof comes first: an order that is gone without one would be put back at the next start.
+      const lifted = liftOf({ tenant, user }, await disabledAt(tenant, user))
+      await record('user.enable', correlationId, request, { tenant, user }, lifted)
       const was = await store.disabledUsers.remove(tenant, user)
       deps.standing.enable(tenant, user)
-      await record('user.enable', correlationId, request, { tenant, user }, {})
       return { tenant, user, disabled: false, was_disabled: was }
     }),
   )
@@ -298,7 +312,13 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const number = await store.frozenTenants.add({ tenant, at: deps.now(), by: deps.by(request), reason })
       deps.standing.freeze(tenant)
       const nodes = await deps.membership.confirm(number)
-      await record('tenant.freeze', correlationId, request, { tenant }, { reason, nodes })
+      await record(
+        'tenant.freeze',
+        correlationId,
+        request,
+        { tenant },
+        { reason, nodes, since: await frozenAt(tenant) },
+      )
       return { tenant, frozen: true, nodes }
     }),
   )
@@ -307,9 +327,10 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     answer(async (request, correlationId) => {
       const { tenant } = parse(thawSchema, request.body)
       await check.tenant(tenant)
+      const lifted = liftOf({ tenant }, await frozenAt(tenant))
+      await record('tenant.thaw', correlationId, request, { tenant }, lifted)
       const was = await store.frozenTenants.remove(tenant)
       deps.standing.thaw(tenant)
-      await record('tenant.thaw', correlationId, request, { tenant }, {})
       return { tenant, frozen: false, was_frozen: was }
     }),
   )

@@ -1,9 +1,12 @@
 import { z } from 'zod'
+import type { AuditEvent } from '../audit/events.ts'
 import type { AuditLog } from '../audit/record.ts'
+import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { AuditRow } from '../store/records/audit.ts'
 import type { Revocation, RevocationScope } from '../store/records/revocations.ts'
 import type { Store } from '../store/store.ts'
+import { liftProofOf } from './lifted.ts'
 
 const inTenant = { tenant: z.string().optional() }
 const scopeSchema = z.discriminatedUnion('kind', [
@@ -33,6 +36,11 @@ const bySchema = z
   .object({ detail: z.object({ by: z.string().default('unknown'), reason: z.string().nullish() }) })
   .catch({ detail: { by: 'unknown', reason: null } })
 
+/** What later versions write into orders that hold until they are lifted, and into what lifts them. */
+const liftSchema = z
+  .object({ detail: z.object({ since: z.number().optional(), proof: z.string().optional() }) })
+  .catch({ detail: {} })
+
 /** The record of a row; undefined for what was altered and is no record any more. */
 const recordIn = ({ body }: Pick<AuditRow, 'body'>): unknown => {
   try {
@@ -41,6 +49,9 @@ const recordIn = ({ body }: Pick<AuditRow, 'body'>): unknown => {
     return undefined
   }
 }
+
+/** Since when an order holds, as its record says (ms since the epoch). */
+const sinceOf = (row: AuditRow): number | undefined => liftSchema.parse(recordIn(row)).detail.since
 
 const PAGE = 10_000
 
@@ -55,6 +66,7 @@ export const restoreOrders = async (deps: {
   readonly audit: AuditLog
   readonly now: number
   readonly correlationId: string
+  readonly fingerprint: Fingerprint
   readonly logger: Logger
 }): Promise<number> => {
   const { store, logger } = deps
@@ -119,17 +131,30 @@ export const restoreOrders = async (deps: {
     }
   }
 
-  /** The last order for each name: whether it holds, and who gave it. */
-  const lastOrders = async (on: string, off: string): Promise<readonly AuditRow[]> => {
+  /**
+   * The last order for each name that was not lifted. Of one whose record says since when it holds, only a proof says that it was
+   * lifted; those of earlier versions have none, and of them the last record counts.
+   */
+  const lastOrders = async (on: AuditEvent, off: AuditEvent): Promise<readonly AuditRow[]> => {
+    const rows = await recordsOf(on, off)
+    const proofs = new Set(rows.map((row) => liftSchema.parse(recordIn(row)).detail.proof))
     const last = new Map<string, AuditRow>()
-    for (const row of await recordsOf(on, off)) last.set(JSON.stringify([row.tenant, row.user]), row)
-    return [...last.values()].filter(({ event }) => event === on)
+    for (const row of rows) last.set(JSON.stringify([row.tenant, row.user]), row)
+    const holding = new Map([...last].filter(([, row]) => row.event === on && sinceOf(row) === undefined))
+    for (const row of rows) {
+      const [since, { tenant, user }] = [sinceOf(row), row]
+      if (row.event !== on || since === undefined || tenant === null) continue
+      const order = { tenant, at: since, ...(user === null ? {} : { user }) }
+      if (!proofs.has(liftProofOf(deps.fingerprint, order))) holding.set(JSON.stringify([tenant, user]), row)
+    }
+    return [...holding.values()]
   }
 
   const restoreDisabled = async (): Promise<void> => {
     const disabled = await store.disabledUsers.list()
     for (const row of await lastOrders('user.disable', 'user.enable')) {
-      const { tenant, user, at } = row
+      const { tenant, user } = row
+      const at = sinceOf(row) ?? row.at
       if (tenant === null || user === null) continue
       if (disabled.some((each) => each.tenant === tenant && each.user === user)) continue
       const { by } = bySchema.parse(recordIn(row)).detail
@@ -140,7 +165,8 @@ export const restoreOrders = async (deps: {
   const restoreFrozen = async (): Promise<void> => {
     const frozen = await store.frozenTenants.list()
     for (const row of await lastOrders('tenant.freeze', 'tenant.thaw')) {
-      const { tenant, at } = row
+      const { tenant } = row
+      const at = sinceOf(row) ?? row.at
       if (tenant === null || frozen.some((each) => each.tenant === tenant)) continue
       const { by, reason = null } = bySchema.parse(recordIn(row)).detail
       await putBack(`tenant ${tenant} is frozen`, () => store.frozenTenants.add({ tenant, at, by, reason }))

@@ -1,6 +1,7 @@
 /** Somebody who can write the database, and has no key: what they change makes them nobody and undoes no order. */
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { emptyChain, link } from '../../src/audit/chain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE } from '../../src/exchange/request.ts'
 import { paths } from '../../src/http/metadata.ts'
 import { aKeyPair, ask, TOKEN_EXCHANGE, type Answer } from '../support/daemon.ts'
@@ -51,6 +52,8 @@ describe.skipIf(!canCluster())('who can write the store', () => {
       for (const [path, order] of [
         ['/revoke', { scope: { kind: 'user', tenant: 'acme', user: 'dora' } }],
         ['/users/disable', { tenant: 'acme', user: 'erin' }],
+        ['/users/disable', { tenant: 'acme', user: 'victor' }],
+        ['/users/enable', { tenant: 'acme', user: 'victor' }],
       ] as const)
         expect((await a!.admin(path, order)).status).toBe(200)
 
@@ -66,6 +69,27 @@ describe.skipIf(!canCluster())('who can write the store', () => {
       )
       const { rowCount } = await attacker.query('delete from revocations')
       await attacker.query('delete from disabled_users')
+      // A chain of their own, which is as whole as any other, says that erin was enabled.
+      const forged = link(emptyChain, {
+        record: { id: 'forged', event: 'user.enable', outcome: 'done', tenant: 'acme', user: 'erin' },
+        detail: '{"by":"admin"}',
+        at: Date.now(),
+      })
+      await attacker.query(
+        `insert into audit_records (node, seq, id, at, event, outcome, tenant, "user", body, hash)
+       values ('forged', $1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+        [
+          forged.seq,
+          forged.id,
+          forged.at,
+          forged.event,
+          forged.outcome,
+          forged.tenant,
+          forged.user,
+          forged.body,
+          forged.hash,
+        ],
+      )
       expect(rowCount).toBeGreaterThan(0)
       await restart()
 

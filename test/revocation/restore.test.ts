@@ -1,5 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createFingerprint } from '../../src/crypto/fingerprint.ts'
+import { Secret } from '../../src/crypto/secret.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
+import { liftProofOf } from '../../src/revocation/lifted.ts'
 import { restoreOrders } from '../../src/revocation/restore.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
@@ -15,6 +18,8 @@ beforeEach(async () => {
 afterEach(async () => {
   await ground.close()
 })
+
+const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))
 
 const record = (event: string, at: number, detail: object | string): Promise<void> =>
   ground.store.audit.append([
@@ -43,6 +48,7 @@ const restore = async (): Promise<string[]> => {
         return Promise.resolve()
       },
     },
+    fingerprint,
     now: NOW,
     correlationId: 'start',
     logger: silentLogger,
@@ -79,6 +85,31 @@ describe('fault 12: orders that are put back at a start', () => {
     await record('revocation', NOW, revocation({ kind: 'user', tenant: 'acme', user: 'bob' }))
     expect(await restore()).toEqual(['revocation r4', 'user alice of acme is disabled'])
     expect(await ground.store.revocations.list()).toMatchObject([{ scope: { kind: 'user', user: 'bob' } }])
+    expect(await restore()).toEqual([])
+  })
+
+  it('are lifted by the daemon alone: a record of it that has no proof, or that of another order, lifts nothing', async () => {
+    const lift = (user: string | undefined, at: number): object => ({
+      lifts: at,
+      proof: liftProofOf(fingerprint, { tenant: 'acme', at, ...(user === undefined ? {} : { user }) }),
+    })
+    await record('user.disable', NOW, { by: 'admin', since: 1 })
+    await record('user.enable', NOW, { by: 'admin', ...lift('alice', 1) })
+    await record('tenant.freeze', NOW, { by: 'admin', since: 1 })
+    await record('tenant.thaw', NOW, { by: 'admin', ...lift(undefined, 1) })
+    expect(await restore()).toEqual([])
+    await record('user.disable', NOW, { by: 'admin', since: 2 })
+    await record('tenant.freeze', NOW, { by: 'admin', since: 2 })
+    // As who can write the store adds them: the chain of the log needs no key.
+    for (const forged of [{}, lift('alice', 1), { ...lift('bob', 2), lifts: 2 }, { proof: 'x' }]) {
+      await record('user.enable', NOW, { by: 'admin', ...forged })
+      await record('tenant.thaw', NOW, { by: 'admin', ...forged })
+    }
+    expect(await restore()).toEqual(['user alice of acme is disabled', 'tenant acme is frozen'])
+    // It is the order that it was, so it can be lifted.
+    expect(await ground.store.disabledUsers.list()).toMatchObject([{ user: 'alice', at: 2 }])
+    await ground.store.disabledUsers.remove('acme', 'alice')
+    await record('user.enable', NOW, { by: 'admin', ...lift('alice', 2) })
     expect(await restore()).toEqual([])
   })
 })
