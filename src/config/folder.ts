@@ -1,5 +1,6 @@
 /** Reading the files of a configuration folder: whatever is there, the answer is texts and problems, never an exception. */
-import { readdir, readFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Problem } from './problem.ts'
 
@@ -14,6 +15,7 @@ export interface TextFile {
 /** Larger files were not written by a person (bytes). */
 const MAX_BYTES = 4_194_304
 
+const TOO_LARGE = { message: 'It is larger than 4 MiB.', fix: 'Split it into smaller files.' }
 const REASONS: Readonly<Record<string, { message: string; fix: string }>> = {
   ENOENT: { message: 'It is a link to a file that does not exist.', fix: 'Remove the link, or create its file.' },
   EISDIR: { message: 'It is a folder, not a file.', fix: 'Give the folder another name.' },
@@ -22,7 +24,22 @@ const REASONS: Readonly<Record<string, { message: string; fix: string }>> = {
     message: 'The user that Deputy runs as may not read it.',
     fix: 'Give that user the right to read it, or run the command as that user.',
   },
+  EFTYPE: { message: 'It is a pipe, a socket or a device, not a file.', fix: 'Remove it.' },
+  EFBIG: TOO_LARGE,
   ENOTDIR: { message: 'It is not a folder.', fix: 'Give the file another name, and create the folder.' },
+}
+
+/** The bytes of a file. A pipe would be waited for without end, and a device has no end. @throws errno(3) errors, `EFTYPE` */
+const readRegular = async (path: string): Promise<Buffer> => {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const found = await file.stat()
+    if (!found.isFile() && !found.isDirectory()) throw Object.assign(new Error('no file'), { code: 'EFTYPE' })
+    if (found.size > MAX_BYTES) throw Object.assign(new Error('too large'), { code: 'EFBIG' })
+    return await file.readFile()
+  } finally {
+    await file.close()
+  }
 }
 
 const unreadable = (file: string, error: unknown): Problem => {
@@ -39,8 +56,7 @@ const brokenLine = (bytes: Buffer): number => {
 }
 
 const decode = (file: string, bytes: Buffer): { text: string } | { problem: Problem } => {
-  if (bytes.length > MAX_BYTES)
-    return { problem: { file, line: 1, message: 'It is larger than 4 MiB.', fix: 'Split it into smaller files.' } }
+  if (bytes.length > MAX_BYTES) return { problem: { file, line: 1, ...TOO_LARGE } }
   try {
     return { text: new TextDecoder('utf-8', { fatal: true }).decode(bytes) }
   } catch {
@@ -59,7 +75,7 @@ const decode = (file: string, bytes: Buffer): { text: string } | { problem: Prob
 export const readTextFile = async (path: string, file: string, problems: Problem[]): Promise<string | undefined> => {
   let bytes: Buffer
   try {
-    bytes = await readFile(path)
+    bytes = await readRegular(path)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') problems.push(unreadable(file, error))
     return undefined
@@ -91,7 +107,7 @@ export const readTextFiles = async (
   for (const name of names.filter((each) => !each.startsWith('.') && options.isWanted(each)).sort()) {
     const file = `${options.shownAs}/${name}`
     try {
-      const decoded = decode(file, await readFile(join(options.folder, name)))
+      const decoded = decode(file, await readRegular(join(options.folder, name)))
       if ('text' in decoded) files.push({ name, file, text: decoded.text })
       else problems.push(decoded.problem)
     } catch (error) {

@@ -166,7 +166,12 @@ export const settingsSchema = z.strictObject({
     .describe('The audit log; the embedded store is its first sink.'),
   cache: z
     .strictObject({
-      entries: z.int().min(1).default(20_000).describe('How many credentials the process cache holds at most.'),
+      entries: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .default(20_000)
+        .describe('How many credentials the process cache holds at most.'),
       redis: z
         .strictObject({
           mode: z
