@@ -704,11 +704,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           { generation: result.generation, restart_needed: result.restart_needed },
           'the configuration was read again',
         )
-      else
-        logger.error(
-          { problems: result.problems },
-          'the configuration was not taken over: what was in force stays in force',
-        )
+      else logger.error({ problems: result.problems }, 'reload rejected; keeping the current configuration')
       await audit.append({
         id: correlationId(),
         event: 'config.reload',

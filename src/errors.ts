@@ -358,7 +358,7 @@ export const taxonomy = {
     'subject',
     false,
     'The user {user} of the tenant {tenant} is disabled.',
-    'Ask an admin: deputy user enable --tenant {tenant} --user {user}',
+    'Ask an admin: deputy user enable {user} --tenant {tenant}',
   ),
   subject_session_missing: kind(
     400,
@@ -489,7 +489,7 @@ export const taxonomy = {
     'interaction_required',
     'grant',
     false,
-    '{downstream} wants to see the user again: {problem}.',
+    '{downstream} requires the user to sign in again: {problem}.',
     'Send the user to connect_url, or, where there is none, have the user sign in anew with `claims`; then try again.',
   ),
   refresh_in_progress: kind(
@@ -521,7 +521,7 @@ export const taxonomy = {
     'temporarily_unavailable',
     'provider',
     true,
-    'The provider {provider} has asked to be left alone for now.',
+    'The provider {provider} is rate-limiting Deputy.',
     'Try again in {seconds} seconds.',
   ),
   provider_circuit_open: kind(
@@ -529,7 +529,7 @@ export const taxonomy = {
     'temporarily_unavailable',
     'provider',
     true,
-    'The provider {provider} has failed repeatedly, so Deputy is leaving it alone for now.',
+    'The provider {provider} has failed repeatedly, so Deputy has stopped calling it for a while.',
     'Try again in {seconds} seconds.',
   ),
   database_not_offered: kind(
@@ -545,7 +545,7 @@ export const taxonomy = {
     'access_denied',
     'policy',
     false,
-    'The login of {downstream} is not handed out: Deputy alone uses it.',
+    'The login of {downstream} is not handed out: only Deputy uses it.',
     'Connect through the socket in listen.postgres or listen.redis; docs/exec.md shows how.',
   ),
   database_unreachable: kind(
@@ -611,7 +611,7 @@ export const taxonomy = {
     'access_denied',
     'proxy',
     false,
-    'The tokens of {downstream} are bound to a key that nobody but Deputy has (DPoP), so none is handed out.',
+    'The tokens of {downstream} are bound to a key that only Deputy has (DPoP), so none is handed out.',
     'Send the request through the proxy, which proves the key; see docs/proxy.md.',
   ),
   injection_not_offered: kind(
@@ -686,7 +686,7 @@ export const taxonomy = {
     'secret',
     false,
     'The secret {secret} of the tenant {tenant} is not what {downstream} takes: {problem}.',
-    'Correct it in its backend; in the embedded one with deputy secret set --tenant {tenant} --name {secret}',
+    'Correct it in its backend; in the embedded one with deputy secret set {secret} --tenant {tenant}',
   ),
   secret_missing: kind(
     503,
@@ -694,7 +694,7 @@ export const taxonomy = {
     'secret',
     false,
     'The secret {secret} of the tenant {tenant} does not exist.',
-    'Put it into its backend; into the embedded one with deputy secret set --tenant {tenant} --name {secret}',
+    'Put it into its backend; into the embedded one with deputy secret set {secret} --tenant {tenant}',
   ),
   rotation_in_progress: kind(
     503,
@@ -734,7 +734,7 @@ export const taxonomy = {
     'secret',
     false,
     'A wrapping token of the secret backend {backend} cannot be trusted: {problem}.',
-    'Find out who has opened it, revoke what was in it, and have a new one made.',
+    'Find out who opened it, revoke its content, and create a new one.',
   ),
   secret_unreadable: kind(
     503,
@@ -773,7 +773,7 @@ export const taxonomy = {
     'temporarily_unavailable',
     'store',
     true,
-    'The node {node} does not know whether it has heard of every revocation: {problem}.',
+    'The node {node} has lost its cluster membership and cannot confirm that every revocation was applied: {problem}.',
     'Try again; `deputy status` shows the state of the node.',
   ),
   conflict: kind(
@@ -781,7 +781,7 @@ export const taxonomy = {
     'invalid_request',
     'store',
     true,
-    'The {what} was changed by somebody else at the same moment.',
+    'A concurrent request changed the {what}.',
     'Read it again and repeat the change.',
   ),
   config_invalid: kind(

@@ -242,7 +242,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   'config.reload': ({ outcome }, { generation, problems = [], restart_needed: restart }) => [
     outcome === 'done'
       ? `The configuration was read again${when(generation, (number) => ` and is generation ${number}`)}.`
-      : `The configuration was not taken over (${counted(problems.length, 'problem')}): what was in force stays in force.`,
+      : `Reload rejected (${counted(problems.length, 'problem')}); the daemon kept the current configuration.`,
     ...(restart === true || (Array.isArray(restart) && restart.length > 0)
       ? ['Some of it is in force after a restart only.']
       : []),

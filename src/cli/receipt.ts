@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { shownTime, table } from './terminal.ts'
+import { countOf } from './words.ts'
 
 /** What the daemon says that a revocation did, or would do. */
 export const receiptSchema = z.looseObject({
@@ -43,17 +44,17 @@ export const tellNodes = ({ acknowledged, expired, milliseconds }: z.output<type
   acknowledged === 0 && expired.length === 0
     ? []
     : [
-        `${acknowledged} other node(s) said that they know${expired.length === 0 ? '' : `; the lease of ${expired.join(', ')} has ended, so that it hands out nothing`} (${milliseconds} ms).`,
+        `Acknowledged by ${countOf(acknowledged, 'other node')}${expired.length === 0 ? '' : `; the lease of ${expired.join(', ')} has ended, so it hands out nothing`} (${milliseconds} ms).`,
       ]
 
 /** The receipt for people. */
 export const tell = (receipt: Receipt): string => {
   const { grants, leases, cached, consents, sessions, keyDestroyed, dryRun, epoch } = receipt
   const what = [
-    `${grants.length} grant(s)`,
-    ...(leases.length === 0 ? [] : [`${leases.length} lease(s)`]),
-    `${consents} consent(s)`,
-    ...(dryRun ? [] : [`${cached} cached credential(s)`, `${sessions} session(s)`]),
+    countOf(grants.length, 'grant'),
+    ...(leases.length === 0 ? [] : [countOf(leases.length, 'lease')]),
+    countOf(consents, 'consent'),
+    ...(dryRun ? [] : [countOf(cached, 'cached credential'), countOf(sessions, 'session')]),
     ...(keyDestroyed ? ["the tenant's data key"] : []),
   ].join(', ')
   return [

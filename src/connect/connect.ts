@@ -214,8 +214,8 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
         await record('connect.refused', 'refused', wish, {
           error: {
             code: 'connect_wrong_user',
-            message: 'the link was opened by somebody else',
-            next: 'Send the link to the user alone.',
+            message: 'another user opened the link',
+            next: 'Send the link only to the user who asked for the connection.',
           },
           opened_by: who.user,
         })
@@ -427,7 +427,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   app.get('/oauth2/authorize', () => {
     throw refuse('connect_invalid', {
       problem:
-        "nobody signs in to an MCP client here; a client redeems what the company's identity provider has issued",
+        "this page signs no user in to an MCP client; a client redeems an assertion of the company's identity provider",
     })
   })
   app.use(() => {

@@ -4,6 +4,7 @@ import { idSchema, scopeSchema } from '../config/values.ts'
 import { refuse } from '../errors.ts'
 import { authorize, candidateScopes } from '../exchange/authorize.ts'
 import { resolveTarget } from '../exchange/target.ts'
+import { didYouMean } from '../near-names.ts'
 import type { Policy } from '../policy/decision.ts'
 import { isInUse } from '../workload/registry.ts'
 
@@ -21,6 +22,11 @@ export const policyQuestionSchema = z.strictObject({
   time: z.iso.datetime().optional(),
 })
 
+const unknown = (kind: string, name: string, known: Iterable<string>) => {
+  const near = didYouMean(name, known)
+  return refuse('name_unknown', { kind, name, hint: near === '' ? '' : ` ${near}` })
+}
+
 /** Answers by the very steps of the exchange, without issuing: target, registration, policy. */
 export const explainPolicy = (
   question: z.output<typeof policyQuestionSchema>,
@@ -29,8 +35,9 @@ export const explainPolicy = (
   now: number,
 ) => {
   const server = snapshot.servers.get(question.server)
-  if (server === undefined) throw refuse('not_found', { path: `server ${question.server}` })
+  if (server === undefined) throw unknown('server', question.server, snapshot.servers.keys())
   const { tenant, user } = question
+  if (!snapshot.tenants.has(tenant)) throw unknown('tenant', tenant, snapshot.tenants.keys())
   const isUri = URL.canParse(question.downstream)
   const target = resolveTarget(
     { audiences: isUri ? [] : [question.downstream], resources: isUri ? [question.downstream] : [] },

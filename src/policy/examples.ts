@@ -68,7 +68,7 @@ const judge = (example: z.output<typeof exampleSchema>, policy: Policy): { passe
   if (verdict !== example.expect)
     return {
       passed: false,
-      why: `expected ${example.expect}, but ${by} says ${verdict}${decision.errors.length === 0 ? '' : ` (${decision.errors.join('; ')})`}`,
+      why: `expected ${example.expect}, but ${decision.policies.length === 0 ? 'no policy permits it, so it is denied' : `${by} decided ${verdict}`}${decision.errors.length === 0 ? '' : ` (${decision.errors.join('; ')})`}`,
     }
   const scopes = (example.expect_scopes ?? (decision.allowed ? example.scopes : [])).toSorted().join(' ')
   if (decision.allowed && decision.scopes.toSorted().join(' ') !== scopes)

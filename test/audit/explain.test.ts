@@ -140,7 +140,7 @@ describe('explaining a request', () => {
       'config.reload',
       'failed',
       { problems: [{ file: 'x' }] },
-      'The configuration was not taken over (1 problem): what was in force stays in force.',
+      'Reload rejected (1 problem); the daemon kept the current configuration.',
     ],
     ['user.disable', 'done', { by: 'uid 0' }, 'ada of acme was disabled by uid 0.'],
     ['user.enable', 'done', { by: 'uid 0' }, 'ada of acme was enabled by uid 0.'],

@@ -115,7 +115,7 @@ describe('deputy provider', () => {
   })
 
   it('check finds the shipped files in order, and a mistake with its line; list and show tell of them', async () => {
-    expect((await home.deputy('provider', 'check')).out).toMatch(/5\d provider file\(s\) are in order/)
+    expect((await home.deputy('provider', 'check')).out).toMatch(/In order: 5\d provider files\./)
     expect((await home.deputy('provider', 'show', 'github')).out).toContain('delete_json')
     expect(JSON.parse((await home.deputy('provider', 'list', '--json')).out)).toContainEqual(
       expect.objectContaining({ provider: 'slack', scope_parameter: 'user_scope' }),

@@ -86,7 +86,7 @@ describe('the daemon and its files', () => {
     const server = await readFile(join(daemon.home, 'servers/notes.yaml'), 'utf8')
     await writeFile(join(daemon.home, 'policies/access/test.cedar'), 'permit (principal')
     await writeFile(join(daemon.home, 'servers/notes.yaml'), server.replace('approved', 'retired'))
-    await settled(async () => daemon.output().includes('was not taken over'))
+    await settled(async () => daemon.output().includes('reload rejected'))
     expect((await exchange()).status).toBe(200)
     await writeFile(join(daemon.home, 'policies/access/test.cedar'), 'forbid (principal, action, resource);')
     await settled(async () => (await exchange()).body['reason'] === 'workload_not_approved')

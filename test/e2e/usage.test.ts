@@ -67,7 +67,7 @@ describe('deputy server usage', () => {
       ['notes', null, 'used', 1],
     ])
     const shown = (await daemon.deputy('server', 'usage', '--days', '30')).out
-    expect(shown).toContain('1 tool(s) were not called in 30 days.')
+    expect(shown).toContain('Not called in 30 days: 1 tool.')
     expect(shown).toContain('notes old is deprecated and still called: bob of acme (1).')
     expect((await daemon.deputy('server', 'usage', '--days', 'x')).code).toBe(1)
   })

@@ -226,6 +226,6 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     await signIn(daemon, { tenant: 'acme', user: 'carol', issuer: issuer.url })
     await daemon.start()
     expect(await bob.exited).toBe(1)
-    expect(bob.err()).toMatch(/signed in as somebody else/)
+    expect(bob.err()).toMatch(/signed in as another user/)
   })
 })

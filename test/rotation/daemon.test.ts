@@ -322,6 +322,6 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
     expect((await daemon.deputy('rotation', 'rollback', '--tenant', 'acme', '--name', 'mail-key')).err).toContain(
       'under way',
     )
-    expect((await daemon.deputy('rotation', 'check')).out).toContain('1 rotation policies are in order: mail')
+    expect((await daemon.deputy('rotation', 'check')).out).toContain('1 rotation policy in order: mail')
   })
 })

@@ -4,6 +4,7 @@ import { adminSocket, findHome } from '../home.ts'
 import { receiptSchema, tell } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
+import { takesName } from '../name-argument.ts'
 
 const leasesSchema = z.array(
   z.looseObject({
@@ -60,14 +61,12 @@ export const addLeaseCommands = (program: Command, terminal: Terminal): void => 
         )
       },
     )
-  lease
-    .command('revoke')
+  takesName(lease.command('revoke'), 'id', 'id of the lease')
     .description('end one lease, at its backend too; for more than one: deputy revoke')
-    .requiredOption('--id <lease>')
     .option('--reason <text>', 'kept in the audit log')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy lease revoke --id bG9sMTIzNDU2Nzg5')
-    .action(async ({ id, json, reason }: { id: string; json?: boolean; reason?: string }) => {
+    .addHelpText('after', '\nExample:\n  deputy lease revoke bG9sMTIzNDU2Nzg5')
+    .action(async (_id: string | undefined, { id, json, reason }: { id: string; json?: boolean; reason?: string }) => {
       const receipt = await withProgress(
         terminal,
         'Ending the lease',

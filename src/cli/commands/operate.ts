@@ -9,6 +9,8 @@ import { adminSocket, findHome, localSocket, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
 import { NO_TEXT, secretText } from '../../crypto/secret-text.ts'
 import { CommandError, exit, print, table, withProgress, shownTime, type Terminal } from '../terminal.ts'
+import { takesName } from '../name-argument.ts'
+import { countOf } from '../words.ts'
 
 interface Output {
   json?: boolean
@@ -163,7 +165,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
       print(terminal, options, result, () =>
         options.signing === true
           ? `Tokens are signed by ${result.kid} now; the key before stays published until its last token has expired.`
-          : `${result.rewrapped} data key(s) are wrapped by ${result.kek} now.`,
+          : `The key-encryption key is ${result.kek} now; ${countOf(result.rewrapped ?? 0, 'data key')} wrapped anew.`,
       )
     })
 
@@ -252,17 +254,15 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     )
 
   const secret = program.command('secret').description('secrets in the embedded backend')
-  secret
-    .command('set')
+  takesName(secret.command('set'), 'name', 'name of the secret')
     .description(
       "store a new version of a tenant's secret; the value is read from standard input or a file, never from the command line",
     )
     .requiredOption('--tenant <id>')
-    .requiredOption('--name <name>')
     .option('--file <path>')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy secret set --tenant acme --name github-key < key.txt')
-    .action(async (options: Output & { tenant: string; name: string; file?: string }) => {
+    .addHelpText('after', '\nExample:\n  deputy secret set github-key --tenant acme < key.txt')
+    .action(async (_name: string | undefined, options: Output & { tenant: string; name: string; file?: string }) => {
       const bytes =
         options.file === undefined
           ? await terminal.input()
@@ -298,20 +298,18 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
             ),
       )
     })
-  secret
-    .command('remove')
+  takesName(secret.command('remove'), 'name', 'name of the secret')
     .description('remove every version of a secret')
     .requiredOption('--tenant <id>')
-    .requiredOption('--name <name>')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy secret remove --tenant acme --name github-key')
-    .action(async (options: Output & { tenant: string; name: string }) => {
+    .addHelpText('after', '\nExample:\n  deputy secret remove github-key --tenant acme')
+    .action(async (_name: string | undefined, options: Output & { tenant: string; name: string }) => {
       const { removed } = await ask(
         await socket(),
         { path: '/secrets/remove', json: { tenant: options.tenant, name: options.name } },
         removedSchema,
       )
-      print(terminal, options, { removed }, () => `${removed} version(s) removed.`)
+      print(terminal, options, { removed }, () => `Removed ${countOf(removed, 'version')}.`)
     })
 
   program

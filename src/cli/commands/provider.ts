@@ -10,6 +10,7 @@ import { DeputyError } from '../../errors.ts'
 import { findHome, readSettings, shipped } from '../home.ts'
 import { assertId, changeRegistry, writeNew } from '../registry-file.ts'
 import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'
+import { countOf } from '../words.ts'
 
 interface Output {
   json?: boolean
@@ -121,7 +122,7 @@ export const addProviderCommands = (program: Command, provider: Command, termina
         () =>
           [
             ...problems.map(formatProblem),
-            ...(problems.length > 0 ? [] : [`${chosen.length} provider file(s) are in order.`]),
+            ...(problems.length > 0 ? [] : [`In order: ${countOf(chosen.length, 'provider file')}.`]),
             ...compared.flatMap((each) =>
               each.differences.length > 0
                 ? each.differences.map((difference) => `${each.provider}: ${difference}`)

@@ -10,16 +10,25 @@ import type { Snapshot } from '../../config/snapshot.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { hashClientSecret } from '../../workload/client-secret.ts'
 import { exportServerJson, importServerJson } from '../../workload/server-json.ts'
+import { didYouMean } from '../../near-names.ts'
 import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
 import { assertUrl, changeRegistry, commented, editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { addProviderCommands } from './provider.ts'
 import { addTenantCommands } from './tenant.ts'
+import { countOf } from '../words.ts'
 
 interface Output {
   json?: boolean
 }
+
+const unknownName = (what: string, id: string, known: Iterable<string>): CommandError =>
+  new CommandError(
+    exit.failed,
+    `There is no ${what} '${id}'. ${didYouMean(id, known)}`.trimEnd(),
+    `deputy ${what} list`,
+  )
 
 const STATUSES = { approve: 'approved', deprecate: 'deprecated', retire: 'retired' } as const
 
@@ -62,7 +71,7 @@ const tellUsage = (usage: z.output<typeof usageSchema>, days: string): string =>
         users: each.users.length,
       })),
     ),
-    ...(unused === 0 ? [] : [`${unused} tool(s) were not called in ${days} days.`]),
+    ...(unused === 0 ? [] : [`Not called in ${countOf(Number(days), 'day')}: ${countOf(unused, 'tool')}.`]),
     ...deprecated.map(
       (each) =>
         `${nameOf(each)} is deprecated and still called: ${each.users
@@ -112,7 +121,11 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
       .action(async (id: string, options: Output) => {
         const found = (read(await snapshot()) as Record<string, unknown>[]).find((row) => row[what] === id)
         if (found === undefined)
-          throw new CommandError(exit.failed, `There is no ${what} ${id}.`, `deputy ${what} list`)
+          throw unknownName(
+            what,
+            id,
+            (read(await snapshot()) as Record<string, unknown>[]).map((row) => String(row[what])),
+          )
         print(terminal, options, found, () =>
           Object.entries(found)
             .map(([name, value]) => `${name}: ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
@@ -237,7 +250,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .addHelpText('after', '\nExample:\n  deputy server export notes --namespace com.example > server.json')
     .action(async (id: string, options: { namespace?: string }) => {
       const found = (await snapshot()).servers.get(id)
-      if (found === undefined) throw new CommandError(exit.failed, `There is no server ${id}.`, 'deputy server list')
+      if (found === undefined) throw unknownName('server', id, (await snapshot()).servers.keys())
       terminal.out(`${JSON.stringify(exportServerJson(found, options.namespace), null, 2)}\n`)
     })
   server

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
+import { takesName } from '../name-argument.ts'
 import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
@@ -21,6 +22,7 @@ const userAnswerSchema = z.looseObject({
   tenant: z.string(),
   user: z.string(),
   disabled: z.boolean(),
+  was_disabled: z.boolean().optional(),
   nodes: nodesSchema.optional(),
 })
 const disabledSchema = z.array(z.looseObject({ tenant: z.string(), user: z.string(), at: z.number(), by: z.string() }))
@@ -111,7 +113,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
 
   program
     .command('revoke')
-    .description('end what was given: it is over when the command returns')
+    .description('revoke grants, sessions and tokens; takes effect before the command returns')
     .option('--tenant <id>', 'the whole tenant, its data key too; or, with another option, only within this tenant')
     .option('--user <name>', 'a user of the tenant')
     .option('--server <id>')
@@ -182,7 +184,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
       const grants = await ask(await socket(), { path: `/grants?${query}` }, grantsSchema)
       print(terminal, { json: json === true }, grants, () =>
         grants.length === 0
-          ? 'There is no such grant.'
+          ? 'No grant matches.'
           : table(
               ['id', 'tenant', 'user', 'server', 'downstream', 'scopes', 'status', 'updated'],
               grants.map((each) => ({ ...each, updated: shownTime(each.updatedAt) })),
@@ -208,30 +210,35 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
 
   const user = program.command('user').description('users of a tenant')
   for (const verb of ['disable', 'enable'] as const) {
-    user
-      .command(verb)
+    takesName(user.command(verb), 'user', 'name of the user')
       .description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
       .requiredOption('--tenant <id>')
-      .requiredOption('--user <name>')
       .option('--force', 'also a user of whom Deputy knows nothing')
       .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  deputy user ${verb} --tenant acme --user alice`)
-      .action(async (options: { tenant: string; user: string; force?: boolean; json?: boolean }) => {
-        const answer = await ask(
-          await socket(),
-          {
-            path: `/users/${verb}`,
-            json: { tenant: options.tenant, user: options.user, ...(options.force === true ? { force: true } : {}) },
-          },
-          userAnswerSchema,
-        )
-        print(terminal, options, answer, () =>
-          [
-            `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`,
-            ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
-          ].join('\n'),
-        )
-      })
+      .addHelpText('after', `\nExample:\n  deputy user ${verb} alice --tenant acme`)
+      .action(
+        async (
+          _user: string | undefined,
+          options: { tenant: string; user: string; force?: boolean; json?: boolean },
+        ) => {
+          const answer = await ask(
+            await socket(),
+            {
+              path: `/users/${verb}`,
+              json: { tenant: options.tenant, user: options.user, ...(options.force === true ? { force: true } : {}) },
+            },
+            userAnswerSchema,
+          )
+          print(terminal, options, answer, () =>
+            [
+              answer.was_disabled === false
+                ? `${answer.user} of ${answer.tenant} was not disabled; nothing has changed.`
+                : `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`,
+              ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
+            ].join('\n'),
+          )
+        },
+      )
   }
   user
     .command('list')

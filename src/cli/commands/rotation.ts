@@ -4,6 +4,8 @@ import { formatProblem } from '../../config/problem.ts'
 import { adminSocket, findHome, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, type Terminal } from '../terminal.ts'
+import { takesName } from '../name-argument.ts'
+import { countOf } from '../words.ts'
 
 const secretShape = { tenant: z.string(), backend: z.string(), secret: z.string() }
 const targetsSchema = z.array(
@@ -106,7 +108,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
         () =>
           problems.length > 0
             ? problems.map(formatProblem).join('\n')
-            : `${policies.length} rotation policies are in order${policies.length === 0 ? '' : `: ${policies.map(({ rotation: id }) => id).join(', ')}`}.`,
+            : `${countOf(policies.length, 'rotation policy')} in order${policies.length === 0 ? '' : `: ${policies.map(({ rotation: id }) => id).join(', ')}`}.`,
       )
       if (problems.length > 0) throw new CommandError(exit.configuration, '')
     })
@@ -215,26 +217,24 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
                   '': each.overdue ? 'OVERDUE' : '',
                 })),
               ),
-          ...(overdue.length === 0 ? [] : [`${overdue.length} secret(s) are over their maximum age.`]),
+          ...(overdue.length === 0 ? [] : [`Over the maximum age: ${countOf(overdue.length, 'secret')}.`]),
         ].join('\n'),
       )
       if (overdue.length > 0) throw new CommandError(exit.failed, '')
     })
 
   const ofSecret = (verb: string, description: string): Command =>
-    rotation
-      .command(verb)
+    takesName(rotation.command(verb), 'name', 'name of the secret')
       .description(description)
       .requiredOption('--tenant <id>')
-      .requiredOption('--name <name>', 'name of the secret')
       .option('--backend <id>', 'the backend that keeps it', 'embedded')
       .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  deputy rotation ${verb} --tenant acme --name database`)
+      .addHelpText('after', `\nExample:\n  deputy rotation ${verb} database --tenant acme`)
   const order = ({ tenant, name: secret, backend }: Named): object => ({ tenant, secret, backend })
 
   ofSecret('run', 'rotate a secret now')
     .option('--reason <text>', 'kept in the record', 'by hand')
-    .action(async ({ reason, ...options }: Named & { reason: string }) => {
+    .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
       const begun = await ask(
         await socket(),
         { path: '/rotations/run', json: { ...order(options), reason } },
@@ -270,7 +270,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     )
   ofSecret('pause', 'keep a secret from rotating by the clock; what is under way goes on')
     .option('--reason <text>', 'shown in the status', 'by hand')
-    .action(async ({ reason, ...options }: Named & { reason: string }) => {
+    .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
       const paused = await ask(
         await socket(),
         { path: '/rotations/pause', json: { ...order(options), reason } },
@@ -278,12 +278,12 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
       )
       print(terminal, options, paused, () => `${nameOf(paused)} does not rotate by the clock until it is resumed.`)
     })
-  ofSecret('resume', 'let a paused secret rotate again').action(async (options: Named) => {
+  ofSecret('resume', 'let a paused secret rotate again').action(async (_name: string | undefined, options: Named) => {
     const resumed = await ask(await socket(), { path: '/rotations/resume', json: order(options) }, pausedSchema)
     print(terminal, options, resumed, () => `${nameOf(resumed)} rotates by the clock again.`)
   })
   ofSecret('rollback', 'give up a rotation that is under way, if the old secret still works').action(
-    async (options: Named) => {
+    async (_name: string | undefined, options: Named) => {
       const ended = await ask(await socket(), { path: '/rotations/rollback', json: order(options) }, rotationSchema)
       print(terminal, options, ended, () => `The rotation of ${nameOf(ended)} was rolled back: the old one stays.`)
     },

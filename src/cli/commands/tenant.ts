@@ -1,66 +1,68 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
+import { takesName } from '../name-argument.ts'
 import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
-const tenantAnswerSchema = z.looseObject({ tenant: z.string(), frozen: z.boolean(), nodes: nodesSchema.optional() })
+const tenantAnswerSchema = z.looseObject({
+  tenant: z.string(),
+  frozen: z.boolean(),
+  was_frozen: z.boolean().optional(),
+  nodes: nodesSchema.optional(),
+})
 const frozenSchema = z.array(
   z.looseObject({ tenant: z.string(), at: z.number(), by: z.string(), reason: z.string().nullable() }),
 )
+
+const frozenText = ({ tenant, frozen, was_frozen: was }: z.output<typeof tenantAnswerSchema>): string => {
+  if (frozen) return `${tenant} is frozen: nothing is issued for it until: deputy tenant thaw ${tenant}`
+  return was === false ? `${tenant} was not frozen; nothing has changed.` : `${tenant} is thawed.`
+}
 
 /** `tenant freeze|thaw|destroy|frozen`: what holds for a whole tenant while the daemon runs. @param tenant the command that they belong to */
 export const addTenantCommands = (program: Command, tenant: Command, terminal: Terminal): void => {
   const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
   for (const verb of ['freeze', 'thaw'] as const) {
-    const command = tenant
-      .command(verb)
+    const command = takesName(tenant.command(verb), 'tenant', 'id of the tenant')
       .description(
         verb === 'freeze'
           ? 'give nothing for this tenant until it is thawed; what it has is kept'
           : 'let a frozen tenant in again',
       )
-      .requiredOption('--tenant <id>')
       .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  deputy tenant ${verb} --tenant acme`)
+      .addHelpText('after', `\nExample:\n  deputy tenant ${verb} acme`)
     if (verb === 'freeze') command.option('--reason <text>', 'kept in the audit log')
-    command.action(async ({ tenant: id, reason, ...options }: { tenant: string; reason?: string; json?: boolean }) => {
-      const answer = await ask(
-        await socket(),
-        { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
-        tenantAnswerSchema,
-      )
-      print(terminal, options, answer, () =>
-        [
-          `${answer.tenant} is ${answer.frozen ? 'frozen' : 'not frozen'}.`,
-          ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
-        ].join('\n'),
-      )
-    })
+    command.action(
+      async (
+        _id: string | undefined,
+        { tenant: id, reason, ...options }: { tenant: string; reason?: string; json?: boolean },
+      ) => {
+        const answer = await ask(
+          await socket(),
+          { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
+          tenantAnswerSchema,
+        )
+        print(terminal, options, answer, () =>
+          [frozenText(answer), ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'),
+        )
+      },
+    )
   }
-  tenant
-    .command('destroy')
+  takesName(tenant.command('destroy'), 'tenant', 'id of the tenant')
     .description(
       'end everything that a tenant has and destroy its data key: its grants and secrets cannot be read again, from backups either',
     )
-    .requiredOption('--tenant <id>')
     .option('--reason <text>', 'kept in the audit log')
     .option('--yes', 'do it')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy tenant destroy --tenant acme --yes')
+    .addHelpText('after', '\nExample:\n  deputy tenant destroy acme --yes')
     .action(
-      async ({
-        tenant: id,
-        reason,
-        yes,
-        ...options
-      }: {
-        tenant: string
-        reason?: string
-        yes?: boolean
-        json?: boolean
-      }) => {
+      async (
+        _id: string | undefined,
+        { tenant: id, reason, yes, ...options }: { tenant: string; reason?: string; yes?: boolean; json?: boolean },
+      ) => {
         const receipt = await withProgress(
           terminal,
           yes === true ? 'Destroying; providers are being told' : 'Counting',
@@ -79,7 +81,7 @@ export const addTenantCommands = (program: Command, tenant: Command, terminal: T
         )
         print(terminal, options, receipt, () => tell(receipt))
         if (yes !== true)
-          throw new CommandError(exit.usage, 'Nothing was destroyed.', `deputy tenant destroy --tenant ${id} --yes`)
+          throw new CommandError(exit.usage, 'Nothing was destroyed.', `deputy tenant destroy ${id} --yes`)
       },
     )
   tenant

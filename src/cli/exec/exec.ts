@@ -326,7 +326,7 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
           if (!again) break
         } catch (error) {
           if (over) break
-          if (pause === FIRST_PAUSE) say(`The credentials could not be renewed, and are tried again: ${wordsOf(error)}`)
+          if (pause === FIRST_PAUSE) say(`Credential renewal failed; retrying: ${wordsOf(error)}`)
           await sleep(pause, undefined, { ref: false })
         }
       }
@@ -421,11 +421,11 @@ export const runExec = async (options: ExecOptions): Promise<number> => {
             return
           }
           if (running.own.start.tenant !== before.tenant || running.own.start.user !== before.user) {
-            say('The Unix user has signed in as somebody else meanwhile. The server is ended.')
+            say('The Unix user has signed in as another user. The server is ended.')
             await stop('SIGTERM', exit.failed)
             return
           }
-          say('The daemon is there again.')
+          say('Reconnected to Deputy.')
           renew()
           return
         } catch (error) {
