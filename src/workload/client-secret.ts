@@ -19,15 +19,22 @@ const MAX_WAITING = 16
 /** Ids without a client that may wait each for itself. */
 const MAX_UNKNOWN = 64
 
+/** Parameters of scrypt (RFC 7914 section 2). */
+interface Cost {
+  readonly N: number
+  readonly r: number
+  readonly p: number
+}
+
 /** The slow hash of a client secret, as it stands in a server's file: `scrypt$N$r$p$salt$hash`, base64url. */
-export const hashClientSecret = async (secret: Secret, random: Random): Promise<string> => {
+export const hashClientSecret = async (secret: Secret, random: Random, cost: Cost = COST): Promise<string> => {
   const salt = Buffer.from(random.bytes(16))
-  const hash = await derive(secret.reveal(), salt, BYTES, { ...COST, maxmem })
-  return ['scrypt', COST.N, COST.r, COST.p, salt.toString('base64url'), hash.toString('base64url')].join('$')
+  const hash = await derive(secret.reveal(), salt, BYTES, { ...cost, maxmem })
+  return ['scrypt', cost.N, cost.r, cost.p, salt.toString('base64url'), hash.toString('base64url')].join('$')
 }
 
 interface StoredHash {
-  readonly cost: { readonly N: number; readonly r: number; readonly p: number }
+  readonly cost: Cost
   readonly salt: Buffer
   readonly hash: Buffer
 }
@@ -109,14 +116,15 @@ const createTurns = () => {
  * one check. Wrong ones are not remembered: each guess costs the full price, guesses at one client wait for each other, and
  * only so many wait. An id that no client has costs the same, and is refused in the same words.
  * @returns a check. `stored`: undefined for an id without a secret, which is never right. `client`: the claimed id.
+ * @param cost of a check for an id that no client has; the cost of every other stands in its stored hash
  * @throws DeputyError `rate_limited`
  */
-export const createClientSecretCheck = (random: Random) => {
+export const createClientSecretCheck = (random: Random, cost: Cost = COST) => {
   const key = random.bytes(32)
   const right = new LRUCache<string, true>({ max: 1000 })
   const underWay = new Map<string, Promise<boolean>>()
   const turns = createTurns()
-  const nothing = ['scrypt', COST.N, COST.r, COST.p, 'bm90aGluZw', Buffer.alloc(BYTES).toString('base64url')].join('$')
+  const nothing = ['scrypt', cost.N, cost.r, cost.p, 'bm90aGluZw', Buffer.alloc(BYTES).toString('base64url')].join('$')
 
   return async (secret: Secret, stored: string | undefined, client: string): Promise<boolean> => {
     const lane = stored === undefined ? 1 : 0

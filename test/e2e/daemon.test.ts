@@ -98,7 +98,7 @@ describe('the daemon and its files', () => {
   it('does not start on files that others can read, nor beside another daemon', async () => {
     await start()
     const beside = await runCli(daemon.home, ['serve'])
-    expect([beside.code, beside.err]).toEqual([3, expect.stringContaining('in use by another daemon')])
+    expect([beside.code, beside.err]).toEqual([7, expect.stringContaining('in use by another daemon')])
     await daemon.stop()
     for (const [path, right] of [
       ['state/kek', 0o600],

@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { grantRecordName } from '../../src/store/records/grants.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
@@ -107,7 +108,7 @@ describe('a refresh in the daemon', () => {
     await daemon.stop()
     const { store, envelope } = await openState(daemon.home)
     const [grant] = await store.grants.list({})
-    const current = (await envelope.open({ tenant: 'acme', kind: 'grant', id: grant!.id }, grant!.sealed)).reveal()
+    const current = (await envelope.open(grantRecordName(grant!), grant!.sealed)).reveal()
     secrets.push((JSON.parse(current) as { refresh_token: string }).refresh_token)
     await store.close()
     await daemon.start()

@@ -271,9 +271,9 @@ describe('leases', () => {
     expect(renewals).toHaveLength(1)
   })
 
-  it('10,000 leases that began together are not renewed together', async () => {
+  it('thousands of leases that began together are not renewed together', async () => {
     const now = clock.now()
-    const COUNT = 10_000
+    const COUNT = 3000
     const room = aRoom()
     const given: Promise<unknown>[] = []
     for (let index = 0; index < COUNT; index += 1)
@@ -282,9 +282,9 @@ describe('leases', () => {
     const at = (await stored()).map(({ nextAt }) => nextAt - now)
     const perMinute = new Map<number, number>()
     for (const time of at) perMinute.set(Math.floor(time / 60_000), (perMinute.get(Math.floor(time / 60_000)) ?? 0) + 1)
-    // Evenly over the quarter of an hour there would be 667 in each minute.
+    // Evenly over the quarter of an hour there would be 200 in each minute.
     expect(Math.min(...at)).toBeGreaterThanOrEqual(HOUR / 2)
     expect(Math.max(...at)).toBeLessThanOrEqual(HOUR * 0.75 + 60_000)
-    expect(Math.max(...perMinute.values())).toBeLessThan(900)
+    expect(Math.max(...perMinute.values())).toBeLessThan(275)
   }, 180_000)
 })
