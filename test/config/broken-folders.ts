@@ -12,7 +12,7 @@ import { breakFolder, createDraw } from './folder-mutations.ts'
 
 /** What only the machine knows when the daemon starts: files, folders and variables that are not there. `check` warns of those. */
 const OF_THE_MACHINE =
-  /cannot be (read|opened|created)|is not a (file|folder)|exists and is|does not exist|is a folder|is no folder|holds no|has mode 0|this user may not|shall be|belongs to the environment|is no address of this machine|has no address|no answer within/
+  /cannot be (read|opened|created)|is not a (file|folder)|exists and is|does not exist|is a folder|is no folder|holds no|has mode 0|this user may not|shall be|belongs to the environment|is no address of this machine|has no address|no answer within|is no record as it was written/
 
 export interface Found {
   readonly seed: number
