@@ -311,7 +311,7 @@ describe('deputy exec', () => {
       await daemon.stop(signal)
       await expect.poll(() => run.err()).toMatch(/gone away/)
       await daemon.start()
-      await expect.poll(() => run.err().match(/there again/g)?.length).toBe(signal === 'SIGTERM' ? 1 : 2)
+      await expect.poll(() => run.err().match(/Reconnected to Deputy/g)?.length).toBe(signal === 'SIGTERM' ? 1 : 2)
       run.write('ask')
       expect((await run.next()).asked).toMatchObject({ status: 200 })
     }

@@ -185,7 +185,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       })
       const number = await embedded.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' })
       const options = await optionsFor()
-      expect((await codeOf(copyToPostgres(path, options))).code).toBe('config_invalid')
+      expect((await codeOf(copyToPostgres(path, options))).code).toBe('start_failed')
       await embedded.close()
       expect(await copyToPostgres(path, options)).toMatchObject({
         audit_records: 2500,
