@@ -13,10 +13,27 @@ export const CLI = join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts'
 /** Below those that the kernel gives to outgoing connections (ip(7), ip_local_port_range), which could take it before it is used. */
 const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]
 
-/** A port that was free a moment ago. */
+/** Workers of vitest run at the same time: each takes ports of its own, those with one remainder by this number. */
+const PORT_CLASSES = 8
+/** A node of a Redis Cluster listens on its port and on this much more, which has the same remainder. */
+const CLUSTER_BUS = 10_000
+const portClass = Number(process.env['VITEST_POOL_ID'] ?? 0) % PORT_CLASSES
+const taken = new Set<number>()
+
+/** A port of this worker's that no test of it has had before. */
+const nextPort = (): number => {
+  for (;;) {
+    const port = randomInt(FIRST_PORT / PORT_CLASSES, Math.floor(LAST_PORT / PORT_CLASSES)) * PORT_CLASSES + portClass
+    if ([port, port + CLUSTER_BUS, port - CLUSTER_BUS].some((each) => taken.has(each))) continue
+    taken.add(port)
+    return port
+  }
+}
+
+/** A port that was free a moment ago, and that nothing else in the tests takes. */
 export const freePort = async (): Promise<number> => {
   for (let attempt = 1; ; attempt += 1) {
-    const port = randomInt(FIRST_PORT, LAST_PORT)
+    const port = nextPort()
     const server = createServer().listen(port, '127.0.0.1')
     try {
       await once(server, 'listening')
