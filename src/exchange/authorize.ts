@@ -3,7 +3,7 @@ import type { Server } from '../config/server.ts'
 import type { Snapshot } from '../config/snapshot.ts'
 import { narrowingOf } from '../connector/kinds.ts'
 import { refuse } from '../errors.ts'
-import type { Policy } from '../policy/decision.ts'
+import type { Policy, PolicyQuestion } from '../policy/decision.ts'
 import { decideJointly, type JointDecision, type JointQuestion } from '../policy/joint.ts'
 import { questionOf, type Asking } from './question.ts'
 import type { TokenWish } from './request.ts'
@@ -49,9 +49,8 @@ const existsAt = (asking: Authorization, downstream: Downstream): ((scope: strin
 export const authorize = (policy: Policy, asking: Authorization): JointDecision => {
   const { target, server, tenant, subject, wish, snapshot, now } = asking
   const candidates = candidateScopes(asking)
-  const questions = target.downstreams.map((downstream, at) => ({
-    exists: existsAt(asking, downstream),
-    question: questionOf({
+  const questionAt = (downstream: Downstream, at: number): PolicyQuestion =>
+    questionOf({
       server,
       tenant,
       downstream,
@@ -61,13 +60,16 @@ export const authorize = (policy: Policy, asking: Authorization): JointDecision 
       environment: snapshot.settings.environment,
       narrows: narrowingOf(downstream, snapshot.providers),
       now,
-    }),
-  }))
-  const [only] = questions
-  if (questions.length === 1 && only !== undefined) {
-    const decision = policy.decide(only.question)
-    return { ...decision, denied: decision.allowed ? [] : [only.question.downstream.id] }
+    })
+  const [only, ...others] = target.downstreams
+  if (others.length === 0) {
+    const decision = policy.decide(questionAt(only, 0))
+    return { ...decision, denied: decision.allowed ? [] : [only.downstream] }
   }
+  const questions = target.downstreams.map((downstream, at) => ({
+    exists: existsAt(asking, downstream),
+    question: questionAt(downstream, at),
+  }))
   const decision = decideJointly(policy, questions)
   // Where one of them would be left without a scope, the token would be another than any that was asked for.
   const isEmptied = ({ exists }: JointQuestion, at: number): boolean =>

@@ -268,14 +268,23 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (text.length > LONGEST_TOKEN) throw invalid(`it is longer than ${LONGEST_TOKEN} characters`)
     // RFC 6750 section 2.1: no token has a space in it. Decoders skip them, so that one token could have several texts.
     if (!/^[\x21-\x7e]+$/.test(text)) throw invalid('it holds a space, a line break or another character of no token')
-    if (issuerNamedBy(text) !== undefined && !isCompactJws(text)) throw invalid('it is no JWT in compact form')
-    if (tokenType === JWT_TOKEN_TYPE && issuerNamedBy(text) === undefined) throw invalid('it is no JWT with an issuer')
+  }
+
+  /** What a text of a good token was asked before: it is read again only where the text is not known. */
+  const assertReadable = ({ token, tokenType }: SubjectRequest): void => {
+    const text = token.reveal()
+    const issuer = issuerNamedBy(text)
+    if (issuer !== undefined && !isCompactJws(text)) throw invalid('it is no JWT in compact form')
+    if (tokenType === JWT_TOKEN_TYPE && issuer === undefined) throw invalid('it is no JWT with an issuer')
   }
 
   /** A token is verified once for a server and a configuration; later uses check its end alone. Opaque ones are asked about again. */
   const verifyOnce = async (request: SubjectRequest): Promise<VerifiedSubject> => {
     assertUsable(request)
-    if (request.actorToken !== undefined) return verifyAnew(request)
+    if (request.actorToken !== undefined) {
+      assertReadable(request)
+      return verifyAnew(request)
+    }
     const key = `${deps.snapshot().generation} ${request.server.server} ${hash('sha256', request.token.reveal(), 'base64')}`
     const known = verified.get(key)
     const now = deps.clock.now()
@@ -283,6 +292,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       if (known.subject.expiresAt <= now) throw expired(known.subject.expiresAt)
       return known.subject
     }
+    assertReadable(request)
     const subject = await verifyAnew(request)
     if (subject.how === 'jwt') verified.set(key, { subject, at: now })
     return subject
