@@ -1,6 +1,7 @@
 /** The files with secrets that the configuration refers to: whether they are there, and read by nobody but their owner. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { octal } from '../crypto/private-file.ts'
 import type { Problem } from './problem.ts'
 import type { Located } from './yaml-file.ts'
 
@@ -28,8 +29,6 @@ export const privateFilesIn = (home: string, located: Iterable<Located<unknown>>
   [...located].flatMap(({ value, file, lineOf }) =>
     referencesIn(value).map(({ path, at }) => ({ path: resolve(home, path), file, line: lineOf(at) })),
   )
-
-const octal = (mode: number): string => `0${(mode & 0o777).toString(8)}`
 
 const judge = async ({ path, file, line }: PrivateFile): Promise<{ problem?: Problem; warning?: Problem }> => {
   try {

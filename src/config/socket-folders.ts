@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { SETTINGS_FILE } from './load.ts'
+import { octal } from '../crypto/private-file.ts'
 import type { Problem } from './problem.ts'
 import type { Settings } from './settings.ts'
 
@@ -70,7 +71,7 @@ export const socketFolderProblems = async (home: string, settings: Settings): Pr
     return {
       file: SETTINGS_FILE,
       line: 1,
-      message: `listen.socket_mode lets other users in, and the folder ${folder} of mode 0${(found.mode & 0o777).toString(8)} shuts them out (${by.join(', ')}).`,
+      message: `listen.socket_mode lets other users in, and the folder ${folder} of mode ${octal(found.mode)} shuts them out (${by.join(', ')}).`,
       fix: fixFor(folder, found, home, settings, group),
     }
   })

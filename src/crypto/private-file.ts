@@ -3,7 +3,8 @@ import { link, open, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { refuse } from '../errors.ts'
 
-const octal = (mode: number): string => `0${(mode & 0o777).toString(8)}`
+/** The rights of a file as `chmod` takes them: `0644`. */
+export const octal = (mode: number): string => `0${(mode & 0o777).toString(8)}`
 
 /** @throws DeputyError `config_invalid` when the file is missing, no file, or readable by anybody but its owner. */
 export const assertPrivateFile = async (path: string): Promise<void> => {

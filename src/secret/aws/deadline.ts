@@ -14,6 +14,9 @@ export const handlerWithin = (timeout: number) => ({
   throwOnRequestTimeout: true,
 })
 
+/** Where `withinDeadline` stands among a client's middleware: around everything, the search for credentials included. */
+export const OUTERMOST = { step: 'initialize', priority: 'high', name: 'deadline' } as const
+
 /**
  * One deadline over all attempts and over the credential chain, which has no timeout for some of its sources. What
  * has not answered by then is an outage, so that copies for outages are used.

@@ -1,7 +1,7 @@
 import { DecryptCommand, EncryptCommand, KMSClient } from '@aws-sdk/client-kms'
 import type { KeyEncryptionKey } from '../../crypto/key-encryption-key.ts'
 import { refuse } from '../../errors.ts'
-import { handlerWithin, withinDeadline } from './deadline.ts'
+import { handlerWithin, OUTERMOST, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
 /**
@@ -65,10 +65,6 @@ export const createKmsClient = (options: {
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     requestHandler: handlerWithin(options.timeout),
   })
-  client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), {
-    step: 'initialize',
-    priority: 'high',
-    name: 'deadline',
-  })
+  client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), OUTERMOST)
   return client
 }

@@ -12,7 +12,7 @@ import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
 import { stagesOf } from '../stages.ts'
-import { handlerWithin, withinDeadline } from './deadline.ts'
+import { handlerWithin, OUTERMOST, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
 const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<
@@ -157,10 +157,6 @@ export const createSecretsManagerClient = (options: {
     maxAttempts: 4,
     requestHandler: handlerWithin(options.timeout),
   })
-  client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), {
-    step: 'initialize',
-    priority: 'high',
-    name: 'deadline',
-  })
+  client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), OUTERMOST)
   return client
 }
