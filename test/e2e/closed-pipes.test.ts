@@ -1,7 +1,6 @@
 /** Command lines that name nothing, filters that find nothing, and readers that go away. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { aCompany } from '../support/configuration.ts'
 import { ask, prepareDaemon, startDaemonProcess, type Daemon } from '../support/daemon.ts'
@@ -102,7 +101,7 @@ describe('fault 38: readers that go away', () => {
     const other = await prepareDaemon(aCompany({ issuer: 'http://127.0.0.1:9' }))
     const child = spawn(process.execPath, [CLI, 'serve', '--home', other.home], { stdio: ['ignore', 'pipe', 'pipe'] })
     try {
-      await vi.waitFor(() => once(connect(other.socketPath), 'connect'), 60_000)
+      await vi.waitFor(() => ask(other, { path: '/healthz' }), 60_000)
       child.stdout.destroy()
       child.stderr.destroy()
       for (let turn = 0; turn < 3; turn += 1) {
