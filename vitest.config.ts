@@ -31,6 +31,8 @@ class LongestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Real peers that no package of npm or Debian brings: vitest.real.config.ts.
+    exclude: ['test/real/**'],
     // A machine that is three times slower, or has another program on its cores, has to pass too.
     testTimeout: 90_000,
     hookTimeout: 180_000,

@@ -144,6 +144,7 @@ const measureReads = async (): Promise<void> => {
   const kept = keepSecrets(backend, {
     fresh: HOUR,
     stale: HOUR,
+    limit: HOUR,
     clock: systemClock,
     monotonic: () => performance.now(),
   })
@@ -177,7 +178,10 @@ const measureLeases = async (): Promise<void> => {
     clock: systemClock,
     random,
     logger: silentLogger,
-    backendOf: () => ({ renew: () => Promise.resolve(HOUR), end: () => Promise.resolve() }),
+    backendOf: () => ({
+      renew: () => Promise.resolve({ duration: HOUR, isLast: false }),
+      end: () => Promise.resolve(),
+    }),
   })
   const make = () =>
     Promise.resolve({ value: new Secret('login'), lease: String((made += 1)), duration: HOUR, renewable: true })

@@ -276,6 +276,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       monotonic: () => performance.now(),
       logger,
+      keeping: {
+        store: store.backendTokens,
+        envelope,
+        hasLeases: (accessor) => store.leases.hasParent(accessor),
+        ended: (accessor) => leases.lose(accessor),
+      },
       violated: (error) =>
         audit.append({
           id: newId(random),
@@ -510,6 +516,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           since: createdAt,
         }) !== undefined,
       isWanted: (lease) => isLeaseWanted(snapshot(), lease),
+      lost: (ended) => cache.purge(({ credential: { grant } }) => grant !== undefined && ended.has(grant)),
     })
     closers.push(() => leases.close())
     const obtain = createObtain({

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import { within } from '../deadline.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
@@ -45,21 +46,16 @@ export class WatchedSink {
   async ask<T>(work: () => Promise<T>): Promise<T> {
     if (this.#busy) throw this.refusal('still busy with an earlier batch')
     this.#busy = true
-    const { promise: late, reject } = Promise.withResolvers<never>()
-    const timer = setTimeout(() => {
-      reject(new Error(`no answer within ${this.#watch.deadline} ms`))
-    }, this.#watch.deadline)
+    const { deadline } = this.#watch
     const done = (async () => work())().finally(() => {
       this.#busy = false
     })
     try {
-      return await Promise.race([done, late])
+      return await within(deadline, done, () => new Error(`no answer within ${deadline} ms`))
     } catch (error) {
       throw error instanceof DeputyError && error.code === 'audit_unavailable'
         ? error
         : this.refusal(problemOf(error), error)
-    } finally {
-      clearTimeout(timer)
     }
   }
 

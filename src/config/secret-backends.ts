@@ -93,6 +93,11 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
     kind: z.literal('vault').describe('HashiCorp Vault or OpenBao.'),
     ...vaultAccess,
     ...kept,
+    making_timeout: timeoutSchema
+      .default(60_000)
+      .describe(
+        'How long an engine may take to make or end a credential. Callers are answered after 12 s; what comes later is kept for the next request.',
+      ),
     mount: mountSchema.default('secret').describe('Mount of the KV engine, version 2.'),
     path: pathOf('Path in the mount'),
     field: z

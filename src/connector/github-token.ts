@@ -29,6 +29,7 @@ export const createGitHubTokens =
     /^https?:\/\//.test(api)
       ? {
           endsByCredential: true,
+          endsByItself: true,
           renew: () => Promise.resolve(undefined),
           async end(_, { tenant, downstream, open }) {
             const token = await open()

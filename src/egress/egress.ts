@@ -19,6 +19,8 @@ export interface EgressInit extends RequestInit {
   readonly certificate?: ClientCertificate
   /** Redirects to follow at most; default 0. */
   readonly redirects?: number
+  /** ms until the answer must be there, body and all; default that of the egress. */
+  readonly timeout?: number
   /** Largest response body in bytes; default 1 MiB. A longer one is cut off with an error. */
   readonly maxBytes?: number
 }

@@ -62,7 +62,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
 
   const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
     guard.assertReachable(url)
-    const { redirects: _r, maxBytes = MAX_BYTES, certificate, ...rest } = init
+    const { redirects: _r, timeout: _t, maxBytes = MAX_BYTES, certificate, ...rest } = init
     const headers = new Headers(init.headers)
     const traceparent = options.traceparent?.()
     if (traceparent !== undefined) headers.set('traceparent', traceparent)
@@ -85,7 +85,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
     let url = new URL(input)
     let step: EgressInit = init
     const signal = AbortSignal.any([
-      AbortSignal.timeout(options.timeout),
+      AbortSignal.timeout(Math.max(1, Math.round(init.timeout ?? options.timeout))),
       ...(init.signal == null ? [] : [init.signal]),
     ])
     for (let left = init.redirects ?? 0; ; left -= 1) {

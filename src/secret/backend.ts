@@ -41,6 +41,14 @@ export interface StagedSecrets extends SecretBackend {
   discard(tenant: string, name: string, version: string): Promise<void>
 }
 
+/** What a lease ends with, whatever it was given for. */
+export interface LeaseParent {
+  /** Its public name at the backend. */
+  readonly name: string
+  /** Until when it lives at least (ms since the epoch). */
+  readonly endsAt: number
+}
+
 /** A credential that was made for one owner. */
 export interface MadeSecret {
   readonly value: Secret
@@ -49,6 +57,7 @@ export interface MadeSecret {
   /** How long it is given for (ms). */
   readonly duration: number
   readonly renewable: boolean
+  readonly parent?: LeaseParent
 }
 
 /** For whom it is made, where that is written into it. */
@@ -67,14 +76,29 @@ export interface HeldLease {
   open(): Promise<Secret>
 }
 
+/** What a renewal has given. */
+export interface RenewedLease {
+  /** How long it lives at least (ms), which may be less than what was asked for. */
+  readonly duration: number
+  /** Its longest life is near: another renewal gives nothing more. */
+  readonly isLast: boolean
+}
+
 /** How leases go on, and end, where they were given. */
 export interface LeaseSource {
-  /** Asks for another time of `duration` (ms) from now. @returns how long it was given for, which may be less; undefined when it has ended */
-  renew(lease: string, duration: number): Promise<number | undefined>
+  /**
+   * Asks for another time of `duration` (ms) from now. @param parent the name of what it ends with
+   * @returns undefined when it has ended
+   */
+  renew(lease: string, duration: number, parent: string | null): Promise<RenewedLease | undefined>
   /** Ended when it resolves. What has ended already stays so. */
   end(lease: string, held: HeldLease): Promise<void>
   /** It ends by its credential, so that nobody can end it any more when that cannot be opened. */
   readonly endsByCredential?: true
+  /** Its leases end with what asked for them: one whose parent is not known is not handed out. */
+  readonly hasParents?: true
+  /** It carries its own end, so that nothing has to be done about it then. */
+  readonly endsByItself?: true
 }
 
 /** Capability: what is made for one owner when it is asked for, and ends with its lease. */

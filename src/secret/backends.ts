@@ -16,17 +16,25 @@ import { createVaultAws, createVaultAzure, createVaultGcp } from './vault/cloud.
 import { createVaultDatabase } from './vault/database.ts'
 import { createVaultPki } from './vault/pki.ts'
 import { createVaultSecrets } from './vault/kv.ts'
+import { createKeptTokens, type TokenKeeping } from './vault/kept-tokens.ts'
+import { createVaultLogin } from './vault/login.ts'
 import { createVaultSession, type VaultSession } from './vault/session.ts'
 
 /** Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay refused. */
 const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']
 
+/** A reading that has not ended after so many times its timeout is not shared any more. */
+const READINGS_TIME = 4
+
 export interface VaultSurroundings {
   readonly home: string
   readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
   readonly monotonic: () => number
   readonly logger: Logger
   readonly violated?: (error: DeputyError) => Promise<void>
+  /** Where tokens outlive the process; absent where no leases are under them. */
+  readonly keeping?: TokenKeeping
 }
 
 /** A session at the Vault that settings describe, over a way out of its own. @throws DeputyError `config_invalid` */
@@ -45,17 +53,28 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
     timeout: access.timeout,
     ...(ca === undefined ? {} : { ca }),
   })
+  const { address, namespace, login, timeout } = access
+  const { clock, logger, monotonic, keeping } = around
+  const send = createVaultWire({ id, address, namespace, timeout, egress })
+  const place = JSON.stringify([address, namespace ?? ''])
   const session = createVaultSession({
     id,
-    login: access.login,
-    send: createVaultWire({ id, address: access.address, namespace: access.namespace, egress }),
-    readSecret: (reference) => readLocalSecret(reference, around, OWN_TENANT),
-    monotonic: around.monotonic,
-    logger: around.logger,
-    ...(around.violated === undefined ? {} : { violated: around.violated }),
+    logIn: createVaultLogin({
+      id,
+      login,
+      send,
+      readSecret: (reference) => readLocalSecret(reference, around, OWN_TENANT),
+      ...(around.violated === undefined ? {} : { violated: around.violated }),
+    }),
+    isGiven: 'token' in login,
+    send,
+    monotonic,
+    clock,
+    logger,
+    kept: keeping === undefined ? undefined : createKeptTokens({ id, place, keeping, send, clock, logger }),
   })
   return {
-    ask: session.ask,
+    ...session,
     async close() {
       await session.close()
       await egress.close()
@@ -86,7 +105,7 @@ export interface SecretBackends {
 /** @throws DeputyError `config_invalid` */
 export const createSecretBackends = async (
   settings: Readonly<Record<string, SecretBackendSettings>>,
-  around: VaultSurroundings & { readonly embedded: EmbeddedSecrets; readonly clock: Clock },
+  around: VaultSurroundings & { readonly embedded: EmbeddedSecrets },
 ): Promise<SecretBackends> => {
   const { embedded } = around
   const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
@@ -99,16 +118,14 @@ export const createSecretBackends = async (
     if (backend.kind === 'vault') {
       const session = await openVault(id, backend, around)
       closers.push(() => session.close())
-      makers.set(id, createVaultDatabase({ id, mount: backend.database, session }))
-      const gcp = createVaultGcp({ id, mount: backend.gcp, session })
+      const common = { id, session, clock: around.clock, making: backend.making_timeout }
+      makers.set(id, createVaultDatabase({ ...common, mount: backend.database }))
+      const gcp = createVaultGcp({ ...common, mount: backend.gcp })
       issuers.set(leasedBy(id, 'gcp'), gcp)
       engines.set(leasedBy(id, 'gcp'), gcp)
-      engines.set(leasedBy(id, 'aws'), createVaultAws({ id, mount: backend.aws, session }))
-      engines.set(leasedBy(id, 'azure'), createVaultAzure({ id, mount: backend.azure, session }))
-      engines.set(
-        leasedBy(id, 'pki'),
-        createVaultPki({ id, mount: backend.pki, session, now: () => around.clock.now() }),
-      )
+      engines.set(leasedBy(id, 'aws'), createVaultAws({ ...common, mount: backend.aws }))
+      engines.set(leasedBy(id, 'azure'), createVaultAzure({ ...common, mount: backend.azure }))
+      engines.set(leasedBy(id, 'pki'), createVaultPki({ ...common, mount: backend.pki }))
       known.set(id, createVaultSecrets({ id, ...backend, session }))
     } else {
       // Loaded where it is configured: no other daemon should pay for the SDK.
@@ -119,7 +136,9 @@ export const createSecretBackends = async (
       })
       known.set(id, createAwsSecrets({ id, path: backend.path, client }))
     }
-    kept.set(id, keepSecrets(known.get(id)!, { ...backend, clock: around.clock, monotonic: around.monotonic }))
+    const { fresh, stale, timeout } = backend
+    const { clock, monotonic } = around
+    kept.set(id, keepSecrets(known.get(id)!, { fresh, stale, limit: timeout * READINGS_TIME, clock, monotonic }))
   }
   return {
     embedded,

@@ -1,17 +1,33 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
-import { DeputyError } from '../errors.ts'
+import { within } from '../deadline.ts'
+import { DeputyError, refuse } from '../errors.ts'
 import type { SecretBackend, SecretVersion } from './backend.ts'
+import { isSilence } from './silence.ts'
 
-const ENTRIES = 10_000
+const MAX_ENTRIES = 10_000
+/** With a usable copy at hand a request waits no longer for a reading (ms), and later ones not at all until it has ended. */
+const PATIENCE_MS = 1000
 
 const isOutage = (error: unknown): error is DeputyError =>
   error instanceof DeputyError && error.code === 'secret_backend_unavailable'
+
+/**
+ * Whether an error says that a secret is gone, or is not ours any more: the backend's own 404 or 403, or what it holds is no
+ * secret. Any other status is about the question, and takes nothing away.
+ */
+const isGone = (error: unknown): boolean => {
+  if (!(error instanceof DeputyError)) return true
+  const status = error.facts['status']
+  return status === undefined || status === 403 || status === 404
+}
 
 interface Entry {
   readonly version: SecretVersion
   readonly at: number
   readonly readAt: number
+  /** The last reading failed: its problem, until one succeeds. */
+  problem?: string
 }
 
 /** Secrets that were read before, for so long as the settings allow. */
@@ -28,43 +44,69 @@ export interface KeptSecrets {
 
 /**
  * Keeps what was read: used without asking while it is fresh, and while the backend is away until it is stale. Requests for
- * one secret share a read. Times count from the moment at which the reading began.
+ * one secret share a read. Where the backend is known to be silent, or the last reading of this secret failed, what is kept is
+ * given at once and the reading goes on beside the request. Times count from the moment at which the reading began.
+ * @param options.limit ms after which a reading that has not ended is begun anew; later readings do not share it
  */
 export const keepSecrets = (
   backend: SecretBackend,
-  options: { fresh: number; stale: number; clock: Clock; monotonic: () => number },
+  options: { fresh: number; stale: number; limit: number; clock: Clock; monotonic: () => number },
 ): KeptSecrets => {
-  const entries = new LRUCache<string, Entry>({ max: ENTRIES })
-  const underWay = new Map<string, Promise<Entry>>()
+  const entries = new LRUCache<string, Entry>({ max: MAX_ENTRIES })
+  const underWay = new Map<string, { readonly reading: Promise<Entry>; readonly since: number }>()
+  /** The backend as a whole is silent. */
+  let silence: string | undefined
+  /** Of the last outage of any kind, for people. */
   let problem: string | undefined
   const keyOf = (tenant: string, name: string): string => `${tenant}/${name}`
 
   const fetched = async (tenant: string, name: string): Promise<Entry> => {
     const [at, readAt] = [options.monotonic(), options.clock.now()]
     const version = await backend.read(tenant, name)
-    problem = undefined
     return { version, at, readAt }
+  }
+  const failed = (key: string, error: unknown, isCurrent: boolean): void => {
+    if (!isOutage(error)) {
+      // It has answered, though not with the secret.
+      silence = undefined
+      if (isCurrent && isGone(error)) entries.delete(key)
+      return
+    }
+    problem = String(error.facts['problem'])
+    if (isSilence(error)) silence = problem
+    const kept = entries.get(key)
+    if (kept !== undefined) kept.problem = problem
   }
   /** Begins a reading that those who come meanwhile share; unless it is forgotten on the way, its end is what is known then. */
   const begin = (tenant: string, name: string, key: string): Promise<Entry> => {
-    const reading: Promise<Entry> = fetched(tenant, name)
+    const reading = fetched(tenant, name)
       .then(
         (entry) => {
-          if (underWay.get(key) === reading) entries.set(key, entry)
+          silence = problem = undefined
+          if (underWay.get(key)?.reading === reading) entries.set(key, entry)
           return entry
         },
         (error: unknown) => {
-          if (isOutage(error)) problem = String(error.facts['problem'])
-          // It is gone, or is none of ours any more.
-          else entries.delete(key)
+          failed(key, error, underWay.get(key)?.reading === reading)
           throw error
         },
       )
       .finally(() => {
-        if (underWay.get(key) === reading) underWay.delete(key)
+        if (underWay.get(key)?.reading === reading) underWay.delete(key)
       })
-    underWay.set(key, reading)
+    underWay.set(key, { reading, since: options.monotonic() })
     return reading
+  }
+  /** A reading that hangs is not shared for ever. */
+  const shared = (tenant: string, name: string, key: string): Promise<Entry> => {
+    const found = underWay.get(key)
+    return found !== undefined && options.monotonic() - found.since <= options.limit
+      ? found.reading
+      : begin(tenant, name, key)
+  }
+  const slow = (entry: Entry): DeputyError => {
+    entry.problem = problem = 'it has not answered yet'
+    return refuse('secret_backend_unavailable', { backend: '', problem })
   }
   const shown = ({ version, readAt }: Entry): SecretVersion => ({ ...version, readAt })
 
@@ -74,15 +116,16 @@ export const keepSecrets = (
       const age = (): number => options.monotonic() - (entries.get(key)?.at ?? -Infinity)
       const entry = entries.get(key)
       if (entry !== undefined && age() <= Math.min(options.fresh, grace / 4)) return shown(entry)
-      const reading = underWay.get(key) ?? begin(tenant, name, key)
+      const reading = shared(tenant, name, key)
       const isUsable = (): boolean => age() <= Math.min(options.stale, (grace * 3) / 4)
-      if (entry !== undefined && problem !== undefined && isUsable()) {
-        // It is known to be away: nobody waits for it to fail again, and the reading tells when it is back.
+      if (entry !== undefined && (silence ?? entry.problem) !== undefined && isUsable()) {
+        // It is known to fail: no request waits for it to fail again, and the reading tells when it is back.
         reading.catch(() => undefined)
         return shown(entry)
       }
       try {
-        return shown(await reading)
+        if (entry === undefined || !isUsable()) return shown(await reading)
+        return shown(await within(PATIENCE_MS, reading, () => slow(entry)))
       } catch (error) {
         const kept = entries.get(key)
         if (isOutage(error) && kept !== undefined && isUsable()) return shown(kept)

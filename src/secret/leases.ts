@@ -1,35 +1,31 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { AuditEvent } from '../audit/events.ts'
-import type { AuditLog } from '../audit/record.ts'
-import type { Clock, Random } from '../clock.ts'
-import type { Envelope } from '../crypto/envelope.ts'
+import { within } from '../deadline.ts'
 import type { Secret } from '../crypto/secret.ts'
-import { DeputyError, refuse } from '../errors.ts'
-import type { Logger } from '../observe/logger.ts'
+import { refuse } from '../errors.ts'
+import { leaseRecordName, type Lease, type LeaseFilter, type LeaseOwner } from '../store/records/leases.ts'
+import type { LeaseSource, MadeSecret } from './backend.ts'
 import {
-  leaseRecordName,
-  type Lease,
-  type LeaseFilter,
-  type LeaseOwner,
-  type LeaseStore,
-} from '../store/records/leases.ts'
-import { present, type HeldLease, type LeaseSource, type MadeSecret } from './backend.ts'
+  CLAIM_MS,
+  createLeaseCare,
+  givenFor,
+  isConflict,
+  isOver,
+  marginOf,
+  type LeaseCareOptions,
+} from './lease-care.ts'
 
-/** How long one that asks for a credential has for it, before another may try (ms); how long others wait, and how often they look. */
-const MAKING = 10_000
-const PATIENCE = 12_000
-const LOOK = 50
-/** A lease that is nearer to its end is not handed out any more (ms), or at a tenth of its duration where that is less. */
-const MARGIN = 30_000
-/** Renewed at a random moment between these parts of its duration, so that leases that began together do not stay together. */
-const [RENEW_FROM, RENEW_TO] = [0.5, 0.75]
-/** What is handed out lives for this part of a lease's duration: who goes on using it comes back before it is renewed. */
+/** How long a caller waits for a credential that is being made, by its own request or another's (ms), and how often it looks. */
+const PATIENCE_MS = 12_000
+const LOOK_MS = 50
+/** A note that a credential is being made is renewed so often (ms), so that it outlives no process by more than its time. */
+const STILL_MAKING_MS = CLAIM_MS / 3
+/** What is handed out lives for this part of a lease's duration: a caller that goes on using it comes back before it is renewed. */
 const HANDED = 1 / 3
-const TICK = 1000
+const TICK_MS = 1000
 const AT_ONCE = 16
+/** At the end of the process credentials that are being made have so long (ms). */
+const FAREWELL_MS = 2000
 const BATCH = 1000
-const FIRST_PAUSE = 2000
-const LONGEST_PAUSE = 600_000
 
 /** What became of a lease that was ended: at its backend now, or when that can be reached; or never, because nobody can open it any more. */
 export interface LeaseReceipt extends LeaseOwner {
@@ -43,53 +39,26 @@ export interface LeasedSecret {
   readonly expiresAt: number
 }
 
-export interface LeasesOptions {
-  readonly store: LeaseStore
-  readonly envelope: Envelope
-  readonly backendOf: (id: string) => LeaseSource | undefined
+export interface LeasesOptions extends LeaseCareOptions {
   /** Whether a revocation covers it. */
   readonly isVoid: (lease: Lease) => boolean
   /** Whether files still say that it may be. */
   readonly isWanted: (lease: Lease) => boolean
-  readonly audit: AuditLog
-  readonly clock: Clock
-  readonly random: Random
-  readonly logger: Logger
+  /** Called with leases that their backend has ended: what was kept of them elsewhere is dead. */
+  readonly lost?: (leases: ReadonlySet<string>) => void
+  /** How long a caller waits (ms); default 12 s. */
+  readonly patience?: number
 }
 
-const isConflict = (error: unknown): boolean => error instanceof DeputyError && error.code === 'conflict'
-const isOver = (state: Lease['state']): boolean => state === 'ending'
-
 /**
- * Credentials that are made for one owner, each under a lease. The note that one is being made is durable before anybody
+ * Credentials that are made for one owner, each under a lease. The note that one is being made is durable before any backend
  * is asked, so one owner has one lease of what is asked, whichever node asks. It is renewed while it is used, ended when what it rests
- * on ends, and forgotten when the backend has surely ended it.
+ * on ends, and forgotten when the backend has ended it.
  */
 export const createLeases = (options: LeasesOptions) => {
-  const { store, clock } = options
+  const { store, clock, logger, patience = PATIENCE_MS } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
-  const backendOf = (id: string): LeaseSource => present(options.backendOf(id), id)
-  const renewAt = (now: number, duration: number): number => {
-    const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
-    return now + duration * (RENEW_FROM + (RENEW_TO - RENEW_FROM) * share)
-  }
-  const record = (lease: Lease, event: AuditEvent, detail: object): Promise<void> =>
-    options.audit.append({
-      id: lease.id,
-      event,
-      outcome: 'done',
-      tenant: lease.tenant,
-      server: lease.server,
-      downstream: lease.downstream,
-      ...(lease.user === null ? {} : { user: lease.user }),
-      detail: { lease: lease.id, backend: lease.backend, role: lease.role, ...detail },
-    })
-  const heldOf = (lease: Lease): HeldLease => ({
-    tenant: lease.tenant,
-    downstream: lease.downstream,
-    open: () => options.envelope.open(leaseRecordName(lease), lease.sealed!),
-  })
-  const margin = ({ duration }: Lease): number => Math.min(MARGIN, duration / 10)
+  const { record, giveUp, end, attend, renewAt } = createLeaseCare(options)
 
   const shown = async (lease: Lease): Promise<LeasedSecret> => {
     const now = clock.now()
@@ -97,138 +66,104 @@ export const createLeases = (options: LeasesOptions) => {
     return {
       value: await options.envelope.open(leaseRecordName(lease), lease.sealed!),
       lease: lease.id,
-      expiresAt: Math.min(lease.expiresAt, now + Math.max(lease.duration * HANDED, margin(lease))),
+      expiresAt: Math.min(lease.expiresAt, now + Math.max(givenFor(lease) * HANDED, marginOf(lease))),
+    }
+  }
+
+  /** What was made and cannot be kept is ended: no other record of it would end it. */
+  const endUnkept = async (note: Lease, made: MadeSecret, kept: Lease | undefined): Promise<void> => {
+    // The next caller gets another, and what cannot be ended now is ended later.
+    if (kept !== undefined)
+      await giveUp(kept, clock.now()).catch((problem: unknown) => {
+        logger.warn({ err: problem, lease: note.id }, 'a lease that no caller got could not be given up')
+      })
+    await options
+      .backendOf(note.backend)
+      ?.end(made.lease, { tenant: note.tenant, downstream: note.downstream, open: () => Promise.resolve(made.value) })
+      .catch((problem: unknown) => {
+        logger.warn(
+          { err: problem, backend: note.backend },
+          'a credential that could not be kept was not ended; its lease will',
+        )
+      })
+  }
+
+  /** The note stays ours while the backend is at work, however long that takes. */
+  const holding = (note: Lease): { readonly now: () => Promise<Lease>; release(): void } => {
+    let current = Promise.resolve(note)
+    const timer = setInterval(() => {
+      current = current.then((lease) => {
+        const now = clock.now()
+        return store.update({ ...lease, expiresAt: now + CLAIM_MS, nextAt: now + CLAIM_MS * 2 })
+      })
+      current.catch(() => undefined)
+    }, STILL_MAKING_MS)
+    timer.unref()
+    return {
+      now: () => current,
+      release() {
+        clearInterval(timer)
+      },
     }
   }
 
   /** The note is ours until `expiresAt`. */
   const keep = async (note: Lease, make: () => Promise<MadeSecret>): Promise<LeasedSecret> => {
     let made: MadeSecret
+    const held = holding(note)
     try {
       made = await make()
     } catch (error) {
+      held.release()
       await store.remove(note.id).catch(() => undefined)
       throw error
     }
+    held.release()
     let kept: Lease | undefined
     try {
+      const ours = await held.now()
       const now = clock.now()
+      const expiresAt = Math.min(now + made.duration, made.parent?.endsAt ?? Infinity)
       kept = await store.update({
-        ...note,
+        ...ours,
         state: 'active',
         external: made.lease,
         sealed: await options.envelope.seal(leaseRecordName(note), made.value),
         duration: made.duration,
         renewedAt: now,
-        expiresAt: now + made.duration,
-        nextAt: made.renewable ? renewAt(now, made.duration) : now + made.duration,
+        expiresAt,
+        nextAt: made.renewable ? renewAt(now, expiresAt - now) : expiresAt,
+        parent: made.parent?.name ?? null,
       })
       await record(kept, 'lease.begin', { expires_at: kept.expiresAt })
       return await shown(kept)
     } catch (error) {
-      // Who asks next gets another, and what cannot be ended now is ended later.
-      if (kept !== undefined)
-        await giveUp(kept, clock.now()).catch((problem: unknown) => {
-          options.logger.warn({ err: problem, lease: note.id }, 'a lease that nobody got could not be given up')
-        })
-      // One that was not kept nobody else would ever end.
-      await options
-        .backendOf(note.backend)
-        ?.end(made.lease, { tenant: note.tenant, downstream: note.downstream, open: () => Promise.resolve(made.value) })
-        .catch((problem: unknown) => {
-          options.logger.warn(
-            { err: problem, backend: note.backend },
-            'a credential that could not be kept was not ended; its lease will',
-          )
-        })
+      await endUnkept(note, made, kept)
       throw error
     }
   }
 
-  /** From now on nobody gets it; `at`: when its backend is told (ms since the epoch). */
-  const giveUp = async (lease: Lease, at: number): Promise<Lease | undefined> => {
-    for (
-      let current: Lease | undefined = lease;
-      current !== undefined && !isOver(current.state);
-      [current] = await store.list({ id: lease.id })
-    ) {
-      try {
-        return await store.update({ ...current, state: 'ending', attempts: 0, nextAt: at })
-      } catch (error) {
-        if (!isConflict(error)) throw error
-      }
-    }
-    return undefined
-  }
-
-  /** Tells the backend. What it was never told of has no name there. */
-  const end = async (lease: Lease): Promise<'done' | 'queued'> => {
-    try {
-      if (lease.external !== null && lease.expiresAt > clock.now())
-        await backendOf(lease.backend).end(lease.external, heldOf(lease))
-      await record(lease, 'lease.end', { attempts: lease.attempts + 1 })
-      await store.remove(lease.id)
-      return 'done'
-    } catch (error) {
-      const attempts = lease.attempts + 1
-      options.logger.warn(
-        { lease: lease.id, backend: lease.backend, problem: (error as Error).message },
-        'a lease could not be ended at its backend; it is tried again',
-      )
-      const nextAt = clock.now() + Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)
-      await store
-        .update({ ...lease, attempts, nextAt, problem: (error as Error).message.slice(0, 200) })
-        .catch(() => undefined)
-      return 'queued'
-    }
-  }
-
-  const renew = async (lease: Lease): Promise<void> => {
-    const now = clock.now()
-    if (lease.external === null || lease.expiresAt <= now) {
-      await store.remove(lease.id)
-      return
-    }
-    // Not used since: it may end.
-    if (lease.usedAt < lease.renewedAt) {
-      await store.update({ ...lease, nextAt: lease.expiresAt })
-      return
-    }
-    const claimed = await store.update({ ...lease, nextAt: Math.min(lease.expiresAt, now + MAKING) })
-    try {
-      const duration = await backendOf(lease.backend).renew(lease.external, lease.duration)
-      const renewedAt = clock.now()
-      if (duration === undefined) {
-        await store.remove(lease.id)
-        return
-      }
-      // Given for less than it was: its longest life is near, and there is nothing more to be had.
-      const nextAt = duration < lease.duration * RENEW_FROM ? renewedAt + duration : renewAt(renewedAt, duration)
-      await store.update({ ...claimed, renewedAt, expiresAt: renewedAt + duration, nextAt, attempts: 0, problem: null })
-    } catch (error) {
-      if (isConflict(error)) return
-      const attempts = lease.attempts + 1
-      await store.update({
-        ...claimed,
-        attempts,
-        problem: (error as Error).message.slice(0, 200),
-        nextAt: Math.min(lease.expiresAt, now + Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempts)),
+  const making = new Set<Promise<unknown>>()
+  /** The making goes on when the caller has given up: what comes is kept for the next one, or ended. */
+  const keepWithin = (
+    ms: number,
+    note: Lease,
+    make: () => Promise<MadeSecret>,
+    late: () => Error,
+  ): Promise<LeasedSecret> => {
+    const work = keep(note, make)
+    const done: Promise<unknown> = work
+      .catch((error: unknown) => {
+        logger.debug({ err: error, lease: note.id }, 'a credential could not be made')
       })
-    }
+      .finally(() => making.delete(done))
+    making.add(done)
+    return within(ms, work, late)
   }
 
-  const attend = async (lease: Lease): Promise<void> => {
-    try {
-      if (isOver(lease.state)) {
-        // Others leave it alone for a while.
-        await end(await store.update({ ...lease, nextAt: clock.now() + MAKING }))
-      } else if (lease.state === 'making') await store.remove(lease.id)
-      else await renew(lease)
-    } catch (error) {
-      if (!isConflict(error))
-        options.logger.warn({ err: error, lease: lease.id }, 'a lease was not looked after; it is again in a second')
-    }
-  }
+  /** Whether what it ends with is not known. */
+  const isOrphan = (lease: Lease, source: LeaseSource | undefined): boolean =>
+    source?.hasParents === true && lease.parent === null
 
   /** Runs work on many, a few at a time. */
   const each = async <T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> => {
@@ -253,7 +188,12 @@ export const createLeases = (options: LeasesOptions) => {
       { backend, role }: { backend: string; role: string },
       make: () => Promise<MadeSecret>,
     ): Promise<LeasedSecret> {
-      for (const until = performance.now() + PATIENCE; performance.now() < until;) {
+      const late = (): Error =>
+        refuse('secret_backend_unavailable', {
+          backend,
+          problem: 'the credential is still being made, and is kept for the next request once it is there',
+        })
+      for (const until = performance.now() + patience; performance.now() < until;) {
         const now = clock.now()
         const found = await store.find({ ...owner, backend, role })
         if (found === undefined) {
@@ -269,32 +209,32 @@ export const createLeases = (options: LeasesOptions) => {
             createdAt: now,
             renewedAt: now,
             usedAt: now,
-            expiresAt: now + MAKING,
-            nextAt: now + MAKING * 2,
+            expiresAt: now + CLAIM_MS,
+            nextAt: now + CLAIM_MS * 2,
             attempts: 0,
             problem: null,
             revision: 0,
+            parent: null,
           }
-          if (await store.begin(note)) return await keep(note, make)
+          if (await store.begin(note)) return await keepWithin(until - performance.now(), note, make, late)
         } else if (found.state === 'making') {
-          if (found.expiresAt > now) await sleep(LOOK)
+          if (found.expiresAt > now) await sleep(LOOK_MS)
           else {
             const taken = await store
-              .update({ ...found, createdAt: now, expiresAt: now + MAKING, nextAt: now + MAKING * 2 })
+              .update({ ...found, createdAt: now, expiresAt: now + CLAIM_MS, nextAt: now + CLAIM_MS * 2 })
               .catch((error: unknown) => {
                 if (isConflict(error)) return undefined
                 throw error
               })
-            if (taken !== undefined) return await keep(taken, make)
+            if (taken !== undefined) return await keepWithin(until - performance.now(), taken, make, late)
           }
         } else if (options.isVoid(found)) await giveUp(found, now)
-        else if (found.expiresAt - now <= margin(found)) await giveUp(found, found.expiresAt)
+        // Of an earlier version: when it ends is not known.
+        else if (isOrphan(found, options.backendOf(backend))) await giveUp(found, found.expiresAt)
+        else if (found.expiresAt - now <= marginOf(found)) await giveUp(found, found.expiresAt)
         else return await shown(found)
       }
-      throw refuse('secret_backend_unavailable', {
-        backend,
-        problem: 'another request is making this credential, and did not get it in time',
-      })
+      throw late()
     },
 
     /** Ends what any of the filters covers. When it resolves nobody gets it any more. @param keyEnds the tenant's key is about to be destroyed: what ends by its credential is ended now or never */
@@ -304,7 +244,7 @@ export const createLeases = (options: LeasesOptions) => {
       await each(covered, async (lease) => {
         // What waits for its end already cannot wait for longer than the key.
         const endsWithKey = keyEnds && options.backendOf(lease.backend)?.endsByCredential === true
-        const given = endsWithKey && isOver(lease.state) ? lease : await giveUp(lease, clock.now() + MAKING)
+        const given = endsWithKey && isOver(lease.state) ? lease : await giveUp(lease, clock.now() + CLAIM_MS)
         if (given === undefined) return
         const { tenant, user, server, downstream } = given
         const upstream = await end(given)
@@ -313,6 +253,17 @@ export const createLeases = (options: LeasesOptions) => {
         receipts.push({ lease: given.id, tenant, user, server, downstream, upstream: isLost ? 'failed' : upstream })
       })
       return receipts
+    },
+    /** What they ended with has ended, so that they are dead: no caller gets them any more. @param parent see `Lease.parent` */
+    async lose(parent: string): Promise<void> {
+      const lost = (await store.list({ parent })).filter(({ state }) => !isOver(state))
+      await each(lost, (lease) => giveUp(lease, clock.now()))
+      options.lost?.(new Set(lost.map(({ id }) => id)))
+      if (lost.length > 0)
+        logger.warn(
+          { parent, leases: lost.length },
+          'a token was ended at its backend, and the leases under it with it',
+        )
     },
     /** It is in use, though nobody has asked for it again. @returns whether it goes on */
     async touch(lease: string): Promise<boolean> {
@@ -340,7 +291,7 @@ export const createLeases = (options: LeasesOptions) => {
           .finally(() => {
             ticking = undefined
           })
-      }, TICK)
+      }, TICK_MS)
       timer.unref()
     },
     /** For tests: what the clock would have done. */
@@ -348,6 +299,13 @@ export const createLeases = (options: LeasesOptions) => {
     async close(): Promise<void> {
       clearInterval(timer)
       await ticking
+      // What is being made ends with its own lease, if it comes too late to be kept.
+      await within(FAREWELL_MS, Promise.all(making), () => new Error('late')).catch(() => {
+        logger.warn(
+          { making: making.size },
+          'credentials were still being made at the end; they end with their own leases',
+        )
+      })
     },
   }
 }

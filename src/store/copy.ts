@@ -26,6 +26,7 @@ const TABLES = [
   'rotations',
   'secret_holders',
   'leases',
+  'backend_tokens',
   'audit_records',
   'audit_checkpoints',
 ] as const satisfies readonly (keyof Tables)[]

@@ -82,6 +82,17 @@ export interface Tables {
     attempts: number
     problem: string | null
     revision: number
+    parent: string | null
+  }
+  backend_tokens: {
+    accessor: string
+    backend: string
+    place: string
+    sealed: Uint8Array | null
+    ends_at: number
+    next_at: number
+    attempts: number
+    revision: number
   }
   revocations: {
     id: string

@@ -8,6 +8,7 @@
  */
 import type { AttemptStore } from './records/attempts.ts'
 import type { AuditStore } from './records/audit.ts'
+import type { BackendTokenStore } from './records/backend-tokens.ts'
 import type { ClusterStore, DisabledUserStore, FrozenTenantStore, RevocationStore } from './records/revocations.ts'
 import type { ConsentStore } from './records/consents.ts'
 import type { GrantStore } from './records/grants.ts'
@@ -32,6 +33,7 @@ export interface Store {
   readonly rotations: RotationStore
   readonly secretHolders: SecretHolderStore
   readonly leases: LeaseStore
+  readonly backendTokens: BackendTokenStore
   readonly revocations: RevocationStore
   readonly disabledUsers: DisabledUserStore
   readonly frozenTenants: FrozenTenantStore

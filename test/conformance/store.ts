@@ -397,6 +397,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       attempts: 0,
       problem: null,
       revision: 0,
+      parent: null,
       ...given,
     })
     it('keeps one lease for each owner and what it asks for, besides those that are ending', async () => {
@@ -525,6 +526,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
         attempts: 0,
         problem: null,
         revision: 0,
+        parent: null,
       })
       await store.leases.begin({
         ...owner,
@@ -544,6 +546,7 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
         attempts: 0,
         problem: null,
         revision: 0,
+        parent: null,
       })
       await store.upstreamRevocations.put(anUpstream({ sealed: under(old) }))
       await store.attempts.put({ kind: 'link', id: 'a1', tenant: 'acme', sealed: under(old), expiresAt: 100 })

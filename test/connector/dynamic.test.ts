@@ -31,7 +31,7 @@ describe('what the engines of a Vault make', () => {
     vault = await startVaultDouble()
     ground = await startGround()
     connection = connectToVault(vault)
-    const of = (mount: string) => ({ id: 'vault', mount, session: connection.session })
+    const of = (mount: string) => ({ id: 'vault', mount, session: connection.session, clock, making: 5000 })
     engines = {
       vault: createVaultDatabase(of('database')),
       'vault/aws': createVaultAws(of('aws')),
@@ -65,7 +65,7 @@ describe('what the engines of a Vault make', () => {
       clock,
       backendOf: () => undefined,
       engineOf: (id) => engines[id],
-      tokensOf: () => createVaultGcp({ id: 'vault', mount, session: connection.session }),
+      tokensOf: () => createVaultGcp({ id: 'vault', mount, session: connection.session, clock, making: 5000 }),
     }).obtain({
       principal: { kind: 'user', tenant: 'acme', user: 'alice' },
       tenant: aTenant(),
@@ -151,7 +151,7 @@ describe('what the engines of a Vault make', () => {
       session: expect.stringMatching(/^notes\.alice-[0-9a-f]{16}$/) as string,
       seconds: 1800,
     })
-    expect((await leases.list({}))[0]).toMatchObject({ duration: 1_800_000 })
+    expect((await leases.list({}))[0]).toMatchObject({ duration: expect.closeTo(1_800_000, -3) })
     forward(1_700_000)
     await leases.tick()
     expect((await jsonOf(given))['AccessKeyId']).toBe(keys['AccessKeyId'])

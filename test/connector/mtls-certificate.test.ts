@@ -30,7 +30,7 @@ describe('a client certificate', () => {
     ground = await startGround()
     connection = connectToVault(vault)
     records = []
-    pki = createVaultPki({ id: 'vault', mount: 'pki', session: connection.session, now })
+    pki = createVaultPki({ id: 'vault', mount: 'pki', session: connection.session, clock: { now }, making: 5000 })
     leases = createLeases({
       store: ground.store.leases,
       envelope: ground.envelope,

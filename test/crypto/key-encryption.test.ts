@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { KMSClient } from '@aws-sdk/client-kms'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createSystemRandom } from '../../src/clock.ts'
+import { createSystemRandom, systemClock } from '../../src/clock.ts'
 import { keyEncryptionSchema } from '../../src/config/key-encryption.ts'
 import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
@@ -19,6 +19,7 @@ const random = createSystemRandom()
 const around = (vault?: VaultDouble) => ({
   home: '/',
   environment: { TOKEN: vault?.rootToken, KEK: newKeyText(random) },
+  clock: systemClock,
   monotonic: () => performance.now(),
   logger: silentLogger,
   random,

@@ -4,6 +4,9 @@ import { randomUUID } from 'node:crypto'
 export interface Answer {
   readonly status: number
   readonly body?: object
+  /** Instead of a body in JSON. */
+  readonly html?: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 export interface Question {
   readonly method: string

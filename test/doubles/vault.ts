@@ -4,6 +4,7 @@
  * https://developer.hashicorp.com/vault.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes, randomUUID, X509Certificate } from 'node:crypto'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { aCertificateAuthority, type TestAuthority } from '../support/certificates.ts'
@@ -12,6 +13,8 @@ import { createCloudEngines, type CloudEngines } from './vault-clouds.ts'
 
 interface Token {
   readonly id: string
+  /** Its public name; the token of a lease is found by it. */
+  readonly accessor: string
   until: number
   readonly ttl: number
   readonly maxUntil: number
@@ -28,6 +31,8 @@ interface Lease {
   readonly renewable: boolean
   until: number
   readonly maxUntil: number
+  /** The token that asked for it, and that it ends with. */
+  readonly parent: string
   readonly end: () => Promise<void> | void
 }
 
@@ -39,6 +44,12 @@ export interface VaultDouble {
   readonly spoil: (Answer | 'drop' | 'hang' | 'pass')[]
   /** api-docs/system/seal: everything but the seal status answers 503. */
   sealed: boolean
+  /** docs/concepts/ha#client-redirection: it is a standby, and redirects to this URL; empty while no leader is elected (500). */
+  leader: string | undefined
+  /** What the driver of the database says when a user is to be made: 500 with its words. */
+  brokenDriver: string | undefined
+  /** What the driver says when a user is to be dropped: 400, and the lease stays. */
+  stuckUsers: string | undefined
   /** What a token may: default everything. A request that it may not is 403. */
   allows: (method: string, path: string) => boolean
   /** Seconds of the tokens that logins give. */
@@ -52,6 +63,8 @@ export interface VaultDouble {
   readonly rootToken: string
   issueToken(ttl: number): string
   revokeTokens(): void
+  /** Tokens that are alive, by accessor. */
+  accessors(): string[]
   readonly approle: { readonly roleId: string; readonly secretId: string }
   /** The JWT that the Kubernetes and JWT methods accept. */
   readonly jwt: string
@@ -92,9 +105,13 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const transit = new Map<string, Buffer[]>()
   const staticRoles = new Map<string, { username: string; password: string; rotatedAt: number }>()
 
+  /** The token of the request that is being answered: a lease is its child. */
+  const asking = new AsyncLocalStorage<string>()
+
   const newToken = (ttl: number, maxTtl = ttl): Token => {
     const token: Token = {
       id: `hvs.${randomBytes(12).toString('hex')}`,
+      accessor: randomBytes(12).toString('hex'),
       ttl,
       until: ttl === 0 ? Infinity : now() + ttl * 1000,
       maxUntil: ttl === 0 ? Infinity : now() + maxTtl * 1000,
@@ -104,12 +121,19 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     return token
   }
   const login = (): Answer => {
-    const { id, ttl } = newToken(double.tokenTtl, double.tokenMaxTtl)
+    const { id, accessor, ttl } = newToken(double.tokenTtl, double.tokenMaxTtl)
     return {
       status: 200,
       body: {
         request_id: randomUUID(),
-        auth: { client_token: id, accessor: randomUUID(), policies: ['deputy'], lease_duration: ttl, renewable: true },
+        auth: {
+          client_token: id,
+          accessor,
+          policies: ['deputy'],
+          lease_duration: ttl,
+          renewable: true,
+          token_type: 'service',
+        },
       },
     }
   }
@@ -249,6 +273,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       renewable,
       until: now() + ttl * 1000,
       maxUntil: now() + Math.max(ttl, double.leaseMaxTtl) * 1000,
+      parent: asking.getStore()!,
       end,
     }
     leases.set(lease.id, lease)
@@ -260,6 +285,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   const database = async ({ method, path }: Question): Promise<Answer> => {
     const [, verb, role] = /^database\/(creds|static-creds|rotate-role)\/([\w-]+)$/.exec(path) ?? []
     if (verb === 'creds' && method === 'GET' && role === 'reader') {
+      if (double.brokenDriver !== undefined) return fail(500, `1 error occurred:\n\t* ${double.brokenDriver}\n\n`)
       const [username, password] = [`v-deputy-${randomBytes(6).toString('hex')}`, randomBytes(15).toString('base64url')]
       users.set(username, password)
       await double.onUser(username, password)
@@ -344,6 +370,9 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       if (body['sync'] !== true) return fail(400, 'this double wants sync')
       // What is not there is revoked.
       if (lease === undefined) return done
+      // api-docs/system/leases#revoke-lease: with `sync` the caller hears why it failed, and the lease stays.
+      if (double.stuckUsers !== undefined)
+        return fail(400, `failed to revoke entry: resp: (*logical.Response)(nil) err: ${double.stuckUsers}`)
       leases.delete(lease.id)
       await lease.end()
       return done
@@ -352,25 +381,51 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
   }
 
   /** api-docs/auth/token */
-  const ownToken = ({ path }: Question, token: Token): Answer => {
+  const ownToken = ({ path }: Question, token: Token): Answer | Promise<Answer> => {
     const left = (): number => (token.until === Infinity ? 0 : Math.floor((token.until - now()) / 1000))
-    if (path === 'auth/token/lookup-self') return ok({ ttl: left(), renewable: token.renewable, id: token.id })
+    if (path === 'auth/token/lookup-self')
+      return ok({ ttl: left(), renewable: token.renewable, id: token.id, accessor: token.accessor, type: 'service' })
+    if (path === 'auth/token/revoke-self') {
+      tokens.delete(token.id)
+      return sweep().then(() => done)
+    }
     if (path === 'auth/token/renew-self') {
-      if (!token.renewable || token.maxUntil <= now() + 1000) return fail(400, 'lease is not renewable')
+      if (!token.renewable) return fail(400, 'lease is not renewable')
+      // Seen at a real one: no 400, and words in Go's frame.
+      if (token.maxUntil <= now() + 1000) return fail(500, '1 error occurred:\n\t* past the max TTL, cannot renew\n\n')
       token.until = Math.min(token.maxUntil, now() + token.ttl * 1000)
       return { status: 200, body: { auth: { client_token: token.id, lease_duration: left(), renewable: true } } }
     }
     return fail(404)
   }
 
-  const answer = (question: Question): Answer | Promise<Answer> => {
+  /** docs/concepts/lease#lease-revocation: what a token asked for ends with it, and each lease at its end. */
+  const sweep = async (): Promise<void> => {
+    for (const token of tokens.values()) if (token.until <= now()) tokens.delete(token.id)
+    for (const lease of leases.values()) {
+      if (tokens.has(lease.parent) && lease.until > now()) continue
+      leases.delete(lease.id)
+      await lease.end()
+    }
+  }
+
+  const answer = async (question: Question): Promise<Answer> => {
     const { method, path } = question
+    await sweep()
+    if (double.leader !== undefined)
+      return double.leader === ''
+        ? fail(500, 'local node not active but active cluster node not found')
+        : { status: 307, headers: { location: `${double.leader}/v1/${path}` } }
     if (double.sealed) return fail(503, 'Vault is sealed')
     if (/^auth\/(approle|kubernetes|jwt)\/login$/.test(path))
       return method === 'POST' ? authenticate(question) : fail(405)
     if (path.startsWith('sys/wrapping/')) return method === 'POST' ? wrapping(question) : fail(405)
     const token = tokens.get(question.token ?? '')
     if (token === undefined || token.until <= now()) return fail(403, 'permission denied', 'invalid token')
+    return asking.run(token.id, () => allowed(question, token))
+  }
+  const allowed = (question: Question, token: Token): Answer | Promise<Answer> => {
+    const { method, path } = question
     if (!double.allows(method, path)) return fail(403, '1 error occurred:\n\t* permission denied\n\n')
     if (path.startsWith('auth/token/')) return ownToken(question, token)
     if (path.startsWith('secret/')) return keyValue(question)
@@ -416,8 +471,8 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
         return
       }
       response
-        .writeHead(given.status, { 'content-type': 'application/json' })
-        .end(given.body === undefined ? undefined : JSON.stringify(given.body))
+        .writeHead(given.status, { 'content-type': 'application/json', ...given.headers })
+        .end(given.html ?? (given.body === undefined ? undefined : JSON.stringify(given.body)))
     })()
   })
   await new Promise<void>((resolve) => {
@@ -428,6 +483,9 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     spoil: [],
     sealed: false,
+    leader: undefined,
+    brokenDriver: undefined,
+    stuckUsers: undefined,
     allows: () => true,
     tokenTtl: 3600,
     tokenMaxTtl: 36_000,
@@ -447,6 +505,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     revokeTokens() {
       tokens.clear()
     },
+    accessors: () => [...tokens.values()].map(({ accessor }) => accessor),
     wrapSecretId(at = 'auth/approle/role/deputy/secret-id') {
       const id = `hvs.wrap.${randomBytes(12).toString('hex')}`
       wrapped.set(id, { path: at, data: { secret_id: approle.secretId, secret_id_accessor: randomUUID() } })
@@ -472,6 +531,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     },
     forward(milliseconds) {
       offset += milliseconds
+      void sweep()
     },
     rotateTransit(key) {
       transit.set(key, [...(transit.get(key) ?? []), randomBytes(32)])

@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Client } from 'pg'
-import { createSystemRandom } from '../../src/clock.ts'
+import { createSystemRandom, systemClock } from '../../src/clock.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { keyFromFile } from '../../src/crypto/key-encryption-key.ts'
 import { SigningKeys } from '../../src/crypto/signing-keys.ts'
@@ -202,7 +202,13 @@ export const aVaultStaticRole = async (): Promise<RotatorPlace> => {
     rotator: createVaultStaticRoleRotator({
       backend: 'vault',
       role: 'app',
-      dynamic: createVaultDatabase({ id: 'vault', mount: 'database', session }),
+      dynamic: createVaultDatabase({
+        id: 'vault',
+        mount: 'database',
+        session,
+        clock: systemClock,
+        making: 5000,
+      }),
     }),
     current: login('app', 'the-first'),
     cut() {

@@ -10,11 +10,13 @@ describe('secrets that are kept', () => {
   let current: string
   let failing: 'secret_backend_unavailable' | 'secret_backend_refused' | 'secret_missing' | undefined
   let during: () => Promise<void>
+  let more: Record<string, string | number>
   beforeEach(() => {
     clock = aClock(1_000_000)
     reads = 0
     current = 'one'
     failing = undefined
+    more = {}
     during = () => Promise.resolve()
   })
   const aKeeper = () =>
@@ -24,11 +26,11 @@ describe('secrets that are kept', () => {
           reads += 1
           const value = current
           await during()
-          if (failing !== undefined) throw refuse(failing, { backend: 'b', problem: 'sealed' })
+          if (failing !== undefined) throw refuse(failing, { backend: 'b', problem: 'sealed', ...more })
           return { value: new Secret(value), version: value, token: null }
         },
       },
-      { fresh: 10_000, stale: 60_000, clock, monotonic: () => clock.now() },
+      { fresh: 10_000, stale: 60_000, limit: 30_000, clock, monotonic: () => clock.now() },
     )
   const value = async (keeper: ReturnType<typeof aKeeper>, grace?: number): Promise<string> =>
     (await keeper.read('acme', 'key', grace)).value.reveal()
@@ -80,6 +82,47 @@ describe('secrets that are kept', () => {
       await expect(value(keeper)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
     },
   )
+
+  it('fault 47: a refusal that is neither a 404 nor a 403 takes nothing away', async () => {
+    const keeper = aKeeper()
+    await value(keeper)
+    clock.forward(10_001)
+    failing = 'secret_backend_refused'
+    more = { status: 400 }
+    await expect(value(keeper)).rejects.toMatchObject({ code: 'secret_backend_refused' })
+    failing = 'secret_backend_unavailable'
+    expect(await value(keeper)).toBe('one')
+  })
+
+  it('fault 45: one secret that fails costs no request for another its copy, and none of its own waits', async () => {
+    const keeper = aKeeper()
+    await value(keeper)
+    clock.forward(10_001)
+    failing = 'secret_backend_unavailable'
+    expect(await value(keeper)).toBe('one')
+    failing = undefined
+    await keeper.read('acme', 'another')
+    // The other one was read meanwhile: this one still is known to fail.
+    during = () => new Promise(() => undefined)
+    expect(await value(keeper)).toBe('one')
+  })
+
+  it('fault 90: a silent backend holds up one request with a usable copy, for a second, and a reading that hangs is not shared for ever', async () => {
+    const keeper = aKeeper()
+    await value(keeper)
+    clock.forward(10_001)
+    during = () => new Promise(() => undefined)
+    const began = performance.now()
+    expect(await value(keeper)).toBe('one')
+    const waited = performance.now() - began
+    expect(await value(keeper)).toBe('one')
+    expect([waited > 900, waited < 3000, performance.now() - began - waited < 100]).toEqual([true, true, true])
+    during = () => Promise.resolve()
+    current = 'two'
+    clock.forward(30_001)
+    expect(await value(keeper)).toBe('one')
+    await expect.poll(() => value(keeper)).toBe('two')
+  })
 
   it('promise 7: of a secret that rotates nothing is used that could have ended, and it says how old it is', async () => {
     const keeper = aKeeper()

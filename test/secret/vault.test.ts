@@ -99,7 +99,7 @@ describe('Vault', () => {
       expect(logins()).toBe(1)
     })
 
-    it('requirement 28: what the policy forbids stays forbidden, and does not cause a storm of logins', async () => {
+    it('fault 43: what the policy forbids stays forbidden, and costs neither the token nor a login', async () => {
       const connection = open({ login: approle(), token: vault.approle.secretId })
       vault.allows = (_method, path) => !path.startsWith('secret/')
       for (let times = 0; times < 5; times += 1)
@@ -108,9 +108,16 @@ describe('Vault', () => {
           message: expect.stringMatching(/permission denied/),
         })
       expect(logins()).toBe(1)
+      for (let times = 0; times < 3; times += 1) {
+        connection.forward(6000)
+        await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_refused' })
+      }
+      expect(logins()).toBe(1)
+      // Nor where the policies do not even let the token look at itself.
+      vault.allows = () => false
       connection.forward(6000)
       await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_refused' })
-      expect(logins()).toBe(2)
+      expect(logins()).toBe(1)
     })
 
     it('requirement 33: a wrapped secret id is looked up, checked and opened once', async () => {
@@ -150,6 +157,58 @@ describe('Vault', () => {
         })
       },
     )
+
+    it('fault 45: what one path is to blame for costs no other path anything, and a renewal is not behind the breaker', async () => {
+      vault.put('deputy/globex/key', { value: 'w' })
+      const connection = open()
+      vault.brokenDriver = 'ERROR: relation does not exist'
+      const broken = () => connection.session.ask({ method: 'GET', path: 'database/creds/reader' })
+      for (let times = 0; times < 8; times += 1) await broken().catch(() => undefined)
+      const before = vault.asked.length
+      await expect(broken()).rejects.toMatchObject({ message: expect.stringMatching(/leaving it alone/) as string })
+      expect(vault.asked).toHaveLength(before)
+      expect(await read(connection)).toBe('v')
+      vault.sealed = true
+      for (let times = 0; times < 8; times += 1) await read(connection).catch(() => undefined)
+      vault.sealed = false
+      // Everything is left alone now, but for what keeps tokens and leases alive, or ends them.
+      await expect(connection.backend.read('globex', 'key')).rejects.toMatchObject({
+        message: expect.stringMatching(/leaving it alone/) as string,
+      })
+      const renewal = { method: 'POST', path: 'sys/leases/renew', body: { lease_id: 'none' } } as const
+      expect((await connection.session.ask(renewal)).status).toBe(400)
+    })
+
+    it('fault 47: a standby is followed once to the leader, and is an outage where it leads to none', async () => {
+      const leader = await startVaultDouble()
+      onTestFinished(() => leader.close())
+      leader.put('deputy/acme/key', { value: 'of the leader' })
+      const connection = open({ token: leader.rootToken })
+      vault.leader = leader.url
+      expect(await read(connection)).toBe('of the leader')
+      // Elections, and what would lead away from Vault, or in a circle.
+      for (const location of ['', 'https://elsewhere.example:1', vault.url]) {
+        vault.leader = location
+        await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+      }
+      vault.spoil.push({ status: 307, headers: { location: `${leader.url}/v1/sys/seal` } })
+      await expect(read(connection)).rejects.toMatchObject({ message: expect.stringMatching(/standby/) as string })
+      expect(leader.asked.some(({ path }) => path === 'sys/seal')).toBe(false)
+    })
+
+    it.each([404, 403])('fault 47: %s that is not in the words of Vault is an outage', async (status) => {
+      const connection = open()
+      await read(connection)
+      vault.spoil.push({ status, body: { message: 'no such route' } })
+      await expect(read(connection)).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    })
+
+    it.each([502, 503])('fault 54: %s with a page of HTML is asked again', async (status) => {
+      const connection = open()
+      await read(connection)
+      vault.spoil.push({ status, html: '<html>Bad Gateway</html>' })
+      expect(await read(connection)).toBe('v')
+    })
 
     it('requirement 28: sealed, silent, gone and nonsense are outages; after several it is left alone', async () => {
       const connection = open({ timeout: 200 })

@@ -6,7 +6,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
+import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { leaseStore } from '../../src/store/queries/leases.ts'
+import type { Tables } from '../../src/store/schema.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
@@ -37,6 +40,38 @@ const tinyDisk = async (): Promise<string | undefined> => {
 }
 
 describe('the embedded store', () => {
+  it('finds the lease of an owner by its index, which holds none that is ending', async () => {
+    const path = join(await aFolder(), 'deputy.db')
+    await (await openSqliteStore({ path })).close()
+    const asked: { sql: string; parameters: readonly unknown[] }[] = []
+    const dialect = {
+      createAdapter: () => new SqliteAdapter(),
+      createDriver: () => new DummyDriver(),
+      createIntrospector: (kysely: Kysely<unknown>) => new SqliteIntrospector(kysely),
+      createQueryCompiler: () => new SqliteQueryCompiler(),
+    }
+    const recorder = new Kysely<Tables>({
+      dialect,
+      log({ query: { sql, parameters } }) {
+        asked.push({ sql, parameters })
+      },
+    })
+    await leaseStore(recorder, () => Promise.resolve()).find({
+      tenant: 'acme',
+      user: 'alice',
+      server: 'notes',
+      downstream: 'orders',
+      backend: 'vault',
+      role: 'reader',
+    })
+    const database = new DatabaseSync(path)
+    const plan = database.prepare(`explain query plan ${asked[0]!.sql}`).all(...(asked[0]!.parameters as string[]))
+    database.close()
+    expect(plan).toMatchObject([
+      { detail: expect.stringMatching(/^SEARCH leases USING INDEX leases_owner /) as string },
+    ])
+  })
+
   it('makes its files readable for its own user alone', async () => {
     const folder = await aFolder()
     const store = await openSqliteStore({ path: join(folder, 'deputy.db') })

@@ -10,16 +10,18 @@ export interface Login {
   readonly password: string
 }
 
-/** Runs statements as the one who may do everything. */
+/** Runs statements as the one who may do everything. @returns the rows of the last */
 export const asAdmin = async (
   { port, password }: PostgresServer,
   database: string,
   ...statements: readonly string[]
-): Promise<void> => {
+): Promise<Record<string, unknown>[]> => {
   const client = new Client({ host: '127.0.0.1', port, user: 'deputy', password, database })
   await client.connect()
+  let rows: Record<string, unknown>[] = []
   try {
-    for (const statement of statements) await client.query(statement)
+    for (const statement of statements) ({ rows } = await client.query<Record<string, unknown>>(statement))
+    return rows
   } finally {
     await client.end()
   }
@@ -29,8 +31,8 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /** What Vault's database plugin does at its target: https://developer.hashicorp.com/vault/docs/secrets/databases/postgresql */
 export const letVaultMakeLogins = (vault: VaultDouble, server: PostgresServer, database: string): void => {
-  vault.onUser = (username, password) =>
-    asAdmin(
+  vault.onUser = async (username, password) => {
+    await asAdmin(
       server,
       database,
       ...(password === undefined
@@ -40,6 +42,7 @@ export const letVaultMakeLogins = (vault: VaultDouble, server: PostgresServer, d
             `alter role ${quoted(username)} password '${password.replaceAll("'", "''")}'`,
           ]),
     )
+  }
 }
 
 /** Settings of that Vault; its token stands in `state/token`. */
@@ -48,8 +51,8 @@ export const vaultSettings = ({ url }: VaultDouble) => ({
 })
 
 /** Two roles, the first of which can log in. */
-export const makeRoles = (server: PostgresServer, database: string): Promise<void> =>
-  asAdmin(
+export const makeRoles = async (server: PostgresServer, database: string): Promise<void> => {
+  await asAdmin(
     server,
     database,
     'drop role if exists app_a',
@@ -57,6 +60,7 @@ export const makeRoles = (server: PostgresServer, database: string): Promise<voi
     "create role app_a login password 'the-first'",
     'create role app_b login',
   )
+}
 
 /** A policy that rotates between them. */
 export const rotationOf = ({ port }: PostgresServer, database: string): object => ({

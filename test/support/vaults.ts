@@ -5,8 +5,11 @@ import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
 import { createAwsSecrets } from '../../src/secret/aws/secrets-manager.ts'
-import { createVaultWire } from '../../src/secret/vault/client.ts'
+import type { Clock } from '../../src/clock.ts'
+import type { KeptTokens } from '../../src/secret/vault/kept-tokens.ts'
+import { createVaultWire, type SendToVault } from '../../src/secret/vault/client.ts'
 import { createVaultSecrets } from '../../src/secret/vault/kv.ts'
+import { createVaultLogin } from '../../src/secret/vault/login.ts'
 import { createVaultSession } from '../../src/secret/vault/session.ts'
 import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
@@ -20,24 +23,35 @@ export const connectToVault = (
     namespace?: string
     timeout?: number
     pause?: () => Promise<void>
+    clock?: Clock
+    kept?: (send: SendToVault) => KeptTokens
   } = {},
 ) => {
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: given.timeout ?? 1000 })
   let time = 0
+  const login = given.login ?? { token: { env: 'T' } }
   const send = createVaultWire({
     id: 'vault',
     address: vault.url,
     namespace: given.namespace,
     egress,
+    timeout: given.timeout ?? 1000,
     pause: given.pause ?? (() => Promise.resolve()),
   })
   const session = createVaultSession({
     id: 'vault',
-    login: given.login ?? { token: { env: 'T' } },
+    logIn: createVaultLogin({
+      id: 'vault',
+      login,
+      send,
+      readSecret: () => Promise.resolve(new Secret(given.token ?? vault.rootToken)),
+    }),
+    isGiven: 'token' in login,
     send,
-    readSecret: () => Promise.resolve(new Secret(given.token ?? vault.rootToken)),
-    monotonic: () => time,
+    monotonic: () => given.clock?.now() ?? time,
+    clock: given.clock ?? { now: () => Date.now() + time },
     logger: silentLogger,
+    kept: given.kept?.(send),
   })
   const backend = createVaultSecrets({
     id: 'vault',

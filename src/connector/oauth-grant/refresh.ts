@@ -3,6 +3,7 @@ import * as openid from 'openid-client'
 import { z } from 'zod'
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
+import { within } from '../../deadline.ts'
 import type { DownstreamOf } from '../../config/downstream.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
 import type { ProofKey } from '../../crypto/proof-key.ts'
@@ -421,23 +422,9 @@ export const createRefresh = (deps: RefreshDependencies) => {
       )
       shared.set(key, work)
     } else deps.telemetry.refresh({ provider: downstream.provider, outcome: 'joined' })
-    return await patiently(work, downstream.downstream)
-  }
-}
-
-const patiently = async <T>(work: Promise<T>, downstream: string): Promise<T> => {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(refuse('refresh_in_progress', { downstream, seconds: 2 }))
-    }, PATIENCE)
-  })
-  // Nobody may be waiting any more when the work fails; it has told the store.
-  work.catch(() => undefined)
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
+    return await within(PATIENCE, work, () =>
+      refuse('refresh_in_progress', { downstream: downstream.downstream, seconds: 2 }),
+    )
   }
 }
 

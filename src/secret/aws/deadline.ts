@@ -1,4 +1,5 @@
 /** Times of the AWS SDK. */
+import { within } from '../../deadline.ts'
 
 /** How many attempts' time a call may take with its retries and the search for credentials. */
 const ATTEMPTS_TIME = 2
@@ -22,18 +23,9 @@ export const OUTERMOST = { step: 'initialize', priority: 'high', name: 'deadline
  * has not answered by then is an outage, so that copies for outages are used.
  * @param timeout ms for one attempt
  */
-export const withinDeadline = async <T>(timeout: number, work: () => Promise<T>): Promise<T> => {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const error = new Error('AWS did not answer in time')
-      error.name = 'TimeoutError'
-      reject(error)
-    }, timeout * ATTEMPTS_TIME)
+export const withinDeadline = <T>(timeout: number, work: () => Promise<T>): Promise<T> =>
+  within(timeout * ATTEMPTS_TIME, work(), () => {
+    const error = new Error('AWS did not answer in time')
+    error.name = 'TimeoutError'
+    return error
   })
-  try {
-    return await Promise.race([work(), late])
-  } finally {
-    clearTimeout(timer)
-  }
-}

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BrokenCircuitError, circuitBreaker, ConsecutiveBreaker, handleWhen } from 'cockatiel'
 import { z } from 'zod'
 import type { Secret } from '../../crypto/secret.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { DeputyError, refuse } from '../../errors.ts'
+import { createVaultBreakers } from './breakers.ts'
 
 /** What Vault has said. `body` is unknown until a schema has read it. */
 export interface VaultAnswer {
@@ -19,28 +19,64 @@ export interface VaultRequest {
   readonly body?: object
   /** Another one than that of the settings. */
   readonly namespace?: string
+  /** ms for the answer, where it is not that of the settings. */
+  readonly timeout?: number
+  /** Sent once: what it makes must not be made twice. */
+  readonly once?: true
 }
 
 /**
  * Statuses that say: not now (https://developer.hashicorp.com/vault/api-docs#http-status-codes): 412 eventual consistency,
- * 429 quota or standby, 472 and 473 standby of other kinds, 500 and 502 an error within, 503 sealed or under maintenance.
+ * 429 quota or standby, 472 and 473 standby of other kinds, 500 an error within, 501 not initialised, 502 and 504 of a gateway
+ * before it, 503 sealed or under maintenance.
  */
-const NOT_NOW = new Set([412, 429, 472, 473, 500, 502, 503])
+const isNotNow = (status: number): boolean => status >= 500 || [412, 429, 472, 473].includes(status)
+/** Of these the server as a whole says that it cannot; the others may be about one path. */
+const isWhole = (status: number): boolean => status > 500 || [472, 473].includes(status)
+/** A standby names the active node (https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection). */
+const REDIRECTS = new Set([307, 308])
 const ATTEMPTS = 3
-const FIRST_PAUSE = 100
-const LONGEST_PAUSE = 1000
-/** After so many failures in a row Vault is left alone for so long (ms). */
-const FAILURES = 5
-const REST = 5000
+const FIRST_PAUSE_MS = 100
+const LONGEST_PAUSE_MS = 1000
+/** All attempts of a request take no longer than so many times its timeout. */
+const ATTEMPTS_TIME = 2
 
 const errorsSchema = z.object({ errors: z.array(z.string()) })
 
-/** Vault's own words: they name paths and rules, not values. */
-export const vaultWords = ({ status, body }: VaultAnswer): string => {
+const MAX_WORDS = 200
+/** The frame that Go's `multierror` puts around the words of one error. */
+const GO_FRAME = /\d+ errors? occurred:\s*\*?\s*/g
+
+/** Exactly what Vault has said. */
+export const rawWords = ({ body }: VaultAnswer): string => {
   const said = errorsSchema.safeParse(body)
-  const words = said.success ? said.data.errors.join('; ').slice(0, 200) : ''
-  return words === '' ? `it answered ${status}` : `it answered ${status}: ${words}`
+  return said.success ? said.data.errors.join('; ') : ''
 }
+
+const sentence = (status: number, words: string): string => {
+  const clean = words.replace(GO_FRAME, '').replace(/\s+/g, ' ').trim().slice(0, MAX_WORDS)
+  return clean === '' ? `it answered ${status}` : `it answered ${status}: ${clean}`
+}
+
+/** Vault's own words: they name paths and rules, not values. */
+export const vaultWords = (answer: VaultAnswer): string => sentence(answer.status, rawWords(answer))
+
+const QUOTED = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`/g
+
+/**
+ * What an engine that makes credentials has said of a failure is the database's or the cloud's own: SQL, addresses, pieces
+ * of a password. Callers get the status. The words, without what is quoted in them, are the cause: it reaches admins and no caller.
+ */
+export const engineRefusal = (id: string, answer: VaultAnswer): DeputyError =>
+  refuse(
+    isNotNow(answer.status) ? 'secret_backend_unavailable' : 'secret_backend_refused',
+    {
+      backend: id,
+      problem: `its engine answered ${answer.status}; the daemon's log has its words`,
+      status: answer.status,
+    },
+    new Error(sentence(answer.status, rawWords(answer).replace(QUOTED, '"..."'))),
+  )
 
 const shown = (error: unknown): string =>
   error instanceof DeputyError
@@ -61,72 +97,104 @@ export const createVaultWire = (options: {
   address: string
   namespace?: string | undefined
   egress: Egress
+  /** ms for one attempt. */
+  timeout: number
   pause?: (milliseconds: number) => Promise<unknown>
 }): SendToVault => {
   const { id, egress, pause = sleep } = options
   const base = `${options.address.replace(/\/$/, '')}/v1/`
-  const breaker = circuitBreaker(
-    handleWhen((error) => error instanceof DeputyError && error.code === 'secret_backend_unavailable'),
-    { halfOpenAfter: REST, breaker: new ConsecutiveBreaker(FAILURES) },
-  )
+  const breakers = createVaultBreakers(id)
+  const silent = (problem: string, cause?: unknown): DeputyError =>
+    refuse('secret_backend_unavailable', { backend: id, problem, whole: 'yes' }, cause)
 
-  const once = async (
-    { method, path, body, namespace = options.namespace }: VaultRequest,
-    token: Secret | undefined,
-  ): Promise<VaultAnswer> => {
-    try {
-      const response = await egress(base + path, {
-        method,
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        headers: {
-          // Vault Agents can be told to refuse what a browser or a redirect could have sent.
-          'X-Vault-Request': 'true',
-          Accept: 'application/json',
-          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
-          ...(token === undefined ? {} : { 'X-Vault-Token': token.reveal() }),
-          ...(namespace === undefined ? {} : { 'X-Vault-Namespace': namespace }),
-        },
-      })
-      const text = await response.text()
-      const seconds = Number(response.headers.get('retry-after'))
-      let parsed: unknown
-      try {
-        parsed = text === '' ? undefined : JSON.parse(text)
-      } catch {
-        throw refuse('secret_backend_unavailable', {
-          backend: id,
-          problem: `it answered ${response.status} with what is no JSON`,
-        })
-      }
-      return { status: response.status, body: parsed, retryAfter: seconds > 0 ? seconds * 1000 : undefined }
-    } catch (error) {
-      if (error instanceof DeputyError && error.code === 'secret_backend_unavailable') throw error
-      throw refuse('secret_backend_unavailable', { backend: id, problem: shown(error) }, error)
+  const ask = async (url: string, request: VaultRequest, token: Secret | undefined, timeout: number) => {
+    const { method, body, namespace = options.namespace } = request
+    const headers = {
+      // Vault Agents can be told to refuse what a browser or a redirect could have sent.
+      'X-Vault-Request': 'true',
+      Accept: 'application/json',
+      ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+      ...(token === undefined ? {} : { 'X-Vault-Token': token.reveal() }),
+      ...(namespace === undefined ? {} : { 'X-Vault-Namespace': namespace }),
     }
+    try {
+      const response = await egress(url, {
+        method,
+        headers,
+        timeout,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
+      return { response, text: await response.text() }
+    } catch (error) {
+      // An answer that is too long is one path's, and the server has answered.
+      if (error instanceof DeputyError && error.facts['answered'] === 'yes')
+        throw refuse('secret_backend_unavailable', { backend: id, problem: error.message }, error)
+      throw silent(shown(error), error)
+    }
+  }
+
+  /** One request, and once more where a standby says who leads. */
+  const attempt = async (request: VaultRequest, token: Secret | undefined, timeout: number): Promise<VaultAnswer> => {
+    let { response, text } = await ask(base + request.path, request, token, timeout)
+    const leader = REDIRECTS.has(response.status) ? leaderOf(response, base + request.path) : undefined
+    if (leader !== undefined) ({ response, text } = await ask(leader, request, token, timeout))
+    const { status } = response
+    if (status >= 300 && status < 400) throw silent(`it is a standby (${status}) and leads to no active node`)
+    const seconds = Number(response.headers.get('retry-after'))
+    const retryAfter = seconds > 0 ? seconds * 1000 : undefined
+    const body = parsed(text)
+    if (isNotNow(status)) return { status, body, retryAfter }
+    // What stands before Vault has its own pages for what is forbidden or not there: they are not Vault's word.
+    if (body === NO_JSON || (status >= 400 && !isVaults(body)))
+      throw silent(`it answered ${status} with what is not Vault's JSON`)
+    return { status, body, retryAfter }
   }
 
   const persistently: SendToVault = async (request, token) => {
-    for (let attempt = 1; ; attempt += 1) {
-      const answer = await once(request, token)
-      if (!NOT_NOW.has(answer.status)) return answer
-      if (attempt === ATTEMPTS || (answer.retryAfter ?? 0) > LONGEST_PAUSE)
+    const timeout = request.timeout ?? options.timeout
+    const until = performance.now() + timeout * ATTEMPTS_TIME
+    for (let count = 1; ; count += 1) {
+      const left = until - performance.now()
+      const answer = await attempt(request, token, Math.min(timeout, left))
+      if (!isNotNow(answer.status)) return answer
+      const isOurs = request.once === true && !isWhole(answer.status) && answer.status !== 429
+      // What it has begun to make is not asked for again.
+      if (isOurs) return answer
+      const wait = answer.retryAfter ?? FIRST_PAUSE_MS * 2 ** count
+      const isOver = count === ATTEMPTS || wait > LONGEST_PAUSE_MS || performance.now() + wait >= until
+      if (isOver) {
+        if (isWhole(answer.status)) throw silent(vaultWords(answer))
         throw refuse('secret_backend_unavailable', { backend: id, problem: vaultWords(answer) })
-      await pause(answer.retryAfter ?? FIRST_PAUSE * 2 ** attempt)
+      }
+      await pause(wait)
     }
   }
-  return async (request, token) => {
-    try {
-      return await breaker.execute(() => persistently(request, token))
-    } catch (error) {
-      if (error instanceof BrokenCircuitError)
-        throw refuse(
-          'secret_backend_unavailable',
-          { backend: id, problem: 'it has failed repeatedly, so Deputy is leaving it alone for now' },
-          error,
-        )
-      throw error
-    }
+  return (request, token) => breakers.execute(request.path, () => persistently(request, token))
+}
+
+const NO_JSON = Symbol('no JSON')
+const parsed = (text: string): unknown => {
+  try {
+    return text === '' ? undefined : JSON.parse(text)
+  } catch {
+    return NO_JSON
   }
+}
+
+/** A refusal as Vault writes it: `errors`, or the data of a version that was deleted. */
+const refusalSchema = z.union([errorsSchema, z.object({ data: z.unknown() })])
+const isVaults = (body: unknown): boolean => refusalSchema.safeParse(body).success
+
+/**
+ * Where the active node is. The certificates that are trusted there are the same; a connection with TLS leads to none without.
+ * @returns undefined where the answer names no such place
+ */
+const leaderOf = (response: Response, asked: string): string | undefined => {
+  const location = response.headers.get('location')
+  if (location === null || !URL.canParse(location, asked)) return undefined
+  const url = new URL(location, asked)
+  const isAsSafe = url.protocol === 'https:' || new URL(asked).protocol === 'http:'
+  return isAsSafe && url.pathname === new URL(asked).pathname ? url.href : undefined
 }
 
 /** Reads an answer. @throws DeputyError `secret_backend_refused` for a status that is no success, `secret_backend_unavailable` for another form */
@@ -135,8 +203,9 @@ export const readVault = <Schema extends z.ZodType>(
   answer: VaultAnswer,
   schema: Schema,
 ): z.output<Schema> => {
-  if (answer.status !== 200 && answer.status !== 204)
-    throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+  const { status } = answer
+  if (status !== 200 && status !== 204)
+    throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer), status })
   const parsed = schema.safeParse(answer.body)
   if (!parsed.success)
     throw refuse('secret_backend_unavailable', {

@@ -2,8 +2,7 @@ import { z } from 'zod'
 import { Secret } from '../../crypto/secret.ts'
 import type { IssuedTokens, LeasedSecrets } from '../backend.ts'
 import { readVault } from './client.ts'
-import { createVaultLeases } from './lease.ts'
-import type { VaultSession } from './session.ts'
+import { createVaultLeases, type EngineOptions } from './lease.ts'
 
 const SECOND = 1000
 /** The shortest session of STS (seconds): https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
@@ -45,12 +44,6 @@ const gcpTokenSchema = z.object({ data: z.object({ token: text, expires_at_secon
 const azureSchema = z
   .object({ client_id: text, client_secret: text })
   .transform(({ client_id, client_secret }) => new Secret(JSON.stringify({ client_id, client_secret })))
-
-interface EngineOptions {
-  readonly id: string
-  readonly mount: string
-  readonly session: VaultSession
-}
 
 /**
  * Keys of Vault's AWS engine (https://developer.hashicorp.com/vault/api-docs/secret/aws#generate-credentials), as JSON with AccessKeyId,

@@ -1,10 +1,8 @@
 import { z } from 'zod'
 import { Secret } from '../../crypto/secret.ts'
-import { refuse } from '../../errors.ts'
 import type { DynamicSecrets } from '../backend.ts'
-import { readVault, vaultWords } from './client.ts'
-import { createVaultLeases } from './lease.ts'
-import type { VaultSession } from './session.ts'
+import { engineRefusal, readVault } from './client.ts'
+import { createVaultLeases, type EngineOptions } from './lease.ts'
 
 const SECOND = 1000
 
@@ -19,7 +17,7 @@ const textOf = ({ username, password }: z.output<typeof loginSchema>): Secret =>
  * Logins of Vault's database engine (https://developer.hashicorp.com/vault/api-docs/secret/databases): made for each lease, or of
  * static roles, whose password Vault changes.
  */
-export const createVaultDatabase = (options: { id: string; mount: string; session: VaultSession }): DynamicSecrets => {
+export const createVaultDatabase = (options: EngineOptions): DynamicSecrets => {
   const { id, mount, session } = options
   const { make, ...leases } = createVaultLeases(options)
   return {
@@ -35,8 +33,7 @@ export const createVaultDatabase = (options: { id: string; mount: string; sessio
     },
     async rotateStatic(role) {
       const answer = await session.ask({ method: 'POST', path: `${mount}/rotate-role/${role}`, body: {} })
-      if (answer.status !== 200 && answer.status !== 204)
-        throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+      if (answer.status !== 200 && answer.status !== 204) throw engineRefusal(id, answer)
     },
   }
 }

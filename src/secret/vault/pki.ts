@@ -2,11 +2,12 @@ import { z } from 'zod'
 import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { LeasedSecrets } from '../backend.ts'
-import { readVault, vaultWords } from './client.ts'
-import type { VaultSession } from './session.ts'
+import { engineRefusal, readVault } from './client.ts'
+import type { EngineOptions } from './lease.ts'
 
 const SECOND = 1000
 const issuedSchema = z.object({
+  lease_id: z.string().default(''),
   data: z.object({
     certificate: z.string().min(1),
     private_key: z.string().min(1),
@@ -21,18 +22,16 @@ const issuedSchema = z.object({
  * Certificates of Vault's PKI engine (https://developer.hashicorp.com/vault/api-docs/secret/pki#generate-certificate-and-key). Their name at Vault
  * is the serial number; a certificate that is revoked is in the engine's CRL and OCSP answers, and it is theirs to look who trusts it.
  */
-export const createVaultPki = (options: {
-  id: string
-  mount: string
-  session: VaultSession
-  now: () => number
-}): LeasedSecrets => {
-  const { id, mount, session } = options
+export const createVaultPki = ({ id, mount, session, clock, making }: EngineOptions): LeasedSecrets => {
   return {
+    // The certificate says when it ends.
+    endsByItself: true,
     async make(role, wish) {
       if (wish?.duration === undefined)
         throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate is for somebody' })
-      const answer = await session.ask({
+      const { answer, parent } = await session.askForLease({
+        timeout: making,
+        once: true,
         method: 'POST',
         path: `${mount}/issue/${role}`,
         body: {
@@ -44,8 +43,9 @@ export const createVaultPki = (options: {
           ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
         },
       })
-      const { data } = readVault(id, answer, issuedSchema)
-      const duration = data.expiration * SECOND - options.now()
+      if (answer.status >= 500) throw engineRefusal(id, answer)
+      const { data, lease_id: leaseId } = readVault(id, answer, issuedSchema)
+      const duration = data.expiration * SECOND - clock.now()
       if (duration <= 0)
         throw refuse('secret_backend_refused', { backend: id, problem: 'it issued a certificate that has expired' })
       const chain = data.ca_chain ?? (data.issuing_ca === undefined ? [] : [data.issuing_ca])
@@ -56,13 +56,14 @@ export const createVaultPki = (options: {
         lease: data.serial_number,
         duration,
         renewable: false,
+        // Only a role with `generate_lease` puts it under the token that asked for it.
+        ...(leaseId === '' ? {} : { parent }),
       }
     },
     renew: () => Promise.resolve(undefined),
     async end(serial) {
       const answer = await session.ask({ method: 'POST', path: `${mount}/revoke`, body: { serial_number: serial } })
-      if (answer.status !== 200 && answer.status !== 204)
-        throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+      if (answer.status !== 200 && answer.status !== 204) throw engineRefusal(id, answer)
     },
   }
 }

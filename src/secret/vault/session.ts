@@ -1,141 +1,137 @@
-import { readFile } from 'node:fs/promises'
-import { z } from 'zod'
-import type { VaultLogin } from '../../config/secret-backends.ts'
-import type { LocalReference } from '../../config/values.ts'
-import { Secret } from '../../crypto/secret.ts'
-import { DeputyError, refuse } from '../../errors.ts'
+import type { Clock } from '../../clock.ts'
 import type { Logger } from '../../observe/logger.ts'
-import { readVault, vaultWords, type SendToVault, type VaultAnswer, type VaultRequest } from './client.ts'
-import { unwrap } from './wrapping.ts'
+import type { LeaseParent } from '../backend.ts'
+import type { SendToVault, VaultAnswer, VaultRequest } from './client.ts'
+import type { KeptTokens } from './kept-tokens.ts'
+import type { VaultToken } from './login.ts'
+import { isTokenDead, pauseAfter, renewToken, revokeToken } from './token-life.ts'
+import type { Secret } from '../../crypto/secret.ts'
 
-const authSchema = z.object({
-  auth: z.object({ client_token: z.string().min(1), lease_duration: z.number().nonnegative(), renewable: z.boolean() }),
-})
-const lookupSchema = z.object({ data: z.object({ ttl: z.number().nonnegative(), renewable: z.boolean() }) })
-const renewedSchema = z.object({ auth: z.object({ lease_duration: z.number().nonnegative(), renewable: z.boolean() }) })
-const secretIdSchema = z.object({ data: z.object({ secret_id: z.string().min(1) }) })
-
+/** A token in use. Times never go back (ms). */
 interface Held {
   readonly token: Secret
-  readonly since: number
-  readonly until: number
+  readonly accessor: string
+  /** How long it was given for at first (ms); Infinity: it does not end. */
+  readonly given: number
+  until: number
+  /** A renewal gives it nothing more. */
+  isFinal: boolean
+  /** Vault has known it then. */
+  provenAt: number
+  /** Leases may be under it. */
+  isKept: boolean
+  looking?: Promise<boolean>
 }
 
 /** Renewed when this part of its life is over. */
 const RENEWED_AFTER = 2 / 3
+/** Replaced when it cannot be renewed and no more than this part of its life is left. */
+const REPLACED_AT = 1 / 3
 /** Sooner than this there is no renewal (ms): Vault could be handing out lives of a second. */
-const SHORTEST = 1000
-/** A token that is younger (ms) is not the reason for which something is forbidden: there is no storm of logins. */
-const TRUSTED = 5000
+const SHORTEST_MS = 250
+/** Vault has known it so recently (ms) that a refusal is about the path. */
+const TRUSTED_MS = 1000
 /** The longest wait that a timer takes (ms). */
-const LONGEST = 2 ** 31 - 1
+const LONGEST_MS = 2 ** 31 - 1
+/** At the end of the process the token is ended within (ms). */
+const FAREWELL_MS = 1000
+/** How often it looks whether tokens of other processes are to be renewed (ms). */
+const LOOK_MS = 1000
 
 /** Requests to Vault as the one that the settings say Deputy is. */
 export interface VaultSession {
   /** @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` (the login), `wrapping_violated` */
   ask(request: VaultRequest): Promise<VaultAnswer>
+  /** As `ask`, for what makes a lease. @returns the token that the lease ends with, too */
+  askForLease(request: VaultRequest): Promise<{ readonly answer: VaultAnswer; readonly parent: LeaseParent }>
+  /** Until when the token of this name lives at least (ms since the epoch); 0 for one that has ended. */
+  endOf(parent: string): Promise<number>
   close(): Promise<void>
 }
 
+/** What a batch token's leases have instead of a token of their own: Vault caps them truthfully (https://developer.hashicorp.com/vault/docs/concepts/tokens#batch-tokens). */
+const BATCH = 'batch'
+
 /**
- * Logs in when a token is needed, renews it before it ends, and logs in anew when it cannot be renewed or is refused
- * (https://developer.hashicorp.com/vault/docs/concepts/tokens). Requests share one login.
+ * Logs in when a token is needed, renews it before it ends, tries again with growing pauses while a renewal fails, and logs in
+ * anew when nothing more is to be had or the token has ended (https://developer.hashicorp.com/vault/docs/concepts/tokens).
+ * A refused path costs no token. Requests share one login.
  */
 export const createVaultSession = (options: {
   id: string
-  login: VaultLogin
+  logIn: () => Promise<VaultToken>
+  /** Whether the settings name the token itself: it is not ended here, and there is no other. */
+  isGiven: boolean
   send: SendToVault
-  readSecret: (reference: LocalReference) => Promise<Secret>
   /** ms, never going back. */
   monotonic: () => number
+  clock: Clock
   logger: Logger
-  /** Told of a wrapping token that somebody has tampered with. */
-  violated?: (error: DeputyError) => Promise<void>
+  /** Where tokens that leases are under outlive the process; undefined where there are no leases. */
+  kept?: KeptTokens | undefined
 }): VaultSession => {
-  const { id, login, send, logger } = options
+  const { id, send, logger, monotonic, kept, isGiven } = options
   let held: Promise<Held> | undefined
+  let replacing = false
   let timer: NodeJS.Timeout | undefined
   let closed = false
-  /** What was in a wrapping token can be had once: it is kept for the logins that follow. */
-  let unwrapped: Secret | undefined
 
-  const text = async (given: string | LocalReference): Promise<string> =>
-    typeof given === 'string' ? given : (await options.readSecret(given)).reveal()
-  const fileText = async (path: string): Promise<string> => {
-    try {
-      return (await readFile(path, 'utf8')).trim()
-    } catch (error) {
-      throw refuse('secret_backend_refused', { backend: id, problem: `the token file ${path} cannot be read` }, error)
-    }
+  const isCurrent = async (which: Held): Promise<boolean> => (await held?.catch(() => undefined)) === which
+  const endsAt = ({ until }: Held): number => options.clock.now() + (until - monotonic())
+
+  const planRenewal = (which: Held, attempt: number): void => {
+    clearTimeout(timer)
+    const left = which.until - monotonic()
+    if (closed || which.isFinal || left === Infinity || left <= 0) return
+    const wait = attempt === 0 ? left * RENEWED_AFTER : Math.min(pauseAfter(attempt), left)
+    timer = setTimeout(() => void renew(which, attempt), Math.min(LONGEST_MS, Math.max(SHORTEST_MS, wait)))
+    timer.unref()
   }
 
-  const loginAt = async (mount: string, body: object): Promise<Held> => {
-    const answer = await send({ method: 'POST', path: `auth/${mount}/login`, body }, undefined)
-    if (answer.status !== 200)
-      throw refuse('secret_backend_refused', {
-        backend: id,
-        problem: `the login at auth/${mount}: ${vaultWords(answer)}`,
-      })
-    const { auth } = readVault(id, answer, authSchema)
-    return heldFor(new Secret(auth.client_token), auth.lease_duration, auth.renewable)
-  }
-
-  const secretIdOf = async (approle: Extract<VaultLogin, { approle: object }>['approle']): Promise<string> => {
-    if (!approle.wrapped) return text(approle.secret_id)
+  const renew = async (which: Held, attempt: number): Promise<void> => {
+    if (closed || !(await isCurrent(which))) return
     try {
-      unwrapped ??= new Secret(
-        (
-          await unwrap({
-            id,
-            send,
-            token: await options.readSecret(approle.secret_id),
-            expectedPath: `auth/${approle.mount}/role/${approle.role}/secret-id`,
-            schema: secretIdSchema,
-          })
-        ).data.secret_id,
-      )
+      const began = monotonic()
+      const renewal = await renewToken(id, send, which.token)
+      if (renewal === 'dead') {
+        await ended(which)
+        return
+      }
+      if (renewal === 'denied') which.isFinal = true
+      else {
+        which.until = Math.max(which.until, began + renewal.duration)
+        which.isFinal = !renewal.renewable || renewal.duration < which.given - SHORTEST_MS
+        which.provenAt = began
+      }
+      if (which.isKept) await kept?.extend(which.accessor, endsAt(which))
+      planRenewal(which, 0)
     } catch (error) {
-      if (error instanceof DeputyError && error.code === 'wrapping_violated') await options.violated?.(error)
-      throw error
+      const problem = (error as Error).message
+      const fields = { backend: id, problem, attempts: attempt + 1 }
+      if (attempt === 0) logger.warn(fields, 'a token of Vault could not be renewed; it is tried again until it ends')
+      else logger.debug(fields, 'a token of Vault could not be renewed')
+      planRenewal(which, attempt + 1)
     }
-    return unwrapped.reveal()
   }
 
   const logIn = async (): Promise<Held> => {
-    if ('approle' in login)
-      return loginAt(login.approle.mount, {
-        role_id: await text(login.approle.role_id),
-        secret_id: await secretIdOf(login.approle),
-      })
-    if ('kubernetes' in login)
-      return loginAt(login.kubernetes.mount, {
-        role: login.kubernetes.role,
-        jwt: await fileText(login.kubernetes.token),
-      })
-    if ('jwt' in login) return loginAt(login.jwt.mount, { role: login.jwt.role, jwt: await fileText(login.jwt.token) })
-    const token = await options.readSecret(login.token)
-    const { data } = readVault(id, await send({ method: 'GET', path: 'auth/token/lookup-self' }, token), lookupSchema)
-    return heldFor(token, data.ttl, data.renewable)
-  }
-
-  /** @param seconds 0: it does not end */
-  const heldFor = (token: Secret, seconds: number, renewable: boolean): Held => {
-    clearTimeout(timer)
-    if (!closed && renewable && seconds > 0) {
-      timer = setTimeout(
-        () => {
-          void renew()
-        },
-        Math.min(LONGEST, Math.max(SHORTEST, seconds * 1000 * RENEWED_AFTER)),
-      )
-      timer.unref()
+    const began = monotonic()
+    const { token, accessor, ttl, renewable } = await options.logIn()
+    const given = ttl === 0 ? Infinity : ttl * 1000
+    const which: Held = {
+      token,
+      accessor,
+      given,
+      until: began + given,
+      isFinal: !renewable,
+      provenAt: monotonic(),
+      isKept: false,
     }
-    const since = options.monotonic()
-    return { token, since, until: seconds === 0 ? Infinity : since + seconds * 1000 }
+    planRenewal(which, 0)
+    return which
   }
 
-  const current = (): Promise<Held> => {
-    if (held !== undefined) return held
+  const begin = (): Promise<Held> => {
     const pending = logIn()
     held = pending
     // A login that failed is not remembered.
@@ -145,52 +141,111 @@ export const createVaultSession = (options: {
     return pending
   }
 
-  const renew = async (): Promise<void> => {
-    const before = held
-    const now = await before?.catch(() => undefined)
-    if (now === undefined || before !== held || closed) return
-    try {
-      const { auth } = readVault(
-        id,
-        await send({ method: 'POST', path: 'auth/token/renew-self', body: {} }, now.token),
-        renewedSchema,
-      )
-      if (before === held) held = Promise.resolve(heldFor(now.token, auth.lease_duration, auth.renewable))
-    } catch (error) {
-      logger.warn(
-        { backend: id, problem: (error as Error).message },
-        'a token of Vault could not be renewed; the next request logs in anew',
-      )
-      // Where Vault is merely away the token goes on being used until it ends.
-      if (before === held && error instanceof DeputyError && error.code === 'secret_backend_refused') held = undefined
-    }
+  /** Another token takes its place, beside the requests that still use this one. */
+  const replace = (which: Held): void => {
+    if (replacing || closed) return
+    replacing = true
+    void logIn()
+      .then(async (next) => {
+        if (await isCurrent(which)) held = Promise.resolve(next)
+      })
+      .catch((error: unknown) => {
+        logger.warn(
+          { backend: id, problem: (error as Error).message },
+          'a token of Vault that is about to end could not be replaced; it is tried again',
+        )
+      })
+      .finally(() => {
+        replacing = false
+      })
   }
 
-  /** A token that has ended, or is refused, is not the one that is in use any more. */
-  const drop = (which: Promise<Held>): void => {
-    if (held === which) {
+  const current = async (): Promise<Held> => {
+    const found = await (held ?? begin())
+    const left = found.until - monotonic()
+    if (left <= 0) {
+      if (await isCurrent(found)) held = undefined
+      return held ?? begin()
+    }
+    if (found.isFinal && !isGiven && left < found.given * REPLACED_AT) replace(found)
+    return found
+  }
+
+  /** Vault does not know it any more, and so nothing that was under it. */
+  const ended = async (which: Held): Promise<void> => {
+    if (await isCurrent(which)) {
       held = undefined
       clearTimeout(timer)
     }
+    if (which.isKept) await kept?.ended(which.accessor)
   }
 
+  /** @throws DeputyError `secret_backend_unavailable` where it cannot be told */
+  const isDead = (which: Held): Promise<boolean> => {
+    if (monotonic() - which.provenAt < TRUSTED_MS) return Promise.resolve(false)
+    return (which.looking ??= (async () => {
+      const isOver = await isTokenDead(send, which.token)
+      if (isOver) await ended(which)
+      else which.provenAt = monotonic()
+      return isOver
+    })().finally(() => {
+      delete which.looking
+    }))
+  }
+
+  /** With the token that is in use, and once more with another where it turns out to have ended. */
+  const withToken = async (request: VaultRequest, prepare: (which: Held) => Promise<void>) => {
+    const using = await current()
+    await prepare(using)
+    const answer = await send(request, using.token)
+    if (answer.status !== 403 || !(await isDead(using))) return { answer, using }
+    const next = await current()
+    await prepare(next)
+    return { answer: await send(request, next.token), using: next }
+  }
+
+  /** What is made under it lives on when this process does not. */
+  const keep = async (which: Held): Promise<void> => {
+    if (which.isKept || which.accessor === '' || which.until === Infinity) return
+    await kept?.keep({
+      accessor: which.accessor,
+      token: isGiven ? undefined : which.token,
+      endsAt: endsAt(which),
+    })
+    which.isKept = kept !== undefined
+  }
+
+  const looking =
+    kept === undefined
+      ? undefined
+      : setInterval(() => {
+          void (async () => kept.look((await held?.catch(() => undefined))?.accessor))()
+        }, LOOK_MS)
+  looking?.unref()
+
   return {
-    async ask(request) {
-      let using = current()
-      if ((await using).until <= options.monotonic()) {
-        drop(using)
-        using = current()
-      }
-      const answer = await send(request, (await using).token)
-      if (answer.status !== 403 || options.monotonic() - (await using).since < TRUSTED) return answer
-      // Either the token was revoked or it may not do this: a new one tells which.
-      drop(using)
-      return send(request, (await current()).token)
+    ask: async (request) => (await withToken(request, () => Promise.resolve())).answer,
+    async askForLease(request) {
+      const { answer, using } = await withToken(request, keep)
+      const name = using.accessor === '' ? BATCH : using.accessor
+      return { answer, parent: { name, endsAt: endsAt(using) } }
     },
-    close() {
+    async endOf(parent) {
+      if (parent === BATCH) return Infinity
+      const using = await held?.catch(() => undefined)
+      if (using?.accessor === parent) return endsAt(using)
+      return (await kept?.endOf(parent)) ?? 0
+    },
+    async close() {
       closed = true
       clearTimeout(timer)
-      return Promise.resolve()
+      clearInterval(looking)
+      const using = await held?.catch(() => undefined)
+      // A token that nothing is under would only stay behind.
+      if (using !== undefined && !using.isKept && !isGiven && using.until > monotonic())
+        await revokeToken(send, using.token, FAREWELL_MS).catch((error: unknown) => {
+          logger.debug({ backend: id, problem: (error as Error).message }, 'a token of Vault was left to end by itself')
+        })
     },
   }
 }

@@ -10,6 +10,7 @@ import { identityTokens } from './0006-identity-tokens.ts'
 import { leaseQuestions } from './0007-lease-questions.ts'
 import { keptRevocations } from './0008-kept-revocations.ts'
 import { sealedSessions } from './0009-sealed-sessions.ts'
+import { leaseParents } from './0010-lease-parents.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -24,6 +25,7 @@ const migrations: readonly Migration[] = [
   leaseQuestions,
   keptRevocations,
   sealedSessions,
+  leaseParents,
 ]
 
 /** The schema's version that this program needs. */

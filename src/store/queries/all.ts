@@ -2,6 +2,7 @@ import type { Atomically, Batch, Database } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { attemptStore } from './attempts.ts'
 import { auditStore } from './audit.ts'
+import { backendTokenStore } from './backend-tokens.ts'
 import { replayStore, unknownCallerStore } from './callers.ts'
 import { consentStore } from './consents.ts'
 import { grantStore } from './grants.ts'
@@ -48,6 +49,7 @@ export const recordStores = ({
   rotations: rotationStore(database, atomically),
   secretHolders: secretHolderStore(database),
   leases: leaseStore(database, atomically),
+  backendTokens: backendTokenStore(database),
   revocations: revocationStore(database, standing),
   disabledUsers: disabledUserStore(database, standing),
   frozenTenants: frozenTenantStore(database, standing),

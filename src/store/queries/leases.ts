@@ -23,6 +23,7 @@ const fromRow = (row: Selectable<Tables['leases']>): Lease => ({
   attempts: Number(row.attempts),
   problem: row.problem,
   revision: Number(row.revision),
+  parent: row.parent,
 })
 
 const toRow = ({ user, createdAt, renewedAt, usedAt, expiresAt, nextAt, ...lease }: Lease) => ({
@@ -89,9 +90,18 @@ export const leaseStore = (database: Database, atomically: Atomically): LeaseSto
         .execute()
     ).map(fromRow)
   },
+  async hasParent(parent) {
+    const row = await database
+      .selectFrom('leases')
+      .select('id')
+      .where('parent', '=', parent)
+      .limit(1)
+      .executeTakeFirst()
+    return row !== undefined
+  },
   async list(filter) {
     let query = database.selectFrom('leases').selectAll().orderBy('tenant').orderBy('created_at').orderBy('id')
-    for (const column of ['tenant', 'user', 'server', 'downstream', 'id', 'state'] as const) {
+    for (const column of ['tenant', 'user', 'server', 'downstream', 'id', 'state', 'parent'] as const) {
       const value = filter[column]
       if (value !== undefined) query = query.where(column, '=', value)
     }

@@ -1,6 +1,7 @@
 import { sql, type RawBuilder } from 'kysely'
 import { OWN_TENANT, type RecordName } from '../../crypto/envelope.ts'
 import type { Database } from '../schema.ts'
+import { backendTokenName } from '../records/backend-tokens.ts'
 import { grantRecordName } from '../records/grants.ts'
 import { leaseRecordName } from '../records/leases.ts'
 import type { SealedStore } from '../records/sealed.ts'
@@ -76,6 +77,14 @@ const places: readonly Place[] = [
   },
   { table: 'identity_tokens', columns: ['user'], nameOf: ([user]) => ({ kind: 'identity-token', id: String(user) }) },
   { table: 'signing_keys', columns: ['kid'], nameOf: ([kid]) => ({ kind: 'signing-key', id: String(kid) }), own: true },
+  {
+    table: 'backend_tokens',
+    columns: ['accessor', 'backend', 'place'],
+    nameOf: ([accessor, backend, place]) =>
+      backendTokenName({ accessor: String(accessor), backend: String(backend), place: String(place) }),
+    counter: 'revision',
+    own: true,
+  },
 ]
 
 export const sealedStore = (database: Database): SealedStore => ({

@@ -34,6 +34,8 @@ export interface Lease extends LeaseOwner {
   readonly nextAt: number
   readonly attempts: number
   readonly problem: string | null
+  /** The token of the backend that it ends with (`BackendToken.accessor`); null where it ends with none, or that is not known. */
+  readonly parent: string | null
   /** Counts the writes; an update must name the one that it read. */
   readonly revision: number
 }
@@ -62,6 +64,7 @@ export interface LeaseFilter {
   downstream?: string
   id?: string
   state?: Lease['state']
+  parent?: string
 }
 
 export interface LeaseStore {
@@ -75,5 +78,7 @@ export interface LeaseStore {
   touch(id: string, at: number): Promise<void>
   remove(id: string): Promise<void>
   due(now: number, limit: number): Promise<Lease[]>
+  /** Whether any lease, in whatever state, ends with this token. */
+  hasParent(parent: string): Promise<boolean>
   list(filter: LeaseFilter): Promise<Lease[]>
 }

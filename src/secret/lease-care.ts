@@ -1,0 +1,185 @@
+import type { AuditEvent } from '../audit/events.ts'
+import type { AuditLog } from '../audit/record.ts'
+import type { Clock, Random } from '../clock.ts'
+import type { Envelope } from '../crypto/envelope.ts'
+import { DeputyError } from '../errors.ts'
+import type { Logger } from '../observe/logger.ts'
+import { leaseRecordName, type Lease, type LeaseStore } from '../store/records/leases.ts'
+import { present, type HeldLease, type LeaseSource } from './backend.ts'
+
+/** How long one that asks for a credential, or looks after a lease, has for it before another may try (ms). */
+export const CLAIM_MS = 10_000
+/** A lease that is nearer to its end is not handed out any more (ms), or at a tenth of its duration where that is less. */
+const MARGIN_MS = 30_000
+/** Renewed at a random moment between these parts of its duration, so that leases that began together do not stay together. */
+const [RENEW_FROM, RENEW_TO] = [0.5, 0.75]
+const FIRST_PAUSE_MS = 2000
+const LONGEST_PAUSE_MS = 600_000
+/** For so long after its end a backend is asked to end a lease (ms). */
+const ASKED_ON_MS = 86_400_000
+
+export interface LeaseCareOptions {
+  readonly store: LeaseStore
+  readonly envelope: Envelope
+  readonly backendOf: (id: string) => LeaseSource | undefined
+  readonly audit: AuditLog
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
+export const isConflict = (error: unknown): boolean => error instanceof DeputyError && error.code === 'conflict'
+export const isOver = (state: Lease['state']): boolean => state === 'ending'
+
+/** For how long it was given when it was last renewed (ms). */
+export const givenFor = ({ expiresAt, renewedAt }: Lease): number => expiresAt - renewedAt
+export const marginOf = (lease: Lease): number => Math.min(MARGIN_MS, givenFor(lease) / 10)
+
+/** What went wrong, for admins: the backend's own words where callers do not get them. */
+const reasonOf = (error: unknown): string =>
+  (error instanceof DeputyError && error.cause instanceof Error ? error.cause : (error as Error)).message.slice(0, 200)
+
+/** Renews leases that are used, and ends those that are over. */
+export const createLeaseCare = (options: LeaseCareOptions) => {
+  const { store, clock, logger } = options
+  const backendOf = (id: string): LeaseSource => present(options.backendOf(id), id)
+  const renewAt = (now: number, duration: number): number => {
+    const share = Buffer.from(options.random.bytes(4)).readUInt32BE() / 2 ** 32
+    return now + duration * (RENEW_FROM + (RENEW_TO - RENEW_FROM) * share)
+  }
+  const pauseFrom = (attempts: number): number => Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
+
+  const record = (
+    lease: Lease,
+    event: AuditEvent,
+    detail: object,
+    outcome: 'done' | 'failed' = 'done',
+  ): Promise<void> =>
+    options.audit.append({
+      id: lease.id,
+      event,
+      outcome,
+      tenant: lease.tenant,
+      server: lease.server,
+      downstream: lease.downstream,
+      ...(lease.user === null ? {} : { user: lease.user }),
+      detail: { lease: lease.id, backend: lease.backend, role: lease.role, ...detail },
+    })
+  const heldOf = (lease: Lease): HeldLease => ({
+    tenant: lease.tenant,
+    downstream: lease.downstream,
+    open: () => options.envelope.open(leaseRecordName(lease), lease.sealed!),
+  })
+
+  /** From now on no caller gets it; `at`: when its backend is asked to end it (ms since the epoch). */
+  const giveUp = async (lease: Lease, at: number): Promise<Lease | undefined> => {
+    for (
+      let current: Lease | undefined = lease;
+      current !== undefined && !isOver(current.state);
+      [current] = await store.list({ id: lease.id })
+    ) {
+      try {
+        return await store.update({ ...current, state: 'ending', attempts: 0, nextAt: at })
+      } catch (error) {
+        if (!isConflict(error)) throw error
+      }
+    }
+    return undefined
+  }
+
+  /** It could not be ended, and is not asked for any more: a person has to know. */
+  const abandon = async (lease: Lease, problem: string, attempts: number): Promise<void> => {
+    logger.error(
+      { lease: lease.id, backend: lease.backend, external: lease.external, problem },
+      'lease given up: its backend did not end it; what it gave may still work there',
+    )
+    await record(lease, 'lease.end', { attempts, given_up: true, problem }, 'failed')
+    await store.remove(lease.id)
+  }
+
+  /** Has the backend end it. What the backend was never asked for has no name there. That its time is over is no answer: the backend may have failed to end it. */
+  const end = async (lease: Lease): Promise<'done' | 'queued'> => {
+    const isPast = lease.expiresAt <= clock.now()
+    try {
+      const carriesItsEnd = isPast && options.backendOf(lease.backend)?.endsByItself === true
+      if (carriesItsEnd && lease.problem !== null && lease.attempts > 0) {
+        await abandon(lease, lease.problem, lease.attempts)
+        return 'done'
+      }
+      if (lease.external !== null && !carriesItsEnd) await backendOf(lease.backend).end(lease.external, heldOf(lease))
+      await record(lease, 'lease.end', { attempts: lease.attempts + 1 })
+      await store.remove(lease.id)
+      return 'done'
+    } catch (error) {
+      const attempts = lease.attempts + 1
+      const problem = reasonOf(error)
+      if (lease.external !== null && lease.expiresAt + ASKED_ON_MS <= clock.now()) {
+        await abandon(lease, problem, attempts)
+        return 'done'
+      }
+      logger.warn(
+        { lease: lease.id, backend: lease.backend, problem },
+        'a lease could not be ended at its backend; it is tried again',
+      )
+      await store
+        .update({ ...lease, attempts, nextAt: clock.now() + pauseFrom(attempts), problem })
+        .catch(() => undefined)
+      return 'queued'
+    }
+  }
+
+  const endNow = async (lease: Lease): Promise<void> => {
+    const given = await giveUp(lease, clock.now() + CLAIM_MS)
+    if (given !== undefined) await end(given)
+  }
+
+  const renew = async (lease: Lease): Promise<void> => {
+    const now = clock.now()
+    if (lease.external === null || lease.expiresAt <= now) {
+      await endNow(lease)
+      return
+    }
+    // Not used since: it may end.
+    if (lease.usedAt < lease.renewedAt) {
+      await store.update({ ...lease, nextAt: lease.expiresAt })
+      return
+    }
+    const claimed = await store.update({ ...lease, nextAt: Math.min(lease.expiresAt, now + CLAIM_MS) })
+    try {
+      const renewed = await backendOf(lease.backend).renew(lease.external, lease.duration, lease.parent)
+      const renewedAt = clock.now()
+      if (renewed === undefined) {
+        await endNow(claimed)
+        return
+      }
+      const expiresAt = renewedAt + renewed.duration
+      const nextAt = renewed.isLast ? expiresAt : renewAt(renewedAt, renewed.duration)
+      await store.update({ ...claimed, renewedAt, expiresAt, nextAt, attempts: 0, problem: null })
+    } catch (error) {
+      if (isConflict(error)) return
+      const attempts = lease.attempts + 1
+      await store.update({
+        ...claimed,
+        attempts,
+        problem: reasonOf(error),
+        nextAt: Math.min(lease.expiresAt, now + pauseFrom(attempts)),
+      })
+    }
+  }
+
+  /** Does what is due. */
+  const attend = async (lease: Lease): Promise<void> => {
+    try {
+      if (isOver(lease.state)) {
+        // Others leave it alone for a while.
+        await end(await store.update({ ...lease, nextAt: clock.now() + CLAIM_MS }))
+      } else if (lease.state === 'making') await store.remove(lease.id)
+      else await renew(lease)
+    } catch (error) {
+      if (!isConflict(error))
+        logger.warn({ err: error, lease: lease.id }, 'a lease was not looked after; it is again in a second')
+    }
+  }
+
+  return { record, giveUp, end, attend, renewAt, heldOf }
+}

@@ -1,0 +1,113 @@
+import { readFile } from 'node:fs/promises'
+import { z } from 'zod'
+import type { VaultLogin } from '../../config/secret-backends.ts'
+import type { LocalReference } from '../../config/values.ts'
+import { Secret } from '../../crypto/secret.ts'
+import { DeputyError, refuse } from '../../errors.ts'
+import { readVault, vaultWords, type SendToVault } from './client.ts'
+import { unwrap } from './wrapping.ts'
+
+/** A token as a login, or Vault's look at a given one, tells it. */
+export interface VaultToken {
+  readonly token: Secret
+  /** Its public name; empty for a batch token. */
+  readonly accessor: string
+  /** Seconds of life from now; 0: it does not end. */
+  readonly ttl: number
+  readonly renewable: boolean
+}
+
+const seconds = z.number().nonnegative()
+const authSchema = z.object({
+  auth: z.object({
+    client_token: z.string().min(1),
+    accessor: z.string().default(''),
+    lease_duration: seconds,
+    renewable: z.boolean(),
+  }),
+})
+const lookupSchema = z.object({
+  data: z.object({ ttl: seconds, renewable: z.boolean().default(false), accessor: z.string().default('') }),
+})
+const secretIdSchema = z.object({ data: z.object({ secret_id: z.string().min(1) }) })
+
+/**
+ * The logins that settings describe.
+ * @returns what logs in anew each time. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused`, `wrapping_violated`
+ */
+export const createVaultLogin = (options: {
+  readonly id: string
+  readonly login: VaultLogin
+  readonly send: SendToVault
+  readonly readSecret: (reference: LocalReference) => Promise<Secret>
+  /** Called with a wrapping token that was tampered with. */
+  readonly violated?: (error: DeputyError) => Promise<void>
+}): (() => Promise<VaultToken>) => {
+  const { id, login, send } = options
+  /** What was in a wrapping token can be had once: it is kept for the logins that follow. */
+  let unwrapped: Secret | undefined
+
+  const text = async (given: string | LocalReference): Promise<string> =>
+    typeof given === 'string' ? given : (await options.readSecret(given)).reveal()
+  const fileText = async (path: string): Promise<string> => {
+    try {
+      return (await readFile(path, 'utf8')).trim()
+    } catch (error) {
+      throw refuse('secret_backend_refused', { backend: id, problem: `the token file ${path} cannot be read` }, error)
+    }
+  }
+
+  const loginAt = async (mount: string, body: object): Promise<VaultToken> => {
+    const answer = await send({ method: 'POST', path: `auth/${mount}/login`, body }, undefined)
+    if (answer.status !== 200)
+      throw refuse('secret_backend_refused', {
+        backend: id,
+        problem: `the login at auth/${mount}: ${vaultWords(answer)}`,
+      })
+    const { auth } = readVault(id, answer, authSchema)
+    return {
+      token: new Secret(auth.client_token),
+      accessor: auth.accessor,
+      ttl: auth.lease_duration,
+      renewable: auth.renewable,
+    }
+  }
+
+  const secretIdOf = async (approle: Extract<VaultLogin, { approle: object }>['approle']): Promise<string> => {
+    if (!approle.wrapped) return text(approle.secret_id)
+    try {
+      unwrapped ??= new Secret(
+        (
+          await unwrap({
+            id,
+            send,
+            token: await options.readSecret(approle.secret_id),
+            expectedPath: `auth/${approle.mount}/role/${approle.role}/secret-id`,
+            schema: secretIdSchema,
+          })
+        ).data.secret_id,
+      )
+    } catch (error) {
+      if (error instanceof DeputyError && error.code === 'wrapping_violated') await options.violated?.(error)
+      throw error
+    }
+    return unwrapped.reveal()
+  }
+
+  return async () => {
+    if ('approle' in login)
+      return loginAt(login.approle.mount, {
+        role_id: await text(login.approle.role_id),
+        secret_id: await secretIdOf(login.approle),
+      })
+    if ('kubernetes' in login)
+      return loginAt(login.kubernetes.mount, {
+        role: login.kubernetes.role,
+        jwt: await fileText(login.kubernetes.token),
+      })
+    if ('jwt' in login) return loginAt(login.jwt.mount, { role: login.jwt.role, jwt: await fileText(login.jwt.token) })
+    const token = await options.readSecret(login.token)
+    const { data } = readVault(id, await send({ method: 'GET', path: 'auth/token/lookup-self' }, token), lookupSchema)
+    return { token, ...data }
+  }
+}
