@@ -34,9 +34,10 @@ import { createClientAssertions } from './connector/provider/client-document.ts'
 import { createIdentityProviders } from './connector/provider/identity-provider.ts'
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
+import { Secret } from './crypto/secret.ts'
 import { createEgress } from './egress/fetch.ts'
 import { createProofs } from './egress/proofs.ts'
-import { refuse } from './errors.ts'
+import { refuse, type DeputyError } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
 import { createExchange, holderOf } from './exchange/exchange.ts'
 import { createIdentityAssertions } from './exchange/identity-assertion.ts'
@@ -69,7 +70,10 @@ import { createOutageLog } from './observe/outage.ts'
 import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
 import { openProxy } from './proxy/open.ts'
-import { NodeLease, onlyNode } from './revocation/lease.ts'
+import { createEndAgain } from './revocation/end-again.ts'
+import { NodeLease } from './revocation/lease.ts'
+import { createLookAgain } from './revocation/look-again.ts'
+import { onlyNode } from './revocation/membership.ts'
 import { restoreOrders } from './revocation/restore.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
@@ -83,7 +87,9 @@ import { createSecretBackends } from './secret/backends.ts'
 import { createSecretResolver } from './secret/reference.ts'
 import { createSecretVersions } from './secret/versions.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
+import type { Grant } from './store/records/grants.ts'
 import type { RotatedSecret } from './store/records/rotations.ts'
+import { rememberGrants } from './store/recent-grants.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
@@ -120,12 +126,16 @@ export interface Daemon {
     readonly metrics: string | null
   }
   reload(): Promise<ReloadResult>
+  /** Resolves when another daemon has this node's name and this one has to end; it hands out nothing any more. */
+  readonly replaced: Promise<DeputyError>
   /** Stops accepting, lets requests under way finish, closes the books. */
   stop(): Promise<void>
 }
 
 /** How often what has expired is swept, keys are looked at and providers are told again (ms). */
 const HOUSEKEEPING = 60_000
+/** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
+const RECENT_RECORDS_BYTES = 16_777_216
 /** How long a status list takes tokens (ms). */
 const STATUS_PERIOD = 600_000
 /** How long the revocation of a grant is remembered (ms): access tokens are cached for a day at most, and the grant itself is gone. */
@@ -199,8 +209,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     // Ground floor: keys, store, audit.
     const ground = await openGround(settings, { home, environment: options.environment, clock, random, logger })
     closers.push(ground.close)
-    const { store, envelope, secrets, signingKeys, fingerprint, cookieKey, alone } = ground
+    const { envelope, secrets, signingKeys, fingerprint, cookieKey, alone } = ground
+    const recentGrants = rememberGrants(ground.store.grants, () => performance.now())
+    // A store that one process holds does not go back under it.
+    const store = ground.store.cluster === undefined ? ground.store : { ...ground.store, grants: recentGrants }
     const ownKeys = createOwnKeys({ ground, settings, home, clock, random, logger })
+    const prove = (text: string): string => fingerprint(new Secret(text))
+    let watch: ReturnType<typeof createLookAgain> | undefined
+    const replaced = Promise.withResolvers<DeputyError>()
     const audit = await DurableAuditLog.open({
       store: store.audit,
       sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))),
@@ -210,6 +226,18 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       sign: (bytes) => signingKeys.sign('checkpoint', bytes),
       telemetry,
       logger,
+      ...(store.cluster === undefined
+        ? {}
+        : {
+            losses: {
+              keep: RECENT_RECORDS_BYTES,
+              prove,
+              newId: () => newId(random),
+              noticed: (lost) => {
+                watch?.recordsLost(lost)
+              },
+            },
+          }),
     })
     closers.push(() => audit.close())
     await ground.alone(() =>
@@ -225,6 +253,32 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
     const node = nodeName(settings, { home, environment: options.environment, clock, random })
     const incarnation = `${node}/${newId(random)}`
+    const isVoidGrant = (grant: Grant): boolean =>
+      standing.covering({
+        ...grant,
+        downstreams: [grant.downstream],
+        grant: grant.id,
+        tokens: [],
+        since: grant.createdAt,
+      }) !== undefined
+    const lookAgain = (watch = createLookAgain({
+      store,
+      grants: recentGrants,
+      standing,
+      audit,
+      fingerprint,
+      isVoid: isVoidGrant,
+      emptyCaches: () => {
+        cache.purge(() => true)
+      },
+      endAgain: (revocations) => {
+        settle('what a revocation had ended was not ended again', endAgain(revocations))
+      },
+      node,
+      now: () => clock.now(),
+      newId: () => newId(random),
+      logger,
+    }))
     const sessions = createSealedSessions({ store: store.sessions, envelope, node, logger })
     const membership =
       store.cluster === undefined
@@ -237,7 +291,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
             clock,
             monotonic: () => performance.now(),
             logger,
+            newToken: () => newId(random),
             renewed: () => outages?.answered(),
+            lookAgain: lookAgain.lookAgain,
+            replaced: replaced.resolve,
             apply(changes) {
               standing.replace(changes)
               for (const revocation of changes.revocations) {
@@ -477,6 +534,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       random,
       connectUrl: connect.connectUrl,
+      isVoid: isVoidGrant,
       audit,
       telemetry,
       logger,
@@ -616,6 +674,15 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       rotation,
       logger,
     )
+    const endAgain = createEndAgain({
+      store,
+      snapshot,
+      upstream: oauthGrant,
+      sweepLeases: async () => {
+        await leases.sweep()
+      },
+      logger,
+    })
     const subjectState = createSubjectState({
       subjects,
       readMinted: readMintedToken,
@@ -743,7 +810,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       reload,
       now: () => clock.now(),
       verifyAudit: () =>
-        verifyChains(store.audit, (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature)),
+        verifyChains(
+          store.audit,
+          (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
+          prove,
+        ),
       status: async () => ({
         version: options.version,
         pid: process.pid,
@@ -786,10 +857,18 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         ready,
         checks: {
           ...checks,
+          history: await historyProblem(),
           configuration: shortOf(configuration.refused),
           secret_files: shortOf([...files.problems, ...files.warnings]),
         },
       }
+    }
+    const historyProblem = async (): Promise<string> => {
+      const open = await store.losses.open().catch(() => [])
+      const [first] = open
+      return first === undefined
+        ? 'ok'
+        : `the store has lost what it had confirmed, as the node ${first.node} noticed at ${new Date(first.at).toISOString()}${open.length === 1 ? '' : ` (and ${open.length - 1} more)`}: ${String(first.detail['problem'])}; see deputy store losses, then deputy store acknowledge`
     }
     observed.gauge(
       'deputy.configuration.refused',
@@ -977,6 +1056,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           await signingKeys.rotateWhenDue()
         })
         await leases.sweep()
+        await watch?.reportNoticed()
         await oauthGrant.drainUpstreamRevocations()
       } catch (error) {
         logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute')
@@ -994,6 +1074,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         metrics: metrics?.address ?? null,
       },
       reload,
+      replaced: replaced.promise,
       async stop() {
         draining = true
         logger.info({}, 'deputy is stopping')

@@ -776,6 +776,14 @@ export const taxonomy = {
     'The node {node} has lost its cluster membership and cannot confirm that every revocation was applied: {problem}.',
     'Try again; `deputy status` shows the state of the node.',
   ),
+  node_replaced: kind(
+    503,
+    'temporarily_unavailable',
+    'store',
+    true,
+    'Another daemon has started as the node {node} on this store; this one ends, so that the two do not write one audit chain.',
+    'Give each daemon a name of its own under `node` in deputy.yaml.',
+  ),
   conflict: kind(
     409,
     'invalid_request',

@@ -32,6 +32,8 @@ export const AUDIT_EVENTS = [
   'secret.set',
   'secret.unwrap',
   'signal.received',
+  'store.acknowledge',
+  'store.lost',
   'tenant.freeze',
   'tenant.thaw',
   'token.client_credentials',

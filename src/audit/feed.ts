@@ -48,6 +48,11 @@ export class Feed {
     }
   }
 
+  /** The chain is another one from some record on: what the sink has is compared before anything is added. */
+  doubt(): void {
+    this.#sure = false
+  }
+
   async close(): Promise<void> {
     await this.#watched.ask(() => this.#sink.close())
   }

@@ -102,6 +102,7 @@ export const run = async (argv: readonly string[], terminal: Terminal): Promise<
     if (error instanceof DeputyError) {
       terminal.err(`${error.message}\nNext: ${error.next}\n`)
       if (error.code === 'start_failed') return exit.start
+      if (error.code === 'node_replaced') return exit.replaced
       return error.kind.category === 'config' ? exit.configuration : exit.failed
     }
     const failure = fileFailure(error)

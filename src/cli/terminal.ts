@@ -19,6 +19,8 @@ export const exit = {
   unverified: 5,
   unknown: 6,
   start: 7,
+  /** Another daemon has the name of this node. */
+  replaced: 8,
 } as const
 
 /** Ends a command with an exit code, its message already said or given here. */

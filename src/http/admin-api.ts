@@ -11,7 +11,7 @@ import { asDeputyError, refuse } from '../errors.ts'
 import { didYouMean } from '../near-names.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
-import type { Membership } from '../revocation/lease.ts'
+import type { Membership } from '../revocation/membership.ts'
 import { liftProofOf, type StandingOrder } from '../revocation/lifted.ts'
 import { createNamedCheck } from '../revocation/named.ts'
 import type { Revoker } from '../revocation/revoke.ts'
@@ -91,7 +91,7 @@ export interface AdminDependencies {
   readonly snapshot: CurrentSnapshot
   readonly store: Store
   readonly standing: Standing
-  readonly membership: Pick<Membership, 'confirm'>
+  readonly membership: Pick<Membership, 'record' | 'confirm'>
   readonly secrets: EmbeddedSecrets
   /** Tells programs that have a secret that there is a newer version. */
   readonly secretChanged: (secret: RotatedSecret) => void
@@ -238,6 +238,18 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     }),
   )
   app.get(
+    '/losses',
+    answer(() => store.losses.open()),
+  )
+  app.post(
+    '/losses/acknowledge',
+    answer(async (request, correlationId) => {
+      const open = await store.losses.open()
+      await record('store.acknowledge', correlationId, request, {}, { losses: open.map(({ id }) => id) })
+      return { acknowledged: await store.losses.acknowledge(deps.by(request), deps.now()) }
+    }),
+  )
+  app.get(
     '/sessions',
     answer(async () => (await store.sessions.list()).map(({ sealed: _, ...facts }) => facts)),
   )
@@ -278,9 +290,11 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     answer(async (request, correlationId) => {
       const { tenant, user, force } = parse(userSchema, request.body)
       await check.user(tenant, user, force)
-      const number = await store.disabledUsers.add({ tenant, user, at: deps.now(), by: deps.by(request) })
-      deps.standing.disable(tenant, user)
-      const nodes = await deps.membership.confirm(number)
+      const order = { tenant, user, at: deps.now(), by: deps.by(request) }
+      const write = () => store.disabledUsers.add(order)
+      const change = await deps.membership.record(write)
+      deps.standing.disable(order)
+      const nodes = await deps.membership.confirm(change, write)
       const since = await disabledAt(tenant, user)
       await record('user.disable', correlationId, request, { tenant, user }, { nodes, since })
       return { tenant, user, disabled: true, nodes }
@@ -309,9 +323,11 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     answer(async (request, correlationId) => {
       const { tenant, reason = null } = parse(freezeSchema, request.body)
       await check.tenant(tenant)
-      const number = await store.frozenTenants.add({ tenant, at: deps.now(), by: deps.by(request), reason })
-      deps.standing.freeze(tenant)
-      const nodes = await deps.membership.confirm(number)
+      const order = { tenant, at: deps.now(), by: deps.by(request), reason }
+      const write = () => store.frozenTenants.add(order)
+      const change = await deps.membership.record(write)
+      deps.standing.freeze(order)
+      const nodes = await deps.membership.confirm(change, write)
       await record(
         'tenant.freeze',
         correlationId,

@@ -1,40 +1,16 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
-import { refuse, type DeputyError } from '../errors.ts'
+import { DeputyError, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
-import type { ClusterStore, StandingChanges } from '../store/records/revocations.ts'
+import type { ClusterStore, Position, Renewal, StandingChanges, Subscription } from '../store/records/revocations.ts'
+import type { Confirmation, Membership, WriteChange } from './membership.ts'
 
-/** Whether this node may hand out anything, and whether the others know what this one has revoked (promise 4). */
-export interface Membership {
-  /** @throws DeputyError `lease_lost` when it is not sure that this node knows every revocation */
-  assertHeld(): void
-  /** A moment that no node's clock has reached by more than the allowed skew (ms since the epoch). */
-  epoch(): Promise<number>
-  /**
-   * Resolves when every other node has applied what was written under this number, or its lease has surely ended.
-   * @returns who was waited for
-   */
-  confirm(number: number): Promise<Confirmation>
-  /** Resolves when this node knows every change that was committed before it was called. @throws DeputyError `store_unavailable` */
-  catchUp(): Promise<void>
-  status(): { node: string; held: boolean; problem: string | null }
-  close(): Promise<void>
+/** Why a node looks again at what the store has: undefined where only the server is another process. */
+export interface LookAgain {
+  readonly problem: string | undefined
+  /** The last change that the store has. */
+  readonly last: Position
 }
-
-export interface Confirmation {
-  readonly acknowledged: number
-  readonly expired: readonly string[]
-  readonly milliseconds: number
-}
-
-/** The one node of an embedded store: nobody else can know less than it does. */
-export const onlyNode = (node: string, clock: Clock): Membership => ({
-  assertHeld() {},
-  epoch: () => Promise.resolve(clock.now()),
-  confirm: () => Promise.resolve({ acknowledged: 0, expired: [], milliseconds: 0 }),
-  catchUp: () => Promise.resolve(),
-  status: () => ({ node, held: true, problem: null }),
-  close: () => Promise.resolve(),
-})
 
 export interface LeaseOptions {
   readonly store: ClusterStore
@@ -47,39 +23,62 @@ export interface LeaseOptions {
   readonly skew: number
   /** Takes the changes over: after it has returned this node hands out nothing that they cover. */
   readonly apply: (changes: StandingChanges) => void
+  /**
+   * Called when the store may have lost commits. The node has no lease until it resolves: what this node knows and the store does
+   * not is written by then. Rejects where that was not possible; it is called again then.
+   */
+  readonly lookAgain: (found: LookAgain) => Promise<void>
+  /** Called once, when a younger process has this node's name: this one has no lease any more. */
+  readonly replaced: (error: DeputyError) => void
   /** Called after each renewal: the store has answered. */
   readonly renewed?: () => void
   readonly clock: Clock
   /** Never goes back, and goes on while the process is stopped (ms). */
   readonly monotonic: () => number
+  /** A text that was never drawn before. */
+  readonly newToken: () => string
   readonly logger: Logger
 }
 
 /** The first pause between two looks at the nodes that have not acknowledged (ms); it grows by half up to the second. */
 const [FIRST_LOOK, LAST_LOOK] = [2, 10]
 
-/** The pause between two looks at who else has this node's name (ms). */
+/** The pause between two looks at who else has this node's name, and between two tries of a write (ms). */
 const NAME_LOOK = 50
+
+/** After so long without a renewal the store may have forgotten the node's row (ms): it is not missed then. */
+const ROW_REMEMBERED = 12 * 3_600_000
+
+const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
 
 /**
  * A lease of the shared store. The steps have the names of the model in `test/revocation/model.ts`:
  *
- * - renew: asks for a lease and for all changes since those applied, in one transaction that a revocation cannot overlap;
- * - apply: takes the changes over;
+ * - renew: asks for a lease and for the last change, in one statement that a revocation cannot overlap;
+ * - apply: takes all changes since those applied over;
  * - acknowledge: the next renewal says up to which change this node has applied, never more;
  * - serve: only before the lease ends, counted from before the renewal was sent, less the skew;
- * - confirm: whoever revokes waits for each node's acknowledgement or the end of its lease by the store's clock, and the skew.
+ * - confirm: whoever revokes waits for each node's acknowledgement or the end of its lease by the store's clock, and the skew;
+ * - look again: a renewal says what the node knows of the past, by number and token. A store that has another past has lost
+ *   commits: no lease, until what this node knows is written again and everything is read anew.
  */
 export class NodeLease implements Membership {
   readonly #options: LeaseOptions
-  #applied = 0
+  #applied: Position | undefined
+  #written: readonly Position[] = []
+  /** The token that the last answered renewal left in the node's row, and the one that is sent until a renewal is answered. */
+  #rowToken: string | undefined
+  #nextToken: string | undefined
+  #startedAt: number | undefined
+  #server: string | undefined
   /** End of the lease by the monotonic clock, and by the wall clock for machines that slept in between. */
-  #until = { monotonic: -Infinity, wall: -Infinity }
+  #until = NO_LEASE
+  #answeredAt = -Infinity
   #problem: string | null = 'it has no lease yet'
-  #renewing: Promise<void> | undefined
-  #again = false
+  #running: Promise<void> | undefined
+  #queued: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
-  #unsubscribe: (() => Promise<void>) | undefined
+  #subscription: Subscription | undefined
   #closed = false
 
   private constructor(options: LeaseOptions) {
@@ -90,26 +89,13 @@ export class NodeLease implements Membership {
   static async start(options: LeaseOptions): Promise<NodeLease> {
     const lease = new NodeLease(options)
     await lease.#awaitName()
-    await lease.#renewOnce()
+    await lease.#renewal()
     lease.assertHeld()
-    // Of two that began at the same moment one stays.
-    const twin = (await lease.#twins()).find(({ id }) => id < options.incarnation)
-    if (twin !== undefined) {
-      await lease.close()
-      throw lease.#nameTaken()
-    }
-    lease.#unsubscribe = await options.store.subscribe(() => {
+    lease.#subscription = await options.store.subscribe(() => {
       lease.#renew()
     })
     lease.#schedule()
     return lease
-  }
-
-  async #twins(): Promise<readonly { readonly id: string }[]> {
-    const { store, node, incarnation, skew } = this.#options
-    return (await store.nodes()).filter(
-      ({ id, about, leaseLeft }) => about === node && id !== incarnation && leaseLeft + skew > 0,
-    )
   }
 
   #nameTaken(): DeputyError {
@@ -119,101 +105,179 @@ export class NodeLease implements Membership {
     })
   }
 
-  /** The lease of a process before this one may still run when that was killed; one that is renewed is somebody else's. */
+  /** The lease of a process before this one may still run when that was killed; one that is renewed is another daemon's. */
   async #awaitName(): Promise<void> {
-    const { lease, skew, monotonic } = this.#options
-    for (const until = monotonic() + lease + 2 * skew; (await this.#twins()).length > 0;) {
+    const { store, node, incarnation, lease, skew, monotonic } = this.#options
+    const isTaken = async (): Promise<boolean> =>
+      (await store.nodes()).some(
+        ({ id, about, leaseLeft }) => about === node && id !== incarnation && leaseLeft + skew > 0,
+      )
+    for (const until = monotonic() + lease + 2 * skew; await isTaken();) {
       if (monotonic() > until) throw this.#nameTaken()
-      await new Promise((resolve) => {
-        setTimeout(resolve, NAME_LOOK)
-      })
+      await sleep(NAME_LOOK)
     }
   }
 
+  #isHeld(): boolean {
+    const { monotonic, clock } = this.#options
+    return monotonic() < this.#until.monotonic && clock.now() < this.#until.wall
+  }
+
   assertHeld(): void {
-    const { monotonic, clock, node } = this.#options
-    if (monotonic() < this.#until.monotonic && clock.now() < this.#until.wall) return
-    throw refuse('lease_lost', { node, problem: this.#problem ?? 'it was not renewed in time', seconds: 1 })
+    if (this.#isHeld()) return
+    throw refuse('lease_lost', {
+      node: this.#options.node,
+      problem: this.#problem ?? 'it was not renewed in time',
+      seconds: 1,
+    })
   }
 
   async epoch(): Promise<number> {
     return Math.max(await this.#options.store.now(), this.#options.clock.now()) + this.#options.skew
   }
 
-  async confirm(number: number): Promise<Confirmation> {
-    const { store, incarnation, skew, monotonic } = this.#options
+  /** Tries anew what the store does not answer, for as long as a node that is gone is waited for. */
+  async #withinBound<T>(work: () => Promise<T>): Promise<T> {
+    const { lease, skew, monotonic } = this.#options
+    for (const until = monotonic() + lease + skew; ;) {
+      try {
+        return await work()
+      } catch (error) {
+        if (!(error instanceof DeputyError && error.code === 'store_unavailable') || monotonic() > until) throw error
+        await sleep(NAME_LOOK)
+      }
+    }
+  }
+
+  async record(write: WriteChange): Promise<Position> {
+    const change = await this.#withinBound(write)
+    this.#written = [...this.#written, change]
+    return change
+  }
+
+  async confirm(change: Position, write: WriteChange): Promise<Confirmation> {
+    const { store, incarnation, lease, skew, monotonic } = this.#options
     const began = monotonic()
+    let awaited = change
     for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 1.5, LAST_LOOK)) {
-      const { acknowledged, waiting, expired } = await store.whoKnows(number, { except: incarnation, skew })
-      if (waiting.length === 0)
+      const knowledge = await this.#withinBound(() => store.whoKnows(awaited, { except: incarnation, lease, skew }))
+      const { acknowledged, waiting, expired, isLost, unsettled } = knowledge
+      if (isLost) awaited = await this.record(write)
+      else if (waiting.length === 0 && unsettled === 0)
         return { acknowledged: acknowledged.length, expired, milliseconds: Math.round(monotonic() - began) }
-      await new Promise((resolve) => {
-        setTimeout(resolve, pause)
-      })
+      await sleep(pause)
     }
   }
 
   catchUp(): Promise<void> {
-    return this.#renewOnce()
+    return this.#renewal()
   }
 
   status(): { node: string; held: boolean; problem: string | null } {
-    const { monotonic, clock, node } = this.#options
-    const held = monotonic() < this.#until.monotonic && clock.now() < this.#until.wall
-    return { node, held, problem: held ? null : (this.#problem ?? 'its lease was not renewed in time') }
+    const held = this.#isHeld()
+    return {
+      node: this.#options.node,
+      held,
+      problem: held ? null : (this.#problem ?? 'its lease was not renewed in time'),
+    }
   }
 
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
-    this.#until = { monotonic: -Infinity, wall: -Infinity }
-    await this.#unsubscribe?.()
-    await this.#renewing?.catch(() => undefined)
+    this.#until = NO_LEASE
+    await this.#subscription?.close()
+    await this.#running?.catch(() => undefined)
     await this.#options.store.leave(this.#options.incarnation).catch(() => undefined)
   }
 
   #schedule(): void {
     if (this.#closed) return
     this.#timer = setTimeout(() => {
+      this.#subscription?.check()
       this.#renew()
       this.#schedule()
     }, this.#options.lease / 4)
     this.#timer.unref()
   }
 
-  /** One renewal at a time; what was asked for meanwhile is one more. */
   #renew(): void {
     if (this.#closed) return
-    if (this.#renewing !== undefined) {
-      this.#again = true
-      return
-    }
-    this.#renewing = this.#renewOnce()
-      .catch((error: unknown) => {
-        const problem = (error as Error).message
-        if (this.#problem !== problem) this.#options.logger.warn({ err: error }, 'the lease was not renewed')
-        this.#problem = problem
-      })
-      .finally(() => {
-        this.#renewing = undefined
-        if (this.#again) {
-          this.#again = false
-          this.#renew()
-        }
-      })
+    this.#renewal().catch((error: unknown) => {
+      const problem = (error as Error).message
+      if (this.#problem !== problem) this.#options.logger.warn({ err: error }, 'the lease was not renewed')
+      this.#problem = problem
+    })
+  }
+
+  /** A renewal that begins after the call. One runs at a time: the store sees them in the order in which they were sent. */
+  #renewal(): Promise<void> {
+    this.#queued ??= (async () => {
+      await this.#running?.catch(() => undefined)
+      this.#queued = undefined
+      this.#running = this.#renewOnce()
+      await this.#running
+    })()
+    return this.#queued
   }
 
   async #renewOnce(): Promise<void> {
-    const { store, node, incarnation, lease, skew, clock, monotonic, apply } = this.#options
+    const { store, node, incarnation, lease, skew, clock, monotonic } = this.#options
     const sent = { monotonic: monotonic(), wall: clock.now() }
-    const acknowledged = this.#applied
-    const { number, changes, now } = await store.renew({ id: incarnation, about: node, lease, acknowledged })
-    if (changes !== undefined) apply(changes)
-    // Two renewals may answer in either order: what is known is never forgotten.
-    this.#applied = Math.max(this.#applied, number)
+    if (sent.wall - this.#answeredAt > ROW_REMEMBERED) this.#rowToken = undefined
+    const applied = this.#applied
+    const token = (this.#nextToken ??= this.#options.newToken())
+    const renewal = await store.renew({
+      id: incarnation,
+      about: node,
+      lease,
+      skew,
+      startedAt: this.#startedAt,
+      applied,
+      written: this.#written,
+      token,
+      // What was sent before and not answered may have come, and has the same token.
+      previous: this.#rowToken === undefined ? [] : [this.#rowToken, token],
+    })
+    if (this.#closed) return
+    if (renewal.outcome === 'replaced') {
+      this.#giveWay(renewal.by)
+      return
+    }
+    const isOtherServer = this.#server !== undefined && this.#server !== renewal.server
+    if (renewal.outcome === 'foreign_past' || isOtherServer) {
+      await this.#lookAgain(renewal)
+      return this.#renewOnce()
+    }
+    if (this.#server === undefined) await this.#letOthersLook(renewal)
+    const { last } = renewal
+    if (applied?.token !== last.token) this.#options.apply(await store.changesSince(applied?.number ?? 0, last))
+    this.#server = renewal.server
+    this.#startedAt = renewal.startedAt
+    this.#rowToken = token
+    this.#nextToken = undefined
+    this.#answeredAt = sent.wall
+    this.#applied = last
+    this.#written = this.#written.filter(({ number }) => number > last.number)
+    this.#takeLease(sent, renewal.now)
+    // What was applied now is acknowledged at once.
+    if (applied?.token !== last.token) this.#renew()
+  }
+
+  /**
+   * A server that is new may have lost revocations that only other nodes know: they have written them again when this resolves. What
+   * was committed meanwhile is acknowledged with the next renewal.
+   */
+  async #letOthersLook({ serverAge }: Renewal): Promise<void> {
+    const wait = this.#options.lease / 2 - serverAge
+    if (wait > 0) await sleep(wait)
+  }
+
+  #takeLease(sent: { monotonic: number; wall: number }, storeTime: number): void {
+    const { lease, skew, clock } = this.#options
     if (this.#closed) return
     // The store's clock was read between the sending and now: outside of that by more than the skew, ours is wrong.
-    const off = Math.max(sent.wall - now, now - clock.now())
+    const off = Math.max(sent.wall - storeTime, storeTime - clock.now())
     if (off > skew) {
       this.#problem = `its clock and the store's are ${Math.round(off)} ms apart, and ${skew} ms are allowed`
       return
@@ -224,6 +288,35 @@ export class NodeLease implements Membership {
     }
     this.#problem = null
     this.#options.renewed?.()
-    if (acknowledged < number) this.#again = true
+  }
+
+  /** What this node knows is written again where the store has lost it, and everything is read anew. */
+  async #lookAgain(renewal: Exclude<Renewal, { outcome: 'replaced' }>): Promise<void> {
+    this.#until = NO_LEASE
+    const problem = renewal.outcome === 'foreign_past' ? renewal.problem : undefined
+    this.#problem =
+      problem === undefined
+        ? 'the server of the store is another process than before, and what it has is compared'
+        : `the store has lost commits: ${problem}`
+    const before = this.#written
+    await this.#options.lookAgain({ problem, last: renewal.last })
+    await this.#letOthersLook(renewal)
+    this.#applied = undefined
+    this.#written = this.#written.filter((change) => !before.includes(change))
+    this.#rowToken = undefined
+    this.#nextToken = undefined
+    this.#server = renewal.server
+  }
+
+  /** Two processes with one name would write one chain of audit records: the older one ends. */
+  #giveWay(by: string): void {
+    const { node, incarnation, logger, replaced } = this.#options
+    this.#until = NO_LEASE
+    this.#closed = true
+    clearTimeout(this.#timer)
+    const error = refuse('node_replaced', { node })
+    this.#problem = error.message
+    logger.error({ err: error, incarnation, by }, 'another daemon has the name of this node; this one ends')
+    replaced(error)
   }
 }

@@ -6,7 +6,7 @@ import type { Logger } from '../observe/logger.ts'
 import type { AuditRow } from '../store/records/audit.ts'
 import type { Revocation, RevocationScope } from '../store/records/revocations.ts'
 import type { Store } from '../store/store.ts'
-import { liftProofOf } from './lifted.ts'
+import { liftProofOf, type StandingOrder } from './lifted.ts'
 
 const inTenant = { tenant: z.string().optional() }
 const scopeSchema = z.discriminatedUnion('kind', [
@@ -49,6 +49,10 @@ const recordIn = ({ body }: Pick<AuditRow, 'body'>): unknown => {
     return undefined
   }
 }
+
+/** Whether a record proves that the daemon has lifted this very order. */
+export const isProvedLifted = (row: AuditRow, fingerprint: Fingerprint, order: StandingOrder): boolean =>
+  liftSchema.parse(recordIn(row)).detail.proof === liftProofOf(fingerprint, order)
 
 /** Since when an order holds, as its record says (ms since the epoch). */
 const sinceOf = (row: AuditRow): number | undefined => liftSchema.parse(recordIn(row)).detail.since

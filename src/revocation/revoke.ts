@@ -10,7 +10,7 @@ import type { Grant, GrantFilter } from '../store/records/grants.ts'
 import type { LeaseFilter } from '../store/records/leases.ts'
 import type { Revocation, RevocationScope } from '../store/records/revocations.ts'
 import type { Store } from '../store/store.ts'
-import type { Confirmation, Membership } from './lease.ts'
+import type { Confirmation, Membership } from './membership.ts'
 import { describeScope, type Standing } from './standing.ts'
 
 /** What happened to one grant. */
@@ -59,7 +59,7 @@ export interface Revoker {
 }
 
 /** The grants that a scope covers, as filters: what any of them covers. @param snapshot which tenants sign in at an issuer */
-const grantsWithin = (scope: RevocationScope, snapshot: Snapshot): readonly GrantFilter[] => {
+export const grantsWithin = (scope: RevocationScope, snapshot: Snapshot): readonly GrantFilter[] => {
   if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
   // A grant was given by who had signed in: where that was at this issuer, it rests on its word.
   return [...snapshot.tenants.values()]
@@ -126,7 +126,7 @@ export const createRevoker = (options: {
   logger: Logger
   clock: Clock
   random: Random
-  membership: Pick<Membership, 'epoch' | 'confirm'>
+  membership: Pick<Membership, 'epoch' | 'record' | 'confirm'>
   snapshot: CurrentSnapshot
   /** How long the revocation of a grant is kept (ms): longer than anything lives that was obtained from it. */
   grantMemory: number
@@ -186,9 +186,10 @@ export const createRevoker = (options: {
         reason: reason ?? null,
         forgetAt: forgetAtOf(scope.kind, { epoch, tokenExpiresAt, grantMemory: options.grantMemory }),
       }
-      const number = await store.revocations.add(revocation)
+      const write = () => store.revocations.add(revocation)
+      const change = await options.membership.record(write)
       // Of several nodes another may have written one in between, which this node is told of in a moment.
-      standing.add({ ...revocation, number }, store.cluster === undefined)
+      standing.add({ ...revocation, number: change.number }, store.cluster === undefined)
       const filters = grantsWithin(scope, options.snapshot())
       // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
       const queue = scope.kind !== 'tenant'
@@ -196,7 +197,7 @@ export const createRevoker = (options: {
       const orders = queue ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
       const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
       const cached = options.purge()
-      const nodes = await options.membership.confirm(number)
+      const nodes = await options.membership.confirm(change, write)
       const consents = await removeConsents(store, scope, filters, grants)
       const sessions = await removeSessions(store, scope)
       await removeIdentityTokens(store, scope)
@@ -206,12 +207,9 @@ export const createRevoker = (options: {
         await store.secrets.remove({ tenant: scope.tenant })
         await options.envelope.destroy(scope.tenant)
         // Said once more now that the key is gone: a node that had read it in between forgets it for good.
-        await options.membership.confirm(
-          await store.revocations.add({
-            ...revocation,
-            id: Buffer.from(options.random.bytes(12)).toString('base64url'),
-          }),
-        )
+        const again = { ...revocation, id: Buffer.from(options.random.bytes(12)).toString('base64url') }
+        const writeAgain = () => store.revocations.add(again)
+        await options.membership.confirm(await options.membership.record(writeAgain), writeAgain)
       }
       const receipt = {
         id: revocation.id,

@@ -1,4 +1,10 @@
-import type { DisabledUser, FrozenTenant, Revocation, RevocationScope } from '../store/records/revocations.ts'
+import type {
+  DisabledUser,
+  FrozenTenant,
+  Revocation,
+  RevocationScope,
+  StandingChanges,
+} from '../store/records/revocations.ts'
 
 /** What a request, a cached credential or a minted token relies on; the facts that a revocation can cover. */
 export interface Reliance {
@@ -67,8 +73,8 @@ export class Standing {
   readonly #revocations = new Map<string, Revocation>()
   #number = 0
   #epoch = 0
-  #disabled = new Set<string>()
-  #frozen = new Set<string>()
+  #disabled = new Map<string, DisabledUser>()
+  #frozen = new Map<string, FrozenTenant>()
   readonly #listeners: (() => void)[] = []
 
   constructor(
@@ -82,8 +88,8 @@ export class Standing {
 
   /** Takes over who is disabled and frozen, as the store has it now. */
   replace({ disabled, frozen }: { disabled: readonly DisabledUser[]; frozen: readonly FrozenTenant[] }): void {
-    this.#disabled = new Set(disabled.map(({ tenant, user }) => userKey(tenant, user)))
-    this.#frozen = new Set(frozen.map(({ tenant }) => tenant))
+    this.#disabled = new Map(disabled.map((each) => [userKey(each.tenant, each.user), each]))
+    this.#frozen = new Map(frozen.map((each) => [each.tenant, each]))
     this.#changed()
   }
 
@@ -116,8 +122,17 @@ export class Standing {
     for (const listener of this.#listeners) listener()
   }
 
-  disable(tenant: string, user: string): void {
-    this.#disabled.add(userKey(tenant, user))
+  /** Everything that is known here: the latest revocation of each scope, and who is disabled and frozen. */
+  known(): StandingChanges {
+    return {
+      revocations: [...this.#revocations.values()],
+      disabled: [...this.#disabled.values()],
+      frozen: [...this.#frozen.values()],
+    }
+  }
+
+  disable(order: DisabledUser): void {
+    this.#disabled.set(userKey(order.tenant, order.user), order)
     this.#changed()
   }
   enable(tenant: string, user: string): void {
@@ -127,8 +142,8 @@ export class Standing {
     return this.#disabled.has(userKey(tenant, user))
   }
 
-  freeze(tenant: string): void {
-    this.#frozen.add(tenant)
+  freeze(order: FrozenTenant): void {
+    this.#frozen.set(order.tenant, order)
     this.#changed()
   }
   thaw(tenant: string): void {

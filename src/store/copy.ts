@@ -6,9 +6,10 @@ import type { Tables } from './schema.ts'
 import { SqliteConnection } from './sqlite/connection.ts'
 import { openSqliteStore } from './sqlite/open.ts'
 
-/** Everything but `nodes`: who runs on the new store is not who ran on the old one. */
+/** Everything but what is about nodes and servers: who runs on the new store is not who ran on the old one. */
 const TABLES = [
   'epochs',
+  'standing_history',
   'grants',
   'consents',
   'attempts',
@@ -61,6 +62,7 @@ export const copyToPostgres = async (path: string, to: PostgresOptions): Promise
     return await withPostgres(to, async ({ database, insert }) => {
       const copied: Record<string, number> = {}
       await sql`delete from epochs`.execute(database)
+      await sql`delete from standing_history`.execute(database)
       for (const table of TABLES) {
         const { count } = await database
           .selectFrom(table)

@@ -141,8 +141,26 @@ export interface Tables {
     hash: string
   }
   audit_checkpoints: { node: string; seq: number; hash: string; at: number; kid: string; signature: string }
-  epochs: { name: string; value: number }
-  nodes: { id: string; lease_until: number; seen: number; started_at: number; about: string }
+  epochs: { name: string; value: number; token: string | null }
+  standing_history: { number: number; token: string }
+  store_servers: { identity: string; first_seen: number }
+  store_losses: {
+    id: string
+    node: string
+    at: number
+    detail: string
+    acknowledged_at: number | null
+    acknowledged_by: string | null
+  }
+  nodes: {
+    id: string
+    lease_until: number
+    seen: number
+    started_at: number
+    about: string
+    seen_token: string | null
+    token: string | null
+  }
   rotation_targets: {
     tenant: string
     backend: string
@@ -196,6 +214,8 @@ export interface ColumnTypes {
   readonly counter: ColumnDataType
   /** ms since the epoch. */
   readonly instant: ColumnDataType
+  /** An expression of SQL: a text that was never drawn before. */
+  readonly randomText: string
 }
 
 /** Changes of who may get what are numbered, whoever makes them; the row is what they wait for each other at. */

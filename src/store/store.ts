@@ -14,6 +14,7 @@ import type { ConsentStore } from './records/consents.ts'
 import type { GrantStore } from './records/grants.ts'
 import type { IdentityTokenStore } from './records/identity-tokens.ts'
 import type { LeaseStore } from './records/leases.ts'
+import type { LossStore } from './records/losses.ts'
 import type { ReplayStore, UnknownCallerStore } from './records/callers.ts'
 import type { RotationStore } from './records/rotations.ts'
 import type { SealedStore } from './records/sealed.ts'
@@ -44,6 +45,7 @@ export interface Store {
   readonly signingKeys: SigningKeyStore
   readonly upstreamRevocations: UpstreamRevocationStore
   readonly sealed: SealedStore
+  readonly losses: LossStore
   readonly audit: AuditStore
   /** Resolves when the store answers; for readiness. */
   ping(): Promise<void>

@@ -141,6 +141,45 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     expect(acknowledged.filter((id) => !recorded.has(id))).toEqual([])
   })
 
+  it('faults 101 and 104, promises 3 and 4: a store that has lost its last commits gets them again from the nodes, and they say so', async () => {
+    for (const user of ['zoe', 'yan', 'xena', 'wim']) expect((await a!.mint(user)).status).toBe(200)
+    const goBack = await cluster.postgres.snapshot()
+    for (const node of cluster.nodes) await isReady(node)
+    expect((await a!.daemon.deputy('status')).code).toBe(0)
+    const acknowledged: string[] = []
+    expect((await a!.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user: 'zoe' } })).status).toBe(200)
+    expect((await b!.admin('/users/disable', { tenant: 'acme', user: 'yan' })).status).toBe(200)
+    for (let n = 0; n < 30; n += 1) {
+      const { status, headers } = await cluster.nodes[n % 3]!.mint('wim')
+      if (status === 200) acknowledged.push(String(headers['x-correlation-id']))
+    }
+    await goBack()
+    for (const node of cluster.nodes) await isReady(node)
+    for (const node of cluster.nodes) {
+      expect((await node.mint('zoe')).body['reason']).toBe('revoked')
+      expect((await node.mint('yan')).body['reason']).toBe('subject_user_disabled')
+    }
+    // As many orders as were lost: their numbers were used in the history before.
+    for (const user of ['xena', 'wim']) {
+      expect((await b!.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } })).status).toBe(200)
+      for (const node of cluster.nodes) expect((await node.mint(user)).body['reason']).toBe('revoked')
+    }
+    const recorded = new Set<unknown>()
+    for (const { name } of cluster.nodes)
+      for (const line of (await a!.daemon.deputy('audit', 'export', '--node', name)).out.trim().split('\n'))
+        recorded.add((JSON.parse(line) as { id: string }).id)
+    expect(acknowledged).toHaveLength(30)
+    expect(acknowledged.filter((id) => !recorded.has(id))).toEqual([])
+    expect((await a!.admin('/audit/verify')).body).toMatchObject({ ok: true, losses: [] })
+    const status = await a!.daemon.deputy('status')
+    expect([status.code, status.out]).toEqual([1, expect.stringContaining('the store has lost') as string])
+    const losses = await a!.daemon.deputy('store', 'losses')
+    expect(losses.out).toContain('user zoe of acme')
+    expect(losses.out).toMatch(/yan of acme[^]*audit records: \d+ written again, none gone/)
+    expect((await a!.daemon.deputy('store', 'acknowledge')).out).toMatch(/Acknowledged: [123]/)
+    expect((await b!.daemon.deputy('status')).code).toBe(0)
+  })
+
   it('a rolling restart under load fails no request of a client that tries once more elsewhere', async () => {
     let [running, sent, retried] = [true, 0, 0]
     const failures: string[] = []

@@ -154,18 +154,18 @@ describe.skipIf(!canCluster())('three nodes', () => {
     await well('erin')
   })
 
-  it("promise 4: a trusted issuer's users, and everything, can be revoked at once", { timeout: 90_000 }, async () => {
+  it("promise 4: a trusted issuer's users, and everything, can be revoked at once", async () => {
     await well('frank')
+    const words = async (): Promise<unknown[]> =>
+      (await Promise.all(cluster.nodes.map((node) => node.mint('frank')))).map(({ body }) => body['error_description'])
+    const issuer = expect.stringContaining(`issuer ${cluster.issuer.url}`) as string
+    const everything = expect.stringContaining('everything') as string
     expect((await a!.admin('/revoke', { scope: { kind: 'issuer', issuer: cluster.issuer.url } })).status).toBe(200)
     expect(await answers('frank')).toEqual(REVOKED)
-    await new Promise((resolve) => {
-      setTimeout(resolve, SKEW + 31_000)
-    })
-    // What an issuer says to be of the 30 seconds after a revocation may be of before it: its clock may be ahead.
-    cluster.subjects.renew('frank')
-    await expect.poll(() => answers('frank', cluster.nodes, 'mint')).toEqual(GIVEN)
+    expect(await words()).toEqual([issuer, issuer, issuer])
+    // That who signs in later is served again is shown with a clock of its own (test/subject), because issuers' clocks may be 30 seconds ahead.
     await b!.admin('/revoke', { scope: { kind: 'everything' } })
-    expect(await answers('frank', cluster.nodes, 'mint')).toEqual(REVOKED)
+    expect(await words()).toEqual([everything, everything, everything])
   })
 
   it('promise 3: the chain of every node holds, and a story is found from any node', async () => {

@@ -375,7 +375,8 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
         store.frozenTenants.add({ tenant: 'acme', at: 1, by: 'uid 0', reason: 'audit' }),
       ])
       const next = await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })
-      expect(next).toBeGreaterThan(Math.max(...numbers))
+      expect(next.number).toBeGreaterThan(Math.max(...numbers.map(({ number }) => number)))
+      expect(new Set([...numbers, next].map(({ token }) => token)).size).toBeGreaterThan(1)
     })
     const aLease = (given: Partial<Lease> = {}): Lease => ({
       id: 'l1',

@@ -114,7 +114,7 @@ describe('what changes while a request waits for its record', () => {
   it('threats 15 and 19: a user, server, tenant or downstream that is disabled meanwhile gets nothing', async () => {
     const changes: Record<string, Parameters<typeof exchangeDuring>[0]> = {
       subject_user_disabled: (_change, standing) => {
-        standing.disable('acme', 'alice')
+        standing.disable({ tenant: 'acme', user: 'alice', at: 1, by: 'admin' })
       },
       revoked: (_change, standing) => {
         standing.add({
@@ -127,7 +127,7 @@ describe('what changes while a request waits for its record', () => {
         })
       },
       subject_tenant_frozen: (_change, standing) => {
-        standing.freeze('acme')
+        standing.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
       },
       lease_lost: (_change, _standing, loseLease) => {
         loseLease()

@@ -25,6 +25,8 @@ export interface PostgresServer {
   start(): Promise<void>
   /** Ends the server at once, as a power cut would. */
   kill(): Promise<void>
+  /** Stops it, copies what it has, and starts it again. @returns what puts the copy in its place, as a restored backup would be: all since is lost */
+  snapshot(): Promise<() => Promise<void>>
   close(): Promise<void>
 }
 
@@ -182,6 +184,19 @@ export const startPostgres = async (
     },
     // SIGQUIT: immediate shutdown, with recovery at the next start (https://www.postgresql.org/docs/current/server-shutdown.html).
     kill: () => stopProcess(server.process, 'SIGQUIT'),
+    async snapshot() {
+      const copy = join(folder, 'copy')
+      await server.kill()
+      await rm(copy, { recursive: true, force: true })
+      await run('cp', ['-a', data, copy])
+      await server.start()
+      return async () => {
+        await server.kill()
+        await rm(data, { recursive: true })
+        await run('cp', ['-a', copy, data])
+        await server.start()
+      }
+    },
     async close() {
       await stopProcess(server.process, 'SIGQUIT')
       await rm(folder, { recursive: true, force: true })

@@ -1,29 +1,50 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { NodeLease } from '../../src/revocation/lease.ts'
-import type { ClusterStore, StandingChanges } from '../../src/store/records/revocations.ts'
+import { refuse } from '../../src/errors.ts'
+import { NodeLease, type LeaseOptions } from '../../src/revocation/lease.ts'
+import type {
+  ClusterStore,
+  Knowledge,
+  Renewal,
+  RenewalRequest,
+  StandingChanges,
+} from '../../src/store/records/revocations.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const LEASE = 60_000
 const SKEW = 500
 const CHANGES: StandingChanges = { revocations: [], disabled: [], frozen: [] }
 
-type Renewed = Awaited<ReturnType<ClusterStore['renew']>>
+const HISTORY = ['t0', 't1', 't2', 't3', 't4', 't5', 't6', 't7']
+/** What a store answers whose last change has this number. */
+const granted = (number: number, now: number): Renewal => ({
+  outcome: 'granted',
+  last: { number, token: HISTORY[number]! },
+  startedAt: 1,
+  server: 'first',
+  serverAge: Infinity,
+  now,
+})
 
 /** A store whose answers a test gives, and what was asked of it. */
 const aStore = (clock: { now(): number }) => {
   const store = {
-    asked: [] as number[],
-    answer: (): Promise<Renewed> => Promise.resolve({ number: 0, now: clock.now(), changes: undefined }),
+    asked: [] as (number | undefined)[],
+    requests: [] as RenewalRequest[],
+    answer: (_request: RenewalRequest): Promise<Renewal> => Promise.resolve(granted(0, clock.now())),
+    knowledge: (): Knowledge => ({ acknowledged: [], waiting: [], expired: [], isLost: false, unsettled: 0 }),
     others: [] as { id: string; about: string; leaseLeft: number; acknowledged: number }[],
     left: [] as string[],
     changed: (): void => undefined,
   }
   const cluster: ClusterStore = {
-    renew: ({ acknowledged }) => {
-      store.asked.push(acknowledged)
-      return store.answer()
+    renew: (request) => {
+      store.asked.push(request.applied?.number)
+      store.requests.push(request)
+      return store.answer(request)
     },
-    whoKnows: () => Promise.resolve({ acknowledged: [], waiting: [], expired: [] }),
+    changesSince: () => Promise.resolve(CHANGES),
+    whoKnows: () => Promise.resolve(store.knowledge()),
+    liftNumber: () => Promise.resolve(),
     leave: (id) => {
       store.left.push(id)
       return Promise.resolve()
@@ -33,7 +54,7 @@ const aStore = (clock: { now(): number }) => {
     now: () => Promise.resolve(clock.now()),
     subscribe: (changed) => {
       store.changed = changed
-      return Promise.resolve(() => Promise.resolve())
+      return Promise.resolve({ check() {}, close: () => Promise.resolve() })
     },
   }
   return { store, cluster }
@@ -44,9 +65,10 @@ afterEach(async () => {
   for (const lease of open.splice(0)) await lease.close()
 })
 
-const aNode = (given: { apply?: (changes: StandingChanges) => void } = {}) => {
+const aNode = (given: Partial<Pick<LeaseOptions, 'apply' | 'lookAgain' | 'replaced'>> = {}) => {
   const clock = aClock()
   const passed = { milliseconds: 0 }
+  let tokens = 0
   const { store, cluster } = aStore(clock)
   const start = async (): Promise<NodeLease> => {
     const lease = await NodeLease.start({
@@ -55,7 +77,11 @@ const aNode = (given: { apply?: (changes: StandingChanges) => void } = {}) => {
       incarnation: 'a/1',
       lease: LEASE,
       skew: SKEW,
-      apply: given.apply ?? (() => undefined),
+      apply: () => undefined,
+      lookAgain: () => Promise.resolve(),
+      replaced: () => undefined,
+      newToken: () => `row ${(tokens += 1)}`,
+      ...given,
       clock,
       monotonic: () => passed.milliseconds,
       logger: { info() {}, warn() {}, error() {} } as never,
@@ -79,6 +105,7 @@ describe('the lease of a node', () => {
   it('promise 4: ends by the skew earlier than the store thinks, counted from when the renewal was sent', async () => {
     const { store, start, forward } = aNode()
     const lease = await start()
+    await expect.poll(() => store.asked).toHaveLength(2)
     forward(LEASE - SKEW - 1)
     expect(isHeld(lease)).toBe(true)
     forward(1)
@@ -86,14 +113,15 @@ describe('the lease of a node', () => {
     expect(() => {
       lease.assertHeld()
     }).toThrow(expect.objectContaining({ code: 'lease_lost' }) as Error)
-    let answer: (value: Renewed) => void = () => undefined
+    let answer: (value: Renewal) => void = () => undefined
     store.answer = () =>
       new Promise((resolve) => {
         answer = resolve
       })
     store.changed()
+    await settled()
     forward(300)
-    answer({ number: 0, now: aClock().now() + LEASE - SKEW + 300, changes: undefined })
+    answer(granted(0, aClock().now() + LEASE - SKEW + 300))
     await settled()
     expect(isHeld(lease)).toBe(true)
     forward(LEASE - SKEW - 301)
@@ -121,24 +149,28 @@ describe('the lease of a node', () => {
       },
     })
     const lease = await start()
+    await expect.poll(() => store.asked).toEqual([undefined, 0])
+    order.length = 0
     const clock = aClock()
-    store.answer = () =>
-      Promise.resolve({ number: 7, now: clock.now(), changes: store.asked.at(-1) === 7 ? undefined : CHANGES })
+    store.answer = () => Promise.resolve(granted(7, clock.now()))
     store.changed()
-    await expect.poll(() => store.asked).toEqual([0, 0, 7])
-    expect(order).toEqual(['applied after 2 renewals, acknowledged 0'])
+    await expect.poll(() => store.asked).toEqual([undefined, 0, 0, 7])
+    expect(order).toEqual(['applied after 3 renewals, acknowledged 0'])
     expect(isHeld(lease)).toBe(true)
   })
 
   it('promise 4: is not counted when the changes could not be applied', async () => {
+    let isFull = false
     const { store, start, forward, clock } = aNode({
       apply: () => {
-        throw new Error('no room')
+        if (isFull) throw new Error('no room')
       },
     })
     const lease = await start()
+    await expect.poll(() => store.asked).toHaveLength(2)
+    isFull = true
     forward(LEASE - SKEW - 10)
-    store.answer = () => Promise.resolve({ number: 7, now: clock.now(), changes: CHANGES })
+    store.answer = () => Promise.resolve(granted(7, clock.now()))
     store.changed()
     await settled()
     forward(10)
@@ -150,7 +182,7 @@ describe('the lease of a node', () => {
   for (const off of [SKEW + 1, -SKEW - 1]) {
     it(`promise 4: is not taken by a node whose clock is ${off} ms off`, async () => {
       const { store, start, clock } = aNode()
-      store.answer = () => Promise.resolve({ number: 0, now: clock.now() - off, changes: undefined })
+      store.answer = () => Promise.resolve(granted(0, clock.now() - off))
       await expect(start()).rejects.toMatchObject({
         code: 'lease_lost',
         facts: { problem: expect.stringContaining('501 ms apart') as string },
@@ -170,6 +202,150 @@ describe('the lease of a node', () => {
       passed.milliseconds += LEASE + 2 * SKEW + 1
     }, 120)
     await expect(start()).rejects.toMatchObject({ code: 'start_failed' })
+  })
+
+  it('fault 101, promise 4: a store with another past gives no lease before this node has looked again and read everything anew', async () => {
+    let finish: () => void = () => undefined
+    const looks: (string | undefined)[] = []
+    const { store, start, clock } = aNode({
+      lookAgain: ({ problem }) => {
+        looks.push(problem)
+        return new Promise((resolve) => {
+          finish = resolve
+        })
+      },
+    })
+    store.answer = () => Promise.resolve(granted(7, clock.now()))
+    const lease = await start()
+    await expect.poll(() => store.asked).toEqual([undefined, 7])
+    // The next one is promoted: it has lost the last changes, and its numbers mean others.
+    store.answer = ({ applied }) =>
+      Promise.resolve(
+        applied?.token !== 't7'
+          ? { ...granted(5, clock.now()), last: { number: 5, token: 'other' }, server: 'second' }
+          : {
+              outcome: 'foreign_past',
+              now: clock.now(),
+              server: 'second',
+              serverAge: Infinity,
+              last: { number: 5, token: 'other' },
+              problem: 'number 7 is not there',
+            },
+      )
+    store.changed()
+    await expect.poll(() => looks).toEqual(['number 7 is not there'])
+    expect(isHeld(lease)).toBe(false)
+    expect(lease.status().problem).toContain('the store has lost commits')
+    finish()
+    await expect.poll(() => isHeld(lease)).toBe(true)
+    await expect.poll(() => store.asked).toEqual([undefined, 7, 7, undefined, 5])
+    const anew = store.requests[3]!
+    expect([anew.previous, anew.written]).toEqual([[], []])
+  })
+
+  it('fault 101, promise 4: another process of the server gets no node to serve before that has compared', async () => {
+    let looked = 0
+    const { store, start, clock } = aNode({
+      lookAgain: ({ problem }) => {
+        looked += problem === undefined ? 1 : 100
+        return looked === 1 ? Promise.reject(new Error('not yet')) : Promise.resolve()
+      },
+    })
+    const lease = await start()
+    await expect.poll(() => store.asked).toHaveLength(2)
+    store.answer = () => Promise.resolve({ ...granted(0, clock.now()), server: 'second' })
+    store.changed()
+    await expect.poll(() => lease.status()).toEqual({ node: 'a', held: false, problem: 'not yet' })
+    store.changed()
+    await expect.poll(() => isHeld(lease)).toBe(true)
+    expect(looked).toBe(2)
+  })
+
+  it('fault 101: a renewal whose answer was lost leaves no doubt: it is sent again with the same token', async () => {
+    const { store, start, clock } = aNode()
+    await start()
+    await expect.poll(() => store.asked).toHaveLength(2)
+    store.answer = () => Promise.reject(refuse('store_unavailable', { problem: 'gone' }))
+    store.changed()
+    await expect.poll(() => store.asked).toHaveLength(3)
+    store.answer = () => Promise.resolve(granted(0, clock.now()))
+    store.changed()
+    await expect.poll(() => store.asked).toHaveLength(4)
+    expect(store.requests.map(({ token, previous }) => [token, previous])).toEqual([
+      ['row 1', []],
+      ['row 2', ['row 1', 'row 2']],
+      ['row 3', ['row 2', 'row 3']],
+      ['row 3', ['row 2', 'row 3']],
+    ])
+  })
+
+  it('fault 101, promise 4: what the store loses while a revocation is confirmed is written again', async () => {
+    const { store, start } = aNode()
+    const lease = await start()
+    let writes = 0
+    const write = () => Promise.resolve({ number: 1, token: `written ${(writes += 1)}` })
+    const change = await lease.record(write)
+    store.knowledge = () => ({ acknowledged: ['b'], waiting: [], expired: [], isLost: writes < 2, unsettled: 0 })
+    expect(await lease.confirm(change, write)).toMatchObject({ acknowledged: 1 })
+    expect(writes).toBe(2)
+    // The next renewal says what this node has written, so that its loss is noticed.
+    store.changed()
+    await expect
+      .poll(() => store.requests.at(-1)!.written.map(({ token }) => token))
+      .toEqual(['written 1', 'written 2'])
+  })
+
+  it('fault 101, promise 4: a confirmation waits for leases that a server before this one may have granted', async () => {
+    const { store, start } = aNode()
+    const lease = await start()
+    let looks = 0
+    store.knowledge = () => ({
+      acknowledged: [],
+      waiting: [],
+      expired: [],
+      isLost: false,
+      unsettled: (looks += 1) < 4 ? 10 : 0,
+    })
+    const write = () => Promise.resolve({ number: 1, token: 't' })
+    await lease.confirm(await lease.record(write), write)
+    expect(looks).toBe(4)
+  })
+
+  it('fault 105: an order is written again where the store does not answer, for as long as a node that is gone is waited for', async () => {
+    const { start, passed } = aNode()
+    const lease = await start()
+    let tries = 0
+    const write = () => {
+      tries += 1
+      return tries < 3 ? Promise.reject(refuse('store_unavailable', { problem: 'locked' })) : Promise.resolve(at)
+    }
+    const at = { number: 1, token: 't' }
+    expect(await lease.record(write)).toEqual(at)
+    passed.milliseconds += LEASE
+    const refused = lease.record(() => {
+      passed.milliseconds += LEASE + SKEW + 1
+      return Promise.reject(refuse('store_unavailable', { problem: 'locked' }))
+    })
+    await expect(refused).rejects.toMatchObject({ code: 'store_unavailable' })
+  })
+
+  it('fault 103: ends when a younger process has the name of its node', async () => {
+    const ended: string[] = []
+    const { store, start, clock } = aNode({
+      replaced: ({ code }) => {
+        ended.push(code)
+      },
+    })
+    const lease = await start()
+    store.answer = () =>
+      Promise.resolve({ outcome: 'replaced', by: 'a/2', now: clock.now(), server: 'first', serverAge: 0 })
+    store.changed()
+    await expect.poll(() => ended).toEqual(['node_replaced'])
+    expect(isHeld(lease)).toBe(false)
+    const { length } = store.asked
+    store.changed()
+    await settled()
+    expect(store.asked).toHaveLength(length)
   })
 
   it('ends when the daemon does: nobody waits for it any more', async () => {

@@ -2,15 +2,18 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from 'pg'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { copyToPostgres } from '../../src/store/copy.ts'
 import { SCHEMA_VERSION } from '../../src/store/migrations/index.ts'
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
 import type { PostgresOptions } from '../../src/store/postgres/pool.ts'
+import type { Renewal, RenewalRequest } from '../../src/store/records/revocations.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
 import { describeStore } from '../conformance/store.ts'
+import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 
 const bin = findPostgres()
@@ -26,6 +29,13 @@ const optionsFor = async (given: Partial<PostgresOptions> = {}): Promise<Postgre
   deadline: 2000,
   ...given,
 })
+const runOn = async (options: PostgresOptions, statements: readonly string[]): Promise<void> => {
+  const { host, port, database, user, password } = options
+  const client = new Client({ host, port, database, user, password: password! })
+  await client.connect()
+  for (const statement of statements) await client.query(statement)
+  await client.end()
+}
 const codeOf = (work: Promise<unknown>): Promise<{ code: string; facts: { problem: string } }> =>
   work.then(
     () => ({ code: 'opened', facts: { problem: '' } }),
@@ -128,7 +138,33 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await two.close()
     })
 
-    it('gives a lease and the changes since, in one step; a change waits for who has not said that it knows', async () => {
+    const aRequest = (given: Partial<RenewalRequest> = {}): RenewalRequest => ({
+      id: 'two/a',
+      about: 'two',
+      lease: 60_000,
+      skew: 0,
+      startedAt: undefined,
+      applied: undefined,
+      written: [],
+      token: 'row',
+      previous: [],
+      ...given,
+    })
+    const granted = (renewal: Renewal): Extract<Renewal, { outcome: 'granted' }> => {
+      if (renewal.outcome !== 'granted') throw new Error(`the renewal is ${renewal.outcome}`)
+      return renewal
+    }
+    const revocation = (id: string, user = 'ada') => ({
+      id,
+      scope: { kind: 'user' as const, tenant: 'acme', user },
+      epoch: 1,
+      by: 'uid 0',
+      reason: null,
+      forgetAt: null,
+    })
+    const who = { except: 'one/a', lease: 0, skew: 0 }
+
+    it('gives a lease and the last change, in one step; a change waits for who has not said that it knows', async () => {
       const options = await optionsFor()
       await migratePostgres(options)
       const [one, two] = [
@@ -136,38 +172,122 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
         await openPostgresStore({ ...options, node: 'two' }),
       ]
       const cluster = two.cluster!
-      const first = await cluster.renew({ id: 'two/a', about: 'two', lease: 60_000, acknowledged: 0 })
-      expect(first.changes).toBeUndefined()
+      const first = granted(await cluster.renew(aRequest()))
       const told = new Promise<void>((resolve) => {
-        void cluster.subscribe(resolve).then(async (end) => {
+        void cluster.subscribe(resolve).then(async (subscription) => {
           await told
-          await end()
+          await subscription.close()
         })
       })
-      const number = await one.revocations.add({
-        id: 'r1',
-        scope: { kind: 'user', tenant: 'acme', user: 'ada' },
-        epoch: 1,
-        by: 'uid 0',
-        reason: null,
-        forgetAt: null,
-      })
+      const change = await one.revocations.add(revocation('r1'))
       await told
-      const waiting = (): Promise<object> => one.cluster!.whoKnows(number, { except: 'one/a', skew: 0 })
-      expect(await waiting()).toEqual({ acknowledged: [], waiting: ['two'], expired: [] })
-      const second = await cluster.renew({ id: 'two/a', about: 'two', lease: 60_000, acknowledged: first.number })
-      expect(second.changes?.revocations).toMatchObject([{ id: 'r1' }])
+      const waiting = (): Promise<object> => one.cluster!.whoKnows(change, who)
+      expect(await waiting()).toMatchObject({ acknowledged: [], waiting: ['two'], expired: [] })
+      const second = granted(await cluster.renew(aRequest({ applied: first.last, previous: ['row'] })))
+      expect(second.last).toEqual(change)
+      expect(await cluster.changesSince(first.last.number, second.last)).toMatchObject({ revocations: [{ id: 'r1' }] })
       // Being told is not yet having said so.
-      expect(await waiting()).toEqual({ acknowledged: [], waiting: ['two'], expired: [] })
-      await cluster.renew({ id: 'two/a', about: 'two', lease: 60_000, acknowledged: second.number })
-      expect(await waiting()).toEqual({ acknowledged: ['two'], waiting: [], expired: [] })
-      await cluster.renew({ id: 'two/a', about: 'two', lease: 1, acknowledged: second.number })
+      expect(await waiting()).toMatchObject({ acknowledged: [], waiting: ['two'], expired: [] })
+      await cluster.renew(aRequest({ applied: second.last }))
+      expect(await waiting()).toEqual({ acknowledged: ['two'], waiting: [], expired: [], isLost: false, unsettled: 0 })
+      await cluster.renew(aRequest({ applied: second.last, lease: 1 }))
       const later = await one.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })
       await expect
-        .poll(() => one.cluster!.whoKnows(later, { except: 'one/a', skew: 0 }))
-        .toEqual({ acknowledged: [], waiting: [], expired: ['two'] })
+        .poll(() => one.cluster!.whoKnows(later, who))
+        .toMatchObject({ acknowledged: [], waiting: [], expired: ['two'] })
       await one.close()
       await two.close()
+    })
+
+    it('fault 101, promise 4: knows by number and token whether a past is its own', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      const cluster = store.cluster!
+      const change = await store.revocations.add(revocation('r1'))
+      const lost = await store.revocations.add(revocation('r2'))
+      await cluster.renew(aRequest({ applied: lost }))
+      await runOn(options, [
+        // The last change is lost, and another one gets its number.
+        'delete from standing_history where number = (select max(number) from standing_history)',
+        "delete from revocations where id = 'r2'",
+        "update epochs set value = value - 1 where name = 'standing'",
+      ])
+      const other = await store.revocations.add(revocation('r3'))
+      expect(other.number).toBe(lost.number)
+      // The node is at this number, in another history: it knows nothing of r3, and is waited for.
+      expect(await cluster.whoKnows(other, who)).toMatchObject({ acknowledged: [], waiting: ['two'] })
+      expect(await cluster.whoKnows(lost, { ...who, except: 'two/a' })).toMatchObject({ isLost: true })
+      for (const foreign of [{ applied: lost }, { applied: change, written: [lost] }, { previous: ['never'] }])
+        expect(await cluster.renew(aRequest(foreign))).toMatchObject({ outcome: 'foreign_past', last: other })
+      // No lease was given, and the old one still runs.
+      expect(await cluster.whoKnows(other, who)).toMatchObject({ waiting: ['two'] })
+      await expect(cluster.changesSince(0, lost)).rejects.toMatchObject({ code: 'store_unavailable' })
+      await cluster.liftNumber(lost.number + 10)
+      const anew = granted(await cluster.renew(aRequest({ previous: ['other', 'row'], token: 'row 2' })))
+      expect(anew.last.number).toBe(lost.number + 11)
+      await store.close()
+    })
+
+    it('fault 103: of two processes with one name the younger has a lease', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      const cluster = store.cluster!
+      const older = granted(await cluster.renew(aRequest({ lease: 1 })))
+      const younger = granted(await cluster.renew(aRequest({ id: 'two/b' })))
+      expect(
+        await cluster.renew(aRequest({ startedAt: older.startedAt, applied: older.last, previous: ['row'] })),
+      ).toMatchObject({ outcome: 'replaced', by: 'two/b' })
+      granted(
+        await cluster.renew(aRequest({ id: 'two/b', startedAt: younger.startedAt, previous: ['row'], lease: -1 })),
+      )
+      granted(await cluster.renew(aRequest({ startedAt: older.startedAt, previous: ['row'] })))
+      await store.close()
+    })
+
+    it('fault 105: a renewal over a slow line holds up no revocation', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const line = await startTcpProxy(options.port)
+      const [far, near] = [
+        await openPostgresStore({ ...options, port: line.port, node: 'far' }),
+        await openPostgresStore({ ...options, node: 'near' }),
+      ]
+      await far.cluster!.renew(aRequest())
+      line.delay(150)
+      const renewing = far.cluster!.renew(aRequest({ previous: ['row'] }))
+      let longest = 0
+      for (let n = 0; n < 20; n += 1) {
+        const began = performance.now()
+        await near.revocations.add(revocation(`r${n}`))
+        longest = Math.max(longest, performance.now() - began)
+        await sleep(15)
+      }
+      granted(await renewing)
+      expect(longest).toBeLessThan(140)
+      await far.close()
+      await near.close()
+      await line.close()
+    })
+
+    it('fault 104: appends to no chain that ends otherwise than the node knows', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      const rows = [1, 2, 3, 4].map((seq) => ({ ...anAuditRow(seq), hash: `hash ${seq}` }))
+      await store.audit.append(rows.slice(0, 3), { seq: 0, hash: 'genesis' })
+      await runOn(options, ['delete from audit_records where seq = 3'])
+      await expect(store.audit.append(rows.slice(3), rows[2])).rejects.toMatchObject({ code: 'conflict' })
+      await expect(store.audit.append(rows.slice(2, 3), { seq: 2, hash: 'other' })).rejects.toMatchObject({
+        code: 'conflict',
+      })
+      await expect(store.audit.append(rows.slice(1, 2), rows[0])).rejects.toMatchObject({ code: 'conflict' })
+      await store.audit.append(rows.slice(2), rows[1])
+      expect(await store.audit.query({}, { limit: 9 })).toMatchObject(
+        rows.map(({ seq, body, hash }) => ({ seq, body, hash })),
+      )
+      await store.close()
     })
 
     it('takes over an embedded store whole, or not at all', async () => {
@@ -183,7 +303,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
         createdAt: 1,
         token: null,
       })
-      const number = await embedded.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' })
+      const before = await embedded.disabledUsers.add({ tenant: 'acme', user: 'ada', at: 1, by: 'uid 0' })
       const options = await optionsFor()
       expect((await codeOf(copyToPostgres(path, options))).code).toBe('start_failed')
       await embedded.close()
@@ -197,7 +317,9 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       const store = await openPostgresStore({ ...options, node: 'local' })
       expect(await store.audit.head()).toMatchObject({ seq: 2500 })
       expect((await store.secrets.find('acme', 'key', 'current'))?.sealed).toEqual(new Uint8Array([0, 1, 2, 255]))
-      expect(await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })).toBe(number + 1)
+      expect(await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'uid 0' })).toMatchObject({
+        number: before.number + 1,
+      })
       await store.close()
       await rm(folder, { recursive: true })
     })

@@ -187,6 +187,7 @@ export const startGrants = async (
   const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
   const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const connector = createOAuthGrantConnector({
+    isVoid: () => false,
     snapshot: () => snapshot,
     grants: store.grants,
     consents: store.consents,

@@ -137,6 +137,7 @@ export const startProviderPlace = async (
   const records: AuditRecord[] = []
   const links: { scopes: readonly string[]; claims: string | undefined }[] = []
   const connector = createOAuthGrantConnector({
+    isVoid: () => false,
     snapshot: () => snapshot,
     grants: store.grants,
     consents: store.consents,

@@ -67,7 +67,7 @@ describe('uses that last', () => {
     forget()
     standing.add(revocation({ kind: 'user', tenant: 'acme', user: 'alice' }))
     expect(ended).toEqual(['revoked'])
-    standing.freeze('acme')
+    standing.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
     expect(ended).toEqual(['revoked', 'subject_tenant_frozen'])
     standing.add(revocation({ kind: 'everything' }))
     expect(ended).toHaveLength(2)
@@ -84,7 +84,7 @@ describe('uses that last', () => {
       ],
       [
         ({ standing }: ReturnType<typeof world>) => {
-          standing.disable('acme', 'alice')
+          standing.disable({ tenant: 'acme', user: 'alice', at: 1, by: 'admin' })
         },
         'subject_user_disabled',
       ],

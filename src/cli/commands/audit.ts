@@ -16,6 +16,9 @@ const verificationSchema = z.looseObject({
   records: z.number(),
   checkpoints: z.number(),
   head: z.string(),
+  losses: z
+    .array(z.looseObject({ node: z.string(), from: z.number(), to: z.number(), at: z.number(), record: z.number() }))
+    .default([]),
   problem: z.looseObject({ seq: z.number(), why: z.string() }).optional(),
 })
 
@@ -184,7 +187,13 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
       )
       print(terminal, options, result, () =>
         result.ok
-          ? `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`
+          ? [
+              `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`,
+              ...result.losses.map(
+                ({ node, from, to, at, record }) =>
+                  `The store lost records ${from} to ${to} of the node ${node}, noticed at ${shownTime(at)} (recorded by ${node} in record ${record}). This is no tampering; see deputy store losses.`,
+              ),
+            ].join('\n')
           : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`,
       )
       if (!result.ok) throw new CommandError(exit.unverified, '')

@@ -125,8 +125,8 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
           `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
         ].join('\n'),
       )
-      const { configuration = 'ok', secret_files: files = 'ok' } = status.checks
-      if (!status.ready) throw new CommandError(exit.failed, '')
+      const { configuration = 'ok', secret_files: files = 'ok', history = 'ok' } = status.checks
+      if (!status.ready || history !== 'ok') throw new CommandError(exit.failed, '')
       if (configuration !== 'ok' || files !== 'ok') throw new CommandError(exit.configuration, '')
     })
 

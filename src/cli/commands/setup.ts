@@ -9,6 +9,7 @@ import { socketFolderProblems } from '../../config/socket-folders.ts'
 import { examples, settingsTemplate } from '../../config/template.ts'
 import { newKeyText } from '../../crypto/key-encryption-key.ts'
 import { createFile } from '../../crypto/private-file.ts'
+import type { DeputyError } from '../../errors.ts'
 import { findHome, packageVersion, shipped, shippedPolicies } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { countOf } from '../words.ts'
@@ -137,12 +138,14 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
       process.on('SIGHUP', () => {
         void daemon.reload()
       })
-      await new Promise<void>((resolve) => {
+      const replaced = await new Promise<DeputyError | undefined>((resolve) => {
+        void daemon.replaced.then(resolve)
         for (const signal of ['SIGTERM', 'SIGINT'] as const)
           process.once(signal, () => {
-            resolve()
+            resolve(undefined)
           })
       })
       await daemon.stop()
+      if (replaced !== undefined) throw replaced
     })
 }

@@ -3,7 +3,8 @@ import type { Command } from 'commander'
 import { createSystemRandom, systemClock } from '../../clock.ts'
 import type { Surroundings } from '../../ground.ts'
 import { SCHEMA_VERSION } from '../../store/migrations/index.ts'
-import { findHome, readSettings } from '../home.ts'
+import { adminSocket, findHome, readSettings } from '../home.ts'
+import { addLossCommands } from './store-losses.ts'
 import { CommandError, exit, print, table, withProgress, type Terminal } from '../terminal.ts'
 
 /** `store status|migrate|copy`: on the store itself, whether a daemon runs or not. */
@@ -83,6 +84,8 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
           : `The schema is of version ${done.to} now; it was ${done.from}.`,
       )
     })
+
+  addLossCommands(store, terminal, () => adminSocket(around().home))
 
   store
     .command('copy')

@@ -44,6 +44,8 @@ export interface OAuthGrantDependencies {
   readonly random: Random
   /** The page on which the user can give these scopes. @param claims what the service wants to hear when the user comes (a claims challenge) */
   readonly connectUrl: (request: CredentialRequest, scopes: readonly string[], claims?: string) => Promise<string>
+  /** Whether a revocation covers a grant: one that a store has brought back is none. */
+  readonly isVoid: (grant: Grant) => boolean
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly logger: Logger
@@ -219,7 +221,7 @@ export const createOAuthGrantConnector = (
         downstream: downstream.downstream,
       }
       const grant = await deps.grants.find(owner)
-      if (grant === undefined) return askUser(request, request.scopes, 'interaction_required')
+      if (grant === undefined || deps.isVoid(grant)) return askUser(request, request.scopes, 'interaction_required')
       return withConnectUrl(request, grant, async () => {
         const client = await clients(downstream, owner.tenant)
         if (isEnded(grant) && !isRefreshing(grant, deps.clock.now()))

@@ -11,6 +11,7 @@ import { leaseQuestions } from './0007-lease-questions.ts'
 import { keptRevocations } from './0008-kept-revocations.ts'
 import { sealedSessions } from './0009-sealed-sessions.ts'
 import { leaseParents } from './0010-lease-parents.ts'
+import { histories } from './0011-histories.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -26,6 +27,7 @@ const migrations: readonly Migration[] = [
   keptRevocations,
   sealedSessions,
   leaseParents,
+  histories,
 ]
 
 /** The schema's version that this program needs. */

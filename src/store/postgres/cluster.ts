@@ -1,29 +1,30 @@
 import type { Client, Pool, PoolClient, QueryResultRow } from 'pg'
+import { refuse } from '../../errors.ts'
 import { STANDING } from '../schema.ts'
 import { toRevocation } from '../queries/revocations.ts'
-import type { ClusterStore, DisabledUser, FrozenTenant, StandingChanges } from '../records/revocations.ts'
+import type {
+  ClusterStore,
+  DisabledUser,
+  FrozenTenant,
+  Renewal,
+  RenewalRequest,
+  StandingChanges,
+} from '../records/revocations.ts'
+import { CHANNEL, createListener } from './listener.ts'
 import { inTransaction, toStoreError } from './pool.ts'
-
-/** Where changes of the standing are told: https://www.postgresql.org/docs/current/sql-notify.html (when the transaction commits, and not before). */
-export const CHANNEL = 'deputy_standing'
 
 /** The server's own time, also within a long transaction: ms since the epoch. */
 const NOW = '(extract(epoch from clock_timestamp()) * 1000)::bigint'
 
+/** Names the process of the server: a standby that is promoted, a copy that is restored and a restart are all another one. */
+const SERVER = '(pg_postmaster_start_time()::text)'
+
 /** Nodes whose lease ended so long ago are forgotten (ms). */
 const FORGOTTEN = 86_400_000
 
-/** How long after a lost connection the next one is tried (ms); leases go on meanwhile. */
-const AGAIN = 500
-
-interface Numbered {
-  value: string
-  now: string
-}
-
 const ms = <Row extends { at: number }>(row: Row): Row => ({ ...row, at: Number(row.at) })
 
-const changesSince = async (client: PoolClient, number: number): Promise<StandingChanges> => ({
+const standingAfter = async (client: PoolClient, number: number): Promise<StandingChanges> => ({
   revocations: (
     await client.query<Parameters<typeof toRevocation>[0]>('select * from revocations where seq > $1 order by seq', [
       number,
@@ -37,8 +38,81 @@ const changesSince = async (client: PoolClient, number: number): Promise<Standin
   ).rows.map(ms),
 })
 
-/** @param leases connections for leases alone. @param connect a connection outside of the pool, for listening */
-export const createCluster = ({ pool, leases }: { pool: Pool; leases: Pool }, connect: () => Client): ClusterStore => {
+/** The server process under which leases are granted; the first one that a store ever has follows none. */
+const NOTE_SERVER = `insert into store_servers (identity, first_seen)
+  select ${SERVER}, case when exists (select 1 from store_servers) then ${NOW} else 0 end
+  on conflict (identity) do nothing`
+
+/**
+ * One statement, so that no lock is held while the network is waited for. The row of the standing is shared by renewals and
+ * exclusive for a change: a change either is in the number that is read here, or waits until this lease can be seen.
+ */
+const RENEW = `with standing as materialized (select value, token from epochs where name = '${STANDING}' for share),
+  server as (${NOTE_SERVER} returning first_seen),
+  claimed as (select * from jsonb_to_recordset($8::jsonb) as c(number bigint, token text)),
+  judged as materialized (select
+    (select count(*) from claimed c where not exists (
+      select 1 from standing_history h where h.number = c.number and h.token = c.token)) as unknown_changes,
+    (cardinality($7::text[]) > 0 and not exists (select 1 from nodes where id = $1 and token = any($7))) as unknown_renewal,
+    (select min(id) from nodes where about = $2 and id <> $1 and lease_until + $4 > ${NOW}
+      and (started_at, id) > (coalesce($5::bigint, ${NOW}), $1)) as twin
+    from standing),
+  granted as (insert into nodes (id, about, lease_until, seen, seen_token, token, started_at)
+    select $1, $2, ${NOW} + $3, $9, $10, $6, coalesce($5::bigint, ${NOW}) from judged
+    where unknown_changes = 0 and not unknown_renewal and twin is null
+    on conflict (id) do update set lease_until = excluded.lease_until, seen = excluded.seen,
+      seen_token = excluded.seen_token, token = excluded.token
+    returning started_at)
+  select s.value, s.token, ${NOW} as now, ${SERVER} as server, j.*,
+    coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), ${NOW} - (select first_seen from server), 0) as server_age, (select started_at from granted) as started_at
+  from standing s, judged j`
+
+interface RenewRow {
+  readonly value: string
+  readonly token: string
+  readonly now: string
+  readonly server: string
+  readonly server_age: string
+  readonly unknown_changes: string
+  readonly unknown_renewal: boolean
+  readonly twin: string | null
+  readonly started_at: string | null
+}
+
+const toRenewal = (row: RenewRow, request: RenewalRequest): Renewal => {
+  const common = { now: Number(row.now), server: row.server, serverAge: Number(row.server_age) }
+  const last = { number: Number(row.value), token: row.token }
+  if (Number(row.unknown_changes) > 0)
+    return {
+      ...common,
+      last,
+      outcome: 'foreign_past',
+      problem: `this node knows changes up to number ${Math.max(request.applied?.number ?? 0, ...request.written.map(({ number }) => number))} that are not in the store, which is at number ${last.number}`,
+    }
+  if (row.unknown_renewal)
+    return { ...common, last, outcome: 'foreign_past', problem: 'the last renewal of this node is not in the store' }
+  if (row.twin !== null) return { ...common, outcome: 'replaced', by: row.twin }
+  return { ...common, last, outcome: 'granted', startedAt: Number(row.started_at) }
+}
+
+/** Who knows the change that is named by its number ($1) and token ($2). */
+const WHO_KNOWS = `select n.about, n.lease_until + $4 > ${NOW} as runs,
+    n.seen >= $1 and exists (select 1 from standing_history h where h.number = n.seen and h.token = n.seen_token) as knows
+  from nodes n where n.id <> $2 and n.lease_until > ${NOW} - $3`
+
+/** For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). */
+const SERVER_AGE = `with noted as (${NOTE_SERVER})
+  select coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), 0) as age,
+    exists (select 1 from standing_history where number = $1 and token = $2) as known`
+
+/**
+ * @param leases connections for leases and orders of admins alone, which must not wait behind requests
+ * @param connect a connection outside of the pool, for listening
+ */
+export const createCluster = (
+  { pool, leases, randomText }: { pool: Pool; leases: Pool; randomText: string },
+  connect: () => Client,
+): ClusterStore => {
   const rowsOf = async <Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> => {
     try {
       return (await leases.query<Row>(text, values)).rows
@@ -46,41 +120,80 @@ export const createCluster = ({ pool, leases }: { pool: Pool; leases: Pool }, co
       throw toStoreError(error)
     }
   }
+
   return {
-    renew: ({ id, about, lease, acknowledged }) =>
+    async renew(request) {
+      const { id, about, lease, skew, startedAt, applied, written, token, previous } = request
+      const claims = [...(applied === undefined ? [] : [applied]), ...written]
+      const [row] = await rowsOf<RenewRow & QueryResultRow>(RENEW, [
+        id,
+        about,
+        lease,
+        skew,
+        startedAt ?? null,
+        token,
+        previous,
+        JSON.stringify(claims.map((each) => ({ number: each.number, token: each.token }))),
+        applied?.number ?? 0,
+        applied?.token ?? null,
+      ])
+      return toRenewal(row!, request)
+    },
+
+    changesSince: (number, upTo) =>
       inTransaction(leases, async (client) => {
-        // Shared by renewals, exclusive for a change: a change either is seen here, or waits until this lease can be seen.
-        const {
-          rows: [standing],
-        } = await client.query<Numbered>(`select value, ${NOW} as now from epochs where name = $1 for share`, [
-          STANDING,
+        const changes = await standingAfter(client, number)
+        const { rows } = await client.query('select 1 from standing_history where number = $1 and token = $2', [
+          upTo.number,
+          upTo.token,
         ])
-        const number = Number(standing!.value)
-        const changes = number > acknowledged ? await changesSince(client, acknowledged) : undefined
-        await client.query(
-          `insert into nodes (id, about, lease_until, seen, started_at) values ($1, $2, ${NOW} + $3, $4, ${NOW})
-        on conflict (id) do update set lease_until = excluded.lease_until, seen = excluded.seen`,
-          [id, about, lease, acknowledged],
-        )
-        return { number, now: Number(standing!.now), changes }
+        if (rows.length === 0)
+          throw refuse('store_unavailable', {
+            problem: `it has lost the change number ${upTo.number}, which it had confirmed`,
+          })
+        return changes
       }),
 
-    async whoKnows(number, { except, skew }) {
-      const rows = await rowsOf<{ about: string; knows: boolean; runs: boolean }>(
-        `select about, seen >= $1 as knows, lease_until + $3 > ${NOW} as runs from nodes where id <> $2 and lease_until > ${NOW} - $4`,
-        [number, except, skew, FORGOTTEN],
-      )
+    async whoKnows(change, { except, lease, skew }) {
+      const rows = await rowsOf<{ about: string; knows: boolean; runs: boolean }>(WHO_KNOWS, [
+        change.number,
+        except,
+        FORGOTTEN,
+        skew,
+      ])
       const named = (which: (row: { knows: boolean; runs: boolean }) => boolean): string[] =>
         rows.filter(which).map(({ about }) => about)
-      return {
+      const knowledge = {
         acknowledged: named(({ knows, runs }) => knows && runs),
         waiting: named(({ knows, runs }) => !knows && runs),
         expired: named(({ knows, runs }) => !knows && !runs),
       }
+      if (knowledge.waiting.length > 0) return { ...knowledge, isLost: false, unsettled: 0 }
+      // Asked after the rows: they are of this server then, and it has not lost the change.
+      const [server] = await rowsOf<{ age: string; known: boolean }>(SERVER_AGE, [change.number, change.token])
+      return {
+        ...knowledge,
+        isLost: !server!.known,
+        unsettled: Math.max(0, lease + skew - Number(server!.age)),
+      }
+    },
+
+    async liftNumber(above) {
+      await inTransaction(leases, async (client) => {
+        await client.query(
+          `update epochs set value = greatest(value, $1) + 1, token = ${randomText} where name = '${STANDING}'`,
+          [above],
+        )
+        await client.query(
+          `insert into standing_history (number, token) select value, token from epochs where name = '${STANDING}'`,
+        )
+        await client.query('select pg_notify($1, $2)', [CHANNEL, ''])
+      })
     },
 
     async leave(id) {
       await rowsOf(`delete from nodes where id = $1 or lease_until < ${NOW} - $2`, [id, FORGOTTEN])
+      await rowsOf(`delete from store_servers where identity <> ${SERVER} and first_seen < ${NOW} - $1`, [FORGOTTEN])
     },
 
     async nodes() {
@@ -105,46 +218,6 @@ export const createCluster = ({ pool, leases }: { pool: Pool; leases: Pool }, co
       return Number((await rowsOf<{ now: string }>(`select ${NOW} as now`))[0]!.now)
     },
 
-    async subscribe(changed) {
-      let closed = false
-      let listening: Client | undefined
-      let retry: NodeJS.Timeout | undefined
-      const listen = async (): Promise<void> => {
-        const client = connect()
-        client.on('notification', changed)
-        client.on('error', () => {
-          listening = undefined
-          again()
-        })
-        client.on('end', () => {
-          listening = undefined
-          again()
-        })
-        try {
-          await client.connect()
-          await client.query(`listen ${CHANNEL}`)
-          listening = client
-          // What was told while nobody listened is found by looking.
-          changed()
-        } catch {
-          await client.end().catch(() => undefined)
-          again()
-        }
-      }
-      const again = (): void => {
-        if (closed) return
-        clearTimeout(retry)
-        retry = setTimeout(() => {
-          if (listening === undefined && !closed) void listen()
-        }, AGAIN)
-        retry.unref()
-      }
-      await listen()
-      return async () => {
-        closed = true
-        clearTimeout(retry)
-        await listening?.end()
-      }
-    },
+    subscribe: (changed) => createListener(connect, changed),
   }
 }

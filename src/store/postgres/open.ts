@@ -1,4 +1,5 @@
 import { Kysely, sql } from 'kysely'
+import type { Pool } from 'pg'
 import { refuse } from '../../errors.ts'
 import { migrate, schemaVersion, SCHEMA_VERSION } from '../migrations/index.ts'
 import { recordStores } from '../queries/all.ts'
@@ -6,14 +7,24 @@ import { standingWriter } from '../queries/revocations.ts'
 import type { Atomically, Batch, ColumnTypes, Database, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { postgresDialect } from './dialect.ts'
-import { CHANNEL, createCluster } from './cluster.ts'
+import { createAppendAfter } from './append-after.ts'
+import { createCluster } from './cluster.ts'
+import { CHANNEL } from './listener.ts'
 import { assertSessionMode } from './session.ts'
 import { createClient, createPool, inTransaction, isConstraint, toStoreError, type PostgresOptions } from './pool.ts'
 
-const COLUMN_TYPES: ColumnTypes = { bytes: 'bytea', counter: 'bigint', instant: 'bigint' }
+const COLUMN_TYPES: ColumnTypes = {
+  bytes: 'bytea',
+  counter: 'bigint',
+  instant: 'bigint',
+  randomText: 'gen_random_uuid()::text',
+}
 
 /** Names the lock under which the schema is changed (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS). */
 const MIGRATION_LOCK = 0x6465_7075
+
+/** Connections of a node for leases and orders; one more listens. */
+const LEASE_CONNECTIONS = 3
 
 /** Parameters of one statement at most: they are counted in 16 bits. */
 const PARAMETERS = 65_535
@@ -86,16 +97,20 @@ export const migratePostgres = (options: PostgresOptions): Promise<{ from: numbe
 /** @throws DeputyError `store_unavailable` when the server does not answer, or its schema is not this program's */
 export const openPostgresStore = async (options: PostgresOptions & { node: string }): Promise<Store> => {
   const pool = createPool(options)
-  // Renewals must not wait behind the requests that they are renewed for.
-  const leases = createPool({ ...options, pool: 2 })
+  // Renewals and orders of admins must not wait behind the requests that they are about.
+  const leases = createPool({ ...options, pool: LEASE_CONNECTIONS })
   const close = async (): Promise<void> => {
     await Promise.all([pool.end(), leases.end()])
   }
   const database = new Kysely<Tables>({ dialect: postgresDialect(pool) })
-  const atomically: Atomically = (queries) =>
-    inTransaction(pool, async (client) => {
-      for (const { sql, parameters } of queries) await client.query(sql, [...parameters])
-    })
+  const atomicallyOn =
+    (connections: Pool): Atomically =>
+    (queries) =>
+      inTransaction(connections, async (client) => {
+        for (const { sql, parameters } of queries) await client.query(sql, [...parameters])
+      })
+  const atomically = atomicallyOn(pool)
+  const orders = new Kysely<Tables>({ dialect: postgresDialect(leases) })
   const batch: Batch = async (table, columns, rows) => {
     // One statement is a transaction by itself.
     if (rows.length * columns.length > PARAMETERS)
@@ -129,11 +144,15 @@ export const openPostgresStore = async (options: PostgresOptions & { node: strin
       reading: database,
       atomically,
       batch,
-      standing: standingWriter(database, atomically, [sql`select pg_notify(${CHANNEL}, '')`.compile(database)]),
+      standing: standingWriter(orders, atomicallyOn(leases), {
+        ...COLUMN_TYPES,
+        notify: [sql`select pg_notify(${CHANNEL}, '')`.compile(orders)],
+      }),
       isConstraint: (error) => isConstraint(error) || (error as { code?: string }).code === 'conflict',
+      appendAfter: createAppendAfter(pool),
       node: options.node,
     }),
-    cluster: createCluster({ pool, leases }, () => createClient(options)),
+    cluster: createCluster({ pool, leases, ...COLUMN_TYPES }, () => createClient(options)),
     async ping() {
       try {
         await pool.query('select 1')

@@ -60,6 +60,9 @@ export const toStoreError = (error: unknown): DeputyError =>
       ? refuse('conflict', { what: 'record' }, error)
       : refuse('store_unavailable', { problem: problemOf(error) }, error)
 
+/** After so long without a packet the kernel asks whether the other side is still there, each second, ten times (libuv's `uv_tcp_keepalive`). */
+const KEEP_ALIVE_MS = 2000
+
 const connectionOf = (options: PostgresOptions): ClientConfig => ({
   host: options.host,
   port: options.port,
@@ -75,7 +78,9 @@ const connectionOf = (options: PostgresOptions): ClientConfig => ({
   types: parsers,
   connectionTimeoutMillis: options.deadline,
   query_timeout: options.deadline + 500,
+  // Seconds, not the two hours of most kernels: an address may have moved to another machine.
   keepAlive: true,
+  keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
   application_name: 'deputy',
 })
 

@@ -1,7 +1,7 @@
 import type { Atomically, Batch, Database } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { attemptStore } from './attempts.ts'
-import { auditStore } from './audit.ts'
+import { auditStore, type AppendAfter } from './audit.ts'
 import { backendTokenStore } from './backend-tokens.ts'
 import { replayStore, unknownCallerStore } from './callers.ts'
 import { consentStore } from './consents.ts'
@@ -9,6 +9,7 @@ import { grantStore } from './grants.ts'
 import { secretHolderStore } from './holders.ts'
 import { identityTokenStore } from './identity-tokens.ts'
 import { leaseStore } from './leases.ts'
+import { lossStore } from './losses.ts'
 import { disabledUserStore, frozenTenantStore, revocationStore, type StandingWriter } from './revocations.ts'
 import { rotationStore } from './rotations.ts'
 import { sealedStore } from './sealed.ts'
@@ -26,6 +27,7 @@ export interface Ground {
   readonly batch: Batch
   readonly standing: StandingWriter
   readonly isConstraint: (error: unknown) => boolean
+  readonly appendAfter?: AppendAfter
   /** The node that asks. */
   readonly node: string
 }
@@ -38,6 +40,7 @@ export const recordStores = ({
   batch,
   standing,
   isConstraint,
+  appendAfter,
   node,
 }: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
   grants: grantStore(database),
@@ -58,5 +61,6 @@ export const recordStores = ({
   signingKeys: signingKeyStore(database),
   sealed: sealedStore(database),
   upstreamRevocations: upstreamRevocationStore(database),
-  audit: auditStore({ database, reading, batch, isConstraint, node }),
+  audit: auditStore({ database, reading, batch, isConstraint, appendAfter, node }),
+  losses: lossStore(database),
 })

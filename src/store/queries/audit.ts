@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { refuse } from '../../errors.ts'
 import type { Batch, Database } from '../schema.ts'
-import type { AuditFilter, AuditStore } from '../records/audit.ts'
+import type { AuditFilter, AuditRow, AuditStore } from '../records/audit.ts'
 
 const COLUMNS = [
   'node',
@@ -25,18 +25,30 @@ const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server'] as const
 const namesDownstream = (id: string) =>
   sql<boolean>`(downstream = ${id} or ' ' || downstream || ' ' like ${`% ${id.replace(/[\\%_]/g, '\\$&')} %`} escape '\\')`
 
-/** @param options.reading where the log is searched: it grows for ever, and nobody who appends may wait for a search through it */
+/** Appends rows to the chain of a node only where that ends with `after`. @returns whether it did */
+export type AppendAfter = (
+  node: string,
+  rows: readonly AuditRow[],
+  after: { readonly seq: number; readonly hash: string },
+) => Promise<boolean>
+
+/** @param options.appendAfter of a database that several processes write. @param options.reading where the log is searched: it grows for ever, and nobody who appends may wait for a search through it */
 export const auditStore = (options: {
   database: Database
   reading: Database
   batch: Batch
   isConstraint: (error: unknown) => boolean
+  appendAfter?: AppendAfter | undefined
   node: string
 }): AuditStore => {
-  const { database, reading, batch, isConstraint, node } = options
+  const { database, reading, batch, isConstraint, appendAfter, node } = options
   return {
-    async append(rows) {
+    async append(rows, after) {
       try {
+        if (appendAfter !== undefined && after !== undefined) {
+          if (!(await appendAfter(node, rows, after))) throw refuse('conflict', { what: 'audit log' })
+          return
+        }
         await batch(
           'audit_records',
           COLUMNS,

@@ -3,6 +3,7 @@ import { STANDING, toJson, type Atomically, type Database } from '../schema.ts'
 import type {
   DisabledUserStore,
   FrozenTenantStore,
+  Position,
   Revocation,
   RevocationScope,
   RevocationStore,
@@ -11,30 +12,42 @@ import type {
 /** Makes changes of the standing: numbered one after the other, and told to the nodes when they are durable. */
 export interface StandingWriter {
   /** @param change sees the number that it gets as `(select value from epochs …)` */
-  write(change: CompiledQuery): Promise<number>
+  write(change: CompiledQuery): Promise<Position>
 }
 
-/** @param notify what tells the other nodes, within the transaction */
+/** The statements that begin a new place in the history. @param above the least number that counts as used */
+export const nextPosition = (database: Database, randomText: string, above = 0): CompiledQuery[] => [
+  sql`update epochs set value = (case when value < ${above} then ${above} else value end) + 1, token = ${sql.raw(randomText)} where name = ${STANDING}`.compile(
+    database,
+  ),
+  sql`insert into standing_history (number, token) select value, token from epochs where name = ${STANDING}`.compile(
+    database,
+  ),
+]
+
+/**
+ * @param options.randomText draws a text that was never drawn before, in SQL
+ * @param options.notify what tells the other nodes, within the transaction
+ */
 export const standingWriter = (
   database: Database,
   atomically: Atomically,
-  notify: readonly CompiledQuery[] = [],
+  { randomText, notify = [] }: { randomText: string; notify?: readonly CompiledQuery[] },
 ): StandingWriter => ({
   async write(change) {
-    await atomically([
-      sql`update epochs set value = value + 1 where name = ${STANDING}`.compile(database),
-      change,
-      ...notify,
-    ])
+    await atomically([...nextPosition(database, randomText), change, ...notify])
     // It may be a later one's by now: whoever waits for that waits for this as well.
     const row = await database
       .selectFrom('epochs')
-      .select('value')
+      .select(['value', 'token'])
       .where('name', '=', STANDING)
       .executeTakeFirstOrThrow()
-    return Number(row.value)
+    return { number: Number(row.value), token: row.token ?? '' }
   },
 })
+
+/** Places of the history that are kept. */
+const HISTORY = 100_000
 
 interface StoredRevocation {
   id: string
@@ -75,12 +88,17 @@ export const revocationStore = (database: Database, writer: StandingWriter): Rev
           forget_at: forgetAt,
           seq: sql<number>`(select value from epochs where name = ${STANDING})`,
         })
+        .onConflict((conflict) => conflict.column('id').doNothing())
         .compile(),
     ),
   async list() {
     return (await database.selectFrom('revocations').selectAll().orderBy('epoch').execute()).map(toRevocation)
   },
   async sweep(now) {
+    // No node that lives is so far behind; one that was asleep for so long reads everything anew.
+    await sql`delete from standing_history where number < (select value from epochs where name = ${STANDING}) - ${HISTORY}`.execute(
+      database,
+    )
     return Number(
       (await database.deleteFrom('revocations').where('forget_at', '<=', now).executeTakeFirst()).numDeletedRows,
     )

@@ -46,8 +46,12 @@ export interface AuditFilter {
 }
 
 export interface AuditStore {
-  /** All rows or none, durably. @throws DeputyError `conflict` if a `seq` exists already: two writers. */
-  append(rows: readonly AuditRow[]): Promise<void>
+  /**
+   * All rows or none, durably.
+   * @param after what the chain has to end with; a store that one process holds need not look
+   * @throws DeputyError `conflict` where it ends otherwise: another process wrote, or the store has lost records
+   */
+  append(rows: readonly AuditRow[], after?: { readonly seq: number; readonly hash: string }): Promise<void>
   head(): Promise<{ seq: number; hash: string } | undefined>
   /** The node whose chain this is. */
   readonly node: string

@@ -23,9 +23,21 @@ export interface Revocation {
   readonly number?: number
 }
 
+/**
+ * A place in the history of changes of the standing. The number orders changes, and the token, which the store draws for each
+ * change, says in which history: a store that has lost its last changes uses their numbers again, never their tokens.
+ */
+export interface Position {
+  readonly number: number
+  readonly token: string
+}
+
 export interface RevocationStore {
-  /** @returns the number of this change of the standing: who has applied changes up to it knows the revocation */
-  add(revocation: Omit<Revocation, 'number'>): Promise<number>
+  /**
+   * Adds it; one whose id the store has already is left as it is, so that a write of unknown outcome can be repeated.
+   * @returns where this change is in the history: who has applied changes up to it knows the revocation
+   */
+  add(revocation: Omit<Revocation, 'number'>): Promise<Position>
   list(): Promise<Revocation[]>
   sweep(now: number): Promise<number>
 }
@@ -38,8 +50,8 @@ export interface DisabledUser {
 }
 
 export interface DisabledUserStore {
-  /** @returns the number of the change, as for revocations */
-  add(user: DisabledUser): Promise<number>
+  /** @returns where the change is in the history, as for revocations */
+  add(user: DisabledUser): Promise<Position>
   remove(tenant: string, user: string): Promise<boolean>
   list(): Promise<DisabledUser[]>
 }
@@ -53,8 +65,8 @@ export interface FrozenTenant {
 }
 
 export interface FrozenTenantStore {
-  /** @returns the number of the change, as for revocations */
-  add(tenant: FrozenTenant): Promise<number>
+  /** @returns where the change is in the history, as for revocations */
+  add(tenant: FrozenTenant): Promise<Position>
   remove(tenant: string): Promise<boolean>
   list(): Promise<FrozenTenant[]>
 }
@@ -66,25 +78,64 @@ export interface StandingChanges {
   readonly frozen: readonly FrozenTenant[]
 }
 
+/** What a node says of itself when it asks for a lease. */
+export interface RenewalRequest {
+  /** The incarnation. */
+  readonly id: string
+  /** The node. */
+  readonly about: string
+  /** ms. */
+  readonly lease: number
+  /** ms by which clocks may differ. */
+  readonly skew: number
+  /** When this incarnation had its first lease, by the store's clock (ms since the epoch); undefined with the first request. */
+  readonly startedAt: number | undefined
+  /** The last change that it has applied; undefined when it has to read everything. */
+  readonly applied: Position | undefined
+  /** Changes of its own that the store has confirmed and that it has not read back yet. */
+  readonly written: readonly Position[]
+  /** The token that this request leaves in the node's row. */
+  readonly token: string
+  /** The tokens one of which the row must have: those of the last answered renewal and of all sent since. Empty: not asked. */
+  readonly previous: readonly string[]
+}
+
+/**
+ * What the store answers. `granted`: there is a lease. `foreign_past`: what the node says about the past is not what the store has:
+ * the store has lost commits, or it is another one; no lease. `replaced`: a younger incarnation has the node's name; no lease.
+ * `server` names the process of the server: another name, and commits may have been lost.
+ */
+export type Renewal = {
+  readonly now: number
+  readonly server: string
+  /** For how long nodes have seen this process of the server (ms). */
+  readonly serverAge: number
+} & (
+  | { readonly outcome: 'granted'; readonly last: Position; readonly startedAt: number }
+  | { readonly outcome: 'foreign_past'; readonly last: Position; readonly problem: string }
+  | { readonly outcome: 'replaced'; readonly by: string }
+)
+
+/** Who knows a change. `acknowledged` have said so, `waiting` have not while their lease may still run, `expired` when it has surely ended. */
+export interface Knowledge {
+  readonly acknowledged: readonly string[]
+  readonly waiting: readonly string[]
+  readonly expired: readonly string[]
+  /** The change is not in the history any more: the store has lost it, and it has to be written again. */
+  readonly isLost: boolean
+  /** ms for which leases may still run that a server before this one has granted and this one does not know. */
+  readonly unsettled: number
+}
+
 /** Capability: a store that several nodes share. See `revocation/lease.ts` for what the steps mean together. */
 export interface ClusterStore {
-  /**
-   * In one transaction that no change of the standing can overlap: the changes after `acknowledged`, and a lease by the
-   * store's clock together with the acknowledgement.
-   * @param node.lease ms
-   * @returns the number of the last change, the store's time (ms since the epoch), and no changes where there are none
-   */
-  renew(node: {
-    id: string
-    about: string
-    lease: number
-    acknowledged: number
-  }): Promise<{ number: number; now: number; changes: StandingChanges | undefined }>
-  /** Which nodes know a change: `acknowledged` have said so, `waiting` have not while their lease may still run, `expired` when it has surely ended. */
-  whoKnows(
-    number: number,
-    options: { except: string; skew: number },
-  ): Promise<{ acknowledged: readonly string[]; waiting: readonly string[]; expired: readonly string[] }>
+  /** In one statement that no change of the standing can overlap: a lease by the store's clock, and the last change. */
+  renew(request: RenewalRequest): Promise<Renewal>
+  /** Everything after a number. @throws DeputyError `store_unavailable` when `upTo` is not in the history any more */
+  changesSince(number: number, upTo: Position): Promise<StandingChanges>
+  whoKnows(change: Position, options: { except: string; lease: number; skew: number }): Promise<Knowledge>
+  /** Makes the next number higher than this one: numbers that were used in a history that is lost are not used again. */
+  liftNumber(above: number): Promise<void>
   /** The node hands out nothing more. */
   leave(id: string): Promise<void>
   nodes(): Promise<{ id: string; about: string; leaseLeft: number; acknowledged: number }[]>
@@ -92,6 +143,12 @@ export interface ClusterStore {
   exclusively<T>(name: string, work: () => Promise<T>): Promise<T>
   /** The store's time (ms since the epoch). */
   now(): Promise<number>
-  /** Calls whenever the standing has changed, as soon as the store says so. @returns what ends it */
-  subscribe(changed: () => void): Promise<() => Promise<void>>
+  /** Calls whenever the standing has changed, as soon as the store says so. */
+  subscribe(changed: () => void): Promise<Subscription>
+}
+
+export interface Subscription {
+  /** Looks whether the server still has this listener, and connects anew when it does not answer. */
+  check(): void
+  close(): Promise<void>
 }

@@ -14,7 +14,12 @@ const DEADLINE = 5000
 /** The embedded store has one node. */
 const NODE = 'local'
 
-const COLUMN_TYPES: ColumnTypes = { bytes: 'blob', counter: 'integer', instant: 'bigint' }
+const COLUMN_TYPES: ColumnTypes = {
+  bytes: 'blob',
+  counter: 'integer',
+  instant: 'bigint',
+  randomText: 'hex(randomblob(16))',
+}
 
 const insertInto = (table: string, columns: readonly string[]): string =>
   `insert into "${table}" (${columns.map((column) => `"${column}"`).join(', ')}) values (${columns.map(() => '?').join(', ')})`
@@ -81,7 +86,7 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
       reading,
       atomically,
       batch,
-      standing: standingWriter(database, atomically),
+      standing: standingWriter(database, atomically, COLUMN_TYPES),
       isConstraint: (error) => error instanceof ConstraintError,
       node: NODE,
     }),

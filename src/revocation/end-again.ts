@@ -1,0 +1,39 @@
+import type { CurrentSnapshot } from '../config/snapshot.ts'
+import type { Revocable } from '../connector/connector.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { Revocation } from '../store/records/revocations.ts'
+import type { Store } from '../store/store.ts'
+import { grantsWithin } from './revoke.ts'
+
+/**
+ * Ends what a revocation had ended and a store that has lost commits brought back. The revocation is in force already; this removes the
+ * grants and tells their providers. What was given after the revocation stays.
+ */
+export const createEndAgain =
+  (deps: {
+    readonly store: Pick<Store, 'grants' | 'consents'>
+    readonly snapshot: CurrentSnapshot
+    readonly upstream: Revocable
+    readonly sweepLeases: () => Promise<void>
+    readonly logger: Logger
+  }) =>
+  async (revocations: readonly Revocation[]): Promise<void> => {
+    const { grants, consents } = deps.store
+    for (const { scope, epoch } of revocations) {
+      const within = (
+        await Promise.all(grantsWithin(scope, deps.snapshot()).map((filter) => grants.list(filter)))
+      ).flat()
+      const returned = within.filter(({ createdAt }) => createdAt <= epoch)
+      const orders = scope.kind === 'tenant' ? new Map() : await deps.upstream.prepare(returned)
+      for (const grant of returned) {
+        await grants.remove({ id: grant.id })
+        const consent = await consents.find(grant)
+        const { tenant, user, server, downstream } = grant
+        if (consent !== undefined && consent.at <= epoch) await consents.remove({ tenant, user, server, downstream })
+        await deps.upstream.revoke(grant, orders.get(grant.id)).catch((error: unknown) => {
+          deps.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
+        })
+      }
+    }
+    await deps.sweepLeases()
+  }

@@ -1,0 +1,152 @@
+import type { AuditLog } from '../audit/record.ts'
+import type { LostRecords } from '../audit/continuity.ts'
+import type { Logger } from '../observe/logger.ts'
+import type { AuditStore } from '../store/records/audit.ts'
+import type { Grant } from '../store/records/grants.ts'
+import type { Revocation } from '../store/records/revocations.ts'
+import type { RecentGrants } from '../store/recent-grants.ts'
+import type { Store } from '../store/store.ts'
+import type { LookAgain } from './lease.ts'
+import { isProvedLifted } from './restore.ts'
+import { describeScope, type Standing } from './standing.ts'
+import type { Fingerprint } from '../crypto/fingerprint.ts'
+
+export interface LookAgainDependencies {
+  readonly store: Store
+  readonly grants: RecentGrants
+  readonly standing: Standing
+  readonly audit: AuditLog & { compare(): Promise<void> }
+  readonly fingerprint: Fingerprint
+  /** Whether a grant that came back was revoked. */
+  readonly isVoid: (grant: Grant) => boolean
+  /** Empties every cache of this node. */
+  readonly emptyCaches: () => void
+  /** Ends again what a revocation had ended and the store has brought back; it is in force already. */
+  readonly endAgain: (revocations: readonly Revocation[]) => void
+  readonly node: string
+  readonly now: () => number
+  readonly newId: () => string
+  readonly logger: Logger
+}
+
+/** What a node has written again. */
+interface WrittenAgain {
+  readonly problems: string[]
+  readonly revocations: Revocation[]
+  readonly disabled: string[]
+  readonly frozen: string[]
+  readonly grants: string[]
+  readonly records: LostRecords[]
+}
+
+const nothing = (): WrittenAgain => ({
+  problems: [],
+  revocations: [],
+  disabled: [],
+  frozen: [],
+  grants: [],
+  records: [],
+})
+
+const isNothing = (written: WrittenAgain): boolean => Object.values(written).every((list) => list.length === 0)
+
+/** Whether an order was lifted in the history that the store has now. */
+const isLifted = async (
+  audit: AuditStore,
+  fingerprint: Fingerprint,
+  order: { readonly tenant: string; readonly user?: string; readonly at: number },
+): Promise<boolean> => {
+  const rows = await audit.query(
+    {
+      node: '*',
+      tenant: order.tenant,
+      ...(order.user === undefined ? {} : { user: order.user }),
+      event: order.user === undefined ? 'tenant.thaw' : 'user.enable',
+    },
+    { limit: 1000, last: true },
+  )
+  return rows.some((row) => isProvedLifted(row, fingerprint, order))
+}
+
+/**
+ * What a node does when the store may have lost commits: compares everything that it knows with what the store has, and writes again what is missing
+ * there: revocations, orders of admins, the grants of the last minutes with their refresh tokens, and records of the audit log. What was
+ * lost is written to the log, the audit log and the store, where it stays until a person acknowledges it.
+ */
+export const createLookAgain = (deps: LookAgainDependencies) => {
+  const { store, standing, logger } = deps
+  /** Of tries that did not get to the end as well: what they have written is not missing any more. */
+  let written = nothing()
+
+  const writeOrders = async (): Promise<void> => {
+    const known = standing.known()
+    const revocations = new Set((await store.revocations.list()).map(({ id }) => id))
+    const disabled = await store.disabledUsers.list()
+    const frozen = await store.frozenTenants.list()
+    for (const revocation of known.revocations) {
+      if (revocations.has(revocation.id) || (revocation.forgetAt ?? Infinity) <= deps.now()) continue
+      const { number: _, ...lost } = revocation
+      await store.revocations.add(lost)
+      written.revocations.push(revocation)
+    }
+    for (const order of known.disabled) {
+      if (disabled.some(({ tenant, user }) => tenant === order.tenant && user === order.user)) continue
+      if (await isLifted(store.audit, deps.fingerprint, order)) continue
+      await store.disabledUsers.add(order)
+      written.disabled.push(`${order.user} of ${order.tenant}`)
+    }
+    for (const order of known.frozen) {
+      if (frozen.some(({ tenant }) => tenant === order.tenant)) continue
+      if (await isLifted(store.audit, deps.fingerprint, { tenant: order.tenant, at: order.at })) continue
+      await store.frozenTenants.add(order)
+      written.frozen.push(order.tenant)
+    }
+  }
+
+  const report = async (): Promise<void> => {
+    const [id, { problems, revocations, disabled, frozen, grants, records }] = [deps.newId(), written]
+    const detail = {
+      problem: problems.at(-1) ?? 'the store has lost what this node had written',
+      written_again: {
+        revocations: revocations.map((each) => ({ revocation: each.id, scope: describeScope(each.scope) })),
+        disabled,
+        frozen,
+        grants,
+        records,
+      },
+    }
+    logger.error(
+      detail,
+      'the store has lost commits that it had confirmed; what this node knows is written again; see deputy status',
+    )
+    await deps.audit.append({ id, event: 'store.lost', outcome: 'failed', detail })
+    await store.losses.add({ id, node: deps.node, at: deps.now(), detail })
+    deps.endAgain(revocations)
+    written = nothing()
+  }
+
+  const lookAgain = async ({ problem, last }: LookAgain): Promise<void> => {
+    deps.emptyCaches()
+    if (problem !== undefined && !written.problems.includes(problem)) written.problems.push(problem)
+    // Its numbers go on above those that are known: what was obtained under them is compared by them.
+    if (last.number < standing.number) await store.cluster?.liftNumber(standing.number)
+    await writeOrders()
+    written.grants.push(...(await deps.grants.writeAgain(deps.isVoid, deps.now())))
+    await deps.audit.compare()
+    if (isNothing(written))
+      logger.info({}, 'the server of the store is another process than before, and has lost nothing')
+    else await report()
+  }
+
+  return {
+    lookAgain,
+    /** The audit log has noticed by itself. */
+    recordsLost(lost: LostRecords): void {
+      written.records.push(lost)
+    },
+    /** Reports what was noticed without a look. */
+    async reportNoticed(): Promise<void> {
+      if (!isNothing(written)) await report()
+    },
+  }
+}

@@ -1,0 +1,86 @@
+import { DeputyError } from '../errors.ts'
+import type { Grant, GrantFilter, GrantStore } from './records/grants.ts'
+
+/** For how long a grant that was written is remembered (ms): longer than a fail-over of a database takes. */
+const REMEMBERED_MS = 120_000
+/** Grants that are remembered at most. */
+const MOST_GRANTS = 20_000
+
+export interface RecentGrants extends GrantStore {
+  /**
+   * Writes what was written lately and the store has lost: the refresh token in it is the one that the provider knows.
+   * @param isVoid whether a grant is revoked; it is not written again
+   * @returns the ids of the grants that were written
+   */
+  writeAgain(isVoid: (grant: Grant) => boolean, now: number): Promise<string[]>
+}
+
+const matches = (grant: Grant, filter: GrantFilter): boolean =>
+  (['tenant', 'user', 'server', 'downstream', 'provider', 'id'] as const).every(
+    (field) => filter[field] === undefined || filter[field] === grant[field],
+  )
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
+/** The grants of a store, and in memory the last of them that this process has written, sealed as they are in the store. */
+export const rememberGrants = (grants: GrantStore, monotonic: () => number): RecentGrants => {
+  const recent = new Map<string, { readonly grant: Grant; readonly at: number }>()
+
+  const remember = (grant: Grant): Grant => {
+    recent.delete(grant.id)
+    recent.set(grant.id, { grant, at: monotonic() })
+    for (const [id, { at }] of recent) {
+      if (monotonic() - at < REMEMBERED_MS && recent.size <= MOST_GRANTS) break
+      recent.delete(id)
+    }
+    return grant
+  }
+
+  /** @returns whether it was written */
+  const writeOne = async (mine: Grant, now: number): Promise<boolean> => {
+    const stored = await grants.get(mine.id)
+    if (stored === undefined) {
+      // Another grant of the same owner is younger than what was lost, or is what the user sees: it stays.
+      if ((await grants.find(mine)) !== undefined) return false
+      remember(await grants.put(mine))
+      return true
+    }
+    if (sameBytes(stored.sealed, mine.sealed)) return false
+    const isBehind = stored.version < mine.version
+    const isClaimed = stored.refreshing !== undefined && stored.refreshing.until > now
+    // In the new history it was written later: if that went well, it has a younger token; if not, it was tried with an older one.
+    if (!isBehind && (stored.status === 'active' || isClaimed)) return false
+    remember(
+      await grants.update({
+        ...mine,
+        ...(isBehind ? {} : { status: 'uncertain' as const }),
+        refreshing: undefined,
+        version: stored.version,
+      }),
+    )
+    return true
+  }
+
+  return {
+    ...grants,
+    put: async (grant) => remember(await grants.put(grant)),
+    update: async (grant) => remember(await grants.update(grant)),
+    async remove(filter) {
+      for (const [id, { grant }] of recent) if (matches(grant, filter)) recent.delete(id)
+      return grants.remove(filter)
+    },
+    async writeAgain(isVoid, now) {
+      const written: string[] = []
+      for (const { grant } of recent.values()) {
+        if (isVoid(grant)) continue
+        try {
+          if (await writeOne(grant, now)) written.push(grant.id)
+        } catch (error) {
+          // Another node has written it meanwhile: that is the younger one.
+          if (!(error instanceof DeputyError && error.code === 'conflict')) throw error
+        }
+      }
+      return written
+    },
+  }
+}

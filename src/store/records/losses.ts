@@ -1,0 +1,18 @@
+/** What a node noticed that the store has lost although it had confirmed it, and what was done about it. */
+export interface StoreLoss {
+  readonly id: string
+  readonly node: string
+  /** ms since the epoch. */
+  readonly at: number
+  /** JSON values, without secrets. */
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+export interface LossStore {
+  /** One whose id is known already is left as it is. */
+  add(loss: StoreLoss): Promise<void>
+  /** Those that no person has acknowledged, the oldest first. */
+  open(): Promise<StoreLoss[]>
+  /** @returns how many were open */
+  acknowledge(by: string, at: number): Promise<number>
+}
