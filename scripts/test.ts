@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { BUNDLED_CLI, bundle } from './bundle.ts'
 import { installPackages } from './packages.ts'
 
 const reportSchema = z.object({
@@ -15,6 +16,8 @@ const reportSchema = z.object({
 })
 
 installPackages()
+// The processes that the tests start are what ships; vitest by itself starts the sources.
+await bundle()
 const folder = await mkdtemp(join(tmpdir(), 'deputy-tests-'))
 const report = join(folder, 'report.json')
 const child = spawn(
@@ -27,7 +30,7 @@ const child = spawn(
     `--outputFile.json=${report}`,
     ...process.argv.slice(2),
   ],
-  { stdio: 'inherit' },
+  { stdio: 'inherit', env: { ...process.env, DEPUTY_TEST_CLI: BUNDLED_CLI } },
 )
 const [code] = (await once(child, 'exit')) as [number | null]
 const counts = await readFile(report, 'utf8').then(

@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startSts, type StsDouble } from '../doubles/aws-sts.ts'
 import { aCompany } from '../support/configuration.ts'
 import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
 import { signIn } from '../support/exec.ts'
+import { CLI } from '../support/process.ts'
 
-const CLI = join(import.meta.dirname, '../../src/cli/main.ts')
 let sts: StsDouble
 let issuer: TestIssuer
 let daemon: Daemon

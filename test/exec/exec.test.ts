@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { aCompany } from '../support/configuration.ts'
 import { ask, startDaemonProcess, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
 import { PROBE, startExec, type Running } from '../support/exec.ts'
-import { freePort, stopProcess } from '../support/process.ts'
+import { freePort, runCli, stopProcess } from '../support/process.ts'
 
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' }
 const uid = process.getuid!()
@@ -75,24 +75,8 @@ beforeAll(async () => {
   )
   runtime = await mkdtemp('/dev/shm/deputy-test-')
   shm = `${runtime}/deputy-exec-${uid}`
-  await daemon.deputy('secret', 'set', '--tenant', 'acme', '--name', 'mail-key')
-  const set = spawn(
-    process.execPath,
-    [
-      join(import.meta.dirname, '../../src/cli/main.ts'),
-      'secret',
-      'set',
-      '--tenant',
-      'acme',
-      '--name',
-      'mail-key',
-      '--home',
-      daemon.home,
-    ],
-    { stdio: ['pipe', 'ignore', 'inherit'] },
-  )
-  set.stdin.end(JSON.stringify({ user: 'mail', password: 'p@ss/w:rd' }))
-  await once(set, 'exit')
+  const password = JSON.stringify({ user: 'mail', password: 'p@ss/w:rd' })
+  await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'mail-key'], password)
 })
 afterEach(async () => {
   for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL')

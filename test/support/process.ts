@@ -7,8 +7,8 @@ import { join, resolve } from 'node:path'
 import { inspect } from 'node:util'
 import type { Terminal } from '../../src/cli/terminal.ts'
 
-/** The CLI's source; it runs as it is. */
-export const CLI = join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts')
+/** The CLI as it ships, where `npm test` has bundled it, else its source, which runs as it is. */
+export const CLI = process.env['DEPUTY_TEST_CLI'] ?? join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts')
 
 /** Below those that the kernel gives to outgoing connections (ip(7), ip_local_port_range), which could take it before it is used. */
 const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]

@@ -1,0 +1,41 @@
+/** Bundles the CLI and the daemon, so that a start reads tens of files instead of two thousand. Part of `npm run build`. */
+import { rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { rolldown } from 'rolldown'
+
+const ROOT = resolve(import.meta.dirname, '..')
+
+/** Two below the package's folder, as `src/cli` is: what the CLI looks for from there is found. */
+const BUNDLE = join(ROOT, 'dist/cli')
+
+/** The CLI as it ships. */
+export const BUNDLED_CLI = join(BUNDLE, 'main.js')
+
+/** What runs by itself: the CLI, the two threads, and the process that becomes a command of `deputy exec`. */
+const ENTRIES = {
+  main: 'src/cli/main.ts',
+  worker: 'src/store/sqlite/worker.ts',
+  'reader-thread': 'src/config/reader-thread.ts',
+  launcher: 'src/cli/exec/launcher.ts',
+}
+
+/** Native or WebAssembly beside their JavaScript: they find their own files. */
+const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs']
+
+/** Writes the bundle anew. @throws Error what rolldown says of a source that does not bundle */
+export const bundle = async (): Promise<void> => {
+  await rm(BUNDLE, { recursive: true, force: true })
+  const build = await rolldown({
+    cwd: ROOT,
+    input: ENTRIES,
+    platform: 'node',
+    external: EXTERNAL,
+    onLog: (level, log) => {
+      if (level === 'warn') throw new Error(log.message)
+    },
+  })
+  await build.write({ dir: BUNDLE, format: 'esm', sourcemap: true, minify: false })
+  await build.close()
+}
+
+if (import.meta.main) await bundle()
