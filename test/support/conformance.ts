@@ -315,50 +315,69 @@ export interface ScenarioResult {
 /** Path of the suite's command. */
 const SUITE = join(import.meta.dirname, '../../node_modules/@modelcontextprotocol/conformance/dist/index.js')
 
-/** Runs a scenario, in a process of its own. @param subject `server --url URL`, or `client --command COMMAND` */
-const runScenario = async (
-  subject: readonly string[],
-  scenario: string,
-  revision: Revision,
+/** Runs the suite in a process, which writes a folder a scenario. @returns what it said */
+const runSuite = async (folder: string, revision: Revision, args: readonly string[]): Promise<string> => {
+  const child = spawn(
+    process.execPath,
+    [SUITE, ...args, '--spec-version', revision, '--timeout', '20000', '--output-dir', folder],
+    { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder },
+  )
+  let output = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      output += chunk.toString('utf8')
+    })
+  await once(child, 'close')
+  return output
+}
+
+/** What the suite has written of a scenario: in a folder `<kind>-<scenario>-<time>`, a `/` of its name being a folder of its own. */
+const readResult = async (
+  folder: string,
+  { kind, scenario, revision, said }: { kind: 'server' | 'client'; scenario: string; revision: Revision; said: string },
 ): Promise<ScenarioResult> => {
+  const names = await readdir(folder, { recursive: true })
+  const begin = `${kind}-${scenario}-2`
+  const found = names.find((name) => name.endsWith('checks.json') && (kind === 'client' || name.startsWith(begin)))
+  if (found === undefined)
+    return { scenario, revision, passed: 0, failures: [`the suite wrote no result: ${said.slice(-500)}`] }
+  const checks = checksSchema.parse(JSON.parse(await readFile(join(folder, found), 'utf8')))
+  const counted = checks.filter(({ status }) => status === 'SUCCESS' || status === 'FAILURE')
+  const failures = counted
+    .filter(({ status }) => status === 'FAILURE')
+    .map(({ id, errorMessage = '' }) => `${id}: ${errorMessage}`)
+  return {
+    scenario,
+    revision,
+    passed: counted.length - failures.length,
+    failures: counted.length === 0 ? ['nothing was checked'] : failures,
+  }
+}
+
+/** Runs all scenarios of servers in one process, those that the list leaves out too, and reads those that are wanted. */
+const runServer = (url: string, scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> =>
+  inFolder(async (folder) => {
+    const said = await runSuite(folder, revision, ['server', '--url', url, '--suite', 'all'])
+    return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'server', scenario, revision, said })))
+  })
+
+/** Runs scenarios of clients one after the other: the suite would start all clients at once. */
+const runClient = async (scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> => {
+  const results: ScenarioResult[] = []
+  for (const scenario of scenarios)
+    results.push(
+      await inFolder(async (folder) => {
+        const said = await runSuite(folder, revision, ['client', '--command', CLIENT, '--scenario', scenario])
+        return readResult(folder, { kind: 'client', scenario, revision, said })
+      }),
+    )
+  return results
+}
+
+const inFolder = async <T>(work: (folder: string) => Promise<T>): Promise<T> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-conformance-'))
   try {
-    const child = spawn(
-      process.execPath,
-      [
-        SUITE,
-        ...subject,
-        '--scenario',
-        scenario,
-        '--spec-version',
-        revision,
-        '--timeout',
-        '20000',
-        '--output-dir',
-        folder,
-      ],
-      { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder },
-    )
-    let output = ''
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', (chunk: Buffer) => {
-        output += chunk.toString('utf8')
-      })
-    await once(child, 'close')
-    const found = (await readdir(folder, { recursive: true })).find((name) => name.endsWith('checks.json'))
-    if (found === undefined)
-      return { scenario, revision, passed: 0, failures: [`the suite wrote no result: ${output.slice(-500)}`] }
-    const checks = checksSchema.parse(JSON.parse(await readFile(join(folder, found), 'utf8')))
-    const counted = checks.filter(({ status }) => status === 'SUCCESS' || status === 'FAILURE')
-    const failures = counted
-      .filter(({ status }) => status === 'FAILURE')
-      .map(({ id, errorMessage = '' }) => `${id}: ${errorMessage}`)
-    return {
-      scenario,
-      revision,
-      passed: counted.length - failures.length,
-      failures: counted.length === 0 ? ['nothing was checked'] : failures,
-    }
+    return await work(folder)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -389,16 +408,8 @@ export const runRevision = async (revision: Revision): Promise<ScenarioResult[]>
     entries.flatMap(({ scenarios, revisions = [] }) => (revisions.includes(revision) ? scenarios : []))
   const target = await startConformanceTarget(revision)
   try {
-    const inTurn = async (subject: readonly string[], scenarios: readonly string[]): Promise<ScenarioResult[]> => {
-      const results: ScenarioResult[] = []
-      for (const scenario of scenarios) results.push(await runScenario(subject, scenario, revision))
-      return results
-    }
     return (
-      await Promise.all([
-        inTurn(['server', '--url', target.url], namesOf(server)),
-        inTurn(['client', '--command', CLIENT], namesOf(client)),
-      ])
+      await Promise.all([runServer(target.url, namesOf(server), revision), runClient(namesOf(client), revision)])
     ).flat()
   } finally {
     await target.close()
