@@ -40,7 +40,8 @@ export default defineConfig({
     pool: 'forks',
     // A worker takes one file after the other: no test replaces a module, and each file ends what it has started.
     isolate: false,
-    maxWorkers: 2,
+    // One more than the cores of a small machine: much of a test is waiting for a lease, a kill or a provider.
+    maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
     // Node reads TypeScript itself; its modules need no other transformation here, and no test replaces a module.
     experimental: { viteModuleRunner: false, nodeLoader: false },

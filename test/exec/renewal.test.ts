@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Client } from 'pg'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany } from '../support/configuration.ts'
@@ -26,16 +26,10 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
   let daemon: Daemon
   let database: string
   const running: Running[] = []
+  /** One daemon for all: a test that leaves a rotation or the sign-in otherwise than it was comes last. */
   beforeAll(async () => {
     server = await startPostgres(bin!)
     issuer = await startTestIssuer()
-  })
-  afterAll(async () => {
-    await server?.close()
-    await issuer?.close()
-  })
-
-  beforeEach(async () => {
     vault = await startVaultDouble()
     database = await server.createDatabase()
     await makeRoles(server, database)
@@ -90,8 +84,12 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
   })
   afterEach(async () => {
     for (const each of running.splice(0)) await stopProcess(each.process, 'SIGKILL')
+  })
+  afterAll(async () => {
     await daemon?.close()
     await vault?.close()
+    await server?.close()
+    await issuer?.close()
   })
 
   const connected = async <T>(
@@ -147,25 +145,16 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
   it('promise 7: rewrites the file and tells the server, where that is what it wants', async () => {
     const run = start('files')
     const before = await run.next()
-    expect(loginOf(before.file!).username).toBe('app_a')
+    expect(loginOf(before.file!).username).toBe('app_b')
     await rotate()
     const told = await run.next()
     expect([told.signal, loginOf(told.file!).username, await works(loginOf(told.file!))]).toEqual([
       'SIGHUP',
-      'app_b',
+      'app_a',
       true,
     ])
-    await expect.poll(history, { interval: 100 }).toEqual(['done'])
-    expect(loginOf(readFileSync(before.environment['KEY_FILE']!, 'utf8')).username).toBe('app_b')
-  })
-
-  it('leaves a server alone that wants it so, and the old one works for as long as the grace lasts', async () => {
-    const run = start('keeps')
-    const old = loginOf((await run.next()).environment['LOGIN']!)
-    await rotate()
-    await expect.poll(() => run.err()).toMatch(/keeps keeps the old one/)
-    expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Still on the old one:[\s\S]*keeps/)
-    expect(await works(old)).toBe(true)
+    await expect.poll(history, { interval: 100 }).toEqual(['done', 'done'])
+    expect(loginOf(readFileSync(before.environment['KEY_FILE']!, 'utf8')).username).toBe('app_a')
   })
 
   it('promise 4: the login that was made for a started server ends with it, unless another one has it still', async () => {
@@ -207,6 +196,15 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     expect(run.err()).toMatch(
       /has not connected code for connects yet[\s\S]*connect_url: http:\/\/127\.0\.0\.1:\d+\/connect\//,
     )
+  })
+
+  it('leaves a server alone that wants it so, and the old one works for as long as the grace lasts', async () => {
+    const run = start('keeps')
+    const old = loginOf((await run.next()).environment['LOGIN']!)
+    await rotate()
+    await expect.poll(() => run.err()).toMatch(/keeps keeps the old one/)
+    expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Still on the old one:[\s\S]*keeps/)
+    expect(await works(old)).toBe(true)
   })
 
   it("promise 4: acts for the user for whom it was started alone: a revocation of the user ends it, and so does another user's sign-in", async () => {
