@@ -23,8 +23,8 @@ const ENTRIES = {
 const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs']
 
 /** Writes the bundle anew. @throws Error what rolldown says of a source that does not bundle */
-export const bundle = async (): Promise<void> => {
-  await rm(BUNDLE, { recursive: true, force: true })
+export const bundle = async (folder = BUNDLE): Promise<void> => {
+  await rm(folder, { recursive: true, force: true })
   const build = await rolldown({
     cwd: ROOT,
     input: ENTRIES,
@@ -34,8 +34,9 @@ export const bundle = async (): Promise<void> => {
       if (level === 'warn') throw new Error(log.message)
     },
   })
-  await build.write({ dir: BUNDLE, format: 'esm', sourcemap: true, minify: false })
+  await build.write({ dir: folder, format: 'esm', sourcemap: true, minify: false })
   await build.close()
 }
 
-if (import.meta.main) await bundle()
+// Another folder, for those who install: `node scripts/bundle.ts FOLDER/dist/cli`.
+if (import.meta.main) await bundle(process.argv[2])

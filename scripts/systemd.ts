@@ -140,6 +140,7 @@ const main = (): number => {
       '--outDir',
       dist,
     ])
+    run(process.execPath, [join(ROOT, 'scripts/bundle.ts'), join(dist, 'cli')])
     for (const path of ['usr/lib/deputy/node_modules', 'usr/lib/deputy/dist', 'checkout'])
       run('mkdir', ['-p', join(container, path)])
     writeFileSync(join(container, 'usr/bin/node'), '')
