@@ -145,6 +145,8 @@ const measureReads = async (): Promise<void> => {
     fresh: HOUR,
     stale: HOUR,
     limit: HOUR,
+    id: 'bench',
+    logger: silentLogger,
     clock: systemClock,
     monotonic: () => performance.now(),
   })

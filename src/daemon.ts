@@ -66,6 +66,7 @@ import { withCheckedHead } from './http/request-head.ts'
 import type { Logger } from './observe/logger.ts'
 import { createOpenTelemetry } from './observe/opentelemetry.ts'
 import type { Settings } from './config/settings.ts'
+import { consoleToLog } from './observe/console.ts'
 import { createOutageLog } from './observe/outage.ts'
 import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
@@ -158,6 +159,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { snapshot, policy } = configuration
   const { settings } = snapshot()
   const plainLogger = options.logger ?? createLogger({ level: settings.log.level })
+  if (options.logger === undefined) consoleToLog(plainLogger)
   const outages =
     settings.store === 'embedded'
       ? undefined

@@ -114,6 +114,41 @@ export const awsSts = {
   subject: subjectSchema,
 }
 
+const HOUR_MS = 3_600_000
+/** The longest sessions: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html, and API_GetSessionToken.html */
+const LONGEST_SESSION_HOURS = { assume_role: 12, web_identity: 12, session_token: 36 } as const
+/** Characters of a session policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+const MAX_POLICY = 2048
+
+/** The session policy that STS is sent for these statements. */
+export const sessionPolicyText = (statements: readonly object[]): string =>
+  JSON.stringify({ Version: '2012-10-17', Statement: statements })
+
+/** What STS would refuse with each request. */
+export const checkAwsSts = (
+  {
+    method,
+    lifetime,
+    statements,
+  }: {
+    readonly method: keyof typeof LONGEST_SESSION_HOURS
+    readonly lifetime?: number | undefined
+    readonly statements: Readonly<Record<string, readonly object[]>>
+  },
+  context: z.RefinementCtx,
+): void => {
+  const hours = LONGEST_SESSION_HOURS[method]
+  if (lifetime !== undefined && lifetime > hours * HOUR_MS)
+    context.addIssue({ code: 'custom', path: ['lifetime'], message: `STS gives sessions of at most ${hours}h here` })
+  const length = sessionPolicyText(Object.values(statements).flat()).length
+  if (length > MAX_POLICY)
+    context.addIssue({
+      code: 'custom',
+      path: ['statements'],
+      message: `all scopes together make a session policy of ${length} characters, and STS takes ${MAX_POLICY}: shorten them, or write several downstreams`,
+    })
+}
+
 const serviceAccountSchema = z.email().describe('A service account.')
 
 /** https://cloud.google.com/iam/docs/workload-identity-federation-with-other-providers */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { awsSts, azure, gcpSts, githubApp, ofTenant } from './cloud-credentials.ts'
+import { awsSts, azure, checkAwsSts, gcpSts, githubApp, ofTenant } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
 import { tlsSchema } from './tls.ts'
@@ -293,7 +293,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
   }),
   z.strictObject({ ...common, ...databases, ...dynamic }),
   z.strictObject({ ...common, ...githubApp }),
-  z.strictObject({ ...common, ...awsSts }),
+  z.strictObject({ ...common, ...awsSts }).superRefine(checkAwsSts),
   z.strictObject({ ...common, ...gcpSts }),
   z.strictObject({ ...common, ...azure }),
   z.strictObject({

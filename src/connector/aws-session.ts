@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { sessionPolicyText } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import { lengthPrefixed } from '../crypto/additional-data.ts'
 import { Secret } from '../crypto/secret.ts'
@@ -89,5 +90,5 @@ export const sessionPolicyOf = ({ downstream, scopes, server }: CredentialReques
   if (Object.keys(statements).length === 0) return undefined
   if (scopes.length === 0 || !scopes.every((scope) => Object.hasOwn(statements, scope)))
     throw refuse('scope_not_available', { scopes: scopes.join(' '), server: server.server, downstream: id })
-  return JSON.stringify({ Version: '2012-10-17', Statement: scopes.flatMap((scope) => statements[scope]!) })
+  return sessionPolicyText(scopes.flatMap((scope) => statements[scope]!))
 }

@@ -5,6 +5,7 @@ import {
   STSClient,
   STSServiceException,
 } from '@aws-sdk/client-sts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import { ClientError } from 'openid-client'
 import { z } from 'zod'
@@ -13,6 +14,7 @@ import { ofTenant } from '../config/cloud-credentials.ts'
 import type { DownstreamOf } from '../config/downstream.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
+import { CREDENTIALS_ERROR, credentialsWithin } from '../secret/aws/credentials.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import { awsHandler } from './aws-http.ts'
 import {
@@ -37,6 +39,10 @@ const UNSAID = 3600
 /** Clients of the standard chain that are kept, so that what it has found is. */
 const CLIENTS = 100
 
+/** How long the search for credentials may take (ms), and the pause before STS is asked once more after a failure of its own. */
+const SEARCH_MS = 5000
+const PAUSE_MS = 200
+
 /** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html: names that say: not now, whatever the status. */
 const NOT_NOW = /^(Throttling|ThrottlingException|RequestLimitExceeded|IDPCommunicationError)/
 
@@ -56,6 +62,17 @@ const asAnswer = (error: unknown): unknown => {
     return error instanceof Error && error.cause instanceof DeputyError ? error.cause : error
   const status = NOT_NOW.test(error.name) ? 429 : (error.$metadata.httpStatusCode ?? 500)
   return new ClientError('STS refused', { cause: new Response(null, { status: status === 200 ? 502 : status }) })
+}
+
+/** A failure of STS itself is tried again once: a session that nobody gets costs nothing. */
+const again = async <T>(ask: () => Promise<T>): Promise<T> => {
+  try {
+    return await ask()
+  } catch (error) {
+    if (!(error instanceof STSServiceException) || (error.$metadata.httpStatusCode ?? 0) < 500) throw error
+    await sleep(PAUSE_MS)
+    return await ask()
+  }
 }
 
 /**
@@ -97,7 +114,7 @@ export const createAwsStsConnector = (deps: {
     const name = `${region} ${endpoint ?? ''}`
     const known = ofChain.get(name)
     if (known !== undefined) return known
-    const made = new STSClient(settings)
+    const made = new STSClient({ ...settings, credentials: credentialsWithin(SEARCH_MS, region) })
     ofChain.set(name, made)
     return made
   }
@@ -179,7 +196,7 @@ export const createAwsStsConnector = (deps: {
         answer = await deps.call({ provider, tenant, operation: 'temporary keys request' }, async () => {
           said = undefined
           try {
-            return await ask(client)
+            return await again(() => ask(client))
           } catch (error) {
             if (
               error instanceof STSServiceException &&
@@ -187,10 +204,14 @@ export const createAwsStsConnector = (deps: {
               error.$metadata.httpStatusCode < 500
             )
               said = shownWords(`${error.name}: ${error.message}`)
-            if (error instanceof Error && error.name === 'CredentialsProviderError')
+            if (error instanceof Error && error.name === CREDENTIALS_ERROR)
               throw refuse(
-                'provider_refused',
-                { provider, problem: 'the standard chain of the AWS SDK has found no credentials' },
+                'provider_unavailable',
+                {
+                  provider,
+                  problem: "the standard chain of the AWS SDK has found no credentials; the daemon's log has its words",
+                  seconds: 5,
+                },
                 error,
               )
             throw asAnswer(error)

@@ -137,8 +137,9 @@ export const createSecretBackends = async (
       known.set(id, createAwsSecrets({ id, path: backend.path, client }))
     }
     const { fresh, stale, timeout } = backend
-    const { clock, monotonic } = around
-    kept.set(id, keepSecrets(known.get(id)!, { fresh, stale, limit: timeout * READINGS_TIME, clock, monotonic }))
+    const { clock, monotonic, logger } = around
+    const limit = timeout * READINGS_TIME
+    kept.set(id, keepSecrets(known.get(id)!, { id, fresh, stale, limit, clock, monotonic, logger }))
   }
   return {
     embedded,

@@ -4,6 +4,7 @@ import { within } from '../deadline.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { SecretBackend, SecretVersion } from './backend.ts'
 import { isSilence } from './silence.ts'
+import type { Logger } from '../observe/logger.ts'
 
 const MAX_ENTRIES = 10_000
 /** With a usable copy at hand a request waits no longer for a reading (ms), and later ones not at all until it has ended. */
@@ -50,7 +51,15 @@ export interface KeptSecrets {
  */
 export const keepSecrets = (
   backend: SecretBackend,
-  options: { fresh: number; stale: number; limit: number; clock: Clock; monotonic: () => number },
+  options: {
+    id: string
+    fresh: number
+    stale: number
+    limit: number
+    clock: Clock
+    monotonic: () => number
+    logger: Logger
+  },
 ): KeptSecrets => {
   const entries = new LRUCache<string, Entry>({ max: MAX_ENTRIES })
   const underWay = new Map<string, { readonly reading: Promise<Entry>; readonly since: number }>()
@@ -72,6 +81,9 @@ export const keepSecrets = (
       if (isCurrent && isGone(error)) entries.delete(key)
       return
     }
+    const { id, logger } = options
+    if (problem === undefined)
+      logger.warn({ backend: id, err: error }, 'secret backend unavailable; secrets that were read before are used')
     problem = String(error.facts['problem'])
     if (isSilence(error)) silence = problem
     const kept = entries.get(key)
@@ -82,6 +94,7 @@ export const keepSecrets = (
     const reading = fetched(tenant, name)
       .then(
         (entry) => {
+          if (problem !== undefined) options.logger.info({ backend: options.id }, 'secret backend available again')
           silence = problem = undefined
           if (underWay.get(key)?.reading === reading) entries.set(key, entry)
           return entry

@@ -80,7 +80,8 @@ const aPlace =
       request,
       connector,
       spoil: (answer) => {
-        sts.spoil.push(answer)
+        // A failure of its own is tried again once.
+        sts.spoil.push(answer, ...(answer === 'failing' ? [answer] : []))
       },
       given: () => actions().map((action) => (action === 's3:GetObject' ? 'read' : 'write')),
       secrets: () => [sts.secretAccessKey, ...sts.secrets],

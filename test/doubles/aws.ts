@@ -93,6 +93,7 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
         ? notFound
         : ok({
             Name: name,
+            ...(secret.deleted ? { DeletedDate: 1 } : {}),
             VersionIdsToStages: Object.fromEntries(
               secret.versions.filter(({ stages }) => stages.size > 0).map(({ id, stages }) => [id, [...stages]]),
             ),

@@ -1,7 +1,12 @@
+import { createServer as createHttpServer } from 'node:http'
 import { createServer, type Server, type Socket } from 'node:net'
+import { inspect } from 'node:util'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { silentLogger } from '../../src/observe/logger.ts'
+import { keepSecrets } from '../../src/secret/kept.ts'
+import { startAwsDouble } from '../doubles/aws.ts'
 import { createKmsClient, kmsKey } from '../../src/secret/aws/kms.ts'
 import { createAwsSecrets, createSecretsManagerClient } from '../../src/secret/aws/secrets-manager.ts'
 
@@ -47,6 +52,69 @@ describe('fault 90: AWS that takes a request and never answers', () => {
       expect(took).toBeLessThan(5000)
     }
     client.destroy()
+  })
+
+  it('is an outage where the source of credentials is silent, and over when that answers again', async () => {
+    const aws = await startAwsDouble()
+    onTestFinished(() => aws.close())
+    aws.put('deputy/acme/key', 'v')
+    let speaks = false
+    const source = createHttpServer((_, response) => {
+      if (speaks)
+        response.end(
+          JSON.stringify({
+            AccessKeyId: aws.accessKeyId,
+            SecretAccessKey: aws.secretAccessKey,
+            Token: 'token',
+            Expiration: new Date(Date.now() + 3_600_000).toISOString(),
+          }),
+        )
+    }).listen(0, '127.0.0.1')
+    await once(source, 'listening')
+    onTestFinished(() => {
+      source.close()
+      source.closeAllConnections()
+    })
+    vi.stubEnv('AWS_ACCESS_KEY_ID', undefined)
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', undefined)
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', `http://127.0.0.1:${(source.address() as AddressInfo).port}/`)
+    vi.stubEnv('HOME', '/nonexistent')
+    onTestFinished(() => {
+      vi.unstubAllEnvs()
+    })
+    const client = createSecretsManagerClient({ region: aws.region, endpoint: aws.url, timeout: 300 })
+    onTestFinished(() => {
+      client.destroy()
+    })
+    let time = 0
+    const words: string[] = []
+    const backend = createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client })
+    const kept = keepSecrets(backend, {
+      id: 'aws',
+      fresh: 10,
+      stale: 60_000,
+      limit: 1200,
+      clock: { now: () => time },
+      monotonic: () => time,
+      logger: { ...silentLogger, warn: (fields) => words.push(inspect(fields)) },
+    })
+    for (let at = 0; at < 2; at += 1) {
+      const { code, took } = await elapsed(kept.read('acme', 'key'))
+      expect([code, took < 3000]).toEqual(['secret_backend_unavailable', true])
+    }
+    // The SDK's own words are in the log (fault 94).
+    expect(words.join()).toMatch(/source of credentials/)
+    speaks = true
+    expect((await kept.read('acme', 'key')).value.reveal()).toBe('v')
+    time += 1000
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', 'http://127.0.0.1:1/')
+    const another = createSecretsManagerClient({ region: aws.region, endpoint: aws.url, timeout: 300 })
+    onTestFinished(() => {
+      another.destroy()
+    })
+    await expect(
+      createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client: another }).read('acme', 'key'),
+    ).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
   })
 
   it('is an outage within the deadline at KMS', async () => {

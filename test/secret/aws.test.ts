@@ -104,4 +104,21 @@ describe('AWS Secrets Manager', () => {
     place.aws.markForDeletion('deputy/acme/key')
     await expect(read()).rejects.toMatchObject({ code: 'secret_missing' })
   })
+
+  it('fault 100: its date of deletion says that a secret is gone, and not the words of a refusal', async () => {
+    const spoilt = { status: 400, body: { __type: 'InvalidRequestException', message: 'Otherwise put.' } }
+    place.aws.spoil.push(spoilt)
+    await expect(read()).rejects.toMatchObject({ code: 'secret_backend_refused' })
+    place.aws.markForDeletion('deputy/acme/key')
+    place.aws.spoil.push(spoilt)
+    await expect(read()).rejects.toMatchObject({ code: 'secret_missing' })
+  })
+
+  it('fault 100: an answer without what it should have is an outage', async () => {
+    place.aws.spoil.push({ status: 200, body: {} })
+    await expect(read()).rejects.toMatchObject({
+      code: 'secret_backend_unavailable',
+      message: expect.stringMatching(/documentation/) as string,
+    })
+  })
 })

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../src/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
 import { keepSecrets } from '../../src/secret/kept.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
 import { aClock } from '../support/snapshot.ts'
 
 describe('secrets that are kept', () => {
@@ -30,7 +31,15 @@ describe('secrets that are kept', () => {
           return { value: new Secret(value), version: value, token: null }
         },
       },
-      { fresh: 10_000, stale: 60_000, limit: 30_000, clock, monotonic: () => clock.now() },
+      {
+        id: 'b',
+        logger: silentLogger,
+        fresh: 10_000,
+        stale: 60_000,
+        limit: 30_000,
+        clock,
+        monotonic: () => clock.now(),
+      },
     )
   const value = async (keeper: ReturnType<typeof aKeeper>, grace?: number): Promise<string> =>
     (await keeper.read('acme', 'key', grace)).value.reveal()

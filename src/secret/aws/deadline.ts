@@ -1,5 +1,6 @@
-/** Times of the AWS SDK. */
+/** Times of the AWS SDK, and what every client of it is made with. */
 import { within } from '../../deadline.ts'
+import { credentialsWithin } from './credentials.ts'
 
 /** How many attempts' time a call may take with its retries and the search for credentials. */
 const ATTEMPTS_TIME = 2
@@ -29,3 +30,11 @@ export const withinDeadline = <T>(timeout: number, work: () => Promise<T>): Prom
     error.name = 'TimeoutError'
     return error
   })
+
+/** What every client of a service is made with. @param options.timeout ms for one attempt, and for the search for credentials */
+export const clientSettings = (options: { region: string; endpoint?: string | undefined; timeout: number }) => ({
+  region: options.region,
+  ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+  credentials: credentialsWithin(options.timeout, options.region),
+  requestHandler: handlerWithin(options.timeout),
+})

@@ -1,7 +1,7 @@
 import { DecryptCommand, EncryptCommand, KMSClient } from '@aws-sdk/client-kms'
 import type { KeyEncryptionKey } from '../../crypto/key-encryption-key.ts'
 import { refuse } from '../../errors.ts'
-import { handlerWithin, OUTERMOST, withinDeadline } from './deadline.ts'
+import { clientSettings, OUTERMOST, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
 /**
@@ -60,11 +60,7 @@ export const createKmsClient = (options: {
   endpoint?: string | undefined
   timeout: number
 }): KMSClient => {
-  const client = new KMSClient({
-    region: options.region,
-    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-    requestHandler: handlerWithin(options.timeout),
-  })
+  const client = new KMSClient(clientSettings(options))
   client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), OUTERMOST)
   return client
 }

@@ -1,4 +1,5 @@
 import { DeputyError, refuse } from '../../errors.ts'
+import { CREDENTIALS_ERROR } from './credentials.ts'
 
 interface ServiceException extends Error {
   readonly $metadata: { readonly httpStatusCode?: number }
@@ -12,32 +13,50 @@ const isServiceException = (error: unknown): error is ServiceException =>
  */
 const NOT_NOW =
   /^(Throttling|ThrottlingException|ThrottledException|RequestLimitExceeded|TooManyRequests.*|RequestTimeout.*|ServiceUnavailable.*|InternalServiceError|InternalFailure|InternalServerError|KMSInternalException|DependencyTimeoutException|KeyUnavailableException)$/
+/** About requests of this caller alone; the others are about the service. */
+const THROTTLED = /^(Throttl|RequestLimitExceeded|TooManyRequests)/
+/** AWS answers them with 400. */
+const DENIED = /^(AccessDenied|AccessDeniedException|NotAuthorized|UnauthorizedOperation)$/
+/** They say that a request was cut or not sent; a wrong form of an answer has another name. */
+const UNREADABLE = /^(SyntaxError|TypeError)$/
 
-/** What an AWS SDK has thrown, as an error of the taxonomy. The name of the exception is said, its message only where AWS says why it refused. */
+/** An SDK error that no service has made, as a sentence. */
+const problemOf = (error: unknown): string => {
+  const name = error instanceof Error ? error.name : 'unknown'
+  if (name === CREDENTIALS_ERROR)
+    return "the standard chain of the AWS SDK has found no credentials; the daemon's log has its words"
+  if (name === 'TimeoutError') return 'it did not answer in time'
+  return UNREADABLE.test(name) ? 'its answer is not what its documentation says' : 'it could not be reached'
+}
+
+/**
+ * What an AWS SDK has thrown, as an error of the taxonomy. The name of the exception is said, its message only where AWS says why
+ * it refused. A fault of the source of credentials is an outage: what was read before stays in use.
+ */
 export const awsProblem =
   (backend: string) =>
   (error: unknown): DeputyError => {
     if (error instanceof DeputyError) return error
-    if (!isServiceException(error)) {
-      const name = error instanceof Error ? error.name : 'unknown'
-      if (name === 'CredentialsProviderError')
-        return refuse(
-          'secret_backend_refused',
-          { backend, problem: 'the standard chain of the AWS SDK has found no credentials' },
-          error,
-        )
-      return refuse(
-        'secret_backend_unavailable',
-        { backend, problem: name === 'TimeoutError' ? 'it did not answer in time' : 'it could not be reached' },
-        error,
-      )
-    }
+    if (!isServiceException(error))
+      return refuse('secret_backend_unavailable', { backend, problem: problemOf(error), whole: 'yes' }, error)
     const status = error.$metadata.httpStatusCode ?? 0
     if (status >= 500 || NOT_NOW.test(error.name))
-      return refuse('secret_backend_unavailable', { backend, problem: `${error.name} (${status})` }, error)
+      return refuse(
+        'secret_backend_unavailable',
+        {
+          backend,
+          problem: `${error.name} (${status})`,
+          ...(THROTTLED.test(error.name) ? {} : { whole: 'yes' }),
+        },
+        error,
+      )
     return refuse(
       'secret_backend_refused',
-      { backend, problem: `${error.name}: ${error.message.slice(0, 200)}` },
+      {
+        backend,
+        problem: `${error.name}: ${error.message.slice(0, 200)}`,
+        status: DENIED.test(error.name) ? 403 : status === 404 ? 404 : 400,
+      },
       error,
     )
   }

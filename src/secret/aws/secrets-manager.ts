@@ -12,7 +12,7 @@ import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
 import { stagesOf } from '../stages.ts'
-import { handlerWithin, OUTERMOST, withinDeadline } from './deadline.ts'
+import { clientSettings, OUTERMOST, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
 const LABEL = { pending: 'AWSPENDING', current: 'AWSCURRENT', previous: 'AWSPREVIOUS' } as const satisfies Record<
@@ -25,13 +25,13 @@ const valueSchema = z.object({
   VersionId: z.string().min(1),
   VersionStages: z.array(z.string()).default([]),
 })
-const labelsSchema = z.object({ VersionIdsToStages: z.record(z.string(), z.array(z.string())).default({}) })
+const labelsSchema = z.object({
+  DeletedDate: z.date().optional(),
+  VersionIdsToStages: z.record(z.string(), z.array(z.string())).default({}),
+})
 
-/** Gone, or on its way there: what is marked for deletion can be read no more (GetSecretValue, InvalidRequestException). */
-const isMissing = (error: unknown): boolean =>
-  error instanceof SecretsManagerServiceException &&
-  (error.name === 'ResourceNotFoundException' ||
-    (error.name === 'InvalidRequestException' && /marked for deletion/.test(error.message)))
+const isNamed = (error: unknown, name: string): error is SecretsManagerServiceException =>
+  error instanceof SecretsManagerServiceException && error.name === name
 
 /**
  * Secrets in AWS Secrets Manager (https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html).
@@ -47,6 +47,30 @@ export const createAwsSecrets = (options: {
   const nameOf = (tenant: string, name: string): string => pathFor(options.path, tenant, name)
   const failed = awsProblem(id)
 
+  /** Reads an answer. @throws DeputyError `secret_backend_unavailable` for one of another form */
+  const parsed = <Schema extends z.ZodType>(schema: Schema, answer: unknown): z.output<Schema> => {
+    const { success, data } = schema.safeParse(answer)
+    if (success) return data
+    throw refuse('secret_backend_unavailable', {
+      backend: id,
+      problem: 'its answer is not what its documentation says',
+    })
+  }
+
+  /**
+   * Gone, or on its way there: what is marked for deletion can be read no more (GetSecretValue, InvalidRequestException). Its date of
+   * deletion says so; where the daemon may not ask for that, the words do.
+   */
+  const isMissing = async (error: unknown, SecretId: string): Promise<boolean> => {
+    if (isNamed(error, 'ResourceNotFoundException')) return true
+    if (!isNamed(error, 'InvalidRequestException')) return false
+    try {
+      return parsed(labelsSchema, await client.send(new DescribeSecretCommand({ SecretId }))).DeletedDate !== undefined
+    } catch {
+      return /marked for deletion/.test(error.message)
+    }
+  }
+
   const find = async (tenant: string, name: string, stage: SecretStage): Promise<SecretVersion | undefined> => {
     let answer
     try {
@@ -54,10 +78,10 @@ export const createAwsSecrets = (options: {
         new GetSecretValueCommand({ SecretId: nameOf(tenant, name), VersionStage: LABEL[stage] }),
       )
     } catch (error) {
-      if (isMissing(error)) return undefined
+      if (await isMissing(error, nameOf(tenant, name))) return undefined
       throw failed(error)
     }
-    const { SecretString: text, VersionId: version, VersionStages: labels } = valueSchema.parse(answer)
+    const { SecretString: text, VersionId: version, VersionStages: labels } = parsed(valueSchema, answer)
     // Rotation functions of others may leave the label behind on what is current.
     if (stage === 'pending' && labels.includes(LABEL.current)) return undefined
     if (text === undefined)
@@ -67,10 +91,10 @@ export const createAwsSecrets = (options: {
 
   const labelsOf = async (tenant: string, name: string): Promise<Readonly<Record<string, readonly string[]>>> => {
     try {
-      return labelsSchema.parse(await client.send(new DescribeSecretCommand({ SecretId: nameOf(tenant, name) })))
+      return parsed(labelsSchema, await client.send(new DescribeSecretCommand({ SecretId: nameOf(tenant, name) })))
         .VersionIdsToStages
     } catch (error) {
-      if (isMissing(error)) return {}
+      if (isNamed(error, 'ResourceNotFoundException')) return {}
       throw failed(error)
     }
   }
@@ -150,12 +174,10 @@ export const createSecretsManagerClient = (options: {
   timeout: number
 }): SecretsManagerClient => {
   const client = new SecretsManagerClient({
-    region: options.region,
-    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+    ...clientSettings(options),
     // Adaptive: throttled requests are spread, so that the account's quota is respected.
     retryMode: 'adaptive',
     maxAttempts: 4,
-    requestHandler: handlerWithin(options.timeout),
   })
   client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), OUTERMOST)
   return client
