@@ -146,7 +146,7 @@ describe('a refresh', () => {
   })
 
   for (const lost of ['lost', 'failing', 'hang'] as const) {
-    it(`threat 21: whose answer is ${lost} is tried once more with the kept token, and never again`, async () => {
+    it(`threat 21: whose answer is ${lost} is tried once more with the kept token, and what is said then counts`, async () => {
       const grant = await grants.give()
       provider.spoil.token.push(lost)
       expect(await failure(grants.obtain())).toMatchObject({
@@ -182,11 +182,18 @@ describe('a refresh', () => {
     expect((await grants.stored(grant)).grant.status).toBe('active')
   })
 
-  it('threat 21, requirement 24: ends after two answers that never came: no loop replays a token', async () => {
-    await grants.give()
-    provider.spoil.token.push('failing', 'failing')
-    for (let turn = 0; turn < 6; turn += 1) await failure(grants.obtain())
+  it('threat 21, requirement 24, fault 60: after answers that never came no loop replays a token, and nothing is over', async () => {
+    const grant = await grants.give()
+    provider.spoil.token.push('failing', 'failing', 'failing')
+    for (let turn = 0; turn < 6; turn += 1) expect((await failure(grants.obtain())).code).toBe('provider_unavailable')
     expect(provider.refreshes).toHaveLength(2)
+    grants.clock.forward(5000)
+    for (let turn = 0; turn < 6; turn += 1)
+      expect(await failure(grants.obtain())).toMatchObject({ code: 'provider_unavailable' })
+    expect(provider.refreshes).toHaveLength(3)
+    expect((await grants.stored(grant)).grant.status).toBe('uncertain')
+    grants.clock.forward(15_000)
+    expect((await grants.obtain()).token.reveal()).toMatch(/^access-/)
   })
 
   it('that the provider was too busy for is sent again, and costs no doubt', async () => {

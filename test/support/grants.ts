@@ -18,7 +18,7 @@ import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
-import type { Grant } from '../../src/store/records/grants.ts'
+import type { Grant, GrantStore } from '../../src/store/records/grants.ts'
 import type { Store } from '../../src/store/store.ts'
 import type { OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { someProofs } from './proofs.ts'
@@ -157,7 +157,7 @@ export interface Grants {
 
 export const startGrants = async (
   provider: OAuthProviderDouble,
-  options: { timeout?: number; owner?: string; shared?: boolean } = {},
+  options: { timeout?: number; owner?: string; shared?: boolean; wrap?: (grants: GrantStore) => GrantStore } = {},
 ): Promise<Grants> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-grants-'))
   const random = createSystemRandom()
@@ -189,7 +189,7 @@ export const startGrants = async (
   const connector = createOAuthGrantConnector({
     isVoid: () => false,
     snapshot: () => snapshot,
-    grants: store.grants,
+    grants: options.wrap?.(store.grants) ?? store.grants,
     consents: store.consents,
     upstreamRevocations: store.upstreamRevocations,
     envelope,

@@ -19,15 +19,8 @@ import {
 import type { ProviderClients } from '../provider/client.ts'
 import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
 import type { CallProvider } from '../provider/call.ts'
-import {
-  createRefresh,
-  fromGrant,
-  isEnded,
-  isFresh,
-  isRefreshing,
-  type FreshToken,
-  type RefreshWish,
-} from './refresh.ts'
+import { createRefresh, fromGrant, isFresh, isRefreshing, type FreshToken, type RefreshWish } from './refresh.ts'
+import { isEnded } from './what-ends.ts'
 import { createRejectedTokens } from './rejected-token.ts'
 import { createTurns } from './turns.ts'
 import { createUpstreamRevocation } from './upstream-revocation.ts'
@@ -81,7 +74,14 @@ export const createOAuthGrantConnector = (
 ): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
   const { clients } = deps
   const inTurn = createTurns()
-  const refresh = createRefresh({ ...deps, inTurn })
+  const refresh = createRefresh({
+    ...deps,
+    inTurn,
+    downstreamOf: (grant) => {
+      const downstream = deps.snapshot().downstreams.get(grant.downstream)
+      return downstream?.credential === 'oauth_grant' ? downstream : undefined
+    },
+  })
   const upstream = createUpstreamRevocation(deps)
   const rejectedTokens = createRejectedTokens({ ...deps, inTurn })
 

@@ -26,6 +26,7 @@ const tokensSchema = z.strictObject({
   bound: z.boolean().optional(),
   forced_at: z.number().optional(),
   resting_since: z.number().optional(),
+  doubts: z.number().int().optional(),
 })
 
 /** What a grant holds in its sealed part. */
@@ -53,6 +54,8 @@ export interface GrantTokens {
   readonly forcedAt?: number | undefined
   /** Since when the service refuses fresh access tokens as well (ms since the epoch). */
   readonly restingSince?: number | undefined
+  /** How often the refresh token was tried again while the answer to a try is not known. */
+  readonly doubts?: number | undefined
 }
 
 export const sealTokens = (
@@ -79,6 +82,7 @@ export const sealTokens = (
         ...(tokens.bound === true ? { bound: true } : {}),
         ...(tokens.forcedAt === undefined ? {} : { forced_at: tokens.forcedAt }),
         ...(tokens.restingSince === undefined ? {} : { resting_since: tokens.restingSince }),
+        ...(tokens.doubts === undefined ? {} : { doubts: tokens.doubts }),
       } satisfies z.output<typeof tokensSchema>),
     ),
   )
@@ -102,6 +106,7 @@ export const openTokens = async (envelope: Envelope, grant: Grant): Promise<Gran
     bound: stored.bound ?? false,
     forcedAt: stored.forced_at,
     restingSince: stored.resting_since,
+    doubts: stored.doubts,
   }
 }
 

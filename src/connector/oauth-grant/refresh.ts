@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import * as openid from 'openid-client'
-import { z } from 'zod'
+import type * as openid from 'openid-client'
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { within } from '../../deadline.ts'
@@ -12,23 +11,14 @@ import { DeputyError, refuse } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStatus, GrantStore } from '../../store/records/grants.ts'
-import { audiencesOf, isBound, isOfAnother, problemOfAnswer, type Proof } from '../provider/token-answer.ts'
-import { withNonce, type ProviderClient, type ProviderClients } from '../provider/client.ts'
-import { fieldsOf, scopesOf } from '../provider/dialect.ts'
+import type { ProviderClient, ProviderClients } from '../provider/client.ts'
 import { revokeTokens } from '../provider/revocation.ts'
-import { refreshUntilOf, tokenLifeOf } from '../provider/token-life.ts'
 import type { InTurn } from './turns.ts'
 import { isBoundAsWanted, openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import {
-  challengeIn,
-  failureOf,
-  plainly,
-  retryAfterOf,
-  UNSAID_WAIT,
-  wordsOf,
-  type CallFailure,
-  type CallProvider,
-} from '../provider/call.ts'
+import { createPendingWrites } from './pending-writes.ts'
+import { sendRefresh, toTokens, type FailedRefresh } from './send-refresh.ts'
+import { certaintyOf, isEnded, pauseInDoubt, whatBecomes } from './what-ends.ts'
+import { challengeIn, retryAfterOf, UNSAID_WAIT, type CallProvider } from '../provider/call.ts'
 
 /** An access token out of a grant. */
 export interface FreshToken {
@@ -43,51 +33,12 @@ export interface FreshToken {
   readonly story: string
 }
 
-type Event = 'answered' | CallFailure
-
-/**
- * What becomes of a grant. `sending` is the moment before a request leaves: a provider that rotates may already have
- * ended the token that we hold when our process dies or the answer is lost, so the doubt is written down first
- * (threat 21). From `uncertain` the kept token is tried once more, and when that answer is lost as well the user has to connect
- * again: never a loop that replays a token, which providers answer by ending the whole family (RFC 9700 section 4.14.2).
- * A refusal that does not name the grant is about the client or the provider: it never ends a grant.
- */
-export const transitions: Readonly<Record<'active' | 'uncertain', Readonly<Record<Event, GrantStatus>>>> = {
-  active: {
-    answered: 'active',
-    denied: 'reconnect_required',
-    challenged: 'active',
-    refused: 'active',
-    not_sent: 'active',
-    lost: 'uncertain',
-    unverified: 'uncertain',
-  },
-  uncertain: {
-    answered: 'active',
-    denied: 'reconnect_required',
-    challenged: 'uncertain',
-    refused: 'uncertain',
-    not_sent: 'uncertain',
-    lost: 'reconnect_required',
-    unverified: 'reconnect_required',
-  },
-}
-
-/** A provider that does not rotate has not ended the token that we hold, whatever became of its answer. */
-const statusAfter = (from: 'active' | 'uncertain', event: Event, { provider }: ProviderClient): GrantStatus =>
-  provider.refresh.rotates || event === 'denied' ? transitions[from][event] : 'active'
-
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
 const PATIENCE = 15_000
 /** How much longer than the provider may take a claim lasts (ms): for the writes around the call, and clocks that differ. */
 const CLAIM_MARGIN = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
 const [FIRST_LOOK, LAST_LOOK] = [10, 250]
-const keptSchema = z.looseObject({
-  access_token: z.string().min(1).optional().catch(undefined),
-  refresh_token: z.string().min(1).optional().catch(undefined),
-})
-
 export interface RefreshWish {
   /** Narrows the access token to these scopes (RFC 6749 section 6). */
   readonly scopes?: readonly string[]
@@ -115,6 +66,8 @@ export interface RefreshDependencies {
   /** How long a provider may take to answer (ms). */
   readonly timeout: number
   readonly inTurn: InTurn
+  /** Undefined where the files do not name it any more. */
+  readonly downstreamOf: (grant: Grant) => DownstreamOf<'oauth_grant'> | undefined
 }
 
 /**
@@ -129,7 +82,18 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const isClaimed = (grant: Grant): boolean =>
     deps.shared && grant.refreshing?.owner !== deps.owner && isRefreshing(grant, clock.now())
 
-  /** @returns undefined if somebody else has written the grant since it was read */
+  const pending = createPendingWrites({
+    grants,
+    now: () => clock.now(),
+    logger: deps.logger,
+    endUnkept: async (grant) => {
+      const downstream = deps.downstreamOf(grant)
+      if (downstream !== undefined)
+        await endUnkept(await deps.clients(downstream, grant.tenant), await openTokens(envelope, grant))
+    },
+  })
+
+  /** @returns undefined if another node has written the grant since it was read */
   const claim = async (grant: Grant, change: Partial<Grant>): Promise<Grant | undefined> => {
     // On a store of our own the turns are enough, and a provider that does not rotate leaves no doubt to write down.
     if (!deps.shared && change.status === undefined) return grant
@@ -150,87 +114,6 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const writeBack = async (grant: Grant, change: Partial<Grant>): Promise<Grant> =>
     grants.update({ ...grant, ...change, updatedAt: clock.now(), refreshing: undefined })
 
-  const send = async (
-    client: ProviderClient,
-    tokens: GrantTokens,
-    grant: Grant,
-    downstream: DownstreamOf<'oauth_grant'>,
-    scopes: readonly string[] | undefined,
-    before: number,
-    proof: Proof | undefined,
-  ) => {
-    let seen = ''
-    const parameters: Record<string, string> = {
-      ...(scopes === undefined ? {} : { scope: scopes.join(client.provider.scope_separator) }),
-      ...(tokens.resource === undefined ? {} : { resource: tokens.resource }),
-      ...(client.provider.refresh.redirect_uri && tokens.redirectUri !== undefined
-        ? { redirect_uri: tokens.redirectUri }
-        : {}),
-    }
-    try {
-      const response = await deps.call(
-        { provider: client.provider.provider, tenant: grant.tenant, operation: 'refresh' },
-        () =>
-          withNonce(proof, () => {
-            // A process that slept meanwhile, or waited for a nonce, may find its claim over: what it sends now could meet what another has sent.
-            if (performance.now() > before)
-              throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
-            return openid.refreshTokenGrant(
-              client.configuration((_status, text) => {
-                seen = text
-              }, proof),
-              tokens.refreshToken!.reveal(),
-              parameters,
-            )
-          }),
-      )
-      const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
-      const problem = foreign
-        ? 'it issued a token for somebody else'
-        : problemOfAnswer(response, audiencesOf(downstream), proof)
-      if (problem === undefined) return { event: 'answered' as const, response }
-      const error = refuse('provider_refused', { provider: client.provider.provider, problem })
-      return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
-    } catch (thrown) {
-      const error = plainly(thrown)
-      return {
-        event: failureOf(error),
-        error,
-        words: wordsOf(error, seen.replaceAll(tokens.refreshToken!.reveal(), '***')),
-        kept: keptFrom(seen),
-      }
-    }
-  }
-
-  const toTokens = async (
-    client: ProviderClient,
-    before: GrantTokens,
-    response: openid.TokenEndpointResponse,
-    {
-      downstream,
-      grant,
-      asked,
-    }: { downstream: DownstreamOf<'oauth_grant'>; grant: Grant; asked: readonly string[] | undefined },
-  ): Promise<GrantTokens> => {
-    const now = clock.now()
-    const lifetime = Math.min(await tokenLifeOf(client, response, now), downstream.lifetime ?? Infinity)
-    return {
-      ...before,
-      fields: { ...before.fields, ...fieldsOf(client.provider, response) },
-      accessToken: new Secret(response.access_token),
-      accessObtainedAt: now,
-      // RFC 6749 section 5.1: an answer that names no scopes means those that were asked for. Without a narrowing these are
-      // the last that the provider named: one that widened the token has not taken that back by saying nothing.
-      accessScopes:
-        scopesOf(client.provider, response, asked ?? grant.scopes, downstream.scopes) ?? asked ?? before.accessScopes,
-      accessExpiresAt: now + lifetime,
-      refreshUntil: refreshUntilOf(response, now),
-      bound: isBound(response),
-      // RFC 6749 section 6: the old one stays when none came back.
-      refreshToken: response.refresh_token === undefined ? before.refreshToken : new Secret(response.refresh_token),
-    }
-  }
-
   /** The work of one turn: everything is read anew, because the turn before may have changed it. */
   const refreshNow = async (
     id: string,
@@ -240,6 +123,8 @@ export const createRefresh = (deps: RefreshDependencies) => {
     pause = FIRST_LOOK,
   ): Promise<FreshToken> => {
     const { scopes, goodEnough = isFresh, rejected, correlationId } = wish
+    // What a provider has answered comes before another question to it.
+    await pending.settle(id)
     const grant = await grants.get(id)
     if (grant === undefined)
       throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
@@ -265,25 +150,34 @@ export const createRefresh = (deps: RefreshDependencies) => {
     )
       return fromGrant(grant, tokens, 'The access token was refreshed a moment ago.')
     assertRefreshable(grant, client, tokens)
-    const from = grant.status === 'uncertain' ? 'uncertain' : 'active'
+    const [from, doubts] = [certaintyOf(grant), tokens.doubts ?? 0]
+    const { rotates, leeway } = client.provider.refresh
+    const wait = from === 'sure' || !rotates ? 0 : grant.updatedAt + pauseInDoubt(doubts) - clock.now()
+    if (wait > 0) {
+      if (scopes === undefined && rejected === undefined && isFresh(tokens, clock.now()))
+        return fromGrant(grant, tokens, 'The access token is still good; the answer to its last refresh is not known.')
+      throw refuse('provider_unavailable', {
+        provider: client.provider.provider,
+        problem: grant.problem ?? 'its answer did not arrive',
+        seconds: Math.ceil(wait / 1000),
+      })
+    }
     const claimed = performance.now()
-    const sending = await claim(
-      grant,
-      client.provider.refresh.rotates
-        ? {
-            status: from === 'active' ? 'uncertain' : 'retrying',
-            problem: 'a refresh was sent and its answer is not known',
-          }
-        : {},
-    )
+    const sending = await claim(grant, {
+      ...(rotates ? { status: 'uncertain', problem: 'a refresh was sent and its answer is not known' } : {}),
+      // Counted before it is sent: a process that dies has tried as well.
+      ...(rotates && from === 'doubtful'
+        ? { sealed: await sealTokens(envelope, grant, { ...tokens, doubts: doubts + 1 }) }
+        : {}),
+    })
     if (sending === undefined) return again()
     const until = claimed + CLAIM_MARGIN / 2
-    let sent = await send(client, tokens, grant, downstream, scopes, until, proof)
+    const send = () => sendRefresh(deps, { client, tokens, grant, downstream, scopes, before: until, proof })
+    let sent = await send()
     // Within its leeway the provider answers the token that we hold once more: a lost answer leaves no doubt.
-    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + client.provider.refresh.leeway))
-      sent = await send(client, tokens, grant, downstream, scopes, until, proof)
-    const status = statusAfter(from, sent.event, client)
+    if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + leeway)) sent = await send()
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
+    const status = whatBecomes(from, sent.event, { rotates })
     return await giveUp(sending, tokens, sent, status, client, correlationId)
   }
 
@@ -295,19 +189,23 @@ export const createRefresh = (deps: RefreshDependencies) => {
     client: ProviderClient,
     asked: readonly string[] | undefined,
   ): Promise<FreshToken> => {
-    const after = await toTokens(client, before, response, { downstream, grant, asked })
+    const after = await toTokens(client, before, response, { downstream, grant, asked, now: clock.now() })
     // A narrowed access token is not the grant's own: only the refresh token that came with it is kept.
     const stored =
       asked === undefined
         ? after
-        : { ...before, refreshToken: after.refreshToken, refreshUntil: after.refreshUntil, fields: after.fields }
+        : {
+            ...before,
+            doubts: undefined,
+            refreshToken: after.refreshToken,
+            refreshUntil: after.refreshUntil,
+            fields: after.fields,
+          }
     let kept: Grant
+    let sealed: Uint8Array | undefined
     try {
-      kept = await writeBack(grant, {
-        status: 'active',
-        problem: null,
-        sealed: await sealTokens(envelope, grant, stored),
-      })
+      sealed = await sealTokens(envelope, grant, stored)
+      kept = await writeBack(grant, { status: 'active', problem: null, sealed })
     } catch (error) {
       if (error instanceof DeputyError && (error.code === 'conflict' || error.code === 'secret_unreadable')) {
         // Still there, so it was not revoked: whoever has claimed it since then answers for it.
@@ -315,6 +213,20 @@ export const createRefresh = (deps: RefreshDependencies) => {
           throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 }, error)
         await endUnkept(client, after)
         throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
+      }
+      if (sealed !== undefined && error instanceof DeputyError && error.code === 'store_unavailable') {
+        deps.logger.warn(
+          { err: error, grant: grant.id },
+          'the store did not take the answer to a refresh; it is kept in memory, sealed, and written when the store is back',
+        )
+        pending.hold({
+          ...grant,
+          status: 'active',
+          problem: null,
+          sealed,
+          updatedAt: clock.now(),
+          refreshing: undefined,
+        })
       }
       throw error
     }
@@ -341,7 +253,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const giveUp = async (
     grant: Grant,
     tokens: GrantTokens,
-    sent: { event: CallFailure; error: unknown; words: string; kept: z.output<typeof keptSchema> },
+    sent: FailedRefresh,
     status: GrantStatus,
     client: ProviderClient,
     correlationId: string,
@@ -349,11 +261,19 @@ export const createRefresh = (deps: RefreshDependencies) => {
     const { provider } = client.provider
     const { words } = sent
     // The answer may have brought a new refresh token although the rest of it cannot be used: it is the one that counts now.
-    const sealed =
-      sent.event === 'unverified' && sent.kept.refresh_token !== undefined
-        ? await sealTokens(envelope, grant, { ...tokens, refreshToken: new Secret(sent.kept.refresh_token) })
-        : grant.sealed
-    const doubt = sealed === grant.sealed ? status : 'uncertain'
+    const isNewToken = sent.event === 'unverified' && sent.kept.refresh_token !== undefined
+    const isTry = sent.event === 'lost' || sent.event === 'unverified'
+    const sealed = isNewToken
+      ? await sealTokens(envelope, grant, {
+          ...tokens,
+          doubts: undefined,
+          refreshToken: new Secret(sent.kept.refresh_token!),
+        })
+      : // What the provider cannot have acted on leaves no more doubt than there was.
+        isTry || status !== 'uncertain'
+        ? grant.sealed
+        : await sealTokens(envelope, grant, tokens)
+    const doubt = isNewToken ? 'uncertain' : status
     await writeBack(grant, { status: doubt, sealed, problem: doubt === 'active' ? null : words }).catch(
       (error: unknown) => {
         deps.logger.warn({ err: error, grant: grant.id }, 'the outcome of a refresh was not written')
@@ -431,17 +351,6 @@ export const createRefresh = (deps: RefreshDependencies) => {
 /** Somebody is at it, or was and has not said how it went. */
 export const isRefreshing = ({ refreshing }: Grant, now: number): boolean =>
   refreshing !== undefined && refreshing.until > now
-
-/** Nothing more can be had from the grant: the provider said so, or the one retry was sent and its answer never came. */
-export const isEnded = ({ status }: Grant): boolean => status === 'reconnect_required' || status === 'retrying'
-
-const keptFrom = (text: string): z.output<typeof keptSchema> => {
-  try {
-    return keptSchema.safeParse(JSON.parse(text)).data ?? {}
-  } catch {
-    return {}
-  }
-}
 
 /** Whether an access token outlasts the call that it is for: more than 30 seconds, or a tenth of its life, are left. */
 export const isFresh = (

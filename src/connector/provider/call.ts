@@ -97,8 +97,11 @@ export const failureOf = (thrown: unknown): CallFailure => {
   if (error instanceof AuthorizationResponseError || error instanceof WWWAuthenticateChallengeError) return 'refused'
   if (codeOf(error) !== undefined) return 'not_sent'
   if (error instanceof ClientError && error.cause instanceof Response)
+    // A gateway's 503 says that no server had the request; its 502 and 504 come also where one had.
     return error.cause.status >= 500
-      ? 'lost'
+      ? error.cause.status === 503
+        ? 'not_sent'
+        : 'lost'
       : error.cause.status === 200
         ? 'unverified'
         : BUSY.has(error.cause.status)

@@ -8,9 +8,8 @@ export interface GrantOwner {
 }
 
 /**
- * `active`: usable. `uncertain`: a refresh was sent whose answer is not known; one retry with the kept token is allowed.
- * `retrying`: that retry was sent.
- * `reconnect_required`: the provider has ended it, the user must connect again.
+ * `active`: usable. `uncertain`: a refresh was sent whose answer is not known; the kept token is tried again, with growing pauses.
+ * `retrying`: of earlier versions, now the same. `reconnect_required`: the provider has ended it, the user must connect again.
  */
 export type GrantStatus = 'active' | 'uncertain' | 'retrying' | 'reconnect_required'
 
