@@ -14,8 +14,12 @@ import { resourceFromAttributes } from '@opentelemetry/resources'
 import { AggregationType, MeterProvider, MetricReader, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { within } from '../deadline.ts'
 import { taxonomy } from '../errors.ts'
 import type { Telemetry } from './telemetry.ts'
+
+/** What is left is sent to a collector within (ms). */
+const FAREWELL_MS = 3000
 
 /** Seconds. Finest where a cached exchange and a durable write happen: 100 microseconds show. */
 const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
@@ -58,7 +62,7 @@ export interface OpenTelemetry {
   within<T>(traceparent: string | undefined, work: () => T): T
   /** The `traceparent` of the active span, to be sent along to providers. */
   traceparent(): string | undefined
-  /** Sends what is left, at most for the exporters' own deadline. */
+  /** Sends what is left, for at most three seconds. */
   shutdown(): Promise<void>
 }
 
@@ -232,7 +236,12 @@ export const createOpenTelemetry = async (options: {
       return current === undefined ? undefined : `00-${current.traceId}-${current.spanId}-0${current.traceFlags & 1}`
     },
     async shutdown() {
-      await Promise.allSettled([meters.shutdown(), tracers?.shutdown()])
+      // The exporters' own deadline is half a minute: a collector that is silent would hold up the end of the process.
+      await within(
+        FAREWELL_MS,
+        Promise.allSettled([meters.shutdown(), tracers?.shutdown()]),
+        () => new Error('late'),
+      ).catch(() => undefined)
     },
   }
 }

@@ -73,6 +73,8 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
         return parse(await readIssuerJson(options.egress, url, 'its metadata'), issuer, url)
       } catch (error) {
         problem = worse(problem, error)
+        // Where nothing answers, the other places at the same server do not either: they would cost a timeout each.
+        if (error instanceof IssuerFault && !error.reached && error.answered === undefined) break
       }
     }
     throw problem

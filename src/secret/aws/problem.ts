@@ -40,7 +40,9 @@ export const awsProblem =
     if (!isServiceException(error))
       return refuse('secret_backend_unavailable', { backend, problem: problemOf(error), whole: 'yes' }, error)
     const status = error.$metadata.httpStatusCode ?? 0
-    if (status >= 500 || NOT_NOW.test(error.name))
+    // AWS redirects no call: what does stands before it.
+    const isAnothers = status >= 300 && status < 400
+    if (status >= 500 || isAnothers || NOT_NOW.test(error.name))
       return refuse(
         'secret_backend_unavailable',
         {
