@@ -4,15 +4,20 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Files that take longest, because they wait for kills, leases and logins: one that began last would be waited for alone. */
 const LONGEST = [
-  'test/gateway/postgres.test.ts',
-  'test/sdk/mcp/conformance.test.ts',
   'test/rotation/',
-  'test/faults/',
+  'test/e2e/entitlement.test.ts',
   'test/exec/',
   'test/cluster/',
-  'test/secret/leases.test.ts',
-  'test/e2e/vault.test.ts',
+  'test/sdk/mcp/conformance.test.ts',
+  'test/gateway/',
+  'test/store/postgres.test.ts',
+  'test/proxy/transport.test.ts',
   'test/e2e/daemon.test.ts',
+  'test/e2e/start-failures.test.ts',
+  'test/e2e/vault.test.ts',
+  'test/revocation/',
+  'test/faults/',
+  'test/e2e/leases.test.ts',
 ]
 
 /** Here Node keeps what it compiled: each process that a test starts, and each of vitest's own, reads it instead of compiling anew. */
