@@ -91,6 +91,7 @@ const measureRotations = async (): Promise<void> => {
   }
   const engine = createRotationEngine({
     rotations: store.rotations,
+    envelope,
     backendOf: () => backend,
     rotatorOf: () => limited(rotator, CONCURRENCY),
     changed: () => undefined,

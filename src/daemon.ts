@@ -79,7 +79,6 @@ import { restoreOrders } from './revocation/restore.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
-import type { FaultPoint } from './rotation/engine.ts'
 import { createHolders } from './rotation/holders.ts'
 import { createRotation } from './rotation/rotation.ts'
 import { createLeases } from './secret/leases.ts'
@@ -114,7 +113,7 @@ export interface DaemonOptions {
   /** Default: pino to standard output. */
   readonly logger?: Logger
   /** Tests end the process at points of a rotation. */
-  readonly atFaultPoint?: (point: FaultPoint) => void
+  readonly atFaultPoint?: (point: string) => void
 }
 
 export interface Daemon {
@@ -420,6 +419,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       home,
       snapshot,
       rotations: store.rotations,
+      envelope,
       backends,
       holders,
       ownKeys,

@@ -25,6 +25,7 @@ export const AUDIT_EVENTS = [
   'rotation.event',
   'rotation.pause',
   'rotation.resume',
+  'rotation.retry',
   'rotation.rollback',
   'rotation.run',
   'secret.remove',

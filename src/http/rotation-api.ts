@@ -4,6 +4,7 @@ import type { AuditEvent } from '../audit/events.ts'
 import { idSchema } from '../config/values.ts'
 import { OWN_TENANT } from '../crypto/envelope.ts'
 import type { RotationRoom } from '../rotation/rotation.ts'
+import { ROTATION_STATES } from '../store/records/rotations.ts'
 
 /** Deputy's own keys are under a tenant that no file can name. */
 const secretSchema = z.strictObject({
@@ -17,7 +18,7 @@ const listSchema = z.strictObject({
   backend: idSchema.optional(),
   secret: z.string().max(256).optional(),
   policy: idSchema.optional(),
-  state: z.enum(['running', 'grace', 'stuck', 'done', 'rolled_back']).optional(),
+  state: z.enum(ROTATION_STATES).optional(),
   limit: z.coerce.number().int().min(1).max(10_000).default(100),
 })
 const eventSchema = z
@@ -137,6 +138,21 @@ export const createRotationApi = (
         { secret: secret.secret, backend: secret.backend },
       )
       return { ...secret, paused: null }
+    }),
+  )
+  router.post(
+    '/retry',
+    answer(async (request, correlationId) => {
+      const secret = parse(secretSchema, request.body)
+      const open = await rotation.retry(secret)
+      await record(
+        'rotation.retry',
+        correlationId,
+        request,
+        { tenant: secret.tenant },
+        { secret: secret.secret, backend: secret.backend, rotation: open.id },
+      )
+      return open
     }),
   )
   router.post(

@@ -1,10 +1,14 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
+import { endsEarly, type RotationPolicy } from '../config/rotation-policy.ts'
 import type { Rotation } from '../store/records/rotations.ts'
 
 /** Clocks that drift apart by less are not what somebody has set (ms). */
 const DRIFT = 5000
 const REMEMBERED = 100_000
+/** How often is looked during a grace whether all have moved: at this part of it, and not more often than this (ms). */
+const LOOKS = 60
+const SHORTEST_LOOK = 1000
 
 /**
  * Graces as they pass in this process, by a clock that nobody can set: who was handed the old secret was told for how long, and
@@ -20,7 +24,7 @@ export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: ()
       seen.set(id, (first = { until: graceUntil!, wall: clock.now(), steady: monotonic() }))
     return first!
   }
-  return {
+  const graces = {
     /** How much of it is left (ms). */
     left(rotation: Rotation): number {
       const { until, wall, steady } = firstSeen(rotation)
@@ -31,5 +35,13 @@ export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: ()
       const { wall, steady } = firstSeen(rotation)
       return Math.abs(clock.now() - wall - (monotonic() - steady)) > DRIFT
     },
+    /** The grace is over when its time is, or everybody who had the old one has moved. */
+    async isOver(rotation: Rotation, policy: RotationPolicy, isHeld: () => Promise<boolean>): Promise<boolean> {
+      return graces.left(rotation) <= 0 || (endsEarly(policy) && !graces.wasSet(rotation) && !(await isHeld()))
+    },
+    /** When a grace is looked at next (ms since the epoch). @param until when it ends */
+    nextLook: (until: number, policy: RotationPolicy): number =>
+      endsEarly(policy) ? Math.min(until, clock.now() + Math.max(SHORTEST_LOOK, policy.grace / LOOKS)) : until,
   }
+  return graces
 }

@@ -47,7 +47,7 @@ export const createTargetLimits = () => {
         ...limited,
         chosenThere: true,
         known: () => turns.take(() => rotator.known()),
-        apply: (current) => turns.take(() => rotator.apply(current)),
+        apply: (known) => turns.take(() => rotator.apply(known)),
         ...(check === undefined ? {} : { check: (current) => turns.take(() => rotator.check!(current)) }),
       }
     }

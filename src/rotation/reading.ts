@@ -1,15 +1,25 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { refuse } from '../errors.ts'
 import type { SecretVersion, StagedSecrets } from '../secret/backend.ts'
-import type { RotatedSecret, Rotation, RotationStore } from '../store/records/rotations.ts'
+import type { RotatedSecret, Rotation, RotationStep, RotationStore } from '../store/records/rotations.ts'
 import type { Rotator } from './rotator.ts'
 
 /** How long a reader waits for a change that is being made (ms), and how often it looks. */
 const PATIENCE = 3000
 const LOOK = 50
 
-/** Between these the old one may have ended already while the new one is not current yet. */
-const isChanging = ({ step }: Rotation): boolean => step === 'staged' || step === 'applied' || step === 'verified'
+/** From these steps on the old one may have ended already while the new one is not current yet, or be put back. */
+const CHANGING: ReadonlySet<RotationStep> = new Set([
+  'prepared',
+  'chosen',
+  'staged',
+  'applied',
+  'verified',
+  'going_back',
+  'put_back',
+  'new_ended',
+])
+const isChanging = ({ step }: Rotation): boolean => CHANGING.has(step)
 
 /**
  * What is handed out of a secret while it rotates. Where the target knows two at a time that is the current version. Where
@@ -25,13 +35,15 @@ export const createRotatingSecrets =
     readonly readKept: (secret: RotatedSecret) => Promise<SecretVersion>
     /** Undefined for a secret that no policy covers. */
     readonly rotatorOf: (secret: RotatedSecret) => Rotator | undefined
+    /** How long a reader waits for a change that is being made (ms). */
+    readonly patience?: number
   }) =>
   async (secret: RotatedSecret): Promise<SecretVersion> => {
     const { tenant, secret: name } = secret
     const rotator = options.rotatorOf(secret)
     const backend = options.backendOf(secret.backend)
     if (rotator === undefined || rotator.keepsOld || backend === undefined) return options.readKept(secret)
-    for (const until = performance.now() + PATIENCE; ;) {
+    for (const until = performance.now() + (options.patience ?? PATIENCE); ;) {
       const version = await backend.read(tenant, name)
       const open = await options.rotations.open(secret)
       if (open === undefined || !isChanging(open)) {

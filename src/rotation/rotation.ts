@@ -12,7 +12,7 @@ import { keeps } from '../config/downstream.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { RotationTerms } from '../connector/static.ts'
 import { servesTenant } from '../config/values.ts'
-import { OWN_TENANT } from '../crypto/envelope.ts'
+import { OWN_TENANT, type Envelope } from '../crypto/envelope.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { Egress } from '../egress/egress.ts'
 import { DeputyError, refuse } from '../errors.ts'
@@ -23,7 +23,7 @@ import type { ReadSecret, ResolveSecret } from '../secret/reference.ts'
 import type { SecretHolder } from '../store/records/holders.ts'
 import type { RevocationScope } from '../store/records/revocations.ts'
 import type { RotatedSecret, Rotation, RotationStore, RotationTarget } from '../store/records/rotations.ts'
-import { createRotationEngine, type FaultPoint } from './engine.ts'
+import { createRotationEngine } from './engine.ts'
 import type { Holders } from './holders.ts'
 import { createTargetLimits } from './limited.ts'
 import { createRotationNotifier } from './notify.ts'
@@ -35,6 +35,8 @@ import { plannedRotations } from './schedule.ts'
 import { RotationScheduler } from './scheduler.ts'
 
 const DAY = 86_400_000
+/** How often an order meets a rotation that is written to at that moment, before it is refused. */
+const ORDERS = 5
 type RotationEvent = RotationPolicy['when']['on'][number]
 
 /** A secret with what its policy says about it, for people. */
@@ -51,6 +53,7 @@ export const createRotation = (deps: {
   readonly home: string
   readonly snapshot: CurrentSnapshot
   readonly rotations: RotationStore
+  readonly envelope: Envelope
   readonly backends: SecretBackends
   readonly holders: Pick<Holders, 'of'>
   readonly ownKeys: RotatedKeys & { tenants(): Promise<string[]> }
@@ -68,7 +71,7 @@ export const createRotation = (deps: {
   readonly shared: boolean
   /** Told of a secret that has another value now. */
   readonly changed: (secret: RotatedSecret) => void
-  readonly at?: (point: FaultPoint) => Promise<void> | void
+  readonly at?: (point: string) => Promise<void> | void
 }) => {
   const { rotations, clock, snapshot } = deps
   const policies = (): RotationPolicy[] => [...snapshot().rotations.values()]
@@ -89,7 +92,7 @@ export const createRotation = (deps: {
       backends.forget(secret)
       deps.changed(secret)
     },
-    isHeld: async (rotation) => (await deps.holders.of(rotation, rotation.oldVersion)).length > 0,
+    isHeld: async (rotation, version) => (await deps.holders.of(rotation, version)).length > 0,
   })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
@@ -143,6 +146,26 @@ export const createRotation = (deps: {
         problem: `no rotation policy covers the secret ${secret.secret} of ${secret.tenant}`,
       })
     return target
+  }
+
+  /** Does something with the rotation that is under way, again where it was written to meanwhile. */
+  const onOpen = async (
+    secret: RotatedSecret,
+    work: (open: Rotation, policy: RotationPolicy) => Promise<Rotation>,
+  ): Promise<Rotation> => {
+    for (let attempt = 1; ; attempt += 1) {
+      const open = await rotations.open(secret)
+      const policy = policyFor(secret)
+      if (open === undefined || policy === undefined)
+        throw refuse('rotation_not_possible', {
+          problem: `no rotation of the secret ${secret.secret} of ${secret.tenant} is under way`,
+        })
+      try {
+        return await work(open, policy)
+      } catch (error) {
+        if (attempt === ORDERS || !(error instanceof DeputyError && error.code === 'conflict')) throw error
+      }
+    }
   }
 
   /** Begins the rotation of what an event is about; what is rotating already goes on. @returns what was begun */
@@ -239,15 +262,11 @@ export const createRotation = (deps: {
     async resume(secret: RotatedSecret): Promise<void> {
       await rotations.putTarget({ ...(await targetOf(secret)), paused: null })
     },
-    async rollBack(secret: RotatedSecret, by: string): Promise<Rotation> {
-      const open = await rotations.open(secret)
-      const policy = policyFor(secret)
-      if (open === undefined || policy === undefined)
-        throw refuse('rotation_not_possible', {
-          problem: `no rotation of the secret ${secret.secret} of ${secret.tenant} is under way`,
-        })
-      return engine.rollBack(open, policy, by)
-    },
+    /** @returns how it stands: rolled back, or going back until that is possible */
+    rollBack: (secret: RotatedSecret, by: string): Promise<Rotation> =>
+      onOpen(secret, (open, policy) => engine.rollBack(open, policy, by)),
+    /** Tries now what waits for another attempt, or for a person. */
+    retry: (secret: RotatedSecret): Promise<Rotation> => onOpen(secret, (open) => engine.retry(open)),
     /** What rotates in the next so many days, in order. */
     async plan(
       days: number,

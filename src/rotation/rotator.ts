@@ -33,8 +33,12 @@ export interface AskingRotator extends AnyRotator {
   check?(current: Secret | undefined): Promise<void>
   /** The one that is right now, as the target says. */
   known(): Promise<Secret>
-  /** Has the target choose. @returns what it chose: the same one each time for one current value */
-  apply(current: Secret | undefined): Promise<Secret>
+  /**
+   * Has the target choose, unless what is right there is none of the known ones: then it has chosen before.
+   * @param known the current one, and the one that was right at the plan
+   * @returns what it chose: the same one each time for the same known ones
+   */
+  apply(known: readonly Secret[]): Promise<Secret>
 }
 
 /**

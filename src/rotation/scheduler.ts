@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import { refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/records/rotations.ts'
-import type { createRotationEngine } from './engine.ts'
+import type { RotationEngine } from './engine.ts'
 import { covers, type RotationPolicy } from '../config/rotation-policy.ts'
 import { nextRotation } from './schedule.ts'
 
@@ -18,7 +18,7 @@ const AFTER_ROLL_BACK = 3_600_000
 
 export interface SchedulerOptions {
   readonly rotations: RotationStore
-  readonly engine: ReturnType<typeof createRotationEngine>
+  readonly engine: Pick<RotationEngine, 'advance'>
   readonly policies: () => readonly RotationPolicy[]
   /** The secrets that a policy covers, as its backend has them now. */
   readonly secretsOf: (policy: RotationPolicy) => Promise<readonly RotatedSecret[]>
@@ -125,12 +125,14 @@ export class RotationScheduler {
       id: randomUUID(),
       policy: policy.rotation,
       rotator: policy.how.rotator,
+      target: null,
       reason,
       step: 'planned',
       state: 'running',
       oldVersion: null,
       newVersion: null,
       problem: null,
+      turnedBack: null,
       attempts: 0,
       nextAt: now,
       graceUntil: null,

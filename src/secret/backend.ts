@@ -33,10 +33,16 @@ export interface StagedSecrets extends SecretBackend {
    * @throws DeputyError `conflict` when another token's version is pending
    */
   stage(tenant: string, name: string, value: Secret, token: string): Promise<SecretVersion>
-  /** The pending version becomes current, the current one previous. @throws DeputyError `conflict` when it is neither pending nor current */
-  promote(tenant: string, name: string, version: string): Promise<void>
-  /** The previous version can be read no more. */
-  retire(tenant: string, name: string, version: string): Promise<void>
+  /**
+   * Makes a version current, and the one that it replaces previous: one that is pending, or, on the way back, the one that was
+   * replaced before. Compare and set: it changes nothing unless the current version is the one that the caller has read.
+   * @param next what becomes current
+   * @param expected what is current now; undefined: nothing is
+   * @throws DeputyError `conflict` when another version is current, or `next` is no version of the secret
+   */
+  promote(tenant: string, name: string, next: SecretVersion, expected: SecretVersion | undefined): Promise<void>
+  /** A version that was replaced can be read no more. One that is current, or not found, is left alone. */
+  retire(tenant: string, name: string, old: SecretVersion): Promise<void>
   /** The pending version can be read no more. */
   discard(tenant: string, name: string, version: string): Promise<void>
 }

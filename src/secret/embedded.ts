@@ -53,11 +53,11 @@ export const createEmbeddedSecrets = (options: {
       await store.putPending({ tenant, name, version, sealed, createdAt: clock.now(), token })
       return { value, version: String(version), token }
     },
-    async promote(tenant, name, version) {
-      await store.promote(tenant, name, Number(version))
+    async promote(tenant, name, { version }, expected) {
+      await store.promote(tenant, name, Number(version), expected === undefined ? null : Number(expected.version))
       if ((await store.find(tenant, name, 'current'))?.version !== Number(version)) throw conflict(tenant, name)
     },
-    retire: (tenant, name, version) => store.removeVersion(tenant, name, Number(version), 'previous'),
+    retire: (tenant, name, { version }) => store.removeVersion(tenant, name, Number(version), 'previous'),
     discard: (tenant, name, version) => store.removeVersion(tenant, name, Number(version), 'pending'),
     async write(tenant, name, value) {
       const version = await store.nextVersion(tenant, name)

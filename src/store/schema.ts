@@ -191,6 +191,9 @@ export interface Tables {
     owner: string | null
     owner_until: number | null
     revision: number
+    target: string | null
+    turned_back: string | null
+    sealed: Uint8Array | null
   }
   frozen_tenants: { tenant: string; at: number; by: string; reason: string | null }
 }

@@ -8,7 +8,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
-import { FAULT_POINTS } from '../../src/rotation/engine.ts'
+import { FORWARD_POINTS } from '../../src/rotation/acts.ts'
 import { askRedis } from '../peers/redis.ts'
 import { RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, ask, TOKEN_EXCHANGE, type Files } from '../support/daemon.ts'
@@ -16,7 +16,6 @@ import { startCluster, within, type ClusterNode } from '../support/cluster.ts'
 import { startProcess } from '../support/process.ts'
 
 const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
-const POINTS = FAULT_POINTS.filter((point) => !point.includes('going back'))
 
 export interface RotationCampaignOptions {
   /** It goes on until so many have begun, and so many nodes were killed. */
@@ -185,7 +184,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
   const spoil = async ({ daemon }: ClusterNode): Promise<void> => {
     await daemon.stop()
     while (running) {
-      const point = pick(POINTS)
+      const point = pick(FORWARD_POINTS)
       daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
       const gone =
         daemon.process.exitCode !== null || daemon.process.signalCode !== null

@@ -33,7 +33,7 @@ const LEASES = [
 
 /** Makes the schema what it was before an owner could have several leases. */
 export const BEFORE_LEASE_QUESTIONS =
-  'drop index leases_owner; create unique index leases_owner on leases (tenant, "user", server, downstream) where state <> \'ending\'; alter table sessions drop column sealed; drop index leases_parent; alter table leases drop column parent; drop table backend_tokens; alter table epochs drop column token; alter table nodes drop column seen_token; alter table nodes drop column token; drop table standing_history; drop table store_servers; drop table store_losses; drop index audit_event; delete from schema_version where version >= 7'
+  'drop index leases_owner; create unique index leases_owner on leases (tenant, "user", server, downstream) where state <> \'ending\'; alter table sessions drop column sealed; drop index leases_parent; alter table leases drop column parent; drop table backend_tokens; alter table epochs drop column token; alter table nodes drop column seen_token; alter table nodes drop column token; drop table standing_history; drop table store_servers; drop table store_losses; alter table rotations drop column sealed; alter table rotations drop column target; alter table rotations drop column turned_back; drop index audit_event; delete from schema_version where version >= 7'
 
 /** A store that holds leases of before an owner could have several: they go on, and others can stand beside them. */
 export const expectOlderLeases = async (open: () => Promise<Store>, toOlder: () => Promise<void>): Promise<void> => {

@@ -34,7 +34,7 @@ export const describeRotator = (name: string, start: () => Promise<RotatorPlace>
     const valueAfter = async (current: Secret | undefined): Promise<Secret> =>
       place.rotator.chosenThere === true ? new Secret('nobody knows yet') : place.rotator.next(current)
     const apply = async (current: Secret | undefined, value: Secret): Promise<Secret> => {
-      if (place.rotator.chosenThere === true) return place.rotator.apply(current)
+      if (place.rotator.chosenThere === true) return place.rotator.apply(current === undefined ? [] : [current])
       await place.rotator.apply(current, value)
       return value
     }

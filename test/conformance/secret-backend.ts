@@ -121,24 +121,42 @@ export const describeStagedSecrets = (
     })
 
     it('a promotion moves both stages at once, and a second time does nothing', async () => {
-      const { version } = await stage('new')
+      const before = await place.backend.read('acme', secret)
+      const staged = await stage('new')
       for (let times = 0; times < 2; times += 1) {
-        await place.backend.promote('acme', secret, version)
+        await place.backend.promote('acme', secret, staged, before)
         expect(await values()).toEqual({ pending: undefined, current: 'new', previous: 'old' })
       }
       expect((await place.backend.read('acme', secret)).value.reveal()).toBe('new')
-      await stage('newest', TOKENS[1])
-      await expect(place.backend.promote('acme', secret, 'no-such-version')).rejects.toMatchObject({ code: 'conflict' })
-      expect(await values()).toMatchObject({ pending: 'newest', current: 'new' })
+    })
+
+    it('fault 91: promotes only over what the caller has read, and overwrites nothing that was set meanwhile', async () => {
+      const before = await place.backend.read('acme', secret)
+      const staged = await stage('new')
+      await place.put('acme', secret, 'of a person')
+      await expect(place.backend.promote('acme', secret, staged, before)).rejects.toMatchObject({ code: 'conflict' })
+      await expect(place.backend.promote('acme', secret, staged, undefined)).rejects.toMatchObject({ code: 'conflict' })
+      expect(await values()).toMatchObject({ pending: 'new', current: 'of a person' })
+    })
+
+    it('fault 89: puts back the version that was replaced, as often as it is asked to', async () => {
+      const before = await place.backend.read('acme', secret)
+      await place.backend.promote('acme', secret, await stage('new'), before)
+      const promoted = await place.backend.read('acme', secret)
+      for (let times = 0; times < 2; times += 1) {
+        await place.backend.promote('acme', secret, before, promoted)
+        expect(await values()).toEqual({ pending: undefined, current: 'old', previous: 'new' })
+      }
+      expect((await place.backend.read('acme', secret)).token).toBe(before.token)
     })
 
     it('what is retired or discarded is gone, and only that', async () => {
-      const { version } = await stage('new')
-      const before = (await place.backend.find('acme', secret, 'current'))!.version
-      await place.backend.promote('acme', secret, version)
+      const staged = await stage('new')
+      const before = await place.backend.read('acme', secret)
+      await place.backend.promote('acme', secret, staged, before)
       // Of another stage: nothing.
-      await place.backend.discard('acme', secret, version)
-      await place.backend.retire('acme', secret, version)
+      await place.backend.discard('acme', secret, staged.version)
+      await place.backend.retire('acme', secret, staged)
       expect(await values()).toMatchObject({ current: 'new', previous: 'old' })
       for (let times = 0; times < 2; times += 1) await place.backend.retire('acme', secret, before)
       expect(await values()).toEqual({ pending: undefined, current: 'new', previous: undefined })
@@ -154,9 +172,9 @@ export const describeStagedSecrets = (
         await expect(stage('new')).rejects.toMatchObject({ code: 'secret_missing' })
         return
       }
-      const { version } = await stage('new')
+      const staged = await stage('new')
       await expect(place.backend.read('acme', secret)).rejects.toMatchObject({ code: 'secret_missing' })
-      await place.backend.promote('acme', secret, version)
+      await place.backend.promote('acme', secret, staged, undefined)
       expect(await values()).toEqual({ pending: undefined, current: 'new', previous: undefined })
     })
   })

@@ -35,6 +35,8 @@ export interface AwsDouble {
   /** Answers of the next requests. `drop`: acts, then closes without an answer. */
   readonly spoil: (Answer | 'drop' | 'pass')[]
   readonly asked: string[]
+  /** Operations that the caller's policy does not allow. */
+  readonly denied: Set<string>
   put(name: string, text: string): void
   putBinary(name: string): void
   remove(name: string): void
@@ -204,6 +206,9 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     if (request.headers['content-type'] !== 'application/x-amz-json-1.1') return fail('UnknownOperationException', '')
     const [service, operation = ''] = String(request.headers['x-amz-target']).split('.')
     const parsed = JSON.parse(body.toString('utf8')) as Body
+    // secretsmanager/latest/userguide/auth-and-access.html
+    if (double.denied.has(operation))
+      return fail('AccessDeniedException', `User is not authorized to perform: ${service}:${operation}`)
     if (service === 'TrentService') return kms[operation]?.(parsed) ?? fail('UnknownOperationException', operation)
     return (
       operations[operation]?.(parsed, secrets.get(String(parsed['SecretId']))) ??
@@ -246,6 +251,7 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     secretAccessKey: randomBytes(20).toString('hex'),
     spoil: [],
     asked: [],
+    denied: new Set(),
     put(name, text) {
       add(name, { id: randomUUID(), text, stages: new Set() })
     },

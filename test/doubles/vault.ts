@@ -72,6 +72,12 @@ export interface VaultDouble {
   wrapSecretId(at?: string): string
   /** Sets an entry as a person with the CLI would. */
   put(path: string, data: Record<string, unknown>): void
+  /** Writes some fields of an entry, and leaves the others. */
+  patch(path: string, data: Readonly<Record<string, unknown>>): void
+  /** How many versions an entry keeps; the older ones are gone, and their numbers with them (api-docs/secret/kv/kv-v2#max_versions). */
+  maxVersions: number
+  /** Whether each write has to say which version it has read (`cas_required`). */
+  casRequired: boolean
   remove(path: string): void
   entry(path: string): readonly Version[] | undefined
   /** Its key-value entries as they are now. @returns what brings them back */
@@ -157,7 +163,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     if (verb === 'data' && method === 'GET') {
       const number = Number(query.get('version') ?? 0) || (versions?.length ?? 0)
       const version = versions?.[number - 1]
-      if (version === undefined) return fail(404)
+      if (version === undefined || number <= versions!.length - double.maxVersions) return fail(404)
       const metadata = {
         created_time: new Date(now()).toISOString(),
         custom_metadata: null,
@@ -174,8 +180,9 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       const { data, options = {} } = body as { data?: Record<string, unknown>; options?: { cas?: number } }
       if (typeof data !== 'object') return fail(400, 'no data provided')
       // The mount demands it: api-docs/secret/kv/kv-v2#configure-the-kv-engine
-      if (options.cas === undefined) return fail(400, 'check-and-set parameter required for this call')
-      if (options.cas !== (versions?.length ?? 0))
+      if (options.cas === undefined && double.casRequired)
+        return fail(400, 'check-and-set parameter required for this call')
+      if (options.cas !== undefined && options.cas !== (versions?.length ?? 0))
         return fail(400, 'check-and-set parameter did not match the current version')
       double.put(entryPath, data)
       return ok({
@@ -489,6 +496,8 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     allows: () => true,
     tokenTtl: 3600,
     tokenMaxTtl: 36_000,
+    maxVersions: 10,
+    casRequired: true,
     leaseTtl: 3600,
     leaseMaxTtl: 7200,
     asked: [],
@@ -513,6 +522,9 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     },
     put(path, data) {
       kv.set(path, [...(kv.get(path) ?? []), { data, deleted: false, destroyed: false }])
+    },
+    patch(path, data) {
+      double.put(path, { ...kv.get(path)?.at(-1)?.data, ...data })
     },
     remove(path) {
       const last = kv.get(path)?.at(-1)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
-import { FAULT_POINTS } from '../../src/rotation/engine.ts'
+import { FORWARD_POINTS } from '../../src/rotation/acts.ts'
 import { signatureOf } from '../../src/rotation/signature.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
@@ -23,7 +23,7 @@ import { runCli, startProcess } from '../support/process.ts'
 /** The campaign kills at every point: ROTATION_POINTS=all npm test -- test/rotation/daemon.test.ts */
 const POINTS =
   process.env['ROTATION_POINTS'] === 'all'
-    ? FAULT_POINTS.filter((point) => !point.includes('going back'))
+    ? FORWARD_POINTS
     : (['after applying', 'after promoting', 'after retiring'] as const)
 const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
 

@@ -124,7 +124,7 @@ process.stdout.write(bytes.subarray(0, at)); setTimeout(() => process.stdout.wri
 describe('an OAuth client', () => {
   it('is not rotated at a server that keeps secrets, and works as before', async () => {
     const place = await anOAuthClient({ keepsSecrets: true })
-    await expect((place.rotator as AskingRotator).apply(place.current)).rejects.toThrow(/keeps the secret/)
+    await expect((place.rotator as AskingRotator).apply([place.current])).rejects.toThrow(/keeps the secret/)
     expect(await place.rotator.login(place.current)).toBe('works')
     await place.close()
   })
@@ -132,9 +132,9 @@ describe('an OAuth client', () => {
   it('keeps the registration access token that the server gives in place of the one before', async () => {
     const place = await anOAuthClient({ rotatesTokens: true })
     const before = place.token()
-    const first = await (place.rotator as AskingRotator).apply(place.current)
+    const first = await (place.rotator as AskingRotator).apply([place.current])
     expect(place.token()).not.toBe(before)
-    const second = await (place.rotator as AskingRotator).apply(first)
+    const second = await (place.rotator as AskingRotator).apply([first])
     expect([
       await place.rotator.login(place.current),
       await place.rotator.login(first),

@@ -22,38 +22,42 @@ describe('AWS Secrets Manager', () => {
 
   it('requirement 34: the four steps with their labels, each as often as it likes', async () => {
     const { backend, aws } = place
+    const current = await backend.read('acme', 'key')
     const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
     expect(staged.version).toBe(TOKEN)
     expect(labels()).toEqual([['AWSCURRENT'], ['AWSPENDING']])
-    await backend.promote('acme', 'key', TOKEN)
+    await backend.promote('acme', 'key', staged, current)
     expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT']])
     const writes = (): number =>
       aws.asked.filter((operation) => operation.startsWith('Put') || operation.startsWith('Update')).length
     const before = writes()
-    await backend.promote('acme', 'key', TOKEN)
+    await backend.promote('acme', 'key', staged, current)
     expect(writes()).toBe(before)
-    const [old] = Object.keys(aws.stagesOf('deputy/acme/key'))
-    await backend.retire('acme', 'key', old!)
+    await backend.retire('acme', 'key', current)
     expect(labels()).toEqual([[], ['AWSCURRENT']])
   })
 
   it('requirement 34: a kill between the labels leaves what the next promotion puts right', async () => {
     const { backend, aws } = place
-    await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    const current = await backend.read('acme', 'key')
+    const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
     // Looks at the labels, moves AWSCURRENT; the answer of that is lost, and when it is sent again the label is elsewhere.
     aws.spoil.push('pass', 'drop')
-    await expect(backend.promote('acme', 'key', TOKEN)).rejects.toMatchObject({ code: 'secret_backend_refused' })
+    await expect(backend.promote('acme', 'key', staged, current)).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+    })
     expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT', 'AWSPENDING']])
-    await backend.promote('acme', 'key', TOKEN)
+    await backend.promote('acme', 'key', staged, current)
     expect(labels()).toEqual([['AWSPREVIOUS'], ['AWSCURRENT']])
     expect(await read()).toBe('new')
   })
 
   it('requirement 34: a label that a rotation function left behind on the current version is no pending one', async () => {
     const { backend } = place
-    await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    const current = await backend.read('acme', 'key')
+    const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
     place.aws.spoil.push('pass', 'pass', { status: 200, body: {} })
-    await backend.promote('acme', 'key', TOKEN)
+    await backend.promote('acme', 'key', staged, current)
     expect(labels()).toContainEqual(['AWSCURRENT', 'AWSPENDING'])
     expect(await backend.find('acme', 'key', 'pending')).toBeUndefined()
   })

@@ -240,8 +240,8 @@ describe('Vault', () => {
       const connection = open()
       vault.remove('deputy/acme/key')
       await expect(read(connection)).rejects.toMatchObject({ code: 'secret_missing' })
-      const { version } = await connection.backend.stage('acme', 'key', new Secret('new'), TOKEN)
-      await connection.backend.promote('acme', 'key', version)
+      const staged = await connection.backend.stage('acme', 'key', new Secret('new'), TOKEN)
+      await connection.backend.promote('acme', 'key', staged, undefined)
       expect(await read(connection)).toBe('new')
       expect(vault.entry('deputy/acme/key')).toHaveLength(2)
     })
@@ -261,7 +261,8 @@ describe('Vault', () => {
     it('keeps the other fields of an entry', async () => {
       vault.put('deputy/acme/key', { value: 'old', owner: 'data' })
       const { backend } = open()
-      await backend.promote('acme', 'key', (await backend.stage('acme', 'key', new Secret('new'), TOKEN)).version)
+      const current = await backend.read('acme', 'key')
+      await backend.promote('acme', 'key', await backend.stage('acme', 'key', new Secret('new'), TOKEN), current)
       expect(vault.entry('deputy/acme/key')!.at(-1)!.data).toMatchObject({ value: 'new', owner: 'data' })
     })
 
@@ -275,7 +276,8 @@ describe('Vault', () => {
       await backend.promote(
         'acme',
         'key',
-        (await backend.stage('acme', 'key', new Secret('{"username":"app","password":"new"}'), TOKEN)).version,
+        await backend.stage('acme', 'key', new Secret('{"username":"app","password":"new"}'), TOKEN),
+        await backend.read('acme', 'key'),
       )
       expect(JSON.parse((await backend.read('acme', 'key')).value.reveal())).toEqual({
         username: 'app',
@@ -288,7 +290,8 @@ describe('Vault', () => {
 
     it('requirement 30: somebody who writes between look and write is not overwritten', async () => {
       const { backend } = open()
-      const { version } = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+      const current = await backend.read('acme', 'key')
+      const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
       // The write of a person arrives first: Vault answers the check-and-set with a mismatch.
       vault.allows = (method, path) => {
         if (method === 'POST' && path === 'secret/data/deputy/acme/key') {
@@ -297,26 +300,26 @@ describe('Vault', () => {
         }
         return true
       }
-      await expect(backend.promote('acme', 'key', version)).rejects.toMatchObject({ code: 'conflict' })
+      await expect(backend.promote('acme', 'key', staged, current)).rejects.toMatchObject({ code: 'conflict' })
       expect((await backend.read('acme', 'key')).value.reveal()).toBe('of a person')
     })
 
     it('threat 28: whose answer was lost is done again, and is one version', async () => {
       const { backend } = open()
-      await backend.read('acme', 'key')
+      const current = await backend.read('acme', 'key')
       vault.spoil.push('drop')
       await expect(backend.stage('acme', 'key', new Secret('new'), TOKEN)).rejects.toMatchObject({
         code: 'secret_backend_unavailable',
       })
       const staged = await backend.stage('acme', 'key', new Secret('newer'), TOKEN)
       expect(staged.value.reveal()).toBe('new')
-      // Looks at both entries, then writes.
-      vault.spoil.push('pass', 'pass', 'drop')
-      await expect(backend.promote('acme', 'key', staged.version)).rejects.toMatchObject({
+      // Looks at the entry, then writes.
+      vault.spoil.push('pass', 'drop')
+      await expect(backend.promote('acme', 'key', staged, current)).rejects.toMatchObject({
         code: 'secret_backend_unavailable',
       })
       expect(vault.entry('deputy/acme/key')).toHaveLength(2)
-      await backend.promote('acme', 'key', staged.version)
+      await backend.promote('acme', 'key', staged, current)
       expect(vault.entry('deputy/acme/key')).toHaveLength(2)
       expect(vault.entry('deputy/acme/key~pending')).toBeUndefined()
     })

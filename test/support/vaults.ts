@@ -90,6 +90,14 @@ export const aVault = async () => {
       vault.remove(`deputy/${tenant}/${name}`)
       return Promise.resolve()
     },
+    patch: (tenant: string, name: string, fields: Readonly<Record<string, string>>) => {
+      vault.patch(`deputy/${tenant}/${name}`, fields)
+      return Promise.resolve()
+    },
+    keepOne: () => {
+      vault.maxVersions = 1
+      return Promise.resolve()
+    },
     async close() {
       await close()
       await vault.close()

@@ -64,6 +64,8 @@ const wholeDays = (text: string): number => {
     throw new InvalidArgumentError('write a number of days from 1 to 366')
   return value
 }
+/** States and steps are names in JSON, and words for people. */
+const words = (name: string): string => name.replaceAll('_', ' ')
 const shownOr = (at: number | null, otherwise: string): string => (at === null ? otherwise : shownTime(at))
 const nameOf = ({ tenant, backend, secret }: { tenant: string; backend: string; secret: string }): string =>
   `${tenant}/${secret}${backend === 'embedded' ? '' : ` in ${backend}`}`
@@ -152,7 +154,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
               ),
           ...open.map(
             (each) =>
-              `${nameOf(each)}: ${each.state} after ${each.step}${each.graceUntil !== null && each.state === 'grace' ? `, the old one works until ${shownTime(each.graceUntil)}` : ''}${each.problem === null ? '' : `: ${each.problem} (attempt ${each.attempts}, next ${shownTime(each.nextAt)})`}`,
+              `${nameOf(each)}: ${words(each.state)} after ${words(each.step)}${each.graceUntil !== null && each.state === 'grace' ? `, the old one works until ${shownTime(each.graceUntil)}` : ''}${each.problem === null ? '' : `: ${each.problem} (attempt ${each.attempts}, next ${shownTime(each.nextAt)})`}`,
           ),
           ...(holders.length === 0
             ? []
@@ -188,6 +190,8 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
               ['started', 'tenant', 'secret', 'policy', 'reason', 'state', 'step', 'ended', 'problem'],
               rotations.map((each) => ({
                 ...each,
+                state: words(each.state),
+                step: words(each.step),
                 started: shownTime(each.startedAt),
                 ended: shownOr(each.endedAt, ''),
                 problem: each.problem ?? '',
@@ -282,10 +286,26 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     const resumed = await ask(await socket(), { path: '/rotations/resume', json: order(options) }, pausedSchema)
     print(terminal, options, resumed, () => `${nameOf(resumed)} rotates by the clock again.`)
   })
-  ofSecret('rollback', 'give up a rotation that is under way, if the old secret still works').action(
+  ofSecret('retry', 'try a rotation again now that waits for another attempt or for a person').action(
     async (_name: string | undefined, options: Named) => {
-      const ended = await ask(await socket(), { path: '/rotations/rollback', json: order(options) }, rotationSchema)
-      print(terminal, options, ended, () => `The rotation of ${nameOf(ended)} was rolled back: the old one stays.`)
+      const open = await ask(await socket(), { path: '/rotations/retry', json: order(options) }, rotationSchema)
+      print(
+        terminal,
+        options,
+        open,
+        () => `The rotation of ${nameOf(open)} is tried again now. See: deputy rotation status`,
+      )
     },
   )
+  ofSecret(
+    'rollback',
+    'turn back a rotation that is under way, if what is handed out now stays and works; nothing leads forward from then on',
+  ).action(async (_name: string | undefined, options: Named) => {
+    const turned = await ask(await socket(), { path: '/rotations/rollback', json: order(options) }, rotationSchema)
+    print(terminal, options, turned, () =>
+      turned.state === 'rolled_back'
+        ? `The rotation of ${nameOf(turned)} was rolled back: the new one was ended, and what was handed out stays.`
+        : `The rotation of ${nameOf(turned)} goes back as soon as that is possible${turned.problem === null ? '' : `: ${turned.problem}`}. See: deputy rotation status`,
+    )
+  })
 }

@@ -1,5 +1,6 @@
 import { tenantOfDataKey, type OwnKeys } from '../../config/rotation-policy.ts'
 import { Secret } from '../../crypto/secret.ts'
+import { isSameSecret } from '../../secret/meaning.ts'
 import type { AskingRotator } from '../rotator.ts'
 
 /** What a rotator needs of the keys that are rotated. */
@@ -32,16 +33,19 @@ export const createDeputyKeysRotator = (name: OwnKeys, keys: RotatedKeys): Askin
         : Promise.reject(
             new Error(`a file with the ${name} does not exist; change it where it is, then run deputy key rotate`),
           ),
-    async apply(current) {
+    async apply(earlier) {
       const before = await known()
-      if (before.reveal() === current?.reveal()) return new Secret((await keys.rotate(name)).id)
+      if (earlier.some((each) => isSameSecret(each, before))) return new Secret((await keys.rotate(name)).id)
       // Killed before: what was begun is finished.
       if (name === 'key-encryption-key') await keys.rewrap()
       return before
     },
     login: async (value) => ((await keys.isKnown(name, value.reveal())) ? 'works' : 'refused'),
-    async retire() {
-      if (tenant !== undefined) await keys.endEarlier(tenant)
+    async retire(_old, current) {
+      if (tenant === undefined) return
+      // All but the key in force are ended: another one than that cannot be what stays.
+      if (!isSameSecret(current, await known())) throw new Error(`the ${name} that is in force is another one`)
+      await keys.endEarlier(tenant)
     },
   }
 }

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { RotatorSettingsOf } from '../../config/rotators.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { Egress } from '../../egress/egress.ts'
+import { isSameSecret } from '../../secret/meaning.ts'
 import type { AskingRotator } from '../rotator.ts'
 
 const registrationSchema = z.looseObject({
@@ -70,13 +71,14 @@ export const createOAuthClientRotator = (
     async check() {
       await ask({ method: 'GET' })
     },
-    async apply(current) {
+    async apply(earlier) {
       const registered = await ask({ method: 'GET' })
-      // Nobody knows it here yet: it was changed before a kill, or is the first.
-      if (registered.client_secret !== current?.reveal()) return new Secret(registered.client_secret)
+      const before = new Secret(registered.client_secret)
+      // It is not known here yet: it was changed before a kill, or is the first.
+      if (!earlier.some((each) => isSameSecret(each, before))) return before
       const update = Object.fromEntries(Object.entries(registered).filter(([name]) => !NOT_SENT.has(name)))
       const updated = await ask({ method: 'PUT', body: JSON.stringify(update) })
-      if (updated.client_secret === current.reveal())
+      if (isSameSecret(new Secret(updated.client_secret), before))
         throw new Error('the server keeps the secret when a registration is updated')
       return new Secret(updated.client_secret)
     },

@@ -141,17 +141,22 @@ export const createAwsSecrets = (options: {
         if (!(error instanceof SecretsManagerServiceException && error.name === 'ResourceExistsException'))
           throw failed(error)
       }
-      const now = await staged(tenant, name, token)
+      let now = await staged(tenant, name, token)
+      if (now === undefined) {
+        // The version exists, and somebody has taken its label.
+        await move(tenant, name, 'pending', { MoveToVersionId: token })
+        now = await staged(tenant, name, token)
+      }
       if (now === undefined) throw conflict(tenant, name)
       return now
     },
-    async promote(tenant, name, version) {
+    async promote(tenant, name, { version }, expected) {
       const labels = await labelsOf(tenant, name)
       const has = (stage: SecretStage): boolean => labels[version]?.includes(LABEL[stage]) === true
       if (!has('current')) {
-        if (!has('pending')) throw conflict(tenant, name)
         const current = Object.keys(labels).find((each) => labels[each]?.includes(LABEL.current) === true)
-        // AWSPREVIOUS follows by itself.
+        if (current !== expected?.version) throw conflict(tenant, name)
+        // Secrets Manager refuses it when AWSCURRENT is elsewhere by now. AWSPREVIOUS follows by itself.
         await move(tenant, name, 'current', {
           MoveToVersionId: version,
           ...(current === undefined ? {} : { RemoveFromVersionId: current }),
@@ -160,7 +165,7 @@ export const createAwsSecrets = (options: {
       if (has('pending')) await move(tenant, name, 'pending', { RemoveFromVersionId: version })
     },
     // A version without labels is deprecated: Secrets Manager deletes it by itself.
-    retire: (tenant, name, version) => unlabel(tenant, name, 'previous', version),
+    retire: (tenant, name, { version }) => unlabel(tenant, name, 'previous', version),
     async discard(tenant, name, version) {
       if ((await find(tenant, name, 'pending'))?.version === version) await unlabel(tenant, name, 'pending', version)
     },

@@ -3,6 +3,7 @@ import { pathFor } from '../../config/secret-backends.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
+import { isSameSecret } from '../meaning.ts'
 import { stagesOf } from '../stages.ts'
 import { readVault, vaultWords, type VaultAnswer } from './client.ts'
 import type { VaultSession } from './session.ts'
@@ -12,6 +13,13 @@ import { ownValue } from '../../own-value.ts'
 const TOKEN = 'deputy_token'
 /** A character that no name of a secret has. */
 const PENDING = '~pending'
+/** So many versions back is looked for one: ten is what a mount keeps by default. */
+const SEARCHED = 32
+
+/** By meaning: an entry as a whole comes back with its fields in another order. */
+const hasSameValue = (one: SecretVersion, other: SecretVersion): boolean => isSameSecret(one.value, other.value)
+const isSameVersion = (one: SecretVersion | undefined, other: SecretVersion | undefined): boolean =>
+  one === undefined || other === undefined ? one === other : hasSameValue(one, other) && one.token === other.token
 
 const entrySchema = z.object({
   data: z.object({ data: z.record(z.string(), z.unknown()), metadata: z.object({ version: z.int().positive() }) }),
@@ -40,7 +48,7 @@ export const createVaultSecrets = (options: {
   mount: string
   path: string
   field: string | null
-  session: VaultSession
+  session: Pick<VaultSession, 'ask'>
 }): StagedSecrets => {
   const { id, mount, field, session } = options
   const url = (verb: 'data' | 'metadata' | 'destroy', tenant: string, name: string, suffix = ''): string =>
@@ -72,8 +80,12 @@ export const createVaultSecrets = (options: {
     return { value: new Secret(value), version: token === null ? `n-${number}` : `t-${token}`, token }
   }
 
-  const fieldsWith = (before: Entry | undefined, value: Secret, token: string): Record<string, unknown> => {
-    if (field !== null) return { ...before?.fields, [field]: value.reveal(), [TOKEN]: token }
+  const fieldsWith = (before: Entry | undefined, value: Secret, token: string | null): Record<string, unknown> => {
+    const mark = token === null ? {} : { [TOKEN]: token }
+    if (field !== null) {
+      const { [TOKEN]: _, ...others } = before?.fields ?? {}
+      return { ...others, [field]: value.reveal(), ...mark }
+    }
     let parsed: unknown
     try {
       parsed = JSON.parse(value.reveal())
@@ -86,7 +98,7 @@ export const createVaultSecrets = (options: {
         backend: id,
         problem: 'an entry as a whole is a JSON object, and the new secret is none',
       })
-    return { ...fields.data, [TOKEN]: token }
+    return { ...fields.data, ...mark }
   }
 
   /** @returns false when another version is there than the one that was read */
@@ -104,19 +116,34 @@ export const createVaultSecrets = (options: {
       throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
   }
 
-  const previousOf = async (
+  /**
+   * Versions below the current one, the newest first. A number says nothing of what it is: a write of another field makes one
+   * more version of the same value, and `max_versions` prunes. So versions are known by their value and token alone.
+   */
+  async function* earlier(
     tenant: string,
     name: string,
-  ): Promise<{ number: number; version: SecretVersion } | undefined> => {
+    current: Entry,
+  ): AsyncIterable<{ number: number; version: SecretVersion }> {
+    for (let number = current.number - 1; number > Math.max(0, current.number - SEARCHED); number -= 1) {
+      const entry = await readEntry(tenant, name, '', number)
+      // Pruned, as is everything before it; what was deleted or destroyed has a number still.
+      if (entry === undefined) return
+      const version = versionOf(entry, tenant, name)
+      if (version !== undefined) yield { number, version }
+    }
+  }
+
+  const previousOf = async (tenant: string, name: string): Promise<SecretVersion | undefined> => {
     const current = await readEntry(tenant, name)
-    if (current === undefined || current.number < 2) return undefined
-    const before = await readEntry(tenant, name, '', current.number - 1)
-    const version = before === undefined ? undefined : versionOf(before, tenant, name)
-    return version === undefined ? undefined : { number: current.number - 1, version }
+    const now = current === undefined ? undefined : versionOf(current, tenant, name)
+    if (current === undefined || now === undefined) return undefined
+    for await (const { version } of earlier(tenant, name, current)) if (!hasSameValue(version, now)) return version
+    return undefined
   }
 
   const find = async (tenant: string, name: string, stage: SecretStage): Promise<SecretVersion | undefined> => {
-    if (stage === 'previous') return (await previousOf(tenant, name))?.version
+    if (stage === 'previous') return previousOf(tenant, name)
     const entry = await readEntry(tenant, name, stage === 'pending' ? PENDING : '')
     return entry === undefined ? undefined : versionOf(entry, tenant, name)
   }
@@ -133,27 +160,26 @@ export const createVaultSecrets = (options: {
       if (pending === undefined) throw conflict(tenant, name)
       return pending
     },
-    async promote(tenant, name, version) {
-      const pending = await find(tenant, name, 'pending')
+    async promote(tenant, name, next, expected) {
       const current = await readEntry(tenant, name)
-      const isDone = current !== undefined && versionOf(current, tenant, name)?.version === version
-      if (!isDone) {
-        if (pending?.version !== version || pending.token === null) throw conflict(tenant, name)
-        if (
-          !(await write(
-            url('data', tenant, name),
-            fieldsWith(current, pending.value, pending.token),
-            current?.number ?? 0,
-          ))
-        )
-          throw conflict(tenant, name)
+      const now = current === undefined ? undefined : versionOf(current, tenant, name)
+      if (!isSameVersion(now, next)) {
+        if (!isSameVersion(now, expected)) throw conflict(tenant, name)
+        // The write is checked against the number that was read: who has written meanwhile is not overwritten.
+        const fields = fieldsWith(current, next.value, next.token)
+        if (!(await write(url('data', tenant, name), fields, current?.number ?? 0))) throw conflict(tenant, name)
       }
-      if (pending?.version === version) await remove('DELETE', url('metadata', tenant, name, PENDING))
+      if (next.token !== null && (await find(tenant, name, 'pending'))?.token === next.token)
+        await remove('DELETE', url('metadata', tenant, name, PENDING))
     },
-    async retire(tenant, name, version) {
-      const previous = await previousOf(tenant, name)
-      if (previous?.version.version === version)
-        await remove('POST', url('destroy', tenant, name), { versions: [previous.number] })
+    async retire(tenant, name, old) {
+      const current = await readEntry(tenant, name)
+      const now = current === undefined ? undefined : versionOf(current, tenant, name)
+      if (current === undefined || (now !== undefined && hasSameValue(now, old))) return
+      const found: number[] = []
+      for await (const { number, version } of earlier(tenant, name, current))
+        if (hasSameValue(version, old)) found.push(number)
+      if (found.length > 0) await remove('POST', url('destroy', tenant, name), { versions: found })
     },
     async discard(tenant, name, version) {
       if ((await find(tenant, name, 'pending'))?.version === version)

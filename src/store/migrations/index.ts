@@ -12,6 +12,7 @@ import { keptRevocations } from './0008-kept-revocations.ts'
 import { sealedSessions } from './0009-sealed-sessions.ts'
 import { leaseParents } from './0010-lease-parents.ts'
 import { histories } from './0011-histories.ts'
+import { rotationPlans } from './0012-rotation-plans.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -28,6 +29,7 @@ const migrations: readonly Migration[] = [
   sealedSessions,
   leaseParents,
   histories,
+  rotationPlans,
 ]
 
 /** The schema's version that this program needs. */

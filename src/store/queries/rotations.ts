@@ -10,12 +10,14 @@ const fromRow = (row: Selectable<Tables['rotations']>): Rotation => ({
   secret: row.secret,
   policy: row.policy,
   rotator: row.rotator,
+  target: row.target,
   reason: row.reason,
   step: row.step as RotationStep,
   state: row.state as RotationState,
   oldVersion: row.old_version,
   newVersion: row.new_version,
   problem: row.problem,
+  turnedBack: row.turned_back,
   attempts: Number(row.attempts),
   nextAt: Number(row.next_at),
   graceUntil: row.grace_until === null ? null : Number(row.grace_until),
@@ -25,8 +27,19 @@ const fromRow = (row: Selectable<Tables['rotations']>): Rotation => ({
   revision: Number(row.revision),
 })
 
-const toRow = ({ oldVersion, newVersion, nextAt, graceUntil, startedAt, endedAt, owner, ...rotation }: Rotation) => ({
+const toRow = ({
+  oldVersion,
+  newVersion,
+  turnedBack,
+  nextAt,
+  graceUntil,
+  startedAt,
+  endedAt,
+  owner,
+  ...rotation
+}: Rotation) => ({
   ...rotation,
+  turned_back: turnedBack,
   old_version: oldVersion,
   new_version: newVersion,
   next_at: nextAt,
@@ -58,16 +71,21 @@ export const rotationStore = (database: Database, atomically: Atomically): Rotat
       throw error
     }
   },
-  async update(rotation) {
+  async update(rotation, sealed) {
     const { id, revision, ...row } = toRow(rotation)
+    const kept = sealed === undefined ? {} : { sealed }
     const { numUpdatedRows } = await database
       .updateTable('rotations')
-      .set({ ...row, revision: revision + 1 })
+      .set({ ...row, ...kept, revision: revision + 1 })
       .where('id', '=', id)
       .where('revision', '=', revision)
       .executeTakeFirst()
     if (numUpdatedRows !== 1n) throw refuse('conflict', { what: 'rotation' })
     return { ...rotation, revision: revision + 1 }
+  },
+  async sealedOf(id) {
+    const row = await database.selectFrom('rotations').select('sealed').where('id', '=', id).executeTakeFirst()
+    return row?.sealed ?? null
   },
   async due(now, limit, claimedUntil) {
     const rows = await database

@@ -4,6 +4,7 @@ import type { Database } from '../schema.ts'
 import { backendTokenName } from '../records/backend-tokens.ts'
 import { grantRecordName } from '../records/grants.ts'
 import { leaseRecordName } from '../records/leases.ts'
+import { rotationRecordName } from '../records/rotations.ts'
 import type { SealedStore } from '../records/sealed.ts'
 
 /** A ciphertext is `version (1) | key id (8) | …`, counted from 1 in both databases. */
@@ -74,6 +75,14 @@ const places: readonly Place[] = [
     table: 'sessions',
     columns: ['node', 'uid'],
     nameOf: ([node, uid]) => ({ kind: 'session', id: `${node}/${uid}` }),
+  },
+  {
+    table: 'rotations',
+    columns: ['id', 'backend', 'secret', 'rotator', 'target'],
+    nameOf: (key) => {
+      const [id, backend, secret, rotator, target] = key.map(String) as [string, string, string, string, string]
+      return rotationRecordName({ tenant: '', id, backend, secret, rotator, target })
+    },
   },
   { table: 'identity_tokens', columns: ['user'], nameOf: ([user]) => ({ kind: 'identity-token', id: String(user) }) },
   { table: 'signing_keys', columns: ['kid'], nameOf: ([kid]) => ({ kind: 'signing-key', id: String(kid) }), own: true },

@@ -59,27 +59,53 @@ export const secretStore = (database: Database, atomically: Atomically): SecretS
         .compile(),
     ])
   },
-  async promote(tenant, name, version) {
-    const ofSecret = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
-    const isPending = ({ exists, selectFrom }: Existence) =>
-      exists(
-        selectFrom('secrets as pending')
-          .select('pending.version')
-          .where('pending.tenant', '=', tenant)
-          .where('pending.name', '=', name)
-          .where('pending.version', '=', version)
-          .where('pending.stage', '=', 'pending'),
-      )
+  async promote(tenant, name, version, expected) {
+    const versions = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
+    const existing = ({ selectFrom }: Existence) =>
+      selectFrom('secrets as other')
+        .select('other.version')
+        .where('other.tenant', '=', tenant)
+        .where('other.name', '=', name)
+    const inStage = (eb: Existence, number: number, stages: readonly SecretStage[]) =>
+      eb.exists(existing(eb).where('other.version', '=', number).where('other.stage', 'in', stages))
+    const isCandidate = (eb: Existence) => inStage(eb, version, ['pending', 'previous'])
+    const isExpected = (eb: Existence) =>
+      expected === null
+        ? eb.not(eb.exists(existing(eb).where('other.stage', '=', 'current')))
+        : inStage(eb, expected, ['current'])
+    // A version has a stage for itself: the one that is replaced is without one until the other has its place.
     await atomically([
       database
         .deleteFrom('secrets')
         .where('tenant', '=', tenant)
         .where('name', '=', name)
         .where('stage', '=', 'previous')
-        .where(isPending)
+        .where('version', '!=', version)
+        .where(isCandidate)
+        .where(isExpected)
         .compile(),
-      ofSecret().where('stage', '=', 'current').where(isPending).set({ stage: 'previous' }).compile(),
-      ofSecret().where('version', '=', version).where('stage', '=', 'pending').set({ stage: 'current' }).compile(),
+      versions().where('stage', '=', 'current').where(isCandidate).where(isExpected).set({ stage: null }).compile(),
+      versions()
+        .where('version', '=', version)
+        .where('stage', 'in', ['pending', 'previous'])
+        .where((eb) => eb.not(eb.exists(existing(eb).where('other.stage', '=', 'current'))))
+        .where((eb) =>
+          expected === null
+            ? eb.lit(true)
+            : eb.exists(existing(eb).where('other.version', '=', expected).where('other.stage', 'is', null)),
+        )
+        .set({ stage: 'current' })
+        .compile(),
+      ...(expected === null
+        ? []
+        : [
+            versions()
+              .where('version', '=', expected)
+              .where('stage', 'is', null)
+              .where((eb) => inStage(eb, version, ['current']))
+              .set({ stage: 'previous' })
+              .compile(),
+          ]),
     ])
   },
   async removeVersion(tenant, name, version, stage) {

@@ -1,3 +1,5 @@
+import type { RecordName } from '../../crypto/envelope.ts'
+
 /** A secret that a policy has rotated, wherever it is kept. */
 export interface RotatedSecret {
   readonly tenant: string
@@ -15,16 +17,39 @@ export interface RotationTarget extends RotatedSecret {
   readonly paused: string | null
 }
 
-/** How far a rotation has come: the last step that is done. `rotation/engine.ts` says what each means. */
-export type RotationStep = 'planned' | 'staged' | 'applied' | 'verified' | 'promoted' | 'retired' | 'done'
+/**
+ * How far a rotation has come. A step is written down before the act that follows it begins, so it also says which act may
+ * have been begun. `rotation/acts.ts` says what each means.
+ */
+export const ROTATION_STEPS = [
+  'planned',
+  'prepared',
+  'chosen',
+  'staged',
+  'applied',
+  'verified',
+  'promoted',
+  'retired',
+  'proven',
+  'done',
+  // The way back: from here no step leads forward.
+  'going_back',
+  'put_back',
+  'new_ended',
+  'gone_back',
+] as const
+export type RotationStep = (typeof ROTATION_STEPS)[number]
 
-/** `stuck`: what the target says leaves nothing that may be done without a person. */
-export type RotationState = 'running' | 'grace' | 'stuck' | 'done' | 'rolled_back'
+/** `going_back`: only the way back is left. `stuck`: a person is needed; the step says whether it goes forward or back. */
+export const ROTATION_STATES = ['running', 'grace', 'going_back', 'stuck', 'done', 'rolled_back'] as const
+export type RotationState = (typeof ROTATION_STATES)[number]
 
 export interface Rotation extends RotatedSecret {
   readonly id: string
   readonly policy: string
   readonly rotator: string
+  /** Where the rotator works, from the plan on. */
+  readonly target: string | null
   /** Why it began, for example `schedule` or `leak`. */
   readonly reason: string
   readonly step: RotationStep
@@ -33,6 +58,8 @@ export interface Rotation extends RotatedSecret {
   readonly newVersion: string | null
   /** What went wrong last, in words without secrets. */
   readonly problem: string | null
+  /** Why it goes back, once it does. */
+  readonly turnedBack: string | null
   readonly attempts: number
   readonly nextAt: number
   readonly graceUntil: number | null
@@ -44,11 +71,31 @@ export interface Rotation extends RotatedSecret {
   readonly revision: number
 }
 
+/** What the values that a rotation keeps are bound to: the rotation, its secret, and the target at which they are ended. */
+export const rotationRecordName = ({
+  tenant,
+  id,
+  backend,
+  secret,
+  rotator,
+  target,
+}: Pick<Rotation, 'tenant' | 'id' | 'backend' | 'secret' | 'rotator' | 'target'>): RecordName => ({
+  tenant,
+  kind: 'rotation',
+  id: JSON.stringify([id, backend, secret, rotator, target ?? '']),
+})
+
 export interface RotationStore {
   /** @returns false if the secret has an open rotation already */
   begin(rotation: Rotation): Promise<boolean>
-  /** Writes only if the stored revision still is `rotation.revision` (fencing). @throws DeputyError `conflict` */
-  update(rotation: Rotation): Promise<Rotation>
+  /**
+   * Writes only if the stored revision still is `rotation.revision` (fencing).
+   * @param sealed what the rotation keeps from now on; null: nothing; undefined: what it has kept
+   * @throws DeputyError `conflict`
+   */
+  update(rotation: Rotation, sealed?: Uint8Array | null): Promise<Rotation>
+  /** What a rotation keeps, sealed under `rotationRecordName`; null where it keeps nothing. */
+  sealedOf(id: string): Promise<Uint8Array | null>
   /** Open ones whose time has come, and that nobody has claimed for longer than `claimedUntil`. */
   due(now: number, limit: number, claimedUntil: number): Promise<Rotation[]>
   /** Nobody works any more on what owners of these names have claimed: those that begin so, and go on with a slash. */

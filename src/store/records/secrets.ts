@@ -22,8 +22,12 @@ export interface SecretStore {
   putCurrent(secret: Omit<StoredSecret, 'stage'>): Promise<void>
   /** Adds the version as `pending`. @throws DeputyError `conflict` if the version exists, or another is pending */
   putPending(secret: Omit<StoredSecret, 'stage'>): Promise<void>
-  /** The pending version becomes `current`, the current one `previous`, what was previous is removed. One transaction; nothing happens if it is not pending. */
-  promote(tenant: string, name: string, version: number): Promise<void>
+  /**
+   * The version, which is `pending` or `previous`, becomes `current`, the current one `previous`; another one that was previous is
+   * removed. One transaction; nothing happens unless the current version is the expected one.
+   * @param expected null: there is none
+   */
+  promote(tenant: string, name: string, version: number, expected: number | null): Promise<void>
   /** Removes the version if it is in this stage. */
   removeVersion(tenant: string, name: string, version: number, stage: SecretStage): Promise<void>
   remove(filter: { tenant: string; name?: string }): Promise<number>
