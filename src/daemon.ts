@@ -35,6 +35,7 @@ import { createIdentityProviders } from './connector/provider/identity-provider.
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { Secret } from './crypto/secret.ts'
+import { createEndReplaced } from './connector/oauth-grant/replaced.ts'
 import { createEgress } from './egress/fetch.ts'
 import { createProofs } from './egress/proofs.ts'
 import { refuse, type DeputyError } from './errors.ts'
@@ -136,6 +137,10 @@ export interface Daemon {
 const HOUSEKEEPING = 60_000
 /** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
 const RECENT_RECORDS_BYTES = 16_777_216
+/** Under which name it is remembered that an issuer names sessions, and for how long (ms). */
+const [NAMES_SESSIONS, ISSUER_MEMORY] = ['names sessions', 400 * 86_400_000]
+/** How long readiness waits for the store (ms). */
+const PING_PATIENCE = 500
 /** How long a status list takes tokens (ms). */
 const STATUS_PERIOD = 600_000
 /** How long the revocation of a grant is remembered (ms): access tokens are cached for a day at most, and the grant itself is gone. */
@@ -469,6 +474,16 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
     })
     const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
+    const namingSessions = new Set<string>()
+    /** Which issuers name sessions is remembered for all nodes: the events about them may arrive at another one. */
+    const sessionNamed = (issuer: string): void => {
+      if (namingSessions.has(issuer)) return
+      namingSessions.add(issuer)
+      settle(
+        'that an issuer names sessions was not written down',
+        store.replays.claim(NAMES_SESSIONS, issuer, clock.now() + ISSUER_MEMORY),
+      )
+    }
     const subjects = createSubjectVerifier({
       snapshot,
       keys: issuerKeys,
@@ -477,6 +492,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       readMintedToken,
       ownIssuer: issuer,
       fingerprint,
+      sessionNamed,
       clock,
       telemetry,
     })
@@ -519,6 +535,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       logger,
       standing,
       membership,
+      endReplaced: (replacedGrant, by) => {
+        settle('a grant that was replaced was not ended at its provider', endReplaced(replacedGrant, by))
+      },
       baseUrl: () => pagesUrl,
       cookieKey,
       jwks: () => signingKeys.jwks('token', 'cloud'),
@@ -544,6 +563,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: store.cluster !== undefined,
       timeout: settings.network.timeout,
     })
+    const endReplaced = createEndReplaced({ upstream: oauthGrant, envelope })
     const isLive = createMintedLife({ snapshot, standing })
     const statusLists = createStatusLists({
       snapshot,
@@ -711,11 +731,25 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     let draining = false
     const correlationId = (): string => newId(random)
     const peers = createPeers(() => registryOf(snapshot()).wants)
-    const readiness = async () => {
-      const storeProblem = await store.ping().then(
+    /** A node that has no lease knows already that the store is away; one that has waits a moment for the answer to a ping. */
+    const pingProblem = async (): Promise<string | undefined> => {
+      let timer: NodeJS.Timeout | undefined
+      const late = new Promise<string>((resolve) => {
+        timer = setTimeout(() => {
+          resolve(`The store did not answer: no answer within ${PING_PATIENCE} ms.`)
+        }, PING_PATIENCE)
+      })
+      const answered = store.ping().then(
         () => undefined,
         (error: unknown) => (error as Error).message,
       )
+      return Promise.race([answered, late]).finally(() => {
+        clearTimeout(timer)
+      })
+    }
+    const readiness = async () => {
+      // Each renewal is a write that the shared store confirms: a ping would say ok of one that is read-only or whose commits hang.
+      const storeProblem = membership.status().store ?? (await pingProblem())
       const sinks = audit.status().filter(({ ok }) => !ok)
       const node = membership.status()
       return {
@@ -827,6 +861,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         node: membership.status(),
         // What the store knows is left out while it is away: the rest is what an admin needs then.
         nodes: (await store.cluster?.nodes().catch(() => [])) ?? [],
+        durability: (await store.cluster?.durability().catch(() => null)) ?? null,
         upstream_revocations: await upstreamCounts().catch(() => null),
         providers: call.troubles(),
         proxy: proxy.addresses,
@@ -959,6 +994,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           replays: store.replays,
           resolveSecret,
           audit,
+          fingerprint,
+          namesSessions: async (of) =>
+            namingSessions.has(of) || (await store.replays.has(NAMES_SESSIONS, of, clock.now())),
           clock,
           logger,
           correlationId,

@@ -20,6 +20,7 @@ export const receiptSchema = z.looseObject({
       downstream: z.string(),
       upstream: z.string(),
       nextTry: z.number().optional(),
+      sharedWith: z.array(z.string()).default([]),
     }),
   ),
   leases: z.array(
@@ -78,6 +79,12 @@ export const tell = (receipt: Receipt): string => {
             })),
           ),
         ]),
+    ...grants
+      .filter(({ sharedWith }) => sharedWith.length > 0)
+      .map(
+        ({ grant, sharedWith }) =>
+          `The provider ends ${sharedWith.join(', ')} together with ${grant}: it is told when ${sharedWith.length === 1 ? 'that grant is' : 'those grants are'} not in use any more.`,
+      ),
     ...(leases.length === 0
       ? []
       : [

@@ -223,6 +223,12 @@ export const providerSchema = z
       .describe(
         'How a grant is ended at the provider: by RFC 7009; so for the refresh token alone; the token in a form, without client authentication; POST with the access token as bearer; DELETE with `{"access_token": …}` and HTTP Basic; DELETE with the refresh token in the path; not at all.',
       ),
+    revocation_ends: z
+      .enum(['token', 'session', 'client'])
+      .optional()
+      .describe(
+        "What ends at the provider with a grant: its tokens, all that came of the user's session there, or all that the user gave the client. With the last two a grant is ended there when no other of the user is in use. Default: client for `token_alone` and `bearer`, else token.",
+      ),
     sources: sourceSchema.default({}).describe('The page that each fact was taken from.'),
   })
   .superRefine((provider, context) => {
@@ -296,3 +302,7 @@ export const providerFor = (provider: Provider, given: Readonly<Record<string, s
     ),
   }
 }
+
+/** What ends at a provider with one grant. */
+export const revocationEnds = ({ revocation, revocation_ends: ends }: Provider): 'token' | 'session' | 'client' =>
+  ends ?? (revocation === 'token_alone' || revocation === 'bearer' ? 'client' : 'token')

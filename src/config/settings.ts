@@ -100,7 +100,14 @@ export const settingsSchema = z.strictObject({
       z.literal('embedded'),
       z.strictObject({
         postgres: z.strictObject({
-          host: z.string().min(1).describe('Host name or address.'),
+          host: z
+            .string()
+            .min(1)
+            .regex(/^[^,\s]+$/, {
+              error:
+                'Deputy connects to one address, and takes no list of hosts and no target_session_attrs: name the address that always leads to the primary (a service, a virtual address, a pooler, the writer endpoint of a managed server; docs/cluster.md).',
+            })
+            .describe('Host name or address of the primary: one that follows it in a fail-over, not a list.'),
           port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
           database: z.string().min(1).default('deputy').describe('Name of the database.'),
           user: z.string().min(1).default('deputy').describe('Postgres user.'),

@@ -70,6 +70,12 @@ export const signalTransmitterSchema = z.strictObject({
     .default(['RS256', 'PS256', 'ES256'])
     .describe('Signature algorithms that are accepted.'),
   token: secretReferenceSchema.describe('The bearer token that the transmitter sends along.'),
+  session_revoked: z
+    .enum(['session', 'user'])
+    .optional()
+    .describe(
+      'What a session-revoked event that names a session ends: the tokens and sign-ins with that `sid`, or all that the user has, the grants at services included. Default: the session, once a token of the issuer has named one; all of the user before, because nothing else could be found. An event that names no session ends all that the user has.',
+    ),
 })
 export type SignalTransmitter = z.output<typeof signalTransmitterSchema>
 

@@ -16,6 +16,7 @@ import type { Egress } from '../egress/egress.ts'
 import { asDeputyError, DeputyError, refuse, type ErrorCategory } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Membership } from '../revocation/membership.ts'
+import type { Grant } from '../store/records/grants.ts'
 import type { Standing } from '../revocation/standing.ts'
 import type { ResolveSecret } from '../secret/reference.ts'
 import type { GrantOwner } from '../store/records/grants.ts'
@@ -44,6 +45,8 @@ export interface ConnectDependencies {
   readonly audit: AuditLog
   readonly logger: Logger
   readonly standing: Standing
+  /** Ends the tokens of a grant that another one has replaced at their provider; is not waited for. */
+  readonly endReplaced: (replaced: Grant, by: Grant) => void
   readonly membership: Pick<Membership, 'catchUp'>
   /** Public URL of these pages. */
   readonly baseUrl: () => string
@@ -290,6 +293,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     }
     const give = async (): Promise<void> => {
       assertStands()
+      const replaced = await store.grants.find(grant)
       const stored = await store.grants.put(grant)
       try {
         // An admin who revoked between the check and the write, here or at another node, found no grant to remove: ask again now that it is stored.
@@ -300,6 +304,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
           scopes: grant.scopes,
           provider: downstream.provider,
         })
+        if (replaced !== undefined) deps.endReplaced(replaced, stored)
       } catch (error) {
         await store.grants.remove({ id: stored.id })
         throw error

@@ -117,8 +117,11 @@ export interface Connector {
 }
 export type Connectors = Readonly<Record<CredentialKind, Connector>>
 
-/** How a grant ended at its provider: told, to be told again later, not possible there, or no longer possible for us. */
-export type UpstreamOutcome = 'done' | 'queued' | 'not_offered' | 'failed'
+/**
+ * How a grant ended at its provider: told, to be told again later, told when no other grant is in use that would end with it,
+ * not possible there, or no longer possible for us.
+ */
+export type UpstreamOutcome = 'done' | 'queued' | 'waiting' | 'not_offered' | 'failed'
 
 /** A durable order to a provider; `nextAt` is when it is tried without having been asked (ms since the epoch). */
 export interface RevocationOrder {
@@ -135,4 +138,6 @@ export interface Revocable {
    * @param order what `prepare` gave; without one, what fails now is not tried again, because the tenant's key is about to be destroyed
    */
   revoke(grant: Grant, order?: RevocationOrder): Promise<UpstreamOutcome>
+  /** The grants in use that would end at the provider together with this one (`revocation_ends`). */
+  sharedWith(grant: Grant): Promise<readonly string[]>
 }

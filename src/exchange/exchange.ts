@@ -7,7 +7,7 @@ import type { Credential, CredentialRequest, Principal } from '../connector/conn
 import { kinds, providerOf } from '../connector/kinds.ts'
 import type { ProofKey } from '../crypto/proof-key.ts'
 import { Secret } from '../crypto/secret.ts'
-import { asDeputyError, refuse } from '../errors.ts'
+import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Policy } from '../policy/decision.ts'
 import type { Membership } from '../revocation/membership.ts'
@@ -69,7 +69,7 @@ export interface ExchangeDependencies {
   readonly checkProof: CheckProof
   readonly exec: Pick<ExecSessions, 'isLive' | 'leased'>
   readonly standing: Standing
-  readonly membership: Pick<Membership, 'assertHeld'>
+  readonly membership: Pick<Membership, 'assertHeld' | 'catchUp'>
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly clock: Clock
@@ -107,6 +107,9 @@ export interface Exchange {
   connection(origin: RequestOrigin, downstream: string): Promise<OpenedConnection>
 }
 
+/** How a request is refused whose user has no grant, or none that is good. */
+const GRANT_GONE: readonly string[] = ['interaction_required', 'reconnect_required']
+
 /**
  * The straight line of DESIGN: workload attested, subject verified, policy decides, credential obtained, record
  * durable, answer. Each step either adds to the account or refuses; a refusal is recorded like an issue, and when
@@ -118,6 +121,8 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   /** Runs the steps, makes the outcome durable, and only then lets it go. */
   const accountFor = async <Issued>(account: Account, steps: () => Promise<Issued>): Promise<Issued> => {
     let issued: Issued
+    // A node without a lease knows that at once. Its refusal is not recorded: the store is away in nearly all such cases, and would be waited for.
+    deps.membership.assertHeld()
     try {
       issued = await steps()
       await telemetry.span('deputy.audit', {}, () => deps.audit.append(toRecord(account, clock.now())))
@@ -257,6 +262,15 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     })
   }
 
+  /** A grant that is gone may be revoked by what this node is only about to hear of: then that is the reason. */
+  const revokedRather = async (account: Account, thrown: unknown): Promise<never> => {
+    if (thrown instanceof DeputyError && GRANT_GONE.includes(thrown.code)) {
+      await deps.membership.catchUp()
+      assertNotRevoked(relianceOf(account), deps)
+    }
+    throw thrown
+  }
+
   const obtain = async (
     account: Account,
     principal: Principal,
@@ -294,7 +308,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
     const { credential, cached, obtainedAt } = await telemetry.span(
       'deputy.obtain',
       { 'deputy.downstream': idsOf(target!).join(' ') },
-      () => obtainToHold(request, current.generation, account),
+      () => obtainToHold(request, current.generation, account).catch((error: unknown) => revokedRather(account, error)),
     )
     account.credential = credential
     account.cached = cached

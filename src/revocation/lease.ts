@@ -75,6 +75,7 @@ export class NodeLease implements Membership {
   #until = NO_LEASE
   #answeredAt = -Infinity
   #problem: string | null = 'it has no lease yet'
+  #storeProblem: string | null = null
   #running: Promise<void> | undefined
   #queued: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -173,12 +174,14 @@ export class NodeLease implements Membership {
     return this.#renewal()
   }
 
-  status(): { node: string; held: boolean; problem: string | null } {
+  status(): ReturnType<Membership['status']> {
     const held = this.#isHeld()
+    const late = this.#problem === null ? 'The store did not answer: it confirmed no renewal in time.' : null
     return {
       node: this.#options.node,
       held,
       problem: held ? null : (this.#problem ?? 'its lease was not renewed in time'),
+      store: this.#storeProblem ?? (held ? null : late),
     }
   }
 
@@ -207,6 +210,7 @@ export class NodeLease implements Membership {
       const problem = (error as Error).message
       if (this.#problem !== problem) this.#options.logger.warn({ err: error }, 'the lease was not renewed')
       this.#problem = problem
+      if (error instanceof DeputyError && error.code === 'store_unavailable') this.#storeProblem = problem
     })
   }
 
@@ -239,6 +243,7 @@ export class NodeLease implements Membership {
       // What was sent before and not answered may have come, and has the same token.
       previous: this.#rowToken === undefined ? [] : [this.#rowToken, token],
     })
+    this.#storeProblem = null
     if (this.#closed) return
     if (renewal.outcome === 'replaced') {
       this.#giveWay(renewal.by)

@@ -23,7 +23,8 @@ export interface Membership {
   confirm(change: Position, write: WriteChange): Promise<Confirmation>
   /** Resolves when this node knows every change that was committed before it was called. @throws DeputyError `store_unavailable`, `lease_lost` */
   catchUp(): Promise<void>
-  status(): { node: string; held: boolean; problem: string | null }
+  /** `store`: what keeps the store from confirming renewals; null: nothing. */
+  status(): { node: string; held: boolean; problem: string | null; store: string | null }
   close(): Promise<void>
 }
 
@@ -40,6 +41,6 @@ export const onlyNode = (node: string, clock: Clock): Membership => ({
   record: (write) => write(),
   confirm: () => Promise.resolve({ acknowledged: 0, expired: [], milliseconds: 0 }),
   catchUp: () => Promise.resolve(),
-  status: () => ({ node, held: true, problem: null }),
+  status: () => ({ node, held: true, problem: null, store: null }),
   close: () => Promise.resolve(),
 })

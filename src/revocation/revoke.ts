@@ -23,6 +23,8 @@ export interface GrantReceipt {
   readonly upstream: UpstreamOutcome
   /** Of what is queued: when the provider is told next (ms since the epoch). */
   readonly nextTry?: number
+  /** Grants in use that would end at the provider with this one: the provider is told when they are over. */
+  readonly sharedWith?: readonly string[]
 }
 
 /** What a revocation covered. */
@@ -145,11 +147,12 @@ export const createRevoker = (options: {
   const tellProvider = async (
     grant: Grant,
     order: RevocationOrder | undefined,
-  ): Promise<Pick<GrantReceipt, 'upstream' | 'nextTry'>> => {
+  ): Promise<Pick<GrantReceipt, 'upstream' | 'nextTry' | 'sharedWith'>> => {
     const upstream = await options.upstream.revoke(grant, order).catch((error: unknown): UpstreamOutcome => {
       options.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
       return order === undefined ? 'failed' : 'queued'
     })
+    if (upstream === 'waiting') return { upstream, sharedWith: await options.upstream.sharedWith(grant) }
     return upstream === 'queued' && order !== undefined ? { upstream, nextTry: order.nextAt } : { upstream }
   }
 
@@ -278,14 +281,21 @@ export const createRevoker = (options: {
         keyDestroyed: false,
         nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
         consents: (await consentsWithin(store, scope, filters, grants)).length,
-        grants: grants.map((grant) => ({
-          grant: grant.id,
-          tenant: grant.tenant,
-          user: grant.user,
-          server: grant.server,
-          downstream: grant.downstream,
-          upstream: 'queued' as const,
-        })),
+        grants: await Promise.all(
+          grants.map(async (grant) => {
+            const covered = new Set(grants.map(({ id }) => id))
+            const sharedWith = (await options.upstream.sharedWith(grant)).filter((id) => !covered.has(id))
+            return {
+              grant: grant.id,
+              tenant: grant.tenant,
+              user: grant.user,
+              server: grant.server,
+              downstream: grant.downstream,
+              upstream: sharedWith.length === 0 ? ('queued' as const) : ('waiting' as const),
+              ...(sharedWith.length === 0 ? {} : { sharedWith }),
+            }
+          }),
+        ),
       }
     },
   }

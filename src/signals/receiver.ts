@@ -3,7 +3,7 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { SignalTransmitter, Tenant } from '../config/tenant.ts'
-import { equalInConstantTime } from '../crypto/fingerprint.ts'
+import { equalInConstantTime, type Fingerprint } from '../crypto/fingerprint.ts'
 import { asDeputyError, DeputyError } from '../errors.ts'
 import { readBody } from '../http/body.ts'
 import type { Logger } from '../observe/logger.ts'
@@ -12,15 +12,20 @@ import type { ResolveSecret } from '../secret/reference.ts'
 import type { ReplayStore } from '../store/records/callers.ts'
 import { userOf } from '../subject/claims.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
+import { sessionIdOf } from '../subject/subject.ts'
 import { createEventVerifier, DeliveryFailure, EVENTS, OLDEST, type SecurityEvent } from './security-event-token.ts'
 
 const LIMIT = 65_536
 /** Deliveries that are worked on at the same time; the transmitter tries the others again. */
 const AT_ONCE = 16
+/** The end of a session is remembered for longer than a token of it lives (ms). */
+const LONGEST_TOKEN = 400 * 86_400_000
 const MEDIA = 'application/secevent+jwt'
 
 /** What is done about an event. */
-type Verdict = { readonly kind: 'revoke'; readonly user: string } | { readonly kind: 'ignore'; readonly why: string }
+type Verdict =
+  | { readonly kind: 'revoke'; readonly user: string; readonly session: string | undefined }
+  | { readonly kind: 'ignore'; readonly why: string }
 
 /**
  * Receives security events by HTTP push (RFC 8935): a session that was ended at the company's identity provider, or a
@@ -37,6 +42,9 @@ export const createSignalReceiver = (deps: {
   readonly replays: ReplayStore
   readonly resolveSecret: ResolveSecret
   readonly audit: AuditLog
+  /** Whether a token of an issuer has named its session, at any node. */
+  readonly namesSessions: (issuer: string) => Promise<boolean>
+  readonly fingerprint: Fingerprint
   readonly clock: Clock
   readonly logger: Logger
   readonly correlationId: () => string
@@ -57,7 +65,7 @@ export const createSignalReceiver = (deps: {
     return known
   }
 
-  const judge = (event: SecurityEvent, transmitter: SignalTransmitter, tenant: Tenant): Verdict => {
+  const judge = async (event: SecurityEvent, transmitter: SignalTransmitter, tenant: Tenant): Promise<Verdict> => {
     if (event.type === EVENTS.verification) return { kind: 'ignore', why: 'it verifies the stream' }
     if (event.type !== EVENTS.sessionRevoked && event.type !== EVENTS.credentialChange)
       return { kind: 'ignore', why: 'its type is not known here' }
@@ -68,11 +76,17 @@ export const createSignalReceiver = (deps: {
     const { subject } = event
     if (issuer === undefined || subject === undefined || (subject.format === 'iss_sub' && subject.iss !== about))
       throw new DeliveryFailure('invalid_request', 'The subject names no user of this tenant.')
+    const ends = transmitter.session_revoked ?? ((await deps.namesSessions(about)) ? 'session' : 'user')
+    const session =
+      event.type === EVENTS.sessionRevoked && event.session !== undefined && ends === 'session'
+        ? sessionIdOf(about, event.session, deps.fingerprint)
+        : undefined
     // By the same mapping as a token of that issuer, or not at all.
     try {
       return {
         kind: 'revoke',
         user: userOf(subject.format === 'iss_sub' ? { sub: subject.sub } : { email: subject.email }, issuer),
+        session,
       }
     } catch (error) {
       throw new DeliveryFailure(
@@ -93,14 +107,18 @@ export const createSignalReceiver = (deps: {
     const { event, transmitter } = await verify((await readBody(request, LIMIT)).toString('utf8').trim(), transmitters)
     const namespace = `signal ${tenant.tenant} ${transmitter.issuer}`
     if (await deps.replays.has(namespace, event.id, deps.clock.now())) return
-    const verdict = judge(event, transmitter, tenant)
+    const verdict = await judge(event, transmitter, tenant)
     const facts = { type: event.type, transmitter: transmitter.issuer, event: event.id }
     if (verdict.kind === 'revoke') {
       await deps.revoker.revoke({
-        scope: { kind: 'user', tenant: tenant.tenant, user: verdict.user },
+        scope:
+          verdict.session === undefined
+            ? { kind: 'user', tenant: tenant.tenant, user: verdict.user }
+            : { kind: 'token', token: verdict.session },
         by: `signal of ${transmitter.issuer}`,
         reason: event.type.split('/').at(-1)!,
         correlationId,
+        ...(verdict.session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + LONGEST_TOKEN }),
       })
       await deps.audit.append({
         id: correlationId,
@@ -108,7 +126,7 @@ export const createSignalReceiver = (deps: {
         outcome: 'done',
         tenant: tenant.tenant,
         user: verdict.user,
-        detail: facts,
+        detail: { ...facts, ended: verdict.session === undefined ? 'user' : 'session' },
       })
     } else
       await deps.audit.append({

@@ -32,9 +32,14 @@ const simpleSubjectSchema = z.union([
   z.looseObject({ format: z.literal('iss_sub'), iss: z.string(), sub: z.string().min(1).max(512) }),
   z.looseObject({ format: z.literal('email'), email: z.string().min(3).max(512) }),
 ])
+const sessionSchema = z.looseObject({ format: z.literal('opaque'), id: z.string().min(1).max(512) })
 const subjectSchema = z.union([
   simpleSubjectSchema,
-  z.looseObject({ format: z.literal('complex').optional(), user: simpleSubjectSchema }),
+  z.looseObject({
+    format: z.literal('complex').optional(),
+    user: simpleSubjectSchema,
+    session: sessionSchema.optional(),
+  }),
 ])
 export type EventSubject = z.output<typeof simpleSubjectSchema>
 
@@ -61,6 +66,8 @@ export interface SecurityEvent {
   readonly changeType: string | undefined
   /** Undefined where nothing in it can name a user. */
   readonly subject: EventSubject | undefined
+  /** The id of the session at the issuer, where it names one beside the user. */
+  readonly session: string | undefined
 }
 
 const LEEWAY = 60
@@ -69,11 +76,13 @@ export const OLDEST = 30 * 86_400_000
 const TYPE = 'secevent+jwt'
 const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
-const subjectOf = (claims: z.output<typeof claimsSchema>, type: string): EventSubject | undefined => {
+const subjectOf = (claims: z.output<typeof claimsSchema>, type: string): Pick<SecurityEvent, 'subject' | 'session'> => {
   // Before RFC 9493 was final the subject stood within the event.
   const parsed = subjectSchema.safeParse(claims.sub_id ?? ownValue(claims.events, type)?.subject)
-  if (!parsed.success) return undefined
-  return 'user' in parsed.data ? (parsed.data.user as EventSubject) : (parsed.data as EventSubject)
+  if (!parsed.success) return { subject: undefined, session: undefined }
+  if (!('user' in parsed.data)) return { subject: parsed.data as EventSubject, session: undefined }
+  const { user, session } = parsed.data as { user: EventSubject; session?: z.output<typeof sessionSchema> }
+  return { subject: user, session: session?.id }
 }
 
 /**
@@ -135,7 +144,7 @@ export const createEventVerifier =
         id: claims.jti,
         type,
         changeType: ownValue(claims.events, type)?.change_type,
-        subject: subjectOf(claims, type),
+        ...subjectOf(claims, type),
       },
     }
   }

@@ -1,7 +1,7 @@
 import type { ActorClaim } from '../connector/connector.ts'
 import { signedPartOf } from '../crypto/compact-jws.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
-import type { Secret } from '../crypto/secret.ts'
+import { Secret } from '../crypto/secret.ts'
 import type { Tenant } from '../config/tenant.ts'
 
 /** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
@@ -12,6 +12,24 @@ export const identify = (
   { issuer, jti, token }: { issuer: string; jti: unknown; token: Secret },
   fingerprint: Fingerprint,
 ): string => tokenIdOf(issuer, typeof jti === 'string' && jti !== '' ? jti : fingerprint(signedPartOf(token)))
+
+/** The longest id of a session that is taken. */
+const MAX_SID = 512
+
+/**
+ * The id under which all tokens and sign-ins of one session at an issuer can be revoked (`sid`: OpenID Connect Front-Channel Logout section 3). It goes
+ * into minted tokens, so that it is the session's keyed fingerprint.
+ */
+export const sessionIdOf = (issuer: string, sid: string, fingerprint: Fingerprint): string =>
+  tokenIdOf(issuer, `sid:${fingerprint(new Secret(sid))}`)
+
+/** What a token or a sign-in descends from: the session at its issuer, where its claims name one. */
+export const sessionsIn = (
+  issuer: string,
+  { sid }: Readonly<Record<string, unknown>>,
+  fingerprint: Fingerprint,
+): readonly string[] =>
+  typeof sid === 'string' && sid !== '' && sid.length <= MAX_SID ? [sessionIdOf(issuer, sid, fingerprint)] : []
 
 /** A user whose token, or whose session on this machine, has been verified for the calling server. */
 export interface VerifiedSubject {

@@ -27,7 +27,7 @@ import {
 import { groupsOf, presentClaims, scopesOf, userOf, type SubjectClaims } from './claims.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { Introspect } from './introspection.ts'
-import { identify, tokenIdOf, type VerifiedSubject } from './subject.ts'
+import { identify, sessionsIn, tokenIdOf, type VerifiedSubject } from './subject.ts'
 import { tenantOf, trustOf, type Trust, type Trusting } from './trust.ts'
 
 export interface SubjectRequest {
@@ -55,6 +55,8 @@ export interface SubjectDependencies {
   readonly fingerprint: Fingerprint
   readonly clock: Clock
   readonly telemetry: Telemetry
+  /** Called when a verified token or sign-in of an issuer names its session. */
+  readonly sessionNamed?: (issuer: string) => void
 }
 
 const LONGEST_TOKEN = 16_384
@@ -78,6 +80,13 @@ interface Verified {
  */
 export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifier => {
   const verified = new LRUCache<string, { subject: VerifiedSubject; at: number }>({ max: 20_000 })
+
+  const sessionsOf = (issuer: string, claims: Readonly<Record<string, unknown>>): readonly string[] => {
+    const sessions = sessionsIn(issuer, claims, deps.fingerprint)
+    if (sessions.length > 0) deps.sessionNamed?.(issuer)
+    return sessions
+  }
+
   /**
    * Checks signature, type and times of a JWT of a trusted issuer; its audience is for the caller to check. Tenants
    * that share an issuer each say where its keys are and which algorithms count, so the tenant is chosen first, by
@@ -205,7 +214,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     earliestIssue: earliestIssueOf(claims.iat),
     expiresAt: claims.exp * 1000,
     tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
-    ancestors: [],
+    ancestors: sessionsOf(issuer.issuer, claims),
     actors: actorsOf(claims),
   })
 
@@ -320,7 +329,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       earliestIssue: session.signedInAt,
       expiresAt: session.expiresAt,
       tokenId: tokenIdOf(session.issuer, `session:${uid}:${session.signedInAt}`),
-      ancestors: [],
+      ancestors: sessionsOf(session.issuer, session.claims),
       actors: [],
     }
   }

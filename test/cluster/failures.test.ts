@@ -39,9 +39,19 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
   }
   const isNotReady = async (node: ClusterNode, words: RegExp): Promise<void> => {
     await expect.poll(async () => (await node.ready()).status, PATIENCE).toBe(503)
+    const checks = async () => (await node.ready()).body['checks'] as { readonly store: string; readonly node: string }
+    await expect.poll(async () => (await checks()).node, PATIENCE).not.toBe('ok')
     expect((await state(node))[1]).toMatch(words)
+    // Fault 107: it knows at once, and says the true reason; readiness asks no store that does not answer. Fault 111: `store` is not ok.
+    const began = performance.now()
     const refused = await node.mint('alice')
-    expect([refused.status, refused.headers['retry-after'] !== undefined]).toEqual([503, true])
+    expect([refused.status, refused.body['reason'], refused.headers['retry-after'] !== undefined]).toEqual([
+      503,
+      'lease_lost',
+      true,
+    ])
+    expect((await checks()).store).not.toBe('ok')
+    expect(performance.now() - began).toBeLessThan(500)
     await expect.poll(async () => (await node.daemon.deputy('status')).code, PATIENCE).toBe(1)
   }
 
@@ -56,7 +66,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     expect((await node.mint('alice')).status).toBe(200)
   }
 
-  it('lost and back: refuses with a time to come back, says so, and goes on by itself', async () => {
+  it('faults 107 and 111: lost and back: refuses at once with a time to come back, says so, and goes on by itself', async () => {
     await whileSpoiled(
       a!,
       () => {

@@ -104,6 +104,39 @@ describe('a security event', () => {
     expect((await daemon.deputy('explain', String(answer.headers['x-correlation-id']))).out).toContain('alice')
   })
 
+  it("fault 66, promise 4: that names a session ends the tokens of that session, and neither the user's others nor the grants", async () => {
+    const ofSession = (sid: string): Promise<string> =>
+      issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: 'alice', sid } as never)
+    const [ended, other] = [await ofSession('s1'), await ofSession('s2')]
+    const subject = (session: string): object => ({
+      sub_id: {
+        format: 'complex',
+        user: { format: 'iss_sub', iss: issuer.url, sub: 'alice' },
+        session: { format: 'opaque', id: session },
+      },
+    })
+    expect([await exchange(ended), await exchange(other)]).toEqual(['given', 'given'])
+    const answer = await push(await event(subject('s1')))
+    expect(answer.status).toBe(202)
+    expect([await exchange(ended), await exchange(other)]).toEqual(['revoked', 'given'])
+    // A token of that session that was not seen before, too; and the session's id at the issuer stands in no record.
+    expect(await exchange(await ofSession('s1'))).toBe('revoked')
+    const scopes = (await revocations()) as unknown as { scope: { kind: string; token?: string } }[]
+    expect(scopes.map(({ scope }) => scope.kind)).toEqual(['token'])
+    expect(scopes[0]!.scope.token).not.toContain('s1')
+    // Where the tenant's file says so, all that the user has.
+    await daemon.write({
+      'tenants/acme.yaml': {
+        tenant: 'acme',
+        issuers: [{ issuer: issuer.url, claims: { tenant: { claim: 'org', value: 'acme' } } }],
+        signals: [{ issuer: issuer.url, audience: AUDIENCE, token: { file: 'acme-token' }, session_revoked: 'user' }],
+      },
+    })
+    expect((await daemon.deputy('reload')).code).toBe(0)
+    expect((await push(await event(subject('s3')))).status).toBe(202)
+    expect(await exchange(other)).toBe('revoked')
+  })
+
   it('requirement 26: of a changed credential is too, and of a new one is not', async () => {
     const alice = await tokenOf('alice')
     expect(

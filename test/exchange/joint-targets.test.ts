@@ -109,7 +109,10 @@ const aWorld = (targets: readonly Target[]) => {
   const exchange = createExchange({
     snapshot: () => snapshot,
     standing,
-    membership: { assertHeld() {} },
+    membership: {
+      catchUp: () => Promise.resolve(),
+      assertHeld() {},
+    },
     clock,
     telemetry: noTelemetry,
     attest: () => Promise.resolve({ server: snapshot.servers.get('notes')!, method: 'unix' }),

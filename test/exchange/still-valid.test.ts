@@ -39,6 +39,7 @@ const exchangeDuring = async (
     snapshot: () => current,
     standing,
     membership: {
+      catchUp: () => Promise.resolve(),
       assertHeld() {
         if (leaseLost) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 })
       },

@@ -45,6 +45,7 @@ const aStore = (clock: { now(): number }) => {
     changesSince: () => Promise.resolve(CHANGES),
     whoKnows: () => Promise.resolve(store.knowledge()),
     liftNumber: () => Promise.resolve(),
+    durability: () => Promise.resolve({ state: 'alone', sentence: '' }),
     leave: (id) => {
       store.left.push(id)
       return Promise.resolve()
@@ -255,7 +256,7 @@ describe('the lease of a node', () => {
     await expect.poll(() => store.asked).toHaveLength(2)
     store.answer = () => Promise.resolve({ ...granted(0, clock.now()), server: 'second' })
     store.changed()
-    await expect.poll(() => lease.status()).toEqual({ node: 'a', held: false, problem: 'not yet' })
+    await expect.poll(() => lease.status()).toEqual({ node: 'a', held: false, problem: 'not yet', store: null })
     store.changed()
     await expect.poll(() => isHeld(lease)).toBe(true)
     expect(looked).toBe(2)

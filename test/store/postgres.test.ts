@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { copyToPostgres } from '../../src/store/copy.ts'
 import { SCHEMA_VERSION } from '../../src/store/migrations/index.ts'
-import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
+import { judgeStandbys } from '../../src/store/postgres/durability.ts'
+import { migratePostgres, openPostgresStore, postgresDurability } from '../../src/store/postgres/open.ts'
 import type { PostgresOptions } from '../../src/store/postgres/pool.ts'
 import type { Renewal, RenewalRequest } from '../../src/store/records/revocations.ts'
 import { openSqliteStore } from '../../src/store/sqlite/open.ts'
@@ -269,6 +270,28 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await far.close()
       await near.close()
       await line.close()
+    })
+
+    it('fault 109: says whether it is synchronous, and what follows from that', async () => {
+      const options = await optionsFor()
+      expect(await postgresDurability(options)).toMatchObject({ state: 'alone' })
+      const states = [
+        ['', 0, null, 'alone'],
+        ['', 2, 0, 'asynchronous'],
+        ['', 1, null, 'asynchronous'],
+        ['ANY 1 (a, b)', 2, 2, 'synchronous'],
+        ['ANY 1 (a, b)', 2, null, 'synchronous'],
+        ['a', 1, 1, 'fragile'],
+        ['a', 0, null, 'hanging'],
+        ['a', 1, 0, 'hanging'],
+      ] as const
+      for (const [names, connected, synchronous, state] of states)
+        expect([names, connected, synchronous, judgeStandbys({ names, connected, synchronous }).state]).toEqual([
+          names,
+          connected,
+          synchronous,
+          state,
+        ])
     })
 
     it('fault 104: appends to no chain that ends otherwise than the node knows', async () => {

@@ -140,6 +140,7 @@ export const seedGrantsInto = async (
 
 export interface Grants {
   readonly store: Store
+  readonly envelope: Keyring
   readonly clock: ReturnType<typeof aClock>
   readonly records: AuditRecord[]
   readonly connector: Connector & Revocable & { drainUpstreamRevocations(): Promise<void> }
@@ -214,6 +215,7 @@ export const startGrants = async (
   let count = 0
   return {
     store,
+    envelope,
     clock,
     records,
     connector,

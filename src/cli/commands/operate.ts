@@ -31,6 +31,7 @@ const statusSchema = z.looseObject({
   providers: z.array(
     z.looseObject({ provider: z.string(), tenant: z.string(), state: z.string(), until: z.number().nullable() }),
   ),
+  durability: z.looseObject({ sentence: z.string() }).nullish(),
   proxy: z.array(z.string()),
   upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }).nullable(),
 })
@@ -108,6 +109,9 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
             .map(([name, count]) => `${count} ${name}`)
             .join(', ')}`,
           ...(status.proxy.length === 0 ? [] : [`  proxy: ${status.proxy.join(', ')}`]),
+          ...(status.durability === null || status.durability === undefined
+            ? []
+            : [`  durability: ${status.durability.sentence}`]),
           ...status.nodes.map(
             ({ id, about, leaseLeft, acknowledged }) =>
               `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, knows revocations up to ${acknowledged} (${id})`,

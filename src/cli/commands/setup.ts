@@ -81,9 +81,10 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .command('check')
     .description('check configuration, registry, provider files and policies; lists every problem')
     .option('--json', 'print JSON')
+    .option('--online', 'ask the shared store as well: whether it answers, and what a fail-over of it loses')
     .option('--strict', 'count warnings as problems: for the checks before a merge')
     .addHelpText('after', '\nExample:\n  deputy check --strict || exit 1\n\nExit code 3 when there is a problem.')
-    .action(async (options: { json?: boolean; strict?: boolean }) => {
+    .action(async (options: { json?: boolean; strict?: boolean; online?: boolean }) => {
       const home = findHome(program.opts<{ home?: string }>().home, terminal)
       // Loaded here: no other command should pay for the policy engine.
       const { readConfiguration } = await import('../../configuration.ts')
@@ -92,9 +93,20 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
       const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
       const folders =
         configuration === undefined ? [] : await socketFolderProblems(home, configuration.snapshot.settings)
+      const store =
+        options.online === true && configuration !== undefined
+          ? await (
+              await import('../store-online.ts')
+            ).storeProblems(configuration.snapshot.settings, {
+              home,
+              environment: terminal.environment,
+              clock: systemClock,
+              random: createSystemRandom(),
+            })
+          : { problems: [], warnings: [] }
       const [problems, warnings] = [
-        [...read.problems, ...files.problems],
-        [...read.warnings, ...files.warnings, ...folders],
+        [...read.problems, ...files.problems, ...store.problems],
+        [...read.warnings, ...files.warnings, ...folders, ...store.warnings],
       ]
       const counts =
         configuration === undefined

@@ -42,13 +42,15 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
             : `${postgres.host}:${postgres.port}/${postgres.database}`,
         schema: version,
         needed: SCHEMA_VERSION,
+        ...(postgres === undefined
+          ? {}
+          : { durability: await (await import('../../store/postgres/open.ts')).postgresDurability(postgres) }),
       }
-      print(
-        terminal,
-        options,
-        found,
-        () =>
+      print(terminal, options, found, () =>
+        [
           `${found.store} at ${found.where}: schema ${found.schema}, ${found.schema === found.needed ? 'as this program needs it' : `this program needs ${found.needed}`}.`,
+          ...(found.durability === undefined ? [] : [`Durability: ${found.durability.sentence}.`]),
+        ].join('\n'),
       )
       if (version !== SCHEMA_VERSION)
         throw new CommandError(

@@ -262,6 +262,7 @@ export const createOAuthGrantConnector = (
 
     prepare: upstream.prepare,
     revoke: upstream.revoke,
+    sharedWith: upstream.sharedWith,
     drainUpstreamRevocations: upstream.drain,
   }
 }

@@ -7,11 +7,13 @@ import { openProofKey, proofKeyText } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
-import type { Grant } from '../../store/records/grants.ts'
+import type { Grant, GrantStore } from '../../store/records/grants.ts'
 import type { UpstreamRevocation, UpstreamRevocationStore } from '../../store/records/upstream-revocations.ts'
 import type { RevocationOrder, UpstreamOutcome } from '../connector.ts'
 import type { ProviderClients } from '../provider/client.ts'
+import { revocationEnds } from '../../config/provider.ts'
 import { openTokens } from './grant.ts'
+import { isEnded } from './what-ends.ts'
 import type { CallProvider } from '../provider/call.ts'
 import { revokeTokens, type EndingTokens } from '../provider/revocation.ts'
 
@@ -19,6 +21,8 @@ import { revokeTokens, type EndingTokens } from '../provider/revocation.ts'
 const ATTEMPTS = 12
 const FIRST_PAUSE = 30_000
 const LONGEST_PAUSE = 14_400_000
+/** How often it is looked whether other grants are still in use that would end with one (ms). */
+const SHARED_PAUSE = 600_000
 /** Entries that are looked at in one go, and of each provider at most so many: a provider that hangs does not keep the others waiting. */
 const AT_ONCE = 500
 const OF_ONE_PROVIDER = 50
@@ -27,6 +31,9 @@ interface Order {
   readonly tokens: EndingTokens
   readonly downstream: string
 }
+
+/** Whose grant is to end where. */
+type Owner = Pick<Grant, 'id' | 'tenant' | 'provider'> & { readonly user: string | undefined }
 
 /** An order as it waits, sealed. Those of before the tokens had names are the refresh token, if there is one, and the access token. */
 const waitingSchema = z.strictObject({
@@ -46,6 +53,8 @@ const waitingSchema = z.strictObject({
       })),
   ]),
   downstream: z.string(),
+  /** Whose grant it was; entries of earlier versions do not say. */
+  user: z.string().optional(),
 })
 
 const nameOf = ({ tenant, id }: Pick<UpstreamRevocation, 'tenant' | 'id'>) => ({
@@ -58,6 +67,7 @@ const nameOf = ({ tenant, id }: Pick<UpstreamRevocation, 'tenant' | 'id'>) => ({
 export const createUpstreamRevocation = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly upstreamRevocations: UpstreamRevocationStore
+  readonly grants: Pick<GrantStore, 'list'>
   readonly envelope: Envelope
   readonly clients: ProviderClients
   readonly call: CallProvider
@@ -73,6 +83,13 @@ export const createUpstreamRevocation = (deps: {
     return revokeTokens(client, tokens, (request) =>
       deps.call({ provider: client.provider.provider, tenant, operation: 'revoke' }, request),
     )
+  }
+
+  const sharedWith = async ({ id, tenant, provider, user }: Owner): Promise<readonly string[]> => {
+    const facts = deps.snapshot().providers.get(provider)
+    if (user === undefined || facts === undefined || revocationEnds(facts) === 'token') return []
+    const others = await deps.grants.list({ tenant, user, provider })
+    return others.filter((each) => each.id !== id && !isEnded(each)).map((each) => each.id)
   }
 
   const pauseBefore = (attempts: number): number => {
@@ -98,6 +115,7 @@ export const createUpstreamRevocation = (deps: {
           proof_key: proofKey === undefined ? undefined : proofKeyText(proofKey).reveal(),
         },
         downstream: order.downstream,
+        user: grant.user,
       } satisfies z.input<typeof waitingSchema>),
     )
     const nextAt = deps.clock.now() + pauseBefore(0)
@@ -121,9 +139,19 @@ export const createUpstreamRevocation = (deps: {
     // Another node may have been faster.
     if (!(await deps.upstreamRevocations.claim(entry, nextAt))) return
     try {
-      const { tokens, downstream } = waitingSchema.parse(
+      const { tokens, downstream, user } = waitingSchema.parse(
         JSON.parse((await deps.envelope.open(nameOf(entry), entry.sealed)).reveal()),
       )
+      const sharers = await sharedWith({ ...entry, id: entry.grant, user })
+      if (sharers.length > 0) {
+        // That is no attempt: it waits for as long as they are in use.
+        await deps.upstreamRevocations.put({
+          ...entry,
+          nextAt: deps.clock.now() + SHARED_PAUSE,
+          problem: `other grants of the user would end with it: ${sharers.join(', ')}`,
+        })
+        return
+      }
       const outcome = await attempt(
         {
           tokens: {
@@ -156,6 +184,7 @@ export const createUpstreamRevocation = (deps: {
   }
 
   return {
+    sharedWith,
     async prepare(grants: readonly Grant[]): Promise<Map<string, RevocationOrder>> {
       const orders = new Map<string, RevocationOrder>()
       for (const grant of grants) {
@@ -170,6 +199,8 @@ export const createUpstreamRevocation = (deps: {
     },
     async revoke(grant: Grant, order?: RevocationOrder): Promise<UpstreamOutcome> {
       try {
+        // Without an order it is now or never: the key of the tenant, and all that it has, is about to go.
+        if (order !== undefined && (await sharedWith(grant)).length > 0) return 'waiting'
         const outcome = await attempt(await orderOf(grant), grant.tenant)
         if (order !== undefined) await deps.upstreamRevocations.remove(order.id)
         deps.telemetry.upstreamRevocation({ provider: grant.provider, outcome })

@@ -121,6 +121,10 @@ export const failureOf = (thrown: unknown): CallFailure => {
 const isOwnRefusal = (error: unknown): boolean =>
   plainly(error) instanceof DeputyError && failureOf(error) === 'not_sent'
 
+/** A gateway that has no server for the request: three more requests within a second find none either, and keep others from it. */
+const isGatewayWithoutServer = (error: unknown): boolean =>
+  error instanceof ClientError && error.cause instanceof Response && error.cause.status === 503
+
 const toldOf = (seen: string): string => {
   const words = told(seen)
   return words === '' ? '' : ` (${words})`
@@ -221,6 +225,7 @@ export const createProviderCalls = (options: {
             !(error instanceof BrokenCircuitError) &&
             failureOf(error) === 'not_sent' &&
             !isOwnRefusal(error) &&
+            !isGatewayWithoutServer(error) &&
             isShort(error),
         ),
         { maxAttempts: 2, backoff: new ExponentialBackoff({ initialDelay: 100, maxDelay: 1000 }) },

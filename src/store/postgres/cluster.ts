@@ -10,6 +10,7 @@ import type {
   RenewalRequest,
   StandingChanges,
 } from '../records/revocations.ts'
+import { readDurability } from './durability.ts'
 import { CHANNEL, createListener } from './listener.ts'
 import { inTransaction, toStoreError } from './pool.ts'
 
@@ -213,6 +214,14 @@ export const createCluster = (
         await client.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [name])
         return work()
       }),
+
+    async durability() {
+      try {
+        return await readDurability(pool)
+      } catch (error) {
+        throw toStoreError(error)
+      }
+    },
 
     async now() {
       return Number((await rowsOf<{ now: string }>(`select ${NOW} as now`))[0]!.now)

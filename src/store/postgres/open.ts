@@ -9,6 +9,7 @@ import type { Store } from '../store.ts'
 import { postgresDialect } from './dialect.ts'
 import { createAppendAfter } from './append-after.ts'
 import { createCluster } from './cluster.ts'
+import { readDurability, type Durability } from './durability.ts'
 import { CHANNEL } from './listener.ts'
 import { assertSessionMode } from './session.ts'
 import { createClient, createPool, inTransaction, isConstraint, toStoreError, type PostgresOptions } from './pool.ts'
@@ -77,6 +78,20 @@ export const withPostgres = async <T>(
 /** The version of the schema that a server has; 0 for an empty database. */
 export const postgresVersion = (options: PostgresOptions): Promise<number> =>
   withPostgres(options, ({ database }) => schemaVersion(database))
+
+/** Whether a fail-over of a server loses what it has confirmed. @throws DeputyError `store_unavailable` */
+export const postgresDurability = async (options: PostgresOptions): Promise<Durability> => {
+  const client = createClient(options)
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    return await readDurability(client)
+  } catch (error) {
+    throw toStoreError(error)
+  } finally {
+    await client.end().catch(() => undefined)
+  }
+}
 
 /** Brings the schema of a server to this program's version; of several that try, one does it. @returns the version that it had */
 export const migratePostgres = (options: PostgresOptions): Promise<{ from: number; to: number }> =>

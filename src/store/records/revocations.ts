@@ -141,6 +141,8 @@ export interface ClusterStore {
   nodes(): Promise<{ id: string; about: string; leaseLeft: number; acknowledged: number }[]>
   /** Runs work that one node at a time may do. */
   exclusively<T>(name: string, work: () => Promise<T>): Promise<T>
+  /** Whether a fail-over of the store loses what it has confirmed, in a sentence. */
+  durability(): Promise<{ readonly state: string; readonly sentence: string }>
   /** The store's time (ms since the epoch). */
   now(): Promise<number>
   /** Calls whenever the standing has changed, as soon as the store says so. */

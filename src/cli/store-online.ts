@@ -1,0 +1,28 @@
+import { SETTINGS_FILE } from '../config/load.ts'
+import type { Problem } from '../config/problem.ts'
+import type { Settings } from '../config/settings.ts'
+import { DeputyError } from '../errors.ts'
+import { postgresOptions, type Surroundings } from '../ground.ts'
+import { postgresDurability } from '../store/postgres/open.ts'
+
+/** What the shared store itself says: that it does not answer is a problem, and that a fail-over of it loses commits a warning. */
+export const storeProblems = async (
+  settings: Settings,
+  around: Surroundings,
+): Promise<{ readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }> => {
+  const about = (message: string, fix: string): Problem => ({ file: SETTINGS_FILE, line: 1, message, fix })
+  try {
+    const postgres = await postgresOptions(settings, around)
+    if (postgres === undefined) return { problems: [], warnings: [] }
+    const { state, sentence } = await postgresDurability(postgres)
+    return {
+      problems: [],
+      warnings: ['alone', 'synchronous'].includes(state)
+        ? []
+        : [about(`store.postgres: ${sentence}`, 'docs/cluster.md says what to run, and what each choice loses.')],
+    }
+  } catch (error) {
+    if (!(error instanceof DeputyError)) throw error
+    return { problems: [about(error.message, error.next)], warnings: [] }
+  }
+}
