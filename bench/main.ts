@@ -14,6 +14,7 @@ import { ask, startDaemonProcess, startTestIssuer } from '../test/support/daemon
 import { startProcess, stopProcess } from '../test/support/process.ts'
 import { exchangeForm, load, rss, SECONDS, type Measured } from './load.ts'
 import { measureScale, type Scale } from './scale.ts'
+import { measureSilence } from './silence.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'deputy-bench-'))
 
@@ -141,6 +142,7 @@ const run = async (): Promise<void> => {
     body: same,
   })
   const firstToken = (performance.now() - started) / 1000
+  const silence = await measureSilence()
   const scale = process.argv.includes('--quick') ? undefined : await measureScale(EXCHANGES)
   const results = {
     bare: bareResult,
@@ -151,6 +153,7 @@ const run = async (): Promise<void> => {
     unused_subjects: subjects.length,
     rss_growth_mb: (after - before) / 1_048_576,
     scale,
+    silence,
     ratios: {
       cached_to_bare: cached.perSecond / bareResult.perSecond,
       cached_p99_to_bare: cached.p99 / bareResult.p99,
@@ -166,6 +169,9 @@ const run = async (): Promise<void> => {
       row('cached exchange', cached),
       row('uncached minted exchange', uncached),
       row('oidc-provider client_credentials', oidcResult),
+      row('exchange, secret fresh', silence.fresh),
+      row('exchange, backend silent, copy', silence.silent),
+      `p99 silent - fresh       ${silence.p99More.toFixed(1)} ms (goal <= 5)`,
       `cached / bare            ${results.ratios.cached_to_bare.toFixed(2)} (goal >= 0.5)`,
       `p99 cached / bare        ${results.ratios.cached_p99_to_bare.toFixed(2)} (goal <= 3)`,
       `cached / oidc-provider   ${results.ratios.cached_to_oidc.toFixed(2)} (goal >= 2)`,

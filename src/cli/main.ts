@@ -41,3 +41,10 @@ process.exitCode = await run(argv, {
   environment: process.env,
   workingFolder: process.cwd(),
 })
+
+/** What the daemon has begun at peers that do not answer, such as a last export, must not keep its process after the end (ms). */
+const LINGER_MS = 500
+if (commandName(argv) === 'serve')
+  setTimeout(() => {
+    process.exit()
+  }, LINGER_MS).unref()
