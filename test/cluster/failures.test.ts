@@ -10,7 +10,12 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
   let cluster: Awaited<ReturnType<typeof startCluster>>
   let [a, b]: ClusterNode[] = []
   beforeAll(async () => {
-    cluster = await startCluster({ lease: '1s', skew: '200ms', settings: { limits: { unready: '600ms' } } })
+    cluster = await startCluster({
+      lease: '1s',
+      skew: '200ms',
+      deadline: '1s',
+      settings: { limits: { unready: '600ms' } },
+    })
     ;[a, b] = [...cluster.nodes]
   })
   afterAll(async () => {
@@ -83,7 +88,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     await whileSpoiled(
       a!,
       () => {
-        a!.toPostgres.delay(4000)
+        a!.toPostgres.delay(2200)
       },
       () => isNotReady(a!, /did not answer|in time/),
     )
@@ -209,9 +214,13 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
         }
       }),
     )
-    for (const { daemon } of cluster.nodes) {
-      await daemon.stop('SIGTERM')
-      await daemon.start()
+    for (const node of cluster.nodes) {
+      const stopping = node.daemon.stop('SIGTERM')
+      // It says that it is not ready before it stops serving.
+      await expect.poll(async () => (await node.ready()).status, { interval: 10, timeout: 600 }).toBe(503)
+      expect((await node.mint('alice')).status).toBe(200)
+      await stopping
+      await node.daemon.start()
     }
     running = false
     await load
@@ -220,34 +229,23 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     expect(retried).toBeLessThan(sent / 2)
   })
 
-  it('says that it is not ready before it stops serving', async () => {
-    const stopping = b!.daemon.stop('SIGTERM')
-    await expect.poll(async () => (await b!.ready()).status, { interval: 10, timeout: 600 }).toBe(503)
-    expect((await b!.mint('alice')).status).toBe(200)
-    await stopping
-    await b!.daemon.start()
-  })
-
-  it('a wrong password, a server that is away, and a newer schema end the start with a sentence', async () => {
+  it('a wrong password and a newer schema end the start with a sentence', async () => {
+    // The store comes before all that a second daemon of this home could not have: b runs on beside it.
     const home = b!.daemon.home
-    await b!.daemon.stop()
     await b!.daemon.write({ 'postgres-password': 'wrong' })
     const wrong = await runCli(home, ['serve'])
     expect([wrong.code, wrong.out + wrong.err]).toEqual([1, expect.stringContaining('28P01') as string])
     expect(wrong.out + wrong.err).not.toContain('wrong"')
     await b!.daemon.write({ 'postgres-password': cluster.postgres.password })
-    b!.toPostgres.cut()
-    const away = await runCli(home, ['serve'])
-    expect([away.code, away.err]).toEqual([1, expect.stringContaining('cannot be reached') as string])
-    b!.toPostgres.heal()
     await asAdmin('insert into schema_version (version) values (99)')
     const newer = await runCli(home, ['serve'])
     expect([newer.code, newer.err]).toEqual([1, expect.stringContaining('newer Deputy') as string])
     expect((await runCli(home, ['store', 'status'])).out).toContain('schema 99')
     await asAdmin('delete from schema_version where version = 99')
-    expect((await runCli(home, ['store', 'status'])).out).toContain('as this program needs it')
+    const { out } = await runCli(home, ['store', 'status'])
+    expect(out).toContain('as this program needs it')
+    expect(out).toContain('Durability: no standby is connected')
     expect((await runCli(home, ['store', 'migrate'])).out).toContain('already')
-    await b!.daemon.start()
     await isReady(b!)
   })
 })

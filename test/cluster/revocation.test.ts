@@ -106,7 +106,7 @@ describe.skipIf(!canCluster())('three nodes', () => {
     c!.toPostgres.stall()
     const { milliseconds, nodes } = await revoke(a!, 'bob')
     expect(nodes).toMatchObject({ acknowledged: 1, expired: ['c'] })
-    expect(milliseconds).toBeLessThan(LEASE + SKEW + 500)
+    expect(milliseconds).toBeLessThan(LEASE + SKEW + 300)
     expect(await answers('bob', [a!, b!])).toEqual(['revoked', 'revoked'])
     const cutOff = await within(5000, c!.exchange('bob'))
     expect(cutOff?.status).not.toBe(200)
@@ -132,8 +132,10 @@ describe.skipIf(!canCluster())('three nodes', () => {
   it('promise 4: a node that was killed is waited for until its lease is over, and comes back knowing', async () => {
     await well('dave')
     await c!.daemon.stop('SIGKILL')
-    const { nodes } = await revoke(b!, 'dave')
+    const { nodes, milliseconds } = await revoke(b!, 'dave')
     expect(nodes.expired).toEqual(['c'])
+    // Fault 105: whatever it was in the middle of.
+    expect(milliseconds).toBeLessThan(LEASE + SKEW + 300)
     await c!.daemon.start()
     expect(await answers('dave')).toEqual(REVOKED)
   })
@@ -174,5 +176,25 @@ describe.skipIf(!canCluster())('three nodes', () => {
     const refused = await c!.exchange('alice')
     const told = await a!.daemon.deputy('explain', String(refused.body['correlation_id']))
     expect(told.out).toContain('alice')
+  })
+
+  it('fault 103: a node ends with a sentence and exit code 8 when a younger daemon has its name', async () => {
+    const client = new Client({
+      host: '127.0.0.1',
+      port: cluster.postgres.port,
+      database: cluster.database,
+      user: 'deputy',
+      password: cluster.postgres.password,
+    })
+    await client.connect()
+    const now = Date.now()
+    await client.query(
+      `insert into nodes (id, about, lease_until, seen, started_at) values ('c/younger', 'c', $1, 0, $2)`,
+      [now + 60_000, now],
+    )
+    await expect.poll(() => c!.daemon.process.exitCode, { timeout: 10_000 }).toBe(8)
+    expect(c!.daemon.output()).toContain('Another daemon has started as the node c on this store')
+    await client.query(`delete from nodes where id = 'c/younger'`)
+    await client.end()
   })
 })

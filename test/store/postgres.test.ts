@@ -272,6 +272,34 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await line.close()
     })
 
+    it('fault 106: a listening connection that does not answer is given up and made anew', async () => {
+      const options = await optionsFor({ deadline: 300 })
+      await migratePostgres(options)
+      const line = await startTcpProxy(options.port)
+      const [far, near] = [
+        await openPostgresStore({ ...options, port: line.port, node: 'far' }),
+        await openPostgresStore({ ...options, node: 'near' }),
+      ]
+      let told = 0
+      const subscription = await far.cluster!.subscribe(() => {
+        told += 1
+      })
+      expect(told).toBe(1)
+      // As after an address has moved: nothing comes back, and no connection ends.
+      line.stall()
+      subscription.check()
+      await sleep(1000)
+      line.heal()
+      await expect.poll(() => told).toBeGreaterThan(1)
+      const before = told
+      await near.revocations.add(revocation('r1'))
+      await expect.poll(() => told).toBeGreaterThan(before)
+      await subscription.close()
+      await far.close()
+      await near.close()
+      await line.close()
+    })
+
     it('fault 109: says whether it is synchronous, and what follows from that', async () => {
       const options = await optionsFor()
       expect(await postgresDurability(options)).toMatchObject({ state: 'alone' })

@@ -85,7 +85,15 @@ const createSubjects = (issuer: TestIssuer) => {
 
 /** @param given lengths of time as settings have them; `durable`: Postgres waits for the disk, as a benchmark needs it */
 export const startCluster = async (
-  given: { lease?: string; skew?: string; settings?: object; durable?: boolean; files?: Files; notes?: object } = {},
+  given: {
+    lease?: string
+    skew?: string
+    deadline?: string
+    settings?: object
+    durable?: boolean
+    files?: Files
+    notes?: object
+  } = {},
 ): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
   // What has been started ends in the reverse order: with the cluster, or when a later part of it does not start.
   await using started = new AsyncDisposableStack()
@@ -129,7 +137,14 @@ export const startCluster = async (
         keys,
         ...(issuerUrl === undefined ? {} : { issuer: issuerUrl }),
         network: { allow_loopback: true, timeout: '2s' },
-        store: { postgres: { ...reached, port: toPostgres.port, password: { file: 'postgres-password' } } },
+        store: {
+          postgres: {
+            ...reached,
+            port: toPostgres.port,
+            password: { file: 'postgres-password' },
+            ...(given.deadline === undefined ? {} : { deadline: given.deadline }),
+          },
+        },
         cluster: { lease: given.lease ?? '2s', skew: given.skew ?? '500ms' },
         cache: { redis: { nodes: [`127.0.0.1:${toRedis.port}`], tls: false } },
         ...given.settings,
