@@ -18,9 +18,11 @@ const isOutage = (error: unknown): error is DeputyError =>
  * secret. Any other status is about the question, and takes nothing away.
  */
 const isGone = (error: unknown): boolean => {
-  if (!(error instanceof DeputyError)) return true
+  if (!(error instanceof DeputyError)) return false
   const status = error.facts['status']
-  return status === undefined || status === 403 || status === 404
+  const isRefused =
+    error.code === 'secret_backend_refused' && (status === undefined || status === 403 || status === 404)
+  return error.code === 'secret_missing' || isRefused
 }
 
 interface Entry {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createKeptTokens } from '../../src/secret/vault/kept-tokens.ts'
 import { createVaultDatabase } from '../../src/secret/vault/database.ts'
+import { keepSecrets } from '../../src/secret/kept.ts'
 import { createLeases } from '../../src/secret/leases.ts'
 import { createSystemRandom } from '../../src/clock.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
@@ -10,6 +11,7 @@ import { startGround, type Ground } from '../support/keyring.ts'
 import { connectToVault } from '../support/vaults.ts'
 
 const ALICE = { tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders' }
+const HOUR = 3_600_000
 const QUESTION = { backend: 'vault', role: 'reader' }
 
 describe('the tokens of Vault that leases are under', () => {
@@ -180,6 +182,30 @@ describe('the tokens of Vault that leases are under', () => {
     vault.sealed = false
     await expect.poll(renewals).toBeGreaterThan(1)
     expect(vault.asked.filter(({ path }) => path.endsWith('/login'))).toHaveLength(1)
+  })
+
+  it('fault 47: that a login is refused takes no copy of a secret away', async () => {
+    vault.put('deputy/acme/key', { value: 'v' })
+    const { connection } = aProcess()
+    const kept = keepSecrets(connection.backend, {
+      id: 'vault',
+      fresh: 1000,
+      stale: HOUR,
+      limit: 10_000,
+      clock,
+      monotonic: clock.now,
+      logger: silentLogger,
+    })
+    await kept.read('acme', 'key')
+    vault.revokeTokens()
+    vault.spoil.push('pass', 'pass', { status: 403, body: { errors: ['permission denied'] } })
+    forward(6000)
+    await expect(kept.read('acme', 'key')).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+      message: expect.stringMatching(/the login at/) as string,
+    })
+    vault.sealed = true
+    expect((await kept.read('acme', 'key')).value.reveal()).toBe('v')
   })
 
   it('fault 58: a token that nothing is under ends with the process', async () => {

@@ -17,6 +17,9 @@ export interface VaultToken {
   readonly renewable: boolean
 }
 
+/** That Deputy is not let in says nothing about a secret: no copy is taken away for it. */
+const NOT_LOGGED_IN = 401
+
 const seconds = z.number().nonnegative()
 const authSchema = z.object({
   auth: z.object({
@@ -53,7 +56,11 @@ export const createVaultLogin = (options: {
     try {
       return (await readFile(path, 'utf8')).trim()
     } catch (error) {
-      throw refuse('secret_backend_refused', { backend: id, problem: `the token file ${path} cannot be read` }, error)
+      throw refuse(
+        'secret_backend_refused',
+        { backend: id, problem: `the token file ${path} cannot be read`, status: NOT_LOGGED_IN },
+        error,
+      )
     }
   }
 
@@ -63,6 +70,7 @@ export const createVaultLogin = (options: {
       throw refuse('secret_backend_refused', {
         backend: id,
         problem: `the login at auth/${mount}: ${vaultWords(answer)}`,
+        status: NOT_LOGGED_IN,
       })
     const { auth } = readVault(id, answer, authSchema)
     return {
@@ -107,7 +115,14 @@ export const createVaultLogin = (options: {
       })
     if ('jwt' in login) return loginAt(login.jwt.mount, { role: login.jwt.role, jwt: await fileText(login.jwt.token) })
     const token = await options.readSecret(login.token)
-    const { data } = readVault(id, await send({ method: 'GET', path: 'auth/token/lookup-self' }, token), lookupSchema)
+    const answer = await send({ method: 'GET', path: 'auth/token/lookup-self' }, token)
+    if (answer.status === 403)
+      throw refuse('secret_backend_refused', {
+        backend: id,
+        problem: `the token that the settings name: ${vaultWords(answer)}`,
+        status: NOT_LOGGED_IN,
+      })
+    const { data } = readVault(id, answer, lookupSchema)
     return { token, ...data }
   }
 }
