@@ -3,6 +3,7 @@
  * credentials that were handed out after a revocation of theirs had been confirmed. There must be none.
  */
 import { Client } from 'pg'
+import { startChecker } from './checker.ts'
 import { startCluster, within, type ClusterNode } from '../support/cluster.ts'
 
 export interface CampaignOptions {
@@ -36,12 +37,8 @@ export interface Quantiles {
   readonly p99: number
 }
 
-/** Users whose credentials are asked for at any time. */
-const WINDOW = 24
-const WORKERS_A_NODE = 3
-const REVOKERS = 4
-/** An answer that was on its way when the revocation was confirmed has arrived by then (ms). */
-const ON_ITS_WAY = 250
+/** Users more than are revoked: the load needs some who are served. */
+const MORE = 24
 
 const quantiles = (times: readonly number[]): Quantiles => {
   const sorted = times.toSorted((x, y) => x - y)
@@ -61,75 +58,11 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
     skew: `${options.skew}ms`,
     settings: { log: { level: 'info' } },
   })
-  const users = Array.from({ length: options.revocations + WINDOW }, (_, at) => `user-${at}`)
-  let next = 0
-  const active = new Set<string>()
-  const confirmed = new Map<string, number>()
-  const touched = new Set<string>()
-  const acknowledged: string[] = []
+  const users = Array.from({ length: options.revocations + MORE }, (_, at) => `user-${at}`)
   const times = { undisturbed: [] as number[], disturbed: [] as number[] }
   const disturbances: Record<string, number> = {}
   const disturbed = new Set<ClusterNode>()
-  let [running, servedAfter, answeredAfter, exchanges] = [true, 0, 0, 0]
-  const admit = (): void => {
-    while (active.size < WINDOW && next < users.length) active.add(users[next++]!)
-  }
-
-  const load = async (node: ClusterNode, worker: number): Promise<void> => {
-    for (let turn = worker; running; turn += 1) {
-      // Mostly those who are served, and some of whom everybody should know that they are not.
-      const pool = turn % 4 === 0 && confirmed.size > 0 ? [...confirmed.keys()].slice(-2 * WINDOW) : [...active]
-      const user = pool[Math.floor(Math.random() * pool.length)]
-      if (user === undefined) {
-        await sleep(5)
-        continue
-      }
-      const before = confirmed.get(user)
-      const refreshing = turn % 3 === 0
-      if (refreshing) touched.add(user)
-      const answer = await (refreshing ? node.exchange(user) : node.mint(user)).catch(() => undefined)
-      exchanges += 1
-      if (answer?.status !== 200) {
-        if (answer === undefined) await sleep(20)
-        continue
-      }
-      acknowledged.push(String(answer.headers['x-correlation-id']))
-      const since = confirmed.get(user)
-      if (before !== undefined) servedAfter += 1
-      else if (since !== undefined && performance.now() - since > ON_ITS_WAY) answeredAfter += 1
-    }
-  }
-
-  const revoke = async (): Promise<void> => {
-    while (running && confirmed.size < options.revocations) {
-      admit()
-      const user = [...active][Math.floor(Math.random() * active.size)]
-      if (user === undefined) return
-      active.delete(user)
-      const calm = disturbed.size === 0
-      const began = performance.now()
-      for (let done = false; !done && running;) {
-        const able = cluster.nodes.filter((node) => !disturbed.has(node))
-        const node = able[Math.floor(Math.random() * able.length)]
-        const answer =
-          node === undefined
-            ? undefined
-            : await within(
-                30_000,
-                node.admin('/revoke', { scope: { kind: 'user', tenant: 'acme', user } }).catch(() => undefined),
-              )
-        done = answer?.status === 200
-        if (!done) {
-          await sleep(50)
-          continue
-        }
-        const now = performance.now()
-        confirmed.set(user, now)
-        times[calm && disturbed.size === 0 ? 'undisturbed' : 'disturbed'].push(now - began)
-      }
-    }
-  }
-
+  let [running, calmSince] = [true, 0]
   const over = options.lease + options.skew
   const ways: Readonly<Record<string, (node: ClusterNode) => Promise<void>>> = {
     async 'cut off from Postgres'(node) {
@@ -187,6 +120,7 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
       )
         await sleep(50)
       disturbed.delete(node)
+      calmSince = performance.now()
     }
   }
 
@@ -194,32 +128,33 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
     await cluster.give(users)
     // Everybody has signed in before anything is revoked: a later sign-in would be another matter.
     for (const user of users) await cluster.subjects.of(user)
-    admit()
-    const end = performance.now() + options.seconds * 1000
+    const checker = startChecker({
+      nodes: cluster.nodes,
+      users,
+      revocations: options.revocations,
+      able: () => cluster.nodes.filter((node) => !disturbed.has(node)),
+      onRevoked: (began, ended) =>
+        times[disturbed.size === 0 && calmSince < began ? 'undisturbed' : 'disturbed'].push(ended - began),
+    })
+    const { confirmed, counts, acknowledged, touched } = checker
     const telling = setInterval(() => {
       options.report?.(
-        `${confirmed.size} of ${options.revocations} revocations, ${exchanges} exchanges, ${servedAfter + answeredAfter} served after one`,
+        `${confirmed.size} of ${options.revocations} revocations, ${counts.exchanges} exchanges, ${counts.servedAfter + counts.answeredAfter} served after one`,
       )
     }, 10_000)
-    const late = setInterval(() => {
-      if (performance.now() > end) running = false
-    }, 100)
-    const others = [
-      ...cluster.nodes.flatMap((node) => Array.from({ length: WORKERS_A_NODE }, (_, worker) => load(node, worker))),
-      disturb(),
-    ]
-    await Promise.all(Array.from({ length: REVOKERS }, () => revoke()))
+    const disturbing = disturb()
+    await within(options.seconds * 1000, checker.revoked)
     // Once more in peace: whoever has come back from anything must know everything.
     running = false
-    await Promise.all(others)
+    await Promise.all([checker.stop(), disturbing])
     clearInterval(telling)
-    clearInterval(late)
     for (const node of cluster.nodes) {
       for (let at = 0; at < 200 && (await node.ready().catch(() => undefined))?.status !== 200; at += 1)
         await sleep(100)
       if (node.daemon.process.exitCode !== null)
         throw new Error(`the node ${node.name} ended by itself:\n${node.daemon.output().slice(-4000)}`)
-      for (const user of [...confirmed.keys()].slice(-200)) if ((await node.mint(user)).status === 200) servedAfter += 1
+      for (const user of [...confirmed.keys()].slice(-200))
+        if ((await node.mint(user)).status === 200) counts.servedAfter += 1
     }
     const client = new Client({
       host: '127.0.0.1',
@@ -240,9 +175,7 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
     const { body: verified } = await cluster.nodes[0]!.admin('/audit/verify')
     return {
       revocations: confirmed.size,
-      servedAfter,
-      answeredAfter,
-      exchanges,
+      ...counts,
       disturbances,
       time: {
         undisturbed: quantiles(times.undisturbed),

@@ -41,7 +41,7 @@ export const findPostgres = (): string | undefined => {
 }
 
 /** Postgres does not run as root: then it runs as the user that its package brings. */
-const asOwner = async (): Promise<{ uid: number; gid: number } | undefined> => {
+export const asOwner = async (): Promise<{ uid: number; gid: number } | undefined> => {
   if (process.getuid?.() !== 0) return undefined
   const [uid, gid] = await Promise.all(
     ['-u', '-g'].map(async (flag) => Number((await run('id', [flag, 'postgres'])).stdout)),
@@ -84,11 +84,11 @@ export const aCertificate = async (name: string): Promise<{ cert: string; key: s
  */
 const FOR_TESTS = ['fsync=off', 'full_page_writes=off', 'autovacuum=off', 'jit=off']
 
-const giveTo = (owner: { uid: number; gid: number } | undefined, path: string): Promise<unknown> =>
+export const giveTo = (owner: { uid: number; gid: number } | undefined, path: string): Promise<unknown> =>
   owner === undefined ? Promise.resolve() : run('chown', ['-R', `${owner.uid}:${owner.gid}`, path])
 
 /** An initialised data folder and the password of its superuser: made once, copied for each server. */
-const findTemplate = async (bin: string): Promise<{ data: string; password: string }> => {
+export const findTemplate = async (bin: string): Promise<{ data: string; password: string }> => {
   const cache = join(import.meta.dirname, '../../node_modules/.cache')
   const template = join(cache, `postgres${bin.replaceAll('/', '-')}`)
   if (!existsSync(template)) {

@@ -30,17 +30,21 @@ import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
 export const NODES = ['a', 'b', 'c'] as const
 
-export interface ClusterNode {
-  readonly name: string
+/** A daemon, and what is asked of it. */
+export interface AskedNode {
   readonly daemon: Daemon
-  readonly toPostgres: TcpProxy
-  readonly toRedis: TcpProxy
   /** An access token of a user's grant at the notes service. */
   exchange(user: string): Promise<Answer>
   /** A minted token for the ledger. */
   mint(user: string): Promise<Answer>
   admin(path: string, body?: object): Promise<Answer>
   ready(): Promise<Answer>
+}
+
+export interface ClusterNode extends AskedNode {
+  readonly name: string
+  readonly toPostgres: TcpProxy
+  readonly toRedis: TcpProxy
 }
 
 export interface Cluster {
@@ -59,7 +63,7 @@ export interface Cluster {
 export const canCluster = (): boolean => [findPostgres() !== undefined, findRedis()].every(Boolean)
 
 /** A signed-in user's subject token is used again for a while, as a client would. */
-const createSubjects = (issuer: TestIssuer) => {
+export const createSubjects = (issuer: TestIssuer) => {
   const tokens = new Map<string, Promise<string>>()
   return {
     of: (user: string): Promise<string> => {
@@ -80,6 +84,43 @@ const createSubjects = (issuer: TestIssuer) => {
     renew: (user: string): void => {
       tokens.delete(user)
     },
+  }
+}
+
+/** The ways in which tests ask a daemon, over its sockets. */
+export const askersOf = (daemon: Daemon, subjects: Pick<ReturnType<typeof createSubjects>, 'of'>): AskedNode => {
+  const agent = new Agent({ keepAlive: true, maxSockets: 64 })
+  const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> =>
+    ask(
+      { socketPath: daemon.socketPath },
+      {
+        path: '/oauth2/token',
+        agent,
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: new URLSearchParams({
+          grant_type: TOKEN_EXCHANGE,
+          subject_token: await subjects.of(user),
+          subject_token_type: ACCESS_TOKEN,
+          audience,
+          scope,
+        }).toString(),
+      },
+    )
+  return {
+    daemon,
+    exchange: (user) => exchangeFor(user, 'notes-api', 'read'),
+    mint: (user) => exchangeFor(user, 'ledger', 'ledger:read'),
+    admin: (path, body) =>
+      ask(
+        { socketPath: join(daemon.home, 'run/admin.sock') },
+        {
+          path,
+          ...(body === undefined
+            ? {}
+            : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+        },
+      ),
+    ready: () => ask({ socketPath: daemon.socketPath }, { path: '/readyz' }),
   }
 }
 
@@ -118,7 +159,6 @@ export const startCluster = async (
   let issuerUrl: string | undefined
   for (const name of NODES) {
     const [toPostgres, toRedis] = [await startTcpProxy(postgres.port), await startTcpProxy(redis.port)]
-    const agent = new Agent({ keepAlive: true, maxSockets: 64 })
     const daemon = await prepareDaemon(
       {
         ...aCompany({
@@ -157,41 +197,7 @@ export const startCluster = async (
       await Promise.all([toPostgres.close(), toRedis.close()])
     })
     issuerUrl ??= `http://127.0.0.1:${daemon.port}`
-    const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> =>
-      ask(
-        { socketPath: daemon.socketPath },
-        {
-          path: '/oauth2/token',
-          agent,
-          headers: { 'content-type': 'application/x-www-form-urlencoded' },
-          body: new URLSearchParams({
-            grant_type: TOKEN_EXCHANGE,
-            subject_token: await subjects.of(user),
-            subject_token_type: ACCESS_TOKEN,
-            audience,
-            scope,
-          }).toString(),
-        },
-      )
-    nodes.push({
-      name,
-      daemon,
-      toPostgres,
-      toRedis,
-      exchange: (user) => exchangeFor(user, 'notes-api', 'read'),
-      mint: (user) => exchangeFor(user, 'ledger', 'ledger:read'),
-      admin: (path, body) =>
-        ask(
-          { socketPath: join(daemon.home, 'run/admin.sock') },
-          {
-            path,
-            ...(body === undefined
-              ? {}
-              : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-          },
-        ),
-      ready: () => ask({ socketPath: daemon.socketPath }, { path: '/readyz' }),
-    })
+    nodes.push({ name, toPostgres, toRedis, ...askersOf(daemon, subjects) })
   }
   const starts = await Promise.allSettled(nodes.map(({ daemon }) => daemon.start()))
   for (const start of starts) if (start.status === 'rejected') throw start.reason
