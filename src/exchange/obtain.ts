@@ -12,6 +12,8 @@ import { isAbout, judgeRejection } from '../connector/rejection.ts'
 
 /** A credential whose end is nearer than this is fetched anew (ms): it must outlast the call that it is for. */
 const MARGIN = 30_000
+/** With less than this left it is of no use to its caller (ms): half of the life of one that is that short. */
+const LEAST = 1000
 /** Of so many requests it is remembered when their credential was renewed because its service refused it. */
 const MAX_RENEWALS = 10_000
 
@@ -103,7 +105,7 @@ export const createObtain = (options: {
       known: lastRevocation,
     }
     if (credential.volatile === true) return { credential, obtainedAt: startedAt }
-    const keptUntil = credential.expiresAt - Math.min(MARGIN, life / 10)
+    const keptUntil = credential.expiresAt - Math.min(MARGIN, Math.max(life / 10, Math.min(LEAST, life / 2)))
     options.cache.set(key, entry, keptUntil)
     // Nobody waits until it is shared.
     if (sharedKey !== undefined)

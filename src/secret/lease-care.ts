@@ -11,6 +11,8 @@ import { present, type HeldLease, type LeaseSource } from './backend.ts'
 export const CLAIM_MS = 10_000
 /** A lease that is nearer to its end is not handed out any more (ms), or at a tenth of its duration where that is less. */
 const MARGIN_MS = 30_000
+/** A caller gets a login for at least so long, where it lives so long at all (ms). */
+export const LEAST_USE_MS = 2000
 /** Renewed at a random moment between these parts of its duration, so that leases that began together do not stay together. */
 const [RENEW_FROM, RENEW_TO] = [0.5, 0.75]
 const FIRST_PAUSE_MS = 2000
@@ -33,7 +35,10 @@ export const isOver = (state: Lease['state']): boolean => state === 'ending'
 
 /** For how long it was given when it was last renewed (ms). */
 export const givenFor = ({ expiresAt, renewedAt }: Lease): number => expiresAt - renewedAt
-export const marginOf = (lease: Lease): number => Math.min(MARGIN_MS, givenFor(lease) / 10)
+export const marginOf = (lease: Lease): number => {
+  const given = givenFor(lease)
+  return Math.min(MARGIN_MS, Math.max(given / 10, Math.min(LEAST_USE_MS, given / 2)))
+}
 
 /** What went wrong, for admins: the backend's own words where callers do not get them. */
 const reasonOf = (error: unknown): string =>

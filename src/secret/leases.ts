@@ -10,6 +10,7 @@ import {
   givenFor,
   isConflict,
   isOver,
+  LEAST_USE_MS,
   marginOf,
   type LeaseCareOptions,
 } from './lease-care.ts'
@@ -66,7 +67,7 @@ export const createLeases = (options: LeasesOptions) => {
     return {
       value: await options.envelope.open(leaseRecordName(lease), lease.sealed!),
       lease: lease.id,
-      expiresAt: Math.min(lease.expiresAt, now + Math.max(givenFor(lease) * HANDED, marginOf(lease))),
+      expiresAt: Math.min(lease.expiresAt, now + Math.max(givenFor(lease) * HANDED, marginOf(lease), LEAST_USE_MS)),
     }
   }
 
