@@ -25,7 +25,7 @@ export interface Standing {
 export type Decision =
   | { readonly do: 'again'; readonly from?: RotationStep }
   | { readonly do: 'forward'; readonly to: RotationStep }
-  | { readonly do: 'call'; readonly why: string }
+  | { readonly do: 'call'; readonly why: string; readonly from?: RotationStep }
   | { readonly do: 'back' }
 
 const BACK: ReadonlySet<RotationStep> = new Set(['going_back', 'put_back', 'new_ended', 'gone_back'])
@@ -35,10 +35,11 @@ const PROMOTED: ReadonlySet<RotationStep> = new Set(['promoted', 'retired', 'pro
 /** Whether the new one is what is handed out, as far as the rotation has written down. */
 export const isPromoted = (step: RotationStep): boolean => PROMOTED.has(step)
 
-const AGAIN: Decision = { do: 'again' }
-const call = (why: string): Decision => ({ do: 'call', why })
+type Waits = Extract<Decision, { do: 'again' | 'call' }>
+const AGAIN: Waits = { do: 'again' }
+const call = (why: string): Waits => ({ do: 'call', why })
 /** Tries again, and calls a person once the attempts are used up; the attempts go on all the same. */
-const againOr = ({ exhausted }: Standing, why: string): Decision => (exhausted ? call(why) : AGAIN)
+const againOr = ({ exhausted }: Standing, why: string): Waits => (exhausted ? call(why) : AGAIN)
 
 const afterPromotion = (standing: Standing): Decision => {
   const { handedOut, fresh } = standing
@@ -47,12 +48,10 @@ const afterPromotion = (standing: Standing): Decision => {
   if (handedOut === 'none') return call(REMOVED)
   if (handedOut === 'old') return call(RESTORED)
   if (fresh === 'unknown') return againOr(standing, 'the target cannot be asked')
-  return againOr(
-    standing,
-    fresh === 'works'
-      ? 'the new one works, and the old one could not be ended'
-      : 'the new one does not work, and the old one was left as it is',
-  )
+  if (fresh !== 'works') return againOr(standing, 'the new one does not work, and the old one was left as it is')
+  const decision = againOr(standing, 'the new one works, and the old one could not be ended')
+  // A target that says yes and does nothing is told once more.
+  return standing.step === 'retired' ? { ...decision, from: 'promoted' } : decision
 }
 
 const beforePromotion = (standing: Standing): Decision => {

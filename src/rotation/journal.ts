@@ -69,13 +69,16 @@ export const createJournal = (options: {
       const { rotation, policy, rotator } = work
       if (step === 'done') return end(rotation, 'done', { step })
       if (step === 'gone_back') return end(rotation, 'rolled_back', { step })
+      // Only a login tells whether a change at the target was worth anything: until then the attempts are counted on.
+      const isUntried = step === 'applied' || step === 'chosen' || step === 'retired'
+      const staysStuck = isUntried && rotation.state === 'stuck'
+      const state = isBack(step) ? 'going_back' : 'running'
       const change: Partial<Rotation> = {
         ...versions,
         step,
-        state: isBack(step) ? 'going_back' : 'running',
-        // Only a login tells whether a change at the target was worth anything: until then the attempts are counted on.
-        attempts: step === 'applied' || step === 'chosen' ? rotation.attempts : 0,
-        problem: null,
+        state: staysStuck ? 'stuck' : state,
+        attempts: isUntried ? rotation.attempts : 0,
+        problem: staysStuck ? rotation.problem : null,
       }
       if (kept !== undefined) {
         const planned = { ...rotation, target: rotator.target }
@@ -116,7 +119,11 @@ export const createJournal = (options: {
         case 'forward':
           return write(rotation, { step: decision.to, state: 'running', attempts, problem: null })
         case 'call':
-          return this.callPerson(rotation, policy, `${problem}; ${decision.why}`)
+          return this.callPerson(
+            { ...rotation, step: decision.from ?? rotation.step },
+            policy,
+            `${problem}; ${decision.why}`,
+          )
         case 'back':
           return this.turnBack(rotation, problem)
       }

@@ -27,8 +27,10 @@ export interface Setting {
 }
 /** `rollback` and `retry` are an admin's. */
 export type Action = 'advance' | 'rollback' | 'retry'
-/** What happens at a call: a kill before or after it, a failure before or after, or that it arrives later; or an event before it. */
-export type Disturbance = 'kill before' | 'kill after' | 'fail' | 'lost' | 'late' | number
+/**
+ * What happens at a call: a kill before or after it, a failure before or after, that it arrives later, or is
+ * answered with yes and not done; or an event before it. */
+export type Disturbance = 'kill before' | 'kill after' | 'fail' | 'lost' | 'late' | 'lie' | number
 export type Script = readonly { readonly at: number; readonly what: Disturbance }[]
 
 export interface Call {
@@ -156,6 +158,8 @@ class Course {
           ...(order.writes ? (['kill before', 'kill after'] as const) : []),
           ...(isRow ? [] : (['fail'] as const)),
           ...(order.writes && !isRow ? (['lost'] as const) : []),
+          // One that chooses says what it has chosen.
+          ...(order.writes && isTarget && this.#setting.target !== 'asked' ? (['lie'] as const) : []),
           ...(order.promotes === true && world.late === null ? (['late'] as const) : []),
           ...this.#eventsAt(order),
         ],
@@ -177,7 +181,7 @@ class Course {
     let result: unknown
     let thrown: unknown
     try {
-      result = answer(world)
+      result = what === 'lie' ? NEW : answer(world)
     } catch (error) {
       thrown = error
     }
