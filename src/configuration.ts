@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { cloudTenantWarnings } from './config/cloud-tenants.ts'
+import { fingerprintsOf, type Fingerprints } from './config/fingerprints.ts'
 import { loadConfiguration, SETTINGS_FILE } from './config/load.ts'
 import { loadOnThread } from './config/reader.ts'
 import type { PrivateFile } from './config/private-files.ts'
@@ -23,6 +24,7 @@ export interface Configuration {
   readonly snapshot: Snapshot
   readonly policy: Policy
   readonly policyIds: readonly string[]
+  readonly fingerprints: Fingerprints
   /** Files with secrets that the configuration refers to. */
   readonly privateFiles: readonly PrivateFile[]
 }
@@ -68,6 +70,7 @@ export const readConfiguration = async (options: {
       snapshot: loaded.snapshot,
       policy: policies.policy,
       policyIds: policies.ids,
+      fingerprints: fingerprintsOf(loaded.snapshot, policies.texts),
       privateFiles: loaded.privateFiles,
     },
     problems: [],
@@ -161,6 +164,9 @@ export class CurrentConfiguration {
   /** Why the folder as it is now was refused; empty where what is in force is what the folder says. */
   get refused(): readonly Problem[] {
     return this.#refused
+  }
+  get fingerprints(): Fingerprints {
+    return this.#current.fingerprints
   }
   get policyIds(): readonly string[] {
     return this.#current.policyIds

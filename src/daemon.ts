@@ -15,6 +15,7 @@ import type { Clock, Random } from './clock.ts'
 import { CurrentConfiguration, readConfiguration, type ReloadResult, type Shipped } from './configuration.ts'
 import { keeps } from './config/downstream.ts'
 import { checkPrivateFiles } from './config/private-files.ts'
+import { differingNodes } from './config/fingerprints.ts'
 import { formatProblem, type Problem } from './config/problem.ts'
 import { watchConfiguration } from './configuration-watch.ts'
 import { loadOnThread } from './config/reader.ts'
@@ -89,6 +90,7 @@ import { createSecretResolver } from './secret/reference.ts'
 import { createSecretVersions } from './secret/versions.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
 import type { Grant } from './store/records/grants.ts'
+import type { ClusterStore } from './store/records/revocations.ts'
 import type { RotatedSecret } from './store/records/rotations.ts'
 import { rememberGrants } from './store/recent-grants.ts'
 import { createIntrospection } from './subject/introspection.ts'
@@ -801,8 +803,15 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     })
 
     let redisDoors: ReturnType<typeof createRedisDoors> | undefined
+    const describeNode = async (): Promise<void> => {
+      await store.cluster?.describe(incarnation, JSON.stringify(configuration.fingerprints)).catch((error: unknown) => {
+        logger.debug({ err: error }, 'the store was not told by which configuration this node decides')
+      })
+    }
+    await describeNode()
     const reload = async (): Promise<ReloadResult> => {
       const result = await configuration.reload()
+      if (result.applied) await describeNode()
       if (result.applied) await rotation.reconcile()
       if (result.applied) await leases.sweep()
       if (result.applied)
@@ -896,9 +905,19 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           ...checks,
           history: await historyProblem(),
           configuration: shortOf(configuration.refused),
+          ...(store.cluster === undefined ? {} : { same_configuration: await sameConfiguration(store.cluster) }),
           secret_files: shortOf([...files.problems, ...files.warnings]),
         },
       }
+    }
+    /** Which other nodes decide by other files than this one, and since when. */
+    const sameConfiguration = async (cluster: ClusterStore): Promise<string> => {
+      // Said again with each look: a node whose row was lost has a new one.
+      await describeNode()
+      const others = (await cluster.nodes().catch(() => [])).filter(
+        ({ about, leaseLeft }) => about !== node && leaseLeft > 0,
+      )
+      return differingNodes(configuration.fingerprints, others)
     }
     const historyProblem = async (): Promise<string> => {
       const open = await store.losses.open().catch(() => [])

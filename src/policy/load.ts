@@ -18,6 +18,8 @@ export interface LoadedPolicy {
   readonly warnings: readonly Problem[]
   /** Ids of the policies, in order. */
   readonly ids: readonly string[]
+  /** Text of each policy by its id. */
+  readonly texts: Readonly<Record<string, string>>
 }
 
 /** A place in a file, by an offset that counts bytes, as Cedar's do. */
@@ -217,9 +219,9 @@ export const loadPolicies = async (options: {
   problems.push(...checked.problems)
   const warnings = [...checked.warnings, ...warningsAbout(parts, options.existing)]
   const ids = parts.map(({ id }) => id)
-  if (problems.length > 0) return { problems, warnings, ids }
-  const policies: Record<string, PolicyText> = Object.fromEntries(parts.map(({ id, text }) => [id, text]))
-  const preparsed = cedar.preparsePolicySet(options.set, { staticPolicies: policies })
+  const texts = Object.fromEntries(parts.map(({ id, text }) => [id, text]))
+  if (problems.length > 0) return { problems, warnings, ids, texts }
+  const preparsed = cedar.preparsePolicySet(options.set, { staticPolicies: texts })
   if (preparsed.type === 'failure')
     problems.push(...once(preparsed.errors.map((error) => atPart(partOf(parts, error), error))))
   const forms = parts.flatMap(({ json }) => json ?? [])
@@ -231,6 +233,6 @@ export const loadPolicies = async (options: {
       fix: 'Write it with the expressions that docs/policy.md shows.',
     })
   return problems.length > 0
-    ? { problems, warnings, ids }
-    : { problems, warnings, ids, policy: createPolicy(options.set, footprintOf(forms)) }
+    ? { problems, warnings, ids, texts }
+    : { problems, warnings, ids, texts, policy: createPolicy(options.set, footprintOf(forms)) }
 }

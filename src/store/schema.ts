@@ -160,6 +160,8 @@ export interface Tables {
     about: string
     seen_token: string | null
     token: string | null
+    configuration: string | null
+    configured_at: number | null
   }
   rotation_targets: {
     tenant: string

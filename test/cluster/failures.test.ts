@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { canCluster, startCluster, type ClusterNode } from '../support/cluster.ts'
@@ -224,6 +226,30 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     expect(failures).toEqual([])
     expect(sent).toBeGreaterThan(200)
     expect(retried).toBeLessThan(sent / 2)
+  })
+
+  it('fault 110: a node that decides by other files is named by the others, with what differs and since when', async () => {
+    const same = async (node: ClusterNode): Promise<string> =>
+      (JSON.parse((await node.daemon.deputy('status', '--json')).out) as { checks: { same_configuration: string } })
+        .checks.same_configuration
+    expect([await same(a!), await same(b!)]).toEqual(['ok', 'ok'])
+    const [policy, tenant] = ['policies/access/more.cedar', 'tenants/more.yaml']
+    await b!.daemon.write({
+      [policy]: '@id("more") forbid (principal, action, resource) when { context.environment == "x" };',
+    })
+    expect((await b!.daemon.deputy('reload')).code).toBe(0)
+    expect(await same(a!)).toMatch(
+      /^the node b has other access policies, since \d{4}-\S+; give all nodes the same files$/,
+    )
+    expect(await same(b!)).toContain('the node a has other access policies')
+    await b!.daemon.write({ [tenant]: { tenant: 'more' } })
+    expect((await b!.daemon.deputy('reload')).code).toBe(0)
+    expect(await same(a!)).toContain(
+      'has other tenants, servers, downstreams, providers or rotation policies and other',
+    )
+    for (const file of [policy, tenant]) await rm(join(b!.daemon.home, file))
+    expect((await b!.daemon.deputy('reload')).code).toBe(0)
+    expect(await same(a!)).toBe('ok')
   })
 
   it('a wrong password and a newer schema end the start with a sentence', async () => {

@@ -401,7 +401,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
 
   it('promise 4: a connection does not outlive the session of the user for whom it is', async () => {
     await daemon.stop()
-    await signIn(daemon, { tenant: 'acme', user: 'carol', issuer: issuer.url, lifetime: 4000 })
+    await signIn(daemon, { tenant: 'acme', user: 'carol', issuer: issuer.url, lifetime: 10_000 })
     await daemon.start()
     const client = await connected()
     const gone = new Promise((resolve) => {

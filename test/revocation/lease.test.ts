@@ -50,7 +50,8 @@ const aStore = (clock: { now(): number }) => {
       store.left.push(id)
       return Promise.resolve()
     },
-    nodes: () => Promise.resolve(store.others),
+    nodes: () => Promise.resolve(store.others.map((other) => ({ ...other, configuration: null, configuredAt: null }))),
+    describe: () => Promise.resolve(),
     exclusively: (_, work) => work(),
     now: () => Promise.resolve(clock.now()),
     subscribe: (changed) => {

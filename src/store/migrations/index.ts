@@ -13,6 +13,7 @@ import { sealedSessions } from './0009-sealed-sessions.ts'
 import { leaseParents } from './0010-lease-parents.ts'
 import { histories } from './0011-histories.ts'
 import { rotationPlans } from './0012-rotation-plans.ts'
+import { nodeConfigurations } from './0013-node-configurations.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -30,6 +31,7 @@ const migrations: readonly Migration[] = [
   leaseParents,
   histories,
   rotationPlans,
+  nodeConfigurations,
 ]
 
 /** The schema's version that this program needs. */

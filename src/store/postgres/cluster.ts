@@ -198,15 +198,29 @@ export const createCluster = (
     },
 
     async nodes() {
-      const rows = await rowsOf<{ id: string; about: string; left: string; seen: string }>(
-        `select id, about, lease_until - ${NOW} as left, seen from nodes order by about`,
-      )
-      return rows.map(({ id, about, left, seen }) => ({
+      const rows = await rowsOf<{
+        id: string
+        about: string
+        left: string
+        seen: string
+        configuration: string | null
+        configured_at: string | null
+      }>(`select id, about, lease_until - ${NOW} as left, seen, configuration, configured_at from nodes order by about`)
+      return rows.map(({ id, about, left, seen, configuration, configured_at: at }) => ({
         id,
         about,
         leaseLeft: Number(left),
         acknowledged: Number(seen),
+        configuration,
+        configuredAt: at === null ? null : Number(at),
       }))
+    },
+
+    async describe(id, configuration) {
+      await rowsOf(
+        `update nodes set configuration = $2, configured_at = ${NOW} where id = $1 and configuration is distinct from $2`,
+        [id, configuration],
+      )
     },
 
     exclusively: (name, work) =>

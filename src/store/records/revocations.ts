@@ -127,6 +127,20 @@ export interface Knowledge {
   readonly unsettled: number
 }
 
+/** A node that has or had a lease. */
+export interface NodeRow {
+  readonly id: string
+  readonly about: string
+  /** ms. */
+  readonly leaseLeft: number
+  /** The last change that it has applied. */
+  readonly acknowledged: number
+  /** What it has said by `describe`; null: nothing, as nodes of earlier versions. */
+  readonly configuration: string | null
+  /** ms since the epoch. */
+  readonly configuredAt: number | null
+}
+
 /** Capability: a store that several nodes share. See `revocation/lease.ts` for what the steps mean together. */
 export interface ClusterStore {
   /** In one statement that no change of the standing can overlap: a lease by the store's clock, and the last change. */
@@ -138,7 +152,9 @@ export interface ClusterStore {
   liftNumber(above: number): Promise<void>
   /** The node hands out nothing more. */
   leave(id: string): Promise<void>
-  nodes(): Promise<{ id: string; about: string; leaseLeft: number; acknowledged: number }[]>
+  nodes(): Promise<NodeRow[]>
+  /** Keeps by which configuration a node decides, and since when by the store's clock. */
+  describe(id: string, configuration: string): Promise<void>
   /** Runs work that one node at a time may do. */
   exclusively<T>(name: string, work: () => Promise<T>): Promise<T>
   /** Whether a fail-over of the store loses what it has confirmed, in a sentence. */
