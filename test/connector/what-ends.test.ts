@@ -155,6 +155,18 @@ describe('fault 108: a store that is away between the answer of a provider and i
     expect(provider.refreshes).toHaveLength(1)
   })
 
+  it('loses no refresh token either where the store that comes back has lost the claim', async () => {
+    const grant = await grants.give()
+    const { grant: before } = await grants.stored(grant)
+    expect(await obtain()).toBe('store_unavailable')
+    await grants.store.grants.remove({ id: before.id })
+    expect(await grants.store.grants.put(before)).toEqual(before)
+    isAway = false
+    await expect.poll(async () => (await grants.stored(grant)).grant.version).toBeGreaterThan(before.version)
+    expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
+    expect((await grants.stored(grant)).grant.status).toBe('active')
+  })
+
   it('is fenced: a grant that was revoked meanwhile is not written, and its tokens are ended', async () => {
     await grants.give()
     expect(await obtain()).toBe('store_unavailable')

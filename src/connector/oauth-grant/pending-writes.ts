@@ -46,11 +46,13 @@ export const createPendingWrites = (deps: {
       await deps.endUnkept(grant)
       return true
     }
+    // A fail-over has lost the claim as well: what is there is older than what was refreshed, however active it looks.
+    const isBehind = stored.version < grant.version
     // The write had landed, and its answer was lost; or another node has a younger token.
-    if (Buffer.compare(stored.sealed, grant.sealed) === 0 || stored.status === 'active') return true
+    if (Buffer.compare(stored.sealed, grant.sealed) === 0 || (stored.status === 'active' && !isBehind)) return true
     if (stored.refreshing !== undefined && stored.refreshing.until > deps.now()) return false
     // Another node has tried the older token, and has none: this one may still be good.
-    await deps.grants.update({ ...grant, status: 'uncertain', version: stored.version })
+    await deps.grants.update({ ...grant, status: isBehind ? grant.status : 'uncertain', version: stored.version })
     return true
   }
 
