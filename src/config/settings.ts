@@ -6,6 +6,7 @@ import {
   lifetimeSchema,
   pauseSchema,
   timeoutSchema,
+  LONGEST_LEASE_MS,
   fileModeSchema,
   idSchema,
   listenAddressSchema,
@@ -125,6 +126,7 @@ export const settingsSchema = z.strictObject({
   cluster: z
     .strictObject({
       lease: timeoutSchema
+        .refine((time) => time <= LONGEST_LEASE_MS, 'write a length of time of at most 5m')
         .default(2000)
         .describe(
           'How long a node serves without having heard from the shared store; a revocation waits at most so long, and the skew, for a node that is cut off.',

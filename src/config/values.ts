@@ -26,6 +26,9 @@ export const timeoutSchema = durationSchema.refine(
   'write a length of time from 1ms to 24d',
 )
 
+/** No lease of a node is longer (ms): the settings allow none, and the store believes none. */
+export const LONGEST_LEASE_MS = 300_000
+
 /** A length of time of which a timer may wait all, or none. */
 export const pauseSchema = durationSchema.refine(
   (time) => time <= LONGEST_TIMER_MS,

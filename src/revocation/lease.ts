@@ -90,8 +90,14 @@ export class NodeLease implements Membership {
   static async start(options: LeaseOptions): Promise<NodeLease> {
     const lease = new NodeLease(options)
     await lease.#awaitName()
-    await lease.#renewal()
-    lease.assertHeld()
+    try {
+      await lease.#renewal()
+      lease.assertHeld()
+    } catch (error) {
+      // The store may count a lease that this process has not taken: the next one of this name need not wait for its end.
+      await lease.close()
+      throw error
+    }
     lease.#subscription = await options.store.subscribe(() => {
       lease.#renew()
     })

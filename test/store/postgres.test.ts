@@ -230,6 +230,27 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await store.close()
     })
 
+    it('fault 101, promise 4: a clock of the server that was ahead holds up no revocation and no start until it comes round again', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      const cluster = store.cluster!
+      await cluster.renew(aRequest())
+      await runOn(options, [
+        'update nodes set lease_until = lease_until + 86400000',
+        'update store_servers set first_seen = (extract(epoch from now()) * 1000)::bigint + 86400000',
+      ])
+      expect(granted(await cluster.renew(aRequest({ id: 'three/a', about: 'three' }))).serverAge).toBe(0)
+      await runOn(options, ["delete from nodes where id = 'three/a'"])
+      const change = await store.revocations.add(revocation('r1'))
+      const given = { except: 'two/a', lease: 60_000, skew: 500 }
+      await cluster.whoKnows(change, given)
+      expect((await cluster.whoKnows(change, given)).unsettled).toBeLessThanOrEqual(60_500)
+      expect(await cluster.whoKnows(change, who)).toMatchObject({ waiting: ['two'] })
+      expect((await cluster.nodes()).map(({ leaseLeft }) => leaseLeft <= 300_000)).toEqual([true])
+      await store.close()
+    })
+
     it('fault 103: of two processes with one name the younger has a lease', async () => {
       const options = await optionsFor()
       await migratePostgres(options)

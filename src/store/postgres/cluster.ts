@@ -10,6 +10,7 @@ import type {
   RenewalRequest,
   StandingChanges,
 } from '../records/revocations.ts'
+import { LONGEST_LEASE_MS } from '../../config/values.ts'
 import { readDurability } from './durability.ts'
 import { CHANNEL, createListener } from './listener.ts'
 import { inTransaction, toStoreError } from './pool.ts'
@@ -22,6 +23,12 @@ const SERVER = '(pg_postmaster_start_time()::text)'
 
 /** Nodes whose lease ended so long ago are forgotten (ms). */
 const FORGOTTEN = 86_400_000
+
+/**
+ * Corrects what a clock of the server that went back, or another writer, has left behind: no lease runs for longer from now than the settings
+ * allow, so that a node that is gone is not waited for until that clock comes round again.
+ */
+const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${LONGEST_LEASE_MS} where lease_until > ${NOW} + ${LONGEST_LEASE_MS}`
 
 const ms = <Row extends { at: number }>(row: Row): Row => ({ ...row, at: Number(row.at) })
 
@@ -81,7 +88,7 @@ interface RenewRow {
 }
 
 const toRenewal = (row: RenewRow, request: RenewalRequest): Renewal => {
-  const common = { now: Number(row.now), server: row.server, serverAge: Number(row.server_age) }
+  const common = { now: Number(row.now), server: row.server, serverAge: Math.max(0, Number(row.server_age)) }
   const last = { number: Number(row.value), token: row.token }
   if (Number(row.unknown_changes) > 0)
     return {
@@ -97,12 +104,17 @@ const toRenewal = (row: RenewRow, request: RenewalRequest): Renewal => {
 }
 
 /** Who knows the change that is named by its number ($1) and token ($2). */
-const WHO_KNOWS = `select n.about, n.lease_until + $4 > ${NOW} as runs,
+const WHO_KNOWS = `with capped as (${CAP_LEASES})
+  select n.about, n.lease_until + $4 > ${NOW} as runs,
     n.seen >= $1 and exists (select 1 from standing_history h where h.number = n.seen and h.token = n.seen_token) as knows
   from nodes n where n.id <> $2 and n.lease_until > ${NOW} - $3`
 
-/** For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). */
-const SERVER_AGE = `with noted as (${NOTE_SERVER})
+/**
+ * For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). A process that was first seen while
+ * the clock was ahead counts from now on.
+ */
+const SERVER_AGE = `with noted as (${NOTE_SERVER}),
+  seen_anew as (update store_servers set first_seen = ${NOW} where identity = ${SERVER} and first_seen > ${NOW})
   select coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), 0) as age,
     exists (select 1 from standing_history where number = $1 and token = $2) as known`
 
