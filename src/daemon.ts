@@ -478,12 +478,13 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
     const namingSessions = new Set<string>()
     /** Which issuers name sessions is remembered for all nodes: the events about them may arrive at another one. */
-    const sessionNamed = (issuer: string): void => {
-      if (namingSessions.has(issuer)) return
-      namingSessions.add(issuer)
+    const sessionNamed = (of: { readonly tenant: string; readonly issuer: string }): void => {
+      const key = JSON.stringify([of.tenant, of.issuer])
+      if (namingSessions.has(key)) return
+      namingSessions.add(key)
       settle(
         'that an issuer names sessions was not written down',
-        store.replays.claim(NAMES_SESSIONS, issuer, clock.now() + ISSUER_MEMORY),
+        store.replays.claim(NAMES_SESSIONS, key, clock.now() + ISSUER_MEMORY),
       )
     }
     const subjects = createSubjectVerifier({
@@ -1014,8 +1015,10 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           resolveSecret,
           audit,
           fingerprint,
-          namesSessions: async (of) =>
-            namingSessions.has(of) || (await store.replays.has(NAMES_SESSIONS, of, clock.now())),
+          namesSessions: async ({ tenant, issuer }) => {
+            const key = JSON.stringify([tenant, issuer])
+            return namingSessions.has(key) || (await store.replays.has(NAMES_SESSIONS, key, clock.now()))
+          },
           clock,
           logger,
           correlationId,

@@ -42,8 +42,8 @@ export const createSignalReceiver = (deps: {
   readonly replays: ReplayStore
   readonly resolveSecret: ResolveSecret
   readonly audit: AuditLog
-  /** Whether a token of an issuer has named its session, at any node. */
-  readonly namesSessions: (issuer: string) => Promise<boolean>
+  /** Whether a token of an issuer has named its session for this tenant, at any node. */
+  readonly namesSessions: (of: { readonly tenant: string; readonly issuer: string }) => Promise<boolean>
   readonly fingerprint: Fingerprint
   readonly clock: Clock
   readonly logger: Logger
@@ -76,10 +76,12 @@ export const createSignalReceiver = (deps: {
     const { subject } = event
     if (issuer === undefined || subject === undefined || (subject.format === 'iss_sub' && subject.iss !== about))
       throw new DeliveryFailure('invalid_request', 'The subject names no user of this tenant.')
-    const ends = transmitter.session_revoked ?? ((await deps.namesSessions(about)) ? 'session' : 'user')
+    const ends =
+      transmitter.session_revoked ??
+      ((await deps.namesSessions({ tenant: tenant.tenant, issuer: about })) ? 'session' : 'user')
     const session =
       event.type === EVENTS.sessionRevoked && event.session !== undefined && ends === 'session'
-        ? sessionIdOf(about, event.session, deps.fingerprint)
+        ? sessionIdOf({ tenant: tenant.tenant, issuer: about, sid: event.session }, deps.fingerprint)
         : undefined
     // By the same mapping as a token of that issuer, or not at all.
     try {

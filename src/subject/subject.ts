@@ -18,18 +18,23 @@ const MAX_SID = 512
 
 /**
  * The id under which all tokens and sign-ins of one session at an issuer can be revoked (`sid`: OpenID Connect Front-Channel Logout section 3). It goes
- * into minted tokens, so that it is the session's keyed fingerprint.
+ * into minted tokens, so that it is the session's keyed fingerprint. Tenants that share an issuer have sessions of their own: the events
+ * of one tenant's transmitter end none of another's (promise 8).
  */
-export const sessionIdOf = (issuer: string, sid: string, fingerprint: Fingerprint): string =>
-  tokenIdOf(issuer, `sid:${fingerprint(new Secret(sid))}`)
+export const sessionIdOf = (
+  { tenant, issuer, sid }: { readonly tenant: string; readonly issuer: string; readonly sid: string },
+  fingerprint: Fingerprint,
+): string => tokenIdOf(issuer, `sid:${fingerprint(new Secret(JSON.stringify([tenant, sid])))}`)
 
 /** What a token or a sign-in descends from: the session at its issuer, where its claims name one. */
 export const sessionsIn = (
-  issuer: string,
+  { tenant, issuer }: { readonly tenant: string; readonly issuer: string },
   { sid }: Readonly<Record<string, unknown>>,
   fingerprint: Fingerprint,
 ): readonly string[] =>
-  typeof sid === 'string' && sid !== '' && sid.length <= MAX_SID ? [sessionIdOf(issuer, sid, fingerprint)] : []
+  typeof sid === 'string' && sid !== '' && sid.length <= MAX_SID
+    ? [sessionIdOf({ tenant, issuer, sid }, fingerprint)]
+    : []
 
 /** A user whose token, or whose session on this machine, has been verified for the calling server. */
 export interface VerifiedSubject {

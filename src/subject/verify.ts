@@ -56,7 +56,7 @@ export interface SubjectDependencies {
   readonly clock: Clock
   readonly telemetry: Telemetry
   /** Called when a verified token or sign-in of an issuer names its session. */
-  readonly sessionNamed?: (issuer: string) => void
+  readonly sessionNamed?: (of: { readonly tenant: string; readonly issuer: string }) => void
 }
 
 const LONGEST_TOKEN = 16_384
@@ -81,9 +81,12 @@ interface Verified {
 export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifier => {
   const verified = new LRUCache<string, { subject: VerifiedSubject; at: number }>({ max: 20_000 })
 
-  const sessionsOf = (issuer: string, claims: Readonly<Record<string, unknown>>): readonly string[] => {
-    const sessions = sessionsIn(issuer, claims, deps.fingerprint)
-    if (sessions.length > 0) deps.sessionNamed?.(issuer)
+  const sessionsOf = (
+    of: { readonly tenant: string; readonly issuer: string },
+    claims: Readonly<Record<string, unknown>>,
+  ): readonly string[] => {
+    const sessions = sessionsIn(of, claims, deps.fingerprint)
+    if (sessions.length > 0) deps.sessionNamed?.({ tenant: of.tenant, issuer: of.issuer })
     return sessions
   }
 
@@ -214,7 +217,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     earliestIssue: earliestIssueOf(claims.iat),
     expiresAt: claims.exp * 1000,
     tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
-    ancestors: sessionsOf(issuer.issuer, claims),
+    ancestors: sessionsOf({ tenant: tenant.tenant, issuer: issuer.issuer }, claims),
     actors: actorsOf(claims),
   })
 
@@ -329,7 +332,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       earliestIssue: session.signedInAt,
       expiresAt: session.expiresAt,
       tokenId: tokenIdOf(session.issuer, `session:${uid}:${session.signedInAt}`),
-      ancestors: sessionsOf(session.issuer, session.claims),
+      ancestors: sessionsOf(session, session.claims),
       actors: [],
     }
   }

@@ -104,9 +104,10 @@ describe('a security event', () => {
     expect((await daemon.deputy('explain', String(answer.headers['x-correlation-id']))).out).toContain('alice')
   })
 
-  it("fault 66, promise 4: that names a session ends the tokens of that session, and neither the user's others nor the grants", async () => {
-    const ofSession = (sid: string): Promise<string> =>
-      issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub: 'alice', sid } as never)
+  it("fault 66, promise 4, promise 8: that names a session ends the tokens of that session, and neither the user's others nor the grants nor another tenant's", async () => {
+    const ofSession = (sid: string, org = 'acme'): Promise<string> =>
+      issuer.sign({ aud: RESOURCES.notes, org, sub: 'alice', sid } as never)
+    const elsewhere = await ofSession('s1', 'globex')
     const [ended, other] = [await ofSession('s1'), await ofSession('s2')]
     const subject = (session: string): object => ({
       sub_id: {
@@ -119,6 +120,7 @@ describe('a security event', () => {
     const answer = await push(await event(subject('s1')))
     expect(answer.status).toBe(202)
     expect([await exchange(ended), await exchange(other)]).toEqual(['revoked', 'given'])
+    expect(await exchange(elsewhere)).toBe('given')
     // A token of that session that was not seen before, too; and the session's id at the issuer stands in no record.
     expect(await exchange(await ofSession('s1'))).toBe('revoked')
     const scopes = (await revocations()) as unknown as { scope: { kind: string; token?: string } }[]
