@@ -566,6 +566,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       shared: store.cluster !== undefined,
       timeout: settings.network.timeout,
     })
+    closers.push(() => oauthGrant.close())
     const endReplaced = createEndReplaced({ upstream: oauthGrant, envelope })
     const isLive = createMintedLife({ snapshot, standing })
     const statusLists = createStatusLists({

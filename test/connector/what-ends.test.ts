@@ -167,6 +167,15 @@ describe('fault 108: a store that is away between the answer of a provider and i
     expect((await grants.stored(grant)).grant.status).toBe('active')
   })
 
+  it('loses no refresh token where the process is ended before the next try', async () => {
+    const grant = await grants.give()
+    expect(await obtain()).toBe('store_unavailable')
+    isAway = false
+    await grants.connector.close()
+    expect((await grants.stored(grant)).grant.status).toBe('active')
+    expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
+  })
+
   it('is fenced: a grant that was revoked meanwhile is not written, and its tokens are ended', async () => {
     await grants.give()
     expect(await obtain()).toBe('store_unavailable')

@@ -143,7 +143,7 @@ export interface Grants {
   readonly envelope: Keyring
   readonly clock: ReturnType<typeof aClock>
   readonly records: AuditRecord[]
-  readonly connector: Connector & Revocable & { drainUpstreamRevocations(): Promise<void> }
+  readonly connector: Connector & Revocable & { drainUpstreamRevocations(): Promise<void>; close(): Promise<void> }
   /** Stores a grant of alice's; its access token has expired unless it says otherwise. */
   give(given?: { scopes?: readonly string[]; expiresIn?: number; user?: string }): Promise<Grant>
   obtain(scopes?: readonly string[], user?: string, rejected?: CredentialRequest['rejected']): Promise<Credential>

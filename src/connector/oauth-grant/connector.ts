@@ -71,10 +71,10 @@ const covers = (granted: readonly string[], wanted: readonly string[]): boolean 
  */
 export const createOAuthGrantConnector = (
   deps: OAuthGrantDependencies,
-): Connector & Revocable & { drainUpstreamRevocations(): Promise<void> } => {
+): Connector & Revocable & { drainUpstreamRevocations(): Promise<void>; close(): Promise<void> } => {
   const { clients } = deps
   const inTurn = createTurns()
-  const refresh = createRefresh({
+  const { refresh, close } = createRefresh({
     ...deps,
     inTurn,
     downstreamOf: (grant) => {
@@ -264,5 +264,6 @@ export const createOAuthGrantConnector = (
     revoke: upstream.revoke,
     sharedWith: upstream.sharedWith,
     drainUpstreamRevocations: upstream.drain,
+    close,
   }
 }

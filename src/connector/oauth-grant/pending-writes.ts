@@ -7,6 +7,8 @@ import type { Grant, GrantStore } from '../../store/records/grants.ts'
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1000]
 /** Writes that are held at most: what is beyond them is left to the doubt that the store has noted. */
 const MOST = 10_000
+/** Grants that are named in the log at most. */
+const NAMED = 100
 
 /** Answers of providers that the store did not take, sealed, until it does. */
 export interface PendingWrites {
@@ -14,7 +16,8 @@ export interface PendingWrites {
   hold(grant: Grant): void
   /** Resolves when nothing is held of this grant. @throws DeputyError `store_unavailable` where the store still does not take it */
   settle(id: string): Promise<void>
-  close(): void
+  /** Tries once more to write what is held, and says what is lost with this process. */
+  close(): Promise<void>
 }
 
 /**
@@ -95,8 +98,14 @@ export const createPendingWrites = (deps: {
     async settle(id) {
       if (held.has(id)) await tryNow(id)
     },
-    close() {
+    async close() {
       closed = true
+      await Promise.allSettled([...held.keys()].map(tryNow))
+      if (held.size > 0)
+        deps.logger.error(
+          { grants: [...held.keys()].slice(0, NAMED) },
+          'the store did not take the last answers of providers: their users may have to connect again',
+        )
     },
   }
 }

@@ -35,6 +35,8 @@ export interface FreshToken {
 
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
 const PATIENCE = 15_000
+/** At the end of the process refreshes under way, and then writes that are held, have so long (ms). */
+const FAREWELL_MS = 3000
 /** How much longer than the provider may take a claim lasts (ms): for the writes around the call, and clocks that differ. */
 const CLAIM_MARGIN = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
@@ -331,7 +333,11 @@ export const createRefresh = (deps: RefreshDependencies) => {
    * A fresh access token of the grant.
    * @throws DeputyError `refresh_in_progress` when it takes too long, and of the categories grant and provider
    */
-  return async (grant: Grant, downstream: DownstreamOf<'oauth_grant'>, wish: RefreshWish): Promise<FreshToken> => {
+  const refresh = async (
+    grant: Grant,
+    downstream: DownstreamOf<'oauth_grant'>,
+    wish: RefreshWish,
+  ): Promise<FreshToken> => {
     const key = `${grant.id} ${wish.rejected === undefined ? '' : 'anew'} ${wish.scopes?.join(' ') ?? ''}`
     let work = shared.get(key)
     if (work === undefined) {
@@ -346,6 +352,16 @@ export const createRefresh = (deps: RefreshDependencies) => {
       refuse('refresh_in_progress', { downstream: downstream.downstream, seconds: 2 }),
     )
   }
+
+  /** Waits for the refreshes under way, and then has what providers have answered written: only this process has it. */
+  const close = async (): Promise<void> => {
+    const soon = (work: Promise<unknown>): Promise<unknown> =>
+      within(FAREWELL_MS, work, () => new Error('late')).catch(() => undefined)
+    await soon(Promise.allSettled(shared.values()))
+    await soon(pending.close())
+  }
+
+  return { refresh, close }
 }
 
 /** Somebody is at it, or was and has not said how it went. */
