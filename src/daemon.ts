@@ -75,7 +75,7 @@ import { createOwnKeys } from './own-keys.ts'
 import { openProxy } from './proxy/open.ts'
 import { createEndAgain } from './revocation/end-again.ts'
 import { NodeLease } from './revocation/lease.ts'
-import { createLookAgain } from './revocation/look-again.ts'
+import { createLookAgain, keepOrders } from './revocation/look-again.ts'
 import { onlyNode } from './revocation/membership.ts'
 import { restoreOrders } from './revocation/restore.ts'
 import { createRevoker } from './revocation/revoke.ts'
@@ -303,8 +303,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
             renewed: () => outages?.answered(),
             lookAgain: lookAgain.lookAgain,
             replaced: replaced.resolve,
-            apply(changes) {
-              standing.replace(changes)
+            async apply(changes) {
+              standing.replace(await keepOrders({ store, standing, fingerprint, logger }, changes))
               for (const revocation of changes.revocations) {
                 standing.add(revocation)
                 if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)

@@ -22,7 +22,7 @@ export interface LeaseOptions {
   /** ms by which clocks may differ, in time and in what they count as one lease. */
   readonly skew: number
   /** Takes the changes over: after it has returned this node hands out nothing that they cover. */
-  readonly apply: (changes: StandingChanges) => void
+  readonly apply: (changes: StandingChanges) => Promise<void> | void
   /**
    * Called when the store may have lost commits. The node has no lease until it resolves: what this node knows and the store does
    * not is written by then. Rejects where that was not possible; it is called again then.
@@ -262,7 +262,7 @@ export class NodeLease implements Membership {
     }
     if (this.#server === undefined) await this.#letOthersLook(renewal)
     const { last } = renewal
-    if (applied?.token !== last.token) this.#options.apply(await store.changesSince(applied?.number ?? 0, last))
+    if (applied?.token !== last.token) await this.#options.apply(await store.changesSince(applied?.number ?? 0, last))
     this.#server = renewal.server
     this.#startedAt = renewal.startedAt
     this.#rowToken = token

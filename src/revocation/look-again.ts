@@ -3,7 +3,7 @@ import type { LostRecords } from '../audit/continuity.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { AuditStore } from '../store/records/audit.ts'
 import type { Grant } from '../store/records/grants.ts'
-import type { Revocation } from '../store/records/revocations.ts'
+import type { Revocation, StandingChanges } from '../store/records/revocations.ts'
 import type { RecentGrants } from '../store/recent-grants.ts'
 import type { Store } from '../store/store.ts'
 import type { LookAgain } from './lease.ts'
@@ -66,6 +66,39 @@ const isLifted = async (
     { limit: 1000, last: true },
   )
   return rows.some((row) => isProvedLifted(row, fingerprint, order))
+}
+
+/**
+ * Changes of the standing as the store has them, with the orders of admins that are gone there and were not lifted: who can write the
+ * store lifts no order by deleting its row, at a running node neither.
+ */
+export const keepOrders = async (
+  deps: Pick<LookAgainDependencies, 'standing' | 'fingerprint' | 'logger'> & { readonly store: Pick<Store, 'audit'> },
+  changes: StandingChanges,
+): Promise<StandingChanges> => {
+  const known = deps.standing.known()
+  const isHolding = async (order: { tenant: string; user?: string; at: number }): Promise<boolean> => {
+    if (await isLifted(deps.store.audit, deps.fingerprint, order)) return false
+    const { tenant, user } = order
+    deps.logger.error(
+      { tenant, user },
+      'an order of an admin is gone from the store and was not lifted: it still holds',
+    )
+    return true
+  }
+  const disabled = [...changes.disabled]
+  for (const order of known.disabled) {
+    const { tenant, user, at } = order
+    if (changes.disabled.some((each) => each.tenant === tenant && each.user === user)) continue
+    if (await isHolding({ tenant, user, at })) disabled.push(order)
+  }
+  const frozen = [...changes.frozen]
+  for (const order of known.frozen) {
+    const { tenant, at } = order
+    if (changes.frozen.some((each) => each.tenant === tenant)) continue
+    if (await isHolding({ tenant, at })) frozen.push(order)
+  }
+  return { ...changes, disabled, frozen }
 }
 
 /**

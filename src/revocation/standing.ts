@@ -132,7 +132,9 @@ export class Standing {
   }
 
   disable(order: DisabledUser): void {
-    this.#disabled.set(userKey(order.tenant, order.user), order)
+    const key = userKey(order.tenant, order.user)
+    // As in the store: given again while it holds, it keeps its time, by which it is lifted.
+    this.#disabled.set(key, this.#disabled.get(key) ?? order)
     this.#changed()
   }
   enable(tenant: string, user: string): void {
@@ -143,7 +145,7 @@ export class Standing {
   }
 
   freeze(order: FrozenTenant): void {
-    this.#frozen.set(order.tenant, order)
+    this.#frozen.set(order.tenant, this.#frozen.get(order.tenant) ?? order)
     this.#changed()
   }
   thaw(tenant: string): void {

@@ -69,6 +69,9 @@ describe.skipIf(!canCluster())('who can write the store', () => {
       )
       const { rowCount } = await attacker.query('delete from revocations')
       await attacker.query('delete from disabled_users')
+      // Running nodes read it all anew at the next change.
+      expect((await a!.admin('/users/disable', { tenant: 'acme', user: 'alice' })).status).toBe(200)
+      for (const node of [a!, b!]) expect(reason(await node.exchange('erin'))).toBe('subject_user_disabled')
       // A chain of their own, which is as whole as any other, says that erin was enabled.
       const forged = link(emptyChain, {
         record: { id: 'forged', event: 'user.enable', outcome: 'done', tenant: 'acme', user: 'erin' },
