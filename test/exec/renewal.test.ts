@@ -219,7 +219,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice')).code).toBe(0)
     expect(await run.exited).toBe(1)
     expect(run.err()).toMatch(/was revoked \(user alice of acme\)/)
-    expect(await works(loginOf(environment['LOGIN']!))).toBe(false)
+    await expect.poll(() => works(loginOf(environment['LOGIN']!))).toBe(false)
 
     await daemon.stop()
     await signIn(daemon, { tenant: 'acme', user: 'bob', issuer: issuer.url })
