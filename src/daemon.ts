@@ -36,6 +36,7 @@ import { createIdentityProviders } from './connector/provider/identity-provider.
 import { createTokenRequests } from './connector/provider/token-request.ts'
 import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { Secret } from './crypto/secret.ts'
+import { within } from './deadline.ts'
 import { createEndReplaced } from './connector/oauth-grant/replaced.ts'
 import { createEgress } from './egress/fetch.ts'
 import { createProofs } from './egress/proofs.ts'
@@ -736,20 +737,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const correlationId = (): string => newId(random)
     const peers = createPeers(() => registryOf(snapshot()).wants)
     /** A node that has no lease knows already that the store is away; one that has waits a moment for the answer to a ping. */
-    const pingProblem = async (): Promise<string | undefined> => {
-      let timer: NodeJS.Timeout | undefined
-      const late = new Promise<string>((resolve) => {
-        timer = setTimeout(() => {
-          resolve(`The store did not answer: no answer within ${PING_PATIENCE} ms.`)
-        }, PING_PATIENCE)
-      })
-      const answered = store.ping().then(
+    const pingProblem = (): Promise<string | undefined> => {
+      const late = (): Error => new Error(`The store did not answer: no answer within ${PING_PATIENCE} ms.`)
+      return within(PING_PATIENCE, store.ping(), late).then(
         () => undefined,
         (error: unknown) => (error as Error).message,
       )
-      return Promise.race([answered, late]).finally(() => {
-        clearTimeout(timer)
-      })
     }
     const readiness = async () => {
       // Each renewal is a write that the shared store confirms: a ping would say ok of one that is read-only or whose commits hang.

@@ -64,7 +64,7 @@ const asAnswer = (error: unknown): unknown => {
   return new ClientError('STS refused', { cause: new Response(null, { status: status === 200 ? 502 : status }) })
 }
 
-/** A failure of STS itself is tried again once: a session that nobody gets costs nothing. */
+/** A failure of STS itself is tried again once: a session that no caller gets costs nothing. */
 const again = async <T>(ask: () => Promise<T>): Promise<T> => {
   try {
     return await ask()

@@ -58,7 +58,7 @@ const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
  * - apply: takes all changes since those applied over;
  * - acknowledge: the next renewal says up to which change this node has applied, never more;
  * - serve: only before the lease ends, counted from before the renewal was sent, less the skew;
- * - confirm: whoever revokes waits for each node's acknowledgement or the end of its lease by the store's clock, and the skew;
+ * - confirm: the node that revokes waits for each node's acknowledgement or the end of its lease by the store's clock, and the skew;
  * - look again: a renewal says what the node knows of the past, by number and token. A store that has another past has lost
  *   commits: no lease, until what this node knows is written again and everything is read anew.
  */

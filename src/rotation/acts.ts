@@ -146,7 +146,7 @@ const endNew = async (work: Work): Promise<Outcome> => {
   if (kept.next === undefined || (await rotator.login(kept.next)) !== 'works') return { step: 'new_ended' }
   if (stays.version === undefined) {
     if (kept.old !== undefined) throw new NeedsPerson(REMOVED)
-    // The first one of a secret that does not exist: nobody has it.
+    // The first one of a secret that does not exist: no caller has it.
     return { step: 'new_ended' }
   }
   if ((await rotator.login(stays.version.value)) !== 'works')

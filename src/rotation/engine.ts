@@ -22,7 +22,7 @@ export interface EngineOptions {
   readonly envelope: Envelope
   readonly backendOf: (id: string) => StagedSecrets | undefined
   readonly rotatorOf: (policy: RotationPolicy, secret: RotatedSecret) => Rotator
-  /** Whether somebody may still use a version that a rotation in its grace has replaced. */
+  /** Whether a caller may still use a version that a rotation in its grace has replaced. */
   readonly isHeld: (rotation: Rotation, version: string) => Promise<boolean>
   /** Called when another version has become the one that is handed out. */
   readonly changed: (secret: RotatedSecret) => void

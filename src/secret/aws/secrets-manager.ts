@@ -143,7 +143,7 @@ export const createAwsSecrets = (options: {
       }
       let now = await staged(tenant, name, token)
       if (now === undefined) {
-        // The version exists, and somebody has taken its label.
+        // The version exists, and another writer has taken its label.
         await move(tenant, name, 'pending', { MoveToVersionId: token })
         now = await staged(tenant, name, token)
       }

@@ -7,7 +7,7 @@ import { backendTokenName, type BackendToken, type BackendTokenStore } from '../
 import type { SendToVault } from './client.ts'
 import { pauseAfter, renewToken, revokeToken } from './token-life.ts'
 
-/** Whoever looks after a token has it for so long (ms). */
+/** The node that looks after a token has it for so long (ms). */
 const CLAIM_MS = 10_000
 const AT_ONCE = 10
 /** The node that uses a token renews it well before this part of its life is over; then others do. */

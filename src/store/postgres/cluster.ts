@@ -1,3 +1,4 @@
+import type { CompiledQuery } from 'kysely'
 import type { Client, Pool, PoolClient, QueryResultRow } from 'pg'
 import { refuse } from '../../errors.ts'
 import { STANDING } from '../schema.ts'
@@ -120,10 +121,15 @@ const SERVER_AGE = `with noted as (${NOTE_SERVER}),
 
 /**
  * @param leases connections for leases and orders of admins alone, which must not wait behind requests
+ * @param positionAbove the statements that begin a place in the history above a number
  * @param connect a connection outside of the pool, for listening
  */
 export const createCluster = (
-  { pool, leases, randomText }: { pool: Pool; leases: Pool; randomText: string },
+  {
+    pool,
+    leases,
+    positionAbove,
+  }: { pool: Pool; leases: Pool; positionAbove: (number: number) => readonly CompiledQuery[] },
   connect: () => Client,
 ): ClusterStore => {
   const rowsOf = async <Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> => {
@@ -193,13 +199,7 @@ export const createCluster = (
 
     async liftNumber(above) {
       await inTransaction(leases, async (client) => {
-        await client.query(
-          `update epochs set value = greatest(value, $1) + 1, token = ${randomText} where name = '${STANDING}'`,
-          [above],
-        )
-        await client.query(
-          `insert into standing_history (number, token) select value, token from epochs where name = '${STANDING}'`,
-        )
+        for (const { sql, parameters } of positionAbove(above)) await client.query(sql, [...parameters])
         await client.query('select pg_notify($1, $2)', [CHANNEL, ''])
       })
     },

@@ -8,6 +8,7 @@ import type { Atomically, Batch, ColumnTypes, Database, Tables } from '../schema
 import type { Store } from '../store.ts'
 import { postgresDialect } from './dialect.ts'
 import { createAppendAfter } from './append-after.ts'
+import { nextPosition } from '../queries/revocations.ts'
 import { createCluster } from './cluster.ts'
 import { readDurability, type Durability } from './durability.ts'
 import { CHANNEL } from './listener.ts'
@@ -167,7 +168,10 @@ export const openPostgresStore = async (options: PostgresOptions & { node: strin
       appendAfter: createAppendAfter(pool),
       node: options.node,
     }),
-    cluster: createCluster({ pool, leases, ...COLUMN_TYPES }, () => createClient(options)),
+    cluster: createCluster(
+      { pool, leases, positionAbove: (number) => nextPosition(database, COLUMN_TYPES.randomText, number) },
+      () => createClient(options),
+    ),
     async ping() {
       try {
         await pool.query('select 1')
