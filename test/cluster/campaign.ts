@@ -3,7 +3,7 @@
  * credentials that were handed out after a revocation of theirs had been confirmed. There must be none.
  */
 import { Client } from 'pg'
-import { startChecker } from './checker.ts'
+import { startChecker, WINDOW } from './checker.ts'
 import { startCluster, within, type ClusterNode } from '../support/cluster.ts'
 
 export interface CampaignOptions {
@@ -37,9 +37,6 @@ export interface Quantiles {
   readonly p99: number
 }
 
-/** Users more than are revoked: the load needs some who are served. */
-const MORE = 24
-
 const quantiles = (times: readonly number[]): Quantiles => {
   const sorted = times.toSorted((x, y) => x - y)
   const at = (part: number): number =>
@@ -58,7 +55,7 @@ export const runCampaign = async (options: CampaignOptions): Promise<CampaignRep
     skew: `${options.skew}ms`,
     settings: { log: { level: 'info' } },
   })
-  const users = Array.from({ length: options.revocations + MORE }, (_, at) => `user-${at}`)
+  const users = Array.from({ length: options.revocations + WINDOW }, (_, at) => `user-${at}`)
   const times = { undisturbed: [] as number[], disturbed: [] as number[] }
   const disturbances: Record<string, number> = {}
   const disturbed = new Set<ClusterNode>()

@@ -31,7 +31,7 @@ export interface Checker {
 }
 
 /** Users whose credentials are asked for at any time. */
-const WINDOW = 24
+export const WINDOW = 24
 const WORKERS_A_NODE = 3
 const REVOKERS = 4
 /** An answer that was on its way when the revocation was confirmed has arrived by then (ms). */

@@ -13,6 +13,7 @@ import { askRedis } from '../peers/redis.ts'
 import { RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, ask, TOKEN_EXCHANGE, type Files } from '../support/daemon.ts'
 import { startCluster, within, type ClusterNode } from '../support/cluster.ts'
+import { logsIn } from '../support/postgres-logins.ts'
 import { startProcess } from '../support/process.ts'
 
 const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
@@ -72,18 +73,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
   })
   await admin.connect()
 
-  const atPostgres = async ({ username: user, password }: Login): Promise<boolean> => {
-    const client = new Client({ host: '127.0.0.1', port: postgres.port, user, password, database })
-    client.on('error', () => undefined)
-    try {
-      await client.connect()
-      return true
-    } catch {
-      return false
-    } finally {
-      await client.end().catch(() => undefined)
-    }
-  }
+  const atPostgres = (login: Login): Promise<boolean> => logsIn(postgres, database, login)
   const atRedis = (login: Login): Promise<boolean> =>
     askRedis(redis.port, (client) =>
       client.auth(login.username, login.password).then(

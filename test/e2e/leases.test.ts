@@ -1,4 +1,3 @@
-import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
@@ -11,7 +10,7 @@ import {
   type Daemon,
   type TestIssuer,
 } from '../support/daemon.ts'
-import { letVaultMakeLogins, vaultSettings, type Login } from '../support/postgres-logins.ts'
+import { letVaultMakeLogins, logsIn, vaultSettings, type Login } from '../support/postgres-logins.ts'
 
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('a daemon that gives every user a login of their own at a real Postgres', () => {
@@ -59,18 +58,7 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
     await vault?.close()
   })
 
-  const works = async ({ username: user, password }: Login): Promise<boolean> => {
-    const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
-    client.on('error', () => undefined)
-    try {
-      await client.connect()
-      return true
-    } catch {
-      return false
-    } finally {
-      await client.end().catch(() => undefined)
-    }
-  }
+  const works = (login: Login): Promise<boolean> => logsIn(server, database, login)
   const exchange = async (sub: string, audience = 'orders') =>
     daemon.token({
       grant_type: TOKEN_EXCHANGE,

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { DEPUTY_POLICY, findOpenBao, startOpenBao, type OpenBao } from '../peers/openbao.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
@@ -12,7 +11,7 @@ import {
   type Daemon,
   type TestIssuer,
 } from '../support/daemon.ts'
-import { asAdmin, type Login } from '../support/postgres-logins.ts'
+import { asAdmin, logsIn, type Login } from '../support/postgres-logins.ts'
 
 /** How many exchanges the long case does: 10000 before a release. */
 const EXCHANGES = Number(process.env['DEPUTY_REAL_EXCHANGES'] ?? 1500)
@@ -84,18 +83,7 @@ describe.skipIf(bao === undefined || bin === undefined)('leases of a real OpenBa
       },
     )
   }
-  const works = async ({ username: user, password }: Login): Promise<boolean> => {
-    const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
-    client.on('error', () => undefined)
-    try {
-      await client.connect()
-      return true
-    } catch {
-      return false
-    } finally {
-      await client.end().catch(() => undefined)
-    }
-  }
+  const works = (login: Login): Promise<boolean> => logsIn(server, database, login)
   const exchange = async (sub: string, audience = 'orders') =>
     daemon.token({
       grant_type: TOKEN_EXCHANGE,

@@ -29,6 +29,24 @@ export const asAdmin = async (
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
+/** Whether a server lets a login in. */
+export const logsIn = async (
+  { port }: Pick<PostgresServer, 'port'>,
+  database: string,
+  { username: user, password }: Login,
+): Promise<boolean> => {
+  const client = new Client({ host: '127.0.0.1', port, user, password, database })
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    return true
+  } catch {
+    return false
+  } finally {
+    await client.end().catch(() => undefined)
+  }
+}
+
 /** What Vault's database plugin does at its target: https://developer.hashicorp.com/vault/docs/secrets/databases/postgresql */
 export const letVaultMakeLogins = (vault: VaultDouble, server: PostgresServer, database: string): void => {
   vault.onUser = async (username, password) => {

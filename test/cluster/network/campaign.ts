@@ -1,4 +1,5 @@
 /** Runs a scenario under load, and counts what broke a promise. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { startChecker } from '../checker.ts'
 import { startHostedCluster, type HostedNode } from './nodes.ts'
 import type { Scenario } from './scenarios.ts'
@@ -24,11 +25,6 @@ export interface ScenarioReport {
 }
 
 const READY_LIMIT = 30_000
-
-const sleep = (milliseconds: number): Promise<void> =>
-  new Promise((resolve) => {
-    setTimeout(resolve, milliseconds)
-  })
 
 const whenReady = async (node: HostedNode): Promise<void> => {
   const until = performance.now() + READY_LIMIT
@@ -84,11 +80,10 @@ export const runScenario = async (scenario: Scenario, { users }: { users: number
       const { body } = await living[0]!.exchange(user)
       if (body['reason'] === 'reconnect_required' || body['reason'] === 'not_connected') grantsLost += 1
     }
-    const primary = scenario.name.includes('primary') ? cluster.postgres.second : cluster.postgres.first
     const recorded = new Set(
       (
         await cluster.postgres.query(
-          primary,
+          cluster.postgres.primary(),
           "select id from audit_records where event = 'token.exchange' and outcome = 'issued'",
           cluster.database,
         )

@@ -26,6 +26,8 @@ export interface PostgresPair {
   query(at: Host, sql: string, database?: string): Promise<Record<string, unknown>[]>
   /** Ends a server as a power cut does. */
   kill(at: Host): Promise<void>
+  /** The one that takes writes. */
+  primary(): Host
   /** Makes the second one the primary, and gives it the address. */
   promote(): Promise<void>
   signal(at: Host, signal: NodeJS.Signals): void
@@ -123,6 +125,7 @@ export const startPostgresPair = async (
   }
   const address = network.addressOf(100)
   await network.move(address, first)
+  let primary = first
   const whole = started.move()
   return {
     address,
@@ -132,9 +135,11 @@ export const startPostgresPair = async (
     disk: folderOf(first),
     query,
     kill,
+    primary: () => primary,
     async promote() {
       await query(second, 'select pg_promote()')
       await network.move(address, second)
+      primary = second
     },
     async restartIfEnded(at) {
       const child = processes.get(at)!
