@@ -320,6 +320,14 @@ export const taxonomy = {
     'The subject token expired at {expired_at}.',
     'Sign the user in again and send the new token.',
   ),
+  subject_token_refused: kind(
+    400,
+    'invalid_request',
+    'subject',
+    false,
+    "The provider {provider} did not accept the user's token: {problem}.",
+    'Sign the user in again and send the new token.',
+  ),
   subject_issuer_unknown: kind(
     400,
     'invalid_request',
@@ -457,6 +465,14 @@ export const taxonomy = {
     false,
     'The provider {provider} cannot issue less than {granted}, and policy does not allow a wider token.',
     'Ask for all of the granted scopes, or set `wider: mark` for {downstream}.',
+  ),
+  scope_not_asked: kind(
+    403,
+    'access_denied',
+    'grant',
+    false,
+    'The provider {provider} gave {surplus} without having been asked, so nothing was connected.',
+    'An admin names in providers/{provider}.yaml what opens nothing (answers.ignored_scopes), sets refresh.narrows there where the provider can narrow, or wider: mark in downstreams/{downstream}.yaml.',
   ),
   policy_denied: kind(
     403,

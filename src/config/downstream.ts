@@ -64,6 +64,12 @@ const provided = {
   provider: idSchema.describe('The provider file.'),
   client: clientSchema.describe("Deputy's client at the provider."),
   clients: z.record(idSchema, clientSchema).default({}).describe('Other clients for single tenants.'),
+  token_audiences: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      "What may stand as `aud` in its tokens beside `resource` and `audience`, such as the service's client id at the provider. A JWT of the provider that names none of these is refused; without any of them `aud` is not looked at.",
+    ),
   wider: z
     .enum(['refuse', 'mark'])
     .default('refuse')

@@ -79,10 +79,18 @@ export const answersSchema = z.strictObject({
     .enum([' ', ','])
     .optional()
     .describe('What stands between granted scopes; default: as between those that are asked for.'),
+  scope_of: z
+    .enum(['answer', 'token'])
+    .default('answer')
+    .describe(
+      'Where it says what a token is good for: in `scope` of its answer, or in the token, a JWT, because the answer repeats what the user gave once.',
+    ),
   ignored_scopes: z
     .array(z.string())
     .default([])
-    .describe('Scopes that it names without having been asked, and that open nothing.'),
+    .describe(
+      'Scopes that it names without having been asked, and that open nothing. Those of OpenID Connect (openid, profile, email, address, phone, offline_access) need not stand here.',
+    ),
 })
 
 /** `providers/<id>.yaml`: static facts about an OAuth service, each with its source. Data, never code. */

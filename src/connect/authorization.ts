@@ -122,13 +122,31 @@ export const createAuthorization = (deps: {
           )
         throw refused(client.provider.provider, error, seen)
       }
-      const problem = problemOfAnswer(response, audiencesOf(downstream), proof)
+      const problem = problemOfAnswer(response, {
+        provider: client.provider,
+        audiences: audiencesOf(downstream),
+        proof,
+      })
       if (problem !== undefined) throw refuse('provider_refused', { provider: client.provider.provider, problem })
       const now = deps.clock.now()
       const id = random(12)
       const scopes = scopesOf(client.provider, response, granted, downstream.scopes) ?? granted
+      const surplus = scopes.filter((scope) => !granted.includes(scope))
+      // What was not asked for is told here, where somebody can act on it, and not by every request later.
+      if (surplus.length > 0 && downstream.wider !== 'mark' && !client.provider.refresh.narrows) {
+        await revokeTokens(client, {
+          refreshToken: secretOf(response.refresh_token),
+          accessToken: new Secret(response.access_token),
+          proofKey: proof?.key,
+        }).catch(() => undefined)
+        throw refuse('scope_not_asked', {
+          provider: client.provider.provider,
+          surplus: surplus.join(' '),
+          downstream: wish.downstream,
+        })
+      }
       const tokens = {
-        refreshToken: response.refresh_token === undefined ? undefined : new Secret(response.refresh_token),
+        refreshToken: secretOf(response.refresh_token),
         accessToken: new Secret(response.access_token),
         proofKey: proof?.key,
       }
@@ -150,6 +168,7 @@ export const createAuthorization = (deps: {
           resource: downstream.resource,
           redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined,
           fields: fieldsOf(client.provider, response),
+          ...(surplus.length === 0 ? {} : { accessScopes: scopes }),
           bound: isBound(response),
         },
       )
@@ -162,7 +181,8 @@ export const createAuthorization = (deps: {
           downstream: wish.downstream,
           provider: client.provider.provider,
           clientGeneration: client.generation,
-          scopes: scopes.toSorted(),
+          // The user gave what was ticked; a surplus is the token's, which is narrowed or marked.
+          scopes: granted.filter((scope) => scopes.includes(scope)).toSorted(),
           status: 'active',
           problem: null,
           sealed,
@@ -176,6 +196,8 @@ export const createAuthorization = (deps: {
     },
   }
 }
+
+const secretOf = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text))
 
 const refused = (provider: string, thrown: unknown, seen?: string): DeputyError => {
   const error = plainly(thrown)

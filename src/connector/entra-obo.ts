@@ -14,6 +14,7 @@ export const createEntraOnBehalfOfConnector = ({ requestToken }: { requestToken:
     return requestToken(request, {
       grantType: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
       operation: 'on-behalf-of request',
+      ofUser: true,
       parameters: () => ({ assertion: token.reveal(), requested_token_use: 'on_behalf_of' }),
     })
   },

@@ -49,7 +49,12 @@ export const createTokenExchangeConnector = ({
     if (known !== undefined && known.expiresAt - MARGIN > clock.now()) return known
     const { resource: _r, audience: _a, ...rest } = downstream
     const fresh = await requestToken(
-      { ...request, downstream: { ...rest, parameters: {}, wider: 'mark' }, scopes: [], notAfter: Infinity },
+      {
+        ...request,
+        downstream: { ...rest, token_audiences: [], parameters: {}, wider: 'mark' },
+        scopes: [],
+        notAfter: Infinity,
+      },
       { grantType: 'client_credentials', parameters: () => ({}), operation: 'actor token request' },
     )
     actors.set(key, fresh)
@@ -64,6 +69,8 @@ export const createTokenExchangeConnector = ({
       return requestToken(request, {
         grantType: GRANT,
         operation: 'token exchange',
+        actor: actor !== undefined,
+        ofUser: true,
         parameters: () => ({
           subject_token: token.reveal(),
           subject_token_type: downstream.subject_token_type ?? type,

@@ -57,6 +57,32 @@ export const assertActor = ({ act, may_act: mayAct }: SubjectClaims, actor: stri
     })
 }
 
+/** What signed statements that are no access tokens say of themselves in `typ`, as Keycloak writes it into the payload. */
+const OTHER_KINDS: ReadonlySet<string> = new Set(['id', 'id_token', 'refresh', 'offline', 'logout'])
+const ACCESS_KINDS: ReadonlySet<string> = new Set(['bearer', 'dpop'])
+
+/**
+ * An issuer signs ID tokens and logout tokens with the keys of its access tokens, often under the same header `typ: JWT`, and the `aud` of an ID
+ * token is a client id, which may be a server's resource URI. They say who signed in, not what a server may do for the user
+ * (OpenID Connect Core section 3.1.3.6: `at_hash`, `c_hash`, `nonce`; Back-Channel Logout section 2.4: `events`).
+ * @param headerType `typ` of the header, undefined for what an issuer has answered about a token
+ * @throws DeputyError `subject_token_invalid`
+ */
+export const assertAccessToken = (claims: Readonly<Record<string, unknown>>, headerType: string | undefined): void => {
+  const kind = typeof claims['typ'] === 'string' ? claims['typ'].toLowerCase() : undefined
+  const isDeclared = (headerType?.toLowerCase().endsWith('at+jwt') ?? false) || ACCESS_KINDS.has(kind ?? '')
+  const isIdToken =
+    kind === 'id' ||
+    kind === 'id_token' ||
+    claims['at_hash'] !== undefined ||
+    claims['c_hash'] !== undefined ||
+    // Some issuers repeat the nonce in access tokens, and say that they are such.
+    (claims['nonce'] !== undefined && !isDeclared)
+  if (isIdToken) throw invalid('it is an ID token, which says who signed in; send the access token')
+  if ((kind !== undefined && OTHER_KINDS.has(kind)) || claims['events'] !== undefined)
+    throw invalid('it is a refresh, logout or event token; send the access token')
+}
+
 const ACTORS = 10
 
 /** The actors of a token, outermost first (RFC 8693 section 4.1). @throws DeputyError `subject_token_invalid` when there are more than ten: none is left out */

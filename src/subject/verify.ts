@@ -15,6 +15,7 @@ import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/records/sessions.ts'
 import {
   actorsOf,
+  assertAccessToken,
   assertActor,
   assertAudience,
   assertPossession,
@@ -114,6 +115,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       throw invalid(`its type ${String(type).slice(0, 40)} is not that of an access token`)
     const refused = REFUSED_HEADERS.find((name) => name in header)
     if (refused !== undefined) throw invalid(`its header carries ${refused}`)
+    assertAccessToken(unverified, type)
     const trust = trustOf(server, deps.snapshot())
     if (trust.of(unverified.iss).length === 0)
       throw refuse('subject_issuer_unknown', { issuer: String(unverified.iss).slice(0, 200), server: server.server })
@@ -158,6 +160,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       if (answer === undefined) continue
       const claims = parseClaims({ iss: trusted.issuer.issuer, ...presentClaims(answer) })
       if (claims.iss !== trusted.issuer.issuer) throw invalid('the issuer that confirmed it names another issuer')
+      // Who confirms it has said that it is a token to be used; what an answer holds beside that may be of any form.
+      assertAccessToken(claims, 'at+jwt')
       assertTimes(claims, deps.clock.now())
       assertAudience(claims, server)
       assertPossession(claims, server)

@@ -20,7 +20,8 @@ export interface ConnectorPlace {
 /** What becomes of each: nothing of it is ever handed out. */
 const REFUSED: Readonly<Record<Exclude<SpoiltAnswer, 'no expiry'>, readonly string[]>> = {
   html: ['provider_refused'],
-  'error with 200': ['provider_refused'],
+  // To a server that was shown the user's token, `invalid_grant` is about that token.
+  'error with 200': ['provider_refused', 'subject_token_refused'],
   'another token type': ['provider_refused'],
   expired: ['provider_refused'],
   'surplus scope': ['scope_not_narrowable'],

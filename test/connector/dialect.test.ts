@@ -1,3 +1,4 @@
+import { UnsecuredJWT, type JWTPayload } from 'jose'
 import { assert, boolean, constantFrom, integer, jsonValue, oneof, property, record, string } from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
@@ -106,16 +107,39 @@ describe("a provider's answer in the words of the standard", () => {
       'refresh_token',
     )!
     expect(body['scope']).toBe('read write offline openid')
-    expect(scopesOf(provider, body as { scope: string }, ['read', 'write'], {})).toEqual(['read', 'write'])
-    expect(scopesOf(provider, body as { scope: string }, ['read', 'openid'], {})).toEqual(['read', 'write', 'openid'])
+    expect(scopesOf(provider, body as { scope: string; access_token: string }, ['read', 'write'], {})).toEqual([
+      'read',
+      'write',
+    ])
+    expect(scopesOf(provider, body as { scope: string; access_token: string }, ['read', 'openid'], {})).toEqual([
+      'read',
+      'write',
+      'openid',
+    ])
     expect(
       toStandard(provider, 200, '{"access_token":"a","scope":["read","admin"]}', 'refresh_token')!.body['scope'],
     ).toBe('read admin')
-    expect(scopesOf(provider, {}, [], {})).toBeUndefined()
+    expect(scopesOf(provider, { access_token: 'a' }, [], {})).toBeUndefined()
+  })
+
+  it('fault 70: names the scopes of the token where the file says so, and those of the answer where the token cannot be read', () => {
+    const provider = aProvider({ issuer: 'https://login.example', answers: { scope_of: 'token' } })
+    const scope = 'read write'
+    const of = (claims: JWTPayload): string[] | undefined =>
+      scopesOf(provider, { access_token: new UnsecuredJWT(claims).encode(), scope }, ['read'], {})
+    expect(of({ iss: 'https://login.example', scope: 'openid read' })).toEqual(['read'])
+    expect(of({ iss: 'https://login.example', scope: ['read', 'admin'] })).toEqual(['read', 'admin'])
+    expect(of({ iss: 'https://login.example' })).toEqual(['read', 'write'])
+    // What another has signed says nothing.
+    expect(of({ iss: 'https://other.example', scope: 'read' })).toEqual(['read', 'write'])
+    expect(scopesOf(provider, { access_token: 'opaque', scope }, ['read'], {})).toEqual(['read', 'write'])
+    const plain = aProvider({ issuer: 'https://login.example' })
+    const narrow = new UnsecuredJWT({ iss: 'https://login.example', scope: 'read' }).encode()
+    expect(scopesOf(plain, { access_token: narrow, scope }, ['read'], {})).toEqual(['read', 'write'])
   })
 
   it('fault 3: scopes that say who the user is are no surplus, unless the downstream gives them a meaning', () => {
-    const answer = { scope: 'openid profile email address phone offline_access read admin' }
+    const answer = { access_token: 'a', scope: 'openid profile email address phone offline_access read admin' }
     expect(scopesOf(aProvider({}), answer, ['read'], { read: 'Read' })).toEqual(['read', 'admin'])
     expect(scopesOf(aProvider({}), answer, ['read', 'openid'], { email: 'Read mail' })).toEqual([
       'openid',

@@ -40,6 +40,44 @@ const connectAndRefresh = async (
   return [first, second]
 }
 
+describe('fault 61, promise 1: what a provider gives unasked is judged when the user connects', () => {
+  const surplus: Spoiled = {
+    act: true,
+    how: (answer) => ({ status: 200, body: { ...answer, scope: 'read write company openid email' } }),
+  }
+  const refresh = { rotates: true, narrows: false, ends_access_token: false }
+  const client = { variables: { host: 'dev-1.okta.com' } }
+
+  it('nothing is connected, the tokens are ended, and the message names the settings', async () => {
+    const { double, connect, grant } = await at('okta', { client, provider: { refresh } })
+    double.spoil.push(surplus)
+    expect(await failure(connect())).toMatchObject({
+      code: 'scope_not_asked',
+      facts: { surplus: 'company', downstream: 'vendor' },
+      next: expect.stringMatching(/answers\.ignored_scopes.*wider: mark/s) as string,
+    })
+    expect([await grant(), double.hasGrants()]).toEqual([undefined, false])
+  })
+
+  it('scopes that open nothing are no surplus, and a wider grant is marked or narrowed where the files say so', async () => {
+    const ignoring = await at('okta', { client, provider: { refresh, answers: { ignored_scopes: ['company'] } } })
+    ignoring.double.spoil.push(surplus)
+    await ignoring.connect()
+    expect(await ignoring.obtain()).toMatchObject({ scopes: ['read', 'write'], wider: false })
+    await ignoring.close()
+    const marking = await at('okta', { client, provider: { refresh }, downstream: { wider: 'mark' } })
+    marking.double.spoil.push(surplus)
+    expect((await marking.connect()).scopes).toEqual(['read', 'write'])
+    expect(await marking.obtain()).toMatchObject({ scopes: ['company', 'read', 'write'], wider: true })
+    await marking.close()
+    const narrowing = await at('okta', { client, provider: { refresh: { ...refresh, narrows: true } } })
+    narrowing.double.spoil.push(surplus)
+    await narrowing.connect()
+    expect(await narrowing.obtain()).toMatchObject({ scopes: ['read', 'write'], wider: false })
+    expect(narrowing.double.requests.at(-1)).toMatchObject({ grant_type: 'refresh_token', scope: 'read write' })
+  })
+})
+
 describe('a user connects, the token is refreshed, and the grant is ended', () => {
   it('requirement 36: at GitHub, whose errors have status 200 and whose scopes come with commas', async () => {
     const { double, obtain, revoke, connect, clock } = await at('github')

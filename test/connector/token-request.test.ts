@@ -307,6 +307,117 @@ describe('a token request', () => {
     expect([bearer.tokenType, bearer.proofKey]).toEqual(['Bearer', undefined])
   })
 
+  describe("a provider's own JWT is read whatever its header says", () => {
+    const provider = { issuer: 'https://login.example' }
+    const outcome = async (
+      untidy: AuthorizationServerDouble['untidy'],
+      given: Parameters<typeof aPlace>[1] = {},
+      over: Partial<CredentialRequest> = {},
+    ): Promise<string> => {
+      const place = await aPlace('token_exchange', { provider, ...given })()
+      Object.assign(place.server.untidy, { typ: 'JWT', ...untidy })
+      try {
+        return await codeOf(place.connector.obtain(place.request(over)))
+      } finally {
+        await place.close()
+      }
+    }
+
+    it('fault 62, promise 2: a token for another service is refused, unless the file knows the name', async () => {
+      const account = { claims: { aud: 'account' } }
+      expect([
+        await outcome({}),
+        await outcome(account),
+        await outcome(
+          { claims: { aud: ['account', 'orders-client'] } },
+          { downstream: { token_audiences: ['orders-client'] } },
+        ),
+        await outcome(account, { downstream: { audience: 'account' } }),
+        // Without a resource the audience is what was asked for.
+        await outcome(account, { downstream: { resource: undefined, audience: 'orders-client' } }),
+        await outcome(
+          { claims: { aud: 'orders-client' } },
+          { downstream: { resource: undefined, audience: 'orders-client' } },
+        ),
+        await outcome(account, { downstream: { resource: undefined } }),
+        // That of another issuer is for its service to read.
+        await outcome({ claims: { aud: 'account', iss: 'https://other.example' } }),
+        await outcome({ claims: { aud: undefined } }),
+      ]).toEqual([
+        'obtained',
+        'provider_refused',
+        'obtained',
+        'obtained',
+        'provider_refused',
+        'obtained',
+        'obtained',
+        'obtained',
+        'obtained',
+      ])
+    })
+
+    it('fault 62: an actor that the file promises is in the token, or it is refused', async () => {
+      const downstream = { actor: 'client' }
+      expect([
+        await outcome({}, { downstream }),
+        await outcome({ claims: { act: undefined } }, { downstream }),
+        await outcome({ claims: { act: 'deputy' } }, { downstream }),
+        await outcome({ claims: { act: undefined } }),
+        await outcome({ typ: 'at+jwt', claims: { act: undefined } }, { downstream }),
+      ]).toEqual(['obtained', 'provider_refused', 'provider_refused', 'obtained', 'provider_refused'])
+    })
+
+    it('fault 62: a bearer token that is bound to a key after all is refused', async () => {
+      expect([
+        await outcome({ claims: { cnf: { jkt: 'another' } } }),
+        await outcome({ claims: { cnf: { 'x5t#S256': 'another' } } }),
+        await outcome({ claims: { cnf: null } }),
+      ]).toEqual(['provider_refused', 'provider_refused', 'obtained'])
+    })
+
+    it('fault 62: a token for another user is refused, by the claim that names users in the file of the tenant', async () => {
+      const byName = aTenant({
+        issuers: [{ issuer: 'https://login.example', claims: { user: 'preferred_username' } }],
+      })
+      const named = { claims: { sub: '9b180dde', preferred_username: 'alice' } }
+      expect([
+        await outcome({ claims: { sub: 'mallory' } }),
+        await outcome(named, {}, { tenant: byName }),
+        await outcome({ claims: { preferred_username: 'mallory' } }, {}, { tenant: byName }),
+        // The claim is not in tokens for that service: the `sub` of the user's own token counts.
+        await outcome({}, {}, { tenant: byName }),
+        await outcome({ claims: { sub: 'mallory' } }, {}, { tenant: byName }),
+      ]).toEqual(['provider_refused', 'obtained', 'provider_refused', 'obtained', 'provider_refused'])
+    })
+
+    it("fault 69: a server that does not take the user's token wants the user to sign in, and one that wants another audience wants an admin", async () => {
+      const refused = (error: string, error_description: string, status = 400): Promise<string> =>
+        outcome({ refusal: { status, error, error_description } })
+      expect([
+        await refused('invalid_request', 'Invalid token'),
+        await refused('invalid_request', 'The subject_token has expired'),
+        await refused('invalid_grant', 'Token is not active'),
+        await refused('invalid_token', 'gone'),
+        await refused('access_denied', 'Client is not within the token audience', 403),
+        await refused('invalid_request', 'Requested audience not available: orders'),
+        await refused('invalid_request', 'subject_token_type is missing'),
+        await refused('invalid_scope', 'Invalid scopes: read'),
+        await refused('unauthorized_client', 'Invalid client or Invalid client credentials', 401),
+        await refused('access_denied', 'Realm not enabled', 403),
+      ]).toEqual([
+        ...Array.from({ length: 4 }, () => 'subject_token_refused'),
+        ...Array.from({ length: 6 }, () => 'provider_refused'),
+      ])
+      const { server, connector, request } = await at('token_exchange', { provider })
+      server.untidy.refusal = {
+        status: 403,
+        error: 'access_denied',
+        error_description: 'Client is not within the token audience',
+      }
+      await expect(connector.obtain(request())).rejects.toThrow(/it wants deputy in aud of the user's token/)
+    })
+  })
+
   it('requirement 23: a bound token that nobody asked for is refused', async () => {
     const { server, connector, request } = await at('client_credentials')
     server.binding.answers = 'bound'

@@ -35,7 +35,17 @@ export interface Binding {
   answers?: 'bearer' | 'another key' | 'no key' | 'bound'
 }
 
+/** How real servers differ from the standard: Keycloak writes `typ: JWT`, takes no notice of `resource` and of actor tokens, and answers a refused subject token as it likes. */
+export interface Untidiness {
+  typ?: string
+  /** Over the claims of what is issued; undefined takes one away. */
+  claims?: Readonly<Record<string, unknown>>
+  /** Answered instead, to everything. */
+  refusal?: { readonly status: number; readonly error: string; readonly error_description?: string }
+}
+
 export interface AuthorizationServerDouble {
+  readonly untidy: Untidiness
   readonly binding: Binding
   /** Claims of the proofs that came. */
   readonly proofs: JWTPayload[]
@@ -219,11 +229,16 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
       return
     }
     double.requests.push(Object.fromEntries(form))
+    if (double.untidy.refusal !== undefined) {
+      const { status, ...refusal } = double.untidy.refusal
+      json(response, status, refusal)
+      return
+    }
     const how = double.spoil.shift()
     const payload: JWTPayload = {
       ...claims,
       ...(how === 'for somebody else' ? { sub: 'mallory' } : {}),
-      ...(jkt === undefined || double.binding.answers === 'no key'
+      ...(jkt === undefined || double.binding.answers === 'no key' || double.binding.answers === 'bearer'
         ? {}
         : { cnf: { jkt: double.binding.answers === 'another key' ? 'another' : jkt } }),
       scope: scopes.join(' '),
@@ -232,11 +247,14 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
       iat: Math.floor(Date.now() / 1000),
     }
     double.issued.push(payload)
-    const accessToken = await new SignJWT(payload)
-      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'key' })
-      .setIssuer(userIssuer)
-      .setAudience(form.get('resource') ?? double.url)
-      .setExpirationTime('10m')
+    const accessToken = await new SignJWT({
+      iss: userIssuer,
+      aud: form.get('resource') ?? double.url,
+      exp: Math.floor(Date.now() / 1000) + 600,
+      ...payload,
+      ...double.untidy.claims,
+    })
+      .setProtectedHeader({ alg: 'ES256', typ: double.untidy.typ ?? 'at+jwt', kid: 'key' })
       .sign(own.privateKey)
     const answer = {
       access_token: accessToken,
@@ -319,6 +337,7 @@ export const startAuthorizationServer = async (): Promise<AuthorizationServerDou
     requests: [],
     issued: [],
     binding: {},
+    untidy: {},
     proofs: [],
     clientKey: { ...clientPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK,
     assertionKey: { ...assertionPair.privateKey.export({ format: 'jwk' }), kid: 'key' } as JWK,

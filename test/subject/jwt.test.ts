@@ -108,6 +108,63 @@ describe('fault 18: claims of real issuers', () => {
   })
 })
 
+describe('fault 63, promise 2: what an issuer signs beside access tokens is refused', () => {
+  const problemOf = async (claims: object, header: object = {}): Promise<string> =>
+    verify(await issuer.sign(claims, { typ: 'JWT', ...header })).then(
+      () => 'accepted',
+      (error: { facts: { problem: string } }) => error.facts.problem.split(';')[0]!,
+    )
+
+  it('ID tokens, as Keycloak and others write them, whatever the header says', async () => {
+    const idToken = 'it is an ID token, which says who signed in'
+    const at_hash = 'pciyjdI57Pjv2otn7nkoZQ'
+    for (const claims of [
+      { typ: 'ID', azp: RESOURCE, at_hash },
+      { typ: 'ID' },
+      { at_hash },
+      { c_hash: at_hash },
+      { nonce: 'n' },
+      { at_hash, typ: 'Bearer' },
+    ])
+      expect([claims, await problemOf(claims)]).toEqual([claims, idToken])
+    expect([await problemOf({ at_hash }, { typ: 'at+jwt' }), await problemOf({ at_hash }, { typ: undefined })]).toEqual(
+      [idToken, idToken],
+    )
+  })
+
+  it('refresh, logout and event tokens', async () => {
+    const other = 'it is a refresh, logout or event token'
+    for (const claims of [{ typ: 'Refresh' }, { typ: 'Offline' }, { typ: 'Logout' }, { events: {} }])
+      expect([claims, await problemOf(claims)]).toEqual([claims, other])
+  })
+
+  it('access tokens that say so, with a nonce too', async () => {
+    expect([
+      await problemOf({ typ: 'Bearer' }),
+      await problemOf({ typ: 'DPoP' }),
+      await problemOf({ typ: 'Bearer', nonce: 'n' }),
+      await problemOf({ nonce: 'n' }, { typ: 'at+jwt' }),
+      await problemOf({ typ: 'something' }),
+      await problemOf({ typ: 7, at_hash: null, nonce: null }),
+    ]).toEqual(Array.from({ length: 6 }, () => 'accepted'))
+  })
+
+  it('as actor tokens, and where an issuer confirms them', async () => {
+    const actorToken = await issuer.sign({ sub: 'notes', at_hash: 'x' }, { typ: 'JWT' })
+    expect(await outcome({}, {}, { actorToken })).toBe('actor_token_invalid')
+    snapshot = aSnapshot({
+      servers: [notes],
+      tenants: [
+        aTenant({
+          issuers: [{ issuer: issuer.url, introspection: { client_id: 'deputy', client_secret: { secret: 's' } } }],
+        }),
+      ],
+    })
+    issuer.introspect = () => ({ active: true, sub: 'alice', aud: RESOURCE, exp: seconds() + 60, typ: 'ID' })
+    expect(await codeOf(verify('opaque-id-token'))).toBe('subject_token_invalid')
+  })
+})
+
 describe('a JWT of a trusted issuer', () => {
   it('of a real OpenID provider names the user, the groups and the end', async () => {
     const idp = await startCompanyIdp({ resources: [RESOURCE, 'https://other.example/mcp'] })

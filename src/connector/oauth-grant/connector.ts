@@ -150,9 +150,10 @@ export const createOAuthGrantConnector = (
     scopes: readonly string[],
   ): Promise<{ token: FreshToken; wider: boolean }> => {
     const downstream = request.downstream as DownstreamOf<'oauth_grant'>
-    const isWhole = covers(scopes, grant.scopes)
-    const isNarrowed = !isWhole && deps.snapshot().providers.get(downstream.provider)?.refresh.narrows === true
     const tokens = await openTokens(deps.envelope, grant)
+    // The provider may have given more than the user did.
+    const isWhole = covers(scopes, tokens.accessScopes ?? grant.scopes)
+    const isNarrowed = !isWhole && deps.snapshot().providers.get(downstream.provider)?.refresh.narrows === true
     const { rejected, correlationId } = request
     const mustRefresh = await rejectedTokens.mustRefresh(grant, tokens, rejected, isNarrowed)
     const wish: GrantWish = { correlationId, ...(mustRefresh ? { rejected: rejected!.token } : {}) }

@@ -65,10 +65,11 @@ export const sendRefresh = async (
           )
         }),
     )
-    const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token)
+    const { issuer } = client.provider
+    const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token, issuer)
     const problem = foreign
       ? 'it issued a token for somebody else'
-      : problemOfAnswer(response, audiencesOf(downstream), proof)
+      : problemOfAnswer(response, { provider: client.provider, audiences: audiencesOf(downstream), proof })
     if (problem === undefined) return { event: 'answered' as const, response }
     const error = refuse('provider_refused', { provider: client.provider.provider, problem })
     return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }

@@ -12,6 +12,7 @@ import {
   type NamedError,
 } from './answer-members.ts'
 import { ownValue } from '../../own-value.ts'
+import { accessTokenClaims } from './token-answer.ts'
 
 /** What of a provider's file says how it answers. */
 export type AnswerFacts = Pick<Provider, 'answers' | 'scope_separator' | 'discovery' | 'issuer'>
@@ -188,24 +189,36 @@ export const fieldsOf = (provider: Provider, answer: object): Readonly<Record<st
     }),
   )
 
+/** What an answer says of scopes, as its file has it: in its member, or in the token, where that is one that can be read. */
+const namedIn = (
+  { answers, issuer }: Pick<Provider, 'answers' | 'issuer'>,
+  answer: { readonly scope?: string | undefined; readonly access_token: string },
+): string | undefined => {
+  const scope = answers.scope_of === 'token' ? accessTokenClaims(answer.access_token, issuer)?.['scope'] : undefined
+  if (typeof scope === 'string') return scope
+  return Array.isArray(scope) ? scope.join(' ') : answer.scope
+}
+
 /**
  * Scopes of an answer in the words of the standard, without those that open nothing and were not asked for.
  * @param offered the scopes that the downstream's file describes
  * @returns undefined where the answer names no scopes
  */
 export const scopesOf = (
-  { offline_scope: offline, answers }: Provider,
-  answer: { readonly scope?: string | undefined },
+  provider: Provider,
+  answer: { readonly scope?: string | undefined; readonly access_token: string },
   asked: readonly string[],
   offered: Readonly<Record<string, string>>,
 ): string[] | undefined =>
-  answer.scope
+  namedIn(provider, answer)
     ?.split(' ')
     .filter(
       (scope) =>
         scope !== '' &&
         (asked.includes(scope) ||
-          (scope !== offline && !answers.ignored_scopes.includes(scope) && !isIdentityScope(scope, offered))),
+          (scope !== provider.offline_scope &&
+            !provider.answers.ignored_scopes.includes(scope) &&
+            !isIdentityScope(scope, offered))),
     )
 
 /** The body of a request as the provider wants it. */

@@ -1,13 +1,16 @@
+import { decodeJwt, type JWTPayload } from 'jose'
 import * as openid from 'openid-client'
 import type { Clock } from '../../clock.ts'
 import type { ProvidedDownstream } from '../../config/downstream.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
-import { accessTokenClaims, isBound, problemOfAnswer } from './token-answer.ts'
+import { claimAt } from '../../subject/claim-path.ts'
+import { accessTokenClaims, audiencesOf, isBound, problemOfAnswer } from './token-answer.ts'
 import { ACCESS_TOKEN_TYPE, type Credential, type CredentialRequest, type TokenTypeUri } from '../connector.ts'
 import { challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf, type CallProvider } from './call.ts'
 import { withNonce, type ProviderClient, type ProviderClients } from './client.ts'
 import { fieldsOf, scopesOf } from './dialect.ts'
+import { refusedSubjectToken } from './refused-subject-token.ts'
 
 /** Downstreams whose token a single request brings: there is no grant and no refresh token. */
 export type RequestedDownstream = Exclude<ProvidedDownstream, { credential: 'oauth_grant' }>
@@ -25,6 +28,35 @@ export interface TokenRequest {
   readonly operation: string
   /** The user whom the token has to be for, where a JWT says for whom it is and its issuer is the one that named the user. */
   readonly subject?: { readonly issuer: string; readonly user: string }
+  /** The user's own token goes along: when the server refuses that, the user has to sign in again. */
+  readonly ofUser?: boolean
+  /** A token of Deputy's own goes along as that of the actor, so that the answer has to name one. */
+  readonly actor?: boolean
+}
+
+/**
+ * Whether a token is for another user than the request. The user's name is compared as the tenant's file reads it out of tokens of this issuer; the
+ * `sub` of the user's own token counts too, because the claim that names users may be missing in a token for a service.
+ */
+const isForAnother = (
+  { tenant, subjectToken }: CredentialRequest,
+  claims: JWTPayload,
+  subject: TokenRequest['subject'],
+): boolean => {
+  if (subject === undefined || claims.iss !== subject.issuer) return false
+  const mapping = tenant.issuers.find(({ issuer }) => issuer === subject.issuer)?.claims.user ?? 'sub'
+  const named = claimAt(claims, mapping)
+  if (named !== undefined) return String(named) !== subject.user
+  const own = subjectToken === undefined ? undefined : subOf(subjectToken.token)
+  return claims.sub !== undefined && claims.sub !== (own ?? subject.user)
+}
+
+const subOf = (token: Secret): string | undefined => {
+  try {
+    return decodeJwt(token.reveal()).sub
+  } catch {
+    return undefined
+  }
 }
 
 /** A token of a service that does not say how long it lives is used for this long (ms); RFC 6749 section 5.1 leaves it to documentation. */
@@ -60,7 +92,7 @@ export const createTokenRequests =
   (deps: { readonly clients: ProviderClients; readonly call: CallProvider; readonly clock: Clock }) =>
   async (
     request: CredentialRequest,
-    { grantType, parameters, operation, subject, scopeIsSigned = false }: TokenRequest,
+    { grantType, parameters, operation, subject, ofUser = false, actor = false, scopeIsSigned = false }: TokenRequest,
   ): Promise<Credential> => {
     const downstream = request.downstream as RequestedDownstream
     const { tenant } = request.principal
@@ -91,17 +123,27 @@ export const createTokenRequests =
         ),
       )
     } catch (error) {
+      const about = ofUser ? refusedSubjectToken(error) : undefined
+      if (about === 'token') throw refuse('subject_token_refused', { provider, problem: wordsOf(error, seen) }, error)
+      if (about === 'audience')
+        throw refuse(
+          'provider_refused',
+          { provider, problem: `${wordsOf(error, seen)}; it wants ${client.clientId} in aud of the user's token` },
+          error,
+        )
       throw refusalOf(provider, error, deps.clock.now(), downstream.downstream, seen)
     }
     const refused = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
-    const problem = problemOfAnswer(
-      answer,
-      downstream.resource === undefined ? [] : [downstream.resource, downstream.audience ?? downstream.resource],
+    const { issuer } = client.provider
+    const problem = problemOfAnswer(answer, {
+      provider: client.provider,
+      audiences: audiencesOf(downstream),
       proof,
-    )
+      actor,
+    })
     if (problem !== undefined) throw refused(problem)
-    const claims = accessTokenClaims(answer.access_token)
-    if (subject !== undefined && claims?.iss === subject.issuer && claims.sub !== subject.user)
+    const claims = accessTokenClaims(answer.access_token, issuer)
+    if (claims !== undefined && isForAnother(request, claims, subject))
       throw refused('it issued a token for somebody else')
     const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
     const named = scopesOf(
