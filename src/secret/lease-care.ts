@@ -5,6 +5,7 @@ import type { Envelope } from '../crypto/envelope.ts'
 import { DeputyError } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import { leaseRecordName, type Lease, type LeaseStore } from '../store/records/leases.ts'
+import { isSilence } from './silence.ts'
 import { present, type HeldLease, type LeaseSource } from './backend.ts'
 
 /** How long one that asks for a credential, or looks after a lease, has for it before another may try (ms). */
@@ -138,38 +139,71 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
     if (given !== undefined) await end(given)
   }
 
+  /** Another time from its backend. @returns undefined where the backend has ended it. @throws DeputyError `conflict`, and what the backend throws */
+  const prolong = async (lease: Lease): Promise<Lease | undefined> => {
+    const renewed = await backendOf(lease.backend).renew(lease.external!, lease.duration, lease.parent)
+    if (renewed === undefined) return undefined
+    const renewedAt = clock.now()
+    const expiresAt = renewedAt + renewed.duration
+    const nextAt = renewed.isLast ? expiresAt : renewAt(renewedAt, renewed.duration)
+    return store.update({ ...lease, renewedAt, expiresAt, nextAt, attempts: 0, problem: null })
+  }
+
+  /** The end that is written down may be that of its parent then; only the backend knows whether the parent has been renewed since. */
+  const mayOutlastItsEnd = (lease: Lease): boolean =>
+    lease.external !== null && lease.parent !== null && options.backendOf(lease.backend)?.hasParents === true
+
   const renew = async (lease: Lease): Promise<void> => {
     const now = clock.now()
-    if (lease.external === null || lease.expiresAt <= now) {
+    const isUsed = lease.usedAt >= lease.renewedAt
+    if (lease.external === null || (lease.expiresAt <= now && !(isUsed && mayOutlastItsEnd(lease)))) {
       await endNow(lease)
       return
     }
     // Not used since: it may end.
-    if (lease.usedAt < lease.renewedAt) {
+    if (!isUsed) {
       await store.update({ ...lease, nextAt: lease.expiresAt })
       return
     }
-    const claimed = await store.update({ ...lease, nextAt: Math.min(lease.expiresAt, now + CLAIM_MS) })
+    const claimed = await store.update({ ...lease, nextAt: now + CLAIM_MS })
     try {
-      const renewed = await backendOf(lease.backend).renew(lease.external, lease.duration, lease.parent)
-      const renewedAt = clock.now()
-      if (renewed === undefined) {
+      const renewed = await prolong(claimed)
+      if (renewed === undefined || renewed.expiresAt <= clock.now()) await endNow(renewed ?? claimed)
+    } catch (error) {
+      if (isConflict(error)) return
+      const after = clock.now()
+      if (lease.expiresAt <= after) {
         await endNow(claimed)
         return
       }
-      const expiresAt = renewedAt + renewed.duration
-      const nextAt = renewed.isLast ? expiresAt : renewAt(renewedAt, renewed.duration)
-      await store.update({ ...claimed, renewedAt, expiresAt, nextAt, attempts: 0, problem: null })
-    } catch (error) {
-      if (isConflict(error)) return
       const attempts = lease.attempts + 1
-      await store.update({
-        ...claimed,
-        attempts,
-        problem: reasonOf(error),
-        nextAt: Math.min(lease.expiresAt, now + pauseFrom(attempts)),
-      })
+      // The nearer the end, the shorter the pause.
+      const pause = Math.min(pauseFrom(attempts), (lease.expiresAt - after) / 2)
+      await store.update({ ...claimed, attempts, problem: reasonOf(error), nextAt: after + pause })
     }
+  }
+
+  const prolonging = new Map<string, Promise<boolean>>()
+  /**
+   * Whether a lease that is about to end can go on; requests share one renewal. While its backend is silent it is not given up,
+   * because no other could be made. @throws DeputyError `secret_backend_unavailable`
+   */
+  const canGoOn = (lease: Lease): Promise<boolean> => {
+    if (!mayOutlastItsEnd(lease)) return Promise.resolve(false)
+    const work =
+      prolonging.get(lease.id) ??
+      (async () => {
+        try {
+          const renewed = await prolong(lease)
+          return renewed !== undefined && renewed.expiresAt - clock.now() > marginOf(renewed)
+        } catch (error) {
+          if (isConflict(error)) return true
+          if (isSilence(error) && lease.expiresAt > clock.now()) throw error
+          return false
+        }
+      })().finally(() => prolonging.delete(lease.id))
+    prolonging.set(lease.id, work)
+    return work
   }
 
   /** Does what is due. */
@@ -186,5 +220,5 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
     }
   }
 
-  return { record, giveUp, end, attend, renewAt, heldOf }
+  return { record, giveUp, end, attend, renewAt, canGoOn }
 }

@@ -59,7 +59,7 @@ export interface LeasesOptions extends LeaseCareOptions {
 export const createLeases = (options: LeasesOptions) => {
   const { store, clock, logger, patience = PATIENCE_MS } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
-  const { record, giveUp, end, attend, renewAt } = createLeaseCare(options)
+  const { record, giveUp, end, attend, renewAt, canGoOn } = createLeaseCare(options)
 
   const shown = async (lease: Lease): Promise<LeasedSecret> => {
     const now = clock.now()
@@ -232,8 +232,9 @@ export const createLeases = (options: LeasesOptions) => {
         } else if (options.isVoid(found)) await giveUp(found, now)
         // Of an earlier version: when it ends is not known.
         else if (isOrphan(found, options.backendOf(backend))) await giveUp(found, found.expiresAt)
-        else if (found.expiresAt - now <= marginOf(found)) await giveUp(found, found.expiresAt)
-        else return await shown(found)
+        else if (found.expiresAt - now <= marginOf(found)) {
+          if (!(await canGoOn(found))) await giveUp(found, found.expiresAt)
+        } else return await shown(found)
       }
       throw late()
     },

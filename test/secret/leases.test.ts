@@ -307,6 +307,44 @@ describe('leases', () => {
     expect([...alive.keys()]).toEqual(['database/creds/reader/2'])
   })
 
+  it('fault 44: a backend that is silent while a login nears its end costs nothing that lives on there', async () => {
+    let parentEnd = clock.now() + 12_000
+    let silent = false
+    const made: LeasedSecrets = {
+      ...backend,
+      hasParents: true,
+      make: async (role) => ({ ...(await backend.make(role)), parent: { name: 'token', endsAt: parentEnd } }),
+      renew: async (lease, duration, parent) => {
+        if (silent)
+          throw refuse('secret_backend_unavailable', { backend: 'vault', problem: 'it is sealed', whole: 'yes' })
+        const given = (await backend.renew(lease, duration, parent))!
+        return { ...given, duration: Math.min(given.duration, parentEnd - clock.now()) }
+      },
+    }
+    const room = aRoom({ backendOf: () => made })
+    const obtain = async () => (await room.obtain(ALICE, SOURCE, () => made.make('reader'))).value.reveal()
+    expect(await obtain()).toBe('login 1')
+    silent = true
+    clock.forward(11_000)
+    await room.tick()
+    // It is nearly over: it is not handed out, and not given up.
+    await expect(obtain()).rejects.toMatchObject({ code: 'secret_backend_unavailable' })
+    silent = false
+    parentEnd += 12_000
+    expect(await Promise.all([obtain(), obtain()])).toEqual(['login 1', 'login 1'])
+    expect(renewals).toHaveLength(1)
+    // What was written down is past, but the token was renewed meanwhile, and so is what is under it.
+    parentEnd += HOUR
+    clock.forward(14_000)
+    await room.tick()
+    expect(await obtain()).toBe('login 1')
+    expect([...alive.keys()]).toEqual(['database/creds/reader/1'])
+    // A token that is over is no parent to go on under.
+    clock.forward(HOUR)
+    await room.tick()
+    expect(await obtain()).toBe('login 2')
+  })
+
   it('fault 42: a lease of an earlier version, whose token is not known, is made anew', async () => {
     await text(aRoom())
     expect(await text(aRoom({ backendOf: () => ({ ...backend, hasParents: true }) }))).toBe('login 2')

@@ -73,8 +73,10 @@ export const createKeptTokens = (options: {
     } catch (error) {
       const attempts = row.attempts + 1
       logger.debug({ backend: id, attempts, problem: (error as Error).message }, 'a kept token could not be renewed')
-      const again = Math.min(row.endsAt, clock.now() + pauseAfter(attempts))
-      await store.update({ ...row, attempts, nextAt: again })
+      const now = clock.now()
+      // The nearer the end, the shorter the pause.
+      const pause = Math.min(pauseAfter(attempts), (row.endsAt - now) / 2)
+      await store.update({ ...row, attempts, nextAt: now + pause })
     }
   }
 

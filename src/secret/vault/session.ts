@@ -83,7 +83,8 @@ export const createVaultSession = (options: {
     clearTimeout(timer)
     const left = which.until - monotonic()
     if (closed || which.isFinal || left === Infinity || left <= 0) return
-    const wait = attempt === 0 ? left * RENEWED_AFTER : Math.min(pauseAfter(attempt), left)
+    // The nearer the end, the shorter the pause.
+    const wait = attempt === 0 ? left * RENEWED_AFTER : Math.min(pauseAfter(attempt), left / 2)
     timer = setTimeout(() => void renew(which, attempt), Math.min(LONGEST_MS, Math.max(SHORTEST_MS, wait)))
     timer.unref()
   }
