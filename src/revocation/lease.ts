@@ -10,6 +10,8 @@ export interface LookAgain {
   readonly problem: string | undefined
   /** The last change that the store has. */
   readonly last: Position
+  /** Since when the server is there, by its clock, less the skew (ms since the epoch): what was written before it is older. */
+  readonly since: number
 }
 
 export interface LeaseOptions {
@@ -310,7 +312,8 @@ export class NodeLease implements Membership {
         ? 'the server of the store is another process than before, and what it has is compared'
         : `the store has lost commits: ${problem}`
     const before = this.#written
-    await this.#options.lookAgain({ problem, last: renewal.last })
+    const since = renewal.now - renewal.serverAge - this.#options.skew
+    await this.#options.lookAgain({ problem, last: renewal.last, since })
     await this.#letOthersLook(renewal)
     this.#applied = undefined
     this.#written = this.#written.filter((change) => !before.includes(change))

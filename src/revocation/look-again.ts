@@ -158,13 +158,14 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     written = nothing()
   }
 
-  const lookAgain = async ({ problem, last }: LookAgain): Promise<void> => {
+  const lookAgain = async ({ problem, last, since }: LookAgain): Promise<void> => {
     deps.emptyCaches()
     if (problem !== undefined && !written.problems.includes(problem)) written.problems.push(problem)
     // Its numbers go on above those that are known: what was obtained under them is compared by them.
     if (last.number < standing.number) await store.cluster?.liftNumber(standing.number)
     await writeOrders()
-    written.grants.push(...(await deps.grants.writeAgain(deps.isVoid, deps.now())))
+    const hasLost = written.problems.length > 0
+    written.grants.push(...(await deps.grants.writeAgain(deps.isVoid, { now: deps.now(), hasLost, since })))
     await deps.audit.compare()
     if (isNothing(written))
       logger.info({}, 'the server of the store is another process than before, and has lost nothing')

@@ -6,13 +6,24 @@ const REMEMBERED_MS = 120_000
 /** Grants that are remembered at most. */
 const MOST_GRANTS = 20_000
 
+/** What is known of a store that is another one than before. */
+export interface StoreChange {
+  /** ms since the epoch. */
+  readonly now: number
+  /** Whether the store has surely lost commits. A restart and a fail-over to a synchronous standby lose none. */
+  readonly hasLost: boolean
+  /** No row of before has a later time (ms since the epoch): what is younger was written to the store as it is now. */
+  readonly since: number
+}
+
 export interface RecentGrants extends GrantStore {
   /**
-   * Writes what was written lately and the store has lost: the refresh token in it is the one that the provider knows.
+   * Writes what was written lately and the store has lost: the refresh token in it is the one that the provider knows. Of a store that has
+   * perhaps lost nothing, what is there may be younger: only what is missing or older than this is written.
    * @param isVoid whether a grant is revoked; it is not written again
    * @returns the ids of the grants that were written
    */
-  writeAgain(isVoid: (grant: Grant) => boolean, now: number): Promise<string[]>
+  writeAgain(isVoid: (grant: Grant) => boolean, change: StoreChange): Promise<string[]>
 }
 
 const matches = (grant: Grant, filter: GrantFilter): boolean =>
@@ -37,7 +48,7 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
   }
 
   /** @returns whether it was written */
-  const writeOne = async (mine: Grant, now: number): Promise<boolean> => {
+  const writeOne = async (mine: Grant, { now, hasLost, since }: StoreChange): Promise<boolean> => {
     const stored = await grants.get(mine.id)
     if (stored === undefined) {
       // Another grant of the same owner is younger than what was lost, or is what the user sees: it stays.
@@ -46,10 +57,12 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
       return true
     }
     if (sameBytes(stored.sealed, mine.sealed)) return false
+    // Another node has written it after this one and before the store changed, or has written it again by now.
+    if (stored.updatedAt > mine.updatedAt && stored.updatedAt < since) return false
     const isBehind = stored.version < mine.version
     const isClaimed = stored.refreshing !== undefined && stored.refreshing.until > now
     // In the new history it was written later: if that went well, it has a younger token; if not, it was tried with an older one.
-    if (!isBehind && (stored.status === 'active' || isClaimed)) return false
+    if (!isBehind && (!hasLost || stored.status === 'active' || isClaimed)) return false
     remember(
       await grants.update({
         ...mine,
@@ -69,12 +82,12 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
       for (const [id, { grant }] of recent) if (matches(grant, filter)) recent.delete(id)
       return grants.remove(filter)
     },
-    async writeAgain(isVoid, now) {
+    async writeAgain(isVoid, change) {
       const written: string[] = []
       for (const { grant } of recent.values()) {
         if (isVoid(grant)) continue
         try {
-          if (await writeOne(grant, now)) written.push(grant.id)
+          if (await writeOne(grant, change)) written.push(grant.id)
         } catch (error) {
           // Another node has written it meanwhile: that is the younger one.
           if (!(error instanceof DeputyError && error.code === 'conflict')) throw error

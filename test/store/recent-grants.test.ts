@@ -1,10 +1,19 @@
 /** Grants that a store has lost and that the node that wrote them still has in memory (fault 108). */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
+import { NodeLease } from '../../src/revocation/lease.ts'
+import { createLookAgain } from '../../src/revocation/look-again.ts'
+import { Standing } from '../../src/revocation/standing.ts'
+import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
 import type { Grant } from '../../src/store/records/grants.ts'
 import { rememberGrants } from '../../src/store/recent-grants.ts'
+import { findPostgres, startPostgres } from '../peers/postgres.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 const NOW = 1_000_000
+/** The store has surely lost commits, and is there since just now. */
+const LOST = { now: NOW, hasLost: true, since: NOW }
+const UNPROVEN = { ...LOST, hasLost: false }
 const isVoid = (): boolean => false
 
 let ground: Ground
@@ -46,9 +55,9 @@ describe('fault 108: grants that the store has lost', () => {
     await store.grants.update({ ...(await store.grants.get(before.id))!, version: 3 }).catch(() => undefined)
     await store.grants.remove({ id: before.id })
     await store.grants.put(before)
-    expect(await grants.writeAgain(isVoid, NOW)).toEqual(['grant-alice'])
+    expect(await grants.writeAgain(isVoid, LOST)).toEqual(['grant-alice'])
     expect(await store.grants.get(before.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'active' })
-    expect(await grants.writeAgain(isVoid, NOW)).toEqual([])
+    expect(await grants.writeAgain(isVoid, LOST)).toEqual([])
   })
 
   it('are written again where they are missing, but not what was revoked or stands in their place', async () => {
@@ -58,7 +67,7 @@ describe('fault 108: grants that the store has lost', () => {
     await store.grants.remove({})
     await store.grants.put({ ...aGrant('carol', 7), id: 'another' })
     await grants.remove({ user: 'dave' })
-    expect(await grants.writeAgain(({ user }) => user === 'bob', NOW)).toEqual(['grant-alice'])
+    expect(await grants.writeAgain(({ user }) => user === 'bob', UNPROVEN)).toEqual(['grant-alice'])
     expect((await store.grants.list({})).map(({ id }) => id).sort()).toEqual(['another', 'grant-alice'])
   })
 
@@ -75,13 +84,37 @@ describe('fault 108: grants that the store has lost', () => {
       await store.grants.remove({ id: before.id })
       const again = await store.grants.put(before)
       const refreshing = until === undefined ? undefined : { owner: 'other', until }
-      const one = await store.grants.update({ ...again, status, sealed: Uint8Array.of(3), refreshing })
+      const updatedAt = NOW + 1
+      const one = await store.grants.update({ ...again, status, sealed: Uint8Array.of(3), refreshing, updatedAt })
       await store.grants.update(one)
     }
-    expect(await grants.writeAgain(isVoid, NOW)).toEqual(['grant-alice'])
+    expect(await grants.writeAgain(isVoid, LOST)).toEqual(['grant-alice'])
     expect(await store.grants.get('grant-alice')).toMatchObject({ status: 'uncertain', sealed: Uint8Array.of(2) })
     expect(await store.grants.get('grant-bob')).toMatchObject({ sealed: Uint8Array.of(3) })
     expect(await store.grants.get('grant-carol')).toMatchObject({ sealed: Uint8Array.of(3) })
+  })
+
+  it('promise 6: are not written over what is younger: without a proof of loss, or written before the store changed', async () => {
+    const { grants } = aNode()
+    const { store } = ground
+    const young = async (user: string, updatedAt: number): Promise<void> => {
+      const mine = await grants.put(aGrant(user, 1))
+      const one = await store.grants.update({ ...mine, sealed: Uint8Array.of(2), updatedAt })
+      await store.grants.update({ ...one, status: 'uncertain' })
+    }
+    await young('alice', NOW + 1)
+    expect(await grants.writeAgain(isVoid, UNPROVEN)).toEqual([])
+    await young('bob', NOW - 1)
+    // Lost with its younger writes, and written again by the node that has those: its version is lower for all that.
+    const mine = await grants.update({ ...(await grants.put(aGrant('carol', 1))), sealed: Uint8Array.of(2) })
+    await store.grants.remove({ id: mine.id })
+    await store.grants.put({ ...mine, sealed: Uint8Array.of(3), updatedAt: NOW - 1 })
+    expect(await grants.writeAgain(isVoid, LOST)).toEqual(['grant-alice'])
+    for (const [user, token] of [
+      ['bob', 2],
+      ['carol', 3],
+    ] as const)
+      expect(await store.grants.get(`grant-${user}`)).toMatchObject({ sealed: Uint8Array.of(token) })
   })
 
   it('are forgotten after two minutes', async () => {
@@ -90,6 +123,67 @@ describe('fault 108: grants that the store has lost', () => {
     passed.milliseconds += 120_001
     await grants.put(aGrant('bob', 1))
     await ground.store.grants.remove({})
-    expect(await grants.writeAgain(isVoid, NOW)).toEqual(['grant-bob'])
+    expect(await grants.writeAgain(isVoid, LOST)).toEqual(['grant-bob'])
   })
+})
+
+const bin = findPostgres()
+describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres', () => {
+  it('a restart that loses nothing is no loss, and puts no older token in the place of a younger one; a restored copy is one', async () => {
+    const server = await startPostgres(bin!)
+    const { port, password } = server
+    const database = await server.createDatabase()
+    const options = { host: '127.0.0.1', port, database, user: 'deputy', password, tls: false, pool: 5, deadline: 2000 }
+    await migratePostgres(options)
+    const store = await openPostgresStore({ ...options, node: 'one' })
+    const grants = rememberGrants(store.grants, () => performance.now())
+    const standing = new Standing([], [])
+    const looks: string[] = []
+    const clock = systemClock
+    let drawn = 0
+    const newId = (): string => `drawn ${(drawn += 1)}`
+    const logger = { info: (_: object, text: string) => looks.push(text), warn() {}, error() {}, debug() {} } as never
+    const audit = { compare: () => Promise.resolve(), append: () => Promise.resolve() } as never
+    const { lookAgain } = createLookAgain({
+      ...{ store, grants, standing, audit, isVoid, node: 'one', now: () => clock.now(), newId, logger },
+      fingerprint: () => '',
+      emptyCaches: () => undefined,
+      endAgain: () => undefined,
+    })
+    const lease = await NodeLease.start({
+      ...{ store: store.cluster!, node: 'one', incarnation: 'one/1', lease: 1000, skew: 200, clock, newToken: newId },
+      apply: () => undefined,
+      lookAgain,
+      replaced: () => undefined,
+      monotonic: () => performance.now(),
+      logger,
+    })
+    /** The node has compared once more, and serves again. */
+    const looked = async (since: number): Promise<void> => {
+      await expect.poll(() => looks.slice(since).at(-1), { timeout: 10_000 }).toContain('has lost nothing')
+      await expect.poll(() => lease.status().held, { timeout: 10_000 }).toBe(true)
+    }
+    try {
+      const old = await grants.put({ ...aGrant('alice', 1), updatedAt: clock.now() })
+      // Another node has refreshed since then, and has sent the next refresh, whose answer was lost.
+      const other = await store.grants.update({ ...old, sealed: Uint8Array.of(2), updatedAt: clock.now() })
+      const restore = await server.snapshot()
+      await looked(0)
+      // Its time is as if it were written between the restart and the look.
+      await store.grants.update({ ...other, status: 'uncertain', updatedAt: clock.now() + 60_000 })
+      const before = looks.length
+      await server.kill()
+      await server.start()
+      await looked(before)
+      expect(await store.losses.open()).toEqual([])
+      expect(await store.grants.get(old.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'uncertain' })
+      await restore()
+      await expect.poll(() => store.losses.open().catch(() => []), { timeout: 10_000 }).toHaveLength(1)
+      expect(await store.grants.get(old.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'active' })
+    } finally {
+      await lease.close()
+      await store.close()
+      await server.close()
+    }
+  }, 60_000)
 })
