@@ -80,7 +80,7 @@ import { createLookAgain, keepOrders } from './revocation/look-again.ts'
 import { onlyNode } from './revocation/membership.ts'
 import { restoreOrders } from './revocation/restore.ts'
 import { createRevoker } from './revocation/revoke.ts'
-import { Standing } from './revocation/standing.ts'
+import { Standing, voidsGrant } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
 import { createHolders } from './rotation/holders.ts'
 import { createRotation } from './rotation/rotation.ts'
@@ -90,7 +90,6 @@ import { createSecretBackends } from './secret/backends.ts'
 import { createSecretResolver } from './secret/reference.ts'
 import { createSecretVersions } from './secret/versions.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
-import type { Grant } from './store/records/grants.ts'
 import type { ClusterStore } from './store/records/revocations.ts'
 import type { RotatedSecret } from './store/records/rotations.ts'
 import { rememberGrants } from './store/recent-grants.ts'
@@ -262,21 +261,13 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
     const node = nodeName(settings, { home, environment: options.environment, clock, random })
     const incarnation = `${node}/${newId(random)}`
-    const isVoidGrant = (grant: Grant): boolean =>
-      standing.covering({
-        ...grant,
-        downstreams: [grant.downstream],
-        grant: grant.id,
-        tokens: [],
-        since: grant.createdAt,
-      }) !== undefined
+    const isVoidGrant = voidsGrant(standing)
     const lookAgain = (watch = createLookAgain({
       store,
       grants: recentGrants,
       standing,
       audit,
       fingerprint,
-      isVoid: isVoidGrant,
       emptyCaches: () => {
         cache.purge(() => true)
       },
@@ -919,7 +910,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       const [first] = open
       return first === undefined
         ? 'ok'
-        : `the store has lost what it had confirmed, as the node ${first.node} noticed at ${new Date(first.at).toISOString()}${open.length === 1 ? '' : ` (and ${open.length - 1} more)`}: ${String(first.detail['problem'])}; see deputy store losses, then deputy store acknowledge`
+        : `the store has lost what it had confirmed, as the node ${first.node} noticed at ${new Date(first.at).toISOString()}${open.length === 1 ? '' : ` (and ${open.length - 1} more)`}: ${String(first.detail['problem'])}; see deputy store losses`
     }
     observed.gauge(
       'deputy.configuration.refused',

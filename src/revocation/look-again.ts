@@ -8,7 +8,7 @@ import type { RecentGrants } from '../store/recent-grants.ts'
 import type { Store } from '../store/store.ts'
 import type { LookAgain } from './lease.ts'
 import { isProvedLifted } from './restore.ts'
-import { describeScope, type Standing } from './standing.ts'
+import { describeScope, Standing, voidsGrant } from './standing.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 
 export interface LookAgainDependencies {
@@ -17,8 +17,6 @@ export interface LookAgainDependencies {
   readonly standing: Standing
   readonly audit: AuditLog & { compare(): Promise<void> }
   readonly fingerprint: Fingerprint
-  /** Whether a grant that came back was revoked. */
-  readonly isVoid: (grant: Grant) => boolean
   /** Empties every cache of this node. */
   readonly emptyCaches: () => void
   /** Ends again what a revocation had ended and the store has brought back; it is in force already. */
@@ -136,6 +134,23 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     }
   }
 
+  /** Other nodes may have revoked something in the store as it is now that this one has not applied: it is read there. */
+  const writeGrants = async (since: number): Promise<void> => {
+    let seen: readonly Revocation[] | undefined
+    const readVoid = async (): Promise<(grant: Grant) => boolean> => {
+      seen = await store.revocations.list()
+      const [known, stored] = [voidsGrant(standing), voidsGrant(new Standing(seen, []))]
+      return (grant) => known(grant) || stored(grant)
+    }
+    const hasLost = written.problems.length > 0
+    const grants = await deps.grants.writeAgain(readVoid, { now: deps.now(), hasLost, since })
+    written.grants.push(...grants)
+    if (seen === undefined || grants.length === 0) return
+    // A revocation that came in between has not found what was written after it.
+    const before = new Set(seen.map(({ id }) => id))
+    deps.endAgain((await store.revocations.list()).filter(({ id }) => !before.has(id)))
+  }
+
   const report = async (): Promise<void> => {
     const [id, { problems, revocations, disabled, frozen, grants, records }] = [deps.newId(), written]
     const detail = {
@@ -164,8 +179,7 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     // Its numbers go on above those that are known: what was obtained under them is compared by them.
     if (last.number < standing.number) await store.cluster?.liftNumber(standing.number)
     await writeOrders()
-    const hasLost = written.problems.length > 0
-    written.grants.push(...(await deps.grants.writeAgain(deps.isVoid, { now: deps.now(), hasLost, since })))
+    await writeGrants(since)
     await deps.audit.compare()
     if (isNothing(written))
       logger.info({}, 'the server of the store is another process than before, and has lost nothing')

@@ -1,3 +1,4 @@
+import type { Grant } from '../store/records/grants.ts'
 import type {
   DisabledUser,
   FrozenTenant,
@@ -185,6 +186,18 @@ export class Standing {
     )
   }
 }
+
+/** Whether a grant is revoked: one that a store has brought back is none. */
+export const voidsGrant =
+  (standing: Pick<Standing, 'covering'>) =>
+  (grant: Grant): boolean =>
+    standing.covering({
+      ...grant,
+      downstreams: [grant.downstream],
+      grant: grant.id,
+      tokens: [],
+      since: grant.createdAt,
+    }) !== undefined
 
 /** The scope in words, for errors and receipts: `user alice of acme`. */
 export const describeScope = (scope: RevocationScope): string => {

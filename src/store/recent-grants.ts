@@ -20,10 +20,10 @@ export interface RecentGrants extends GrantStore {
   /**
    * Writes what was written lately and the store has lost: the refresh token in it is the one that the provider knows. Of a store that has
    * perhaps lost nothing, what is there may be younger: only what is missing or older than this is written.
-   * @param isVoid whether a grant is revoked; it is not written again
+   * @param readVoid reads from the store which grants are revoked; another node may have removed what is missing
    * @returns the ids of the grants that were written
    */
-  writeAgain(isVoid: (grant: Grant) => boolean, change: StoreChange): Promise<string[]>
+  writeAgain(readVoid: () => Promise<(grant: Grant) => boolean>, change: StoreChange): Promise<string[]>
 }
 
 const matches = (grant: Grant, filter: GrantFilter): boolean =>
@@ -47,15 +47,15 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
     return grant
   }
 
-  /** @returns whether it was written */
-  const writeOne = async (mine: Grant, { now, hasLost, since }: StoreChange): Promise<boolean> => {
-    const stored = await grants.get(mine.id)
-    if (stored === undefined) {
-      // Another grant of the same owner is younger than what was lost, or is what the user sees: it stays.
-      if ((await grants.find(mine)) !== undefined) return false
-      remember(await grants.put(mine))
-      return true
-    }
+  /** What is missing. Another grant of the same owner is younger than what was lost, or is what the user sees: it stays. */
+  const putAgain = async (mine: Grant): Promise<boolean> => {
+    if ((await grants.find(mine)) !== undefined) return false
+    remember(await grants.put(mine))
+    return true
+  }
+
+  /** What is there. @returns whether it was written */
+  const updateAgain = async (mine: Grant, stored: Grant, { now, hasLost, since }: StoreChange): Promise<boolean> => {
     if (sameBytes(stored.sealed, mine.sealed)) return false
     // Another node has written it after this one and before the store changed, or has written it again by now.
     if (stored.updatedAt > mine.updatedAt && stored.updatedAt < since) return false
@@ -82,17 +82,25 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
       for (const [id, { grant }] of recent) if (matches(grant, filter)) recent.delete(id)
       return grants.remove(filter)
     },
-    async writeAgain(isVoid, change) {
+    async writeAgain(readVoid, change) {
       const written: string[] = []
-      for (const { grant } of recent.values()) {
-        if (isVoid(grant)) continue
+      const attempt = async ({ id }: Grant, write: () => Promise<boolean>): Promise<void> => {
         try {
-          if (await writeOne(grant, change)) written.push(grant.id)
+          if (await write()) written.push(id)
         } catch (error) {
           // Another node has written it meanwhile: that is the younger one.
           if (!(error instanceof DeputyError && error.code === 'conflict')) throw error
         }
       }
+      const missing: Grant[] = []
+      for (const { grant } of recent.values()) {
+        const stored = await grants.get(grant.id)
+        if (stored === undefined) missing.push(grant)
+        else await attempt(grant, () => updateAgain(grant, stored, change))
+      }
+      // Read after the looks: a grant that a revocation had removed by then is known to be revoked now.
+      const isVoid = missing.length === 0 ? undefined : await readVoid()
+      for (const grant of missing) if (isVoid?.(grant) === false) await attempt(grant, () => putAgain(grant))
       return written
     },
   }

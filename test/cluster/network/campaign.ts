@@ -21,6 +21,8 @@ export interface ScenarioReport {
   readonly longestRevocation: number
   /** Whether the nodes say that the store has lost commits. */
   readonly lossTold: boolean
+  /** What they say of it. */
+  readonly losses: unknown
   readonly problems: readonly string[]
 }
 
@@ -104,6 +106,7 @@ export const runScenario = async (scenario: Scenario, { users }: { users: number
       grantsLost,
       longestRevocation: Math.round(longest),
       lossTold: told,
+      losses,
       problems,
     }
   } finally {
