@@ -107,7 +107,7 @@ const counted = (count: number, one: string): string => `${count} ${one}${count 
  * Names that callers and providers chose are in these lines. What would begin a line of its own, steer a terminal or
  * turn the reading direction is shown as its code point.
  */
-const onOneLine = (line: string): string =>
+export const onOneLine = (line: string): string =>
   line.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
 
 const tellAttestation = ({ server }: RecordView, { attestation }: Detail): string[] => {

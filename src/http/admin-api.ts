@@ -53,6 +53,8 @@ const orderSchema = z.strictObject({
   force: z.boolean().default(false),
 })
 const userSchema = z.strictObject({ tenant: named, user: userName, force: z.boolean().default(false) })
+/** The losses that a person has seen, by their ids. */
+const lossesSchema = z.strictObject({ losses: z.array(z.string().min(1).max(256)).min(1).max(LIMIT) })
 const freezeSchema = z.strictObject({ tenant: named, reason: z.string().max(500).optional() })
 const thawSchema = z.strictObject({ tenant: named })
 const secretSchema = z.strictObject({ tenant: idSchema, name: idSchema, value: z.string().min(1).max(65_536) })
@@ -244,9 +246,9 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
   app.post(
     '/losses/acknowledge',
     answer(async (request, correlationId) => {
-      const open = await store.losses.open()
-      await record('store.acknowledge', correlationId, request, {}, { losses: open.map(({ id }) => id) })
-      return { acknowledged: await store.losses.acknowledge(deps.by(request), deps.now()) }
+      const { losses } = parse(lossesSchema, request.body)
+      await record('store.acknowledge', correlationId, request, {}, { losses })
+      return { acknowledged: await store.losses.acknowledge(losses, deps.by(request), deps.now()) }
     }),
   )
   app.get(

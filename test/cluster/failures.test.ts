@@ -190,7 +190,8 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     const losses = await a!.daemon.deputy('store', 'losses')
     expect(losses.out).toContain('user zoe of acme')
     expect(losses.out).toMatch(/yan of acme[^]*audit records: \d+ written again, none gone/)
-    expect((await a!.daemon.deputy('store', 'acknowledge')).out).toMatch(/Acknowledged: [123]/)
+    const [, ids = ''] = /deputy store acknowledge (.+)/.exec(losses.out) ?? []
+    expect((await a!.daemon.deputy('store', 'acknowledge', ...ids.split(' '))).out).toMatch(/Acknowledged: [123]\.$/m)
     expect((await b!.daemon.deputy('status')).code).toBe(0)
   })
 

@@ -268,6 +268,28 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await store.close()
     })
 
+    it('fault 104: losses are acknowledged one by one, and a row that was altered hides none', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      for (const id of ['shown', 'forged', 'later'])
+        await store.losses.add({ id, node: 'one', at: 1, detail: { problem: id } })
+      await runOn(options, [
+        "update store_losses set detail = 'no JSON' where id = 'forged'",
+        `insert into store_losses (id, node, at, detail) select 'flood' || n, 'one', 2, '[]' from generate_series(1, 1000) n`,
+      ])
+      const open = await store.losses.open()
+      expect(open).toHaveLength(1000)
+      expect(open.slice(0, 3).map(({ id, detail }) => [id, detail['problem']])).toEqual([
+        ['forged', expect.stringContaining('was altered')],
+        ['later', 'later'],
+        ['shown', 'shown'],
+      ])
+      expect(await store.losses.acknowledge(['shown', 'forged', 'unknown'], 'admin', 3)).toBe(2)
+      expect((await store.losses.open())[0]).toMatchObject({ id: 'later' })
+      await store.close()
+    })
+
     it('fault 105: a renewal over a slow line holds up no revocation', async () => {
       const options = await optionsFor()
       await migratePostgres(options)

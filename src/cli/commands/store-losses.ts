@@ -1,13 +1,18 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
+import { onOneLine } from '../../audit/explain.ts'
 import { ask } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 
+/** Who can write the store can write anything into a loss: what has another form is left out, and hides no other loss. */
 const writtenSchema = z.looseObject({
-  revocations: z.array(z.looseObject({ revocation: z.string(), scope: z.string() })).default([]),
-  disabled: z.array(z.string()).default([]),
-  frozen: z.array(z.string()).default([]),
-  grants: z.array(z.string()).default([]),
+  revocations: z
+    .array(z.looseObject({ revocation: z.string(), scope: z.string() }))
+    .default([])
+    .catch([]),
+  disabled: z.array(z.string()).default([]).catch([]),
+  frozen: z.array(z.string()).default([]).catch([]),
+  grants: z.array(z.string()).default([]).catch([]),
   records: z
     .array(
       z.looseObject({
@@ -16,17 +21,24 @@ const writtenSchema = z.looseObject({
         forked: z.boolean(),
       }),
     )
-    .default([]),
+    .default([])
+    .catch([]),
 })
 const lossesSchema = z.array(
   z.looseObject({
     id: z.string(),
     node: z.string(),
     at: z.number(),
-    detail: z.looseObject({ problem: z.string().default(''), written_again: writtenSchema.optional() }),
+    detail: z.looseObject({
+      problem: z.string().default('').catch('it has no readable problem'),
+      written_again: writtenSchema.optional().catch(undefined),
+    }),
   }),
 )
 type Loss = z.output<typeof lossesSchema>[number]
+
+/** An id of ours is a word; a row that was altered has any. */
+const shellWord = (id: string): string => (/^[\w-]+$/.test(id) ? id : `'${onOneLine(id).replaceAll("'", "'\\''")}'`)
 
 const listed = (what: string, names: readonly string[]): string[] =>
   names.length === 0 ? [] : [`  written again, ${what}: ${names.join(', ')}`]
@@ -63,23 +75,30 @@ export const addLossCommands = (store: Command, terminal: Terminal, socket: () =
         losses.length === 0
           ? 'No loss is open.'
           : [
-              ...losses.flatMap(linesOf),
-              'Repeat revocations that were confirmed shortly before and are not listed, then: deputy store acknowledge',
+              ...losses.flatMap(linesOf).map(onOneLine),
+              'Repeat revocations that were confirmed shortly before and are not listed, then:',
+              `  deputy store acknowledge ${losses.map(({ id }) => shellWord(id)).join(' ')}`,
             ].join('\n'),
       )
     })
 
   store
     .command('acknowledge')
-    .description('say that you have seen what the store has lost: deputy status is in order again')
+    .description('say that you have seen these losses: when none is open, deputy status is in order again')
+    .argument('<ids...>', 'the losses, by the ids that deputy store losses shows')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy store acknowledge')
-    .action(async (options: { json?: boolean }) => {
+    .addHelpText('after', '\nExample:\n  deputy store acknowledge L3o4rgqEu6f9bQI-AzBl')
+    .action(async (losses: string[], options: { json?: boolean }) => {
       const done = await ask(
         await socket(),
-        { path: '/losses/acknowledge', method: 'POST' },
+        { path: '/losses/acknowledge', json: { losses } },
         z.looseObject({ acknowledged: z.number() }),
       )
-      print(terminal, options, done, () => `Acknowledged: ${done.acknowledged}.`)
+      print(terminal, options, done, () =>
+        [
+          `Acknowledged: ${done.acknowledged}.`,
+          ...(done.acknowledged < losses.length ? ['The others are not open: deputy store losses'] : []),
+        ].join('\n'),
+      )
     })
 }

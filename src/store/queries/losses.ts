@@ -1,5 +1,19 @@
 import { toJson, type Database } from '../schema.ts'
-import type { LossStore } from '../records/losses.ts'
+import type { LossStore, StoreLoss } from '../records/losses.ts'
+
+/** Losses that are read at one time. */
+const MOST = 1000
+
+/** Who can write the store can write anything here. */
+const detailIn = (text: string): StoreLoss['detail'] => {
+  try {
+    const detail: unknown = JSON.parse(text)
+    if (typeof detail === 'object' && detail !== null && !Array.isArray(detail)) return { ...detail }
+  } catch {
+    // Told below.
+  }
+  return { problem: 'the row of this loss was altered in the store and cannot be read' }
+}
 
 export const lossStore = (database: Database): LossStore => ({
   async add({ detail, ...loss }) {
@@ -15,18 +29,18 @@ export const lossStore = (database: Database): LossStore => ({
       .select(['id', 'node', 'at', 'detail'])
       .where('acknowledged_at', 'is', null)
       .orderBy('at')
+      .orderBy('id')
+      .limit(MOST)
       .execute()
-    return rows.map((row) => ({
-      ...row,
-      at: Number(row.at),
-      detail: JSON.parse(row.detail) as Record<string, unknown>,
-    }))
+    return rows.map((row) => ({ ...row, at: Number(row.at), detail: detailIn(row.detail) }))
   },
-  async acknowledge(by, at) {
+  async acknowledge(ids, by, at) {
+    if (ids.length === 0) return 0
     const { numUpdatedRows } = await database
       .updateTable('store_losses')
       .set({ acknowledged_at: at, acknowledged_by: by })
       .where('acknowledged_at', 'is', null)
+      .where('id', 'in', [...ids])
       .executeTakeFirst()
     return Number(numUpdatedRows)
   },

@@ -11,8 +11,11 @@ export interface StoreLoss {
 export interface LossStore {
   /** One whose id is known already is left as it is. */
   add(loss: StoreLoss): Promise<void>
-  /** Those that no person has acknowledged, the oldest first. */
+  /**
+   * Those that no person has acknowledged, the oldest first, a thousand at most. A row that was altered and cannot be read is one of them, and
+   * says so: it hides no other.
+   */
   open(): Promise<StoreLoss[]>
-  /** @returns how many were open */
-  acknowledge(by: string, at: number): Promise<number>
+  /** Acknowledges these alone: what was noticed since they were shown stays open. @returns how many of them were open */
+  acknowledge(ids: readonly string[], by: string, at: number): Promise<number>
 }
