@@ -76,6 +76,7 @@ import { createOwnKeys } from './own-keys.ts'
 import { openProxy } from './proxy/open.ts'
 import { createEndAgain } from './revocation/end-again.ts'
 import { NodeLease } from './revocation/lease.ts'
+import { createIncarnations } from './revocation/incarnation.ts'
 import { createLookAgain, keepOrders } from './revocation/look-again.ts'
 import { onlyNode } from './revocation/membership.ts'
 import { restoreOrders } from './revocation/restore.ts'
@@ -260,7 +261,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const isVoid = (entry: CachedCredential): boolean =>
       standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
     const node = nodeName(settings, { home, environment: options.environment, clock, random })
-    const incarnation = `${node}/${newId(random)}`
+    const incarnations = createIncarnations(node, fingerprint)
+    const incarnation = incarnations.idOf(clock.now(), newId(random))
     const isVoidGrant = voidsGrant(standing)
     const lookAgain = (watch = createLookAgain({
       store,
@@ -287,6 +289,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
             store: store.cluster,
             node,
             incarnation,
+            startOf: incarnations.startOf,
             ...settings.cluster,
             clock,
             monotonic: () => performance.now(),

@@ -19,6 +19,8 @@ export interface LeaseOptions {
   readonly node: string
   /** Tells this process from the one before it and from one that was given the same name by mistake. */
   readonly incarnation: string
+  /** When an incarnation of this node has started; undefined for a row that this installation has not written. */
+  readonly startOf: (incarnation: string) => number | undefined
   /** ms. */
   readonly lease: number
   /** ms by which clocks may differ, in time and in what they count as one lease. */
@@ -83,6 +85,7 @@ export class NodeLease implements Membership {
   #timer: NodeJS.Timeout | undefined
   #subscription: Subscription | undefined
   #closed = false
+  #hasToldForged = false
 
   private constructor(options: LeaseOptions) {
     this.#options = options
@@ -116,10 +119,11 @@ export class NodeLease implements Membership {
 
   /** The lease of a process before this one may still run when that was killed; one that is renewed is another daemon's. */
   async #awaitName(): Promise<void> {
-    const { store, node, incarnation, lease, skew, monotonic } = this.#options
+    const { store, node, incarnation, startOf, lease, skew, monotonic } = this.#options
     const isTaken = async (): Promise<boolean> =>
       (await store.nodes()).some(
-        ({ id, about, leaseLeft }) => about === node && id !== incarnation && leaseLeft + skew > 0,
+        ({ id, about, leaseLeft }) =>
+          about === node && id !== incarnation && startOf(id) !== undefined && leaseLeft + skew > 0,
       )
     for (const until = monotonic() + lease + 2 * skew; await isTaken();) {
       if (monotonic() > until) throw this.#nameTaken()
@@ -233,7 +237,8 @@ export class NodeLease implements Membership {
     return this.#queued
   }
 
-  async #renewOnce(): Promise<void> {
+  /** @param keepsName whether the other rows of this name are judged */
+  async #renewOnce(keepsName = false): Promise<void> {
     const { store, node, incarnation, lease, skew, clock, monotonic } = this.#options
     const sent = { monotonic: monotonic(), wall: clock.now() }
     if (sent.wall - this.#answeredAt > ROW_REMEMBERED) this.#rowToken = undefined
@@ -250,11 +255,14 @@ export class NodeLease implements Membership {
       token,
       // What was sent before and not answered may have come, and has the same token.
       previous: this.#rowToken === undefined ? [] : [this.#rowToken, token],
+      keepsName,
     })
     this.#storeProblem = null
     if (this.#closed) return
-    if (renewal.outcome === 'replaced') {
-      this.#giveWay(renewal.by)
+    if (renewal.outcome === 'name_shared') {
+      const younger = this.#youngerOf(renewal.by)
+      if (younger === undefined) return this.#renewOnce(true)
+      this.#giveWay(younger)
       return
     }
     const isOtherServer = this.#server !== undefined && this.#server !== renewal.server
@@ -264,7 +272,15 @@ export class NodeLease implements Membership {
     }
     if (this.#server === undefined) await this.#letOthersLook(renewal)
     const { last } = renewal
-    if (applied?.token !== last.token) await this.#options.apply(await store.changesSince(applied?.number ?? 0, last))
+    if (applied?.token !== last.token) {
+      const changes = await store.changesSince(applied?.number ?? 0, last)
+      if (changes === undefined) {
+        const problem = `its last change, number ${last.number}, is not in its history`
+        await this.#lookAgain({ ...renewal, outcome: 'foreign_past', problem })
+        return this.#renewOnce()
+      }
+      await this.#options.apply(changes)
+    }
     this.#server = renewal.server
     this.#startedAt = renewal.startedAt
     this.#rowToken = token
@@ -304,7 +320,7 @@ export class NodeLease implements Membership {
   }
 
   /** What this node knows is written again where the store has lost it, and everything is read anew. */
-  async #lookAgain(renewal: Exclude<Renewal, { outcome: 'replaced' }>): Promise<void> {
+  async #lookAgain(renewal: Exclude<Renewal, { outcome: 'name_shared' }>): Promise<void> {
     this.#until = NO_LEASE
     const problem = renewal.outcome === 'foreign_past' ? renewal.problem : undefined
     this.#problem =
@@ -320,6 +336,24 @@ export class NodeLease implements Membership {
     this.#rowToken = undefined
     this.#nextToken = undefined
     this.#server = renewal.server
+  }
+
+  /** Both of two processes with one name come to the same answer: it depends on nothing but their ids. */
+  #youngerOf(others: readonly string[]): string | undefined {
+    const { node, incarnation, startOf, logger } = this.#options
+    const mine = startOf(incarnation) ?? 0
+    const forged = others.filter((id) => startOf(id) === undefined)
+    if (forged.length > 0 && !this.#hasToldForged) {
+      this.#hasToldForged = true
+      logger.error(
+        { node, rows: forged.slice(0, 10) },
+        'rows of the table nodes have the name of this node and are not of this installation; they are passed over',
+      )
+    }
+    return others.find((id) => {
+      const start = startOf(id)
+      return start !== undefined && (start > mine || (start === mine && id > incarnation))
+    })
   }
 
   /** Two processes with one name would write one chain of audit records: the older one ends. */

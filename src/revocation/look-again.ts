@@ -177,7 +177,9 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     deps.emptyCaches()
     if (problem !== undefined && !written.problems.includes(problem)) written.problems.push(problem)
     // Its numbers go on above those that are known: what was obtained under them is compared by them.
-    if (last.number < standing.number) await store.cluster?.liftNumber(standing.number)
+    // And the history has its last place again, where the row of that was deleted.
+    if (last.number < standing.number || (await store.cluster?.isInHistory(last)) === false)
+      await store.cluster?.liftNumber(standing.number)
     await writeOrders()
     await writeGrants(since)
     await deps.audit.compare()

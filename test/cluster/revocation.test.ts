@@ -1,4 +1,5 @@
 import { Client } from 'pg'
+import { createIncarnations } from '../../src/revocation/incarnation.ts'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ACCESS_TOKEN, TOKEN_EXCHANGE } from '../support/daemon.ts'
 import { canCluster, startCluster, within, type ClusterNode } from '../support/cluster.ts'
@@ -178,7 +179,7 @@ describe.skipIf(!canCluster())('three nodes', () => {
     expect(told.out).toContain('alice')
   })
 
-  it('fault 103: a node ends with a sentence and exit code 8 when a younger daemon has its name', async () => {
+  it('fault 103: a node ends with a sentence and exit code 8 when a younger daemon has its name, not for a row that was forged', async () => {
     const client = new Client({
       host: '127.0.0.1',
       port: cluster.postgres.port,
@@ -187,14 +188,22 @@ describe.skipIf(!canCluster())('three nodes', () => {
       password: cluster.postgres.password,
     })
     await client.connect()
-    const now = Date.now()
-    await client.query(
-      `insert into nodes (id, about, lease_until, seen, started_at) values ('c/younger', 'c', $1, 0, $2)`,
-      [now + 60_000, now],
-    )
+    const now = Date.now() + 1000
+    const younger = (id: string) =>
+      client.query(`insert into nodes (id, about, lease_until, seen, started_at) values ($1, 'c', $2, 0, $3)`, [
+        id,
+        now + 60_000,
+        now,
+      ])
+    // Who can write the store, and has no key, ends no daemon.
+    await younger('c/forged')
+    await expect.poll(() => c!.daemon.output(), { timeout: 10_000 }).toContain('not of this installation')
+    await expect.poll(async () => (await c!.ready()).status, { timeout: 10_000 }).toBe(200)
+    expect(c!.daemon.process.exitCode).toBeNull()
+    await younger(createIncarnations('c', await cluster.fingerprint()).idOf(now, 'younger'))
     await expect.poll(() => c!.daemon.process.exitCode, { timeout: 10_000 }).toBe(8)
     expect(c!.daemon.output()).toContain('Another daemon has started as the node c on this store')
-    await client.query(`delete from nodes where id = 'c/younger'`)
+    await client.query(`delete from nodes where about = 'c'`)
     await client.end()
   })
 })

@@ -43,6 +43,7 @@ const aStore = (clock: { now(): number }) => {
       return store.answer(request)
     },
     changesSince: () => Promise.resolve(CHANGES),
+    isInHistory: () => Promise.resolve(true),
     whoKnows: () => Promise.resolve(store.knowledge()),
     liftNumber: () => Promise.resolve(),
     durability: () => Promise.resolve({ state: 'alone', sentence: '' }),
@@ -77,6 +78,8 @@ const aNode = (given: Partial<Pick<LeaseOptions, 'apply' | 'lookAgain' | 'replac
       store: cluster,
       node: 'a',
       incarnation: 'a/1',
+      // What was made without the key has no start.
+      startOf: (id) => (/^a\/\d+$/.test(id) ? Number(id.slice(2)) : undefined),
       lease: LEASE,
       skew: SKEW,
       apply: () => undefined,
@@ -234,6 +237,7 @@ describe('the lease of a node', () => {
               serverAge: Infinity,
               last: { number: 5, token: 'other' },
               problem: 'number 7 is not there',
+              isTorn: false,
             },
       )
     store.changed()
@@ -333,7 +337,7 @@ describe('the lease of a node', () => {
     await expect(refused).rejects.toMatchObject({ code: 'store_unavailable' })
   })
 
-  it('fault 103: ends when a younger process has the name of its node', async () => {
+  it('fault 103: ends when a younger process has the name of its node, and for no forged row', async () => {
     const ended: string[] = []
     const { store, start, clock } = aNode({
       replaced: ({ code }) => {
@@ -341,8 +345,19 @@ describe('the lease of a node', () => {
       },
     })
     const lease = await start()
-    store.answer = () =>
-      Promise.resolve({ outcome: 'replaced', by: 'a/2', now: clock.now(), server: 'first', serverAge: 0 })
+    await expect.poll(() => store.asked).toHaveLength(2)
+    const shared = (...by: string[]): Renewal => {
+      const common = { now: clock.now(), server: 'first', serverAge: 0 }
+      return { ...common, outcome: 'name_shared', by }
+    }
+    // Neither an older one nor a row of somebody without the key displaces it.
+    store.answer = ({ keepsName }) =>
+      Promise.resolve(keepsName ? granted(0, clock.now()) : shared('a/0', 'a/9.forged', 'b/9'))
+    store.changed()
+    await expect.poll(() => store.requests.slice(2).map(({ keepsName }) => keepsName)).toEqual([false, true])
+    await settled()
+    expect([ended, isHeld(lease)]).toEqual([[], true])
+    store.answer = () => Promise.resolve(shared('a/0', 'a/2'))
     store.changed()
     await expect.poll(() => ended).toEqual(['node_replaced'])
     expect(isHeld(lease)).toBe(false)

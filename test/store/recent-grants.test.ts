@@ -1,5 +1,6 @@
 /** Grants that a store has lost and that the node that wrote them still has in memory (fault 108). */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Client } from 'pg'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { NodeLease } from '../../src/revocation/lease.ts'
 import { createLookAgain } from '../../src/revocation/look-again.ts'
@@ -7,7 +8,7 @@ import { Standing } from '../../src/revocation/standing.ts'
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
 import type { Grant } from '../../src/store/records/grants.ts'
 import { rememberGrants } from '../../src/store/recent-grants.ts'
-import { findPostgres, startPostgres } from '../peers/postgres.ts'
+import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 const NOW = 1_000_000
@@ -131,67 +132,101 @@ describe('fault 108: grants that the store has lost', () => {
 
 const bin = findPostgres()
 describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres', () => {
-  it('a restart that loses nothing is no loss: no older token is put over a younger one, and nothing that was revoked comes back', async () => {
-    const server = await startPostgres(bin!)
+  let server: PostgresServer
+  beforeAll(async () => {
+    server = await startPostgres(bin!)
+  })
+  afterAll(async () => {
+    await server?.close()
+  })
+
+  /** What a node has that compares itself with the store, and a connection of somebody who can write there. */
+  const startNode = async () => {
     const { port, password } = server
-    const database = await server.createDatabase()
-    const options = { host: '127.0.0.1', port, database, user: 'deputy', password, tls: false, pool: 5, deadline: 2000 }
+    const at = { host: '127.0.0.1', port, database: await server.createDatabase(), user: 'deputy', password }
+    const options = { ...at, tls: false, pool: 5, deadline: 2000 }
     await migratePostgres(options)
     const store = await openPostgresStore({ ...options, node: 'one' })
     const grants = rememberGrants(store.grants, () => performance.now())
-    const standing = new Standing([], [])
     const looks: string[] = []
-    const clock = systemClock
     let drawn = 0
     const newId = (): string => `drawn ${(drawn += 1)}`
     const logger = { info: (_: object, text: string) => looks.push(text), warn() {}, error() {}, debug() {} } as never
     const audit = { compare: () => Promise.resolve(), append: () => Promise.resolve() } as never
     const { lookAgain } = createLookAgain({
-      ...{ store, grants, standing, audit, node: 'one', now: () => clock.now(), newId, logger },
+      ...{ store, grants, audit, node: 'one', now: () => systemClock.now(), newId, logger },
+      standing: new Standing([], []),
       fingerprint: () => '',
       emptyCaches: () => undefined,
       endAgain: () => undefined,
     })
     const lease = await NodeLease.start({
-      ...{ store: store.cluster!, node: 'one', incarnation: 'one/1', lease: 1000, skew: 200, clock, newToken: newId },
+      ...{ store: store.cluster!, node: 'one', incarnation: 'one/1', lease: 1000, skew: 200, newToken: newId },
+      clock: systemClock,
+      startOf: () => 1,
       apply: () => undefined,
       lookAgain,
       replaced: () => undefined,
       monotonic: () => performance.now(),
       logger,
     })
-    /** The node has compared once more, and serves again. */
-    const looked = async (since: number): Promise<void> => {
-      await expect.poll(() => looks.slice(since).at(-1), { timeout: 10_000 }).toContain('has lost nothing')
-      await expect.poll(() => lease.status().held, { timeout: 10_000 }).toBe(true)
+    return {
+      ...{ store, grants, lease, looks },
+      /** The node has compared once more, and serves again. */
+      async looked(since: number): Promise<void> {
+        await expect.poll(() => looks.slice(since).at(-1), { timeout: 10_000 }).toContain('has lost nothing')
+        await expect.poll(() => lease.status().held, { timeout: 10_000 }).toBe(true)
+      },
+      async write(sql: string): Promise<void> {
+        const client = new Client(at)
+        await client.connect()
+        await client.query(sql)
+        await client.end()
+      },
+      async [Symbol.asyncDispose](): Promise<void> {
+        await lease.close()
+        await store.close()
+      },
     }
-    try {
-      const old = await grants.put({ ...aGrant('alice', 1), updatedAt: clock.now() })
-      // Another node has refreshed since then, and has sent the next refresh, whose answer was lost.
-      const other = await store.grants.update({ ...old, sealed: Uint8Array.of(2), updatedAt: clock.now() })
-      const revoked = await grants.put(aGrant('bob', 1))
-      const restore = await server.snapshot()
-      await looked(0)
-      // Its time is as if it were written between the restart and the look.
-      await store.grants.update({ ...other, status: 'uncertain', updatedAt: clock.now() + 60_000 })
-      // Another node has revoked this, and this one has not applied that.
-      const scope = { kind: 'grant', grant: revoked.id } as const
-      await store.revocations.add({ id: 'r1', scope, epoch: clock.now(), by: 'admin', reason: null, forgetAt: null })
-      await store.grants.remove({ id: revoked.id })
-      const before = looks.length
-      await server.kill()
-      await server.start()
-      await looked(before)
-      expect(await store.losses.open()).toEqual([])
-      expect(await store.grants.get(old.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'uncertain' })
-      expect(await store.grants.get(revoked.id)).toBeUndefined()
-      await restore()
-      await expect.poll(() => store.losses.open().catch(() => []), { timeout: 10_000 }).toHaveLength(1)
-      expect(await store.grants.get(old.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'active' })
-    } finally {
-      await lease.close()
-      await store.close()
-      await server.close()
-    }
+  }
+  const aRevocation = (id: string, grant: string) => ({
+    ...{ id, scope: { kind: 'grant' as const, grant }, epoch: systemClock.now(), by: 'admin' },
+    ...{ reason: null, forgetAt: null },
+  })
+
+  it('a restart that loses nothing is no loss: no older token is put over a younger one, and nothing that was revoked comes back', async () => {
+    await using node = await startNode()
+    const { store, grants, looks, looked } = node
+    const old = await grants.put({ ...aGrant('alice', 1), updatedAt: systemClock.now() })
+    // Another node has refreshed since then, and has sent the next refresh, whose answer was lost.
+    const other = await store.grants.update({ ...old, sealed: Uint8Array.of(2), updatedAt: systemClock.now() })
+    const revoked = await grants.put(aGrant('bob', 1))
+    const restore = await server.snapshot()
+    await looked(0)
+    // Its time is as if it were written between the restart and the look.
+    await store.grants.update({ ...other, status: 'uncertain', updatedAt: systemClock.now() + 60_000 })
+    // Another node has revoked this, and this one has not applied that.
+    await store.revocations.add(aRevocation('r1', revoked.id))
+    await store.grants.remove({ id: revoked.id })
+    const before = looks.length
+    await server.kill()
+    await server.start()
+    await looked(before)
+    expect(await store.losses.open()).toEqual([])
+    expect(await store.grants.get(old.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'uncertain' })
+    expect(await store.grants.get(revoked.id)).toBeUndefined()
+    await restore()
+    await expect.poll(() => store.losses.open().catch(() => []), { timeout: 10_000 }).toHaveLength(1)
+    expect(await store.grants.get(old.id)).toMatchObject({ sealed: Uint8Array.of(2), status: 'active' })
   }, 60_000)
+
+  it('fault 101: a last place of the history that was deleted in the store costs no node its lease for long', async () => {
+    await using node = await startNode()
+    await node.store.revocations.add(aRevocation('r1', 'g1'))
+    await expect.poll(() => node.lease.status().held).toBe(true)
+    await node.write('delete from standing_history where number = (select max(number) from standing_history)')
+    await expect.poll(() => node.store.losses.open(), { timeout: 10_000 }).not.toEqual([])
+    await expect.poll(() => node.lease.status(), { timeout: 10_000 }).toMatchObject({ held: true, problem: null })
+    await node.lease.catchUp()
+  }, 30_000)
 })

@@ -6,10 +6,14 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { Agent } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createSystemRandom } from '../../src/clock.ts'
+import { createSystemRandom, systemClock } from '../../src/clock.ts'
+import { OWN_TENANT } from '../../src/crypto/envelope.ts'
+import { createFingerprint, type Fingerprint } from '../../src/crypto/fingerprint.ts'
 import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import { createEmbeddedSecrets } from '../../src/secret/embedded.ts'
 import { migratePostgres, openPostgresStore } from '../../src/store/postgres/open.ts'
+import type { Store } from '../../src/store/store.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
@@ -56,6 +60,8 @@ export interface Cluster {
   readonly provider: OAuthProviderDouble
   /** Gives users a grant each. */
   give(users: readonly string[], options?: SeedOptions): ReturnType<typeof seedGrantsInto>
+  /** What names tokens and incarnations in this installation. */
+  fingerprint(): Promise<Fingerprint>
   close(): Promise<void>
 }
 
@@ -202,6 +208,15 @@ export const startCluster = async (
   const starts = await Promise.allSettled(nodes.map(({ daemon }) => daemon.start()))
   for (const start of starts) if (start.status === 'rejected') throw start.reason
   const whole = started.move()
+  const opened = async <T>(work: (ground: { store: Store; envelope: Keyring }) => Promise<T>): Promise<T> => {
+    const store = await openPostgresStore({ ...direct, node: 'seed' })
+    const envelope = await Keyring.open({ folder: keys, kek: keyFromText(kek, 'test', random), random })
+    try {
+      return await work({ store, envelope })
+    } finally {
+      await store.close()
+    }
+  }
   return {
     nodes,
     postgres,
@@ -210,15 +225,12 @@ export const startCluster = async (
     issuer,
     provider,
     subjects,
-    async give(users, options = {}) {
-      const store = await openPostgresStore({ ...direct, node: 'seed' })
-      const envelope = await Keyring.open({ folder: keys, kek: keyFromText(kek, 'test', random), random })
-      try {
-        return await seedGrantsInto({ store, envelope }, provider, users, options)
-      } finally {
-        await store.close()
-      }
-    },
+    give: (users, options = {}) => opened((ground) => seedGrantsInto(ground, provider, users, options)),
+    fingerprint: () =>
+      opened(async (ground) => {
+        const secrets = createEmbeddedSecrets({ ...ground, store: ground.store.secrets, clock: systemClock })
+        return createFingerprint((await secrets.read(OWN_TENANT, 'fingerprint-key')).value)
+      }),
     close: () => whole.disposeAsync(),
   }
 }

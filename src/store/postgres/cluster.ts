@@ -1,6 +1,5 @@
 import type { CompiledQuery } from 'kysely'
 import type { Client, Pool, PoolClient, QueryResultRow } from 'pg'
-import { refuse } from '../../errors.ts'
 import { STANDING } from '../schema.ts'
 import { toRevocation } from '../queries/revocations.ts'
 import type {
@@ -30,6 +29,9 @@ const FORGOTTEN = 86_400_000
  * allow, so that a node that is gone is not waited for until that clock comes round again.
  */
 const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${LONGEST_LEASE_MS} where lease_until > ${NOW} + ${LONGEST_LEASE_MS}`
+
+/** Rows of one name that are judged at most: two are a mistake, more are forged. */
+const MOST_TWINS = 1000
 
 const ms = <Row extends { at: number }>(row: Row): Row => ({ ...row, at: Number(row.at) })
 
@@ -63,12 +65,12 @@ const RENEW = `with standing as materialized (select value, token from epochs wh
     (select count(*) from claimed c where not exists (
       select 1 from standing_history h where h.number = c.number and h.token = c.token)) as unknown_changes,
     (cardinality($7::text[]) > 0 and not exists (select 1 from nodes where id = $1 and token = any($7))) as unknown_renewal,
-    (select min(id) from nodes where about = $2 and id <> $1 and lease_until + $4 > ${NOW}
-      and (started_at, id) > (coalesce($5::bigint, ${NOW}), $1)) as twin
+    (select coalesce(array_agg(id), '{}') from (select id from nodes
+      where about = $2 and id <> $1 and lease_until + $4 > ${NOW} and not $11 limit ${MOST_TWINS}) n) as twins
     from standing),
   granted as (insert into nodes (id, about, lease_until, seen, seen_token, token, started_at)
     select $1, $2, ${NOW} + $3, $9, $10, $6, coalesce($5::bigint, ${NOW}) from judged
-    where unknown_changes = 0 and not unknown_renewal and twin is null
+    where unknown_changes = 0 and not unknown_renewal and twins = '{}'
     on conflict (id) do update set lease_until = excluded.lease_until, seen = excluded.seen,
       seen_token = excluded.seen_token, token = excluded.token
     returning started_at)
@@ -84,25 +86,25 @@ interface RenewRow {
   readonly server_age: string
   readonly unknown_changes: string
   readonly unknown_renewal: boolean
-  readonly twin: string | null
+  readonly twins: readonly string[]
   readonly started_at: string | null
 }
 
 const toRenewal = (row: RenewRow, request: RenewalRequest): Renewal => {
   const common = { now: Number(row.now), server: row.server, serverAge: Math.max(0, Number(row.server_age)) }
   const last = { number: Number(row.value), token: row.token }
+  const foreign = { ...common, last, outcome: 'foreign_past' } as const
   if (Number(row.unknown_changes) > 0)
     return {
-      ...common,
-      last,
-      outcome: 'foreign_past',
+      ...foreign,
       problem: `this node knows changes up to number ${Math.max(request.applied?.number ?? 0, ...request.written.map(({ number }) => number))} that are not in the store, which is at number ${last.number}`,
     }
-  if (row.unknown_renewal)
-    return { ...common, last, outcome: 'foreign_past', problem: 'the last renewal of this node is not in the store' }
-  if (row.twin !== null) return { ...common, outcome: 'replaced', by: row.twin }
+  if (row.unknown_renewal) return { ...foreign, problem: 'the last renewal of this node is not in the store' }
+  if (row.twins.length > 0) return { ...common, outcome: 'name_shared', by: row.twins }
   return { ...common, last, outcome: 'granted', startedAt: Number(row.started_at) }
 }
+
+const IN_HISTORY = 'select 1 from standing_history where number = $1 and token = $2'
 
 /** Who knows the change that is named by its number ($1) and token ($2). */
 const WHO_KNOWS = `with capped as (${CAP_LEASES})
@@ -142,7 +144,7 @@ export const createCluster = (
 
   return {
     async renew(request) {
-      const { id, about, lease, skew, startedAt, applied, written, token, previous } = request
+      const { id, about, lease, skew, startedAt, applied, written, token, previous, keepsName } = request
       const claims = [...(applied === undefined ? [] : [applied]), ...written]
       const [row] = await rowsOf<RenewRow & QueryResultRow>(RENEW, [
         id,
@@ -155,6 +157,7 @@ export const createCluster = (
         JSON.stringify(claims.map((each) => ({ number: each.number, token: each.token }))),
         applied?.number ?? 0,
         applied?.token ?? null,
+        keepsName,
       ])
       return toRenewal(row!, request)
     },
@@ -162,16 +165,13 @@ export const createCluster = (
     changesSince: (number, upTo) =>
       inTransaction(leases, async (client) => {
         const changes = await standingAfter(client, number)
-        const { rows } = await client.query('select 1 from standing_history where number = $1 and token = $2', [
-          upTo.number,
-          upTo.token,
-        ])
-        if (rows.length === 0)
-          throw refuse('store_unavailable', {
-            problem: `it has lost the change number ${upTo.number}, which it had confirmed`,
-          })
-        return changes
+        const { rows } = await client.query(IN_HISTORY, [upTo.number, upTo.token])
+        return rows.length === 0 ? undefined : changes
       }),
+
+    async isInHistory({ number, token }) {
+      return (await rowsOf(IN_HISTORY, [number, token])).length > 0
+    },
 
     async whoKnows(change, { except, lease, skew }) {
       const rows = await rowsOf<{ about: string; knows: boolean; runs: boolean }>(WHO_KNOWS, [

@@ -98,11 +98,14 @@ export interface RenewalRequest {
   readonly token: string
   /** The tokens one of which the row must have: those of the last answered renewal and of all sent since. Empty: not asked. */
   readonly previous: readonly string[]
+  /** Whether it is known that no other process of this name takes its place: then they are not named again. */
+  readonly keepsName: boolean
 }
 
 /**
  * What the store answers. `granted`: there is a lease. `foreign_past`: what the node says about the past is not what the store has:
- * the store has lost commits, or it is another one; no lease. `replaced`: a younger incarnation has the node's name; no lease.
+ * the store has lost commits, or it is another one; no lease. `name_shared`: other incarnations have rows with the node's name; no lease before it
+ * is judged which of them are real, and older.
  * `server` names the process of the server: another name, and commits may have been lost.
  */
 export type Renewal = {
@@ -113,7 +116,7 @@ export type Renewal = {
 } & (
   | { readonly outcome: 'granted'; readonly last: Position; readonly startedAt: number }
   | { readonly outcome: 'foreign_past'; readonly last: Position; readonly problem: string }
-  | { readonly outcome: 'replaced'; readonly by: string }
+  | { readonly outcome: 'name_shared'; readonly by: readonly string[] }
 )
 
 /** Who knows a change. `acknowledged` have said so, `waiting` have not while their lease may still run, `expired` when it has surely ended. */
@@ -145,8 +148,9 @@ export interface NodeRow {
 export interface ClusterStore {
   /** In one statement that no change of the standing can overlap: a lease by the store's clock, and the last change. */
   renew(request: RenewalRequest): Promise<Renewal>
-  /** Everything after a number. @throws DeputyError `store_unavailable` when `upTo` is not in the history any more */
-  changesSince(number: number, upTo: Position): Promise<StandingChanges>
+  /** Everything after a number; undefined when `upTo` is not in the history: the store has lost it, or a row of the history was deleted. */
+  changesSince(number: number, upTo: Position): Promise<StandingChanges | undefined>
+  isInHistory(place: Position): Promise<boolean>
   whoKnows(change: Position, options: { except: string; lease: number; skew: number }): Promise<Knowledge>
   /** Makes the next number higher than this one: numbers that were used in a history that is lost are not used again. */
   liftNumber(above: number): Promise<void>

@@ -1,0 +1,17 @@
+import { expect, it } from 'vitest'
+import { createFingerprint } from '../../src/crypto/fingerprint.ts'
+import { Secret } from '../../src/crypto/secret.ts'
+import { createIncarnations } from '../../src/revocation/incarnation.ts'
+
+it('fault 103: an incarnation is known by the key of the installation, and so is when it started', () => {
+  const key = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))
+  const [ours, other, without] = [
+    createIncarnations('a', key),
+    createIncarnations('b', key),
+    createIncarnations('a', createFingerprint(new Secret(Buffer.alloc(32, 2).toString('base64')))),
+  ]
+  const id = ours.idOf(1700, '_drawn-1')
+  expect([ours.startOf(id), other.startOf(id), without.startOf(id)]).toEqual([1700, undefined, undefined])
+  for (const forged of [id.replace('1700', '9999'), 'a/drawn', 'a/', '', `b${id.slice(1)}`, id.replace('drawn', 'd')])
+    expect(ours.startOf(forged)).toBeUndefined()
+})
