@@ -154,14 +154,25 @@ describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres',
     const logger = { info: (_: object, text: string) => looks.push(text), warn() {}, error() {}, debug() {} } as never
     const audit = { compare: () => Promise.resolve(), append: () => Promise.resolve() } as never
     const { lookAgain } = createLookAgain({
-      ...{ store, grants, audit, node: 'one', now: () => systemClock.now(), newId, logger },
+      store,
+      grants,
+      audit,
+      node: 'one',
+      now: () => systemClock.now(),
+      newId,
+      logger,
       standing: new Standing([], []),
       fingerprint: () => '',
       emptyCaches: () => undefined,
       endAgain: () => undefined,
     })
     const lease = await NodeLease.start({
-      ...{ store: store.cluster!, node: 'one', incarnation: 'one/1', lease: 1000, skew: 200, newToken: newId },
+      store: store.cluster!,
+      node: 'one',
+      incarnation: 'one/1',
+      lease: 1000,
+      skew: 200,
+      newToken: newId,
       clock: systemClock,
       startOf: () => 1,
       apply: () => undefined,
@@ -171,7 +182,10 @@ describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres',
       logger,
     })
     return {
-      ...{ store, grants, lease, looks },
+      store,
+      grants,
+      lease,
+      looks,
       /** The node has compared once more, and serves again. */
       async looked(since: number): Promise<void> {
         await expect.poll(() => looks.slice(since).at(-1), { timeout: 10_000 }).toContain('has lost nothing')
@@ -190,8 +204,12 @@ describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres',
     }
   }
   const aRevocation = (id: string, grant: string) => ({
-    ...{ id, scope: { kind: 'grant' as const, grant }, epoch: systemClock.now(), by: 'admin' },
-    ...{ reason: null, forgetAt: null },
+    id,
+    scope: { kind: 'grant' as const, grant },
+    epoch: systemClock.now(),
+    by: 'admin',
+    reason: null,
+    forgetAt: null,
   })
 
   it('a restart that loses nothing is no loss: no older token is put over a younger one, and nothing that was revoked comes back', async () => {
