@@ -554,6 +554,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       random,
       connectUrl: connect.connectUrl,
       isVoid: isVoidGrant,
+      catchUp: () => membership.catchUp(),
       audit,
       telemetry,
       logger,
@@ -1084,8 +1085,14 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       })
     }
     closers.push(watchConfiguration(snapshot, reloadLogged))
+    let isKeeping = false
     const housekeeping = setInterval(() => {
-      void keepHouse()
+      // Providers and stores that are slow make it last longer than a minute: it goes on then, and does not begin anew beside itself.
+      if (isKeeping) return
+      isKeeping = true
+      void keepHouse().finally(() => {
+        isKeeping = false
+      })
     }, HOUSEKEEPING)
     housekeeping.unref()
     closers.push(() => {

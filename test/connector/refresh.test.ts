@@ -281,6 +281,7 @@ describe('a refresh', () => {
   it('promise 4: whose grant is revoked meanwhile gives nothing, and what came is ended at the provider', async () => {
     const grant = await grants.give()
     provider.duringRefresh = async () => {
+      grants.revoked.add(grant.id)
       await grants.store.grants.remove({ id: grant.id })
     }
     expect((await failure(grants.obtain())).code).toBe('revoked')

@@ -24,8 +24,10 @@ const end = async (grant: Grant): Promise<string> => {
   return grants.connector.revoke(grant, orders.get(grant.id))
 }
 /** Another grant of the same user at the same provider, for another server. */
-const another = (grant: Grant, given: Partial<Grant> = {}): Promise<Grant> =>
-  grants.store.grants.put({ ...grant, id: 'other', server: 'calendar', ...given })
+const another = async (given: Partial<Grant> = {}): Promise<Grant> => {
+  const grant = await grants.give({ server: 'calendar', ...(given.user === undefined ? {} : { user: given.user }) })
+  return grants.store.grants.update({ ...grant, ...given })
+}
 
 describe('fault 65: ending one grant at a provider', () => {
   for (const [ends, waits] of [
@@ -36,9 +38,9 @@ describe('fault 65: ending one grant at a provider', () => {
     it(`where that ends the ${ends} ${waits ? 'waits while another grant of the user is in use' : 'waits for no other'}`, async () => {
       grants.configure({ provider: { revocation_ends: ends } })
       const grant = await grants.give()
-      const other = await another(grant)
-      await another(grant, { id: 'of-bob', user: 'bob' })
-      expect(await grants.connector.sharedWith(grant)).toEqual(waits ? ['other'] : [])
+      const other = await another()
+      await another({ user: 'bob' })
+      expect(await grants.connector.sharedWith(grant)).toEqual(waits ? [other.id] : [])
       expect(await end(grant)).toBe(waits ? 'waiting' : 'done')
       expect(provider.revoked.length > 0).toBe(!waits)
       if (!waits) return
@@ -49,7 +51,7 @@ describe('fault 65: ending one grant at a provider', () => {
       }
       expect(provider.revoked).toEqual([])
       expect(await grants.store.upstreamRevocations.list()).toMatchObject([
-        { state: 'queued', problem: expect.stringContaining('other') as string },
+        { state: 'queued', problem: expect.stringContaining(other.id) as string },
       ])
       await grants.store.grants.remove({ id: other.id })
       grants.clock.forward(HOUR)
@@ -61,7 +63,17 @@ describe('fault 65: ending one grant at a provider', () => {
   it('does not wait for one that is over', async () => {
     grants.configure({ provider: { revocation_ends: 'client' } })
     const grant = await grants.give()
-    await another(grant, { status: 'reconnect_required' })
+    await another({ status: 'reconnect_required' })
+    expect(await end(grant)).toBe('done')
+  })
+
+  it('fault 12: does not wait for a row that somebody has put into the store, nor for a grant that was revoked', async () => {
+    grants.configure({ provider: { revocation_ends: 'client' } })
+    const grant = await grants.give()
+    await grants.store.grants.put({ ...grant, id: 'forged', server: 'calendar' })
+    const revoked = await grants.give({ server: 'drive' })
+    grants.revoked.add(revoked.id)
+    expect(await grants.connector.sharedWith(grant)).toEqual([])
     expect(await end(grant)).toBe('done')
   })
 })

@@ -177,12 +177,43 @@ describe('fault 108: a store that is away between the answer of a provider and i
   })
 
   it('is fenced: a grant that was revoked meanwhile is not written, and its tokens are ended', async () => {
-    await grants.give()
+    const { id } = await grants.give()
     expect(await obtain()).toBe('store_unavailable')
+    grants.revoked.add(id)
     await grants.store.grants.remove({})
     isAway = false
     await expect.poll(() => provider.revoked.length).toBeGreaterThan(0)
     expect(await grants.store.grants.list({})).toEqual([])
+  })
+
+  it('promise 6: loses no grant whose row the store has lost: it is written again, and not ended at the provider', async () => {
+    const grant = await grants.give()
+    expect(await obtain()).toBe('store_unavailable')
+    await grants.store.grants.remove({})
+    isAway = false
+    await expect.poll(() => grants.store.grants.get(grant.id)).toBeDefined()
+    expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
+    // The same where the store answers, and has lost the row while the provider was asked.
+    grants.clock.forward(7_200_000)
+    provider.duringRefresh = async () => void (await grants.store.grants.remove({}))
+    expect(await obtain()).toMatch(/^access-/)
+    expect(provider.isLive((await grants.stored(grant)).tokens.refreshToken!.reveal())).toBe(true)
+    expect(provider.revoked).toEqual([])
+  })
+
+  it('ends what was got for a grant that a second connection has replaced, where that does not end the new one', async () => {
+    for (const [ends, count] of [
+      ['token', 1],
+      ['client', 0],
+    ] as const) {
+      grants.configure({ provider: { revocation_ends: ends } })
+      const before = await grants.give()
+      provider.revoked.length = 0
+      provider.duringRefresh = () => grants.give({ expiresIn: 3_600_000 }).then(() => undefined)
+      expect(await obtain()).toBe('revoked')
+      expect([provider.revoked.length > 0, await grants.store.grants.get(before.id)]).toEqual([count > 0, undefined])
+      expect((await grants.store.upstreamRevocations.list()).length).toBe(1 - count)
+    }
   })
 
   it('is fenced: what another node has got meanwhile stays', async () => {

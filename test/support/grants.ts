@@ -144,8 +144,10 @@ export interface Grants {
   readonly clock: ReturnType<typeof aClock>
   readonly records: AuditRecord[]
   readonly connector: Connector & Revocable & { drainUpstreamRevocations(): Promise<void>; close(): Promise<void> }
+  /** The ids of grants that a revocation covers. */
+  readonly revoked: Set<string>
   /** Stores a grant of alice's; its access token has expired unless it says otherwise. */
-  give(given?: { scopes?: readonly string[]; expiresIn?: number; user?: string }): Promise<Grant>
+  give(given?: { scopes?: readonly string[]; expiresIn?: number; user?: string; server?: string }): Promise<Grant>
   obtain(scopes?: readonly string[], user?: string, rejected?: CredentialRequest['rejected']): Promise<Credential>
   /** What the store has now. */
   stored(grant: Grant): Promise<{ grant: Grant; tokens: GrantTokens }>
@@ -185,10 +187,12 @@ export const startGrants = async (
   const downstream = (): DownstreamOf<'oauth_grant'> =>
     snapshot.downstreams.get('notes-api') as DownstreamOf<'oauth_grant'>
   const records: AuditRecord[] = []
+  const revoked = new Set<string>()
   const resolveSecret = () => Promise.resolve(new Secret(provider.client.secret))
   const clients = createProviderClients({ snapshot: () => snapshot, egress, ...someProofs(), resolveSecret })
   const connector = createOAuthGrantConnector({
-    isVoid: () => false,
+    isVoid: (grant) => revoked.has(grant.id),
+    catchUp: () => Promise.resolve(),
     snapshot: () => snapshot,
     grants: options.wrap?.(store.grants) ?? store.grants,
     consents: store.consents,
@@ -219,8 +223,9 @@ export const startGrants = async (
     clock,
     records,
     connector,
+    revoked,
     configure,
-    async give({ scopes = ['read', 'write'], expiresIn = -1000, user = 'alice' } = {}) {
+    async give({ scopes = ['read', 'write'], expiresIn = -1000, user = 'alice', server = 'notes' } = {}) {
       const id = `grant-${(count += 1)}`
       const { refreshToken, accessToken } = provider.issue({ scopes, resource: RESOURCE })
       const {
@@ -230,7 +235,7 @@ export const startGrants = async (
       } = await clients(downstream(), 'acme')
       const sealed = await sealTokens(
         envelope,
-        { tenant: 'acme', id, user, server: 'notes', downstream: 'notes-api' },
+        { tenant: 'acme', id, user, server, downstream: 'notes-api' },
         {
           refreshToken: new Secret(refreshToken),
           accessToken: new Secret(accessToken),
@@ -245,7 +250,7 @@ export const startGrants = async (
         id,
         tenant: 'acme',
         user,
-        server: 'notes',
+        server,
         downstream: 'notes-api',
         provider: 'notes',
         clientGeneration: generation,

@@ -138,6 +138,7 @@ export const startProviderPlace = async (
   const links: { scopes: readonly string[]; claims: string | undefined }[] = []
   const connector = createOAuthGrantConnector({
     isVoid: () => false,
+    catchUp: () => Promise.resolve(),
     snapshot: () => snapshot,
     grants: store.grants,
     consents: store.consents,

@@ -39,6 +39,8 @@ export interface OAuthGrantDependencies {
   readonly connectUrl: (request: CredentialRequest, scopes: readonly string[], claims?: string) => Promise<string>
   /** Whether a revocation covers a grant: one that a store has brought back is none. */
   readonly isVoid: (grant: Grant) => boolean
+  /** Resolves when `isVoid` knows every revocation that was recorded before. */
+  readonly catchUp: () => Promise<void>
   readonly audit: AuditLog
   readonly telemetry: Telemetry
   readonly logger: Logger
@@ -74,15 +76,22 @@ export const createOAuthGrantConnector = (
 ): Connector & Revocable & { drainUpstreamRevocations(): Promise<void>; close(): Promise<void> } => {
   const { clients } = deps
   const inTurn = createTurns()
+  const upstream = createUpstreamRevocation(deps)
   const { refresh, close } = createRefresh({
     ...deps,
     inTurn,
+    isRevoked: async (grant) => {
+      await deps.catchUp()
+      return deps.isVoid(grant)
+    },
+    endReplaced: async (grant) => {
+      await upstream.revoke(grant, (await upstream.prepare([grant])).get(grant.id))
+    },
     downstreamOf: (grant) => {
       const downstream = deps.snapshot().downstreams.get(grant.downstream)
       return downstream?.credential === 'oauth_grant' ? downstream : undefined
     },
   })
-  const upstream = createUpstreamRevocation(deps)
   const rejectedTokens = createRejectedTokens({ ...deps, inTurn })
 
   const askUser = async (

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { DeputyError } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Grant, GrantStore } from '../../store/records/grants.ts'
+import type { Gone } from './gone.ts'
 
 /** The first pause between two tries of a write, and the longest (ms). */
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1000]
@@ -28,15 +29,15 @@ export const createPendingWrites = (deps: {
   readonly grants: GrantStore
   /** ms since the epoch. */
   readonly now: () => number
-  /** The grant was revoked meanwhile: ends the tokens in it. */
-  readonly endUnkept: (grant: Grant) => Promise<void>
+  /** The grant has no row any more. */
+  readonly settleGone: (grant: Grant) => Promise<Gone>
   readonly logger: Logger
 }): PendingWrites => {
   const held = new Map<string, Grant>()
   const writing = new Map<string, Promise<boolean>>()
   let closed = false
 
-  /** @returns whether it is done with; false: it has to wait for another node's claim */
+  /** @returns whether it is done with; false: it has to wait for another node's claim, or look again */
   const write = async (grant: Grant): Promise<boolean> => {
     try {
       await deps.grants.update(grant)
@@ -45,10 +46,7 @@ export const createPendingWrites = (deps: {
       if (!(error instanceof DeputyError && error.code === 'conflict')) throw error
     }
     const stored = await deps.grants.get(grant.id)
-    if (stored === undefined) {
-      await deps.endUnkept(grant)
-      return true
-    }
+    if (stored === undefined) return (await deps.settleGone(grant)).kind !== 'back'
     // A fail-over has lost the claim as well: what is there is older than what was refreshed, however active it looks.
     const isBehind = stored.version < grant.version
     // The write had landed, and its answer was lost; or another node has a younger token.

@@ -15,6 +15,7 @@ import type { ProviderClient, ProviderClients } from '../provider/client.ts'
 import { revokeTokens } from '../provider/revocation.ts'
 import type { InTurn } from './turns.ts'
 import { isBoundAsWanted, openTokens, sealTokens, type GrantTokens } from './grant.ts'
+import { createGoneGrants, type Gone } from './gone.ts'
 import { createPendingWrites } from './pending-writes.ts'
 import { sendRefresh, toTokens, type FailedRefresh } from './send-refresh.ts'
 import { certaintyOf, isEnded, pauseInDoubt, whatBecomes } from './what-ends.ts'
@@ -68,6 +69,10 @@ export interface RefreshDependencies {
   /** How long a provider may take to answer (ms). */
   readonly timeout: number
   readonly inTurn: InTurn
+  /** Whether a grant is revoked, of all that was recorded before this was asked. */
+  readonly isRevoked: (grant: Grant) => Promise<boolean>
+  /** Ends a grant that a second connection has replaced, with what is sealed in it. */
+  readonly endReplaced: (grant: Grant) => Promise<void>
   /** Undefined where the files do not name it any more. */
   readonly downstreamOf: (grant: Grant) => DownstreamOf<'oauth_grant'> | undefined
 }
@@ -84,15 +89,17 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const isClaimed = (grant: Grant): boolean =>
     deps.shared && grant.refreshing?.owner !== deps.owner && isRefreshing(grant, clock.now())
 
+  const settleGone = createGoneGrants(deps)
   const pending = createPendingWrites({
     grants,
     now: () => clock.now(),
     logger: deps.logger,
-    endUnkept: async (grant) => {
-      const downstream = deps.downstreamOf(grant)
-      if (downstream !== undefined)
-        await endUnkept(await deps.clients(downstream, grant.tenant), await openTokens(envelope, grant))
-    },
+    settleGone: (grant) =>
+      settleGone(grant, async () => {
+        const downstream = deps.downstreamOf(grant)
+        if (downstream !== undefined)
+          await endUnkept(await deps.clients(downstream, grant.tenant), await openTokens(envelope, grant))
+      }),
   })
 
   /** @returns undefined if another node has written the grant since it was read */
@@ -210,27 +217,17 @@ export const createRefresh = (deps: RefreshDependencies) => {
       kept = await writeBack(grant, { status: 'active', problem: null, sealed })
     } catch (error) {
       if (error instanceof DeputyError && (error.code === 'conflict' || error.code === 'secret_unreadable')) {
-        // Still there, so it was not revoked: whoever has claimed it since then answers for it.
-        if (error.code === 'conflict' && (await grants.get(grant.id)) !== undefined)
-          throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 }, error)
-        await endUnkept(client, after)
-        throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
-      }
-      if (sealed !== undefined && error instanceof DeputyError && error.code === 'store_unavailable') {
+        kept = await keepGone({ ...answered(grant), sealed: sealed ?? grant.sealed }, error, () =>
+          endUnkept(client, after),
+        )
+      } else if (sealed !== undefined && error instanceof DeputyError && error.code === 'store_unavailable') {
         deps.logger.warn(
           { err: error, grant: grant.id },
           'the store did not take the answer to a refresh; it is kept in memory, sealed, and written when the store is back',
         )
-        pending.hold({
-          ...grant,
-          status: 'active',
-          problem: null,
-          sealed,
-          updatedAt: clock.now(),
-          refreshing: undefined,
-        })
-      }
-      throw error
+        pending.hold({ ...answered(grant), sealed })
+        throw error
+      } else throw error
     }
     deps.telemetry.refresh({ provider: client.provider.provider, outcome: 'done' })
     return {
@@ -243,6 +240,38 @@ export const createRefresh = (deps: RefreshDependencies) => {
       proofKey: keyOf(after),
       story: `${client.provider.name} answered the refresh with a new access token.`,
     }
+  }
+
+  /** A grant as it is when the provider has answered. */
+  const answered = (grant: Grant): Grant => ({
+    ...grant,
+    status: 'active',
+    problem: null,
+    updatedAt: clock.now(),
+    refreshing: undefined,
+  })
+
+  /**
+   * An answer for which there is nothing to write to, or whose tenant has no key any more.
+   * @returns the grant as it was written again, where the store had lost it
+   */
+  const keepGone = async (grant: Grant, error: DeputyError, end: () => Promise<void>): Promise<Grant> => {
+    const outcome = async (): Promise<Gone> => {
+      if (error.code !== 'conflict') {
+        await end()
+        return { kind: 'ended' }
+      }
+      // Still there, so it was not revoked: whoever has claimed it since then answers for it.
+      if ((await grants.get(grant.id)) !== undefined) return { kind: 'back' }
+      return settleGone(grant, end)
+    }
+    const gone = await outcome().catch((problem: unknown) => {
+      if (error.code === 'conflict') pending.hold(grant)
+      throw problem
+    })
+    if (gone.kind === 'written') return gone.grant
+    if (gone.kind === 'back') throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 }, error)
+    throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
   }
 
   /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */

@@ -5,6 +5,7 @@ import type { CurrentSnapshot } from '../../config/snapshot.ts'
 import type { Envelope } from '../../crypto/envelope.ts'
 import { openProofKey, proofKeyText } from '../../crypto/proof-key.ts'
 import { Secret } from '../../crypto/secret.ts'
+import { DeputyError } from '../../errors.ts'
 import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStore } from '../../store/records/grants.ts'
@@ -73,6 +74,8 @@ export const createUpstreamRevocation = (deps: {
   readonly call: CallProvider
   readonly clock: Clock
   readonly random: Random
+  /** Whether a revocation covers a grant. */
+  readonly isVoid: (grant: Grant) => boolean
   readonly telemetry: Telemetry
   readonly logger: Logger
 }) => {
@@ -85,11 +88,21 @@ export const createUpstreamRevocation = (deps: {
     )
   }
 
+  /** A row that this installation has not sealed is no grant that is in use: it delays no ending. */
+  const isForged = (grant: Grant): Promise<boolean> =>
+    openTokens(deps.envelope, grant).then(
+      () => false,
+      (error: unknown) => error instanceof DeputyError && error.code === 'secret_unreadable',
+    )
+
   const sharedWith = async ({ id, tenant, provider, user }: Owner): Promise<readonly string[]> => {
     const facts = deps.snapshot().providers.get(provider)
     if (user === undefined || facts === undefined || revocationEnds(facts) === 'token') return []
     const others = await deps.grants.list({ tenant, user, provider })
-    return others.filter((each) => each.id !== id && !isEnded(each)).map((each) => each.id)
+    const sharers: string[] = []
+    for (const each of others)
+      if (each.id !== id && !isEnded(each) && !deps.isVoid(each) && !(await isForged(each))) sharers.push(each.id)
+    return sharers
   }
 
   const pauseBefore = (attempts: number): number => {
