@@ -90,10 +90,12 @@ import { isLeaseWanted } from './exchange/lease-life.ts'
 import { createSecretBackends } from './secret/backends.ts'
 import { createSecretResolver } from './secret/reference.ts'
 import { createSecretVersions } from './secret/versions.ts'
+import { createBackChannelLogout } from './signals/back-channel-logout.ts'
 import { createSignalReceiver } from './signals/receiver.ts'
 import type { ClusterStore } from './store/records/revocations.ts'
 import type { RotatedSecret } from './store/records/rotations.ts'
 import { rememberGrants } from './store/recent-grants.ts'
+import { createClaimWatch } from './subject/claim-watch.ts'
 import { createIntrospection } from './subject/introspection.ts'
 import { createIssuerKeys } from './subject/issuer-keys.ts'
 import { createIssuerMetadata } from './subject/issuer-metadata.ts'
@@ -453,7 +455,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const attest = createAttestor({
       exec: execSessions,
       clusterKeys: (cluster) =>
-        issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: 'groups' } }),
+        issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: [] } }),
       replays: store.replays,
       unknownCallers: store.unknownCallers,
       clock,
@@ -482,7 +484,13 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         store.replays.claim(NAMES_SESSIONS, key, clock.now() + ISSUER_MEMORY),
       )
     }
+    const namesSessions = async (of: { readonly tenant: string; readonly issuer: string }): Promise<boolean> => {
+      const key = JSON.stringify([of.tenant, of.issuer])
+      return namingSessions.has(key) || (await store.replays.has(NAMES_SESSIONS, key, clock.now()))
+    }
+    const watchClaims = createClaimWatch({ logger })
     const subjects = createSubjectVerifier({
+      watchClaims,
       snapshot,
       keys: issuerKeys,
       introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
@@ -519,6 +527,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       ...identityAssertionMetadata(snapshot, pagesUrl),
     })
     const connect = createConnect({
+      watchClaims,
       identityProviders,
       identityTokens,
       snapshot,
@@ -1004,10 +1013,21 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           resolveSecret,
           audit,
           fingerprint,
-          namesSessions: async ({ tenant, issuer }) => {
-            const key = JSON.stringify([tenant, issuer])
-            return namingSessions.has(key) || (await store.replays.has(NAMES_SESSIONS, key, clock.now()))
-          },
+          namesSessions,
+          clock,
+          logger,
+          correlationId,
+        }),
+      )
+      .use(
+        '/logout',
+        createBackChannelLogout({
+          snapshot,
+          keys: issuerKeys,
+          revoker,
+          replays: store.replays,
+          audit,
+          fingerprint,
           clock,
           logger,
           correlationId,

@@ -17,11 +17,30 @@ export const signatureAlgorithms = [
   'Ed25519',
 ] as const
 
+/** A claim, or a path to one that is nested: `realm_access.roles`. */
+const claimPathSchema = z.string().min(1).max(300)
+const groupsClaimSchema = z.union([
+  claimPathSchema.transform((claim) => ({ claim, prefix: '' })),
+  z.strictObject({
+    claim: claimPathSchema,
+    prefix: z
+      .string()
+      .max(100)
+      .default('')
+      .describe('Stands before each value, so that a role is not taken for a group of the same name: `role:`.'),
+  }),
+])
+
 const claimsSchema = z.strictObject({
-  user: z.string().min(1).default('sub').describe('Claim that names the user.'),
-  groups: z.string().min(1).default('groups').describe("Claim with the list of the user's groups."),
+  user: claimPathSchema.default('sub').describe('Claim that names the user.'),
+  groups: z
+    .union([groupsClaimSchema.transform((each) => [each]), z.array(groupsClaimSchema).min(1).max(20)])
+    .prefault('groups')
+    .describe(
+      "Claim with the user's groups, or a list of such claims; dots lead to nested ones, as in `realm_access.roles` and `resource_access.CLIENT.roles`. A value that begins with a slash is a path: `/sales/emea` is the groups `sales/emea` and `sales`. With `{ claim, prefix }` something stands before each value.",
+    ),
   tenant: z
-    .strictObject({ claim: z.string().min(1), value: z.string().min(1) })
+    .strictObject({ claim: claimPathSchema, value: z.string().min(1) })
     .optional()
     .describe(
       'Claim and value that a token must carry to belong to this tenant; needed where several tenants share an issuer.',
@@ -41,6 +60,12 @@ export const trustedIssuerSchema = z.strictObject({
       endpoint: urlSchema
         .optional()
         .describe('Introspection endpoint (RFC 7662); default: what the discovery document says.'),
+      for: z
+        .enum(['opaque', 'all'])
+        .default('opaque')
+        .describe(
+          'Which tokens the issuer is asked about: those that are no JWTs, or all of them. With all, a logout, a revoked token or a disabled user at the issuer counts within 30 seconds instead of at the end of the token, and lightweight tokens get the claims that they leave out.',
+        ),
       client_id: z.string().min(1).describe("Deputy's client at the issuer."),
       client_secret: secretReferenceSchema.describe('Its secret.'),
     })

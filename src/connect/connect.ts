@@ -29,6 +29,7 @@ import { createBrowsers } from './browser.ts'
 import type { IdentityTokens } from './identity-tokens.ts'
 import { consentPage, donePage, errorPage, loginPage, STYLE } from './page.ts'
 import { createSignIn, type SignedIn } from './sign-in.ts'
+import type { WatchClaims } from '../subject/claim-watch.ts'
 import { ownValue } from '../own-value.ts'
 
 export interface ConnectDependencies {
@@ -39,6 +40,7 @@ export interface ConnectDependencies {
   readonly clients: ProviderClients
   readonly identityProviders: IdentityProviders
   readonly identityTokens: Pick<IdentityTokens, 'keep'>
+  readonly watchClaims?: WatchClaims
   readonly clock: Clock
   readonly random: Random
   readonly resolveSecret: ResolveSecret

@@ -10,7 +10,7 @@ import type { Standing } from '../revocation/standing.ts'
 import type { IdentityTokenStore } from '../store/records/identity-tokens.ts'
 import type { Revocation } from '../store/records/revocations.ts'
 import { earliestIssueOf } from '../subject/checks.ts'
-import { identify } from '../subject/subject.ts'
+import { identify, sessionsIn } from '../subject/subject.ts'
 
 /** Whose sign-in an ID token is of, and by whose word. */
 export interface IdentityTokenOwner {
@@ -37,13 +37,17 @@ export const createIdentityTokens = (deps: {
       ({ credential, enabled, tenants }) => credential === 'id_jag' && enabled && servesTenant(tenants, tenant),
     )
   const revocationOf = ({ tenant, user, issuer }: IdentityTokenOwner, idToken: Secret): Revocation | undefined => {
-    const { iat, jti } = decodeJwt(idToken.reveal())
+    const claims = decodeJwt(idToken.reveal())
+    const { iat, jti } = claims
     return deps.standing.covering({
       tenant,
       user,
       server: '',
       downstreams: [],
-      tokens: [identify({ issuer, jti, token: idToken }, deps.fingerprint)],
+      tokens: [
+        identify({ issuer, jti, token: idToken }, deps.fingerprint),
+        ...sessionsIn({ tenant, issuer }, claims, deps.fingerprint),
+      ],
       since: earliestIssueOf(iat),
     })
   }

@@ -5,6 +5,7 @@ import { refusalOfIssuer, type IdentityProviders } from '../connector/provider/i
 import { Secret } from '../crypto/secret.ts'
 import { wordsOf } from '../connector/provider/call.ts'
 import { DeputyError, refuse } from '../errors.ts'
+import type { WatchClaims } from '../subject/claim-watch.ts'
 import { groupsOf, userOf, presentClaims } from '../subject/claims.ts'
 import { tenantOf } from '../subject/trust.ts'
 import type { Attempts, Purpose, Step } from './attempt.ts'
@@ -26,6 +27,7 @@ export const createSignIn = (deps: {
   readonly identityProviders: IdentityProviders
   readonly attempts: Attempts
   readonly random: Random
+  readonly watchClaims?: WatchClaims
   readonly redirectUri: () => string
 }) => {
   const random = (): string => Buffer.from(deps.random.bytes(32)).toString('base64url')
@@ -102,6 +104,7 @@ export const createSignIn = (deps: {
       if (claims === undefined || tokens.id_token === undefined)
         throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
       const { issuer } = tenantOf(claims, trusted)
+      deps.watchClaims?.(tenant.tenant, issuer, claims)
       return {
         user: userOf(claims, issuer),
         issuer: issuer.issuer,

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 import { cacheKey } from '../cache/cache.ts'
 import type { Policy, PolicyDecision, PolicyQuestion } from './decision.ts'
 import type { Footprint } from './footprint.ts'
-import { toCedar, type CedarQuestion } from './question.ts'
+import { claimsRead, toCedar, type CedarQuestion } from './question.ts'
 
 // The package's Node build is CommonJS; loaded this way the types stay and no bundler is needed.
 export const cedar = createRequire(import.meta.url)(
@@ -74,12 +74,8 @@ const decideAnew = (set: string, question: PolicyQuestion, footprint: Footprint)
 }
 
 /** The claims that policies read, as one text whatever their order in the token. */
-const claimsRead = (claims: Readonly<Record<string, unknown>>, { readsClaim }: Footprint): string =>
-  JSON.stringify(
-    Object.entries(claims)
-      .filter(([name]) => readsClaim(name))
-      .sort(([a], [b]) => (a < b ? -1 : 1)),
-  )
+const textOfClaims = (claims: Readonly<Record<string, unknown>>, footprint: Footprint): string =>
+  JSON.stringify(claimsRead(claims, footprint).sort(([a], [b]) => (a < b ? -1 : 1)))
 
 /** Every fact of a question that the policies look at, but the time. */
 const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string) => {
@@ -87,7 +83,7 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
   const claimTexts = new WeakMap<object, string>()
   const claimsText = (claims: Readonly<Record<string, unknown>>): string => {
     let text = claimTexts.get(claims)
-    if (text === undefined) claimTexts.set(claims, (text = claimsRead(claims, footprint)))
+    if (text === undefined) claimTexts.set(claims, (text = textOfClaims(claims, footprint)))
     return text
   }
   return ({ principal, action, server, downstream, tenant, scopes, tool, environment, narrows, acr }) =>

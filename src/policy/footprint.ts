@@ -12,6 +12,8 @@ export interface Footprint {
   readsAttribute(name: string): boolean
   /** Whether the claim, a tag of the user, is read. */
   readsClaim(name: string): boolean
+  /** Paths of nested claims that are read, such as `realm_access.roles`. */
+  readonly claimPaths: readonly string[]
   /** Whether some policy tells one user from another by name. */
   readonly readsUser: boolean
 }
@@ -73,6 +75,7 @@ export const footprintOf = (policies: readonly PolicyJson[]): Footprint => {
     readsContext: (attribute) => context === undefined || context.has(attribute),
     readsAttribute: (name) => attributes.has(name),
     readsClaim: (name) => claims === undefined || claims.has(name),
+    claimPaths: [...(claims ?? [])].filter((name) => name.includes('.')),
     readsUser,
   }
 }

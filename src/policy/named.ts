@@ -72,6 +72,11 @@ const judge = ({ type, id }: EntityName, existing: ExistingNames): Omit<UnknownN
           message: `The ${what} ${id} has no tenant before it, so no ${what} has this name.`,
           fix: `Write ${type}::"TENANT/${id}".`,
         }
+      if (type === 'Deputy::Group' && rest[0] === '' && existing.tenants.has(tenant ?? ''))
+        return {
+          message: `No group begins with a slash, so no group has the name ${id}.`,
+          fix: `Write Deputy::Group::"${tenant}/${rest.slice(1).join('/')}": a path in a token, such as /sales, is the group sales.`,
+        }
       return against(`tenant of the ${what} ${id},`, existing.tenants, tenant)
     }
     default:

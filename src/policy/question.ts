@@ -1,4 +1,5 @@
 import type { CedarValueJson, Context, Entities, EntityUid } from '@cedar-policy/cedar-wasm/nodejs'
+import { claimAt } from '../claim-path.ts'
 import type { PolicyQuestion } from './decision.ts'
 import type { Footprint } from './footprint.ts'
 
@@ -24,12 +25,21 @@ const toTag = (claim: unknown): string[] | undefined => {
     : undefined
 }
 
-const toTags = (
+/** The claims that policies read, by the names that they have for them: those of the token, and nested ones by their paths. */
+export const claimsRead = (
   claims: Readonly<Record<string, unknown>>,
-  { readsClaim }: Footprint,
-): Record<string, CedarValueJson> => {
-  const tags = Object.entries(claims).flatMap(([name, claim]) => {
-    const tag = readsClaim(name) ? toTag(claim) : undefined
+  { readsClaim, claimPaths }: Footprint,
+): (readonly [name: string, claim: unknown])[] => [
+  ...Object.entries(claims).filter(([name]) => readsClaim(name)),
+  ...claimPaths
+    .filter((path) => !Object.hasOwn(claims, path))
+    .map((path) => [path, claimAt(claims, path)] as const)
+    .filter(([, claim]) => claim !== undefined),
+]
+
+const toTags = (claims: Readonly<Record<string, unknown>>, footprint: Footprint): Record<string, CedarValueJson> => {
+  const tags = claimsRead(claims, footprint).flatMap(([name, claim]) => {
+    const tag = toTag(claim)
     return tag === undefined ? [] : [[name, tag] as const]
   })
   // Not by assignment: a claim of the name `__proto__` would change the object instead of being one of its entries.

@@ -19,12 +19,14 @@ const LIMIT = 65_536
 /** Deliveries that are worked on at the same time; the transmitter tries the others again. */
 const AT_ONCE = 16
 /** The end of a session is remembered for longer than a token of it lives (ms). */
-const LONGEST_TOKEN = 400 * 86_400_000
+export const LONGEST_TOKEN = 400 * 86_400_000
 const MEDIA = 'application/secevent+jwt'
 
 /** What is done about an event. */
 type Verdict =
-  | { readonly kind: 'revoke'; readonly user: string; readonly session: string | undefined }
+  | { readonly kind: 'revoke'; readonly user: string; readonly session: undefined }
+  /** The user may have no name here that the event knows: a session needs none. */
+  | { readonly kind: 'revoke'; readonly user: string | undefined; readonly session: string }
   | { readonly kind: 'ignore'; readonly why: string }
 
 /**
@@ -85,12 +87,10 @@ export const createSignalReceiver = (deps: {
         : undefined
     // By the same mapping as a token of that issuer, or not at all.
     try {
-      return {
-        kind: 'revoke',
-        user: userOf(subject.format === 'iss_sub' ? { sub: subject.sub } : { email: subject.email }, issuer),
-        session,
-      }
+      const user = userOf(subject.format === 'iss_sub' ? { sub: subject.sub } : { email: subject.email }, issuer)
+      return session === undefined ? { kind: 'revoke', user, session } : { kind: 'revoke', user, session }
     } catch (error) {
+      if (session !== undefined) return { kind: 'revoke', user: undefined, session }
       throw new DeliveryFailure(
         'invalid_request',
         'The subject cannot be mapped to a user: it does not have the claim that names users.',
@@ -127,7 +127,7 @@ export const createSignalReceiver = (deps: {
         event: 'signal.received',
         outcome: 'done',
         tenant: tenant.tenant,
-        user: verdict.user,
+        ...(verdict.user === undefined ? {} : { user: verdict.user }),
         detail: { ...facts, ended: verdict.session === undefined ? 'user' : 'session' },
       })
     } else

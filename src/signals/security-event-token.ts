@@ -113,15 +113,11 @@ export const createEventVerifier =
       throw new DeliveryFailure('invalid_issuer', "The issuer is not one of this tenant's transmitters.")
     let payload: JWTPayload
     try {
-      ;({ payload } = await verifyByAnyKey(
-        token,
-        deps.keys({ ...transmitter, claims: { user: 'sub', groups: 'groups' } }),
-        {
-          issuer: transmitter.issuer,
-          algorithms: [...transmitter.algorithms],
-          currentDate: new Date(deps.clock.now()),
-        },
-      ))
+      ;({ payload } = await verifyByAnyKey(token, deps.keys({ ...transmitter, claims: { user: 'sub', groups: [] } }), {
+        issuer: transmitter.issuer,
+        algorithms: [...transmitter.algorithms],
+        currentDate: new Date(deps.clock.now()),
+      }))
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error
       throw new DeliveryFailure('invalid_key', 'The signature is not of a key of the issuer.', error)

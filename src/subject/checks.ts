@@ -19,7 +19,11 @@ export const invalid = (problem: string, cause?: unknown): DeputyError =>
 export const parseClaims = (payload: Readonly<Record<string, unknown>>): SubjectClaims => {
   const parsed = subjectClaimsSchema.safeParse(presentClaims(payload))
   if (!parsed.success)
-    throw invalid(`its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`)
+    throw invalid(
+      payload['aud'] === undefined && payload['sub'] === undefined
+        ? 'it names neither a user nor an audience; if it is a lightweight token, introspection.for: all in the file of the tenant asks its issuer for what it leaves out'
+        : `its claim ${String(parsed.error.issues[0]?.path[0] ?? '')} is missing or malformed`,
+    )
   return parsed.data
 }
 
@@ -43,7 +47,10 @@ export const assertTimes = ({ exp, nbf, iat }: SubjectClaims, now: number): void
  */
 export const assertAudience = ({ aud }: { aud: readonly string[] }, server: Server): void => {
   if (!aud.includes(server.resource))
-    throw refuse('subject_audience_mismatch', { audience: aud.join(', ').slice(0, 500), resource: server.resource })
+    throw refuse('subject_audience_mismatch', {
+      audience: `${aud.join(', ').slice(0, 500)}${aud.length > 0 && aud.every((each) => each === 'account') ? " (Keycloak's default where no audience mapper names the server)" : ''}`,
+      resource: server.resource,
+    })
 }
 
 /** Threat 13: delegation that a token carries is for the actor that it names and for nobody else (RFC 8693 section 4.4). */

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { TrustedIssuer } from '../config/tenant.ts'
 import { refuse } from '../errors.ts'
-import { ownValue } from '../own-value.ts'
+import { claimAt } from '../claim-path.ts'
 
 /** Names and ids are text; some issuers write those that consist of digits as numbers. One that is too large to be exact names nobody. */
 const textSchema = z.union([z.string(), z.number().refine(Number.isSafeInteger).transform(String)])
@@ -75,21 +75,41 @@ export const scopesOf = ({ scope, scp }: Readonly<Record<string, unknown>>): str
   return [...new Set(listed.flatMap((each) => each.split(' ')))].filter((each) => each !== '')
 }
 
-const GROUPS = 200
+/** Groups of one user at most. One that is left out could be one that a policy forbids: more are refused. */
+const MAX_GROUPS = 2000
 
 /** 1 to 256 characters, none of which moves a terminal's cursor or is half of one (a lone surrogate). */
 const USER = /^[^\p{Cc}\p{Cs}]{1,256}$/u
 
 /** The user that a token is about. @throws DeputyError `subject_token_invalid` */
 export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string => {
-  const user = textSchema.safeParse(ownValue(claims, issuer.claims.user)).data
+  const user = textSchema.safeParse(claimAt(claims, issuer.claims.user)).data
   if (user === undefined || !USER.test(user))
     throw refuse('subject_token_invalid', { problem: `its claim ${issuer.claims.user} names no user` })
   return user
 }
 
-/** Groups by the issuer's mapping: a list of texts, or one text, which is a list of one. Anything else counts as no groups. */
+/** A path is the group and those above it, without the slash at its beginning; Keycloak writes a slash within a name as `~/`. */
+const withParents = (group: string): string[] => {
+  if (!group.startsWith('/')) return [group]
+  const names = group.slice(1).split(/(?<!~)\//)
+  return names.map((_, at) => names.slice(0, names.length - at).join('/')).filter((each) => each !== '')
+}
+
+/**
+ * Groups by the issuer's mapping: of each of its claims a list of texts, or one text, which is a list of one. Anything else counts as
+ * no groups. @throws DeputyError `subject_token_invalid` when there are more than 2000
+ */
 export const groupsOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string[] => {
-  const groups = [ownValue(claims, issuer.claims.groups) ?? []].flat()
-  return groups.filter((group): group is string => typeof group === 'string' && group !== '').slice(0, GROUPS)
+  const groups = new Set(
+    issuer.claims.groups.flatMap(({ claim, prefix }) =>
+      [claimAt(claims, claim) ?? []]
+        .flat()
+        .filter((group): group is string => typeof group === 'string' && group !== '')
+        .flatMap((group) => withParents(group).map((each) => prefix + each)),
+    ),
+  )
+  if (groups.size > MAX_GROUPS)
+    throw refuse('subject_token_invalid', { problem: `it names more than ${MAX_GROUPS} groups` })
+  return [...groups]
 }

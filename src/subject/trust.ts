@@ -3,7 +3,7 @@ import type { Snapshot } from '../config/snapshot.ts'
 import type { Tenant, TrustedIssuer } from '../config/tenant.ts'
 import { servesTenant } from '../config/values.ts'
 import { refuse } from '../errors.ts'
-import { ownValue } from '../own-value.ts'
+import { claimAt } from '../claim-path.ts'
 
 /** A tenant, and one of the issuers that it trusts. */
 export interface Trusting {
@@ -20,7 +20,7 @@ type Claims = Readonly<Record<string, unknown>>
 export const tenantOf = (claims: Claims, trusting: readonly Trusting[]): Trusting => {
   const [fitting, another] = trusting.filter(
     ({ issuer: { claims: mapping } }) =>
-      mapping.tenant === undefined || ownValue(claims, mapping.tenant.claim) === mapping.tenant.value,
+      mapping.tenant === undefined || claimAt(claims, mapping.tenant.claim) === mapping.tenant.value,
   )
   if (fitting === undefined || another !== undefined) throw refuse('subject_tenant_unknown')
   return fitting
@@ -47,7 +47,7 @@ const byClaim = (trusting: readonly Trusting[]) => {
   const unnamed = trusting.filter(({ issuer }) => issuer.claims.tenant === undefined)
   return (claims: Claims): Trusting[] => [
     ...unnamed,
-    ...[...values].flatMap(([claim, ofClaim]) => ofClaim.get(claims[claim]) ?? []),
+    ...[...values].flatMap(([claim, ofClaim]) => ofClaim.get(claimAt(claims, claim)) ?? []),
   ]
 }
 

@@ -9,7 +9,7 @@ import type { ReadMintedToken } from '../connector/minted-token.ts'
 import { verifySignatureByAnyKey } from '../crypto/any-key.ts'
 import { isCompactJws } from '../crypto/compact-jws.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
-import type { Secret } from '../crypto/secret.ts'
+import { Secret } from '../crypto/secret.ts'
 import { asDeputyError, DeputyError, refuse } from '../errors.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { SessionStore } from '../store/records/sessions.ts'
@@ -26,8 +26,9 @@ import {
   parseClaims,
 } from './checks.ts'
 import { groupsOf, presentClaims, scopesOf, userOf, type SubjectClaims } from './claims.ts'
+import type { WatchClaims } from './claim-watch.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
-import type { Introspect } from './introspection.ts'
+import type { IntrospectedClaims, Introspect } from './introspection.ts'
 import { identify, sessionsIn, tokenIdOf, type VerifiedSubject } from './subject.ts'
 import { tenantOf, trustOf, type Trust, type Trusting } from './trust.ts'
 
@@ -56,6 +57,8 @@ export interface SubjectDependencies {
   readonly fingerprint: Fingerprint
   readonly clock: Clock
   readonly telemetry: Telemetry
+  /** Called with the claims of each token that was verified anew. */
+  readonly watchClaims?: WatchClaims
   /** Called when a verified token or sign-in of an issuer names its session. */
   readonly sessionNamed?: (of: { readonly tenant: string; readonly issuer: string }) => void
 }
@@ -92,6 +95,22 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
   }
 
   /**
+   * What its issuer says about a JWT, where the tenant's file wants it asked about each. What the token says itself is signed, and counts first.
+   * @throws DeputyError `subject_token_invalid` when it is not, or no longer, active there; those of introspection
+   */
+  const confirmedClaims = async (token: string, claims: JWTPayload, trusted: Trusting): Promise<IntrospectedClaims> => {
+    if (trusted.issuer.introspection?.for !== 'all') return {}
+    const answer = await deps.introspect(new Secret(token), trusted.issuer, trusted.tenant.tenant)
+    if (answer === undefined) throw invalid('it is no longer active at its issuer')
+    const confirmed = presentClaims(answer)
+    assertAccessToken(confirmed, 'at+jwt')
+    for (const name of ['iss', 'sub', 'jti'] as const)
+      if (confirmed[name] !== undefined && claims[name] !== undefined && confirmed[name] !== claims[name])
+        throw invalid('its issuer confirms another token than this one')
+    return confirmed
+  }
+
+  /**
    * Checks signature, type and times of a JWT of a trusted issuer; its audience is for the caller to check. Tenants
    * that share an issuer each say where its keys are and which algorithms count, so the tenant is chosen first, by
    * claims that are not believed yet, and the token then has to be good by the word of that very tenant: no tenant
@@ -125,7 +144,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     } catch (error) {
       throw toSubjectError(error)
     }
-    const claims = parseClaims(unverified)
+    const claims = parseClaims({ ...(await confirmedClaims(token, unverified, trusted)), ...unverified })
     if (claims.iss !== trusted.issuer.issuer) throw invalid('its claim iss is not as it should be')
     assertTimes(claims, deps.clock.now())
     return { claims, trusted }
@@ -137,7 +156,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     )
     assertAudience(claims, server)
     assertPossession(claims, server)
-    return { claims, subject: toSubject(claims, trusted, token, 'jwt') }
+    const how = trusted.issuer.introspection?.for === 'all' ? 'introspection' : 'jwt'
+    return { claims, subject: toSubject(claims, trusted, token, how) }
   }
 
   /**
@@ -207,23 +227,26 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     { tenant, issuer }: Trusting,
     token: Secret,
     how: VerifiedSubject['how'],
-  ): VerifiedSubject => ({
-    tenant,
-    user: userOf(claims, issuer),
-    issuer: issuer.issuer,
-    groups: groupsOf(claims, issuer),
-    claims,
-    scopes: scopesOf(claims),
-    how,
-    ...(claims.acr === undefined ? {} : { acr: claims.acr }),
-    // A token that does not say when it was issued was issued before every revocation: the cautious reading.
-    issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()),
-    earliestIssue: earliestIssueOf(claims.iat),
-    expiresAt: claims.exp * 1000,
-    tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
-    ancestors: sessionsOf({ tenant: tenant.tenant, issuer: issuer.issuer }, claims),
-    actors: actorsOf(claims),
-  })
+  ): VerifiedSubject => {
+    deps.watchClaims?.(tenant.tenant, issuer, claims)
+    return {
+      tenant,
+      user: userOf(claims, issuer),
+      issuer: issuer.issuer,
+      groups: groupsOf(claims, issuer),
+      claims,
+      scopes: scopesOf(claims),
+      how,
+      ...(claims.acr === undefined ? {} : { acr: claims.acr }),
+      // A token that does not say when it was issued was issued before every revocation: the cautious reading.
+      issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()),
+      earliestIssue: earliestIssueOf(claims.iat),
+      expiresAt: claims.exp * 1000,
+      tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
+      ancestors: sessionsOf({ tenant: tenant.tenant, issuer: issuer.issuer }, claims),
+      actors: actorsOf(claims),
+    }
+  }
 
   /** Who acts: the subject of a verified actor token, else the attested server. @throws DeputyError `actor_token_invalid` */
   const actingParty = async (

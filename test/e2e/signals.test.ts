@@ -38,6 +38,7 @@ beforeEach(async () => {
       { issuer: other.url, claims: { tenant: { claim: 'org', value: id } } },
     ],
     signals: [{ issuer: transmitter, audience: AUDIENCE, token: { file: token } }],
+    ...(id === 'acme' ? { sign_in: { issuer: issuer.url, client_id: 'deputy' } } : {}),
   })
   daemon = await startDaemonProcess({
     ...company,
@@ -259,5 +260,68 @@ describe('a security event', () => {
     // A token of a user is signed by the same key, and is no event.
     expect((await push(alice)).body['err']).toBe('invalid_request')
     expect(await exchange(await event())).not.toBe('given')
+  })
+})
+
+describe('a back-channel logout', () => {
+  const LOGOUT = 'http://schemas.openid.net/event/backchannel-logout'
+  const logoutToken = (given: object = {}, header: object = {}, by = issuer): Promise<string> =>
+    by.sign({ aud: 'deputy', sub: 'alice', groups: undefined, events: { [LOGOUT]: {} }, ...given } as never, {
+      typ: 'logout+jwt',
+      ...header,
+    })
+  const logOut = (token: string, tenant = 'acme'): Promise<Answer> =>
+    ask(
+      { port: daemon.port },
+      {
+        path: `/logout/${tenant}`,
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: new URLSearchParams({ logout_token: token }).toString(),
+      },
+    )
+  const ofSession = (sid: string, sub = 'alice'): Promise<string> =>
+    issuer.sign({ aud: RESOURCES.notes, org: 'acme', sub, sid } as never)
+
+  it("fault 68, promise 4: ends the session that it names and nothing else; one that names the user alone ends all that the user has; others' are refused", async () => {
+    const [ended, others] = [await ofSession('s1'), await ofSession('s2')]
+    const bob = await ofSession('s3', 'bob')
+    expect([await exchange(ended), await exchange(others), await exchange(bob)]).toEqual(['given', 'given', 'given'])
+    const foreign = await new SignJWT({ aud: 'deputy', sid: 's1', jti: 'x', events: { [LOGOUT]: {} } })
+      .setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'logout+jwt' })
+      .setIssuer(issuer.url)
+      .setIssuedAt()
+      .sign(aKeyPair().privateKey)
+    const now = Math.floor(Date.now() / 1000)
+    const refused: [string, string?][] = [
+      [await logoutToken({ sid: 's1', aud: 'another' })],
+      [await logoutToken({ sid: 's1', nonce: 'n' })],
+      [await logoutToken({ sid: 's1', events: {} })],
+      [await logoutToken({ sid: 's1', events: { [LOGOUT]: 1 } })],
+      [await logoutToken({ sid: 's1', jti: undefined })],
+      [await logoutToken({ sid: 's1', exp: now - 60 })],
+      [await logoutToken({ sid: 's1', iat: now - 7200 })],
+      [await logoutToken({ sid: 's1', iat: now + 600 })],
+      [await logoutToken({ sub: undefined })],
+      [await logoutToken({ sid: 's1' }, { typ: 'at+jwt' })],
+      [await logoutToken({ sid: 's1' }, {}, other)],
+      [foreign],
+      [new UnsecuredJWT({ iss: issuer.url, aud: 'deputy', sid: 's1', events: { [LOGOUT]: {} } }).encode()],
+      ['no token'],
+      [''],
+      [ended],
+      [await logoutToken({ sid: 's1' }), 'globex'],
+      [await logoutToken({ sid: 's1' }), 'nobody'],
+    ]
+    for (const [token, tenant] of refused) expect([token, (await logOut(token, tenant)).status]).toEqual([token, 400])
+    expect(await exchange(ended)).toBe('given')
+    const token = await logoutToken({ sid: 's1' })
+    expect([(await logOut(token)).status, (await logOut(token)).status]).toEqual([200, 200])
+    expect([await exchange(ended), await exchange(others), await exchange(bob)]).toEqual(['revoked', 'given', 'given'])
+    expect((await revocations()).length).toBe(1)
+    // Before explicit types it was a plain JWT.
+    expect((await logOut(await logoutToken({}, { typ: 'JWT' }))).status).toBe(200)
+    expect([await exchange(others), await exchange(bob)]).toEqual(['revoked', 'given'])
+    // A logout token is no token of a user.
+    expect(await exchange(await logoutToken({ aud: RESOURCES.notes, org: 'acme' }))).not.toBe('given')
   })
 })

@@ -33,10 +33,18 @@ export interface Realm {
   remove(): Promise<void>
 }
 
+/** Parts of an export of a realm, beside what every realm has. */
+export interface RealmParts {
+  readonly clientScopes?: readonly object[]
+  readonly clients?: readonly object[]
+  readonly roles?: object
+  readonly groups?: readonly object[]
+  readonly users?: readonly object[]
+}
+
 export interface Keycloak {
   readonly url: string
-  /** @param representation as an export of a realm: clients, clientScopes, users, groups, roles */
-  realm(representation: object): Promise<Realm>
+  realm(parts: RealmParts): Promise<Realm>
   stop(): Promise<void>
   start(): Promise<void>
   close(): Promise<void>
@@ -79,11 +87,14 @@ const createAdmin = (url: string) => {
 
 const createRealm = (url: string) => {
   const admin = createAdmin(url)
-  return async (representation: object): Promise<Realm> => {
+  return async ({ clientScopes = [], ...parts }: RealmParts): Promise<Realm> => {
     const name = `deputy-${randomBytes(4).toString('hex')}`
-    await admin('POST', '', { realm: name, enabled: true, sslRequired: 'none', ...representation })
+    await admin('POST', '', { realm: name, enabled: true, sslRequired: 'none' })
     const ofRealm = (method: string, path: string, body?: object): Promise<unknown> =>
       admin(method, `/${name}${path}`, body)
+    // A realm that is imported with client scopes gets none of the usual ones.
+    for (const scope of clientScopes) await ofRealm('POST', '/client-scopes', scope)
+    await ofRealm('POST', '/partialImport', { ifResourceExists: 'FAIL', ...parts })
     return {
       name,
       issuer: `${url}/realms/${name}`,

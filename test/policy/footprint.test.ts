@@ -4,12 +4,14 @@ import { describe, expect, it } from 'vitest'
 import { cedar, createPolicy } from '../../src/policy/cedar.ts'
 import type { PolicyQuestion } from '../../src/policy/decision.ts'
 import { footprintOf, type Footprint } from '../../src/policy/footprint.ts'
+import { claimsRead } from '../../src/policy/question.ts'
 import { toCedar } from '../../src/policy/question.ts'
 
 const schema = readFileSync(new URL('../../policies/access/schema.cedarschema', import.meta.url), 'utf8')
 const everything: Footprint = {
   readsContext: () => true,
   readsClaim: () => true,
+  claimPaths: [],
   readsAttribute: () => true,
   readsUser: true,
 }
@@ -139,6 +141,21 @@ describe('what policies look at', () => {
       ),
       { numRuns: 150 },
     )
+  })
+
+  it('fault 71: nested claims are read by their paths, and decide', () => {
+    const footprintOf = footprint([
+      'forbid(principal is Deputy::User, action, resource) when { principal.hasTag("realm_access.roles") && principal.getTag("realm_access.roles").contains("guest") };',
+    ])
+    expect(footprintOf.claimPaths).toEqual(['realm_access.roles'])
+    expect(claimsRead({ sub: 'alice', realm_access: { roles: ['guest'] } }, footprintOf)).toEqual([
+      ['realm_access.roles', ['guest']],
+    ])
+    // A claim of that very name comes first, as in the mapping of a tenant.
+    expect(claimsRead({ 'realm_access.roles': ['a'], realm_access: { roles: ['b'] } }, footprintOf)).toEqual([
+      ['realm_access.roles', ['a']],
+    ])
+    expect(claimsRead({ realm_access: 'none' }, footprintOf)).toEqual([])
   })
 
   it('names what is read, and counts as reading all what is read without a name', () => {

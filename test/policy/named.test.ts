@@ -32,6 +32,10 @@ describe('fault 28: names in access policies', () => {
       /There is no tenant of the group acne\/engineering, acne/,
     ],
     [
+      'permit (principal in Deputy::Group::"acme//sales", action, resource);',
+      /No group begins with a slash.*\n.*\n *Write Deputy::Group::"acme\/sales"/,
+    ],
+    [
       '// first\npermit (principal is Deputy::User, action, resource)\nwhen { context.workload in Deputy::Team::"finance" };',
       /own\.cedar:3:28: There is no team of a server finance/,
     ],

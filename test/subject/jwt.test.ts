@@ -7,6 +7,7 @@ import type { Server } from '../../src/config/server.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../../src/connector/connector.ts'
 import { Secret } from '../../src/crypto/secret.ts'
+import { createClaimWatch } from '../../src/subject/claim-watch.ts'
 import type { VerifiedSubject } from '../../src/subject/subject.ts'
 import { anIssuerKey, startIssuerDouble, type IssuerDouble } from '../doubles/issuer.ts'
 import { signIn, startCompanyIdp } from '../peers/company-idp.ts'
@@ -105,6 +106,80 @@ describe('fault 18: claims of real issuers', () => {
     expect((await verify(await issuer.sign({ groups: 'engineering' }))).groups).toEqual(['engineering'])
     expect((await verify(await issuer.sign({ groups: ['a', 7, '', 'b'] }))).groups).toEqual(['a', 'b'])
     for (const none of ['', {}, 7]) expect((await verify(await issuer.sign({ groups: none }))).groups).toEqual([])
+  })
+})
+
+describe('fault 71: groups and roles as an ordinary realm has them', () => {
+  const groupsOf = async (groups: unknown, claims: object, server = notes): Promise<readonly string[]> => {
+    snapshot = aSnapshot({
+      servers: [server],
+      tenants: [aTenant({ issuers: [{ issuer: issuer.url, claims: groups === undefined ? {} : { groups } }] })],
+    })
+    return (await verify(await issuer.sign(claims))).groups
+  }
+  const keycloak = {
+    groups: ['/sales/emea', '/sales', '/r~/d/lab', 'plain/name', '/'],
+    realm_access: { roles: ['accounting'] },
+    resource_access: { 'https://notes.example/mcp': { roles: ['reader'] }, ledger: { roles: ['sales'] } },
+  }
+
+  it('a path is the group and those above it, without its slash', async () => {
+    expect(await groupsOf(undefined, keycloak)).toEqual(['sales/emea', 'sales', 'r~/d/lab', 'r~/d', 'plain/name'])
+  })
+
+  it('dots lead to nested claims, of a client with dots in its name too; several claims are one list', async () => {
+    expect(await groupsOf('realm_access.roles', keycloak)).toEqual(['accounting'])
+    expect(await groupsOf('resource_access.https://notes.example/mcp.roles', keycloak)).toEqual(['reader'])
+    expect(
+      await groupsOf(
+        ['realm_access.roles', { claim: 'resource_access.ledger.roles', prefix: 'ledger:' }, 'none.at.all'],
+        keycloak,
+      ),
+    ).toEqual(['accounting', 'ledger:sales'])
+    // A claim of that name, such as a URL, is no path.
+    expect(await groupsOf('https://x.example/groups', { 'https://x.example/groups': 'a' })).toEqual(['a'])
+    for (const none of [{ realm_access: 'x' }, { realm_access: ['roles'] }, { realm_access: { roles: { a: 1 } } }])
+      expect(await groupsOf('realm_access.roles', none)).toEqual([])
+    for (const name of ['__proto__', 'constructor.name', 'realm_access.__proto__'])
+      expect(await groupsOf(name, keycloak)).toEqual([])
+  })
+
+  it('promise 1: no group is left out: a policy could forbid it', async () => {
+    const many = Array.from({ length: 600 }, (_, at) => `g${at}`)
+    expect(await groupsOf(undefined, { groups: many })).toHaveLength(600)
+    const paths = `/${Array.from({ length: 2100 }, () => 'g').join('/')}`
+    await expect(groupsOf(undefined, { groups: [paths] })).rejects.toMatchObject({ code: 'subject_token_invalid' })
+  })
+
+  it('the user and the tenant are found by paths too', async () => {
+    const server = aServer({ tenants: '*' })
+    snapshot = aSnapshot({
+      servers: [server],
+      tenants: ['acme', 'globex'].map((tenant) =>
+        aTenant({
+          tenant,
+          issuers: [
+            { issuer: issuer.url, claims: { user: 'person.id', tenant: { claim: 'org.name', value: tenant } } },
+          ],
+        }),
+      ),
+    })
+    const subject = await verify(await issuer.sign({ person: { id: 'ada' }, org: { name: 'globex' } }), { server })
+    expect([subject.user, subject.tenant.tenant]).toEqual(['ada', 'globex'])
+  })
+
+  it('a claim that no token has is told once, and one that some have is not', () => {
+    const lines: string[] = []
+    const watch = createClaimWatch({
+      logger: { warn: (_facts: unknown, text?: string) => lines.push(String(text)) } as never,
+    })
+    const [mapped] = aTenant({
+      issuers: [{ issuer: issuer.url, claims: { groups: ['groups', 'realm_access.roles'] } }],
+    }).issuers
+    for (let at = 0; at < 19; at += 1) watch('acme', mapped!, { groups: [] })
+    expect(lines).toEqual([])
+    for (let at = 0; at < 50; at += 1) watch('acme', mapped!, {})
+    expect(lines).toEqual([expect.stringContaining('has the claim realm_access.roles')])
   })
 })
 

@@ -280,3 +280,50 @@ describe('a login session', () => {
     expect(await of()).toBe('subject_session_missing')
   })
 })
+
+describe('fault 68: an issuer that is asked about every token', () => {
+  const all = { ...introspection, for: 'all' }
+  const asking = (): void => {
+    snapshot = aSnapshot({
+      servers: [notes],
+      tenants: [aTenant({ issuers: [{ issuer: one!.url, introspection: all }] })],
+    })
+  }
+
+  it('promise 4: a JWT that is no longer active there is refused within 30 seconds, and one that cannot be asked about too', async () => {
+    asking()
+    const token = await one!.sign({})
+    one!.introspect = () => ({ active: true, sub: 'alice' })
+    expect(await verify(token)).toMatchObject({ user: 'alice', how: 'introspection' })
+    await verify(token)
+    expect(introspections(one!)).toBe(1)
+    one!.introspect = () => ({ active: false })
+    clock.forward(30_001)
+    expect(await codeOf(verify(token))).toBe('subject_token_invalid')
+    one!.introspect = () => ({ active: true, sub: 'mallory' })
+    clock.forward(30_001)
+    expect(await codeOf(verify(token))).toBe('subject_token_invalid')
+    one!.outage = 'refuse'
+    clock.forward(30_001)
+    expect(await codeOf(verify(token))).toBe('issuer_unreachable')
+    // Without that setting a JWT counts until its end.
+    one!.outage = undefined
+    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant(trusting(one))] })
+    expect(await verify(token)).toMatchObject({ how: 'jwt' })
+  })
+
+  it('a lightweight token gets the claims that it leaves out, those that it has count first, and its signature is checked before anybody is asked', async () => {
+    asking()
+    const light = { sub: undefined, aud: undefined }
+    const token = await one!.sign({ ...light, groups: ['signed'] })
+    one!.introspect = () => ({ active: true, sub: 'alice', aud: RESOURCE, groups: ['answered'], acr: '1' })
+    expect(await verify(token)).toMatchObject({ user: 'alice', groups: ['signed'], acr: '1', how: 'introspection' })
+    const asked = introspections(one!)
+    expect(await codeOf(verify(await two!.sign({ ...light, iss: one!.url })))).toBe('subject_token_invalid')
+    expect(introspections(one!)).toBe(asked)
+    one!.introspect = () => ({ active: true, sub: 'alice', aud: 'https://other.example/mcp' })
+    expect(await codeOf(verify(await one!.sign(light)))).toBe('subject_audience_mismatch')
+    snapshot = aSnapshot({ servers: [notes], tenants: [aTenant(trusting(one))] })
+    await expect(verify(await one!.sign(light))).rejects.toThrow(/lightweight token.*introspection\.for: all/)
+  })
+})

@@ -1,4 +1,4 @@
-import { ownValue } from '../own-value.ts'
+import { ownValue } from './own-value.ts'
 
 /** No claim is nested deeper, and no more parts of a path are tried. */
 const DEEPEST = 10
