@@ -3,7 +3,7 @@ import type { Random } from '../clock.ts'
 import type { Tenant } from '../config/tenant.ts'
 import { refusalOfIssuer, type IdentityProviders } from '../connector/provider/identity-provider.ts'
 import { Secret } from '../crypto/secret.ts'
-import { wordsOf } from '../connector/provider/call.ts'
+import { failureOf, wordsOf } from '../connector/provider/call.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { WatchClaims } from '../subject/claim-watch.ts'
 import { groupsOf, userOf, presentClaims } from '../subject/claims.ts'
@@ -85,6 +85,9 @@ export const createSignIn = (deps: {
         if (error instanceof DeputyError) throw error
         if (error instanceof openid.AuthorizationResponseError)
           throw refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
+        // Where the provider is away, nothing is wrong with what the user did.
+        const failure = failureOf(error)
+        if (failure === 'not_sent' || failure === 'lost') throw refusalOfIssuer(step.issuer, error)
         throw refuse(
           'connect_invalid',
           {

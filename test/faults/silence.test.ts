@@ -12,13 +12,15 @@ import { downstreamSchema } from '../../src/config/downstream.ts'
 import { keyEncryptionSchema } from '../../src/config/key-encryption.ts'
 import { providerSchema } from '../../src/config/provider.ts'
 import { secretBackendSchema } from '../../src/config/secret-backends.ts'
-import { trustedIssuerSchema } from '../../src/config/tenant.ts'
+import { tenantSchema, trustedIssuerSchema } from '../../src/config/tenant.ts'
+import { createSignIn } from '../../src/connect/sign-in.ts'
 import { createAwsStsConnector } from '../../src/connector/aws-sts.ts'
 import { createClientCredentialsConnector } from '../../src/connector/client-credentials.ts'
 import type { CredentialRequest } from '../../src/connector/connector.ts'
 import { createProviderRequests } from '../../src/connector/provider/ask.ts'
 import { createProviderCalls } from '../../src/connector/provider/call.ts'
 import { createProviderClients } from '../../src/connector/provider/client.ts'
+import { createIdentityProviders } from '../../src/connector/provider/identity-provider.ts'
 import { createTokenRequests } from '../../src/connector/provider/token-request.ts'
 import { within } from '../../src/deadline.ts'
 import { DeputyError } from '../../src/errors.ts'
@@ -28,6 +30,10 @@ import { silentLogger } from '../../src/observe/logger.ts'
 import { createOpenTelemetry } from '../../src/observe/opentelemetry.ts'
 import { noTelemetry } from '../../src/observe/telemetry.ts'
 import { createRotationNotifier } from '../../src/rotation/notify.ts'
+import { loginText } from '../../src/rotation/rotators/login-secret.ts'
+import { createPostgresRotator } from '../../src/rotation/rotators/postgres.ts'
+import { createRedisRotator } from '../../src/rotation/rotators/redis.ts'
+import { createWebhookRotator } from '../../src/rotation/rotators/webhook.ts'
 import { createSecretBackends } from '../../src/secret/backends.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createPool, toStoreError } from '../../src/store/postgres/pool.ts'
@@ -62,6 +68,8 @@ interface Row {
   readonly limit: number
   /** Of an error. `never`: it does without. */
   readonly codes: readonly string[] | 'never'
+  /** The error where the peer is surely away: nothing is wrong with the question then. */
+  readonly away?: string
   /** It has a copy of what it read before, for outages. */
   readonly copies?: true
   /** Its peer is unwell only where the path has this in it. */
@@ -135,6 +143,50 @@ const wellAws: Row['well'] = (request, _, response, value) => {
   if (String(request.headers['x-amz-target']).endsWith('Encrypt'))
     json(response, { KeyId: 'k', CiphertextBlob: Buffer.from(value).toString('base64') })
   else json(response, { Name: 'n', VersionId: value.repeat(10), VersionStages: ['AWSCURRENT'], SecretString: value })
+}
+/** A step of a rotation that was not done has no code: the engine tries it again. */
+const asStep = async <T>(work: Promise<T>): Promise<T> => {
+  try {
+    return await work
+  } catch (error) {
+    throw Object.assign(new Error('a step was not done', { cause: error }), { code: STEP_FAILED })
+  }
+}
+const STEP_FAILED = 'step_failed'
+
+/** A tenant's identity provider, at which its users sign in. */
+const anIdentityProvider = (peer: Unwell, egress: ReturnType<typeof egressOf>) => {
+  const tenant = tenantSchema.parse({
+    tenant: 'acme',
+    issuers: [{ issuer: peer.url, claims: { user: 'sub' } }],
+    sign_in: { issuer: peer.url, client_id: 'deputy' },
+  })
+  const identityProviders = createIdentityProviders({
+    snapshot: () => aSnapshot({ tenants: [tenant], settings: { network: { allow_loopback: true } } }),
+    egress,
+    resolveSecret: () => Promise.reject(new Error('none')),
+  })
+  return { tenant, identityProviders }
+}
+const wellIdentityProvider: Row['well'] = (request, _, response, value) => {
+  const issuer = `http://${String(request.headers.host)}`
+  const [iat, encoded] = [
+    Math.floor(Date.now() / 1000),
+    (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url'),
+  ]
+  if (request.url?.includes('well-known') === true)
+    json(response, {
+      issuer,
+      authorization_endpoint: `${issuer}/${value}`,
+      token_endpoint: `${issuer}/token`,
+      code_challenge_methods_supported: ['S256'],
+    })
+  else {
+    const claims = { iss: issuer, aud: 'deputy', sub: value, nonce: 'nonce', iat, exp: iat + 60 }
+    // Over a line of its own the signature is not looked at (OpenID Connect Core 3.1.3.7, 6).
+    const token = `${encoded({ alg: 'RS256' })}.${encoded(claims)}.c2lnbmVk`
+    json(response, { access_token: 'a', token_type: 'Bearer', id_token: token })
+  }
 }
 const BACKEND = ['secret_backend_unavailable', 'secret_backend_refused']
 const PROVIDER = ['provider_unavailable', 'provider_refused', 'provider_busy', 'egress_refused']
@@ -334,7 +386,72 @@ const rows: readonly Row[] = [
     },
   },
   {
-    name: "an issuer's metadata and key set (tokens, security events)",
+    name: 'an identity provider: a sign-in begins',
+    limit: 2 * TIMEOUT,
+    codes: ['issuer_unreachable', 'issuer_not_understood'],
+    well: wellIdentityProvider,
+    open(peer) {
+      const egress = egressOf()
+      return {
+        async ask() {
+          const { tenant, identityProviders } = anIdentityProvider(peer, egress)
+          return (await identityProviders(tenant)).serverMetadata().authorization_endpoint?.split('/').at(-1)
+        },
+        close: () => egress.close(),
+      }
+    },
+  },
+  {
+    name: 'an identity provider: a sign-in ends',
+    limit: 2 * TIMEOUT,
+    codes: ['issuer_unreachable', 'issuer_not_understood', 'connect_invalid'],
+    away: 'issuer_unreachable',
+    only: '/token',
+    well: wellIdentityProvider,
+    open(peer) {
+      const egress = egressOf()
+      const { tenant, identityProviders } = anIdentityProvider(peer, egress)
+      const signIn = createSignIn({
+        ...{ identityProviders, random, redirectUri: () => 'https://deputy.example/callback' },
+        attempts: {} as never,
+      })
+      const step = { issuer: peer.url, verifier: 'v'.repeat(43), nonce: 'nonce' } as Parameters<
+        typeof signIn.complete
+      >[1]
+      return {
+        ask: async () =>
+          (await signIn.complete(new URL('https://deputy.example/callback?code=c&state=s'), step, tenant)).user,
+        close: () => egress.close(),
+      }
+    },
+  },
+  {
+    name: 'a webhook that rotates',
+    limit: 2 * TIMEOUT,
+    codes: [STEP_FAILED],
+    well(_, __, response, value) {
+      json(response, { next: value })
+    },
+    open(peer) {
+      const egress = egressOf()
+      const rotator = createWebhookRotator(
+        { rotator: 'webhook', url: `${peer.url}/rotate`, key: { secret: 'k' }, keeps_old: true } as never,
+        {
+          secret: secret('key'),
+          key: () => Promise.resolve(new Secret('key')),
+          egress,
+          clock: systemClock,
+          random,
+        },
+      )
+      return {
+        ask: async () => (await asStep(Promise.resolve(rotator.next(undefined)))).reveal(),
+        close: () => egress.close(),
+      }
+    },
+  },
+  {
+    name: "an issuer's metadata and key set (tokens, security events, logouts)",
     limit: 2 * TIMEOUT,
     codes: ['issuer_unreachable', 'issuer_not_understood'],
     copies: true,
@@ -433,6 +550,8 @@ const rows: readonly Row[] = [
   },
 ]
 
+const AWAY = new Set<Mood>(['refused', 'silent', 'slow', '500', '503', '429'])
+
 const outcomeOf = async (work: Promise<unknown>): Promise<string> => {
   try {
     return `gives ${String(await work)}`
@@ -466,6 +585,7 @@ const cell = async (row: Row, mood: Mood, primed: () => Promise<void>): Promise<
     expect(took, `${row.name}, ${mood}: in time`).toBeLessThan(row.limit + SLACK_MS)
     if (row.codes === 'never') expect(outcome, `${row.name}, ${mood}`).toBe('gives undefined')
     else if (row.copies === true) expect(outcome, `${row.name}, ${mood}`).toMatch(/^gives (old|keys)$/)
+    else if (row.away !== undefined && AWAY.has(mood)) expect(outcome, `${row.name}, ${mood}`).toBe(row.away)
     else expect(row.codes, `${row.name}, ${mood}`).toContain(outcome)
     // While its neighbour is unwell; all cells share two cores, so one answer may be late.
     const { other } = client
@@ -674,6 +794,54 @@ describe('peers that are unwell', () => {
           },
           ['store_unavailable'],
           2 * TIMEOUT + 500,
+        ),
+        tcpCell(
+          'Postgres: a role that rotates',
+          mood,
+          () => postgres.port,
+          (peer) => {
+            const admin = loginText({ username: 'deputy', password: postgres.password })
+            const rotator = createPostgresRotator(
+              {
+                rotator: 'postgres',
+                host: '127.0.0.1',
+                port: peer.port,
+                database: 'postgres',
+                roles: ['one', 'two'],
+              } as never,
+              { admin: () => Promise.resolve(admin), tls: () => Promise.resolve(false), random, timeout: TIMEOUT },
+            )
+            return {
+              ask: async () => ((await asStep(rotator.login(admin))) === 'works' ? 'well' : 'refused'),
+              close: () => undefined,
+            }
+          },
+          [STEP_FAILED],
+          2 * TIMEOUT,
+        ),
+        tcpCell(
+          'Redis: a user that rotates',
+          mood,
+          () => redis.port,
+          (peer) => {
+            const rotator = createRedisRotator(
+              { rotator: 'redis', host: '127.0.0.1', port: peer.port, user: 'default' } as never,
+              {
+                admin: () => Promise.reject(new Error('none')),
+                tls: () => Promise.resolve(false),
+                random,
+                timeout: TIMEOUT,
+              },
+            )
+            // The server knows no password of this user: that it says so is its answer.
+            const login = loginText({ username: 'default', password: 'x' })
+            return {
+              ask: async () => ((await asStep(rotator.login(login))) === 'works' ? 'well' : 'refused'),
+              close: () => undefined,
+            }
+          },
+          [STEP_FAILED],
+          2 * TIMEOUT,
         ),
       ])
       show(await Promise.all(cells), TCP_MOODS)

@@ -2,6 +2,7 @@ import { createHash, createHmac, pbkdf2 as pbkdf2Callback } from 'node:crypto'
 import { promisify } from 'node:util'
 import { Client, DatabaseError } from 'pg'
 import type { Random } from '../../clock.ts'
+import { within } from '../../deadline.ts'
 import type { Secret } from '../../crypto/secret.ts'
 import type { ChoosingRotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
@@ -54,7 +55,8 @@ export const createPostgresRotator = (
       await client.connect()
       return await work(client)
     } finally {
-      await client.end().catch(() => undefined)
+      // A server that is silent from now on does not say good-bye either.
+      await within(deps.timeout, client.end(), () => new Error('late')).catch(() => undefined)
     }
   }
   const asAdmin = async <T>(work: (client: Client) => Promise<T>): Promise<T> =>
