@@ -412,7 +412,9 @@ const rows: readonly Row[] = [
       const egress = egressOf()
       const { tenant, identityProviders } = anIdentityProvider(peer, egress)
       const signIn = createSignIn({
-        ...{ identityProviders, random, redirectUri: () => 'https://deputy.example/callback' },
+        identityProviders,
+        random,
+        redirectUri: () => 'https://deputy.example/callback',
         attempts: {} as never,
       })
       const step = { issuer: peer.url, verifier: 'v'.repeat(43), nonce: 'nonce' } as Parameters<
