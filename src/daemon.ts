@@ -751,6 +751,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const readiness = async () => {
       // Each renewal is a write that the shared store confirms: a ping would say ok of one that is read-only or whose commits hang.
       const storeProblem = membership.status().store ?? (await pingProblem())
+      const keyService = await ground.keyService()
       const sinks = audit.status().filter(({ ok }) => !ok)
       const node = membership.status()
       return {
@@ -758,6 +759,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         checks: {
           ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }),
           ...backends.status(),
+          ...(keyService === undefined ? {} : { 'key service': keyService }),
           daemon: draining ? 'draining' : 'ok',
           node: node.problem ?? 'ok',
           store: storeProblem ?? 'ok',

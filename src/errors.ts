@@ -752,13 +752,37 @@ export const taxonomy = {
     'A wrapping token of the secret backend {backend} cannot be trusted: {problem}.',
     'Find out who opened it, revoke its content, and create a new one.',
   ),
+  key_service_unavailable: kind(
+    503,
+    'temporarily_unavailable',
+    'secret',
+    true,
+    'The key service did not answer as it should: {problem}. Nothing is lost.',
+    'Try again; `deputy status` shows the state of the key service.',
+  ),
+  key_service_refused: kind(
+    503,
+    'server_error',
+    'secret',
+    false,
+    'The key service refused: {problem}. Nothing is lost.',
+    'Check `kek` in deputy.yaml, and what the key service allows Deputy; docs/vaults.md lists the permissions.',
+  ),
+  data_key_unavailable: kind(
+    503,
+    'server_error',
+    'secret',
+    false,
+    'The data key of the tenant {tenant} cannot be opened: {problem}. What it encrypts is still there.',
+    '{fix}',
+  ),
   secret_unreadable: kind(
     503,
     'server_error',
     'secret',
     false,
     'A stored secret of the tenant {tenant} can no longer be read.',
-    'If the tenant was revoked this is final; otherwise check the key-encryption key.',
+    'If the tenant was revoked this is final; otherwise check the folder of data keys (`keys`), and `kek` and `kek_earlier` in deputy.yaml.',
   ),
   revoked: kind(
     400,
@@ -869,6 +893,21 @@ export class DeputyError extends Error {
 /** Makes an error of the taxonomy: `throw refuse('target_unknown', { target, server })`. */
 export const refuse = (code: ErrorCode, facts: ErrorFacts = {}, cause?: unknown): DeputyError =>
   new DeputyError(code, facts, cause === undefined ? undefined : { cause })
+
+/**
+ * An error for admins: its sentence, and the words of another service, which callers do not get.
+ * @returns one line, without secrets
+ */
+export const forAdmins = (error: DeputyError): string => {
+  const answered = error.facts['answered']
+  return answered === undefined || answered === 'yes' ? error.message : `${error.message} It said: ${answered}`
+}
+
+/** The problem of an error for admins, as `forAdmins`. */
+export const problemForAdmins = ({ facts, message }: DeputyError): string => {
+  const { problem = message, answered } = facts
+  return answered === undefined || answered === 'yes' ? String(problem) : `${problem}: ${answered}`
+}
 
 /** Whatever was thrown, as an error of the taxonomy; what was not foreseen becomes `internal` and keeps its cause. */
 export const asDeputyError = (thrown: unknown): DeputyError =>

@@ -43,6 +43,8 @@ export interface Ground {
   own(name: string, make: () => Promise<Secret>, isGood?: (kept: Secret) => boolean): Promise<Secret>
   /** Reads the key-encryption key anew. */
   readKek(): Promise<KeyEncryptionKey>
+  /** How the key service is, for admins; undefined where the key is here. */
+  keyService(): Promise<string | undefined>
   /** Work on what nodes share, which one of them at a time may do. */
   alone<T>(work: () => Promise<T>): Promise<T>
   close(): Promise<void>
@@ -206,6 +208,7 @@ export const openGround = async (
         close,
         own: (name, make, isGood) => alone(() => ownSecret(secrets, name, make, isGood)),
         readKek: () => kek.read(),
+        keyService: () => kek.status(),
         signingKeys: await SigningKeys.open({
           store: store.signingKeys,
           envelope,

@@ -4,6 +4,7 @@ import type { KeyEncryptionSettings } from './config/key-encryption.ts'
 import { keyFromFile, keyFromText, withEarlierKeys, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
 import { refuse } from './errors.ts'
 import { openVault, type VaultSurroundings } from './secret/backends.ts'
+import { watchKeyService, type WatchedKey } from './secret/key-service.ts'
 import { transitKey } from './secret/vault/transit.ts'
 
 const ID = 'kek'
@@ -12,6 +13,8 @@ const ID = 'kek'
 export interface KeyEncryption {
   /** Reads them anew: a file may have changed. @throws DeputyError `config_invalid` */
   read(): Promise<KeyEncryptionKey>
+  /** How the key service that wraps is, for admins: `ok`, or what is wrong; undefined where there is none. */
+  status(): Promise<string | undefined>
   close(): Promise<void>
 }
 
@@ -22,6 +25,12 @@ export const openKeyEncryption = async (
   around: VaultSurroundings & { readonly random: Random },
 ): Promise<KeyEncryption> => {
   const closers: (() => Promise<void> | void)[] = []
+  let service: WatchedKey | undefined
+  const watched = (key: KeyEncryptionKey): KeyEncryptionKey => {
+    const watching = watchKeyService(key, around.monotonic)
+    service ??= watching
+    return watching
+  }
   /** What asks a key service is opened once; what is in files is read each time. */
   const opened = async (settings: KeyEncryptionSettings): Promise<() => Promise<KeyEncryptionKey>> => {
     if ('file' in settings) return () => keyFromFile(resolve(around.home, settings.file), around.random)
@@ -36,7 +45,8 @@ export const openKeyEncryption = async (
     if ('vault' in settings) {
       const session = await openVault(ID, settings.vault, around)
       closers.push(() => session.close())
-      return () => Promise.resolve(transitKey({ id: ID, ...settings.vault, session }))
+      const key = watched(transitKey({ id: ID, ...settings.vault, session }))
+      return () => Promise.resolve(key)
     }
     // Loaded where it is configured: no other daemon should pay for the SDK.
     const { createKmsClient, kmsKey } = await import('./secret/aws/kms.ts')
@@ -44,14 +54,15 @@ export const openKeyEncryption = async (
     closers.push(() => {
       client.destroy()
     })
-    return () => Promise.resolve(kmsKey({ id: ID, key: settings.aws.key, client }))
+    const key = watched(kmsKey({ id: ID, key: settings.aws.key, client }))
+    return () => Promise.resolve(key)
   }
-  const [first, ...others] = [await opened(current), ...(await Promise.all(earlier.map(opened)))] as [
-    () => Promise<KeyEncryptionKey>,
-    ...(() => Promise<KeyEncryptionKey>)[],
-  ]
+  const first = await opened(current)
+  const wraps = service
+  const others = await Promise.all(earlier.map(opened))
   return {
     read: async () => withEarlierKeys(await first(), await Promise.all(others.map((read) => read()))),
+    status: async () => (wraps === undefined ? undefined : ((await wraps.problem()) ?? 'ok')),
     async close() {
       for (const close of closers) await close()
     },

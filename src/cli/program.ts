@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander'
-import { DeputyError } from '../errors.ts'
+import { DeputyError, forAdmins } from '../errors.ts'
 import { fileFailure } from '../start-failure.ts'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
@@ -100,7 +100,7 @@ export const run = async (argv: readonly string[], terminal: Terminal): Promise<
       return error.code
     }
     if (error instanceof DeputyError) {
-      terminal.err(`${error.message}\nNext: ${error.next}\n`)
+      terminal.err(`${forAdmins(error)}\nNext: ${error.next}\n`)
       if (error.code === 'start_failed') return exit.start
       if (error.code === 'node_replaced') return exit.replaced
       return error.kind.category === 'config' ? exit.configuration : exit.failed

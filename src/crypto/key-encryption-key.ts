@@ -1,21 +1,30 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { Random } from '../clock.ts'
-import { refuse } from '../errors.ts'
+import { DeputyError, refuse } from '../errors.ts'
 import { decrypt, encrypt } from './aead.ts'
 import { assertPrivateFile, replaceFile } from './private-file.ts'
 
+/** What was wrapped, and the name of the key that has wrapped it: it is kept beside it. */
+export interface WrappedBytes {
+  readonly id: string
+  readonly bytes: Uint8Array
+}
+
 /** Wraps data keys of 32 bytes. Implementations: a file or variable here, Vault's transit engine, AWS KMS; tests: `test/conformance/key-encryption-key.ts`. */
 export interface KeyEncryptionKey {
-  /** Names the key that wraps now; it is kept beside what it wrapped. */
+  /** Names the key that wraps now. */
   readonly id: string
   /** Whether it may have a newer version under the same id, so that wrapping anew means something. */
   readonly hasVersions: boolean
   /** Whether it can open what the key of this id has wrapped. */
   knows(id: string): boolean
-  /** @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused`, where a service has to be asked */
-  wrap(dataKey: Uint8Array, additionalData: Uint8Array): Promise<Uint8Array>
-  /** @param id the key that had wrapped it: this one, or a previous one that is still known */
+  /** @throws DeputyError `key_service_unavailable`, `key_service_refused`, where a service has to be asked */
+  wrap(dataKey: Uint8Array, additionalData: Uint8Array): Promise<WrappedBytes>
+  /**
+   * @param id what `wrap` has answered with it
+   * @throws DeputyError as `wrap`; any other error: it fails authentication, so that no key opens it any more
+   */
   unwrap(id: string, wrapped: Uint8Array, additionalData: Uint8Array): Promise<Uint8Array>
 }
 
@@ -37,6 +46,11 @@ const parseKeys = (text: string, from: string): Uint8Array[] => {
   return keys
 }
 
+const unknownKey = (id: string): DeputyError =>
+  refuse('key_service_refused', {
+    problem: `a data key was wrapped by the key-encryption key ${id}, and neither kek nor kek_earlier names that`,
+  })
+
 const localKey = (keys: readonly Uint8Array[], random: Random): KeyEncryptionKey => {
   const byId = new Map(keys.map((key) => [idOf(key), key]))
   const [current] = keys as [Uint8Array]
@@ -44,23 +58,35 @@ const localKey = (keys: readonly Uint8Array[], random: Random): KeyEncryptionKey
     id: idOf(current),
     hasVersions: false,
     knows: (id) => byId.has(id),
-    wrap: (dataKey, additionalData) => Promise.resolve(encrypt(current, dataKey, additionalData, random)),
+    wrap: (dataKey, additionalData) =>
+      Promise.resolve({ id: idOf(current), bytes: encrypt(current, dataKey, additionalData, random) }),
     unwrap: (id, wrapped, additionalData) =>
       new Promise((resolve) => {
         const key = byId.get(id)
-        if (key === undefined) throw new Error(`wrapped by the unknown key-encryption key ${id}`)
+        if (key === undefined) throw unknownKey(id)
         resolve(decrypt(key, wrapped, additionalData))
       }),
   }
 }
 
-/** A key that wraps, with others that have wrapped before it. */
+/**
+ * A key that wraps, with others that have wrapped before it. Two may know the same id, such as keys of one name in two Vaults:
+ * each that does is tried.
+ */
 export const withEarlierKeys = (current: KeyEncryptionKey, earlier: readonly KeyEncryptionKey[]): KeyEncryptionKey => ({
   ...current,
   knows: (id) => [current, ...earlier].some((key) => key.knows(id)),
-  unwrap(id, wrapped, additionalData) {
-    const key = [current, ...earlier].find((each) => each.knows(id)) ?? current
-    return key.unwrap(id, wrapped, additionalData)
+  async unwrap(id, wrapped, additionalData) {
+    const failures: unknown[] = []
+    for (const key of [current, ...earlier].filter((each) => each.knows(id))) {
+      try {
+        return await key.unwrap(id, wrapped, additionalData)
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+    // One that could not say whether it opens it may still do so.
+    throw failures.find((error) => error instanceof DeputyError) ?? failures[0] ?? unknownKey(id)
   },
 })
 

@@ -192,7 +192,11 @@ export class Keyring implements Envelope {
       return await readFile(this.#path(tenant), 'utf8')
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw refuse('secret_unreadable', { tenant }, error)
+      throw this.#closed(
+        tenant,
+        `its file cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+        error,
+      )
     }
   }
 
@@ -202,11 +206,23 @@ export class Keyring implements Envelope {
       const { earlier = [], ...first } = keyFileSchema.parse(JSON.parse(text))
       return [first, ...earlier]
     } catch (error) {
-      throw refuse('secret_unreadable', { tenant }, error)
+      throw this.#closed(tenant, 'its file is damaged', error)
     }
   }
 
+  /** Its file is there, and that is all that is wrong: what it encrypts is not lost. */
+  #closed(tenant: string, problem: string, cause: unknown): DeputyError {
+    const fix = `Check ${this.#path(tenant)}: its owner and mode, and put it back from a backup where it is damaged.`
+    return refuse('data_key_unavailable', { tenant, problem, fix }, cause)
+  }
+
   async #unwrap(tenant: string, stored: WrappedKey): Promise<DataKey> {
+    if (!this.#kek.knows(stored.kek))
+      throw refuse('data_key_unavailable', {
+        tenant,
+        problem: `the key-encryption key ${stored.kek} has wrapped it, and deputy.yaml does not name that`,
+        fix: 'Name that key under kek or kek_earlier in deputy.yaml; a key file may hold it on a further line.',
+      })
     try {
       const bytes = await this.#kek.unwrap(
         stored.kek,
@@ -215,8 +231,8 @@ export class Keyring implements Envelope {
       )
       return { id: Buffer.from(stored.key, 'hex'), bytes }
     } catch (error) {
-      // The service that has the key is away: nothing is wrong with what it wrapped.
-      if (error instanceof DeputyError && error.kind.retryable) throw error
+      // The key service is away, or refuses: nothing is wrong with what it wrapped.
+      if (error instanceof DeputyError) throw error
       throw refuse('secret_unreadable', { tenant }, error)
     }
   }
@@ -270,11 +286,8 @@ export class Keyring implements Envelope {
     const [first, ...earlier] = await Promise.all(
       keys.map(async (key): Promise<WrappedKey> => {
         const id = key.id.toString('hex')
-        return {
-          key: id,
-          kek: this.#kek.id,
-          wrapped: Buffer.from(await this.#kek.wrap(key.bytes, bindingOf(tenant, id))).toString('base64'),
-        }
+        const wrapped = await this.#kek.wrap(key.bytes, bindingOf(tenant, id))
+        return { key: id, kek: wrapped.id, wrapped: Buffer.from(wrapped.bytes).toString('base64') }
       }),
     )
     return `${JSON.stringify({ ...first!, ...(earlier.length === 0 ? {} : { earlier }) })}\n`

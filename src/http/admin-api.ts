@@ -7,7 +7,7 @@ import { idSchema } from '../config/values.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
-import { asDeputyError, refuse } from '../errors.ts'
+import { asDeputyError, forAdmins, refuse } from '../errors.ts'
 import { didYouMean } from '../near-names.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { Policy } from '../policy/decision.ts'
@@ -424,7 +424,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       : asDeputyError(thrown)
     if (error.code === 'internal')
       deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'an admin request failed inside Deputy')
-    sendError(response, error, correlationId)
+    sendError(response, error, correlationId, forAdmins(error))
   }
   app.use(onError)
   return withCheckedHead(app, deps.correlationId)

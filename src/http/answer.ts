@@ -66,14 +66,23 @@ export const errorAnswer = (
   }
 }
 
-/** Sends an error. It leaves when the request has been received whole, wherever it went wrong. */
-export const sendError = (response: ServerResponse, error: DeputyError, correlationId: string): void => {
+/**
+ * Sends an error. It leaves when the request has been received whole, wherever it went wrong.
+ * @param description instead of the error's sentence
+ */
+export const sendError = (
+  response: ServerResponse,
+  error: DeputyError,
+  correlationId: string,
+  description?: string,
+): void => {
   if (response.headersSent) {
     response.destroy()
     return
   }
   const { status, body, headers } = errorAnswer(error, correlationId)
+  const told = description === undefined ? body : { ...body, error_description: describable(description) }
   afterBody(response.req, () => {
-    sendJson(response, status, body, headers)
+    sendJson(response, status, told, headers)
   })
 }

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import { within } from '../deadline.ts'
-import { DeputyError, refuse } from '../errors.ts'
+import { DeputyError, problemForAdmins, refuse } from '../errors.ts'
 import type { SecretBackend, SecretVersion } from './backend.ts'
 import { isSilence } from './silence.ts'
 import type { Logger } from '../observe/logger.ts'
@@ -86,7 +86,7 @@ export const keepSecrets = (
     const { id, logger } = options
     if (problem === undefined)
       logger.warn({ backend: id, err: error }, 'secret backend unavailable; secrets that were read before are used')
-    problem = String(error.facts['problem'])
+    problem = problemForAdmins(error)
     if (isSilence(error)) silence = problem
     const kept = entries.get(key)
     if (kept !== undefined) kept.problem = problem

@@ -2,7 +2,7 @@ import type { AuditEvent } from '../audit/events.ts'
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
-import { DeputyError } from '../errors.ts'
+import { DeputyError, forAdmins } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import { leaseRecordName, type Lease, type LeaseStore } from '../store/records/leases.ts'
 import { isSilence } from './silence.ts'
@@ -41,9 +41,10 @@ export const marginOf = (lease: Lease): number => {
   return Math.min(MARGIN_MS, Math.max(given / 10, Math.min(LEAST_USE_MS, given / 2)))
 }
 
-/** What went wrong, for admins: the backend's own words where callers do not get them. */
+const MAX_REASON = 300
+/** What went wrong, for admins: with the backend's own words, which callers do not get. */
 const reasonOf = (error: unknown): string =>
-  (error instanceof DeputyError && error.cause instanceof Error ? error.cause : (error as Error)).message.slice(0, 200)
+  (error instanceof DeputyError ? forAdmins(error) : (error as Error).message).slice(0, MAX_REASON)
 
 /** Renews leases that are used, and ends those that are over. */
 export const createLeaseCare = (options: LeaseCareOptions) => {

@@ -84,7 +84,7 @@ describe('the keyring', () => {
     const alone = await Keyring.open({ folder: keys(), kek: keyFromText(after, 'test', random), random })
     expect((await alone.open(at, sealed)).reveal()).toBe('text')
     const wrong = await Keyring.open({ folder: keys(), kek: keyFromText(before, 'test', random), random })
-    expect(await codeOf(wrong.open(at, sealed))).toBe('secret_unreadable')
+    expect(await codeOf(wrong.open(at, sealed))).toBe('data_key_unavailable')
   })
 
   it('many first uses of a tenant at once make one key', async () => {

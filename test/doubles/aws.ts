@@ -43,12 +43,18 @@ export interface AwsDouble {
   markForDeletion(name: string): void
   stagesOf(name: string): Record<string, string[]>
   readonly keyId: string
+  /** Aliases of KMS keys (kms/latest/developerguide/alias-about.html): `alias/NAME` to the id of a key. */
+  readonly aliases: Map<string, string>
+  /** Another KMS key. @returns its id */
+  addKey(): string
+  /** A key in another state cannot be used (kms/latest/developerguide/key-state.html). */
+  setKeyState(keyId: string, state: 'Enabled' | 'Disabled' | 'PendingDeletion'): void
   close(): Promise<void>
 }
 
 export const startAwsDouble = async (): Promise<AwsDouble> => {
   const secrets = new Map<string, StoredSecret>()
-  const kmsKey = randomBytes(32)
+  const kmsKeys = new Map<string, { readonly bytes: Buffer; state: 'Enabled' | 'Disabled' | 'PendingDeletion' }>()
   const notFound = fail('ResourceNotFoundException', "Secrets Manager can't find the specified secret.")
 
   /** Gives a version a label, and takes it from the one that had it; AWSPREVIOUS follows AWSCURRENT. */
@@ -156,40 +162,73 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
         ),
       ),
     )
-  const seal = (plaintext: Buffer, context: unknown): string => {
-    const nonce = randomBytes(12)
-    const cipher = createCipheriv('aes-256-gcm', kmsKey, nonce).setAAD(contextOf(context))
-    return Buffer.concat([nonce, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]).toString('base64')
+  const arnOf = (keyId: string): string => `arn:aws:kms:${double.region}:1:key/${keyId}`
+  /** By id, ARN or alias. */
+  const keyNamed = (name: string): string | undefined => {
+    const id = double.aliases.get(name) ?? name.replace(/^arn:aws:kms:[^:]*:1:key\//, '')
+    return kmsKeys.has(id) ? id : undefined
   }
-  const unseal = (blob: unknown, context: unknown): Buffer | undefined => {
-    const bytes = Buffer.from(String(blob), 'base64')
+  /** A blob names the key that made it. */
+  const seal = (keyId: string, plaintext: Buffer, context: unknown): string => {
+    const nonce = randomBytes(12)
+    const cipher = createCipheriv('aes-256-gcm', kmsKeys.get(keyId)!.bytes, nonce).setAAD(contextOf(context))
+    return Buffer.concat([
+      Buffer.from(keyId),
+      nonce,
+      cipher.update(plaintext),
+      cipher.final(),
+      cipher.getAuthTag(),
+    ]).toString('base64')
+  }
+  const unseal = (blob: Buffer, context: unknown): { keyId: string; plaintext: Buffer } | undefined => {
+    const keyId = blob.subarray(0, 36).toString()
+    const bytes = blob.subarray(36)
     try {
-      const decipher = createDecipheriv('aes-256-gcm', kmsKey, bytes.subarray(0, 12))
+      const decipher = createDecipheriv('aes-256-gcm', kmsKeys.get(keyId)!.bytes, bytes.subarray(0, 12))
         .setAAD(contextOf(context))
         .setAuthTag(bytes.subarray(-16))
-      return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()])
+      return {
+        keyId,
+        plaintext: Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]),
+      }
     } catch {
       return undefined
     }
   }
+  /** kms/latest/developerguide/key-state.html */
+  const unusable = (keyId: string): Answer | undefined => {
+    switch (kmsKeys.get(keyId)?.state) {
+      case 'Disabled':
+        return fail('DisabledException', `${arnOf(keyId)} is disabled.`)
+      case 'PendingDeletion':
+        return fail('KMSInvalidStateException', `${arnOf(keyId)} is pending deletion.`)
+      default:
+        return undefined
+    }
+  }
   const kms: Readonly<Record<string, (body: Body) => Answer>> = {
-    Encrypt({ KeyId: key, Plaintext: plaintext, EncryptionContext: context }) {
-      if (key !== double.keyId) return fail('NotFoundException', `Key '${String(key)}' does not exist`)
+    Encrypt({ KeyId: name, Plaintext: plaintext, EncryptionContext: context }) {
+      const keyId = keyNamed(String(name))
+      if (keyId === undefined) return fail('NotFoundException', `Alias or key ${String(name)} is not found.`)
       const bytes = Buffer.from(String(plaintext), 'base64')
-      return bytes.length > 4096
-        ? fail('ValidationException', 'Plaintext is longer than 4096 bytes')
-        : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, CiphertextBlob: seal(bytes, context) })
+      if (bytes.length > 4096) return fail('ValidationException', 'Plaintext is longer than 4096 bytes')
+      return unusable(keyId) ?? ok({ KeyId: arnOf(keyId), CiphertextBlob: seal(keyId, bytes, context) })
     },
-    Decrypt({ CiphertextBlob: blob, EncryptionContext: context, KeyId: key }) {
-      if (key !== undefined && key !== double.keyId)
+    Decrypt({ CiphertextBlob: blob, EncryptionContext: context, KeyId: name }) {
+      const opened = unseal(Buffer.from(String(blob), 'base64'), context)
+      const keyId = name === undefined ? opened?.keyId : keyNamed(String(name))
+      if (name !== undefined && keyId === undefined) return fail('NotFoundException', `${String(name)} is not found.`)
+      // What was made by another key is refused for that before its context is looked at.
+      const madeBy = Buffer.from(String(blob), 'base64').subarray(0, 36).toString()
+      if (kmsKeys.has(madeBy) && keyId !== undefined && madeBy !== keyId)
         return fail(
           'IncorrectKeyException',
           'The key ID in the request does not identify a CMK that can perform this operation.',
         )
-      const plaintext = unseal(blob, context)
-      return plaintext === undefined
-        ? fail('InvalidCiphertextException', '')
-        : ok({ KeyId: `arn:aws:kms:${double.region}:1:key/${double.keyId}`, Plaintext: plaintext.toString('base64') })
+      if (opened === undefined) return fail('InvalidCiphertextException', '')
+      return (
+        unusable(opened.keyId) ?? ok({ KeyId: arnOf(opened.keyId), Plaintext: opened.plaintext.toString('base64') })
+      )
     },
   }
 
@@ -244,6 +283,11 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     secret.versions.push(version)
     label(secret, 'AWSCURRENT', version)
   }
+  const addKey = (): string => {
+    const id = randomUUID()
+    kmsKeys.set(id, { bytes: randomBytes(32), state: 'Enabled' })
+    return id
+  }
   const double: AwsDouble = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     region: 'eu-central-1',
@@ -267,7 +311,12 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     },
     stagesOf: (name) =>
       Object.fromEntries((secrets.get(name)?.versions ?? []).map(({ id, stages }) => [id, [...stages]])),
-    keyId: randomUUID(),
+    keyId: addKey(),
+    aliases: new Map(),
+    addKey,
+    setKeyState(keyId, state) {
+      kmsKeys.get(keyId)!.state = state
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => {

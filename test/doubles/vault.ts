@@ -60,6 +60,8 @@ export interface VaultDouble {
   leaseMaxTtl: number
   readonly asked: { readonly method: string; readonly path: string; readonly namespace: string | undefined }[]
   /** A root-like token that does not end. */
+  /** transit: what an older version of a key has encrypted is not opened. */
+  minDecryptionVersion: number
   readonly rootToken: string
   issueToken(ttl: number): string
   revokeTokens(): void
@@ -258,7 +260,12 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
       return ok({ ciphertext: seal(Buffer.from(plaintext, 'base64')), key_version: keys.length })
     }
     const plaintext = unseal(body['ciphertext'])
-    if (plaintext === undefined) return fail(400, 'invalid ciphertext: unable to decrypt')
+    // What OpenBao 2.7 says of each.
+    const version = Number(/^vault:v(\d+):/.exec(String(body['ciphertext']))?.[1] ?? NaN)
+    if (Number.isNaN(version)) return fail(400, 'invalid ciphertext: no prefix')
+    if (version < double.minDecryptionVersion)
+      return fail(400, 'ciphertext or signature version is disallowed by policy (too old)')
+    if (plaintext === undefined) return fail(400, 'cipher: message authentication failed')
     return verb === 'decrypt'
       ? ok({ plaintext: plaintext.toString('base64') })
       : ok({ ciphertext: seal(plaintext), key_version: keys.length })
@@ -494,6 +501,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     brokenDriver: undefined,
     stuckUsers: undefined,
     allows: () => true,
+    minDecryptionVersion: 1,
     tokenTtl: 3600,
     tokenMaxTtl: 36_000,
     maxVersions: 10,

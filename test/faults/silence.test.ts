@@ -189,6 +189,7 @@ const wellIdentityProvider: Row['well'] = (request, _, response, value) => {
   }
 }
 const BACKEND = ['secret_backend_unavailable', 'secret_backend_refused']
+const KEY_SERVICE = ['key_service_unavailable', 'key_service_refused']
 const PROVIDER = ['provider_unavailable', 'provider_refused', 'provider_busy', 'egress_refused']
 
 const rows: readonly Row[] = [
@@ -230,7 +231,7 @@ const rows: readonly Row[] = [
   {
     name: 'Vault: the key-encryption key',
     limit: 2 * TIMEOUT,
-    codes: BACKEND,
+    codes: KEY_SERVICE,
     only: 'transit',
     well: wellVault,
     async open(peer) {
@@ -240,7 +241,7 @@ const rows: readonly Row[] = [
       const keys = await openKeyEncryption(keyEncryptionSchema.parse(settings), [], around())
       return {
         ask: async () =>
-          Buffer.from(await (await keys.read()).wrap(new Uint8Array(32), new Uint8Array(4)))
+          Buffer.from((await (await keys.read()).wrap(new Uint8Array(32), new Uint8Array(4))).bytes)
             .toString()
             .slice(9),
         close: () => keys.close(),
@@ -266,7 +267,7 @@ const rows: readonly Row[] = [
   {
     name: 'AWS KMS',
     limit: 2 * TIMEOUT,
-    codes: BACKEND,
+    codes: KEY_SERVICE,
     well: wellAws,
     async open(peer) {
       const settings = {
@@ -274,7 +275,8 @@ const rows: readonly Row[] = [
       }
       const keys = await openKeyEncryption(keyEncryptionSchema.parse(settings), [], around())
       return {
-        ask: async () => Buffer.from(await (await keys.read()).wrap(new Uint8Array(32), new Uint8Array(4))).toString(),
+        ask: async () =>
+          Buffer.from((await (await keys.read()).wrap(new Uint8Array(32), new Uint8Array(4))).bytes).toString(),
         close: () => keys.close(),
       }
     },

@@ -86,7 +86,8 @@ describe('AWS Secrets Manager', () => {
     })
     await expect(read()).rejects.toMatchObject({
       code: 'secret_backend_refused',
-      message: expect.stringMatching(/AccessDenied.*not authorized/),
+      message: expect.stringMatching(/AccessDeniedException\.$/) as string,
+      facts: { answered: expect.stringMatching(/not authorized/) as string },
     })
     const forged = connectToAws(place.aws, { secretAccessKey: 'another' })
     await expect(forged.backend.read('acme', 'key')).rejects.toMatchObject({

@@ -20,6 +20,8 @@ const DENIED = /^(AccessDenied|AccessDeniedException|NotAuthorized|UnauthorizedO
 /** They say that a request was cut or not sent; a wrong form of an answer has another name. */
 const UNREADABLE = /^(SyntaxError|TypeError)$/
 
+const MAX_WORDS = 200
+
 /** An SDK error that no service has made, as a sentence. */
 const problemOf = (error: unknown): string => {
   const name = error instanceof Error ? error.name : 'unknown'
@@ -30,8 +32,8 @@ const problemOf = (error: unknown): string => {
 }
 
 /**
- * What an AWS SDK has thrown, as an error of the taxonomy. The name of the exception is said, its message only where AWS says why
- * it refused. A fault of the source of credentials is an outage: what was read before stays in use.
+ * What an AWS SDK has thrown, as an error of the taxonomy. Callers get the name of the exception; the audit record and the
+ * log have its message. A fault of the source of credentials is an outage: what was read before stays in use.
  */
 export const awsProblem =
   (backend: string) =>
@@ -39,6 +41,7 @@ export const awsProblem =
     if (error instanceof DeputyError) return error
     if (!isServiceException(error))
       return refuse('secret_backend_unavailable', { backend, problem: problemOf(error), whole: 'yes' }, error)
+    const words = error.message.slice(0, MAX_WORDS)
     const status = error.$metadata.httpStatusCode ?? 0
     // AWS redirects no call: what does stands before it.
     const isAnothers = status >= 300 && status < 400
@@ -48,6 +51,7 @@ export const awsProblem =
         {
           backend,
           problem: `${error.name} (${status})`,
+          answered: words,
           ...(THROTTLED.test(error.name) ? {} : { whole: 'yes' }),
         },
         error,
@@ -56,7 +60,8 @@ export const awsProblem =
       'secret_backend_refused',
       {
         backend,
-        problem: `${error.name}: ${error.message.slice(0, 200)}`,
+        problem: error.name,
+        answered: words,
         status: DENIED.test(error.name) ? 403 : status === 404 ? 404 : 400,
       },
       error,

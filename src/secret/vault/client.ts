@@ -53,30 +53,42 @@ export const rawWords = ({ body }: VaultAnswer): string => {
   return said.success ? said.data.errors.join('; ') : ''
 }
 
-const sentence = (status: number, words: string): string => {
-  const clean = words.replace(GO_FRAME, '').replace(/\s+/g, ' ').trim().slice(0, MAX_WORDS)
-  return clean === '' ? `it answered ${status}` : `it answered ${status}: ${clean}`
-}
+const cleaned = (words: string): string => words.replace(GO_FRAME, '').replace(/\s+/g, ' ').trim().slice(0, MAX_WORDS)
 
-/** Vault's own words: they name paths and rules, not values. */
-export const vaultWords = (answer: VaultAnswer): string => sentence(answer.status, rawWords(answer))
+/** Vault's own words on one line: they name paths and rules, not values. They are for admins. */
+export const vaultWords = (answer: VaultAnswer): string => cleaned(rawWords(answer))
+
+/**
+ * What Vault's refusal, or its "not now", comes to: callers get the status; the audit record and the log have the words.
+ * @param what was asked for, where the status would not say enough
+ */
+export const vaultRefusal = (
+  id: string,
+  answer: VaultAnswer,
+  more: { readonly what?: string; readonly status?: number; readonly words?: string; readonly whole?: true } = {},
+): DeputyError => {
+  const { what, status = answer.status, words = vaultWords(answer) } = more
+  return refuse(
+    isNotNow(answer.status) ? 'secret_backend_unavailable' : 'secret_backend_refused',
+    {
+      backend: id,
+      problem: `${what === undefined ? '' : `${what}: `}it answered ${answer.status}`,
+      status,
+      ...(words === '' ? {} : { answered: words }),
+      ...(more.whole === undefined ? {} : { whole: 'yes' }),
+    },
+    words === '' ? undefined : new Error(`it answered ${answer.status}: ${words}`),
+  )
+}
 
 const QUOTED = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`/g
 
 /**
  * What an engine that makes credentials has said of a failure is the database's or the cloud's own: SQL, addresses, pieces
- * of a password. Callers get the status. The words, without what is quoted in them, are the cause: it reaches admins and no caller.
+ * of a password. The words reach admins without what is quoted in them.
  */
 export const engineRefusal = (id: string, answer: VaultAnswer): DeputyError =>
-  refuse(
-    isNotNow(answer.status) ? 'secret_backend_unavailable' : 'secret_backend_refused',
-    {
-      backend: id,
-      problem: `its engine answered ${answer.status}; the daemon's log has its words`,
-      status: answer.status,
-    },
-    new Error(sentence(answer.status, rawWords(answer).replace(QUOTED, '"..."'))),
-  )
+  vaultRefusal(id, answer, { what: 'its engine', words: cleaned(rawWords(answer).replace(QUOTED, '"..."')) })
 
 const shown = (error: unknown): string =>
   error instanceof DeputyError
@@ -163,8 +175,7 @@ export const createVaultWire = (options: {
       const wait = answer.retryAfter ?? FIRST_PAUSE_MS * 2 ** count
       const isOver = count === ATTEMPTS || wait > LONGEST_PAUSE_MS || performance.now() + wait >= until
       if (isOver) {
-        if (isWhole(answer.status)) throw silent(vaultWords(answer))
-        throw refuse('secret_backend_unavailable', { backend: id, problem: vaultWords(answer) })
+        throw vaultRefusal(id, answer, isWhole(answer.status) ? { whole: true } : {})
       }
       await pause(wait)
     }
@@ -204,8 +215,7 @@ export const readVault = <Schema extends z.ZodType>(
   schema: Schema,
 ): z.output<Schema> => {
   const { status } = answer
-  if (status !== 200 && status !== 204)
-    throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer), status })
+  if (status !== 200 && status !== 204) throw vaultRefusal(id, answer)
   const parsed = schema.safeParse(answer.body)
   if (!parsed.success)
     throw refuse('secret_backend_unavailable', {

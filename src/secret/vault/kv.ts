@@ -5,7 +5,7 @@ import { refuse } from '../../errors.ts'
 import type { SecretStage, SecretVersion, StagedSecrets } from '../backend.ts'
 import { isSameSecret } from '../meaning.ts'
 import { stagesOf } from '../stages.ts'
-import { readVault, vaultWords, type VaultAnswer } from './client.ts'
+import { readVault, vaultRefusal, type VaultAnswer } from './client.ts'
 import type { VaultSession } from './session.ts'
 import { ownValue } from '../../own-value.ts'
 
@@ -112,8 +112,7 @@ export const createVaultSecrets = (options: {
   /** Also what is not there is gone. */
   const remove = async (method: 'DELETE' | 'POST', path: string, body?: object): Promise<void> => {
     const answer = await session.ask({ method, path, ...(body === undefined ? {} : { body }) })
-    if (answer.status !== 200 && answer.status !== 204 && answer.status !== 404)
-      throw refuse('secret_backend_refused', { backend: id, problem: vaultWords(answer) })
+    if (answer.status !== 200 && answer.status !== 204 && answer.status !== 404) throw vaultRefusal(id, answer)
   }
 
   /**

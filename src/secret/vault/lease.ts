@@ -57,7 +57,7 @@ export const createVaultLeases = ({
     async make(path, textOf) {
       const began = clock.now()
       const { answer, parent } = await session.askForLease({ method: 'GET', path, timeout: making, once: true })
-      if (answer.status >= 500) throw engineRefusal(id, answer)
+      if (answer.status >= 400) throw engineRefusal(id, answer)
       const made = readVault(id, answer, leasedSchema)
       try {
         return {
@@ -83,7 +83,7 @@ export const createVaultLeases = ({
       })
       if (answer.status === 400 && /lease not found|lease expired|not renewable/.test(vaultWords(answer)))
         return undefined
-      if (answer.status >= 500) throw engineRefusal(id, answer)
+      if (answer.status >= 400) throw engineRefusal(id, answer)
       const given = readVault(id, answer, renewedSchema).lease_duration * SECOND
       const parentEnd = parent === null ? Infinity : await session.endOf(parent)
       return {

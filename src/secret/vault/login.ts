@@ -4,7 +4,7 @@ import type { VaultLogin } from '../../config/secret-backends.ts'
 import type { LocalReference } from '../../config/values.ts'
 import { Secret } from '../../crypto/secret.ts'
 import { DeputyError, refuse } from '../../errors.ts'
-import { readVault, vaultWords, type SendToVault } from './client.ts'
+import { readVault, vaultRefusal, type SendToVault } from './client.ts'
 import { unwrap } from './wrapping.ts'
 
 /** A token as a login, or Vault's look at a given one, tells it. */
@@ -67,11 +67,7 @@ export const createVaultLogin = (options: {
   const loginAt = async (mount: string, body: object): Promise<VaultToken> => {
     const answer = await send({ method: 'POST', path: `auth/${mount}/login`, body }, undefined)
     if (answer.status !== 200)
-      throw refuse('secret_backend_refused', {
-        backend: id,
-        problem: `the login at auth/${mount}: ${vaultWords(answer)}`,
-        status: NOT_LOGGED_IN,
-      })
+      throw vaultRefusal(id, answer, { what: `the login at auth/${mount}`, status: NOT_LOGGED_IN })
     const { auth } = readVault(id, answer, authSchema)
     return {
       token: new Secret(auth.client_token),
@@ -117,11 +113,7 @@ export const createVaultLogin = (options: {
     const token = await options.readSecret(login.token)
     const answer = await send({ method: 'GET', path: 'auth/token/lookup-self' }, token)
     if (answer.status === 403)
-      throw refuse('secret_backend_refused', {
-        backend: id,
-        problem: `the token that the settings name: ${vaultWords(answer)}`,
-        status: NOT_LOGGED_IN,
-      })
+      throw vaultRefusal(id, answer, { what: 'the token that the settings name', status: NOT_LOGGED_IN })
     const { data } = readVault(id, answer, lookupSchema)
     return { token, ...data }
   }

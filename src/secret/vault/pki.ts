@@ -43,7 +43,7 @@ export const createVaultPki = ({ id, mount, session, clock, making }: EngineOpti
           ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
         },
       })
-      if (answer.status >= 500) throw engineRefusal(id, answer)
+      if (answer.status >= 400) throw engineRefusal(id, answer)
       const { data, lease_id: leaseId } = readVault(id, answer, issuedSchema)
       const duration = data.expiration * SECOND - clock.now()
       if (duration <= 0)

@@ -1,10 +1,13 @@
 import { z } from 'zod'
 import type { KeyEncryptionKey } from '../../crypto/key-encryption-key.ts'
-import { readVault } from './client.ts'
+import { rawWords, readVault, vaultWords } from './client.ts'
 import type { VaultSession } from './session.ts'
 
 const encryptedSchema = z.object({ data: z.object({ ciphertext: z.string().startsWith('vault:v') }) })
 const decryptedSchema = z.object({ data: z.object({ plaintext: z.base64() }) })
+
+/** What transit says of a ciphertext that was changed, or wrapped for another tenant or by another key (400). */
+const UNAUTHENTIC = /message authentication failed|invalid ciphertext/
 
 /**
  * A key in Vault's transit engine (https://developer.hashicorp.com/vault/api-docs/secret/transit). Its own `datakey` and
@@ -29,7 +32,8 @@ export const transitKey = (options: {
         path: `${mount}/encrypt/${key}`,
         body: { plaintext: base64(dataKey), associated_data: base64(additionalData) },
       })
-      return Buffer.from(readVault(id, answer, encryptedSchema).data.ciphertext)
+      const { ciphertext } = readVault(id, answer, encryptedSchema).data
+      return { id: `vault:${mount}/${key}`, bytes: Buffer.from(ciphertext) }
     },
     async unwrap(_id, wrapped, additionalData) {
       const answer = await session.ask({
@@ -37,6 +41,7 @@ export const transitKey = (options: {
         path: `${mount}/decrypt/${key}`,
         body: { ciphertext: Buffer.from(wrapped).toString('utf8'), associated_data: base64(additionalData) },
       })
+      if (answer.status === 400 && UNAUTHENTIC.test(rawWords(answer))) throw new Error(vaultWords(answer))
       return Buffer.from(readVault(id, answer, decryptedSchema).data.plaintext, 'base64')
     },
   }
