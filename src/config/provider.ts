@@ -48,6 +48,14 @@ const headersSchema = z.record(
 const RESERVED =
   /(^|\.)(access_token|refresh_token|id_token|issued_token_type|token_type|expires_in|scope|error|error_description|error_uri|__proto__|constructor|prototype)$|token|secret|password/
 
+/** Whether authorization requests are pushed (RFC 9126). */
+export const parSchema = z
+  .enum(['required', 'offered', 'never'])
+  .default('offered')
+  .describe(
+    'Whether authorization requests are pushed (RFC 9126). offered: where its metadata or this file names the endpoint; a client that is known by a document pushes only where the metadata says that it must, because a server may read documents at its authorization endpoint alone. required: always. never: not even then.',
+  )
+
 /** How a provider's answers differ from the standard. */
 export const answersSchema = z.strictObject({
   errors: z
@@ -131,6 +139,7 @@ export const providerSchema = z
       .optional()
       .describe('Where it says what a token is (RFC 7662), for `access_token_lifetime: introspect`.'),
     pushed_authorization_request_endpoint: endpointSchema.optional().describe('Where requests are pushed (RFC 9126).'),
+    par: parSchema,
     authorization_response_iss_parameter_supported: z
       .boolean()
       .default(false)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { parSchema } from './provider.ts'
 import type { Server } from './server.ts'
 import { idSchema, scopeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
 
@@ -82,6 +83,13 @@ export const signInSchema = z.strictObject({
   client_id: z.string().min(1).describe("Deputy's client at the provider."),
   client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
   scopes: z.array(scopeSchema).default(['openid']).describe('Scopes of the sign-in.'),
+  par: parSchema,
+  login_hint: z
+    .boolean()
+    .default(false)
+    .describe(
+      "True: the identity provider is told whom a connect link was made for (`login_hint`), which helps where the user's name here is what users sign in with. Whoever opens the link then sees the name.",
+    ),
 })
 
 export const signalTransmitterSchema = z.strictObject({

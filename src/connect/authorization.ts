@@ -5,6 +5,7 @@ import { withNonce, type ProviderClients } from '../connector/provider/client.ts
 import { sealTokens } from '../connector/oauth-grant/grant.ts'
 import { audiencesOf, isBound, problemOfAnswer } from '../connector/provider/token-answer.ts'
 import { plainly, wordsOf } from '../connector/provider/call.ts'
+import { isPushed } from '../connector/provider/pushed-request.ts'
 import { fieldsOf, scopesOf } from '../connector/provider/dialect.ts'
 import { revokeTokens } from '../connector/provider/revocation.ts'
 import { refreshUntilOf, tokenLifeOf } from '../connector/provider/token-life.ts'
@@ -71,7 +72,8 @@ export const createAuthorization = (deps: {
         ...(proof === undefined ? {} : { dpop_jkt: proof.key.jkt }),
       }
       const configuration = client.configuration(undefined, proof)
-      if (client.server.pushed_authorization_request_endpoint === undefined)
+      const { hasDocument, server } = client
+      if (!isPushed({ provider: provider.provider, par: provider.par, server, hasDocument }))
         return openid.buildAuthorizationUrl(configuration, parameters)
       try {
         return await withNonce(proof, () => openid.buildAuthorizationUrlWithPAR(configuration, parameters))

@@ -224,6 +224,8 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
           },
           opened_by: who.user,
         })
+        // The identity provider would sign the same user in again, unasked.
+        response.locals['otherAccount'] = `/connect/${link}?account=other`
         throw refuse('connect_wrong_user')
       }
       const { downstream } = partiesOf(wish)
@@ -244,7 +246,8 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       idToken: who.idToken.reveal(),
       signedInAt: clock.now(),
     })
-    response.send(loginPage({ user: who.user, tenant: wish.tenant, uid: wish.uid, csrf }))
+    const otherAccount = `/login/${link}?account=other`
+    response.send(loginPage({ user: who.user, tenant: wish.tenant, uid: wish.uid, csrf, otherAccount }))
   }
 
   const finishConsent = async (request: Request, response: Response): Promise<void> => {
@@ -400,7 +403,14 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       if (purpose.kind === 'connect') partiesOf(purpose.wish)
       response.redirect(
         303,
-        (await signIn.begin(tenantOf(purpose.wish.tenant), browsers.greet(request, response), purpose)).href,
+        (
+          await signIn.begin(
+            tenantOf(purpose.wish.tenant),
+            browsers.greet(request, response),
+            purpose,
+            new URL(request.originalUrl, `${base()}/`).searchParams.get('account') === 'other',
+          )
+        ).href,
       )
     })
   const form = express.urlencoded({ extended: false, limit: 16_384, parameterLimit: 200 })
@@ -474,7 +484,10 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
           'Tell your administrator the correlation id below.',
         ]
       : [error.message, error.next]
-    response.status(error.kind.status).send(errorPage(sentence, step, correlationId))
+    const otherAccount: unknown = response.locals['otherAccount']
+    response
+      .status(error.kind.status)
+      .send(errorPage(sentence, step, correlationId, typeof otherAccount === 'string' ? otherAccount : undefined))
   }
   app.use(onError)
 

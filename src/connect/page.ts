@@ -62,6 +62,8 @@ export const page = (title: string, body: Markup): string =>
     </html>`.text
   }`
 
+const otherAccountLink = (url: string): Markup => html`<p><a href="${url}">Use another account</a></p>`
+
 export interface ConsentView {
   readonly server: string
   readonly owner: string
@@ -111,6 +113,8 @@ export interface LoginView {
   readonly tenant: string
   readonly uid: number
   readonly csrf: string
+  /** Where the user signs in as another. */
+  readonly otherAccount: string
 }
 
 /** Asked before a Unix user may act for the person who has signed in. */
@@ -129,7 +133,8 @@ export const loginPage = (view: LoginView): string =>
         <input type="hidden" name="csrf" value="${view.csrf}" />
         <button class="allow" name="decision" value="allow">Yes, that was me</button>
         <button name="decision" value="deny">No</button>
-      </form>`,
+      </form>
+      ${otherAccountLink(view.otherAccount)}`,
   )
 
 export const donePage = (title: string, sentence: string): string =>
@@ -139,10 +144,12 @@ export const donePage = (title: string, sentence: string): string =>
       <p>You can close this page.</p>`,
   )
 
-export const errorPage = (sentence: string, next: string, correlationId: string): string =>
+/** @param otherAccount where the user signs in as another, if that may help */
+export const errorPage = (sentence: string, next: string, correlationId: string, otherAccount?: string): string =>
   page(
     'This did not work',
     html` <p>${sentence}</p>
       <p>${next}</p>
+      ${otherAccount === undefined ? '' : otherAccountLink(otherAccount)}
       <p class="id">Correlation id: ${correlationId}</p>`,
   )

@@ -3,6 +3,7 @@ import type { Random } from '../clock.ts'
 import type { Tenant } from '../config/tenant.ts'
 import { refusalOfIssuer, type IdentityProviders } from '../connector/provider/identity-provider.ts'
 import { Secret } from '../crypto/secret.ts'
+import { isPushed } from '../connector/provider/pushed-request.ts'
 import { failureOf, wordsOf } from '../connector/provider/call.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { WatchClaims } from '../subject/claim-watch.ts'
@@ -33,9 +34,10 @@ export const createSignIn = (deps: {
   const random = (): string => Buffer.from(deps.random.bytes(32)).toString('base64url')
 
   return {
-    /** @returns the URL at the identity provider */
-    async begin(tenant: Tenant, browser: string, purpose: Purpose): Promise<URL> {
+    /** @param isOtherAccount whether the user wants to sign in as another than the one that the identity provider knows. @returns the URL there */
+    async begin(tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> {
       const configuration = await deps.identityProviders(tenant)
+      const server = configuration.serverMetadata()
       const { sign_in: signIn } = tenant
       const [verifier, nonce] = [random(), random()]
       const state = await deps.attempts.begin('sign_in', tenant.tenant, {
@@ -52,13 +54,16 @@ export const createSignIn = (deps: {
         nonce,
         code_challenge: await openid.calculatePKCECodeChallenge(verifier),
         code_challenge_method: 'S256',
+        ...(isOtherAccount ? { prompt: otherAccountPrompt(server) } : {}),
+        ...(signIn!.login_hint && purpose.kind === 'connect' && !isOtherAccount
+          ? { login_hint: purpose.wish.user }
+          : {}),
       }
-      const url =
-        configuration.serverMetadata().pushed_authorization_request_endpoint === undefined
-          ? openid.buildAuthorizationUrl(configuration, parameters)
-          : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
-              throw refusalOfIssuer(signIn!.issuer, error)
-            })
+      const url = !isPushed({ provider: signIn!.issuer, par: signIn!.par, server, hasDocument: false })
+        ? openid.buildAuthorizationUrl(configuration, parameters)
+        : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
+            throw refusalOfIssuer(signIn!.issuer, error)
+          })
       if (url.protocol !== 'https:' && url.protocol !== 'http:')
         throw refuse('provider_refused', {
           provider: signIn!.issuer,
@@ -117,6 +122,12 @@ export const createSignIn = (deps: {
       }
     },
   }
+}
+
+/** `select_account` where the identity provider says that it has it, else `login`, which every one has (OpenID Connect Core section 3.1.2.1). */
+const otherAccountPrompt = (server: openid.ServerMetadata): string => {
+  const values: unknown = server['prompt_values_supported']
+  return Array.isArray(values) && values.includes('select_account') ? 'select_account' : 'login'
 }
 
 /** RFC 9207 section 2.4: compared as raw text; an issuer that announces `iss` and leaves it out is refused. */

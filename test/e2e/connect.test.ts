@@ -56,6 +56,20 @@ describe('connecting', () => {
     expect(JSON.parse((await world.deputy('grant', 'list', '--json')).out)).toEqual([])
   })
 
+  it('fault 73: who is signed in as somebody else can sign in anew, and goes on where the link leads', async () => {
+    const { connect_url: url } = await ask('alice')
+    const browser = createBrowser()
+    const wrong = await pass(browser, await browser.open(String(url)), 'bob', world.idp.url)
+    // The identity provider knows bob, and says so again.
+    const again = await pass(browser, await browser.open(String(url)), 'bob', world.idp.url)
+    expect(again.body).toContain('another user')
+    const other = /<a href="([^"]+)">Use another account<\/a>/.exec(wrong.body)?.[1]
+    expect(other).toBe(`${new URL(String(url)).pathname}?account=other`)
+    const signIn = await browser.open(new URL(other!, world.connectUrl).href)
+    expect(signIn.body).toContain('name="login"')
+    expect((await pass(browser, signIn, 'alice', world.idp.url)).body).toContain('Notes assistant')
+  })
+
   it('the consent page names who asks, what for and where to; it has no scripts and cannot be framed', async () => {
     const { connect_url: url } = await ask('alice')
     const browser = createBrowser()

@@ -21,6 +21,8 @@ import type { Proof } from './token-answer.ts'
 export interface ProviderClient {
   readonly provider: Provider
   readonly clientId: string
+  /** Whether it is known by a document that Deputy publishes at its id. */
+  readonly hasDocument: boolean
   readonly server: openid.ServerMetadata
   /**
    * Changes when the client, the token endpoint or the resource does: a refresh token belongs to exactly these
@@ -200,6 +202,7 @@ export const createProviderClients = (options: {
     return {
       provider,
       clientId,
+      hasDocument,
       server,
       generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
       fetch: ask(),
