@@ -39,6 +39,7 @@ import { Secret } from './crypto/secret.ts'
 import { within } from './deadline.ts'
 import { createEndReplaced } from './connector/oauth-grant/replaced.ts'
 import { createEgress } from './egress/fetch.ts'
+import { readHostRoutes } from './egress/hosts.ts'
 import { createProofs } from './egress/proofs.ts'
 import { refuse, type DeputyError } from './errors.ts'
 import { createExecBegin } from './exchange/exec.ts'
@@ -328,6 +329,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       allowLoopback: settings.network.allow_loopback,
       allowPrivate: settings.network.allow_private,
       timeout: settings.network.timeout,
+      routes: await readHostRoutes(home, settings.network.hosts),
       traceparent: () => observed.traceparent(),
     })
     closers.push(() => egress.close())

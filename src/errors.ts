@@ -408,6 +408,14 @@ export const taxonomy = {
     'The issuer {issuer} could not be reached to verify the subject token: {problem}.',
     'Try again in {seconds} seconds; `deputy explain` shows what the issuer answered.',
   ),
+  issuer_key_unknown: kind(
+    503,
+    'temporarily_unavailable',
+    'subject',
+    true,
+    'The key that signed the subject token is not among the keys of {issuer} that were read a moment ago.',
+    'Try again in {seconds} seconds: the keys are read again then, and a key that is new counts.',
+  ),
   issuer_not_understood: kind(
     502,
     'server_error',

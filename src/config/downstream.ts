@@ -134,6 +134,12 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     ...common,
     credential: z.literal('oauth_grant').describe("The user's own grant at an OAuth provider."),
     ...provided,
+    offline: z
+      .boolean()
+      .default(true)
+      .describe(
+        "Whether the provider's `offline_scope` is asked for. False: the grant ends when the user's session at the provider does.",
+      ),
     authorization_parameters: z
       .record(z.string(), z.string())
       .default({})

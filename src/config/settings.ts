@@ -27,6 +27,18 @@ const rateSchema = z
   .default(null)
 export type Rate = NonNullable<z.output<typeof rateSchema>>
 
+/** `login.example.com`, `login.example.com:8443`, as `host` of a URL has it. */
+const hostSchema = z
+  .string()
+  .refine(
+    (text) => URL.parse(`https://${text}/`)?.host === text.toLowerCase(),
+    'write a host name, with a port if it is not 443',
+  )
+const originSchema = urlSchema.refine(
+  (text) => URL.parse(text)?.origin === text.replace(/\/$/, ''),
+  'write an origin: https, a host and perhaps a port, without a path',
+)
+
 /** `deputy.yaml`: the daemon itself. Relative paths are relative to the folder that the file is in. */
 export const settingsSchema = z.strictObject({
   environment: idSchema
@@ -302,6 +314,28 @@ export const settingsSchema = z.strictObject({
         .describe(
           'Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.',
         ),
+      hosts: z
+        .array(
+          z.strictObject({
+            host: hostSchema.describe(
+              'Host of an identity provider or service as its URLs have it, with the port where that is not 443.',
+            ),
+            at: originSchema
+              .optional()
+              .describe(
+                'Origin at which Deputy itself reaches it, for example `https://keycloak.auth.svc:8443`, where the public address leads only browsers there. The certificate has to be for that name.',
+              ),
+            ca: z
+              .string()
+              .min(1)
+              .optional()
+              .describe(
+                'PEM file with a private certificate authority, which counts for this host alone, beside those of the system.',
+              ),
+          }),
+        )
+        .default([])
+        .describe('Hosts that are not reached as the public network has them. Read when the daemon starts.'),
       timeout: timeoutSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
     })
     .prefault({})

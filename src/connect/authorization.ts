@@ -55,7 +55,8 @@ export const createAuthorization = (deps: {
         consentedAt: deps.clock.now(),
         ...(proof === undefined ? {} : { proofKey: proofKeyText(proof.key).reveal() }),
       })
-      const scopes = provider.offline_scope === undefined ? granted : [...granted, provider.offline_scope]
+      const scopes =
+        provider.offline_scope === undefined || !downstream.offline ? granted : [...granted, provider.offline_scope]
       const parameters: Record<string, string> = {
         ...provider.authorization_parameters,
         ...downstream.authorization_parameters,

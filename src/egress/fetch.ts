@@ -5,6 +5,7 @@ import { lengthPrefixed } from '../crypto/additional-data.ts'
 import { refuse } from '../errors.ts'
 import type { AddressRules } from './address.ts'
 import type { ClientCertificate, Egress, EgressInit } from './egress.ts'
+import { createRouter, type HostRoute } from './hosts.ts'
 import { createConnectionGuard, refusedByGuard, type Lookup } from './guard.ts'
 
 export interface EgressOptions extends AddressRules {
@@ -12,6 +13,8 @@ export interface EgressOptions extends AddressRules {
   readonly timeout: number
   /** Certificate authorities (PEM) instead of those of the system. */
   readonly ca?: string
+  /** Hosts that are reached at another address, or with certificates of a private authority. */
+  readonly routes?: readonly HostRoute[]
   readonly lookup?: Lookup
   /** W3C trace context to send along, so that a trace reaches the provider. */
   readonly traceparent?: () => string | undefined
@@ -33,10 +36,15 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308])
 /** A `fetch` with a guard: each hop is judged, and connected to as it was judged. */
 export const createEgress = (options: EgressOptions): Egress & { close(): Promise<void> } => {
   const guard = createConnectionGuard(options)
-  const createAgent = (certificate?: ClientCertificate): Agent =>
+  const router = createRouter(options.routes ?? [])
+  const createAgent = (certificate?: ClientCertificate, authorities?: readonly string[]): Agent =>
     new Agent({
       connect: {
-        ...(options.ca === undefined ? {} : { ca: options.ca }),
+        ...(authorities === undefined
+          ? options.ca === undefined
+            ? {}
+            : { ca: options.ca }
+          : { ca: [...authorities] }),
         lookup: guard.lookup,
         ...(certificate === undefined ? {} : { cert: certificate.certificate, key: certificate.key.reveal() }),
       },
@@ -50,29 +58,37 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
       void each.close()
     },
   })
-  const agentFor = (certificate: ClientCertificate | undefined): Agent => {
-    if (certificate === undefined) return agent
+  const agentFor = (certificate: ClientCertificate | undefined, url: URL): Agent => {
+    const authorities = router.authoritiesOf(url)
+    if (certificate === undefined && authorities === undefined) return agent
     const id = createHash('sha256')
-      .update(lengthPrefixed(certificate.certificate, certificate.key.reveal()))
+      .update(
+        lengthPrefixed(
+          authorities === undefined ? '' : url.host,
+          certificate?.certificate ?? '',
+          certificate?.key.reveal() ?? '',
+        ),
+      )
       .digest('base64')
     let found = agents.get(id)
-    if (found === undefined) agents.set(id, (found = createAgent(certificate)))
+    if (found === undefined) agents.set(id, (found = createAgent(certificate, authorities)))
     return found
   }
 
   const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
-    guard.assertReachable(url)
+    const target = router.to(url)
+    guard.assertReachable(target)
     const { redirects: _r, timeout: _t, maxBytes = MAX_BYTES, certificate, ...rest } = init
     const headers = new Headers(init.headers)
     const traceparent = options.traceparent?.()
     if (traceparent !== undefined) headers.set('traceparent', traceparent)
     try {
-      const response = await undiciFetch(url, {
+      const response = await undiciFetch(target, {
         ...rest,
         headers,
         signal,
         redirect: 'manual',
-        dispatcher: agentFor(certificate),
+        dispatcher: agentFor(certificate, url),
       } as unknown as UndiciInit)
       return await bounded(response as unknown as Response, maxBytes, url)
     } catch (error) {

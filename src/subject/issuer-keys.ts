@@ -5,7 +5,9 @@ import type { Clock } from '../clock.ts'
 import type { TrustedIssuer } from '../config/tenant.ts'
 import type { Egress } from '../egress/egress.ts'
 import { told } from '../egress/struck.ts'
+import { refuse } from '../errors.ts'
 import { IssuerFault, readIssuerJson, refusalOfFault } from './issuer-answer.ts'
+import { LEEWAY } from './checks.ts'
 import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
 const jwksSchema = z.looseObject({ keys: z.array(z.unknown()) })
@@ -17,6 +19,17 @@ const MAX_KEYS = 100
 const FRESH = 600_000
 const STALE = 86_400_000
 const COOLDOWN = 10_000
+
+/** Whether a token does not say that it may have been issued after a moment (ms): then its key was there at that moment. Not verified, and decides nothing but which error it is. */
+const isOlder = ({ payload }: FlattenedJWSInput, at: number): boolean => {
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(String(payload), 'base64url').toString('utf8'))
+    const iat = z.object({ iat: z.number() }).safeParse(claims).data?.iat
+    return iat === undefined || (iat + LEEWAY) * 1000 < at
+  } catch {
+    return true
+  }
+}
 
 type Keys = ReturnType<typeof createLocalJWKSet>
 interface Kept {
@@ -111,7 +124,17 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
     try {
       return await held.keys(header, token)
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !mayRead(url)) throw error
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
+      if (!mayRead(url)) {
+        if (isOlder(token, held.readAt)) throw error
+        // Its issuer may have begun to sign with a new key since then.
+        const left = (triedAt.get(url) ?? 0) + COOLDOWN - options.clock.now()
+        throw refuse(
+          'issuer_key_unknown',
+          { issuer: issuer.issuer, seconds: Math.max(1, Math.ceil(left / 1000)) },
+          error,
+        )
+      }
       const fresh = await readOnce(url).catch(() => undefined)
       if (fresh === undefined) throw error
       return fresh.keys(header, token)

@@ -3,6 +3,7 @@ import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { exit } from '../../src/cli/terminal.ts'
+import { startIssuerDouble } from '../doubles/issuer.ts'
 import { aCompany } from '../support/configuration.ts'
 import { prepareDaemon, type Daemon } from '../support/daemon.ts'
 
@@ -60,7 +61,7 @@ describe('fault 31: the commands that add to the registry', () => {
     await writeFile(join(home.home, 'servers/notes.yaml'), '')
     await rm(join(home.home, 'servers/notes.yaml'))
     await rm(join(home.home, 'policies'), { recursive: true })
-    expect(await home.deputy('tenant', 'add', 'new', '--issuer', 'https://idp.example')).toEqual({
+    expect(await home.deputy('tenant', 'add', 'new', '--offline', '--issuer', 'https://idp.example')).toEqual({
       code: exit.ok,
       out: 'tenants/new.yaml is written.\n',
       err: '',
@@ -69,6 +70,29 @@ describe('fault 31: the commands that add to the registry', () => {
       code: exit.failed,
       err: expect.stringContaining('tenants/new.yaml exists already'),
     })
+  })
+
+  test('fault 75: ask the issuer, and say what keeps its tokens from being verified', async () => {
+    const issuer = await startIssuerDouble(Date.now, '/realms/acme')
+    try {
+      await home.write({
+        'deputy.yaml': { environment: 'test', issuer: 'https://deputy.example', network: { allow_loopback: true } },
+      })
+      expect(await home.deputy('tenant', 'add', 'good', '--issuer', issuer.url)).toMatchObject({
+        code: exit.ok,
+        err: '',
+      })
+      const slash = await home.deputy('tenant', 'add', 'slip', '--issuer', `${issuer.url}/`)
+      expect([slash.code, slash.err]).toEqual([exit.ok, expect.stringMatching(/cannot be verified yet: .*names/)])
+      const gone = await home.deputy('issuer', 'add', `${issuer.url}-gone`, '--tenant', 'good')
+      expect([gone.code, gone.err]).toEqual([exit.ok, expect.stringMatching(/cannot be verified yet: .*404/)])
+      expect(await home.deputy('issuer', 'add', `${issuer.url}-off`, '--tenant', 'good', '--offline')).toMatchObject({
+        code: exit.ok,
+        err: '',
+      })
+    } finally {
+      await issuer.close()
+    }
   })
 
   test('say what the change has brought in, and apart from it what was wrong before', async () => {

@@ -1,5 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { createServer as createTlsServer } from 'node:https'
 import { gzipSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { createRemoteJWKSet, customFetch, jwtVerify } from 'jose'
@@ -8,6 +9,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { Egress } from '../../src/egress/egress.ts'
 import { createEgress, type EgressOptions } from '../../src/egress/fetch.ts'
 import { startIssuerDouble } from '../doubles/issuer.ts'
+import { aCertificateAuthority } from '../support/certificates.ts'
 
 const closers: (() => Promise<unknown>)[] = []
 afterEach(async () => {
@@ -274,5 +276,41 @@ describe('egress', () => {
       [openid.customFetch]: (url, init) => egress(url, init as RequestInit),
     })
     expect(client.serverMetadata().issuer).toBe(issuer.url)
+  })
+})
+
+describe('fault 74: a host with a private certificate authority, or at another address', () => {
+  it('is reached so, and its authority vouches for no other host', async () => {
+    const authority = await aCertificateAuthority()
+    const certificate = await authority.issue('idp', { host: 'login.corp.example' })
+    const seen: string[] = []
+    const secure = createTlsServer({ cert: certificate.certificate, key: certificate.key }, (request, response) => {
+      seen.push(`${request.headers.host} ${request.url}`)
+      response.end('{}')
+    })
+    await new Promise<void>((resolve) => {
+      secure.listen(0, '127.0.0.1', resolve)
+    })
+    closers.push(() => closing(secure as unknown as Server))
+    const { port } = secure.address() as AddressInfo
+    const host = `login.corp.example:${port}`
+    const lookup = resolvingTo('127.0.0.1')
+    expect((await refusal(anEgress({ lookup })(`https://${host}/realms/x`))).message).toContain('fetch failed')
+    const own = anEgress({ lookup, routes: [{ host, ca: authority.certificate }] })
+    expect((await own(`https://${host}/realms/x`)).status).toBe(200)
+    // Another name with a certificate of that authority is not believed.
+    expect(await refusal(own(`https://127.0.0.1:${port}/`))).toBeInstanceOf(Error)
+    const other = anEgress({ lookup, routes: [{ host: `another.example:${port}`, ca: authority.certificate }] })
+    expect(await refusal(other(`https://${host}/`))).toBeInstanceOf(Error)
+    // From here it has another address; the path stays.
+    const moved = anEgress({
+      lookup,
+      routes: [{ host: 'login.public.example', at: `https://${host}`, ca: authority.certificate }],
+    })
+    expect((await moved('https://login.public.example/realms/x?a=b')).status).toBe(200)
+    expect(seen).toEqual([`${host} /realms/x`, `${host} /realms/x?a=b`])
+    // The guard judges where the request goes.
+    const inside = anEgress({ routes: [{ host: 'login.public.example', at: 'https://10.0.0.1' }] })
+    expect((await refusal(inside('https://login.public.example/'))).code).toBe('egress_refused')
   })
 })

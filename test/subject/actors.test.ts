@@ -136,6 +136,7 @@ describe('an actor token', () => {
       'without a subject': await issuer.sign({ sub: 7 }),
       'meant for somebody else': await issuer.sign({ sub: 'notes', aud: 'https://elsewhere.example' }),
     }
+    clock.forward(11_000)
     for (const [why, actorToken] of Object.entries(bad))
       expect([why, await outcome({}, { actorToken })]).toEqual([why, 'actor_token_invalid'])
     expect(

@@ -188,7 +188,25 @@ describe('the keys of an issuer', () => {
     expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'accepted'])
     issuer.keys = [next]
     clock.forward(700_000)
+    // A moment after they were read nobody knows whether that key is newer; then it is clear.
+    expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'issuer_key_unknown'])
+    clock.forward(11_000)
     expect([await fresh(next), await fresh(old)]).toEqual(['accepted', 'subject_token_invalid'])
+  })
+
+  it('fault 75: one that is new less than ten seconds means again in a moment, and not sign in again', async () => {
+    await fresh()
+    const next = anIssuerKey()
+    issuer.keys = [next, ...issuer.keys]
+    clock.forward(2000)
+    const token = await issuer.sign({ jti: 'new' }, {}, next)
+    expect(await verify(token)).toBe('issuer_key_unknown')
+    clock.forward(9000)
+    expect(await verify(token)).toBe('accepted')
+    // Had it been signed long before the keys were read, its key would have been among them.
+    const stranger = await issuer.sign({ iat: Math.floor(clock.now() / 1000) - 120 }, {}, anIssuerKey())
+    expect(await verify(stranger)).toBe('subject_token_invalid')
+    expect(asked('/jwks')).toBe(2)
   })
 
   it('are each tried for a token that names none, while several are published', async () => {
@@ -207,7 +225,8 @@ describe('the keys of an issuer', () => {
   it('that are made up do not make the issuer be asked for each', async () => {
     await fresh()
     clock.forward(11_000)
-    for (let at = 0; at < 20; at += 1) expect(await fresh(anIssuerKey())).toBe('subject_token_invalid')
+    expect(await fresh(anIssuerKey())).toBe('subject_token_invalid')
+    for (let at = 0; at < 20; at += 1) expect(await fresh(anIssuerKey())).toBe('issuer_key_unknown')
     expect(asked('/jwks')).toBe(2)
   })
 

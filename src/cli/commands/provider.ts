@@ -4,7 +4,7 @@ import { formatProblem, type Problem } from '../../config/problem.ts'
 import { neededVariables, providerFor, providerSchema, variablesSchema, type Provider } from '../../config/provider.ts'
 import { parseYamlFile } from '../../config/yaml-file.ts'
 import { differences, draftOf, readMetadata } from '../../connector/provider/metadata.ts'
-import { createEgress } from '../../egress/fetch.ts'
+import { egressOf } from '../ask-issuer.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { DeputyError } from '../../errors.ts'
 import { findHome, readSettings, shipped } from '../home.ts'
@@ -38,11 +38,7 @@ export const addProviderCommands = (program: Command, provider: Command, termina
   /** Asks the network as the daemon would: with its guard, and by the settings of the home. */
   const online = async <T>(work: (network: { egress: Egress; allowInsecure: boolean }) => Promise<T>): Promise<T> => {
     const { network } = await readSettings(home())
-    const egress = createEgress({
-      allowLoopback: network.allow_loopback,
-      allowPrivate: network.allow_private,
-      timeout: network.timeout,
-    })
+    const egress = await egressOf(home(), network)
     try {
       return await work({ egress, allowInsecure: network.allow_loopback })
     } finally {

@@ -134,6 +134,17 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
       })
   }
 
+  /** A slip in the URL is told now, and not to the first user. */
+  const askIssuer = async (url: string): Promise<void> => {
+    const { problemOfIssuer } = await import('../ask-issuer.ts')
+    const { network } = await readSettings(home())
+    const problem = await withProgress(terminal, 'Asking the issuer', problemOfIssuer(home(), network, { issuer: url }))
+    if (problem !== undefined)
+      terminal.err(
+        `Its tokens cannot be verified yet: ${problem}\nNext: compare the URL with what the issuer publishes (\`issuer\` in its metadata, to the letter); network.allow_private and network.hosts in deputy.yaml say how it is reached.\n`,
+      )
+  }
+
   const tenant = program.command('tenant').description('tenants: customers, their identity providers, their sign-in')
   addTenantCommands(program, tenant, terminal)
   listing(tenant, 'tenant', ['tenant', 'name', 'enabled', 'issuers'], (current) =>
@@ -147,9 +158,13 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .option('--client-id <id>', "Deputy's client at the identity provider, for sign-in on the connect pages")
     .option('--client-secret-file <path>', "file (0600) with that client's secret")
     .option('--name <name>')
+    .option('--offline', 'do not ask the identity provider whether it is there')
     .addHelpText('after', '\nExample:\n  deputy tenant add acme --issuer https://login.acme.example --client-id deputy')
     .action(
-      async (id: string, options: { issuer: string; clientId?: string; clientSecretFile?: string; name?: string }) => {
+      async (
+        id: string,
+        options: { issuer: string; clientId?: string; clientSecretFile?: string; name?: string; offline?: boolean },
+      ) => {
         const { issuer, clientId, clientSecretFile, name } = options
         assertUrl('an issuer', issuer)
         await changeRegistry(home(), terminal, async () => {
@@ -175,6 +190,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
           })
           return { file, done: `${file} is written.` }
         })
+        if (options.offline !== true) await askIssuer(issuer)
       },
     )
 
@@ -199,8 +215,9 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .argument('<url>')
     .description('let a tenant trust another issuer')
     .requiredOption('--tenant <id>')
+    .option('--offline', 'do not ask the issuer whether it is there')
     .addHelpText('after', '\nExample:\n  deputy issuer add https://login.acme.example --tenant acme')
-    .action(async (url: string, options: { tenant: string }) => {
+    .action(async (url: string, options: { tenant: string; offline?: boolean }) => {
       assertUrl('an issuer', url)
       const file = await fileOf('tenants', 'tenant', options.tenant)
       await changeRegistry(home(), terminal, async () => {
@@ -210,6 +227,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
         })
         return { file, done: `${options.tenant} trusts ${url} now.` }
       })
+      if (options.offline !== true) await askIssuer(url)
     })
 
   const server = program.command('server').description('registered MCP servers')

@@ -1,0 +1,38 @@
+import type { TrustedIssuer } from '../config/tenant.ts'
+import type { Egress } from '../egress/egress.ts'
+import { createEgress } from '../egress/fetch.ts'
+import { readHostRoutes } from '../egress/hosts.ts'
+import { DeputyError } from '../errors.ts'
+import { createIssuerMetadata } from '../subject/issuer-metadata.ts'
+import { readIssuerJson } from '../subject/issuer-answer.ts'
+import type { readSettings } from './home.ts'
+
+type Network = Awaited<ReturnType<typeof readSettings>>['network']
+
+/** Asks the network as the daemon would: with its guard, and by the settings of the home. @throws DeputyError `config_invalid` */
+export const egressOf = async (home: string, network: Network): Promise<Egress & { close(): Promise<void> }> =>
+  createEgress({
+    allowLoopback: network.allow_loopback,
+    allowPrivate: network.allow_private,
+    timeout: network.timeout,
+    routes: await readHostRoutes(home, network.hosts),
+  })
+
+/** What keeps tokens of an issuer from being verified here, as a sentence; undefined: nothing. */
+export const problemOfIssuer = async (
+  home: string,
+  network: Network,
+  { issuer }: Pick<TrustedIssuer, 'issuer'>,
+): Promise<string | undefined> => {
+  const egress = await egressOf(home, network)
+  try {
+    const { jwks_uri: keys } = await createIssuerMetadata({ egress, clock: { now: Date.now } })(issuer)
+    if (keys === undefined) return `${issuer} names no key set (jwks_uri) in its metadata.`
+    await readIssuerJson(egress, keys, 'its key set')
+    return undefined
+  } catch (error) {
+    return error instanceof DeputyError ? error.message : `${issuer}: ${(error as Error).message}.`
+  } finally {
+    await egress.close()
+  }
+}
