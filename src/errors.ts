@@ -15,6 +15,7 @@ export type OAuthErrorCode =
   | 'unauthorized_client'
   | 'unsupported_grant_type'
   | 'invalid_scope'
+  | 'insufficient_scope' // RFC 6750 3.1: the user's own token
   | 'invalid_target' // RFC 8693 2.2.2, RFC 8707 2
   | 'access_denied' // RFC 6749 4.1.2.1, used when policy denies
   | 'invalid_dpop_proof' // RFC 9449 5
@@ -457,6 +458,31 @@ export const taxonomy = {
     false,
     'A token for {targets} together would leave one of them without a scope that policy allows to {server}.',
     'Ask for one token a downstream: a joint token has a scope only if every downstream that knows the scope allows it.',
+  ),
+  tool_unknown: kind(
+    400,
+    'invalid_request',
+    'policy',
+    false,
+    'The file of {server} lists no tool {tool}.',
+    'Name the tool as the file of {server} does, or add it there; a tool `*` in the file stands for all others.',
+  ),
+  tool_other_target: kind(
+    400,
+    'invalid_target',
+    'target',
+    false,
+    'The tool {tool} of {server} uses {needed}, not {downstream}.',
+    'Ask for {needed}, or correct the downstream of the tool in the file of {server}.',
+  ),
+  // RFC 6750 section 3.1.
+  insufficient_scope: kind(
+    403,
+    'insufficient_scope',
+    'policy',
+    false,
+    "The tool {tool} of {server} requires the scopes {scopes} of the user's own token, which has them not.",
+    'Answer the client with 403 and WWW-Authenticate: Bearer error="insufficient_scope", scope="{scopes}"; then ask with the token that it brings.',
   ),
   scope_not_available: kind(
     400,

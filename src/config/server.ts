@@ -91,6 +91,9 @@ export const registryNameSchema = z
   .max(200)
   .regex(/^[a-zA-Z0-9.-]+\/[a-zA-Z0-9._-]+$/, "a name is a reverse-DNS name, a slash and the server's own name")
 
+/** In a server's file it stands for all tools that the file does not list by name. */
+export const OTHER_TOOLS = '*'
+
 const downstreamUseSchema = z.strictObject({
   scopes: z
     .array(scopeSchema)
@@ -144,6 +147,12 @@ export const serverSchema = z.strictObject({
     .describe(
       'SHA-256 of the certificate that the server shows to services, for tokens that are bound to it (RFC 8705).',
     ),
+  basic_scopes: z
+    .array(scopeSchema)
+    .default([])
+    .describe(
+      "Scopes of the user's own token that every use of the server needs: the ones that a client asks for at first (`scopes_supported` of the server's metadata, and the first 401). What a single tool `requires` is asked for when it is called.",
+    ),
   login_session: z
     .boolean()
     .default(false)
@@ -161,7 +170,7 @@ export const serverSchema = z.strictObject({
     .record(
       z.string().min(1).max(128),
       z.strictObject({
-        downstream: idSchema.optional().describe('The downstream that the tool uses; absent: any.'),
+        downstream: idSchema.optional().describe('The one downstream that the tool uses; absent: any.'),
         scopes: z
           .array(scopeSchema)
           .default([])
@@ -170,7 +179,7 @@ export const serverSchema = z.strictObject({
           .array(scopeSchema)
           .default([])
           .describe(
-            "Scopes that the user's own token must have for the tool; the middleware for MCP servers asks the client for them.",
+            "Scopes that the user's own token must have: a request that names the tool is refused without them, and the middleware for MCP servers asks the client for them. A login session and the server itself have none.",
           ),
         description: z.string().optional().describe('What the tool does.'),
         deprecated: z
@@ -180,6 +189,8 @@ export const serverSchema = z.strictObject({
       }),
     )
     .default({})
-    .describe('The tools of the server.'),
+    .describe(
+      'The tools of the server. Where any is listed, a request that names another is refused, unless a tool `*` says what all others get.',
+    ),
 })
 export type Server = z.output<typeof serverSchema>

@@ -31,6 +31,7 @@ import {
   type TokenExchangeRequest,
   type TokenWish,
 } from './request.ts'
+import { assertToolScopes } from './tool.ts'
 import { idsOf, resolveTarget } from './target.ts'
 
 /** A successful answer of the token endpoint, before it becomes JSON (RFC 8693 section 2.2.1). */
@@ -207,6 +208,7 @@ export const createExchange = (deps: ExchangeDependencies): Exchange => {
   ): Promise<readonly string[]> => {
     const { server } = account.workload!
     const current = snapshot()
+    assertToolScopes(server, wish.tool, account.subject)
     const target = (account.target = resolveTarget(wish, server, uses, tenant, current))
     account.injection = target.downstreams.map((downstream) =>
       allowInjection(downstream, wish.injection, isBound(downstream, current)),

@@ -1,7 +1,7 @@
 import { refuse } from '../errors.ts'
 import type { Server } from '../config/server.ts'
 import type { Downstream } from '../config/downstream.ts'
-import { ownValue } from '../own-value.ts'
+import { assertToolUses, toolOf } from './tool.ts'
 
 /** One downstream of a request, and the scopes that the server is registered for there. */
 export interface Registered {
@@ -12,7 +12,7 @@ export interface Registered {
 /**
  * The scopes that may be asked of policy: those asked for that the server is registered for, or all that it is
  * registered for when none were asked; for a tool, no more than the tool needs. Sorted, without doubles.
- * @throws DeputyError `scope_not_available` when scopes were asked and none is left
+ * @throws DeputyError `scope_not_available` when scopes were asked and none is left, `tool_unknown`, `tool_other_target`
  */
 export const scopesWithin = (
   asked: readonly string[] | undefined,
@@ -20,11 +20,9 @@ export const scopesWithin = (
   server: Server,
   tool: string | undefined,
 ): string[] => {
-  const needed = tool === undefined ? undefined : ownValue(server.tools, tool)
-  const ofTool =
-    needed === undefined || (needed.downstream !== undefined && needed.downstream !== target.downstream.downstream)
-      ? undefined
-      : new Set(needed.scopes)
+  assertToolUses(server, tool, target.downstream)
+  const needed = toolOf(server, tool)
+  const ofTool = needed === undefined ? undefined : new Set(needed.scopes)
   const wanted = asked ?? (ofTool === undefined ? [...target.registered] : [...ofTool])
   const within = [...new Set(wanted)]
     .filter((scope) => target.registered.has(scope) && (ofTool?.has(scope) ?? true))

@@ -13,6 +13,7 @@ import { authorize } from './authorize.ts'
 import type { RequestOrigin } from './request.ts'
 import type { Introspection, SubjectState } from './subject-state.ts'
 import { resolveTarget } from './target.ts'
+import { missingFor } from './tool.ts'
 
 /** What Deputy tells an MCP server: who it is, and what the user who calls it may do there. */
 export interface ServerView {
@@ -83,6 +84,7 @@ export const createServerView = (deps: {
         tools: Object.fromEntries(
           judged.map(({ tool, scopes, denied }) => {
             const { downstream, requires } = server.tools[tool]!
+            const missing = missingFor({ requires }, subject)
             return [
               tool,
               {
@@ -90,6 +92,7 @@ export const createServerView = (deps: {
                 ...(downstream === undefined ? {} : { downstream }),
                 scopes: scopes ?? [],
                 requires,
+                ...(missing.length === 0 ? {} : { missing }),
                 ...(denied === undefined ? {} : { denied }),
               },
             ]
@@ -114,7 +117,7 @@ export const createServerView = (deps: {
         name: server.name ?? server.server,
         resource: server.resource,
         authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
-        scopes_supported: [...new Set(Object.values(server.tools).flatMap(({ requires }) => requires))].sort(),
+        scopes_supported: server.basic_scopes,
         downstreams: server.downstreams,
         tools: server.tools,
         ...(warning === undefined ? {} : { warning }),

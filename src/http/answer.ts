@@ -36,7 +36,7 @@ export const errorAnswer = (
 ): { status: number; body: Readonly<Record<string, string>>; headers: Readonly<Record<string, string>> } => {
   const { status, oauth } = error.kind
   const retryAfter = error.retryAfter
-  const { connect_url: connectUrl, nonce, claims } = error.facts
+  const { connect_url: connectUrl, nonce, claims, scopes } = error.facts
   return {
     status,
     body: {
@@ -52,6 +52,8 @@ export const errorAnswer = (
       ...(connectUrl === undefined ? {} : { connect_url: String(connectUrl) }),
       // https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge
       ...(error.code === 'step_up_required' && claims !== undefined ? { claims: String(claims) } : {}),
+      // RFC 6750 section 3: what the next token needs.
+      ...(error.code === 'insufficient_scope' ? { scope: String(scopes) } : {}),
     },
     headers: {
       [CORRELATION]: correlationId,

@@ -16,7 +16,7 @@ export interface Registration {
   readonly resource: string
   /** Issuers of the tenants that it serves. */
   readonly authorizationServers: readonly string[]
-  /** All that its tools require of a user's token. */
+  /** What every use of it requires of a user's token (`basic_scopes` of its file). */
   readonly scopesSupported: readonly string[]
   readonly tools: ReadonlyMap<string, RegisteredTool>
 }

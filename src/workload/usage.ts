@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Server } from '../config/server.ts'
+import { OTHER_TOOLS, type Server } from '../config/server.ts'
 import type { AuditStore } from '../store/records/audit.ts'
 import { ownValue } from '../own-value.ts'
 
@@ -66,6 +66,9 @@ const countCalls = async (
   return counts
 }
 
+const namedTools = (server: Server | undefined): string[] =>
+  Object.keys(server?.tools ?? {}).filter((tool) => tool !== OTHER_TOOLS)
+
 const stateOf = (server: Server | undefined, tool: string | null, calls: number): ToolUsage['state'] => {
   if (calls === 0) return 'unused'
   const registered = server === undefined || tool === null ? undefined : ownValue(server.tools, tool)
@@ -87,7 +90,7 @@ export const readUsage = async (options: {
   return names.flatMap((name) => {
     const server = options.servers.get(name)
     const called = counts.get(name) ?? new Map<string | null, Count>()
-    const tools = [...new Set<string | null>([...Object.keys(server?.tools ?? {}), ...called.keys()])]
+    const tools = [...new Set<string | null>([...namedTools(server), ...called.keys()])]
     return tools.map((tool): ToolUsage => {
       const { calls = 0, lastAt = null, users = new Map() } = called.get(tool) ?? {}
       return {

@@ -23,7 +23,9 @@ let daemon: Daemon
 
 beforeAll(async () => {
   issuer = await startTestIssuer()
-  daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { name: 'Notes', tools: TOOLS } }))
+  daemon = await startDaemonProcess(
+    aCompany({ issuer: issuer.url, notes: { name: 'Notes', tools: TOOLS, basic_scopes: ['mcp'] } }),
+  )
 })
 afterAll(async () => {
   await daemon?.close()
@@ -47,7 +49,7 @@ describe('GET /server', () => {
       name: 'Notes',
       resource: RESOURCES.notes,
       authorization_servers: [issuer.url],
-      scopes_supported: ['ledger'],
+      scopes_supported: ['mcp'],
       tools: { read_ledger: { downstream: 'ledger', scopes: ['ledger:read'], requires: ['ledger'] } },
     })
     expect((await post('/server', {})).body).toEqual(body)
@@ -85,6 +87,30 @@ describe('POST /tools', () => {
     expect((await tools(await userToken({ groups: ['accounting'] }))).body['tools']).toMatchObject({
       write_ledger: { allowed: true, scopes: ['ledger:write'] },
     })
+  })
+
+  it("faults 77 and 78, promise 1: what a tool requires of the user's token is told, and asked for by the exchange; an unlisted tool gets nothing", async () => {
+    const token = await userToken({ scope: 'mcp' })
+    const view = (await tools(token)).body['tools'] as Record<string, object>
+    expect(view['read_ledger']).toMatchObject({ allowed: true, requires: ['ledger'], missing: ['ledger'] })
+    expect(view['mail']).not.toHaveProperty('missing')
+    const asked = (subject: string, tool: string, audience = 'ledger') =>
+      daemon.token({
+        grant_type: TOKEN_EXCHANGE,
+        subject_token: subject,
+        subject_token_type: ACCESS_TOKEN,
+        audience,
+        tool,
+      })
+    const refused = await asked(token, 'read_ledger')
+    expect([refused.status, refused.body]).toMatchObject([
+      403,
+      { error: 'insufficient_scope', reason: 'insufficient_scope', scope: 'ledger' },
+    ])
+    const whole = await userToken()
+    expect((await asked(whole, 'read_ledger')).body).toMatchObject({ scope: 'ledger:read' })
+    expect((await asked(whole, 'reed_ledger')).body).toMatchObject({ reason: 'tool_unknown' })
+    expect((await asked(whole, 'mail')).body).toMatchObject({ error: 'invalid_target', reason: 'tool_other_target' })
   })
 
   it('agrees with the exchange, tool by tool', async () => {

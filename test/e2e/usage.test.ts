@@ -21,6 +21,7 @@ describe('deputy server usage', () => {
           tools: {
             read: { downstream: 'ledger', scopes: ['ledger:read'] },
             old: { downstream: 'ledger', scopes: ['ledger:read'], deprecated: true },
+            '*': { downstream: 'ledger', scopes: ['ledger:read'] },
             never: { downstream: 'ledger', scopes: ['ledger:read'] },
           },
         },

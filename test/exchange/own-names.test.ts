@@ -34,9 +34,7 @@ describe('fault 38: names that a plain object answers to by itself', () => {
     const target = { downstream, registered: new Set(['read', 'write']) }
     fc.assert(
       fc.property(inherited, (tool) => {
-        expect(scopesWithin(undefined, target, server, tool)).toEqual(
-          scopesWithin(undefined, target, server, 'no-tool'),
-        )
+        expect(codeOf(() => scopesWithin(undefined, target, server, tool))).toBe('tool_unknown')
       }),
     )
   })
@@ -66,7 +64,8 @@ describe('fault 38: names that a plain object answers to by itself', () => {
       })
       const described = await view.describe({ correlationId: 'x', evidence: {} } as never)
       // YAML files are read into objects without this one name.
-      if (name !== '__proto__') expect([name, described]).toMatchObject([name, { scopes_supported: ['x'] }])
+      if (name !== '__proto__')
+        expect([name, described]).toMatchObject([name, { tools: { [name]: { requires: ['x'] } } }])
 
       const row = {
         seq: 1,

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { downstreamSchema } from '../../src/config/downstream.ts'
 import { DeputyError } from '../../src/errors.ts'
 import { scopesWithin } from '../../src/exchange/scopes.ts'
+import { assertToolScopes, missingFor } from '../../src/exchange/tool.ts'
 import { aServer } from '../support/snapshot.ts'
 
 const scope = fc.constantFrom('read', 'write', 'admin', 'delete')
@@ -47,11 +48,48 @@ describe('the scopes that policy is asked about', () => {
     )
   })
 
-  it("of another downstream's tool are not narrowed by it", () => {
-    const server = aServer({
-      downstreams: { d: { scopes: ['read'] } },
-      tools: { t: { downstream: 'other', scopes: [] } },
-    })
-    expect(scopesWithin(['read'], { downstream, registered: new Set(['read']) }, server, 't')).toEqual(['read'])
+  const server = aServer({
+    downstreams: { d: { scopes: ['read', 'write'] } },
+    tools: {
+      reads: { downstream: 'd', scopes: ['read'] },
+      elsewhere: { downstream: 'other', scopes: ['read'] },
+      admin: { downstream: 'd', scopes: ['write'], requires: ['admin', 'books'] },
+    },
+  })
+  const target = { downstream, registered: new Set(['read', 'write']) }
+  const codeOf = (work: () => unknown): string => {
+    try {
+      return JSON.stringify(work())
+    } catch (error) {
+      return (error as DeputyError).code
+    }
+  }
+
+  it('fault 78, promise 1: a tool narrows, and one that is misspelt or of another downstream gets nothing', () => {
+    const of = (tool: string | undefined, tools = server.tools) =>
+      codeOf(() => scopesWithin(undefined, target, { ...server, tools }, tool))
+    expect(of('reads')).toBe('["read"]')
+    expect(of('read')).toBe('tool_unknown')
+    expect(of('toString')).toBe('tool_unknown')
+    expect(of('elsewhere')).toBe('tool_other_target')
+    expect(of(undefined)).toBe('["read","write"]')
+    // A file that lists none says nothing of any, and one may say what others get.
+    expect(of('read', {})).toBe('["read","write"]')
+    expect(of('read', aServer({ tools: { '*': { downstream: 'd', scopes: ['read'] } } }).tools)).toBe('["read"]')
+  })
+
+  it("fault 77, promise 1: what a tool requires of the user's own token is asked for in the exchange", () => {
+    const of = (tool: string, subject: { scopes?: string[] } | undefined) =>
+      codeOf(() => {
+        assertToolScopes(server, tool, subject)
+        return 'passed'
+      })
+    expect(of('admin', { scopes: ['admin', 'books'] })).toBe('"passed"')
+    expect(of('reads', {})).toBe('"passed"')
+    // A token without scopes, a login session, and the server itself.
+    for (const subject of [{ scopes: ['admin'] }, {}, undefined])
+      expect(of('admin', subject)).toBe('insufficient_scope')
+    expect(of('adm1n', { scopes: ['admin', 'books'] })).toBe('tool_unknown')
+    expect(missingFor(server.tools['admin']!, { scopes: ['books'] })).toEqual(['admin'])
   })
 })

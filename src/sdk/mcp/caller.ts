@@ -50,16 +50,21 @@ export class Caller {
     return JSON.stringify([this.user.tenant, this.user.issuer, this.user.sub])
   }
 
-  /** A tool that the server's file does not list asks nothing of policy. */
+  /** What the server's file says of a tool; `*` stands for all that it does not list. */
+  #tool(name: string) {
+    return this.#introspected.tools.get(name) ?? this.#introspected.tools.get('*')
+  }
+
+  /** A tool of which the server's file says nothing asks nothing of policy. */
   mayCall(tool: string): boolean {
-    return this.#introspected.tools.get(tool)?.allowed ?? true
+    return this.#tool(tool)?.allowed ?? true
   }
 
   /** For each of these tools that policy hides from the user: a line for the server's operator. Names that the file does not list are not in it. */
   hiddenTools(tools: readonly string[]): string[] {
     const { correlationId = 'unknown' } = this.#introspected
     return [...new Set(tools)].flatMap((tool) => {
-      const registered = this.#introspected.tools.get(tool)
+      const registered = this.#tool(tool)
       if (registered === undefined || registered.allowed) return []
       return [
         `A client called the tool ${tool}, which is hidden from its user: ${registered.denied ?? 'Policy does not allow it.'} deputy explain ${correlationId} shows the rule.`,
@@ -69,9 +74,7 @@ export class Caller {
 
   /** Scopes that the user's token lacks for these tools. For a tool that policy forbids no scope would be enough. */
   missingScopes(tools: readonly string[]): string[] {
-    const required = tools
-      .filter((tool) => this.mayCall(tool))
-      .flatMap((tool) => this.#introspected.tools.get(tool)?.requires ?? [])
+    const required = tools.filter((tool) => this.mayCall(tool)).flatMap((tool) => this.#tool(tool)?.requires ?? [])
     return [...new Set(required)].filter((scope) => !this.user.scopes.includes(scope))
   }
 

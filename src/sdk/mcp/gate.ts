@@ -60,6 +60,12 @@ export const sendRpcError = (response: ServerResponse, status: number, code: num
   sendJson(response, status, { jsonrpc: '2.0', error: { code, message }, id: null })
 }
 
+/** Every scope that the server's file names for the user's own token. */
+const scopesNamed = ({ scopesSupported, tools }: Registration): string[] => [
+  ...scopesSupported,
+  ...[...tools.values()].flatMap(({ requires }) => requires),
+]
+
 const BEARER = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i
 
 /** Tools that print their request do not print the user's token (promise 5). */
@@ -183,7 +189,7 @@ export const createGate = (
     if (missing.length > 0) {
       // With what it has already, so that the next token can do what this one could.
       const scopes = [
-        ...new Set([...registration.scopesSupported.filter((scope) => caller.user.scopes.includes(scope)), ...missing]),
+        ...new Set([...scopesNamed(registration).filter((scope) => caller.user.scopes.includes(scope)), ...missing]),
       ]
       refuse(403, { error: 'insufficient_scope', description: `This needs the scope ${missing.join(' ')}.`, scopes })
       return

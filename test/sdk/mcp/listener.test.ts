@@ -17,6 +17,7 @@ import { decodeJwt } from 'jose'
 const TOOLS = {
   read_ledger: { downstream: 'ledger', scopes: ['ledger:read'] },
   write_ledger: { downstream: 'ledger', scopes: ['ledger:write'], requires: ['books'] },
+  wrong: {},
 }
 
 describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => {
@@ -31,7 +32,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     resource = `http://127.0.0.1:${port}/mcp`
     issuer = await startTestIssuer()
     daemon = await startDaemonProcess(
-      aCompany({ issuer: issuer.url, notes: { name: 'Notes', resource, tools: TOOLS } }),
+      aCompany({ issuer: issuer.url, notes: { name: 'Notes', resource, tools: TOOLS, basic_scopes: ['mcp'] } }),
     )
     server = await startMcpServer({
       sdk,
@@ -88,7 +89,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
   const challengeOf = ({ headers }: Answer): string => String(headers['www-authenticate'])
   const metadataUrl = (): string => resource.replace('/mcp', '/.well-known/oauth-protected-resource/mcp')
 
-  it('requirement 10: serves its protected resource metadata where RFC 9728 says, to everybody', async () => {
+  it('fault 76, requirement 10: serves its protected resource metadata where RFC 9728 says, to everybody', async () => {
     const { status, body, headers } = await ask(
       { port: server.port },
       { path: '/.well-known/oauth-protected-resource/mcp' },
@@ -99,7 +100,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
       resource_name: 'Notes',
       authorization_servers: [issuer.url],
       bearer_methods_supported: ['header'],
-      scopes_supported: ['books'],
+      scopes_supported: ['mcp'],
     })
     expect(headers['access-control-allow-origin']).toBe('*')
     for (const path of ['/.well-known/oauth-protected-resource', '//', '/mcp/'])
@@ -109,10 +110,10 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     ).toBe(405)
   })
 
-  it('requirement 8: a request without a token learns where the metadata is', async () => {
+  it('fault 76, requirement 8: a request without a token learns where the metadata is, and asks for what no single tool needs', async () => {
     const answer = await post({})
     expect(answer.status).toBe(401)
-    expect(challengeOf(answer)).toBe(`Bearer scope="books", resource_metadata="${metadataUrl()}"`)
+    expect(challengeOf(answer)).toBe(`Bearer scope="mcp", resource_metadata="${metadataUrl()}"`)
   })
 
   it('promise 2, requirement 7: a token for another server is refused and recorded, and so is every other bad one', async () => {
@@ -126,7 +127,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
       const answer = await post(bearer(token))
       expect([problem, answer.status]).toEqual([problem, 401])
       expect(challengeOf(answer)).toMatch(
-        /^Bearer error="invalid_token", error_description="[^"]+", scope="books", resource_metadata="[^"]+"$/,
+        /^Bearer error="invalid_token", error_description="[^"]+", scope="mcp", resource_metadata="[^"]+"$/,
       )
       expect(answer.text + challengeOf(answer)).not.toContain(token)
       const id = /\(([\w-]{20})\)/.exec(answer.text)![1]!
@@ -245,7 +246,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     const answer = await post(bearer(await userToken({ groups: ['accounting'] })), { body: call })
     expect(answer.status).toBe(403)
     expect(challengeOf(answer)).toBe(
-      `Bearer error="insufficient_scope", error_description="This needs the scope books.", scope="books", resource_metadata="${metadataUrl()}"`,
+      `Bearer error="insufficient_scope", error_description="This needs the scope books.", scope="mcp books", resource_metadata="${metadataUrl()}"`,
     )
   })
 
