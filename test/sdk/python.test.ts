@@ -48,6 +48,11 @@ describe.skipIf(!hasPython)('the Python client at a real daemon', () => {
         seen.push({ path: request.url ?? '', authorization: request.headers.authorization, body })
         if (request.url === '/away') response.writeHead(302, { location: `${other.url}/stolen` }).end()
         else if (request.url === '/here') response.writeHead(302, { location: '/there' }).end()
+        else if (request.url === '/kept') response.writeHead(307, { location: '/there' }).end()
+        else if (request.url === '/cookies') response.writeHead(200, { 'set-cookie': ['a=1', 'b=2'] }).end()
+        else if (body.includes('audience=login'))
+          response.end(JSON.stringify({ access_token: '{}', token_type: 'N_A', expires_in: 60 }))
+        else if (body.includes('audience=slow')) setTimeout(() => response.end('{}'), 5000).unref()
         else if (request.url === '/refused') response.writeHead(401).end('no')
         else response.end(`${request.method} ${request.url}`)
       })
@@ -170,5 +175,77 @@ answer([shown(fetch(service + "/entries", method="POST", data=b"x")), shown(fetc
     for (const { authorization } of service.seen)
       expect(decodeJwt(authorization!.replace('Bearer ', ''))).toMatchObject({ aud: LEDGER })
     expect(service.seen[0]!.body).toBe('x')
+  })
+
+  it('fault 79, threat 18: a proxy of the environment does not see a credential for a service on this machine', async () => {
+    other.seen.length = 0
+    const environment = { http_proxy: other.url, HTTP_PROXY: other.url, all_proxy: other.url }
+    expect(await run('answer(deputy.fetch("ledger", user)(service + "/entries").status)', environment)).toBe(200)
+    expect(other.seen).toEqual([])
+  })
+
+  it('fault 81, promise 1: what cannot be meant is an error, and nothing is asked', async () => {
+    expect(
+      await run(`
+def wrong(work):
+    try: work()
+    except (TypeError, ValueError) as error: return type(error).__name__
+token = deputy.token("ledger", user)
+answer([wrong(lambda: deputy.token("ledger", user, scopes=[])), wrong(lambda: deputy.token("ledger", user, scopes="ledger:read")),
+  wrong(lambda: deputy.token("ledger", None)), wrong(lambda: deputy.token("ledger", "")), wrong(lambda: deputy.token("ledger", token)),
+  wrong(lambda: connect_deputy(tcp="deputy.example:7880")), wrong(lambda: deputy.fetch("ledger", user)(service, "POST", data=iter([b"x"])))])`),
+    ).toEqual(['ValueError', 'TypeError', 'TypeError', 'TypeError', 'TypeError', 'ValueError', 'TypeError'])
+  })
+
+  it('faults 82 and 86: sends no login as a bearer token, and asks a slow Deputy once', async () => {
+    service.seen.length = 0
+    expect(
+      await run(`
+double = connect_deputy(tcp=service[7:], timeout=0.3)
+answer([failure(lambda: double.fetch("login", user)(service + "/entries")), failure(lambda: double.token("slow", user))])`),
+    ).toMatchObject([
+      { reason: 'not_bearer', next: expect.stringMatching(/deputy\.token/) },
+      { reason: 'timeout', next: expect.stringMatching(/slow/) },
+    ])
+    expect(service.seen.map(({ path }) => path)).toEqual(['/oauth2/token', '/oauth2/token'])
+  })
+
+  it('faults 83 and 88: an error says all of itself and is pickled; a body outlasts a 307, and no cookie is lost', async () => {
+    service.seen.length = 0
+    expect(
+      await run(`
+try: deputy.token("nothing", user)
+except DeputyError as error: caught = error
+again = pickle.loads(pickle.dumps(caught))
+fetch = deputy.fetch("ledger", user)
+cookies = [value for name, value in fetch(service + "/cookies").raw_headers if name.lower() == "set-cookie"]
+answer([str(caught), str(again) == str(caught), again.next == caught.next, cookies, fetch(service + "/kept", "POST", b"body").status])`),
+    ).toEqual([
+      expect.stringMatching(
+        /^No downstream service .+ \[target_unknown; deputy explain [\w-]+\] Name one of the downstreams/,
+      ),
+      true,
+      true,
+      ['a=1', 'b=2'],
+      200,
+    ])
+    expect(service.seen.at(-1)).toMatchObject({ path: '/there', body: 'body' })
+  })
+
+  it('fault 84: on an event loop many calls wait at the same time, and the loop goes on', async () => {
+    expect(
+      await run(`
+import asyncio
+async def work():
+    waiting = asyncio.gather(*[connect_deputy(tcp=service[7:], timeout=0.5).token_async("slow", user) for _ in range(8)],
+      deputy.fetch_async("ledger", user)(service + "/entries"), return_exceptions=True)
+    turns = 0
+    while not waiting.done():
+        await asyncio.sleep(0.01); turns += 1
+    *slow, answered = await waiting
+    return [sorted({error.reason for error in slow}), answered.status, turns > 10]
+began = time.monotonic()
+answer([*asyncio.run(work()), time.monotonic() - began < 3])`),
+    ).toEqual([['timeout'], 200, true, true])
   })
 })
