@@ -18,15 +18,26 @@ const isReplayable = (body: unknown): boolean =>
   body instanceof FormData
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
+export const isLoopback = (host: string): boolean => LOOPBACK.test(host)
 
 /** A credential goes over https, or stays on this machine. */
 const assertSafe = (url: URL): void => {
-  if (url.protocol === 'https:' || (url.protocol === 'http:' && LOOPBACK.test(url.hostname))) return
+  if (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname))) return
   throw new DeputyClientError({
     reason: 'insecure_url',
     error: 'invalid_request',
     message: `A credential is not sent to ${url.protocol}//${url.host}.`,
     next: 'Use the https URL of the service.',
+  })
+}
+
+const assertBearer = ({ type }: Token): void => {
+  if (type.toLowerCase() === 'bearer') return
+  throw new DeputyClientError({
+    reason: 'not_bearer',
+    error: 'invalid_request',
+    message: `The credential is no bearer token (token_type ${type}), and is not sent as one.`,
+    next: 'Use deputy.token and send it as the service wants it, or let the proxy put it into the request (docs/proxy.md).',
   })
 }
 
@@ -47,7 +58,7 @@ export const createFetch =
   (options: {
     /** @param rejected what the service has refused */
     token: (signal: AbortSignal | undefined, rejected?: Token) => Promise<Token>
-    fetch: typeof globalThis.fetch
+    fetch: (url: URL, init: RequestInit) => Promise<Response>
   }): Fetch =>
   async (input, init = {}) => {
     const first = new URL(input)
@@ -55,6 +66,7 @@ export const createFetch =
     const signal = init.signal ?? undefined
 
     const send = async (token: Token): Promise<Response> => {
+      assertBearer(token)
       let [url, step]: [URL, RequestInit] = [first, init]
       for (let left = init.redirect === 'manual' || init.redirect === 'error' ? 0 : MOST_REDIRECTS; ; left -= 1) {
         const headers = new Headers(step.headers)

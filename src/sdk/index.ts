@@ -7,7 +7,8 @@
 import { join } from 'node:path'
 import { createClientAssertion, type ClientKey } from './client-assertion.ts'
 import { DeputyClientError } from './error.ts'
-import { createFetch, type Fetch } from './fetch.ts'
+import { fetchDirectly, mayGoThroughProxy } from './direct.ts'
+import { createFetch, isLoopback, type Fetch } from './fetch.ts'
 import {
   parseIntrospected,
   parseRegistration,
@@ -43,6 +44,8 @@ export interface DeputyOptions {
   readonly clientKey?: ClientKey
   /** How long Deputy may be away, for example restarting, before a request fails (ms; default 5000). */
   readonly patience?: number
+  /** How long Deputy may take for an answer (ms; default 60000): a provider or a vault may keep it waiting. What is slow is not asked again. */
+  readonly timeout?: number
   /**
    * How long `fetch` goes on with a credential before it asks again (ms, at most a minute). Default 0: it asks with each request, so that each has a
    * record of its own and a revocation holds from the next one on. What is used again saves the question, and outlives a revocation by that long.
@@ -93,16 +96,33 @@ const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 const ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 const LOGIN_SESSION = 'urn:deputy:params:oauth:token-type:login-session'
 const PATIENCE = 5000
+const TIMEOUT = 60_000
 
 const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): Address => {
   if (tcp !== undefined) {
     const at = tcp.lastIndexOf(':')
+    if (!isLoopback(tcp.slice(0, at)))
+      throw new TypeError(
+        `tcp is host:port on this machine, such as 127.0.0.1:7880, not ${tcp}: secrets and tokens go over it in clear`,
+      )
     return { host: tcp.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(tcp.slice(at + 1)) }
   }
   return {
     socketPath:
       socket ?? environment['DEPUTY_SOCKET'] ?? join(environment['DEPUTY_HOME'] ?? '/etc/deputy', 'run/deputy.sock'),
   }
+}
+
+/** Mistakes that types do not keep from programs without them: none of them may come to more than was meant. @throws TypeError */
+const assertMeant = ({ onBehalfOf, scopes }: TokenWish): void => {
+  if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string')))
+    throw new TypeError("scopes is a list of texts, such as ['notes:read']")
+  if (scopes?.length === 0)
+    throw new TypeError('scopes names none: leave it out for all that the server, or the tool, is registered for')
+  if (onBehalfOf === SESSION || onBehalfOf === SERVER) return
+  const token: unknown = typeof onBehalfOf === 'object' ? (onBehalfOf as { token?: unknown } | null)?.token : onBehalfOf
+  if (typeof token !== 'string' || token === '' || onBehalfOf instanceof Token)
+    throw new TypeError("onBehalfOf is the user's token as the client sent it, SESSION or SERVER")
 }
 
 /** RFC 8693 section 2.1, RFC 6749 section 4.4. */
@@ -166,7 +186,11 @@ const unexpected = (status: number): DeputyClientError =>
 
 /** The way to the Deputy on this machine. Nothing is sent until a token is asked for, and nothing is kept unless `reuse` says so. @throws TypeError for options that cannot be meant */
 export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
-  const wire = createWire({ address: addressOf(options), patience: options.patience ?? PATIENCE })
+  const wire = createWire({
+    address: addressOf(options),
+    patience: options.patience ?? PATIENCE,
+    timeout: options.timeout ?? TIMEOUT,
+  })
   const now = options.now ?? Date.now
   const { clientId, clientSecret, clientKey, reuse = 0 } = options
   if (!(reuse >= 0 && reuse <= LONGEST_REUSE)) throw new TypeError(`reuse is a time of at most ${LONGEST_REUSE} ms`)
@@ -193,6 +217,7 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   }
 
   const token: Deputy['token'] = async (wish) => {
+    assertMeant(wish)
     const askedAt = now()
     const answer = await post('/oauth2/token', formOf(wish), wish.signal)
     const { access_token: value, token_type: type, expires_in: seconds, scope = '' } = answer.body
@@ -217,7 +242,12 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     fetch(downstream, onBehalfOf, more = {}) {
       const wish: TokenWish = { ...more, downstream, onBehalfOf }
       return createFetch({
-        fetch: options.fetch ?? globalThis.fetch,
+        fetch: (url, init) =>
+          options.fetch === undefined &&
+          url.protocol === 'http:' &&
+          mayGoThroughProxy(options.environment ?? process.env)
+            ? fetchDirectly(url, init)
+            : (options.fetch ?? globalThis.fetch)(url, init),
         token: (signal, rejected) =>
           held(
             () => formOf(wish).toString(),

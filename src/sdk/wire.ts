@@ -49,9 +49,9 @@ const parse = (text: string): Record<string, unknown> | undefined => {
   }
 }
 
-/** Sends forms to Deputy, and sends them again while it is away or says that now is not the time, for as long as `patience` (ms). */
-export const createWire = (options: { address: Address; patience: number }) => {
-  const { address, patience } = options
+/** Sends forms to Deputy, and sends them again while it is away or says that now is not the time, for as long as `patience` (ms); an answer may take `timeout` (ms). */
+export const createWire = (options: { address: Address; patience: number; timeout: number }) => {
+  const { address, patience, timeout } = options
   const agent = new Agent({ keepAlive: true, maxSockets: 32 })
 
   const once = (
@@ -97,6 +97,18 @@ export const createWire = (options: { address: Address; patience: number }) => {
       outgoing.end(body)
     })
 
+  const late = (error: unknown): DeputyClientError =>
+    new DeputyClientError(
+      {
+        reason: 'timeout',
+        error: 'temporarily_unavailable',
+        message: `Deputy has not answered within ${timeout / 1000} seconds.`,
+        next: 'A provider or a vault may be slow (deputy status); set timeout of connectDeputy.',
+        retryAfter: 1,
+      },
+      { cause: error },
+    )
+
   const unreachable = (error: unknown): DeputyClientError => {
     const code = (error as NodeJS.ErrnoException).code
     const next =
@@ -132,14 +144,13 @@ export const createWire = (options: { address: Address; patience: number }) => {
             path,
             form(),
             headers,
-            AbortSignal.any([
-              AbortSignal.timeout(Math.max(1000, Math.ceil(left))),
-              ...(signal === undefined ? [] : [signal]),
-            ]),
+            AbortSignal.any([AbortSignal.timeout(timeout), ...(signal === undefined ? [] : [signal])]),
           )
           if (answer.status !== 503 || answer.body['reason'] !== 'draining') return answer
         } catch (error) {
           signal?.throwIfAborted()
+          // Not sent again: Deputy may be at it, and a second question would cost a second login.
+          if ((error as Error).name === 'AbortError' || (error as Error).name === 'TimeoutError') throw late(error)
           if (left <= pause || !AWAY.has((error as NodeJS.ErrnoException).code ?? '')) throw unreachable(error)
         }
         if (answer !== undefined && left <= pause) return answer

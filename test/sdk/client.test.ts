@@ -1,8 +1,9 @@
+import { execFile } from 'node:child_process'
 import { readdir, readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { inspect } from 'node:util'
+import { inspect, promisify } from 'node:util'
 import { decodeJwt } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { connectDeputy, DeputyClientError, SERVER, SESSION, type Deputy } from '../../src/sdk/index.ts'
@@ -222,6 +223,56 @@ describe('the SDK at a real daemon', () => {
     await other.close()
   })
 
+  it('fault 79, threat 18: a proxy of the environment does not see a credential for a service on this machine', async () => {
+    const proxy = await aService()
+    const environment = { DEPUTY_SOCKET: daemon.socketPath, HTTP_PROXY: proxy.url, NODE_USE_ENV_PROXY: '1' }
+    const script = `
+      import { connectDeputy } from ${JSON.stringify(join(import.meta.dirname, '../../src/sdk/index.ts'))}
+      const deputy = connectDeputy()
+      const send = deputy.fetch('ledger', process.env.USER_TOKEN)
+      const url = process.env.SERVICE
+      const answers = [
+        await (await send(url + '/text', { method: 'POST', body: 'x' })).text(),
+        await (await send(url + '/stream', { method: 'POST', body: new Blob(['y']).stream(), duplex: 'half' })).text(),
+        (await send(url + '/none')).status,
+        (await send(url + '/away')).headers.getSetCookie(),
+      ]
+      console.log(JSON.stringify(answers))
+      deputy.close()
+      process.exit(0)`
+    service.answers((request, response) => {
+      if (request.url === '/none') response.writeHead(204).end()
+      else if (request.url === '/away')
+        response.writeHead(302, { location: 'http://127.0.0.1:1/', 'set-cookie': ['a=1', 'b=2'] }).end()
+      else response.end(service.seen.at(-1)!.body)
+    })
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...environment, USER_TOKEN: user, SERVICE: service.url },
+    })
+    expect(JSON.parse(stdout)).toEqual(['x', 'y', 204, ['a=1', 'b=2']])
+    expect([proxy.seen, service.seen.every(({ authorization }) => authorization?.startsWith('Bearer '))]).toEqual([
+      [],
+      true,
+    ])
+    await proxy.close()
+  })
+
+  it('fault 81, promise 1: what cannot be meant is an error, and nothing is asked', async () => {
+    const token = await deputy.token({ downstream: 'ledger', onBehalfOf: user })
+    const wrong: object[] = [
+      { onBehalfOf: user, scopes: [] },
+      { onBehalfOf: user, scopes: 'ledger:read' },
+      { onBehalfOf: undefined },
+      { onBehalfOf: '' },
+      { onBehalfOf: token },
+      { onBehalfOf: { token: undefined } },
+    ]
+    for (const each of wrong)
+      await expect(deputy.token({ downstream: 'ledger', ...each } as never)).rejects.toThrow(TypeError)
+    expect(() => connectDeputy({ tcp: 'deputy.example:7880' })).toThrow(TypeError)
+    connectDeputy({ tcp: '[::1]:7880' }).close()
+  })
+
   it('threat 18: a credential is not sent in clear to another machine', async () => {
     expect(await failure(deputy.fetch('ledger', user)('http://service.example/'))).toMatchObject({
       reason: 'insecure_url',
@@ -271,6 +322,20 @@ describe('the SDK', () => {
       connectUrl: undefined,
       claims: '{"access_token":{}}',
     })
+    deputy.close()
+    await double.close()
+  })
+
+  it('faults 82 and 86: sends no login as a bearer token, and asks a slow Deputy once', async () => {
+    const double = await aService()
+    double.answers((_request, response) => {
+      if (double.seen.length === 1)
+        response.end(JSON.stringify({ access_token: '{}', token_type: 'N_A', expires_in: 60, scope: '' }))
+    })
+    const deputy = connectDeputy({ tcp: double.url.replace('http://', ''), clientId: 'notes', timeout: 300 })
+    expect(await failure(deputy.fetch('login', 't')(double.url))).toMatchObject({ reason: 'not_bearer' })
+    expect(await failure(deputy.token({ downstream: 'slow', onBehalfOf: 't' }))).toMatchObject({ reason: 'timeout' })
+    expect(double.seen).toHaveLength(2)
     deputy.close()
     await double.close()
   })
