@@ -35,6 +35,8 @@ export interface Realm {
 
 /** Parts of an export of a realm, beside what every realm has. */
 export interface RealmParts {
+  /** Of the realm itself, before anything is made in it. */
+  readonly settings?: object
   readonly clientScopes?: readonly object[]
   readonly clients?: readonly object[]
   readonly roles?: object
@@ -45,8 +47,8 @@ export interface RealmParts {
 export interface Keycloak {
   readonly url: string
   realm(parts: RealmParts): Promise<Realm>
-  stop(): Promise<void>
-  start(): Promise<void>
+  /** Stops it in an orderly way, and starts it again with the data that it has. */
+  restart(): Promise<void>
   close(): Promise<void>
 }
 
@@ -87,9 +89,9 @@ const createAdmin = (url: string) => {
 
 const createRealm = (url: string) => {
   const admin = createAdmin(url)
-  return async ({ clientScopes = [], ...parts }: RealmParts): Promise<Realm> => {
+  return async ({ settings = {}, clientScopes = [], ...parts }: RealmParts): Promise<Realm> => {
     const name = `deputy-${randomBytes(4).toString('hex')}`
-    await admin('POST', '', { realm: name, enabled: true, sslRequired: 'none' })
+    await admin('POST', '', { realm: name, enabled: true, sslRequired: 'none', ...settings })
     const ofRealm = (method: string, path: string, body?: object): Promise<unknown> =>
       admin(method, `/${name}${path}`, body)
     // A realm that is imported with client scopes gets none of the usual ones.
@@ -115,7 +117,7 @@ export const startKeycloak = async (program: string): Promise<Keycloak> => {
   const running = process.env['DEPUTY_KEYCLOAK']
   if (program === 'running' && running !== undefined) {
     const never = (): Promise<void> => Promise.reject(new Error('this Keycloak was not started by the test'))
-    return { url: running, realm: createRealm(running), stop: never, start: never, close: () => Promise.resolve() }
+    return { url: running, realm: createRealm(running), restart: never, close: () => Promise.resolve() }
   }
   const folder = await mkdtemp(join(tmpdir(), 'deputy-keycloak-'))
   const port = await freePort()
@@ -161,7 +163,15 @@ export const startKeycloak = async (program: string): Promise<Keycloak> => {
     await close()
     throw error
   }
-  return { url, realm: createRealm(url), start, stop, close }
+  return {
+    url,
+    realm: createRealm(url),
+    async restart() {
+      if (child !== undefined) await stopProcess(child)
+      await start()
+    },
+    close,
+  }
 }
 
 /** A user's tokens by name and password (a client with direct access grants), or for a client itself without a user. */
