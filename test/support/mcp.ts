@@ -13,7 +13,7 @@ import {
   type RequestStateOptions,
   type ToolCall,
 } from '../../src/sdk/mcp/index.ts'
-import { createMcpListener as createListenerV1 } from '../../src/sdk/mcp/v1.ts'
+import { createMcpListener as createListenerV1, type AsksBy } from '../../src/sdk/mcp/v1.ts'
 
 export type Sdk = 'v1' | 'v2'
 export type Tools = Readonly<Record<string, (call: ToolCall<unknown>) => string | Promise<string>>>
@@ -33,6 +33,7 @@ export interface McpServerOptions extends McpOptions {
   readonly port: number
   readonly tools: Tools
   readonly requestState?: RequestStateOptions
+  readonly asksBy?: AsksBy
 }
 
 export const startMcpServer = async ({ sdk, port, tools, ...options }: McpServerOptions): Promise<RunningMcpServer> => {
@@ -124,6 +125,12 @@ export const connectMcpClient = async (options: McpClientOptions): Promise<McpCl
     }
   }
   const client = new ClientV1({ name: 'test', version: '1.0.0' }, { capabilities })
+  if (onUrl !== undefined) {
+    const { ElicitRequestSchema } = await import('@modelcontextprotocol/sdk/types.js')
+    client.setRequestHandler(ElicitRequestSchema, async ({ params }) => ({
+      action: await onUrl(params as Parameters<typeof onUrl>[0]),
+    }))
+  }
   if (onComplete !== undefined) {
     const { ElicitationCompleteNotificationSchema } = await import('@modelcontextprotocol/sdk/types.js')
     client.setNotificationHandler(ElicitationCompleteNotificationSchema, ({ params }) => {

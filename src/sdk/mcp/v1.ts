@@ -86,11 +86,28 @@ const govern = (tools: ReadonlyMap<string, GovernedTool>, caller: Caller): void 
   }
 }
 
+/**
+ * How a client is asked to open a link: `error` answers the call with error -32042, and the client calls again; `request` sends `elicitation/create`
+ * while the call runs, and runs the tool once more when the user has connected. Clients that show no -32042, such as the official one for Python, take the second.
+ * @see https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
+ */
+export type AsksBy = 'error' | 'request'
+
+export interface McpV1Options extends McpOptions {
+  /** Default `error`. */
+  readonly asksBy?: AsksBy
+}
+
+/** How long a call that has asked its user to connect waits (ms), as in `deputy/mcp`. */
+const WAIT = 30_000
+/** Services that one call may ask its user to connect, one after the other. */
+const MOST_QUESTIONS = 5
+
 /** A connect link is good for so long (ms). */
 const LINK = 600_000
 
 export const createMcpListener = (
-  options: McpOptions,
+  options: McpV1Options,
   build: (deputy: McpBuilder) => McpServer | Promise<McpServer>,
 ): McpListener => {
   const sessions = createSessions<McpSession>(options.now ?? Date.now)
@@ -138,6 +155,31 @@ export const createMcpListener = (
     ])
   }
 
+  /** Asks while the call runs. `unasked`: the client does not take the question, or the user has not come back in time. */
+  const putTo = async (
+    caller: Caller,
+    server: McpServer,
+    tool: string,
+    wanted: Wanting,
+    { requestId, signal }: Extra,
+  ): Promise<'connected' | 'declined' | 'unasked'> => {
+    const question = {
+      mode: 'url' as const,
+      elicitationId: randomUUID(),
+      url: wanted.url,
+      message: questionOf(wanted),
+    }
+    const answer = await server.server
+      .elicitInput(question, { relatedRequestId: requestId, timeout: LINK, signal })
+      .catch(() => undefined)
+    if (answer === undefined) return 'unasked'
+    if (answer.action !== 'accept') return 'declined'
+    // To accept is to have gone to the page, not to have finished there.
+    return (await connected(gate.deputy, caller, tool, wanted.wish, options.wait ?? WAIT, signal))
+      ? 'connected'
+      : 'unasked'
+  }
+
   const open = async (caller: Caller): Promise<McpSession> => {
     const id = randomUUID()
     const ended = new AbortController()
@@ -149,6 +191,7 @@ export const createMcpListener = (
       name: string,
       extra: Extra,
       handler: (call: ToolCall<Extra>) => CallToolResult | Promise<CallToolResult>,
+      left = MOST_QUESTIONS,
     ): Promise<CallToolResult> => {
       const of = callerOf(extra.authInfo)
       if (!of.mayCall(name)) return failed(`Tool ${name} not found`)
@@ -157,8 +200,14 @@ export const createMcpListener = (
         return await handler(call)
       } catch (error) {
         const wanted = wanting(error)
-        if (wanted !== undefined && takesUrls(server.server.getClientCapabilities()))
+        if (wanted !== undefined && takesUrls(server.server.getClientCapabilities())) {
+          const outcome =
+            options.asksBy === 'request' && left > 0 ? await putTo(of, server, name, wanted, extra) : 'unasked'
+          if (outcome === 'connected') return run(server, name, extra, handler, left - 1)
+          if (outcome === 'declined')
+            return failed(`${wanted.wish.downstream} was not connected, so ${name} cannot go on.`)
           throw ask(of, server, name, wanted, asked, ended.signal)
+        }
         if (wanted !== undefined) return plainly(wanted)
         if (error instanceof DeputyClientError) return refusal(error)
         throw error

@@ -321,6 +321,24 @@ describe('towards clients of 2025-11-25', () => {
     expect((await client!.call('list_notes')).text).toContain('A note of alice-notes')
   })
 
+  it('fault 87: a client that shows no -32042 is asked while the call runs, which goes on when the user has connected', async () => {
+    await start('v1', { asksBy: 'request', wait: 20_000 })
+    await connectAs('alice', { sdk: 'v1', onUrl: async () => 'decline' })
+    expect(await client!.call('list_notes')).toMatchObject({
+      isError: true,
+      text: 'notes-api was not connected, so list_notes cannot go on.',
+    })
+    await client!.close()
+    await connectAs('alice', {
+      sdk: 'v1',
+      onUrl: async ({ url }) => {
+        expect((await walk(url)).body).toContain('Connected')
+        return 'accept'
+      },
+    })
+    expect((await client!.call('list_notes')).text).toContain('A note of alice-notes')
+  })
+
   it('requirement 4: a client that did not declare elicitation.url gets the link in the text of the result', async () => {
     await start('v1')
     await connectAs('alice', { sdk: 'v1' })
