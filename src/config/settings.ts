@@ -6,6 +6,7 @@ import {
   lifetimeSchema,
   pauseSchema,
   timeoutSchema,
+  writeTimeoutSchema,
   LONGEST_LEASE_MS,
   fileModeSchema,
   idSchema,
@@ -129,7 +130,9 @@ export const settingsSchema = z.strictObject({
             .describe('File of mode 0600 or environment variable with the password.'),
           tls: tlsSchema,
           pool: z.int().min(2).max(500).default(10).describe('Connections at most.'),
-          deadline: timeoutSchema.default(2000).describe('How long the server may take to answer.'),
+          deadline: writeTimeoutSchema
+            .default(2000)
+            .describe('How long the server may take to answer; at least 100ms.'),
         }),
       }),
     ])
@@ -170,9 +173,9 @@ export const settingsSchema = z.strictObject({
   policies: z.string().default('policies').describe('Folder of the policies; access/*.cedar in it decides.'),
   audit: z
     .strictObject({
-      deadline: timeoutSchema
+      deadline: writeTimeoutSchema
         .default(2000)
-        .describe('How long a sink may take to confirm a record before the request is refused.'),
+        .describe('How long a sink may take to confirm a record before the request is refused; at least 100ms.'),
       checkpoint_every: z
         .int()
         .min(1)

@@ -26,6 +26,12 @@ export const timeoutSchema = durationSchema.refine(
   'write a length of time from 1ms to 24d',
 )
 
+/** How long a disk or a database may take: below this one that is well is told as away, and nothing is handed out. */
+export const writeTimeoutSchema = timeoutSchema.refine(
+  (time) => time >= 100,
+  'write a length of time of at least 100ms',
+)
+
 /** No lease of a node is longer (ms): the settings allow none, and the store believes none. */
 export const LONGEST_LEASE_MS = 300_000
 

@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPair, sign, verify, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
 import { calculateJwkThumbprint, type JWK } from 'jose'
+import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import type { SigningKeyStore, StoredSigningKey } from '../store/records/signing-keys.ts'
 import { OWN_TENANT, type Envelope } from './envelope.ts'
@@ -92,7 +93,11 @@ export class SigningKeys {
     const keys: SigningKey[] = []
     for (const stored of listed) {
       const key = known.get(stored.kid)
-      keys.push(key === undefined ? await unseal(stored, this.#options.envelope) : { ...key, stored })
+      keys.push(
+        key === undefined
+          ? await unseal(stored, this.#options.envelope)
+          : { ...key, stored: { ...stored, purpose: key.stored.purpose } },
+      )
     }
     this.#keys = keys
   }
@@ -129,7 +134,7 @@ export class SigningKeys {
       publishedUntil: purpose === 'checkpoint' ? FOREVER : signsUntil + this.#options.longestToken,
       sealed: await this.#options.envelope.seal(
         recordName(kid),
-        new Secret(JSON.stringify(privateKey.export({ format: 'jwk' }))),
+        new Secret(JSON.stringify({ ...privateKey.export({ format: 'jwk' }), [PURPOSE]: purpose })),
       ),
     }
     await this.#options.store.put(stored)
@@ -150,7 +155,7 @@ export class SigningKeys {
         publishedUntil: purpose === 'checkpoint' ? FOREVER : now + this.#options.longestToken,
       }
       await this.#options.store.put(stored)
-      ended.push({ ...key, stored })
+      ended.push({ ...key, stored: { ...stored, purpose: key.stored.purpose } })
     }
     this.#keys = ended
   }
@@ -187,12 +192,17 @@ const publicJwkOf = ({ stored: { kid, purpose }, publicKey }: SigningKey): JWK =
   use: 'sig',
 })
 
+/** The member of the sealed key that says what it is for: who can write the store gives a key no other purpose. Keys of earlier versions have none. */
+const PURPOSE = 'deputy_purpose'
+const sealedKeySchema = z.looseObject({ [PURPOSE]: z.enum(PURPOSES).optional() })
+
 const recordName = (kid: string) => ({ tenant: OWN_TENANT, kind: 'signing-key', id: kid })
 
 const unseal = async (stored: StoredSigningKey, envelope: Envelope): Promise<SigningKey> => {
   const secret = await envelope.open(recordName(stored.kid), stored.sealed)
-  const privateKey = createPrivateKey({ format: 'jwk', key: JSON.parse(secret.reveal()) as JsonWebKeyInput })
-  return { stored, privateKey, publicKey: createPublicKey(privateKey) }
+  const { [PURPOSE]: purpose = stored.purpose, ...key } = sealedKeySchema.parse(JSON.parse(secret.reveal()))
+  const privateKey = createPrivateKey({ format: 'jwk', key: key as JsonWebKeyInput })
+  return { stored: { ...stored, purpose }, privateKey, publicKey: createPublicKey(privateKey) }
 }
 type JsonWebKeyInput = Parameters<typeof createPrivateKey>[0] extends infer T
   ? T extends { format: 'jwk'; key: infer K }

@@ -11,6 +11,7 @@ const mistakes: readonly [string, string, number, RegExp][] = [
   ['deputy.yaml', 'environment: test\nlisten:\n  sokket: x\n', 3, /listen\.sokket is no known setting/],
   ['deputy.yaml', 'environment: test\nlisten:\n  tcp: 0.0.0.0:1\n', 3, /other machines can reach/],
   ['deputy.yaml', 'environment: test\naudit:\n  deadline: soon\n', 3, /length of time/],
+  ['deputy.yaml', 'environment: test\naudit:\n  deadline: 1ms\n', 3, /at least 100ms/],
   ['deputy.yaml', 'environment: test\nnetwork:\n  allow_private: [10.0.0.0/99]\n', 3, /address range/],
   ['deputy.yaml', 'connect_url: http://deputy.example\n', 1, /plain http/],
   ['deputy.yaml', 'environment: [\n', 2, /./],
