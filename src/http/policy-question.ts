@@ -4,6 +4,7 @@ import { idSchema, scopeSchema } from '../config/values.ts'
 import { refuse } from '../errors.ts'
 import { authorize, candidateScopes } from '../exchange/authorize.ts'
 import { resolveTarget } from '../exchange/target.ts'
+import { toolOf } from '../exchange/tool.ts'
 import { didYouMean } from '../near-names.ts'
 import type { Policy } from '../policy/decision.ts'
 import { isInUse } from '../workload/registry.ts'
@@ -60,6 +61,15 @@ export const explainPolicy = (
     now: question.time === undefined ? now : Date.parse(question.time),
   }
   const decision = authorize(policy, asking)
+  const required = user === undefined ? [] : (toolOf(server, question.tool)?.requires ?? [])
+  const notes = [
+    ...(isInUse(server) ? [] : [`${server.server} is ${server.status}: it gets nothing whatever policy says.`]),
+    ...(required.length === 0
+      ? []
+      : [
+          `The tool ${question.tool} also requires ${required.join(' ')} of the user's own token, which is not asked here.`,
+        ]),
+  ]
   return {
     allowed: decision.allowed,
     asked: question.scopes ?? 'all that are registered',
@@ -68,6 +78,6 @@ export const explainPolicy = (
     policies: decision.policies,
     errors: decision.errors,
     credential: target.kind,
-    ...(isInUse(server) ? {} : { note: `${server.server} is ${server.status}: it gets nothing whatever policy says.` }),
+    ...(notes.length === 0 ? {} : { note: notes.join(' ') }),
   }
 }

@@ -4,7 +4,8 @@ import { downstreamSchema } from '../../src/config/downstream.ts'
 import { DeputyError } from '../../src/errors.ts'
 import { scopesWithin } from '../../src/exchange/scopes.ts'
 import { assertToolScopes, missingFor } from '../../src/exchange/tool.ts'
-import { aServer } from '../support/snapshot.ts'
+import { explainPolicy } from '../../src/http/policy-question.ts'
+import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const scope = fc.constantFrom('read', 'write', 'admin', 'delete')
 const scopes = fc.uniqueArray(scope)
@@ -91,5 +92,24 @@ describe('the scopes that policy is asked about', () => {
       expect(of('admin', subject)).toBe('insufficient_scope')
     expect(of('adm1n', { scopes: ['admin', 'books'] })).toBe('tool_unknown')
     expect(missingFor(server.tools['admin']!, { scopes: ['books'] })).toEqual(['admin'])
+  })
+
+  it('fault 77: deputy policy explain says that a tool requires more than policy', () => {
+    const snapshot = {
+      ...aSnapshot({ servers: [server], tenants: [aTenant()] }),
+      downstreams: new Map([['d', downstream]]),
+    }
+    const policy = {
+      decide: ({ scopes: asked }: { scopes: string[] }) => ({ allowed: true, scopes: asked, policies: [] }),
+    }
+    const explained = (tool: string) =>
+      explainPolicy(
+        { server: server.server, tenant: 'acme', user: 'alice', groups: [], claims: {}, downstream: 'd', tool },
+        snapshot,
+        policy as never,
+        0,
+      )
+    expect(explained('admin')).toMatchObject({ scopes: ['write'], note: expect.stringContaining('admin books') })
+    expect(explained('reads')).not.toHaveProperty('note')
   })
 })
