@@ -34,6 +34,11 @@ const groupsClaimSchema = z.union([
 
 const claimsSchema = z.strictObject({
   user: claimPathSchema.default('sub').describe('Claim that names the user.'),
+  display: claimPathSchema
+    .optional()
+    .describe(
+      'Claim with a name that people know the user by, such as `preferred_username` or `email`: the connect and login pages show it beside the id. It decides nothing.',
+    ),
   groups: z
     .union([groupsClaimSchema.transform((each) => [each]), z.array(groupsClaimSchema).min(1).max(20)])
     .prefault('groups')

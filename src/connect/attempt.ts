@@ -45,13 +45,19 @@ export const steps = {
     purpose: purposeSchema,
   }),
   /** The CSRF value of the consent page, which is shown to the right user alone. */
-  consent: z.strictObject({ browser: z.string(), link: z.string(), wish: wishSchema }),
+  consent: z.strictObject({
+    browser: z.string(),
+    link: z.string(),
+    wish: wishSchema,
+    display: z.string().optional(),
+  }),
   /** The CSRF value of the page that binds a Unix user. */
   confirm: z.strictObject({
     browser: z.string(),
     link: z.string(),
     wish: loginWishSchema,
     user: z.string(),
+    display: z.string().optional(),
     issuer: z.string(),
     groups: z.array(z.string()),
     claims: z.record(z.string(), z.unknown()),

@@ -160,7 +160,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
   }
 
   const showConsent = async (response: Response, step: Step<'consent'>): Promise<void> => {
-    const { wish, browser, link } = step
+    const { wish, browser, link, display } = step
     const { server, downstream } = grantPartiesOf(wish)
     const remembered = await store.consents.find(ownerOf(wish))
     if (
@@ -180,7 +180,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
         server: server.name ?? server.server,
         owner: server.owner,
         service: downstream.name ?? downstream.downstream,
-        user: wish.user,
+        user: shownUser(wish.user, display),
         tenant: wish.tenant,
         csrf,
         scopes: wish.scopes.map((scope) => ({ scope, words: ownValue(downstream.scopes, scope) ?? scope })),
@@ -229,7 +229,13 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
         throw refuse('connect_wrong_user')
       }
       const { downstream } = partiesOf(wish)
-      if (downstream.credential === 'oauth_grant') await showConsent(response, { browser, link, wish })
+      if (downstream.credential === 'oauth_grant')
+        await showConsent(response, {
+          browser,
+          link,
+          wish,
+          ...(who.display === undefined ? {} : { display: who.display }),
+        })
       else await finishSignIn(response, wish, link, who, downstream.name ?? downstream.downstream)
       return
     }
@@ -240,6 +246,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       link,
       wish,
       user: who.user,
+      ...(who.display === undefined ? {} : { display: who.display }),
       issuer: who.issuer,
       groups: [...who.groups],
       claims: { ...who.claims },
@@ -247,7 +254,9 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       signedInAt: clock.now(),
     })
     const otherAccount = `/login/${link}?account=other`
-    response.send(loginPage({ user: who.user, tenant: wish.tenant, uid: wish.uid, csrf, otherAccount }))
+    response.send(
+      loginPage({ user: shownUser(who.user, who.display), tenant: wish.tenant, uid: wish.uid, csrf, otherAccount }),
+    )
   }
 
   const finishConsent = async (request: Request, response: Response): Promise<void> => {
@@ -335,7 +344,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
 
   const finishLogin = async (request: Request, response: Response): Promise<void> => {
     const form = request.body as Readonly<Record<string, unknown>>
-    const { browser, link, wish, user, issuer, groups, claims, idToken, signedInAt } = await attempts.take(
+    const { browser, link, wish, user, display, issuer, groups, claims, idToken, signedInAt } = await attempts.take(
       'confirm',
       textOf(form['csrf']),
     )
@@ -368,7 +377,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     response.send(
       donePage(
         'Signed in',
-        `The Unix user ${wish.uid} acts as ${user} until ${new Date(signedInAt + SESSION_LIFETIME).toISOString()}.`,
+        `The Unix user ${wish.uid} acts as ${shownUser(user, display)} until ${new Date(signedInAt + SESSION_LIFETIME).toISOString()}.`,
       ),
     )
   }
@@ -523,6 +532,10 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     },
   }
 }
+
+/** The name that people know, with the id that everything else goes by. */
+const shownUser = (user: string, display: string | undefined): string =>
+  display === undefined || display === user ? user : `${display}, ${user}`
 
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 

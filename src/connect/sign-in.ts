@@ -7,13 +7,15 @@ import { isPushed } from '../connector/provider/pushed-request.ts'
 import { failureOf, wordsOf } from '../connector/provider/call.ts'
 import { DeputyError, refuse } from '../errors.ts'
 import type { WatchClaims } from '../subject/claim-watch.ts'
-import { groupsOf, userOf, presentClaims } from '../subject/claims.ts'
+import { displayNameOf, groupsOf, userOf, presentClaims } from '../subject/claims.ts'
 import { tenantOf } from '../subject/trust.ts'
 import type { Attempts, Purpose, Step } from './attempt.ts'
 
 /** Who has signed in at the tenant's identity provider. */
 export interface SignedIn {
   readonly user: string
+  /** What people know the user by, where the tenant's file says which claim that is. */
+  readonly display: string | undefined
   readonly issuer: string
   readonly groups: readonly string[]
   readonly claims: Readonly<Record<string, unknown>>
@@ -115,6 +117,7 @@ export const createSignIn = (deps: {
       deps.watchClaims?.(tenant.tenant, issuer, claims)
       return {
         user: userOf(claims, issuer),
+        display: displayNameOf(claims, issuer),
         issuer: issuer.issuer,
         groups: groupsOf(claims, issuer),
         claims,

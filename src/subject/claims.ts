@@ -75,6 +75,12 @@ export const scopesOf = ({ scope, scp }: Readonly<Record<string, unknown>>): str
   return [...new Set(listed.flatMap((each) => each.split(' ')))].filter((each) => each !== '')
 }
 
+/** What people know the user by, for pages; undefined where the tenant's file names no claim for it, or it is no text of one line. */
+export const displayNameOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string | undefined => {
+  const name = issuer.claims.display === undefined ? undefined : claimAt(claims, issuer.claims.display)
+  return typeof name === 'string' && USER.test(name) ? name : undefined
+}
+
 /** Groups of one user at most. One that is left out could be one that a policy forbids: more are refused. */
 const MAX_GROUPS = 2000
 

@@ -22,8 +22,13 @@ beforeAll(async () => {
       ...aCompany({ issuer: idp.issuer, notes: { login_session: true } }),
       'tenants/acme.yaml': {
         tenant: 'acme',
-        issuers: [{ issuer: idp.issuer }],
-        sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } },
+        issuers: [{ issuer: idp.issuer, claims: { display: 'email' } }],
+        sign_in: {
+          issuer: idp.issuer,
+          client_id: SIGN_IN_CLIENT.client_id,
+          client_secret: { file: 'sign-in' },
+          scopes: ['openid', 'email'],
+        },
       },
       'tenants/globex.yaml': { tenant: 'globex' },
       'sign-in': SIGN_IN_CLIENT.client_secret,
@@ -84,13 +89,17 @@ const signedIn = async (browser: Browser, url: string, user: string): Promise<Pa
 }
 
 describe('deputy login', () => {
-  it('lets a server of this Unix user act for who signed in, until logout', async () => {
+  it('fault 72: lets a server of this Unix user act for who signed in, until logout, and names the user by the claim that people know', async () => {
     expect((await exchange()).body['reason']).toBe('subject_session_missing')
     const { code, out } = await login(async (url) => {
       const browser = createBrowser()
       const page = await signedIn(browser, url, 'alice')
       expect(page.body).toContain(String(process.getuid!()))
-      expect((await browser.submit(page, { decision: 'allow' })).body).toContain('Signed in')
+      // Fault 72: where users are ids, people see whom they know beside it.
+      expect(page.body).toContain('alice@company.example, alice')
+      const done = await browser.submit(page, { decision: 'allow' })
+      expect(done.body).toContain('Signed in')
+      expect(done.body).toContain('acts as alice@company.example, alice until')
     })
     expect([code, JSON.parse(out)]).toMatchObject([0, { signed_in: true, tenant: 'acme', user: 'alice' }])
     expect((await exchange()).status).toBe(200)

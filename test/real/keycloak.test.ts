@@ -198,6 +198,7 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
       {
         issuer: realm.issuer,
         claims: {
+          display: 'preferred_username',
           groups: ['groups', 'realm_access.roles', { claim: 'resource_access.ledger.roles', prefix: 'ledger:' }],
         },
         ...issuer,
@@ -362,6 +363,10 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
   it('fault 61, fault 67, fault 70: a grant is connected with a pushed request, and its tokens are narrowed', async () => {
     const asked = await exchange('grant')
     expect(reason(asked)).toBe('interaction_required')
+    const browser = createBrowser()
+    const consent = await passSignIn(browser, await browser.open(String(asked.body['connect_url'])), 'alice')
+    // Fault 72: a user is a UUID there, and the page says who that is.
+    expect(consent.body).toContain(`alice, ${await userId('alice')} (acme)`)
     expect((await connect(asked.body['connect_url'])).body).toContain('Connected')
     expect((await exchange('grant')).body).toMatchObject({ scope: 'ledger:read ledger:write' })
     const { body } = await exchange('grant', { scope: 'ledger:read' })

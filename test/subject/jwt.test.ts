@@ -7,6 +7,7 @@ import type { Server } from '../../src/config/server.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../../src/connector/connector.ts'
 import { Secret } from '../../src/crypto/secret.ts'
+import { displayNameOf } from '../../src/subject/claims.ts'
 import { createClaimWatch } from '../../src/subject/claim-watch.ts'
 import type { VerifiedSubject } from '../../src/subject/subject.ts'
 import { anIssuerKey, startIssuerDouble, type IssuerDouble } from '../doubles/issuer.ts'
@@ -166,6 +167,16 @@ describe('fault 71: groups and roles as an ordinary realm has them', () => {
     })
     const subject = await verify(await issuer.sign({ person: { id: 'ada' }, org: { name: 'globex' } }), { server })
     expect([subject.user, subject.tenant.tenant]).toEqual(['ada', 'globex'])
+  })
+
+  it('fault 72: a name that people know is one line of text, and stands for nothing', () => {
+    const [mapped] = aTenant({ issuers: [{ issuer: issuer.url, claims: { display: 'person.name' } }] }).issuers
+    const [plain] = aTenant({ issuers: [{ issuer: issuer.url }] }).issuers
+    const person = (name: unknown): object => ({ sub: 'u1', person: { name } })
+    expect(displayNameOf({ ...person('Ada L.') }, mapped!)).toBe('Ada L.')
+    for (const name of ['', 'a\nb', '\u001b[2J', 'x'.repeat(300), 7, ['a'], null])
+      expect(displayNameOf({ ...person(name) }, mapped!)).toBeUndefined()
+    expect(displayNameOf({ ...person('Ada L.') }, plain!)).toBeUndefined()
   })
 
   it('a claim that no token has is told once, and one that some have is not', () => {
