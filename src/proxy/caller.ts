@@ -84,9 +84,17 @@ const evidenceOf = (authorization: string | undefined, peer: PeerProcess | undef
   }
 }
 
+/** Clients that send no `Proxy-Authorization` to an address that they call directly (Java's `HttpClient`) say the same in a header of Deputy's. */
+const authorizationIn = (own: Own): string | undefined => {
+  const [proxy, deputy] = [own.get('proxy-authorization'), own.get('deputy-authorization')]
+  if (proxy !== undefined && deputy !== undefined && proxy !== deputy)
+    throw refuse('malformed_request', { problem: 'Proxy-Authorization and Deputy-Authorization say two things' })
+  return proxy ?? deputy
+}
+
 /** @throws DeputyError `malformed_request`, `parameter_repeated` */
 export const readEvidence = (request: IncomingMessage, peer: PeerProcess | undefined): CallerEvidence =>
-  evidenceOf(ownHeaders(request).get('proxy-authorization'), peer)
+  evidenceOf(authorizationIn(ownHeaders(request)), peer)
 
 /**
  * Who calls, and for whom. In a tunnel the CONNECT request may say it for all requests; for whom is said by one of the
@@ -104,7 +112,7 @@ export const readCaller = (
   const outer: Own = connect === undefined ? new Map() : ownHeaders(connect)
   const said = [TOKEN, TOKEN_TYPE, ON_BEHALF_OF].some((name) => inner.has(name)) ? inner : outer
   const either = (name: string): string | undefined => inner.get(name) ?? outer.get(name)
-  const evidence = evidenceOf(either('proxy-authorization'), peer)
+  const evidence = evidenceOf(authorizationIn(inner) ?? authorizationIn(outer), peer)
   return {
     evidence,
     beneficiary: beneficiaryOf(said, startedFor(evidence)),
