@@ -263,15 +263,20 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
     const form = request.body as Readonly<Record<string, unknown>>
     const step = await attempts.take('consent', textOf(form['csrf']))
     assertBrowser(request, step.browser)
-    const { wish, link, browser } = step
+    const { wish, link, browser, display } = step
+    const known = display === undefined ? {} : { display }
     const { downstream } = grantPartiesOf(wish)
     const granted = wish.scopes.filter((scope, at) => form[`scope-${at}`] === scope)
     if (form['decision'] !== 'allow' || (granted.length === 0 && wish.scopes.length > 0)) {
-      await record('connect.consent', 'refused', wish, { asked: { scopes: wish.scopes }, decision: { allowed: false } })
+      await record('connect.consent', 'refused', wish, {
+        ...known,
+        asked: { scopes: wish.scopes },
+        decision: { allowed: false },
+      })
       response.send(donePage('Nothing was connected', 'You did not allow it, so the server gets nothing.'))
       return
     }
-    await record('connect.consent', 'done', wish, { asked: { scopes: wish.scopes }, granted })
+    await record('connect.consent', 'done', wish, { ...known, asked: { scopes: wish.scopes }, granted })
     await store.consents.put({
       ...ownerOf(wish),
       asked: wish.scopes,
@@ -361,7 +366,7 @@ export const createConnect = (deps: ConnectDependencies): Connect => {
       outcome: 'done',
       tenant: wish.tenant,
       user,
-      detail: { uid: wish.uid, issuer },
+      detail: { uid: wish.uid, issuer, ...(display === undefined ? {} : { display }) },
     })
     await store.sessions.put({
       uid: wish.uid,

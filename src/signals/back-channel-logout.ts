@@ -141,12 +141,12 @@ export const createBackChannelLogout = (deps: {
   }
 
   /** @throws LogoutFailure, DeputyError */
-  const receive = async (request: Request, correlationId: string): Promise<void> => {
+  const receive = async (request: Request, body: Buffer, correlationId: string): Promise<void> => {
     const tenant = deps.snapshot().tenants.get(String(request.params['tenant']))
     const issuer = tenant?.issuers.find((each) => each.issuer === tenant.sign_in?.issuer)
     if (tenant?.enabled !== true || tenant.sign_in === undefined || issuer === undefined)
       throw new LogoutFailure('no sign-in is set up here')
-    const token = parseForm(await readBody(request, LIMIT)).required('logout_token')
+    const token = parseForm(body).required('logout_token')
     const claims = await verify(token, issuer, tenant.sign_in.client_id)
     const namespace = `logout ${tenant.tenant} ${issuer.issuer}`
     if (await deps.replays.has(namespace, claims.jti, deps.clock.now())) return
@@ -159,13 +159,17 @@ export const createBackChannelLogout = (deps: {
     const correlationId = deps.correlationId()
     response.setHeader('x-correlation-id', correlationId)
     response.setHeader('cache-control', 'no-store')
-    if (underWay >= AT_ONCE) {
-      response.setHeader('retry-after', '1').status(503).end()
-      return
-    }
-    underWay += 1
+    let isCounted = false
     try {
-      await receive(request, correlationId)
+      // A body that comes slowly takes no place from others.
+      const body = await readBody(request, LIMIT)
+      if (underWay >= AT_ONCE) {
+        response.setHeader('retry-after', '1').status(503).end()
+        return
+      }
+      underWay += 1
+      isCounted = true
+      await receive(request, body, correlationId)
       response.status(200).end()
     } catch (thrown) {
       if (thrown instanceof LogoutFailure) {
@@ -177,7 +181,7 @@ export const createBackChannelLogout = (deps: {
       deps.logger.warn({ err: error, correlation_id: correlationId }, 'a logout was not taken')
       response.status(error.kind.status).json({ error: error.kind.oauth, error_description: error.message })
     } finally {
-      underWay -= 1
+      if (isCounted) underWay -= 1
     }
   }
 

@@ -78,6 +78,20 @@ describe('fault 61, promise 1: what a provider gives unasked is judged when the 
   })
 })
 
+describe('fault 74: whether a grant outlives the session at the provider', () => {
+  it('is a choice of the downstream', async () => {
+    const client = { variables: { host: 'dev-1.okta.com' } }
+    const asked: unknown[] = []
+    for (const downstream of [{}, { offline: false }]) {
+      const one = await startProviderPlace('okta', { client, downstream })
+      await one.connect()
+      asked.push(one.double.authorizations[0]!['scope'])
+      await one.close()
+    }
+    expect(asked).toEqual(['read write offline_access', 'read write'])
+  })
+})
+
 describe('a user connects, the token is refreshed, and the grant is ended', () => {
   it('requirement 36: at GitHub, whose errors have status 200 and whose scopes come with commas', async () => {
     const { double, obtain, revoke, connect, clock } = await at('github')

@@ -255,6 +255,15 @@ describe('the keys of an issuer', () => {
     expect(await fresh()).toBe('issuer_unreachable')
   })
 
+  it('fault 75: a hanging issuer costs the first caller one timeout, and the next ones none', async () => {
+    issuer.outage = 'hang'
+    const before = performance.now()
+    expect(await fresh()).toBe('issuer_unreachable')
+    expect(issuer.asked).toHaveLength(1)
+    expect(performance.now() - before).toBeLessThan(800)
+    expect([await fresh(), issuer.asked.length]).toEqual(['issuer_unreachable', 1])
+  })
+
   it('are there again soon after an outage', async () => {
     issuer.outage = 'refuse'
     expect(await fresh()).toBe('issuer_unreachable')
