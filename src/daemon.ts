@@ -18,7 +18,7 @@ import { checkPrivateFiles } from './config/private-files.ts'
 import { differingNodes } from './config/fingerprints.ts'
 import { formatProblem, type Problem } from './config/problem.ts'
 import { watchConfiguration } from './configuration-watch.ts'
-import { loadOnThread } from './config/reader.ts'
+import { loadAtStart } from './config/reader.ts'
 import { socketFolderProblems } from './config/socket-folders.ts'
 import { pagesUrlOf } from './config/client-document.ts'
 import { createConnect } from './connect/connect.ts'
@@ -162,7 +162,7 @@ const shortOf = ([first, ...others]: readonly Problem[]): string =>
 export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
   const { clock, random } = options
   const home = resolve(options.home)
-  const read = await readConfiguration({ home, shipped: options.shipped, generation: 1, load: loadOnThread })
+  const read = await readConfiguration({ home, shipped: options.shipped, generation: 1, load: loadAtStart })
   if (read.configuration === undefined)
     throw refuse('config_invalid', { problem: read.problems.map(formatProblem).join('\n').replace(/\.$/, '') })
   const configuration = new CurrentConfiguration(read.configuration, options.shipped)

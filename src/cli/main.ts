@@ -1,50 +1,6 @@
 #!/usr/bin/env node
-import { writeSync } from 'node:fs'
-import { buffer } from 'node:stream/consumers'
-import { isatty } from 'node:tty'
-import { commandName, run } from './program.ts'
+/** The first file that runs. The rest is loaded after it, so that V8 keeps what it compiles. */
+import { useCompileCache } from './compile-cache.ts'
 
-/** Node makes a pipe non-blocking when it opens it as a stream, also for a command that `deputy exec` shares it with. */
-const writeError = (output: string): void => {
-  try {
-    writeSync(2, output)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') process.stderr.write(output)
-  }
-}
-
-const argv = process.argv.slice(2)
-
-/** Commands that go on when their output is not read: it is not what they are for. */
-const LASTING: readonly (string | undefined)[] = ['serve', 'exec']
-
-/** What a shell says of a command that SIGPIPE has ended: 128 and the number of the signal. */
-const PIPE_CLOSED = 141
-
-// Node ignores SIGPIPE, and would throw what it gets in its place (`deputy audit export | head`).
-const onClosedPipe = (error: NodeJS.ErrnoException): void => {
-  if (error.code !== 'EPIPE') throw error
-  if (!LASTING.includes(commandName(argv))) process.exit(PIPE_CLOSED)
-}
-process.stdout.on('error', onClosedPipe)
-process.stderr.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-})
-
-process.exitCode = await run(argv, {
-  out: (output) => {
-    process.stdout.write(output)
-  },
-  err: writeError,
-  input: () => buffer(process.stdin),
-  isInteractive: isatty(2),
-  environment: process.env,
-  workingFolder: process.cwd(),
-})
-
-/** What the daemon has begun at peers that do not answer, such as a last export, must not keep its process after the end (ms). */
-const LINGER_MS = 500
-if (commandName(argv) === 'serve')
-  setTimeout(() => {
-    process.exit()
-  }, LINGER_MS).unref()
+useCompileCache(process.env)
+await import('./run.ts')

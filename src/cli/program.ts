@@ -58,7 +58,10 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
       'after',
       '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known, 7 the daemon cannot start for now.',
     )
-  for (const { load } of group === undefined ? GROUPS : [group]) (await load())(program, terminal)
+  const isVersion = name === undefined && argv.some((word) => word === '--version' || word === '-V')
+  // The version needs no command, and the help of the whole program needs them all.
+  const groups = group !== undefined ? [group] : isVersion ? [] : GROUPS
+  for (const { load } of groups) (await load())(program, terminal)
   acceptHomeEverywhere(program)
   return program
 }

@@ -1,5 +1,7 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import type { LoadResult, loadConfiguration } from './load.ts'
+import { loadConfiguration, type LoadResult } from './load.ts'
 
 // Sources run as TypeScript, the published package as JavaScript: the thread's file is the one beside this one.
 const threadFile = new URL(
@@ -22,3 +24,21 @@ export const loadOnThread: typeof loadConfiguration = (options) =>
       reject(new Error('the thread that reads the configuration ended early'))
     })
   })
+
+/** Entries of the folders up to which a start reads them itself: below it a thread costs more CPU (150 ms) than the reading. */
+const SMALL_FOLDER = 300
+
+/** Reads the configuration folder when nothing is served yet: a small one without a thread. */
+export const loadAtStart: typeof loadConfiguration = async (options) =>
+  (await countEntries(options.home)) > SMALL_FOLDER ? loadOnThread(options) : loadConfiguration(options)
+
+/** Of the folders in the folder. A folder that cannot be read counts as empty: what reads it next says why. */
+const countEntries = async (folder: string): Promise<number> => {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  const counts = await Promise.all(
+    entries
+      .filter((entry) => entry.isDirectory())
+      .map(async ({ name }) => (await readdir(join(folder, name)).catch(() => [])).length),
+  )
+  return counts.reduce((sum, count) => sum + count, 0)
+}

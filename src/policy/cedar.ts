@@ -1,9 +1,15 @@
 import { createRequire } from 'node:module'
+import { setFlagsFromString } from 'node:v8'
 import { LRUCache } from 'lru-cache'
 import { cacheKey } from '../cache/cache.ts'
 import type { Policy, PolicyDecision, PolicyQuestion } from './decision.ts'
 import type { Footprint } from './footprint.ts'
 import { claimsRead, toCedar, type CedarQuestion } from './question.ts'
+
+// V8 compiles a function of WebAssembly a second time, optimized, after some calls: reading the policies at a start is
+// enough for that, and cost as much again as the reading. With eight times its patience only functions that decide
+// requests are worth it. The flag counts for modules that are instantiated after it.
+setFlagsFromString('--wasm-tiering-budget=104000000')
 
 // The package's Node build is CommonJS; loaded this way the types stay and no bundler is needed.
 export const cedar = createRequire(import.meta.url)(

@@ -5,7 +5,7 @@ import { grantFiles, seedGrants } from '../support/grants.ts'
 import { ACCESS_TOKEN, prepareDaemon, startDaemonProcess, startTestIssuer, TOKEN_EXCHANGE } from '../support/daemon.ts'
 
 /** The campaign is the same test with more kills: KILLS=200 npm test -- test/faults */
-const KILLS = Number(process.env['KILLS'] ?? 3)
+const KILLS = Number(process.env['KILLS'] ?? 2)
 
 describe('a daemon that is killed under load', () => {
   it(

@@ -1,4 +1,5 @@
 import { chmod, copyFile, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { flushCompileCache } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { createSystemRandom, systemClock } from '../../clock.ts'
@@ -147,6 +148,8 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
         clock: systemClock,
         random: createSystemRandom(),
       })
+      // A daemon that is killed later would leave nothing compiled for its next start.
+      flushCompileCache()
       process.on('SIGHUP', () => {
         void daemon.reload()
       })
