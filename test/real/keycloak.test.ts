@@ -481,7 +481,7 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
       await Promise.all(Array.from({ length: 8 }, work))
     })
 
-    it('fault 16, fault 60: a wrong secret, a realm that is disabled and one that is gone end no grant', async () => {
+    it('fault 16, fault 60: a wrong secret and a realm that is disabled end no grant', async () => {
       const ended = (answer: Answer): boolean => answer.body['error'] === 'interaction_required'
       const client = await realm.clientId('short')
       const set = (secret: string): Promise<unknown> => realm.admin('PUT', `/clients/${client}`, { secret })
