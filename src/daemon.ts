@@ -84,6 +84,7 @@ import { restoreOrders } from './revocation/restore.ts'
 import { createRevoker } from './revocation/revoke.ts'
 import { Standing, voidsGrant } from './revocation/standing.ts'
 import { withRotations } from './rotation/after-revocation.ts'
+import { createCorrelation } from './observe/correlation.ts'
 import { createHolders } from './rotation/holders.ts'
 import { createRotation } from './rotation/rotation.ts'
 import { createLeases } from './secret/leases.ts'
@@ -333,6 +334,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       traceparent: () => observed.traceparent(),
     })
     closers.push(() => egress.close())
+    const correlation = createCorrelation()
     const backends = await createSecretBackends(settings.secrets.backends, {
       embedded: secrets,
       home,
@@ -340,6 +342,9 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       clock,
       monotonic: () => performance.now(),
       logger,
+      version: options.version,
+      correlationId: () => correlation.current(),
+      own: ground.own,
       keeping: {
         store: store.backendTokens,
         envelope,
@@ -769,6 +774,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         },
       }
     }
+    const trace = <T>(origin: { traceparent: string | undefined; id: string }, name: string, work: () => Promise<T>) =>
+      observed.within(origin.traceparent, () => correlation.within(origin.id, () => telemetry.span(name, {}, work)))
     const localApi = (guard: Parameters<typeof createLocalApi>[0]['guard']) =>
       createLocalApi({
         snapshot,
@@ -790,7 +797,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
           begin: createExecBegin({ snapshot, standing, membership, subjects, sessions: execSessions, lasting, audit }),
           proxy: () => proxy.forPrograms,
         },
-        trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
+        trace,
         correlationId,
         telemetry,
         logger,
@@ -965,7 +972,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       random,
       logger,
       socketHosts: socketHosts(issuer()),
-      trace: (traceparent, name, work) => observed.within(traceparent, () => telemetry.span(name, {}, work)),
+      trace,
     })
     const socket = await opened(
       listenOnSocket(localApi(createCallerGuard(socketHosts(issuer()))), {

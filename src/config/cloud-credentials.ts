@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
+import { awsRegionSchema, idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
 /** What a tenant has at a cloud: its own, else that of every tenant; undefined: nothing. */
 export const ofTenant = <T>(own: Readonly<Record<string, T>>, common: T | undefined, tenant: string): T | undefined =>
@@ -60,10 +60,7 @@ export const awsSts = {
     .describe(
       'Temporary keys of AWS, as JSON of the credential-process form (Version, AccessKeyId, SecretAccessKey, SessionToken, Expiration).',
     ),
-  region: z
-    .string()
-    .regex(/^[a-z0-9-]{1,32}$/)
-    .describe('Region of the STS endpoint.'),
+  region: awsRegionSchema.describe('Region of the STS endpoint.'),
   endpoint: urlSchema.optional().describe('Another endpoint than that of the region, such as one of PrivateLink.'),
   method: z
     .enum(['assume_role', 'web_identity', 'session_token'])

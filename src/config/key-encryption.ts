@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { vaultAccess } from './secret-backends.ts'
-import { localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
+import { awsRegionSchema, localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
 
 /** `kek` in deputy.yaml: what wraps the data keys. */
 export const keyEncryptionSchema = z.union([
@@ -24,10 +24,7 @@ export const keyEncryptionSchema = z.union([
   z
     .strictObject({
       aws: z.strictObject({
-        region: z
-          .string()
-          .regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'write a region such as eu-central-1')
-          .describe('Region.'),
+        region: awsRegionSchema.describe('Region.'),
         endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
         key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
         timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),

@@ -57,6 +57,14 @@ export const tokenTypeSchema = z
   .string()
   .regex(/^urn:[\x21-\x7e]{1,200}$/, 'write a URI such as urn:ietf:params:oauth:token-type:access_token')
 
+/**
+ * A region of AWS, of any partition (https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html), such as
+ * eusc-de-east-1 of the European sovereign cloud.
+ */
+export const awsRegionSchema = z
+  .string()
+  .regex(/^[a-z]{2,8}(-[a-z]{1,16}){1,3}-\d{1,2}$/, 'write a region such as eu-central-1')
+
 /** An http(s) URL without user, password or fragment. */
 export const urlSchema = z.string().refine((text) => {
   const url = URL.parse(text)

@@ -45,7 +45,11 @@ export interface LocalApiDependencies {
   readonly login: LoginSessions
   readonly exec: { readonly begin: BeginExec; readonly proxy: (session: ExecSession) => ExecProxy | undefined }
   /** Runs a request as a span that follows the caller's. */
-  readonly trace: <T>(traceparent: string | undefined, name: string, work: () => Promise<T>) => Promise<T>
+  readonly trace: <T>(
+    origin: { traceparent: string | undefined; id: string },
+    name: string,
+    work: () => Promise<T>,
+  ) => Promise<T>
   readonly correlationId: () => string
   readonly telemetry: Telemetry
   readonly logger: Logger
@@ -260,7 +264,8 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
       throw refuse('method_not_allowed', { method: request.method ?? '', allowed: Object.keys(methods).join(' or ') })
     // Tokens never travel in a query string: nothing here takes one.
     if (query >= 0) throw refuse('malformed_request', { problem: 'this endpoint takes no query string' })
-    await deps.trace(traceparentOf(request), `${request.method} ${path}`, async () => {
+    const origin = { traceparent: traceparentOf(request), id: correlationId }
+    await deps.trace(origin, `${request.method} ${path}`, async () => {
       await endpoint(request, response, correlationId)
     })
   }

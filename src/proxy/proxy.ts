@@ -42,7 +42,11 @@ export interface ProxyDependencies {
   /** Who is at the other end of the connection; undefined over TCP. */
   readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>
   /** Runs a request as a span that follows the caller's. */
-  readonly trace: <T>(traceparent: string | undefined, name: string, work: () => Promise<T>) => Promise<T>
+  readonly trace: <T>(
+    origin: { traceparent: string | undefined; id: string },
+    name: string,
+    work: () => Promise<T>,
+  ) => Promise<T>
   readonly correlationId: () => string
   readonly logger: Logger
   /** ms in which nothing comes or goes on a WebSocket. */
@@ -233,7 +237,9 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
         }
       : undefined
     deps
-      .trace(traceparentOf(request), `proxy ${request.method}`, () => forward(request, response, correlationId, goOn))
+      .trace({ traceparent: traceparentOf(request), id: correlationId }, `proxy ${request.method}`, () =>
+        forward(request, response, correlationId, goOn),
+      )
       .catch((thrown: unknown) => {
         sendRefusal(response, told(thrown, correlationId), correlationId, {
           isForward: isForward(request, tunnels.has(request.socket)),
@@ -296,7 +302,7 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
         socket.destroy()
       })
       deps
-        .trace(traceparentOf(request), 'proxy upgrade', async () => {
+        .trace({ traceparent: traceparentOf(request), id: correlationId }, 'proxy upgrade', async () => {
           const { origin, target, headers, needles, strike, ours, way, stands } = await prepare(
             request,
             routeOf(request, tunnels.get(request.socket)?.origin, hosts),

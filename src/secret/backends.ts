@@ -17,7 +17,7 @@ import { createVaultDatabase } from './vault/database.ts'
 import { createVaultPki } from './vault/pki.ts'
 import { createVaultSecrets } from './vault/kv.ts'
 import { createKeptTokens, type TokenKeeping } from './vault/kept-tokens.ts'
-import { createVaultLogin } from './vault/login.ts'
+import { createVaultLogin, type OwnSecret } from './vault/login.ts'
 import { createVaultSession, type VaultSession } from './vault/session.ts'
 
 /** Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay refused. */
@@ -32,6 +32,12 @@ export interface VaultSurroundings {
   readonly clock: Clock
   readonly monotonic: () => number
   readonly logger: Logger
+  /** Of this release, for the logs of others. */
+  readonly version?: string
+  /** The id of the request that is being answered. */
+  readonly correlationId?: () => string | undefined
+  /** Where an unwrapped secret id outlives the process; absent where the store is not open yet. */
+  readonly own?: OwnSecret
   readonly violated?: (error: DeputyError) => Promise<void>
   /** Where tokens outlive the process; absent where no leases are under them. */
   readonly keeping?: TokenKeeping
@@ -55,7 +61,15 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
   })
   const { address, namespace, login, timeout } = access
   const { clock, logger, monotonic, keeping } = around
-  const send = createVaultWire({ id, address, namespace, timeout, egress })
+  const send = createVaultWire({
+    id,
+    address,
+    namespace,
+    timeout,
+    egress,
+    userAgent: around.version === undefined ? undefined : `deputy/${around.version}`,
+    correlationId: around.correlationId,
+  })
   const place = JSON.stringify([address, namespace ?? ''])
   const session = createVaultSession({
     id,
@@ -64,6 +78,7 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
       login,
       send,
       readSecret: (reference) => readLocalSecret(reference, around, OWN_TENANT),
+      ...(around.own === undefined ? {} : { own: around.own }),
       ...(around.violated === undefined ? {} : { violated: around.violated }),
     }),
     isGiven: 'token' in login,
@@ -161,13 +176,7 @@ export const createSecretBackends = async (
     forget({ tenant, backend, secret }) {
       kept.get(backend)?.forget(tenant, secret)
     },
-    status: () =>
-      Object.fromEntries(
-        [...kept].map(([id, each]) => [
-          `secrets ${id}`,
-          each.problem() === undefined ? 'ok' : `${each.problem()}; secrets that were read before are in use`,
-        ]),
-      ),
+    status: () => Object.fromEntries([...kept].map(([id, each]) => [`secrets ${id}`, each.problem() ?? 'ok'])),
     async close() {
       for (const close of closers) await close()
     },

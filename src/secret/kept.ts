@@ -10,6 +10,10 @@ const MAX_ENTRIES = 10_000
 /** With a usable copy at hand a request waits no longer for a reading (ms), and later ones not at all until it has ended. */
 const PATIENCE_MS = 1000
 
+/** A secret that is kept for so long (ms) or longer is read again when this part of the time is over. */
+const AHEAD_FROM_MS = 60_000
+const AHEAD = 0.8
+
 const isOutage = (error: unknown): error is DeputyError =>
   error instanceof DeputyError && error.code === 'secret_backend_unavailable'
 
@@ -41,7 +45,7 @@ export interface KeptSecrets {
    */
   read(tenant: string, name: string, grace?: number): Promise<SecretVersion>
   forget(tenant: string, name: string): void
-  /** What the backend's last outage was about; undefined since it has answered again. */
+  /** What is wrong with the backend, for admins: its last outage, until it has answered again, or what it refuses. */
   problem(): string | undefined
 }
 
@@ -69,6 +73,8 @@ export const keepSecrets = (
   let silence: string | undefined
   /** Of the last outage of any kind, for people. */
   let problem: string | undefined
+  /** Secrets whose last reading was refused, with what was said. */
+  const refused = new LRUCache<string, string>({ max: MAX_ENTRIES })
   const keyOf = (tenant: string, name: string): string => `${tenant}/${name}`
 
   const fetched = async (tenant: string, name: string): Promise<Entry> => {
@@ -79,7 +85,9 @@ export const keepSecrets = (
   const failed = (key: string, error: unknown, isCurrent: boolean): void => {
     if (!isOutage(error)) {
       // It has answered, though not with the secret.
-      silence = undefined
+      if (silence !== undefined) silence = problem = undefined
+      if (error instanceof DeputyError && error.code !== 'secret_missing') refused.set(key, problemForAdmins(error))
+      else refused.delete(key)
       if (isCurrent && isGone(error)) entries.delete(key)
       return
     }
@@ -98,6 +106,7 @@ export const keepSecrets = (
         (entry) => {
           if (problem !== undefined) options.logger.info({ backend: options.id }, 'secret backend available again')
           silence = problem = undefined
+          refused.delete(key)
           if (underWay.get(key)?.reading === reading) entries.set(key, entry)
           return entry
         },
@@ -130,7 +139,12 @@ export const keepSecrets = (
       const key = keyOf(tenant, name)
       const age = (): number => options.monotonic() - (entries.get(key)?.at ?? -Infinity)
       const entry = entries.get(key)
-      if (entry !== undefined && age() <= Math.min(options.fresh, grace / 4)) return shown(entry)
+      if (entry !== undefined && age() <= Math.min(options.fresh, grace / 4)) {
+        // Before it has to be waited for, it is read beside the request.
+        if (options.fresh >= AHEAD_FROM_MS && age() > options.fresh * AHEAD && !underWay.has(key))
+          begin(tenant, name, key).catch(() => undefined)
+        return shown(entry)
+      }
       const reading = shared(tenant, name, key)
       const isUsable = (): boolean => age() <= Math.min(options.stale, (grace * 3) / 4)
       if (entry !== undefined && (silence ?? entry.problem) !== undefined && isUsable()) {
@@ -153,6 +167,13 @@ export const keepSecrets = (
       // What is being read may be what was before.
       underWay.delete(key)
     },
-    problem: () => problem,
+    problem() {
+      if (problem !== undefined)
+        return entries.size === 0 ? problem : `${problem}; secrets that were read before are in use`
+      const last = [...refused].at(0)
+      return last === undefined
+        ? undefined
+        : `refused for ${refused.size === 1 ? `the secret ${last[0]}` : `${refused.size} secrets, the last one ${last[0]}`}: ${last[1]}`
+    },
   }
 }

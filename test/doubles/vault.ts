@@ -60,6 +60,8 @@ export interface VaultDouble {
   leaseMaxTtl: number
   readonly asked: { readonly method: string; readonly path: string; readonly namespace: string | undefined }[]
   /** A root-like token that does not end. */
+  /** Of the mount `secret`; version 1 knows none of the paths of version 2. */
+  kvVersion: 1 | 2
   /** transit: what an older version of a key has encrypted is not opened. */
   minDecryptionVersion: number
   readonly rootToken: string
@@ -442,6 +444,12 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     const { method, path } = question
     if (!double.allows(method, path)) return fail(403, '1 error occurred:\n\t* permission denied\n\n')
     if (path.startsWith('auth/token/')) return ownToken(question, token)
+    // api-docs/system/internal-ui-mounts
+    if (path.startsWith('sys/internal/ui/mounts/'))
+      return path === 'sys/internal/ui/mounts/secret'
+        ? ok({ type: 'kv', options: { version: String(double.kvVersion) } })
+        : fail(403, 'preflight capability check returned 403')
+    if (path.startsWith('secret/') && double.kvVersion === 1) return { status: 404, body: { errors: [] } }
     if (path.startsWith('secret/')) return keyValue(question)
     if (path.startsWith('transit/')) return method === 'POST' ? encryption(question) : fail(405)
     if (path.startsWith('database/')) return database(question)
@@ -501,6 +509,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     brokenDriver: undefined,
     stuckUsers: undefined,
     allows: () => true,
+    kvVersion: 2,
     minDecryptionVersion: 1,
     tokenTtl: 3600,
     tokenMaxTtl: 36_000,

@@ -20,7 +20,7 @@ describe('secrets that are kept', () => {
     more = {}
     during = () => Promise.resolve()
   })
-  const aKeeper = () =>
+  const aKeeper = (fresh = 10_000) =>
     keepSecrets(
       {
         async read() {
@@ -34,7 +34,7 @@ describe('secrets that are kept', () => {
       {
         id: 'b',
         logger: silentLogger,
-        fresh: 10_000,
+        fresh,
         stale: 60_000,
         limit: 30_000,
         clock,
@@ -56,13 +56,39 @@ describe('secrets that are kept', () => {
     expect([await value(keeper), reads]).toEqual(['two', 2])
   })
 
+  it('fault 97: what is kept for long is read again beside a request, before one has to wait for it', async () => {
+    const keeper = aKeeper(300_000)
+    await value(keeper)
+    clock.forward(200_000)
+    expect([await value(keeper), reads]).toEqual(['one', 1])
+    current = 'two'
+    clock.forward(50_000)
+    expect([await value(keeper), reads]).toEqual(['one', 2])
+    await expect.poll(() => value(keeper)).toBe('two')
+    expect(reads).toBe(2)
+  })
+
+  it('fault 53: what is refused stands in the status until it is read, and no copies are spoken of where there are none', async () => {
+    const keeper = aKeeper()
+    more = { whole: 'yes' }
+    failing = 'secret_backend_unavailable'
+    await value(keeper).catch(() => undefined)
+    expect(keeper.problem()).toBe('sealed')
+    failing = 'secret_backend_refused'
+    await value(keeper).catch(() => undefined)
+    expect(keeper.problem()).toBe('refused for the secret acme/key: sealed')
+    failing = undefined
+    await value(keeper)
+    expect(keeper.problem()).toBeUndefined()
+  })
+
   it('survives an outage on what it has until that is stale, and says so', async () => {
     const keeper = aKeeper()
     await value(keeper)
     failing = 'secret_backend_unavailable'
     clock.forward(60_000)
     expect(await value(keeper)).toBe('one')
-    expect(keeper.problem()).toBe('sealed')
+    expect(keeper.problem()).toBe('sealed; secrets that were read before are in use')
     // The next one does not wait for another failure.
     let goOn: () => void = () => undefined
     during = () =>

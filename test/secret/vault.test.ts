@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import type { VaultLogin } from '../../src/config/secret-backends.ts'
+import type { OwnSecret } from '../../src/secret/vault/login.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
@@ -131,6 +132,29 @@ describe('Vault', () => {
       expect(vault.asked.filter(({ path }) => path === 'sys/wrapping/unwrap')).toHaveLength(1)
     })
 
+    it('fault 57: a plain restart needs no other wrapping token, and is no security event; another token takes its place', async () => {
+      const kept = new Map<string, Secret>()
+      const own: OwnSecret = async (name, make, isGood) => {
+        const found = kept.get(name)
+        if (found === undefined || !isGood(found)) kept.set(name, await make())
+        return kept.get(name)!
+      }
+      const violations: Error[] = []
+      const violated = async (violation: Error): Promise<void> => {
+        violations.push(violation)
+        await Promise.resolve()
+      }
+      const start = (token: string) => open({ login: approle(true), token, own, violated })
+      const first = vault.wrapSecretId()
+      expect([await read(start(first)), await read(start(first))]).toEqual(['v', 'v'])
+      expect(await read(start(vault.wrapSecretId()))).toBe('v')
+      expect(violations).toEqual([])
+      expect(vault.asked.filter(({ path }) => path === 'sys/wrapping/unwrap')).toHaveLength(2)
+      // A token that somebody else has opened stays a violation.
+      await expect(read(start(first))).rejects.toMatchObject({ code: 'wrapping_violated' })
+      expect(violations).toHaveLength(1)
+    })
+
     it('requirement 33: a wrapping token that was made elsewhere is not opened; one that was opened before is a security event', async () => {
       const forged = vault.wrapSecretId('cubbyhole/mine')
       await expect(read(open({ login: approle(true), token: forged }))).rejects.toMatchObject({
@@ -239,6 +263,17 @@ describe('Vault', () => {
       expect(vault.asked).toHaveLength(before)
     })
 
+    it('fault 55: a mount of version 1 is told as that, and nothing is written into it', async () => {
+      vault.kvVersion = 1
+      const connection = open()
+      const v1 = { code: 'secret_backend_refused', message: expect.stringMatching(/KV engine of version 1/) as string }
+      await expect(read(connection)).rejects.toMatchObject(v1)
+      await expect(connection.backend.stage('acme', 'key', new Secret('new'), TOKEN)).rejects.toMatchObject(v1)
+      expect(vault.asked.filter(({ method }) => method === 'POST')).toEqual([])
+      vault.kvVersion = 2
+      await expect(open().backend.read('acme', 'none')).rejects.toMatchObject({ code: 'secret_missing' })
+    })
+
     it('requirement 30: a deleted version is missing, and the next one counts on from it', async () => {
       const connection = open()
       vault.remove('deputy/acme/key')
@@ -310,7 +345,8 @@ describe('Vault', () => {
     it('threat 28: whose answer was lost is done again, and is one version', async () => {
       const { backend } = open()
       const current = await backend.read('acme', 'key')
-      vault.spoil.push('drop')
+      // Looks at the mount, then writes.
+      vault.spoil.push('pass', 'drop')
       await expect(backend.stage('acme', 'key', new Secret('new'), TOKEN)).rejects.toMatchObject({
         code: 'secret_backend_unavailable',
       })

@@ -3,13 +3,14 @@ import { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import type { VaultLogin } from '../../src/config/secret-backends.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createEgress } from '../../src/egress/fetch.ts'
+import type { DeputyError } from '../../src/errors.ts'
 import { silentLogger } from '../../src/observe/logger.ts'
 import { createAwsSecrets } from '../../src/secret/aws/secrets-manager.ts'
 import type { Clock } from '../../src/clock.ts'
 import type { KeptTokens } from '../../src/secret/vault/kept-tokens.ts'
 import { createVaultWire, type SendToVault } from '../../src/secret/vault/client.ts'
 import { createVaultSecrets } from '../../src/secret/vault/kv.ts'
-import { createVaultLogin } from '../../src/secret/vault/login.ts'
+import { createVaultLogin, type OwnSecret } from '../../src/secret/vault/login.ts'
 import { createVaultSession } from '../../src/secret/vault/session.ts'
 import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
@@ -24,6 +25,8 @@ export const connectToVault = (
     timeout?: number
     pause?: () => Promise<void>
     clock?: Clock
+    own?: OwnSecret
+    violated?: (error: DeputyError) => Promise<void>
     kept?: (send: SendToVault) => KeptTokens
   } = {},
 ) => {
@@ -44,6 +47,8 @@ export const connectToVault = (
       id: 'vault',
       login,
       send,
+      ...(given.own === undefined ? {} : { own: given.own }),
+      ...(given.violated === undefined ? {} : { violated: given.violated }),
       readSecret: () => Promise.resolve(new Secret(given.token ?? vault.rootToken)),
     }),
     isGiven: 'token' in login,

@@ -1,3 +1,4 @@
+import { connectionProblem } from '../../egress/connection-problem.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import { CREDENTIALS_ERROR } from './credentials.ts'
 
@@ -28,7 +29,9 @@ const problemOf = (error: unknown): string => {
   if (name === CREDENTIALS_ERROR)
     return "the standard chain of the AWS SDK has found no credentials; the daemon's log has its words"
   if (name === 'TimeoutError') return 'it did not answer in time'
-  return UNREADABLE.test(name) ? 'its answer is not what its documentation says' : 'it could not be reached'
+  return UNREADABLE.test(name)
+    ? 'its answer is not what its documentation says'
+    : (connectionProblem(error) ?? 'it could not be reached')
 }
 
 /**

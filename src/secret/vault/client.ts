@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import type { Secret } from '../../crypto/secret.ts'
 import type { Egress } from '../../egress/egress.ts'
+import { connectionProblem } from '../../egress/connection-problem.ts'
+import { struck } from '../../egress/struck.ts'
 import { DeputyError, refuse } from '../../errors.ts'
 import { createVaultBreakers } from './breakers.ts'
 
@@ -95,7 +97,7 @@ const shown = (error: unknown): string =>
     ? error.message
     : error instanceof Error && error.name === 'TimeoutError'
       ? 'it did not answer in time'
-      : 'it could not be reached'
+      : (connectionProblem(error) ?? 'it could not be reached')
 
 export type SendToVault = (request: VaultRequest, token: Secret | undefined) => Promise<VaultAnswer>
 
@@ -111,6 +113,10 @@ export const createVaultWire = (options: {
   egress: Egress
   /** ms for one attempt. */
   timeout: number
+  /** `deputy/<version>`. */
+  userAgent?: string | undefined
+  /** The id under which `deputy explain` knows the request that this one is for. */
+  correlationId?: (() => string | undefined) | undefined
   pause?: (milliseconds: number) => Promise<unknown>
 }): SendToVault => {
   const { id, egress, pause = sleep } = options
@@ -121,10 +127,14 @@ export const createVaultWire = (options: {
 
   const ask = async (url: string, request: VaultRequest, token: Secret | undefined, timeout: number) => {
     const { method, body, namespace = options.namespace } = request
+    const correlationId = options.correlationId?.()
     const headers = {
       // Vault Agents can be told to refuse what a browser or a redirect could have sent.
       'X-Vault-Request': 'true',
       Accept: 'application/json',
+      // Both stand in Vault's audit log (https://developer.hashicorp.com/vault/docs/audit#auditing-requests-headers).
+      'User-Agent': options.userAgent ?? 'deputy',
+      ...(correlationId === undefined ? {} : { 'X-Correlation-ID': correlationId }),
       ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
       ...(token === undefined ? {} : { 'X-Vault-Token': token.reveal() }),
       ...(namespace === undefined ? {} : { 'X-Vault-Namespace': namespace }),
@@ -158,7 +168,14 @@ export const createVaultWire = (options: {
     if (isNotNow(status)) return { status, body, retryAfter }
     // What stands before Vault has its own pages for what is forbidden or not there: they are not Vault's word.
     if (body === NO_JSON || (status >= 400 && !isVaults(body)))
-      throw silent(`it answered ${status} with what is not Vault's JSON`)
+      throw refuse('secret_backend_unavailable', {
+        backend: id,
+        whole: 'yes',
+        problem: TO_TLS.test(text)
+          ? 'it speaks TLS there: its address has to begin with https://'
+          : `it answered ${status} with what is not Vault's JSON`,
+        ...(struck(text) === '' || body !== NO_JSON ? {} : { answered: struck(text) }),
+      })
     return { status, body, retryAfter }
   }
 
@@ -182,6 +199,9 @@ export const createVaultWire = (options: {
   }
   return (request, token) => breakers.execute(request.path, () => persistently(request, token))
 }
+
+/** What a server in Go says of a request without TLS at a port with TLS. */
+const TO_TLS = /HTTP request to an HTTPS server/
 
 const NO_JSON = Symbol('no JSON')
 const parsed = (text: string): unknown => {

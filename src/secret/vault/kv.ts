@@ -33,6 +33,12 @@ interface Entry {
   readonly fields: Readonly<Record<string, unknown>> | undefined
 }
 
+/** https://openbao.org/api-docs/system/internal-ui-mounts/ : any token may ask whose policies name a path in the mount. */
+const mountSchema = z.object({
+  data: z.object({ type: z.string(), options: z.record(z.string(), z.string()).nullish() }),
+})
+const KV = 2
+
 /** A check-and-set that found another version than the one that was read (KV v2, `options.cas`). */
 const isMismatch = ({ status, body }: VaultAnswer): boolean =>
   status === 400 && /check-and-set parameter did not match/.test(JSON.stringify(body))
@@ -54,6 +60,32 @@ export const createVaultSecrets = (options: {
   const url = (verb: 'data' | 'metadata' | 'destroy', tenant: string, name: string, suffix = ''): string =>
     `${mount}/${verb}/${pathFor(options.path, tenant, name)}${suffix}`
 
+  const refusedMount = (problem: string): Error =>
+    refuse('secret_backend_refused', { backend: id, problem, status: 400 })
+  let isMountKnown = false
+  /**
+   * Asked once, before anything is written and before a secret is told as missing: in a mount of version 1 an entry of version 2 looks like a secret that does not
+   * exist, and what is pending would be written where it is never removed.
+   */
+  const assertMount = async (): Promise<void> => {
+    if (isMountKnown) return
+    const answer = await session.ask({ method: 'GET', path: `sys/internal/ui/mounts/${mount}` })
+    const found = mountSchema.safeParse(answer.body)
+    if (answer.status !== 200 || !found.success) {
+      // Policies may forbid to ask, and older versions have no answer; what is read says more then.
+      isMountKnown = answer.status !== 403
+      return
+    }
+    const { type, options: settings } = found.data.data
+    if (type !== 'kv')
+      throw refusedMount(`its mount ${mount} is an engine of the kind ${type}, and secrets are read from a KV engine`)
+    if (Number(settings?.['version'] ?? 1) !== KV)
+      throw refusedMount(
+        `its mount ${mount} is a KV engine of version 1; Deputy needs version 2 (vault kv enable-versioning ${mount})`,
+      )
+    isMountKnown = true
+  }
+
   const readEntry = async (tenant: string, name: string, suffix = '', version?: number): Promise<Entry | undefined> => {
     const answer = await session.ask({
       method: 'GET',
@@ -61,7 +93,9 @@ export const createVaultSecrets = (options: {
     })
     if (answer.status === 404) {
       const gone = goneSchema.safeParse(answer.body)
-      return gone.success ? { number: gone.data.data.metadata.version, fields: undefined } : undefined
+      if (gone.success) return { number: gone.data.data.metadata.version, fields: undefined }
+      await assertMount()
+      return undefined
     }
     const { data } = readVault(id, answer, entrySchema)
     return { number: data.metadata.version, fields: data.data }
@@ -103,6 +137,7 @@ export const createVaultSecrets = (options: {
 
   /** @returns false when another version is there than the one that was read */
   const write = async (path: string, fields: object, cas: number): Promise<boolean> => {
+    await assertMount()
     const answer = await session.ask({ method: 'POST', path, body: { data: fields, options: { cas } } })
     if (isMismatch(answer)) return false
     readVault(id, answer, writtenSchema)

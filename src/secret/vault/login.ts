@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
 import type { VaultLogin } from '../../config/secret-backends.ts'
@@ -32,7 +33,16 @@ const authSchema = z.object({
 const lookupSchema = z.object({
   data: z.object({ ttl: seconds, renewable: z.boolean().default(false), accessor: z.string().default('') }),
 })
+/** `from`: fingerprint of the wrapping token that it was in. */
+const keptIdSchema = z.object({ from: z.string(), secret_id: z.string().min(1) })
 const secretIdSchema = z.object({ data: z.object({ secret_id: z.string().min(1) }) })
+
+/** A secret of this installation, sealed in the store; `make` is called where there is none that `isGood`. */
+export type OwnSecret = (
+  name: string,
+  make: () => Promise<Secret>,
+  isGood: (kept: Secret) => boolean,
+) => Promise<Secret>
 
 /**
  * The logins that settings describe.
@@ -43,12 +53,12 @@ export const createVaultLogin = (options: {
   readonly login: VaultLogin
   readonly send: SendToVault
   readonly readSecret: (reference: LocalReference) => Promise<Secret>
+  readonly own?: OwnSecret
   /** Called with a wrapping token that was tampered with. */
   readonly violated?: (error: DeputyError) => Promise<void>
 }): (() => Promise<VaultToken>) => {
   const { id, login, send } = options
-  /** What was in a wrapping token can be had once: it is kept for the logins that follow. */
-  let unwrapped: Secret | undefined
+  let opened: Secret | undefined
 
   const text = async (given: string | LocalReference): Promise<string> =>
     typeof given === 'string' ? given : (await options.readSecret(given)).reveal()
@@ -77,25 +87,29 @@ export const createVaultLogin = (options: {
     }
   }
 
-  const secretIdOf = async (approle: Extract<VaultLogin, { approle: object }>['approle']): Promise<string> => {
-    if (!approle.wrapped) return text(approle.secret_id)
+  const unwrapped = async (token: Secret, expectedPath: string): Promise<Secret> => {
     try {
-      unwrapped ??= new Secret(
-        (
-          await unwrap({
-            id,
-            send,
-            token: await options.readSecret(approle.secret_id),
-            expectedPath: `auth/${approle.mount}/role/${approle.role}/secret-id`,
-            schema: secretIdSchema,
-          })
-        ).data.secret_id,
-      )
+      const { data } = await unwrap({ id, send, token, expectedPath, schema: secretIdSchema })
+      return new Secret(data.secret_id)
     } catch (error) {
       if (error instanceof DeputyError && error.code === 'wrapping_violated') await options.violated?.(error)
       throw error
     }
-    return unwrapped.reveal()
+  }
+  /** A wrapping token opens once: what was in it is kept, sealed, with the token's fingerprint, for later logins and processes. */
+  const secretIdOf = async (approle: Extract<VaultLogin, { approle: object }>['approle']): Promise<string> => {
+    if (!approle.wrapped) return text(approle.secret_id)
+    const token = await options.readSecret(approle.secret_id)
+    const from = createHash('sha256').update('deputy wrapping token').update(token.reveal()).digest('hex')
+    const isOfToken = (secret: Secret): boolean =>
+      keptIdSchema.safeParse(JSON.parse(secret.reveal())).data?.from === from
+    if (opened === undefined || !isOfToken(opened)) {
+      const path = `auth/${approle.mount}/role/${approle.role}/secret-id`
+      const make = async (): Promise<Secret> =>
+        new Secret(JSON.stringify({ from, secret_id: (await unwrapped(token, path)).reveal() }))
+      opened = options.own === undefined ? await make() : await options.own(`${id} secret id`, make, isOfToken)
+    }
+    return keptIdSchema.parse(JSON.parse(opened.reveal())).secret_id
   }
 
   return async () => {
