@@ -139,7 +139,7 @@ describe('what the engines of a Vault make', () => {
     expect(vault.asked.some(({ path }) => path === 'sys/leases/renew')).toBe(true)
   })
 
-  it('temporary keys are for the role that is named, the session says who asks, and they are not renewed', async () => {
+  it('temporary keys are for the role that is named, the session says who asks, and they end when they say', async () => {
     const given = { engine: 'aws', role: 'several', sts: { role_arn: `${ROLES}/staging` }, lifetime: '30m' }
     const keys = await jsonOf(given)
     expect(keys).toMatchObject({
@@ -157,7 +157,6 @@ describe('what the engines of a Vault make', () => {
     expect((await jsonOf(given))['AccessKeyId']).toBe(keys['AccessKeyId'])
     forward(99_000)
     expect((await jsonOf(given))['AccessKeyId']).not.toBe(keys['AccessKeyId'])
-    expect(vault.asked.some(({ path }) => path === 'sys/leases/renew')).toBe(false)
   })
 
   it('temporary keys live no longer than the role lets them, and never shorter than AWS does', async () => {
@@ -244,7 +243,7 @@ describe('what the engines of a Vault make', () => {
   })
 
   it.each([
-    ['aws', { engine: 'aws', role: 'nobody' }, /Role "nobody" not found/],
+    ['aws', { engine: 'aws', role: 'nobody' }, /Role "\.\.\." not found/],
     ['aws, which of its roles', { engine: 'aws', role: 'several', sts: {} }, /unable to determine one/],
     [
       'aws, one that it has not',
@@ -254,18 +253,24 @@ describe('what the engines of a Vault make', () => {
     ['gcp', { engine: 'gcp', role: 'nobody' }, /does not exist/],
     ['gcp, of the other type', { engine: 'gcp', role: 'exporter' }, /cannot generate access token/],
     ['azure', { engine: 'azure', role: 'nobody' }, /does not exist/],
-  ])('promise 9: what Vault refuses is said in its words: %s', async (_, given, words) => {
-    await expect(obtain(given)).rejects.toMatchObject({
-      code: 'secret_backend_refused',
-      facts: { problem: expect.stringMatching(words) as string },
-    })
-    expect(await leases.list({})).toEqual([])
-  })
+  ])(
+    'fault 52, promise 9: what Vault refuses is said to admins in its words, without what it quotes: %s',
+    async (_, given, words) => {
+      await expect(obtain(given)).rejects.toMatchObject({
+        code: 'secret_backend_refused',
+        facts: {
+          problem: expect.not.stringMatching(words) as string,
+          answered: expect.stringMatching(words) as string,
+        },
+      })
+      expect(await leases.list({})).toEqual([])
+    },
+  )
 
   it('promise 9: a mount that is not there is refused', async () => {
     await expect(obtain({ engine: 'gcp', role: 'viewer' }, {}, 'google')).rejects.toMatchObject({
       code: 'secret_backend_refused',
-      message: expect.stringContaining('no handler for route') as string,
+      facts: { answered: expect.stringContaining('no handler for route') as string },
     })
   })
 
