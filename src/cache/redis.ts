@@ -87,14 +87,18 @@ export const createSharedBytes = (
   const redis = connect(options)
   let problem: string | null = 'it is not connected yet'
   let restsUntil = 0
+  /** The outage has its line in the log; one that began before the first connection as well. */
+  let isTold = false
   const well = (): void => {
     if (problem !== null) logger.info({}, 'Redis answers: credentials are shared between the nodes')
     problem = null
+    isTold = false
   }
   const ill = (error: unknown): void => {
     const said = (error as Error).message.slice(0, 200)
-    if (problem === null)
+    if (!isTold)
       logger.warn({ problem: said }, 'Redis does not answer: the daemon goes on with the store and its own cache')
+    isTold = true
     problem = said
     restsUntil = monotonic() + REST
   }
