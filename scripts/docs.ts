@@ -351,7 +351,8 @@ const numbered = async (kind: 'promise' | 'threat'): Promise<Map<number, string[
   return found
 }
 
-const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[]): Promise<string> => {
+/** `up` leads from the page's folder to the root. */
+const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[], up = ''): Promise<string> => {
   const found = await numbered(kind)
   return table(
     [kind === 'promise' ? 'Promise' : 'Attack', 'Tests that carry its number'],
@@ -359,7 +360,7 @@ const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[]):
       String(number),
       found
         .get(number)
-        ?.map((file) => `[${file}](${file})`)
+        ?.map((file) => `[${file}](${up}${file})`)
         .join(', ') ?? 'none yet',
     ]),
   )
@@ -382,8 +383,8 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
     rotators,
   },
   'docs/providers.md': { providers },
-  'README.md': { promises: () => testedIn('promise', PROMISES) },
-  'SECURITY.md': { promises: () => testedIn('promise', PROMISES), threats: () => testedIn('threat', THREATS) },
+  'docs/promises.md': { promises: () => testedIn('promise', PROMISES, '../') },
+  'SECURITY.md': { threats: () => testedIn('threat', THREATS) },
 }
 
 /** Files that are generated as a whole. */
