@@ -38,6 +38,7 @@ import { createOAuthGrantConnector } from './connector/oauth-grant/connector.ts'
 import { Secret } from './crypto/secret.ts'
 import { within } from './deadline.ts'
 import { createEndReplaced } from './connector/oauth-grant/replaced.ts'
+import { endSealed } from './connector/oauth-grant/upstream-revocation.ts'
 import { createEgress } from './egress/fetch.ts'
 import { readHostRoutes } from './egress/hosts.ts'
 import { createProofs } from './egress/proofs.ts'
@@ -552,6 +553,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       endReplaced: (replacedGrant, by) => {
         settle('a grant that was replaced was not ended at its provider', endReplaced(replacedGrant, by))
       },
+      endSealed: (grant) => endSealed(oauthGrant, grant),
       baseUrl: () => pagesUrl,
       cookieKey,
       jwks: () => signingKeys.jwks('token', 'cloud'),

@@ -25,6 +25,8 @@ export const createAuthorization = (deps: {
   readonly clock: Clock
   readonly random: Random
   readonly redirectUri: () => string
+  /** Ends a grant that is not kept, when no other grant is in use that would end with it. @returns false where no order for it can be written */
+  readonly endSealed: (grant: Grant) => Promise<boolean>
 }) => {
   const random = (bytes: number): string => Buffer.from(deps.random.bytes(bytes)).toString('base64url')
 
@@ -135,19 +137,6 @@ export const createAuthorization = (deps: {
       const id = random(12)
       const scopes = scopesOf(client.provider, response, granted, downstream.scopes) ?? granted
       const surplus = scopes.filter((scope) => !granted.includes(scope))
-      // What was not asked for is told here, where somebody can act on it, and not by every request later.
-      if (surplus.length > 0 && downstream.wider !== 'mark' && !client.provider.refresh.narrows) {
-        await revokeTokens(client, {
-          refreshToken: secretOf(response.refresh_token),
-          accessToken: new Secret(response.access_token),
-          proofKey: proof?.key,
-        }).catch(() => undefined)
-        throw refuse('scope_not_asked', {
-          provider: client.provider.provider,
-          surplus: surplus.join(' '),
-          downstream: wish.downstream,
-        })
-      }
       const tokens = {
         refreshToken: secretOf(response.refresh_token),
         accessToken: new Secret(response.access_token),
@@ -175,27 +164,36 @@ export const createAuthorization = (deps: {
           bound: isBound(response),
         },
       )
-      return {
-        grant: {
-          id,
-          tenant: wish.tenant,
-          user: wish.user,
-          server: wish.server,
-          downstream: wish.downstream,
-          provider: client.provider.provider,
-          clientGeneration: client.generation,
-          // The user gave what was ticked; a surplus is the token's, which is narrowed or marked.
-          scopes: granted.filter((scope) => scopes.includes(scope)).toSorted(),
-          status: 'active',
-          problem: null,
-          sealed,
-          createdAt: now,
-          updatedAt: now,
-        },
-        async end() {
-          await revokeTokens(client, tokens)
-        },
+      const grant: Omit<Grant, 'version'> = {
+        id,
+        tenant: wish.tenant,
+        user: wish.user,
+        server: wish.server,
+        downstream: wish.downstream,
+        provider: client.provider.provider,
+        clientGeneration: client.generation,
+        // The user gave what was ticked; a surplus is the token's, which is narrowed or marked.
+        scopes: granted.filter((scope) => scopes.includes(scope)).toSorted(),
+        status: 'active',
+        problem: null,
+        sealed,
+        createdAt: now,
+        updatedAt: now,
       }
+      /** Other grants of the user may end with this one, and are in use. */
+      const end = async (): Promise<void> => {
+        if (!(await deps.endSealed({ ...grant, version: 0 }))) await revokeTokens(client, tokens)
+      }
+      // What was not asked for is told here, where somebody can act on it, and not by every request later.
+      if (surplus.length > 0 && downstream.wider !== 'mark' && !client.provider.refresh.narrows) {
+        await end().catch(() => undefined)
+        throw refuse('scope_not_asked', {
+          provider: client.provider.provider,
+          surplus: surplus.join(' '),
+          downstream: wish.downstream,
+        })
+      }
+      return { grant, end }
     },
   }
 }

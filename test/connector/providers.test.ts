@@ -59,6 +59,26 @@ describe('fault 61, promise 1: what a provider gives unasked is judged when the 
     expect([await grant(), double.hasGrants()]).toEqual([undefined, false])
   })
 
+  it('fault 65: the tokens are not ended where the provider would end a grant with them that is in use', async () => {
+    const { double, connect, obtain, grant } = await at('okta', {
+      client,
+      provider: { refresh, revocation_ends: 'session' },
+    })
+    await connect()
+    const inUse = (await obtain()).token.reveal()
+    let unasked = ''
+    double.spoil.push({
+      act: true,
+      how: (answer) => {
+        unasked = String(answer['access_token'])
+        return { status: 200, body: { ...answer, scope: 'read write company' } }
+      },
+    })
+    expect((await failure(connect())).code).toBe('scope_not_asked')
+    expect([double.isLive(inUse), double.isLive(unasked)]).toEqual([true, true])
+    expect((await grant())?.status).toBe('active')
+  })
+
   it('scopes that open nothing are no surplus, and a wider grant is marked or narrowed where the files say so', async () => {
     const ignoring = await at('okta', { client, provider: { refresh, answers: { ignored_scopes: ['company'] } } })
     ignoring.double.spoil.push(surplus)

@@ -289,6 +289,19 @@ describe('a refresh', () => {
     expect(provider.revoked[1]).toMatch(/^access-/)
   })
 
+  it('fault 65, promise 4: whose grant is revoked meanwhile ends no other grant of the user that is in use', async () => {
+    grants.configure({ provider: { revocation_ends: 'session' } })
+    const grant = await grants.give()
+    await grants.give({ server: 'calendar' })
+    provider.duringRefresh = async () => {
+      grants.revoked.add(grant.id)
+      await grants.store.grants.remove({ id: grant.id })
+    }
+    expect((await failure(grants.obtain())).code).toBe('revoked')
+    expect(provider.revoked).toEqual([])
+    expect(await grants.store.upstreamRevocations.list()).toMatchObject([{ grant: grant.id, state: 'queued' }])
+  })
+
   it('of a provider that keeps failing is left alone for a while', async () => {
     for (let at = 0; at < 6; at += 1) await grants.give({ user: `user-${at}` })
     provider.spoil.token.push(...Array.from({ length: 6 }, (): Spoiled => 'failing'))

@@ -356,6 +356,20 @@ describe('a token request', () => {
       ])
     })
 
+    it('promise 9: claims of another form than a token has are refused, and are no fault of the daemon', async () => {
+      const byName = aTenant({
+        issuers: [{ issuer: 'https://login.example', claims: { user: 'preferred_username' } }],
+      })
+      const odd = { toString: 1, valueOf: 2 }
+      expect([
+        await outcome({ claims: { aud: [odd] } }),
+        await outcome({ claims: { aud: odd } }),
+        await outcome({ claims: { aud: [[['https://orders.example']]] } }),
+        await outcome({ claims: { preferred_username: odd } }, {}, { tenant: byName }),
+        await outcome({ claims: { preferred_username: ['alice'] } }, {}, { tenant: byName }),
+      ]).toEqual(Array.from({ length: 5 }, () => 'provider_refused'))
+    })
+
     it('fault 62: an actor that the file promises is in the token, or it is refused', async () => {
       const downstream = { actor: 'client' }
       expect([

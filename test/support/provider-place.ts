@@ -14,6 +14,7 @@ import { createAttempts } from '../../src/connect/attempt.ts'
 import { createAuthorization } from '../../src/connect/authorization.ts'
 import { createClientCredentialsConnector } from '../../src/connector/client-credentials.ts'
 import type { Credential, CredentialRequest } from '../../src/connector/connector.ts'
+import { endSealed } from '../../src/connector/oauth-grant/upstream-revocation.ts'
 import { createOAuthGrantConnector } from '../../src/connector/oauth-grant/connector.ts'
 import { createProviderCalls } from '../../src/connector/provider/call.ts'
 import { createProviderClients } from '../../src/connector/provider/client.ts'
@@ -133,6 +134,7 @@ export const startProviderPlace = async (
     clock,
     random,
     redirectUri: () => redirectUri,
+    endSealed: (grant) => endSealed(connector, grant),
   })
   const records: AuditRecord[] = []
   const links: { scopes: readonly string[]; claims: string | undefined }[] = []

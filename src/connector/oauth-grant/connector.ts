@@ -23,7 +23,7 @@ import { createRefresh, fromGrant, isFresh, isRefreshing, type FreshToken, type 
 import { isEnded } from './what-ends.ts'
 import { createRejectedTokens } from './rejected-token.ts'
 import { createTurns } from './turns.ts'
-import { createUpstreamRevocation } from './upstream-revocation.ts'
+import { createUpstreamRevocation, endSealed } from './upstream-revocation.ts'
 
 export interface OAuthGrantDependencies {
   readonly snapshot: CurrentSnapshot
@@ -84,9 +84,7 @@ export const createOAuthGrantConnector = (
       await deps.catchUp()
       return deps.isVoid(grant)
     },
-    endReplaced: async (grant) => {
-      await upstream.revoke(grant, (await upstream.prepare([grant])).get(grant.id))
-    },
+    endSealed: (grant) => endSealed(upstream, grant),
     downstreamOf: (grant) => {
       const downstream = deps.snapshot().downstreams.get(grant.downstream)
       return downstream?.credential === 'oauth_grant' ? downstream : undefined

@@ -16,7 +16,7 @@ export const createGoneGrants =
     /** Knows every revocation that was recorded before it was asked. */
     readonly isRevoked: (grant: Grant) => Promise<boolean>
     /** Ends the tokens in a grant, when no other grant is in use that would end with them. */
-    readonly endReplaced: (grant: Grant) => Promise<void>
+    readonly endSealed: (grant: Grant) => Promise<boolean>
   }) =>
   /** @param grant with what the provider has answered sealed in it @param endRevoked ends just that at the provider */
   async (grant: Grant, endRevoked: () => Promise<void>): Promise<Gone> => {
@@ -26,7 +26,7 @@ export const createGoneGrants =
     }
     if ((await deps.grants.get(grant.id)) !== undefined) return { kind: 'back' }
     if ((await deps.grants.find(grant)) !== undefined) {
-      await deps.endReplaced(grant)
+      await deps.endSealed(grant)
       return { kind: 'ended' }
     }
     return { kind: 'written', grant: await deps.grants.put(grant) }

@@ -71,8 +71,8 @@ export interface RefreshDependencies {
   readonly inTurn: InTurn
   /** Whether a grant is revoked, of all that was recorded before this was asked. */
   readonly isRevoked: (grant: Grant) => Promise<boolean>
-  /** Ends a grant that a second connection has replaced, with what is sealed in it. */
-  readonly endReplaced: (grant: Grant) => Promise<void>
+  /** Ends what is sealed in a grant, when no other grant is in use that would end with it. @returns false where no order for it can be written */
+  readonly endSealed: (grant: Grant) => Promise<boolean>
   /** Undefined where the files do not name it any more. */
   readonly downstreamOf: (grant: Grant) => DownstreamOf<'oauth_grant'> | undefined
 }
@@ -98,7 +98,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
       settleGone(grant, async () => {
         const downstream = deps.downstreamOf(grant)
         if (downstream !== undefined)
-          await endUnkept(await deps.clients(downstream, grant.tenant), await openTokens(envelope, grant))
+          await endUnkept(await deps.clients(downstream, grant.tenant), await openTokens(envelope, grant), grant)
       }),
   })
 
@@ -218,7 +218,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     } catch (error) {
       if (error instanceof DeputyError && (error.code === 'conflict' || error.code === 'secret_unreadable')) {
         kept = await keepGone({ ...answered(grant), sealed: sealed ?? grant.sealed }, error, () =>
-          endUnkept(client, after),
+          endUnkept(client, after, sealed === undefined ? undefined : { ...grant, sealed }),
         )
       } else if (sealed !== undefined && error instanceof DeputyError && error.code === 'store_unavailable') {
         deps.logger.warn(
@@ -274,8 +274,9 @@ export const createRefresh = (deps: RefreshDependencies) => {
     throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
   }
 
-  /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. */
-  const endUnkept = async (client: ProviderClient, tokens: GrantTokens): Promise<void> => {
+  /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. @param sealed the grant with them, where they could be sealed */
+  const endUnkept = async (client: ProviderClient, tokens: GrantTokens, sealed?: Grant): Promise<void> => {
+    if (sealed !== undefined && (await deps.endSealed(sealed))) return
     await revokeTokens(client, tokens).catch((error: unknown) => {
       deps.logger.warn({ err: error }, 'tokens of a revoked grant could not be ended at their provider')
     })

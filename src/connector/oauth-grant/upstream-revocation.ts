@@ -10,7 +10,7 @@ import type { Logger } from '../../observe/logger.ts'
 import type { Telemetry } from '../../observe/telemetry.ts'
 import type { Grant, GrantStore } from '../../store/records/grants.ts'
 import type { UpstreamRevocation, UpstreamRevocationStore } from '../../store/records/upstream-revocations.ts'
-import type { RevocationOrder, UpstreamOutcome } from '../connector.ts'
+import type { Revocable, RevocationOrder, UpstreamOutcome } from '../connector.ts'
 import type { ProviderClients } from '../provider/client.ts'
 import { revocationEnds } from '../../config/provider.ts'
 import { openTokens } from './grant.ts'
@@ -239,4 +239,16 @@ export const createUpstreamRevocation = (deps: {
       )
     },
   }
+}
+
+/**
+ * Ends what is sealed in a grant that is not kept, by an order that is durable first: not before the last other grant of the user is
+ * over that would end with it.
+ * @returns false where no order could be written, because the key of the tenant is gone
+ */
+export const endSealed = async (upstream: Pick<Revocable, 'prepare' | 'revoke'>, grant: Grant): Promise<boolean> => {
+  const order = (await upstream.prepare([grant])).get(grant.id)
+  if (order === undefined) return false
+  await upstream.revoke(grant, order)
+  return true
 }

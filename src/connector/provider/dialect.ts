@@ -196,7 +196,7 @@ const namedIn = (
 ): string | undefined => {
   const scope = answers.scope_of === 'token' ? accessTokenClaims(answer.access_token, issuer)?.['scope'] : undefined
   if (typeof scope === 'string') return scope
-  return Array.isArray(scope) ? scope.join(' ') : answer.scope
+  return Array.isArray(scope) ? scope.filter((each) => typeof each === 'string').join(' ') : answer.scope
 }
 
 /**

@@ -73,13 +73,21 @@ export const problemOfAnswer = (
   if (!bound && isOfUnknownKey(claims?.['cnf'], provider))
     return 'it issued a token that is bound to a key, so that its service takes it from the owner of the key alone'
   if (life !== undefined && life <= 0) return 'it issued a token that has expired'
-  const named = [claims?.aud ?? []].flat()
-  if (audiences.length > 0 && named.length > 0 && !named.some((audience) => audiences.includes(audience)))
-    return `it issued a token for another service (aud ${named.join(', ').slice(0, 200)}); if that is what the provider calls the service, an admin adds it to token_audiences in the downstream's file`
+  // The provider's JSON: any form is possible, whatever the type says.
+  const named = [claims?.aud ?? []].flat() as unknown[]
+  if (audiences.length > 0 && named.length > 0 && !audiences.some((audience) => named.includes(audience)))
+    return `it issued a token for another service (aud ${shownTexts(named)}); if that is what the provider calls the service, an admin adds it to token_audiences in the downstream's file`
   return actor && claims !== undefined && !isActor(claims['act'])
     ? 'it issued a token that does not say who acts, and the file of the downstream promises that (actor: client)'
     : undefined
 }
+
+/** For messages: texts alone, and of them what steers no terminal. */
+const shownTexts = (values: readonly unknown[]): string =>
+  values
+    .map((each) => (typeof each === 'string' ? each.replace(/[^\x20-\x7e]/g, '?') : 'no text'))
+    .join(', ')
+    .slice(0, 200)
 
 const isActor = (act: unknown): boolean =>
   typeof act === 'object' && act !== null && ('sub' in act || 'client_id' in act)

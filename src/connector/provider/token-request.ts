@@ -46,7 +46,8 @@ const isForAnother = (
   if (subject === undefined || claims.iss !== subject.issuer) return false
   const mapping = tenant.issuers.find(({ issuer }) => issuer === subject.issuer)?.claims.user ?? 'sub'
   const named = claimAt(claims, mapping)
-  if (named !== undefined) return String(named) !== subject.user
+  if (typeof named === 'string' || typeof named === 'number') return String(named) !== subject.user
+  if (named !== undefined) return true
   const own = subjectToken === undefined ? undefined : subOf(subjectToken.token)
   return claims.sub !== undefined && claims.sub !== (own ?? subject.user)
 }
