@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { downstreamsOfRecord } from './record.ts'
+import { onOneLine } from '../one-line.ts'
 
 /** One record as `deputy audit` and `deputy explain` get it. */
 export const recordViewSchema = z.looseObject({
@@ -102,13 +103,6 @@ const named = (scopes: readonly string[] | undefined): string =>
 const when = <T>(value: T | undefined | null, sentence: (value: T) => string): string =>
   value === undefined || value === null ? '' : sentence(value)
 const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`
-
-/**
- * Names that callers and providers chose are in these lines. What would begin a line of its own, steer a terminal or
- * turn the reading direction is shown as its code point.
- */
-export const onOneLine = (line: string): string =>
-  line.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
 
 const tellAttestation = ({ server }: RecordView, { attestation }: Detail): string[] => {
   if (attestation === undefined) return []

@@ -2,7 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { DeputyError, forAdmins } from '../errors.ts'
 import { fileFailure } from '../start-failure.ts'
 import { packageVersion } from './home.ts'
-import { CommandError, exit, type Terminal } from './terminal.ts'
+import { CommandError, exit, shownText, type Terminal } from './terminal.ts'
 import { unknownCommandIn } from './unknown-command.ts'
 
 type AddCommands = (program: Command, terminal: Terminal) => void
@@ -98,19 +98,19 @@ export const run = async (argv: readonly string[], terminal: Terminal): Promise<
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage
     if (error instanceof CommandError) {
-      if (error.message !== '') terminal.err(`${error.message}\n`)
-      if (error.next !== undefined) terminal.err(`Next: ${error.next}\n`)
+      if (error.message !== '') terminal.err(`${shownText(error.message)}\n`)
+      if (error.next !== undefined) terminal.err(`Next: ${shownText(error.next)}\n`)
       return error.code
     }
     if (error instanceof DeputyError) {
-      terminal.err(`${forAdmins(error)}\nNext: ${error.next}\n`)
+      terminal.err(shownText(`${forAdmins(error)}\nNext: ${error.next}\n`))
       if (error.code === 'start_failed') return exit.start
       if (error.code === 'node_replaced') return exit.replaced
       return error.kind.category === 'config' ? exit.configuration : exit.failed
     }
     const failure = fileFailure(error)
     if (failure !== undefined) {
-      terminal.err(`${sentence(failure.problem)}\nNext: ${failure.fix}\n`)
+      terminal.err(shownText(`${sentence(failure.problem)}\nNext: ${failure.fix}\n`))
       return exit.failed
     }
     throw error

@@ -1,3 +1,5 @@
+import { onOneLine } from '../one-line.ts'
+
 /** Where the CLI reads and writes; passed in, so that a test can hold it. */
 export interface Terminal {
   readonly out: (text: string) => void
@@ -35,7 +37,16 @@ export class CommandError extends Error {
   }
 }
 
-const cell = (value: unknown): string => {
+/** A message of several lines whose words may come from elsewhere: none of them steers the terminal. */
+export const shownText = (text: string): string =>
+  text
+    .split(/([\n\t])/)
+    .map((part, at) => (at % 2 === 1 ? part : onOneLine(part)))
+    .join('')
+
+const cell = (value: unknown): string => onOneLine(textOf(value))
+
+const textOf = (value: unknown): string => {
   if (value === null || value === undefined) return '-'
   if (Array.isArray(value)) return value.map(String).join(' ') || '-'
   return typeof value === 'object' ? JSON.stringify(value) : String(value)

@@ -337,6 +337,10 @@ export const settingsSchema = z.strictObject({
               ),
           }),
         )
+        .refine(
+          (hosts) => new Set(hosts.map(({ host }) => host.toLowerCase())).size === hosts.length,
+          'name each host once, with its `at` and its `ca` together',
+        )
         .default([])
         .describe('Hosts that are not reached as the public network has them. Read when the daemon starts.'),
       timeout: timeoutSchema.default(5000).describe('How long an identity provider or service may take to answer.'),

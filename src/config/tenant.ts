@@ -28,7 +28,9 @@ const groupsClaimSchema = z.union([
       .string()
       .max(100)
       .default('')
-      .describe('Stands before each value, so that a role is not taken for a group of the same name: `role:`.'),
+      .describe(
+        'Stands before each value, so that a role is not taken for a group of the same name: `role:`. Values of other claims that begin with it are left out.',
+      ),
   }),
 ])
 

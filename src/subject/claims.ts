@@ -75,10 +75,13 @@ export const scopesOf = ({ scope, scp }: Readonly<Record<string, unknown>>): str
   return [...new Set(listed.flatMap((each) => each.split(' ')))].filter((each) => each !== '')
 }
 
-/** What people know the user by, for pages; undefined where the tenant's file names no claim for it, or it is no text of one line. */
+/** What makes a name look like another one, or end the line that it stands in: users choose these names at many providers. */
+const MISLEADING = /[\p{Bidi_Control}\p{Zl}\p{Zp}]/u
+
+/** What people know the user by, for pages; undefined where the tenant's file names no claim for it, or it is no text of one line that reads as it is written. */
 export const displayNameOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string | undefined => {
   const name = issuer.claims.display === undefined ? undefined : claimAt(claims, issuer.claims.display)
-  return typeof name === 'string' && USER.test(name) ? name : undefined
+  return typeof name === 'string' && USER.test(name) && !MISLEADING.test(name) ? name : undefined
 }
 
 /** Groups of one user at most. One that is left out could be one that a policy forbids: more are refused. */
@@ -103,6 +106,13 @@ const withParents = (group: string): string[] => {
 }
 
 /**
+ * Whether a name is one of the claim with this prefix: where another claim has a longer prefix, names that begin with that are its own. A group
+ * that is called `role:admin` is not the role `admin`.
+ */
+const isOwnName = (name: string, prefix: string, { groups }: TrustedIssuer['claims']): boolean =>
+  !groups.some((other) => other.prefix.length > prefix.length && name.startsWith(other.prefix))
+
+/**
  * Groups by the issuer's mapping: of each of its claims a list of texts, or one text, which is a list of one. Anything else counts as
  * no groups. @throws DeputyError `subject_token_invalid` when there are more than 2000
  */
@@ -112,7 +122,8 @@ export const groupsOf = (claims: Readonly<Record<string, unknown>>, issuer: Trus
       [claimAt(claims, claim) ?? []]
         .flat()
         .filter((group): group is string => typeof group === 'string' && group !== '')
-        .flatMap((group) => withParents(group).map((each) => prefix + each)),
+        .flatMap((group) => withParents(group).map((each) => prefix + each))
+        .filter((name) => isOwnName(name, prefix, issuer.claims)),
     ),
   )
   if (groups.size > MAX_GROUPS)

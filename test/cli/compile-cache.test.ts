@@ -33,6 +33,25 @@ describe('the folder of compiled code, which runs unread', () => {
     expect(compileCacheFolder({ HOME: home }, process.getuid!() + 1)).toBeUndefined()
   })
 
+  it('is none where another user could put another folder in its place', async () => {
+    const shared = join(home, 'shared')
+    await mkdir(shared)
+    expect(compileCacheFolder({ HOME: shared })).toBe(join(shared, '.cache/deputy'))
+    for (const [folder, mode, found] of [
+      [shared, 0o775, false],
+      [shared, 0o1777, true],
+      [join(shared, '.cache'), 0o770, false],
+      [join(shared, '.cache'), 0o700, true],
+    ] as const) {
+      await chmod(folder, mode)
+      expect([mode, compileCacheFolder({ HOME: shared }) !== undefined]).toEqual([mode, found])
+    }
+    // By a link too, whose own folder is closed.
+    await chmod(shared, 0o775)
+    await symlink(join(shared, '.cache'), join(home, 'link'))
+    expect(compileCacheFolder({ XDG_CACHE_HOME: join(home, 'link') })).toBeUndefined()
+  })
+
   it.each([{}, { HOME: '' }, { HOME: 'relative' }, { HOME: '/dev/null' }, { HOME: '/nonexistent-home' }])(
     'is none for %o',
     (environment) => {

@@ -1,5 +1,8 @@
 /** Commands that write files of the registry: what they take, and the check of the whole folder that they end with. */
 import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { exit } from '../../src/cli/terminal.ts'
@@ -86,6 +89,22 @@ describe('fault 31: the commands that add to the registry', () => {
       expect([slash.code, slash.err]).toEqual([exit.ok, expect.stringMatching(/cannot be verified yet: .*names/)])
       const gone = await home.deputy('issuer', 'add', `${issuer.url}-gone`, '--tenant', 'good')
       expect([gone.code, gone.err]).toEqual([exit.ok, expect.stringMatching(/cannot be verified yet: .*404/)])
+      // An issuer's words steer no terminal.
+      const hostile = createServer((request, response) => {
+        const { port } = hostile.address() as AddressInfo
+        const url = `http://127.0.0.1:${port}`
+        if (request.url?.includes('well-known') !== true) response.writeHead(404)
+        response.end(JSON.stringify({ issuer: url, jwks_uri: `${url}/\u001b]0;x\u0007\u202ekeys` }))
+      }).listen(0, '127.0.0.1')
+      await once(hostile, 'listening')
+      const url = `http://127.0.0.1:${(hostile.address() as AddressInfo).port}`
+      const steered = await home.deputy('issuer', 'add', url, '--tenant', 'good')
+      hostile.close()
+      expect([steered.code, /[^\x20-\x7e\n…]/.test(steered.err), steered.err]).toEqual([
+        exit.ok,
+        false,
+        expect.stringContaining('\\u{1b}]0;x\\u{7}\\u{202e}keys answered 404'),
+      ])
       expect(await home.deputy('issuer', 'add', `${issuer.url}-off`, '--tenant', 'good', '--offline')).toMatchObject({
         code: exit.ok,
         err: '',

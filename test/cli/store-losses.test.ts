@@ -10,6 +10,7 @@ import { addLossCommands } from '../../src/cli/commands/store-losses.ts'
 
 const LOSSES = [
   { id: 'one', node: 'a', at: 1, detail: { problem: 'lost', written_again: { grants: ['g1'] } } },
+  { id: '--json', node: 'c', at: 0, detail: { problem: 'forged' } },
   { id: 'x; reboot', node: 'b\u001b[2J', at: 2, detail: { problem: 7, written_again: { grants: 'g1', records: [1] } } },
 ]
 
@@ -37,9 +38,11 @@ it('fault 104: shows every loss, also beside one that was altered in the store, 
     expect(shown).toContain('noticed by a (one): lost')
     expect(shown).toContain('written again, grants: g1')
     expect(shown).toContain('noticed by b\\u{1b}[2J (x; reboot)')
-    expect(shown).toContain("deputy store acknowledge one 'x; reboot'")
+    expect(shown).toContain("deputy store acknowledge -- one --json 'x; reboot'")
     expect(await run('acknowledge', 'one', 'gone')).toContain('Acknowledged: 1.\nThe others are not open')
     expect(asked).toEqual([{ losses: ['one', 'gone'] }])
+    await run('acknowledge', '--', 'one', '--json')
+    expect(asked[1]).toEqual({ losses: ['one', '--json'] })
     await expect(run('acknowledge')).rejects.toMatchObject({ code: 'commander.missingArgument' })
   } finally {
     server.close()

@@ -19,6 +19,12 @@ test('fault 31: a cache that no memory holds is refused, instead of ending the p
     expect(settingsSchema.safeParse({ cache: { entries } }).success).toBe(false)
 })
 
+test('fault 75: a host that is named twice is refused: one of the two would count, and not the other', () => {
+  const hosts = (...named: object[]): boolean => settingsSchema.safeParse({ network: { hosts: named } }).success
+  const at = { host: 'login.corp.example', at: 'https://10.0.0.1' }
+  expect([hosts(at), hosts(at, { host: 'Login.corp.example', ca: 'ca.pem' })]).toEqual([true, false])
+})
+
 test('fault 30: a pipe among the files is told, and not waited for', async () => {
   const daemon = await prepareDaemon({ 'servers/README.md': '', 'policies/access/README.md': '' })
   try {

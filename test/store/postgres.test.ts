@@ -278,10 +278,19 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       const store = await openPostgresStore({ ...options, node: 'one' })
       for (const id of ['shown', 'forged', 'later'])
         await store.losses.add({ id, node: 'one', at: 1, detail: { problem: id } })
+      for (const id of ['odd', 'timeless'])
+        await store.losses.add({ id, node: 'one', at: 0, detail: { problem: 'forged' } })
       await runOn(options, [
         "update store_losses set detail = 'no JSON' where id = 'forged'",
+        `update store_losses set detail = '{"problem":{"toString":1}}' where id = 'odd'`,
+        "update store_losses set at = 9000000000000000000 where id = 'timeless'",
         `insert into store_losses (id, node, at, detail) select 'flood' || n, 'one', 2, '[]' from generate_series(1, 1000) n`,
       ])
+      expect((await store.losses.open())[0]).toMatchObject({
+        id: 'odd',
+        detail: { problem: expect.stringContaining('was altered') as string },
+      })
+      expect(await store.losses.acknowledge(['odd'], 'admin', 3)).toBe(1)
       const open = await store.losses.open()
       expect(open).toHaveLength(1000)
       expect(open.slice(0, 3).map(({ id, detail }) => [id, detail['problem']])).toEqual([
@@ -291,6 +300,12 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       ])
       expect(await store.losses.acknowledge(['shown', 'forged', 'unknown'], 'admin', 3)).toBe(2)
       expect((await store.losses.open())[0]).toMatchObject({ id: 'later' })
+      // A time that is none is no time that could be shown.
+      await runOn(options, ["delete from store_losses where id like 'flood%'"])
+      expect((await store.losses.open()).find(({ id }) => id === 'timeless')).toMatchObject({
+        at: 0,
+        detail: { problem: expect.stringContaining('was altered') as string },
+      })
       await store.close()
     })
 

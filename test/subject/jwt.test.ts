@@ -145,6 +145,27 @@ describe('fault 71: groups and roles as an ordinary realm has them', () => {
       expect(await groupsOf(name, keycloak)).toEqual([])
   })
 
+  it('promise 1: a group whose name begins with the prefix of roles is no role', async () => {
+    const mapping = [
+      'groups',
+      { claim: 'realm_access.roles', prefix: 'role:' },
+      { claim: 'more', prefix: 'role:ledger:' },
+    ]
+    const claims = {
+      groups: ['role:admin', '/role:admin/x', 'role', 'roles', '/team/role:admin'],
+      realm_access: { roles: ['reader', 'ledger:writer'] },
+      more: ['reader'],
+    }
+    expect(await groupsOf(mapping, claims)).toEqual([
+      'role',
+      'roles',
+      'team/role:admin',
+      'team',
+      'role:reader',
+      'role:ledger:reader',
+    ])
+  })
+
   it('promise 1: no group is left out: a policy could forbid it', async () => {
     const many = Array.from({ length: 600 }, (_, at) => `g${at}`)
     expect(await groupsOf(undefined, { groups: many })).toHaveLength(600)
@@ -174,7 +195,18 @@ describe('fault 71: groups and roles as an ordinary realm has them', () => {
     const [plain] = aTenant({ issuers: [{ issuer: issuer.url }] }).issuers
     const person = (name: unknown): object => ({ sub: 'u1', person: { name } })
     expect(displayNameOf({ ...person('Ada L.') }, mapped!)).toBe('Ada L.')
-    for (const name of ['', 'a\nb', '\u001b[2J', 'x'.repeat(300), 7, ['a'], null])
+    for (const name of [
+      '',
+      'a\nb',
+      '\u001b[2J',
+      'x'.repeat(300),
+      7,
+      ['a'],
+      null,
+      '\u202eecila',
+      'a\u2028b',
+      'a\u200fb',
+    ])
       expect(displayNameOf({ ...person(name) }, mapped!)).toBeUndefined()
     expect(displayNameOf({ ...person('Ada L.') }, plain!)).toBeUndefined()
   })

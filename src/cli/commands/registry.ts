@@ -14,7 +14,7 @@ import { didYouMean } from '../../near-names.ts'
 import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
 import { assertUrl, changeRegistry, commented, editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
-import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
+import { CommandError, exit, print, shownText, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { addProviderCommands } from './provider.ts'
 import { addTenantCommands } from './tenant.ts'
 import { countOf } from '../words.ts'
@@ -141,7 +141,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     const problem = await withProgress(terminal, 'Asking the issuer', problemOfIssuer(home(), network, { issuer: url }))
     if (problem !== undefined)
       terminal.err(
-        `Its tokens cannot be verified yet: ${problem}\nNext: compare the URL with what the issuer publishes (\`issuer\` in its metadata, to the letter); network.allow_private and network.hosts in deputy.yaml say how it is reached.\n`,
+        `Its tokens cannot be verified yet: ${shownText(problem)}\nNext: compare the URL with what the issuer publishes (\`issuer\` in its metadata, to the letter); network.allow_private and network.hosts in deputy.yaml say how it is reached.\n`,
       )
   }
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { onOneLine } from '../../audit/explain.ts'
+import { onOneLine } from '../../one-line.ts'
 import { ask } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 
@@ -77,7 +77,7 @@ export const addLossCommands = (store: Command, terminal: Terminal, socket: () =
           : [
               ...losses.flatMap(linesOf).map(onOneLine),
               'Repeat revocations that were confirmed shortly before and are not listed, then:',
-              `  deputy store acknowledge ${losses.map(({ id }) => shellWord(id)).join(' ')}`,
+              `  deputy store acknowledge ${losses.some(({ id }) => id.startsWith('-')) ? '-- ' : ''}${losses.map(({ id }) => shellWord(id)).join(' ')}`,
             ].join('\n'),
       )
     })

@@ -4,15 +4,26 @@ import type { LossStore, StoreLoss } from '../records/losses.ts'
 /** Losses that are read at one time. */
 const MOST = 1000
 
+/** The last time that a date can be (ms since the epoch; ECMA-262 section 21.4.1.1). */
+const LAST_TIME_MS = 8_640_000_000_000_000
+const ALTERED = { problem: 'the row of this loss was altered in the store and cannot be read' }
+
 /** Who can write the store can write anything here. */
 const detailIn = (text: string): StoreLoss['detail'] => {
   try {
     const detail: unknown = JSON.parse(text)
-    if (typeof detail === 'object' && detail !== null && !Array.isArray(detail)) return { ...detail }
+    const isOurs = typeof detail === 'object' && detail !== null && 'problem' in detail
+    return isOurs && typeof detail.problem === 'string' ? { ...detail } : ALTERED
   } catch {
-    // Told below.
+    return ALTERED
   }
-  return { problem: 'the row of this loss was altered in the store and cannot be read' }
+}
+
+const lossIn = (row: { id: string; node: string; at: number; detail: string }): StoreLoss => {
+  const at = Number(row.at)
+  return Math.abs(at) <= LAST_TIME_MS
+    ? { ...row, at, detail: detailIn(row.detail) }
+    : { ...row, at: 0, detail: ALTERED }
 }
 
 export const lossStore = (database: Database): LossStore => ({
@@ -32,7 +43,7 @@ export const lossStore = (database: Database): LossStore => ({
       .orderBy('id')
       .limit(MOST)
       .execute()
-    return rows.map((row) => ({ ...row, at: Number(row.at), detail: detailIn(row.detail) }))
+    return rows.map(lossIn)
   },
   async acknowledge(ids, by, at) {
     if (ids.length === 0) return 0
