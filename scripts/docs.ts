@@ -1,8 +1,10 @@
 /**
  * Writes the generated parts of the documentation: errors, settings, providers, and which tests hold which
- * promise, each out of the code or data that it describes. `--check` writes nothing and fails when a file is stale.
+ * promise, each out of the code or data that it describes. `--check` writes nothing and fails when a file is stale, or
+ * when a page names a path, link or npm script that does not exist.
  * Usage: node scripts/docs.ts [--check]
  */
+import { readFileSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -26,6 +28,7 @@ import {
 } from '../src/config/values.ts'
 import { parseYamlFile } from '../src/config/yaml-file.ts'
 import { taxonomy } from '../src/errors.ts'
+import { missingIn, unnamedFolders } from './docs-paths.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 
@@ -416,10 +419,37 @@ for (const [file, content] of Object.entries(wholes)) {
   stale.push(file)
   if (!check) await writeFile(join(ROOT, file), content())
 }
+
+/** What pages and pictures name and the repository does not have. */
+const missing = async (): Promise<string[]> => {
+  const below = (await readdir(join(ROOT, 'docs'), { recursive: true })).map((name) => `docs/${name}`)
+  const pages = ['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...below, 'sdk/python/README.md']
+  const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
+  const { scripts } = z
+    .object({ scripts: z.record(z.string(), z.string()) })
+    .parse(JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')))
+  const repository = { root: ROOT, read, scripts: new Set(Object.keys(scripts)) }
+  const folders = (await readdir(join(ROOT, 'src'), { withFileTypes: true })).filter((each) => each.isDirectory())
+  return [
+    ...pages
+      .filter((path) => /\.(?:md|svg)$/.test(path))
+      .flatMap((path) => missingIn({ path, text: read(path) }, repository)),
+    ...unnamedFolders(
+      read('docs/architecture.md'),
+      folders.map(({ name }) => name),
+    ).map((name) => `docs/architecture.md does not describe src/${name}/`),
+  ]
+}
+
+const gone = check ? await missing() : []
+if (gone.length > 0) {
+  process.stderr.write(`Named, and not in the repository:\n${gone.map((line) => `  ${line}\n`).join('')}`)
+  process.exitCode = 1
+}
 if (check && stale.length > 0) {
   process.stderr.write(`Stale: ${stale.join(', ')}\nNext: node scripts/docs.ts\n`)
   process.exitCode = 1
-} else
+} else if (gone.length === 0)
   process.stdout.write(
     check || stale.length === 0 ? 'The generated documentation is up to date.\n' : `Written: ${stale.join(', ')}\n`,
   )
