@@ -1,6 +1,7 @@
 import { watch, type FSWatcher } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { rotationPolicies, SETTINGS_FILE } from './config/load.ts'
+import { rotationPolicies } from './config/load.ts'
+import { SETTINGS_FILE } from './config/settings.ts'
 import type { CurrentSnapshot } from './config/snapshot.ts'
 import { accessPolicies } from './configuration.ts'
 

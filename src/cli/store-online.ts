@@ -1,4 +1,4 @@
-import { SETTINGS_FILE } from '../config/load.ts'
+import { SETTINGS_FILE } from '../config/settings.ts'
 import type { Problem } from '../config/problem.ts'
 import type { Settings } from '../config/settings.ts'
 import { DeputyError } from '../errors.ts'

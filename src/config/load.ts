@@ -8,13 +8,11 @@ import type { Problem } from './problem.ts'
 import { providerSchema, type Provider } from './provider.ts'
 import { rotationPolicySchema } from './rotation-policy.ts'
 import { serverSchema } from './server.ts'
-import { settingsSchema, type Settings } from './settings.ts'
+import { SETTINGS_FILE, settingsSchema, type Settings } from './settings.ts'
 import type { Snapshot } from './snapshot.ts'
 import { tenantSchema } from './tenant.ts'
 import { isOfEnvironment } from './values.ts'
 import { parseYamlFile, type Located } from './yaml-file.ts'
-
-export const SETTINGS_FILE = 'deputy.yaml'
 
 export type LoadResult =
   | {

@@ -16,6 +16,9 @@ import {
   urlSchema,
 } from './values.ts'
 
+/** The file of the settings in the configuration folder. */
+export const SETTINGS_FILE = 'deputy.yaml'
+
 const rateSchema = z
   .strictObject({
     requests: z.int().min(1).describe('So many requests.'),
