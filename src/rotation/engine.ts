@@ -2,7 +2,7 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import type { RotationPolicy } from '../config/rotation-policy.ts'
 import type { Envelope } from '../crypto/envelope.ts'
-import { DeputyError, refuse } from '../errors.ts'
+import { DeputyError, forAdmins, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { StagedSecrets } from '../secret/backend.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/records/rotations.ts'
@@ -39,8 +39,9 @@ export interface EngineOptions {
 
 const NOTHING: Kept = { old: undefined, atTarget: undefined, next: undefined }
 
+/** For the rotation's history, which admins read: with the words of the backend or the target. */
 const wordsOf = (error: unknown): string =>
-  (error instanceof DeputyError ? error.message : (error as Error).message).slice(0, 300)
+  (error instanceof DeputyError ? forAdmins(error) : (error as Error).message).slice(0, 300)
 const isConflict = (error: unknown): error is DeputyError => error instanceof DeputyError && error.code === 'conflict'
 /** Another node has written: the rotation is its own now. */
 const isTaken = (error: unknown): boolean => isConflict(error) && error.facts['what'] === 'rotation'

@@ -1,3 +1,4 @@
+import { DeputyError, forAdmins } from '../../src/errors.ts'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../src/crypto/secret.ts'
 import type { Rotator } from '../../src/rotation/rotator.ts'
@@ -89,7 +90,8 @@ export const describeRotator = (name: string, start: () => Promise<RotatorPlace>
 
     it('finds out that the account does not exist before anything is changed', async () => {
       await place.removeAccount()
-      await expect(check()).rejects.toThrow(/does not exist/)
+      const error = await check().catch((thrown: unknown) => thrown)
+      expect(error instanceof DeputyError ? forAdmins(error) : String(error)).toMatch(/does not exist/)
     })
 
     it('does not take a target that is away for one that refuses', async () => {
