@@ -767,13 +767,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         ready: !draining && storeProblem === undefined && sinks.length === 0 && node.held,
         checks: {
           ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }),
-          ...backends.status(),
-          ...(keyService === undefined ? {} : { 'key service': keyService }),
           daemon: draining ? 'draining' : 'ok',
           node: node.problem ?? 'ok',
           store: storeProblem ?? 'ok',
           audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; '),
         },
+        backends: { ...backends.status(), ...(keyService === undefined ? {} : { 'key service': keyService }) },
       }
     }
     const trace = <T>(origin: { traceparent: string | undefined; id: string }, name: string, work: () => Promise<T>) =>
@@ -909,11 +908,12 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     /** For the admin alone: these name files. */
     const statusChecks = async () => {
-      const { ready, checks } = await readiness()
+      const { ready, checks, backends: services } = await readiness()
       const files = await checkPrivateFiles(configuration.privateFiles)
       return {
         ready,
         checks: {
+          ...services,
           ...checks,
           history: await historyProblem(),
           configuration: shortOf(configuration.refused),

@@ -30,7 +30,18 @@ import { parseTokenExchange, parseTokenWish } from './token-request.ts'
 export interface Readiness {
   readonly ready: boolean
   readonly checks: Readonly<Record<string, string>>
+  /** Of vaults and key services: their words, names of tenants and of secrets, which are for admins. */
+  readonly backends: Readonly<Record<string, string>>
 }
+
+/** What any program of this machine may know of a check for admins. */
+const shortened = (checks: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(checks).map(([name, state]) => [
+      name,
+      state === 'ok' ? state : 'not as it should be; deputy status tells an admin what is wrong',
+    ]),
+  )
 
 export interface LocalApiDependencies {
   readonly snapshot: CurrentSnapshot
@@ -192,8 +203,8 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
   }
 
   const ready: Endpoint = async (_request, response) => {
-    const readiness = await deps.readiness()
-    sendJson(response, readiness.ready ? 200 : 503, readiness)
+    const { ready: isReady, checks, backends } = await deps.readiness()
+    sendJson(response, isReady ? 200 : 503, { ready: isReady, checks: { ...shortened(backends), ...checks } })
   }
 
   /** The address that was asked: the loopback address over TCP; over the socket, whose clients make up a host, the issuer. */

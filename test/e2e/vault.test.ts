@@ -9,6 +9,7 @@ import { askRedis, findRedis, startRedis, type RedisServer } from '../peers/redi
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
+  ask,
   startDaemonProcess,
   startTestIssuer,
   TOKEN_EXCHANGE,
@@ -119,6 +120,11 @@ describe('a daemon whose secrets are in vaults', () => {
       next: expect.stringMatching(/secrets.backends/),
     })
     expect(refused.text + daemon.output()).not.toContain(vault.approle.secretId)
+    // Vault's words and the names of secrets are for admins; any program of the machine may ask whether Deputy is ready.
+    expect((await checks())['secrets vault']).toMatch(/refused for the secret acme\/mail-key/)
+    const { text } = await ask(daemon, { path: '/readyz' })
+    expect(text).toContain('"secrets vault":"not as it should be')
+    expect(text).not.toMatch(/acme|mail-key|permission/)
   })
 
   it('requirement 33: a wrapping token that was opened before is a security event in the audit log', async () => {
