@@ -128,7 +128,7 @@ export const startOpenBao = async (program: string): Promise<OpenBao> => {
   }
 }
 
-/** What an administrator gives Deputy, as docs/secrets.md prints it. */
+/** What an administrator gives Deputy, as docs/vaults.md prints it. */
 export const DEPUTY_POLICY = `
 path "database/creds/*" { capabilities = ["read"] }
 path "secret/data/deputy/acme/*" { capabilities = ["read"] }
