@@ -53,10 +53,22 @@ export const fetchDirectly = async (url: URL, init: RequestInit): Promise<Respon
         if (init.redirect === 'error' && (incoming.statusCode ?? 0) >= 300 && incoming.headers.location !== undefined) {
           incoming.destroy()
           reject(new TypeError('fetch failed: a redirect'))
-        } else resolve(toResponse(incoming, wanted.method))
+          return
+        }
+        // Thrown here, an answer that no Response takes (status 999) would end the process.
+        try {
+          resolve(toResponse(incoming, wanted.method))
+        } catch (error) {
+          incoming.destroy()
+          reject(new TypeError('fetch failed: an answer that is none', { cause: error }))
+        }
       },
     )
     outgoing.on('error', reject)
+    outgoing.on('upgrade', (_incoming, socket) => {
+      socket.destroy()
+      reject(new TypeError('fetch failed: a protocol that was not asked for'))
+    })
     if (body !== null && bytes === undefined) pipeline(Readable.fromWeb(body as never), outgoing).catch(reject)
     else outgoing.end(bytes)
   })
