@@ -322,7 +322,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     closers.push(() => bytes?.close())
     const rates = createRates({
       rates: () => snapshot().settings.rates,
-      redis: bytes?.client,
+      redis: bytes === undefined ? undefined : { client: bytes.client, logger },
       monotonic: () => performance.now(),
     })
 
@@ -766,7 +766,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return {
         ready: !draining && storeProblem === undefined && sinks.length === 0 && node.held,
         checks: {
-          ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok' }),
+          ...(bytes === undefined ? {} : { redis: bytes.problem() ?? 'ok', rates: rates.problem() ?? 'ok' }),
           daemon: draining ? 'draining' : 'ok',
           node: node.problem ?? 'ok',
           store: storeProblem ?? 'ok',

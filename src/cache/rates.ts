@@ -2,6 +2,8 @@ import type { Cluster, Redis } from 'ioredis'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes, type RateLimiterAbstract } from 'rate-limiter-flexible'
 import type { Rate, Settings } from '../config/settings.ts'
 import { refuse, type DeputyError } from '../errors.ts'
+import type { Logger } from '../observe/logger.ts'
+import { onOneLine } from '../one-line.ts'
 import { cacheKey } from './cache.ts'
 
 export type RateKind = keyof Settings['rates']
@@ -16,6 +18,8 @@ export interface Rates {
   admit(kind: RateKind, parts: readonly string[]): Promise<void>
   /** Whether the same one was refused before in the same stretch of time: a flood is written down once. */
   isRepeated(error: DeputyError): boolean
+  /** Why nodes that share a Redis do not count together, if Redis itself has refused to; null when all is well or there is no rate. */
+  problem(): string | null
 }
 
 const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = {
@@ -25,6 +29,10 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   downstream: ([tenant, downstream]) => `${downstream} by ${tenant}`,
   client: ([client]) => `the client ${client}`,
 }
+
+/** A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because rates alone use scripts. */
+const refusalOf = (error: unknown): string | undefined =>
+  error instanceof Error && error.name === 'ReplyError' ? onOneLine(error.message).slice(0, 200) : undefined
 
 /** After a failure the nodes count by themselves for so long (ms), then one request tries Redis again. */
 const REST_MS = 1000
@@ -41,7 +49,7 @@ interface Limiters {
  */
 export const createRates = (options: {
   readonly rates: () => Settings['rates']
-  readonly redis?: Redis | Cluster | undefined
+  readonly redis?: { readonly client: Redis | Cluster; readonly logger: Logger } | undefined
   readonly monotonic?: () => number
 }): Rates => {
   const { monotonic = () => performance.now() } = options
@@ -49,6 +57,25 @@ export const createRates = (options: {
   const repeated = new WeakSet<DeputyError>()
   /** Undefined while Redis answers. */
   let restsUntil: number | undefined
+  /** What Redis has answered instead of counting. */
+  let problem: string | null = null
+
+  const counted = (): void => {
+    restsUntil = undefined
+    if (problem !== null) options.redis?.logger.info({}, 'Redis counts again: rates hold over all nodes together')
+    problem = null
+  }
+  const notCounted = (error: unknown): void => {
+    restsUntil = monotonic() + REST_MS
+    const refusal = refusalOf(error)
+    if (refusal === undefined) return
+    if (problem === null)
+      options.redis?.logger.warn(
+        { problem: refusal },
+        'Redis refuses to count requests: each node counts its own, and all nodes together admit more than the rates say',
+      )
+    problem = `each node counts its own requests: ${refusal}`
+  }
 
   const limitersFor = (kind: RateKind, rate: Rate): Limiters => {
     const known = limiters.get(kind)
@@ -60,7 +87,7 @@ export const createRates = (options: {
       shared:
         options.redis === undefined
           ? undefined
-          : new RateLimiterRedis({ ...common, storeClient: options.redis, rejectIfRedisNotReady: true }),
+          : new RateLimiterRedis({ ...common, storeClient: options.redis.client, rejectIfRedisNotReady: true }),
     }
     limiters.set(kind, made)
     return made
@@ -81,13 +108,13 @@ export const createRates = (options: {
     }
     try {
       await shared.consume(key)
-      restsUntil = undefined
+      counted()
     } catch (error) {
       if (error instanceof RateLimiterRes) {
-        restsUntil = undefined
+        counted()
         throw error
       }
-      restsUntil = monotonic() + REST_MS
+      notCounted(error)
       await own.consume(key)
     }
   }
@@ -109,5 +136,6 @@ export const createRates = (options: {
       }
     },
     isRepeated: (error) => repeated.has(error),
+    problem: () => (Object.values(options.rates()).some((rate) => rate !== null) ? problem : null),
   }
 }

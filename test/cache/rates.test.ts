@@ -3,8 +3,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createRates, type Rates } from '../../src/cache/rates.ts'
 import { settingsSchema, type Settings } from '../../src/config/settings.ts'
 import type { DeputyError } from '../../src/errors.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
-import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
+import { askRedis, findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 
 const monotonic = (): number => performance.now()
 const ratesOf = (given: object): Settings['rates'] => settingsSchema.parse({ rates: given }).rates
@@ -88,7 +89,11 @@ describe('rates of requests', () => {
       })
       redis.on('error', () => undefined)
       clients.push(redis)
-      return createRates({ monotonic, rates: () => ratesOf({ user: { requests: 10, per: '60s' } }), redis })
+      return createRates({
+        monotonic,
+        rates: () => ratesOf({ user: { requests: 10, per: '60s' } }),
+        redis: { client: redis, logger: silentLogger },
+      })
     }
 
     it('fault 21: cost a Redis that hangs one deadline, and then nothing until it is tried again by one request', async () => {
@@ -118,6 +123,46 @@ describe('rates of requests', () => {
       // Limits hold meanwhile, and are counted together again when Redis is back.
       expect(await admitted(node, 'user', ['acme', 'limited'], 30)).toBe(10)
       await line.close()
+    })
+
+    it('fault 99: say in the log and in the status that Redis refuses the script, until it counts again', async () => {
+      const asUser = (...rules: readonly string[]): Promise<unknown> =>
+        askRedis(server.port, (client) => client.call('ACL', 'SETUSER', 'scriptless', ...rules))
+      await asUser('reset', 'on', '>password', '~deputy:*', '+get', '+set', '+info')
+      const client = new Redis({
+        port: server.port,
+        host: '127.0.0.1',
+        username: 'scriptless',
+        password: 'password',
+        enableOfflineQueue: false,
+        maxRetriesPerRequest: 0,
+      })
+      clients.push(client)
+      const said: string[] = []
+      const note = (fields: object, message: string): void => void said.push(`${message} ${JSON.stringify(fields)}`)
+      let now = 0
+      let given: object = { user: { requests: 10, per: '60s' } }
+      const rates = createRates({
+        monotonic: () => now,
+        rates: () => ratesOf(given),
+        redis: { client, logger: { ...silentLogger, warn: note, info: note } },
+      })
+      await expect.poll(() => client.status).toBe('ready')
+      expect(rates.problem()).toBeNull()
+      expect(await admitted(rates, 'user', ['acme', 'carol'], 20)).toBe(10)
+      now += 1000
+      await admitted(rates, 'user', ['acme', 'carol'], 1)
+      expect(said).toEqual([expect.stringMatching(/^Redis refuses to count requests: .*NOPERM.*eval/)])
+      expect(rates.problem()).toMatch(/^each node counts its own requests: NOPERM/)
+      given = {}
+      expect(rates.problem()).toBeNull()
+      given = { user: { requests: 10, per: '60s' } }
+      await asUser('+eval', '+evalsha', '+incrby', '+pttl')
+      now += 1000
+      expect(await admitted(rates, 'user', ['acme', 'dave'], 1)).toBe(1)
+      expect(rates.problem()).toBeNull()
+      expect(said[1]).toMatch(/^Redis counts again/)
+      expect(said).toHaveLength(2)
     })
 
     it('are counted over all nodes together, and by each alone while Redis is away', async () => {

@@ -1,5 +1,9 @@
+import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createRates } from '../../src/cache/rates.ts'
 import { createSharedBytes, redisKey, type RedisOptions, type SharedBytes } from '../../src/cache/redis.ts'
+import { settingsSchema } from '../../src/config/settings.ts'
+import { silentLogger } from '../../src/observe/logger.ts'
 import {
   askRedis,
   findRedis,
@@ -34,6 +38,15 @@ const share = async (options: RedisOptions): Promise<SharedBytes> => {
   await expect.poll(() => shared.problem()).toBeNull()
   return shared
 }
+/** The user of the ACL file in docs/cluster.md, with what the page adds for a Cluster. */
+const addDocumentedUser = async (port: number, mode: RedisOptions['mode']): Promise<void> => {
+  const page = await readFile(new URL('../../docs/cluster.md', import.meta.url), 'utf8')
+  const rules = /^user deputy (.+)$/m.exec(page)![1]!.replace('<password>', 'password').split(' ')
+  const forCluster = /A Redis Cluster needs `([^`]+)`/.exec(page)![1]!.split(' ')
+  await askRedis(port, (client) =>
+    client.call('ACL', 'SETUSER', 'deputy', 'reset', ...rules, ...(mode === 'cluster' ? forCluster : [])),
+  )
+}
 const VALUE = new Uint8Array([0, 1, 2, 255])
 
 describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
@@ -47,19 +60,34 @@ describe.skipIf(!findRedis())('bytes that nodes share in Redis', () => {
   })
 
   for (const [mode, start] of [
-    ['single', async () => ({ ports: [server.port], close: () => Promise.resolve() })],
-    ['cluster', () => startRedisCluster()],
+    ['single', async () => ({ ports: [server.port], servers: [server.port], close: () => Promise.resolve() })],
+    [
+      'cluster',
+      async () => {
+        const { ports, close } = await startRedisCluster()
+        return { ports, servers: ports, close }
+      },
+    ],
     [
       'sentinel',
       async () => {
-        const { port, close } = await startRedisSentinel()
-        return { ports: [port], close }
+        const { port, master, close } = await startRedisSentinel()
+        return { ports: [port], servers: [master], close }
       },
     ],
   ] as const) {
-    it(`come back byte for byte until they end: ${mode}`, async () => {
-      const { ports, close } = await start()
-      const shared = await share(optionsFor(mode, ports))
+    it(`fault 99: come back byte for byte until they end, and requests are counted, with the permissions of the docs alone: ${mode}`, async () => {
+      const { ports, servers, close } = await start()
+      for (const port of servers) await addDocumentedUser(port, mode)
+      const shared = await share(optionsFor(mode, ports, { username: 'deputy', password: 'password' }))
+      const limits = settingsSchema.parse({ rates: { user: { requests: 2, per: '60s' } } }).rates
+      const nodes = Array.from({ length: 3 }, () =>
+        createRates({ rates: () => limits, redis: { client: shared.client, logger: silentLogger } }),
+      )
+      for (const user of ['alice', 'bob', 'carol', 'dave', 'erin']) {
+        const counts = await Promise.allSettled(nodes.map((node) => node.admit('user', ['acme', user])))
+        expect(counts.filter(({ status }) => status === 'fulfilled')).toHaveLength(2)
+      }
       // On a Cluster these fall on all of its servers.
       const ids = Array.from({ length: 60 }, (_, at) => `id-${at}`)
       for (const id of ids) await shared.set('credential', id, VALUE, 60_000)

@@ -140,7 +140,7 @@ export const startRedisCluster = async (): Promise<{ ports: number[]; close(): P
 }
 
 /** A master and a sentinel that watches it. */
-export const startRedisSentinel = async (): Promise<{ port: number; close(): Promise<void> }> => {
+export const startRedisSentinel = async (): Promise<{ port: number; master: number; close(): Promise<void> }> => {
   const master = await startRedis(['save ""'])
   const sentinel = await startRedis([`sentinel monitor mymaster 127.0.0.1 ${master.port} 1`], ['--sentinel']).catch(
     async (error: unknown) => {
@@ -150,6 +150,7 @@ export const startRedisSentinel = async (): Promise<{ port: number; close(): Pro
   )
   return {
     port: sentinel.port,
+    master: master.port,
     async close() {
       await sentinel.close()
       await master.close()
