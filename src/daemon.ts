@@ -75,6 +75,7 @@ import { consoleToLog } from './observe/console.ts'
 import { createOutageLog } from './observe/outage.ts'
 import { createLogger } from './observe/pino-logger.ts'
 import { createOwnKeys } from './own-keys.ts'
+import { oneAtATime } from './one-at-a-time.ts'
 import { openProxy } from './proxy/open.ts'
 import { createEndAgain } from './revocation/end-again.ts'
 import { NodeLease } from './revocation/lease.ts'
@@ -1118,14 +1119,15 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       })
     }
     closers.push(watchConfiguration(snapshot, reloadLogged))
-    let isKeeping = false
+    const untilNext = (error: unknown): void => {
+      logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute')
+    }
+    // Providers that are slow to end grants hold up nothing of the daemon's own.
+    const duties = [keepHouse, () => oauthGrant.drainUpstreamRevocations()].map((duty) =>
+      oneAtATime(() => duty().catch(untilNext)),
+    )
     const housekeeping = setInterval(() => {
-      // Providers and stores that are slow make it last longer than a minute: it goes on then, and does not begin anew beside itself.
-      if (isKeeping) return
-      isKeeping = true
-      void keepHouse().finally(() => {
-        isKeeping = false
-      })
+      for (const attend of duties) attend()
     }, HOUSEKEEPING)
     housekeeping.unref()
     closers.push(() => {
@@ -1134,23 +1136,18 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
 
     async function keepHouse(): Promise<void> {
       const now = clock.now()
-      try {
-        await store.attempts.sweep(now)
-        await store.replays.sweep(now)
-        await store.identityTokens.sweep(now)
-        await store.revocations.sweep(now)
-        await store.secretHolders.sweep(now)
-        standing.sweep(now)
-        await alone(async () => {
-          await signingKeys.refresh()
-          await signingKeys.rotateWhenDue()
-        })
-        await leases.sweep()
-        await watch?.reportNoticed()
-        await oauthGrant.drainUpstreamRevocations()
-      } catch (error) {
-        logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute')
-      }
+      await store.attempts.sweep(now)
+      await store.replays.sweep(now)
+      await store.identityTokens.sweep(now)
+      await store.revocations.sweep(now)
+      await store.secretHolders.sweep(now)
+      standing.sweep(now)
+      await alone(async () => {
+        await signingKeys.refresh()
+        await signingKeys.rotateWhenDue()
+      })
+      await leases.sweep()
+      await watch?.reportNoticed()
     }
 
     logger.info({ socket: socket.address, connect: pagesUrl, version: options.version }, 'deputy is ready')
