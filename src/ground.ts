@@ -4,13 +4,14 @@ import { join, resolve } from 'node:path'
 import type { RedisOptions } from './cache/redis.ts'
 import type { Clock, Random } from './clock.ts'
 import type { Settings } from './config/settings.ts'
-import { idSchema } from './config/values.ts'
+import { idSchema, type LocalReference } from './config/values.ts'
 import { createFingerprint, type Fingerprint } from './crypto/fingerprint.ts'
 import { OWN_TENANT } from './crypto/envelope.ts'
 import type { KeyEncryptionKey } from './crypto/key-encryption-key.ts'
 import { Keyring } from './crypto/keyring.ts'
 import { assertPrivateFile, assertPrivateFolder } from './crypto/private-file.ts'
 import { Secret } from './crypto/secret.ts'
+import { readTlsFiles, type TlsFiles, type TlsMaterial } from './crypto/tls-files.ts'
 import { bindGrants } from './connector/oauth-grant/bind.ts'
 import { SigningKeys } from './crypto/signing-keys.ts'
 import { DeputyError, refuse } from './errors.ts'
@@ -57,24 +58,30 @@ const variable = ({ environment }: Surroundings, name: string, what: string): st
   return text
 }
 
-type Access = Pick<NonNullable<Settings['cache']['redis']>, 'password' | 'tls'>
-
-/** The password and the certificates that settings point to. */
-const accessTo = async (
-  { password: source, tls }: Access,
-  around: Surroundings,
-): Promise<{ password: string | undefined; tls: boolean | { ca: string } }> => {
+/** The password that settings point to. */
+const passwordFrom = async (source: LocalReference | undefined, around: Surroundings): Promise<string | undefined> => {
   let password: string | undefined
   if (source !== undefined && 'file' in source) {
     const path = resolve(around.home, source.file)
     await assertPrivateFile(path)
     password = (await readFile(path, 'utf8')).replace(/\r?\n$/, '')
   } else if (source !== undefined) password = variable(around, source.env, 'password')
-  return {
-    password,
-    tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') },
-  }
+  return password
 }
+
+/** How a Redis, or its sentinels, are reached: the password and the certificates that settings point to. */
+const redisAccess = async (
+  {
+    username,
+    password,
+    tls,
+  }: { username?: string | undefined; password?: LocalReference | undefined; tls: boolean | TlsFiles },
+  around: Surroundings,
+): Promise<{ username: string | undefined; password: string | undefined; tls: boolean | TlsMaterial }> => ({
+  username,
+  password: await passwordFrom(password, around),
+  tls: typeof tls === 'boolean' ? tls : await readTlsFiles(around.home, tls),
+})
 
 /** The name of this node. @throws DeputyError `config_invalid` */
 export const nodeName = ({ node }: Settings, around: Surroundings): string => {
@@ -93,7 +100,12 @@ export const postgresOptions = async (
   around: Surroundings,
 ): Promise<PostgresOptions | undefined> => {
   if (store === 'embedded') return undefined
-  return { ...store.postgres, ...(await accessTo(store.postgres, around)) }
+  const { password, tls } = store.postgres
+  return {
+    ...store.postgres,
+    password: await passwordFrom(password, around),
+    tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') },
+  }
 }
 
 /** How the settings say that Redis is reached; undefined where nodes share no cache. @throws DeputyError `config_invalid` */
@@ -101,7 +113,13 @@ export const redisOptions = async (
   { cache: { redis } }: Settings,
   around: Surroundings,
 ): Promise<RedisOptions | undefined> =>
-  redis === null ? undefined : { ...redis, username: redis.username, ...(await accessTo(redis, around)) }
+  redis === null
+    ? undefined
+    : {
+        ...redis,
+        ...(await redisAccess(redis, around)),
+        sentinel: redis.sentinel === undefined ? undefined : await redisAccess(redis.sentinel, around),
+      }
 
 const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
   const postgres = await postgresOptions(settings, around)

@@ -1,4 +1,5 @@
 import { Cluster, Redis } from 'ioredis'
+import type { TlsMaterial } from '../crypto/tls-files.ts'
 import type { Logger } from '../observe/logger.ts'
 
 /** How Redis is reached: one server, servers watched by Sentinel, or a Cluster. */
@@ -10,7 +11,15 @@ export interface RedisOptions {
   readonly master: string
   readonly username: string | undefined
   readonly password: string | undefined
-  readonly tls: { readonly ca: string } | boolean
+  readonly tls: TlsMaterial | boolean
+  /** How the sentinels themselves are reached; absent: without a login and without TLS. */
+  readonly sentinel?:
+    | {
+        readonly username: string | undefined
+        readonly password: string | undefined
+        readonly tls: TlsMaterial | boolean
+      }
+    | undefined
   /** ms in which Redis must answer; afterwards the work goes on without it. */
   readonly deadline: number
 }
@@ -41,12 +50,28 @@ export interface SharedBytes {
 /** After a failure nobody waits for Redis for so long (ms). */
 const REST = 1000
 
+/** What `ioredis` takes as `tls`: nothing at all is no TLS. */
+const tlsFor = (tls: TlsMaterial | boolean): TlsMaterial | undefined => (tls === true ? {} : tls || undefined)
+
+/** https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#configuring-sentinel-instances-with-authentication */
+const sentinelAccess = ({ sentinel, deadline }: RedisOptions) => {
+  const tls = tlsFor(sentinel?.tls ?? false)
+  return {
+    ...(sentinel?.username === undefined ? {} : { sentinelUsername: sentinel.username }),
+    ...(sentinel?.password === undefined ? {} : { sentinelPassword: sentinel.password }),
+    ...(tls === undefined ? {} : { sentinelTLS: tls }),
+    sentinelCommandTimeout: Math.max(deadline, 1000),
+  }
+}
+
 /** @see https://redis.github.io/ioredis/index.html */
-const connect = ({ mode, nodes, master, username, password, tls, deadline }: RedisOptions): Redis | Cluster => {
+const connect = (options: RedisOptions): Redis | Cluster => {
+  const { mode, nodes, master, username, password, deadline } = options
+  const tls = tlsFor(options.tls)
   const common = {
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
-    ...(tls === false ? {} : { tls: tls === true ? {} : { ca: tls.ca } }),
+    ...(tls === undefined ? {} : { tls }),
     commandTimeout: deadline,
     connectTimeout: Math.max(deadline, 1000),
     maxRetriesPerRequest: 0,
@@ -69,7 +94,8 @@ const connect = ({ mode, nodes, master, username, password, tls, deadline }: Red
         ...common,
         sentinels: nodes.map((node) => ({ ...node })),
         name: master,
-        enableTLSForSentinelMode: tls !== false,
+        enableTLSForSentinelMode: tls !== undefined,
+        ...sentinelAccess(options),
         enableOfflineQueue: false,
         retryStrategy: again,
         sentinelRetryStrategy: again,

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { awsSts, azure, checkAwsSts, gcpSts, githubApp, ofTenant } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
-import { tlsSchema } from './tls.ts'
+import { clientTlsSchema, tlsSchema } from './tls.ts'
 import {
   lifetimeSchema,
   idSchema,
@@ -121,7 +121,7 @@ const databases = {
     .strictObject({
       host: z.string().min(1).describe('Host name or address.'),
       port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
-      tls: tlsSchema,
+      tls: clientTlsSchema,
       only,
     })
     .optional()

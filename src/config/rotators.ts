@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { tlsSchema } from './tls.ts'
+import { clientTlsSchema, tlsSchema } from './tls.ts'
 import { idSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
 const server = {
@@ -33,6 +33,7 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
       .literal('redis')
       .describe('A Redis ACL user, who may have two passwords. The secret is JSON: username, password.'),
     ...server,
+    tls: clientTlsSchema,
     port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
     user: z
       .string()

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
-import { tlsSchema } from './tls.ts'
+import { clientTlsSchema, tlsSchema } from './tls.ts'
 import {
   lifetimeSchema,
   pauseSchema,
@@ -214,10 +214,26 @@ export const settingsSchema = z.strictObject({
           password: localReferenceSchema
             .optional()
             .describe('File of mode 0600 or environment variable with the password.'),
-          tls: tlsSchema,
+          tls: clientTlsSchema,
+          sentinel: z
+            .strictObject({
+              username: z.string().min(1).optional().describe('User at the sentinels.'),
+              password: localReferenceSchema
+                .optional()
+                .describe('File of mode 0600 or environment variable with the password at the sentinels.'),
+              tls: clientTlsSchema,
+            })
+            .optional()
+            .describe(
+              'How the sentinels themselves are reached (`mode: sentinel`). Absent: without a login and without TLS.',
+            ),
           deadline: timeoutSchema
             .default(250)
             .describe('How long Redis may take to answer before the daemon goes on without it.'),
+        })
+        .refine(({ mode, sentinel }) => sentinel === undefined || mode === 'sentinel', {
+          path: ['sentinel'],
+          error: 'only `mode: sentinel` has sentinels',
         })
         .nullable()
         .default(null)

@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { connect, isIP, type Socket } from 'node:net'
-import { resolve } from 'node:path'
 import { connect as connectTls } from 'node:tls'
+import { readTlsFiles, type TlsFiles } from '../crypto/tls-files.ts'
 import { refuse, type DeputyError } from '../errors.ts'
 import { BrokenConnection } from './reader.ts'
 
@@ -9,7 +8,7 @@ import { BrokenConnection } from './reader.ts'
 export interface DatabaseAddress {
   readonly host: string
   readonly port: number
-  readonly tls: boolean | { readonly ca: string }
+  readonly tls: boolean | TlsFiles
 }
 
 export interface DialOptions {
@@ -58,6 +57,11 @@ export const dial = async ({ host, port }: DatabaseAddress, { timeout }: DialOpt
   return socket
 }
 
+/** The caller learns no path of the daemon's files; the log has the cause. */
+const unreadable = (cause: unknown): never => {
+  throw Object.assign(new Error('the files of its TLS settings cannot be read', { cause }), { code: 'config_invalid' })
+}
+
 /** Goes over to TLS, and is sure of the other side's name and certificate. @throws Error of TLS; the socket is closed then */
 export const secure = async (
   socket: Socket,
@@ -65,12 +69,12 @@ export const secure = async (
   { home, timeout }: DialOptions,
 ): Promise<Socket> => {
   try {
-    const ca = typeof tls === 'object' ? await readFile(resolve(home, tls.ca), 'utf8') : undefined
+    const files = typeof tls === 'object' ? await readTlsFiles(home, tls).catch(unreadable) : {}
     const secured = connectTls({
       socket,
       host,
       ...(isIP(host) === 0 ? { servername: host } : {}),
-      ...(ca === undefined ? {} : { ca }),
+      ...files,
       minVersion: 'TLSv1.2',
       rejectUnauthorized: true,
     })

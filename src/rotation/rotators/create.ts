@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import type { Clock, Random } from '../../clock.ts'
 import type { OwnKeys, RotationPolicy } from '../../config/rotation-policy.ts'
 import type { Settings } from '../../config/settings.ts'
+import { readTlsFiles } from '../../crypto/tls-files.ts'
 import type { Egress } from '../../egress/egress.ts'
 import { refuse } from '../../errors.ts'
 import type { SecretBackends } from '../../secret/backends.ts'
@@ -50,7 +51,7 @@ export const createRotators = (deps: {
       case 'redis':
         return createRedisRotator(how, {
           admin: () => deps.resolveSecret(how.admin, secret.tenant),
-          tls: tlsOf(how.tls),
+          tls: async () => (typeof how.tls === 'boolean' ? how.tls : readTlsFiles(deps.home, how.tls)),
           random,
           timeout: TIMEOUT,
         })

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { Random } from '../../clock.ts'
+import type { TlsMaterial } from '../../crypto/tls-files.ts'
 import type { Secret } from '../../crypto/secret.ts'
 import type { ChoosingRotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
@@ -19,7 +20,7 @@ const NO_FILE = /not configured to use an ACL file|without a config file/i
  */
 export const createRedisRotator = (
   how: RotatorSettingsOf<'redis'>,
-  deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number },
+  deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | TlsMaterial>; random: Random; timeout: number },
 ): ChoosingRotator => {
   const connected = async <T>({ username, password }: LoginSecret, work: (client: Redis) => Promise<T>): Promise<T> => {
     const tls = await deps.tls()
@@ -34,7 +35,7 @@ export const createRedisRotator = (
       connectTimeout: deps.timeout,
       commandTimeout: deps.timeout,
       enableReadyCheck: false,
-      ...(tls === false ? {} : { tls: tls === true ? {} : { ca: tls.ca } }),
+      ...(tls === false ? {} : { tls: tls === true ? {} : tls }),
     })
     client.on('error', () => undefined)
     try {
