@@ -527,7 +527,8 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
             interval: 1000,
           })
           .toEqual(new Set(['given']))
-        expect(new Set(await states())).toEqual(new Set(['active']))
+        // A grant in doubt whose access token is still good is decided by its next refresh.
+        for (const state of await states()) expect(['active', 'uncertain']).toContain(state)
       },
     )
   })
