@@ -56,7 +56,7 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
     .showHelpAfterError('(add --help for the options)')
     .addHelpText(
       'after',
-      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known, 7 the daemon cannot start for now.',
+      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known, 7 the daemon cannot start for now, 8 another daemon has the name of this node.',
     )
   const isVersion = name === undefined && argv.some((word) => word === '--version' || word === '-V')
   // The version needs no command, and the help of the whole program needs them all.

@@ -32,10 +32,15 @@ interface Peer {
 }
 
 /** @throws PeerMissingError with the last line that the program wrote */
-const run = async (program: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<void> => {
+const run = async (
+  program: string,
+  args: readonly string[],
+  { cwd, environment }: { readonly cwd?: string; readonly environment?: NodeJS.ProcessEnv } = {},
+): Promise<void> => {
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...environment },
+    cwd,
     signal: AbortSignal.timeout(INSTALL_LIMIT_MS),
     killSignal: 'SIGKILL',
   })
@@ -86,7 +91,7 @@ const python = (title: string, version: string, ...requirements: readonly string
         CONSTRAINTS,
         ...requirements,
       ],
-      { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_NO_INPUT: '1' },
+      { environment: { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_NO_INPUT: '1' } },
     )
   },
 })
@@ -99,16 +104,21 @@ const maven = (title: string, version: string, artifact: string, home: string): 
   async install(folder) {
     const repository = join(folder, 'repository')
     await run('java', ['-version'])
-    await run('mvn', [
-      '--batch-mode',
-      '--quiet',
-      `-Dmaven.repo.local=${repository}`,
-      `-Dmaven.wagon.http.connectionTimeout=${SILENCE_S * 1000}`,
-      `-Dmaven.wagon.rto=${SILENCE_S * 1000}`,
-      UNPACK,
-      `-Dartifact=${artifact}`,
-      `-DoutputDirectory=${folder}`,
-    ])
+    await run(
+      'mvn',
+      [
+        '--batch-mode',
+        '--quiet',
+        `-Dmaven.repo.local=${repository}`,
+        `-Dmaven.wagon.http.connectionTimeout=${SILENCE_S * 1000}`,
+        `-Dmaven.wagon.rto=${SILENCE_S * 1000}`,
+        UNPACK,
+        `-Dartifact=${artifact}`,
+        `-DoutputDirectory=${folder}`,
+      ],
+      // Without a project, Maven leaves a folder `${project.basedir}` where it runs.
+      { cwd: folder },
+    )
     await rm(repository, { recursive: true, force: true })
     const scripts = (await readdir(join(folder, home, 'bin'))).filter((name) => name.endsWith('.sh'))
     for (const name of scripts) await chmod(join(folder, home, 'bin', name), 0o755)
