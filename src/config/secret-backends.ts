@@ -1,13 +1,22 @@
 import { z } from 'zod'
 import { awsRegionSchema, durationSchema, localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
 
-const pathOf = (kind: string) =>
-  z
-    .string()
-    .regex(/^[A-Za-z0-9/._{}-]{1,256}$/, 'use letters, digits, "/", ".", "_", "-" and the placeholders')
+const SEGMENTS = z
+  .string()
+  .regex(/^[A-Za-z0-9/._{}-]{1,256}$/, 'use letters, digits, "/", ".", "_", "-" and the placeholders')
+  .refine((path) => !path.startsWith('/'), 'write the path without a slash before it')
+/** https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html: a slash before a name is part of it. */
+const AWS_NAME = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9/._+=@{}-]{1,256}$/,
+    'write a name, not an ARN: letters, digits, "/", ".", "_", "+", "=", "@", "-" and the placeholders',
+  )
+
+const pathOf = (kind: string, form = SEGMENTS) =>
+  form
     .refine(
-      (path) =>
-        !path.startsWith('/') && !path.endsWith('/') && !path.includes('//') && !/(^|\/)\.{1,2}(\/|$)/.test(path),
+      (path) => !path.endsWith('/') && !path.includes('//') && !/(^|\/)\.{1,2}(\/|$)/.test(path),
       'write segments with / between them, none of them empty, "." or ".."',
     )
     // Ids hold no slash: with one between the placeholders no two secrets of two tenants share a path.
@@ -122,7 +131,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
       ),
     region: awsRegionSchema.describe('Region.'),
     endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
-    path: pathOf('Name'),
+    path: pathOf('Name', AWS_NAME),
     timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
   }),
 ])

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { secretBackendSchema } from '../../src/config/secret-backends.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { anAws, connectToAws } from '../support/vaults.ts'
@@ -19,6 +20,26 @@ describe('AWS Secrets Manager', () => {
   })
   const read = async (): Promise<string> => (await place.backend.read('acme', 'key')).value.reveal()
   const labels = (): string[][] => Object.values(place.aws.stagesOf('deputy/acme/key')).map((stages) => stages.sort())
+
+  it('fault 96: names have the characters that AWS has, a slash before them too, and still keep tenants apart', () => {
+    const isTaken = (path: string, backend: object = { kind: 'aws', region: 'eu-central-1' }): boolean =>
+      secretBackendSchema.safeParse({ ...backend, path }).success
+    for (const path of ['/prod/{tenant}/{secret}', '/{tenant}/{secret}', 'team@prod/a+b=c/{tenant}/{secret}'])
+      expect([path, isTaken(path)]).toEqual([path, true])
+    for (const path of [
+      '//{tenant}/{secret}',
+      '/{tenant}/{secret}/',
+      '/../{tenant}/{secret}',
+      '/{tenant}@{secret}',
+      '/{tenant}+{secret}/x',
+      '/{tenant}/x',
+      'arn:aws:secretsmanager:eu-central-1:123456789012:secret:{tenant}/{secret}',
+    ])
+      expect([path, isTaken(path)]).toEqual([path, false])
+    const vault = { kind: 'vault', address: 'https://vault.example', login: { token: { env: 'TOKEN' } } }
+    expect([isTaken('a/{tenant}/{secret}', vault), isTaken('/a/{tenant}/{secret}', vault)]).toEqual([true, false])
+    expect(isTaken('a@b/{tenant}/{secret}', vault)).toBe(false)
+  })
 
   it('requirement 34: the four steps with their labels, each as often as it likes', async () => {
     const { backend, aws } = place
