@@ -6,6 +6,7 @@
  * 3. `realm()` makes a realm out of a representation; `passwordToken()` and `passSignIn()` sign users in.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -113,6 +114,14 @@ const createRealm = (url: string) => {
   }
 }
 
+/** Kills the script that starts Keycloak and the Java process that it leaves in the background, which are a process group. */
+const killAll = async (script: ChildProcess): Promise<void> => {
+  if (script.pid === undefined || script.exitCode !== null || script.signalCode !== null) return
+  const gone = once(script, 'exit')
+  process.kill(-script.pid, 'SIGKILL')
+  await gone
+}
+
 export const startKeycloak = async (program: string): Promise<Keycloak> => {
   const running = process.env['DEPUTY_KEYCLOAK']
   if (program === 'running' && running !== undefined) {
@@ -136,6 +145,7 @@ export const startKeycloak = async (program: string): Promise<Keycloak> => {
       ],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
+        detached: true,
         env: { ...process.env, KC_BOOTSTRAP_ADMIN_USERNAME: ADMIN, KC_BOOTSTRAP_ADMIN_PASSWORD: ADMIN },
       },
     )
@@ -146,12 +156,12 @@ export const startKeycloak = async (program: string): Promise<Keycloak> => {
       })
     for (const until = Date.now() + 300_000; !(await isUp(url)); await sleep(100))
       if (started.exitCode !== null || Date.now() > until) {
-        await stopProcess(started, 'SIGKILL')
+        await killAll(started)
         throw new Error(`Keycloak did not start:\n${output}`)
       }
   }
   const stop = async (): Promise<void> => {
-    if (child !== undefined) await stopProcess(child, 'SIGKILL')
+    if (child !== undefined) await killAll(child)
   }
   const close = async (): Promise<void> => {
     await stop()
