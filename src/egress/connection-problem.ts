@@ -21,6 +21,8 @@ const PROBLEMS: Readonly<Record<string, string>> = {
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its certificate comes from an authority that is not trusted here',
   UNABLE_TO_GET_ISSUER_CERT: 'its certificate comes from an authority that is not trusted here',
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'its certificate comes from an authority that is not trusted here',
+  // An authority of that name is trusted, with another key.
+  CERT_SIGNATURE_FAILURE: 'its certificate comes from an authority that is not trusted here',
   SELF_SIGNED_CERT_IN_CHAIN: 'its certificate comes from an authority that is not trusted here',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate comes from an authority that is not trusted here',
   ERR_SSL_WRONG_VERSION_NUMBER: 'it does not speak TLS there: its address may have to begin with http://',

@@ -65,7 +65,12 @@ const KEY = { private_key: { file: 'client-key' } }
 
 beforeAll(async () => {
   const authority = await aCertificateAuthority()
-  setDefaultCACertificates([...getCACertificates('default'), authority.certificate])
+  const trusted = getCACertificates('default')
+  setDefaultCACertificates([...trusted, authority.certificate])
+  closers.push(() => {
+    setDefaultCACertificates(trusted)
+    return Promise.resolve()
+  })
   const certificate = await authority.issue('services', { host: '127.0.0.1' })
   const own = await authority.issue('deputy', { client: true })
   const pair = aKeyPair()

@@ -64,7 +64,7 @@ describe.skipIf(bin === undefined)('a login at a real Postgres over TLS', () => 
       'database_unreachable: ERR_TLS_CERT_ALTNAME_INVALID',
     )
     expect(await attempt(login(server.password), { ...address, tls: { ca: 'absent.pem' } })).toBe(
-      'database_unreachable: ENOENT',
+      'database_unreachable: config_invalid',
     )
   })
 

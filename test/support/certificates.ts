@@ -1,6 +1,6 @@
 /** A certificate authority of a test, and what it issues. */
 import 'reflect-metadata'
-import { webcrypto } from 'node:crypto'
+import { randomUUID, webcrypto } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
 
 x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0] & object)
@@ -26,7 +26,8 @@ export const aCertificateAuthority = async (): Promise<TestAuthority> => {
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
   const authority = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: '01',
-    name: 'CN=Test Authority',
+    // Another that a test of this process trusts must not be taken for it: OpenSSL looks authorities up by their name.
+    name: `CN=Test Authority ${randomUUID()}`,
     ...times,
     signingAlgorithm: ALGORITHM,
     keys,
