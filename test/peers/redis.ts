@@ -82,24 +82,38 @@ export const startRedis = async (
 }
 
 /** Starts servers of which each is needed. @throws what the first failure threw, after the others are closed */
-const startAll = async (starting: readonly Promise<RedisServer>[]): Promise<RedisServer[]> => {
+const startAll = async (starting: readonly Promise<ClusterServer>[]): Promise<ClusterServer[]> => {
   const results = await Promise.allSettled(starting)
-  const servers = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  const started = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   for (const result of results)
     if (result.status === 'rejected') {
-      await Promise.all(servers.map((server) => server.close()))
+      await Promise.all(started.map(({ server }) => server.close()))
       throw result.reason
     }
-  return servers
+  return started
 }
 
 const SLOTS = 16_384
+
+interface ClusterServer {
+  readonly server: RedisServer
+  /** Where the servers of a cluster speak with each other. */
+  readonly bus: number
+}
+
+/** The bus has a port of its own: by default it is 10,000 above the other, where the kernel may have an outgoing connection. */
+const startClusterServer = async (): Promise<ClusterServer> => {
+  const bus = await freePort()
+  const settings = ['cluster-enabled yes', `cluster-port ${bus}`, 'cluster-config-file nodes.conf', 'save ""']
+  return { server: await startRedis(settings), bus }
+}
 
 /**
  * Makes one cluster of the servers. Each has its epoch and its slots before the first has met another: a server that knows another
  * one takes no epoch any more (https://redis.io/docs/latest/commands/cluster-set-config-epoch/).
  */
-const joinAll = async (servers: readonly RedisServer[]): Promise<void> => {
+const joinAll = async (members: readonly ClusterServer[]): Promise<void> => {
+  const servers = members.map(({ server }) => server)
   for (const [index, { port }] of servers.entries()) {
     const [from, to] = [Math.ceil((SLOTS * index) / 3), Math.ceil((SLOTS * (index + 1)) / 3) - 1]
     await askRedis(port, async (client) => {
@@ -109,8 +123,8 @@ const joinAll = async (servers: readonly RedisServer[]): Promise<void> => {
   }
   for (const { port } of servers)
     await askRedis(port, async (client) => {
-      for (const other of servers)
-        if (other.port !== port) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(other.port))
+      for (const { server: other, bus } of members)
+        if (other.port !== port) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(other.port), String(bus))
     })
   for (let attempt = 0; ; attempt += 1) {
     const states = await Promise.all(
@@ -126,13 +140,12 @@ const joinAll = async (servers: readonly RedisServer[]): Promise<void> => {
 
 /** Three masters that share the slots (https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/). */
 export const startRedisCluster = async (): Promise<{ ports: number[]; close(): Promise<void> }> => {
-  const servers = await startAll(
-    Array.from({ length: 3 }, () => startRedis(['cluster-enabled yes', 'cluster-config-file nodes.conf', 'save ""'])),
-  )
+  const members = await startAll(Array.from({ length: 3 }, startClusterServer))
+  const servers = members.map(({ server }) => server)
   const close = async (): Promise<void> => {
     await Promise.all(servers.map((server) => server.close()))
   }
-  await joinAll(servers).catch(async (error: unknown) => {
+  await joinAll(members).catch(async (error: unknown) => {
     await close()
     throw error
   })

@@ -15,8 +15,6 @@ const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]
 
 /** Workers of vitest run at the same time: each takes ports of its own, those with one remainder by this number. */
 const PORT_CLASSES = 8
-/** A node of a Redis Cluster listens on its port and on this much more, which has the same remainder. */
-const CLUSTER_BUS = 10_000
 const portClass = Number(process.env['VITEST_POOL_ID'] ?? 0) % PORT_CLASSES
 const taken = new Set<number>()
 
@@ -24,7 +22,7 @@ const taken = new Set<number>()
 const nextPort = (): number => {
   for (;;) {
     const port = randomInt(FIRST_PORT / PORT_CLASSES, Math.floor(LAST_PORT / PORT_CLASSES)) * PORT_CLASSES + portClass
-    if ([port, port + CLUSTER_BUS, port - CLUSTER_BUS].some((each) => taken.has(each))) continue
+    if (taken.has(port)) continue
     taken.add(port)
     return port
   }
