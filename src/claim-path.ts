@@ -7,7 +7,8 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /**
- * The claim of a name, or at a path with dots, such as `realm_access.roles` and `resource_access.ledger.roles` (Keycloak). A claim whose own name has dots
+ * The claim of a name, or at a path with dots, such as `realm_access.roles` and `resource_access.ledger.roles`
+ * (Keycloak). A claim whose own name has dots
  * in it, such as a URL, comes before one that is nested, on each level.
  */
 export const claimAt = (claims: Readonly<Record<string, unknown>>, path: string, depth = 0): unknown => {

@@ -933,15 +933,26 @@ export const refuse = (code: ErrorCode, facts: ErrorFacts = {}, cause?: unknown)
  * @returns one line, without secrets
  */
 export const forAdmins = (error: DeputyError): string => {
-  const answered = error.facts['answered']
-  return answered === undefined || answered === 'yes' ? error.message : `${error.message} It said: ${answered}`
+  const words = wordsOfPeer(error)
+  return words === undefined ? error.message : `${error.message} It said: ${words}`
 }
 
 /** The problem of an error for admins, as `forAdmins`. */
-export const problemForAdmins = ({ facts, message }: DeputyError): string => {
-  const { problem = message, answered } = facts
-  return answered === undefined || answered === 'yes' ? String(problem) : `${problem}: ${answered}`
+export const problemForAdmins = (error: DeputyError): string => {
+  const { problem = error.message } = error.facts
+  const words = wordsOfPeer(error)
+  return words === undefined ? String(problem) : `${problem}: ${words}`
 }
+
+/** What another service has said; `yes` stands for an answer whose words are not known. */
+const wordsOfPeer = ({ facts: { answered } }: DeputyError): ErrorFacts[string] | undefined =>
+  answered === 'yes' ? undefined : answered
+
+const MAX_REASON = 300
+
+/** Whatever was thrown, as admins read it later in a row or a history: as `forAdmins`, 300 characters at most. */
+export const reasonForAdmins = (thrown: unknown): string =>
+  (thrown instanceof DeputyError ? forAdmins(thrown) : (thrown as Error).message).slice(0, MAX_REASON)
 
 /** Whatever was thrown, as an error of the taxonomy; what was not foreseen becomes `internal` and keeps its cause. */
 export const asDeputyError = (thrown: unknown): DeputyError =>

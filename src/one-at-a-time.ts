@@ -1,5 +1,6 @@
 /**
- * Work that comes again and again: while one run lasts, no other begins. Each work has a turn of its own, so that one that waits for a slow
+ * Work that comes again and again: while one run lasts, no other begins. Each work has a turn of its own, so that one
+ * that waits for a slow
  * peer holds up no other.
  * @param work throws nothing
  */

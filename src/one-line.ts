@@ -1,5 +1,6 @@
 /**
- * Names and words that callers, providers and rows of the store bring are in lines for people. What would begin a line of its own, steer a
+ * Names and words that callers, providers and rows of the store bring are in lines for people. What would begin a line
+ * of its own, steer a
  * terminal or turn the reading direction is shown as its code point.
  */
 export const onOneLine = (line: string): string =>

@@ -18,7 +18,10 @@ export interface Rates {
   admit(kind: RateKind, parts: readonly string[]): Promise<void>
   /** Whether the same one was refused before in the same stretch of time: a flood is written down once. */
   isRepeated(error: DeputyError): boolean
-  /** Why nodes that share a Redis do not count together, if Redis itself has refused to; null when all is well or there is no rate. */
+  /**
+   * Why nodes that share a Redis do not count together, if Redis itself has refused to; null when all is well or there
+   * is no rate.
+   */
   problem(): string | null
 }
 
@@ -30,7 +33,9 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   client: ([client]) => `the client ${client}`,
 }
 
-/** A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because rates alone use scripts. */
+/**
+ * A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because rates alone use scripts.
+ */
 const refusalOf = (error: unknown): string | undefined =>
   error instanceof Error && error.name === 'ReplyError' ? onOneLine(error.message).slice(0, 200) : undefined
 

@@ -53,7 +53,9 @@ const REST = 1000
 /** What `ioredis` takes as `tls`: nothing at all is no TLS. */
 const tlsFor = (tls: TlsMaterial | boolean): TlsMaterial | undefined => (tls === true ? {} : tls || undefined)
 
-/** https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#configuring-sentinel-instances-with-authentication */
+/**
+ * https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#configuring-sentinel-instances-with-authentication
+ */
 const sentinelAccess = ({ sentinel, deadline }: RedisOptions) => {
   const tls = tlsFor(sentinel?.tls ?? false)
   return {

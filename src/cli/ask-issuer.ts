@@ -9,7 +9,10 @@ import type { readSettings } from './home.ts'
 
 type Network = Awaited<ReturnType<typeof readSettings>>['network']
 
-/** Asks the network as the daemon would: with its guard, and by the settings of the home. @throws DeputyError `config_invalid` */
+/**
+ * Asks the network as the daemon would: with its guard, and by the settings of the home. @throws DeputyError
+ * `config_invalid`
+ */
 export const egressOf = async (home: string, network: Network): Promise<Egress & { close(): Promise<void> }> =>
   createEgress({
     allowLoopback: network.allow_loopback,

@@ -8,7 +8,8 @@ const PRIVATE = 0o700
 const [WRITABLE_BY_OTHERS, STICKY, ROOT] = [0o022, 0o1000, 0]
 
 /**
- * Whether nobody but the user and root can put another folder in the place of this one, at no level (as sshd's StrictModes): root that runs
+ * Whether the user and root alone can put another folder in the place of this one, at every level (as sshd's
+ * StrictModes): root that runs
  * a command with the HOME of another user would otherwise run what that user has put there after the look.
  */
 const isOutOfReach = (folder: string, uid: number): boolean => {
@@ -19,8 +20,10 @@ const isOutOfReach = (folder: string, uid: number): boolean => {
 }
 
 /**
- * The folder for it: systemd's `CACHE_DIRECTORY`, else `deputy` in the user's cache folder (XDG Base Directory). Undefined
- * where there is none that belongs to the user alone: compiled code is run unread, so a folder that another user can write
+ * The folder for it: systemd's `CACHE_DIRECTORY`, else `deputy` in the user's cache folder (XDG Base Directory).
+ * Undefined
+ * where there is none that belongs to the user alone: compiled code is run unread, so a folder that another user can
+ * write
  * would be a way to run code.
  */
 export const compileCacheFolder = (

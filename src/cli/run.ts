@@ -4,7 +4,9 @@ import { buffer } from 'node:stream/consumers'
 import { isatty } from 'node:tty'
 import { commandName, run } from './program.ts'
 
-/** Node makes a pipe non-blocking when it opens it as a stream, also for a command that `deputy exec` shares it with. */
+/**
+ * Node makes a pipe non-blocking when it opens it as a stream, also for a command that `deputy exec` shares it with.
+ */
 const writeError = (output: string): void => {
   try {
     writeSync(2, output)
@@ -42,7 +44,10 @@ process.exitCode = await run(argv, {
   workingFolder: process.cwd(),
 })
 
-/** What the daemon has begun at peers that do not answer, such as a last export, must not keep its process after the end (ms). */
+/**
+ * What the daemon has begun at peers that do not answer, such as a last export, must not keep its process after the end
+ * (ms).
+ */
 const LINGER_MS = 500
 if (commandName(argv) === 'serve')
   setTimeout(() => {

@@ -25,7 +25,10 @@ export const loadOnThread: typeof loadConfiguration = (options) =>
     })
   })
 
-/** Entries of the folders up to which a start reads them itself: below it a thread costs more CPU (150 ms) than the reading. */
+/**
+ * Entries of the folders up to which a start reads them itself: below it a thread costs more CPU (150 ms) than the
+ * reading.
+ */
 const SMALL_FOLDER = 300
 
 /** Reads the configuration folder when nothing is served yet: a small one without a thread. */

@@ -5,7 +5,10 @@ const SEGMENTS = z
   .string()
   .regex(/^[A-Za-z0-9/._{}-]{1,256}$/, 'use letters, digits, "/", ".", "_", "-" and the placeholders')
   .refine((path) => !path.startsWith('/'), 'write the path without a slash before it')
-/** https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html: a slash before a name is part of it. */
+/**
+ * https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html: a slash before a name is part
+ * of it.
+ */
 const AWS_NAME = z
   .string()
   .regex(

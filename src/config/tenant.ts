@@ -95,7 +95,7 @@ export const signInSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe(
-      "True: the identity provider is told whom a connect link was made for (`login_hint`), which helps where the user's name here is what users sign in with. Whoever opens the link then sees the name.",
+      'True: a connect link tells the identity provider for which user it was made (`login_hint`), which helps where users sign in with the name that they have here. A person who opens the link sees that name.',
     ),
 })
 

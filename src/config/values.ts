@@ -58,7 +58,8 @@ export const tokenTypeSchema = z
   .regex(/^urn:[\x21-\x7e]{1,200}$/, 'write a URI such as urn:ietf:params:oauth:token-type:access_token')
 
 /**
- * A region of AWS, of any partition (https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html), such as
+ * A region of AWS, of any partition
+ * (https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html), such as
  * eusc-de-east-1 of the European sovereign cloud.
  */
 export const awsRegionSchema = z

@@ -72,7 +72,8 @@ const misreadIn = (document: Document, file: string, lines: LineCounter): Proble
 
 const parse = (text: string): { documents: Document[]; lines: LineCounter } => {
   const lines = new LineCounter()
-  // Its warnings would be written to standard error, between the lines of the log; the schema refuses what they are about.
+  // Its warnings would be written to standard error, between the lines of the log; the schema refuses what they are
+  // about.
   const found = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true, logLevel: 'error' })
   // A file that is empty, or all comments, is one document that says nothing.
   return { documents: found.length > 0 ? [...found] : [new Document({})], lines }

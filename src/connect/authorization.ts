@@ -25,7 +25,10 @@ export const createAuthorization = (deps: {
   readonly clock: Clock
   readonly random: Random
   readonly redirectUri: () => string
-  /** Ends a grant that is not kept, when no other grant is in use that would end with it. @returns false where no order for it can be written */
+  /**
+   * Ends a grant that is not kept, when no other grant is in use that would end with it. @returns false where no order
+   * for it can be written
+   */
   readonly endSealed: (grant: Grant) => Promise<boolean>
 }) => {
   const random = (bytes: number): string => Buffer.from(deps.random.bytes(bytes)).toString('base64url')
@@ -184,7 +187,8 @@ export const createAuthorization = (deps: {
       const end = async (): Promise<void> => {
         if (!(await deps.endSealed({ ...grant, version: 0 }))) await revokeTokens(client, tokens)
       }
-      // What was not asked for is told here, where somebody can act on it, and not by every request later.
+      // Scopes that were not asked for are refused here, where the user and an admin can act on them, and not by every
+      // request later.
       if (surplus.length > 0 && downstream.wider !== 'mark' && !client.provider.refresh.narrows) {
         await end().catch(() => undefined)
         throw refuse('scope_not_asked', {

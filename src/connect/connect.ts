@@ -49,7 +49,10 @@ export interface ConnectDependencies {
   readonly standing: Standing
   /** Ends the tokens of a grant that another one has replaced at their provider; is not waited for. */
   readonly endReplaced: (replaced: Grant, by: Grant) => void
-  /** Ends a grant that is not kept at its provider, with what is sealed in it. @returns false where no order for it can be written */
+  /**
+   * Ends a grant that is not kept at its provider, with what is sealed in it. @returns false where no order for it can
+   * be written
+   */
   readonly endSealed: (grant: Grant) => Promise<boolean>
   readonly membership: Pick<Membership, 'catchUp'>
   /** Public URL of these pages. */

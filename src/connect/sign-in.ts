@@ -36,7 +36,10 @@ export const createSignIn = (deps: {
   const random = (): string => Buffer.from(deps.random.bytes(32)).toString('base64url')
 
   return {
-    /** @param isOtherAccount whether the user wants to sign in as another than the one that the identity provider knows. @returns the URL there */
+    /**
+     * @param isOtherAccount whether the user wants to sign in as another than the one that the identity provider knows.
+     * @returns the URL there
+     */
     async begin(tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> {
       const configuration = await deps.identityProviders(tenant)
       const server = configuration.serverMetadata()
@@ -127,7 +130,10 @@ export const createSignIn = (deps: {
   }
 }
 
-/** `select_account` where the identity provider says that it has it, else `login`, which every one has (OpenID Connect Core section 3.1.2.1). */
+/**
+ * `select_account` where the identity provider says that it has it, else `login`, which every one has (OpenID Connect
+ * Core section 3.1.2.1).
+ */
 const otherAccountPrompt = (server: openid.ServerMetadata): string => {
   const values: unknown = server['prompt_values_supported']
   return Array.isArray(values) && values.includes('select_account') ? 'select_account' : 'login'

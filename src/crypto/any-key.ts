@@ -8,6 +8,12 @@ import {
   type JWTVerifyResult,
 } from 'jose'
 
+/** Header fields by which a JWT would bring its own key along, and extensions that are not known here (threat 14). */
+const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
+
+/** The first field of a JWT's header for which it is refused whatever its signature is; undefined: none. */
+export const refusedHeaderOf = (header: object): string | undefined => REFUSED_HEADERS.find((name) => name in header)
+
 /** Keys that can be read anew. `reread` resolves to whether they were: not too often, so that bad signatures cannot be used to flood their source. */
 export type RereadableKeys = JWTVerifyGetKey & { readonly reread?: () => Promise<boolean> }
 

@@ -70,7 +70,8 @@ const localKey = (keys: readonly Uint8Array[], random: Random): KeyEncryptionKey
 }
 
 /**
- * A key that wraps, with others that have wrapped before it. Two may know the same id, such as keys of one name in two Vaults:
+ * A key that wraps, with others that have wrapped before it. Two may know the same id, such as keys of one name in two
+ * Vaults:
  * each that does is tried.
  */
 export const withEarlierKeys = (current: KeyEncryptionKey, earlier: readonly KeyEncryptionKey[]): KeyEncryptionKey => ({

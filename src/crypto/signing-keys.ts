@@ -192,7 +192,10 @@ const publicJwkOf = ({ stored: { kid, purpose }, publicKey }: SigningKey): JWK =
   use: 'sig',
 })
 
-/** The member of the sealed key that says what it is for: who can write the store gives a key no other purpose. Keys of earlier versions have none. */
+/**
+ * The member of the sealed key that says what it is for: who can write the store gives a key no other purpose. Keys of
+ * earlier versions have none.
+ */
 const PURPOSE = 'deputy_purpose'
 const sealedKeySchema = z.looseObject({ [PURPOSE]: z.enum(PURPOSES).optional() })
 

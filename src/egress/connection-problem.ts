@@ -31,7 +31,10 @@ const PROBLEMS: Readonly<Record<string, string>> = {
   EPROTO: 'TLS could not be agreed on',
 }
 
-/** @returns a sentence's part with the code, such as "its certificate has expired (CERT_HAS_EXPIRED)"; undefined where no cause has a known code */
+/**
+ * @returns a sentence's part with the code, such as "its certificate has expired (CERT_HAS_EXPIRED)"; undefined where
+ * no cause has a known code
+ */
 export const connectionProblem = (error: unknown): string | undefined => {
   for (let each = error; each instanceof Error; each = each.cause)
     if ('code' in each && typeof each.code === 'string' && Object.hasOwn(PROBLEMS, each.code))

@@ -12,7 +12,8 @@ export interface Registered {
 /**
  * The scopes that may be asked of policy: those asked for that the server is registered for, or all that it is
  * registered for when none were asked; for a tool, no more than the tool needs. Sorted, without doubles.
- * @throws DeputyError `scope_not_available` when scopes were asked and none is left, `tool_unknown`, `tool_other_target`
+ * @throws DeputyError `scope_not_available` when scopes were asked and none is left, `tool_unknown`,
+ * `tool_other_target`
  */
 export const scopesWithin = (
   asked: readonly string[] | undefined,

@@ -25,7 +25,10 @@ const toTag = (claim: unknown): string[] | undefined => {
     : undefined
 }
 
-/** The claims that policies read, by the names that they have for them: those of the token, and nested ones by their paths. */
+/**
+ * The claims that policies read, by the names that they have for them: those of the token, and nested ones by their
+ * paths.
+ */
 export const claimsRead = (
   claims: Readonly<Record<string, unknown>>,
   { readsClaim, claimPaths }: Footprint,

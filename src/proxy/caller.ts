@@ -84,7 +84,10 @@ const evidenceOf = (authorization: string | undefined, peer: PeerProcess | undef
   }
 }
 
-/** Clients that send no `Proxy-Authorization` to an address that they call directly (Java's `HttpClient`) say the same in a header of Deputy's. */
+/**
+ * Clients that send no `Proxy-Authorization` to an address that they call directly (Java's `HttpClient`) say the same
+ * in a header of Deputy's.
+ */
 const authorizationIn = (own: Own): string | undefined => {
   const [proxy, deputy] = [own.get('proxy-authorization'), own.get('deputy-authorization')]
   if (proxy !== undefined && deputy !== undefined && proxy !== deputy)

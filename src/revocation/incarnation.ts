@@ -2,13 +2,17 @@ import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
 
 /**
- * The ids of the processes of a node, `node/start.random.proof`. The proof needs the key of the installation: who can only write the
+ * The ids of the processes of a node, `node/start.random.proof`. The proof needs the key of the installation: who can
+ * only write the
  * store can add a row with the name of a node, and cannot make it an incarnation that displaces the one that runs.
  */
 export interface Incarnations {
   /** @param at when the process starts (ms since the epoch) @param drawn a text that was never drawn before */
   idOf(at: number, drawn: string): string
-  /** When this incarnation of the node has started; undefined where the id was not made with the key of the installation. */
+  /**
+   * When this incarnation of the node has started; undefined where the id was not made with the key of the
+   * installation.
+   */
   startOf(id: string): number | undefined
 }
 

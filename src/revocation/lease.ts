@@ -10,7 +10,10 @@ export interface LookAgain {
   readonly problem: string | undefined
   /** The last change that the store has. */
   readonly last: Position
-  /** Since when the server is there, by its clock, less the skew (ms since the epoch): what was written before it is older. */
+  /**
+   * Since when the server is there, by its clock, less the skew (ms since the epoch): what was written before it is
+   * older.
+   */
   readonly since: number
 }
 
@@ -62,7 +65,8 @@ const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
  * - apply: takes all changes since those applied over;
  * - acknowledge: the next renewal says up to which change this node has applied, never more;
  * - serve: only before the lease ends, counted from before the renewal was sent, less the skew;
- * - confirm: the node that revokes waits for each node's acknowledgement or the end of its lease by the store's clock, and the skew;
+ * - confirm: the node that revokes waits for each node's acknowledgement or the end of its lease by the store's clock,
+ * and the skew;
  * - look again: a renewal says what the node knows of the past, by number and token. A store that has another past has lost
  *   commits: no lease, until what this node knows is written again and everything is read anew.
  */
@@ -99,7 +103,8 @@ export class NodeLease implements Membership {
       await lease.#renewal()
       lease.assertHeld()
     } catch (error) {
-      // The store may count a lease that this process has not taken: the next one of this name need not wait for its end.
+      // The store may count a lease that this process has not taken: the next one of this name need not wait for its
+      // end.
       await lease.close()
       throw error
     }

@@ -67,7 +67,8 @@ const isLifted = async (
 }
 
 /**
- * Changes of the standing as the store has them, with the orders of admins that are gone there and were not lifted: who can write the
+ * Changes of the standing as the store has them, with the orders of admins that are gone there and were not lifted:
+ * who can write the
  * store lifts no order by deleting its row, at a running node neither.
  */
 export const keepOrders = async (
@@ -134,7 +135,9 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     }
   }
 
-  /** Other nodes may have revoked something in the store as it is now that this one has not applied: it is read there. */
+  /**
+   * Other nodes may have revoked something in the store as it is now that this one has not applied: it is read there.
+   */
   const writeGrants = async (since: number): Promise<void> => {
     let seen: readonly Revocation[] | undefined
     const readVoid = async (): Promise<(grant: Grant) => boolean> => {

@@ -2,7 +2,7 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import type { RotationPolicy } from '../config/rotation-policy.ts'
 import type { Envelope } from '../crypto/envelope.ts'
-import { DeputyError, forAdmins, refuse } from '../errors.ts'
+import { DeputyError, reasonForAdmins, refuse } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import type { StagedSecrets } from '../secret/backend.ts'
 import type { RotatedSecret, Rotation, RotationStore } from '../store/records/rotations.ts'
@@ -39,9 +39,6 @@ export interface EngineOptions {
 
 const NOTHING: Kept = { old: undefined, atTarget: undefined, next: undefined }
 
-/** For the rotation's history, which admins read: with the words of the backend or the target. */
-const wordsOf = (error: unknown): string =>
-  (error instanceof DeputyError ? forAdmins(error) : (error as Error).message).slice(0, 300)
 const isConflict = (error: unknown): error is DeputyError => error instanceof DeputyError && error.code === 'conflict'
 /** Another node has written: the rotation is its own now. */
 const isTaken = (error: unknown): boolean => isConflict(error) && error.facts['what'] === 'rotation'
@@ -108,7 +105,7 @@ export const createRotationEngine = (options: EngineOptions) => {
   const recover = async (work: Work, error: unknown): Promise<Rotation> => {
     const { rotation, policy } = work
     const { id, tenant, secret, step } = rotation
-    const problem = wordsOf(error)
+    const problem = reasonForAdmins(error)
     options.logger.warn({ rotation: id, tenant, secret, step, problem }, 'an act of a rotation failed')
     if (error instanceof NeedsPerson) return journal.callPerson(rotation, policy, problem)
     const exhausted = rotation.attempts + 1 > policy.on_failure.retry
@@ -141,7 +138,7 @@ export const createRotationEngine = (options: EngineOptions) => {
       const decision = isExhausted
         ? ({ do: 'call', why: 'it cannot be taken on' } as const)
         : ({ do: 'again' } as const)
-      return journal.follow(rotation, policy, decision, wordsOf(error))
+      return journal.follow(rotation, policy, decision, reasonForAdmins(error))
     }
     while (work.rotation.endedAt === null) {
       const waits = await waiting(work)

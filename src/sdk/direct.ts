@@ -23,8 +23,10 @@ const toResponse = (incoming: IncomingMessage, method: string): Response => {
 }
 
 /**
- * As `fetch`, straight to a service on this machine over HTTP. A proxy of the environment would get the credential in clear, and has no way to the
- * service that the machine itself has not. Follows no redirect, and takes apart no compressed answer, which is not asked for.
+ * As `fetch`, straight to a service on this machine over HTTP. A proxy of the environment would get the credential in
+ * clear, and has no way to the
+ * service that the machine itself has not. Follows no redirect, and takes apart no compressed answer, which is not
+ * asked for.
  */
 export const fetchDirectly = async (url: URL, init: RequestInit): Promise<Response> => {
   // Reads method, headers and body as fetch does.

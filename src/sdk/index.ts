@@ -44,7 +44,10 @@ export interface DeputyOptions {
   readonly clientKey?: ClientKey
   /** How long Deputy may be away, for example restarting, before a request fails (ms; default 5000). */
   readonly patience?: number
-  /** How long Deputy may take for an answer (ms; default 60000): a provider or a vault may keep it waiting. What is slow is not asked again. */
+  /**
+   * How long Deputy may take for an answer (ms; default 60000): a provider or a vault may keep it waiting. What is slow
+   * is not asked again.
+   */
   readonly timeout?: number
   /**
    * How long `fetch` goes on with a credential before it asks again (ms, at most a minute). Default 0: it asks with each request, so that each has a
@@ -113,7 +116,10 @@ const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): A
   }
 }
 
-/** Mistakes that types do not keep from programs without them: none of them may come to more than was meant. @throws TypeError */
+/**
+ * Mistakes that types do not keep from programs without them: none of them may come to more than was meant. @throws
+ * TypeError
+ */
 const assertMeant = ({ onBehalfOf, scopes }: TokenWish): void => {
   if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string')))
     throw new TypeError("scopes is a list of texts, such as ['notes:read']")

@@ -49,7 +49,10 @@ const parse = (text: string): Record<string, unknown> | undefined => {
   }
 }
 
-/** Sends forms to Deputy, and sends them again while it is away or says that now is not the time, for as long as `patience` (ms); an answer may take `timeout` (ms). */
+/**
+ * Sends forms to Deputy, and sends them again while it is away or says that now is not the time, for as long as
+ * `patience` (ms); an answer may take `timeout` (ms).
+ */
 export const createWire = (options: { address: Address; patience: number; timeout: number }) => {
   const { address, patience, timeout } = options
   const agent = new Agent({ keepAlive: true, maxSockets: 32 })

@@ -2,7 +2,10 @@ import { within } from '../deadline.ts'
 import type { KeyEncryptionKey } from '../crypto/key-encryption-key.ts'
 import { DeputyError, problemForAdmins, refuse } from '../errors.ts'
 
-/** After so long without a request `status` asks the service (ms): data keys stay open in memory, so that a day may pass without one. */
+/**
+ * After so long without a request `status` asks the service (ms): data keys stay open in memory, so that a day may pass
+ * without one.
+ */
 const PROBED_AFTER_MS = 60_000
 /** `status` waits so long for what that request comes to (ms); a later one tells. */
 const PROBE_PATIENCE_MS = 300
@@ -13,7 +16,10 @@ export interface WatchedKey extends KeyEncryptionKey {
   problem(): Promise<string | undefined>
 }
 
-/** What a backend of secrets has refused, as the refusal of a key service: its next steps are others, and nothing is lost. */
+/**
+ * What a backend of secrets has refused, as the refusal of a key service: its next steps are others, and nothing is
+ * lost.
+ */
 const asKeyService = (error: unknown): unknown => {
   if (!(error instanceof DeputyError)) return error
   const { code, facts, cause } = error
@@ -23,7 +29,10 @@ const asKeyService = (error: unknown): unknown => {
   return error
 }
 
-/** A key in a service: its failures are those of a key service, and how it is can be asked. @param monotonic ms, never going back */
+/**
+ * A key in a service: its failures are those of a key service, and how it is can be asked. @param monotonic ms, never
+ * going back
+ */
 export const watchKeyService = (key: KeyEncryptionKey, monotonic: () => number): WatchedKey => {
   let problem: string | undefined
   let askedAt = -Infinity
@@ -41,7 +50,9 @@ export const watchKeyService = (key: KeyEncryptionKey, monotonic: () => number):
       throw error
     }
   }
-  /** A data key was refused, and none has been opened since: what the service can do besides does not make up for that. */
+  /**
+   * A data key was refused, and none has been opened since: what the service can do besides does not make up for that.
+   */
   let refusal: string | undefined
   const wrap: KeyEncryptionKey['wrap'] = (dataKey, additionalData) => asked(() => key.wrap(dataKey, additionalData))
   const unwrap: KeyEncryptionKey['unwrap'] = async (id, wrapped, additionalData) => {

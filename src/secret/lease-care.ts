@@ -2,7 +2,7 @@ import type { AuditEvent } from '../audit/events.ts'
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock, Random } from '../clock.ts'
 import type { Envelope } from '../crypto/envelope.ts'
-import { DeputyError, forAdmins } from '../errors.ts'
+import { DeputyError, reasonForAdmins } from '../errors.ts'
 import type { Logger } from '../observe/logger.ts'
 import { leaseRecordName, type Lease, type LeaseStore } from '../store/records/leases.ts'
 import { isSilence } from './silence.ts'
@@ -40,11 +40,6 @@ export const marginOf = (lease: Lease): number => {
   const given = givenFor(lease)
   return Math.min(MARGIN_MS, Math.max(given / 10, Math.min(LEAST_USE_MS, given / 2)))
 }
-
-const MAX_REASON = 300
-/** What went wrong, for admins: with the backend's own words, which callers do not get. */
-const reasonOf = (error: unknown): string =>
-  (error instanceof DeputyError ? forAdmins(error) : (error as Error).message).slice(0, MAX_REASON)
 
 /** Renews leases that are used, and ends those that are over. */
 export const createLeaseCare = (options: LeaseCareOptions) => {
@@ -119,7 +114,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
       return 'done'
     } catch (error) {
       const attempts = lease.attempts + 1
-      const problem = reasonOf(error)
+      const problem = reasonForAdmins(error)
       if (lease.external !== null && lease.expiresAt + ASKED_ON_MS <= clock.now()) {
         await abandon(lease, problem, attempts)
         return 'done'
@@ -140,7 +135,10 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
     if (given !== undefined) await end(given)
   }
 
-  /** Another time from its backend. @returns undefined where the backend has ended it. @throws DeputyError `conflict`, and what the backend throws */
+  /**
+   * Another time from its backend. @returns undefined where the backend has ended it. @throws DeputyError `conflict`,
+   * and what the backend throws
+   */
   const prolong = async (lease: Lease): Promise<Lease | undefined> => {
     const renewed = await backendOf(lease.backend).renew(lease.external!, lease.duration, lease.parent)
     if (renewed === undefined) return undefined
@@ -150,7 +148,10 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
     return store.update({ ...lease, renewedAt, expiresAt, nextAt, attempts: 0, problem: null })
   }
 
-  /** The end that is written down may be that of its parent then; only the backend knows whether the parent has been renewed since. */
+  /**
+   * The end that is written down may be that of its parent then; only the backend knows whether the parent has been
+   * renewed since.
+   */
   const mayOutlastItsEnd = (lease: Lease): boolean =>
     lease.external !== null && lease.parent !== null && options.backendOf(lease.backend)?.hasParents === true
 
@@ -180,13 +181,14 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
       const attempts = lease.attempts + 1
       // The nearer the end, the shorter the pause.
       const pause = Math.min(pauseFrom(attempts), (lease.expiresAt - after) / 2)
-      await store.update({ ...claimed, attempts, problem: reasonOf(error), nextAt: after + pause })
+      await store.update({ ...claimed, attempts, problem: reasonForAdmins(error), nextAt: after + pause })
     }
   }
 
   const prolonging = new Map<string, Promise<boolean>>()
   /**
-   * Whether a lease that is about to end can go on; requests share one renewal. While its backend is silent it is not given up,
+   * Whether a lease that is about to end can go on; requests share one renewal. While its backend is silent it is not
+   * given up,
    * because no other could be made. @throws DeputyError `secret_backend_unavailable`
    */
   const canGoOn = (lease: Lease): Promise<boolean> => {

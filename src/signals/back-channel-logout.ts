@@ -5,7 +5,7 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import type { Tenant, TrustedIssuer } from '../config/tenant.ts'
-import { verifyByAnyKey } from '../crypto/any-key.ts'
+import { refusedHeaderOf, verifyByAnyKey } from '../crypto/any-key.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { asDeputyError } from '../errors.ts'
 import { readBody } from '../http/body.ts'
@@ -16,7 +16,7 @@ import type { ReplayStore } from '../store/records/callers.ts'
 import { presentClaims, userOf } from '../subject/claims.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
 import { sessionIdOf } from '../subject/subject.ts'
-import { LONGEST_TOKEN } from './receiver.ts'
+import { createEnding } from './ending.ts'
 
 const LIMIT = 65_536
 /** Logouts that are worked on at the same time. */
@@ -27,7 +27,6 @@ const OLDEST_S = 3600
 const EVENT = 'http://schemas.openid.net/event/backchannel-logout'
 /** Explicit where the issuer does it (section 2.4); before that was recommended they were plain JWTs. */
 const TYPES: ReadonlySet<string> = new Set(['logout+jwt', 'application/logout+jwt', 'jwt'])
-const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
 const claimsSchema = z
   .looseObject({
@@ -50,8 +49,10 @@ class LogoutFailure extends Error {
 }
 
 /**
- * OpenID Connect Back-Channel Logout 1.0: a user has logged out at the company's identity provider, or an admin has ended the session
- * there, and the tokens and sign-ins of that session are over here as well. Grants at services stay, because the user did not take
+ * OpenID Connect Back-Channel Logout 1.0: a user has logged out at the company's identity provider, or an admin has
+ * ended the session
+ * there, and the tokens and sign-ins of that session are over here as well. Grants at services stay, because the user
+ * did not take
  * them back. A logout token that names the user alone ends all that the user has, as a security event does.
  */
 export const createBackChannelLogout = (deps: {
@@ -79,7 +80,7 @@ export const createBackChannelLogout = (deps: {
     }
     if (header.typ !== undefined && !TYPES.has(header.typ.toLowerCase()))
       throw new LogoutFailure('its type is not logout+jwt')
-    if (REFUSED_HEADERS.some((name) => name in header)) throw new LogoutFailure('its header carries a key')
+    if (refusedHeaderOf(header) !== undefined) throw new LogoutFailure('its header carries a key')
     if (payload.iss !== issuer.issuer) throw new LogoutFailure("its issuer is not that of the tenant's sign_in")
     try {
       await verifyByAnyKey(token, deps.keys(issuer), {
@@ -104,7 +105,8 @@ export const createBackChannelLogout = (deps: {
   const userOfLogout = ({ sub }: LogoutClaims, issuer: TrustedIssuer): string | undefined =>
     sub !== undefined && issuer.claims.user === 'sub' ? userOf({ sub }, issuer) : undefined
 
-  const end = async (
+  const end = createEnding(deps)
+  const endOf = async (
     claims: LogoutClaims,
     tenant: Tenant,
     issuer: TrustedIssuer,
@@ -115,28 +117,16 @@ export const createBackChannelLogout = (deps: {
     if (sid === undefined && user === undefined)
       throw new LogoutFailure("it names no session, and its sub does not name users by the tenant's file")
     const of = { tenant: tenant.tenant, issuer: issuer.issuer }
-    await deps.revoker.revoke({
-      scope:
-        sid !== undefined
-          ? { kind: 'token', token: sessionIdOf({ ...of, sid }, deps.fingerprint) }
-          : { kind: 'user', tenant: tenant.tenant, user: user! },
+    const ended =
+      sid === undefined
+        ? { user: user!, session: undefined }
+        : { user, session: sessionIdOf({ ...of, sid }, deps.fingerprint) }
+    await end(ended, {
+      tenant: tenant.tenant,
       by: `logout at ${issuer.issuer}`,
       reason: 'back-channel logout',
       correlationId,
-      ...(sid !== undefined ? { tokenExpiresAt: deps.clock.now() + LONGEST_TOKEN } : {}),
-    })
-    await deps.audit.append({
-      id: correlationId,
-      event: 'signal.received',
-      outcome: 'done',
-      tenant: tenant.tenant,
-      ...(user === undefined ? {} : { user }),
-      detail: {
-        type: EVENT,
-        transmitter: issuer.issuer,
-        event: claims.jti,
-        ended: sid !== undefined ? 'session' : 'user',
-      },
+      facts: { type: EVENT, transmitter: issuer.issuer, event: claims.jti },
     })
   }
 
@@ -150,7 +140,7 @@ export const createBackChannelLogout = (deps: {
     const claims = await verify(token, issuer, tenant.sign_in.client_id)
     const namespace = `logout ${tenant.tenant} ${issuer.issuer}`
     if (await deps.replays.has(namespace, claims.jti, deps.clock.now())) return
-    await end(claims, tenant, issuer, correlationId)
+    await endOf(claims, tenant, issuer, correlationId)
     // Only now: a kill before has the issuer, or its admin, send it again.
     await deps.replays.claim(namespace, claims.jti, deps.clock.now() + 2 * OLDEST_S * 1000)
   }

@@ -13,21 +13,16 @@ import type { ReplayStore } from '../store/records/callers.ts'
 import { userOf } from '../subject/claims.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
 import { sessionIdOf } from '../subject/subject.ts'
+import { createEnding, type Ended } from './ending.ts'
 import { createEventVerifier, DeliveryFailure, EVENTS, OLDEST, type SecurityEvent } from './security-event-token.ts'
 
 const LIMIT = 65_536
 /** Deliveries that are worked on at the same time; the transmitter tries the others again. */
 const AT_ONCE = 16
-/** The end of a session is remembered for longer than a token of it lives (ms). */
-export const LONGEST_TOKEN = 400 * 86_400_000
 const MEDIA = 'application/secevent+jwt'
 
 /** What is done about an event. */
-type Verdict =
-  | { readonly kind: 'revoke'; readonly user: string; readonly session: undefined }
-  /** The user may have no name here that the event knows: a session needs none. */
-  | { readonly kind: 'revoke'; readonly user: string | undefined; readonly session: string }
-  | { readonly kind: 'ignore'; readonly why: string }
+type Verdict = ({ readonly kind: 'revoke' } & Ended) | { readonly kind: 'ignore'; readonly why: string }
 
 /**
  * Receives security events by HTTP push (RFC 8935): a session that was ended at the company's identity provider, or a
@@ -52,6 +47,7 @@ export const createSignalReceiver = (deps: {
   readonly correlationId: () => string
 }): Router => {
   const verify = createEventVerifier(deps)
+  const end = createEnding(deps)
   let underWay = 0
 
   /** The transmitter proves who it is before anything of the token is looked at (RFC 8935 section 4.1.1). */
@@ -111,26 +107,15 @@ export const createSignalReceiver = (deps: {
     if (await deps.replays.has(namespace, event.id, deps.clock.now())) return
     const verdict = await judge(event, transmitter, tenant)
     const facts = { type: event.type, transmitter: transmitter.issuer, event: event.id }
-    if (verdict.kind === 'revoke') {
-      await deps.revoker.revoke({
-        scope:
-          verdict.session === undefined
-            ? { kind: 'user', tenant: tenant.tenant, user: verdict.user }
-            : { kind: 'token', token: verdict.session },
+    if (verdict.kind === 'revoke')
+      await end(verdict, {
+        tenant: tenant.tenant,
         by: `signal of ${transmitter.issuer}`,
         reason: event.type.split('/').at(-1)!,
         correlationId,
-        ...(verdict.session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + LONGEST_TOKEN }),
+        facts,
       })
-      await deps.audit.append({
-        id: correlationId,
-        event: 'signal.received',
-        outcome: 'done',
-        tenant: tenant.tenant,
-        ...(verdict.user === undefined ? {} : { user: verdict.user }),
-        detail: { ...facts, ended: verdict.session === undefined ? 'user' : 'session' },
-      })
-    } else
+    else
       await deps.audit.append({
         id: correlationId,
         event: 'signal.received',

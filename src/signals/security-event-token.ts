@@ -2,7 +2,7 @@ import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload } from 'jose'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import type { SignalTransmitter } from '../config/tenant.ts'
-import { verifyByAnyKey } from '../crypto/any-key.ts'
+import { refusedHeaderOf, verifyByAnyKey } from '../crypto/any-key.ts'
 import type { IssuerKeys } from '../subject/issuer-keys.ts'
 import { ownValue } from '../own-value.ts'
 
@@ -74,7 +74,6 @@ const LEEWAY = 60
 /** How old a token may be (ms): as long as the ids of those received are remembered. */
 export const OLDEST = 30 * 86_400_000
 const TYPE = 'secevent+jwt'
-const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
 const subjectOf = (claims: z.output<typeof claimsSchema>, type: string): Pick<SecurityEvent, 'subject' | 'session'> => {
   // Before RFC 9493 was final the subject stood within the event.
@@ -106,7 +105,7 @@ export const createEventVerifier =
     }
     if (typeof header.typ !== 'string' || header.typ.toLowerCase().replace(/^application\//, '') !== TYPE)
       throw new DeliveryFailure('invalid_request', `The type of the token is not ${TYPE}.`)
-    if (REFUSED_HEADERS.some((name) => name in header))
+    if (refusedHeaderOf(header) !== undefined)
       throw new DeliveryFailure('invalid_request', 'The header carries a key or an extension.')
     const transmitter = transmitters.find((each) => each.issuer === unverified.iss)
     if (transmitter === undefined)

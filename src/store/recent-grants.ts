@@ -18,7 +18,8 @@ export interface StoreChange {
 
 export interface RecentGrants extends GrantStore {
   /**
-   * Writes what was written lately and the store has lost: the refresh token in it is the one that the provider knows. Of a store that has
+   * Writes what was written lately and the store has lost: the refresh token in it is the one that the provider knows.
+   * Of a store that has
    * perhaps lost nothing, what is there may be younger: only what is missing or older than this is written.
    * @param readVoid reads from the store which grants are revoked; another node may have removed what is missing
    * @returns the ids of the grants that were written
@@ -47,7 +48,9 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
     return grant
   }
 
-  /** What is missing. Another grant of the same owner is younger than what was lost, or is what the user sees: it stays. */
+  /**
+   * What is missing. Another grant of the same owner is younger than what was lost, or is what the user sees: it stays.
+   */
   const putAgain = async (mine: Grant): Promise<boolean> => {
     if ((await grants.find(mine)) !== undefined) return false
     remember(await grants.put(mine))

@@ -64,13 +64,17 @@ export const assertActor = ({ act, may_act: mayAct }: SubjectClaims, actor: stri
     })
 }
 
-/** What signed statements that are no access tokens say of themselves in `typ`, as Keycloak writes it into the payload. */
+/**
+ * What signed statements that are no access tokens say of themselves in `typ`, as Keycloak writes it into the payload.
+ */
 const OTHER_KINDS: ReadonlySet<string> = new Set(['id', 'id_token', 'refresh', 'offline', 'logout'])
 const ACCESS_KINDS: ReadonlySet<string> = new Set(['bearer', 'dpop'])
 
 /**
- * An issuer signs ID tokens and logout tokens with the keys of its access tokens, often under the same header `typ: JWT`, and the `aud` of an ID
- * token is a client id, which may be a server's resource URI. They say who signed in, not what a server may do for the user
+ * An issuer signs ID tokens and logout tokens with the keys of its access tokens, often under the same header `typ:
+ * JWT`, and the `aud` of an ID
+ * token is a client id, which may be a server's resource URI. They say who signed in, not what a server may do for the
+ * user
  * (OpenID Connect Core section 3.1.3.6: `at_hash`, `c_hash`, `nonce`; Back-Channel Logout section 2.4: `events`).
  * @param headerType `typ` of the header, undefined for what an issuer has answered about a token
  * @throws DeputyError `subject_token_invalid`

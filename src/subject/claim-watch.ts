@@ -10,7 +10,8 @@ const ENOUGH = 20
 export type WatchClaims = (tenant: string, issuer: TrustedIssuer, claims: Readonly<Record<string, unknown>>) => void
 
 /**
- * Tells once when the claim that a tenant's file maps groups from has stood in no token of its issuer: then its users are in no group, and a
+ * Tells once when the claim that a tenant's file maps groups from has stood in no token of its issuer: then its users
+ * are in no group, and a
  * `forbid` that names a group forbids nothing.
  */
 export const createClaimWatch = ({ logger }: { readonly logger: Pick<Logger, 'warn'> }): WatchClaims => {

@@ -75,10 +75,16 @@ export const scopesOf = ({ scope, scp }: Readonly<Record<string, unknown>>): str
   return [...new Set(listed.flatMap((each) => each.split(' ')))].filter((each) => each !== '')
 }
 
-/** What makes a name look like another one, or end the line that it stands in: users choose these names at many providers. */
+/**
+ * What makes a name look like another one, or end the line that it stands in: users choose these names at many
+ * providers.
+ */
 const MISLEADING = /[\p{Bidi_Control}\p{Zl}\p{Zp}]/u
 
-/** What people know the user by, for pages; undefined where the tenant's file names no claim for it, or it is no text of one line that reads as it is written. */
+/**
+ * What people know the user by, for pages; undefined where the tenant's file names no claim for it, or it is no text of
+ * one line that reads as it is written.
+ */
 export const displayNameOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string | undefined => {
   const name = issuer.claims.display === undefined ? undefined : claimAt(claims, issuer.claims.display)
   return typeof name === 'string' && USER.test(name) && !MISLEADING.test(name) ? name : undefined
@@ -98,7 +104,10 @@ export const userOf = (claims: Readonly<Record<string, unknown>>, issuer: Truste
   return user
 }
 
-/** A path is the group and those above it, without the slash at its beginning; Keycloak writes a slash within a name as `~/`. */
+/**
+ * A path is the group and those above it, without the slash at its beginning; Keycloak writes a slash within a name as
+ * `~/`.
+ */
 const withParents = (group: string): string[] => {
   if (!group.startsWith('/')) return [group]
   const names = group.slice(1).split(/(?<!~)\//)
@@ -106,14 +115,16 @@ const withParents = (group: string): string[] => {
 }
 
 /**
- * Whether a name is one of the claim with this prefix: where another claim has a longer prefix, names that begin with that are its own. A group
+ * Whether a name is one of the claim with this prefix: where another claim has a longer prefix, names that begin with
+ * that are its own. A group
  * that is called `role:admin` is not the role `admin`.
  */
 const isOwnName = (name: string, prefix: string, { groups }: TrustedIssuer['claims']): boolean =>
   !groups.some((other) => other.prefix.length > prefix.length && name.startsWith(other.prefix))
 
 /**
- * Groups by the issuer's mapping: of each of its claims a list of texts, or one text, which is a list of one. Anything else counts as
+ * Groups by the issuer's mapping: of each of its claims a list of texts, or one text, which is a list of one. Anything
+ * else counts as
  * no groups. @throws DeputyError `subject_token_invalid` when there are more than 2000
  */
 export const groupsOf = (claims: Readonly<Record<string, unknown>>, issuer: TrustedIssuer): string[] => {

@@ -20,7 +20,10 @@ const FRESH = 600_000
 const STALE = 86_400_000
 const COOLDOWN = 10_000
 
-/** Whether a token does not say that it may have been issued after a moment (ms): then its key was there at that moment. Not verified, and decides nothing but which error it is. */
+/**
+ * Whether a token does not say that it may have been issued after a moment (ms): then its key was there at that moment.
+ * Not verified, and decides nothing but which error it is.
+ */
 const isOlder = ({ payload }: FlattenedJWSInput, at: number): boolean => {
   try {
     const claims: unknown = JSON.parse(Buffer.from(String(payload), 'base64url').toString('utf8'))

@@ -18,7 +18,8 @@ const MAX_SID = 512
 
 /**
  * The id under which all tokens and sign-ins of one session at an issuer can be revoked (`sid`: OpenID Connect Front-Channel Logout section 3). It goes
- * into minted tokens, so that it is the session's keyed fingerprint. Tenants that share an issuer have sessions of their own: the events
+ * into minted tokens, so that it is the session's keyed fingerprint. Tenants that share an issuer have sessions of
+ * their own: the events
  * of one tenant's transmitter end none of another's (promise 8).
  */
 export const sessionIdOf = (

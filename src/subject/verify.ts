@@ -6,7 +6,7 @@ import type { Server } from '../config/server.ts'
 import type { CurrentSnapshot } from '../config/snapshot.ts'
 import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../connector/connector.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
-import { verifySignatureByAnyKey } from '../crypto/any-key.ts'
+import { refusedHeaderOf, verifySignatureByAnyKey } from '../crypto/any-key.ts'
 import { isCompactJws } from '../crypto/compact-jws.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'
@@ -69,8 +69,6 @@ const KEPT = 600_000
 
 /** Access tokens and nothing else: assertions, proofs and events are signed by the same keys and must not pass for one (RFC 8725 section 3.11). */
 const TYPES = new Set(['jwt', 'at+jwt', 'application/at+jwt'])
-/** Header fields by which a token would bring its own key along, and extensions that we do not know (threat 14). */
-const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
 
 interface Verified {
   readonly subject: VerifiedSubject
@@ -95,7 +93,8 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
   }
 
   /**
-   * What its issuer says about a JWT, where the tenant's file wants it asked about each. What the token says itself is signed, and counts first.
+   * What its issuer says about a JWT, where the tenant's file wants it asked about each. What the token says itself is
+   * signed, and counts first.
    * @throws DeputyError `subject_token_invalid` when it is not, or no longer, active there; those of introspection
    */
   const confirmedClaims = async (token: string, claims: JWTPayload, trusted: Trusting): Promise<IntrospectedClaims> => {
@@ -132,7 +131,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     const type: unknown = header.typ
     if (type !== undefined && !(typeof type === 'string' && TYPES.has(type.toLowerCase())))
       throw invalid(`its type ${String(type).slice(0, 40)} is not that of an access token`)
-    const refused = REFUSED_HEADERS.find((name) => name in header)
+    const refused = refusedHeaderOf(header)
     if (refused !== undefined) throw invalid(`its header carries ${refused}`)
     assertAccessToken(unverified, type)
     const trust = trustOf(server, deps.snapshot())

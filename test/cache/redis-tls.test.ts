@@ -110,7 +110,7 @@ describe.skipIf(!findRedis())('fault 98: a Redis that asks for certificates', ()
     expect(await problemWith(watched({ ...access, password: { env: 'SERVER' } }))).not.toBeNull()
     expect(await problemWith(watched({ ...access, tls: { ca: 'ca.pem' } }))).not.toBeNull()
     expect(await problemWith(watched(undefined))).not.toBeNull()
-    // A sentinel that somebody else has put there gets no password.
+    // A sentinel of an attacker gets no password.
     expect(await problemWith(watched({ ...access, tls: true }))).toMatch(/certificate|unreachable/i)
   })
 

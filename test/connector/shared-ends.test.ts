@@ -67,7 +67,7 @@ describe('fault 65: ending one grant at a provider', () => {
     expect(await end(grant)).toBe('done')
   })
 
-  it('fault 12: does not wait for a row that somebody has put into the store, nor for a grant that was revoked', async () => {
+  it('fault 12: does not wait for a row that a writer of the store has added, nor for a grant that was revoked', async () => {
     grants.configure({ provider: { revocation_ends: 'client' } })
     const grant = await grants.give()
     await grants.store.grants.put({ ...grant, id: 'forged', server: 'calendar' })

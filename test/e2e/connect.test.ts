@@ -56,7 +56,7 @@ describe('connecting', () => {
     expect(JSON.parse((await world.deputy('grant', 'list', '--json')).out)).toEqual([])
   })
 
-  it('fault 73: who is signed in as somebody else can sign in anew, and goes on where the link leads', async () => {
+  it('fault 73: a user with another session at the identity provider can sign in anew, and continues where the link leads', async () => {
     const { connect_url: url } = await ask('alice')
     const browser = createBrowser()
     const wrong = await pass(browser, await browser.open(String(url)), 'bob', world.idp.url)

@@ -394,7 +394,7 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
     expect((await exchange('generous')).body).toMatchObject({ scope: 'company ledger:read ledger:write' })
   })
 
-  it('fault 73: who is signed in at Keycloak as somebody else signs in anew', async () => {
+  it('fault 73: a user with another session at Keycloak signs in anew', async () => {
     const bob = await tokenOf('mcp-client', 'openid mcp', 'bob')
     const { connect_url: url } = (await exchange('grant', { subject_token: bob })).body
     const browser = createBrowser()

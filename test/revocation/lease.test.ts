@@ -350,7 +350,7 @@ describe('the lease of a node', () => {
       const common = { now: clock.now(), server: 'first', serverAge: 0 }
       return { ...common, outcome: 'name_shared', by }
     }
-    // Neither an older one nor a row of somebody without the key displaces it.
+    // Neither an older one nor a row that was written without the key displaces it.
     store.answer = ({ keepsName }) =>
       Promise.resolve(keepsName ? granted(0, clock.now()) : shared('a/0', 'a/9.forged', 'b/9'))
     store.changed()

@@ -9,6 +9,7 @@ import { parse } from 'yaml'
 import { FORWARD_POINTS } from '../../src/rotation/acts.ts'
 import { signatureOf } from '../../src/rotation/signature.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
+import { logsIn } from '../support/postgres-logins.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
@@ -140,18 +141,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       ? (JSON.parse(String(answer.body['access_token'])) as { username: string; password: string })
       : undefined
   }
-  const login = async ({ username: user, password }: { username: string; password: string }): Promise<boolean> => {
-    const client = new Client({ host: '127.0.0.1', port: server.port, user, password, database })
-    client.on('error', () => undefined)
-    try {
-      await client.connect()
-      return true
-    } catch {
-      return false
-    } finally {
-      await client.end().catch(() => undefined)
-    }
-  }
+  const login = (given: { username: string; password: string }): Promise<boolean> => logsIn(server, database, given)
   /** Logs in all the while with what was handed out that very moment. */
   const watch = () => {
     const seen = { logins: 0, lockedOut: [] as string[] }

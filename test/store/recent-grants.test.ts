@@ -140,7 +140,7 @@ describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres',
     await server?.close()
   })
 
-  /** What a node has that compares itself with the store, and a connection of somebody who can write there. */
+  /** What a node has that compares itself with the store, and a connection of a person who can write there. */
   const startNode = async () => {
     const { port, password } = server
     const at = { host: '127.0.0.1', port, database: await server.createDatabase(), user: 'deputy', password }

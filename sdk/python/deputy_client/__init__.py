@@ -70,7 +70,7 @@ class DeputyError(Exception):
         known = "" if self.correlation_id is None else f"; deputy explain {self.correlation_id}"
         return f"{self.args[0]} [{self.reason}{known}]{' ' if self.next else ''}{self.next}"
 
-    def __reduce__(self) -> "tuple[Any, ...]":  # Whoever unpickles an exception calls it with its args alone, which hangs process pools.
+    def __reduce__(self) -> "tuple[Any, ...]":  # Pickle would call the class with the args alone, which hangs process pools.
         return (type(self), (self.reason, self.error, self.args[0], self.next, self.retry_after, self.correlation_id, self.connect_url, self.claims))
 
 

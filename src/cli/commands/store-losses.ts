@@ -4,7 +4,9 @@ import { onOneLine } from '../../one-line.ts'
 import { ask } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 
-/** Who can write the store can write anything into a loss: what has another form is left out, and hides no other loss. */
+/**
+ * Who can write the store can write anything into a loss: what has another form is left out, and hides no other loss.
+ */
 const writtenSchema = z.looseObject({
   revocations: z
     .array(z.looseObject({ revocation: z.string(), scope: z.string() }))

@@ -1,13 +1,15 @@
 import type { Grant, GrantStore } from '../../store/records/grants.ts'
 
 /**
- * `ended`: it was revoked, or the user has connected anew, and what was got for it is ended at the provider. `written`: the store had lost it, and has
- * it again. `back`: it is there again by another's hand, and what is there is to be compared.
+ * `ended`: it was revoked, or the user has connected anew, and what was got for it is ended at the provider.
+ * `written`: the store had lost it, and has
+ * it again. `back`: another node has written it meanwhile, and the caller compares what is there.
  */
 export type Gone = { readonly kind: 'ended' | 'back' } | { readonly kind: 'written'; readonly grant: Grant }
 
 /**
- * What becomes of a grant that was refreshed and has no row any more. A row that is gone says by itself nothing: a store that has lost
+ * What becomes of a grant that was refreshed and has no row any more. A row that is gone says by itself nothing: a
+ * store that has lost
  * commits has lost no consent, and ending the grant at its provider would.
  */
 export const createGoneGrants =

@@ -71,7 +71,10 @@ export interface RefreshDependencies {
   readonly inTurn: InTurn
   /** Whether a grant is revoked, of all that was recorded before this was asked. */
   readonly isRevoked: (grant: Grant) => Promise<boolean>
-  /** Ends what is sealed in a grant, when no other grant is in use that would end with it. @returns false where no order for it can be written */
+  /**
+   * Ends what is sealed in a grant, when no other grant is in use that would end with it. @returns false where no order
+   * for it can be written
+   */
   readonly endSealed: (grant: Grant) => Promise<boolean>
   /** Undefined where the files do not name it any more. */
   readonly downstreamOf: (grant: Grant) => DownstreamOf<'oauth_grant'> | undefined
@@ -261,7 +264,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
         await end()
         return { kind: 'ended' }
       }
-      // Still there, so it was not revoked: whoever has claimed it since then answers for it.
+      // The row is there, so the grant was not revoked: the node that has claimed it since then answers for it.
       if ((await grants.get(grant.id)) !== undefined) return { kind: 'back' }
       return settleGone(grant, end)
     }
@@ -274,7 +277,10 @@ export const createRefresh = (deps: RefreshDependencies) => {
     throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() }, error)
   }
 
-  /** Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. @param sealed the grant with them, where they could be sealed */
+  /**
+   * Tokens that arrived for a grant that was revoked meanwhile must not live on at the provider. @param sealed the
+   * grant with them, where they could be sealed
+   */
   const endUnkept = async (client: ProviderClient, tokens: GrantTokens, sealed?: Grant): Promise<void> => {
     if (sealed !== undefined && (await deps.endSealed(sealed))) return
     await revokeTokens(client, tokens).catch((error: unknown) => {

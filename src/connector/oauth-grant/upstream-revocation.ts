@@ -242,7 +242,8 @@ export const createUpstreamRevocation = (deps: {
 }
 
 /**
- * Ends what is sealed in a grant that is not kept, by an order that is durable first: not before the last other grant of the user is
+ * Ends what is sealed in a grant that is not kept, by an order that is durable first: not before the last other grant
+ * of the user is
  * over that would end with it.
  * @returns false where no order could be written, because the key of the tenant is gone
  */

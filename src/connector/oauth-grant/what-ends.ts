@@ -41,7 +41,10 @@ export const whatBecomes = (
 /** Nothing more can be had from the grant: the provider has said so. */
 export const isEnded = ({ status }: Pick<Grant, 'status'>): boolean => status === 'reconnect_required'
 
-/** The first pause in doubt, and the longest (ms): a rotated token that is tried once an hour finds an answer, and floods no provider. */
+/**
+ * The first pause in doubt, and the longest (ms): a rotated token that is tried once an hour finds an answer, and
+ * floods no provider.
+ */
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [5000, 3_600_000]
 
 /**

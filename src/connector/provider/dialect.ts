@@ -189,7 +189,10 @@ export const fieldsOf = (provider: Provider, answer: object): Readonly<Record<st
     }),
   )
 
-/** What an answer says of scopes, as its file has it: in its member, or in the token, where that is one that can be read. */
+/**
+ * What an answer says of scopes, as its file has it: in its member, or in the token, where that is one that can be
+ * read.
+ */
 const namedIn = (
   { answers, issuer }: Pick<Provider, 'answers' | 'issuer'>,
   answer: { readonly scope?: string | undefined; readonly access_token: string },

@@ -4,7 +4,8 @@ import { refuse } from '../../errors.ts'
 
 /**
  * Whether an authorization request is pushed (RFC 9126).
- * @param hasDocument whether the client is known by a document at its id, which some servers read at their authorization endpoint alone
+ * @param hasDocument whether the client is known by a document at its id, which some servers read at their
+ * authorization endpoint alone
  * @throws DeputyError `provider_refused` where it has to be pushed and there is no endpoint
  */
 export const isPushed = (options: {

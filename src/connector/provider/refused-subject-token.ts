@@ -9,9 +9,12 @@ const OF_AUDIENCE = /\baudience\b/i
 const OF_REQUEST = /\b(?:type|actor|requested|parameter|missing|unsupported)\b/i
 
 /**
- * Whether a server that was shown the user's token says no because of it: `token`, the user has to sign in again; `audience`, the token is not
- * meant for the client that shows it, which is for an admin to settle; undefined, the no is about something else. RFC 8693
- * section 2.2.2 has `invalid_request` for all of them, RFC 7523 section 3.1 `invalid_grant`, and Keycloak says "Invalid token" and, with
+ * Whether a server that was shown the user's token says no because of it: `token`, the user has to sign in again;
+ * `audience`, the token is not
+ * meant for the client that shows it, which is for an admin to settle; undefined, the no is about something else. RFC
+ * 8693
+ * section 2.2.2 has `invalid_request` for all of them, RFC 7523 section 3.1 `invalid_grant`, and Keycloak says
+ * "Invalid token" and, with
  * `access_denied`, "Client is not within the token audience".
  */
 export const refusedSubjectToken = (thrown: unknown): 'token' | 'audience' | undefined => {

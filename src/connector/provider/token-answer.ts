@@ -5,7 +5,8 @@ import type { ProvidedDownstream } from '../../config/downstream.ts'
 import type { ProofKey } from '../../crypto/proof-key.ts'
 
 /**
- * The claims of an access token: one by RFC 9068, or a JWT of the provider itself, whatever its header says, because most
+ * The claims of an access token: one by RFC 9068, or a JWT of the provider itself, whatever its header says, because
+ * most
  * providers write `typ: JWT`. Other tokens are for their service alone to read.
  * @param issuer of the provider, undefined where its file names none
  */
@@ -38,7 +39,10 @@ const isOfKey = (claims: JWTPayload | undefined, { jkt }: ProofKey): boolean => 
   )
 }
 
-/** Whether a bearer token is bound to a key after all, and that is not the certificate by which Deputy has shown itself (RFC 8705 section 3). */
+/**
+ * Whether a bearer token is bound to a key after all, and that is not the certificate by which Deputy has shown itself
+ * (RFC 8705 section 3).
+ */
 const isOfUnknownKey = (
   confirmation: unknown,
   { client_authentication: authentication }: Pick<Provider, 'client_authentication'>,

@@ -35,7 +35,8 @@ export interface TokenRequest {
 }
 
 /**
- * Whether a token is for another user than the request. The user's name is compared as the tenant's file reads it out of tokens of this issuer; the
+ * Whether a token is for another user than the request. The user's name is compared as the tenant's file reads it out
+ * of tokens of this issuer; the
  * `sub` of the user's own token counts too, because the claim that names users may be missing in a token for a service.
  */
 const isForAnother = (

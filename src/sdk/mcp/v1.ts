@@ -87,8 +87,10 @@ const govern = (tools: ReadonlyMap<string, GovernedTool>, caller: Caller): void 
 }
 
 /**
- * How a client is asked to open a link: `error` answers the call with error -32042, and the client calls again; `request` sends `elicitation/create`
- * while the call runs, and runs the tool once more when the user has connected. Clients that show no -32042, such as the official one for Python, take the second.
+ * How a client is asked to open a link: `error` answers the call with error -32042, and the client calls again;
+ * `request` sends `elicitation/create`
+ * while the call runs, and runs the tool once more when the user has connected. Clients that show no -32042, such as
+ * the official one for Python, take the second.
  * @see https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
  */
 export type AsksBy = 'error' | 'request'
@@ -155,7 +157,9 @@ export const createMcpListener = (
     ])
   }
 
-  /** Asks while the call runs. `unasked`: the client does not take the question, or the user has not come back in time. */
+  /**
+   * Asks while the call runs. `unasked`: the client does not take the question, or the user has not come back in time.
+   */
   const putTo = async (
     caller: Caller,
     server: McpServer,

@@ -4,9 +4,14 @@ import { refuse } from '../../errors.ts'
 import { clientSettings, OUTERMOST, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
-/** What KMS says of what it has not encrypted, or not for this context (https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html). */
+/**
+ * What KMS says of what it has not encrypted, or not for this context
+ * (https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html).
+ */
 const UNAUTHENTIC = 'InvalidCiphertextException'
-/** It was encrypted by another key than the one that was named; or that may be so, and the key's policy refuses first. */
+/**
+ * It was encrypted by another key than the one that was named; or that may be so, and the key's policy refuses first.
+ */
 const MAYBE_OTHER_KEY = /^(IncorrectKey|AccessDenied)Exception$/
 
 const PREFIX = 'aws-kms:'
@@ -15,7 +20,8 @@ const placeOf = (arn: string): string => arn.split(':').slice(0, 5).join(':')
 
 /**
  * A symmetric key in AWS KMS (https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html). What a data key belongs to is
- * its encryption context, without which KMS does not open it. An alias may be moved to another key: what was wrapped is known by the ARN
+ * its encryption context, without which KMS does not open it. An alias may be moved to another key: what was wrapped
+ * is known by the ARN
  * that `Encrypt` answered, so it opens as before, and is wrapped by the other key with the next rotation of keys.
  */
 export const kmsKey = (options: { id: string; key: string; client: KMSClient }): KeyEncryptionKey => {
@@ -50,7 +56,9 @@ export const kmsKey = (options: { id: string; key: string; client: KMSClient }):
         )
       ).Plaintext,
     )
-  /** The key that has wrapped it, where the alias has left that since. A file names no key of another account or region. */
+  /**
+   * The key that has wrapped it, where the alias has left that since. A file names no key of another account or region.
+   */
   const earlierKey = async (wrappedBy: string): Promise<string | undefined> => {
     const arn = wrappedBy.slice(PREFIX.length)
     if (!arn.startsWith('arn:')) return undefined

@@ -35,7 +35,8 @@ const problemOf = (error: unknown): string => {
 }
 
 /**
- * What an AWS SDK has thrown, as an error of the taxonomy. Callers get the name of the exception; the audit record and the
+ * What an AWS SDK has thrown, as an error of the taxonomy. Callers get the name of the exception; the audit record and
+ * the
  * log have its message. A fault of the source of credentials is an outage: what was read before stays in use.
  */
 export const awsProblem =

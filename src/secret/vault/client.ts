@@ -61,7 +61,8 @@ const cleaned = (words: string): string => words.replace(GO_FRAME, '').replace(/
 export const vaultWords = (answer: VaultAnswer): string => cleaned(rawWords(answer))
 
 /**
- * What Vault's refusal, or its "not now", comes to: callers get the status; the audit record and the log have the words.
+ * What Vault's refusal, or its "not now", comes to: callers get the status; the audit record and the log have the
+ * words.
  * @param what was asked for, where the status would not say enough
  */
 export const vaultRefusal = (
@@ -86,7 +87,8 @@ export const vaultRefusal = (
 const QUOTED = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`/g
 
 /**
- * What an engine that makes credentials has said of a failure is the database's or the cloud's own: SQL, addresses, pieces
+ * What an engine that makes credentials has said of a failure is the database's or the cloud's own: SQL, addresses,
+ * pieces
  * of a password. The words reach admins without what is quoted in them.
  */
 export const engineRefusal = (id: string, answer: VaultAnswer): DeputyError =>

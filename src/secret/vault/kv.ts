@@ -33,7 +33,9 @@ interface Entry {
   readonly fields: Readonly<Record<string, unknown>> | undefined
 }
 
-/** https://openbao.org/api-docs/system/internal-ui-mounts/ : any token may ask whose policies name a path in the mount. */
+/**
+ * https://openbao.org/api-docs/system/internal-ui-mounts/ : any token may ask whose policies name a path in the mount.
+ */
 const mountSchema = z.object({
   data: z.object({ type: z.string(), options: z.record(z.string(), z.string()).nullish() }),
 })
@@ -64,7 +66,8 @@ export const createVaultSecrets = (options: {
     refuse('secret_backend_refused', { backend: id, problem, status: 400 })
   let isMountKnown = false
   /**
-   * Asked once, before anything is written and before a secret is told as missing: in a mount of version 1 an entry of version 2 looks like a secret that does not
+   * Asked once, before anything is written and before a secret is told as missing: in a mount of version 1 an entry of
+   * version 2 looks like a secret that does not
    * exist, and what is pending would be written where it is never removed.
    */
   const assertMount = async (): Promise<void> => {

@@ -96,7 +96,10 @@ export const createVaultLogin = (options: {
       throw error
     }
   }
-  /** A wrapping token opens once: what was in it is kept, sealed, with the token's fingerprint, for later logins and processes. */
+  /**
+   * A wrapping token opens once: what was in it is kept, sealed, with the token's fingerprint, for later logins and
+   * processes.
+   */
   const secretIdOf = async (approle: Extract<VaultLogin, { approle: object }>['approle']): Promise<string> => {
     if (!approle.wrapped) return text(approle.secret_id)
     const token = await options.readSecret(approle.secret_id)

@@ -25,7 +25,8 @@ const SERVER = '(pg_postmaster_start_time()::text)'
 const FORGOTTEN = 86_400_000
 
 /**
- * Corrects what a clock of the server that went back, or another writer, has left behind: no lease runs for longer from now than the settings
+ * Corrects what a clock of the server that went back, or another writer, has left behind: no lease runs for longer
+ * from now than the settings
  * allow, so that a node that is gone is not waited for until that clock comes round again.
  */
 const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${LONGEST_LEASE_MS} where lease_until > ${NOW} + ${LONGEST_LEASE_MS}`
@@ -113,7 +114,8 @@ const WHO_KNOWS = `with capped as (${CAP_LEASES})
   from nodes n where n.id <> $2 and n.lease_until > ${NOW} - $3`
 
 /**
- * For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). A process that was first seen while
+ * For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). A process that
+ * was first seen while
  * the clock was ahead counts from now on.
  */
 const SERVER_AGE = `with noted as (${NOTE_SERVER}),

@@ -32,7 +32,10 @@ export type AppendAfter = (
   after: { readonly seq: number; readonly hash: string },
 ) => Promise<boolean>
 
-/** @param options.appendAfter of a database that several processes write. @param options.reading where the log is searched: it grows for ever, and no append may wait for a search through it */
+/**
+ * @param options.appendAfter of a database that several processes write. @param options.reading where the log is
+ * searched: it grows for ever, and no append may wait for a search through it
+ */
 export const auditStore = (options: {
   database: Database
   reading: Database

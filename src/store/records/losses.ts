@@ -12,10 +12,13 @@ export interface LossStore {
   /** One whose id is known already is left as it is. */
   add(loss: StoreLoss): Promise<void>
   /**
-   * Those that no person has acknowledged, the oldest first, a thousand at most. A row that was altered and cannot be read is one of them, and
+   * Those that no person has acknowledged, the oldest first, a thousand at most. A row that was altered and cannot be
+   * read is one of them, and
    * says so: it hides no other.
    */
   open(): Promise<StoreLoss[]>
-  /** Acknowledges these alone: what was noticed since they were shown stays open. @returns how many of them were open */
+  /**
+   * Acknowledges these alone: what was noticed since they were shown stays open. @returns how many of them were open
+   */
   acknowledge(ids: readonly string[], by: string, at: number): Promise<number>
 }

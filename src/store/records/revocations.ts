@@ -104,7 +104,8 @@ export interface RenewalRequest {
 
 /**
  * What the store answers. `granted`: there is a lease. `foreign_past`: what the node says about the past is not what the store has:
- * the store has lost commits, or it is another one; no lease. `name_shared`: other incarnations have rows with the node's name; no lease before it
+ * the store has lost commits, or it is another one; no lease. `name_shared`: other incarnations have rows with the
+ * node's name; no lease before it
  * is judged which of them are real, and older.
  * `server` names the process of the server: another name, and commits may have been lost.
  */
@@ -148,7 +149,10 @@ export interface NodeRow {
 export interface ClusterStore {
   /** In one statement that no change of the standing can overlap: a lease by the store's clock, and the last change. */
   renew(request: RenewalRequest): Promise<Renewal>
-  /** Everything after a number; undefined when `upTo` is not in the history: the store has lost it, or a row of the history was deleted. */
+  /**
+   * Everything after a number; undefined when `upTo` is not in the history: the store has lost it, or a row of the
+   * history was deleted.
+   */
   changesSince(number: number, upTo: Position): Promise<StandingChanges | undefined>
   isInHistory(place: Position): Promise<boolean>
   whoKnows(change: Position, options: { except: string; lease: number; skew: number }): Promise<Knowledge>
