@@ -25,7 +25,8 @@ import {
   sourceIdentityOf,
   tagsOf,
 } from './aws-session.ts'
-import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
+import type { Connector, CredentialRequest } from './connector.ts'
+import { SECRET_TOKEN_TYPE } from '../oauth/token-type.ts'
 import type { AssertToCloud } from './federated-assertion.ts'
 import { parseJson, refusalInWords, shownWords } from './provider/ask.ts'
 import type { CallProvider } from './provider/call.ts'

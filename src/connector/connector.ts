@@ -5,20 +5,10 @@ import type { ProofKey } from '../crypto/proof-key.ts'
 import type { Secret } from '../crypto/secret.ts'
 import type { RejectedCredential } from './rejection.ts'
 import type { TokenStatus } from './status-index.ts'
+import type { ActorClaim, Confirmation } from '../oauth/claims.ts'
+import type { TokenTypeUri } from '../oauth/token-type.ts'
 import type { Grant } from '../store/records/grants.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
-
-/** RFC 8693 section 3. */
-export type TokenTypeUri = `urn:${string}:token-type:${string}`
-export const ACCESS_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:access_token'
-export const JWT_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:jwt'
-export const ID_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:id_token'
-/** draft-ietf-oauth-identity-assertion-authz-grant: an identity assertion that one authorization server takes for a grant. */
-export const ID_JAG_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:id-jag'
-/** draft-ietf-oauth-transaction-tokens: a short-lived token that goes along with one call through a chain of services. */
-export const TXN_TOKEN_TYPE: TokenTypeUri = 'urn:ietf:params:oauth:token-type:txn_token'
-/** Ours: a secret that is no token, such as an API key. */
-export const SECRET_TOKEN_TYPE: TokenTypeUri = 'urn:deputy:params:oauth:token-type:secret'
 
 /** For whom a credential is obtained: a user of a tenant, or the workload itself (client_credentials). */
 export type Principal =
@@ -64,15 +54,6 @@ export const downstreamsOf = ({
   downstream,
   others = [],
 }: Pick<CredentialRequest, 'downstream' | 'others'>): readonly [Downstream, ...Downstream[]] => [downstream, ...others]
-
-/** `cnf` of a token: the thumbprint of a DPoP key (RFC 9449 section 6.1), or of a certificate (RFC 8705 section 3.1). */
-export type Confirmation = { readonly jkt: string } | { readonly 'x5t#S256': string }
-
-export interface ActorClaim {
-  readonly sub: string
-  readonly iss?: string
-  readonly client_id?: string
-}
 
 /** A version of a secret that rotates. `mustBeCurrent`: it may end as soon as nobody is known to have it. */
 export interface HeldSecret {

@@ -1,6 +1,12 @@
 import type { CredentialKind, Downstream } from '../config/downstream.ts'
 import type { Provider } from '../config/provider.ts'
-import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, SECRET_TOKEN_TYPE, TXN_TOKEN_TYPE, type TokenTypeUri } from './connector.ts'
+import {
+  ACCESS_TOKEN_TYPE,
+  JWT_TOKEN_TYPE,
+  SECRET_TOKEN_TYPE,
+  TXN_TOKEN_TYPE,
+  type TokenTypeUri,
+} from '../oauth/token-type.ts'
 
 /** What of a credential can be made less than what its source has: what is asked is then what is issued. */
 export type Narrowing = 'scope' | 'permission' | 'repository' | 'session_policy'

@@ -4,14 +4,9 @@ import { signJwt } from '../crypto/compact-jws.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import type { TokenStatus } from './status-index.ts'
-import {
-  ACCESS_TOKEN_TYPE,
-  TXN_TOKEN_TYPE,
-  downstreamsOf,
-  type ActorClaim,
-  type Connector,
-  type CredentialRequest,
-} from './connector.ts'
+import { downstreamsOf, type Connector, type CredentialRequest } from './connector.ts'
+import { ACCESS_TOKEN_TYPE, TXN_TOKEN_TYPE } from '../oauth/token-type.ts'
+import type { ActorClaim } from '../oauth/claims.ts'
 
 /** The `act` claim (RFC 8693 section 4.1): the outermost is the current actor, earlier ones nest within. */
 const nestActors = (actors: readonly ActorClaim[]): object | undefined =>

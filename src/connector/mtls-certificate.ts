@@ -4,7 +4,8 @@ import { engineQuestionOf } from '../config/engine-question.ts'
 import { refuse } from '../errors.ts'
 import { present, type LeasedSecrets } from '../secret/backend.ts'
 import type { Leases } from '../secret/leases.ts'
-import { SECRET_TOKEN_TYPE, type Connector, type CredentialRequest } from './connector.ts'
+import type { Connector, CredentialRequest } from './connector.ts'
+import { SECRET_TOKEN_TYPE } from '../oauth/token-type.ts'
 import { leaseOwnerOf } from './lease-owner.ts'
 
 /** How long a certificate is good for where no file says it (ms). */

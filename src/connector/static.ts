@@ -5,7 +5,8 @@ import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { ReadSecret } from '../secret/reference.ts'
 import type { RotatedSecret } from '../store/records/rotations.ts'
-import { SECRET_TOKEN_TYPE, type Connector } from './connector.ts'
+import type { Connector } from './connector.ts'
+import { SECRET_TOKEN_TYPE } from '../oauth/token-type.ts'
 
 /** How a secret rotates, for those who hand it out. */
 export interface RotationTerms {

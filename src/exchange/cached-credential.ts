@@ -1,5 +1,6 @@
 import { cacheKey } from '../cache/cache.ts'
-import { downstreamsOf, TXN_TOKEN_TYPE, type Credential, type CredentialRequest } from '../connector/connector.ts'
+import { downstreamsOf, type Credential, type CredentialRequest } from '../connector/connector.ts'
+import { TXN_TOKEN_TYPE } from '../oauth/token-type.ts'
 import { kinds } from '../connector/kinds.ts'
 
 /** A cached credential with what it relies on, so that a revocation finds it. */

@@ -1,6 +1,6 @@
 import type { Downstream } from '../config/downstream.ts'
 import type { Server } from '../config/server.ts'
-import type { Confirmation } from '../connector/connector.ts'
+import type { Confirmation } from '../oauth/claims.ts'
 import { refuse } from '../errors.ts'
 import { idsOf, type Target } from './target.ts'
 

@@ -1,5 +1,5 @@
 import type { Secret } from '../crypto/secret.ts'
-import type { TokenTypeUri } from '../connector/connector.ts'
+import type { TokenTypeUri } from '../oauth/token-type.ts'
 import type { CallerEvidence } from '../workload/caller-evidence.ts'
 import type { Injection } from './injection.ts'
 

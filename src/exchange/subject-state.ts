@@ -1,6 +1,6 @@
 import type { AuditLog } from '../audit/record.ts'
 import type { Server } from '../config/server.ts'
-import { ACCESS_TOKEN_TYPE } from '../connector/connector.ts'
+import { ACCESS_TOKEN_TYPE } from '../oauth/token-type.ts'
 import type { ReadMintedToken } from '../connector/minted-token.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { asDeputyError, refuse, type DeputyError } from '../errors.ts'

@@ -1,4 +1,4 @@
-import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE } from '../connector/connector.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE } from '../oauth/token-type.ts'
 import { PROOF_ALGORITHMS } from '../workload/proof-of-possession.ts'
 
 export const TOKEN_EXCHANGE_GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'

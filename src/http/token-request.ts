@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { scopeSchema } from '../config/values.ts'
-import type { TokenTypeUri } from '../connector/connector.ts'
+import type { TokenTypeUri } from '../oauth/token-type.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { TokenExchangeRequest, TokenWish } from '../exchange/request.ts'

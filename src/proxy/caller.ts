@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { ACCESS_TOKEN_TYPE } from '../connector/connector.ts'
+import { ACCESS_TOKEN_TYPE } from '../oauth/token-type.ts'
 import { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
 import type { Exchange, IssuedToken } from '../exchange/exchange.ts'

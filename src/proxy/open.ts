@@ -3,7 +3,7 @@ import type { Clock, Random } from '../clock.ts'
 import type { Settings } from '../config/settings.ts'
 import { replaceFile } from '../crypto/private-file.ts'
 import { createProofs } from '../egress/proofs.ts'
-import type { Ground } from '../ground.ts'
+import type { Secret } from '../crypto/secret.ts'
 import { tcpHosts } from '../http/caller-guard.ts'
 import type { ExecProxy } from '../http/exec.ts'
 import { listenOnPort, listenOnSocket, type Listener } from '../http/listener.ts'
@@ -23,7 +23,8 @@ export interface ProxyOptions extends Omit<
 > {
   readonly settings: Settings
   readonly home: string
-  readonly own: Ground['own']
+  /** A secret of this installation, made when there is none, or none that is good any more. */
+  readonly own: (name: string, make: () => Promise<Secret>, isGood: (kept: Secret) => boolean) => Promise<Secret>
   readonly peers: Peers
   readonly socketHosts: ReadonlySet<string>
   /** Takes over a listener, to close it. */

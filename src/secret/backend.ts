@@ -1,7 +1,6 @@
 import type { Secret } from '../crypto/secret.ts'
 import { refuse } from '../errors.ts'
-
-export type SecretStage = 'pending' | 'current' | 'previous'
+import type { SecretStage } from '../store/records/secrets.ts'
 
 /** One version of a secret, under the name that its backend gave it. */
 export interface SecretVersion {

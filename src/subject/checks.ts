@@ -1,5 +1,5 @@
 import type { Server } from '../config/server.ts'
-import type { ActorClaim } from '../connector/connector.ts'
+import type { ActorClaim } from '../oauth/claims.ts'
 import { refuse, type DeputyError } from '../errors.ts'
 import { presentClaims, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
 

@@ -2,12 +2,12 @@ import { LRUCache } from 'lru-cache'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import type { TrustedIssuer } from '../config/tenant.ts'
+import type { SecretReference } from '../config/values.ts'
 import type { Egress } from '../egress/egress.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import type { Secret } from '../crypto/secret.ts'
 import { told } from '../egress/struck.ts'
 import { DeputyError } from '../errors.ts'
-import type { ResolveSecret } from '../secret/reference.ts'
 import { IssuerFault, readIssuerJson, refusalOfFault } from './issuer-answer.ts'
 import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
@@ -23,7 +23,7 @@ export const createIntrospection = (options: {
   egress: Egress
   clock: Clock
   metadata: ReadIssuerMetadata
-  resolveSecret: ResolveSecret
+  resolveSecret: (reference: SecretReference, tenant: string) => Promise<Secret>
   fingerprint: Fingerprint
 }) => {
   const answers = new LRUCache<string, { claims: IntrospectedClaims | undefined; until: number }>({ max: 5000 })

@@ -1,4 +1,4 @@
-import type { ActorClaim } from '../connector/connector.ts'
+import type { ActorClaim } from '../oauth/claims.ts'
 import { signedPartOf } from '../crypto/compact-jws.ts'
 import type { Fingerprint } from '../crypto/fingerprint.ts'
 import { Secret } from '../crypto/secret.ts'

@@ -1,11 +1,7 @@
 import { expect, it } from 'vitest'
 import { createMemoryCache } from '../../src/cache/memory.ts'
-import {
-  ACCESS_TOKEN_TYPE,
-  type Connectors,
-  type Credential,
-  type CredentialRequest,
-} from '../../src/connector/connector.ts'
+import type { Connectors, Credential, CredentialRequest } from '../../src/connector/connector.ts'
+import { ACCESS_TOKEN_TYPE } from '../../src/oauth/token-type.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createObtain } from '../../src/exchange/obtain.ts'
 import type { CachedCredential } from '../../src/exchange/cached-credential.ts'

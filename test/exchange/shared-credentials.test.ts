@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import type { SharedBytes } from '../../src/cache/redis.ts'
 import { systemClock } from '../../src/clock.ts'
-import { ACCESS_TOKEN_TYPE } from '../../src/connector/connector.ts'
+import { ACCESS_TOKEN_TYPE } from '../../src/oauth/token-type.ts'
 import { createProofKey } from '../../src/crypto/proof-key.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { createSharedCredentials } from '../../src/exchange/shared-credentials.ts'

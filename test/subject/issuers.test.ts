@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Snapshot } from '../../src/config/snapshot.ts'
-import { ACCESS_TOKEN_TYPE } from '../../src/connector/connector.ts'
+import { ACCESS_TOKEN_TYPE } from '../../src/oauth/token-type.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { metadataUrls } from '../../src/subject/issuer-metadata.ts'
 import { anIssuerKey, startIssuerDouble, type IssuerDouble } from '../doubles/issuer.ts'

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Server } from '../../src/config/server.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
-import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../../src/connector/connector.ts'
+import { ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE } from '../../src/oauth/token-type.ts'
 import { Secret } from '../../src/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
 import { startIssuerDouble, type IssuerDouble } from '../doubles/issuer.ts'

@@ -9,13 +9,8 @@ import type { Telemetry } from '../../observe/telemetry.ts'
 import type { ConsentStore } from '../../store/records/consents.ts'
 import type { Grant, GrantStore } from '../../store/records/grants.ts'
 import type { UpstreamRevocationStore } from '../../store/records/upstream-revocations.ts'
-import {
-  ACCESS_TOKEN_TYPE,
-  type Connector,
-  type Credential,
-  type CredentialRequest,
-  type Revocable,
-} from '../connector.ts'
+import type { Connector, Credential, CredentialRequest, Revocable } from '../connector.ts'
+import { ACCESS_TOKEN_TYPE } from '../../oauth/token-type.ts'
 import type { ProviderClients } from '../provider/client.ts'
 import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
 import type { CallProvider } from '../provider/call.ts'

@@ -1,6 +1,6 @@
 import type { ExpressionBuilder, Selectable } from 'kysely'
 import type { Atomically, Database, Tables } from '../schema.ts'
-import type { SecretStage } from '../../secret/backend.ts'
+import type { SecretStage } from '../records/secrets.ts'
 import type { SecretStore, StoredSecret } from '../records/secrets.ts'
 
 const fromRow = (row: Selectable<Tables['secrets']>): StoredSecret => ({

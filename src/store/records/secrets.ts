@@ -1,4 +1,5 @@
-import type { SecretStage } from '../../secret/backend.ts'
+/** Where a version of a secret stands in a rotation. */
+export type SecretStage = 'pending' | 'current' | 'previous'
 
 export interface StoredSecret {
   readonly tenant: string
