@@ -4,7 +4,7 @@ import type { KeyEncryptionSettings } from './config/key-encryption.ts'
 import { keyFromFile, keyFromText, withEarlierKeys, type KeyEncryptionKey } from './crypto/key-encryption-key.ts'
 import { refuse } from './errors.ts'
 import { openVault, type VaultSurroundings } from './secret/backends.ts'
-import { watchKeyService, type WatchedKey } from './secret/key-service.ts'
+import { loadKms, watchKeyService, type WatchedKey } from './secret/key-service.ts'
 import { transitKey } from './secret/vault/transit.ts'
 
 const ID = 'kek'
@@ -48,8 +48,7 @@ export const openKeyEncryption = async (
       const key = watched(transitKey({ id: ID, ...settings.vault, session }))
       return () => Promise.resolve(key)
     }
-    // Loaded where it is configured: no other daemon should pay for the SDK.
-    const { createKmsClient, kmsKey } = await import('./secret/aws/kms.ts')
+    const { createKmsClient, kmsKey } = await loadKms()
     const client = createKmsClient(settings.aws)
     closers.push(() => {
       client.destroy()

@@ -1,5 +1,5 @@
 import { toSeconds, type Clock, type Random } from '../clock.ts'
-import { signJwt } from '../crypto/compact-jws.ts'
+import { signJwt } from '../crypto/sign-jwt.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import { refuse } from '../errors.ts'
 import type { CredentialRequest } from './connector.ts'

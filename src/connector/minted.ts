@@ -1,6 +1,6 @@
 import type { Clock, Random } from '../clock.ts'
 import { toSeconds } from '../clock.ts'
-import { signJwt } from '../crypto/compact-jws.ts'
+import { signJwt } from '../crypto/sign-jwt.ts'
 import { Secret } from '../crypto/secret.ts'
 import type { SigningKeys } from '../crypto/signing-keys.ts'
 import type { TokenStatus } from './status-index.ts'

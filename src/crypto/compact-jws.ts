@@ -1,5 +1,4 @@
 import { Secret } from './secret.ts'
-import type { SigningKeys, SigningPurpose } from './signing-keys.ts'
 
 /**
  * Signs a compact JWS (RFC 7515 section 7.1) by hand: node's synchronous ES256 costs a sixth of what WebCrypto's asynchronous path
@@ -29,16 +28,3 @@ export const signedPartOf = (token: Secret): Secret => {
   const text = token.reveal()
   return isCompactJws(text) ? new Secret(text.slice(0, text.lastIndexOf('.'))) : token
 }
-
-/** A JWT that is signed with a key of Deputy's own. */
-export const signJwt = (
-  keys: SigningKeys,
-  header: Readonly<Record<string, unknown>>,
-  claims: Readonly<Record<string, unknown>>,
-  purpose: SigningPurpose = 'token',
-): string =>
-  compactJws(
-    { alg: keys.algorithm(purpose), kid: keys.kid(purpose), ...header },
-    claims,
-    (input) => keys.sign(purpose, input).signature,
-  )

@@ -85,3 +85,6 @@ export const watchKeyService = (key: KeyEncryptionKey, monotonic: () => number):
     },
   }
 }
+
+/** AWS KMS, loaded where it is configured: no other daemon pays for the SDK. */
+export const loadKms = () => import('./aws/kms.ts')

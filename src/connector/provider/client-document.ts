@@ -2,7 +2,7 @@ import { toSeconds, type Clock, type Random } from '../../clock.ts'
 import { pagesUrlOf } from '../../config/client-document.ts'
 import { clientsOf, type ProvidedDownstream } from '../../config/downstream.ts'
 import type { Snapshot } from '../../config/snapshot.ts'
-import { signJwt } from '../../crypto/compact-jws.ts'
+import { signJwt } from '../../crypto/sign-jwt.ts'
 import type { SigningKeys } from '../../crypto/signing-keys.ts'
 
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
