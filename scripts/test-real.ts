@@ -1,6 +1,7 @@
 /** `npm run test:real`: installs the real peers side by side, runs test/real/, and ends with one line a peer. */
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import {
   installPeer,
   PEER_NAMES,
@@ -42,16 +43,21 @@ const installServers = async (): Promise<Map<string, string>> => {
   return missing
 }
 
+/** Peers that are packages of npm, which the tests have anyway. */
+const NPM = { typescript: '@modelcontextprotocol/client' } as const
+
 interface Tally {
   passed: number
   failed: number
   skipped: number
 }
 
-/** A test file says which peers it needs: by importing test/peers/<peer>.ts, or by `needPeer('<peer>')`. */
+/** A test file says which peers it needs: by importing test/peers/<peer>.ts, by `needPeer('<peer>')`, or by a program `with-<peer>.ts`. */
 const peersOf = (source: string): string[] => {
-  const known: readonly string[] = [...PEER_NAMES, ...Object.keys(DEBIAN)]
-  return known.filter((peer) => source.includes(`peers/${peer}.ts'`) || source.includes(`needPeer('${peer}')`))
+  const known: readonly string[] = [...PEER_NAMES, ...Object.keys(DEBIAN), ...Object.keys(NPM)]
+  return known.filter((peer) =>
+    [`peers/${peer}.ts'`, `needPeer('${peer}')`, `with-${peer}.ts'`].some((mark) => source.includes(mark)),
+  )
 }
 
 /** A case counts for the peers of its file; where its name contains some of them, for those alone. */
@@ -60,7 +66,7 @@ const tallyCases = async (files: TestRun['files']): Promise<Map<string, Tally>> 
   for (const { path, cases } of files) {
     const used = peersOf(await readFile(path, 'utf8'))
     for (const { name, status } of cases) {
-      const named = used.filter((peer) => name.toLowerCase().includes(peer))
+      const named = used.filter((peer) => new RegExp(`\\b${peer}\\b`, 'i').test(name))
       for (const peer of named.length > 0 ? named : used) {
         const tally = tallies.get(peer) ?? { passed: 0, failed: 0, skipped: 0 }
         tally[status === 'passed' || status === 'failed' ? status : 'skipped'] += 1
@@ -72,7 +78,11 @@ const tallyCases = async (files: TestRun['files']): Promise<Map<string, Tally>> 
 }
 
 /** A program of the machine's own is not of the pinned version. */
-const versionOf = (peer: string): string => {
+const versionOf = async (peer: string): Promise<string> => {
+  if (peer in NPM) {
+    const manifest = join(import.meta.dirname, '../node_modules', NPM[peer as keyof typeof NPM], 'package.json')
+    return (JSON.parse(await readFile(manifest, 'utf8')) as { version: string }).version
+  }
   const name = PEER_NAMES.find((each) => each === peer)
   const program = name === undefined ? DEBIAN[peer as keyof typeof DEBIAN] : PROGRAMS[name]
   const path = name === undefined ? program : program && lookForProgram(name, program)
@@ -94,7 +104,7 @@ for (const peer of new Set([...tallies.keys(), ...missing.keys()])) {
   const why =
     missing.get(peer) ?? (skipped === 0 ? undefined : 'the case does not concern it, or another peer is missing')
   process.stdout.write(
-    `${titleOf(peer)} ${versionOf(peer)}: ${passed} passed, ${failed} failed, ${skipped} skipped${why === undefined ? '' : ` (${why})`}\n`,
+    `${titleOf(peer)} ${await versionOf(peer)}: ${passed} passed, ${failed} failed, ${skipped} skipped${why === undefined ? '' : ` (${why})`}\n`,
   )
 }
 process.stdout.write(`${run.summary}\n`)

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { basicScopeWarnings } from './config/basic-scopes.ts'
 import { cloudTenantWarnings } from './config/cloud-tenants.ts'
 import { fingerprintsOf, type Fingerprints } from './config/fingerprints.ts'
 import { loadConfiguration } from './config/load.ts'
@@ -87,6 +88,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
     fix: 'Run them under different users, or let them use private_key_jwt or a client secret.',
   })),
   ...cloudTenantWarnings(snapshot),
+  ...basicScopeWarnings(snapshot),
   ...(policies.length === 0
     ? [
         {

@@ -23,6 +23,10 @@ export interface CompanyIdpOptions {
   readonly clients?: readonly ClientMetadata[]
   /** Seconds; default 300. */
   readonly accessTokenTtl?: number
+  /** Scopes that access tokens may have; default `mcp`. */
+  readonly scope?: string
+  /** Clients may register themselves (RFC 7591); default false. */
+  readonly registration?: boolean
 }
 
 const USERS = {
@@ -36,7 +40,7 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
     title: 'Company',
     users,
     configuration: {
-      scopes: ['openid', 'email', 'offline_access'],
+      scopes: ['openid', 'email', 'offline_access', ...(options.scope?.split(' ') ?? [])],
       clients: [
         {
           client_id: MCP_CLIENT.client_id,
@@ -61,19 +65,27 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
             ]),
         ...(options.clients ?? []),
       ],
+      // What a client may ask for later is more than what it knew when it registered.
+      extraClientMetadata: {
+        properties: ['scope_at_registration'],
+        validator: (_context, _property, _value, metadata) => {
+          delete metadata.scope
+        },
+      },
       extraTokenClaims: (_context, token) => {
         const user = 'accountId' in token ? users[token.accountId] : undefined
         return user === undefined ? undefined : { groups: [...(user.groups ?? [])] }
       },
       features: {
         introspection: { enabled: true, allowedPolicy: () => true },
+        registration: { enabled: options.registration === true },
         resourceIndicators: {
           enabled: true,
           useGrantedResource: () => true,
           getResourceServerInfo: (_context, resource) => {
             if (!options.resources.includes(resource)) throw new Error(`unknown resource ${resource}`)
             return {
-              scope: 'mcp',
+              scope: options.scope ?? 'mcp',
               audience: resource,
               accessTokenTTL: options.accessTokenTtl ?? 300,
               accessTokenFormat: 'jwt',

