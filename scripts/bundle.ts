@@ -15,7 +15,7 @@ export const BUNDLED_CLI = join(BUNDLE, 'main.js')
 /** What runs by itself: the CLI, the two threads, and the process that becomes a command of `deputy exec`. */
 const ENTRIES = {
   main: 'src/cli/main.ts',
-  worker: 'src/store/sqlite/worker.ts',
+  worker: 'src/foundation/store/sqlite/worker.ts',
   'reader-thread': 'src/config/reader-thread.ts',
   launcher: 'src/cli/exec/launcher.ts',
 }

@@ -28,6 +28,7 @@ import {
 } from '../src/config/values.ts'
 import { parseYamlFile } from '../src/config/yaml-file.ts'
 import { taxonomy } from '../src/errors.ts'
+import { roomRows, wingsPicture } from './architecture.ts'
 import { missingIn, unnamedFolders } from './docs-paths.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -385,6 +386,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
     rotation: rotations,
     rotators,
   },
+  'docs/architecture.md': { rooms: () => table(['Folder', 'What it is'], roomRows(ROOT)) },
   'docs/providers.md': { providers },
   'docs/promises.md': { promises: () => testedIn('promise', PROMISES, '../') },
   'SECURITY.md': { threats: () => testedIn('threat', THREATS) },
@@ -392,6 +394,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
 
 /** Files that are generated as a whole. */
 const wholes: Readonly<Record<string, () => string>> = {
+  'docs/architecture.svg': () => wingsPicture(ROOT),
   'policies/rotation/schema.json': () =>
     `${JSON.stringify({ title: 'A rotation policy of Deputy', ...z.toJSONSchema(rotationPolicySchema, { io: 'input', unrepresentable: 'any' }) }, null, 2)}\n`,
 }

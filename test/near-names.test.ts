@@ -1,6 +1,6 @@
 import { array, assert, nat, property, string, stringMatching } from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { didYouMean, nearNames } from '../src/near-names.ts'
+import { didYouMean, nearNames } from '../src/foundation/text/near-names.ts'
 
 const words = array(string({ unit: 'grapheme', maxLength: 20 }), { maxLength: 20 })
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { oneAtATime } from '../src/one-at-a-time.ts'
+import { oneAtATime } from '../src/foundation/async/one-at-a-time.ts'
 
 it('a duty that waits for a slow provider begins no second time, and holds up no other duty', async () => {
   const begun: string[] = []

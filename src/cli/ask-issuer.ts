@@ -1,10 +1,7 @@
-import type { TrustedIssuer } from '../config/tenant.ts'
-import type { Egress } from '../egress/egress.ts'
-import { createEgress } from '../egress/fetch.ts'
-import { readHostRoutes } from '../egress/hosts.ts'
-import { DeputyError } from '../errors.ts'
-import { createIssuerMetadata } from '../subject/issuer-metadata.ts'
-import { readIssuerJson } from '../subject/issuer-answer.ts'
+import type { TrustedIssuer } from '#config'
+import { DeputyError } from '#errors'
+import { createEgress, type Egress, readHostRoutes } from '#foundation/outbound'
+import { createIssuerMetadata, readIssuerJson } from '#identity/subject'
 import type { readSettings } from './home.ts'
 
 type Network = Awaited<ReturnType<typeof readSettings>>['network']

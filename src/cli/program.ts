@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander'
-import { DeputyError, forAdmins } from '../errors.ts'
-import { fileFailure } from '../start-failure.ts'
+import { DeputyError, forAdmins } from '#errors'
+import { fileFailure } from '#foundation/files'
 import { packageVersion } from './home.ts'
 import { CommandError, exit, shownText, type Terminal } from './terminal.ts'
 import { unknownCommandIn } from './unknown-command.ts'

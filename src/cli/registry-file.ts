@@ -2,10 +2,8 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isMap, parseAllDocuments, stringify, type Document } from 'yaml'
-import { SETTINGS_FILE } from '../config/settings.ts'
-import { formatProblem, type Problem } from '../config/problem.ts'
-import { idSchema, urlSchema } from '../config/values.ts'
-import { replaceFile, createFile } from '../crypto/private-file.ts'
+import { formatProblem, idSchema, type Problem, SETTINGS_FILE, urlSchema } from '#config'
+import { createFile, replaceFile } from '#foundation/files'
 import { readSettings, shipped } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
@@ -68,7 +66,7 @@ export const commented = (comment: string, content: object): string => `# ${comm
 
 const problemsOf = async (home: string): Promise<readonly Problem[]> => {
   // Loaded here: no other command should pay for the policy engine.
-  const { readConfiguration } = await import('../configuration.ts')
+  const { readConfiguration } = await import('#daemon/configuration')
   return (await readConfiguration({ home, shipped, generation: 1 })).problems
 }
 

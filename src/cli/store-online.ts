@@ -1,9 +1,7 @@
-import { SETTINGS_FILE } from '../config/settings.ts'
-import type { Problem } from '../config/problem.ts'
-import type { Settings } from '../config/settings.ts'
-import { DeputyError } from '../errors.ts'
-import { postgresOptions, type Surroundings } from '../ground.ts'
-import { postgresDurability } from '../store/postgres/open.ts'
+import { type Problem, type Settings, SETTINGS_FILE } from '#config'
+import { postgresOptions, type Surroundings } from '#daemon/foundation'
+import { DeputyError } from '#errors'
+import { postgresDurability } from '#foundation/store'
 
 /** What the shared store itself says: that it does not answer is a problem, and that a fail-over of it loses commits a warning. */
 export const storeProblems = async (

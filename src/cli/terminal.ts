@@ -1,4 +1,4 @@
-import { onOneLine } from '../one-line.ts'
+import { onOneLine } from '#foundation/text'
 
 /** Where the CLI reads and writes; passed in, so that a test can hold it. */
 export interface Terminal {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { didYouMean } from '../near-names.ts'
+import { didYouMean } from '#foundation/text'
 
 /** Options in front of a command that take the next word. */
 const WITH_VALUE: readonly string[] = ['--home']

@@ -1,7 +1,7 @@
 /** The files with secrets that the configuration refers to: whether they are there, and read by nobody but their owner. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { octal } from '../crypto/private-file.ts'
+import { octal } from '#foundation/files'
 import type { Problem } from './problem.ts'
 import type { Located } from './yaml-file.ts'
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { ownValue } from '#foundation/text'
 import { durationSchema, idSchema, urlSchema } from './values.ts'
-import { ownValue } from '../own-value.ts'
 
 /** A fact about a provider needs the page it was taken from. */
 const sourceSchema = z.record(z.string(), urlSchema)

@@ -1,7 +1,7 @@
+import { didYouMean, ownValue } from '#foundation/text'
 import { isOwnAddress, documentOf, pagesUrlOf } from './client-document.ts'
 import { clientsOf, needsUser, type OAuthClient } from './downstream.ts'
 import { bindingProblems, injectionProblems, sharedHosts } from './injection-references.ts'
-import { didYouMean } from '../near-names.ts'
 import { isLoopback, listenProblems } from './listen-problems.ts'
 import type { Loaded } from './loaded.ts'
 import type { Problem } from './problem.ts'
@@ -20,7 +20,6 @@ import { takesAssertions } from './tenant.ts'
 import { engineProblems } from './engine-question.ts'
 import type { Located } from './yaml-file.ts'
 import { servesTenant } from './values.ts'
-import { ownValue } from '../own-value.ts'
 
 /** The backend that every daemon has. */
 const EMBEDDED = 'embedded'

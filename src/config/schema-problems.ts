@@ -1,7 +1,7 @@
 /** What a schema found wrong in a file, in words: what is written there, and what to write instead. */
 import { isScalar, type Node } from 'yaml'
 import { z } from 'zod'
-import { didYouMean } from '../near-names.ts'
+import { didYouMean } from '#foundation/text'
 import type { Problem } from './problem.ts'
 
 type Path = readonly PropertyKey[]

@@ -1,8 +1,8 @@
 /** Folders that shut out the programs that `listen.socket_mode` and `listen.socket_group` let in. */
 import { stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { octal } from '#foundation/files'
 import { SETTINGS_FILE } from './settings.ts'
-import { octal } from '../crypto/private-file.ts'
 import type { Problem } from './problem.ts'
 import type { Settings } from './settings.ts'
 

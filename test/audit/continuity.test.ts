@@ -1,10 +1,10 @@
 /** A store that loses audit records that it had confirmed, and one that another process writes (faults 103 and 104). */
 import { describe, expect, it } from 'vitest'
-import type { LostRecords } from '../../src/audit/continuity.ts'
-import type { AuditLogOptions } from '../../src/audit/log.ts'
-import { verifyChains } from '../../src/audit/verify.ts'
+import type { LostRecords } from '../../src/foundation/audit/continuity.ts'
+import type { AuditLogOptions } from '../../src/foundation/audit/log.ts'
+import { verifyChains } from '../../src/foundation/audit/verify.ts'
 import { refuse } from '../../src/errors.ts'
-import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/store/records/audit.ts'
+import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/foundation/store/records/audit.ts'
 import { aLog, append, aRecord, signed } from '../support/audit.ts'
 
 /** As Postgres keeps them: a row is appended only after the row that it follows. */

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { explain, type RecordView } from '../../src/audit/explain.ts'
+import { explain, type RecordView } from '../../src/foundation/audit/explain.ts'
 
 const aView = (over: Partial<RecordView> & { detail?: Record<string, unknown> } = {}): RecordView => {
   const { detail = {}, ...columns } = over

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { emptyChain, hashOf, type Head } from '../../src/audit/chain.ts'
-import { verifyChain } from '../../src/audit/verify.ts'
-import type { AuditCheckpoint, AuditRow } from '../../src/store/records/audit.ts'
+import { emptyChain, hashOf, type Head } from '../../src/foundation/audit/chain.ts'
+import { verifyChain } from '../../src/foundation/audit/verify.ts'
+import type { AuditCheckpoint, AuditRow } from '../../src/foundation/store/records/audit.ts'
 import { aLog, append, aStore, signed } from '../support/audit.ts'
 
 describe('verifying the chain', () => {

@@ -1,11 +1,11 @@
 /** A process whose 16 requesters append for ever and say what was acknowledged, until it is killed. */
 import { join } from 'node:path'
-import { createFileSink } from '../../src/audit/file-sink.ts'
-import { DurableAuditLog } from '../../src/audit/log.ts'
+import { createFileSink } from '../../src/foundation/audit/file-sink.ts'
+import { DurableAuditLog } from '../../src/foundation/audit/log.ts'
 import { systemClock } from '../../src/clock.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
-import { noTelemetry } from '../../src/observe/telemetry.ts'
-import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
+import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
+import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 
 const folder = process.argv[2]!
 const store = await openSqliteStore({ path: join(folder, 'deputy.db') })

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { cacheKey } from '../../src/cache/cache.ts'
-import { createMemoryCache } from '../../src/cache/memory.ts'
+import { cacheKey } from '../../src/foundation/cache/cache.ts'
+import { createMemoryCache } from '../../src/foundation/cache/memory.ts'
 import { describeCache } from '../conformance/cache.ts'
 
 describeCache('the process cache', (options) => createMemoryCache<string>(options))

@@ -1,9 +1,9 @@
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createRates, type Rates } from '../../src/cache/rates.ts'
+import { createRates, type Rates } from '../../src/foundation/cache/rates.ts'
 import { settingsSchema, type Settings } from '../../src/config/settings.ts'
 import type { DeputyError } from '../../src/errors.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { askRedis, findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 

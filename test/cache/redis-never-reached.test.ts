@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { createSharedBytes } from '../../src/cache/redis.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
+import { createSharedBytes } from '../../src/foundation/redis/redis.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { freePort } from '../support/process.ts'
 
 it('fault 99: a Redis that was never reached has one line in the log', async () => {

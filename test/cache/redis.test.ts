@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createRates } from '../../src/cache/rates.ts'
-import { createSharedBytes, redisKey, type RedisOptions, type SharedBytes } from '../../src/cache/redis.ts'
+import { createRates } from '../../src/foundation/cache/rates.ts'
+import { createSharedBytes, redisKey, type RedisOptions, type SharedBytes } from '../../src/foundation/redis/redis.ts'
 import { settingsSchema } from '../../src/config/settings.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import {
   askRedis,
   findRedis,

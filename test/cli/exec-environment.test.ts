@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { childEnvironment, proxyEnvironment, valueOf } from '../../src/cli/exec/environment.ts'
-import { Secret } from '../../src/crypto/secret.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 
 const of = (mapping: { field?: string; template?: string }, credential: unknown): string =>
   valueOf(

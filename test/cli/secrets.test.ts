@@ -6,7 +6,7 @@ import type { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
 import { createProgram } from '../../src/cli/program.ts'
 import { exit } from '../../src/cli/terminal.ts'
-import { readLocalSecret } from '../../src/secret/reference.ts'
+import { readLocalSecret } from '../../src/credentials/secret/reference.ts'
 import { runCli } from '../support/process.ts'
 
 const folders: string[] = []
@@ -100,12 +100,16 @@ describe('secrets and the command line', () => {
       ),
     )
     // A browser for who types `deputy login`, what who types `deputy exec` wants to run, and programs that deputy.yaml allows, which only a rotation policy can name.
-    expect(starting.sort()).toEqual(['cli/commands/operate.ts', 'cli/exec/child.ts', 'rotation/rotators/command.ts'])
+    expect(starting.sort()).toEqual([
+      'cli/commands/operate.ts',
+      'cli/exec/child.ts',
+      'flows/rotation/rotators/command.ts',
+    ])
     const using = sources.filter(
       (name) =>
         readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes("/command.ts'") ||
         readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('rotators/create.ts'),
     )
-    expect(using.sort()).toEqual(['rotation/rotation.ts', 'rotation/rotators/create.ts'])
+    expect(using.sort()).toEqual(['flows/rotation/rotation.ts', 'flows/rotation/rotators/create.ts'])
   })
 })

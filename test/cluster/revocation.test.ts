@@ -1,5 +1,5 @@
 import { Client } from 'pg'
-import { createIncarnations } from '../../src/revocation/incarnation.ts'
+import { createIncarnations } from '../../src/foundation/cluster/incarnation.ts'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ACCESS_TOKEN, TOKEN_EXCHANGE } from '../support/daemon.ts'
 import { canCluster, startCluster, within, type ClusterNode } from '../support/cluster.ts'

@@ -1,9 +1,9 @@
 /** Somebody who can write the database, and has no key: what they change makes them nobody and undoes no order. */
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { emptyChain, link } from '../../src/audit/chain.ts'
-import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE } from '../../src/exchange/request.ts'
-import { paths } from '../../src/http/metadata.ts'
+import { emptyChain, link } from '../../src/foundation/audit/chain.ts'
+import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE } from '../../src/flows/exchange/request.ts'
+import { paths } from '../../src/listeners/http/metadata.ts'
 import { aKeyPair, ask, TOKEN_EXCHANGE, type Answer } from '../support/daemon.ts'
 import { canCluster, startCluster, type ClusterNode } from '../support/cluster.ts'
 

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageVersion, shipped } from '../../src/cli/home.ts'
 import { createSystemRandom, systemClock } from '../../src/clock.ts'
-import { readConfiguration } from '../../src/configuration.ts'
-import { startDaemon } from '../../src/daemon.ts'
+import { readConfiguration } from '../../src/daemon/configuration/configuration.ts'
+import { startDaemon } from '../../src/daemon/daemon.ts'
 import { asDeputyError, DeputyError } from '../../src/errors.ts'
-import { createLogger } from '../../src/observe/pino-logger.ts'
+import { createLogger } from '../../src/foundation/telemetry/pino-logger.ts'
 import { breakFolder, createDraw } from './folder-mutations.ts'
 
 /** What only the machine knows when the daemon starts: files, folders and variables that are not there. `check` warns of those. */

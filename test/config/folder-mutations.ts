@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promise
 import { dirname, join } from 'node:path'
 import { isMap, isScalar, parseDocument, stringify, visit, type Pair, type Scalar } from 'yaml'
 import { createSystemRandom } from '../../src/clock.ts'
-import { newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
 import { aCompany } from '../support/configuration.ts'
 import type { Files } from '../support/daemon.ts'
 

@@ -1,4 +1,4 @@
-import type { AuditRow } from '../../src/store/records/audit.ts'
+import type { AuditRow } from '../../src/foundation/store/records/audit.ts'
 
 export const anAuditRow = (seq: number, over: Partial<AuditRow> = {}): AuditRow => ({
   seq,

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Cache } from '../../src/cache/cache.ts'
+import type { Cache } from '../../src/foundation/cache/cache.ts'
 import { aClock } from '../support/snapshot.ts'
 
 /** What every cache does, whatever it is made of. */

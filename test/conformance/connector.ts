@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Connector, Credential, CredentialRequest } from '../../src/connector/connector.ts'
+import type { Connector, Credential, CredentialRequest } from '../../src/credentials/connector/connector.ts'
 import type { SpoiltAnswer } from '../doubles/spoilt.ts'
 
 /** A connector at a source of credentials whose next answer can be spoiled. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DeputyError } from '../../src/errors.ts'
-import type { KeyEncryptionKey } from '../../src/crypto/key-encryption-key.ts'
+import type { KeyEncryptionKey } from '../../src/foundation/crypto/key-encryption-key.ts'
 
 export interface KeyEncryptionPlace {
   readonly key: KeyEncryptionKey

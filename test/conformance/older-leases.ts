@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
-import type { Lease } from '../../src/store/records/leases.ts'
-import type { Store } from '../../src/store/store.ts'
+import type { Lease } from '../../src/foundation/store/records/leases.ts'
+import type { Store } from '../../src/foundation/store/store.ts'
 
 const aLease = (given: Partial<Lease>): Lease => ({
   id: 'l1',

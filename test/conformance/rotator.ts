@@ -1,7 +1,7 @@
 import { DeputyError, forAdmins } from '../../src/errors.ts'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
-import type { Rotator } from '../../src/rotation/rotator.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import type { Rotator } from '../../src/flows/rotation/rotator.ts'
 
 export interface RotatorPlace {
   readonly rotator: Rotator

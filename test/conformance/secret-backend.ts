@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
-import type { SecretBackend, StagedSecrets } from '../../src/secret/backend.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import type { SecretBackend, StagedSecrets } from '../../src/credentials/secret/backend.ts'
 
 export interface SecretBackendPlace {
   readonly backend: SecretBackend

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Consent } from '../../src/store/records/consents.ts'
-import type { Grant, GrantOwner } from '../../src/store/records/grants.ts'
-import type { Lease } from '../../src/store/records/leases.ts'
-import type { Rotation } from '../../src/store/records/rotations.ts'
-import type { Session } from '../../src/store/records/sessions.ts'
-import type { Store } from '../../src/store/store.ts'
-import type { UpstreamRevocation } from '../../src/store/records/upstream-revocations.ts'
+import type { Consent } from '../../src/foundation/store/records/consents.ts'
+import type { Grant, GrantOwner } from '../../src/foundation/store/records/grants.ts'
+import type { Lease } from '../../src/foundation/store/records/leases.ts'
+import type { Rotation } from '../../src/foundation/store/records/rotations.ts'
+import type { Session } from '../../src/foundation/store/records/sessions.ts'
+import type { Store } from '../../src/foundation/store/store.ts'
+import type { UpstreamRevocation } from '../../src/foundation/store/records/upstream-revocations.ts'
 import { anAuditRow } from './audit-row.ts'
 
 /** A place where a store lives: it can be opened again after it was closed. */

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { downstreamSchema } from '../../src/config/downstream.ts'
 import { providerSchema } from '../../src/config/provider.ts'
-import { clientDocument } from '../../src/connector/provider/client-document.ts'
+import { clientDocument } from '../../src/credentials/provider/client-document.ts'
 import { aSnapshot } from '../support/snapshot.ts'
 
 const of = (name: string, ...given: readonly object[]): object | undefined =>

@@ -8,7 +8,7 @@ import {
   variablesSchema,
   type Provider,
 } from '../../src/config/provider.ts'
-import { fieldsOf, scopesOf, toBody, toStandard } from '../../src/connector/provider/dialect.ts'
+import { fieldsOf, scopesOf, toBody, toStandard } from '../../src/credentials/provider/dialect.ts'
 
 const aProvider = (given: object = {}): Provider =>
   providerSchema.parse({

@@ -1,10 +1,10 @@
 import * as fc from 'fast-check'
 import { ClientError, ResponseBodyError } from 'openid-client'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createSharedBytes } from '../../src/cache/redis.ts'
-import { createProviderCalls, failureOf, retryAfterOf, wordsOf } from '../../src/connector/provider/call.ts'
+import { createSharedBytes } from '../../src/foundation/redis/redis.ts'
+import { createProviderCalls, failureOf, retryAfterOf, wordsOf } from '../../src/credentials/provider/call.ts'
 import { refuse } from '../../src/errors.ts'
-import { noTelemetry } from '../../src/observe/telemetry.ts'
+import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { aClock } from '../support/snapshot.ts'
 

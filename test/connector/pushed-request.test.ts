@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { isPushed } from '../../src/connector/provider/pushed-request.ts'
+import { isPushed } from '../../src/credentials/provider/pushed-request.ts'
 
 describe('fault 67: authorization requests are pushed', () => {
   const ENDPOINT = { pushed_authorization_request_endpoint: 'https://login.example/par' }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { judgeRejection } from '../../src/connector/rejection.ts'
-import { Secret } from '../../src/crypto/secret.ts'
+import { judgeRejection } from '../../src/credentials/connector/rejection.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { startGrants, type Grants } from '../support/grants.ts'
 

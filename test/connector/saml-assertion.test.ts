@@ -9,7 +9,7 @@ import {
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { signSamlAssertion, type SamlAssertion } from '../../src/connector/saml-assertion.ts'
+import { signSamlAssertion, type SamlAssertion } from '../../src/credentials/connector/token-endpoint/saml-assertion.ts'
 import { DeputyError } from '../../src/errors.ts'
 import { aSamlSigner, createSamlGrant } from '../doubles/saml-bearer.ts'
 import { findXmlsec, verifies } from '../peers/xmlsec.ts'

@@ -1,7 +1,7 @@
 /** Grants that end together at a provider (fault 65), and one that a second connection has replaced (fault 64). */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createEndReplaced } from '../../src/connector/oauth-grant/replaced.ts'
-import type { Grant } from '../../src/store/records/grants.ts'
+import { createEndReplaced } from '../../src/credentials/connector/oauth-grant/replaced.ts'
+import type { Grant } from '../../src/foundation/store/records/grants.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { startGrants, type Grants } from '../support/grants.ts'
 

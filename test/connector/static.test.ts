@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { downstreamSchema, keeps } from '../../src/config/downstream.ts'
-import type { Credential, CredentialRequest } from '../../src/connector/connector.ts'
-import { kinds } from '../../src/connector/kinds.ts'
-import { createStaticConnector, type RotationTerms } from '../../src/connector/static.ts'
-import { Secret } from '../../src/crypto/secret.ts'
+import type { Credential, CredentialRequest } from '../../src/credentials/connector/connector.ts'
+import { kinds } from '../../src/credentials/connector/kinds.ts'
+import { createStaticConnector, type RotationTerms } from '../../src/credentials/connector/static.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { aServer, aTenant } from '../support/snapshot.ts'
 
 type Kind = 'static' | 'api_key' | 'basic'

@@ -7,9 +7,9 @@ import {
   whatBecomes,
   type Certainty,
   type RefreshEvent,
-} from '../../src/connector/oauth-grant/what-ends.ts'
+} from '../../src/credentials/connector/oauth-grant/what-ends.ts'
 import { refuse } from '../../src/errors.ts'
-import type { GrantStatus } from '../../src/store/records/grants.ts'
+import type { GrantStatus } from '../../src/foundation/store/records/grants.ts'
 import { startOAuthProvider, type OAuthProviderDouble, type RawAnswer } from '../doubles/oauth-provider.ts'
 import { startGrants, type Grants } from '../support/grants.ts'
 

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
-import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
-import { Keyring } from '../../src/crypto/keyring.ts'
-import { Secret } from '../../src/crypto/secret.ts'
+import { keyFromText, newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/foundation/crypto/keyring.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 let ground: Ground

@@ -1,9 +1,9 @@
 import { decodeJwt, decodeProtectedHeader, EmbeddedJWK, jwtVerify } from 'jose'
 import { describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
-import { createProofKey, openProofKey, proofKeyText, signProof } from '../../src/crypto/proof-key.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createProofs } from '../../src/egress/proofs.ts'
+import { createProofKey, openProofKey, proofKeyText, signProof } from '../../src/foundation/crypto/proof-key.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createProofs } from '../../src/foundation/outbound/proofs.ts'
 
 const deps = { clock: { now: () => 1_700_000_000_999 }, random: createSystemRandom() }
 

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
-import { OWN_TENANT } from '../../src/crypto/envelope.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { SigningKeys } from '../../src/crypto/signing-keys.ts'
+import { OWN_TENANT } from '../../src/foundation/crypto/envelope.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { SigningKeys } from '../../src/foundation/keys/signing-keys.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 let ground: Ground

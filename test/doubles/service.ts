@@ -6,7 +6,7 @@ import { createServer, ServerResponse, type IncomingHttpHeaders, type IncomingMe
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
-import type { Authority } from '../../src/proxy/authority.ts'
+import type { Authority } from '../../src/listeners/http-proxy/authority.ts'
 
 export interface Received {
   readonly method: string

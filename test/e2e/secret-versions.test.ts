@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { downstreamSchema } from '../../src/config/downstream.ts'
-import { secretsNamedIn } from '../../src/secret/versions.ts'
+import { secretsNamedIn } from '../../src/credentials/secret/versions.ts'
 import { canCluster, startCluster, type ClusterNode } from '../support/cluster.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { createSystemRandom, systemClock } from '../../src/clock.ts'
 import { packageVersion, shipped } from '../../src/cli/home.ts'
-import { startDaemon } from '../../src/daemon.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
+import { startDaemon } from '../../src/daemon/daemon.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { startUnwellHttp, type Unwell } from '../doubles/unwell.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {

@@ -3,7 +3,11 @@ import * as fc from 'fast-check'
 import { createLocalJWKSet, decodeJwt, jwtVerify, type JSONWebKeySet } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
-import { createStatusIndex, readListName, STATUS_LIST_BITS } from '../../src/connector/status-index.ts'
+import {
+  createStatusIndex,
+  readListName,
+  STATUS_LIST_BITS,
+} from '../../src/credentials/connector/minted/status-index.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,

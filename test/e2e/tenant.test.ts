@@ -1,7 +1,7 @@
 import { cp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { grantRecordName } from '../../src/store/records/grants.ts'
+import { grantRecordName } from '../../src/foundation/store/records/grants.ts'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {

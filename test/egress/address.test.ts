@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import ipaddr from 'ipaddr.js'
 import { describe, expect, it } from 'vitest'
-import { createAddressJudge, isLoopbackHost } from '../../src/egress/address.ts'
+import { createAddressJudge, isLoopbackHost } from '../../src/foundation/outbound/address.ts'
 
 const judge = createAddressJudge({ allowLoopback: false, allowPrivate: [] })
 const open = createAddressJudge({ allowLoopback: true, allowPrivate: ['0.0.0.0/0', '::/0'] })

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { isPathWithin } from '../../src/exchange/injection.ts'
+import { isPathWithin } from '../../src/flows/exchange/injection.ts'
 
 /** How often a service may unescape a path before it looks at it. */
 const readings = (path: string): string[] => {

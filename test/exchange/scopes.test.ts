@@ -2,9 +2,9 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { downstreamSchema } from '../../src/config/downstream.ts'
 import { DeputyError } from '../../src/errors.ts'
-import { scopesWithin } from '../../src/exchange/scopes.ts'
-import { assertToolScopes, missingFor } from '../../src/exchange/tool.ts'
-import { explainPolicy } from '../../src/http/policy-question.ts'
+import { scopesWithin } from '../../src/flows/exchange/scopes.ts'
+import { assertToolScopes, missingFor } from '../../src/flows/exchange/tool.ts'
+import { explainPolicy } from '../../src/listeners/admin-api/policy-question.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const scope = fc.constantFrom('read', 'write', 'admin', 'delete')

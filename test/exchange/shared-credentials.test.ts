@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest'
-import type { SharedBytes } from '../../src/cache/redis.ts'
+import type { SharedBytes } from '../../src/foundation/redis/redis.ts'
 import { systemClock } from '../../src/clock.ts'
 import { ACCESS_TOKEN_TYPE } from '../../src/oauth/token-type.ts'
-import { createProofKey } from '../../src/crypto/proof-key.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createSharedCredentials } from '../../src/exchange/shared-credentials.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
+import { createProofKey } from '../../src/foundation/crypto/proof-key.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createSharedCredentials } from '../../src/credentials/cache/shared-credentials.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { startGround } from '../support/keyring.ts'
 
 it('requirement 23: a bound token is shared with its key, of which nothing can be read where they lie', async () => {

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { isNotTaken, logIn, type PostgresAddress } from '../../src/gateway/postgres/login.ts'
-import { errorResponse, message } from '../../src/gateway/postgres/messages.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { isNotTaken, logIn, type PostgresAddress } from '../../src/listeners/database-proxy/postgres/login.ts'
+import { errorResponse, message } from '../../src/listeners/database-proxy/postgres/messages.ts'
 import { aCertificate, findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 
 const random = createSystemRandom()

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createScram } from '../../src/gateway/postgres/scram.ts'
-import { parseParameters } from '../../src/gateway/postgres/startup.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createScram } from '../../src/listeners/database-proxy/postgres/scram.ts'
+import { parseParameters } from '../../src/listeners/database-proxy/postgres/startup.ts'
 
 /** RFC 7677 section 3. */
 const NONCE = 'rOprNGfwEbeRWgbNEkqO'

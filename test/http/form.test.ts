@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DeputyError } from '../../src/errors.ts'
-import { parseForm } from '../../src/http/form.ts'
-import { parseTokenExchange } from '../../src/http/token-request.ts'
+import { parseForm } from '../../src/listeners/http/form.ts'
+import { parseTokenExchange } from '../../src/listeners/local-api/token-request.ts'
 
 const bytes = (text: string): Uint8Array => Buffer.from(text, 'utf8')
 const codeOf = (work: () => unknown): string => {

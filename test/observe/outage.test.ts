@@ -9,11 +9,11 @@ import {
   type TestIssuer,
 } from '../support/daemon.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
-import { migratePostgres } from '../../src/store/postgres/open.ts'
+import { migratePostgres } from '../../src/foundation/store/postgres/open.ts'
 import { DatabaseError } from 'pg'
 import { refuse } from '../../src/errors.ts'
-import { createOutageLog } from '../../src/observe/outage.ts'
-import { createLogger } from '../../src/observe/pino-logger.ts'
+import { createOutageLog } from '../../src/foundation/telemetry/outage.ts'
+import { createLogger } from '../../src/foundation/telemetry/pino-logger.ts'
 
 const lines: string[] = []
 const logger = createLogger({ level: 'debug', destination: { write: (line) => lines.push(line) } })

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { cedar, createPolicy } from '../../src/policy/cedar.ts'
-import type { PolicyQuestion } from '../../src/policy/decision.ts'
-import { footprintOf, type Footprint } from '../../src/policy/footprint.ts'
-import { claimsRead } from '../../src/policy/question.ts'
-import { toCedar } from '../../src/policy/question.ts'
+import { cedar, createPolicy } from '../../src/identity/policy/cedar.ts'
+import type { PolicyQuestion } from '../../src/identity/policy/decision.ts'
+import { footprintOf, type Footprint } from '../../src/identity/policy/footprint.ts'
+import { claimsRead } from '../../src/identity/policy/question.ts'
+import { toCedar } from '../../src/identity/policy/question.ts'
 
 const schema = readFileSync(new URL('../../policies/access/schema.cedarschema', import.meta.url), 'utf8')
 const everything: Footprint = {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { formsOf } from '../../src/proxy/forms.ts'
-import { createReplacement, createStrike, needlesOf, type Rewriter } from '../../src/proxy/rewriter.ts'
+import { formsOf } from '../../src/listeners/http-proxy/forms.ts'
+import { createReplacement, createStrike, needlesOf, type Rewriter } from '../../src/listeners/http-proxy/rewriter.ts'
 
 /** What comes out when the text goes in cut at these places. */
 const through = (rewriter: Rewriter, text: Buffer, cuts: readonly number[]): Buffer => {

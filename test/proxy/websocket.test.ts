@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { expect, it } from 'vitest'
-import { needlesOf } from '../../src/proxy/rewriter.ts'
-import { relayUpgrade } from '../../src/proxy/websocket.ts'
+import { needlesOf } from '../../src/listeners/http-proxy/rewriter.ts'
+import { relayUpgrade } from '../../src/listeners/http-proxy/websocket.ts'
 
 it('promise 4: a WebSocket that begins after its caller has gone away is not opened', async () => {
   const socket = new PassThrough()

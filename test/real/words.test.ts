@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createEgress } from '../../src/egress/fetch.ts'
-import { createVaultWire } from '../../src/secret/vault/client.ts'
-import { createVaultSecrets } from '../../src/secret/vault/kv.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createEgress } from '../../src/foundation/outbound/fetch.ts'
+import { createVaultWire } from '../../src/credentials/secret/vault/client.ts'
+import { createVaultSecrets } from '../../src/credentials/secret/vault/kv.ts'
 import { freePort } from '../support/process.ts'
 import { findOpenBao, startOpenBao, type OpenBao } from '../peers/openbao.ts'
 

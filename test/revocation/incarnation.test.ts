@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
-import { createFingerprint } from '../../src/crypto/fingerprint.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createIncarnations } from '../../src/revocation/incarnation.ts'
+import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createIncarnations } from '../../src/foundation/cluster/incarnation.ts'
 
 it('fault 103: an incarnation is known by the key of the installation, and so is when it started', () => {
   const key = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))

@@ -1,13 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { refuse } from '../../src/errors.ts'
-import { NodeLease, type LeaseOptions } from '../../src/revocation/lease.ts'
+import { NodeLease, type LeaseOptions } from '../../src/foundation/cluster/lease.ts'
 import type {
   ClusterStore,
   Knowledge,
   Renewal,
   RenewalRequest,
   StandingChanges,
-} from '../../src/store/records/revocations.ts'
+} from '../../src/foundation/store/records/revocations.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const LEASE = 60_000

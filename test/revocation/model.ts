@@ -1,5 +1,5 @@
 /**
- * A model of lease, epoch and acknowledgement, small enough that every state of it is looked at. `src/revocation/lease.ts`
+ * A model of lease, epoch and acknowledgement, small enough that every state of it is looked at. `src/foundation/cluster/lease.ts`
  * names the same steps: renew, apply, acknowledge, serve, confirm.
  *
  * One node, one store, one revocation. More nodes change nothing: they share no state but the store's rows, one each, and

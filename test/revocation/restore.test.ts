@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createFingerprint } from '../../src/crypto/fingerprint.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
-import { liftProofOf } from '../../src/revocation/lifted.ts'
-import { restoreOrders } from '../../src/revocation/restore.ts'
+import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
+import { liftProofOf } from '../../src/flows/revocation/lifted.ts'
+import { restoreOrders } from '../../src/flows/revocation/restore.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
 const HOUR = 3_600_000

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { Standing } from '../../src/revocation/standing.ts'
+import { Standing } from '../../src/identity/validity/standing.ts'
 
 it('fault 6, promise 4: a revocation covers what was obtained before it by their numbers, also where the clock was ahead then', () => {
   const standing = new Standing([], [])

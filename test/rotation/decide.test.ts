@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { decide, isBack, isPromoted, type Decision, type Said, type Standing } from '../../src/rotation/decide.ts'
-import { ROTATION_STEPS } from '../../src/store/records/rotations.ts'
+import { decide, isBack, isPromoted, type Decision, type Said, type Standing } from '../../src/flows/rotation/decide.ts'
+import { ROTATION_STEPS } from '../../src/foundation/store/records/rotations.ts'
 
 const SAID: readonly Said[] = ['works', 'refused', 'unknown', 'absent']
 const both = [true, false] as const

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createHolders, type HoldingProcess } from '../../src/rotation/holders.ts'
+import { createHolders, type HoldingProcess } from '../../src/flows/rotation/holders.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 

@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
-import type { AskingRotator } from '../../src/rotation/rotator.ts'
-import { isFresh, isSameSecret } from '../../src/secret/meaning.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import type { AskingRotator } from '../../src/flows/rotation/rotator.ts'
+import { isFresh, isSameSecret } from '../../src/credentials/secret/meaning.ts'
 import { aVaultStaticRole } from './places.ts'
 
 const secret = (text: string): Secret => new Secret(text)

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { covers, overlaps, rotationPolicySchema, type RotationPolicy } from '../../src/config/rotation-policy.ts'
-import { inWindow, nextRotation, plannedRotations } from '../../src/rotation/schedule.ts'
+import { inWindow, nextRotation, plannedRotations } from '../../src/flows/rotation/schedule.ts'
 
 const SECRET = { tenant: 'acme', backend: 'embedded', secret: 'database' }
 const policyOf = (when: object, secrets: object = {}): RotationPolicy =>

@@ -4,11 +4,11 @@ import { inspect } from 'node:util'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
-import { silentLogger } from '../../src/observe/logger.ts'
-import { keepSecrets } from '../../src/secret/kept.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
+import { keepSecrets } from '../../src/credentials/secret/kept.ts'
 import { startAwsDouble } from '../doubles/aws.ts'
-import { createKmsClient, kmsKey } from '../../src/secret/aws/kms.ts'
-import { createAwsSecrets, createSecretsManagerClient } from '../../src/secret/aws/secrets-manager.ts'
+import { createKmsClient, kmsKey } from '../../src/credentials/secret/aws/kms.ts'
+import { createAwsSecrets, createSecretsManagerClient } from '../../src/credentials/secret/aws/secrets-manager.ts'
 
 /** A peer that takes connections and what is sent, and says nothing: what a cut line in the middle of a network looks like. */
 let silent: Server

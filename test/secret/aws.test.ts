@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { secretBackendSchema } from '../../src/config/secret-backends.ts'
-import { Secret } from '../../src/crypto/secret.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { anAws, connectToAws } from '../support/vaults.ts'
 

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createEmbeddedSecrets } from '../../src/secret/embedded.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createEmbeddedSecrets } from '../../src/credentials/secret/embedded.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { startGround } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'

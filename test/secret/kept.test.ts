@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { Secret } from '../../src/crypto/secret.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
-import { keepSecrets } from '../../src/secret/kept.ts'
-import { silentLogger } from '../../src/observe/logger.ts'
+import { keepSecrets } from '../../src/credentials/secret/kept.ts'
+import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { aClock } from '../support/snapshot.ts'
 
 describe('secrets that are kept', () => {

@@ -3,8 +3,8 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Server } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { secretBackendSchema } from '../../src/config/secret-backends.ts'
-import { createEgress } from '../../src/egress/fetch.ts'
-import { createVaultWire } from '../../src/secret/vault/client.ts'
+import { createEgress } from '../../src/foundation/outbound/fetch.ts'
+import { createVaultWire } from '../../src/credentials/secret/vault/client.ts'
 import { aCertificateAuthority } from '../support/certificates.ts'
 
 describe('the wire to Vault', () => {

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest'
 import { downstreamSchema } from '../../src/config/downstream.ts'
-import { Secret } from '../../src/crypto/secret.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
-import { createSecretVersions } from '../../src/secret/versions.ts'
+import { createSecretVersions } from '../../src/credentials/secret/versions.ts'
 
 const downstreamOf = (backend: string) =>
   downstreamSchema.parse({ downstream: 'd', credential: 'static', secret: 's', backend })

@@ -1,5 +1,5 @@
 /** A process that appends rows for ever and says which ones were acknowledged, until it is killed. */
-import { openSqliteStore } from '../../src/store/sqlite/open.ts'
+import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 
 const store = await openSqliteStore({ path: process.argv[2]! })

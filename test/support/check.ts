@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { expect } from 'vitest'
 import { stringify } from 'yaml'
 import type { Problem } from '../../src/config/problem.ts'
-import { readConfiguration } from '../../src/configuration.ts'
+import { readConfiguration } from '../../src/daemon/configuration/configuration.ts'
 import { aCompany } from './configuration.ts'
 
 const shipped = {

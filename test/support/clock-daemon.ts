@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { createSystemRandom } from '../../src/clock.ts'
 import { shipped } from '../../src/cli/home.ts'
-import { startDaemon } from '../../src/daemon.ts'
+import { startDaemon } from '../../src/daemon/daemon.ts'
 
 const [home, file] = process.argv.slice(2)
 await startDaemon({

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { SignJWT, type JWTPayload } from 'jose'
 import { stringify } from 'yaml'
-import { newKeyText } from '../../src/crypto/key-encryption-key.ts'
+import { newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
 import { createSystemRandom } from '../../src/clock.ts'
 import { CLI, freePort, runCli, startProcess, stopProcess } from './process.ts'
 

@@ -1,7 +1,7 @@
 /** Starts a daemon that kills itself at a point of a rotation: `node faulty-daemon.ts HOME POINT`. */
 import { createSystemRandom, systemClock } from '../../src/clock.ts'
 import { shipped } from '../../src/cli/home.ts'
-import { startDaemon } from '../../src/daemon.ts'
+import { startDaemon } from '../../src/daemon/daemon.ts'
 
 const [home, point] = process.argv.slice(2)
 await startDaemon({

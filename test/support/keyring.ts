@@ -3,10 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createSystemRandom } from '../../src/clock.ts'
-import { keyFromText, newKeyText } from '../../src/crypto/key-encryption-key.ts'
-import { Keyring } from '../../src/crypto/keyring.ts'
-import { openSqliteStore } from '../../src/store/sqlite/open.ts'
-import type { Store } from '../../src/store/store.ts'
+import { keyFromText, newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
+import { Keyring } from '../../src/foundation/crypto/keyring.ts'
+import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
+import type { Store } from '../../src/foundation/store/store.ts'
 
 export interface Ground {
   readonly folder: string

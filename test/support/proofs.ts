@@ -1,6 +1,6 @@
 import { createSystemRandom, systemClock } from '../../src/clock.ts'
-import type { createProviderClients } from '../../src/connector/provider/client.ts'
-import { createProofs } from '../../src/egress/proofs.ts'
+import type { createProviderClients } from '../../src/credentials/provider/client.ts'
+import { createProofs } from '../../src/foundation/outbound/proofs.ts'
 
 /** What Deputy proves at providers: keys that tokens are bound to. No client here is known by its document. */
 export const someProofs = (): Pick<Parameters<typeof createProviderClients>[0], 'proofs' | 'assertClient'> => ({

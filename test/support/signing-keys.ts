@@ -1,4 +1,4 @@
-import { SigningKeys } from '../../src/crypto/signing-keys.ts'
+import { SigningKeys } from '../../src/foundation/keys/signing-keys.ts'
 import { startGround } from './keyring.ts'
 
 /** Keys that sign; where they were kept is gone when it resolves. */

@@ -2,7 +2,7 @@
 import { serverSchema, type Server } from '../../src/config/server.ts'
 import { settingsSchema } from '../../src/config/settings.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
-import type { ExecSessions } from '../../src/workload/exec-sessions.ts'
+import type { ExecSessions } from '../../src/identity/workload/exec-sessions.ts'
 import { tenantSchema, type Tenant } from '../../src/config/tenant.ts'
 
 let generation = 0

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { DeputyError } from '../../src/errors.ts'
 import { refuse } from '../../src/errors.ts'
-import { createLastingUses } from '../../src/validity/lasting.ts'
-import { Standing, type Reliance } from '../../src/revocation/standing.ts'
+import { createLastingUses } from '../../src/identity/validity/lasting.ts'
+import { Standing, type Reliance } from '../../src/identity/validity/standing.ts'
 import { aServer, aSnapshot } from '../support/snapshot.ts'
 
 const reliance: Reliance = {

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createClientSecretCheck, hashClientSecret } from '../../src/workload/client-secret.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createClientSecretCheck, hashClientSecret } from '../../src/identity/workload/client-secret.ts'
 
 const random = createSystemRandom()
 /** What a check costs has no part in who waits for whom. */

@@ -7,7 +7,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createPeers, identifyPeer, parseStartTime, readPeerCredentials } from '../../src/workload/peer-credentials.ts'
+import {
+  createPeers,
+  identifyPeer,
+  parseStartTime,
+  readPeerCredentials,
+} from '../../src/identity/workload/peer-credentials.ts'
 
 const CONNECTOR = join(import.meta.dirname, 'connector.mjs')
 const ALL = { exe: true, sha256: true }

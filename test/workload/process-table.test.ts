@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
-import { ancestryOf, isSameProcess, parseStat, readProcess, userOf } from '../../src/workload/process-table.ts'
+import { ancestryOf, isSameProcess, parseStat, readProcess, userOf } from '../../src/identity/workload/process-table.ts'
 
 const children: ChildProcess[] = []
 afterEach(() => {

@@ -1,9 +1,9 @@
 import { createHash, generateKeyPairSync } from 'node:crypto'
 import { calculateJwkThumbprint, SignJWT, type JWK } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createFingerprint } from '../../src/crypto/fingerprint.ts'
-import { Secret } from '../../src/crypto/secret.ts'
-import { createProofCheck } from '../../src/workload/proof-of-possession.ts'
+import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
+import { createProofCheck } from '../../src/identity/workload/proof-of-possession.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { serverSchema } from '../../src/config/server.ts'
-import { exportServerJson, importServerJson } from '../../src/workload/server-json.ts'
+import { exportServerJson, importServerJson } from '../../src/identity/workload/server-json.ts'
 
 const given = { owner: 'platform@example.com', tenants: ['acme'] }
 const aName = fc

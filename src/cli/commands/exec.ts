@@ -1,6 +1,6 @@
 import { isatty } from 'node:tty'
 import type { Command } from 'commander'
-import { durationSchema } from '../../config/values.ts'
+import { durationSchema } from '#config'
 import { runExec } from '../exec/exec.ts'
 import { findHome, localSocket } from '../home.ts'
 import { CommandError, exit, type Terminal } from '../terminal.ts'

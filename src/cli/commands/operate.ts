@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { formatProblem } from '../../config/problem.ts'
+import { formatProblem } from '#config'
+import { NO_TEXT, secretText } from '#foundation/crypto'
 import { adminSocket, findHome, localSocket, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
-import { NO_TEXT, secretText } from '../../crypto/secret-text.ts'
 import { CommandError, exit, print, table, withProgress, shownTime, type Terminal } from '../terminal.ts'
 import { takesName } from '../name-argument.ts'
 import { countOf } from '../words.ts'
@@ -182,8 +182,8 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .action(async (options: Output) => {
       // Loaded here: no other command should pay for the policy engine.
       const [{ accessPolicies, readConfiguration }, { runPolicyExamples }] = await Promise.all([
-        import('../../configuration.ts'),
-        import('../../policy/examples.ts'),
+        import('#daemon/configuration'),
+        import('#identity/policy'),
       ])
       const read = await readConfiguration({ home: home(), shipped, generation: 1 })
       if (read.configuration === undefined)

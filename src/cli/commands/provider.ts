@@ -1,12 +1,19 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import { readProviders } from '../../config/load.ts'
-import { formatProblem, type Problem } from '../../config/problem.ts'
-import { neededVariables, providerFor, providerSchema, variablesSchema, type Provider } from '../../config/provider.ts'
-import { parseYamlFile } from '../../config/yaml-file.ts'
-import { differences, draftOf, readMetadata } from '../../connector/provider/metadata.ts'
+import {
+  formatProblem,
+  neededVariables,
+  parseYamlFile,
+  type Problem,
+  type Provider,
+  providerFor,
+  providerSchema,
+  readProviders,
+  variablesSchema,
+} from '#config'
+import { differences, draftOf, readMetadata } from '#credentials/provider'
+import { DeputyError } from '#errors'
+import type { Egress } from '#foundation/outbound'
 import { egressOf } from '../ask-issuer.ts'
-import type { Egress } from '../../egress/egress.ts'
-import { DeputyError } from '../../errors.ts'
 import { findHome, readSettings, shipped } from '../home.ts'
 import { assertId, changeRegistry, writeNew } from '../registry-file.ts'
 import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'

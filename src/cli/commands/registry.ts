@@ -3,14 +3,11 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
-import { createSystemRandom } from '../../clock.ts'
-import { formatProblem } from '../../config/problem.ts'
-import { loadLocations } from '../../config/load.ts'
-import type { Snapshot } from '../../config/snapshot.ts'
-import { Secret } from '../../crypto/secret.ts'
-import { hashClientSecret } from '../../workload/client-secret.ts'
-import { exportServerJson, importServerJson } from '../../workload/server-json.ts'
-import { didYouMean } from '../../near-names.ts'
+import { createSystemRandom } from '#clock'
+import { formatProblem, loadLocations, type Snapshot } from '#config'
+import { Secret } from '#foundation/crypto'
+import { didYouMean } from '#foundation/text'
+import { exportServerJson, hashClientSecret, importServerJson } from '#identity/workload'
 import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
 import { assertUrl, changeRegistry, commented, editDocument, writeNew } from '../registry-file.ts'
 import { ask } from '../socket-client.ts'
@@ -88,7 +85,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
 
   const snapshot = async (): Promise<Snapshot> => {
     // Loaded here: no other command should pay for the policy engine.
-    const { readConfiguration } = await import('../../configuration.ts')
+    const { readConfiguration } = await import('#daemon/configuration')
     const { configuration, problems } = await readConfiguration({ home: home(), shipped, generation: 1 })
     if (configuration === undefined)
       throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'), 'deputy check')

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
-import { formatProblem } from '../../config/problem.ts'
+import { formatProblem } from '#config'
 import { adminSocket, findHome, shipped } from '../home.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, type Terminal } from '../terminal.ts'
@@ -100,7 +100,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .addHelpText('after', '\nExample:\n  deputy rotation check\n\nExit code 3 when there is a problem.')
     .action(async (options: Output) => {
       // Loaded here: no other command should pay for the policy engine.
-      const { readConfiguration } = await import('../../configuration.ts')
+      const { readConfiguration } = await import('#daemon/configuration')
       const { configuration, problems } = await readConfiguration({ home: home(), shipped, generation: 1 })
       const policies = [...(configuration?.snapshot.rotations.values() ?? [])]
       print(

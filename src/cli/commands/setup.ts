@@ -2,15 +2,18 @@ import { chmod, copyFile, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { flushCompileCache } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { createSystemRandom, systemClock } from '../../clock.ts'
-import { SETTINGS_FILE } from '../../config/settings.ts'
-import { checkPrivateFiles } from '../../config/private-files.ts'
-import { formatProblem } from '../../config/problem.ts'
-import { socketFolderProblems } from '../../config/socket-folders.ts'
-import { examples, settingsTemplate } from '../../config/template.ts'
-import { newKeyText } from '../../crypto/key-encryption-key.ts'
-import { createFile } from '../../crypto/private-file.ts'
-import type { DeputyError } from '../../errors.ts'
+import { createSystemRandom, systemClock } from '#clock'
+import {
+  checkPrivateFiles,
+  examples,
+  formatProblem,
+  SETTINGS_FILE,
+  settingsTemplate,
+  socketFolderProblems,
+} from '#config'
+import type { DeputyError } from '#errors'
+import { newKeyText } from '#foundation/crypto'
+import { createFile } from '#foundation/files'
 import { findHome, packageVersion, shipped, shippedPolicies } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { countOf } from '../words.ts'
@@ -88,7 +91,7 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .action(async (options: { json?: boolean; strict?: boolean; online?: boolean }) => {
       const home = findHome(program.opts<{ home?: string }>().home, terminal)
       // Loaded here: no other command should pay for the policy engine.
-      const { readConfiguration } = await import('../../configuration.ts')
+      const { readConfiguration } = await import('#daemon/configuration')
       const read = await readConfiguration({ home, shipped, generation: 1 })
       const { configuration } = read
       const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
@@ -139,7 +142,7 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .addHelpText('after', '\nExample:\n  deputy serve --home /etc/deputy')
     .action(async () => {
       // Loaded here: no other command should pay for the whole daemon.
-      const { startDaemon } = await import('../../daemon.ts')
+      const { startDaemon } = await import('#daemon')
       const daemon = await startDaemon({
         home: findHome(program.opts<{ home?: string }>().home, terminal),
         shipped,

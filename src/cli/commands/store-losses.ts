@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { onOneLine } from '../../one-line.ts'
+import { onOneLine } from '#foundation/text'
 import { ask } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 

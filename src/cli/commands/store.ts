@@ -1,8 +1,8 @@
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { createSystemRandom, systemClock } from '../../clock.ts'
-import type { Surroundings } from '../../ground.ts'
-import { SCHEMA_VERSION } from '../../store/migrations/index.ts'
+import { createSystemRandom, systemClock } from '#clock'
+import type { Surroundings } from '#daemon/foundation'
+import { SCHEMA_VERSION } from '#foundation/store'
 import { adminSocket, findHome, readSettings } from '../home.ts'
 import { addLossCommands } from './store-losses.ts'
 import { CommandError, exit, print, table, withProgress, type Terminal } from '../terminal.ts'
@@ -17,7 +17,7 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
   })
   // The drivers are loaded here: no other command should pay for them.
   const postgresOf = async (surroundings: Surroundings) =>
-    (await import('../../ground.ts')).postgresOptions(await readSettings(surroundings.home), surroundings)
+    (await import('#daemon/foundation')).postgresOptions(await readSettings(surroundings.home), surroundings)
   const embeddedOf = async ({ home }: Surroundings): Promise<string> =>
     join(resolve(home, (await readSettings(home)).state), 'deputy.db')
 
@@ -32,8 +32,8 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
       const postgres = await postgresOf(surroundings)
       const version =
         postgres === undefined
-          ? await (await import('../../store/sqlite/open.ts')).sqliteVersion(await embeddedOf(surroundings))
-          : await (await import('../../store/postgres/open.ts')).postgresVersion(postgres)
+          ? await (await import('#foundation/store')).sqliteVersion(await embeddedOf(surroundings))
+          : await (await import('#foundation/store')).postgresVersion(postgres)
       const found = {
         store: postgres === undefined ? 'embedded' : 'postgres',
         where:
@@ -44,7 +44,7 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
         needed: SCHEMA_VERSION,
         ...(postgres === undefined
           ? {}
-          : { durability: await (await import('../../store/postgres/open.ts')).postgresDurability(postgres) }),
+          : { durability: await (await import('#foundation/store')).postgresDurability(postgres) }),
       }
       print(terminal, options, found, () =>
         [
@@ -78,7 +78,7 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
       const done = await withProgress(
         terminal,
         'Migrating',
-        (await import('../../store/postgres/open.ts')).migratePostgres(postgres),
+        (await import('#foundation/store')).migratePostgres(postgres),
       )
       print(terminal, options, done, () =>
         done.from === done.to
@@ -111,7 +111,7 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
       const copied = await withProgress(
         terminal,
         'Copying',
-        (await import('../../store/copy.ts')).copyToPostgres(await embeddedOf(surroundings), postgres),
+        (await import('#foundation/store')).copyToPostgres(await embeddedOf(surroundings), postgres),
       )
       print(terminal, options, copied, () =>
         table(

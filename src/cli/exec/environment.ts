@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import type { ExecValue } from '../../config/exec.ts'
-import type { Secret } from '../../crypto/secret.ts'
+import type { ExecValue } from '#config'
+import type { Secret } from '#foundation/crypto'
 import { CommandError, exit } from '../terminal.ts'
 
 const fieldsSchema = z.record(z.string(), z.unknown())

@@ -1,9 +1,9 @@
 import { lstat, mkdir, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { replaceFile } from '../../crypto/private-file.ts'
-import type { Secret } from '../../crypto/secret.ts'
-import { isSameProcess, readProcess } from '../../workload/process-table.ts'
+import type { Secret } from '#foundation/crypto'
+import { replaceFile } from '#foundation/files'
+import { isSameProcess, readProcess } from '#identity/workload'
 import { CommandError, exit } from '../terminal.ts'
 
 /** <linux/magic.h>: TMPFS_MAGIC, RAMFS_MAGIC. */

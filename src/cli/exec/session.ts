@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { execSchema, type ExecValue } from '../../config/exec.ts'
-import { Secret } from '../../crypto/secret.ts'
+import { execSchema, type ExecValue } from '#config'
+import { Secret } from '#foundation/crypto'
 import { ask, follow } from '../socket-client.ts'
 
 const firstSchema = z.looseObject({

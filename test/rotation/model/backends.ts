@@ -7,15 +7,15 @@ import {
   UpdateSecretVersionStageCommand,
   type SecretsManagerClient,
 } from '@aws-sdk/client-secrets-manager'
-import type { Envelope } from '../../../src/crypto/envelope.ts'
-import { Secret } from '../../../src/crypto/secret.ts'
+import type { Envelope } from '../../../src/foundation/crypto/envelope.ts'
+import { Secret } from '../../../src/foundation/crypto/secret.ts'
 import { refuse } from '../../../src/errors.ts'
-import { createAwsSecrets } from '../../../src/secret/aws/secrets-manager.ts'
-import type { StagedSecrets } from '../../../src/secret/backend.ts'
-import { createEmbeddedSecrets } from '../../../src/secret/embedded.ts'
-import type { VaultAnswer } from '../../../src/secret/vault/client.ts'
-import { createVaultSecrets } from '../../../src/secret/vault/kv.ts'
-import type { SecretStore, StoredSecret } from '../../../src/store/records/secrets.ts'
+import { createAwsSecrets } from '../../../src/credentials/secret/aws/secrets-manager.ts'
+import type { StagedSecrets } from '../../../src/credentials/secret/backend.ts'
+import { createEmbeddedSecrets } from '../../../src/credentials/secret/embedded.ts'
+import type { VaultAnswer } from '../../../src/credentials/secret/vault/client.ts'
+import { createVaultSecrets } from '../../../src/credentials/secret/vault/kv.ts'
+import type { SecretStore, StoredSecret } from '../../../src/foundation/store/records/secrets.ts'
 import type { BackendKind, StoredVersion, World } from './world.ts'
 
 /** Something asked of the outside, as data: so that it can arrive late. */

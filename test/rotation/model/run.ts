@@ -1,11 +1,11 @@
 /** Runs the real engine on a world, with one disturbance or several at places that a script names. */
 import { rotationPolicySchema } from '../../../src/config/rotation-policy.ts'
-import { Secret } from '../../../src/crypto/secret.ts'
+import { Secret } from '../../../src/foundation/crypto/secret.ts'
 import { DeputyError, refuse } from '../../../src/errors.ts'
-import { isBack } from '../../../src/rotation/decide.ts'
-import { createRotationEngine, type RotationEngine } from '../../../src/rotation/engine.ts'
-import type { Rotator } from '../../../src/rotation/rotator.ts'
-import type { RotationStore } from '../../../src/store/records/rotations.ts'
+import { isBack } from '../../../src/flows/rotation/decide.ts'
+import { createRotationEngine, type RotationEngine } from '../../../src/flows/rotation/engine.ts'
+import type { Rotator } from '../../../src/flows/rotation/rotator.ts'
+import type { RotationStore } from '../../../src/foundation/store/records/rotations.ts'
 import { BACKENDS, carryOut, plainEnvelope, unavailable, type Order } from './backends.ts'
 import { EVENTS } from './events.ts'
 import {

@@ -1,5 +1,5 @@
 /** What a model of rotations knows: the store's row, a backend, a target, and what other people have done. Plain data, so that it can be copied and compared. */
-import type { Rotation } from '../../../src/store/records/rotations.ts'
+import type { Rotation } from '../../../src/foundation/store/records/rotations.ts'
 
 export const SECRET = { tenant: 'acme', backend: 'backend', secret: 'database' }
 export const ID = '0123456789abcdef0123456789abcdef'

@@ -1,0 +1,74 @@
+/**
+ * What the files say: one zod schema for each kind of document, and the checks that need several documents at once.
+ * Every room reads the parsed types. This room reads no other room but text and files.
+ * Flow: `loadOnThread` parses and checks the YAML files beside the daemon's main thread and gives a `Snapshot`. The daemon swaps
+ * snapshots as a whole, so that a request sees one configuration from its start to its end.
+ */
+export { basicScopeWarnings } from './basic-scopes.ts'
+export { documentOf, pagesUrlOf } from './client-document.ts'
+export { ofTenant, sessionPolicyText } from './cloud-credentials.ts'
+export { cloudTenantWarnings } from './cloud-tenants.ts'
+export {
+  type AssertionSubject,
+  clientFor,
+  clientsOf,
+  type CredentialKind,
+  credentialKindSchema,
+  type Downstream,
+  type DownstreamOf,
+  keeps,
+  type KeptDownstream,
+  type OAuthClient,
+  type ProvidedDownstream,
+  wantsBound,
+} from './downstream.ts'
+export { engineQuestionOf } from './engine-question.ts'
+export { type ExecMapping, execSchema, type ExecValue } from './exec.ts'
+export { differingNodes, type Fingerprints, fingerprintsOf } from './fingerprints.ts'
+export { readTextFiles } from './folder.ts'
+export { CREDENTIAL, type Inject, type InjectionWay } from './inject.ts'
+export type { KeyEncryptionSettings } from './key-encryption.ts'
+export { loadConfiguration, loadLocations, readProviders, rotationPolicies } from './load.ts'
+export { checkPrivateFiles, type PrivateFile } from './private-files.ts'
+export { formatProblem, type Problem } from './problem.ts'
+export {
+  answersSchema,
+  fillIn,
+  neededVariables,
+  type Provider,
+  providerFor,
+  providerSchema,
+  revocationEnds,
+  variablesSchema,
+} from './provider.ts'
+export { loadAtStart, loadOnThread } from './reader.ts'
+export {
+  covers,
+  dataKeyOf,
+  endsEarly,
+  OWN_BACKEND,
+  type OwnKeys,
+  type RotationPolicy,
+  type RotationWindow,
+  tenantOfDataKey,
+} from './rotation-policy.ts'
+export type { RotatorSettingsOf } from './rotators.ts'
+export { leasedBy, pathFor, type SecretBackendSettings, type VaultAccess, type VaultLogin } from './secret-backends.ts'
+export { OTHER_TOOLS, registryNameSchema, type Server } from './server.ts'
+export { type Rate, type Settings, SETTINGS_FILE, settingsSchema } from './settings.ts'
+export type { CurrentSnapshot, Snapshot } from './snapshot.ts'
+export { socketFolderProblems } from './socket-folders.ts'
+export { examples, settingsTemplate } from './template.ts'
+export { type SignalTransmitter, takesAssertions, type Tenant, type TrustedIssuer } from './tenant.ts'
+export {
+  durationSchema,
+  idSchema,
+  type LocalReference,
+  LONGEST_LEASE_MS,
+  resourceSchema,
+  scopeSchema,
+  type SecretReference,
+  servesTenant,
+  urlSchema,
+} from './values.ts'
+export { parseYamlFile } from './yaml-file.ts'

@@ -1,0 +1,109 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DeputyError } from '#errors'
+import type { Grant, GrantStore } from '#foundation/store'
+import type { Logger } from '#foundation/telemetry'
+import type { Gone } from './gone.ts'
+
+/** The first pause between two tries of a write, and the longest (ms). */
+const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1000]
+/** Writes that are held at most: what is beyond them is left to the doubt that the store has noted. */
+const MOST = 10_000
+/** Grants that are named in the log at most. */
+const NAMED = 100
+
+/** Answers of providers that the store did not take, sealed, until it does. */
+export interface PendingWrites {
+  /** Writes it as soon as the store takes it. @param grant as it was read, with the answer sealed in it */
+  hold(grant: Grant): void
+  /** Resolves when nothing is held of this grant. @throws DeputyError `store_unavailable` where the store still does not take it */
+  settle(id: string): Promise<void>
+  /** Tries once more to write what is held, and says what is lost with this process. */
+  close(): Promise<void>
+}
+
+/**
+ * A provider has rotated and the store is away: the new refresh token is in this process alone. It is kept there and written when the
+ * store is back, fenced as ever: not over what another node has got meanwhile, and not for a grant that is gone.
+ */
+export const createPendingWrites = (deps: {
+  readonly grants: GrantStore
+  /** ms since the epoch. */
+  readonly now: () => number
+  /** The grant has no row any more. */
+  readonly settleGone: (grant: Grant) => Promise<Gone>
+  readonly logger: Logger
+}): PendingWrites => {
+  const held = new Map<string, Grant>()
+  const writing = new Map<string, Promise<boolean>>()
+  let closed = false
+
+  /** @returns whether it is done with; false: it has to wait for another node's claim, or look again */
+  const write = async (grant: Grant): Promise<boolean> => {
+    try {
+      await deps.grants.update(grant)
+      return true
+    } catch (error) {
+      if (!(error instanceof DeputyError && error.code === 'conflict')) throw error
+    }
+    const stored = await deps.grants.get(grant.id)
+    if (stored === undefined) return (await deps.settleGone(grant)).kind !== 'back'
+    // A fail-over has lost the claim as well: what is there is older than what was refreshed, however active it looks.
+    const isBehind = stored.version < grant.version
+    // The write had landed, and its answer was lost; or another node has a younger token.
+    if (Buffer.compare(stored.sealed, grant.sealed) === 0 || (stored.status === 'active' && !isBehind)) return true
+    if (stored.refreshing !== undefined && stored.refreshing.until > deps.now()) return false
+    // Another node has tried the older token, and has none: this one may still be good.
+    await deps.grants.update({ ...grant, status: isBehind ? grant.status : 'uncertain', version: stored.version })
+    return true
+  }
+
+  const tryNow = (id: string): Promise<boolean> => {
+    const grant = held.get(id)
+    if (grant === undefined) return Promise.resolve(true)
+    let work = writing.get(id)
+    if (work === undefined) {
+      work = write(grant)
+        .then((isDone) => {
+          if (isDone && held.get(id) === grant) held.delete(id)
+          return isDone
+        })
+        .finally(() => {
+          writing.delete(id)
+        })
+      writing.set(id, work)
+    }
+    return work
+  }
+
+  const keepTrying = async (id: string): Promise<void> => {
+    for (let pause = FIRST_PAUSE_MS; held.has(id) && !closed; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      await sleep(pause, undefined, { ref: false })
+      await tryNow(id).catch((error: unknown) => {
+        if (error instanceof DeputyError && ['store_unavailable', 'conflict'].includes(error.code)) return
+        held.delete(id)
+        deps.logger.error({ err: error, grant: id }, 'the outcome of a refresh could not be written')
+      })
+    }
+  }
+
+  return {
+    hold(grant) {
+      if (held.size >= MOST && !held.has(grant.id)) return
+      const isNew = !held.has(grant.id)
+      held.set(grant.id, grant)
+      if (isNew) void keepTrying(grant.id)
+    },
+    async settle(id) {
+      if (held.has(id)) await tryNow(id)
+    },
+    async close() {
+      closed = true
+      await Promise.allSettled([...held.keys()].map(tryNow))
+      if (held.size > 0)
+        deps.logger.error(
+          { grants: [...held.keys()].slice(0, NAMED) },
+          'the store did not take the last answers of providers: their users may have to connect again',
+        )
+    },
+  }
+}

@@ -1,0 +1,170 @@
+import { decodeJwt, decodeProtectedHeader } from 'jose'
+import * as openid from 'openid-client'
+import { z } from 'zod'
+import type { Clock } from '#clock'
+import type { DownstreamOf } from '#config'
+import {
+  type CallProvider,
+  failureOf,
+  type IdentityProviders,
+  type ProviderClient,
+  type ProviderClients,
+  wordsOf,
+} from '#credentials/provider'
+import { refuse } from '#errors'
+import type { Secret } from '#foundation/crypto'
+import { ID_JAG_TOKEN_TYPE, ID_TOKEN_TYPE } from '#oauth'
+import type { Connector, CredentialRequest } from '../connector.ts'
+import { refusalOf, type RequestToken } from './token-request.ts'
+
+/** draft-ietf-oauth-identity-assertion-authz-grant section 3: what an ID-JAG has to say. */
+const headerSchema = z.object({ typ: z.string().regex(/^(application\/)?oauth-id-jag\+jwt$/i) })
+const claimsSchema = z.object({
+  iss: z.string(),
+  sub: z.string().min(1),
+  aud: z.string().or(z.tuple([z.string()]).transform(([only]) => only)),
+  client_id: z.string(),
+  jti: z.string().min(1),
+  exp: z.number(),
+  iat: z.number(),
+  resource: z.string().or(z.array(z.string())).optional(),
+  scope: z.string().optional(),
+})
+
+/** Undefined: it is no ID-JAG. */
+const read = (token: string): z.output<typeof claimsSchema> | undefined => {
+  try {
+    headerSchema.parse(decodeProtectedHeader(token))
+    return claimsSchema.parse(decodeJwt(token))
+  } catch {
+    return undefined
+  }
+}
+
+/** What is wrong with what the identity provider gave; it goes on to nobody then. */
+const problemOf = (
+  token: string,
+  expected: {
+    issuer: string
+    audience: string
+    clientId: string
+    resource: string
+    scopes: readonly string[]
+    now: number
+  },
+): string | undefined => {
+  const claims = read(token)
+  if (claims === undefined) return 'it issued no identity assertion'
+  if (claims.iss !== expected.issuer) return 'it issued an assertion of another issuer'
+  if (claims.aud !== expected.audience) return 'it issued an assertion for another authorization server'
+  if (claims.client_id !== expected.clientId) return 'it issued an assertion for another client'
+  if ([claims.resource].flat().some((resource) => resource !== expected.resource))
+    return 'it issued an assertion for another service'
+  if (claims.exp * 1000 <= expected.now) return 'it issued an assertion that has expired'
+  return claims.scope?.split(' ').every((scope) => expected.scopes.includes(scope)) === false
+    ? 'it issued an assertion with more scopes than were asked'
+    : undefined
+}
+
+/**
+ * `id_jag`: enterprise-managed authorization (draft-ietf-oauth-identity-assertion-authz-grant). The company's identity provider
+ * exchanges the user's ID token for an assertion that names one authorization server, client and service (section 4.3), and that
+ * server redeems it (section 4.4). Deputy's clients at the two differ; the ID token is that of the user's last sign-in.
+ */
+export const createIdJagConnector = (deps: {
+  /** Of the user's last sign-in, where it still counts. */
+  readonly identityToken: (owner: {
+    readonly tenant: string
+    readonly user: string
+    readonly issuer: string
+  }) => Promise<Secret | undefined>
+  readonly identityProviders: IdentityProviders
+  readonly clients: ProviderClients
+  readonly requestToken: RequestToken
+  readonly call: CallProvider
+  readonly connectUrl: (request: CredentialRequest, scopes: readonly string[]) => Promise<string>
+  readonly clock: Clock
+}): Connector => {
+  const askUser = async (
+    request: CredentialRequest,
+    code: 'interaction_required' | 'reconnect_required',
+    problem = '',
+  ): Promise<never> => {
+    const { downstream, server } = request
+    throw refuse(code, {
+      downstream: downstream.name ?? downstream.downstream,
+      server: server.name ?? server.server,
+      problem,
+      connect_url: await deps.connectUrl(request, request.scopes),
+    })
+  }
+
+  const assertionFor = async (request: CredentialRequest, user: string, client: ProviderClient): Promise<string> => {
+    const { tenant, scopes } = request
+    const { resource, scope_prefix: prefix } = request.downstream as DownstreamOf<'id_jag'>
+    const { issuer: audience } = client.provider
+    const { sign_in: signIn } = tenant
+    if (signIn?.client_secret === undefined)
+      throw refuse('provider_refused', {
+        provider: signIn?.issuer ?? tenant.tenant,
+        problem: 'identity assertions need a sign-in whose client has a secret',
+      })
+    if (audience === undefined || client.provider.client_authentication === 'none')
+      throw refuse('provider_refused', {
+        provider: client.provider.provider,
+        problem: 'identity assertions need its issuer and client authentication in its file',
+      })
+    const { issuer } = signIn
+    const idToken = await deps.identityToken({ tenant: tenant.tenant, user, issuer })
+    if (idToken === undefined) return askUser(request, 'interaction_required')
+    const configuration = await deps.identityProviders(tenant)
+    const wanted = scopes.map((scope) => prefix + scope)
+    let answer: openid.TokenEndpointResponse
+    try {
+      answer = await deps.call(
+        { provider: issuer, tenant: tenant.tenant, operation: 'identity assertion request' },
+        () =>
+          openid.genericGrantRequest(configuration, 'urn:ietf:params:oauth:grant-type:token-exchange', {
+            requested_token_type: ID_JAG_TOKEN_TYPE,
+            audience,
+            resource,
+            ...(wanted.length === 0 ? {} : { scope: wanted.join(' ') }),
+            subject_token: idToken.reveal(),
+            subject_token_type: ID_TOKEN_TYPE,
+          }),
+      )
+    } catch (error) {
+      if (failureOf(error) === 'denied') return askUser(request, 'reconnect_required', wordsOf(error))
+      throw refusalOf(issuer, error, deps.clock.now(), request.downstream.downstream)
+    }
+    const problem =
+      answer.token_type.toLowerCase() !== 'n_a' || answer['issued_token_type'] !== ID_JAG_TOKEN_TYPE
+        ? 'it issued no identity assertion'
+        : problemOf(answer.access_token, {
+            issuer,
+            audience,
+            clientId: client.clientId,
+            resource,
+            scopes: wanted,
+            now: deps.clock.now(),
+          })
+    if (problem !== undefined) throw refuse('provider_refused', { provider: issuer, problem })
+    return answer.access_token
+  }
+
+  return {
+    kind: 'id_jag',
+    async obtain(request) {
+      const { principal, server } = request
+      const downstream = request.downstream as DownstreamOf<'id_jag'>
+      if (principal.kind !== 'user')
+        throw refuse('target_unknown', { target: downstream.downstream, server: server.server })
+      const assertion = await assertionFor(request, principal.user, await deps.clients(downstream, principal.tenant))
+      return deps.requestToken(request, {
+        grantType: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
+        operation: 'identity assertion redemption',
+        parameters: () => ({ assertion }),
+      })
+    },
+  }
+}

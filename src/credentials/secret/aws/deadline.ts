@@ -1,0 +1,40 @@
+/** Times of the AWS SDK, and what every client of it is made with. */
+import { within } from '#foundation/async'
+import { credentialsWithin } from './credentials.ts'
+
+/** How many attempts' time a call may take with its retries and the search for credentials. */
+const ATTEMPTS_TIME = 2
+
+/**
+ * The SDK's own handler only warns when a request takes longer than `requestTimeout`, unless it is told to throw.
+ * @param timeout ms for one attempt
+ * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/node-configuring-maxsockets.html
+ */
+export const handlerWithin = (timeout: number) => ({
+  requestTimeout: timeout,
+  connectionTimeout: timeout,
+  throwOnRequestTimeout: true,
+})
+
+/** Where `withinDeadline` stands among a client's middleware: around everything, the search for credentials included. */
+export const OUTERMOST = { step: 'initialize', priority: 'high', name: 'deadline' } as const
+
+/**
+ * One deadline over all attempts and over the credential chain, which has no timeout for some of its sources. What
+ * has not answered by then is an outage, so that copies for outages are used.
+ * @param timeout ms for one attempt
+ */
+export const withinDeadline = <T>(timeout: number, work: () => Promise<T>): Promise<T> =>
+  within(timeout * ATTEMPTS_TIME, work(), () => {
+    const error = new Error('AWS did not answer in time')
+    error.name = 'TimeoutError'
+    return error
+  })
+
+/** What every client of a service is made with. @param options.timeout ms for one attempt, and for the search for credentials */
+export const clientSettings = (options: { region: string; endpoint?: string | undefined; timeout: number }) => ({
+  region: options.region,
+  ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+  credentials: credentialsWithin(options.timeout, options.region),
+  requestHandler: handlerWithin(options.timeout),
+})

@@ -1,0 +1,81 @@
+import {
+  BrokenCircuitError,
+  circuitBreaker,
+  ConsecutiveBreaker,
+  handleWhen,
+  type CircuitBreakerPolicy,
+} from 'cockatiel'
+import { LRUCache } from 'lru-cache'
+import { DeputyError, refuse } from '#errors'
+import { isSilence } from '../silence.ts'
+
+/** After so many failures in a row what failed is left alone for so long (ms). */
+const FAILURES = 5
+const REST_MS = 5000
+/** Paths that are remembered at most. */
+const PATHS = 1000
+/** What keeps tokens and leases alive, or ends them, is always tried: it has pauses of its own. */
+const ALWAYS = /^(auth\/|sys\/)/
+
+const isUnavailable = (error: unknown): boolean =>
+  error instanceof DeputyError && error.code === 'secret_backend_unavailable'
+
+/**
+ * Leaves alone what has failed repeatedly: the server as a whole where it is silent, sealed or not reached, and otherwise the
+ * one path that fails, so that a broken role or a quota of one mount costs no other tenant anything.
+ */
+export const createVaultBreakers = (id: string) => {
+  const make = (counts: (error: unknown) => boolean): CircuitBreakerPolicy =>
+    circuitBreaker(handleWhen(counts), { halfOpenAfter: REST_MS, breaker: new ConsecutiveBreaker(FAILURES) })
+  const server = make(isSilence)
+  const paths = new LRUCache<string, CircuitBreakerPolicy>({ max: PATHS })
+  const ofPath = (path: string): CircuitBreakerPolicy => {
+    const key = path.split('?', 1)[0]!
+    let found = paths.get(key)
+    if (found === undefined) paths.set(key, (found = make((error) => isUnavailable(error) && !isSilence(error))))
+    return found
+  }
+
+  /** What the path alone is to blame for is a success of the server. */
+  const atServer = async <T>(work: () => Promise<T>): Promise<T> => {
+    const outcome = await server.execute(async () => {
+      try {
+        return { value: await work() }
+      } catch (error) {
+        if (isSilence(error)) throw error
+        return { error }
+      }
+    })
+    if ('value' in outcome) return outcome.value
+    throw outcome.error
+  }
+  const leftAlone = (error: unknown, whole: boolean): unknown =>
+    error instanceof BrokenCircuitError
+      ? refuse(
+          'secret_backend_unavailable',
+          {
+            backend: id,
+            problem: 'it has failed repeatedly, so Deputy is leaving it alone for now',
+            ...(whole ? { whole: 'yes' } : {}),
+          },
+          error,
+        )
+      : error
+
+  return {
+    async execute<T>(path: string, work: () => Promise<T>): Promise<T> {
+      if (ALWAYS.test(path)) return await work()
+      try {
+        return await ofPath(path).execute(async () => {
+          try {
+            return await atServer(work)
+          } catch (error) {
+            throw leftAlone(error, true)
+          }
+        })
+      } catch (error) {
+        throw leftAlone(error, false)
+      }
+    },
+  }
+}

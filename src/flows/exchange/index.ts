@@ -1,0 +1,25 @@
+/**
+ * The line of an exchange: `exchange.ts` runs its steps, and introspection, exec sessions and identity assertions use the same ones.
+ * Listeners call it with what they parsed; nothing leaves before its audit record is durable.
+ */
+export { authorize, candidateScopes } from './authorize.ts'
+export { createExchange, type Exchange, holderOf, type IssuedToken, type OpenedConnection } from './exchange.ts'
+export { type BeginExec, createExecBegin } from './exec.ts'
+export { createIdentityAssertions, type RedeemIdentityAssertion } from './identity-assertion.ts'
+export type { AllowedInjection, Injection } from './injection.ts'
+export { isLeaseWanted } from './lease-life.ts'
+export { createMintedLife } from './minted-life.ts'
+export { createObtain } from './obtain.ts'
+export {
+  LOGIN_SESSION_TOKEN,
+  LOGIN_SESSION_TOKEN_TYPE,
+  type RequestOrigin,
+  type TokenExchangeRequest,
+  type TokenWish,
+} from './request.ts'
+export { createServerView, type ServerView } from './server-view.ts'
+export { createStatusLists, type StatusLists } from './status-list.ts'
+export { createSubjectState } from './subject-state.ts'
+export { resolveTarget } from './target.ts'
+export { createTokenState, type TokenState } from './token-state.ts'
+export { toolOf } from './tool.ts'

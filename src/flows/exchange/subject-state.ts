@@ -1,0 +1,116 @@
+import type { Server } from '#config'
+import { asDeputyError, type DeputyError, refuse } from '#errors'
+import type { AuditLog } from '#foundation/audit'
+import type { Secret } from '#foundation/crypto'
+import type { ReadMintedToken, SubjectVerifier, VerifiedSubject } from '#identity/subject'
+import { assertValid, type ValidityDependencies } from '#identity/validity'
+import { ACCESS_TOKEN_TYPE } from '#oauth'
+import type { MintedLife } from './minted-life.ts'
+import type { RequestOrigin } from './request.ts'
+
+/** An introspection answer (RFC 7662 section 2.2). */
+export type Introspection = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>)
+
+export interface SubjectState {
+  /**
+   * What a user's token says to the server for which it was issued, by the checks of the exchange. Why one does not
+   * count is for the record alone (threat 17).
+   * @param more what an active answer, and the record, say besides
+   * @throws DeputyError what may be otherwise in a moment, such as `issuer_unreachable`
+   */
+  introspect(
+    origin: RequestOrigin,
+    server: Server,
+    token: Secret,
+    more?: (subject: VerifiedSubject) => { readonly answer: object; readonly record: object },
+  ): Promise<Introspection>
+}
+
+/** The state of users' tokens that were sent to an MCP server, which is the protected resource of RFC 7662. */
+export const createSubjectState = (
+  deps: ValidityDependencies & {
+    readonly subjects: Pick<SubjectVerifier, 'verify'>
+    readonly readMinted: ReadMintedToken
+    readonly isLive: MintedLife
+    readonly audit: AuditLog
+  },
+): SubjectState => {
+  const assertStands = (server: Server, subject: VerifiedSubject): void => {
+    const {
+      tenant: { tenant },
+      user,
+      tokenId,
+      ancestors,
+      earliestIssue: since,
+    } = subject
+    assertValid({ tenant, user, server: server.server, downstreams: [], tokens: [tokenId, ...ancestors], since }, deps)
+  }
+
+  const read = async (
+    server: Server,
+    token: Secret,
+  ): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
+    try {
+      const subject = await deps.subjects.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server })
+      assertStands(server, subject)
+      const minted = deps.readMinted(token)
+      return minted === undefined || deps.isLive(minted)
+        ? { subject }
+        : { problem: refuse('subject_token_invalid', { problem: 'what it descends from no longer counts' }) }
+    } catch (thrown) {
+      const error = asDeputyError(thrown)
+      if (error.kind.retryable) throw error
+      return { problem: error }
+    }
+  }
+
+  return {
+    async introspect(origin, server, token, more = () => ({ answer: {}, record: {} })) {
+      const { subject, problem } = await read(server, token)
+      const besides = subject === undefined ? undefined : more(subject)
+      const answer: Introspection =
+        subject === undefined ? { active: false } : { ...answerOf(server, subject), ...besides?.answer }
+      await deps.audit.append({
+        id: origin.correlationId,
+        event: 'token.introspect',
+        outcome: 'done',
+        server: server.server,
+        ...(subject === undefined ? {} : { tenant: subject.tenant.tenant, user: subject.user }),
+        detail: {
+          active: answer.active,
+          token_id: subject?.tokenId,
+          ...besides?.record,
+          error:
+            problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next },
+        },
+      })
+      if (subject === undefined) return answer
+      // The record may have waited for the disk: what was revoked meanwhile is revoked (promise 4).
+      deps.membership.assertHeld()
+      try {
+        assertStands(server, subject)
+      } catch {
+        return { active: false }
+      }
+      return answer
+    },
+  }
+}
+
+const answerOf = (
+  server: Server,
+  { user, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt }: VerifiedSubject,
+) => ({
+  active: true as const,
+  iss: issuer,
+  sub: user,
+  aud: server.resource,
+  tenant,
+  token_type: 'Bearer',
+  exp: Math.floor(expiresAt / 1000),
+  ...(issuedAt === 0 ? {} : { iat: Math.floor(issuedAt / 1000) }),
+  ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
+  ...Object.fromEntries(
+    ['client_id', 'jti'].flatMap((claim) => (typeof claims[claim] === 'string' ? [[claim, claims[claim]]] : [])),
+  ),
+})

@@ -1,0 +1,74 @@
+import type { CredentialKind, Downstream, Server, Snapshot } from '#config'
+import { kinds } from '#credentials/connector'
+import { refuse } from '#errors'
+import { usableFor } from '#identity/validity'
+import type { TokenWish } from './request.ts'
+
+/** What a request is for: one downstream, or several that one minted token can serve together. */
+export interface Target {
+  /** All of them; every decision is made for each. */
+  readonly downstreams: readonly [Downstream, ...Downstream[]]
+  /** The one kind of credential that all of them take. */
+  readonly kind: CredentialKind
+  /** Audiences of what is issued: the URI of each downstream. */
+  readonly audiences: readonly string[]
+  /** The registration of the server: for what it may ask at each. */
+  readonly uses: Server['downstreams']
+}
+
+/** The ids of a target's downstreams. */
+export const idsOf = ({ downstreams }: Pick<Target, 'downstreams'>): string[] =>
+  downstreams.map(({ downstream }) => downstream)
+
+/**
+ * Finds the downstreams that a request names, among those that the server is registered for in this tenant.
+ * A name that exists but is not registered answers exactly like one that does not exist.
+ * A request through the proxy may name its host instead.
+ * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
+ */
+export const resolveTarget = (
+  wish: TokenWish,
+  server: Server,
+  uses: Server['downstreams'],
+  tenant: string,
+  snapshot: Snapshot,
+): Target => {
+  const visible = (id: string): Downstream | undefined => usableFor(id, uses, tenant, snapshot)
+  const named = new Map<string, Downstream>()
+  for (const audience of wish.audiences) {
+    const found = visible(audience)
+    if (found === undefined) throw refuse('target_unknown', { target: audience, server: server.server })
+    named.set(found.downstream, found)
+  }
+  for (const resource of wish.resources) {
+    const found = Object.keys(uses)
+      .map(visible)
+      .filter((downstream) => downstream?.resource === resource)
+    const already = found.find((downstream) => downstream !== undefined && named.has(downstream.downstream))
+    const [only] = found
+    if (already !== undefined) continue
+    if (only === undefined || found.length > 1)
+      throw refuse('target_unknown', { target: resource, server: server.server })
+    named.set(only.downstream, only)
+  }
+  const host = named.size === 0 ? wish.injection?.origin : undefined
+  if (host !== undefined) {
+    for (const found of Object.keys(uses).map(visible))
+      if (found?.inject?.hosts.includes(host) === true) named.set(found.downstream, found)
+    if (named.size === 0) throw refuse('injection_host_unknown', { host, server: server.server })
+  }
+  const [downstream, ...others] = named.values()
+  if (downstream === undefined) throw refuse('target_missing')
+  const kind = downstream.credential
+  if (
+    others.length > 0 &&
+    (wish.injection !== undefined || !kinds[kind].joint || others.some(({ credential }) => credential !== kind))
+  ) {
+    throw refuse('targets_incompatible', { targets: [...named.keys()].join(' and ') })
+  }
+  if (wish.requestedTokenType !== undefined && !kinds[kind].issues.includes(wish.requestedTokenType)) {
+    throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
+  }
+  const downstreams = [downstream, ...others] as const
+  return { downstreams, kind, audiences: [...new Set(downstreams.flatMap(({ resource }) => resource ?? []))], uses }
+}

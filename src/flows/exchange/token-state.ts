@@ -1,0 +1,81 @@
+import type { Clock } from '#clock'
+import type { CurrentSnapshot, Snapshot } from '#config'
+import { refuse } from '#errors'
+import type { Revoker } from '#flows/revocation'
+import type { AuditLog } from '#foundation/audit'
+import type { Membership } from '#foundation/cluster'
+import type { Secret } from '#foundation/crypto'
+import type { ReadMintedToken } from '#identity/subject'
+import type { AttestedWorkload, CallerEvidence } from '#identity/workload'
+import type { MintedLife } from './minted-life.ts'
+import type { RequestOrigin } from './request.ts'
+import type { Introspection, SubjectState } from './subject-state.ts'
+
+export interface TokenState {
+  /**
+   * RFC 7662: of a token that Deputy minted, and of a user's token that was sent to the calling server. Only who the
+   * token is for, or who got it, learns anything; everybody else learns `{"active":false}` (threat 17).
+   */
+  introspect(origin: RequestOrigin, token: Secret): Promise<Introspection>
+  /** RFC 7009: a workload ends a token that it got. Unknown tokens are no error. @throws DeputyError `workload_unverified` when it is another's */
+  revoke(origin: RequestOrigin, token: Secret): Promise<void>
+}
+
+/** What can be asked of a token, and done to one that Deputy minted. */
+export const createTokenState = (deps: {
+  readonly snapshot: CurrentSnapshot
+  readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
+  readonly read: ReadMintedToken
+  readonly isLive: MintedLife
+  readonly subjectState: SubjectState
+  readonly membership: Pick<Membership, 'assertHeld'>
+  readonly revoker: Revoker
+  readonly audit: AuditLog
+  readonly clock: Clock
+}): TokenState => {
+  return {
+    async introspect(origin, token) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      const claims = deps.read(token)
+      if (claims === undefined) return deps.subjectState.introspect(origin, server, token)
+      const concerns = claims.client_id === server.server || claims.aud.includes(server.resource)
+      const answer: Introspection =
+        concerns && deps.isLive(claims)
+          ? {
+              active: true,
+              ...claims,
+              aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud,
+              token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer',
+            }
+          : { active: false }
+      await deps.audit.append({
+        id: origin.correlationId,
+        event: 'token.introspect',
+        outcome: 'done',
+        server: server.server,
+        ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
+        detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
+      })
+      // A node that may not have heard of a revocation cannot say that a token is alive.
+      if (answer.active) deps.membership.assertHeld()
+      return answer
+    },
+
+    async revoke(origin, token) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      const claims = deps.read(token)
+      if (claims === undefined) return
+      if (claims.client_id !== server.server)
+        throw refuse('workload_unverified', {
+          server: server.server,
+          problem: 'the token was issued to another server',
+        })
+      await deps.revoker.revoke({
+        scope: { kind: 'token', token: claims.jti },
+        by: `server ${server.server}`,
+        correlationId: origin.correlationId,
+        tokenExpiresAt: claims.exp * 1000,
+      })
+    },
+  }
+}

@@ -1,0 +1,38 @@
+import type { CurrentSnapshot } from '#config'
+import type { Revocable } from '#credentials/connector'
+import type { Revocation, Store } from '#foundation/store'
+import type { Logger } from '#foundation/telemetry'
+import { grantsWithin } from './revoke.ts'
+
+/**
+ * Ends what a revocation had ended and a store that has lost commits brought back. The revocation is in force already; this removes the
+ * grants and tells their providers. What was given after the revocation stays.
+ */
+export const createEndAgain =
+  (deps: {
+    readonly store: Pick<Store, 'grants' | 'consents'>
+    readonly snapshot: CurrentSnapshot
+    readonly upstream: Revocable
+    readonly sweepLeases: () => Promise<void>
+    readonly logger: Logger
+  }) =>
+  async (revocations: readonly Revocation[]): Promise<void> => {
+    const { grants, consents } = deps.store
+    for (const { scope, epoch } of revocations) {
+      const within = (
+        await Promise.all(grantsWithin(scope, deps.snapshot()).map((filter) => grants.list(filter)))
+      ).flat()
+      const returned = within.filter(({ createdAt }) => createdAt <= epoch)
+      const orders = scope.kind === 'tenant' ? new Map() : await deps.upstream.prepare(returned)
+      for (const grant of returned) {
+        await grants.remove({ id: grant.id })
+        const consent = await consents.find(grant)
+        const { tenant, user, server, downstream } = grant
+        if (consent !== undefined && consent.at <= epoch) await consents.remove({ tenant, user, server, downstream })
+        await deps.upstream.revoke(grant, orders.get(grant.id)).catch((error: unknown) => {
+          deps.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
+        })
+      }
+    }
+    await deps.sweepLeases()
+  }

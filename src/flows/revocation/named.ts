@@ -1,0 +1,189 @@
+import type { Snapshot } from '#config'
+import { type DeputyError, refuse } from '#errors'
+import type { RevocationScope, Store } from '#foundation/store'
+import { didYouMean } from '#foundation/text'
+
+/** What an admin names in order to end it. */
+interface Names {
+  readonly tenant?: string
+  readonly user?: string
+  readonly server?: string
+  readonly downstream?: string
+  readonly provider?: string
+}
+
+/** Records that an order of an admin leaves behind say nothing about whether what it named exists. */
+const ORDERS = [
+  'revocation',
+  'user.disable',
+  'user.enable',
+  'tenant.freeze',
+  'tenant.thaw',
+  'secret.set',
+  'secret.remove',
+] as const
+
+/** How many of the last records are searched for names that are near. */
+const SEARCHED = 5000
+/** How many grants and leases are searched for ids that are near. */
+const SEARCHED_IDS = 10_000
+
+/** Holds the names in an admin's order to what exists (promise 4): an order for a name that is misspelt must not succeed. */
+export interface NamedCheck {
+  /**
+   * @param force lets a user or an issuer pass of whom nothing is known
+   * @throws DeputyError `name_unknown`, `user_unknown`
+   */
+  scope(scope: RevocationScope, force: boolean): Promise<void>
+  tenant(tenant: string): Promise<void>
+  /** A tenant that has a file. */
+  configuredTenant(tenant: string): void
+  /** A secret of the embedded backend. */
+  secret(tenant: string, name: string): Promise<void>
+  user(tenant: string, user: string, force: boolean): Promise<void>
+  /** Whether an audit record names the token; Deputy keeps no other list of them. @returns a hint where it does not */
+  token(id: string): Promise<{ readonly known: boolean; readonly hint: string }>
+}
+
+/**
+ * What is known is what the configuration names, and what the store and the audit log still know: a server whose file is
+ * gone can be revoked.
+ */
+export const createNamedCheck = (deps: { readonly snapshot: () => Snapshot; readonly store: Store }): NamedCheck => {
+  const { snapshot, store } = deps
+
+  const isRemembered = async (names: Names): Promise<boolean> => {
+    if ((await store.grants.list(names, { limit: 1 })).length > 0) return true
+    if (names.provider !== undefined) return false
+    return (
+      (await store.consents.list(names)).length > 0 ||
+      (await store.leases.list(names)).length > 0 ||
+      (await store.audit.query({ ...names, node: '*', otherThan: ORDERS }, { limit: 1, last: true })).length > 0
+    )
+  }
+
+  const unknown = (kind: string, name: string, known: Iterable<string>): DeputyError =>
+    refuse('name_unknown', { kind, name, hint: spaced(didYouMean(name, known)) })
+
+  const assertTenant = async (tenant: string): Promise<void> => {
+    if (snapshot().tenants.has(tenant) || (await isRemembered({ tenant }))) return
+    if ((await store.secrets.list(tenant)).length > 0) return
+    if ((await store.frozenTenants.list()).some((frozen) => frozen.tenant === tenant)) return
+    throw unknown('tenant', tenant, snapshot().tenants.keys())
+  }
+
+  const usersOf = async (tenant: string): Promise<ReadonlySet<string>> => {
+    const records = await store.audit.query({ tenant, node: '*', otherThan: ORDERS }, { limit: SEARCHED, last: true })
+    const rows = [
+      ...(await store.grants.list({ tenant }, { limit: SEARCHED_IDS })),
+      ...(await store.consents.list({ tenant })),
+      ...(await store.sessions.list()).filter((session) => session.tenant === tenant),
+      ...(await store.disabledUsers.list()).filter((disabled) => disabled.tenant === tenant),
+      ...records,
+    ]
+    return new Set(rows.map(({ user }) => user).filter((user) => user !== null))
+  }
+
+  const assertUser = async (tenant: string, user: string, force: boolean): Promise<void> => {
+    await assertTenant(tenant)
+    if (force || (await isRemembered({ tenant, user }))) return
+    const users = await usersOf(tenant)
+    if (!users.has(user)) throw refuse('user_unknown', { user, tenant, hint: spaced(didYouMean(user, users)) })
+  }
+
+  const assertGrant = async (grant: string): Promise<void> => {
+    if ((await store.grants.get(grant)) !== undefined || (await store.leases.list({ id: grant })).length > 0) return
+    const revoked = (await store.revocations.list()).some(
+      ({ scope }) => scope.kind === 'grant' && scope.grant === grant,
+    )
+    if (revoked) return
+    const ids = [...(await store.grants.list({}, { limit: SEARCHED_IDS })), ...(await store.leases.list({}))]
+    throw unknown(
+      'grant or lease',
+      grant,
+      ids.map(({ id }) => id),
+    )
+  }
+
+  const assertIssuer = async (issuer: string, force: boolean): Promise<void> => {
+    const tenants = [...snapshot().tenants.values()]
+    const known = new Set([
+      ...tenants.flatMap(({ issuers, sign_in: signIn }) => [
+        ...issuers.map((each) => each.issuer),
+        ...(signIn === undefined ? [] : [signIn.issuer]),
+      ]),
+      ...(await store.sessions.list()).map((session) => session.issuer),
+    ])
+    if (force || known.has(issuer)) return
+    throw refuse('issuer_unknown', { issuer, hint: spaced(didYouMean(issuer, known)) })
+  }
+
+  const assertIn = async (
+    kind: 'server' | 'downstream' | 'provider',
+    name: string,
+    known: ReadonlyMap<string, unknown>,
+  ): Promise<void> => {
+    if (!known.has(name) && !(await isRemembered({ [kind]: name }))) throw unknown(kind, name, known.keys())
+  }
+
+  return {
+    tenant: assertTenant,
+    user: assertUser,
+
+    configuredTenant(tenant) {
+      if (!snapshot().tenants.has(tenant)) throw unknown('tenant', tenant, snapshot().tenants.keys())
+    },
+
+    async secret(tenant, name) {
+      await assertTenant(tenant)
+      const names = new Set((await store.secrets.list(tenant)).map((secret) => secret.name))
+      if (!names.has(name)) throw unknown(`secret of ${tenant}`, name, names)
+    },
+
+    async scope(scope, force) {
+      if ('tenant' in scope && scope.tenant !== undefined) await assertTenant(scope.tenant)
+      const { servers, downstreams, providers } = snapshot()
+      switch (scope.kind) {
+        case 'user':
+          return assertUser(scope.tenant, scope.user, force)
+        case 'server':
+          return assertIn('server', scope.server, servers)
+        case 'downstream':
+          return assertIn('downstream', scope.downstream, downstreams)
+        case 'provider':
+          return assertIn('provider', scope.provider, providers)
+        case 'grant':
+          return assertGrant(scope.grant)
+        case 'issuer':
+          return assertIssuer(scope.issuer, force)
+        case 'tenant':
+        case 'token':
+        case 'everything':
+          return undefined
+      }
+    },
+
+    async token(id) {
+      const named = await store.audit.query({ node: '*', mentions: id, otherThan: ORDERS }, { limit: 50, last: true })
+      const ids = new Set(named.flatMap(({ body }) => textsIn(JSON.parse(body))))
+      return {
+        known: ids.has(id),
+        // The id of a token that an issuer signed begins with the issuer (`tokenIdOf`), and people copy the `jti` alone.
+        hint: meantIn(id, ids),
+      }
+    },
+  }
+}
+
+const meantIn = (id: string, ids: ReadonlySet<string>): string => {
+  const whole = [...ids].find((text) => text.endsWith(`#${id}`))
+  return whole === undefined ? '' : `Did you mean '${whole}'?`
+}
+
+const spaced = (hint: string): string => (hint === '' ? '' : ` ${hint}`)
+
+/** Every text within a value. */
+const textsIn = (value: unknown): string[] => {
+  if (typeof value === 'string') return [value]
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(textsIn) : []
+}

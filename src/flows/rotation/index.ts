@@ -1,0 +1,8 @@
+/**
+ * The line of a rotation: `acts.ts` is its table of steps, `decide.ts` what follows after a failure, `rotators/` the targets.
+ * The scheduler and the admin API call it. What is handed out works at the target before the other value is ended.
+ */
+export { withRotations } from './after-revocation.ts'
+export { createHolders, type Holders, type HoldingProcess } from './holders.ts'
+export { createRotation, type RotationRoom } from './rotation.ts'
+export { readLogin } from './rotators/login-secret.ts'

@@ -1,0 +1,362 @@
+import { DeputyError, refuse } from '#errors'
+import type { AuditRow, AuditStore } from '#foundation/store'
+import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
+import { compareChain, gapText, RecentRows, toEntry, writeRowsAgain, type LostRecords } from './continuity.ts'
+import { Feed } from './feed.ts'
+import { OwedRecords } from './owed.ts'
+import type { AuditLog, AuditRecord } from './record.ts'
+import type { AuditSink } from './sink.ts'
+import { problemOf, WatchedSink, type SinkStatus, type Watch } from './watched-sink.ts'
+
+export interface AuditLogOptions extends Watch {
+  readonly store: AuditStore
+  readonly sinks: readonly AuditSink[]
+  readonly checkpointEvery: number
+  readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
+  /** Of a store that can lose what it has confirmed. */
+  readonly losses?: {
+    /** Bytes of the last records that are kept in memory, about. */
+    readonly keep: number
+    /** Proves that this installation wrote a text. */
+    readonly prove: (text: string) => string
+    /** Correlation ids. */
+    readonly newId: () => string
+    readonly noticed: (lost: LostRecords) => void
+  }
+}
+
+interface Waiting extends Entry {
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+  readonly since: number
+  /** Its time is over: whoever asked has been refused. */
+  over: boolean
+}
+
+const isConflict = (error: unknown): boolean =>
+  error instanceof DeputyError && error.cause instanceof DeputyError && error.cause.code === 'conflict'
+
+/** Records in one commit at most, so that a flood is not one endless transaction. */
+const BATCH = 512
+
+/**
+ * The audit log: group commit of hash-chained records into the store, then into the other sinks. A record waits at
+ * most for the batch under way. Whatever any sink does not confirm within its deadline has not been recorded, and
+ * who asked is told so (promise 3), at the latest after twice that deadline: one batch under way and its own (threat 29).
+ *
+ * The store may have a record that another sink did not confirm, or that it confirmed too late. Such a record says
+ * more than happened, so as soon as the sinks are back an `audit.unconfirmed` record of the same id says so.
+ */
+export class DurableAuditLog implements AuditLog {
+  readonly #options: AuditLogOptions
+  readonly #store: WatchedSink
+  readonly #signer: WatchedSink
+  readonly #feeds: readonly Feed[]
+  #head: Head
+  /** What the store's chain ends with: `#head`, but where records are gone for good. */
+  #stored: Head
+  readonly #recent: RecentRows
+  #waiting: Waiting[] = []
+  #underWay: readonly Waiting[] = []
+  #guard: NodeJS.Timeout | undefined
+  #committing: Promise<void> | undefined
+  /** What the store did not confirm: it may have it nevertheless, so its chain is compared before the next batch. */
+  #doubtful: readonly AuditRow[] | undefined
+  #comparing: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = []
+  readonly #owed = new OwedRecords()
+  #sinceCheckpoint: number
+  #retry: NodeJS.Timeout | undefined
+  #closed = false
+
+  private constructor(options: AuditLogOptions, head: Head, sinceCheckpoint: number) {
+    this.#options = options
+    this.#head = head
+    this.#stored = head
+    this.#recent = new RecentRows(options.losses?.keep ?? 0)
+    this.#sinceCheckpoint = sinceCheckpoint
+    this.#store = new WatchedSink('store', options)
+    this.#signer = new WatchedSink('checkpoint', options)
+    this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, head, options))
+  }
+
+  /** Goes on with the chain where the store has it. @throws DeputyError `store_unavailable` */
+  static async open(options: AuditLogOptions): Promise<DurableAuditLog> {
+    const head = (await options.store.head()) ?? emptyChain
+    const signed = (await options.store.checkpoints()).at(-1)?.seq ?? 0
+    if (signed > head.seq)
+      options.logger.error(
+        { signed, last: head.seq },
+        'the audit log ends before its last checkpoint: records were removed; run deputy audit verify',
+      )
+    return new DurableAuditLog(options, head, Math.max(0, head.seq - signed))
+  }
+
+  /** @throws DeputyError `audit_unavailable` with the sink and its problem; `internal` for a detail that is no JSON */
+  append(record: AuditRecord): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) {
+        reject(refuse('audit_unavailable', { sink: 'store', problem: 'the audit log is closed' }))
+        return
+      }
+      // Here, not in the batch: a record that cannot be written must not take others with it.
+      let detail: string
+      try {
+        detail = JSON.stringify(record.detail)
+      } catch (error) {
+        reject(refuse('internal', {}, error))
+        return
+      }
+      this.#waiting.push({
+        record,
+        detail,
+        at: this.#options.clock.now(),
+        since: performance.now(),
+        over: false,
+        resolve,
+        reject,
+      })
+      this.#committing ??= this.#commitAll()
+      this.#guard ??= setTimeout(() => {
+        this.#refuseLate()
+      }, 2 * this.#options.deadline)
+    })
+  }
+
+  /** The store, every other sink, and the signer of checkpoints while it fails. */
+  status(): SinkStatus[] {
+    const sinks = [this.#store.status, ...this.#feeds.map(({ watched }) => watched.status)]
+    return this.#signer.status.ok ? sinks : [...sinks, this.#signer.status]
+  }
+
+  /**
+   * Compares the store's chain with what is known of it; what it has lost is written again and recorded.
+   * @throws DeputyError `audit_unavailable`
+   */
+  async compare(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#comparing.push({ resolve, reject })
+    this.#committing ??= this.#commitAll()
+    await promise
+  }
+
+  /** Signs where the chain stands, after all that was appended. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#retry)
+    await this.#committing
+    if (!this.#owed.isEmpty) await this.#commitAll()
+    clearTimeout(this.#retry)
+    if (this.#sinceCheckpoint > 0) await this.#checkpoint()
+    clearTimeout(this.#guard)
+    await Promise.allSettled(this.#feeds.map((feed) => feed.close()))
+  }
+
+  /** One timer for all, set for the oldest: a timer for each record would cost as much as the rest of its way. */
+  #refuseLate(): void {
+    const longest = 2 * this.#options.deadline
+    const now = performance.now()
+    let next: number | undefined
+    for (const entry of [...this.#underWay, ...this.#waiting]) {
+      if (entry.over) continue
+      const left = entry.since + longest - now
+      if (left > 0) {
+        next = Math.min(next ?? left, left)
+        continue
+      }
+      entry.over = true
+      entry.reject(this.#tooLate())
+    }
+    this.#guard =
+      next === undefined
+        ? undefined
+        : setTimeout(() => {
+            this.#refuseLate()
+          }, next)
+  }
+
+  #tooLate(): DeputyError {
+    const watched = [this.#store, ...this.#feeds.map((feed) => feed.watched)]
+    const slow = watched.find(({ busy }) => busy) ?? watched.find(({ status }) => !status.ok) ?? this.#store
+    return refuse('audit_unavailable', {
+      sink: slow.status.name,
+      problem: `the record was not durable within ${2 * this.#options.deadline} ms`,
+    })
+  }
+
+  async #commitAll(): Promise<void> {
+    // Requests that arrive in the same turn of the event loop share the commit.
+    await new Promise(setImmediate)
+    do {
+      const batch = this.#waiting.splice(0, BATCH).filter(({ over }) => !over)
+      this.#underWay = batch
+      const comparing = this.#comparing.splice(0)
+      try {
+        if (comparing.length > 0) this.#doubtful ??= []
+        await this.#commit(batch)
+        for (const { resolve } of [...batch, ...comparing]) resolve()
+        for (const entry of this.#owed.take(this.#options.clock.now())) this.#enqueue(entry)
+        if (this.#sinceCheckpoint >= this.#options.checkpointEvery || !this.#signer.status.ok) await this.#checkpoint()
+      } catch (error) {
+        for (const { reject } of [...batch, ...comparing]) reject(error)
+        this.#retryLater()
+      }
+    } while (this.#waiting.length > 0 || this.#comparing.length > 0)
+    this.#underWay = []
+    this.#committing = undefined
+  }
+
+  /** An empty batch finds out whether the sinks are back, and gives them what they missed. */
+  async #commit(batch: readonly Waiting[]): Promise<void> {
+    if (this.#doubtful !== undefined) await this.#settle(this.#doubtful)
+    if (batch.length === 0 && !this.#store.status.ok) await this.#tryStore()
+    const rows = await this.#append(batch)
+    const fed = await Promise.allSettled(this.#feeds.map((feed) => feed.bring(rows, this.#head)))
+    const failed = fed.find((result) => result.status === 'rejected')
+    if (failed === undefined) {
+      this.#owed.addUnconfirmed(
+        rows.filter((_, index) => batch[index]!.over),
+        'it was durable too late',
+      )
+      return
+    }
+    this.#owed.addUnconfirmed(rows, problemOf(failed.reason))
+    throw failed.reason
+  }
+
+  async #append(batch: readonly Waiting[]): Promise<readonly AuditRow[]> {
+    for (let tries = 0; ; tries += 1) {
+      let head = this.#head
+      const rows = batch.map((entry) => {
+        const row = link(head, entry)
+        head = row
+        return row
+      })
+      if (rows.length === 0) return rows
+      try {
+        await this.#store.commit(rows.length, () => this.#options.store.append(rows, this.#stored))
+      } catch (error) {
+        this.#doubtful = rows
+        // It ends otherwise than it did: what is so is found out, and the batch is linked to that.
+        if (!isConflict(error) || tries > 0) throw error
+        if ((await this.#settle(rows)).length > 0) throw error
+        continue
+      }
+      this.#setHead(rows)
+      return rows
+    }
+  }
+
+  #setHead(rows: readonly AuditRow[]): void {
+    const { seq, hash } = rows.at(-1)!
+    this.#head = { seq, hash }
+    this.#stored = this.#head
+    this.#sinceCheckpoint += rows.length
+    this.#recent.add(rows)
+  }
+
+  /** Finds out what the store has of the rows in doubt, and of all before them. @returns the rows in doubt that it has */
+  async #settle(doubtful: readonly AuditRow[]): Promise<readonly AuditRow[]> {
+    const { store } = this.#options
+    const head = this.#head
+    // Where records are gone for good the chain ends before them until the next one is written.
+    const known = this.#stored.seq < head.seq ? this.#stored : head
+    const found = await this.#store.ask(() => compareChain(store, known, doubtful, this.#recent.rows))
+    const landed = 'landed' in found ? found.landed : []
+    if (found.kind === 'whole' && landed.length > 0) this.#setHead(landed)
+    if (found.kind === 'followed') {
+      this.#sinceCheckpoint += found.stored.seq - head.seq
+      this.#head = found.stored
+      this.#stored = found.stored
+      this.#recent.clear()
+    }
+    if (found.kind === 'lost') await this.#writeAgain(found.stored)
+    if (found.kind === 'forked') this.#goOnAfter(found.stored, found.missing)
+    this.#doubtful = undefined
+    this.#owed.addUnconfirmed(landed, 'the store confirmed it too late')
+    return landed
+  }
+
+  /** The very records that the store has lost, as far as they are in memory. */
+  async #writeAgain(stored: Head): Promise<void> {
+    const [head, { store }] = [this.#head, this.#options]
+    const kept = this.#recent.rows
+    const { count, gone, last } = await this.#store.ask(() => writeRowsAgain(store, { stored, head, kept }))
+    this.#stored = last
+    this.#noteLoss({ stored, confirmed: head, writtenAgain: count, gone, forked: false })
+  }
+
+  /** The store has records of another process in the place of ours: ours are written after them. */
+  #goOnAfter(stored: Head, missing: readonly AuditRow[]): void {
+    const confirmed = this.#head
+    this.#head = stored
+    this.#stored = stored
+    this.#recent.clear()
+    for (const feed of this.#feeds) feed.doubt()
+    for (const row of missing) this.#enqueue(toEntry(row))
+    this.#noteLoss({ stored, confirmed, writtenAgain: missing.length, gone: null, forked: true })
+  }
+
+  #noteLoss(lost: LostRecords): void {
+    const { losses, logger, store } = this.#options
+    logger.error(
+      { ...lost },
+      'the store has lost audit records that it had confirmed; what is still in memory is written again',
+    )
+    const proof = lost.gone === null ? undefined : losses?.prove(gapText(store.node, lost.gone))
+    this.#enqueue({
+      record: { id: losses?.newId() ?? 'store.lost', event: 'store.lost', outcome: 'failed' },
+      detail: JSON.stringify({ records: { ...lost, ...(proof === undefined ? {} : { proof }) } }),
+      at: this.#options.clock.now(),
+    })
+    losses?.noticed(lost)
+  }
+
+  /** A record that no caller waits for. */
+  #enqueue(entry: Entry): void {
+    this.#waiting.push({
+      ...entry,
+      since: performance.now(),
+      over: false,
+      resolve: () => undefined,
+      reject: () => {
+        this.#owed.add(entry)
+      },
+    })
+  }
+
+  /** Whether the store writes again, found out without a record: a signature of the head is a write as well. */
+  async #tryStore(): Promise<void> {
+    if (this.#sinceCheckpoint > 0 && !(await this.#checkpoint()))
+      throw this.#store.refusal(this.#signer.status.problem ?? 'it does not write')
+    this.#store.confirmed()
+  }
+
+  /** Without requests nobody else would find out that the sinks are back. */
+  #retryLater(): void {
+    if (this.#closed) return
+    clearTimeout(this.#retry)
+    this.#retry = setTimeout(() => {
+      this.#committing ??= this.#commitAll()
+    }, this.#options.deadline)
+    this.#retry.unref()
+  }
+
+  /** The records are durable already: a checkpoint that fails refuses none of them, shows in the status and is tried again. */
+  async #checkpoint(): Promise<boolean> {
+    try {
+      const { seq, hash } = this.#head
+      const at = this.#options.clock.now()
+      await this.#signer.ask(async () => {
+        const { kid, signature } = this.#options.sign(checkpointBytes({ seq, hash, at }))
+        await this.#options.store.addCheckpoint({ seq, hash, at, kid, signature: signature.toString('base64url') })
+      })
+      this.#sinceCheckpoint = 0
+      this.#signer.confirmed()
+      return true
+    } catch {
+      // The signer's status has the reason, and the log has it too.
+      this.#retryLater()
+      return false
+    }
+  }
+}

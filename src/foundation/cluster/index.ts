@@ -1,0 +1,7 @@
+/**
+ * Whether this node may hand out anything, and whether the other nodes know what this one has revoked (promise 4).
+ * The daemon opens it; the exchange asks it before each answer, and a revocation waits for its confirmation.
+ */
+export { createIncarnations } from './incarnation.ts'
+export { type LookAgain, NodeLease } from './lease.ts'
+export { type Confirmation, type Membership, onlyNode } from './membership.ts'

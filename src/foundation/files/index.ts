@@ -1,0 +1,5 @@
+/** Files and Unix sockets with the right owner and mode. What another Unix user could change is refused. */
+export { assertPrivateFile, assertPrivateFolder, createFile, octal, replaceFile, syncFolder } from './private-file.ts'
+export { asStartFailure, fileFailure, listenFailure } from './start-failure.ts'
+export { readTlsFiles, type TlsFiles, type TlsMaterial } from './tls-files.ts'
+export { listenAt, listening, type SocketPlace } from './unix-socket.ts'

@@ -1,0 +1,260 @@
+import type { CompiledQuery } from 'kysely'
+import type { Client, Pool, PoolClient, QueryResultRow } from 'pg'
+import { LONGEST_LEASE_MS } from '#config'
+import { STANDING } from '../schema.ts'
+import { toRevocation } from '../queries/revocations.ts'
+import type {
+  ClusterStore,
+  DisabledUser,
+  FrozenTenant,
+  Renewal,
+  RenewalRequest,
+  StandingChanges,
+} from '../records/revocations.ts'
+import { readDurability } from './durability.ts'
+import { CHANNEL, createListener } from './listener.ts'
+import { inTransaction, toStoreError } from './pool.ts'
+
+/** The server's own time, also within a long transaction: ms since the epoch. */
+const NOW = '(extract(epoch from clock_timestamp()) * 1000)::bigint'
+
+/** Names the process of the server: a standby that is promoted, a copy that is restored and a restart are all another one. */
+const SERVER = '(pg_postmaster_start_time()::text)'
+
+/** Nodes whose lease ended so long ago are forgotten (ms). */
+const FORGOTTEN = 86_400_000
+
+/**
+ * Corrects what a clock of the server that went back, or another writer, has left behind: no lease runs for longer
+ * from now than the settings
+ * allow, so that a node that is gone is not waited for until that clock comes round again.
+ */
+const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${LONGEST_LEASE_MS} where lease_until > ${NOW} + ${LONGEST_LEASE_MS}`
+
+/** Rows of one name that are judged at most: two are a mistake, more are forged. */
+const MOST_TWINS = 1000
+
+const ms = <Row extends { at: number }>(row: Row): Row => ({ ...row, at: Number(row.at) })
+
+const standingAfter = async (client: PoolClient, number: number): Promise<StandingChanges> => ({
+  revocations: (
+    await client.query<Parameters<typeof toRevocation>[0]>('select * from revocations where seq > $1 order by seq', [
+      number,
+    ])
+  ).rows.map(toRevocation),
+  disabled: (
+    await client.query<DisabledUser & { at: number }>('select tenant, "user", at, by from disabled_users')
+  ).rows.map(ms),
+  frozen: (
+    await client.query<FrozenTenant & { at: number }>('select tenant, at, by, reason from frozen_tenants')
+  ).rows.map(ms),
+})
+
+/** The server process under which leases are granted; the first one that a store ever has follows none. */
+const NOTE_SERVER = `insert into store_servers (identity, first_seen)
+  select ${SERVER}, case when exists (select 1 from store_servers) then ${NOW} else 0 end
+  on conflict (identity) do nothing`
+
+/**
+ * One statement, so that no lock is held while the network is waited for. The row of the standing is shared by renewals and
+ * exclusive for a change: a change either is in the number that is read here, or waits until this lease can be seen.
+ */
+const RENEW = `with standing as materialized (select value, token from epochs where name = '${STANDING}' for share),
+  server as (${NOTE_SERVER} returning first_seen),
+  claimed as (select * from jsonb_to_recordset($8::jsonb) as c(number bigint, token text)),
+  judged as materialized (select
+    (select count(*) from claimed c where not exists (
+      select 1 from standing_history h where h.number = c.number and h.token = c.token)) as unknown_changes,
+    (cardinality($7::text[]) > 0 and not exists (select 1 from nodes where id = $1 and token = any($7))) as unknown_renewal,
+    (select coalesce(array_agg(id), '{}') from (select id from nodes
+      where about = $2 and id <> $1 and lease_until + $4 > ${NOW} and not $11 limit ${MOST_TWINS}) n) as twins
+    from standing),
+  granted as (insert into nodes (id, about, lease_until, seen, seen_token, token, started_at)
+    select $1, $2, ${NOW} + $3, $9, $10, $6, coalesce($5::bigint, ${NOW}) from judged
+    where unknown_changes = 0 and not unknown_renewal and twins = '{}'
+    on conflict (id) do update set lease_until = excluded.lease_until, seen = excluded.seen,
+      seen_token = excluded.seen_token, token = excluded.token
+    returning started_at)
+  select s.value, s.token, ${NOW} as now, ${SERVER} as server, j.*,
+    coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), ${NOW} - (select first_seen from server), 0) as server_age, (select started_at from granted) as started_at
+  from standing s, judged j`
+
+interface RenewRow {
+  readonly value: string
+  readonly token: string
+  readonly now: string
+  readonly server: string
+  readonly server_age: string
+  readonly unknown_changes: string
+  readonly unknown_renewal: boolean
+  readonly twins: readonly string[]
+  readonly started_at: string | null
+}
+
+const toRenewal = (row: RenewRow, request: RenewalRequest): Renewal => {
+  const common = { now: Number(row.now), server: row.server, serverAge: Math.max(0, Number(row.server_age)) }
+  const last = { number: Number(row.value), token: row.token }
+  const foreign = { ...common, last, outcome: 'foreign_past' } as const
+  if (Number(row.unknown_changes) > 0)
+    return {
+      ...foreign,
+      problem: `this node knows changes up to number ${Math.max(request.applied?.number ?? 0, ...request.written.map(({ number }) => number))} that are not in the store, which is at number ${last.number}`,
+    }
+  if (row.unknown_renewal) return { ...foreign, problem: 'the last renewal of this node is not in the store' }
+  if (row.twins.length > 0) return { ...common, outcome: 'name_shared', by: row.twins }
+  return { ...common, last, outcome: 'granted', startedAt: Number(row.started_at) }
+}
+
+const IN_HISTORY = 'select 1 from standing_history where number = $1 and token = $2'
+
+/** Who knows the change that is named by its number ($1) and token ($2). */
+const WHO_KNOWS = `with capped as (${CAP_LEASES})
+  select n.about, n.lease_until + $4 > ${NOW} as runs,
+    n.seen >= $1 and exists (select 1 from standing_history h where h.number = n.seen and h.token = n.seen_token) as knows
+  from nodes n where n.id <> $2 and n.lease_until > ${NOW} - $3`
+
+/**
+ * For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). A process that
+ * was first seen while
+ * the clock was ahead counts from now on.
+ */
+const SERVER_AGE = `with noted as (${NOTE_SERVER}),
+  seen_anew as (update store_servers set first_seen = ${NOW} where identity = ${SERVER} and first_seen > ${NOW})
+  select coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), 0) as age,
+    exists (select 1 from standing_history where number = $1 and token = $2) as known`
+
+/**
+ * @param leases connections for leases and orders of admins alone, which must not wait behind requests
+ * @param positionAbove the statements that begin a place in the history above a number
+ * @param connect a connection outside of the pool, for listening
+ */
+export const createCluster = (
+  {
+    pool,
+    leases,
+    positionAbove,
+  }: { pool: Pool; leases: Pool; positionAbove: (number: number) => readonly CompiledQuery[] },
+  connect: () => Client,
+): ClusterStore => {
+  const rowsOf = async <Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> => {
+    try {
+      return (await leases.query<Row>(text, values)).rows
+    } catch (error) {
+      throw toStoreError(error)
+    }
+  }
+
+  return {
+    async renew(request) {
+      const { id, about, lease, skew, startedAt, applied, written, token, previous, keepsName } = request
+      const claims = [...(applied === undefined ? [] : [applied]), ...written]
+      const [row] = await rowsOf<RenewRow & QueryResultRow>(RENEW, [
+        id,
+        about,
+        lease,
+        skew,
+        startedAt ?? null,
+        token,
+        previous,
+        JSON.stringify(claims.map((each) => ({ number: each.number, token: each.token }))),
+        applied?.number ?? 0,
+        applied?.token ?? null,
+        keepsName,
+      ])
+      return toRenewal(row!, request)
+    },
+
+    changesSince: (number, upTo) =>
+      inTransaction(leases, async (client) => {
+        const changes = await standingAfter(client, number)
+        const { rows } = await client.query(IN_HISTORY, [upTo.number, upTo.token])
+        return rows.length === 0 ? undefined : changes
+      }),
+
+    async isInHistory({ number, token }) {
+      return (await rowsOf(IN_HISTORY, [number, token])).length > 0
+    },
+
+    async whoKnows(change, { except, lease, skew }) {
+      const rows = await rowsOf<{ about: string; knows: boolean; runs: boolean }>(WHO_KNOWS, [
+        change.number,
+        except,
+        FORGOTTEN,
+        skew,
+      ])
+      const named = (which: (row: { knows: boolean; runs: boolean }) => boolean): string[] =>
+        rows.filter(which).map(({ about }) => about)
+      const knowledge = {
+        acknowledged: named(({ knows, runs }) => knows && runs),
+        waiting: named(({ knows, runs }) => !knows && runs),
+        expired: named(({ knows, runs }) => !knows && !runs),
+      }
+      if (knowledge.waiting.length > 0) return { ...knowledge, isLost: false, unsettled: 0 }
+      // Asked after the rows: they are of this server then, and it has not lost the change.
+      const [server] = await rowsOf<{ age: string; known: boolean }>(SERVER_AGE, [change.number, change.token])
+      return {
+        ...knowledge,
+        isLost: !server!.known,
+        unsettled: Math.max(0, lease + skew - Number(server!.age)),
+      }
+    },
+
+    async liftNumber(above) {
+      await inTransaction(leases, async (client) => {
+        for (const { sql, parameters } of positionAbove(above)) await client.query(sql, [...parameters])
+        await client.query('select pg_notify($1, $2)', [CHANNEL, ''])
+      })
+    },
+
+    async leave(id) {
+      await rowsOf(`delete from nodes where id = $1 or lease_until < ${NOW} - $2`, [id, FORGOTTEN])
+      await rowsOf(`delete from store_servers where identity <> ${SERVER} and first_seen < ${NOW} - $1`, [FORGOTTEN])
+    },
+
+    async nodes() {
+      const rows = await rowsOf<{
+        id: string
+        about: string
+        left: string
+        seen: string
+        configuration: string | null
+        configured_at: string | null
+      }>(`select id, about, lease_until - ${NOW} as left, seen, configuration, configured_at from nodes order by about`)
+      return rows.map(({ id, about, left, seen, configuration, configured_at: at }) => ({
+        id,
+        about,
+        leaseLeft: Number(left),
+        acknowledged: Number(seen),
+        configuration,
+        configuredAt: at === null ? null : Number(at),
+      }))
+    },
+
+    async describe(id, configuration) {
+      await rowsOf(
+        `update nodes set configuration = $2, configured_at = ${NOW} where id = $1 and configuration is distinct from $2`,
+        [id, configuration],
+      )
+    },
+
+    exclusively: (name, work) =>
+      inTransaction(pool, async (client) => {
+        await client.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [name])
+        return work()
+      }),
+
+    async durability() {
+      try {
+        return await readDurability(pool)
+      } catch (error) {
+        throw toStoreError(error)
+      }
+    },
+
+    async now() {
+      return Number((await rowsOf<{ now: string }>(`select ${NOW} as now`))[0]!.now)
+    },
+
+    subscribe: (changed) => createListener(connect, changed),
+  }
+}

@@ -1,0 +1,129 @@
+import { sql } from 'kysely'
+import { refuse } from '#errors'
+import type { Batch, Database } from '../schema.ts'
+import type { AuditFilter, AuditRow, AuditStore } from '../records/audit.ts'
+
+const COLUMNS = [
+  'node',
+  'seq',
+  'id',
+  'at',
+  'event',
+  'outcome',
+  'tenant',
+  'user',
+  'server',
+  'downstream',
+  'body',
+  'hash',
+] as const
+
+/** Names of the filter's fields that are columns compared for equality. */
+const EQUAL = ['id', 'event', 'outcome', 'tenant', 'user', 'server'] as const
+
+/** A record of a credential for several downstreams names their ids with spaces between; an id holds none. */
+const namesDownstream = (id: string) =>
+  sql<boolean>`(downstream = ${id} or ' ' || downstream || ' ' like ${`% ${id.replace(/[\\%_]/g, '\\$&')} %`} escape '\\')`
+
+/** Appends rows to the chain of a node only where that ends with `after`. @returns whether it did */
+export type AppendAfter = (
+  node: string,
+  rows: readonly AuditRow[],
+  after: { readonly seq: number; readonly hash: string },
+) => Promise<boolean>
+
+/**
+ * @param options.appendAfter of a database that several processes write. @param options.reading where the log is
+ * searched: it grows for ever, and no append may wait for a search through it
+ */
+export const auditStore = (options: {
+  database: Database
+  reading: Database
+  batch: Batch
+  isConstraint: (error: unknown) => boolean
+  appendAfter?: AppendAfter | undefined
+  node: string
+}): AuditStore => {
+  const { database, reading, batch, isConstraint, appendAfter, node } = options
+  return {
+    async append(rows, after) {
+      try {
+        if (appendAfter !== undefined && after !== undefined) {
+          if (!(await appendAfter(node, rows, after))) throw refuse('conflict', { what: 'audit log' })
+          return
+        }
+        await batch(
+          'audit_records',
+          COLUMNS,
+          rows.map((row) => COLUMNS.map((column) => (column === 'node' ? node : row[column]))),
+        )
+      } catch (error) {
+        throw isConstraint(error) ? refuse('conflict', { what: 'audit log' }, error) : error
+      }
+    },
+    async head() {
+      const row = await database
+        .selectFrom('audit_records')
+        .select(['seq', 'hash'])
+        .where('node', '=', node)
+        .orderBy('seq', 'desc')
+        .limit(1)
+        .executeTakeFirst()
+      return row === undefined ? undefined : { seq: Number(row.seq), hash: row.hash }
+    },
+    node,
+    async chains() {
+      return (await database.selectFrom('audit_records').select('node').distinct().orderBy('node').execute()).map(
+        (row) => row.node,
+      )
+    },
+    async query(filter: AuditFilter, { limit, last }) {
+      const order = last === true ? 'desc' : 'asc'
+      let query = reading
+        .selectFrom('audit_records')
+        .select([...COLUMNS])
+        .limit(limit)
+      // One chain is in the order of its numbers; records of several, in that of their times.
+      query =
+        filter.node === '*'
+          ? query.orderBy('at', order).orderBy('node', order).orderBy('seq', order)
+          : query.where('node', '=', filter.node ?? node).orderBy('seq', order)
+      for (const column of EQUAL) {
+        const value = filter[column]
+        if (value !== undefined) query = query.where(column, '=', value)
+      }
+      if (filter.otherThan !== undefined) query = query.where('event', 'not in', [...filter.otherThan])
+      if (filter.mentions !== undefined) {
+        const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
+        query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
+      }
+      if (filter.downstream !== undefined) query = query.where(namesDownstream(filter.downstream))
+      if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
+      if (filter.until !== undefined) query = query.where('at', '<=', filter.until)
+      if (filter.afterSeq !== undefined) query = query.where('seq', '>', filter.afterSeq)
+      const rows = (await query.execute()).map(({ node: of, ...row }) => ({
+        ...(filter.node === undefined ? {} : { node: of }),
+        ...row,
+        seq: Number(row.seq),
+        at: Number(row.at),
+      }))
+      return last === true ? rows.reverse() : rows
+    },
+    async addCheckpoint(checkpoint) {
+      await database
+        .insertInto('audit_checkpoints')
+        .values({ ...checkpoint, node })
+        .onConflict((conflict) => conflict.columns(['node', 'seq']).doNothing())
+        .execute()
+    },
+    async checkpoints(of = node) {
+      const rows = await database
+        .selectFrom('audit_checkpoints')
+        .selectAll()
+        .where('node', '=', of)
+        .orderBy('seq')
+        .execute()
+      return rows.map(({ node: _, ...row }) => ({ ...row, seq: Number(row.seq), at: Number(row.at) }))
+    },
+  }
+}

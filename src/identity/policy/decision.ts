@@ -1,0 +1,41 @@
+import type { CredentialKind } from '#config'
+
+/** A question to policy: may this principal, through this server, get this kind of credential for that downstream? */
+export interface PolicyQuestion {
+  readonly principal:
+    | {
+        readonly kind: 'user'
+        readonly tenant: string
+        readonly user: string
+        readonly groups: readonly string[]
+        readonly claims: Readonly<Record<string, unknown>>
+      }
+    | { readonly kind: 'workload'; readonly tenant: string }
+  readonly action: CredentialKind
+  readonly server: { readonly id: string; readonly owner: string; readonly team?: string; readonly status: string }
+  readonly downstream: { readonly id: string }
+  readonly tenant: string
+  readonly scopes: readonly string[]
+  readonly tool?: string
+  readonly environment: string
+  /** What of the credential can be narrowed; it follows from the downstream. */
+  readonly narrows: readonly string[]
+  readonly acr?: string
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+export interface PolicyDecision {
+  /** The scopes of the question that policy allows; equal to those asked when it allows all. */
+  readonly scopes: readonly string[]
+  /** False: nothing at all is allowed. A question without scopes is allowed or not as a whole. */
+  readonly allowed: boolean
+  /** Ids (`file#n` or the `@id` annotation) of the policies that made the decision. */
+  readonly policies: readonly string[]
+  /** Errors while evaluating; a policy that fails counts as not there, and the decision names it. */
+  readonly errors: readonly string[]
+}
+
+export interface Policy {
+  decide(question: PolicyQuestion): PolicyDecision
+}

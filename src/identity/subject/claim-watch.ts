@@ -1,0 +1,36 @@
+import { LRUCache } from 'lru-cache'
+import type { TrustedIssuer } from '#config'
+import type { Logger } from '#foundation/telemetry'
+import { claimAt } from '#foundation/text'
+
+/** Tokens and sign-ins of an issuer without a claim, after which that is told. */
+const ENOUGH = 20
+
+/** Looks at the claims of a verified token or sign-in. */
+export type WatchClaims = (tenant: string, issuer: TrustedIssuer, claims: Readonly<Record<string, unknown>>) => void
+
+/**
+ * Tells once when the claim that a tenant's file maps groups from has stood in no token of its issuer: then its users
+ * are in no group, and a
+ * `forbid` that names a group forbids nothing.
+ */
+export const createClaimWatch = ({ logger }: { readonly logger: Pick<Logger, 'warn'> }): WatchClaims => {
+  const without = new LRUCache<string, number>({ max: 10_000 })
+  return (tenant, { issuer, claims: mapping }, claims) => {
+    for (const { claim } of mapping.groups) {
+      const key = JSON.stringify([tenant, issuer, claim])
+      const count = without.get(key) ?? 0
+      // Seen once, or told once.
+      if (count === Infinity) continue
+      if (claimAt(claims, claim) !== undefined) without.set(key, Infinity)
+      else if (count + 1 < ENOUGH) without.set(key, count + 1)
+      else {
+        without.set(key, Infinity)
+        logger.warn(
+          { tenant, issuer, claim, tokens: ENOUGH },
+          `no token of the issuer has the claim ${claim}, which the file of the tenant maps groups from: its users are in no group, and policies that name groups do not apply to them`,
+        )
+      }
+    }
+  }
+}

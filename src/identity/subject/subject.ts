@@ -1,0 +1,63 @@
+import type { Tenant } from '#config'
+import { type Fingerprint, Secret, signedPartOf } from '#foundation/crypto'
+import type { ActorClaim } from '#oauth'
+
+/** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
+export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
+
+/** The id of a token that an issuer may have given one: its `jti`, else the keyed fingerprint of what is signed of it. */
+export const identify = (
+  { issuer, jti, token }: { issuer: string; jti: unknown; token: Secret },
+  fingerprint: Fingerprint,
+): string => tokenIdOf(issuer, typeof jti === 'string' && jti !== '' ? jti : fingerprint(signedPartOf(token)))
+
+/** The longest id of a session that is taken. */
+const MAX_SID = 512
+
+/**
+ * The id under which all tokens and sign-ins of one session at an issuer can be revoked (`sid`: OpenID Connect Front-Channel Logout section 3). It goes
+ * into minted tokens, so that it is the session's keyed fingerprint. Tenants that share an issuer have sessions of
+ * their own: the events
+ * of one tenant's transmitter end none of another's (promise 8).
+ */
+export const sessionIdOf = (
+  { tenant, issuer, sid }: { readonly tenant: string; readonly issuer: string; readonly sid: string },
+  fingerprint: Fingerprint,
+): string => tokenIdOf(issuer, `sid:${fingerprint(new Secret(JSON.stringify([tenant, sid])))}`)
+
+/** What a token or a sign-in descends from: the session at its issuer, where its claims name one. */
+export const sessionsIn = (
+  { tenant, issuer }: { readonly tenant: string; readonly issuer: string },
+  { sid }: Readonly<Record<string, unknown>>,
+  fingerprint: Fingerprint,
+): readonly string[] =>
+  typeof sid === 'string' && sid !== '' && sid.length <= MAX_SID
+    ? [sessionIdOf({ tenant, issuer, sid }, fingerprint)]
+    : []
+
+/** A user whose token, or whose session on this machine, has been verified for the calling server. */
+export interface VerifiedSubject {
+  readonly tenant: Tenant
+  readonly user: string
+  readonly issuer: string
+  readonly groups: readonly string[]
+  /** Verified claims, for policy. */
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly acr?: string
+  /** Scopes of the subject token itself, if it has any. */
+  readonly scopes?: readonly string[]
+  readonly issuedAt: number
+  /**
+   * The earliest moment at which it can have been issued, by Deputy's clock (ms since the epoch): the issuer's clock may be
+   * ahead by what is tolerated. What was revoked at this moment or later covers it, whenever it is seen first.
+   */
+  readonly earliestIssue: number
+  readonly expiresAt: number
+  /** `tokenIdOf` its `jti`, or of a keyed fingerprint where it has none; of a minted token, its `jti` alone. */
+  readonly tokenId: string
+  /** Ids of the tokens that it descends from. */
+  readonly ancestors: readonly string[]
+  /** Actors that it already carries, outermost first. */
+  readonly actors: readonly ActorClaim[]
+  readonly how: 'jwt' | 'introspection' | 'login_session'
+}

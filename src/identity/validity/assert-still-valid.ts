@@ -1,0 +1,83 @@
+import { type CurrentSnapshot, type Server, servesTenant } from '#config'
+import { DeputyError, refuse } from '#errors'
+import type { Membership } from '#foundation/cluster'
+import type { VerifiedSubject } from '#identity/subject'
+import { describeScope, type Reliance, type Standing } from './standing.ts'
+import { entitlement } from './entitlement.ts'
+
+export interface ValidityDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly standing: Standing
+  readonly membership: Pick<Membership, 'assertHeld'>
+}
+
+type StandingOnly = Pick<ValidityDependencies, 'standing'>
+
+/** @throws DeputyError `revoked` */
+export const assertNotRevoked = (reliance: Reliance, { standing }: StandingOnly): void => {
+  const revoked = standing.covering(reliance)
+  if (revoked !== undefined)
+    throw refuse('revoked', {
+      scope: describeScope(revoked.scope),
+      revoked_at: new Date(revoked.epoch).toISOString(),
+    })
+}
+
+/** @throws DeputyError `subject_tenant_frozen` */
+export const assertThawed = (tenant: string, { standing }: StandingOnly): void => {
+  if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant })
+}
+
+/** @throws DeputyError `subject_tenant_frozen`, `subject_user_disabled` */
+export const assertEnabled = (tenant: string, user: string | undefined, deps: StandingOnly): void => {
+  assertThawed(tenant, deps)
+  if (user !== undefined && deps.standing.isDisabled(tenant, user))
+    throw refuse('subject_user_disabled', { tenant, user })
+}
+
+/** A good token may be of a user for whom nothing is done. @throws DeputyError `workload_tenant`, `subject_tenant_frozen`, `subject_user_disabled` */
+export const assertUserServed = (
+  { tenant: { tenant }, user }: VerifiedSubject,
+  server: Server,
+  deps: StandingOnly,
+): void => {
+  if (!servesTenant(server.tenants, tenant)) throw refuse('workload_tenant', { server: server.server, tenant })
+  assertEnabled(tenant, user, deps)
+}
+
+/**
+ * Asks whether what a credential, a token or a session relies on is valid: nothing of it was revoked (promise 4), and no admin
+ * and no file has disabled it or taken it away (threat 15).
+ * @param generation of the configuration for which the files were asked already
+ * @throws DeputyError that says who or what has ended
+ */
+export const assertValid = (
+  reliance: Reliance,
+  deps: Omit<ValidityDependencies, 'membership'>,
+  generation?: number,
+): void => {
+  assertNotRevoked(reliance, deps)
+  assertEnabled(reliance.tenant, reliance.user, deps)
+  const current = deps.snapshot()
+  if (current.generation !== generation) entitlement(current, reliance)
+}
+
+/** Whether `assertValid` finds nothing against it. */
+export const isValid = (reliance: Reliance, deps: Omit<ValidityDependencies, 'membership'>): boolean => {
+  try {
+    assertValid(reliance, deps)
+    return true
+  } catch (error) {
+    if (error instanceof DeputyError) return false
+    throw error
+  }
+}
+
+/**
+ * As `assertValid`, by a node that is sure to have applied every revocation.
+ * @throws DeputyError `lease_lost`, and what `assertValid` throws
+ */
+export const assertStillValid = (reliance: Reliance, deps: ValidityDependencies, generation?: number): void => {
+  deps.membership.assertHeld()
+  assertValid(reliance, deps, generation)
+}

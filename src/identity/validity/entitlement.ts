@@ -1,0 +1,75 @@
+import { type Downstream, type Server, servesTenant, type Snapshot, type Tenant } from '#config'
+import { DeputyError, refuse } from '#errors'
+import { assertApproved } from '#identity/workload'
+
+/** Whom a credential, a token, a session or a page is for, as far as the files have a say in it. */
+export interface EntitlementQuestion {
+  readonly tenant: string
+  /** The user for whom the server acts; undefined: the server acts for itself. */
+  readonly user?: string | undefined
+  readonly server: string
+  /** Every downstream that it is for; empty for what names none, such as a user's session at the server. */
+  readonly downstreams: readonly string[]
+}
+
+/** What the files say of those for whom something is. */
+export interface Entitlement {
+  readonly tenant: Tenant
+  readonly server: Server
+  readonly downstreams: readonly Downstream[]
+}
+
+/** A downstream that is enabled for the tenant, if the server is registered for it. */
+export const usableFor = (
+  id: string,
+  uses: Server['downstreams'],
+  tenant: string,
+  { downstreams }: Snapshot,
+): Downstream | undefined => {
+  const downstream = Object.hasOwn(uses, id) ? downstreams.get(id) : undefined
+  return downstream !== undefined && downstream.enabled && servesTenant(downstream.tenants, tenant)
+    ? downstream
+    : undefined
+}
+
+/** The downstreams that a server is registered for: on behalf of users, or for itself. */
+export const usesOf = (server: Server, user: string | undefined): Server['downstreams'] =>
+  user === undefined ? server.own : server.downstreams
+
+/**
+ * Whether the files still allow this server, for this tenant and user, at these downstreams. Every part of Deputy that hands
+ * something out, confirms that it is good, or goes on with something, asks this one function (threat 15).
+ * @throws DeputyError `workload_unknown`, `workload_proposed` and the like, `subject_tenant_unknown`, `workload_tenant`, `target_unknown`
+ */
+export const entitlement = (
+  snapshot: Snapshot,
+  { tenant, user, server, downstreams }: EntitlementQuestion,
+): Entitlement => {
+  const registered = snapshot.servers.get(server)
+  if (registered === undefined) throw refuse('workload_unknown')
+  assertApproved(registered)
+  const served = snapshot.tenants.get(tenant)
+  if (served?.enabled !== true) throw refuse('subject_tenant_unknown')
+  if (!servesTenant(registered.tenants, tenant)) throw refuse('workload_tenant', { server, tenant })
+  const uses = usesOf(registered, user)
+  return {
+    tenant: served,
+    server: registered,
+    downstreams: downstreams.map((id) => {
+      const downstream = usableFor(id, uses, tenant, snapshot)
+      if (downstream === undefined) throw refuse('target_unknown', { target: id, server })
+      return downstream
+    }),
+  }
+}
+
+/** Whether `entitlement` has an answer. */
+export const isEntitled = (snapshot: Snapshot, question: EntitlementQuestion): boolean => {
+  try {
+    entitlement(snapshot, question)
+    return true
+  } catch (error) {
+    if (error instanceof DeputyError) return false
+    throw error
+  }
+}

@@ -1,0 +1,17 @@
+/**
+ * Whether what was given may still be used: the entitlement by the files, and the revocations in force.
+ * Every flow asks here, before it answers and again after its record is durable.
+ */
+export {
+  assertEnabled,
+  assertNotRevoked,
+  assertStillValid,
+  assertThawed,
+  assertUserServed,
+  assertValid,
+  isValid,
+  type ValidityDependencies,
+} from './assert-still-valid.ts'
+export { entitlement, isEntitled, usableFor } from './entitlement.ts'
+export { createLastingUses, type LastingUses } from './lasting.ts'
+export { describeScope, type Reliance, Standing, voidsGrant } from './standing.ts'

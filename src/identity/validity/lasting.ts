@@ -1,0 +1,45 @@
+import { asDeputyError, type DeputyError } from '#errors'
+import type { Reliance } from './standing.ts'
+import { assertStillValid, type ValidityDependencies } from './assert-still-valid.ts'
+
+/** What goes on after the answer, such as a connection that was opened with a credential. */
+export interface LastingUse {
+  readonly reliance: Reliance
+  /** Ends it at once; what it relies on does not stand any more. */
+  readonly end: (error: DeputyError) => void
+}
+
+/** How often is asked when nothing was told (ms): files, leases and other nodes change without a word. */
+const LOOK = 300
+
+/** Ends uses that last when what they rely on ends (promise 4): at once for what this node is told, else within `LOOK`. */
+export const createLastingUses = (deps: ValidityDependencies) => {
+  const uses = new Set<LastingUse>()
+  const review = (): void => {
+    for (const use of uses) {
+      try {
+        assertStillValid(use.reliance, deps)
+      } catch (thrown) {
+        uses.delete(use)
+        use.end(asDeputyError(thrown))
+      }
+    }
+  }
+  deps.standing.onChange(review)
+  const timer = setInterval(review, LOOK)
+  timer.unref()
+  return {
+    /** @returns what forgets it. @throws DeputyError when it does not stand now */
+    add(use: LastingUse): () => void {
+      assertStillValid(use.reliance, deps)
+      uses.add(use)
+      return () => {
+        uses.delete(use)
+      }
+    },
+    close(): void {
+      clearInterval(timer)
+    },
+  }
+}
+export type LastingUses = ReturnType<typeof createLastingUses>

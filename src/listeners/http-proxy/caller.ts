@@ -1,0 +1,148 @@
+import type { IncomingMessage } from 'node:http'
+import { refuse } from '#errors'
+import {
+  type Exchange,
+  type Injection,
+  type IssuedToken,
+  LOGIN_SESSION_TOKEN,
+  LOGIN_SESSION_TOKEN_TYPE,
+  type RequestOrigin,
+  type TokenExchangeRequest,
+  type TokenWish,
+} from '#flows/exchange'
+import { Secret } from '#foundation/crypto'
+import type { CallerEvidence, PeerProcess } from '#identity/workload'
+import { parseBasic } from '#listeners/http'
+import { parseScopes, parseTokenType, parseTool } from '#listeners/local-api'
+import { ACCESS_TOKEN_TYPE } from '#oauth'
+
+/** For whom a request is: a user whose token proves it, or the server itself. Nobody is meant by default. */
+type Beneficiary = Pick<TokenExchangeRequest, 'subjectToken' | 'subjectTokenType'> | 'server'
+
+/** What a request says to Deputy, next to what it says to the service. Parsed, not yet believed. */
+export interface Caller {
+  readonly evidence: CallerEvidence
+  readonly beneficiary: Beneficiary
+  readonly scopes: readonly string[] | undefined
+  readonly tool: string | undefined
+}
+
+const TOKEN = 'deputy-subject-token'
+const TOKEN_TYPE = 'deputy-subject-token-type'
+const ON_BEHALF_OF = 'deputy-on-behalf-of'
+
+/** Headers that are for Deputy and for nobody behind it. */
+export const isForDeputy = (name: string): boolean => name.startsWith('deputy-') || name.startsWith('proxy-')
+
+type Own = ReadonlyMap<string, string>
+
+/** @throws DeputyError `parameter_repeated`: nobody could say which one is meant */
+const ownHeaders = ({ rawHeaders }: IncomingMessage): Own => {
+  const own = new Map<string, string>()
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!.toLowerCase()
+    if (!isForDeputy(name)) continue
+    if (own.has(name)) throw refuse('parameter_repeated', { parameter: name })
+    own.set(name, rawHeaders[at + 1]!)
+  }
+  return own
+}
+
+const SESSION: Beneficiary = {
+  subjectToken: new Secret(LOGIN_SESSION_TOKEN),
+  subjectTokenType: LOGIN_SESSION_TOKEN_TYPE,
+}
+
+/**
+ * An empty value counts as none, and none never falls back to another authority (threat 12).
+ * @param started for whom `deputy exec` has started the caller
+ */
+const beneficiaryOf = (own: Own, started: 'session' | 'server' | undefined): Beneficiary => {
+  const [token, behalf, type] = [own.get(TOKEN), own.get(ON_BEHALF_OF), own.get(TOKEN_TYPE)]
+  if (token !== undefined && behalf !== undefined)
+    throw refuse('malformed_request', { problem: 'Deputy-Subject-Token and Deputy-On-Behalf-Of say two things' })
+  if (token !== undefined && token !== '')
+    return {
+      subjectToken: new Secret(token),
+      subjectTokenType: type === undefined ? ACCESS_TOKEN_TYPE : parseTokenType(type, 'Deputy-Subject-Token-Type'),
+    }
+  if (type !== undefined) throw refuse('parameter_missing', { parameter: 'Deputy-Subject-Token' })
+  if (behalf === 'server') return 'server'
+  if (behalf === 'session') return SESSION
+  if (behalf !== undefined && behalf !== '')
+    throw refuse('malformed_request', { problem: 'Deputy-On-Behalf-Of is neither session nor server' })
+  if (started === undefined || token !== undefined || behalf !== undefined) throw refuse('beneficiary_missing')
+  return started === 'server' ? 'server' : SESSION
+}
+
+/** Who calls: by the kernel's word, or by client id and secret. A client id alone says which of several servers of one process is meant. */
+const evidenceOf = (authorization: string | undefined, peer: PeerProcess | undefined): CallerEvidence => {
+  const basic = authorization === undefined ? undefined : parseBasic(authorization, 'Proxy-Authorization')
+  return {
+    ...(peer === undefined ? {} : { peer }),
+    ...(basic === undefined ? {} : { clientId: basic.clientId }),
+    ...(basic === undefined || basic.clientSecret.reveal() === '' ? {} : { clientSecret: basic.clientSecret }),
+  }
+}
+
+/**
+ * Clients that send no `Proxy-Authorization` to an address that they call directly (Java's `HttpClient`) say the same
+ * in a header of Deputy's.
+ */
+const authorizationIn = (own: Own): string | undefined => {
+  const [proxy, deputy] = [own.get('proxy-authorization'), own.get('deputy-authorization')]
+  if (proxy !== undefined && deputy !== undefined && proxy !== deputy)
+    throw refuse('malformed_request', { problem: 'Proxy-Authorization and Deputy-Authorization say two things' })
+  return proxy ?? deputy
+}
+
+/** @throws DeputyError `malformed_request`, `parameter_repeated` */
+export const readEvidence = (request: IncomingMessage, peer: PeerProcess | undefined): CallerEvidence =>
+  evidenceOf(authorizationIn(ownHeaders(request)), peer)
+
+/**
+ * Who calls, and for whom. In a tunnel the CONNECT request may say it for all requests; for whom is said by one of the
+ * two as a whole, so that a header that is missing on one side is never made up for by the other.
+ * @param startedFor for whom `deputy exec` has started a caller that says nothing of it
+ * @throws DeputyError of the category request, and `beneficiary_missing`
+ */
+export const readCaller = (
+  request: IncomingMessage,
+  connect: IncomingMessage | undefined,
+  peer: PeerProcess | undefined,
+  startedFor: (evidence: CallerEvidence) => 'session' | 'server' | undefined,
+): Caller => {
+  const inner = ownHeaders(request)
+  const outer: Own = connect === undefined ? new Map() : ownHeaders(connect)
+  const said = [TOKEN, TOKEN_TYPE, ON_BEHALF_OF].some((name) => inner.has(name)) ? inner : outer
+  const either = (name: string): string | undefined => inner.get(name) ?? outer.get(name)
+  const evidence = evidenceOf(authorizationIn(inner) ?? authorizationIn(outer), peer)
+  return {
+    evidence,
+    beneficiary: beneficiaryOf(said, startedFor(evidence)),
+    scopes: parseScopes(either('deputy-scope')),
+    tool: parseTool(either('deputy-tool')),
+  }
+}
+
+/** Asks the exchange, whose line attests, decides and records. @param injection the request, and the credential that its service refused before. @throws DeputyError whatever it refuses */
+export const obtainFor = (
+  exchange: Exchange,
+  origin: RequestOrigin,
+  { beneficiary, scopes, tool }: Caller,
+  downstream: string | undefined,
+  injection: Injection & { readonly rejected?: Secret },
+): Promise<IssuedToken> => {
+  const { rejected, ...request } = injection
+  const wish: TokenWish = {
+    audiences: downstream === undefined ? [] : [downstream],
+    resources: [],
+    injection: request,
+    ...(rejected === undefined ? {} : { rejected }),
+    ...(scopes === undefined ? {} : { scopes }),
+    ...(tool === undefined ? {} : { tool }),
+  }
+  return beneficiary === 'server'
+    ? exchange.clientCredentials(origin, wish)
+    : exchange.exchange(origin, { ...wish, ...beneficiary })
+}

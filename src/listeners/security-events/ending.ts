@@ -1,0 +1,43 @@
+import type { Clock } from '#clock'
+import type { Revoker } from '#flows/revocation'
+import type { AuditLog } from '#foundation/audit'
+
+/** The end of a session is remembered for longer than a token of it lives (ms). */
+const LONGEST_TOKEN = 400 * 86_400_000
+
+/** What a signal ends. The user may have no name here that the signal knows: a session needs none. */
+export type Ended =
+  | { readonly user: string; readonly session: undefined }
+  | { readonly user: string | undefined; readonly session: string }
+
+/** Ends what an identity provider has said is over, as an admin would, and records that it said so. */
+export const createEnding =
+  (deps: { readonly revoker: Pick<Revoker, 'revoke'>; readonly audit: AuditLog; readonly clock: Clock }) =>
+  /** @param signal.facts of it, for the record */
+  async (
+    { user, session }: Ended,
+    signal: {
+      readonly tenant: string
+      readonly by: string
+      readonly reason: string
+      readonly correlationId: string
+      readonly facts: { readonly type: string; readonly transmitter: string; readonly event: string }
+    },
+  ): Promise<void> => {
+    const { tenant, by, reason, correlationId, facts } = signal
+    await deps.revoker.revoke({
+      scope: session === undefined ? { kind: 'user', tenant, user } : { kind: 'token', token: session },
+      by,
+      reason,
+      correlationId,
+      ...(session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + LONGEST_TOKEN }),
+    })
+    await deps.audit.append({
+      id: correlationId,
+      event: 'signal.received',
+      outcome: 'done',
+      tenant,
+      ...(user === undefined ? {} : { user }),
+      detail: { ...facts, ended: session === undefined ? 'user' : 'session' },
+    })
+  }
