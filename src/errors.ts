@@ -141,6 +141,14 @@ export const taxonomy = {
     "No user '{user}' of {tenant} is known: there is no grant, consent, lease, session or audit record of that name.{hint} Nothing was changed.",
     'Correct the name, or add --force to act on a user whom Deputy has never seen.',
   ),
+  user_ambiguous: kind(
+    409,
+    'invalid_request',
+    'request',
+    false,
+    "'{name}' is the name of several users: {users}. Nothing was changed.",
+    'Name the user by the id.',
+  ),
   issuer_unknown: kind(
     404,
     'invalid_request',

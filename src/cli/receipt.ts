@@ -33,6 +33,9 @@ export const receiptSchema = z.looseObject({
       upstream: z.string(),
     }),
   ),
+  /** The name by which the order named a user, whose id is in the scope. */
+  named: z.string().optional(),
+  scope: z.looseObject({ user: z.string().optional() }).optional(),
   /** Of a token that was revoked: whether any audit record names it. */
   token: z.looseObject({ known: z.boolean(), hint: z.string() }).optional(),
   nodes: z.looseObject({ acknowledged: z.number(), expired: z.array(z.string()), milliseconds: z.number() }),
@@ -48,6 +51,10 @@ export const tellNodes = ({ acknowledged, expired, milliseconds }: z.output<type
         `Acknowledged by ${countOf(acknowledged, 'other node')}${expired.length === 0 ? '' : `; the lease of ${expired.join(', ')} has ended, so it hands out nothing`} (${milliseconds} ms).`,
       ]
 
+/** Which user a name was found to be: names are the identity provider's word, and ids count. */
+export const tellName = (name: string | undefined, user: string | undefined): string[] =>
+  name === undefined || user === undefined ? [] : [`${name} is the name of the user ${user}.`]
+
 /** The receipt for people. */
 export const tell = (receipt: Receipt): string => {
   const { grants, leases, cached, consents, sessions, keyDestroyed, dryRun, epoch } = receipt
@@ -59,6 +66,7 @@ export const tell = (receipt: Receipt): string => {
     ...(keyDestroyed ? ["the tenant's data key"] : []),
   ].join(', ')
   return [
+    ...tellName(receipt.named, receipt.scope?.user),
     dryRun
       ? `This would cover ${what}.`
       : `Revoked: ${what}. Everything given until ${new Date(epoch).toISOString()} is void.`,

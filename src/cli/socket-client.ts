@@ -56,7 +56,7 @@ const textOf = (response: IncomingMessage): Promise<string> =>
   })
 
 /** Refusals of what may be meant although it is not known. */
-const UNKNOWN: readonly string[] = ['user_unknown', 'issuer_unknown']
+const UNKNOWN: readonly string[] = ['user_unknown', 'user_ambiguous', 'issuer_unknown']
 
 const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> =>
   new Promise((resolve, reject) => {

@@ -39,7 +39,7 @@ const claimsSchema = z.strictObject({
   display: claimPathSchema
     .optional()
     .describe(
-      'Claim with a name that people know the user by, such as `preferred_username` or `email`: the connect and login pages show it beside the id. It decides nothing.',
+      'Claim with a name that people know the user by, such as `preferred_username` or `email`: the connect and login pages show it beside the id, and commands take it for the id of the one user who has it. Name one that users cannot choose. It decides nothing else.',
     ),
   groups: z
     .union([groupsClaimSchema.transform((each) => [each]), z.array(groupsClaimSchema).min(1).max(20)])

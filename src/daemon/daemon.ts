@@ -77,7 +77,11 @@ import {
   createIssuerKeys,
   createIssuerMetadata,
   createMintedTokenReader,
+  createNameRecorder,
   createSubjectVerifier,
+  createUserDirectory,
+  NAME_MEMORY_MS,
+  type WatchClaims,
 } from '#identity/subject'
 import { createLastingUses, Standing, voidsGrant } from '#identity/validity'
 import {
@@ -501,7 +505,19 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       const key = JSON.stringify([of.tenant, of.issuer])
       return namingSessions.has(key) || (await store.replays.has(NAMES_SESSIONS, key, clock.now()))
     }
-    const watchClaims = createClaimWatch({ logger })
+    const watchGroups = createClaimWatch({ logger })
+    const recordName = createNameRecorder({
+      names: store.userNames,
+      fingerprint,
+      clock,
+      inBackground: (work) => {
+        settle('the name of a user was not written down', work)
+      },
+    })
+    const watchClaims: WatchClaims = (...seen) => {
+      watchGroups(...seen)
+      recordName(...seen)
+    }
     const subjects = createSubjectVerifier({
       watchClaims,
       snapshot,
@@ -853,6 +869,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
     }
     const adminApi = createAdminApi({
+      users: createUserDirectory({ names: store.userNames, fingerprint }),
       fingerprint,
       snapshot,
       store,
@@ -1143,6 +1160,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
       await store.attempts.sweep(now)
       await store.replays.sweep(now)
       await store.identityTokens.sweep(now)
+      await store.userNames.sweep(now - NAME_MEMORY_MS)
       await store.revocations.sweep(now)
       await store.secretHolders.sweep(now)
       standing.sweep(now)

@@ -106,6 +106,20 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await store.identityTokens.remove({ tenant: 'other' })).toBe(1)
       expect(await store.identityTokens.sweep(100)).toBe(1)
     })
+    it('fault 72: keeps the last name of each user, and forgets those of a tenant and those not seen for long', async () => {
+      const name = { tenant: 'acme', user: 'ada', name: 'n', proof: 'p', seenAt: 100 }
+      await store.userNames.put({ ...name, name: 'old' })
+      await store.userNames.put(name)
+      await store.userNames.put({ ...name, user: 'bob' })
+      await store.userNames.put({ ...name, tenant: 'other', seenAt: 50 })
+      expect(await store.userNames.list({ name: 'old' })).toEqual([])
+      expect(await store.userNames.list({ name: 'n', tenant: 'acme' })).toEqual([name, { ...name, user: 'bob' }])
+      expect(await store.userNames.list({ name: 'n' })).toHaveLength(3)
+      expect(await store.userNames.has('acme', 'ada')).toBe(true)
+      expect(await store.userNames.has('other', 'bob')).toBe(false)
+      expect(await store.userNames.sweep(100)).toBe(1)
+      expect(await store.userNames.remove({ tenant: 'acme' })).toBe(2)
+    })
     it('finds a grant by its owner and by its id, byte for byte', async () => {
       const put = await store.grants.put(aGrant())
       expect(await store.grants.find(owner)).toEqual(put)

@@ -25,6 +25,12 @@ beforeEach(async () => {
   daemon = await prepareDaemon({
     ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
     ...grantFiles(provider),
+    'tenants/acme.yaml': {
+      tenant: 'acme',
+      issuers: [
+        { issuer: issuer.url, claims: { display: 'preferred_username', tenant: { claim: 'org', value: 'acme' } } },
+      ],
+    },
   })
   await seedGrants(daemon.home, provider, ['alice', 'gustav'], {
     lifetime: 3_600_000,
@@ -134,6 +140,25 @@ describe('a tenant', () => {
         })
       ).body['reason'],
     ).toBe('revoked')
+  })
+
+  it('fault 72: commands take the name that a token gives its user for the id, and say so', async () => {
+    const named = { aud: RESOURCES.notes, org: 'acme', sub: 'alice', preferred_username: 'alice@company.example' }
+    expect((await exchange('alice', 'acme', await issuer.sign(named))).status).toBe(200)
+    const listed = await daemon.deputy('grant', 'list', '--tenant', 'acme', '--user', 'alice@company.example')
+    expect(listed.out).toContain('grant-alice')
+    const disabled = await daemon.deputy('user', 'disable', 'alice@company.example', '--tenant', 'acme')
+    expect([disabled.code, disabled.out]).toEqual([
+      0,
+      expect.stringContaining('alice@company.example is the name of the user alice.\nalice of acme is disabled.'),
+    ])
+    expect((await ofAlice()).body['reason']).toBe('subject_user_disabled')
+    const revoked = await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice@company.example')
+    expect([revoked.code, revoked.out]).toEqual([
+      0,
+      expect.stringMatching(/is the name of the user alice\.\nRevoked: 1 grant/),
+    ])
+    expect((await daemon.deputy('user', 'enable', 'alice@company.example', '--tenant', 'acme')).code).toBe(0)
   })
 
   it(

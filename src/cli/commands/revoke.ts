@@ -2,7 +2,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
 import { takesName } from '../name-argument.ts'
-import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
+import { nodesSchema, receiptSchema, tell, tellName, tellNodes } from '../receipt.ts'
 import { ask } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
@@ -22,6 +22,7 @@ const userAnswerSchema = z.looseObject({
   tenant: z.string(),
   user: z.string(),
   disabled: z.boolean(),
+  named: z.string().optional(),
   was_disabled: z.boolean().optional(),
   nodes: nodesSchema.optional(),
 })
@@ -115,7 +116,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
     .command('revoke')
     .description('revoke grants, sessions and tokens; takes effect before the command returns')
     .option('--tenant <id>', 'the whole tenant, its data key too; or, with another option, only within this tenant')
-    .option('--user <name>', 'a user of the tenant')
+    .option('--user <name>', 'a user of the tenant, by id, or by the name that `claims.display` of its file gives')
     .option('--server <id>')
     .option('--downstream <id>')
     .option('--provider <id>')
@@ -126,7 +127,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
     .option('--reason <text>', 'kept in the audit log')
     .option('--dry-run', 'only say what it would cover')
     .option('--yes', 'do not ask back for a whole tenant or everything')
-    .option('--force', 'also a user or an issuer of which Deputy knows nothing')
+    .option('--force', 'take --user for an id, and also a user or an issuer of which Deputy knows nothing')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -210,10 +211,10 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
 
   const user = program.command('user').description('users of a tenant')
   for (const verb of ['disable', 'enable'] as const) {
-    takesName(user.command(verb), 'user', 'name of the user')
+    takesName(user.command(verb), 'user', 'id or name of the user')
       .description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
       .requiredOption('--tenant <id>')
-      .option('--force', 'also a user of whom Deputy knows nothing')
+      .option('--force', 'take the name for an id, and also a user of whom Deputy knows nothing')
       .option('--json', 'print JSON')
       .addHelpText('after', `\nExample:\n  deputy user ${verb} alice --tenant acme`)
       .action(
@@ -231,6 +232,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
           )
           print(terminal, options, answer, () =>
             [
+              ...tellName(answer.named, answer.user),
               answer.was_disabled === false
                 ? `${answer.user} of ${answer.tenant} was not disabled; nothing has changed.`
                 : `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`,

@@ -2,6 +2,7 @@ import type { Snapshot } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { RevocationScope, Store } from '#foundation/store'
 import { didYouMean } from '#foundation/text'
+import type { NamedUser, UserDirectory } from '#identity/subject'
 
 /** What an admin names in order to end it. */
 interface Names {
@@ -32,15 +33,22 @@ const SEARCHED_IDS = 10_000
 export interface NamedCheck {
   /**
    * @param force lets a user or an issuer pass of whom nothing is known
-   * @throws DeputyError `name_unknown`, `user_unknown`
+   * @returns the scope, with a user by the id
+   * @throws DeputyError `name_unknown`, `user_unknown`, `user_ambiguous`
    */
-  scope(scope: RevocationScope, force: boolean): Promise<void>
+  scope(scope: RevocationScope, force: boolean): Promise<RevocationScope>
   tenant(tenant: string): Promise<void>
   /** A tenant that has a file. */
   configuredTenant(tenant: string): void
   /** A secret of the embedded backend. */
   secret(tenant: string, name: string): Promise<void>
-  user(tenant: string, user: string, force: boolean): Promise<void>
+  /**
+   * The id of a user who is named by it or by a name. A text that is an id is never taken for a name, which users may be
+   * able to choose. @param force takes the text for an id, known or not
+   */
+  user(tenant: string, user: string, force: boolean): Promise<string>
+  /** For what is only read: the text as an id where nothing has it for a name. @throws DeputyError `user_ambiguous` */
+  filter<Filter extends { readonly tenant?: string; readonly user?: string }>(filter: Filter): Promise<Filter>
   /** Whether an audit record names the token; Deputy keeps no other list of them. @returns a hint where it does not */
   token(id: string): Promise<{ readonly known: boolean; readonly hint: string }>
 }
@@ -49,7 +57,11 @@ export interface NamedCheck {
  * What is known is what the configuration names, and what the store and the audit log still know: a server whose file is
  * gone can be revoked.
  */
-export const createNamedCheck = (deps: { readonly snapshot: () => Snapshot; readonly store: Store }): NamedCheck => {
+export const createNamedCheck = (deps: {
+  readonly snapshot: () => Snapshot
+  readonly store: Store
+  readonly users: UserDirectory
+}): NamedCheck => {
   const { snapshot, store } = deps
 
   const isRemembered = async (names: Names): Promise<boolean> => {
@@ -84,11 +96,21 @@ export const createNamedCheck = (deps: { readonly snapshot: () => Snapshot; read
     return new Set(rows.map(({ user }) => user).filter((user) => user !== null))
   }
 
-  const assertUser = async (tenant: string, user: string, force: boolean): Promise<void> => {
+  const theOneNamed = async (name: string, tenant: string | undefined): Promise<NamedUser | undefined> => {
+    const [one, ...others] = await deps.users.usersNamed(name, tenant)
+    if (one === undefined || others.length === 0) return one
+    const users = [one, ...others].map((each) => `${each.user} of ${each.tenant}`)
+    throw refuse('user_ambiguous', { name, users: users.join(', ') })
+  }
+
+  const idOf = async (tenant: string, user: string, force: boolean): Promise<string> => {
     await assertTenant(tenant)
-    if (force || (await isRemembered({ tenant, user }))) return
+    if (force || (await isRemembered({ tenant, user })) || (await deps.users.isUser(tenant, user))) return user
     const users = await usersOf(tenant)
-    if (!users.has(user)) throw refuse('user_unknown', { user, tenant, hint: spaced(didYouMean(user, users)) })
+    if (users.has(user)) return user
+    const named = await theOneNamed(user, tenant)
+    if (named === undefined) throw refuse('user_unknown', { user, tenant, hint: spaced(didYouMean(user, users)) })
+    return named.user
   }
 
   const assertGrant = async (grant: string): Promise<void> => {
@@ -128,7 +150,16 @@ export const createNamedCheck = (deps: { readonly snapshot: () => Snapshot; read
 
   return {
     tenant: assertTenant,
-    user: assertUser,
+    user: idOf,
+
+    async filter(filter) {
+      const { tenant, user } = filter
+      const of = tenant === undefined ? {} : { tenant }
+      if (user === undefined || (await isRemembered({ ...of, user }))) return filter
+      if (tenant !== undefined && (await deps.users.isUser(tenant, user))) return filter
+      const named = await theOneNamed(user, tenant)
+      return named === undefined ? filter : { ...filter, ...named }
+    },
 
     configuredTenant(tenant) {
       if (!snapshot().tenants.has(tenant)) throw unknown('tenant', tenant, snapshot().tenants.keys())
@@ -145,22 +176,27 @@ export const createNamedCheck = (deps: { readonly snapshot: () => Snapshot; read
       const { servers, downstreams, providers } = snapshot()
       switch (scope.kind) {
         case 'user':
-          return assertUser(scope.tenant, scope.user, force)
+          return { ...scope, user: await idOf(scope.tenant, scope.user, force) }
         case 'server':
-          return assertIn('server', scope.server, servers)
+          await assertIn('server', scope.server, servers)
+          break
         case 'downstream':
-          return assertIn('downstream', scope.downstream, downstreams)
+          await assertIn('downstream', scope.downstream, downstreams)
+          break
         case 'provider':
-          return assertIn('provider', scope.provider, providers)
+          await assertIn('provider', scope.provider, providers)
+          break
         case 'grant':
-          return assertGrant(scope.grant)
+          await assertGrant(scope.grant)
+          break
         case 'issuer':
-          return assertIssuer(scope.issuer, force)
+          await assertIssuer(scope.issuer, force)
+          break
         case 'tenant':
         case 'token':
         case 'everything':
-          return undefined
       }
+      return scope
     },
 
     async token(id) {

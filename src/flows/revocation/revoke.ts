@@ -204,6 +204,7 @@ export const createRevoker = (options: {
       const leases = await options.leases.end(leasesWithin(scope, options.snapshot()), scope.kind === 'tenant')
       if (scope.kind === 'tenant') {
         await store.secrets.remove({ tenant: scope.tenant })
+        await store.userNames.remove({ tenant: scope.tenant })
         await options.envelope.destroy(scope.tenant)
         // Said once more now that the key is gone: a node that had read it in between forgets it for good.
         const again = { ...revocation, id: Buffer.from(options.random.bytes(12)).toString('base64url') }

@@ -15,6 +15,7 @@ const TABLES = [
   'attempts',
   'sessions',
   'identity_tokens',
+  'user_names',
   'secrets',
   'revocations',
   'disabled_users',

@@ -48,5 +48,6 @@ export type { SecretStage, SecretStore, StoredSecret } from './records/secrets.t
 export type { Session, SessionStore } from './records/sessions.ts'
 export type { SigningKeyStore, StoredSigningKey } from './records/signing-keys.ts'
 export type { UpstreamRevocation, UpstreamRevocationStore } from './records/upstream-revocations.ts'
+export type { UserNameStore } from './records/user-names.ts'
 export { openSqliteStore, sqliteVersion } from './sqlite/open.ts'
 export type { Store } from './store.ts'

@@ -44,6 +44,7 @@ export interface Tables {
     sealed: Uint8Array | null
   }
   identity_tokens: { tenant: string; user: string; issuer: string; sealed: Uint8Array; expires_at: number }
+  user_names: { tenant: string; user: string; name: string; proof: string; seen_at: number }
   secrets: {
     tenant: string
     name: string

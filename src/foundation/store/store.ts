@@ -22,6 +22,7 @@ import type { SecretHolderStore } from './records/holders.ts'
 import type { SecretStore } from './records/secrets.ts'
 import type { SessionStore } from './records/sessions.ts'
 import type { SigningKeyStore } from './records/signing-keys.ts'
+import type { UserNameStore } from './records/user-names.ts'
 import type { UpstreamRevocationStore } from './records/upstream-revocations.ts'
 
 export interface Store {
@@ -30,6 +31,7 @@ export interface Store {
   readonly attempts: AttemptStore
   readonly sessions: SessionStore
   readonly identityTokens: IdentityTokenStore
+  readonly userNames: UserNameStore
   readonly secrets: SecretStore
   readonly rotations: RotationStore
   readonly secretHolders: SecretHolderStore

@@ -9,4 +9,11 @@ export { createIssuerMetadata } from './issuer-metadata.ts'
 export { createMintedTokenReader, type MintedClaims, type ReadMintedToken } from './minted-token.ts'
 export { identify, sessionIdOf, sessionsIn, tokenIdOf, type VerifiedSubject } from './subject.ts'
 export { tenantOf, trustOf } from './trust.ts'
+export {
+  createNameRecorder,
+  createUserDirectory,
+  NAME_MEMORY_MS,
+  type NamedUser,
+  type UserDirectory,
+} from './user-names.ts'
 export { createSubjectVerifier, type SubjectVerifier } from './verify.ts'

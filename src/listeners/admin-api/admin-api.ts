@@ -13,6 +13,7 @@ import type { AuditFilter, AuditRow, RotatedSecret, Store } from '#foundation/st
 import type { Logger } from '#foundation/telemetry'
 import { didYouMean } from '#foundation/text'
 import type { Policy } from '#identity/policy'
+import type { UserDirectory } from '#identity/subject'
 import type { Standing } from '#identity/validity'
 import { readUsage } from '#identity/workload'
 import { sendError, withCheckedHead } from '#listeners/http'
@@ -83,6 +84,7 @@ const keyOrderSchema = z.strictObject({ keys: z.enum(['key-encryption', 'signing
 export interface AdminDependencies {
   readonly snapshot: CurrentSnapshot
   readonly store: Store
+  readonly users: UserDirectory
   readonly standing: Standing
   readonly membership: Pick<Membership, 'record' | 'confirm'>
   readonly secrets: EmbeddedSecrets
@@ -130,6 +132,10 @@ const assertListed = (kind: string, name: string | undefined, known: readonly st
     hint: ` ${near === '' ? `There are ${known.join(', ')}.` : near}`,
   })
 }
+
+/** What the receipt of an order says where a name stood for the user's id. */
+const namedBy = (ordered: object, done: object): { named?: string } =>
+  'user' in ordered && 'user' in done && ordered.user !== done.user ? { named: String(ordered.user) } : {}
 
 const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
 
@@ -212,7 +218,10 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     '/grants',
     answer(async (request) => {
       const { after, limit, ...filter } = parse(grantQuerySchema, request.query)
-      const grants = await store.grants.list(present(filter), { limit, ...(after === undefined ? {} : { after }) })
+      const grants = await store.grants.list(await check.filter(present(filter)), {
+        limit,
+        ...(after === undefined ? {} : { after }),
+      })
       return grants.map(({ sealed: _, ...facts }) => facts)
     }),
   )
@@ -220,14 +229,16 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     '/leases',
     answer(async (request) => {
       const { after: _a, limit, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
-      return (await deps.leases.list(present(filter))).slice(0, limit).map(({ sealed: _, ...facts }) => facts)
+      return (await deps.leases.list(await check.filter(present(filter))))
+        .slice(0, limit)
+        .map(({ sealed: _, ...facts }) => facts)
     }),
   )
   app.get(
     '/consents',
-    answer((request) => {
+    answer(async (request) => {
       const { after: _a, limit: _l, id: _i, provider: _p, ...filter } = parse(grantQuerySchema, request.query)
-      return store.consents.list(present(filter))
+      return store.consents.list(await check.filter(present(filter)))
     }),
   )
   app.get(
@@ -251,8 +262,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
     '/revoke',
     answer(async (request, correlationId) => {
       const { scope: ordered, reason, dry_run: dryRun, force } = parse(orderSchema, request.body)
-      const scope = present(ordered) as Parameters<Revoker['preview']>[0]
-      await check.scope(scope, force)
+      const scope = await check.scope(present(ordered) as Parameters<Revoker['preview']>[0], force)
       const receipt = dryRun
         ? await deps.revoker.preview(scope)
         : await deps.revoker.revoke({
@@ -262,7 +272,9 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
             ...(reason === undefined ? {} : { reason }),
           })
       // The revocation comes first: the search reads the whole audit log.
-      return scope.kind === 'token' ? { ...receipt, token: await check.token(scope.token) } : receipt
+      return scope.kind === 'token'
+        ? { ...receipt, token: await check.token(scope.token) }
+        : { ...receipt, ...namedBy(ordered, scope) }
     }),
   )
   app.get(
@@ -281,8 +293,8 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
   app.post(
     '/users/disable',
     answer(async (request, correlationId) => {
-      const { tenant, user, force } = parse(userSchema, request.body)
-      await check.user(tenant, user, force)
+      const { tenant, user: named, force } = parse(userSchema, request.body)
+      const user = await check.user(tenant, named, force)
       const order = { tenant, user, at: deps.now(), by: deps.by(request) }
       const write = () => store.disabledUsers.add(order)
       const change = await deps.membership.record(write)
@@ -290,20 +302,20 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const nodes = await deps.membership.confirm(change, write)
       const since = await disabledAt(tenant, user)
       await record('user.disable', correlationId, request, { tenant, user }, { nodes, since })
-      return { tenant, user, disabled: true, nodes }
+      return { tenant, user, disabled: true, nodes, ...namedBy({ user: named }, { user }) }
     }),
   )
   app.post(
     '/users/enable',
     answer(async (request, correlationId) => {
-      const { tenant, user, force } = parse(userSchema, request.body)
-      await check.user(tenant, user, force)
+      const { tenant, user: named, force } = parse(userSchema, request.body)
+      const user = await check.user(tenant, named, force)
       // The proof comes first: an order that is gone without one would be put back at the next start.
       const lifted = liftOf({ tenant, user }, await disabledAt(tenant, user))
       await record('user.enable', correlationId, request, { tenant, user }, lifted)
       const was = await store.disabledUsers.remove(tenant, user)
       deps.standing.enable(tenant, user)
-      return { tenant, user, disabled: false, was_disabled: was }
+      return { tenant, user, disabled: false, was_disabled: was, ...namedBy({ user: named }, { user }) }
     }),
   )
 
@@ -385,7 +397,12 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
   app.post(
     '/policy/explain',
     answer(async (request) =>
-      explainPolicy(parse(policyQuestionSchema, request.body), deps.snapshot(), deps.policy(), deps.now()),
+      explainPolicy(
+        await check.filter(present(parse(policyQuestionSchema, request.body))),
+        deps.snapshot(),
+        deps.policy(),
+        deps.now(),
+      ),
     ),
   )
 
@@ -396,7 +413,10 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       // Numbers count within one node's chain; whoever does not go by them is told of every node.
       assertListed('event', filter.event, AUDIT_EVENTS)
       assertListed('outcome', filter.outcome, AUDIT_OUTCOMES)
-      const wanted: AuditFilter = { ...(after === undefined ? { node: '*' } : { afterSeq: after }), ...present(filter) }
+      const wanted: AuditFilter = {
+        ...(after === undefined ? { node: '*' } : { afterSeq: after }),
+        ...(await check.filter(present(filter))),
+      }
       return (await store.audit.query(wanted, { limit, last })).map(toJson)
     }),
   )

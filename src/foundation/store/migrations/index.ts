@@ -14,6 +14,7 @@ import { leaseParents } from './0010-lease-parents.ts'
 import { histories } from './0011-histories.ts'
 import { rotationPlans } from './0012-rotation-plans.ts'
 import { nodeConfigurations } from './0013-node-configurations.ts'
+import { userNames } from './0014-user-names.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -32,6 +33,7 @@ const migrations: readonly Migration[] = [
   histories,
   rotationPlans,
   nodeConfigurations,
+  userNames,
 ]
 
 /** The schema's version that this program needs. */

@@ -17,6 +17,7 @@ import { secretStore } from './secrets.ts'
 import { sessionStore } from './sessions.ts'
 import { signingKeyStore } from './signing-keys.ts'
 import { upstreamRevocationStore } from './upstream-revocations.ts'
+import { userNameStore } from './user-names.ts'
 
 /** What a database brings along. */
 export interface Ground {
@@ -48,6 +49,7 @@ export const recordStores = ({
   attempts: attemptStore(database),
   sessions: sessionStore(database, node),
   identityTokens: identityTokenStore(database),
+  userNames: userNameStore(database),
   secrets: secretStore(database, atomically),
   rotations: rotationStore(database, atomically),
   secretHolders: secretHolderStore(database),
