@@ -1,5 +1,13 @@
 import { z } from 'zod'
-import { awsRegionSchema, idSchema, scopeSchema, secretReferenceSchema, urlSchema } from './values.ts'
+import {
+  awsExternalIdSchema,
+  awsRegionSchema,
+  awsRoleSchema,
+  idSchema,
+  scopeSchema,
+  secretReferenceSchema,
+  urlSchema,
+} from './values.ts'
 
 /** What a tenant has at a cloud: its own, else that of every tenant; undefined: nothing. */
 export const ofTenant = <T>(own: Readonly<Record<string, T>>, common: T | undefined, tenant: string): T | undefined =>
@@ -47,10 +55,6 @@ const subjectSchema = z
     '`sub` of the token that Deputy signs: `tenant:ID`, `tenant:ID:server:ID`, or `tenant:ID:server:ID:user:NAME`.',
   )
 
-/** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
-export const roleSchema = z
-  .string()
-  .regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
 /** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html; what is in it is for AWS to judge. */
 const statementSchema = z.looseObject({ Effect: z.enum(['Allow', 'Deny']) })
 
@@ -73,15 +77,11 @@ export const awsSts = {
     .describe(
       'JSON with AccessKeyId, SecretAccessKey and perhaps SessionToken; absent: what the standard chain of the AWS SDK finds.',
     ),
-  role: roleSchema
+  role: awsRoleSchema
     .optional()
     .describe('The role of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
-  roles: z.record(idSchema, roleSchema).default({}).describe('Roles of single tenants.'),
-  external_id: z
-    .string()
-    .regex(/^[\w+=,.@:/-]{2,1224}$/)
-    .optional()
-    .describe("What the role's owner wants to be told (assume_role)."),
+  roles: z.record(idSchema, awsRoleSchema).default({}).describe('Roles of single tenants.'),
+  external_id: awsExternalIdSchema.optional().describe("What the role's owner wants to be told (assume_role)."),
   statements: z
     .record(scopeSchema, z.array(statementSchema).min(1))
     .default({})

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { vaultAccess } from './secret-backends.ts'
-import { awsRegionSchema, localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
+import { awsAccount, EXTERNAL_ID_ALONE, hasRoleForExternalId, vaultAccess } from './secret-backends.ts'
+import { localReferenceSchema, timeoutSchema } from './values.ts'
 
 /** `kek` in deputy.yaml: what wraps the data keys. */
 export const keyEncryptionSchema = z.union([
@@ -23,12 +23,13 @@ export const keyEncryptionSchema = z.union([
     .describe('A key in the transit engine of Vault or OpenBao; it never leaves it.'),
   z
     .strictObject({
-      aws: z.strictObject({
-        region: awsRegionSchema.describe('Region.'),
-        endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
-        key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
-        timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
-      }),
+      aws: z
+        .strictObject({
+          ...awsAccount,
+          key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
+          timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
+        })
+        .refine(hasRoleForExternalId, EXTERNAL_ID_ALONE),
     })
     .describe('A key in AWS KMS; credentials come from the standard chain of the AWS SDK.'),
 ])

@@ -1,5 +1,13 @@
 import { z } from 'zod'
-import { awsRegionSchema, durationSchema, localReferenceSchema, timeoutSchema, urlSchema } from './values.ts'
+import {
+  awsExternalIdSchema,
+  awsRegionSchema,
+  awsRoleSchema,
+  durationSchema,
+  localReferenceSchema,
+  timeoutSchema,
+  urlSchema,
+} from './values.ts'
 
 const SEGMENTS = z
   .string()
@@ -7,13 +15,15 @@ const SEGMENTS = z
   .refine((path) => !path.startsWith('/'), 'write the path without a slash before it')
 /**
  * https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html: a slash before a name is part
- * of it.
+ * of it. Without the six characters that AWS adds to a name, an ARN is one of every secret with that name.
  */
+const ARN = /^arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:/
 const AWS_NAME = z
   .string()
-  .regex(
-    /^[A-Za-z0-9/._+=@{}-]{1,256}$/,
-    'write a name, not an ARN: letters, digits, "/", ".", "_", "+", "=", "@", "-" and the placeholders',
+  .max(512)
+  .refine(
+    (path) => /^[A-Za-z0-9/._+=@{}-]{1,256}$/.test(path.replace(ARN, '')),
+    'write a name, or an ARN that ends in one: letters, digits, "/", ".", "_", "+", "=", "@", "-" and the placeholders',
   )
 
 const pathOf = (kind: string, form = SEGMENTS) =>
@@ -92,12 +102,34 @@ export const vaultAccess = {
 }
 export type VaultAccess = z.output<z.ZodObject<typeof vaultAccess>>
 
+/** Where in AWS, and as whom. */
+export const awsAccount = {
+  region: awsRegionSchema.describe('Region.'),
+  endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
+  profile: z
+    .string()
+    .regex(/^[\w.@:/+=-]{1,128}$/)
+    .optional()
+    .describe('A profile of the shared configuration of AWS, where credentials come from; absent: the standard chain.'),
+  role: awsRoleSchema
+    .optional()
+    .describe('ARN of a role that Deputy assumes with these credentials, in another account for example.'),
+  external_id: awsExternalIdSchema.optional().describe('External id that the trust policy of the role asks for.'),
+}
+
 const kept = {
   fresh: durationSchema.default(10_000).describe('How long a secret that was read is used without asking again.'),
   stale: durationSchema
     .default(900_000)
     .describe('How long, since it was read, it is used while the backend is away; `deputy status` says so.'),
 }
+
+/** An external id goes to STS with a role. */
+export const hasRoleForExternalId = (account: {
+  role?: string | undefined
+  external_id?: string | undefined
+}): boolean => account.external_id === undefined || account.role !== undefined
+export const EXTERNAL_ID_ALONE = { path: ['external_id'], error: 'write the role whose trust policy asks for it' }
 
 /** `secrets.backends.<id>` in deputy.yaml: where downstream secrets are kept, beside the embedded backend. */
 export const secretBackendSchema = z.discriminatedUnion('kind', [
@@ -124,19 +156,31 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
     gcp: mountSchema.default('gcp').describe('Mount of the Google Cloud engine.'),
     azure: mountSchema.default('azure').describe('Mount of the Azure engine.'),
   }),
-  z.strictObject({
-    kind: z.literal('aws').describe('AWS Secrets Manager; credentials come from the standard chain of the AWS SDK.'),
-    ...kept,
-    fresh: durationSchema
-      .default(300_000)
-      .describe(
-        'How long a secret that was read is used without asking again. AWS bills each request (0.05 USD for 10,000): five minutes are 12 an hour for a secret that is in use, for each node.',
-      ),
-    region: awsRegionSchema.describe('Region.'),
-    endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
-    path: pathOf('Name', AWS_NAME),
-    timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
-  }),
+  z
+    .strictObject({
+      kind: z.literal('aws').describe('AWS Secrets Manager; credentials come from the standard chain of the AWS SDK.'),
+      ...awsAccount,
+      ...kept,
+      fresh: durationSchema
+        .default(300_000)
+        .describe(
+          'How long a secret that was read is used without asking again. AWS bills each request (0.05 USD for 10,000): five minutes are 12 an hour for a secret that is in use, for each node.',
+        ),
+      path: pathOf('Name, or ARN without the six characters at its end,', AWS_NAME),
+      field: z
+        .string()
+        .min(1)
+        .max(256)
+        .nullable()
+        .default(null)
+        .describe('The field that is the secret, where a secret is a JSON object; null: the secret as a whole.'),
+      timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
+    })
+    .refine(hasRoleForExternalId, EXTERNAL_ID_ALONE)
+    .refine(({ path, region }) => (ARN.exec(path)?.[1] ?? region) === region, {
+      path: ['path'],
+      error: 'write an ARN of the same region as `region`',
+    }),
 ])
 export type SecretBackendSettings = z.output<typeof secretBackendSchema>
 export type SecretBackendSettingsOf<Kind extends SecretBackendSettings['kind']> = Extract<

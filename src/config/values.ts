@@ -66,6 +66,12 @@ export const awsRegionSchema = z
   .string()
   .regex(/^[a-z]{2,8}(-[a-z]{1,16}){1,3}-\d{1,2}$/, 'write a region such as eu-central-1')
 
+/** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
+export const awsRoleSchema = z
+  .string()
+  .regex(/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,576}$/, 'write the ARN of a role')
+export const awsExternalIdSchema = z.string().regex(/^[\w+=,.@:/-]{2,1224}$/, 'write an external id of AWS')
+
 /** An http(s) URL without user, password or fragment. */
 export const urlSchema = z.string().refine((text) => {
   const url = URL.parse(text)

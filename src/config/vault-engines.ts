@@ -1,6 +1,5 @@
 import { z } from 'zod'
-import { roleSchema } from './cloud-credentials.ts'
-import { idSchema } from './values.ts'
+import { awsRoleSchema, idSchema } from './values.ts'
 
 /** Name of a role in an engine: a segment of a path, and none that leads elsewhere. */
 export const engineRoleSchema = z
@@ -27,7 +26,7 @@ export const dynamic = {
     .describe('static: one login for all, whose password the backend changes by itself (database).'),
   sts: z
     .strictObject({
-      role_arn: roleSchema.optional().describe('The role to assume, where the role of the engine has several.'),
+      role_arn: awsRoleSchema.optional().describe('The role to assume, where the role of the engine has several.'),
     })
     .optional()
     .describe(

@@ -16,6 +16,7 @@ interface Version {
 interface StoredSecret {
   readonly versions: Version[]
   deleted: boolean
+  isRotated?: boolean
 }
 interface Answer {
   readonly status: number
@@ -41,6 +42,10 @@ export interface AwsDouble {
   putBinary(name: string): void
   remove(name: string): void
   markForDeletion(name: string): void
+  /** AWS rotates it itself from now on (API_RotateSecret.html). */
+  rotateByAws(name: string): void
+  /** What is current. */
+  textOf(name: string): string | undefined
   stagesOf(name: string): Record<string, string[]>
   readonly keyId: string
   /** Aliases of KMS keys (kms/latest/developerguide/alias-about.html): `alias/NAME` to the id of a key. */
@@ -51,6 +56,8 @@ export interface AwsDouble {
   setKeyState(keyId: string, state: 'Enabled' | 'Disabled' | 'PendingDeletion'): void
   close(): Promise<void>
 }
+
+const ACCOUNT = '123456789012'
 
 export const startAwsDouble = async (): Promise<AwsDouble> => {
   const secrets = new Map<string, StoredSecret>()
@@ -67,6 +74,12 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
       for (const each of versions) each.stages.delete('AWSPREVIOUS')
       holder.stages.add('AWSPREVIOUS')
     }
+  }
+
+  /** By name, or by ARN with or without the six characters at its end (userguide/troubleshoot.html#ARN_secretnamehyphen). */
+  const secretOf = (id: string): StoredSecret | undefined => {
+    const name = id.replace(`arn:aws:secretsmanager:${double.region}:${ACCOUNT}:secret:`, '')
+    return secrets.get(name) ?? (name === id ? undefined : secrets.get(name.replace(/-[A-Za-z0-9]{6}$/, '')))
   }
 
   const operations: Readonly<Record<string, (body: Body, secret: StoredSecret | undefined) => Answer>> = {
@@ -101,6 +114,7 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
         ? notFound
         : ok({
             Name: name,
+            ...(secret.isRotated === true ? { RotationEnabled: true } : {}),
             ...(secret.deleted ? { DeletedDate: 1 } : {}),
             VersionIdsToStages: Object.fromEntries(
               secret.versions.filter(({ stages }) => stages.size > 0).map(({ id, stages }) => [id, [...stages]]),
@@ -250,7 +264,7 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
       return fail('AccessDeniedException', `User is not authorized to perform: ${service}:${operation}`)
     if (service === 'TrentService') return kms[operation]?.(parsed) ?? fail('UnknownOperationException', operation)
     return (
-      operations[operation]?.(parsed, secrets.get(String(parsed['SecretId']))) ??
+      operations[operation]?.(parsed, secretOf(String(parsed['SecretId']))) ??
       fail('UnknownOperationException', operation)
     )
   }
@@ -309,6 +323,11 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
       const secret = secrets.get(name)
       if (secret !== undefined) secret.deleted = true
     },
+    rotateByAws(name) {
+      const secret = secrets.get(name)
+      if (secret !== undefined) secret.isRotated = true
+    },
+    textOf: (name) => secrets.get(name)?.versions.find(({ stages }) => stages.has('AWSCURRENT'))?.text,
     stagesOf: (name) =>
       Object.fromEntries((secrets.get(name)?.versions ?? []).map(({ id, stages }) => [id, [...stages]])),
     keyId: addKey(),

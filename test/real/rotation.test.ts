@@ -1,10 +1,3 @@
-import {
-  CreateSecretCommand,
-  DescribeSecretCommand,
-  PutSecretValueCommand,
-  SecretsManagerClient,
-  UpdateSecretVersionStageCommand,
-} from '@aws-sdk/client-secrets-manager'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { createEgress } from '../../src/foundation/outbound/fetch.ts'
 import { createAwsSecrets } from '../../src/credentials/secret/aws/secrets-manager.ts'
@@ -12,7 +5,7 @@ import { createVaultWire } from '../../src/credentials/secret/vault/client.ts'
 import { createVaultSecrets } from '../../src/credentials/secret/vault/kv.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { describeDisturbedRotation, type SharedBackend } from '../conformance/disturbed-rotation.ts'
-import { findMoto, startMoto, type Moto } from '../peers/moto.ts'
+import { findMoto, secretsInMoto, startMoto, type Moto } from '../peers/moto.ts'
 import { findOpenBao, startOpenBao, type OpenBao } from '../peers/openbao.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
@@ -58,37 +51,31 @@ const inOpenBao = (bao: OpenBao): SharedBackend => {
 /** Secrets Manager as moto has it, under a prefix of its own. */
 const inMoto = (moto: Moto): SharedBackend => {
   const folder = `test-${(count += 1)}`
-  const client = new SecretsManagerClient({
-    region: 'eu-central-1',
-    endpoint: moto.url,
-    credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
-  })
-  const known = new Set<string>()
+  const { client, put, close } = secretsInMoto(moto)
   return {
     backend: createAwsSecrets({ id: 'aws', path: `${folder}/{tenant}/{secret}`, client }),
-    async put(tenant, name, value) {
-      const id = `${folder}/${tenant}/${name}`
-      if (!known.has(id)) {
-        await client.send(new CreateSecretCommand({ Name: id, SecretString: value }))
-        known.add(id)
-        return
-      }
-      // In two steps: moto leaves AWSCURRENT where it is as well when it was moved before; AWS moves it with the value.
-      const given = await client.send(
-        new PutSecretValueCommand({ SecretId: id, SecretString: value, VersionStages: ['OF_A_PERSON'] }),
-      )
-      const { VersionIdsToStages: stages = {} } = await client.send(new DescribeSecretCommand({ SecretId: id }))
-      await client.send(
-        new UpdateSecretVersionStageCommand({
-          SecretId: id,
-          VersionStage: 'AWSCURRENT',
-          MoveToVersionId: given.VersionId,
-          RemoveFromVersionId: Object.keys(stages).find((each) => stages[each]!.includes('AWSCURRENT')),
-        }),
-      )
+    put: (tenant, name, value) => put(`${folder}/${tenant}/${name}`, value),
+    close() {
+      close()
+      return Promise.resolve()
+    },
+  }
+}
+
+/** As `inMoto`, where the secret is one field of an object in which others write as well. */
+const inMotoField = (moto: Moto): SharedBackend => {
+  const folder = `test-${(count += 1)}`
+  const { client, put, text, close } = secretsInMoto(moto)
+  const idOf = (tenant: string, name: string) => `${folder}/${tenant}/${name}`
+  return {
+    backend: createAwsSecrets({ id: 'aws', path: `${folder}/{tenant}/{secret}`, field: 'value', client }),
+    put: (tenant, name, value) => put(idOf(tenant, name), JSON.stringify({ host: 'db', value })),
+    async patch(tenant, name, fields) {
+      const now = JSON.parse(await text(idOf(tenant, name))) as object
+      await put(idOf(tenant, name), JSON.stringify({ ...now, ...fields }))
     },
     close() {
-      client.destroy()
+      close()
       return Promise.resolve()
     },
   }
@@ -133,5 +120,8 @@ describe.skipIf(bin === undefined || !findRedis())('on a real Postgres and a rea
     })
     for (const [name, start] of Object.entries(targets))
       describeDisturbedRotation(name, start, () => Promise.resolve(inMoto(server)))
+    describeDisturbedRotation('one field, two PostgreSQL roles', targets['two PostgreSQL roles'], () =>
+      Promise.resolve(inMotoField(server)),
+    )
   })
 })

@@ -2,12 +2,17 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { secretBackendSchema } from '../../src/config/secret-backends.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
-import { anAws, connectToAws } from '../support/vaults.ts'
+import { describeSecretField } from '../conformance/secret-field.ts'
+import { anAws, anAwsField, connectToAws, withFieldValues } from '../support/vaults.ts'
 
 const TOKEN = '0123456789abcdef0123456789abcdef'
 
 describeSecretBackend('AWS Secrets Manager', anAws)
 describeStagedSecrets('AWS Secrets Manager', anAws, { firsts: false })
+const fieldValues = async () => withFieldValues(await anAwsField())
+describeSecretBackend('a field in AWS Secrets Manager', fieldValues)
+describeStagedSecrets('a field in AWS Secrets Manager', fieldValues, { firsts: false })
+describeSecretField('AWS Secrets Manager', anAwsField)
 
 describe('AWS Secrets Manager', () => {
   let place: Awaited<ReturnType<typeof anAws>>
@@ -24,7 +29,13 @@ describe('AWS Secrets Manager', () => {
   it('fault 96: names have the characters that AWS has, a slash before them too, and still keep tenants apart', () => {
     const isTaken = (path: string, backend: object = { kind: 'aws', region: 'eu-central-1' }): boolean =>
       secretBackendSchema.safeParse({ ...backend, path }).success
-    for (const path of ['/prod/{tenant}/{secret}', '/{tenant}/{secret}', 'team@prod/a+b=c/{tenant}/{secret}'])
+    const arn = 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:'
+    for (const path of [
+      '/prod/{tenant}/{secret}',
+      '/{tenant}/{secret}',
+      'team@prod/a+b=c/{tenant}/{secret}',
+      `${arn}{tenant}/{secret}`,
+    ])
       expect([path, isTaken(path)]).toEqual([path, true])
     for (const path of [
       '//{tenant}/{secret}',
@@ -33,12 +44,74 @@ describe('AWS Secrets Manager', () => {
       '/{tenant}@{secret}',
       '/{tenant}+{secret}/x',
       '/{tenant}/x',
-      'arn:aws:secretsmanager:eu-central-1:123456789012:secret:{tenant}/{secret}',
+      `${arn}{tenant}-{secret}`,
+      `${arn.replace('central', 'west')}{tenant}/{secret}`,
+      `${arn.replace('secretsmanager', 's3')}{tenant}/{secret}`,
     ])
       expect([path, isTaken(path)]).toEqual([path, false])
     const vault = { kind: 'vault', address: 'https://vault.example', login: { token: { env: 'TOKEN' } } }
     expect([isTaken('a/{tenant}/{secret}', vault), isTaken('/a/{tenant}/{secret}', vault)]).toEqual([true, false])
     expect(isTaken('a@b/{tenant}/{secret}', vault)).toBe(false)
+  })
+
+  it('fault 96: an ARN leads to the secret of its name, and never to that of another tenant', async () => {
+    const path = 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:deputy/{secret}/{tenant}'
+    const { backend, close } = connectToAws(place.aws, { path })
+    await place.put('key', 'acme', 'of acme')
+    expect((await backend.read('acme', 'key')).value.reveal()).toBe('of acme')
+    // With an ARN AWS takes what is after the hyphen for its own addition.
+    await expect(backend.read('acme-Ab12Cd', 'key')).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+      message: expect.stringMatching(/six characters/) as string,
+    })
+    close()
+  })
+
+  it('fault 96: an external id needs its role', () => {
+    const issues = (given: object) =>
+      secretBackendSchema.safeParse({ kind: 'aws', region: 'eu-central-1', ...given }).error?.issues ?? []
+    const role = 'arn:aws:iam::123456789012:role/deputy'
+    expect(issues({ role, external_id: 'deputy-1', profile: 'prod' })).toEqual([])
+    expect(issues({ external_id: 'deputy-1' })).toMatchObject([{ path: ['external_id'] }])
+  })
+
+  it('fault 100: what AWS rotates itself, and a label that another rotation has left, are named before anything is changed', async () => {
+    const { backend, aws } = place
+    await backend.expectRotatable!('acme', 'key')
+    await backend.expectRotatable!('acme', 'none')
+    const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    await expect(backend.expectRotatable!('acme', 'key')).rejects.toMatchObject({
+      code: 'rotation_not_possible',
+      message: expect.stringMatching(new RegExp(`version ${TOKEN} with the label AWSPENDING.*remove-from-version-id`)),
+    })
+    await backend.discard('acme', 'key', staged.version)
+    await backend.expectRotatable!('acme', 'key')
+    aws.rotateByAws('deputy/acme/key')
+    await expect(backend.expectRotatable!('acme', 'key')).rejects.toMatchObject({
+      code: 'rotation_not_possible',
+      message: expect.stringMatching(/rotated by AWS itself/) as string,
+    })
+  })
+
+  it('fault 96: a kill between a merged version and its label leaves what the next promotion finishes', async () => {
+    const { backend, close } = connectToAws(place.aws, { field: 'password' })
+    const put = (host: string) => place.put('acme', 'key', JSON.stringify({ password: 'old', host }))
+    await put('a')
+    const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    await put('b')
+    const current = await backend.read('acme', 'key')
+    // Labels, current, staged, the merged version; then the label, whose answer is an outage.
+    const away = { status: 500, body: { __type: 'InternalServiceError', message: 'x' } }
+    place.aws.spoil.push('pass', 'pass', 'pass', 'pass', away, away)
+    await expect(backend.promote('acme', 'key', staged, current)).rejects.toMatchObject({
+      code: 'secret_backend_unavailable',
+    })
+    place.aws.spoil.length = 0
+    await put('c')
+    await backend.promote('acme', 'key', staged, await backend.read('acme', 'key'))
+    expect(JSON.parse(place.aws.textOf('deputy/acme/key')!)).toEqual({ password: 'new', host: 'c' })
+    expect(labels().flat().sort()).toEqual(['AWSCURRENT', 'AWSPREVIOUS'])
+    close()
   })
 
   it('requirement 34: the four steps with their labels, each as often as it likes', async () => {

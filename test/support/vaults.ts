@@ -110,7 +110,10 @@ export const aVault = async () => {
   }
 }
 
-export const connectToAws = (aws: AwsDouble, given: { secretAccessKey?: string; endpoint?: string } = {}) => {
+export const connectToAws = (
+  aws: AwsDouble,
+  given: { secretAccessKey?: string; endpoint?: string; path?: string; field?: string } = {},
+) => {
   const client = new SecretsManagerClient({
     region: aws.region,
     endpoint: given.endpoint ?? aws.url,
@@ -120,7 +123,12 @@ export const connectToAws = (aws: AwsDouble, given: { secretAccessKey?: string; 
     credentials: { accessKeyId: aws.accessKeyId, secretAccessKey: given.secretAccessKey ?? aws.secretAccessKey },
   })
   return {
-    backend: createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }),
+    backend: createAwsSecrets({
+      id: 'aws',
+      path: given.path ?? 'deputy/{tenant}/{secret}',
+      client,
+      ...(given.field === undefined ? {} : { field: given.field }),
+    }),
     close: () => {
       client.destroy()
     },
@@ -148,3 +156,35 @@ export const anAws = async () => {
     },
   }
 }
+
+/** As `anAws`, where the secret is the field `password` of an object. */
+export const anAwsField = async () => {
+  const aws = await startAwsDouble()
+  const { backend, close } = connectToAws(aws, { field: 'password' })
+  return {
+    backend,
+    aws,
+    put: (tenant: string, name: string, text: string) => {
+      aws.put(`deputy/${tenant}/${name}`, text)
+      return Promise.resolve()
+    },
+    text: (tenant: string, name: string) => Promise.resolve(aws.textOf(`deputy/${tenant}/${name}`)!),
+    remove: (tenant: string, name: string) => {
+      aws.remove(`deputy/${tenant}/${name}`)
+      return Promise.resolve()
+    },
+    async close() {
+      close()
+      await aws.close()
+    },
+  }
+}
+
+/** A place for the field, as one for values that stand in it. */
+export const withFieldValues = <Place extends { put(tenant: string, name: string, text: string): Promise<void> }>(
+  place: Place,
+): Place => ({
+  ...place,
+  put: (tenant: string, name: string, value: string) =>
+    place.put(tenant, name, JSON.stringify({ username: 'app', password: value })),
+})

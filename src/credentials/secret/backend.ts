@@ -42,6 +42,11 @@ export interface StagedSecrets extends SecretBackend {
   promote(tenant: string, name: string, next: SecretVersion, expected: SecretVersion | undefined): Promise<void>
   /** A version that was replaced can be read no more. One that is current, or not found, is left alone. */
   retire(tenant: string, name: string, old: SecretVersion): Promise<void>
+  /**
+   * Before a rotation: nobody else rotates the secret, and no version is pending. Absent where staging says so.
+   * @throws DeputyError `rotation_not_possible`
+   */
+  expectRotatable?(tenant: string, name: string): Promise<void>
   /** The pending version can be read no more. */
   discard(tenant: string, name: string, version: string): Promise<void>
 }

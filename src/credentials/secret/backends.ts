@@ -149,7 +149,7 @@ export const createSecretBackends = async (
       closers.push(() => {
         client.destroy()
       })
-      known.set(id, createAwsSecrets({ id, path: backend.path, client }))
+      known.set(id, createAwsSecrets({ id, path: backend.path, field: backend.field, client }))
     }
     const { fresh, stale, timeout } = backend
     const { clock, monotonic, logger } = around

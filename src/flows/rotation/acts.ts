@@ -47,6 +47,7 @@ const staged = async ({ rotation, backend, kept }: Work): Promise<SecretVersion>
 }
 
 const plan = async ({ rotation, rotator, backend }: Work): Promise<Outcome> => {
+  await backend.expectRotatable?.(rotation.tenant, rotation.secret)
   const old = await backend.find(rotation.tenant, rotation.secret, 'current')
   const versions = { oldVersion: old?.version ?? null }
   if (rotator.chosenThere === true) {

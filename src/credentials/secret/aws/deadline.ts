@@ -1,6 +1,6 @@
 /** Times of the AWS SDK, and what every client of it is made with. */
 import { within } from '#foundation/async'
-import { credentialsWithin } from './credentials.ts'
+import { accountCredentials, type AwsAccount } from './credentials.ts'
 
 /** How many attempts' time a call may take with its retries and the search for credentials. */
 const ATTEMPTS_TIME = 2
@@ -32,9 +32,9 @@ export const withinDeadline = <T>(timeout: number, work: () => Promise<T>): Prom
   })
 
 /** What every client of a service is made with. @param options.timeout ms for one attempt, and for the search for credentials */
-export const clientSettings = (options: { region: string; endpoint?: string | undefined; timeout: number }) => ({
+export const clientSettings = (options: AwsAccount & { endpoint?: string | undefined; timeout: number }) => ({
   region: options.region,
   ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-  credentials: credentialsWithin(options.timeout, options.region),
+  credentials: accountCredentials(options, options.timeout, handlerWithin(options.timeout)),
   requestHandler: handlerWithin(options.timeout),
 })

@@ -1,6 +1,7 @@
 import { DecryptCommand, EncryptCommand, KMSClient } from '@aws-sdk/client-kms'
 import { refuse } from '#errors'
 import type { KeyEncryptionKey } from '#foundation/crypto'
+import type { AwsAccount } from './credentials.ts'
 import { clientSettings, OUTERMOST, withinDeadline } from './deadline.ts'
 import { awsProblem } from './problem.ts'
 
@@ -91,11 +92,9 @@ export const kmsKey = (options: { id: string; key: string; client: KMSClient }):
   }
 }
 
-export const createKmsClient = (options: {
-  region: string
-  endpoint?: string | undefined
-  timeout: number
-}): KMSClient => {
+export const createKmsClient = (
+  options: AwsAccount & { endpoint?: string | undefined; timeout: number },
+): KMSClient => {
   const client = new KMSClient(clientSettings(options))
   client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), OUTERMOST)
   return client

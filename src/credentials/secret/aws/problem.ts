@@ -1,6 +1,6 @@
 import { DeputyError, refuse } from '#errors'
 import { connectionProblem } from '#foundation/outbound'
-import { CREDENTIALS_ERROR } from './credentials.ts'
+import { CREDENTIALS_ERROR, NoCredentials } from './credentials.ts'
 
 interface ServiceException extends Error {
   readonly $metadata: { readonly httpStatusCode?: number }
@@ -26,6 +26,7 @@ const MAX_WORDS = 200
 /** An SDK error that no service has made, as a sentence. */
 const problemOf = (error: unknown): string => {
   const name = error instanceof Error ? error.name : 'unknown'
+  if (error instanceof NoCredentials) return `${error.problem}; the daemon's log has the words of AWS`
   if (name === CREDENTIALS_ERROR)
     return "the standard chain of the AWS SDK has found no credentials; the daemon's log has its words"
   if (name === 'TimeoutError') return 'it did not answer in time'
