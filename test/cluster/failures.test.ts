@@ -16,7 +16,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
       lease: '1s',
       skew: '200ms',
       deadline: '1s',
-      settings: { limits: { unready: '600ms' } },
+      settings: { limits: { unready: '2s' } },
     })
     ;[a, b] = [...cluster.nodes]
   })
@@ -217,7 +217,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     for (const node of cluster.nodes) {
       const stopping = node.daemon.stop('SIGTERM')
       // It says that it is not ready before it stops serving.
-      await expect.poll(async () => (await node.ready()).status, { interval: 10, timeout: 600 }).toBe(503)
+      await expect.poll(async () => (await node.ready()).status, { interval: 10, timeout: 2000 }).toBe(503)
       expect((await node.mint('alice')).status).toBe(200)
       await stopping
       await node.daemon.start()

@@ -49,8 +49,10 @@ import { z } from 'zod'
 
 /** The timeout of each client (ms). */
 const TIMEOUT = 400
-/** All cells run at the same time, on a machine that has other work. */
+/** The machine has other work. */
 const SLACK_MS = 1500
+/** So many questions are under way at once: of all cells at the same moment, each would wait for the processor instead of its peer. */
+const ASKED_AT_ONCE = 16
 const PATIENCE_WITH_COPY_MS = 1000
 
 interface Client {
@@ -570,8 +572,34 @@ const untilWell = async (ask: () => Promise<unknown>): Promise<void> => {
   await expect.poll(() => outcomeOf(ask()), { interval: 50 }).toMatch(/^gives/)
 }
 
-/** One client at one peer in one mood. @param primed resolves when every cell is ready */
-const cell = async (row: Row, mood: Mood, primed: () => Promise<void>): Promise<Told> => {
+/** Work of which so much is under way at once. */
+const createTurns = (most: number) => {
+  const waiting: (() => void)[] = []
+  let free = most
+  return async <T>(work: () => Promise<T>): Promise<T> => {
+    if (free === 0)
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve)
+      })
+    else free -= 1
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) free += 1
+      else next()
+    }
+  }
+}
+
+interface Stage {
+  /** Resolves when every cell is ready. */
+  readonly primed: () => Promise<void>
+  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>
+}
+
+/** One client at one peer in one mood. */
+const cell = async (row: Row, mood: Mood, { primed, inTurn }: Stage): Promise<Told> => {
   let value = 'old'
   const peer = await startUnwellHttp((request, body, response) => {
     row.well(request, body, response, value)
@@ -580,28 +608,30 @@ const cell = async (row: Row, mood: Mood, primed: () => Promise<void>): Promise<
   try {
     await untilWell(client.ask)
     await primed()
-    client.age?.()
     await peer.set(mood, row.only)
     value = 'new'
-    const began = performance.now()
-    const outcome = await outcomeOf(client.ask())
-    const took = Math.round(performance.now() - began)
+    const { outcome, took } = await inTurn(async () => {
+      client.age?.()
+      const began = performance.now()
+      const told = await outcomeOf(client.ask())
+      return { outcome: told, took: Math.round(performance.now() - began) }
+    })
     expect(took, `${row.name}, ${mood}: in time`).toBeLessThan(row.limit + SLACK_MS)
     if (row.codes === 'never') expect(outcome, `${row.name}, ${mood}`).toBe('gives undefined')
     else if (row.copies === true) expect(outcome, `${row.name}, ${mood}`).toMatch(/^gives (old|keys)$/)
     else if (row.away !== undefined && AWAY.has(mood)) expect(outcome, `${row.name}, ${mood}`).toBe(row.away)
     else expect(row.codes, `${row.name}, ${mood}`).toContain(outcome)
-    // While its neighbour is unwell; all cells share two cores, so one answer may be late.
+    // While its neighbour is unwell. One answer may be late on a busy machine, and then its path rests for five seconds.
     const { other } = client
     if (other !== undefined && mood !== 'refused')
-      await expect.poll(() => outcomeOf(other()), { interval: 20, timeout: 5000 }).toBe('gives new')
+      await expect.poll(() => outcomeOf(other()), { interval: 100, timeout: 30_000 }).toBe('gives new')
     await peer.set('well')
     const isBack = async (): Promise<boolean> => {
       client.age?.()
       return /gives (new|keys|undefined)$/.test(await outcomeOf(client.ask()))
     }
     // Breakers of providers rest for ten seconds at most, those of Vault for five, and those who said how long for as long.
-    for (const until = performance.now() + 15_000; !(await isBack());) {
+    for (const until = performance.now() + 45_000; !(await isBack());) {
       expect(performance.now(), `${row.name}, ${mood}: back without a restart`).toBeLessThan(until)
       await sleep(100)
     }
@@ -646,7 +676,8 @@ describe('peers that are unwell', () => {
       if (waiting === 0) resolve(undefined)
       await ready
     }
-    const settled = await Promise.allSettled(cells.map(({ row, mood }) => cell(row, mood, primed)))
+    const stage = { primed, inTurn: createTurns(ASKED_AT_ONCE) }
+    const settled = await Promise.allSettled(cells.map(({ row, mood }) => cell(row, mood, stage)))
     show(
       settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : [])),
       HTTP_MOODS,
@@ -728,7 +759,7 @@ describe('peers that are unwell', () => {
         expect([row, mood, took < limit + SLACK_MS]).toEqual([row, mood, true])
         expect(expected, `${row}, ${mood}`).toContain(outcome)
         await peer.set('well')
-        await expect.poll(isBack, { timeout: 15_000, interval: 50 }).toBe(true)
+        await expect.poll(isBack, { interval: 50 }).toBe(true)
         return { row, mood, outcome, took }
       } finally {
         await client.close()

@@ -143,6 +143,17 @@ const renew = (state: State, at: number, guards: Guards): State => {
   }
 }
 
+/** Told of a change, a node applies it before it renews: only what follows on its own past, at the server that it knows. */
+const look = (state: State, at: number, guards: Guards): State => {
+  const node = state.nodes[at]!
+  const { commits } = state
+  const isForeign = !isIn(commits, node) || node.sawOther !== state.wentBack
+  if (!node.leased || (isForeign && guards.nameHistory) || commits.length <= node.number) return state
+  const fresh = commits.slice(node.number).map(({ revocation }) => revocation)
+  const [number, token] = [commits.length, tokenAt(commits, commits.length)]
+  return { ...state, nodes: replaced(state.nodes, at, { ...node, knows: union(node.knows, fresh), number, token }) }
+}
+
 const lookAgain = (state: State, at: number, guards: Guards): State => {
   const node = state.nodes[at]!
   const has = (name: RevocationName): boolean => state.commits.some(({ revocation }) => revocation === name)
@@ -170,7 +181,10 @@ const knowsAs = (row: Row, order: Order, commits: readonly Commit[], guards: Gua
   row.number >= order.number && (!guards.nameHistory || isIn(commits, row))
 
 function* steps(state: State, guards: Guards): Iterable<[string, State]> {
-  for (const at of NODES) yield [`node ${at} renews`, renew(state, at, guards)]
+  for (const at of NODES) {
+    yield [`node ${at} renews`, renew(state, at, guards)]
+    yield [`node ${at} looks`, look(state, at, guards)]
+  }
   for (const at of NODES)
     if (state.nodes[at]!.leased) {
       // Its lease ends by itself: it was cut off.

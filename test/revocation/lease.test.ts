@@ -3,7 +3,9 @@ import { refuse } from '../../src/errors.ts'
 import { NodeLease, type LeaseOptions } from '../../src/foundation/cluster/lease.ts'
 import type {
   ClusterStore,
+  FoundChanges,
   Knowledge,
+  Position,
   Renewal,
   RenewalRequest,
   StandingChanges,
@@ -35,14 +37,25 @@ const aStore = (clock: { now(): number }) => {
     others: [] as { id: string; about: string; leaseLeft: number; acknowledged: number }[],
     left: [] as string[],
     changed: (): void => undefined,
+    server: 'first',
+    /** What a look finds that no renewal has asked for. */
+    news: undefined as FoundChanges | undefined,
+    looks: [] as (Position | undefined)[],
   }
   const cluster: ClusterStore = {
     renew: (request) => {
       store.asked.push(request.applied?.number)
       store.requests.push(request)
-      return store.answer(request)
+      return store.answer(request).then((renewal) => {
+        store.server = renewal.server
+        return renewal
+      })
     },
-    changesSince: () => Promise.resolve(CHANGES),
+    changesSince: (after, upTo) => {
+      if (upTo !== undefined) return Promise.resolve({ ...CHANGES, last: upTo, server: store.server })
+      store.looks.push(after)
+      return Promise.resolve(store.news)
+    },
     isInHistory: () => Promise.resolve(true),
     whoKnows: () => Promise.resolve(store.knowledge()),
     liftNumber: () => Promise.resolve(),
@@ -162,6 +175,54 @@ describe('the lease of a node', () => {
     await expect.poll(() => store.asked).toEqual([undefined, 0, 0, 7])
     expect(order).toEqual(['applied after 3 renewals, acknowledged 0'])
     expect(isHeld(lease)).toBe(true)
+  })
+
+  it('promise 4: acknowledges a change that it is told of with its next renewal, when that has been applied', async () => {
+    const applied: string[] = []
+    const { store, start, clock } = aNode({
+      apply: ({ revocations }) => {
+        applied.push(...revocations.map(({ id }) => `${id} after ${store.asked.length} renewals`))
+      },
+    })
+    await start()
+    await expect.poll(() => store.asked).toEqual([undefined, 0])
+    const revocation = {
+      id: 'r7',
+      scope: { kind: 'everything' as const },
+      epoch: 1,
+      by: 'x',
+      reason: null,
+      forgetAt: null,
+    }
+    store.news = { ...CHANGES, revocations: [revocation], last: { number: 7, token: 't7' }, server: 'first' }
+    store.answer = () => Promise.resolve(granted(7, clock.now()))
+    store.changed()
+    await expect.poll(() => store.asked).toEqual([undefined, 0, 7])
+    expect(store.looks).toEqual([{ number: 0, token: 't0' }])
+    expect(applied).toEqual(['r7 after 2 renewals'])
+    // Nothing more is asked for.
+    await settled()
+    expect(store.asked).toHaveLength(3)
+  })
+
+  it.each([
+    ['a server that this node has not seen', { ...CHANGES, last: { number: 7, token: 't7' }, server: 'second' }],
+    ['a store that has lost what this node knows', undefined],
+  ])('promise 4: what it is told by %s is left to the renewal', async (_, news) => {
+    const applied: number[] = []
+    const { store, start } = aNode({
+      apply: () => {
+        applied.push(store.asked.length)
+      },
+    })
+    await start()
+    await expect.poll(() => store.asked).toEqual([undefined, 0])
+    applied.length = 0
+    store.news = news
+    store.changed()
+    await expect.poll(() => store.asked).toEqual([undefined, 0, 0])
+    expect(store.looks).toHaveLength(1)
+    expect(applied).toEqual([])
   })
 
   it('promise 4: is not counted when the changes could not be applied', async () => {

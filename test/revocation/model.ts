@@ -1,6 +1,7 @@
 /**
  * A model of lease, epoch and acknowledgement, small enough that every state of it is looked at. `src/foundation/cluster/lease.ts`
- * names the same steps: renew, apply, acknowledge, serve, confirm.
+ * names the same steps: renew, apply (with a renewal, or by a look when the store tells of a change), acknowledge, serve,
+ * confirm.
  *
  * One node, one store, one revocation. More nodes change nothing: they share no state but the store's rows, one each, and
  * whoever revokes waits for every row by itself. Time is the store's clock, in ticks; every moment is kept as so many ticks
@@ -138,6 +139,8 @@ const offsets = (guards: Guards): readonly number[] =>
 function* nodeSteps(state: State, guards: Guards): Iterable<[string, State]> {
   if (state.requests.length < UNDER_WAY)
     yield ['renew', { ...state, requests: [...state.requests, { sent: state.offset, acknowledged: state.applied }] }]
+  // Told of the change it applies it at any time: an answer that came late would bring what it knows already.
+  if (state.applied < state.changes) yield ['look', { ...state, applied: state.changes }]
   for (const [index, answer] of state.answers.entries()) {
     const lease = {
       until: Math.max(

@@ -103,6 +103,12 @@ const leasesWithin = (scope: RevocationScope, snapshot: Snapshot): readonly Leas
     .map(({ tenant }) => ({ tenant }))
 }
 
+/** Waits for all, also where one fails: nothing of a revocation goes on after its answer. */
+const allOf = async <T extends readonly Promise<unknown>[]>(work: readonly [...T]) => {
+  await Promise.allSettled(work)
+  return Promise.all(work)
+}
+
 /** How many providers are told at once, and how long an admin waits for them before the rest is left to the queue (ms). */
 const UPSTREAM_AT_ONCE = 8
 
@@ -136,8 +142,11 @@ export const createRevoker = (options: {
    * been ahead then, and be right now.
    */
   const nextEpoch = async (): Promise<number> => {
-    const [last] = await store.audit.query({ node: '*' }, { limit: 1, last: true })
-    return Math.max(await options.membership.epoch(), last?.at ?? 0, standing.epoch)
+    const [epoch, [last]] = await Promise.all([
+      options.membership.epoch(),
+      store.audit.query({ node: '*' }, { limit: 1, last: true }),
+    ])
+    return Math.max(epoch, last?.at ?? 0, standing.epoch)
   }
 
   const tellProvider = async (
@@ -190,18 +199,26 @@ export const createRevoker = (options: {
       // Of several nodes another may have written one in between, which this node is told of in a moment.
       standing.add({ ...revocation, number: change.number }, store.cluster === undefined)
       const filters = grantsWithin(scope, options.snapshot())
-      // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
-      const queue = scope.kind !== 'tenant'
-      const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
-      const orders = queue ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
-      const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
-      const cached = options.purge()
-      const nodes = await options.membership.confirm(change, write)
-      const consents = await removeConsents(store, scope, filters, grants)
-      const sessions = await removeSessions(store, scope)
-      await removeIdentityTokens(store, scope)
-      const receipts = await tellProviders(grants, orders)
-      const leases = await options.leases.end(leasesWithin(scope, options.snapshot()), scope.kind === 'tenant')
+      const removeGrants = async () => {
+        // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
+        const queue = scope.kind !== 'tenant'
+        const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
+        const orders = queue ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
+        const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
+        return { orders, grants, cached: options.purge() }
+      }
+      // The revocation is in force here, and the others are told already: what it ends need not wait for them.
+      const [{ orders, grants, cached }, nodes] = await allOf([
+        removeGrants(),
+        options.membership.confirm(change, write),
+      ])
+      const [consents, sessions, , receipts, leases] = await allOf([
+        removeConsents(store, scope, filters, grants),
+        removeSessions(store, scope),
+        removeIdentityTokens(store, scope),
+        tellProviders(grants, orders),
+        options.leases.end(leasesWithin(scope, options.snapshot()), scope.kind === 'tenant'),
+      ])
       if (scope.kind === 'tenant') {
         await store.secrets.remove({ tenant: scope.tenant })
         await store.userNames.remove({ tenant: scope.tenant })

@@ -176,8 +176,10 @@ export const createRotation = (deps: {
     reason: string,
     isMeant: (secret: RotatedSecret, policy: RotationPolicy) => boolean,
   ): Promise<Rotation[]> => {
-    await scheduler.reconcile()
     const begun: Rotation[] = []
+    // Most installations have no policy for it, and a revocation need not wait for two looks at the store.
+    if (!policies().some(({ when }) => when.on.includes(event))) return begun
+    await scheduler.reconcile()
     for (const target of await rotations.targets()) {
       const policy = policyFor(target)
       if (policy?.when.on.includes(event) !== true || target.paused !== null || !isMeant(target, policy)) continue

@@ -62,7 +62,7 @@ const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
  * A lease of the shared store. The steps have the names of the model in `test/revocation/model.ts`:
  *
  * - renew: asks for a lease and for the last change, in one statement that a revocation cannot overlap;
- * - apply: takes all changes since those applied over;
+ * - apply: takes all changes since those applied over; when it is told of a change, before it renews;
  * - acknowledge: the next renewal says up to which change this node has applied, never more;
  * - serve: only before the lease ends, counted from before the renewal was sent, less the skew;
  * - confirm: the node that revokes waits for each node's acknowledgement or the end of its lease by the store's clock,
@@ -84,6 +84,8 @@ export class NodeLease implements Membership {
   #answeredAt = -Infinity
   #problem: string | null = 'it has no lease yet'
   #storeProblem: string | null = null
+  /** Whether the store has told of a change since the last look at it. */
+  #isTold = false
   #running: Promise<void> | undefined
   #queued: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -109,6 +111,7 @@ export class NodeLease implements Membership {
       throw error
     }
     lease.#subscription = await options.store.subscribe(() => {
+      lease.#isTold = true
       lease.#renew()
     })
     lease.#schedule()
@@ -236,10 +239,30 @@ export class NodeLease implements Membership {
     this.#queued ??= (async () => {
       await this.#running?.catch(() => undefined)
       this.#queued = undefined
-      this.#running = this.#renewOnce()
+      this.#running = this.#lookThenRenew()
       await this.#running
     })()
     return this.#queued
+  }
+
+  async #lookThenRenew(): Promise<void> {
+    const isTold = this.#isTold
+    this.#isTold = false
+    // What stands in the way of a look stands in the way of the renewal too, which says so.
+    if (isTold) await this.#applyNews().catch(() => undefined)
+    await this.#renewOnce()
+  }
+
+  /**
+   * Applies what the store has told of, so that the renewal that follows acknowledges it: without that one renewal would
+   * find it and another one acknowledge it. A store whose past is not this node's is left to the renewal.
+   */
+  async #applyNews(): Promise<void> {
+    if (this.#closed || this.#applied === undefined || !this.#isHeld()) return
+    const news = await this.#options.store.changesSince(this.#applied)
+    if (news === undefined || news.server !== this.#server || news.last.token === this.#applied.token) return
+    await this.#options.apply(news)
+    this.#applied = news.last
   }
 
   /** @param keepsName whether the other rows of this name are judged */
@@ -278,20 +301,23 @@ export class NodeLease implements Membership {
     if (this.#server === undefined) await this.#letOthersLook(renewal)
     const { last } = renewal
     if (applied?.token !== last.token) {
-      const changes = await store.changesSince(applied?.number ?? 0, last)
+      const changes = await store.changesSince(applied, last)
       if (changes === undefined) {
         const problem = `its last change, number ${last.number}, is not in its history`
         await this.#lookAgain({ ...renewal, outcome: 'foreign_past', problem })
         return this.#renewOnce()
       }
+      // The server has changed in between: the next renewal finds out what that means.
+      if (changes.server !== renewal.server) return this.#renewOnce()
       await this.#options.apply(changes)
-    }
+      // It may have more by now.
+      this.#applied = changes.last
+    } else this.#applied = last
     this.#server = renewal.server
     this.#startedAt = renewal.startedAt
     this.#rowToken = token
     this.#nextToken = undefined
     this.#answeredAt = sent.wall
-    this.#applied = last
     this.#written = this.#written.filter(({ number }) => number > last.number)
     this.#takeLease(sent, renewal.now)
     // What was applied now is acknowledged at once.

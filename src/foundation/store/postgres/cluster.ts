@@ -1,16 +1,9 @@
 import type { CompiledQuery } from 'kysely'
-import type { Client, Pool, PoolClient, QueryResultRow } from 'pg'
+import type { Client, Pool, QueryResultRow } from 'pg'
 import { LONGEST_LEASE_MS } from '#config'
 import { STANDING } from '../schema.ts'
 import { toRevocation } from '../queries/revocations.ts'
-import type {
-  ClusterStore,
-  DisabledUser,
-  FrozenTenant,
-  Renewal,
-  RenewalRequest,
-  StandingChanges,
-} from '../records/revocations.ts'
+import type { ClusterStore, DisabledUser, FrozenTenant, Renewal, RenewalRequest } from '../records/revocations.ts'
 import { readDurability } from './durability.ts'
 import { CHANNEL, createListener } from './listener.ts'
 import { inTransaction, toStoreError } from './pool.ts'
@@ -33,22 +26,6 @@ const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${LONGEST_LEASE_MS} 
 
 /** Rows of one name that are judged at most: two are a mistake, more are forged. */
 const MOST_TWINS = 1000
-
-const ms = <Row extends { at: number }>(row: Row): Row => ({ ...row, at: Number(row.at) })
-
-const standingAfter = async (client: PoolClient, number: number): Promise<StandingChanges> => ({
-  revocations: (
-    await client.query<Parameters<typeof toRevocation>[0]>('select * from revocations where seq > $1 order by seq', [
-      number,
-    ])
-  ).rows.map(toRevocation),
-  disabled: (
-    await client.query<DisabledUser & { at: number }>('select tenant, "user", at, by from disabled_users')
-  ).rows.map(ms),
-  frozen: (
-    await client.query<FrozenTenant & { at: number }>('select tenant, at, by, reason from frozen_tenants')
-  ).rows.map(ms),
-})
 
 /** The server process under which leases are granted; the first one that a store ever has follows none. */
 const NOTE_SERVER = `insert into store_servers (identity, first_seen)
@@ -107,21 +84,56 @@ const toRenewal = (row: RenewRow, request: RenewalRequest): Renewal => {
 
 const IN_HISTORY = 'select 1 from standing_history where number = $1 and token = $2'
 
-/** Who knows the change that is named by its number ($1) and token ($2). */
-const WHO_KNOWS = `with capped as (${CAP_LEASES})
-  select n.about, n.lease_until + $4 > ${NOW} as runs,
-    n.seen >= $1 and exists (select 1 from standing_history h where h.number = n.seen and h.token = n.seen_token) as knows
-  from nodes n where n.id <> $2 and n.lease_until > ${NOW} - $3`
+/** Rows as one JSON text, in a statement with others: it sees them all at one moment. */
+const json = (select: string, order: string): string =>
+  `(select coalesce(json_agg(r order by ${order}), '[]') from (${select}) r)`
 
 /**
- * For how long nodes have seen this process of the server (ms), and whether it has the change ($1, $2). A process that
- * was first seen while
- * the clock was ahead counts from now on.
+ * Everything after a change ($1, $2; null: everything), whether that one and another ($3, $4; null: not asked) are in the
+ * history, and the last change: one statement, whose columns have names, so that a later schema does not spoil what was
+ * prepared.
  */
-const SERVER_AGE = `with noted as (${NOTE_SERVER}),
+const CHANGES = `select s.value, s.token, ${SERVER} as server,
+    ($1::bigint is null or exists (select 1 from standing_history where number = $1 and token = $2)) as follows,
+    ($3::bigint is null or exists (select 1 from standing_history where number = $3 and token = $4)) as whole,
+    ${json('select id, scope, epoch, by, reason, forget_at, seq from revocations where seq > coalesce($1, 0)', 'r.seq')} as revocations,
+    ${json('select tenant, "user", at, by from disabled_users', 'r.tenant, r.user')} as disabled,
+    ${json('select tenant, at, by, reason from frozen_tenants', 'r.tenant')} as frozen
+  from epochs s where s.name = '${STANDING}'`
+
+interface ChangesRow {
+  readonly value: string
+  readonly token: string
+  readonly server: string
+  readonly follows: boolean
+  readonly whole: boolean
+  readonly revocations: readonly Parameters<typeof toRevocation>[0][]
+  readonly disabled: readonly DisabledUser[]
+  readonly frozen: readonly FrozenTenant[]
+}
+
+/**
+ * Who knows the change that is named by its number ($1) and token ($5), for how long nodes have seen this process of the
+ * server (ms), and whether that has the change: in one statement, so that the rows are of this server. A process that was
+ * first seen while the clock was ahead counts from now on.
+ */
+const WHO_KNOWS = `with capped as (${CAP_LEASES}), noted as (${NOTE_SERVER}),
   seen_anew as (update store_servers set first_seen = ${NOW} where identity = ${SERVER} and first_seen > ${NOW})
-  select coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), 0) as age,
-    exists (select 1 from standing_history where number = $1 and token = $2) as known`
+  select s.age, s.known, n.about, n.runs, n.knows from (select
+    coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), 0) as age,
+    exists (select 1 from standing_history where number = $1 and token = $5) as known) s
+  left join (select about, lease_until + $4 > ${NOW} as runs, seen >= $1 and exists (
+      select 1 from standing_history h where h.number = seen and h.token = seen_token) as knows
+    from nodes where id <> $2 and lease_until > ${NOW} - $3) n on true`
+
+interface KnowledgeRow {
+  readonly age: string
+  readonly known: boolean
+  /** Null in the one row of a store that has no other node. */
+  readonly about: string | null
+  readonly runs: boolean
+  readonly knows: boolean
+}
 
 /**
  * @param leases connections for leases and orders of admins alone, which must not wait behind requests
@@ -136,9 +148,10 @@ export const createCluster = (
   }: { pool: Pool; leases: Pool; positionAbove: (number: number) => readonly CompiledQuery[] },
   connect: () => Client,
 ): ClusterStore => {
-  const rowsOf = async <Row extends QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> => {
+  /** @param name of what is asked so often that each connection prepares it once */
+  const rowsOf = async <Row extends object>(text: string, values: unknown[] = [], name?: string): Promise<Row[]> => {
     try {
-      return (await leases.query<Row>(text, values)).rows
+      return (await leases.query<Row & QueryResultRow>({ text, values, ...(name === undefined ? {} : { name }) })).rows
     } catch (error) {
       throw toStoreError(error)
     }
@@ -148,55 +161,53 @@ export const createCluster = (
     async renew(request) {
       const { id, about, lease, skew, startedAt, applied, written, token, previous, keepsName } = request
       const claims = [...(applied === undefined ? [] : [applied]), ...written]
-      const [row] = await rowsOf<RenewRow & QueryResultRow>(RENEW, [
-        id,
-        about,
-        lease,
-        skew,
-        startedAt ?? null,
-        token,
-        previous,
-        JSON.stringify(claims.map((each) => ({ number: each.number, token: each.token }))),
-        applied?.number ?? 0,
-        applied?.token ?? null,
-        keepsName,
-      ])
+      const claimed = JSON.stringify(claims.map((each) => ({ number: each.number, token: each.token })))
+      const [row] = await rowsOf<RenewRow>(
+        RENEW,
+        [
+          id,
+          about,
+          lease,
+          skew,
+          startedAt ?? null,
+          token,
+          previous,
+          claimed,
+          applied?.number ?? 0,
+          applied?.token ?? null,
+          keepsName,
+        ],
+        'renew',
+      )
       return toRenewal(row!, request)
     },
 
-    changesSince: (number, upTo) =>
-      inTransaction(leases, async (client) => {
-        const changes = await standingAfter(client, number)
-        const { rows } = await client.query(IN_HISTORY, [upTo.number, upTo.token])
-        return rows.length === 0 ? undefined : changes
-      }),
+    async changesSince(after, upTo) {
+      const places = [after?.number, after?.token, upTo?.number, upTo?.token].map((each) => each ?? null)
+      const [row] = await rowsOf<ChangesRow>(CHANGES, places, 'changes')
+      const { value, token, server, follows, whole, revocations, disabled, frozen } = row!
+      if (!follows || !whole) return undefined
+      const last = { number: Number(value), token }
+      return { revocations: revocations.map(toRevocation), disabled, frozen, last, server }
+    },
 
     async isInHistory({ number, token }) {
       return (await rowsOf(IN_HISTORY, [number, token])).length > 0
     },
 
     async whoKnows(change, { except, lease, skew }) {
-      const rows = await rowsOf<{ about: string; knows: boolean; runs: boolean }>(WHO_KNOWS, [
-        change.number,
-        except,
-        FORGOTTEN,
-        skew,
-      ])
-      const named = (which: (row: { knows: boolean; runs: boolean }) => boolean): string[] =>
-        rows.filter(which).map(({ about }) => about)
+      const values = [change.number, except, FORGOTTEN, skew, change.token]
+      const rows = await rowsOf<KnowledgeRow>(WHO_KNOWS, values, 'who-knows')
+      const named = (which: (row: KnowledgeRow) => boolean): string[] =>
+        rows.flatMap((row) => (row.about !== null && which(row) ? row.about : []))
       const knowledge = {
         acknowledged: named(({ knows, runs }) => knows && runs),
         waiting: named(({ knows, runs }) => !knows && runs),
         expired: named(({ knows, runs }) => !knows && !runs),
       }
       if (knowledge.waiting.length > 0) return { ...knowledge, isLost: false, unsettled: 0 }
-      // Asked after the rows: they are of this server then, and it has not lost the change.
-      const [server] = await rowsOf<{ age: string; known: boolean }>(SERVER_AGE, [change.number, change.token])
-      return {
-        ...knowledge,
-        isLost: !server!.known,
-        unsettled: Math.max(0, lease + skew - Number(server!.age)),
-      }
+      const { known, age } = rows[0]!
+      return { ...knowledge, isLost: !known, unsettled: Math.max(0, lease + skew - Number(age)) }
     },
 
     async liftNumber(above) {

@@ -1,9 +1,8 @@
-import { Kysely, sql } from 'kysely'
+import { Kysely } from 'kysely'
 import type { Pool } from 'pg'
 import { refuse } from '#errors'
 import { migrate, schemaVersion, SCHEMA_VERSION } from '../migrations/index.ts'
 import { recordStores } from '../queries/all.ts'
-import { standingWriter } from '../queries/revocations.ts'
 import type { Atomically, Batch, ColumnTypes, Database, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { postgresDialect } from './dialect.ts'
@@ -11,8 +10,8 @@ import { createAppendAfter } from './append-after.ts'
 import { nextPosition } from '../queries/revocations.ts'
 import { createCluster } from './cluster.ts'
 import { readDurability, type Durability } from './durability.ts'
-import { CHANNEL } from './listener.ts'
 import { assertSessionMode } from './session.ts'
+import { createStandingWriter } from './standing-writer.ts'
 import { createClient, createPool, inTransaction, isConstraint, toStoreError, type PostgresOptions } from './pool.ts'
 
 const COLUMN_TYPES: ColumnTypes = {
@@ -160,10 +159,10 @@ export const openPostgresStore = async (options: PostgresOptions & { node: strin
       reading: database,
       atomically,
       batch,
-      standing: standingWriter(orders, atomicallyOn(leases), {
-        ...COLUMN_TYPES,
-        notify: [sql`select pg_notify(${CHANNEL}, '')`.compile(orders)],
-      }),
+      standing: createStandingWriter(
+        { database: orders, atomically: atomicallyOn(leases), pool: leases },
+        COLUMN_TYPES.randomText,
+      ),
       isConstraint: (error) => isConstraint(error) || (error as { code?: string }).code === 'conflict',
       appendAfter: createAppendAfter(pool),
       node: options.node,

@@ -1,4 +1,4 @@
-import { sql, type CompiledQuery } from 'kysely'
+import { sql, type Compilable, type CompiledQuery, type OperationNodeSource, type RawBuilder } from 'kysely'
 import { STANDING, toJson, type Atomically, type Database } from '../schema.ts'
 import type {
   DisabledUserStore,
@@ -11,7 +11,9 @@ import type {
 
 /** Makes changes of the standing: numbered one after the other, and told to the nodes when they are durable. */
 export interface StandingWriter {
-  /** @param change sees the number that it gets as `(select value from epochs …)` */
+  /** Adds a row. @param insertion is given the number of the change, as SQL */
+  add(insertion: (number: RawBuilder<number>) => Compilable & OperationNodeSource): Promise<Position>
+  /** Writes what has to see all changes before it, such as the removal of a row that one of them has added. */
   write(change: CompiledQuery): Promise<Position>
 }
 
@@ -33,8 +35,8 @@ export const standingWriter = (
   database: Database,
   atomically: Atomically,
   { randomText, notify = [] }: { randomText: string; notify?: readonly CompiledQuery[] },
-): StandingWriter => ({
-  async write(change) {
+): StandingWriter => {
+  const write = async (change: CompiledQuery): Promise<Position> => {
     await atomically([...nextPosition(database, randomText), change, ...notify])
     // It may be a later one's by now: whoever waits for that waits for this as well.
     const row = await database
@@ -43,8 +45,12 @@ export const standingWriter = (
       .where('name', '=', STANDING)
       .executeTakeFirstOrThrow()
     return { number: Number(row.value), token: row.token ?? '' }
-  },
-})
+  }
+  return {
+    write,
+    add: (insertion) => write(insertion(sql<number>`(select value from epochs where name = ${STANDING})`).compile()),
+  }
+}
 
 /** Places of the history that are kept. */
 const HISTORY = 100_000
@@ -79,17 +85,11 @@ export const toRevocation = ({
 
 export const revocationStore = (database: Database, writer: StandingWriter): RevocationStore => ({
   add: ({ scope, forgetAt, ...revocation }) =>
-    writer.write(
+    writer.add((number) =>
       database
         .insertInto('revocations')
-        .values({
-          ...revocation,
-          scope: toJson(scope),
-          forget_at: forgetAt,
-          seq: sql<number>`(select value from epochs where name = ${STANDING})`,
-        })
-        .onConflict((conflict) => conflict.column('id').doNothing())
-        .compile(),
+        .values({ ...revocation, scope: toJson(scope), forget_at: forgetAt, seq: number })
+        .onConflict((conflict) => conflict.column('id').doNothing()),
     ),
   async list() {
     return (await database.selectFrom('revocations').selectAll().orderBy('epoch').execute()).map(toRevocation)
@@ -107,12 +107,11 @@ export const revocationStore = (database: Database, writer: StandingWriter): Rev
 
 export const disabledUserStore = (database: Database, writer: StandingWriter): DisabledUserStore => ({
   add: (user) =>
-    writer.write(
+    writer.add(() =>
       database
         .insertInto('disabled_users')
         .values(user)
-        .onConflict((conflict) => conflict.columns(['tenant', 'user']).doNothing())
-        .compile(),
+        .onConflict((conflict) => conflict.columns(['tenant', 'user']).doNothing()),
     ),
   async remove(tenant, user) {
     const was = await database
@@ -135,12 +134,11 @@ export const disabledUserStore = (database: Database, writer: StandingWriter): D
 
 export const frozenTenantStore = (database: Database, writer: StandingWriter): FrozenTenantStore => ({
   add: (tenant) =>
-    writer.write(
+    writer.add(() =>
       database
         .insertInto('frozen_tenants')
         .values(tenant)
-        .onConflict((conflict) => conflict.column('tenant').doNothing())
-        .compile(),
+        .onConflict((conflict) => conflict.column('tenant').doNothing()),
     ),
   async remove(tenant) {
     const was = await database.selectFrom('frozen_tenants').select('at').where('tenant', '=', tenant).executeTakeFirst()

@@ -78,6 +78,14 @@ export interface StandingChanges {
   readonly frozen: readonly FrozenTenant[]
 }
 
+/** What a look at the store has found. */
+export interface FoundChanges extends StandingChanges {
+  /** The last of them. */
+  readonly last: Position
+  /** Names the process of the server, as a renewal does. */
+  readonly server: string
+}
+
 /** What a node says of itself when it asks for a lease. */
 export interface RenewalRequest {
   /** The incarnation. */
@@ -150,10 +158,10 @@ export interface ClusterStore {
   /** In one statement that no change of the standing can overlap: a lease by the store's clock, and the last change. */
   renew(request: RenewalRequest): Promise<Renewal>
   /**
-   * Everything after a number; undefined when `upTo` is not in the history: the store has lost it, or a row of the
-   * history was deleted.
+   * Everything after a change, in one look; undefined when that one or `upTo` is not in the history: the store has lost
+   * it, or a row of the history was deleted. @param after undefined for everything
    */
-  changesSince(number: number, upTo: Position): Promise<StandingChanges | undefined>
+  changesSince(after: Position | undefined, upTo?: Position): Promise<FoundChanges | undefined>
   isInHistory(place: Position): Promise<boolean>
   whoKnows(change: Position, options: { except: string; lease: number; skew: number }): Promise<Knowledge>
   /** Makes the next number higher than this one: numbers that were used in a history that is lost are not used again. */
