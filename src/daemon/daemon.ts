@@ -119,6 +119,7 @@ import {
 import { createBackChannelLogout, createSignalReceiver } from '#listeners/security-events'
 import { watchConfiguration } from './configuration-watch.ts'
 import { createOwnKeys } from './own-keys.ts'
+import { historyState, orUnread } from './store-state.ts'
 
 export interface DaemonOptions {
   /** The configuration folder. */
@@ -471,8 +472,7 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const tokenUrlOf = (base: string): string => `${base.replace(/\/$/, '')}${paths.token}`
     const attest = createAttestor({
       exec: execSessions,
-      clusterKeys: (cluster) =>
-        issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: [] } }),
+      clusterKeys: (cluster) => issuerKeys({ issuer: cluster }),
       replays: store.replays,
       unknownCallers: store.unknownCallers,
       clock,
@@ -937,9 +937,11 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
         checks: {
           ...services,
           ...checks,
-          history: await historyProblem(),
+          history: await historyState(store.losses),
           configuration: shortOf(configuration.refused),
-          ...(store.cluster === undefined ? {} : { same_configuration: await sameConfiguration(store.cluster) }),
+          ...(store.cluster === undefined
+            ? {}
+            : { same_configuration: await orUnread(sameConfiguration(store.cluster)) }),
           secret_files: shortOf([...files.problems, ...files.warnings]),
         },
       }
@@ -948,17 +950,8 @@ export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
     const sameConfiguration = async (cluster: ClusterStore): Promise<string> => {
       // Said again with each look: a node whose row was lost has a new one.
       await describeNode()
-      const others = (await cluster.nodes().catch(() => [])).filter(
-        ({ about, leaseLeft }) => about !== node && leaseLeft > 0,
-      )
+      const others = (await cluster.nodes()).filter(({ about, leaseLeft }) => about !== node && leaseLeft > 0)
       return differingNodes(configuration.fingerprints, others)
-    }
-    const historyProblem = async (): Promise<string> => {
-      const open = await store.losses.open().catch(() => [])
-      const [first] = open
-      return first === undefined
-        ? 'ok'
-        : `the store has lost what it had confirmed, as the node ${first.node} noticed at ${new Date(first.at).toISOString()}${open.length === 1 ? '' : ` (and ${open.length - 1} more)`}: ${String(first.detail['problem'])}; see deputy store losses`
     }
     observed.gauge(
       'deputy.configuration.refused',
