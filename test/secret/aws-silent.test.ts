@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
+import { watchKeyService } from '../../src/credentials/secret/key-service.ts'
 import { keepSecrets } from '../../src/credentials/secret/kept.ts'
 import { startAwsDouble } from '../doubles/aws.ts'
 import { createKmsClient, kmsKey } from '../../src/credentials/secret/aws/kms.ts'
@@ -130,4 +131,84 @@ describe('fault 90: AWS that takes a request and never answers', () => {
     expect(took).toBeLessThan(5000)
     client.destroy()
   })
+})
+
+describe('fault 97: AWS that throttles', () => {
+  const throttled = (name: string) => ({ status: 400, body: { __type: name, message: 'Rate exceeded' } })
+  const aThrottlingAws = async () => {
+    const aws = await startAwsDouble()
+    onTestFinished(() => aws.close())
+    onlyCredentials({ AWS_ACCESS_KEY_ID: aws.accessKeyId, AWS_SECRET_ACCESS_KEY: aws.secretAccessKey })
+    return {
+      aws,
+      settings: { region: aws.region, endpoint: aws.url, timeout: 1000 },
+      /** Each of the next requests. */
+      throttle: (name: string) => aws.spoil.push(...Array.from({ length: 100 }, () => throttled(name))),
+      calm: () => {
+        aws.spoil.length = 0
+      },
+    }
+  }
+
+  it('costs no copy and no wait for it, is to be tried again, and is over when AWS answers', async () => {
+    const { aws, settings, throttle, calm } = await aThrottlingAws()
+    aws.put('deputy/acme/key', 'v')
+    const client = createSecretsManagerClient(settings)
+    onTestFinished(() => {
+      client.destroy()
+    })
+    let time = 0
+    const kept = keepSecrets(createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), {
+      id: 'aws',
+      fresh: 10,
+      stale: 60_000,
+      limit: 4000,
+      clock: { now: () => time },
+      monotonic: () => time,
+      logger: silentLogger,
+    })
+    const read = async (name: string) => (await kept.read('acme', name)).value.reveal()
+    // Throttled once: tried again beside the request.
+    aws.spoil.push(throttled('ThrottlingException'))
+    expect(await read('key')).toBe('v')
+    throttle('ThrottlingException')
+    time += 1000
+    const began = performance.now()
+    expect(await read('key')).toBe('v')
+    expect(performance.now() - began).toBeLessThan(1500)
+    await expect(read('another')).rejects.toMatchObject({
+      code: 'secret_backend_unavailable',
+      message: expect.stringMatching(/rate-limiting Deputy \(ThrottlingException\)/) as string,
+      kind: { retryable: true, status: 503 },
+    })
+    expect(kept.problem()).toMatch(/rate-limiting/)
+    calm()
+    await expect.poll(async () => [await read('key'), kept.problem()]).toEqual(['v', undefined])
+  })
+
+  it.each(['ThrottlingException', 'LimitExceededException'])(
+    'at KMS (%s) loses nothing, and says which it is',
+    async (name) => {
+      const { aws, settings, throttle, calm } = await aThrottlingAws()
+      const client = createKmsClient(settings)
+      onTestFinished(() => {
+        client.destroy()
+      })
+      const key = watchKeyService(kmsKey({ id: 'kek', key: aws.keyId, client }), () => performance.now())
+      const [dataKey, context] = [new Uint8Array(32).fill(7), new Uint8Array(4)]
+      const { id, bytes } = await key.wrap(dataKey, context)
+      throttle(name)
+      await expect(key.unwrap(id, bytes, context)).rejects.toMatchObject(
+        name === 'ThrottlingException'
+          ? {
+              code: 'key_service_unavailable',
+              message: expect.stringMatching(/rate-limiting Deputy.*Nothing is lost/) as string,
+              kind: { retryable: true },
+            }
+          : { code: 'key_service_refused', message: expect.stringMatching(/LimitExceeded.*Nothing is lost/) as string },
+      )
+      calm()
+      expect(Buffer.from(await key.unwrap(id, bytes, context))).toEqual(Buffer.from(dataKey))
+    },
+  )
 })

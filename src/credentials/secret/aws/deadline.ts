@@ -1,4 +1,5 @@
 /** Times of the AWS SDK, and what every client of it is made with. */
+import { ConfiguredRetryStrategy } from '@smithy/core/retry'
 import { within } from '#foundation/async'
 import { accountCredentials, type AwsAccount } from './credentials.ts'
 
@@ -31,10 +32,20 @@ export const withinDeadline = <T>(timeout: number, work: () => Promise<T>): Prom
     return error
   })
 
+const ATTEMPTS = 3
+const FIRST_PAUSE_MS = 200
+
+/**
+ * Attempts that end within the deadline, so that what AWS said is what is told. The SDK's own pauses after a throttled
+ * request are longer, and its adaptive mode holds up the requests for all other secrets as well.
+ */
+const retries = () => new ConfiguredRetryStrategy(ATTEMPTS, (attempt) => FIRST_PAUSE_MS * 2 ** (attempt - 1))
+
 /** What every client of a service is made with. @param options.timeout ms for one attempt, and for the search for credentials */
 export const clientSettings = (options: AwsAccount & { endpoint?: string | undefined; timeout: number }) => ({
   region: options.region,
   ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
   credentials: accountCredentials(options, options.timeout, handlerWithin(options.timeout)),
   requestHandler: handlerWithin(options.timeout),
+  retryStrategy: retries(),
 })

@@ -14,7 +14,7 @@ const isServiceException = (error: unknown): error is ServiceException =>
  */
 const NOT_NOW =
   /^(Throttling|ThrottlingException|ThrottledException|RequestLimitExceeded|TooManyRequests.*|RequestTimeout.*|ServiceUnavailable.*|InternalServiceError|InternalFailure|InternalServerError|KMSInternalException|DependencyTimeoutException|KeyUnavailableException)$/
-/** About requests of this caller alone; the others are about the service. */
+/** About the requests of one account; the others are about the service. */
 const THROTTLED = /^(Throttl|RequestLimitExceeded|TooManyRequests)/
 /** AWS answers them with 400. */
 const DENIED = /^(AccessDenied|AccessDeniedException|NotAuthorized|UnauthorizedOperation)$/
@@ -44,20 +44,26 @@ export const awsProblem =
   (backend: string) =>
   (error: unknown): DeputyError => {
     if (error instanceof DeputyError) return error
-    if (!isServiceException(error))
-      return refuse('secret_backend_unavailable', { backend, problem: problemOf(error), whole: 'yes' }, error)
+    if (!isServiceException(error)) {
+      const source = error instanceof NoCredentials ? error.cause : undefined
+      const said = isServiceException(source)
+        ? { answered: `${source.name}: ${source.message}`.slice(0, MAX_WORDS) }
+        : {}
+      return refuse('secret_backend_unavailable', { backend, problem: problemOf(error), ...said, whole: 'yes' }, error)
+    }
     const words = error.message.slice(0, MAX_WORDS)
     const status = error.$metadata.httpStatusCode ?? 0
     // AWS redirects no call: what does stands before it.
+    const isThrottled = THROTTLED.test(error.name)
     const isAnothers = status >= 300 && status < 400
     if (status >= 500 || isAnothers || NOT_NOW.test(error.name))
       return refuse(
         'secret_backend_unavailable',
         {
           backend,
-          problem: `${error.name} (${status})`,
+          problem: isThrottled ? `AWS is rate-limiting Deputy (${error.name})` : `${error.name} (${status})`,
           answered: words,
-          ...(THROTTLED.test(error.name) ? {} : { whole: 'yes' }),
+          ...(isThrottled ? {} : { whole: 'yes' }),
         },
         error,
       )

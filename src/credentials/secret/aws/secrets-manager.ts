@@ -284,12 +284,7 @@ export const createAwsSecrets = (options: {
 export const createSecretsManagerClient = (
   options: AwsAccount & { endpoint?: string | undefined; timeout: number },
 ): SecretsManagerClient => {
-  const client = new SecretsManagerClient({
-    ...clientSettings(options),
-    // Adaptive: throttled requests are spread, so that the account's quota is respected.
-    retryMode: 'adaptive',
-    maxAttempts: 4,
-  })
+  const client = new SecretsManagerClient(clientSettings(options))
   client.middlewareStack.add((next) => (args) => withinDeadline(options.timeout, () => next(args)), OUTERMOST)
   return client
 }
