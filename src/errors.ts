@@ -816,7 +816,7 @@ export const taxonomy = {
     'secret',
     false,
     'The data key of the tenant {tenant} cannot be opened: {problem}. What it encrypts is still there.',
-    '{fix}',
+    'An admin reads in `deputy explain` which file or key is meant.',
   ),
   secret_unreadable: kind(
     503,
@@ -937,12 +937,17 @@ export const refuse = (code: ErrorCode, facts: ErrorFacts = {}, cause?: unknown)
   new DeputyError(code, facts, cause === undefined ? undefined : { cause })
 
 /**
- * An error for admins: its sentence, and the words of another service, which callers do not get.
+ * An error for admins: its sentence, the words of another service, and `details` (paths, names of keys), which callers do not get.
  * @returns one line, without secrets
  */
 export const forAdmins = (error: DeputyError): string => {
   const words = wordsOfPeer(error)
-  return words === undefined ? error.message : `${error.message} It said: ${words}`
+  const { details } = error.facts
+  return [
+    error.message,
+    ...(words === undefined ? [] : [`It said: ${words}`]),
+    ...(details === undefined ? [] : [details]),
+  ].join(' ')
 }
 
 /** The problem of an error for admins, as `forAdmins`. */

@@ -1,10 +1,11 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import { keyFromText, newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
-import { Keyring } from '../../src/foundation/crypto/keyring.ts'
+import { OWN_TENANT } from '../../src/foundation/crypto/envelope.ts'
+import { KEY_READ_AGAIN, Keyring } from '../../src/foundation/crypto/keyring.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { startGround, type Ground } from '../support/keyring.ts'
 
@@ -85,6 +86,64 @@ describe('the keyring', () => {
     expect((await alone.open(at, sealed)).reveal()).toBe('text')
     const wrong = await Keyring.open({ folder: keys(), kek: keyFromText(before, 'test', random), random })
     expect(await codeOf(wrong.open(at, sealed))).toBe('data_key_unavailable')
+  })
+
+  it('fault 49, promise 8: a folder of keys that is not mounted is told as that; no key is made or destroyed in its place', async () => {
+    const place = await startGround()
+    onTestFinished(() => place.close())
+    const { store, kekText, folder } = place
+    const [mounted, away] = [join(folder, 'keys'), join(folder, 'away')]
+    const open = (monotonic: () => number = () => 0) =>
+      Keyring.open({
+        folder: mounted,
+        kek: keyFromText(kekText, 'test', random),
+        random,
+        monotonic,
+        hasRecords: (tenant) => store.sealed.has(tenant),
+      })
+    let time = 0
+    const running = await open(() => time)
+    const sealed = new Map<string, Uint8Array>()
+    const at = (tenant: string) => ({ tenant, kind: 'secret', id: 's#1' })
+    for (const tenant of [OWN_TENANT, 'acme', 'globex']) {
+      sealed.set(tenant, await running.seal(at(tenant), new Secret(`of ${tenant}`)))
+      await store.secrets.putCurrent({
+        tenant,
+        name: 's',
+        version: 1,
+        sealed: sealed.get(tenant)!,
+        createdAt: 0,
+        token: null,
+      })
+    }
+    await rename(mounted, away)
+    await mkdir(mounted)
+    time += KEY_READ_AGAIN
+    // What was opened stays open; all else is missing, for new tenants too, and in a process that starts now.
+    expect((await running.open(at('acme'), sealed.get('acme')!)).reveal()).toBe('of acme')
+    const started = await open()
+    for (const work of [
+      () => started.open(at('acme'), sealed.get('acme')!),
+      () => started.open(at(OWN_TENANT), sealed.get(OWN_TENANT)!),
+      () => started.seal(at('acme'), new Secret('new')),
+      () => started.seal(at('initech'), new Secret('first')),
+      () => started.addKey('acme'),
+      () => running.destroy('globex'),
+      () => started.destroy('globex'),
+    ])
+      expect(await codeOf(work())).toBe('data_key_unavailable')
+    expect(await readdir(mounted)).toEqual([])
+    await rm(mounted, { recursive: true })
+    await rename(away, mounted)
+    expect((await started.open(at('globex'), sealed.get('globex')!)).reveal()).toBe('of globex')
+    // One file that is missing is no reason to begin anew either, until what it sealed is given up.
+    await rm(join(mounted, 'globex.key'))
+    const again = await open()
+    expect(await codeOf(again.seal(at('globex'), new Secret('new')))).toBe('data_key_unavailable')
+    await store.secrets.remove({ tenant: 'globex' })
+    await again.destroy('globex')
+    expect(await codeOf(again.open(at('globex'), sealed.get('globex')!))).toBe('secret_unreadable')
+    await again.seal(at('globex'), new Secret('new'))
   })
 
   it('many first uses of a tenant at once make one key', async () => {

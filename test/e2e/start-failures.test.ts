@@ -1,6 +1,6 @@
 /** Every failure at start is a sentence with what to do and an exit code; another attempt is made where it can help. */
 import { spawn, spawnSync } from 'node:child_process'
-import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,10 +10,13 @@ import { createSystemRandom, systemClock } from '../../src/clock.ts'
 import { packageVersion, shipped } from '../../src/cli/home.ts'
 import { socketFolderProblems } from '../../src/config/socket-folders.ts'
 import { settingsSchema } from '../../src/config/settings.ts'
+import { OWN_TENANT } from '../../src/foundation/crypto/envelope.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
 import { startDaemon, type Daemon as Running } from '../../src/daemon/daemon.ts'
 import { DeputyError } from '../../src/errors.ts'
 import { createLogger } from '../../src/foundation/telemetry/pino-logger.ts'
+import { openState } from '../support/grants.ts'
 import { prepareDaemon, startDaemonProcess, type Daemon } from '../support/daemon.ts'
 import { CLI, freePort, runCli } from '../support/process.ts'
 
@@ -96,6 +99,28 @@ describe('fault 31: a start that fails says why and what to do', () => {
     const daemon = await prepared()
     await writeFile(join(daemon.home, 'run'), '')
     expect(await sentenceOf(daemon)).toMatch(/^start_failed: .*listen\.\w+: .*\/run.* Correct the path in deputy\.yaml/)
+  })
+
+  test('the folder of the data keys is empty, and the store is not', async () => {
+    const daemon = await prepared()
+    const { store, envelope } = await openState(daemon.home)
+    const name = { tenant: OWN_TENANT, kind: 'secret', id: 'environment#1' }
+    const sealed = await envelope.seal(name, new Secret('production'))
+    await store.secrets.putCurrent({
+      tenant: OWN_TENANT,
+      name: 'environment',
+      version: 1,
+      sealed,
+      createdAt: 0,
+      token: null,
+    })
+    await store.close()
+    const keys = join(daemon.home, 'state/keys')
+    await rm(keys, { recursive: true })
+    const sentence = await sentenceOf(daemon)
+    expect(sentence).toMatch(/^start_failed: .*own data key in .*\/state\/keys cannot be opened: its file is missing/)
+    expect(sentence).toMatch(/is mounted and the right one.*No other key was made/)
+    expect(await readdir(keys)).toEqual([])
   })
 
   test('the key-encryption key is missing, open to others, a folder, or no key', async () => {

@@ -201,11 +201,14 @@ export const openGround = async (
     ...around,
     monotonic: () => performance.now(),
   })
-  const envelope = await Keyring.open({ folder, kek: await kek.read(), random })
+  const opened: { store?: Store } = {}
+  const hasRecords = async (tenant: string): Promise<boolean> => (await opened.store?.sealed.has(tenant)) === true
+  const envelope = await Keyring.open({ folder, kek: await kek.read(), random, hasRecords })
   const store = await openStore(settings, around).catch(async (error: unknown) => {
     await kek.close()
     throw error
   })
+  opened.store = store
   const close = async (): Promise<void> => {
     await store.close()
     await kek.close()
@@ -243,6 +246,13 @@ export const openGround = async (
     })
   } catch (error) {
     await close()
-    throw error
+    if (!(error instanceof DeputyError && error.code === 'data_key_unavailable')) throw error
+    // Deputy's own key: the folder is not mounted, or another one, or wrapped by a key that the settings do not name.
+    const { problem, details } = error.facts
+    throw refuse(
+      'start_failed',
+      { problem: `its own data key in ${folder} cannot be opened: ${String(problem)}`, fix: String(details) },
+      error,
+    )
   }
 }

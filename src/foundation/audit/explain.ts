@@ -57,7 +57,7 @@ const detailSchema = z.looseObject({
       code: part(z.string()),
       message: part(z.string()),
       next: part(z.string()),
-      facts: part(z.looseObject({ answered: part(z.string()) })),
+      facts: part(z.looseObject({ answered: part(z.string()), details: part(z.string()) })),
     }),
   ),
   grants: part(z.array(z.looseObject({ grant: part(z.string()), upstream: part(z.string()) }))),
@@ -274,6 +274,7 @@ const tellEnd = ({ error, milliseconds }: Detail): string[] => [
     : [
         `Refused (${error.code}): ${error.message}`,
         ...(error.facts?.answered === undefined ? [] : [`What was answered: ${error.facts.answered}`]),
+        ...(error.facts?.details === undefined ? [] : [error.facts.details]),
         ...(error.next === undefined ? [] : [`What to do: ${error.next}`]),
       ]),
   ...(milliseconds === undefined ? [] : [`It took ${milliseconds} ms.`]),

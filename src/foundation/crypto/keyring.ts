@@ -7,7 +7,7 @@ import { DeputyError, refuse } from '#errors'
 import { createFile, replaceFile, syncFolder } from '#foundation/files'
 import { decrypt, encrypt } from './aead.ts'
 import { lengthPrefixed } from './additional-data.ts'
-import type { Envelope, RecordName } from './envelope.ts'
+import { OWN_TENANT, type Envelope, type RecordName } from './envelope.ts'
 import type { KeyEncryptionKey } from './key-encryption-key.ts'
 import { Secret } from './secret.ts'
 
@@ -28,6 +28,20 @@ interface DataKey {
 interface TenantKeys {
   readonly keys: readonly [DataKey, ...DataKey[]]
   readonly readAt: number
+}
+
+export interface KeyringOptions {
+  /** Where the wrapped keys are. */
+  readonly folder: string
+  readonly kek: KeyEncryptionKey
+  readonly random: Random
+  /** ms, never going back; default: of this process */
+  readonly monotonic?: () => number
+  /**
+   * Whether the store has records of a tenant that its key sealed. Where it has, a key whose file is missing is missing, and
+   * none is made in its place. Absent where there is no store.
+   */
+  readonly hasRecords?: (tenant: string) => Promise<boolean>
 }
 
 /** How long it may take until another node seals under a key that was added here (ms). Earlier keys are needed for longer. */
@@ -51,29 +65,23 @@ export class Keyring implements Envelope {
   readonly #random: Random
   #kek: KeyEncryptionKey
   readonly #monotonic: () => number
+  readonly #hasRecords: ((tenant: string) => Promise<boolean>) | undefined
   readonly #keys = new LRUCache<string, TenantKeys>({ max: 20_000 })
   /** Work on one tenant's key is done one after the other: a key is made once, and never made while it is destroyed. */
   readonly #turns = new Map<string, Promise<unknown>>()
 
-  private constructor(folder: string, kek: KeyEncryptionKey, random: Random, monotonic: () => number) {
-    this.#folder = folder
-    this.#kek = kek
-    this.#random = random
-    this.#monotonic = monotonic
+  private constructor(options: KeyringOptions) {
+    this.#folder = options.folder
+    this.#kek = options.kek
+    this.#random = options.random
+    this.#monotonic = options.monotonic ?? (() => performance.now())
+    this.#hasRecords = options.hasRecords
   }
 
-  /**
-   * @param options.folder where the wrapped keys are; made with mode 0700 if it is missing
-   * @param options.monotonic ms, never going back; default: of this process
-   */
-  static async open(options: {
-    folder: string
-    kek: KeyEncryptionKey
-    random: Random
-    monotonic?: () => number
-  }): Promise<Keyring> {
+  /** The folder is made with mode 0700 if it is missing. */
+  static async open(options: KeyringOptions): Promise<Keyring> {
     await mkdir(options.folder, { recursive: true, mode: 0o700 })
-    return new Keyring(options.folder, options.kek, options.random, options.monotonic ?? (() => performance.now()))
+    return new Keyring(options)
   }
 
   async seal(name: RecordName, plaintext: Secret): Promise<Uint8Array> {
@@ -149,6 +157,7 @@ export class Keyring implements Envelope {
 
   destroy(tenant: string): Promise<void> {
     return this.#turn(tenant, async () => {
+      await this.#assertMounted()
       this.#keys.delete(tenant)
       await rm(this.#path(tenant), { force: true })
       await syncFolder(this.#folder)
@@ -210,18 +219,32 @@ export class Keyring implements Envelope {
     }
   }
 
-  /** Its file is there, and that is all that is wrong: what it encrypts is not lost. */
-  #closed(tenant: string, problem: string, cause: unknown): DeputyError {
-    const fix = `Check ${this.#path(tenant)}: its owner and mode, and put it back from a backup where it is damaged.`
-    return refuse('data_key_unavailable', { tenant, problem, fix }, cause)
+  /** What it encrypts is not lost. Where the file is, only admins read. */
+  #closed(tenant: string, problem: string, cause?: unknown): DeputyError {
+    const details = `Check ${this.#path(tenant)}: its owner and mode, and put it back from a backup where it is damaged.`
+    return refuse('data_key_unavailable', { tenant, problem, details }, cause)
+  }
+
+  #missing(tenant: string): DeputyError {
+    const details = `Look whether the folder ${this.#folder} is mounted and the right one, and put ${tenant}.key back there. No other key was made. If the key is lost for good, deputy tenant destroy gives up what it sealed.`
+    return refuse('data_key_unavailable', { tenant, problem: 'its file is missing', details })
+  }
+
+  /**
+   * A folder that is empty where the store is not is not mounted, or another one. Then no key was destroyed, whatever is missing.
+   * Deputy's own key is never destroyed, so its file tells.
+   */
+  async #assertMounted(): Promise<void> {
+    if (this.#hasRecords === undefined || (await this.#read(OWN_TENANT)) !== undefined) return
+    if (await this.#hasRecords(OWN_TENANT)) throw this.#missing(OWN_TENANT)
   }
 
   async #unwrap(tenant: string, stored: WrappedKey): Promise<DataKey> {
     if (!this.#kek.knows(stored.kek))
       throw refuse('data_key_unavailable', {
         tenant,
-        problem: `the key-encryption key ${stored.kek} has wrapped it, and deputy.yaml does not name that`,
-        fix: 'Name that key under kek or kek_earlier in deputy.yaml; a key file may hold it on a further line.',
+        problem: 'a key-encryption key has wrapped it that deputy.yaml does not name',
+        details: `It is ${stored.kek}. Name that key under kek or kek_earlier in deputy.yaml; a key file may hold it on a further line.`,
       })
     try {
       const bytes = await this.#kek.unwrap(
@@ -243,7 +266,12 @@ export class Keyring implements Envelope {
     const known = this.#keys.get(tenant)
     const readAt = this.#monotonic()
     // A folder that cannot be read for a moment takes nothing away from what was read before.
-    const text = await this.#read(tenant).catch((error: unknown) => {
+    const found = async (): Promise<string | undefined> => {
+      const text = await this.#read(tenant)
+      if (text === undefined) await this.#assertMounted()
+      return text
+    }
+    const text = await found().catch((error: unknown) => {
       if (known === undefined) throw error
       return known
     })
@@ -267,7 +295,9 @@ export class Keyring implements Envelope {
     return { id: Buffer.from(this.#random.bytes(ID)), bytes: this.#random.bytes(32) }
   }
 
+  /** @throws DeputyError `data_key_unavailable` where records of the tenant are sealed under a key that is not there */
   async #create(tenant: string): Promise<TenantKeys> {
+    if ((await this.#hasRecords?.(tenant)) === true) throw this.#missing(tenant)
     const key = this.#newKey()
     const text = await this.#wrapped(tenant, [key])
     // Another node on the same folder may make one at the same moment: the first counts.

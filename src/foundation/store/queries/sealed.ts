@@ -96,6 +96,9 @@ const places: readonly Place[] = [
   },
 ]
 
+/** What the destruction of a tenant removes before its key: where a row of these is, the key was not destroyed. */
+const LASTING = ['secrets', 'grants'] as const
+
 export const sealedStore = (database: Database): SealedStore => ({
   async under(tenant, keys, limit) {
     const ids = sql.join(keys.map((key) => Buffer.from(key, 'hex')))
@@ -114,6 +117,13 @@ export const sealedStore = (database: Database): SealedStore => ({
         return found.map(({ sealed, key }) => ({ table, key, sealed, name: { ...nameOf(key), tenant } }))
     }
     return []
+  },
+  async has(tenant) {
+    for (const table of LASTING) {
+      const { rows } = await sql`select 1 from ${sql.table(table)} where tenant = ${tenant} limit 1`.execute(database)
+      if (rows.length > 0) return true
+    }
+    return false
   },
   async replace({ table, key, sealed, name: { tenant } }, next, now) {
     const { columns, counter, unless, own } = places.find((place) => place.table === table)!

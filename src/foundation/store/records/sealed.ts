@@ -12,6 +12,8 @@ export interface SealedRecord {
 export interface SealedStore {
   /** Records that are sealed under one of these keys. @param keys ids in hex. @returns at most `limit`; none when there are none */
   under(tenant: string, keys: readonly string[], limit: number): Promise<SealedRecord[]>
+  /** Whether the tenant has grants or secrets, whatever they are sealed under: it has had a data key then. */
+  has(tenant: string): Promise<boolean>
   /** Writes only if the record still is what was read, and nobody is at work on it. @returns whether it was written */
   replace(record: SealedRecord, sealed: Uint8Array, now: number): Promise<boolean>
 }
