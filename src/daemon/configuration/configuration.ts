@@ -2,7 +2,6 @@ import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   basicScopeWarnings,
-  sharedSignInWarnings,
   cloudTenantWarnings,
   type Fingerprints,
   fingerprintsOf,
@@ -91,7 +90,6 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   })),
   ...cloudTenantWarnings(snapshot),
   ...basicScopeWarnings(snapshot),
-  ...sharedSignInWarnings(snapshot),
   ...(policies.length === 0
     ? [
         {

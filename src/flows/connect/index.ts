@@ -1,4 +1,10 @@
-/** The pages on which a user signs in, consents, and authorizes a downstream. A public listener serves them. */
-export { createConnect } from './connect.ts'
+/**
+ * Users connect services and sign in: `flow.ts` has the order of the steps, `grant-steps.ts` and `login-steps.ts` what each does, and
+ * `page.ts` the texts. The connect pages of the public listener call it with what a browser has sent.
+ */
+export { createConnectFlow } from './flow.ts'
 export { createIdentityTokens } from './identity-tokens.ts'
+export { type ConnectLinks, createConnectLinks } from './links.ts'
+export { errorPage, STYLE } from './page.ts'
 export { createSealedSessions } from './sealed-sessions.ts'
+export type { ConnectFlow, FormFields, StepAnswer } from './step.ts'

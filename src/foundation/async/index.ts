@@ -1,3 +1,5 @@
-/** Deadlines and turns: work that must end in time, and work of which one piece runs at a time. */
+/** Deadlines, turns, and work in the background: what ends in time, what runs one at a time, and what nobody waits for. */
+export { type Background, createBackground } from './background.ts'
 export { within } from './deadline.ts'
+export { createHandover, type Handover } from './handover.ts'
 export { oneAtATime } from './one-at-a-time.ts'

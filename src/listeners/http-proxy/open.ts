@@ -28,7 +28,8 @@ export interface ProxyOptions extends Omit<
   readonly socketHosts: ReadonlySet<string>
   /** Takes over a listener, to close it. */
   readonly opened: (listener: Promise<Listener>) => Promise<Listener>
-  readonly closers: (() => Promise<void> | void)[]
+  /** Runs at the end of the daemon. */
+  readonly atEnd: (close: () => Promise<void> | void) => void
   readonly clock: Clock
   readonly random: Random
 }
@@ -64,7 +65,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
     answerTimeout: proxy.answer,
     idleTimeout: proxy.idle,
   })
-  options.closers.push(() => upstream.close())
+  options.atEnd(() => upstream.close())
   const proofs = createProofs(options)
   const on = (hosts: ReadonlySet<string>) => {
     const { onRequest, ...connections } = createProxy(

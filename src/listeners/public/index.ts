@@ -1,5 +1,9 @@
-/** What other machines may read or call: the token endpoint for identity assertions, status lists, metrics, the client document. */
+/**
+ * What other machines and browsers may read or call: the connect pages, the token endpoint for identity assertions, status lists, metrics,
+ * the client document.
+ */
 export { clientDocuments } from './client-document.ts'
 export { identityAssertionEndpoint, identityAssertionMetadata } from './identity-assertion.ts'
+export { createConnectPages } from './connect-pages.ts'
 export { createMetricsEndpoint } from './metrics.ts'
 export { statusEndpoint } from './status-list.ts'

@@ -2,6 +2,9 @@ import type { Clock } from '#clock'
 import type { Revoker } from '#flows/revocation'
 import type { AuditLog } from '#foundation/audit'
 
+/** The end of a session is remembered for longer than a token of it lives (ms). */
+const LONGEST_TOKEN = 400 * 86_400_000
+
 /** What a signal ends. The user may have no name here that the signal knows: a session needs none. */
 export type Ended =
   | { readonly user: string; readonly session: undefined }
@@ -18,18 +21,16 @@ export const createEnding =
       readonly by: string
       readonly reason: string
       readonly correlationId: string
-      /** How long the end of a session is remembered (ms): no token of it counts for longer. */
-      readonly sessionLifetime: number
       readonly facts: { readonly type: string; readonly transmitter: string; readonly event: string }
     },
   ): Promise<void> => {
-    const { tenant, by, reason, correlationId, sessionLifetime, facts } = signal
+    const { tenant, by, reason, correlationId, facts } = signal
     await deps.revoker.revoke({
       scope: session === undefined ? { kind: 'user', tenant, user } : { kind: 'token', token: session },
       by,
       reason,
       correlationId,
-      ...(session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + sessionLifetime }),
+      ...(session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + LONGEST_TOKEN }),
     })
     await deps.audit.append({
       id: correlationId,

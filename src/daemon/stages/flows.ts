@@ -1,0 +1,121 @@
+/** The fifth stage: the lines. What listeners call is made here. */
+import { createEndReplaced, endSealed } from '#credentials/connector'
+import { createConnectFlow } from '#flows/connect'
+import {
+  createExchange,
+  createExecBegin,
+  createIdentityAssertions,
+  createServerView,
+  createSubjectState,
+  createTokenState,
+} from '#flows/exchange'
+import { createEndAgain, createRevoker } from '#flows/revocation'
+import { withRotations } from '#flows/rotation'
+import { createLastingUses } from '#identity/validity'
+import { createClientSecretCheck } from '#identity/workload'
+import type { DaemonContext } from '../context.ts'
+import type { Credentials } from './credentials.ts'
+import type { Foundation } from './foundation.ts'
+import type { Identity } from './identity.ts'
+import type { Secrets } from './secrets.ts'
+
+/** How long the revocation of a grant is remembered (ms): access tokens are cached for a day at most, and the grant itself is gone. */
+const GRANT_MEMORY_MS = 31 * 86_400_000
+
+/** Everything that the stages before have made. */
+export type Made = Foundation & Secrets & Identity & Credentials
+
+/** The line of a revocation, and what it is asked for by itself: after a loss of the store, and when a started program has ended. */
+const createRevocations = (context: DaemonContext, made: Made) => {
+  const { snapshot, clock, random, logger, newId, background } = context
+  const { oauthGrant, leases, rotation, cache, isVoid, revocationsReturned, leasesLeft } = made
+  const revoker = withRotations(
+    createRevoker({
+      ...made,
+      snapshot,
+      clock,
+      random,
+      logger,
+      telemetry: context.observed.telemetry,
+      upstream: oauthGrant,
+      grantMemory: GRANT_MEMORY_MS,
+      // The revocation stands by now: what it covers is what `Standing` says it covers.
+      purge: () => cache.purge(isVoid),
+    }),
+    rotation,
+    logger,
+  )
+  const endAgain = createEndAgain({
+    store: made.store,
+    snapshot,
+    upstream: oauthGrant,
+    sweepLeases: async () => {
+      await leases.sweep()
+    },
+    logger,
+  })
+  revocationsReturned.to((revocations) => {
+    background.start('what a revocation had ended was not ended again', endAgain(revocations))
+  })
+  leasesLeft.to((session, given) => {
+    const orders = given.map((grant) =>
+      revoker.revoke({
+        scope: { kind: 'grant', grant },
+        by: `exec session ${session.id}`,
+        reason: 'the server that had it has ended',
+        correlationId: newId(),
+      }),
+    )
+    background.start('leases of an exec session that is over were not ended', Promise.all(orders))
+  })
+  return revoker
+}
+
+const createConnecting = (context: DaemonContext, made: Made) => {
+  const { snapshot, clock, random, logger, background } = context
+  const { oauthGrant, envelope, pagesUrl } = made
+  const endReplaced = createEndReplaced({ upstream: oauthGrant, envelope })
+  return createConnectFlow({
+    ...made,
+    snapshot,
+    clock,
+    random,
+    logger,
+    store: { ...made.store, sessions: made.sessions },
+    endReplaced: (replaced, by) => {
+      background.start('a grant that was replaced was not ended at its provider', endReplaced(replaced, by))
+    },
+    endSealed: (grant) => endSealed(oauthGrant, grant),
+    baseUrl: () => pagesUrl,
+  })
+}
+
+export const createFlows = (context: DaemonContext, made: Made) => {
+  const { configuration, snapshot, clock, random, atEnd } = context
+  const { policy } = configuration
+  const { telemetry } = context.observed
+  const { execSessions, holders, readMintedToken, signingKeys, store } = made
+  const deps = { ...made, snapshot, policy, clock, random, telemetry }
+  const lasting = createLastingUses(deps)
+  atEnd(() => {
+    lasting.close()
+  })
+  const revoker = createRevocations(context, made)
+  const subjectState = createSubjectState({ ...deps, readMinted: readMintedToken })
+  return {
+    lasting,
+    revoker,
+    connect: createConnecting(context, made),
+    exchange: createExchange({ ...deps, exec: execSessions, hold: holders.hold }),
+    serverView: createServerView({ ...deps, subjectState }),
+    tokens: createTokenState({ ...deps, read: readMintedToken, subjectState, revoker }),
+    beginExec: createExecBegin({ ...deps, sessions: execSessions, lasting }),
+    redeem: createIdentityAssertions({
+      ...deps,
+      checkSecret: createClientSecretCheck(random),
+      keys: signingKeys,
+      replays: store.replays,
+    }),
+  }
+}
+export type Flows = ReturnType<typeof createFlows>

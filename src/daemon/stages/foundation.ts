@@ -1,0 +1,187 @@
+/** The first stage: the store with its keys, the audit log, what has been revoked, and this node among the others. */
+import { resolve } from 'node:path'
+import type { CachedCredential } from '#credentials/cache'
+import { nodeName, openGround, redisOptions } from '#daemon/foundation'
+import type { DeputyError } from '#errors'
+import { createSealedSessions } from '#flows/connect'
+import { createLookAgain, keepOrders, restoreOrders } from '#flows/revocation'
+import { createHandover, type Handover } from '#foundation/async'
+import { createFileSink, DurableAuditLog, type LostRecords } from '#foundation/audit'
+import { createMemoryCache, createRates } from '#foundation/cache'
+import { createIncarnations, type Membership, NodeLease, onlyNode } from '#foundation/cluster'
+import { Secret } from '#foundation/crypto'
+import { createEgress, readHostRoutes } from '#foundation/outbound'
+import { rememberGrants, type Revocation, type Store } from '#foundation/store'
+import { Standing } from '#identity/validity'
+import type { DaemonContext } from '../context.ts'
+import { createOwnKeys } from '../own-keys.ts'
+
+/** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
+const RECENT_RECORDS_BYTES = 16_777_216
+
+const openAudit = async (
+  { home, settings, clock, logger, observed, newId, atEnd }: DaemonContext,
+  parts: Pick<Keys, 'signingKeys' | 'prove'> & { store: Store; recordsLost: Handover<[LostRecords]> },
+): Promise<DurableAuditLog> => {
+  const { store, signingKeys, prove, recordsLost } = parts
+  const audit = await DurableAuditLog.open({
+    store: store.audit,
+    sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))),
+    clock,
+    deadline: settings.audit.deadline,
+    checkpointEvery: settings.audit.checkpoint_every,
+    sign: (bytes) => signingKeys.sign('checkpoint', bytes),
+    telemetry: observed.telemetry,
+    logger,
+    // A store that one process holds does not go back under it.
+    ...(store.cluster === undefined
+      ? {}
+      : { losses: { keep: RECENT_RECORDS_BYTES, prove, newId, noticed: recordsLost.tell } }),
+  })
+  atEnd(() => audit.close())
+  return audit
+}
+
+/** The keys, and the store as the daemon uses it. */
+const openKeys = async (context: DaemonContext) => {
+  const { settings, home, clock, random, logger, atEnd } = context
+  const ground = await openGround(settings, context)
+  atEnd(ground.close)
+  const recentGrants = rememberGrants(ground.store.grants, () => performance.now())
+  const store: Store = ground.store.cluster === undefined ? ground.store : { ...ground.store, grants: recentGrants }
+  return {
+    ...ground,
+    store,
+    recentGrants,
+    ownKeys: createOwnKeys({ ground, settings, home, clock, random, logger }),
+    prove: (text: string): string => ground.fingerprint(new Secret(text)),
+  }
+}
+type Keys = Awaited<ReturnType<typeof openKeys>>
+
+const readStanding = async (store: Store): Promise<Standing> =>
+  new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
+
+/** This node, and what it does when it learns of a revocation or when the store has lost what it had confirmed. */
+const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts) => {
+  const { settings, clock, logger, outages, newId, atEnd } = context
+  const { store, fingerprint, envelope } = keys
+  const { standing, audit, cache, isVoid, recordsLost, revocationsReturned } = parts
+  const node = nodeName(settings, context)
+  const incarnations = createIncarnations(node, fingerprint)
+  const incarnation = incarnations.idOf(clock.now(), newId())
+  const lookAgain = createLookAgain({
+    store,
+    grants: keys.recentGrants,
+    standing,
+    audit,
+    fingerprint,
+    emptyCaches: () => {
+      cache.purge(() => true)
+    },
+    endAgain: revocationsReturned.tell,
+    node,
+    now: () => clock.now(),
+    newId,
+    logger,
+  })
+  recordsLost.to((lost) => {
+    lookAgain.recordsLost(lost)
+  })
+  const replaced = Promise.withResolvers<DeputyError>()
+  const membership: Membership =
+    store.cluster === undefined
+      ? onlyNode(node, clock)
+      : await NodeLease.start({
+          store: store.cluster,
+          node,
+          incarnation,
+          startOf: incarnations.startOf,
+          ...settings.cluster,
+          clock,
+          monotonic: () => performance.now(),
+          logger,
+          newToken: newId,
+          renewed: () => outages?.answered(),
+          lookAgain: lookAgain.lookAgain,
+          replaced: replaced.resolve,
+          async apply(changes) {
+            standing.replace(await keepOrders({ store, standing, fingerprint, logger }, changes))
+            for (const revocation of changes.revocations) {
+              standing.add(revocation)
+              if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)
+            }
+            if (changes.revocations.length > 0) cache.purge(isVoid)
+          },
+        })
+  atEnd(() => membership.close())
+  return { node, incarnation, membership, replaced: replaced.promise, reportLosses: lookAgain.reportNoticed }
+}
+type Cache = ReturnType<typeof createMemoryCache<CachedCredential>>
+interface JoinParts {
+  readonly standing: Standing
+  readonly audit: DurableAuditLog
+  readonly cache: Cache
+  readonly isVoid: (entry: CachedCredential) => boolean
+  readonly recordsLost: Handover<[LostRecords]>
+  readonly revocationsReturned: Handover<[readonly Revocation[]]>
+}
+
+/** The cache that nodes share, and the rates that need it. */
+const openShared = async (context: DaemonContext) => {
+  const { settings, snapshot, logger, atEnd } = context
+  const redis = await redisOptions(settings, context)
+  const bytes =
+    redis === undefined
+      ? undefined
+      : (await import('#foundation/redis')).createSharedBytes(redis, { logger, monotonic: () => performance.now() })
+  atEnd(() => bytes?.close())
+  const rates = createRates({
+    rates: () => snapshot().settings.rates,
+    redis: bytes === undefined ? undefined : { client: bytes.client, logger },
+    monotonic: () => performance.now(),
+  })
+  return { bytes, rates }
+}
+
+const openEgress = async ({ settings, home, observed, atEnd }: DaemonContext) => {
+  const egress = createEgress({
+    allowLoopback: settings.network.allow_loopback,
+    allowPrivate: settings.network.allow_private,
+    timeout: settings.network.timeout,
+    routes: await readHostRoutes(home, settings.network.hosts),
+    traceparent: () => observed.traceparent(),
+  })
+  atEnd(() => egress.close())
+  return egress
+}
+
+/** @throws DeputyError `start_failed` and others of the taxonomy: the store, a key or a sink cannot be opened */
+export const openFoundation = async (context: DaemonContext) => {
+  const { settings, clock, logger, newId } = context
+  const keys = await openKeys(context)
+  const { store, envelope, fingerprint } = keys
+  const recordsLost = createHandover<[LostRecords]>()
+  const revocationsReturned = createHandover<[readonly Revocation[]]>()
+  const audit = await openAudit(context, { ...keys, recordsLost })
+  await keys.alone(() => restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(), logger }))
+  const standing = await readStanding(store)
+  const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
+  const isVoid = (entry: CachedCredential): boolean =>
+    standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
+  const joined = await joinCluster(context, keys, { standing, audit, cache, isVoid, recordsLost, revocationsReturned })
+  return {
+    ...keys,
+    ...joined,
+    audit,
+    standing,
+    cache,
+    isVoid,
+    /** Revocations that the store had lost and this node has written again: what they had ended is ended again. */
+    revocationsReturned,
+    sessions: createSealedSessions({ store: store.sessions, envelope, node: joined.node, logger }),
+    ...(await openShared(context)),
+    egress: await openEgress(context),
+  }
+}
+export type Foundation = Awaited<ReturnType<typeof openFoundation>>

@@ -1,0 +1,289 @@
+/** The last stage: what listens. Each listener gets the lines that it calls. */
+import type { Socket } from 'node:net'
+import { resolve } from 'node:path'
+import express, { type Request } from 'express'
+import { verifyChains } from '#foundation/audit'
+import { readPeerCredentials } from '#identity/workload'
+import { createAdminApi } from '#listeners/admin-api'
+import { createRedisDoors, openPostgresDoor } from '#listeners/database-proxy'
+import {
+  createCallerGuard,
+  discoveryDocument,
+  type Listener,
+  listenOnPort,
+  listenOnSocket,
+  paths,
+  publicMetadataDocument,
+  socketHosts,
+  tcpHosts,
+  withCheckedHead,
+} from '#listeners/http'
+import { openProxy } from '#listeners/http-proxy'
+import { createLocalApi, type ExecProxy } from '#listeners/local-api'
+import {
+  clientDocuments,
+  createConnectPages,
+  createMetricsEndpoint,
+  identityAssertionEndpoint,
+  identityAssertionMetadata,
+  statusEndpoint,
+} from '#listeners/public'
+import { createBackChannelLogout, createSignalReceiver } from '#listeners/security-events'
+import type { DaemonContext } from '../context.ts'
+import { createNodeDescription, createReadiness, createStatus, type Readiness } from '../readiness.ts'
+import { createReload } from '../reload.ts'
+import type { Flows, Made } from './flows.ts'
+
+type Parts = Made & Flows
+
+/** What every listener of the daemon has in common, and those that are open. */
+const createListeners = ({ settings: { limits }, atEnd }: DaemonContext) => {
+  const open: Listener[] = []
+  const closeAll = async (): Promise<void> => {
+    await Promise.all(open.splice(0).map((listener) => listener.close(limits.drain)))
+  }
+  atEnd(closeAll)
+  return {
+    limits: { headerTimeout: limits.header_timeout, requestTimeout: limits.request_timeout },
+    /** Takes over a listener, to close it. */
+    async opened(listener: Promise<Listener>): Promise<Listener> {
+      open.push(await listener)
+      return listener
+    },
+    closeAll,
+  }
+}
+type Listeners = ReturnType<typeof createListeners>
+
+const createTrace =
+  ({ observed, correlation }: DaemonContext) =>
+  <T>(origin: { traceparent: string | undefined; id: string }, name: string, work: () => Promise<T>): Promise<T> =>
+    observed.within(origin.traceparent, () =>
+      correlation.within(origin.id, () => observed.telemetry.span(name, {}, work)),
+    )
+
+const openLocalApi = async (
+  context: DaemonContext,
+  parts: Parts,
+  { readiness, proxy, listeners }: { readiness: Readiness; proxy: ExecProxy | undefined; listeners: Listeners },
+) => {
+  const { settings, home, snapshot, clock, newId, logger } = context
+  const { exchange, tokens, serverView, signingKeys, peers, links, sessions, store, beginExec, issuer } = parts
+  const { limits, opened } = listeners
+  const { listen } = settings
+  const localApi = (hosts: ReadonlySet<string>) =>
+    createLocalApi({
+      snapshot,
+      exchange,
+      tokens,
+      serverView,
+      jwks: () => signingKeys.jwks('token', 'cloud'),
+      peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined),
+      guard: createCallerGuard(hosts),
+      readiness,
+      login: {
+        start: links.startLogin,
+        find: (uid) => sessions.find(uid, clock.now()),
+        end: async (uid) => {
+          await store.sessions.remove({ uid })
+        },
+      },
+      exec: { begin: beginExec, proxy: () => proxy },
+      trace: createTrace(context),
+      correlationId: newId,
+      telemetry: context.observed.telemetry,
+      logger,
+    })
+  const socket = await opened(
+    listenOnSocket(localApi(socketHosts(issuer())), {
+      ...limits,
+      setting: 'listen.socket',
+      path: resolve(home, listen.socket),
+      mode: listen.socket_mode,
+      onConnection: (connection) => {
+        peers.greet(connection)
+      },
+      ...(listen.socket_group === undefined ? {} : { group: listen.socket_group }),
+    }),
+  )
+  const { tcp } = listen
+  const port =
+    tcp === null
+      ? null
+      : await opened(listenOnPort(localApi(tcpHosts(tcp.port)), { ...limits, setting: 'listen.tcp', ...tcp }))
+  return { socket: socket.address, tcp: port?.address ?? null }
+}
+
+/** Keys that an admin rotates by hand. */
+const createKeyRotation =
+  ({ ownKeys }: Parts) =>
+  async (keys: 'signing' | 'key-encryption') => {
+    if (keys === 'signing') return { kid: (await ownKeys.rotate('signing-keys')).id }
+    const { id, rewrapped } = await (ownKeys.canRotate('key-encryption-key')
+      ? ownKeys.rotate('key-encryption-key')
+      : ownKeys.rewrap())
+    return { kek: id, rewrapped }
+  }
+
+const openAdminApi = (
+  context: DaemonContext,
+  parts: Parts,
+  admin: {
+    readonly listeners: Listeners
+    readonly reload: ReturnType<typeof createReload>
+    readonly status: ReturnType<typeof createStatus>
+  },
+): Promise<Listener> => {
+  const { settings, home, snapshot, configuration, clock, newId, logger } = context
+  const { store, signingKeys, prove } = parts
+  const by = (request: Request): string => {
+    const peer = readPeerCredentials(request.socket)
+    return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
+  }
+  const adminApi = createAdminApi({
+    ...parts,
+    snapshot,
+    policy: configuration.policy,
+    by,
+    correlationId: newId,
+    logger,
+    reload: admin.reload,
+    now: () => clock.now(),
+    verifyAudit: () =>
+      verifyChains(
+        store.audit,
+        (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
+        prove,
+      ),
+    status: admin.status,
+    rotateKeys: createKeyRotation(parts),
+  })
+  return admin.listeners.opened(
+    listenOnSocket(adminApi, {
+      ...admin.listeners.limits,
+      setting: 'listen.admin',
+      path: resolve(home, settings.listen.admin),
+      mode: 0o600,
+    }),
+  )
+}
+
+/** What browsers, identity providers and services of other machines reach. */
+const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Listeners): Promise<Listener> => {
+  const { settings, snapshot, clock, random, logger, newId } = context
+  const { statusLists, connect, signingKeys, issuer, pagesUrl, redeem, store, cookieKey, audit } = parts
+  const metadata = () => ({ ...publicMetadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) })
+  const events = { ...parts, snapshot, keys: parts.issuerKeys, replays: store.replays, clock, logger }
+  // Express shows stacks where it is not told that this is production.
+  const app = express()
+    .disable('x-powered-by')
+    .set('env', 'production')
+    .post(paths.token, identityAssertionEndpoint({ redeem, correlationId: newId, logger }))
+    .get('/status/:list', statusEndpoint(statusLists, newId))
+    .use('/signals', createSignalReceiver({ ...events, correlationId: newId }))
+    .use('/logout', createBackChannelLogout({ ...events, correlationId: newId }))
+    .use('/clients', clientDocuments({ snapshot, jwks: () => signingKeys.jwks('client') }))
+    .use(
+      createConnectPages({
+        flow: connect,
+        baseUrl: () => pagesUrl,
+        cookieKey,
+        random,
+        newId,
+        jwks: () => signingKeys.jwks('token', 'cloud'),
+        metadata,
+        discovery: () => discoveryDocument(metadata()),
+        audit,
+        logger,
+      }),
+    )
+  return opened(
+    listenOnPort(withCheckedHead(app, newId), { ...limits, setting: 'listen.connect', ...settings.listen.connect }),
+  )
+}
+
+/** Sockets of databases. @returns what opens and closes those of Redis as the files say */
+const openDatabases = async (
+  context: DaemonContext,
+  parts: Parts,
+  { opened }: Listeners,
+): Promise<{ reconcile: () => Promise<void> }> => {
+  const { settings, snapshot, home, clock, random, logger, newId } = context
+  const { peers, leases } = parts
+  const { postgres, redis, socket_mode: mode, socket_group: group } = settings.listen
+  const proxy = {
+    ...parts,
+    clock,
+    random,
+    logger,
+    correlationId: newId,
+    home,
+    touch: leases.touch,
+    timeout: settings.network.timeout,
+    headerTimeout: settings.limits.header_timeout,
+    mode,
+    group,
+    greet: (connection: Socket) => {
+      peers.greet(connection)
+    },
+    peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined),
+    uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
+  }
+  if (postgres !== null) await opened(openPostgresDoor({ ...proxy, folder: resolve(home, postgres) }))
+  if (redis === null) return { reconcile: () => Promise.resolve() }
+  const doors = createRedisDoors({ ...proxy, snapshot, folder: resolve(home, redis) })
+  await opened(Promise.resolve({ address: redis, close: doors.close }))
+  return doors
+}
+
+const openMetrics = async (
+  { settings: { listen }, observed }: DaemonContext,
+  { limits, opened }: Listeners,
+): Promise<string | null> => {
+  const { metrics } = listen
+  if (metrics === null) return null
+  const endpoint = createMetricsEndpoint(() => observed.prometheus(), createCallerGuard(tcpHosts(metrics.port)))
+  return (await opened(listenOnPort(endpoint, { ...limits, setting: 'listen.metrics', ...metrics }))).address
+}
+
+/**
+ * Opens every listener that the settings name.
+ * @param isDraining whether the daemon is about to stop
+ * @throws DeputyError `start_failed` for an address that is taken
+ */
+export const openListeners = async (context: DaemonContext, parts: Parts, isDraining: () => boolean) => {
+  const { newId } = context
+  const { issuer, execSessions } = parts
+  const listeners = createListeners(context)
+  const describeNode = createNodeDescription(context, parts)
+  await describeNode()
+  const proxy = await openProxy({
+    ...context,
+    ...parts,
+    startedFor: (evidence) => execSessions.startedFor(evidence),
+    opened: listeners.opened,
+    correlationId: newId,
+    socketHosts: socketHosts(issuer()),
+    trace: createTrace(context),
+  })
+  const readiness = createReadiness(parts, isDraining)
+  const local = await openLocalApi(context, parts, { readiness, proxy: proxy.forPrograms, listeners })
+  const databases = await openDatabases(context, parts, listeners)
+  const reload = createReload(context, parts, { describeNode, databaseSockets: databases.reconcile })
+  const status = createStatus(context, parts, { readiness, describeNode, proxyAddresses: proxy.addresses })
+  const admin = await openAdminApi(context, parts, { listeners, reload, status })
+  const pages = await openPublic(context, parts, listeners)
+  await databases.reconcile()
+  return {
+    reload,
+    closeAll: listeners.closeAll,
+    addresses: {
+      socket: local.socket,
+      admin: admin.address,
+      tcp: local.tcp,
+      proxy: proxy.addresses,
+      connect: pages.address,
+      metrics: await openMetrics(context, listeners),
+    },
+  }
+}

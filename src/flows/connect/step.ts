@@ -1,0 +1,96 @@
+import type { Clock, Random } from '#clock'
+import type { CurrentSnapshot } from '#config'
+import type { IdentityProviders, ProviderClients } from '#credentials/provider'
+import { refuse, type DeputyError } from '#errors'
+import type { AuditEvent, AuditLog } from '#foundation/audit'
+import type { Membership } from '#foundation/cluster'
+import type { Envelope } from '#foundation/crypto'
+import type { Grant, Store } from '#foundation/store'
+import type { Logger } from '#foundation/telemetry'
+import type { WatchClaims } from '#identity/subject'
+import type { Standing } from '#identity/validity'
+import type { Attempts, ConnectWish } from './attempt.ts'
+import type { createAuthorization } from './authorization.ts'
+import type { IdentityTokens } from './identity-tokens.ts'
+import type { ConnectLinks } from './links.ts'
+
+/** What a step shows: another address, a page, or why it ends here. */
+export type StepAnswer =
+  | { readonly redirect: URL }
+  /** @param formTarget the one origin, beside the pages' own, that a form of the page may lead to */
+  | { readonly page: string; readonly formTarget?: string }
+  /** @param otherAccount where the user can sign in as another */
+  | { readonly refused: DeputyError; readonly otherAccount: string }
+
+/** What a form of the pages has sent. */
+export type FormFields = Readonly<Record<string, unknown>>
+
+export interface FlowDependencies {
+  readonly snapshot: CurrentSnapshot
+  readonly store: Pick<Store, 'attempts' | 'consents' | 'grants' | 'sessions'>
+  readonly envelope: Envelope
+  readonly clients: ProviderClients
+  readonly identityProviders: IdentityProviders
+  readonly identityTokens: Pick<IdentityTokens, 'keep'>
+  readonly watchClaims?: WatchClaims
+  readonly links: Pick<ConnectLinks, 'used'>
+  readonly clock: Clock
+  readonly random: Random
+  readonly audit: AuditLog
+  readonly logger: Logger
+  readonly standing: Standing
+  /** Ends the tokens of a grant that another one has replaced at their provider; is not waited for. */
+  readonly endReplaced: (replaced: Grant, by: Grant) => void
+  /**
+   * Ends a grant that is not kept at its provider, with what is sealed in it. @returns false where no order for it can
+   * be written
+   */
+  readonly endSealed: (grant: Grant) => Promise<boolean>
+  readonly membership: Pick<Membership, 'catchUp'>
+  /** Public URL of the pages. */
+  readonly baseUrl: () => string
+}
+
+/** The flow in which a user connects a service, or signs a Unix user in. Each method is one request of a browser. */
+export interface ConnectFlow {
+  /** A link was opened. @param browser the id of the browser that goes on from here; it gets one where it has none */
+  begin(
+    kind: 'connect' | 'login',
+    link: string,
+    from: { browser: () => string; isOtherAccount: boolean },
+  ): Promise<StepAnswer>
+  /** The identity provider has sent the browser back. */
+  signedIn(answer: URL, browser: string | undefined): Promise<StepAnswer>
+  /** The consent page was answered. */
+  consented(form: FormFields, browser: string | undefined): Promise<StepAnswer>
+  /** The OAuth service has sent the browser back. */
+  authorized(answer: URL, browser: string | undefined): Promise<StepAnswer>
+  /** The page that binds a Unix user was answered. */
+  confirmed(form: FormFields, browser: string | undefined): Promise<StepAnswer>
+}
+
+/** The parts that the steps share. */
+export type StepDependencies = FlowDependencies & {
+  readonly attempts: Attempts
+  readonly authorization: ReturnType<typeof createAuthorization>
+  readonly record: (event: AuditEvent, outcome: 'done' | 'refused', wish: ConnectWish, detail: object) => Promise<void>
+}
+
+/** The browser that began the step must be the one that goes on with it. @throws DeputyError `connect_invalid` */
+export const assertBrowser = (browser: string | undefined, expected: string): void => {
+  if (browser !== expected) throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
+}
+
+export const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
+
+/** The name that people know, with the id that everything else goes by. */
+export const shownUser = (user: string, display: string | undefined): string =>
+  display === undefined || display === user ? user : `${display}, ${user}`
+
+/** The one `state` of an answer. @throws DeputyError `connect_invalid` */
+export const onlyState = (answer: URL): string => {
+  const [state, another] = answer.searchParams.getAll('state')
+  if (state === undefined || another !== undefined)
+    throw refuse('connect_invalid', { problem: 'the answer carries no state, or more than one' })
+  return state
+}
