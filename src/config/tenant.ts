@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { parSchema } from './provider.ts'
 import type { Server } from './server.ts'
-import { idSchema, scopeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
+import { idSchema, lifetimeSchema, scopeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
 
 /** Signature algorithms that may be allowed for subject tokens: asymmetric ones only, so that no key can be confused with a shared secret. */
 export const signatureAlgorithms = [
@@ -80,6 +80,12 @@ export const trustedIssuerSchema = z.strictObject({
     .optional()
     .describe(
       'How opaque subject tokens of this issuer are checked; without it only JWTs are accepted. Opaque tokens are refused where issuers of several tenants would have to be shown them: a server of many tenants needs JWTs, or one issuer that all of them ask in the same way.',
+    ),
+  session_lifetime: lifetimeSchema
+    .refine((time) => time >= 86_400_000, 'write a length of time of at least 1d')
+    .prefault('31d')
+    .describe(
+      'How long a token that names its session (`sid`) counts at most, from when it was issued, whatever its `exp` says; a logout is remembered for so long. Between 1d and 366d.',
     ),
   claims: claimsSchema.prefault({}).describe('How its claims name user, groups and tenant.'),
 })

@@ -4,6 +4,7 @@ import { within } from '#foundation/async'
 import type { ClusterStore } from '#foundation/store'
 import type { DaemonContext } from './context.ts'
 import type { Made } from './stages/flows.ts'
+import { historyState, orUnread } from './store-state.ts'
 
 /** How long readiness waits for the store (ms). */
 const PING_PATIENCE_MS = 500
@@ -55,15 +56,6 @@ export const createNodeDescription =
     })
   }
 
-/** What the store has lost of what it had confirmed, in one line. */
-const historyProblem = async ({ store }: Made): Promise<string> => {
-  const open = await store.losses.open().catch(() => [])
-  const [first] = open
-  return first === undefined
-    ? 'ok'
-    : `the store has lost what it had confirmed, as the node ${first.node} noticed at ${new Date(first.at).toISOString()}${open.length === 1 ? '' : ` (and ${open.length - 1} more)`}: ${String(first.detail['problem'])}; see deputy store losses`
-}
-
 const upstreamCounts = async ({ store }: Made) => {
   const { queued = [], irrevocable = [] } = Object.groupBy(await store.upstreamRevocations.list(), ({ state }) => state)
   return { queued: queued.length, irrevocable: irrevocable.length }
@@ -85,9 +77,7 @@ export const createStatus = (
   const sameConfiguration = async (cluster: ClusterStore): Promise<string> => {
     // Said again with each look: a node whose row was lost has a new one.
     await parts.describeNode()
-    const others = (await cluster.nodes().catch(() => [])).filter(
-      ({ about, leaseLeft }) => about !== node && leaseLeft > 0,
-    )
+    const others = (await cluster.nodes()).filter(({ about, leaseLeft }) => about !== node && leaseLeft > 0)
     return differingNodes(configuration.fingerprints, others)
   }
   const checks = async () => {
@@ -98,9 +88,11 @@ export const createStatus = (
       checks: {
         ...services,
         ...plain,
-        history: await historyProblem(made),
+        history: await historyState(store.losses),
         configuration: shortOf(configuration.refused),
-        ...(store.cluster === undefined ? {} : { same_configuration: await sameConfiguration(store.cluster) }),
+        ...(store.cluster === undefined
+          ? {}
+          : { same_configuration: await orUnread(sameConfiguration(store.cluster)) }),
         secret_files: shortOf([...files.problems, ...files.warnings]),
       },
     }

@@ -59,6 +59,22 @@ const outcome = async (
 const seconds = (): number => Math.floor(clock.now() / 1000)
 const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
 
+it('fault 68, promise 4: a token that names its session counts no longer than a logout of that is remembered', async () => {
+  const day = 86_400
+  const [now, start] = [seconds(), seconds() * 1000]
+  const long = { sid: 's1', iat: now, exp: now + 90 * day }
+  expect((await verify(await issuer.sign(long))).expiresAt).toBe(start + 31 * day * 1000)
+  expect((await verify(await issuer.sign({ ...long, sid: undefined }))).expiresAt).toBe((now + 90 * day) * 1000)
+  expect((await verify(await issuer.sign({ ...long, exp: now + 60 }))).expiresAt).toBe((now + 60) * 1000)
+  expect(await outcome({ ...long, iat: now - 31 * day })).toBe('subject_token_invalid')
+  expect(await outcome({ ...long, iat: undefined })).toBe('subject_token_invalid')
+  snapshot = aSnapshot({
+    servers: [notes],
+    tenants: [aTenant({ issuers: [{ issuer: issuer.url, session_lifetime: '1d' }] })],
+  })
+  expect((await verify(await issuer.sign(long))).expiresAt).toBe(start + day * 1000)
+})
+
 describe('fault 18: claims of real issuers', () => {
   it('that are null are absent', async () => {
     const { tokenId, ...subject } = await verify(

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   basicScopeWarnings,
+  sharedSignInWarnings,
   cloudTenantWarnings,
   type Fingerprints,
   fingerprintsOf,
@@ -90,6 +91,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   })),
   ...cloudTenantWarnings(snapshot),
   ...basicScopeWarnings(snapshot),
+  ...sharedSignInWarnings(snapshot),
   ...(policies.length === 0
     ? [
         {

@@ -82,8 +82,7 @@ export const createIdentity = (context: DaemonContext, foundation: Foundation, s
     peers: createPeers(() => registryOf(snapshot()).wants),
     attest: createAttestor({
       exec: secrets.execSessions,
-      clusterKeys: (cluster) =>
-        issuerKeys({ issuer: cluster, algorithms: ['RS256'], claims: { user: 'sub', groups: [] } }),
+      clusterKeys: (cluster) => issuerKeys({ issuer: cluster }),
       replays: store.replays,
       unknownCallers: store.unknownCallers,
       clock,

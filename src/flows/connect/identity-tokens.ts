@@ -4,7 +4,7 @@ import { type CurrentSnapshot, servesTenant } from '#config'
 import { refuse } from '#errors'
 import type { Envelope, Fingerprint, Secret } from '#foundation/crypto'
 import type { IdentityTokenStore, Revocation } from '#foundation/store'
-import { earliestIssueOf, identify, sessionsIn } from '#identity/subject'
+import { earliestIssueOf, endOf, identify, sessionsIn } from '#identity/subject'
 import type { Standing } from '#identity/validity'
 
 /** Whose sign-in an ID token is of, and by whose word. */
@@ -49,18 +49,25 @@ export const createIdentityTokens = (deps: {
   return {
     /** Keeps a verified one if a downstream of the tenant has a use for it. @throws DeputyError `revoked` */
     async keep(owner: IdentityTokenOwner, idToken: Secret): Promise<void> {
-      const { exp } = decodeJwt(idToken.reveal())
+      const claims = decodeJwt(idToken.reveal())
+      const { exp, iat } = claims
       if (!isWanted(owner.tenant) || exp === undefined) return
       const revoked = revocationOf(owner, idToken)
       if (revoked !== undefined)
         throw refuse('revoked', { scope: 'this sign-in', revoked_at: new Date(revoked.epoch).toISOString() })
       const { tenant, user, issuer } = owner
+      const trusted = deps
+        .snapshot()
+        .tenants.get(tenant)
+        ?.issuers.find((each) => each.issuer === issuer)
+      if (trusted === undefined) return
+      const sessions = sessionsIn(owner, claims, deps.fingerprint)
       await deps.store.put({
         tenant,
         user,
         issuer,
         sealed: await deps.envelope.seal(nameOf(tenant, user), idToken),
-        expiresAt: exp * 1000,
+        expiresAt: endOf({ exp, iat }, sessions, trusted.session_lifetime),
       })
     },
     /** The one that still counts. */

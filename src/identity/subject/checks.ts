@@ -42,6 +42,16 @@ export const assertTimes = ({ exp, nbf, iat }: SubjectClaims, now: number): void
 }
 
 /**
+ * When a token ends (ms since the epoch). One that names its session ends no later than a logout of that session is
+ * remembered, or it would count again when the logout is forgotten; one that does not say when it was issued may be as old as that.
+ */
+export const endOf = (
+  { exp, iat }: { readonly exp: number; readonly iat?: number | undefined },
+  sessions: readonly string[],
+  sessionLifetime: number,
+): number => (sessions.length === 0 ? exp * 1000 : Math.min(exp * 1000, (iat ?? 0) * 1000 + sessionLifetime))
+
+/**
  * Promise 2. A token with several audiences counts if ours is among them: its issuer meant it for us as well. Whether
  * an issuer may hand out such tokens is for its administrator to say, by not asking for several resources at once.
  */

@@ -9,6 +9,9 @@ import { IssuerFault, readIssuerJson, refusalOfFault } from './issuer-answer.ts'
 import { LEEWAY } from './checks.ts'
 import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
+/** Whose keys. */
+type KeyIssuer = Pick<TrustedIssuer, 'issuer' | 'jwks_uri'>
+
 const jwksSchema = z.looseObject({ keys: z.array(z.unknown()) })
 const keySchema = z.looseObject({ kty: z.string() })
 /** So many keys of a set are looked at. */
@@ -92,7 +95,7 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
   const mayRead = (url: string): boolean =>
     underWay.has(url) || options.clock.now() - (triedAt.get(url) ?? -Infinity) >= COOLDOWN
 
-  const keysOf = async (issuer: TrustedIssuer): Promise<{ url: string; held: Kept }> => {
+  const keysOf = async (issuer: KeyIssuer): Promise<{ url: string; held: Kept }> => {
     const url = issuer.jwks_uri ?? (await options.metadata(issuer.issuer)).jwks_uri
     if (url === undefined)
       throw refusalOfFault(
@@ -121,7 +124,7 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
     }
   }
 
-  const keyFor = async (issuer: TrustedIssuer, header: JWSHeaderParameters, token: FlattenedJWSInput) => {
+  const keyFor = async (issuer: KeyIssuer, header: JWSHeaderParameters, token: FlattenedJWSInput) => {
     const { url, held } = await keysOf(issuer)
     try {
       return await held.keys(header, token)
@@ -144,13 +147,13 @@ export const createIssuerKeys = (options: { egress: Egress; clock: Clock; metada
   }
 
   /** A signature that is not of a key of this `kid`: the issuer may have replaced the key under the same name. */
-  const reread = async (issuer: TrustedIssuer): Promise<boolean> => {
+  const reread = async (issuer: KeyIssuer): Promise<boolean> => {
     const { url } = await keysOf(issuer)
     return mayRead(url) && (await readOnce(url).catch(() => undefined)) !== undefined
   }
 
   /** A key function for `verifyByAnyKey`. */
-  return (issuer: TrustedIssuer): RereadableKeys =>
+  return (issuer: KeyIssuer): RereadableKeys =>
     Object.assign((header: JWSHeaderParameters, token: FlattenedJWSInput) => keyFor(issuer, header, token), {
       reread: () => reread(issuer),
     })

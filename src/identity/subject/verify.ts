@@ -17,6 +17,7 @@ import {
   assertPossession,
   assertTimes,
   earliestIssueOf,
+  endOf,
   expired,
   invalid,
   parseClaims,
@@ -224,6 +225,10 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     how: VerifiedSubject['how'],
   ): VerifiedSubject => {
     deps.watchClaims?.(tenant.tenant, issuer, claims)
+    const sessions = sessionsOf({ tenant: tenant.tenant, issuer: issuer.issuer }, claims)
+    const expiresAt = endOf(claims, sessions, issuer.session_lifetime)
+    if (expiresAt <= deps.clock.now())
+      throw invalid('it names a session, and is older than a logout of that is remembered, or does not say its age')
     return {
       tenant,
       user: userOf(claims, issuer),
@@ -236,9 +241,9 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       // A token that does not say when it was issued was issued before every revocation: the cautious reading.
       issuedAt: Math.min((claims.iat ?? 0) * 1000, deps.clock.now()),
       earliestIssue: earliestIssueOf(claims.iat),
-      expiresAt: claims.exp * 1000,
+      expiresAt,
       tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
-      ancestors: sessionsOf({ tenant: tenant.tenant, issuer: issuer.issuer }, claims),
+      ancestors: sessions,
       actors: actorsOf(claims),
     }
   }

@@ -12,10 +12,11 @@ import type { Logger } from '#foundation/telemetry'
 import { type IssuerKeys, presentClaims, sessionIdOf, userOf } from '#identity/subject'
 import { parseForm, readBody } from '#listeners/http'
 import { createEnding } from './ending.ts'
+import { Places } from './places.ts'
 
 const LIMIT = 65_536
-/** Logouts that are worked on at the same time. */
-const AT_ONCE = 16
+/** Logouts that are worked on at the same time, in all and of one issuer: its keys may be slow to come. */
+const AT_ONCE = { total: 256, each: 16 }
 /** An issuer's clock may be ahead by this, and a logout token be as old (s). */
 const LEEWAY_S = 60
 const OLDEST_S = 3600
@@ -61,7 +62,7 @@ export const createBackChannelLogout = (deps: {
   readonly logger: Logger
   readonly correlationId: () => string
 }): Router => {
-  let underWay = 0
+  const places = new Places(AT_ONCE)
 
   /** @throws LogoutFailure, DeputyError when the issuer's keys cannot be read */
   const verify = async (token: string, issuer: TrustedIssuer, clientId: string): Promise<LogoutClaims> => {
@@ -121,18 +122,29 @@ export const createBackChannelLogout = (deps: {
       by: `logout at ${issuer.issuer}`,
       reason: 'back-channel logout',
       correlationId,
+      sessionLifetime: issuer.session_lifetime,
       facts: { type: EVENT, transmitter: issuer.issuer, event: claims.jti },
     })
   }
 
-  /** @throws LogoutFailure, DeputyError */
-  const receive = async (request: Request, body: Buffer, correlationId: string): Promise<void> => {
+  interface Place {
+    readonly tenant: Tenant
+    readonly clientId: string
+    readonly issuer: TrustedIssuer
+  }
+  /** @throws LogoutFailure */
+  const placeOf = (request: Request): Place => {
     const tenant = deps.snapshot().tenants.get(String(request.params['tenant']))
     const issuer = tenant?.issuers.find((each) => each.issuer === tenant.sign_in?.issuer)
     if (tenant?.enabled !== true || tenant.sign_in === undefined || issuer === undefined)
       throw new LogoutFailure('no sign-in is set up here')
+    return { tenant, clientId: tenant.sign_in.client_id, issuer }
+  }
+
+  /** @throws LogoutFailure, DeputyError */
+  const receive = async ({ tenant, clientId, issuer }: Place, body: Buffer, correlationId: string): Promise<void> => {
     const token = parseForm(body).required('logout_token')
-    const claims = await verify(token, issuer, tenant.sign_in.client_id)
+    const claims = await verify(token, issuer, clientId)
     const namespace = `logout ${tenant.tenant} ${issuer.issuer}`
     if (await deps.replays.has(namespace, claims.jti, deps.clock.now())) return
     await endOf(claims, tenant, issuer, correlationId)
@@ -144,17 +156,17 @@ export const createBackChannelLogout = (deps: {
     const correlationId = deps.correlationId()
     response.setHeader('x-correlation-id', correlationId)
     response.setHeader('cache-control', 'no-store')
-    let isCounted = false
+    let giveBack: (() => void) | undefined
     try {
       // A body that comes slowly takes no place from others.
       const body = await readBody(request, LIMIT)
-      if (underWay >= AT_ONCE) {
+      const place = placeOf(request)
+      giveBack = places.take(place.issuer.issuer)
+      if (giveBack === undefined) {
         response.setHeader('retry-after', '1').status(503).end()
         return
       }
-      underWay += 1
-      isCounted = true
-      await receive(request, body, correlationId)
+      await receive(place, body, correlationId)
       response.status(200).end()
     } catch (thrown) {
       if (thrown instanceof LogoutFailure) {
@@ -166,7 +178,7 @@ export const createBackChannelLogout = (deps: {
       deps.logger.warn({ err: error, correlation_id: correlationId }, 'a logout was not taken')
       response.status(error.kind.status).json({ error: error.kind.oauth, error_description: error.message })
     } finally {
-      if (isCounted) underWay -= 1
+      giveBack?.()
     }
   }
 

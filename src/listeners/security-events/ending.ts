@@ -2,9 +2,6 @@ import type { Clock } from '#clock'
 import type { Revoker } from '#flows/revocation'
 import type { AuditLog } from '#foundation/audit'
 
-/** The end of a session is remembered for longer than a token of it lives (ms). */
-const LONGEST_TOKEN = 400 * 86_400_000
-
 /** What a signal ends. The user may have no name here that the signal knows: a session needs none. */
 export type Ended =
   | { readonly user: string; readonly session: undefined }
@@ -21,16 +18,18 @@ export const createEnding =
       readonly by: string
       readonly reason: string
       readonly correlationId: string
+      /** How long the end of a session is remembered (ms): no token of it counts for longer. */
+      readonly sessionLifetime: number
       readonly facts: { readonly type: string; readonly transmitter: string; readonly event: string }
     },
   ): Promise<void> => {
-    const { tenant, by, reason, correlationId, facts } = signal
+    const { tenant, by, reason, correlationId, sessionLifetime, facts } = signal
     await deps.revoker.revoke({
       scope: session === undefined ? { kind: 'user', tenant, user } : { kind: 'token', token: session },
       by,
       reason,
       correlationId,
-      ...(session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + LONGEST_TOKEN }),
+      ...(session === undefined ? {} : { tokenExpiresAt: deps.clock.now() + sessionLifetime }),
     })
     await deps.audit.append({
       id: correlationId,

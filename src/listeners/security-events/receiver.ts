@@ -11,15 +11,18 @@ import type { Logger } from '#foundation/telemetry'
 import { type IssuerKeys, sessionIdOf, userOf } from '#identity/subject'
 import { readBody } from '#listeners/http'
 import { createEnding, type Ended } from './ending.ts'
+import { Places } from './places.ts'
 import { createEventVerifier, DeliveryFailure, EVENTS, OLDEST, type SecurityEvent } from './security-event-token.ts'
 
 const LIMIT = 65_536
-/** Deliveries that are worked on at the same time; the transmitter tries the others again. */
-const AT_ONCE = 16
+/** Deliveries that are worked on at the same time, in all and for one tenant; the transmitter tries the others again. */
+const AT_ONCE = { total: 256, each: 16 }
 const MEDIA = 'application/secevent+jwt'
 
 /** What is done about an event. */
-type Verdict = ({ readonly kind: 'revoke' } & Ended) | { readonly kind: 'ignore'; readonly why: string }
+type Verdict =
+  | ({ readonly kind: 'revoke'; readonly sessionLifetime: number } & Ended)
+  | { readonly kind: 'ignore'; readonly why: string }
 
 /**
  * Receives security events by HTTP push (RFC 8935): a session that was ended at the company's identity provider, or a
@@ -45,7 +48,7 @@ export const createSignalReceiver = (deps: {
 }): Router => {
   const verify = createEventVerifier(deps)
   const end = createEnding(deps)
-  let underWay = 0
+  const places = new Places(AT_ONCE)
 
   /** The transmitter proves who it is before anything of the token is looked at (RFC 8935 section 4.1.1). */
   const authenticate = async (request: Request, tenant: Tenant): Promise<readonly SignalTransmitter[]> => {
@@ -79,11 +82,12 @@ export const createSignalReceiver = (deps: {
         ? sessionIdOf({ tenant: tenant.tenant, issuer: about, sid: event.session }, deps.fingerprint)
         : undefined
     // By the same mapping as a token of that issuer, or not at all.
+    const revoke = { kind: 'revoke', sessionLifetime: issuer.session_lifetime } as const
     try {
       const user = userOf(subject.format === 'iss_sub' ? { sub: subject.sub } : { email: subject.email }, issuer)
-      return session === undefined ? { kind: 'revoke', user, session } : { kind: 'revoke', user, session }
+      return session === undefined ? { ...revoke, user, session } : { ...revoke, user, session }
     } catch (error) {
-      if (session !== undefined) return { kind: 'revoke', user: undefined, session }
+      if (session !== undefined) return { ...revoke, user: undefined, session }
       throw new DeliveryFailure(
         'invalid_request',
         'The subject cannot be mapped to a user: it does not have the claim that names users.',
@@ -92,14 +96,19 @@ export const createSignalReceiver = (deps: {
     }
   }
 
-  const receive = async (request: Request, correlationId: string): Promise<void> => {
+  /** @throws DeliveryFailure */
+  const tenantOf = (request: Request): Tenant => {
     const tenant = deps.snapshot().tenants.get(String(request.params['tenant']))
     if (tenant?.enabled !== true || tenant.signals.length === 0)
       throw new DeliveryFailure('access_denied', 'Nobody is listened to here.')
     if ((request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase() !== MEDIA)
       throw new DeliveryFailure('invalid_request', `The content type is not ${MEDIA}.`)
+    return tenant
+  }
+
+  const receive = async (request: Request, tenant: Tenant, body: Buffer, correlationId: string): Promise<void> => {
     const transmitters = await authenticate(request, tenant)
-    const { event, transmitter } = await verify((await readBody(request, LIMIT)).toString('utf8').trim(), transmitters)
+    const { event, transmitter } = await verify(body.toString('utf8').trim(), transmitters)
     const namespace = `signal ${tenant.tenant} ${transmitter.issuer}`
     if (await deps.replays.has(namespace, event.id, deps.clock.now())) return
     const verdict = await judge(event, transmitter, tenant)
@@ -110,6 +119,7 @@ export const createSignalReceiver = (deps: {
         by: `signal of ${transmitter.issuer}`,
         reason: event.type.split('/').at(-1)!,
         correlationId,
+        sessionLifetime: verdict.sessionLifetime,
         facts,
       })
     else
@@ -161,20 +171,24 @@ export const createSignalReceiver = (deps: {
     const correlationId = deps.correlationId()
     response.setHeader('x-correlation-id', correlationId)
     response.setHeader('cache-control', 'no-store')
-    if (underWay >= AT_ONCE) {
-      response.setHeader('retry-after', '1').status(503).end()
-      return
-    }
-    underWay += 1
+    let giveBack: (() => void) | undefined
     try {
-      await receive(request, correlationId)
+      const tenant = tenantOf(request)
+      // A body that comes slowly takes no place from others.
+      const body = await readBody(request, LIMIT)
+      giveBack = places.take(tenant.tenant)
+      if (giveBack === undefined) {
+        response.setHeader('retry-after', '1').status(503).end()
+        return
+      }
+      await receive(request, tenant, body, correlationId)
       response.status(202).end()
     } catch (thrown) {
       await refuseDelivery(response, request, thrown, correlationId).catch(() => {
         response.status(503).end()
       })
     } finally {
-      underWay -= 1
+      giveBack?.()
     }
   }
 

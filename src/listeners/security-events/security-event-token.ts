@@ -112,7 +112,7 @@ export const createEventVerifier =
       throw new DeliveryFailure('invalid_issuer', "The issuer is not one of this tenant's transmitters.")
     let payload: JWTPayload
     try {
-      ;({ payload } = await verifyByAnyKey(token, deps.keys({ ...transmitter, claims: { user: 'sub', groups: [] } }), {
+      ;({ payload } = await verifyByAnyKey(token, deps.keys(transmitter), {
         issuer: transmitter.issuer,
         algorithms: [...transmitter.algorithms],
         currentDate: new Date(deps.clock.now()),

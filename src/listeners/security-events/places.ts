@@ -1,0 +1,25 @@
+/** Places for work of several parties at once: so many in all, and fewer for each, so that one that is slow holds up no other. */
+export class Places {
+  readonly #total: number
+  readonly #each: number
+  readonly #taken = new Map<string, number>()
+  #all = 0
+  constructor({ total, each }: { readonly total: number; readonly each: number }) {
+    this.#total = total
+    this.#each = each
+  }
+
+  /** @returns what gives the place back, once; undefined where there is none */
+  take(party: string): (() => void) | undefined {
+    const taken = this.#taken.get(party) ?? 0
+    if (this.#all >= this.#total || taken >= this.#each) return undefined
+    this.#all += 1
+    this.#taken.set(party, taken + 1)
+    return () => {
+      this.#all -= 1
+      const left = this.#taken.get(party)! - 1
+      if (left === 0) this.#taken.delete(party)
+      else this.#taken.set(party, left)
+    }
+  }
+}
