@@ -377,6 +377,14 @@ export const taxonomy = {
     'The user {user} of the tenant {tenant} is disabled.',
     'Ask an admin: deputy user enable {user} --tenant {tenant}',
   ),
+  subject_claims_omitted: kind(
+    403,
+    'access_denied',
+    'subject',
+    false,
+    'The identity provider leaves claims of this user out of the token ({claims}), as for users who are in very many groups, and policies here decide by them.',
+    'Have the identity provider put only the groups that are assigned to the application, or app roles, into its tokens (in Entra ID: Token configuration), and map them in `claims.groups`.',
+  ),
   subject_session_missing: kind(
     400,
     'invalid_request',

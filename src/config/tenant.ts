@@ -83,7 +83,7 @@ export const trustedIssuerSchema = z.strictObject({
     ),
   session_lifetime: lifetimeSchema
     .refine((time) => time >= 86_400_000, 'write a length of time of at least 1d')
-    .prefault('31d')
+    .default(31 * 86_400_000)
     .describe(
       'How long a token that names its session (`sid`) counts at most, from when it was issued, whatever its `exp` says; a logout is remembered for so long. Between 1d and 366d.',
     ),

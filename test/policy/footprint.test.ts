@@ -13,6 +13,7 @@ const everything: Footprint = {
   readsClaim: () => true,
   claimPaths: [],
   readsAttribute: () => true,
+  readsGroups: true,
   readsUser: true,
 }
 
@@ -173,6 +174,50 @@ describe('what policies look at', () => {
       'permit(principal == Deputy::User::"a/b", action, resource) when { (if true then context else context).tool == "x" && principal.hasTag(context.environment) };',
     ])
     expect([all.readsContext('time'), all.readsClaim('jti'), all.readsUser]).toEqual([true, true, true])
+  })
+
+  it('Entra: a user whose groups or claims the issuer leaves out is refused where a policy decides by them, and only there', () => {
+    const permit = 'permit(principal is Deputy::User, action, resource);'
+    const forbidGroup = 'forbid(principal in Deputy::Group::"a/contractors", action, resource);'
+    const forbidTag =
+      'forbid(principal is Deputy::User, action, resource) when { principal.hasTag("groups") && principal.getTag("groups").contains("c") };'
+    const forbidNested = forbidTag.replaceAll('"groups"', '"realm_access.roles"')
+    let sets = 0
+    const outcome = (texts: readonly string[], omitted: { claims: string[]; groups: boolean } | undefined): unknown => {
+      const set = `omitted ${(sets += 1)}`
+      cedar.preparsePolicySet(set, { staticPolicies: Object.fromEntries(texts.map((text, at) => [`p${at}`, text])) })
+      try {
+        return createPolicy(set, footprint(texts)).decide({
+          principal: {
+            kind: 'user',
+            tenant: 'a',
+            user: 'b',
+            groups: [],
+            claims: {},
+            ...(omitted === undefined ? {} : { omitted }),
+          },
+          action: 'minted',
+          server: { id: 's', owner: 'o', status: 'approved' },
+          downstream: { id: 'd' },
+          tenant: 'a',
+          scopes: [],
+          environment: 'test',
+          narrows: [],
+          now: 0,
+        }).allowed
+      } catch (error) {
+        return (error as { code: string }).code
+      }
+    }
+    const groups = { claims: ['groups'], groups: true }
+    expect(outcome([permit, forbidGroup], undefined)).toBe(true)
+    expect(outcome([permit, forbidGroup], groups)).toBe('subject_claims_omitted')
+    expect(outcome([permit], groups)).toBe(true)
+    // Groups are mapped from another claim, such as app roles.
+    expect(outcome([permit, forbidGroup], { ...groups, groups: false })).toBe(true)
+    expect(outcome([permit, forbidTag], { ...groups, groups: false })).toBe('subject_claims_omitted')
+    expect(outcome([permit, forbidTag], { claims: ['other'], groups: false })).toBe(true)
+    expect(outcome([permit, forbidNested], { claims: ['realm_access'], groups: false })).toBe('subject_claims_omitted')
   })
 
   it('promise 9: a claim that is no Unicode is a denial that says why, not a failure', () => {

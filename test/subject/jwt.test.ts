@@ -59,6 +59,33 @@ const outcome = async (
 const seconds = (): number => Math.floor(clock.now() / 1000)
 const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
 
+it('Entra: groups that a token says to be elsewhere are known as left out, and are told once', async () => {
+  const elsewhere = {
+    groups: undefined,
+    _claim_names: { groups: 'src1' },
+    _claim_sources: { src1: { endpoint: 'https://graph.example' } },
+  }
+  const omitted = async (claims: object): Promise<unknown> => (await verify(await issuer.sign(claims))).omitted
+  expect(await omitted(elsewhere)).toEqual({ claims: ['groups'], groups: true })
+  expect(await omitted({ groups: undefined, hasgroups: true })).toEqual({ claims: ['groups'], groups: true })
+  expect(await omitted({ groups: ['a'] })).toBeUndefined()
+  expect(await omitted({ groups: undefined })).toBeUndefined()
+  const lines: string[] = []
+  const watch = createClaimWatch({ logger: { warn: (...line: unknown[]) => lines.push(String(line[1])) } as never })
+  const [groups, roles] = ['groups', 'roles'].map(
+    (claim) => aTenant({ issuers: [{ issuer: issuer.url, claims: { groups: claim } }] }).issuers[0]!,
+  )
+  watch('acme', groups!, elsewhere)
+  watch('acme', groups!, elsewhere)
+  watch('globex', roles!, elsewhere)
+  expect(lines).toEqual([expect.stringContaining('leaves the groups of users with many groups out')])
+  snapshot = aSnapshot({
+    servers: [notes],
+    tenants: [aTenant({ issuers: [{ issuer: issuer.url, claims: { groups: 'roles' } }] })],
+  })
+  expect(await omitted({ ...elsewhere, roles: ['reader'] })).toEqual({ claims: ['groups'], groups: false })
+})
+
 it('fault 68, promise 4: a token that names its session counts no longer than a logout of that is remembered', async () => {
   const day = 86_400
   const [now, start] = [seconds(), seconds() * 1000]

@@ -7,7 +7,7 @@ export interface Asking {
   readonly tenant: string
   /** The user for whom the server acts; absent: it asks for itself. */
   readonly subject:
-    | (Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'claims'> & {
+    | (Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'omitted' | 'claims'> & {
         readonly acr?: string | undefined
       })
     | undefined
@@ -35,7 +35,14 @@ export const questionOf = ({
   principal:
     subject === undefined
       ? { kind: 'workload', tenant }
-      : { kind: 'user', tenant, user: subject.user, groups: subject.groups, claims: subject.claims },
+      : {
+          kind: 'user',
+          tenant,
+          user: subject.user,
+          groups: subject.groups,
+          claims: subject.claims,
+          ...(subject.omitted === undefined ? {} : { omitted: subject.omitted }),
+        },
   action: downstream.credential,
   server: {
     id: server.server,

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { setFlagsFromString } from 'node:v8'
 import { LRUCache } from 'lru-cache'
+import { refuse } from '#errors'
 import { cacheKey } from '#foundation/cache'
 import type { Policy, PolicyDecision, PolicyQuestion } from './decision.ts'
 import type { Footprint } from './footprint.ts'
@@ -118,6 +119,15 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
     )
 }
 
+/** What policies look at has to be known: one that forbids by it would forbid nothing. @throws DeputyError `subject_claims_omitted` */
+const assertKnown = ({ principal }: PolicyQuestion, { readsGroups, readsClaim, claimPaths }: Footprint): void => {
+  if (principal.kind !== 'user' || principal.omitted === undefined) return
+  const { claims, groups } = principal.omitted
+  const isRead = (name: string): boolean => readsClaim(name) || claimPaths.some((path) => path.startsWith(`${name}.`))
+  if ((groups && readsGroups) || claims.some(isRead))
+    throw refuse('subject_claims_omitted', { claims: claims.join(', ') })
+}
+
 /**
  * Decides by a preparsed policy set. Decisions are remembered by the facts of the question that the policies look at;
  * where a policy looks at the time, none is.
@@ -128,6 +138,7 @@ export const createPolicy = (set: string, footprint: Footprint): Policy => {
   const keyOf = createKey(footprint)
   return {
     decide(question) {
+      assertKnown(question, footprint)
       if (footprint.readsContext('time')) return decideAnew(set, question, footprint)
       const key = keyOf(question)
       let decision = decisions.get(key)

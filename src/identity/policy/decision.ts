@@ -1,5 +1,11 @@
 import type { CredentialKind } from '#config'
 
+/** Claims that the issuer has left out of a token because they are elsewhere, and whether groups are mapped from one of them. */
+export interface OmittedClaims {
+  readonly claims: readonly string[]
+  readonly groups: boolean
+}
+
 /** A question to policy: may this principal, through this server, get this kind of credential for that downstream? */
 export interface PolicyQuestion {
   readonly principal:
@@ -8,6 +14,8 @@ export interface PolicyQuestion {
         readonly tenant: string
         readonly user: string
         readonly groups: readonly string[]
+        /** What the issuer says that the user has, without saying what. */
+        readonly omitted?: OmittedClaims
         readonly claims: Readonly<Record<string, unknown>>
       }
     | { readonly kind: 'workload'; readonly tenant: string }
@@ -37,5 +45,6 @@ export interface PolicyDecision {
 }
 
 export interface Policy {
+  /** @throws DeputyError `subject_claims_omitted` where policies decide by groups or claims that the token leaves out */
   decide(question: PolicyQuestion): PolicyDecision
 }

@@ -14,6 +14,8 @@ export interface Footprint {
   readsClaim(name: string): boolean
   /** Paths of nested claims that are read, such as `realm_access.roles`. */
   readonly claimPaths: readonly string[]
+  /** Whether some policy names a group. */
+  readonly readsGroups: boolean
   /** Whether some policy tells one user from another by name. */
   readonly readsUser: boolean
 }
@@ -43,6 +45,7 @@ export const footprintOf = (policies: readonly PolicyJson[]): Footprint => {
   let claims: Names = new Set()
   const attributes = new Set<string>()
   let readsUser = false
+  let readsGroups = false
 
   const visit = (node: unknown): void => {
     if (Array.isArray(node)) {
@@ -64,6 +67,8 @@ export const footprintOf = (policies: readonly PolicyJson[]): Footprint => {
     }
     if (node['Var'] === 'context') context = undefined
     if (node['type'] === 'Deputy::User') readsUser = true
+    // `is Deputy::Group` has the type by another name.
+    if (node['type'] === 'Deputy::Group' || node['entity_type'] === 'Deputy::Group') readsGroups = true
     Object.values(node).forEach(visit)
   }
 
@@ -76,6 +81,7 @@ export const footprintOf = (policies: readonly PolicyJson[]): Footprint => {
     readsAttribute: (name) => attributes.has(name),
     readsClaim: (name) => claims === undefined || claims.has(name),
     claimPaths: [...(claims ?? [])].filter((name) => name.includes('.')),
+    readsGroups,
     readsUser,
   }
 }

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { TrustedIssuer } from '#config'
 import type { Logger } from '#foundation/telemetry'
 import { claimAt } from '#foundation/text'
+import { omittedOf } from './claims.ts'
 
 /** Tokens and sign-ins of an issuer without a claim, after which that is told. */
 const ENOUGH = 20
@@ -10,13 +11,24 @@ const ENOUGH = 20
 export type WatchClaims = (tenant: string, issuer: TrustedIssuer, claims: Readonly<Record<string, unknown>>) => void
 
 /**
- * Tells once when the claim that a tenant's file maps groups from has stood in no token of its issuer: then its users
- * are in no group, and a
- * `forbid` that names a group forbids nothing.
+ * Tells once when the claim that a tenant's file maps groups from has stood in no token of its issuer: then its users are in no
+ * group, and a `forbid` that names a group forbids nothing. Tells once, too, when the issuer leaves groups out of a token.
  */
 export const createClaimWatch = ({ logger }: { readonly logger: Pick<Logger, 'warn'> }): WatchClaims => {
   const without = new LRUCache<string, number>({ max: 10_000 })
-  return (tenant, { issuer, claims: mapping }, claims) => {
+  const told = new LRUCache<string, true>({ max: 10_000 })
+  return (tenant, trusted, claims) => {
+    const { issuer, claims: mapping } = trusted
+    if (omittedOf(claims, trusted)?.groups === true) {
+      const key = JSON.stringify([tenant, issuer])
+      if (told.has(key)) return
+      told.set(key, true)
+      logger.warn(
+        { tenant, issuer },
+        `the issuer leaves the groups of users with many groups out of their tokens: such users get nothing where policies name groups; let the issuer name only the groups that are assigned to the application, or map app roles (see docs/policy.md)`,
+      )
+      return
+    }
     for (const { claim } of mapping.groups) {
       const key = JSON.stringify([tenant, issuer, claim])
       const count = without.get(key) ?? 0

@@ -122,6 +122,32 @@ const withParents = (group: string): string[] => {
 const isOwnName = (name: string, prefix: string, { groups }: TrustedIssuer['claims']): boolean =>
   !groups.some((other) => other.prefix.length > prefix.length && name.startsWith(other.prefix))
 
+/** Claims that the issuer has left out of a token because they are elsewhere, and whether groups are mapped from one of them. */
+export interface OmittedClaims {
+  readonly claims: readonly string[]
+  readonly groups: boolean
+}
+
+/**
+ * What the issuer says that the user has, and where it is, instead of saying what: Entra ID does so with the groups of users
+ * who are in more than 200 (`_claim_names`, distributed claims of OpenID Connect Core section 5.6.2; `hasgroups` in the implicit
+ * flow). They are not fetched: the place is one that a token names, and Microsoft Graph asks for a permission of its own.
+ * @returns undefined where nothing is left out
+ * @see https://learn.microsoft.com/en-us/troubleshoot/entra/entra-id/app-integration/get-signed-in-users-groups-in-access-token
+ */
+export const omittedOf = (
+  { _claim_names: elsewhere, hasgroups, groups }: Readonly<Record<string, unknown>>,
+  issuer: TrustedIssuer,
+): OmittedClaims | undefined => {
+  const named = typeof elsewhere === 'object' && elsewhere !== null ? Object.keys(elsewhere) : []
+  const claims = new Set(groups === undefined && String(hasgroups) === 'true' ? [...named, 'groups'] : named)
+  if (claims.size === 0) return undefined
+  return {
+    claims: [...claims],
+    groups: issuer.claims.groups.some(({ claim }) => claims.has(claim) || claims.has(claim.split('.')[0]!)),
+  }
+}
+
 /**
  * Groups by the issuer's mapping: of each of its claims a list of texts, or one text, which is a list of one. Anything
  * else counts as

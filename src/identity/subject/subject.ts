@@ -1,3 +1,4 @@
+import type { OmittedClaims } from './claims.ts'
 import type { Tenant } from '#config'
 import { type Fingerprint, Secret, signedPartOf } from '#foundation/crypto'
 import type { ActorClaim } from '#oauth'
@@ -41,6 +42,8 @@ export interface VerifiedSubject {
   readonly user: string
   readonly issuer: string
   readonly groups: readonly string[]
+  /** What the issuer says that the user has, without saying what. */
+  readonly omitted?: OmittedClaims
   /** Verified claims, for policy. */
   readonly claims: Readonly<Record<string, unknown>>
   readonly acr?: string

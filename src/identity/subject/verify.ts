@@ -22,7 +22,15 @@ import {
   invalid,
   parseClaims,
 } from './checks.ts'
-import { groupsOf, presentClaims, scopesOf, userOf, type SubjectClaims } from './claims.ts'
+import {
+  groupsOf,
+  omittedOf,
+  type OmittedClaims,
+  presentClaims,
+  scopesOf,
+  userOf,
+  type SubjectClaims,
+} from './claims.ts'
 import type { WatchClaims } from './claim-watch.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
 import type { IntrospectedClaims, Introspect } from './introspection.ts'
@@ -66,6 +74,9 @@ const KEPT = 600_000
 
 /** Access tokens and nothing else: assertions, proofs and events are signed by the same keys and must not pass for one (RFC 8725 section 3.11). */
 const TYPES = new Set(['jwt', 'at+jwt', 'application/at+jwt'])
+
+const withOmitted = (omitted: OmittedClaims | undefined): { omitted?: OmittedClaims } =>
+  omitted === undefined ? {} : { omitted }
 
 interface Verified {
   readonly subject: VerifiedSubject
@@ -234,6 +245,7 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
       user: userOf(claims, issuer),
       issuer: issuer.issuer,
       groups: groupsOf(claims, issuer),
+      ...withOmitted(omittedOf(claims, issuer)),
       claims,
       scopes: scopesOf(claims),
       how,
@@ -342,17 +354,15 @@ export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifie
     if (!server.login_session) throw refuse('subject_session_not_allowed', { server: server.server })
     const session = await deps.sessions.find(uid, deps.clock.now())
     const tenant = session === undefined ? undefined : deps.snapshot().tenants.get(session.tenant)
-    if (
-      session === undefined ||
-      tenant?.enabled !== true ||
-      !tenant.issuers.some(({ issuer }) => issuer === session.issuer)
-    )
+    const trusted = tenant?.issuers.find(({ issuer }) => issuer === session?.issuer)
+    if (session === undefined || tenant?.enabled !== true || trusted === undefined)
       throw refuse('subject_session_missing', { uid })
     return {
       tenant,
       user: session.user,
       issuer: session.issuer,
       groups: session.groups,
+      ...withOmitted(omittedOf(session.claims, trusted)),
       claims: session.claims,
       how: 'login_session',
       issuedAt: session.signedInAt,
