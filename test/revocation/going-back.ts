@@ -252,7 +252,32 @@ function* confirmSteps(state: State, name: RevocationName, order: Order, guards:
     yield [`${name} is confirmed`, { ...state, orders: { ...state.orders, [name]: { ...order, state: 'confirmed' } } }]
 }
 
-const keyOf = (state: State): string => JSON.stringify(state)
+/** Numbers and tokens of a state are small: each is one character. */
+const DIGITS = '0123456789abcdefghijklmnopqrstuvwxyz'
+const digit = (number: number): string => {
+  const found = DIGITS[number + 1]
+  if (found === undefined) throw new RangeError(`the number ${number} has no place in a key`)
+  return found
+}
+const rowsKey = (rows: readonly Row[]): string => {
+  let key = ''
+  for (const { leased, number, token } of rows) key += (leased ? '+' : '-') + digit(number) + digit(token)
+  return key
+}
+
+/** One short text a state: hundreds of thousands are looked up. */
+const keyOf = ({ commits, rows, nodes, orders, drawn, wentBack, settled, earlier }: State): string => {
+  let key = (wentBack ? 'b' : '') + (settled ? 's' : '') + digit(drawn)
+  for (const { token, revocation } of commits) key += digit(token) + revocation
+  key += `|${rowsKey(rows)}|${rowsKey(nodes)}`
+  for (const { knows, sawOther } of nodes) key += (sawOther ? 'o' : '.') + knows.join('')
+  for (const name of REVOCATIONS) {
+    const { state, by, number, token } = orders[name]
+    key += `|${state[0]!}${digit(by)}${digit(number)}${digit(token)}`
+  }
+  for (const moment of earlier) key += digit(moment.commits) + rowsKey(moment.rows)
+  return key
+}
 
 export interface Exploration {
   readonly states: number

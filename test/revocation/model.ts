@@ -96,37 +96,42 @@ const START: State = {
 
 const without = <T>(list: readonly T[], index: number): T[] => list.filter((_, at) => at !== index)
 
-/** One text a state: messages of one direction have no order. */
-const keyOf = ({
-  offset,
-  applied,
-  until,
-  unapplied,
-  requests,
-  answers,
-  changes,
-  leaseUntil,
-  seen,
-  confirmed,
-}: State): string =>
-  [
-    offset,
-    applied,
-    until,
-    unapplied,
-    changes,
-    leaseUntil,
-    seen,
-    Number(confirmed),
-    requests
-      .map(({ sent, acknowledged, read }) => `${sent}.${acknowledged}.${read ?? ''}`)
-      .sort()
-      .join(' '),
-    answers
-      .map(({ sent, number }) => `${sent}.${number}`)
-      .sort()
-      .join(' '),
-  ].join()
+/** The moments that a state has, and how many there are: from long ago to the end of a lease that begins now. */
+const MOMENTS = 16
+
+const momentOf = (moment: number): number => {
+  const digit = moment - LONG_AGO
+  if (digit < 0 || digit >= MOMENTS) throw new RangeError(`the moment ${moment} has no place in a key`)
+  return digit
+}
+const requestOf = ({ sent, acknowledged, read }: Request): number =>
+  1 + (momentOf(sent) * 2 + acknowledged) * 3 + (read === undefined ? 0 : read + 1)
+const answerOf = ({ sent, number }: Answer): number => 1 + momentOf(sent) * 2 + number
+
+/** Of at most two messages, which have no order: one number. */
+const pairOf = (one: number, other: number, size: number): number => Math.max(one, other) * size + Math.min(one, other)
+
+const REQUESTS = 1 + MOMENTS * 2 * 3
+const ANSWERS = 1 + MOMENTS * 2
+
+/** One number a state, below 2^53: a million states are looked up. */
+const keyOf = (state: State): number => {
+  const [one, two] = state.requests
+  const [first, second] = state.answers
+  const flags =
+    state.applied | (state.unapplied << 1) | (state.changes << 2) | (state.seen << 3) | (Number(state.confirmed) << 4)
+  let key = momentOf(state.offset)
+  key = key * MOMENTS + momentOf(state.until)
+  key = key * MOMENTS + momentOf(state.leaseUntil)
+  key = key * 32 + flags
+  key =
+    key * REQUESTS * REQUESTS +
+    pairOf(one === undefined ? 0 : requestOf(one), two === undefined ? 0 : requestOf(two), REQUESTS)
+  return (
+    key * ANSWERS * ANSWERS +
+    pairOf(first === undefined ? 0 : answerOf(first), second === undefined ? 0 : answerOf(second), ANSWERS)
+  )
+}
 
 /** serve: whether the node would hand out now what was revoked. */
 export const canServe = (state: State, guards: Guards): boolean =>
@@ -218,40 +223,71 @@ export interface Exploration {
   /** The steps to a state that breaks the property. */ readonly counterexample: readonly string[] | undefined
 }
 
+/** A set of whole numbers from zero up to 2^53, without an object for each of a million. */
+const createKeys = () => {
+  const EMPTY = -1
+  let [slots, mask, size] = [new Float64Array(1 << 16).fill(EMPTY), (1 << 16) - 1, 0]
+  const slotOf = (key: number): number => {
+    const high = Math.imul((key / 0x1_0000_0000) | 0, 0x9e37_79b1)
+    const mixed = Math.imul((key | 0) ^ high, 0x85eb_ca6b)
+    let slot = (mixed ^ (mixed >>> 15)) & mask
+    while (slots[slot] !== EMPTY && slots[slot] !== key) slot = (slot + 1) & mask
+    return slot
+  }
+  const grow = (): void => {
+    const full = slots
+    slots = new Float64Array(2 * full.length).fill(EMPTY)
+    mask = slots.length - 1
+    for (const key of full) if (key !== EMPTY) slots[slotOf(key)] = key
+  }
+  return {
+    /** @returns whether it was not there before */
+    add(key: number): boolean {
+      const slot = slotOf(key)
+      if (slots[slot] === key) return false
+      slots[slot] = key
+      size += 1
+      if (2 * size > slots.length) grow()
+      return true
+    },
+  }
+}
+
 /** Looks at every state that can be reached. */
 export const explore = (guards: Guards): Exploration => {
-  const came = new Map<string, { from: string | undefined; step: string }>()
-  const first = keyOf(START)
-  came.set(first, { from: undefined, step: 'start' })
-  let frontier: [string, State][] = [[first, START]]
+  const came = createKeys()
+  came.add(keyOf(START))
+  /** How each state was come to: from which one, by which step. */
+  const [from, by] = [[-1], ['start']]
+  const pathTo = (index: number): string[] => {
+    const path: string[] = []
+    for (let at = index; at >= 0; at = from[at]!) path.unshift(by[at]!)
+    return path
+  }
+  let frontier: [number, State][] = [[0, START]]
   let served = false
   while (frontier.length > 0) {
-    const next: [string, State][] = []
-    for (const [key, state] of frontier) {
+    const next: [number, State][] = []
+    for (const [index, state] of frontier) {
       if (canServe(state, guards)) {
         served = true
-        if (state.confirmed) return { states: came.size, served, counterexample: [...pathTo(came, key), 'serve'] }
+        if (state.confirmed) return { states: by.length, served, counterexample: [...pathTo(index), 'serve'] }
       }
-      for (const [step, after] of [
-        ...nodeSteps(state, guards),
-        ...storeSteps(state, guards),
-        ...lineSteps(state),
-        ...revokerSteps(state, guards),
-        ...timeSteps(state, guards),
-      ]) {
-        const text = keyOf(after)
-        if (came.has(text)) continue
-        came.set(text, { from: key, step })
-        next.push([text, after])
-      }
+      for (const steps of [
+        nodeSteps(state, guards),
+        storeSteps(state, guards),
+        lineSteps(state),
+        revokerSteps(state, guards),
+        timeSteps(state, guards),
+      ])
+        for (const [step, after] of steps) {
+          if (!came.add(keyOf(after))) continue
+          next.push([by.length, after])
+          from.push(index)
+          by.push(step)
+        }
     }
     frontier = next
   }
-  return { states: came.size, served, counterexample: undefined }
-}
-
-const pathTo = (came: ReadonlyMap<string, { from: string | undefined; step: string }>, key: string): string[] => {
-  const path: string[] = []
-  for (let at: string | undefined = key; at !== undefined; at = came.get(at)?.from) path.unshift(came.get(at)!.step)
-  return path
+  return { states: by.length, served, counterexample: undefined }
 }
