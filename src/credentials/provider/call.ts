@@ -10,7 +10,7 @@ import {
   type CircuitBreakerPolicy,
   type IPolicy,
 } from 'cockatiel'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import {
   AuthorizationResponseError,
   ClientError,
@@ -204,11 +204,11 @@ export const createProviderCalls = (options: {
   clock: Clock
   shared?: SharedRests | undefined
 }) => {
-  const breakers = new LRUCache<
+  const breakers = createLru<
     string,
     { readonly policy: IPolicy; readonly breaker: CircuitBreakerPolicy; openedAt: number | undefined }
   >({ max: REMEMBERED })
-  const rests = new LRUCache<string, number>({ max: REMEMBERED })
+  const rests = createLru<string, number>({ max: REMEMBERED })
   const { clock } = options
   const isShort = (error: unknown): boolean => (retryAfterOf(error, clock.now()) ?? 0) <= SHORT_REST
 

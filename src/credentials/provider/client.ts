@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import * as openid from 'openid-client'
 import {
   clientFor,
@@ -115,7 +115,7 @@ export const createProviderClients = (options: {
   assertClient: AssertClient
   resolveSecret: ResolveSecret
 }): ProviderClients => {
-  const discovered = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+  const discovered = createLru<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
 
   const discover = async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
     const key = `${options.snapshot().generation} ${provider.provider} ${provider.issuer}`

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import * as openid from 'openid-client'
 import { z } from 'zod'
 import { answersSchema, type CurrentSnapshot, type Tenant } from '#config'
@@ -54,7 +54,7 @@ export const createIdentityProviders = (options: {
   egress: Egress
   resolveSecret: ResolveSecret
 }): IdentityProviders => {
-  const metadata = new LRUCache<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+  const metadata = createLru<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
   return async ({ tenant, sign_in: signIn }) => {
     if (signIn === undefined)
       throw refuse('connect_invalid', {

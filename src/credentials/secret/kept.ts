@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import { DeputyError, problemForAdmins, refuse } from '#errors'
 import { within } from '#foundation/async'
@@ -67,14 +67,14 @@ export const keepSecrets = (
     logger: Logger
   },
 ): KeptSecrets => {
-  const entries = new LRUCache<string, Entry>({ max: MAX_ENTRIES })
+  const entries = createLru<string, Entry>({ max: MAX_ENTRIES })
   const underWay = new Map<string, { readonly reading: Promise<Entry>; readonly since: number }>()
   /** The backend as a whole is silent. */
   let silence: string | undefined
   /** Of the last outage of any kind, for people. */
   let problem: string | undefined
   /** Secrets whose last reading was refused, with what was said. */
-  const refused = new LRUCache<string, string>({ max: MAX_ENTRIES })
+  const refused = createLru<string, string>({ max: MAX_ENTRIES })
   const keyOf = (tenant: string, name: string): string => `${tenant}/${name}`
 
   const fetched = async (tenant: string, name: string): Promise<Entry> => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Downstream } from '#config'
 import { DeputyError } from '#errors'
 import type { RotatedSecret, StoredSecret } from '#foundation/store'
@@ -37,7 +37,7 @@ export const createSecretVersions = (deps: {
   readonly kept: (secret: RotatedSecret) => Promise<Pick<SecretVersion, 'version' | 'value'>>
 }) => {
   const named = new WeakMap<Downstream, readonly NamedSecret[]>()
-  const known = new LRUCache<string, string>({ max: MAX_KNOWN })
+  const known = createLru<string, string>({ max: MAX_KNOWN })
 
   const keptVersion = async (secret: RotatedSecret): Promise<string> => {
     const key = JSON.stringify([secret.tenant, secret.backend, secret.secret])

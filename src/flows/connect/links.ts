@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock, Random } from '#clock'
 import type { CurrentSnapshot } from '#config'
 import type { CredentialRequest } from '#credentials/connector'
@@ -32,8 +32,8 @@ export const createConnectLinks = (deps: {
   readonly newId: () => string
 }): ConnectLinks => {
   const attempts = createAttempts(deps)
-  const links = new LRUCache<string, string>({ max: 10_000, ttl: LIFETIME / 2 })
-  const loginLinks = new LRUCache<number, number>({ max: 10_000, ttl: 60_000 })
+  const links = createLru<string, string>({ max: 10_000, ttl: LIFETIME / 2 })
+  const loginLinks = createLru<number, number>({ max: 10_000, ttl: 60_000 })
   return {
     async connectUrl({ principal, server, downstream, correlationId }, scopes, claims) {
       const user = principal.kind === 'user' ? principal.user : ''

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import { type CachedCredential, credentialKey, type SharedCredentials } from '#credentials/cache'
 import {
@@ -121,7 +121,7 @@ export const createObtain = (options: {
     return { credential, obtainedAt: startedAt }
   }
 
-  const renewals = new LRUCache<string, number>({ max: MAX_RENEWALS })
+  const renewals = createLru<string, number>({ max: MAX_RENEWALS })
 
   /**
    * Drops a credential that its service refuses, wherever this server has it for this principal. A grant judges a fresh one

@@ -1,6 +1,6 @@
 import { promisify } from 'node:util'
 import { deflate as deflateCallback } from 'node:zlib'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { z } from 'zod'
 import { type Clock, toSeconds } from '#clock'
 import { readListName, STATUS_LIST_BITS } from '#credentials/connector'
@@ -49,7 +49,7 @@ export const createStatusLists = (
     readonly clock: Clock
   },
 ) => {
-  const kept = new LRUCache<string, Promise<string>>({ max: 200, ttl: KEPT })
+  const kept = createLru<string, Promise<string>>({ max: 200, ttl: KEPT })
 
   const bitsOf = async (name: string, node: string, startedAt: number): Promise<Uint8Array> => {
     const bits = new Uint8Array(STATUS_LIST_BITS / 8)

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import { endsEarly, type RotationPolicy } from '#config'
 import type { Rotation } from '#foundation/store'
@@ -15,7 +15,7 @@ const SHORTEST_LOOK = 1000
  * not until when. A process that begins in the middle of a grace has nothing to go by but the time of day.
  */
 export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: () => number }) => {
-  const seen = new LRUCache<string, { readonly until: number; readonly wall: number; readonly steady: number }>({
+  const seen = createLru<string, { readonly until: number; readonly wall: number; readonly steady: number }>({
     max: REMEMBERED,
   })
   const firstSeen = ({ id, graceUntil }: Rotation) => {

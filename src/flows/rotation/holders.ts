@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import type { HeldSecret } from '#credentials/connector'
 import type { RotatedSecret, SecretHolder, SecretHolderStore } from '#foundation/store'
@@ -32,7 +32,7 @@ export const createHolders = (options: {
   const { store, clock } = options
   const nameOf = ({ server, user, process }: HoldingProcess, version: string): string =>
     JSON.stringify([server, user, ...(process === undefined ? [null, version] : [options.node, process])])
-  const written = new LRUCache<string, { version: string; until: number }>({ max: REMEMBERED })
+  const written = createLru<string, { version: string; until: number }>({ max: REMEMBERED })
   return {
     /**
      * Writes down that the version is handed out.

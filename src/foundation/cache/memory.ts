@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import type { Cache } from './cache.ts'
 
@@ -9,7 +9,7 @@ interface Entry<Value> {
 
 /** The process cache: least recently used entries leave first, expired ones are never returned. */
 export const createMemoryCache = <Value>(options: { entries: number; clock: Clock }): Cache<Value> => {
-  const entries = new LRUCache<string, Entry<Value>>({ max: options.entries })
+  const entries = createLru<string, Entry<Value>>({ max: options.entries })
   const { clock } = options
   return {
     get(key) {

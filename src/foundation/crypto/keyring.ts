@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { z } from 'zod'
 import type { Random } from '#clock'
 import { DeputyError, refuse } from '#errors'
@@ -66,7 +66,7 @@ export class Keyring implements Envelope {
   #kek: KeyEncryptionKey
   readonly #monotonic: () => number
   readonly #hasRecords: ((tenant: string) => Promise<boolean>) | undefined
-  readonly #keys = new LRUCache<string, TenantKeys>({ max: 20_000 })
+  readonly #keys = createLru<string, TenantKeys>({ max: 20_000 })
   /** Work on one tenant's key is done one after the other: a key is made once, and never made while it is destroyed. */
   readonly #turns = new Map<string, Promise<unknown>>()
 

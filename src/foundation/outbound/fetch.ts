@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { Agent, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
 import { refuse } from '#errors'
 import { lengthPrefixed } from '#foundation/crypto'
@@ -52,7 +52,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
 
   const agent = createAgent()
   /** Connections on which Deputy has proved itself are used for nothing else. */
-  const agents = new LRUCache<string, Agent>({
+  const agents = createLru<string, Agent>({
     max: CERTIFICATES,
     dispose: (each) => {
       void each.close()

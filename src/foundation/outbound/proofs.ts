@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock, Random } from '#clock'
 import { type ProofKey, type ProvedRequest, signProof } from '#foundation/crypto'
 
@@ -17,7 +17,7 @@ export interface Proofs {
 
 /** Authorization servers and services have nonces of their own even where they share an origin (section 9): each gets its own of this. */
 export const createProofs = (deps: { readonly clock: Clock; readonly random: Random }): Proofs => {
-  const nonces = new LRUCache<string, string>({ max: SERVERS })
+  const nonces = createLru<string, string>({ max: SERVERS })
   return {
     prove: (key, request) => signProof(key, request, nonces.get(new URL(request.url).origin), deps),
     note(url, header) {

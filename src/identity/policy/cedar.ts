@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { setFlagsFromString } from 'node:v8'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { refuse } from '#errors'
 import { cacheKey } from '#foundation/cache'
 import type { Policy, PolicyDecision, PolicyQuestion } from './decision.ts'
@@ -134,7 +134,7 @@ const assertKnown = ({ principal }: PolicyQuestion, { readsGroups, readsClaim, c
  * @param set name under which the policies were preparsed
  */
 export const createPolicy = (set: string, footprint: Footprint): Policy => {
-  const decisions = new LRUCache<string, PolicyDecision>({ max: CACHED_DECISIONS })
+  const decisions = createLru<string, PolicyDecision>({ max: CACHED_DECISIONS })
   const keyOf = createKey(footprint)
   return {
     decide(question) {

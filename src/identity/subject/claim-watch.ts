@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { TrustedIssuer } from '#config'
 import type { Logger } from '#foundation/telemetry'
 import { claimAt } from '#foundation/text'
@@ -15,8 +15,8 @@ export type WatchClaims = (tenant: string, issuer: TrustedIssuer, claims: Readon
  * group, and a `forbid` that names a group forbids nothing. Tells once, too, when the issuer leaves groups out of a token.
  */
 export const createClaimWatch = ({ logger }: { readonly logger: Pick<Logger, 'warn'> }): WatchClaims => {
-  const without = new LRUCache<string, number>({ max: 10_000 })
-  const told = new LRUCache<string, true>({ max: 10_000 })
+  const without = createLru<string, number>({ max: 10_000 })
+  const told = createLru<string, true>({ max: 10_000 })
   return (tenant, trusted, claims) => {
     const { issuer, claims: mapping } = trusted
     if (omittedOf(claims, trusted)?.groups === true) {

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { z } from 'zod'
 import type { Clock } from '#clock'
 import type { SecretReference, TrustedIssuer } from '#config'
@@ -23,7 +23,7 @@ export const createIntrospection = (options: {
   resolveSecret: (reference: SecretReference, tenant: string) => Promise<Secret>
   fingerprint: Fingerprint
 }) => {
-  const answers = new LRUCache<string, { claims: IntrospectedClaims | undefined; until: number }>({ max: 5000 })
+  const answers = createLru<string, { claims: IntrospectedClaims | undefined; until: number }>({ max: 5000 })
 
   const ask = async (token: Secret, issuer: TrustedIssuer, tenant: string): Promise<IntrospectedClaims | undefined> => {
     const { client_id: clientId, client_secret: reference, endpoint } = issuer.introspection!

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import { type Fingerprint, Secret } from '#foundation/crypto'
 import type { UserNameStore } from '#foundation/store'
@@ -55,7 +55,7 @@ export const createNameRecorder = (deps: {
   readonly inBackground: (work: Promise<unknown>) => void
 }): WatchClaims => {
   const { ofName, ofRow } = fingerprintsFor(deps.fingerprint)
-  const written = new LRUCache<string, { name: string; at: number }>({ max: 10_000 })
+  const written = createLru<string, { name: string; at: number }>({ max: 10_000 })
   return (tenant, issuer, claims) => {
     const display = displayNameOf(claims, issuer)
     if (display === undefined) return

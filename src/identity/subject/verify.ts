@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload } from 'jose'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import type { CurrentSnapshot, Server } from '#config'
 import { asDeputyError, DeputyError, refuse } from '#errors'
@@ -89,7 +89,7 @@ interface Verified {
  * Which issuer it is decided by the verified claims, never by how the token looks.
  */
 export const createSubjectVerifier = (deps: SubjectDependencies): SubjectVerifier => {
-  const verified = new LRUCache<string, { subject: VerifiedSubject; at: number }>({ max: 20_000 })
+  const verified = createLru<string, { subject: VerifiedSubject; at: number }>({ max: 20_000 })
 
   const sessionsOf = (
     of: { readonly tenant: string; readonly issuer: string },

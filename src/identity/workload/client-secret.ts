@@ -1,6 +1,6 @@
 import { hash as digest, scrypt, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Random } from '#clock'
 import { refuse } from '#errors'
 import { lengthPrefixed, type Secret } from '#foundation/crypto'
@@ -120,7 +120,7 @@ const createTurns = () => {
  */
 export const createClientSecretCheck = (random: Random, cost: Cost = COST) => {
   const key = random.bytes(32)
-  const right = new LRUCache<string, true>({ max: 1000 })
+  const right = createLru<string, true>({ max: 1000 })
   const underWay = new Map<string, Promise<boolean>>()
   const turns = createTurns()
   const nothing = ['scrypt', cost.N, cost.r, cost.p, 'bm90aGluZw', Buffer.alloc(BYTES).toString('base64url')].join('$')

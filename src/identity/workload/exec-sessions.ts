@@ -1,5 +1,5 @@
 import { hash as digest } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock, Random } from '#clock'
 import type { Server } from '#config'
 import { type DeputyError, refuse } from '#errors'
@@ -100,7 +100,7 @@ export const createExecSessions = (options: {
   const { random } = options
   const live = new Map<string, Entry>()
   const byKey = new Map<string, Entry>()
-  const shared = new LRUCache<string, true>({ max: REMEMBERED })
+  const shared = createLru<string, true>({ max: REMEMBERED })
   /** Of the sessions that there are now: a process is looked up once for them, by the same object for every request of its connection. */
   let found = new WeakMap<PeerProcess, readonly ExecSession[]>()
   const keyOf = (token: Secret): string => digest('sha256', token.reveal(), 'hex')

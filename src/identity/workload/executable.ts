@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { BigIntStats } from 'node:fs'
 import { open, readlink, stat, type FileHandle } from 'node:fs/promises'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { refuse } from '#errors'
 
 /** The program that a process runs. What could not be read, or proves nothing, is absent. */
@@ -19,7 +19,7 @@ const versionOf = ({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string =>
   [dev, ino, size, mtimeNs, ctimeNs].join(':')
 
 /** Digests of executables that were read before, by version. */
-const digests = new LRUCache<string, Promise<string>>({ max: 500 })
+const digests = createLru<string, Promise<string>>({ max: 500 })
 
 const hashOf = async (file: FileHandle, version: string): Promise<string> => {
   const hash = createHash('sha256')

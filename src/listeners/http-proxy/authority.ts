@@ -1,7 +1,7 @@
 import { webcrypto } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext, type SecureContext } from 'node:tls'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { z } from 'zod'
 import type { Clock, Random } from '#clock'
 import { Secret } from '#foundation/crypto'
@@ -85,7 +85,7 @@ export const isLasting = (kept: Secret, clock: Clock): boolean =>
 export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; random: Random }): Authority => {
   const { key, certificate } = storedSchema.parse(JSON.parse(kept.reveal()))
   let made: Promise<{ signingKey: webcrypto.CryptoKey; publicKey: webcrypto.CryptoKey; privatePem: string }> | undefined
-  const contexts = new LRUCache<string, { context: Promise<SecureContext>; until: number }>({ max: HOSTS })
+  const contexts = createLru<string, { context: Promise<SecureContext>; until: number }>({ max: HOSTS })
 
   const keysOf = async () => {
     const { privateKey, publicKey } = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify'])

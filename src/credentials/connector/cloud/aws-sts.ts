@@ -6,7 +6,7 @@ import {
   STSServiceException,
 } from '@aws-sdk/client-sts'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { ClientError } from 'openid-client'
 import { z } from 'zod'
 import type { Clock } from '#clock'
@@ -86,7 +86,7 @@ export const createAwsStsConnector = (deps: {
   readonly clock: Clock
 }): Connector => {
   const requestHandler = awsHandler(deps.egress)
-  const ofChain = new LRUCache<string, STSClient>({
+  const ofChain = createLru<string, STSClient>({
     max: CLIENTS,
     dispose: (client) => {
       client.destroy()

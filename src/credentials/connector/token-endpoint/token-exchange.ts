@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import { clientFor, type DownstreamOf } from '#config'
 import { refuse } from '#errors'
@@ -35,7 +35,7 @@ export const createTokenExchangeConnector = ({
   requestToken: RequestToken
   clock: Clock
 }): Connector => {
-  const actors = new LRUCache<string, Credential>({ max: ACTORS })
+  const actors = createLru<string, Credential>({ max: ACTORS })
   /** Deputy's own token there, for whom it acts notwithstanding: without scopes or a target. */
   const actorToken = async (
     request: CredentialRequest,

@@ -5,7 +5,7 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel'
-import { LRUCache } from 'lru-cache'
+import { createLru } from '#foundation/lru'
 import { DeputyError, refuse } from '#errors'
 import { isSilence } from '../silence.ts'
 
@@ -28,7 +28,7 @@ export const createVaultBreakers = (id: string) => {
   const make = (counts: (error: unknown) => boolean): CircuitBreakerPolicy =>
     circuitBreaker(handleWhen(counts), { halfOpenAfter: REST_MS, breaker: new ConsecutiveBreaker(FAILURES) })
   const server = make(isSilence)
-  const paths = new LRUCache<string, CircuitBreakerPolicy>({ max: PATHS })
+  const paths = createLru<string, CircuitBreakerPolicy>({ max: PATHS })
   const ofPath = (path: string): CircuitBreakerPolicy => {
     const key = path.split('?', 1)[0]!
     let found = paths.get(key)
