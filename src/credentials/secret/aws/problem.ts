@@ -54,9 +54,9 @@ export const awsProblem =
     const words = error.message.slice(0, MAX_WORDS)
     const status = error.$metadata.httpStatusCode ?? 0
     // AWS redirects no call: what does stands before it.
-    const isThrottled = THROTTLED.test(error.name)
+    const isThrottled = THROTTLED.test(error.name) || status === 429
     const isAnothers = status >= 300 && status < 400
-    if (status >= 500 || isAnothers || NOT_NOW.test(error.name))
+    if (status >= 500 || isThrottled || isAnothers || NOT_NOW.test(error.name))
       return refuse(
         'secret_backend_unavailable',
         {
