@@ -20,8 +20,8 @@ const ENTRIES = {
   launcher: 'src/cli/exec/launcher.ts',
 }
 
-/** Native or WebAssembly beside their JavaScript: they find their own files. */
-const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs']
+/** Native or WebAssembly beside their JavaScript: they find their own files. The last is loaded where there is a Vault. */
+const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs', 'node-vault']
 
 /**
  * An `import` of `node:http` reads every one of its exports, and the one for WebSockets loads the HTTP client that Node

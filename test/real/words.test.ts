@@ -4,9 +4,30 @@ import { createEgress } from '../../src/foundation/outbound/fetch.ts'
 import { createVaultWire } from '../../src/credentials/secret/vault/client.ts'
 import { createVaultSecrets } from '../../src/credentials/secret/vault/kv.ts'
 import { freePort } from '../support/process.ts'
+import { describeVaultClient } from '../conformance/vault-client.ts'
 import { findOpenBao, startOpenBao, type OpenBao } from '../peers/openbao.ts'
 
 const bao = findOpenBao()
+if (bao !== undefined)
+  describeVaultClient('a real OpenBao', async () => {
+    const server = await startOpenBao(bao)
+    const made = await Promise.all(
+      [1, 2].map(
+        async () =>
+          (
+            (await server.must('POST', 'auth/token/create', { policies: ['default'] })) as {
+              auth: { client_token: string; accessor: string }
+            }
+          ).auth,
+      ),
+    )
+    return {
+      url: server.url,
+      tokens: [made[0]!.client_token, made[1]!.client_token],
+      accessors: [made[0]!.accessor, made[1]!.accessor],
+      close: () => server.close(),
+    }
+  })
 describe.skipIf(bao === undefined)('secrets of a real OpenBao', () => {
   let server: OpenBao
   beforeAll(async () => {

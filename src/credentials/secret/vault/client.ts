@@ -4,6 +4,7 @@ import { DeputyError, refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
 import { connectionProblem, type Egress, struck } from '#foundation/outbound'
 import { createVaultBreakers } from './breakers.ts'
+import { createNodeVault, type SendPrepared } from './node-vault.ts'
 
 /** What Vault has said. `body` is unknown until a schema has read it. */
 export interface VaultAnswer {
@@ -120,13 +121,25 @@ export const createVaultWire = (options: {
   pause?: (milliseconds: number) => Promise<unknown>
 }): SendToVault => {
   const { id, egress, pause = sleep } = options
-  const base = `${options.address.replace(/\/$/, '')}/v1/`
+  const base = options.address.replace(/\/$/, '')
   const breakers = createVaultBreakers(id)
   const silent = (problem: string, cause?: unknown): DeputyError =>
     refuse('secret_backend_unavailable', { backend: id, problem, whole: 'yes' }, cause)
 
-  const ask = async (url: string, request: VaultRequest, token: Secret | undefined, timeout: number) => {
-    const { method, body, namespace = options.namespace } = request
+  const sendPrepared: SendPrepared = async ({ url, body, ...request }) => {
+    try {
+      const response = await egress(url, { ...request, ...(body === undefined ? {} : { body }) })
+      return { response, text: await response.text() }
+    } catch (error) {
+      // An answer that is too long is one path's, and the server has answered.
+      if (error instanceof DeputyError && error.facts['answered'] === 'yes')
+        throw refuse('secret_backend_unavailable', { backend: id, problem: error.message }, error)
+      throw silent(shown(error), error)
+    }
+  }
+  const active = createNodeVault(base, sendPrepared)
+  const ask = (vault: typeof active, request: VaultRequest, token: Secret | undefined, timeout: number) => {
+    const { method, path, body, namespace = options.namespace } = request
     const correlationId = options.correlationId?.()
     const headers = {
       // Vault Agents can be told to refuse what a browser or a redirect could have sent.
@@ -136,30 +149,16 @@ export const createVaultWire = (options: {
       'User-Agent': options.userAgent ?? 'deputy',
       ...(correlationId === undefined ? {} : { 'X-Correlation-ID': correlationId }),
       ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
-      ...(token === undefined ? {} : { 'X-Vault-Token': token.reveal() }),
-      ...(namespace === undefined ? {} : { 'X-Vault-Namespace': namespace }),
     }
-    try {
-      const response = await egress(url, {
-        method,
-        headers,
-        timeout,
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      })
-      return { response, text: await response.text() }
-    } catch (error) {
-      // An answer that is too long is one path's, and the server has answered.
-      if (error instanceof DeputyError && error.facts['answered'] === 'yes')
-        throw refuse('secret_backend_unavailable', { backend: id, problem: error.message }, error)
-      throw silent(shown(error), error)
-    }
+    return vault({ method, path, headers, token, namespace, body, timeout })
   }
 
   /** One request, and once more where a standby says who leads. */
   const attempt = async (request: VaultRequest, token: Secret | undefined, timeout: number): Promise<VaultAnswer> => {
-    let { response, text } = await ask(base + request.path, request, token, timeout)
-    const leader = REDIRECTS.has(response.status) ? leaderOf(response, base + request.path) : undefined
-    if (leader !== undefined) ({ response, text } = await ask(leader, request, token, timeout))
+    let { response, text } = await ask(active, request, token, timeout)
+    const leader = REDIRECTS.has(response.status) ? leaderOf(response, base, request.path) : undefined
+    if (leader !== undefined)
+      ({ response, text } = await ask(createNodeVault(leader, sendPrepared), request, token, timeout))
     const { status } = response
     if (status >= 300 && status < 400) throw silent(`it is a standby (${status}) and leads to no active node`)
     const seconds = Number(response.headers.get('retry-after'))
@@ -218,14 +217,17 @@ const isVaults = (body: unknown): boolean => refusalSchema.safeParse(body).succe
 
 /**
  * Where the active node is. The certificates that are trusted there are the same; a connection with TLS leads to none without.
- * @returns undefined where the answer names no such place
+ * @returns its base URL; undefined where the answer names no such place
  */
-const leaderOf = (response: Response, asked: string): string | undefined => {
+const leaderOf = (response: Response, base: string, path: string): string | undefined => {
+  const asked = new URL(`${base}/v1/${path}`)
   const location = response.headers.get('location')
-  if (location === null || !URL.canParse(location, asked)) return undefined
+  if (location === null || !URL.canParse(location, asked.href)) return undefined
   const url = new URL(location, asked)
-  const isAsSafe = url.protocol === 'https:' || new URL(asked).protocol === 'http:'
-  return isAsSafe && url.pathname === new URL(asked).pathname ? url.href : undefined
+  const isAsSafe = url.protocol === 'https:' || asked.protocol === 'http:'
+  return isAsSafe && url.pathname === asked.pathname
+    ? url.origin + new URL(base).pathname.replace(/\/$/, '')
+    : undefined
 }
 
 /** Reads an answer. @throws DeputyError `secret_backend_refused` for a status that is no success, `secret_backend_unavailable` for another form */
