@@ -93,6 +93,7 @@ const aNode = (given: Partial<Pick<LeaseOptions, 'apply' | 'lookAgain' | 'replac
       incarnation: 'a/1',
       // What was made without the key has no start.
       startOf: (id) => (/^a\/\d+$/.test(id) ? Number(id.slice(2)) : undefined),
+      acknowledgements: { prove: (id, { number }) => `${id} has ${number}`, isProven: () => true },
       lease: LEASE,
       skew: SKEW,
       apply: () => undefined,

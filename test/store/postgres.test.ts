@@ -9,7 +9,7 @@ import { SCHEMA_VERSION } from '../../src/foundation/store/migrations/index.ts'
 import { judgeStandbys } from '../../src/foundation/store/postgres/durability.ts'
 import { migratePostgres, openPostgresStore, postgresDurability } from '../../src/foundation/store/postgres/open.ts'
 import type { PostgresOptions } from '../../src/foundation/store/postgres/pool.ts'
-import type { Renewal, RenewalRequest } from '../../src/foundation/store/records/revocations.ts'
+import type { Renewal, Position, RenewalRequest } from '../../src/foundation/store/records/revocations.ts'
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import { anAuditRow } from '../conformance/audit-row.ts'
 import { BEFORE_LEASE_QUESTIONS, expectOlderLeases } from '../conformance/older-leases.ts'
@@ -150,8 +150,11 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       token: 'row',
       previous: [],
       keepsName: false,
+      proof: proofOf(given.id ?? 'two/a', given.applied),
       ...given,
     })
+    const proofOf = (id: string, applied: Position | undefined): string | null =>
+      applied === undefined ? null : `${id} has applied ${applied.number} ${applied.token}`
     const granted = (renewal: Renewal): Extract<Renewal, { outcome: 'granted' }> => {
       if (renewal.outcome !== 'granted') throw new Error(`the renewal is ${renewal.outcome}`)
       return renewal
@@ -164,7 +167,8 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       reason: null,
       forgetAt: null,
     })
-    const who = { except: 'one/a', lease: 0, skew: 0 }
+    const isProven = (id: string, applied: Position, proof: string | null): boolean => proof === proofOf(id, applied)
+    const who = { except: 'one/a', lease: 0, skew: 0, isProven }
 
     it('gives a lease and the last change, in one step; a change waits for who has not said that it knows', async () => {
       const options = await optionsFor()
@@ -199,6 +203,33 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
         .toMatchObject({ acknowledged: [], waiting: [], expired: ['two'] })
       await one.close()
       await two.close()
+    })
+
+    it('promise 4: an acknowledgement that another program writes into the row of a node counts for nothing', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const store = await openPostgresStore({ ...options, node: 'one' })
+      const cluster = store.cluster!
+      const first = await store.revocations.add(revocation('r1'))
+      await cluster.renew(aRequest({ applied: first }))
+      const change = await store.revocations.add(revocation('r2'))
+      for (const forged of [
+        'update nodes set seen = 1000000, seen_token = (select token from epochs)',
+        `update nodes set seen = ${change.number}, seen_token = '${change.token}'`,
+        `update nodes set seen_proof = null`,
+        // That of another node, and one of before.
+        `update nodes set seen_proof = '${proofOf('three/a', change)}'`,
+        `update nodes set seen_proof = '${proofOf('two/a', first)}'`,
+      ]) {
+        await runOn(options, [forged])
+        expect([forged, await cluster.whoKnows(change, who)]).toMatchObject([
+          forged,
+          { acknowledged: [], waiting: ['two'] },
+        ])
+      }
+      await cluster.renew(aRequest({ applied: change }))
+      expect(await cluster.whoKnows(change, who)).toMatchObject({ acknowledged: ['two'], waiting: [] })
+      await store.close()
     })
 
     it('fault 101, promise 4: knows by number and token whether a past is its own', async () => {
@@ -244,7 +275,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       expect(granted(await cluster.renew(aRequest({ id: 'three/a', about: 'three' }))).serverAge).toBe(0)
       await runOn(options, ["delete from nodes where id = 'three/a'"])
       const change = await store.revocations.add(revocation('r1'))
-      const given = { except: 'two/a', lease: 60_000, skew: 500 }
+      const given = { except: 'two/a', lease: 60_000, skew: 500, isProven }
       await cluster.whoKnows(change, given)
       expect((await cluster.whoKnows(change, given)).unsettled).toBeLessThanOrEqual(60_500)
       expect(await cluster.whoKnows(change, who)).toMatchObject({ waiting: ['two'] })

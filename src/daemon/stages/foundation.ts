@@ -97,6 +97,7 @@ const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts)
           node,
           incarnation,
           startOf: incarnations.startOf,
+          acknowledgements: incarnations,
           ...settings.cluster,
           clock,
           monotonic: () => performance.now(),

@@ -3,6 +3,7 @@ import type { Clock } from '#clock'
 import { DeputyError, refuse } from '#errors'
 import type { ClusterStore, Position, Renewal, StandingChanges, Subscription } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
+import type { Incarnations } from './incarnation.ts'
 import type { Confirmation, Membership, WriteChange } from './membership.ts'
 
 /** Why a node looks again at what the store has: undefined where only the server is another process. */
@@ -24,6 +25,8 @@ export interface LeaseOptions {
   readonly incarnation: string
   /** When an incarnation of this node has started; undefined for a row that this installation has not written. */
   readonly startOf: (incarnation: string) => number | undefined
+  /** Proves what this process acknowledges, and that another has acknowledged it itself. */
+  readonly acknowledgements: Pick<Incarnations, 'prove' | 'isProven'>
   /** ms. */
   readonly lease: number
   /** ms by which clocks may differ, in time and in what they count as one lease. */
@@ -177,11 +180,14 @@ export class NodeLease implements Membership {
   }
 
   async confirm(change: Position, write: WriteChange): Promise<Confirmation> {
-    const { store, incarnation, lease, skew, monotonic } = this.#options
+    const { store, incarnation, lease, skew, monotonic, acknowledgements } = this.#options
+    const isProven = acknowledgements.isProven
     const began = monotonic()
     let awaited = change
     for (let pause = FIRST_LOOK; ; pause = Math.min(pause * 1.5, LAST_LOOK)) {
-      const knowledge = await this.#withinBound(() => store.whoKnows(awaited, { except: incarnation, lease, skew }))
+      const knowledge = await this.#withinBound(() =>
+        store.whoKnows(awaited, { except: incarnation, lease, skew, isProven }),
+      )
       const { acknowledged, waiting, expired, isLost, unsettled } = knowledge
       if (isLost) awaited = await this.record(write)
       else if (waiting.length === 0 && unsettled === 0)
@@ -267,7 +273,7 @@ export class NodeLease implements Membership {
 
   /** @param keepsName whether the other rows of this name are judged */
   async #renewOnce(keepsName = false): Promise<void> {
-    const { store, node, incarnation, lease, skew, clock, monotonic } = this.#options
+    const { store, node, incarnation, acknowledgements, lease, skew, clock, monotonic } = this.#options
     const sent = { monotonic: monotonic(), wall: clock.now() }
     if (sent.wall - this.#answeredAt > ROW_REMEMBERED) this.#rowToken = undefined
     const applied = this.#applied
@@ -279,6 +285,7 @@ export class NodeLease implements Membership {
       skew,
       startedAt: this.#startedAt,
       applied,
+      proof: applied === undefined ? null : acknowledgements.prove(incarnation, applied),
       written: this.#written,
       token,
       // What was sent before and not answered may have come, and has the same token.

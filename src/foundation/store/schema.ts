@@ -160,6 +160,7 @@ export interface Tables {
     started_at: number
     about: string
     seen_token: string | null
+    seen_proof: string | null
     token: string | null
     configuration: string | null
     configured_at: number | null

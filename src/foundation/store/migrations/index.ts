@@ -15,6 +15,7 @@ import { histories } from './0011-histories.ts'
 import { rotationPlans } from './0012-rotation-plans.ts'
 import { nodeConfigurations } from './0013-node-configurations.ts'
 import { userNames } from './0014-user-names.ts'
+import { keyedAcknowledgements } from './0015-keyed-acknowledgements.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -34,6 +35,7 @@ const migrations: readonly Migration[] = [
   rotationPlans,
   nodeConfigurations,
   userNames,
+  keyedAcknowledgements,
 ]
 
 /** The schema's version that this program needs. */

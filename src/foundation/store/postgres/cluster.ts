@@ -46,11 +46,11 @@ const RENEW = `with standing as materialized (select value, token from epochs wh
     (select coalesce(array_agg(id), '{}') from (select id from nodes
       where about = $2 and id <> $1 and lease_until + $4 > ${NOW} and not $11 limit ${MOST_TWINS}) n) as twins
     from standing),
-  granted as (insert into nodes (id, about, lease_until, seen, seen_token, token, started_at)
-    select $1, $2, ${NOW} + $3, $9, $10, $6, coalesce($5::bigint, ${NOW}) from judged
+  granted as (insert into nodes (id, about, lease_until, seen, seen_token, seen_proof, token, started_at)
+    select $1, $2, ${NOW} + $3, $9, $10, $12, $6, coalesce($5::bigint, ${NOW}) from judged
     where unknown_changes = 0 and not unknown_renewal and twins = '{}'
     on conflict (id) do update set lease_until = excluded.lease_until, seen = excluded.seen,
-      seen_token = excluded.seen_token, token = excluded.token
+      seen_token = excluded.seen_token, seen_proof = excluded.seen_proof, token = excluded.token
     returning started_at)
   select s.value, s.token, ${NOW} as now, ${SERVER} as server, j.*,
     coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), ${NOW} - (select first_seen from server), 0) as server_age, (select started_at from granted) as started_at
@@ -119,10 +119,10 @@ interface ChangesRow {
  */
 const WHO_KNOWS = `with capped as (${CAP_LEASES}), noted as (${NOTE_SERVER}),
   seen_anew as (update store_servers set first_seen = ${NOW} where identity = ${SERVER} and first_seen > ${NOW})
-  select s.age, s.known, n.about, n.runs, n.knows from (select
+  select s.age, s.known, n.id, n.about, n.runs, n.knows, n.seen, n.seen_token, n.seen_proof from (select
     coalesce((select ${NOW} - first_seen from store_servers where identity = ${SERVER}), 0) as age,
     exists (select 1 from standing_history where number = $1 and token = $5) as known) s
-  left join (select about, lease_until + $4 > ${NOW} as runs, seen >= $1 and exists (
+  left join (select id, about, seen, seen_token, seen_proof, lease_until + $4 > ${NOW} as runs, seen >= $1 and exists (
       select 1 from standing_history h where h.number = seen and h.token = seen_token) as knows
     from nodes where id <> $2 and lease_until > ${NOW} - $3) n on true`
 
@@ -132,7 +132,12 @@ interface KnowledgeRow {
   /** Null in the one row of a store that has no other node. */
   readonly about: string | null
   readonly runs: boolean
+  /** Whether the row says so; it counts with its proof. */
   readonly knows: boolean
+  readonly id: string
+  readonly seen: string
+  readonly seen_token: string
+  readonly seen_proof: string | null
 }
 
 /**
@@ -159,7 +164,7 @@ export const createCluster = (
 
   return {
     async renew(request) {
-      const { id, about, lease, skew, startedAt, applied, written, token, previous, keepsName } = request
+      const { id, about, lease, skew, startedAt, applied, proof, written, token, previous, keepsName } = request
       const claims = [...(applied === undefined ? [] : [applied]), ...written]
       const claimed = JSON.stringify(claims.map((each) => ({ number: each.number, token: each.token })))
       const [row] = await rowsOf<RenewRow>(
@@ -176,6 +181,7 @@ export const createCluster = (
           applied?.number ?? 0,
           applied?.token ?? null,
           keepsName,
+          proof,
         ],
         'renew',
       )
@@ -195,9 +201,13 @@ export const createCluster = (
       return (await rowsOf(IN_HISTORY, [number, token])).length > 0
     },
 
-    async whoKnows(change, { except, lease, skew }) {
+    async whoKnows(change, { except, lease, skew, isProven }) {
       const values = [change.number, except, FORGOTTEN, skew, change.token]
-      const rows = await rowsOf<KnowledgeRow>(WHO_KNOWS, values, 'who-knows')
+      const found = await rowsOf<KnowledgeRow>(WHO_KNOWS, values, 'who-knows')
+      const rows = found.map((row) => ({
+        ...row,
+        knows: row.knows && isProven(row.id, { number: Number(row.seen), token: row.seen_token }, row.seen_proof),
+      }))
       const named = (which: (row: KnowledgeRow) => boolean): string[] =>
         rows.flatMap((row) => (row.about !== null && which(row) ? row.about : []))
       const knowledge = {

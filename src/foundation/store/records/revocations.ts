@@ -100,6 +100,8 @@ export interface RenewalRequest {
   readonly startedAt: number | undefined
   /** The last change that it has applied; undefined when it has to read everything. */
   readonly applied: Position | undefined
+  /** Keyed proof of that, for the nodes that wait for it; null with nothing applied. */
+  readonly proof: string | null
   /** Changes of its own that the store has confirmed and that it has not read back yet. */
   readonly written: readonly Position[]
   /** The token that this request leaves in the node's row. */
@@ -163,7 +165,16 @@ export interface ClusterStore {
    */
   changesSince(after: Position | undefined, upTo?: Position): Promise<FoundChanges | undefined>
   isInHistory(place: Position): Promise<boolean>
-  whoKnows(change: Position, options: { except: string; lease: number; skew: number }): Promise<Knowledge>
+  /** @param options.isProven whether the node itself has said that it has applied all up to a change: others can write the row */
+  whoKnows(
+    change: Position,
+    options: {
+      readonly except: string
+      readonly lease: number
+      readonly skew: number
+      readonly isProven: (id: string, applied: Position, proof: string | null) => boolean
+    },
+  ): Promise<Knowledge>
   /** Makes the next number higher than this one: numbers that were used in a history that is lost are not used again. */
   liftNumber(above: number): Promise<void>
   /** The node hands out nothing more. */
