@@ -319,7 +319,7 @@ const SUITE = join(import.meta.dirname, '../../node_modules/@modelcontextprotoco
 const runSuite = async (folder: string, revision: Revision, args: readonly string[]): Promise<string> => {
   const child = spawn(
     process.execPath,
-    [SUITE, ...args, '--spec-version', revision, '--timeout', '20000', '--output-dir', folder],
+    [SUITE, ...args, '--spec-version', revision, '--timeout', '240000', '--output-dir', folder],
     { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder },
   )
   let output = ''
@@ -331,14 +331,14 @@ const runSuite = async (folder: string, revision: Revision, args: readonly strin
   return output
 }
 
-/** What the suite has written of a scenario: in a folder `<kind>-<scenario>-<time>`, a `/` of its name being a folder of its own. */
+/** What the suite has written of a scenario: in a folder `<scenario>-<time>`, after `server-` for servers; a `/` of its name is a folder of its own. */
 const readResult = async (
   folder: string,
   { kind, scenario, revision, said }: { kind: 'server' | 'client'; scenario: string; revision: Revision; said: string },
 ): Promise<ScenarioResult> => {
   const names = await readdir(folder, { recursive: true })
-  const begin = `${kind}-${scenario}-2`
-  const found = names.find((name) => name.endsWith('checks.json') && (kind === 'client' || name.startsWith(begin)))
+  const begin = `${kind === 'server' ? 'server-' : ''}${scenario}-2`
+  const found = names.find((name) => name.endsWith('checks.json') && name.startsWith(begin))
   if (found === undefined)
     return { scenario, revision, passed: 0, failures: [`the suite wrote no result: ${said.slice(-500)}`] }
   const checks = checksSchema.parse(JSON.parse(await readFile(join(folder, found), 'utf8')))
@@ -354,25 +354,21 @@ const readResult = async (
   }
 }
 
-/** Runs all scenarios of servers in one process, those that the list leaves out too, and reads those that are wanted. */
+/** Runs all scenarios in one process, those that the list leaves out too, and reads those that are wanted. */
 const runServer = (url: string, scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> =>
   inFolder(async (folder) => {
     const said = await runSuite(folder, revision, ['server', '--url', url, '--suite', 'all'])
     return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'server', scenario, revision, said })))
   })
 
-/** Runs scenarios of clients one after the other: the suite would start all clients at once. */
-const runClient = async (scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> => {
-  const results: ScenarioResult[] = []
-  for (const scenario of scenarios)
-    results.push(
-      await inFolder(async (folder) => {
-        const said = await runSuite(folder, revision, ['client', '--command', CLIENT, '--scenario', scenario])
-        return readResult(folder, { kind: 'client', scenario, revision, said })
-      }),
-    )
-  return results
-}
+/** As with servers. The suite starts all clients at once: each waits for its turn at a lock, so that one runs at a time. */
+const runClient = (scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> =>
+  inFolder(async (folder) => {
+    if (scenarios.length === 0) return []
+    const command = `flock ${join(folder, 'turn')} ${CLIENT}`
+    const said = await runSuite(folder, revision, ['client', '--command', command, '--suite', 'all'])
+    return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'client', scenario, revision, said })))
+  })
 
 const inFolder = async <T>(work: (folder: string) => Promise<T>): Promise<T> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-conformance-'))
