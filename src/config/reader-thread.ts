@@ -1,5 +1,11 @@
-/** The thread that reads a configuration folder once; see `reader.ts`. */
-import { parentPort, workerData } from 'node:worker_threads'
+/** The thread that reads configuration folders, one after the other; see `reader.ts`. */
+import { parentPort } from 'node:worker_threads'
 import { loadConfiguration } from './load.ts'
 
-parentPort!.postMessage(await loadConfiguration(workerData as Parameters<typeof loadConfiguration>[0]))
+let turn: Promise<void> = Promise.resolve()
+// What cannot be read at all ends the thread: whoever asked is told by that.
+parentPort!.on('message', (options: Parameters<typeof loadConfiguration>[0]) => {
+  turn = turn.then(async () => {
+    parentPort!.postMessage(await loadConfiguration(options))
+  })
+})

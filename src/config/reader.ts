@@ -9,21 +9,61 @@ const threadFile = new URL(
   import.meta.url,
 )
 
+/** How long the thread is kept for the next reading (ms): edits come in groups, and to start it costs five times what it reads. */
+const KEPT = 5000
+
+interface Waiting {
+  readonly resolve: (result: LoadResult) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** @param ended is called when it can read no more */
+const startThread = (ended: () => void) => {
+  const thread = new Worker(threadFile, { resourceLimits: { maxYoungGenerationSizeMb: 8 } })
+  // It answers in the order in which it is asked.
+  const waiting: Waiting[] = []
+  let idle: NodeJS.Timeout | undefined
+  const end = (error: unknown): void => {
+    ended()
+    clearTimeout(idle)
+    for (const { reject } of waiting.splice(0)) reject(error)
+  }
+  thread.on('message', (result: LoadResult) => {
+    waiting.shift()?.resolve(result)
+    if (waiting.length > 0) return
+    // A process that has nothing else to do does not wait for its end.
+    thread.unref()
+    idle = setTimeout(() => {
+      ended()
+      void thread.terminate()
+    }, KEPT)
+    idle.unref()
+  })
+  thread.once('error', end)
+  thread.once('exit', () => {
+    end(new Error('the thread that reads the configuration ended early'))
+  })
+  return (options: Parameters<typeof loadConfiguration>[0]): Promise<LoadResult> =>
+    new Promise((resolve, reject) => {
+      clearTimeout(idle)
+      waiting.push({ resolve, reject })
+      thread.ref()
+      thread.postMessage(options)
+    })
+}
+
+let thread: ReturnType<typeof startThread> | undefined
+
 /**
  * Reads a configuration folder on a thread of its own. Thousands of files take seconds to parse and leave hundreds of
- * megabytes of garbage: neither is for a daemon that is answering, and both are gone with the thread.
+ * megabytes of garbage: neither is for a daemon that is answering, and both are gone with the thread, seconds later.
  */
-export const loadOnThread: typeof loadConfiguration = (options) =>
-  new Promise((resolve, reject) => {
-    const thread = new Worker(threadFile, { workerData: options, resourceLimits: { maxYoungGenerationSizeMb: 8 } })
-    thread.once('message', (result: LoadResult) => {
-      resolve(result)
-    })
-    thread.once('error', reject)
-    thread.once('exit', () => {
-      reject(new Error('the thread that reads the configuration ended early'))
-    })
-  })
+export const loadOnThread: typeof loadConfiguration = (options) => {
+  const read = (thread ??= startThread(() => {
+    if (thread === read) thread = undefined
+  }))
+  return read(options)
+}
 
 /**
  * Entries of the folders up to which a start reads them itself: below it a thread costs more CPU (150 ms) than the
