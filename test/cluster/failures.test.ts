@@ -197,6 +197,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
 
   it('a rolling restart under load fails no request of a client that tries once more elsewhere', async () => {
     let [running, sent, retried] = [true, 0, 0]
+    const turns = Array.from({ length: 6 }, () => 0)
     const failures: string[] = []
     const tried = (node: ClusterNode): Promise<string> =>
       node.mint('alice').then(
@@ -207,6 +208,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
       Array.from({ length: 6 }, async (_, client) => {
         for (let turn = client; running; turn += 1) {
           sent += 1
+          turns[client]! += 1
           if ((await tried(cluster.nodes[turn % 3]!)) === 'given') continue
           retried += 1
           const second = await tried(cluster.nodes[(turn + 1) % 3]!)
@@ -221,6 +223,9 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
       expect((await node.mint('alice')).status).toBe(200)
       await stopping
       await node.daemon.start()
+      // A client that is still between its two tries would find another node gone.
+      const before = [...turns]
+      await expect.poll(() => turns.every((turn, client) => turn > before[client]!), { interval: 10 }).toBe(true)
     }
     running = false
     await load

@@ -606,7 +606,7 @@ const cell = async (row: Row, mood: Mood, { primed, inTurn }: Stage): Promise<To
   })
   const client = await row.open(peer)
   try {
-    await untilWell(client.ask)
+    await inTurn(() => untilWell(client.ask))
     await primed()
     await peer.set(mood, row.only)
     value = 'new'
