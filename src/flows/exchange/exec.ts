@@ -1,6 +1,6 @@
 import { type ExecMapping, execSchema } from '#config'
-import { asDeputyError, type DeputyError, refuse } from '#errors'
-import type { AuditLog } from '#foundation/audit'
+import { type DeputyError, refuse } from '#errors'
+import type { AuditRecord } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
 import { assertValid, type LastingUses, type Reliance, type ValidityDependencies } from '#identity/validity'
 import {
@@ -13,7 +13,9 @@ import {
   registryOf,
   warningOf,
 } from '#identity/workload'
-import { ownTenant, type ExchangeDependencies } from './exchange.ts'
+import type { ExchangeDependencies } from './context.ts'
+import { ownTenant } from './verify-subject.ts'
+import { withAudit, type WithAuditDependencies } from './with-audit.ts'
 
 export interface ExecOrder {
   readonly correlationId: string
@@ -34,6 +36,34 @@ export interface BegunExec {
   end(): void
 }
 
+/** What the audit record says of a session that begins, or does not. */
+const recordOf = (
+  { correlationId, caller, server, pid }: ExecOrder,
+  more: {
+    reliance: Pick<Reliance, 'tenant' | 'user'> | undefined
+    session?: ExecSession
+    resumed?: boolean
+    error?: DeputyError
+  },
+): AuditRecord => ({
+  id: correlationId,
+  event: 'exec.begin',
+  outcome: more.error === undefined ? 'done' : 'refused',
+  server,
+  ...(more.reliance === undefined ? {} : { tenant: more.reliance.tenant }),
+  ...(more.reliance?.user === undefined ? {} : { user: more.reliance.user }),
+  detail: {
+    attestation: { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe },
+    child: pid,
+    session: more.session?.id,
+    resumed: more.resumed,
+    error:
+      more.error === undefined
+        ? undefined
+        : { code: more.error.code, message: more.error.message, next: more.error.next, facts: more.error.facts },
+  },
+})
+
 /**
  * The line of `deputy exec`: the Unix user may start the server, the server is approved, there is somebody for whom it acts,
  * the process is a child of the caller, the record is durable, the token leaves. What is run, and with what, the daemon is
@@ -41,10 +71,10 @@ export interface BegunExec {
  */
 export const createExecBegin = (
   deps: ValidityDependencies &
+    WithAuditDependencies &
     Pick<ExchangeDependencies, 'subjects'> & {
       readonly sessions: ExecSessions
       readonly lasting: LastingUses
-      readonly audit: AuditLog
     },
 ) => {
   const { snapshot, sessions } = deps
@@ -82,80 +112,52 @@ export const createExecBegin = (
     return { mapping, warning, reliance }
   }
 
-  const record = (
-    { correlationId, caller, server, pid }: ExecOrder,
-    more: {
-      reliance?: Pick<Reliance, 'tenant' | 'user'>
-      session?: ExecSession
-      resumed?: boolean
-      error?: DeputyError
-    },
-  ): Promise<void> =>
-    deps.audit.append({
-      id: correlationId,
-      event: 'exec.begin',
-      outcome: more.error === undefined ? 'done' : 'refused',
-      server,
-      ...(more.reliance === undefined ? {} : { tenant: more.reliance.tenant }),
-      ...(more.reliance?.user === undefined ? {} : { user: more.reliance.user }),
-      detail: {
-        attestation: { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe },
-        child: pid,
-        session: more.session?.id,
-        resumed: more.resumed,
-        error:
-          more.error === undefined
-            ? undefined
-            : { code: more.error.code, message: more.error.message, next: more.error.next, facts: more.error.facts },
-      },
-    })
-
   return async (order: ExecOrder): Promise<BegunExec> => {
-    let session: ExecSession | undefined
+    const { caller, pid, server, resume, tell } = order
+    let begun: ReturnType<ExecSessions['begin']> | undefined
     let reliance: Reliance | undefined
     let forget = (): void => undefined
-    try {
-      const found = await principalOf(order)
-      const { caller, pid, server, resume, tell } = order
-      const { tenant, user } = found.reliance
-      const begun = sessions.begin({
-        caller,
-        pid,
-        server,
-        tenant,
-        user,
-        tell: (event) => {
-          if (event.event === 'ended') forget()
-          tell(event)
-        },
-        ...(resume === undefined ? {} : { resume }),
-      })
-      session = begun.session
-      reliance = { since: session.since, ...found.reliance }
-      const ending = session
-      forget = deps.lasting.add({
-        reliance,
-        end: (error) => {
-          sessions.end(ending, error)
-        },
-      })
-      await record(order, { reliance, session, resumed: resume !== undefined })
-      if (!sessions.isLive(session)) throw refuse('exec_session_over', { server, problem: 'it ended meanwhile' })
-      return {
-        ...begun,
-        mapping: found.mapping,
-        ...(found.warning === undefined ? {} : { warning: found.warning }),
-        end: () => {
-          sessions.end(ending)
-        },
-      }
-    } catch (thrown) {
-      const error = asDeputyError(thrown)
-      if (session !== undefined) sessions.end(session, error)
-      if (error.code !== 'audit_unavailable')
-        await record(order, { error, ...(reliance === undefined ? {} : { reliance }) })
-      throw error
-    }
+    return withAudit(deps, {
+      async steps() {
+        const found = await principalOf(order)
+        const { session } = (begun = sessions.begin({
+          caller,
+          pid,
+          server,
+          tenant: found.reliance.tenant,
+          user: found.reliance.user,
+          tell: (event) => {
+            if (event.event === 'ended') forget()
+            tell(event)
+          },
+          ...(resume === undefined ? {} : { resume }),
+        }))
+        reliance = { since: session.since, ...found.reliance }
+        forget = deps.lasting.add({
+          reliance,
+          end: (error) => {
+            sessions.end(session, error)
+          },
+        })
+        return {
+          ...begun,
+          mapping: found.mapping,
+          ...(found.warning === undefined ? {} : { warning: found.warning }),
+          end: () => {
+            sessions.end(session)
+          },
+        }
+      },
+      issued: ({ session }) => recordOf(order, { reliance, session, resumed: resume !== undefined }),
+      refused: (error) => recordOf(order, { error, reliance }),
+      // `lasting` ends the session as soon as anything that it relies on has ended.
+      assertValid: ({ session }) => {
+        if (!sessions.isLive(session)) throw refuse('exec_session_over', { server, problem: 'it ended meanwhile' })
+      },
+      ended: (error) => {
+        if (begun !== undefined && error !== undefined) sessions.end(begun.session, error)
+      },
+    })
   }
 }
 export type BeginExec = ReturnType<typeof createExecBegin>

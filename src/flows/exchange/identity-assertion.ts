@@ -2,7 +2,7 @@ import { decodeJwt } from 'jose'
 import { z } from 'zod'
 import { type Clock, type Random, toSeconds } from '#clock'
 import { type CurrentSnapshot, servesTenant, type Tenant } from '#config'
-import { asDeputyError, DeputyError, refuse } from '#errors'
+import { DeputyError, refuse } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
 import { Secret, verifyByAnyKey } from '#foundation/crypto'
@@ -12,7 +12,8 @@ import { earliestIssueOf, type IssuerKeys, LEEWAY, tenantOf, tokenIdOf, userOf }
 import { assertStillValid, assertThawed, type Reliance, type ValidityDependencies } from '#identity/validity'
 import { type createClientSecretCheck, isInUse } from '#identity/workload'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
-import type { IssuedToken } from './exchange.ts'
+import type { IssuedToken } from './issue.ts'
+import { withAudit } from './with-audit.ts'
 
 /** A request of an MCP client at the public token endpoint. Nothing of it is believed yet. */
 export interface IdentityAssertionRequest {
@@ -210,35 +211,35 @@ export const createIdentityAssertions = (
   return async (request: IdentityAssertionRequest): Promise<IssuedToken> => {
     // Who is not a client leaves no record: this endpoint is public, and the log is not theirs to fill.
     const tenants = await authenticate(request.clientId, request.clientSecret)
-    const account: { tenant?: string; user?: string; server?: string } = {}
+    const found: { tenant?: string; user?: string; server?: string } = {}
     const record = { id: request.correlationId, event: 'token.identity_assertion' } as const
-    try {
-      // Before keys are fetched and signatures checked for it.
-      await deps.rates.admit('client', [request.clientId])
-      const { issued, reliance, generation, taken, scopes, tokenId, ancestor } = await redeem(request, account, tenants)
-      assertStillValid(reliance, deps, generation)
-      await deps.audit.append({
+    const { issued } = await withAudit(deps, {
+      async steps() {
+        // Before keys are fetched and signatures checked for it.
+        await deps.rates.admit('client', [request.clientId])
+        const redeemed = await redeem(request, found, tenants)
+        assertStillValid(redeemed.reliance, deps, redeemed.generation)
+        return redeemed
+      },
+      issued: ({ scopes, tokenId, ancestor }) => ({
         ...record,
         outcome: 'issued',
-        ...account,
+        ...found,
         detail: { client: request.clientId, scopes, token: tokenId, subject: { ancestor } },
-      })
-      // The record may have waited for the disk.
-      assertStillValid(reliance, deps, generation)
-      assertTaken(reliance.tenant, request.clientId, taken)
-      return issued
-    } catch (thrown) {
-      const error = asDeputyError(thrown)
-      if (error.code !== 'audit_unavailable' && !deps.rates.isRepeated(error))
-        await deps.audit.append({
-          ...record,
-          outcome: 'refused',
-          ...account,
-          ...(account.tenant === undefined && tenants.length === 1 ? { tenant: tenants[0]!.tenant } : {}),
-          detail: { client: request.clientId, error: { code: error.code, message: error.message, next: error.next } },
-        })
-      throw error
-    }
+      }),
+      refused: ({ code, message, next }) => ({
+        ...record,
+        outcome: 'refused',
+        ...found,
+        ...(found.tenant === undefined && tenants.length === 1 ? { tenant: tenants[0]!.tenant } : {}),
+        detail: { client: request.clientId, error: { code, message, next } },
+      }),
+      assertValid: ({ reliance, generation, taken }) => {
+        assertStillValid(reliance, deps, generation)
+        assertTaken(reliance.tenant, request.clientId, taken)
+      },
+    })
+    return issued
   }
 }
 export type RedeemIdentityAssertion = ReturnType<typeof createIdentityAssertions>

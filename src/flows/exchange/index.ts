@@ -3,13 +3,15 @@
  * Listeners call it with what they parsed; nothing leaves before its audit record is durable.
  */
 export { authorize, candidateScopes } from './authorize.ts'
-export { createExchange, type Exchange, holderOf, type IssuedToken, type OpenedConnection } from './exchange.ts'
+export { createExchange, type Exchange } from './exchange.ts'
 export { type BeginExec, createExecBegin } from './exec.ts'
 export { createIdentityAssertions, type RedeemIdentityAssertion } from './identity-assertion.ts'
 export type { AllowedInjection, Injection } from './injection.ts'
+export type { IssuedToken, OpenedConnection } from './issue.ts'
 export { isLeaseWanted } from './lease-life.ts'
 export { createMintedLife } from './minted-life.ts'
 export { createObtain } from './obtain.ts'
+export { holderOf } from './obtain-credential.ts'
 export {
   LOGIN_SESSION_TOKEN,
   LOGIN_SESSION_TOKEN_TYPE,

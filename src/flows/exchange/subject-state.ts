@@ -1,15 +1,13 @@
 import type { Server } from '#config'
 import { asDeputyError, type DeputyError, refuse } from '#errors'
-import type { AuditLog } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
 import type { ReadMintedToken, SubjectVerifier, VerifiedSubject } from '#identity/subject'
-import { assertValid, type ValidityDependencies } from '#identity/validity'
+import { assertValid, isValid, type Reliance, type ValidityDependencies } from '#identity/validity'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
-
-/** An introspection answer (RFC 7662 section 2.2). */
-export type Introspection = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>)
+import { answerIntrospection, INACTIVE, type Introspection } from './introspection.ts'
+import type { WithAuditDependencies } from './with-audit.ts'
 
 export interface SubjectState {
   /**
@@ -28,31 +26,20 @@ export interface SubjectState {
 
 /** The state of users' tokens that were sent to an MCP server, which is the protected resource of RFC 7662. */
 export const createSubjectState = (
-  deps: ValidityDependencies & {
-    readonly subjects: Pick<SubjectVerifier, 'verify'>
-    readonly readMinted: ReadMintedToken
-    readonly isLive: MintedLife
-    readonly audit: AuditLog
-  },
+  deps: ValidityDependencies &
+    WithAuditDependencies & {
+      readonly subjects: Pick<SubjectVerifier, 'verify'>
+      readonly readMinted: ReadMintedToken
+      readonly isLive: MintedLife
+    },
 ): SubjectState => {
-  const assertStands = (server: Server, subject: VerifiedSubject): void => {
-    const {
-      tenant: { tenant },
-      user,
-      tokenId,
-      ancestors,
-      earliestIssue: since,
-    } = subject
-    assertValid({ tenant, user, server: server.server, downstreams: [], tokens: [tokenId, ...ancestors], since }, deps)
-  }
-
   const read = async (
     server: Server,
     token: Secret,
   ): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
     try {
       const subject = await deps.subjects.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server })
-      assertStands(server, subject)
+      assertValid(relianceOn(server, subject), deps)
       const minted = deps.readMinted(token)
       return minted === undefined || deps.isLive(minted)
         ? { subject }
@@ -69,33 +56,33 @@ export const createSubjectState = (
       const { subject, problem } = await read(server, token)
       const besides = subject === undefined ? undefined : more(subject)
       const answer: Introspection =
-        subject === undefined ? { active: false } : { ...answerOf(server, subject), ...besides?.answer }
-      await deps.audit.append({
-        id: origin.correlationId,
-        event: 'token.introspect',
-        outcome: 'done',
-        server: server.server,
-        ...(subject === undefined ? {} : { tenant: subject.tenant.tenant, user: subject.user }),
-        detail: {
-          active: answer.active,
-          token_id: subject?.tokenId,
-          ...besides?.record,
-          error:
-            problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next },
+        subject === undefined ? INACTIVE : { ...answerOf(server, subject), ...besides?.answer }
+      return answerIntrospection(deps, origin, answer, {
+        record: {
+          server: server.server,
+          ...(subject === undefined ? {} : { tenant: subject.tenant.tenant, user: subject.user }),
+          detail: {
+            active: answer.active,
+            token_id: subject?.tokenId,
+            ...besides?.record,
+            error:
+              problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next },
+          },
         },
+        assertHeld: () => {
+          deps.membership.assertHeld()
+        },
+        counts: () => subject !== undefined && isValid(relianceOn(server, subject), deps),
       })
-      if (subject === undefined) return answer
-      // The record may have waited for the disk: what was revoked meanwhile is revoked (promise 4).
-      deps.membership.assertHeld()
-      try {
-        assertStands(server, subject)
-      } catch {
-        return { active: false }
-      }
-      return answer
     },
   }
 }
+
+/** What a user's token relies on, at the server that it was sent to. */
+const relianceOn = (
+  { server }: Server,
+  { tenant: { tenant }, user, tokenId, ancestors, earliestIssue: since }: VerifiedSubject,
+): Reliance => ({ tenant, user, server, downstreams: [], tokens: [tokenId, ...ancestors], since })
 
 const answerOf = (
   server: Server,

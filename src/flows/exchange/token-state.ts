@@ -2,14 +2,15 @@ import type { Clock } from '#clock'
 import type { CurrentSnapshot, Snapshot } from '#config'
 import { refuse } from '#errors'
 import type { Revoker } from '#flows/revocation'
-import type { AuditLog } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
 import type { Secret } from '#foundation/crypto'
 import type { ReadMintedToken } from '#identity/subject'
 import type { AttestedWorkload, CallerEvidence } from '#identity/workload'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
-import type { Introspection, SubjectState } from './subject-state.ts'
+import { answerIntrospection, INACTIVE, type Introspection } from './introspection.ts'
+import type { SubjectState } from './subject-state.ts'
+import type { WithAuditDependencies } from './with-audit.ts'
 
 export interface TokenState {
   /**
@@ -22,17 +23,18 @@ export interface TokenState {
 }
 
 /** What can be asked of a token, and done to one that Deputy minted. */
-export const createTokenState = (deps: {
-  readonly snapshot: CurrentSnapshot
-  readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
-  readonly read: ReadMintedToken
-  readonly isLive: MintedLife
-  readonly subjectState: SubjectState
-  readonly membership: Pick<Membership, 'assertHeld'>
-  readonly revoker: Revoker
-  readonly audit: AuditLog
-  readonly clock: Clock
-}): TokenState => {
+export const createTokenState = (
+  deps: WithAuditDependencies & {
+    readonly snapshot: CurrentSnapshot
+    readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
+    readonly read: ReadMintedToken
+    readonly isLive: MintedLife
+    readonly subjectState: SubjectState
+    readonly membership: Pick<Membership, 'assertHeld'>
+    readonly revoker: Revoker
+    readonly clock: Clock
+  },
+): TokenState => {
   return {
     async introspect(origin, token) {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
@@ -47,18 +49,18 @@ export const createTokenState = (deps: {
               aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud,
               token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer',
             }
-          : { active: false }
-      await deps.audit.append({
-        id: origin.correlationId,
-        event: 'token.introspect',
-        outcome: 'done',
-        server: server.server,
-        ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
-        detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
+          : INACTIVE
+      return answerIntrospection(deps, origin, answer, {
+        record: {
+          server: server.server,
+          ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
+          detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
+        },
+        assertHeld: () => {
+          deps.membership.assertHeld()
+        },
+        counts: () => deps.isLive(claims),
       })
-      // A node that may not have heard of a revocation cannot say that a token is alive.
-      if (answer.active) deps.membership.assertHeld()
-      return answer
     },
 
     async revoke(origin, token) {

@@ -1,0 +1,43 @@
+import type { AuditRecord } from '#foundation/audit'
+import type { RequestOrigin } from './request.ts'
+import { withAudit, type WithAuditDependencies } from './with-audit.ts'
+
+/** An introspection answer (RFC 7662 section 2.2). */
+export type Introspection = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>)
+
+export const INACTIVE: Introspection = { active: false }
+
+/** A token that counted and does not any more. It never leaves this file. */
+class NoLongerActive extends Error {}
+
+/**
+ * Lets an introspection answer go when its record is durable. Of a token that counted, it is asked again then whether it counts:
+ * what was revoked meanwhile is revoked (promise 4).
+ * @param told.assertHeld a node that may not have heard of a revocation cannot say that a token is active. @throws what it throws
+ */
+export const answerIntrospection = async (
+  deps: WithAuditDependencies,
+  origin: RequestOrigin,
+  answer: Introspection,
+  told: {
+    readonly record: Omit<AuditRecord, 'id' | 'event' | 'outcome'>
+    readonly counts: () => boolean
+    readonly assertHeld: () => void
+  },
+): Promise<Introspection> => {
+  try {
+    return await withAudit(deps, {
+      steps: () => Promise.resolve(answer),
+      issued: () => ({ id: origin.correlationId, event: 'token.introspect', outcome: 'done', ...told.record }),
+      refused: () => undefined,
+      assertValid: () => {
+        if (!answer.active) return
+        told.assertHeld()
+        if (!told.counts()) throw new NoLongerActive()
+      },
+    })
+  } catch (error) {
+    if (error instanceof Error && error.cause instanceof NoLongerActive) return INACTIVE
+    throw error
+  }
+}
