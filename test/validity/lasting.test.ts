@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import type { DeputyError } from '../../src/errors.ts'
 import { refuse } from '../../src/errors.ts'
 import { createLastingUses } from '../../src/identity/validity/lasting.ts'
-import { Standing, type Reliance } from '../../src/identity/validity/standing.ts'
+import type { Reliance } from '../../src/identity/validity/reliance.ts'
+import { Standing } from '../../src/identity/validity/standing.ts'
 import { aServer, aSnapshot } from '../support/snapshot.ts'
 
 const reliance: Reliance = {

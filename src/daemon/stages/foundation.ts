@@ -110,7 +110,8 @@ const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts)
             standing.replace(await keepOrders({ store, standing, fingerprint, logger }, changes))
             for (const revocation of changes.revocations) {
               standing.add(revocation)
-              if (revocation.scope.kind === 'tenant') envelope.forget(revocation.scope.tenant)
+              const { scope } = revocation
+              if (scope.kind === 'tenant') envelope.forget(scope.tenant)
             }
             if (changes.revocations.length > 0) cache.purge(isVoid)
           },

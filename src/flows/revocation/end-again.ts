@@ -2,7 +2,7 @@ import type { CurrentSnapshot } from '#config'
 import type { Revocable } from '#credentials/connector'
 import type { Revocation, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
-import { grantsWithin } from './revoke.ts'
+import { kindOf } from '#identity/validity'
 
 /**
  * Ends what a revocation had ended and a store that has lost commits brought back. The revocation is in force already; this removes the
@@ -20,10 +20,15 @@ export const createEndAgain =
     const { grants, consents } = deps.store
     for (const { scope, epoch } of revocations) {
       const within = (
-        await Promise.all(grantsWithin(scope, deps.snapshot()).map((filter) => grants.list(filter)))
+        await Promise.all(
+          kindOf(scope)
+            .grants(scope, deps.snapshot())
+            .map((filter) => grants.list(filter)),
+        )
       ).flat()
       const returned = within.filter(({ createdAt }) => createdAt <= epoch)
-      const orders = scope.kind === 'tenant' ? new Map() : await deps.upstream.prepare(returned)
+      const orders =
+        kindOf(scope).destroysKeyOf(scope) !== undefined ? new Map() : await deps.upstream.prepare(returned)
       for (const grant of returned) {
         await grants.remove({ id: grant.id })
         const consent = await consents.find(grant)

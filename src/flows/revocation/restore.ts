@@ -3,20 +3,8 @@ import type { AuditEvent, AuditLog } from '#foundation/audit'
 import type { Fingerprint } from '#foundation/crypto'
 import type { AuditRow, Revocation, RevocationScope, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
+import { recordedScopeSchema } from '#identity/validity'
 import { liftProofOf, type StandingOrder } from './lifted.ts'
-
-const inTenant = { tenant: z.string().optional() }
-const scopeSchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('tenant'), tenant: z.string() }),
-  z.object({ kind: z.literal('user'), tenant: z.string(), user: z.string() }),
-  z.object({ kind: z.literal('server'), server: z.string(), ...inTenant }),
-  z.object({ kind: z.literal('downstream'), downstream: z.string(), ...inTenant }),
-  z.object({ kind: z.literal('provider'), provider: z.string(), ...inTenant }),
-  z.object({ kind: z.literal('issuer'), issuer: z.string(), ...inTenant }),
-  z.object({ kind: z.literal('grant'), grant: z.string() }),
-  z.object({ kind: z.literal('token'), token: z.string() }),
-  z.object({ kind: z.literal('everything') }),
-])
 
 /** What the audit record of a revocation keeps of it; records of earlier versions have less, and cannot be restored. */
 const revocationSchema = z.object({
@@ -26,7 +14,7 @@ const revocationSchema = z.object({
     reason: z.string().nullable(),
     epoch: z.number(),
     forget_at: z.number().nullable(),
-    covers: scopeSchema,
+    covers: recordedScopeSchema,
   }),
 })
 const bySchema = z

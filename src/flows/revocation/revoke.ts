@@ -1,13 +1,13 @@
 import type { Clock, Random } from '#clock'
-import type { CurrentSnapshot, Snapshot } from '#config'
+import type { CurrentSnapshot } from '#config'
 import type { Revocable, RevocationOrder, UpstreamOutcome } from '#credentials/connector'
 import type { LeaseReceipt, Leases } from '#credentials/secret'
-import type { AuditLog } from '#foundation/audit'
+import type { AuditLog, AuditRecord } from '#foundation/audit'
 import type { Confirmation, Membership } from '#foundation/cluster'
 import type { Envelope } from '#foundation/crypto'
-import type { Grant, GrantFilter, LeaseFilter, Revocation, RevocationScope, Store } from '#foundation/store'
+import type { Grant, GrantFilter, Revocation, RevocationScope, Store } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
-import { describeScope, type Standing } from '#identity/validity'
+import { describeScope, kindOf, type Standing } from '#identity/validity'
 
 /** What happened to one grant. */
 export interface GrantReceipt {
@@ -56,53 +56,6 @@ export interface Revoker {
   preview(scope: RevocationScope): Promise<RevocationReceipt>
 }
 
-/** The grants that a scope covers, as filters: what any of them covers. @param snapshot which tenants sign in at an issuer */
-export const grantsWithin = (scope: RevocationScope, snapshot: Snapshot): readonly GrantFilter[] => {
-  if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
-  // A grant was given by who had signed in: where that was at this issuer, it rests on its word.
-  return [...snapshot.tenants.values()]
-    .filter(
-      ({ tenant, sign_in: signIn }) =>
-        signIn?.issuer === scope.issuer && (scope.tenant === undefined || scope.tenant === tenant),
-    )
-    .map(({ tenant }) => ({ tenant }))
-}
-
-const grantFilter = (scope: Exclude<RevocationScope, { kind: 'issuer' }>): GrantFilter | undefined => {
-  switch (scope.kind) {
-    case 'tenant':
-      return { tenant: scope.tenant }
-    case 'user':
-      return { tenant: scope.tenant, user: scope.user }
-    case 'server':
-      return { server: scope.server, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
-    case 'downstream':
-      return { downstream: scope.downstream, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
-    case 'provider':
-      return { provider: scope.provider, ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }) }
-    case 'grant':
-      return { id: scope.grant }
-    case 'token':
-      return undefined
-    case 'everything':
-      return {}
-  }
-}
-
-/** The leases that a scope covers. A lease has no provider, and its id stands where a grant's would. */
-const leasesWithin = (scope: RevocationScope, snapshot: Snapshot): readonly LeaseFilter[] => {
-  if (scope.kind === 'provider') return []
-  if (scope.kind !== 'issuer') return [grantFilter(scope)].filter((filter) => filter !== undefined)
-  // Whoever has one may have come with a token of this issuer.
-  return [...snapshot.tenants.values()]
-    .filter(
-      ({ tenant, issuers }) =>
-        issuers.some(({ issuer }) => issuer === scope.issuer) &&
-        (scope.tenant === undefined || scope.tenant === tenant),
-    )
-    .map(({ tenant }) => ({ tenant }))
-}
-
 /** Waits for all, also where one fails: nothing of a revocation goes on after its answer. */
 const allOf = async <T extends readonly Promise<unknown>[]>(work: readonly [...T]) => {
   await Promise.allSettled(work)
@@ -136,6 +89,7 @@ export const createRevoker = (options: {
   grantMemory: number
 }): Revoker => {
   const { store, standing, audit, clock } = options
+  const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
 
   /**
    * No earlier than anything that was handed out, as the audit log has it, and than any revocation: the clock may have
@@ -183,51 +137,56 @@ export const createRevoker = (options: {
     return receipts
   }
 
+  /** The orders to the providers are durable before the grants are gone: if the daemon dies in between, another carries them out. */
+  const removeGrants = async (filters: readonly GrantFilter[], isQueued: boolean) => {
+    const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
+    const orders = isQueued ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
+    const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
+    return { orders, grants, cached: options.purge() }
+  }
+
+  /** Removes the tenant's key and what is sealed under it. */
+  const destroyTenant = async (tenant: string, revocation: Revocation): Promise<void> => {
+    await store.secrets.remove({ tenant })
+    await store.userNames.remove({ tenant })
+    await options.envelope.destroy(tenant)
+    // Said once more now that the key is gone: a node that had read it in between forgets it for good.
+    const again = { ...revocation, id: newId() }
+    const write = () => store.revocations.add(again)
+    await options.membership.confirm(await options.membership.record(write), write)
+  }
+
   return {
     async revoke({ scope, by, reason, correlationId, tokenExpiresAt }) {
+      const kind = kindOf(scope)
+      const tenantOfKey = kind.destroysKeyOf(scope)
       const epoch = await nextEpoch()
       const revocation: Revocation = {
-        id: Buffer.from(options.random.bytes(12)).toString('base64url'),
+        id: newId(),
         scope,
         epoch,
         by,
         reason: reason ?? null,
-        forgetAt: forgetAtOf(scope.kind, { epoch, tokenExpiresAt, grantMemory: options.grantMemory }),
+        forgetAt: kind.forgetAt({ epoch, tokenExpiresAt, grantMemory: options.grantMemory }),
       }
       const write = () => store.revocations.add(revocation)
       const change = await options.membership.record(write)
       // Of several nodes another may have written one in between, which this node is told of in a moment.
       standing.add({ ...revocation, number: change.number }, store.cluster === undefined)
-      const filters = grantsWithin(scope, options.snapshot())
-      const removeGrants = async () => {
-        // The orders to the providers are durable before the grants are gone: whoever dies in between, they are told.
-        const queue = scope.kind !== 'tenant'
-        const listed = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
-        const orders = queue ? await options.upstream.prepare(listed) : new Map<string, RevocationOrder>()
-        const grants = (await Promise.all(filters.map((filter) => store.grants.remove(filter)))).flat()
-        return { orders, grants, cached: options.purge() }
-      }
+      const filters = kind.grants(scope, options.snapshot())
       // The revocation is in force here, and the others are told already: what it ends need not wait for them.
       const [{ orders, grants, cached }, nodes] = await allOf([
-        removeGrants(),
+        removeGrants(filters, tenantOfKey === undefined),
         options.membership.confirm(change, write),
       ])
       const [consents, sessions, , receipts, leases] = await allOf([
         removeConsents(store, scope, filters, grants),
-        removeSessions(store, scope),
-        removeIdentityTokens(store, scope),
+        removeWhere(store.sessions, kind.sessions(scope)),
+        removeWhere(store.identityTokens, kind.identityTokens(scope)),
         tellProviders(grants, orders),
-        options.leases.end(leasesWithin(scope, options.snapshot()), scope.kind === 'tenant'),
+        options.leases.end(kind.leases(scope, options.snapshot()), tenantOfKey !== undefined),
       ])
-      if (scope.kind === 'tenant') {
-        await store.secrets.remove({ tenant: scope.tenant })
-        await store.userNames.remove({ tenant: scope.tenant })
-        await options.envelope.destroy(scope.tenant)
-        // Said once more now that the key is gone: a node that had read it in between forgets it for good.
-        const again = { ...revocation, id: Buffer.from(options.random.bytes(12)).toString('base64url') }
-        const writeAgain = () => store.revocations.add(again)
-        await options.membership.confirm(await options.membership.record(writeAgain), writeAgain)
-      }
+      if (tenantOfKey !== undefined) await destroyTenant(tenantOfKey, revocation)
       const receipt = {
         id: revocation.id,
         scope,
@@ -238,42 +197,23 @@ export const createRevoker = (options: {
         cached,
         consents,
         sessions,
-        keyDestroyed: scope.kind === 'tenant',
+        keyDestroyed: tenantOfKey !== undefined,
         nodes,
       }
-      await audit.append({
-        id: correlationId,
-        event: 'revocation',
-        outcome: 'done',
-        ...('tenant' in scope && scope.tenant !== undefined ? { tenant: scope.tenant } : {}),
-        ...('user' in scope ? { user: scope.user } : {}),
-        ...('server' in scope ? { server: scope.server } : {}),
-        ...('downstream' in scope ? { downstream: scope.downstream } : {}),
-        detail: {
-          revocation: revocation.id,
-          scope: describeScope(scope),
-          covers: scope,
-          epoch,
-          forget_at: revocation.forgetAt,
-          by,
-          reason: reason ?? null,
-          grants: receipts.map(({ grant, upstream }) => ({ grant, upstream })),
-          leases: leases.map(({ lease, upstream }) => ({ lease, upstream })),
-          cached,
-          consents,
-          sessions,
-          nodes,
-        },
-      })
+      await audit.append(recordOf(receipt, revocation, correlationId))
       options.telemetry.revocation({ scope: scope.kind })
       return receipt
     },
 
     async preview(scope) {
-      const filters = grantsWithin(scope, options.snapshot())
+      const filters = kindOf(scope).grants(scope, options.snapshot())
       const grants = (await Promise.all(filters.map((filter) => store.grants.list(filter)))).flat()
       const leases = (
-        await Promise.all(leasesWithin(scope, options.snapshot()).map((filter) => options.leases.list(filter)))
+        await Promise.all(
+          kindOf(scope)
+            .leases(scope, options.snapshot())
+            .map((filter) => options.leases.list(filter)),
+        )
       )
         .flat()
         .filter(({ state }) => state === 'active')
@@ -315,23 +255,35 @@ export const createRevoker = (options: {
   }
 }
 
-/**
- * When a revocation may be forgotten. A token counts until its own end, however far that is: issuers hand out tokens of 90
- * days and more. What was exchanged from it ends no later than it does.
- */
-const forgetAtOf = (
-  kind: RevocationScope['kind'],
-  { epoch, tokenExpiresAt, grantMemory }: { epoch: number; tokenExpiresAt: number | undefined; grantMemory: number },
-): number | null => {
-  if (kind === 'grant') return epoch + grantMemory
-  return kind === 'token' && tokenExpiresAt !== undefined ? Math.max(epoch, tokenExpiresAt) + END_MARGIN : null
-}
-
-/** A revocation outlives its token by this time (ms): clocks of nodes differ. */
-const END_MARGIN = 3_600_000
-
-/** Consents have no provider and no id of their own: a grant's or provider's are those of its grants. */
-const isOfGrants = (scope: RevocationScope): boolean => scope.kind === 'grant' || scope.kind === 'provider'
+/** The receipt as an audit record. `restoreOrders` reads it, should the store lose the revocation itself. */
+const recordOf = (
+  { scope, epoch, grants, leases, cached, consents, sessions, nodes }: RevocationReceipt,
+  { id, by, reason, forgetAt }: Revocation,
+  correlationId: string,
+): AuditRecord => ({
+  id: correlationId,
+  event: 'revocation',
+  outcome: 'done',
+  ...('tenant' in scope && scope.tenant !== undefined ? { tenant: scope.tenant } : {}),
+  ...('user' in scope ? { user: scope.user } : {}),
+  ...('server' in scope ? { server: scope.server } : {}),
+  ...('downstream' in scope ? { downstream: scope.downstream } : {}),
+  detail: {
+    revocation: id,
+    scope: describeScope(scope),
+    covers: scope,
+    epoch,
+    forget_at: forgetAt,
+    by,
+    reason,
+    grants: grants.map(({ grant, upstream }) => ({ grant, upstream })),
+    leases: leases.map(({ lease, upstream }) => ({ lease, upstream })),
+    cached,
+    consents,
+    sessions,
+    nodes,
+  },
+})
 
 type ConsentFilter = Omit<GrantFilter, 'provider' | 'id'>
 
@@ -341,7 +293,7 @@ const consentsWithin = async (
   filters: readonly GrantFilter[],
   grants: readonly Grant[],
 ) => {
-  if (!isOfGrants(scope))
+  if (kindOf(scope).consentsOf === 'its filters')
     return (await Promise.all(filters.map((filter) => store.consents.list(filter as ConsentFilter)))).flat()
   const found = await Promise.all(grants.map((grant) => store.consents.find(grant)))
   return found.filter((consent) => consent !== undefined)
@@ -353,44 +305,16 @@ const removeConsents = async (
   filters: readonly GrantFilter[],
   grants: readonly Grant[],
 ): Promise<number> => {
-  const gone = isOfGrants(scope)
-    ? grants.map(({ tenant, user, server, downstream }) => ({ tenant, user, server, downstream }))
-    : (filters as readonly ConsentFilter[])
+  const gone =
+    kindOf(scope).consentsOf === 'its grants'
+      ? grants.map(({ tenant, user, server, downstream }) => ({ tenant, user, server, downstream }))
+      : (filters as readonly ConsentFilter[])
   let count = 0
   for (const filter of gone) count += await store.consents.remove(filter)
   return count
 }
 
-/** Sessions of an issuer are void by its revocation; they need not be looked for. */
-const removeSessions = async (store: Store, scope: RevocationScope): Promise<number> => {
-  switch (scope.kind) {
-    case 'everything':
-      return store.sessions.remove({})
-    case 'tenant':
-      return store.sessions.remove({ tenant: scope.tenant })
-    case 'user':
-      return store.sessions.remove({ tenant: scope.tenant, user: scope.user })
-    default:
-      return 0
-  }
-}
-
-/** What a sign-in brought goes with its user, tenant or issuer. */
-const removeIdentityTokens = async (store: Store, scope: RevocationScope): Promise<void> => {
-  switch (scope.kind) {
-    case 'everything':
-      await store.identityTokens.remove({})
-      return
-    case 'tenant':
-      await store.identityTokens.remove({ tenant: scope.tenant })
-      return
-    case 'user':
-      await store.identityTokens.remove({ tenant: scope.tenant, user: scope.user })
-      return
-    case 'issuer':
-      await store.identityTokens.remove({
-        issuer: scope.issuer,
-        ...(scope.tenant === undefined ? {} : { tenant: scope.tenant }),
-      })
-  }
-}
+const removeWhere = <Filter>(
+  records: { remove(filter: Filter): Promise<number> },
+  filter: Filter | undefined,
+): Promise<number> => (filter === undefined ? Promise.resolve(0) : records.remove(filter))

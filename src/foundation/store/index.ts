@@ -21,7 +21,7 @@ export {
   type GrantStore,
 } from './records/grants.ts'
 export type { SecretHolder, SecretHolderStore } from './records/holders.ts'
-export type { IdentityTokenStore } from './records/identity-tokens.ts'
+export type { IdentityTokenFilter, IdentityTokenStore } from './records/identity-tokens.ts'
 export { type Lease, type LeaseFilter, type LeaseOwner, leaseRecordName, type LeaseStore } from './records/leases.ts'
 export type {
   ClusterStore,
@@ -45,7 +45,7 @@ export {
 } from './records/rotations.ts'
 export type { SealedRecord } from './records/sealed.ts'
 export type { SecretStage, SecretStore, StoredSecret } from './records/secrets.ts'
-export type { Session, SessionStore } from './records/sessions.ts'
+export type { Session, SessionFilter, SessionStore } from './records/sessions.ts'
 export type { SigningKeyStore, StoredSigningKey } from './records/signing-keys.ts'
 export type { UpstreamRevocation, UpstreamRevocationStore } from './records/upstream-revocations.ts'
 export type { UserNameStore } from './records/user-names.ts'

@@ -2,7 +2,9 @@ import { type CurrentSnapshot, type Server, servesTenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { Membership } from '#foundation/cluster'
 import type { VerifiedSubject } from '#identity/subject'
-import { describeScope, type Reliance, type Standing } from './standing.ts'
+import type { Reliance } from './reliance.ts'
+import { describeScope } from './scopes.ts'
+import type { Standing } from './standing.ts'
 import { entitlement } from './entitlement.ts'
 
 export interface ValidityDependencies {

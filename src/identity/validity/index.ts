@@ -14,4 +14,6 @@ export {
 } from './assert-still-valid.ts'
 export { entitlement, isEntitled, usableFor } from './entitlement.ts'
 export { createLastingUses, type LastingUses } from './lasting.ts'
-export { describeScope, type Reliance, Standing, voidsGrant } from './standing.ts'
+export type { Reliance } from './reliance.ts'
+export { describeScope, kindOf, recordedScopeSchema, scopeOrderSchema } from './scopes.ts'
+export { Standing, voidsGrant } from './standing.ts'

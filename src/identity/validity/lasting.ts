@@ -1,5 +1,5 @@
 import { asDeputyError, type DeputyError } from '#errors'
-import type { Reliance } from './standing.ts'
+import type { Reliance } from './reliance.ts'
 import { assertStillValid, type ValidityDependencies } from './assert-still-valid.ts'
 
 /** What goes on after the answer, such as a connection that was opened with a credential. */

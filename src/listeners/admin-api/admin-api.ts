@@ -14,7 +14,7 @@ import type { Logger } from '#foundation/telemetry'
 import { didYouMean } from '#foundation/text'
 import type { Policy } from '#identity/policy'
 import type { UserDirectory } from '#identity/subject'
-import type { Standing } from '#identity/validity'
+import { scopeOrderSchema, type Standing } from '#identity/validity'
 import { readUsage } from '#identity/workload'
 import { sendError, withCheckedHead } from '#listeners/http'
 import { explainPolicy, policyQuestionSchema } from './policy-question.ts'
@@ -25,19 +25,6 @@ const LIMIT = 1000
 const userName = z.string().min(1).max(256)
 /** A name that has to be that of something that exists: what else it may look like does not matter. */
 const named = z.string().min(1).max(256)
-/** A revocation scope as the admin names it: exactly one of the forms, nothing else. */
-const scopeOrderSchema = z.union([
-  z.strictObject({ kind: z.literal('tenant'), tenant: named }),
-  z.strictObject({ kind: z.literal('user'), tenant: named, user: userName }),
-  z.strictObject({ kind: z.literal('server'), server: named, tenant: named.optional() }),
-  z.strictObject({ kind: z.literal('downstream'), downstream: named, tenant: named.optional() }),
-  z.strictObject({ kind: z.literal('provider'), provider: named, tenant: named.optional() }),
-  z.strictObject({ kind: z.literal('issuer'), issuer: z.string().min(1).max(2048), tenant: named.optional() }),
-  z.strictObject({ kind: z.literal('everything') }),
-  z.strictObject({ kind: z.literal('grant'), grant: z.string().min(1).max(128) }),
-  z.strictObject({ kind: z.literal('token'), token: z.string().min(1).max(256) }),
-])
-
 const orderSchema = z.strictObject({
   scope: scopeOrderSchema,
   reason: z.string().max(500).optional(),

@@ -8,11 +8,17 @@ export interface IdentityToken {
   readonly expiresAt: number
 }
 
+export interface IdentityTokenFilter {
+  tenant?: string
+  user?: string
+  issuer?: string
+}
+
 export interface IdentityTokenStore {
   find(owner: { readonly tenant: string; readonly user: string }, now: number): Promise<IdentityToken | undefined>
   /** Replaces the user's earlier one. */
   put(token: IdentityToken): Promise<void>
   /** @returns how many there were */
-  remove(filter: { readonly tenant?: string; readonly user?: string; readonly issuer?: string }): Promise<number>
+  remove(filter: IdentityTokenFilter): Promise<number>
   sweep(now: number): Promise<number>
 }

@@ -12,9 +12,15 @@ export interface Session {
   readonly sealed?: Uint8Array
 }
 
+export interface SessionFilter {
+  uid?: number
+  tenant?: string
+  user?: string
+}
+
 export interface SessionStore {
   find(uid: number, now: number): Promise<Session | undefined>
   put(session: Session): Promise<void>
   list(): Promise<Session[]>
-  remove(filter: { uid?: number; tenant?: string; user?: string }): Promise<number>
+  remove(filter: SessionFilter): Promise<number>
 }
