@@ -5,6 +5,7 @@
  * snapshots as a whole, so that a request sees one configuration from its start to its end.
  */
 export { basicScopeWarnings } from './basic-scopes.ts'
+export { sentinelWarnings } from './sentinel-tls.ts'
 export { sharedSignInWarnings } from './shared-sign-in.ts'
 export { documentOf, pagesUrlOf } from './client-document.ts'
 export { ofTenant, sessionPolicyText } from './cloud-credentials.ts'

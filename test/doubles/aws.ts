@@ -36,6 +36,8 @@ export interface AwsDouble {
   /** Answers of the next requests. `drop`: acts, then closes without an answer. */
   readonly spoil: (Answer | 'drop' | 'pass')[]
   readonly asked: string[]
+  /** What other writers do just before the next request of an operation is answered; each once. */
+  readonly meanwhile: { readonly operation: string; readonly act: () => void }[]
   /** Operations that the caller's policy does not allow. */
   readonly denied: Set<string>
   put(name: string, text: string): void
@@ -262,6 +264,8 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     // secretsmanager/latest/userguide/auth-and-access.html
     if (double.denied.has(operation))
       return fail('AccessDeniedException', `User is not authorized to perform: ${service}:${operation}`)
+    const at = double.meanwhile.findIndex((each) => each.operation === operation)
+    if (at >= 0) double.meanwhile.splice(at, 1)[0]!.act()
     if (service === 'TrentService') return kms[operation]?.(parsed) ?? fail('UnknownOperationException', operation)
     return (
       operations[operation]?.(parsed, secretOf(String(parsed['SecretId']))) ??
@@ -309,6 +313,7 @@ export const startAwsDouble = async (): Promise<AwsDouble> => {
     secretAccessKey: randomBytes(20).toString('hex'),
     spoil: [],
     asked: [],
+    meanwhile: [],
     denied: new Set(),
     put(name, text) {
       add(name, { id: randomUUID(), text, stages: new Set() })

@@ -514,7 +514,7 @@ export const startVaultDouble = async (): Promise<VaultDouble> => {
     tokenTtl: 3600,
     tokenMaxTtl: 36_000,
     maxVersions: 10,
-    casRequired: true,
+    casRequired: false,
     leaseTtl: 3600,
     leaseMaxTtl: 7200,
     asked: [],

@@ -114,6 +114,46 @@ describe('AWS Secrets Manager', () => {
     close()
   })
 
+  it('fault 96, fault 91: whenever another writer comes in between, nothing of theirs is lost', async () => {
+    const { aws } = place
+    const { backend, close } = connectToAws(aws, { field: 'password' })
+    const write = (fields: object) => aws.put('deputy/acme/key', JSON.stringify(fields))
+    const now = () => JSON.parse(aws.textOf('deputy/acme/key')!) as object
+    const meanwhile = (operation: string, fields: object) =>
+      aws.meanwhile.push({ operation, act: () => write({ ...now(), ...fields }) })
+    write({ password: 'old', host: 'a' })
+    // Between the reading and the writing of what is staged.
+    meanwhile('PutSecretValue', { host: 'b' })
+    const staged = await backend.stage('acme', 'key', new Secret('new'), TOKEN)
+    const before = await backend.read('acme', 'key')
+    // Before the other fields are read, before the merged version is kept, and before the label is moved.
+    for (const [operation, host] of [
+      ['GetSecretValue', 'c'],
+      ['PutSecretValue', 'd'],
+      ['UpdateSecretVersionStage', 'e'],
+    ] as const) {
+      meanwhile(operation, { host })
+      const current = await backend.read('acme', 'key')
+      if (operation === 'GetSecretValue') meanwhile(operation, { port: 1 })
+      await expect(backend.promote('acme', 'key', staged, current)).rejects.toMatchObject({ code: 'conflict' })
+      expect(now()).toEqual({ password: 'old', host, port: 1 })
+    }
+    meanwhile('UpdateSecretVersionStage', { password: 'of a person' })
+    await expect(backend.promote('acme', 'key', staged, await backend.read('acme', 'key'))).rejects.toMatchObject({
+      code: 'conflict',
+    })
+    expect(now()).toEqual({ password: 'of a person', host: 'e', port: 1 })
+    expect(labels().flat().sort()).toEqual(['AWSCURRENT', 'AWSPENDING', 'AWSPREVIOUS', 'DEPUTY_MERGED'])
+    await backend.discard('acme', 'key', staged.version)
+    expect(labels().flat().sort()).toEqual(['AWSCURRENT', 'AWSPREVIOUS'])
+    write({ password: 'old', host: 'f' })
+    await backend.promote('acme', 'key', staged, await backend.read('acme', 'key'))
+    expect(now()).toEqual({ password: 'new', host: 'f' })
+    expect(labels().flat().sort()).toEqual(['AWSCURRENT', 'AWSPREVIOUS'])
+    expect(before.value.reveal()).toBe('old')
+    close()
+  })
+
   it('requirement 34: the four steps with their labels, each as often as it likes', async () => {
     const { backend, aws } = place
     const current = await backend.read('acme', 'key')

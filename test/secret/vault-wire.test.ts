@@ -53,6 +53,26 @@ describe('the wire to Vault', () => {
     await expect(wireTo(`http://127.0.0.1:${plain}`)()).rejects.toMatchObject(problem(/begin with https:/))
   })
 
+  it('fault 56: a chain with an intermediate is trusted by its root; without the intermediate the server is told to send it', async () => {
+    const root = await aCertificateAuthority()
+    const intermediate = await root.intermediate()
+    const { certificate, key } = await intermediate.issue('vault', { host: '127.0.0.1' })
+    const answer = (_: unknown, response: { end(text: string): void }) => response.end('{}')
+    const chained = await portOf(createTlsServer({ cert: certificate + '\n' + intermediate.certificate, key }, answer))
+    const ask = (port: number, ca: string) => wireTo(`https://127.0.0.1:${port}`, { ca })()
+    expect(await ask(chained, root.certificate)).toMatchObject({ status: 200 })
+    const bare = await portOf(createTlsServer({ cert: certificate, key }, answer))
+    await expect(ask(bare, root.certificate)).rejects.toMatchObject({
+      message: expect.stringMatching(/not trusted here, or it sends no intermediate certificate/) as string,
+    })
+    // A file with both certificates makes up for it, as does the intermediate by itself for the complete chain.
+    expect(await ask(bare, `${root.certificate}\n${intermediate.certificate}`)).toMatchObject({ status: 200 })
+    const other = await aCertificateAuthority()
+    await expect(ask(chained, other.certificate)).rejects.toMatchObject({
+      message: expect.stringMatching(/authority that is not trusted here/) as string,
+    })
+  })
+
   it('fault 59: says which release asks, and for which request', async () => {
     const seen: IncomingHttpHeaders[] = []
     const port = await portOf(

@@ -13,6 +13,12 @@ const TOKEN = '0123456789abcdef0123456789abcdef'
 
 describeSecretBackend('Vault', aVault)
 describeStagedSecrets('Vault', aVault)
+// Mounts demand check-and-set only where they are told to.
+describeStagedSecrets('a Vault that demands check-and-set', async () => {
+  const place = await aVault()
+  place.vault.casRequired = true
+  return place
+})
 
 describe('Vault', () => {
   let vault: VaultDouble

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   basicScopeWarnings,
+  sentinelWarnings,
   sharedSignInWarnings,
   cloudTenantWarnings,
   type Fingerprints,
@@ -92,6 +93,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   ...cloudTenantWarnings(snapshot),
   ...basicScopeWarnings(snapshot),
   ...sharedSignInWarnings(snapshot),
+  ...sentinelWarnings(snapshot.settings),
   ...(policies.length === 0
     ? [
         {

@@ -276,6 +276,11 @@ export const createAwsSecrets = (options: {
     async discard(tenant, name, version) {
       if ((await find(tenant, name, 'pending'))?.version === version)
         await unlabel(tenant, name, version, [LABEL.pending])
+      if (field === null) return
+      // Of a promotion that another writer came before: with its label it would be kept for good.
+      const merged = holderOf(await labelsOf(tenant, name), MERGED_LABEL)
+      if (merged !== undefined && tokenOf(merged) === tokenOf(version))
+        await unlabel(tenant, name, merged, [MERGED_LABEL])
     },
   }
 }
