@@ -19,6 +19,8 @@ export interface SharedBackend {
   put(tenant: string, name: string, value: string): Promise<void>
   /** A person writes another field of the entry, or patches the value and leaves all else; where the backend has fields. */
   patch?(tenant: string, name: string, fields: Readonly<Record<string, string>>): Promise<void>
+  /** From now on the backend rotates it by itself, where it can. */
+  rotateElsewhere?(tenant: string, name: string): Promise<void>
   /** From now on the backend keeps one version; where it prunes. */
   keepOne?(tenant: string, name: string): Promise<void>
   close(): Promise<void>
@@ -41,6 +43,7 @@ const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
   const backend: StagedSecrets = {
     read: (...args) => real.read(...args),
     find: (...args) => real.find(...args),
+    expectRotatable: async (...args) => real.expectRotatable?.(...args),
     stage: (...args) => real.stage(...args),
     promote: async (...args) => {
       guarded('promote')
@@ -195,6 +198,22 @@ export const describeDisturbedRotation = (
       expect(await world.retry()).toMatchObject({ state: 'rolled_back', step: 'gone_back' })
       expect((await world.current()).reveal()).toBe(place.current.reveal())
       expect(await world.login(place.current)).toBe('works')
+      expect(await shared.backend.find(...NAME, 'pending')).toBeUndefined()
+    })
+
+    it('fault 100: what its backend rotates itself is not rotated, and says so; the target is left as it is', async (context) => {
+      if (shared.rotateElsewhere === undefined) {
+        context.skip()
+        return
+      }
+      await shared.rotateElsewhere(...NAME)
+      const ended = await world.goOn()
+      expect(ended).toMatchObject({
+        state: 'rolled_back',
+        problem: expect.stringMatching(/rotated by AWS itself/) as string,
+      })
+      expect(await world.login(place.current)).toBe('works')
+      expect((await world.current()).reveal()).toBe(place.current.reveal())
       expect(await shared.backend.find(...NAME, 'pending')).toBeUndefined()
     })
 

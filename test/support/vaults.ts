@@ -150,6 +150,10 @@ export const anAws = async () => {
       aws.remove(`deputy/${tenant}/${name}`)
       return Promise.resolve()
     },
+    rotateElsewhere: (tenant: string, name: string) => {
+      aws.rotateByAws(`deputy/${tenant}/${name}`)
+      return Promise.resolve()
+    },
     async close() {
       close()
       await aws.close()
