@@ -20,6 +20,14 @@ const ENTRIES = {
   launcher: 'src/cli/exec/launcher.ts',
 }
 
+/** Daemons with a fault or a clock of a test's, which start as quickly as what ships. As far below the package's folder. */
+export const TEST_PROGRAMS = join(ROOT, 'node_modules/.test-programs')
+
+const TEST_ENTRIES = {
+  'faulty-daemon': 'test/support/faulty-daemon.ts',
+  'clock-daemon': 'test/support/clock-daemon.ts',
+}
+
 /** Native or WebAssembly beside their JavaScript: they find their own files. The last is loaded where there is a Vault. */
 const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs', 'node-vault']
 
@@ -43,12 +51,11 @@ export const { ${names.join(', ')} } = http`
   },
 }
 
-/** Writes the bundle anew. @throws Error what rolldown says of a source that does not bundle */
-export const bundle = async (folder = BUNDLE): Promise<void> => {
+const write = async (folder: string, input: Readonly<Record<string, string>>): Promise<void> => {
   await rm(folder, { recursive: true, force: true })
   const build = await rolldown({
     cwd: ROOT,
-    input: ENTRIES,
+    input,
     platform: 'node',
     external: EXTERNAL,
     plugins: [httpWithoutWebSocket],
@@ -59,6 +66,12 @@ export const bundle = async (folder = BUNDLE): Promise<void> => {
   await build.write({ dir: folder, format: 'esm', sourcemap: true, minify: false })
   await build.close()
 }
+
+/** Writes the bundle anew. @throws Error what rolldown says of a source that does not bundle */
+export const bundle = (folder = BUNDLE): Promise<void> => write(folder, ENTRIES)
+
+/** Writes what only tests start; it is no part of what ships. */
+export const bundleTestPrograms = (): Promise<void> => write(TEST_PROGRAMS, { ...ENTRIES, ...TEST_ENTRIES })
 
 // Another folder, for those who install: `node scripts/bundle.ts FOLDER/dist/cli`.
 if (import.meta.main) await bundle(process.argv[2])

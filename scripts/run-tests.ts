@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { BUNDLED_CLI, bundle } from './bundle.ts'
+import { BUNDLED_CLI, bundle, bundleTestPrograms, TEST_PROGRAMS } from './bundle.ts'
 import { installPackages } from './packages.ts'
 
 /** https://vitest.dev/guide/reporters.html#json-reporter */
@@ -35,7 +35,7 @@ export interface TestRun {
 export const runTests = async (args: readonly string[]): Promise<TestRun> => {
   installPackages()
   // The processes that the tests start are what ships; vitest by itself starts the sources.
-  await bundle()
+  await Promise.all([bundle(), bundleTestPrograms()])
   const folder = await mkdtemp(join(tmpdir(), 'deputy-tests-'))
   const report = join(folder, 'report.json')
   const child = spawn(
@@ -48,7 +48,7 @@ export const runTests = async (args: readonly string[]): Promise<TestRun> => {
       `--outputFile.json=${report}`,
       ...args,
     ],
-    { stdio: 'inherit', env: { ...process.env, DEPUTY_TEST_CLI: BUNDLED_CLI } },
+    { stdio: 'inherit', env: { ...process.env, DEPUTY_TEST_CLI: BUNDLED_CLI, DEPUTY_TEST_PROGRAMS: TEST_PROGRAMS } },
   )
   const [code] = (await once(child, 'exit')) as [number | null]
   const counts = await readFile(report, 'utf8').then(

@@ -5,7 +5,6 @@
  * hand-out and the login: there whoever asks again has to get in.
  */
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
 import { FORWARD_POINTS } from '../../src/flows/rotation/acts.ts'
@@ -14,9 +13,9 @@ import { RESOURCES } from '../support/configuration.ts'
 import { ACCESS_TOKEN, ask, TOKEN_EXCHANGE, type Files } from '../support/daemon.ts'
 import { startCluster, within, type ClusterNode } from '../support/cluster.ts'
 import { logsIn } from '../support/postgres-logins.ts'
-import { startProcess } from '../support/process.ts'
+import { startProcess, testProgram } from '../support/process.ts'
 
-const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
+const FAULTY = testProgram('faulty-daemon')
 
 export interface RotationCampaignOptions {
   /** It goes on until so many have begun, and so many nodes were killed. */

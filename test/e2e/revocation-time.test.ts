@@ -1,7 +1,6 @@
 /** What a revocation covers when clocks are wrong, texts differ and time goes by: a real daemon whose clock can be set. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-provider.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
@@ -16,7 +15,7 @@ import {
   type TestIssuer,
 } from '../support/daemon.ts'
 import { grantFiles, seedGrants } from '../support/grants.ts'
-import { startProcess } from '../support/process.ts'
+import { startProcess, testProgram } from '../support/process.ts'
 
 const HOUR = 3_600_000
 const DAY = 24 * HOUR
@@ -26,7 +25,7 @@ let provider: OAuthProviderDouble
 let daemon: Daemon
 const setClock = (ahead: number): Promise<void> => writeFile(join(daemon.home, 'clock'), String(ahead))
 const start = async (): Promise<void> => {
-  const program = fileURLToPath(new URL('../support/clock-daemon.ts', import.meta.url))
+  const program = testProgram('clock-daemon')
   daemon.process = await startProcess([program, daemon.home, join(daemon.home, 'clock')], /deputy is ready/)
 }
 const restart = async (): Promise<void> => {

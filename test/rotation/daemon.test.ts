@@ -19,11 +19,11 @@ import {
   type Daemon,
   type TestIssuer,
 } from '../support/daemon.ts'
-import { runCli, startProcess } from '../support/process.ts'
+import { runCli, startProcess, testProgram } from '../support/process.ts'
 
 /** Every point is killed at in crash.test.ts and in the model; here one shows that a real process goes on. All: ROTATION_POINTS=all npm test -- test/rotation/daemon.test.ts */
 const POINTS = process.env['ROTATION_POINTS'] === 'all' ? FORWARD_POINTS : (['after promoting'] as const)
-const FAULTY = join(import.meta.dirname, '../support/faulty-daemon.ts')
+const FAULTY = testProgram('faulty-daemon')
 
 /** Receives what is told of rotations. */
 const startHook = async () => {

@@ -10,6 +10,12 @@ import type { Terminal } from '../../src/cli/terminal.ts'
 /** The CLI as it ships, where `npm test` has bundled it, else its source, which runs as it is. */
 export const CLI = process.env['DEPUTY_TEST_CLI'] ?? join(resolve(import.meta.dirname, '../..'), 'src/cli/main.ts')
 
+/** A daemon with a fault or a clock of a test's, bundled where the CLI is. */
+export const testProgram = (name: 'faulty-daemon' | 'clock-daemon'): string => {
+  const folder = process.env['DEPUTY_TEST_PROGRAMS']
+  return folder === undefined ? join(import.meta.dirname, `${name}.ts`) : join(folder, `${name}.js`)
+}
+
 /** Below those that the kernel gives to outgoing connections (ip(7), ip_local_port_range), which could take it before it is used. */
 const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]
 
