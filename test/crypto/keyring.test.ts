@@ -146,6 +146,29 @@ describe('the keyring', () => {
     await again.seal(at('globex'), new Secret('new'))
   })
 
+  it('fault 49: two nodes that use a tenant first at one moment get one key, also where one has written already', async () => {
+    const place = await startGround()
+    onTestFinished(() => place.close())
+    const at = { tenant: 'acme', kind: 'secret', id: 's#1' }
+    const open = (hasRecords: (tenant: string) => Promise<boolean>) =>
+      Keyring.open({
+        folder: join(place.folder, 'keys'),
+        kek: keyFromText(place.kekText, 'test', random),
+        random,
+        hasRecords,
+      })
+    const first = await open(() => Promise.resolve(false))
+    let sealed: Uint8Array | undefined
+    const second = await open(async (tenant) => {
+      if (tenant !== 'acme') return false
+      sealed ??= await first.seal(at, new Secret('text'))
+      return true
+    })
+    const theirs = await second.seal(at, new Secret('other'))
+    expect((await first.open(at, theirs)).reveal()).toBe('other')
+    expect((await second.open(at, sealed!)).reveal()).toBe('text')
+  })
+
   it('many first uses of a tenant at once make one key', async () => {
     const at = (id: number) => ({ tenant: 'initech', kind: 'secret', id: String(id) })
     const sealed = await Promise.all(

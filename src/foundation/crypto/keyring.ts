@@ -297,7 +297,12 @@ export class Keyring implements Envelope {
 
   /** @throws DeputyError `data_key_unavailable` where records of the tenant are sealed under a key that is not there */
   async #create(tenant: string): Promise<TenantKeys> {
-    if ((await this.#hasRecords?.(tenant)) === true) throw this.#missing(tenant)
+    if ((await this.#hasRecords?.(tenant)) === true) {
+      // Another node may have made its key, and a first record under it, since the file was looked for.
+      const made = await this.#load(tenant, { anew: true })
+      if (made === undefined) throw this.#missing(tenant)
+      return made
+    }
     const key = this.#newKey()
     const text = await this.#wrapped(tenant, [key])
     // Another node on the same folder may make one at the same moment: the first counts.

@@ -1,5 +1,3 @@
-import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts'
-import { fromIni } from '@aws-sdk/credential-provider-ini'
 import { defaultProvider } from '@aws-sdk/credential-provider-node'
 import { z } from 'zod'
 import { within } from '#foundation/async'
@@ -40,9 +38,11 @@ const asSource =
   }
 
 /** A profile that is named is the only source: the chain would go on to the machine's own role where the name is wrong. */
-const sourceOf = (region: string, profile: string | undefined): Promise<Credentials> => {
+const sourceOf = async (region: string, profile: string | undefined): Promise<Credentials> => {
   const clientConfig = { region }
-  return profile === undefined ? defaultProvider({ clientConfig })() : fromIni({ profile, clientConfig })()
+  if (profile === undefined) return defaultProvider({ clientConfig })()
+  const { fromIni } = await import('@aws-sdk/credential-provider-ini')
+  return fromIni({ profile, clientConfig })()
 }
 
 /**
@@ -90,6 +90,7 @@ export const accountCredentials = (
   const source = credentialsWithin(timeout, region, profile)
   if (role === undefined) return source
   const assume = async (): Promise<Credentials> => {
+    const { AssumeRoleCommand, STSClient } = await import('@aws-sdk/client-sts')
     const client = new STSClient({ region, credentials: source, requestHandler, maxAttempts: ATTEMPTS })
     try {
       const wish = { RoleArn: role, RoleSessionName: SESSION }
