@@ -1,11 +1,17 @@
 /**
  * The browser that programs in other languages open: `BROWSER='node browser.ts %s &'`. It signs the user that
- * DEPUTY_TEST_USER names in at the test's identity provider, and goes back to the program's own address.
+ * DEPUTY_TEST_USER names in at the test's identity provider, goes back to the program's own address, and adds the address that
+ * it was opened with to the file of DEPUTY_TEST_VISITS.
  */
+import { appendFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { walkAuthorization } from './openid-server.ts'
+import { KEYCLOAK_PASSWORD } from './keycloak.ts'
+import { PASSWORD } from './openid-server.ts'
+import { createBrowser, type Page } from './walk.ts'
 
 const PATIENCE_MS = 10_000
+/** Sign-in, consent, and some to spare. */
+const MOST_FORMS = 5
 
 /** The program may listen only after it has opened the browser. */
 const goBack = async (url: string): Promise<void> => {
@@ -19,8 +25,39 @@ const goBack = async (url: string): Promise<void> => {
   }
 }
 
-const [authorizationUrl] = process.argv.slice(2)
-const user = process.env['DEPUTY_TEST_USER']
-if (authorizationUrl === undefined || user === undefined) throw new Error('An address and DEPUTY_TEST_USER are needed.')
-const redirectUri = new URL(authorizationUrl).searchParams.get('redirect_uri') ?? ''
-await goBack((await walkAuthorization({ authorizationUrl, redirectUri, user })).href)
+/** What a person writes into the form of a page: of the test's own provider, or of Keycloak. */
+const answerTo = ({ body }: Page, user: string): Readonly<Record<string, string>> => {
+  // Keycloak's button has the name that the field of the test's own provider has.
+  if (body.includes('name="username"')) return { username: user, password: KEYCLOAK_PASSWORD }
+  if (body.includes('name="login"')) return { login: user, password: PASSWORD }
+  return body.includes('name="accept"') ? { accept: 'Yes' } : { decision: 'allow' }
+}
+
+const [address] = process.argv.slice(2)
+const { DEPUTY_TEST_USER: user, DEPUTY_TEST_VISITS: visits } = process.env
+if (address === undefined || user === undefined || visits === undefined)
+  throw new Error('An address, DEPUTY_TEST_USER and DEPUTY_TEST_VISITS are needed.')
+await appendFile(visits, `${address}\n`)
+const asked = new URL(address).searchParams
+const redirectUri = asked.get('redirect_uri') ?? ''
+
+/** @returns where the identity provider sends the browser in the end */
+const signIn = async (): Promise<string> => {
+  const browser = createBrowser({ stopAt: (url) => url.startsWith(`${redirectUri}?`) })
+  let page = await browser.open(address)
+  for (let form = 0; page.status !== 0 && form < MOST_FORMS; form += 1)
+    page = await browser.submit(page, answerTo(page, user))
+  if (page.status !== 0) throw new Error(`it ended at ${page.url} with ${page.status}: ${page.body.slice(0, 500)}`)
+  return page.url
+}
+/** A program that is told nothing would wait for ever. */
+const give = async (error: unknown): Promise<string> => {
+  const facts = {
+    error: 'access_denied',
+    error_description: String(error).slice(0, 2000),
+    state: asked.get('state') ?? '',
+  }
+  await appendFile(visits, `${new URLSearchParams(facts)}\n`)
+  return `${redirectUri}?${new URLSearchParams(facts)}`
+}
+await goBack(await signIn().catch(give))

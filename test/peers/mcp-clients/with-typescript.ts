@@ -34,7 +34,9 @@ const callback = createServer((request, response) => {
 await once(callback, 'listening')
 const redirectUrl = `http://127.0.0.1:${(callback.address() as AddressInfo).port}/callback`
 
-const kept: { client?: StoredOAuthClientInformation; tokens?: StoredOAuthTokens; verifier?: string } = {}
+const { DEPUTY_TEST_CLIENT: registered } = process.env
+const kept: { client?: StoredOAuthClientInformation; tokens?: StoredOAuthTokens; verifier?: string } =
+  registered === undefined ? {} : { client: { client_id: registered } }
 const provider: OAuthClientProvider = {
   redirectUrl,
   clientMetadata: { client_name: 'Test', redirect_uris: [redirectUrl], token_endpoint_auth_method: 'none' },

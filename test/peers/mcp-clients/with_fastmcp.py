@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import sys
 
 from fastmcp import Client
+from fastmcp.client.auth import OAuth
 
 
 def say(step, **facts):
@@ -12,7 +14,8 @@ def say(step, **facts):
 
 
 async def main(url, tools):
-    async with Client(url, auth="oauth") as client:
+    client_id = os.environ.get("DEPUTY_TEST_CLIENT")
+    async with Client(url, auth="oauth" if client_id is None else OAuth(client_id=client_id)) as client:
         say("tools", tools=[tool.name for tool in await client.list_tools()])
         for tool in tools:
             try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import threading
 import webbrowser
@@ -10,7 +11,7 @@ from urllib.parse import parse_qs, urlparse
 
 from mcp import ClientSession
 from mcp.client.auth import OAuthClientProvider, TokenStorage
-from mcp.shared.auth import OAuthClientMetadata
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata
 
 try:
     import httpx2
@@ -26,8 +27,11 @@ def say(step, **facts):
 
 
 class InMemory(TokenStorage):
-    def __init__(self):
+    def __init__(self, redirect_uri):
         self.tokens = self.client = None
+        client_id = os.environ.get("DEPUTY_TEST_CLIENT")
+        if client_id is not None:
+            self.client = OAuthClientInformationFull(client_id=client_id, redirect_uris=[redirect_uri], token_endpoint_auth_method="none")
 
     async def get_tokens(self):
         return self.tokens
@@ -94,7 +98,7 @@ async def main(url, tools):
     auth = OAuthClientProvider(
         server_url=url,
         client_metadata=OAuthClientMetadata(client_name="Test", redirect_uris=[callback.url], token_endpoint_auth_method="none"),
-        storage=InMemory(),
+        storage=InMemory(callback.url),
         redirect_handler=open_browser,
         callback_handler=callback.wait,
     )

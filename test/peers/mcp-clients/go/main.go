@@ -47,7 +47,7 @@ func main() {
 		query := request.URL.Query()
 		results <- &auth.AuthorizationResult{Code: query.Get("code"), State: query.Get("state"), Iss: query.Get("iss")}
 	}))
-	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
+	config := &auth.AuthorizationCodeHandlerConfig{
 		RedirectURL: redirect,
 		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
 			if err := openBrowser(args.URL); err != nil {
@@ -55,14 +55,19 @@ func main() {
 			}
 			return <-results, nil
 		},
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{
+	}
+	if id := os.Getenv("DEPUTY_TEST_CLIENT"); id != "" {
+		config.PreregisteredClient = &oauthex.ClientCredentials{ClientID: id}
+	} else {
+		config.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{
 			Metadata: &oauthex.ClientRegistrationMetadata{
 				ClientName:              "Test",
 				RedirectURIs:            []string{redirect},
 				TokenEndpointAuthMethod: "none",
 			},
-		},
-	})
+		}
+	}
+	handler, err := auth.NewAuthorizationCodeHandler(config)
 	if err != nil {
 		log.Fatal(err)
 	}
