@@ -226,7 +226,9 @@ export class Keyring implements Envelope {
   }
 
   #missing(tenant: string): DeputyError {
-    const details = `Look whether the folder ${this.#folder} is mounted and the right one, and put ${tenant}.key back there. No other key was made. If the key is lost for good, deputy tenant destroy gives up what it sealed.`
+    const where = `Look whether the folder ${this.#folder} is mounted and the right one, and put ${tenant}.key back there.`
+    const lost = `If the key is lost for good, deputy tenant destroy ${tenant} gives up what it sealed.`
+    const details = `${where} No other key was made.${tenant === OWN_TENANT ? '' : ` ${lost}`}`
     return refuse('data_key_unavailable', { tenant, problem: 'its file is missing', details })
   }
 
