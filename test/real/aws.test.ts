@@ -1,8 +1,10 @@
+import { CreateKeyCommand } from '@aws-sdk/client-kms'
 import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { createKmsClient, kmsKey } from '../../src/credentials/secret/aws/kms.ts'
 import { createAwsSecrets, createSecretsManagerClient } from '../../src/credentials/secret/aws/secrets-manager.ts'
 import { describeSecretBackend, describeStagedSecrets } from '../conformance/secret-backend.ts'
 import { describeSecretField } from '../conformance/secret-field.ts'
@@ -103,5 +105,22 @@ describe.skipIf(moto === undefined)('Secrets Manager of a real moto', () => {
     })
     here.close()
     there.close()
+  })
+
+  it('fault 96: a key-encryption key is in the account of its role', async () => {
+    const settings = { region: REGION, endpoint: server.url, timeout: 3000 }
+    const inOther = createKmsClient({ ...settings, role: ROLE })
+    onTestFinished(() => inOther.destroy())
+    const { KeyMetadata: made } = await inOther.send(new CreateKeyCommand({}))
+    expect(made!.Arn).toContain(`:${OTHER_ACCOUNT}:key/`)
+    const at = [new Uint8Array(32).fill(3), new Uint8Array(4)] as const
+    const key = kmsKey({ id: 'kek', key: made!.KeyId!, client: inOther })
+    const { id, bytes } = await key.wrap(...at)
+    expect(Buffer.from(await key.unwrap(id, bytes, at[1]))).toEqual(Buffer.from(at[0]))
+    const without = createKmsClient(settings)
+    onTestFinished(() => without.destroy())
+    await expect(kmsKey({ id: 'kek', key: made!.KeyId!, client: without }).wrap(...at)).rejects.toMatchObject({
+      code: 'secret_backend_refused',
+    })
   })
 })
