@@ -56,6 +56,14 @@ const inAws: Keeping = async () => {
   return { backend, write: (value) => put('acme', 'database', value.reveal()), close }
 }
 
+let ground: Ground
+beforeAll(async () => {
+  ground = await startGround()
+})
+afterAll(async () => {
+  await ground?.close()
+})
+
 /** An engine that can be killed at a point: then nothing of it happens any more, as of a process that is gone. */
 const aWorld = async (
   place: RotatorPlace,
@@ -65,7 +73,7 @@ const aWorld = async (
     rotator?: Partial<Pick<ChoosingRotator, 'login' | 'apply' | 'retire' | 'check'>>
   } = {},
 ) => {
-  const ground: Ground = await startGround()
+  ground.empty()
   const clock = aClock()
   const { backend, write, close: closeBackend } = await (given.keptIn ?? embedded)(ground, clock)
   await write(place.current)
@@ -154,10 +162,7 @@ const aWorld = async (
     finish,
     read,
     write,
-    close: async () => {
-      await closeBackend()
-      await ground.close()
-    },
+    close: closeBackend,
   }
 }
 
