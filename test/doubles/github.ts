@@ -7,7 +7,7 @@
  * - a token lists what it can reach, GET /installation/repositories (rest/apps/installations#list-repositories-accessible-to-the-app-installation);
  * - requests have a User-Agent, else 403 (rest/using-the-rest-api/getting-started-with-the-rest-api#user-agent).
  */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes, type KeyPairKeyObjectResult } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { jwtVerify } from 'jose'
@@ -54,8 +54,11 @@ const REPOSITORIES: Readonly<Record<string, readonly string[]>> = {
   44: Array.from({ length: 50 }, (_, at) => `repository-${at}`),
 }
 
+/** One pair for all: an RSA key takes a tenth of a second. */
+let keys: KeyPairKeyObjectResult | undefined
+
 export const startGitHub = async (): Promise<GitHubDouble> => {
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const { publicKey, privateKey } = (keys ??= generateKeyPairSync('rsa', { modulusLength: 2048 }))
   const live = new Set<string>()
   const ended: string[] = []
   const refuse = (response: ServerResponse, status: number, message: string): void => {
