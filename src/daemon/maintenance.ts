@@ -8,7 +8,7 @@ const INTERVAL_MS = 60_000
 
 /** Removes what has expired, and renews signing keys when they are due. */
 const maintain = async ({ clock }: DaemonContext, made: Made): Promise<void> => {
-  const { store, standing, alone, signingKeys, leases, reportLosses } = made
+  const { store, revocationIndex, alone, signingKeys, leases, reportLosses } = made
   const now = clock.now()
   await store.attempts.sweep(now)
   await store.replays.sweep(now)
@@ -16,7 +16,7 @@ const maintain = async ({ clock }: DaemonContext, made: Made): Promise<void> => 
   await store.userNames.sweep(now - NAME_MEMORY_MS)
   await store.revocations.sweep(now)
   await store.secretHolders.sweep(now)
-  standing.sweep(now)
+  revocationIndex.sweep(now)
   await alone(async () => {
     await signingKeys.refresh()
     await signingKeys.rotateWhenDue()

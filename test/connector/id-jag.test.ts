@@ -13,7 +13,7 @@ import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { createEgress } from '../../src/foundation/outbound/fetch.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
-import { Standing } from '../../src/identity/validity/standing.ts'
+import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import type { IdentityToken } from '../../src/foundation/store/records/identity-tokens.ts'
 import type { Revocation } from '../../src/foundation/store/records/revocations.ts'
 import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
@@ -75,11 +75,11 @@ const aPlace =
     const call = createProviderCalls({ telemetry: noTelemetry, clock })
     const clients = createProviderClients({ snapshot, egress, ...someProofs(), resolveSecret })
     const kept = new Map<string, IdentityToken>()
-    const standing = new Standing([], [])
+    const revocationIndex = new RevocationIndex([], [])
     const identityTokens = createIdentityTokens({
       snapshot,
       clock,
-      standing,
+      revocationIndex,
       fingerprint: createFingerprint(new Secret(Buffer.alloc(32, 7).toString('base64'))),
       envelope: {
         seal: (name, text) => Promise.resolve(Buffer.from(JSON.stringify([name, text.reveal()]))),
@@ -117,7 +117,7 @@ const aPlace =
       },
       given: () => String(server.issued.at(-1)?.['scope']).split(' '),
       revoke: () => {
-        standing.add({
+        revocationIndex.add({
           id: 'r',
           scope: { kind: 'user', tenant: 'acme', user: 'alice' },
           epoch: Date.now() + 1,

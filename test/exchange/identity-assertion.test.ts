@@ -13,7 +13,7 @@ import { refuse } from '../../src/errors.ts'
 import { createIdentityAssertions } from '../../src/flows/exchange/identity-assertion.ts'
 import { createMintedLife } from '../../src/flows/exchange/minted-life.ts'
 import { identityAssertionEndpoint } from '../../src/listeners/public/identity-assertion.ts'
-import { Standing } from '../../src/identity/validity/standing.ts'
+import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { createClientSecretCheck, hashClientSecret } from '../../src/identity/workload/client-secret.ts'
 import { startIdentityProvider, type IdentityProviderDouble } from '../doubles/identity-provider.ts'
 import { aKeyPair } from '../support/daemon.ts'
@@ -28,7 +28,7 @@ const random = createSystemRandom()
 let idp: IdentityProviderDouble
 let subjects: Subjects
 let snapshot: Snapshot
-let standing: Standing
+let revocationIndex: RevocationIndex
 let http: HttpServer
 let endpoint: string
 let records: AuditRecord[] = []
@@ -49,7 +49,7 @@ beforeAll(async () => {
   http = createServer((request, response) => {
     const redeem = createIdentityAssertions({
       snapshot: () => snapshot,
-      standing,
+      revocationIndex,
       membership: { assertHeld: () => {} },
       issuer: () => OWN_ISSUER,
       issuerKeys: subjects.issuerKeys,
@@ -86,7 +86,7 @@ afterAll(async () => {
   await idp?.close()
 })
 beforeEach(() => {
-  standing = new Standing([], [])
+  revocationIndex = new RevocationIndex([], [])
   records = []
   auditFails = false
   whileRecorded = undefined
@@ -257,10 +257,10 @@ describe('identity assertions at Deputy', () => {
   it('promise 4: after a revocation of the user nothing is issued for an older assertion, and what was issued is void', async () => {
     const token = new Secret(String((await redeem(await assertion())).body['access_token']))
     const claims = createMintedTokenReader({ keys: subjects.keys, issuer: () => OWN_ISSUER, clock })(token)!
-    const isLive = createMintedLife({ snapshot: () => snapshot, standing })
+    const isLive = createMintedLife({ snapshot: () => snapshot, revocationIndex })
     expect(isLive(claims)).toBe(true)
     const jwt = await assertion()
-    standing.add({
+    revocationIndex.add({
       id: 'r',
       scope: { kind: 'user', tenant: 'acme', user: 'alice' },
       epoch: Date.now() + 1,

@@ -18,7 +18,7 @@ import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
 import { cedar, createPolicy } from '../../src/identity/policy/cedar.ts'
 import { footprintOf } from '../../src/identity/policy/footprint.ts'
-import { Standing } from '../../src/identity/validity/standing.ts'
+import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 import { someSigningKeys } from '../support/signing-keys.ts'
 
@@ -97,7 +97,7 @@ const aWorld = (targets: readonly Target[]) => {
       ]),
     ),
   }
-  const standing = new Standing([], [])
+  const revocationIndex = new RevocationIndex([], [])
   const cache = createMemoryCache<CachedCredential>({ entries: 100, clock })
   const minted = createMintedConnector({
     issuer: () => 'https://deputy.example',
@@ -109,7 +109,7 @@ const aWorld = (targets: readonly Target[]) => {
   const policy = policyOf(targets.flatMap((target, at) => textOf(IDS[at]!, target)))
   const exchange = createExchange({
     snapshot: () => snapshot,
-    standing,
+    revocationIndex,
     membership: {
       catchUp: () => Promise.resolve(),
       assertHeld() {},
@@ -140,9 +140,9 @@ const aWorld = (targets: readonly Target[]) => {
       cache,
       connectors: { minted } as unknown as Connectors,
       clock,
-      isVoid: (entry) => standing.covering(entry) !== undefined,
+      isVoid: (entry) => revocationIndex.covering(entry) !== undefined,
       versionsOf: () => undefined,
-      lastRevocation: () => standing.number,
+      lastRevocation: () => revocationIndex.number,
       hasGrant: () => Promise.resolve(true),
       endLease: () => Promise.reject(new Error('not used')),
       logger: silentLogger,
@@ -177,7 +177,7 @@ const aWorld = (targets: readonly Target[]) => {
         },
       )
   const revoke = (downstream: string): void => {
-    standing.add({
+    revocationIndex.add({
       id: 'r',
       scope: { kind: 'downstream', downstream },
       epoch: clock.now() + 1,

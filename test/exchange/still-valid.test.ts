@@ -8,7 +8,7 @@ import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { createExchange } from '../../src/flows/exchange/exchange.ts'
 import { refuse } from '../../src/errors.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
-import { Standing } from '../../src/identity/validity/standing.ts'
+import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { aClock, aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const clock = aClock()
@@ -28,16 +28,16 @@ const world = (given: { server?: object; downstream?: object; tenant?: object } 
 
 /** An exchange whose record waits for `whileWaiting` before it is durable. */
 const exchangeDuring = async (
-  whileWaiting: (change: (snapshot: Snapshot) => void, standing: Standing, loseLease: () => void) => void,
+  whileWaiting: (change: (snapshot: Snapshot) => void, revocationIndex: RevocationIndex, loseLease: () => void) => void,
 ) => {
   let current = world()
-  const standing = new Standing([], [])
+  const revocationIndex = new RevocationIndex([], [])
   const records: AuditRecord[] = []
   const tenant = aTenant()
   let leaseLost = false
   const exchange = createExchange({
     snapshot: () => current,
-    standing,
+    revocationIndex,
     membership: {
       catchUp: () => Promise.resolve(),
       assertHeld() {
@@ -90,7 +90,7 @@ const exchangeDuring = async (
             (snapshot) => {
               current = snapshot
             },
-            standing,
+            revocationIndex,
             () => {
               leaseLost = true
             },
@@ -114,11 +114,11 @@ const exchangeDuring = async (
 describe('what changes while a request waits for its record', () => {
   it('threats 15 and 19: a user, server, tenant or downstream that is disabled meanwhile gets nothing', async () => {
     const changes: Record<string, Parameters<typeof exchangeDuring>[0]> = {
-      subject_user_disabled: (_change, standing) => {
-        standing.disable({ tenant: 'acme', user: 'alice', at: 1, by: 'admin' })
+      subject_user_disabled: (_change, revocationIndex) => {
+        revocationIndex.disable({ tenant: 'acme', user: 'alice', at: 1, by: 'admin' })
       },
-      revoked: (_change, standing) => {
-        standing.add({
+      revoked: (_change, revocationIndex) => {
+        revocationIndex.add({
           id: 'r',
           scope: { kind: 'user', tenant: 'acme', user: 'alice' },
           epoch: clock.now(),
@@ -127,8 +127,8 @@ describe('what changes while a request waits for its record', () => {
           forgetAt: null,
         })
       },
-      subject_tenant_frozen: (_change, standing) => {
-        standing.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
+      subject_tenant_frozen: (_change, revocationIndex) => {
+        revocationIndex.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
       },
       lease_lost: (_change, _standing, loseLease) => {
         loseLease()

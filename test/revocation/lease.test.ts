@@ -8,13 +8,13 @@ import type {
   Position,
   Renewal,
   RenewalRequest,
-  StandingChanges,
+  RevocationChanges,
 } from '../../src/foundation/store/records/revocations.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const LEASE = 60_000
 const SKEW = 500
-const CHANGES: StandingChanges = { revocations: [], disabled: [], frozen: [] }
+const CHANGES: RevocationChanges = { revocations: [], disabled: [], frozen: [] }
 
 const HISTORY = ['t0', 't1', 't2', 't3', 't4', 't5', 't6', 't7']
 /** What a store answers whose last change has this number. */

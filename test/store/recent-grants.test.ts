@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { systemClock } from '../../src/clock.ts'
 import { NodeLease } from '../../src/foundation/cluster/lease.ts'
 import { createLookAgain } from '../../src/flows/revocation/look-again.ts'
-import { Standing } from '../../src/identity/validity/standing.ts'
+import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { migratePostgres, openPostgresStore } from '../../src/foundation/store/postgres/open.ts'
 import type { Grant } from '../../src/foundation/store/records/grants.ts'
 import { rememberGrants } from '../../src/foundation/store/recent-grants.ts'
@@ -161,7 +161,7 @@ describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres',
       now: () => systemClock.now(),
       newId,
       logger,
-      standing: new Standing([], []),
+      revocationIndex: new RevocationIndex([], []),
       fingerprint: () => '',
       emptyCaches: () => undefined,
       endAgain: () => undefined,

@@ -3,7 +3,7 @@ import type { DeputyError } from '../../src/errors.ts'
 import { refuse } from '../../src/errors.ts'
 import { createLastingUses } from '../../src/identity/validity/lasting.ts'
 import type { Reliance } from '../../src/identity/validity/reliance.ts'
-import { Standing } from '../../src/identity/validity/standing.ts'
+import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { aServer, aSnapshot } from '../support/snapshot.ts'
 
 const reliance: Reliance = {
@@ -19,10 +19,10 @@ const reliance: Reliance = {
 const world = () => {
   let current = aSnapshot()
   let held = true
-  const standing = new Standing([], [])
+  const revocationIndex = new RevocationIndex([], [])
   const uses = createLastingUses({
     snapshot: () => current,
-    standing,
+    revocationIndex,
     membership: {
       assertHeld() {
         if (!held) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 })
@@ -38,7 +38,7 @@ const world = () => {
       },
     })
   return {
-    standing,
+    revocationIndex,
     uses,
     ended,
     add,
@@ -50,7 +50,7 @@ const world = () => {
     },
   }
 }
-const revocation = (scope: Parameters<Standing['add']>[0]['scope'], epoch = 2000) => ({
+const revocation = (scope: Parameters<RevocationIndex['add']>[0]['scope'], epoch = 2000) => ({
   id: 'r',
   scope,
   epoch,
@@ -61,16 +61,16 @@ const revocation = (scope: Parameters<Standing['add']>[0]['scope'], epoch = 2000
 
 describe('uses that last', () => {
   it('promise 4: end before a revocation is confirmed, those that it covers and no others', () => {
-    const { standing, ended, add, uses } = world()
+    const { revocationIndex, ended, add, uses } = world()
     add()
     add({ user: 'bob' })
     const forget = add({ user: 'alice' })
     forget()
-    standing.add(revocation({ kind: 'user', tenant: 'acme', user: 'alice' }))
+    revocationIndex.add(revocation({ kind: 'user', tenant: 'acme', user: 'alice' }))
     expect(ended).toEqual(['revoked'])
-    standing.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
+    revocationIndex.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
     expect(ended).toEqual(['revoked', 'subject_tenant_frozen'])
-    standing.add(revocation({ kind: 'everything' }))
+    revocationIndex.add(revocation({ kind: 'everything' }))
     expect(ended).toHaveLength(2)
     uses.close()
   })
@@ -78,14 +78,14 @@ describe('uses that last', () => {
   it('promise 4: end with their lease, by disabling, and by what files and other nodes say, within a second', async () => {
     for (const [change, code] of [
       [
-        ({ standing }: ReturnType<typeof world>) => {
-          standing.add(revocation({ kind: 'grant', grant: 'lease-1' }))
+        ({ revocationIndex }: ReturnType<typeof world>) => {
+          revocationIndex.add(revocation({ kind: 'grant', grant: 'lease-1' }))
         },
         'revoked',
       ],
       [
-        ({ standing }: ReturnType<typeof world>) => {
-          standing.disable({ tenant: 'acme', user: 'alice', at: 1, by: 'admin' })
+        ({ revocationIndex }: ReturnType<typeof world>) => {
+          revocationIndex.disable({ tenant: 'acme', user: 'alice', at: 1, by: 'admin' })
         },
         'subject_user_disabled',
       ],
@@ -111,8 +111,8 @@ describe('uses that last', () => {
   })
 
   it('promise 4: do not begin on what has ended already', () => {
-    const { standing, add, uses } = world()
-    standing.add(revocation({ kind: 'server', server: 'notes' }))
+    const { revocationIndex, add, uses } = world()
+    revocationIndex.add(revocation({ kind: 'server', server: 'notes' }))
     expect(() => add()).toThrow(/was revoked/)
     uses.close()
   })

@@ -25,7 +25,8 @@ const STATUS_PERIOD_MS = 600_000
 /** What speaks with OAuth services, and users' grants at them. */
 const openProviders = (context: DaemonContext, foundation: Foundation, { call, resolveSecret }: Secrets) => {
   const { settings, snapshot, clock, random, logger, newId, atEnd } = context
-  const { store, envelope, egress, fingerprint, standing, signingKeys, membership, audit, incarnation } = foundation
+  const { store, envelope, egress, fingerprint, revocationIndex, signingKeys, membership, audit, incarnation } =
+    foundation
   const pagesUrl = pagesUrlOf(settings)
   const clients = createProviderClients({
     snapshot,
@@ -54,7 +55,7 @@ const openProviders = (context: DaemonContext, foundation: Foundation, { call, r
     clock,
     random,
     connectUrl: links.connectUrl,
-    isVoid: voidsGrant(standing),
+    isVoid: voidsGrant(revocationIndex),
     catchUp: () => membership.catchUp(),
     audit,
     telemetry: context.observed.telemetry,
@@ -75,7 +76,7 @@ const openProviders = (context: DaemonContext, foundation: Foundation, { call, r
       store: store.identityTokens,
       envelope,
       fingerprint,
-      standing,
+      revocationIndex,
       clock,
     }),
   }
@@ -83,12 +84,12 @@ const openProviders = (context: DaemonContext, foundation: Foundation, { call, r
 type Providers = ReturnType<typeof openProviders>
 
 const publishStatus = ({ snapshot, clock }: DaemonContext, foundation: Foundation, { pagesUrl }: Providers) => {
-  const { store, signingKeys, standing, membership } = foundation
+  const { store, signingKeys, revocationIndex, membership } = foundation
   return createStatusLists({
     snapshot,
     audit: store.audit,
     keys: signingKeys,
-    standing,
+    revocationIndex,
     membership,
     baseUrl: () => `${pagesUrl}/status`,
     period: STATUS_PERIOD_MS,
@@ -133,7 +134,7 @@ export const createCredentials = (
   { issuer }: Identity,
 ) => {
   const { snapshot, clock, logger } = context
-  const { store, envelope, fingerprint, standing, cache, isVoid, bytes } = foundation
+  const { store, envelope, fingerprint, revocationIndex, cache, isVoid, bytes } = foundation
   const { leases, rotation } = secrets
   const providers = openProviders(context, foundation, secrets)
   const statusLists = publishStatus(context, foundation, providers)
@@ -151,13 +152,13 @@ export const createCredentials = (
       embedded: (tenant, name) => store.secrets.find(tenant, name, 'current'),
       kept: (secret) => rotation.read(secret),
     }),
-    lastRevocation: () => standing.number,
+    lastRevocation: () => revocationIndex.number,
     hasGrant: async (grant) => (await store.grants.get(grant)) !== undefined,
     endLease: async (lease) => {
       await leases.end([{ id: lease }])
     },
     connectors: openConnectors(context, foundation, secrets, { ...providers, issuer, statusLists }),
   })
-  return { ...providers, statusLists, obtain, isLive: createMintedLife({ snapshot, standing }) }
+  return { ...providers, statusLists, obtain, isLive: createMintedLife({ snapshot, revocationIndex }) }
 }
 export type Credentials = ReturnType<typeof createCredentials>

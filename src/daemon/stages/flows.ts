@@ -39,7 +39,7 @@ const createRevocations = (context: DaemonContext, made: Made) => {
       telemetry: context.observed.telemetry,
       upstream: oauthGrant,
       grantMemory: GRANT_MEMORY_MS,
-      // The revocation stands by now: what it covers is what `Standing` says it covers.
+      // The revocation stands by now: what it covers is what `RevocationIndex` says it covers.
       purge: () => cache.purge(isVoid),
     }),
     rotation,

@@ -12,7 +12,7 @@ import { createIncarnations, type Membership, NodeLease, onlyNode } from '#found
 import { Secret } from '#foundation/crypto'
 import { createEgress, readHostRoutes } from '#foundation/outbound'
 import { rememberGrants, type Revocation, type Store } from '#foundation/store'
-import { Standing } from '#identity/validity'
+import { RevocationIndex } from '#identity/validity'
 import type { DaemonContext } from '../context.ts'
 import { createOwnKeys } from '../own-keys.ts'
 
@@ -59,21 +59,25 @@ const openKeys = async (context: DaemonContext) => {
 }
 type Keys = Awaited<ReturnType<typeof openKeys>>
 
-const readStanding = async (store: Store): Promise<Standing> =>
-  new Standing(await store.revocations.list(), await store.disabledUsers.list(), await store.frozenTenants.list())
+const readStanding = async (store: Store): Promise<RevocationIndex> =>
+  new RevocationIndex(
+    await store.revocations.list(),
+    await store.disabledUsers.list(),
+    await store.frozenTenants.list(),
+  )
 
 /** This node, and what it does when it learns of a revocation or when the store has lost what it had confirmed. */
 const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts) => {
   const { settings, clock, logger, outages, newId, atEnd } = context
   const { store, fingerprint, envelope } = keys
-  const { standing, audit, cache, isVoid, recordsLost, revocationsReturned } = parts
+  const { revocationIndex, audit, cache, isVoid, recordsLost, revocationsReturned } = parts
   const node = nodeName(settings, context)
   const incarnations = createIncarnations(node, fingerprint)
   const incarnation = incarnations.idOf(clock.now(), newId())
   const lookAgain = createLookAgain({
     store,
     grants: keys.recentGrants,
-    standing,
+    revocationIndex,
     audit,
     fingerprint,
     emptyCaches: () => {
@@ -107,9 +111,9 @@ const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts)
           lookAgain: lookAgain.lookAgain,
           replaced: replaced.resolve,
           async apply(changes) {
-            standing.replace(await keepOrders({ store, standing, fingerprint, logger }, changes))
+            revocationIndex.replace(await keepOrders({ store, revocationIndex, fingerprint, logger }, changes))
             for (const revocation of changes.revocations) {
-              standing.add(revocation)
+              revocationIndex.add(revocation)
               const { scope } = revocation
               if (scope.kind === 'tenant') envelope.forget(scope.tenant)
             }
@@ -121,7 +125,7 @@ const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts)
 }
 type Cache = ReturnType<typeof createMemoryCache<CachedCredential>>
 interface JoinParts {
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   readonly audit: DurableAuditLog
   readonly cache: Cache
   readonly isVoid: (entry: CachedCredential) => boolean
@@ -167,16 +171,23 @@ export const openFoundation = async (context: DaemonContext) => {
   const revocationsReturned = createHandover<[readonly Revocation[]]>()
   const audit = await openAudit(context, { ...keys, recordsLost })
   await keys.alone(() => restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(), logger }))
-  const standing = await readStanding(store)
+  const revocationIndex = await readStanding(store)
   const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
   const isVoid = (entry: CachedCredential): boolean =>
-    standing.covering({ ...entry, grant: entry.credential.grant }) !== undefined
-  const joined = await joinCluster(context, keys, { standing, audit, cache, isVoid, recordsLost, revocationsReturned })
+    revocationIndex.covering({ ...entry, grant: entry.credential.grant }) !== undefined
+  const joined = await joinCluster(context, keys, {
+    revocationIndex,
+    audit,
+    cache,
+    isVoid,
+    recordsLost,
+    revocationsReturned,
+  })
   return {
     ...keys,
     ...joined,
     audit,
-    standing,
+    revocationIndex,
     cache,
     isVoid,
     /** Revocations that the store had lost and this node has written again: what they had ended is ended again. */

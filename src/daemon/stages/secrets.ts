@@ -14,7 +14,7 @@ import type { Foundation } from './foundation.ts'
 /** Leases, and the backends that give them. They need each other: a backend reports the end of a token, a lease ends at its backend. */
 const openBackends = async (context: DaemonContext, foundation: Foundation) => {
   const { home, version, environment, settings, snapshot, clock, random, logger, correlation, newId, atEnd } = context
-  const { store, envelope, audit, standing, cache, egress, secrets, own, bytes } = foundation
+  const { store, envelope, audit, revocationIndex, cache, egress, secrets, own, bytes } = foundation
   const call = createProviderCalls({ telemetry: context.observed.telemetry, clock, shared: bytes })
   const tokensAt = createGitHubTokens({ egress, call })
   let backends: SecretBackends | undefined
@@ -27,7 +27,7 @@ const openBackends = async (context: DaemonContext, foundation: Foundation) => {
     random,
     logger,
     isVoid: ({ id, tenant, user, server, downstream, createdAt }) =>
-      standing.covering({
+      revocationIndex.covering({
         tenant,
         user: user ?? undefined,
         server,

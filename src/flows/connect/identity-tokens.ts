@@ -5,7 +5,7 @@ import { refuse } from '#errors'
 import type { Envelope, Fingerprint, Secret } from '#foundation/crypto'
 import type { IdentityTokenStore, Revocation } from '#foundation/store'
 import { earliestIssueOf, endOf, identify, sessionsIn } from '#identity/subject'
-import type { Standing } from '#identity/validity'
+import type { RevocationIndex } from '#identity/validity'
 
 /** Whose sign-in an ID token is of, and by whose word. */
 export interface IdentityTokenOwner {
@@ -22,7 +22,7 @@ export const createIdentityTokens = (deps: {
   readonly snapshot: CurrentSnapshot
   readonly store: IdentityTokenStore
   readonly envelope: Envelope
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   readonly fingerprint: Fingerprint
   readonly clock: Clock
 }) => {
@@ -34,7 +34,7 @@ export const createIdentityTokens = (deps: {
   const revocationOf = ({ tenant, user, issuer }: IdentityTokenOwner, idToken: Secret): Revocation | undefined => {
     const claims = decodeJwt(idToken.reveal())
     const { iat, jti } = claims
-    return deps.standing.covering({
+    return deps.revocationIndex.covering({
       tenant,
       user,
       server: '',

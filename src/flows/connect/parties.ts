@@ -1,12 +1,12 @@
 import type { CurrentSnapshot, DownstreamOf, Server, Snapshot, Tenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { GrantOwner } from '#foundation/store'
-import { assertEnabled, entitlement, type Standing } from '#identity/validity'
+import { assertEnabled, entitlement, type RevocationIndex } from '#identity/validity'
 import type { ConnectWish } from './attempt.ts'
 
 interface Deps {
   readonly snapshot: CurrentSnapshot
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
 }
 
 const unavailable = (): DeputyError =>

@@ -8,7 +8,7 @@ import type { Envelope } from '#foundation/crypto'
 import type { Grant, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { WatchClaims } from '#identity/subject'
-import type { Standing } from '#identity/validity'
+import type { RevocationIndex } from '#identity/validity'
 import type { Attempts, ConnectWish } from './attempt.ts'
 import type { createAuthorization } from './authorization.ts'
 import type { IdentityTokens } from './identity-tokens.ts'
@@ -38,7 +38,7 @@ export interface FlowDependencies {
   readonly random: Random
   readonly audit: AuditLog
   readonly logger: Logger
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   /** Ends the tokens of a grant that another one has replaced at their provider; is not waited for. */
   readonly endReplaced: (replaced: Grant, by: Grant) => void
   /**

@@ -9,7 +9,7 @@ import type { Secret } from '#foundation/crypto'
 import type { Telemetry } from '#foundation/telemetry'
 import type { Policy, PolicyDecision } from '#identity/policy'
 import type { VerifiedSubject } from '#identity/subject'
-import type { Reliance, Standing } from '#identity/validity'
+import type { Reliance, RevocationIndex } from '#identity/validity'
 import type { AttestedWorkload, CallerEvidence, CheckProof, ExecSessions } from '#identity/workload'
 import type { AllowedInjection } from './injection.ts'
 import type { createObtain, Obtained } from './obtain.ts'
@@ -35,7 +35,7 @@ export interface ExchangeDependencies {
   readonly rates: Rates
   readonly checkProof: CheckProof
   readonly exec: Pick<ExecSessions, 'isLive' | 'leased'>
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   readonly membership: Pick<Membership, 'assertHeld' | 'catchUp'>
   readonly audit: AuditLog
   readonly telemetry: Telemetry

@@ -3,7 +3,7 @@
  * When it returns, no node hands out what the revocation covers.
  */
 export { createEndAgain } from './end-again.ts'
-export { liftProofOf, type StandingOrder } from './lifted.ts'
+export { liftProofOf, type LastingOrder } from './lifted.ts'
 export { createLookAgain, keepOrders } from './look-again.ts'
 export { createNamedCheck } from './named.ts'
 export { restoreOrders } from './restore.ts'

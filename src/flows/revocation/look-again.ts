@@ -1,15 +1,15 @@
 import type { AuditLog, LostRecords } from '#foundation/audit'
 import type { LookAgain } from '#foundation/cluster'
 import type { Fingerprint } from '#foundation/crypto'
-import type { AuditStore, Grant, RecentGrants, Revocation, StandingChanges, Store } from '#foundation/store'
+import type { AuditStore, Grant, RecentGrants, Revocation, RevocationChanges, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
-import { describeScope, Standing, voidsGrant } from '#identity/validity'
+import { describeScope, RevocationIndex, voidsGrant } from '#identity/validity'
 import { isProvedLifted } from './restore.ts'
 
 export interface LookAgainDependencies {
   readonly store: Store
   readonly grants: RecentGrants
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   readonly audit: AuditLog & { compare(): Promise<void> }
   readonly fingerprint: Fingerprint
   /** Empties every cache of this node. */
@@ -67,10 +67,12 @@ const isLifted = async (
  * store lifts no order by deleting its row, at a running node neither.
  */
 export const keepOrders = async (
-  deps: Pick<LookAgainDependencies, 'standing' | 'fingerprint' | 'logger'> & { readonly store: Pick<Store, 'audit'> },
-  changes: StandingChanges,
-): Promise<StandingChanges> => {
-  const known = deps.standing.known()
+  deps: Pick<LookAgainDependencies, 'revocationIndex' | 'fingerprint' | 'logger'> & {
+    readonly store: Pick<Store, 'audit'>
+  },
+  changes: RevocationChanges,
+): Promise<RevocationChanges> => {
+  const known = deps.revocationIndex.known()
   const isHolding = async (order: { tenant: string; user?: string; at: number }): Promise<boolean> => {
     if (await isLifted(deps.store.audit, deps.fingerprint, order)) return false
     const { tenant, user } = order
@@ -101,12 +103,12 @@ export const keepOrders = async (
  * lost is written to the log, the audit log and the store, where it stays until a person acknowledges it.
  */
 export const createLookAgain = (deps: LookAgainDependencies) => {
-  const { store, standing, logger } = deps
+  const { store, revocationIndex, logger } = deps
   /** Of tries that did not get to the end as well: what they have written is not missing any more. */
   let written = nothing()
 
   const writeOrders = async (): Promise<void> => {
-    const known = standing.known()
+    const known = revocationIndex.known()
     const revocations = new Set((await store.revocations.list()).map(({ id }) => id))
     const disabled = await store.disabledUsers.list()
     const frozen = await store.frozenTenants.list()
@@ -137,7 +139,7 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     let seen: readonly Revocation[] | undefined
     const readVoid = async (): Promise<(grant: Grant) => boolean> => {
       seen = await store.revocations.list()
-      const [known, stored] = [voidsGrant(standing), voidsGrant(new Standing(seen, []))]
+      const [known, stored] = [voidsGrant(revocationIndex), voidsGrant(new RevocationIndex(seen, []))]
       return (grant) => known(grant) || stored(grant)
     }
     const hasLost = written.problems.length > 0
@@ -176,8 +178,8 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
     if (problem !== undefined && !written.problems.includes(problem)) written.problems.push(problem)
     // Its numbers go on above those that are known: what was obtained under them is compared by them.
     // And the history has its last place again, where the row of that was deleted.
-    if (last.number < standing.number || (await store.cluster?.isInHistory(last)) === false)
-      await store.cluster?.liftNumber(standing.number)
+    if (last.number < revocationIndex.number || (await store.cluster?.isInHistory(last)) === false)
+      await store.cluster?.liftNumber(revocationIndex.number)
     await writeOrders()
     await writeGrants(since)
     await deps.audit.compare()

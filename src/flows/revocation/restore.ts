@@ -4,7 +4,7 @@ import type { Fingerprint } from '#foundation/crypto'
 import type { AuditRow, Revocation, RevocationScope, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import { recordedScopeSchema } from '#identity/validity'
-import { liftProofOf, type StandingOrder } from './lifted.ts'
+import { liftProofOf, type LastingOrder } from './lifted.ts'
 
 /** What the audit record of a revocation keeps of it; records of earlier versions have less, and cannot be restored. */
 const revocationSchema = z.object({
@@ -36,7 +36,7 @@ const recordIn = ({ body }: Pick<AuditRow, 'body'>): unknown => {
 }
 
 /** Whether a record proves that the daemon has lifted this very order. */
-export const isProvedLifted = (row: AuditRow, fingerprint: Fingerprint, order: StandingOrder): boolean =>
+export const isProvedLifted = (row: AuditRow, fingerprint: Fingerprint, order: LastingOrder): boolean =>
   liftSchema.parse(recordIn(row)).detail.proof === liftProofOf(fingerprint, order)
 
 /** Since when an order holds, as its record says (ms since the epoch). */

@@ -7,7 +7,7 @@ import type { Confirmation, Membership } from '#foundation/cluster'
 import type { Envelope } from '#foundation/crypto'
 import type { Grant, GrantFilter, Revocation, RevocationScope, Store } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
-import { describeScope, kindOf, type Standing } from '#identity/validity'
+import { describeScope, kindOf, type RevocationIndex } from '#identity/validity'
 
 /** What happened to one grant. */
 export interface GrantReceipt {
@@ -68,11 +68,11 @@ const UPSTREAM_AT_ONCE = 8
 /**
  * The line of a revocation: recorded durably, in force in memory, caches emptied, grants and consents removed,
  * providers told, receipt in the audit log. Order matters: from the second step on no request can be answered with
- * what is covered, because the exchange asks `Standing` last of all.
+ * what is covered, because the exchange asks `RevocationIndex` last of all.
  */
 export const createRevoker = (options: {
   store: Store
-  standing: Standing
+  revocationIndex: RevocationIndex
   envelope: Envelope
   /** Empties the caches of what has been revoked; returns how many entries went. */
   purge: () => number
@@ -88,7 +88,7 @@ export const createRevoker = (options: {
   /** How long the revocation of a grant is kept (ms): longer than anything lives that was obtained from it. */
   grantMemory: number
 }): Revoker => {
-  const { store, standing, audit, clock } = options
+  const { store, revocationIndex, audit, clock } = options
   const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
 
   /**
@@ -100,7 +100,7 @@ export const createRevoker = (options: {
       options.membership.epoch(),
       store.audit.query({ node: '*' }, { limit: 1, last: true }),
     ])
-    return Math.max(epoch, last?.at ?? 0, standing.epoch)
+    return Math.max(epoch, last?.at ?? 0, revocationIndex.epoch)
   }
 
   const tellProvider = async (
@@ -172,7 +172,7 @@ export const createRevoker = (options: {
       const write = () => store.revocations.add(revocation)
       const change = await options.membership.record(write)
       // Of several nodes another may have written one in between, which this node is told of in a moment.
-      standing.add({ ...revocation, number: change.number }, store.cluster === undefined)
+      revocationIndex.add({ ...revocation, number: change.number }, store.cluster === undefined)
       const filters = kind.grants(scope, options.snapshot())
       // The revocation is in force here, and the others are told already: what it ends need not wait for them.
       const [{ orders, grants, cached }, nodes] = await allOf([

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '#clock'
 import { DeputyError, refuse } from '#errors'
-import type { ClusterStore, Position, Renewal, StandingChanges, Subscription } from '#foundation/store'
+import type { ClusterStore, Position, Renewal, RevocationChanges, Subscription } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { Incarnations } from './incarnation.ts'
 import type { Confirmation, Membership, WriteChange } from './membership.ts'
@@ -32,7 +32,7 @@ export interface LeaseOptions {
   /** ms by which clocks may differ, in time and in what they count as one lease. */
   readonly skew: number
   /** Takes the changes over: after it has returned this node hands out nothing that they cover. */
-  readonly apply: (changes: StandingChanges) => Promise<void> | void
+  readonly apply: (changes: RevocationChanges) => Promise<void> | void
   /**
    * Called when the store may have lost commits. The node has no lease until it resolves: what this node knows and the store does
    * not is written by then. Rejects where that was not possible; it is called again then.

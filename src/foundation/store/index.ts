@@ -31,7 +31,7 @@ export type {
   Renewal,
   Revocation,
   RevocationScope,
-  StandingChanges,
+  RevocationChanges,
   Subscription,
 } from './records/revocations.ts'
 export {

@@ -4,20 +4,20 @@ import type { Membership } from '#foundation/cluster'
 import type { VerifiedSubject } from '#identity/subject'
 import type { Reliance } from './reliance.ts'
 import { describeScope } from './scopes.ts'
-import type { Standing } from './standing.ts'
+import type { RevocationIndex } from './revocation-index.ts'
 import { entitlement } from './entitlement.ts'
 
 export interface ValidityDependencies {
   readonly snapshot: CurrentSnapshot
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   readonly membership: Pick<Membership, 'assertHeld'>
 }
 
-type StandingOnly = Pick<ValidityDependencies, 'standing'>
+type IndexOnly = Pick<ValidityDependencies, 'revocationIndex'>
 
 /** @throws DeputyError `revoked` */
-export const assertNotRevoked = (reliance: Reliance, { standing }: StandingOnly): void => {
-  const revoked = standing.covering(reliance)
+export const assertNotRevoked = (reliance: Reliance, { revocationIndex }: IndexOnly): void => {
+  const revoked = revocationIndex.covering(reliance)
   if (revoked !== undefined)
     throw refuse('revoked', {
       scope: describeScope(revoked.scope),
@@ -26,14 +26,14 @@ export const assertNotRevoked = (reliance: Reliance, { standing }: StandingOnly)
 }
 
 /** @throws DeputyError `subject_tenant_frozen` */
-export const assertThawed = (tenant: string, { standing }: StandingOnly): void => {
-  if (standing.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant })
+export const assertThawed = (tenant: string, { revocationIndex }: IndexOnly): void => {
+  if (revocationIndex.isFrozen(tenant)) throw refuse('subject_tenant_frozen', { tenant })
 }
 
 /** @throws DeputyError `subject_tenant_frozen`, `subject_user_disabled` */
-export const assertEnabled = (tenant: string, user: string | undefined, deps: StandingOnly): void => {
+export const assertEnabled = (tenant: string, user: string | undefined, deps: IndexOnly): void => {
   assertThawed(tenant, deps)
-  if (user !== undefined && deps.standing.isDisabled(tenant, user))
+  if (user !== undefined && deps.revocationIndex.isDisabled(tenant, user))
     throw refuse('subject_user_disabled', { tenant, user })
 }
 
@@ -41,7 +41,7 @@ export const assertEnabled = (tenant: string, user: string | undefined, deps: St
 export const assertUserServed = (
   { tenant: { tenant }, user }: VerifiedSubject,
   server: Server,
-  deps: StandingOnly,
+  deps: IndexOnly,
 ): void => {
   if (!servesTenant(server.tenants, tenant)) throw refuse('workload_tenant', { server: server.server, tenant })
   assertEnabled(tenant, user, deps)

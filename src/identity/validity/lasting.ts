@@ -25,7 +25,7 @@ export const createLastingUses = (deps: ValidityDependencies) => {
       }
     }
   }
-  deps.standing.onChange(review)
+  deps.revocationIndex.onChange(review)
   const timer = setInterval(review, LOOK)
   timer.unref()
   return {

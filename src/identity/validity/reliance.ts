@@ -13,7 +13,7 @@ export interface Reliance {
   readonly since: number
   /**
    * Of what this installation obtained: the number of the last revocation that was known when that began
-   * (`Standing.number`). A later one covers it also where a clock was set back in between.
+   * (`RevocationIndex.number`). A later one covers it also where a clock was set back in between.
    */
   readonly known?: number | undefined
 }

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { type CurrentSnapshot, idSchema } from '#config'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets, type Leases } from '#credentials/secret'
 import { asDeputyError, forAdmins, refuse } from '#errors'
-import { createNamedCheck, liftProofOf, type Revoker, type StandingOrder } from '#flows/revocation'
+import { createNamedCheck, liftProofOf, type Revoker, type LastingOrder } from '#flows/revocation'
 import type { RotationRoom } from '#flows/rotation'
 import { AUDIT_EVENTS, AUDIT_OUTCOMES, type AuditEvent, type AuditLog } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
@@ -14,7 +14,7 @@ import type { Logger } from '#foundation/telemetry'
 import { didYouMean } from '#foundation/text'
 import type { Policy } from '#identity/policy'
 import type { UserDirectory } from '#identity/subject'
-import { scopeOrderSchema, type Standing } from '#identity/validity'
+import { scopeOrderSchema, type RevocationIndex } from '#identity/validity'
 import { readUsage } from '#identity/workload'
 import { sendError, withCheckedHead } from '#listeners/http'
 import { explainPolicy, policyQuestionSchema } from './policy-question.ts'
@@ -72,7 +72,7 @@ export interface AdminDependencies {
   readonly snapshot: CurrentSnapshot
   readonly store: Store
   readonly users: UserDirectory
-  readonly standing: Standing
+  readonly revocationIndex: RevocationIndex
   readonly membership: Pick<Membership, 'record' | 'confirm'>
   readonly secrets: EmbeddedSecrets
   /** Tells programs that have a secret that there is a newer version. */
@@ -165,7 +165,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
   const frozenAt = async (tenant: string): Promise<number | undefined> =>
     (await store.frozenTenants.list()).find((each) => each.tenant === tenant)?.at
   /** What the record of an order says that is lifted; nothing where none held. */
-  const liftOf = (order: Omit<StandingOrder, 'at'>, at: number | undefined): object =>
+  const liftOf = (order: Omit<LastingOrder, 'at'>, at: number | undefined): object =>
     at === undefined ? {} : { lifts: at, proof: liftProofOf(deps.fingerprint, { ...order, at }) }
 
   app.get(
@@ -285,7 +285,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const order = { tenant, user, at: deps.now(), by: deps.by(request) }
       const write = () => store.disabledUsers.add(order)
       const change = await deps.membership.record(write)
-      deps.standing.disable(order)
+      deps.revocationIndex.disable(order)
       const nodes = await deps.membership.confirm(change, write)
       const since = await disabledAt(tenant, user)
       await record('user.disable', correlationId, request, { tenant, user }, { nodes, since })
@@ -301,7 +301,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const lifted = liftOf({ tenant, user }, await disabledAt(tenant, user))
       await record('user.enable', correlationId, request, { tenant, user }, lifted)
       const was = await store.disabledUsers.remove(tenant, user)
-      deps.standing.enable(tenant, user)
+      deps.revocationIndex.enable(tenant, user)
       return { tenant, user, disabled: false, was_disabled: was, ...namedBy({ user: named }, { user }) }
     }),
   )
@@ -318,7 +318,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const order = { tenant, at: deps.now(), by: deps.by(request), reason }
       const write = () => store.frozenTenants.add(order)
       const change = await deps.membership.record(write)
-      deps.standing.freeze(order)
+      deps.revocationIndex.freeze(order)
       const nodes = await deps.membership.confirm(change, write)
       await record(
         'tenant.freeze',
@@ -338,7 +338,7 @@ export const createAdminApi = (deps: AdminDependencies): RequestListener => {
       const lifted = liftOf({ tenant }, await frozenAt(tenant))
       await record('tenant.thaw', correlationId, request, { tenant }, lifted)
       const was = await store.frozenTenants.remove(tenant)
-      deps.standing.thaw(tenant)
+      deps.revocationIndex.thaw(tenant)
       return { tenant, frozen: false, was_frozen: was }
     }),
   )

@@ -159,7 +159,7 @@ export const openPostgresStore = async (options: PostgresOptions & { node: strin
       reading: database,
       atomically,
       batch,
-      standing: createStandingWriter(
+      revocationIndex: createStandingWriter(
         { database: orders, atomically: atomicallyOn(leases), pool: leases },
         COLUMN_TYPES.randomText,
       ),

@@ -26,7 +26,7 @@ export interface Ground {
   readonly reading: Database
   readonly atomically: Atomically
   readonly batch: Batch
-  readonly standing: StandingWriter
+  readonly revocationIndex: StandingWriter
   readonly isConstraint: (error: unknown) => boolean
   readonly appendAfter?: AppendAfter
   /** The node that asks. */
@@ -39,7 +39,7 @@ export const recordStores = ({
   reading,
   atomically,
   batch,
-  standing,
+  revocationIndex,
   isConstraint,
   appendAfter,
   node,
@@ -55,9 +55,9 @@ export const recordStores = ({
   secretHolders: secretHolderStore(database),
   leases: leaseStore(database, atomically),
   backendTokens: backendTokenStore(database),
-  revocations: revocationStore(database, standing),
-  disabledUsers: disabledUserStore(database, standing),
-  frozenTenants: frozenTenantStore(database, standing),
+  revocations: revocationStore(database, revocationIndex),
+  disabledUsers: disabledUserStore(database, revocationIndex),
+  frozenTenants: frozenTenantStore(database, revocationIndex),
   replays: replayStore(database),
   unknownCallers: unknownCallerStore(database),
   signingKeys: signingKeyStore(database),

@@ -72,14 +72,14 @@ export interface FrozenTenantStore {
 }
 
 /** What has changed about who may get what: revocations since some number, and who is disabled or frozen now. */
-export interface StandingChanges {
+export interface RevocationChanges {
   readonly revocations: readonly Revocation[]
   readonly disabled: readonly DisabledUser[]
   readonly frozen: readonly FrozenTenant[]
 }
 
 /** What a look at the store has found. */
-export interface FoundChanges extends StandingChanges {
+export interface FoundChanges extends RevocationChanges {
   /** The last of them. */
   readonly last: Position
   /** Names the process of the server, as a renewal does. */

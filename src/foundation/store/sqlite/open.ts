@@ -86,7 +86,7 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
       reading,
       atomically,
       batch,
-      standing: standingWriter(database, atomically, COLUMN_TYPES),
+      revocationIndex: standingWriter(database, atomically, COLUMN_TYPES),
       isConstraint: (error) => error instanceof ConstraintError,
       node: NODE,
     }),

@@ -1,4 +1,4 @@
-import type { DisabledUser, FrozenTenant, Grant, Revocation, StandingChanges } from '#foundation/store'
+import type { DisabledUser, FrozenTenant, Grant, Revocation, RevocationChanges } from '#foundation/store'
 import type { Reliance } from './reliance.ts'
 import { scopeKey, scopesCovering } from './scopes.ts'
 
@@ -8,7 +8,7 @@ const userKey = (tenant: string, user: string): string => `${tenant.length}:${te
  * What has been revoked and who is disabled, in memory: asked on every request, also on a cache hit. The store has
  * the truth; whoever records a revocation there adds it here before it is confirmed to the admin.
  */
-export class Standing {
+export class RevocationIndex {
   /** The latest revocation of each scope: it covers what the earlier ones did. */
   readonly #revocations = new Map<string, Revocation>()
   #number = 0
@@ -63,7 +63,7 @@ export class Standing {
   }
 
   /** Everything that is known here: the latest revocation of each scope, and who is disabled and frozen. */
-  known(): StandingChanges {
+  known(): RevocationChanges {
     return {
       revocations: [...this.#revocations.values()],
       disabled: [...this.#disabled.values()],
@@ -116,9 +116,9 @@ export class Standing {
 
 /** Whether a grant is revoked: one that a store has brought back is none. */
 export const voidsGrant =
-  (standing: Pick<Standing, 'covering'>) =>
+  (revocationIndex: Pick<RevocationIndex, 'covering'>) =>
   (grant: Grant): boolean =>
-    standing.covering({
+    revocationIndex.covering({
       ...grant,
       downstreams: [grant.downstream],
       grant: grant.id,
