@@ -140,7 +140,7 @@ const aWorld = (targets: readonly Target[]) => {
       cache,
       connectors: { minted } as unknown as Connectors,
       clock,
-      isVoid: (entry) => revocationIndex.covering(entry) !== undefined,
+      isVoid: (entry) => revocationIndex.findRevocation(entry) !== undefined,
       versionsOf: () => undefined,
       lastRevocation: () => revocationIndex.number,
       hasGrant: () => Promise.resolve(true),

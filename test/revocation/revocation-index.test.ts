@@ -16,10 +16,10 @@ it('fault 6, promise 4: a revocation covers what was obtained before it by their
   }
   const obtained = { tenant: 'acme', user: 'alice', server: 'notes', downstreams: [], tokens: [], since: 7_200_000 }
   revoke(1)
-  expect(revocationIndex.covering({ ...obtained, known: revocationIndex.number })).toBeUndefined()
+  expect(revocationIndex.findRevocation({ ...obtained, known: revocationIndex.number })).toBeUndefined()
   const known = revocationIndex.number
   revoke(2)
-  expect(revocationIndex.covering({ ...obtained, known })?.number).toBe(2)
-  expect(revocationIndex.covering({ ...obtained, known: revocationIndex.number })).toBeUndefined()
-  expect(revocationIndex.covering({ ...obtained, user: 'bob', known })).toBeUndefined()
+  expect(revocationIndex.findRevocation({ ...obtained, known })?.number).toBe(2)
+  expect(revocationIndex.findRevocation({ ...obtained, known: revocationIndex.number })).toBeUndefined()
+  expect(revocationIndex.findRevocation({ ...obtained, user: 'bob', known })).toBeUndefined()
 })

@@ -174,7 +174,7 @@ export const openFoundation = async (context: DaemonContext) => {
   const revocationIndex = await readStanding(store)
   const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
   const isVoid = (entry: CachedCredential): boolean =>
-    revocationIndex.covering({ ...entry, grant: entry.credential.grant }) !== undefined
+    revocationIndex.findRevocation({ ...entry, grant: entry.credential.grant }) !== undefined
   const joined = await joinCluster(context, keys, {
     revocationIndex,
     audit,

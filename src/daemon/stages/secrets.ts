@@ -27,7 +27,7 @@ const openBackends = async (context: DaemonContext, foundation: Foundation) => {
     random,
     logger,
     isVoid: ({ id, tenant, user, server, downstream, createdAt }) =>
-      revocationIndex.covering({
+      revocationIndex.findRevocation({
         tenant,
         user: user ?? undefined,
         server,

@@ -34,7 +34,7 @@ export const createIdentityTokens = (deps: {
   const revocationOf = ({ tenant, user, issuer }: IdentityTokenOwner, idToken: Secret): Revocation | undefined => {
     const claims = decodeJwt(idToken.reveal())
     const { iat, jti } = claims
-    return deps.revocationIndex.covering({
+    return deps.revocationIndex.findRevocation({
       tenant,
       user,
       server: '',

@@ -32,6 +32,6 @@ export const createMintedLife =
     if (open.length === 0 || open.includes(undefined)) return false
     return (
       isValid({ ...reliance, downstreams: open.filter((id) => id !== undefined) }, deps) &&
-      deps.revocationIndex.covering({ ...reliance, downstreams: ofAudiences.flat() }) === undefined
+      deps.revocationIndex.findRevocation({ ...reliance, downstreams: ofAudiences.flat() }) === undefined
     )
   }

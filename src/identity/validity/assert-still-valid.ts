@@ -17,7 +17,7 @@ type IndexOnly = Pick<ValidityDependencies, 'revocationIndex'>
 
 /** @throws DeputyError `revoked` */
 export const assertNotRevoked = (reliance: Reliance, { revocationIndex }: IndexOnly): void => {
-  const revoked = revocationIndex.covering(reliance)
+  const revoked = revocationIndex.findRevocation(reliance)
   if (revoked !== undefined)
     throw refuse('revoked', {
       scope: describeScope(revoked.scope),

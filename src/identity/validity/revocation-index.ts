@@ -102,7 +102,7 @@ export class RevocationIndex {
   }
 
   /** The revocation that voids this, if there is one. What was given at the very moment of the revocation is void too. */
-  covering(reliance: Reliance): Revocation | undefined {
+  findRevocation(reliance: Reliance): Revocation | undefined {
     if (this.#revocations.size === 0) return undefined
     for (const { scope, byId } of scopesCovering(reliance)) {
       const found = this.#revocations.get(scopeKey(scope))
@@ -116,9 +116,9 @@ export class RevocationIndex {
 
 /** Whether a grant is revoked: one that a store has brought back is none. */
 export const voidsGrant =
-  (revocationIndex: Pick<RevocationIndex, 'covering'>) =>
+  (revocationIndex: Pick<RevocationIndex, 'findRevocation'>) =>
   (grant: Grant): boolean =>
-    revocationIndex.covering({
+    revocationIndex.findRevocation({
       ...grant,
       downstreams: [grant.downstream],
       grant: grant.id,
