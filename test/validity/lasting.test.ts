@@ -2,11 +2,11 @@ import { describe, expect, it } from 'vitest'
 import type { DeputyError } from '../../src/errors.ts'
 import { refuse } from '../../src/errors.ts'
 import { createLastingUses } from '../../src/identity/validity/lasting.ts'
-import type { Reliance } from '../../src/identity/validity/reliance.ts'
+import type { CredentialDependencies } from '../../src/identity/validity/credential-dependencies.ts'
 import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { aServer, aSnapshot } from '../support/snapshot.ts'
 
-const reliance: Reliance = {
+const dependsOn: CredentialDependencies = {
   tenant: 'acme',
   user: 'alice',
   server: 'notes',
@@ -30,9 +30,9 @@ const world = () => {
     },
   })
   const ended: string[] = []
-  const add = (about: Partial<Reliance> = {}) =>
+  const add = (about: Partial<CredentialDependencies> = {}) =>
     uses.add({
-      reliance: { ...reliance, ...about },
+      dependsOn: { ...dependsOn, ...about },
       end: (error: DeputyError) => {
         ended.push(error.code)
       },

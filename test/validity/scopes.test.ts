@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { RevocationScope } from '../../src/foundation/store/records/revocations.ts'
-import type { Reliance } from '../../src/identity/validity/reliance.ts'
+import type { CredentialDependencies } from '../../src/identity/validity/credential-dependencies.ts'
 import {
   describeScope,
   kindOf,
@@ -30,7 +30,7 @@ const anyScope = fc.oneof(
   fc.record({ kind: fc.constant('token'), token: name }),
 ) as fc.Arbitrary<RevocationScope>
 
-const anyReliance: fc.Arbitrary<Reliance> = fc.record({
+const anyDependencies: fc.Arbitrary<CredentialDependencies> = fc.record({
   tenant: name,
   user: tenant,
   server: name,
@@ -48,7 +48,7 @@ const anyReliance: fc.Arbitrary<Reliance> = fc.record({
 })
 
 /** What each scope covers, said once more without the table. */
-const covers = (scope: RevocationScope, on: Reliance): boolean => {
+const covers = (scope: RevocationScope, on: CredentialDependencies): boolean => {
   const isTenant = !('tenant' in scope) || scope.tenant === undefined || scope.tenant === on.tenant
   switch (scope.kind) {
     case 'everything':
@@ -74,9 +74,9 @@ const covers = (scope: RevocationScope, on: Reliance): boolean => {
 
 test('promise 4: a scope is found for what relies on it, and for nothing else', () => {
   fc.assert(
-    fc.property(anyScope, anyReliance, (scope, reliance) => {
-      const found = [...scopesCovering(reliance)].some((each) => scopeKey(each.scope) === scopeKey(scope))
-      expect(found).toBe(covers(scope, reliance))
+    fc.property(anyScope, anyDependencies, (scope, dependsOn) => {
+      const found = [...scopesCovering(dependsOn)].some((each) => scopeKey(each.scope) === scopeKey(scope))
+      expect(found).toBe(covers(scope, dependsOn))
     }),
     { numRuns: 2000 },
   )

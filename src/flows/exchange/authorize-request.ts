@@ -3,7 +3,7 @@ import { providerOf } from '#credentials/connector'
 import { refuse } from '#errors'
 import { assertNotRevoked } from '#identity/validity'
 import { authorize } from './authorize.ts'
-import { relianceOf, type Authorized, type ExchangeDependencies, type Note, type Proved } from './context.ts'
+import { dependenciesOf, type Authorized, type ExchangeDependencies, type Note, type Proved } from './context.ts'
 import { allowInjection } from './injection.ts'
 import { idsOf, resolveTarget } from './target.ts'
 import { assertToolScopes } from './tool.ts'
@@ -41,7 +41,7 @@ export const authorizeRequest = async (
   const socketOnly = target.downstreams.find(isForSocketAlone)
   if (event !== 'connection.open' && socketOnly !== undefined)
     throw refuse('database_only', { downstream: socketOnly.downstream })
-  assertNotRevoked(relianceOf({ context, caller, beneficiary, target }), deps)
+  assertNotRevoked(dependenciesOf({ context, caller, beneficiary, target }), deps)
   for (const downstream of idsOf(target)) await deps.rates.admit('downstream', [tenant, downstream])
   const decision = authorize(deps.policy(), { server, tenant, target, subject, wish, snapshot, now: deps.clock.now() })
   note({ decision })

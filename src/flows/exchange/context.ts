@@ -9,7 +9,7 @@ import type { Secret } from '#foundation/crypto'
 import type { Telemetry } from '#foundation/telemetry'
 import type { Policy, PolicyDecision } from '#identity/policy'
 import type { VerifiedSubject } from '#identity/subject'
-import type { Reliance, RevocationIndex } from '#identity/validity'
+import type { CredentialDependencies, RevocationIndex } from '#identity/validity'
 import type { AttestedWorkload, CallerEvidence, CheckProof, ExecSessions } from '#identity/workload'
 import type { AllowedInjection } from './injection.ts'
 import type { createObtain, Obtained } from './obtain.ts'
@@ -109,7 +109,7 @@ export interface Noted {
 export type Note = (found: Noted) => void
 
 /** What an outcome relies on; a revocation of any of it voids the outcome. Stages that are not there yet are left out. */
-export const relianceOf = ({
+export const dependenciesOf = ({
   context,
   caller,
   beneficiary: { principal, subject },
@@ -118,7 +118,7 @@ export const relianceOf = ({
 }: Pick<Proved, 'context' | 'caller' | 'beneficiary'> & {
   readonly target?: Target
   readonly obtained?: Obtained
-}): Reliance => {
+}): CredentialDependencies => {
   const tokenId = obtained?.credential.tokenId
   return {
     tenant: principal.tenant,

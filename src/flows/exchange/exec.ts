@@ -2,7 +2,12 @@ import { type ExecMapping, execSchema } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { AuditRecord } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
-import { assertValid, type LastingUses, type Reliance, type ValidityDependencies } from '#identity/validity'
+import {
+  assertValid,
+  type LastingUses,
+  type CredentialDependencies,
+  type ValidityDependencies,
+} from '#identity/validity'
 import {
   assertApproved,
   type ExecEvent,
@@ -40,7 +45,7 @@ export interface BegunExec {
 const recordOf = (
   { correlationId, caller, server, pid }: ExecOrder,
   more: {
-    reliance: Pick<Reliance, 'tenant' | 'user'> | undefined
+    dependsOn: Pick<CredentialDependencies, 'tenant' | 'user'> | undefined
     session?: ExecSession
     resumed?: boolean
     error?: DeputyError
@@ -50,8 +55,8 @@ const recordOf = (
   event: 'exec.begin',
   outcome: more.error === undefined ? 'done' : 'refused',
   server,
-  ...(more.reliance === undefined ? {} : { tenant: more.reliance.tenant }),
-  ...(more.reliance?.user === undefined ? {} : { user: more.reliance.user }),
+  ...(more.dependsOn === undefined ? {} : { tenant: more.dependsOn.tenant }),
+  ...(more.dependsOn?.user === undefined ? {} : { user: more.dependsOn.user }),
   detail: {
     attestation: { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe },
     child: pid,
@@ -83,7 +88,7 @@ export const createExecBegin = (
     caller,
     server: id,
   }: ExecOrder): Promise<{
-    reliance: Omit<Reliance, 'since'> & { since?: number }
+    dependsOn: Omit<CredentialDependencies, 'since'> & { since?: number }
     mapping: ExecMapping
     warning: string | undefined
   }> => {
@@ -99,7 +104,7 @@ export const createExecBegin = (
       return {
         mapping,
         warning,
-        reliance: { tenant: ownTenant(server, current), server: id, downstreams: [], tokens: [] },
+        dependsOn: { tenant: ownTenant(server, current), server: id, downstreams: [], tokens: [] },
       }
     const {
       tenant: { tenant },
@@ -107,15 +112,15 @@ export const createExecBegin = (
       tokenId,
       earliestIssue,
     } = await deps.subjects.fromSession({ uid: caller.uid, server })
-    const reliance = { tenant, user, server: id, downstreams: [], tokens: [tokenId], since: earliestIssue }
-    assertValid(reliance, deps)
-    return { mapping, warning, reliance }
+    const dependsOn = { tenant, user, server: id, downstreams: [], tokens: [tokenId], since: earliestIssue }
+    assertValid(dependsOn, deps)
+    return { mapping, warning, dependsOn }
   }
 
   return async (order: ExecOrder): Promise<BegunExec> => {
     const { caller, pid, server, resume, tell } = order
     let begun: ReturnType<ExecSessions['begin']> | undefined
-    let reliance: Reliance | undefined
+    let dependsOn: CredentialDependencies | undefined
     let forget = (): void => undefined
     return withAudit(deps, {
       async steps() {
@@ -124,17 +129,17 @@ export const createExecBegin = (
           caller,
           pid,
           server,
-          tenant: found.reliance.tenant,
-          user: found.reliance.user,
+          tenant: found.dependsOn.tenant,
+          user: found.dependsOn.user,
           tell: (event) => {
             if (event.event === 'ended') forget()
             tell(event)
           },
           ...(resume === undefined ? {} : { resume }),
         }))
-        reliance = { since: session.since, ...found.reliance }
+        dependsOn = { since: session.since, ...found.dependsOn }
         forget = deps.lasting.add({
-          reliance,
+          dependsOn,
           end: (error) => {
             sessions.end(session, error)
           },
@@ -148,8 +153,8 @@ export const createExecBegin = (
           },
         }
       },
-      issued: ({ session }) => recordOf(order, { reliance, session, resumed: resume !== undefined }),
-      refused: (error) => recordOf(order, { error, reliance }),
+      issued: ({ session }) => recordOf(order, { dependsOn, session, resumed: resume !== undefined }),
+      refused: (error) => recordOf(order, { error, dependsOn }),
       // `lasting` ends the session as soon as anything that it relies on has ended.
       assertValid: ({ session }) => {
         if (!sessions.isLive(session)) throw refuse('exec_session_over', { server, problem: 'it ended meanwhile' })

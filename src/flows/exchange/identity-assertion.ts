@@ -9,7 +9,12 @@ import { Secret, verifyByAnyKey } from '#foundation/crypto'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 import type { ReplayStore } from '#foundation/store'
 import { earliestIssueOf, type IssuerKeys, LEEWAY, tenantOf, tokenIdOf, userOf } from '#identity/subject'
-import { assertStillValid, assertThawed, type Reliance, type ValidityDependencies } from '#identity/validity'
+import {
+  assertStillValid,
+  assertThawed,
+  type CredentialDependencies,
+  type ValidityDependencies,
+} from '#identity/validity'
 import { type createClientSecretCheck, isInUse } from '#identity/workload'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { IssuedToken } from './issue.ts'
@@ -175,7 +180,7 @@ export const createIdentityAssertions = (
         },
       ),
     )
-    const reliance: Reliance = {
+    const dependsOn: CredentialDependencies = {
       tenant,
       user,
       server: server.server,
@@ -184,7 +189,7 @@ export const createIdentityAssertions = (
       since: earliestIssueOf(claims.iat),
     }
     return {
-      reliance,
+      dependsOn,
       generation,
       taken: issuer.issuer,
       scopes,
@@ -218,7 +223,7 @@ export const createIdentityAssertions = (
         // Before keys are fetched and signatures checked for it.
         await deps.rates.admit('client', [request.clientId])
         const redeemed = await redeem(request, found, tenants)
-        assertStillValid(redeemed.reliance, deps, redeemed.generation)
+        assertStillValid(redeemed.dependsOn, deps, redeemed.generation)
         return redeemed
       },
       issued: ({ scopes, tokenId, ancestor }) => ({
@@ -234,9 +239,9 @@ export const createIdentityAssertions = (
         ...(found.tenant === undefined && tenants.length === 1 ? { tenant: tenants[0]!.tenant } : {}),
         detail: { client: request.clientId, error: { code, message, next } },
       }),
-      assertValid: ({ reliance, generation, taken }) => {
-        assertStillValid(reliance, deps, generation)
-        assertTaken(reliance.tenant, request.clientId, taken)
+      assertValid: ({ dependsOn, generation, taken }) => {
+        assertStillValid(dependsOn, deps, generation)
+        assertTaken(dependsOn.tenant, request.clientId, taken)
       },
     })
     return issued

@@ -3,9 +3,9 @@ import type { Downstream } from '#config'
 import { refuse } from '#errors'
 import type { HoldingProcess } from '#flows/rotation'
 import type { ProofKey, Secret } from '#foundation/crypto'
-import { assertStillValid, type Reliance } from '#identity/validity'
+import { assertStillValid, type CredentialDependencies } from '#identity/validity'
 import { isBound } from './authorize-request.ts'
-import { relianceOf, type ExchangeDependencies, type Proved } from './context.ts'
+import { dependenciesOf, type ExchangeDependencies, type Proved } from './context.ts'
 import { allowInjection, type AllowedInjection } from './injection.ts'
 import { idsOf } from './target.ts'
 
@@ -33,7 +33,7 @@ export interface OpenedConnection {
   /** When what the connection relies on ends by itself: the user's session. */
   readonly notAfter: number
   readonly downstream: Downstream
-  readonly reliance: Reliance
+  readonly dependsOn: CredentialDependencies
   /** Who is written down as having the credential, until the login is done. */
   readonly holder: HoldingProcess & { readonly process: string }
   /** The lease that the connection lives on. */
@@ -41,8 +41,8 @@ export interface OpenedConnection {
 }
 
 /** What everything that was proved relies on. */
-export const relianceOfProved = (proved: Proved): Reliance =>
-  relianceOf({ ...proved, target: proved.authorized.target })
+export const dependenciesOfProved = (proved: Proved): CredentialDependencies =>
+  dependenciesOf({ ...proved, target: proved.authorized.target })
 
 /**
  * Whether all that was proved is still so: the record may have waited for the disk, and a provider before that.
@@ -51,7 +51,7 @@ export const relianceOfProved = (proved: Proved): Reliance =>
 export const assertProvedValid = (deps: ExchangeDependencies, proved: Proved): void => {
   const { context, caller, authorized } = proved
   const { generation, wish } = context
-  assertStillValid(relianceOfProved(proved), deps, generation)
+  assertStillValid(dependenciesOfProved(proved), deps, generation)
   const { session, server } = caller.workload
   if (session !== undefined && !deps.exec.isLive(session))
     throw refuse('exec_session_over', { server: server.server, problem: 'it ended meanwhile' })
@@ -111,7 +111,7 @@ export const issueConnection = (proved: Proved, holder: string): OpenedConnectio
     expiresAt: credential.expiresAt,
     notAfter: beneficiary.notAfter,
     downstream: target.downstreams[0],
-    reliance: relianceOfProved(proved),
+    dependsOn: dependenciesOfProved(proved),
     holder: { server: caller.workload.server.server, user: beneficiary.subject?.user ?? null, process: holder },
     ...(target.kind === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
   }

@@ -19,8 +19,8 @@ export const createMintedLife =
         ? [...servers.values()].find(({ resource }) => aud.includes(resource))?.server
         : undefined
     const server = called ?? client
-    const reliance = { tenant, user, server, tokens: [jti, ...anc], since: iat * 1000 }
-    if (called !== undefined) return isValid({ ...reliance, downstreams: [] }, deps)
+    const dependsOn = { tenant, user, server, tokens: [jti, ...anc], since: iat * 1000 }
+    if (called !== undefined) return isValid({ ...dependsOn, downstreams: [] }, deps)
     const ofAudiences = aud.map((uri) =>
       [...downstreams.values()].filter(({ resource }) => resource === uri).map(({ downstream }) => downstream),
     )
@@ -31,7 +31,7 @@ export const createMintedLife =
     )
     if (open.length === 0 || open.includes(undefined)) return false
     return (
-      isValid({ ...reliance, downstreams: open.filter((id) => id !== undefined) }, deps) &&
-      deps.revocationIndex.findRevocation({ ...reliance, downstreams: ofAudiences.flat() }) === undefined
+      isValid({ ...dependsOn, downstreams: open.filter((id) => id !== undefined) }, deps) &&
+      deps.revocationIndex.findRevocation({ ...dependsOn, downstreams: ofAudiences.flat() }) === undefined
     )
   }

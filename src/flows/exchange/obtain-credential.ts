@@ -4,7 +4,7 @@ import type { HoldingProcess } from '#flows/rotation'
 import { assertNotRevoked } from '#identity/validity'
 import type { ExecSession } from '#identity/workload'
 import { confirmationFor } from './confirmation.ts'
-import { relianceOf, type ExchangeDependencies, type Note, type Proved } from './context.ts'
+import { dependenciesOf, type ExchangeDependencies, type Note, type Proved } from './context.ts'
 import type { Obtained } from './obtain.ts'
 import { idsOf } from './target.ts'
 
@@ -80,7 +80,7 @@ interface Who {
 const revokedRather = async (deps: ExchangeDependencies, allowed: Allowed, thrown: unknown): Promise<never> => {
   if (thrown instanceof DeputyError && GRANT_GONE.includes(thrown.code)) {
     await deps.membership.catchUp()
-    assertNotRevoked(relianceOf({ ...allowed, target: allowed.authorized.target }), deps)
+    assertNotRevoked(dependenciesOf({ ...allowed, target: allowed.authorized.target }), deps)
   }
   throw thrown
 }

@@ -2,7 +2,7 @@ import type { Server } from '#config'
 import { asDeputyError, type DeputyError, refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
 import type { ReadMintedToken, SubjectVerifier, VerifiedSubject } from '#identity/subject'
-import { assertValid, isValid, type Reliance, type ValidityDependencies } from '#identity/validity'
+import { assertValid, isValid, type CredentialDependencies, type ValidityDependencies } from '#identity/validity'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
@@ -39,7 +39,7 @@ export const createSubjectState = (
   ): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
     try {
       const subject = await deps.subjects.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server })
-      assertValid(relianceOn(server, subject), deps)
+      assertValid(dependenciesOn(server, subject), deps)
       const minted = deps.readMinted(token)
       return minted === undefined || deps.isLive(minted)
         ? { subject }
@@ -72,17 +72,17 @@ export const createSubjectState = (
         assertHeld: () => {
           deps.membership.assertHeld()
         },
-        counts: () => subject !== undefined && isValid(relianceOn(server, subject), deps),
+        counts: () => subject !== undefined && isValid(dependenciesOn(server, subject), deps),
       })
     },
   }
 }
 
 /** What a user's token relies on, at the server that it was sent to. */
-const relianceOn = (
+const dependenciesOn = (
   { server }: Server,
   { tenant: { tenant }, user, tokenId, ancestors, earliestIssue: since }: VerifiedSubject,
-): Reliance => ({ tenant, user, server, downstreams: [], tokens: [tokenId, ...ancestors], since })
+): CredentialDependencies => ({ tenant, user, server, downstreams: [], tokens: [tokenId, ...ancestors], since })
 
 const answerOf = (
   server: Server,

@@ -2,7 +2,7 @@ import { type CurrentSnapshot, type Server, servesTenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { Membership } from '#foundation/cluster'
 import type { VerifiedSubject } from '#identity/subject'
-import type { Reliance } from './reliance.ts'
+import type { CredentialDependencies } from './credential-dependencies.ts'
 import { describeScope } from './scopes.ts'
 import type { RevocationIndex } from './revocation-index.ts'
 import { entitlement } from './entitlement.ts'
@@ -16,8 +16,8 @@ export interface ValidityDependencies {
 type IndexOnly = Pick<ValidityDependencies, 'revocationIndex'>
 
 /** @throws DeputyError `revoked` */
-export const assertNotRevoked = (reliance: Reliance, { revocationIndex }: IndexOnly): void => {
-  const revoked = revocationIndex.findRevocation(reliance)
+export const assertNotRevoked = (dependsOn: CredentialDependencies, { revocationIndex }: IndexOnly): void => {
+  const revoked = revocationIndex.findRevocation(dependsOn)
   if (revoked !== undefined)
     throw refuse('revoked', {
       scope: describeScope(revoked.scope),
@@ -54,20 +54,20 @@ export const assertUserServed = (
  * @throws DeputyError that says who or what has ended
  */
 export const assertValid = (
-  reliance: Reliance,
+  dependsOn: CredentialDependencies,
   deps: Omit<ValidityDependencies, 'membership'>,
   generation?: number,
 ): void => {
-  assertNotRevoked(reliance, deps)
-  assertEnabled(reliance.tenant, reliance.user, deps)
+  assertNotRevoked(dependsOn, deps)
+  assertEnabled(dependsOn.tenant, dependsOn.user, deps)
   const current = deps.snapshot()
-  if (current.generation !== generation) entitlement(current, reliance)
+  if (current.generation !== generation) entitlement(current, dependsOn)
 }
 
 /** Whether `assertValid` finds nothing against it. */
-export const isValid = (reliance: Reliance, deps: Omit<ValidityDependencies, 'membership'>): boolean => {
+export const isValid = (dependsOn: CredentialDependencies, deps: Omit<ValidityDependencies, 'membership'>): boolean => {
   try {
-    assertValid(reliance, deps)
+    assertValid(dependsOn, deps)
     return true
   } catch (error) {
     if (error instanceof DeputyError) return false
@@ -79,7 +79,11 @@ export const isValid = (reliance: Reliance, deps: Omit<ValidityDependencies, 'me
  * As `assertValid`, by a node that is sure to have applied every revocation.
  * @throws DeputyError `lease_lost`, and what `assertValid` throws
  */
-export const assertStillValid = (reliance: Reliance, deps: ValidityDependencies, generation?: number): void => {
+export const assertStillValid = (
+  dependsOn: CredentialDependencies,
+  deps: ValidityDependencies,
+  generation?: number,
+): void => {
   deps.membership.assertHeld()
-  assertValid(reliance, deps, generation)
+  assertValid(dependsOn, deps, generation)
 }

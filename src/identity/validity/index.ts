@@ -14,6 +14,6 @@ export {
 } from './assert-still-valid.ts'
 export { entitlement, isEntitled, usableFor } from './entitlement.ts'
 export { createLastingUses, type LastingUses } from './lasting.ts'
-export type { Reliance } from './reliance.ts'
+export type { CredentialDependencies } from './credential-dependencies.ts'
 export { describeScope, kindOf, recordedScopeSchema, scopeOrderSchema } from './scopes.ts'
 export { RevocationIndex, voidsGrant } from './revocation-index.ts'

@@ -1,10 +1,10 @@
 import { asDeputyError, type DeputyError } from '#errors'
-import type { Reliance } from './reliance.ts'
+import type { CredentialDependencies } from './credential-dependencies.ts'
 import { assertStillValid, type ValidityDependencies } from './assert-still-valid.ts'
 
 /** What goes on after the answer, such as a connection that was opened with a credential. */
 export interface LastingUse {
-  readonly reliance: Reliance
+  readonly dependsOn: CredentialDependencies
   /** Ends it at once; what it relies on does not stand any more. */
   readonly end: (error: DeputyError) => void
 }
@@ -18,7 +18,7 @@ export const createLastingUses = (deps: ValidityDependencies) => {
   const review = (): void => {
     for (const use of uses) {
       try {
-        assertStillValid(use.reliance, deps)
+        assertStillValid(use.dependsOn, deps)
       } catch (thrown) {
         uses.delete(use)
         use.end(asDeputyError(thrown))
@@ -31,7 +31,7 @@ export const createLastingUses = (deps: ValidityDependencies) => {
   return {
     /** @returns what forgets it. @throws DeputyError when it does not stand now */
     add(use: LastingUse): () => void {
-      assertStillValid(use.reliance, deps)
+      assertStillValid(use.dependsOn, deps)
       uses.add(use)
       return () => {
         uses.delete(use)

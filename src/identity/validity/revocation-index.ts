@@ -1,5 +1,5 @@
 import type { DisabledUser, FrozenTenant, Grant, Revocation, RevocationChanges } from '#foundation/store'
-import type { Reliance } from './reliance.ts'
+import type { CredentialDependencies } from './credential-dependencies.ts'
 import { scopeKey, scopesCovering } from './scopes.ts'
 
 const userKey = (tenant: string, user: string): string => `${tenant.length}:${tenant}${user}`
@@ -102,13 +102,13 @@ export class RevocationIndex {
   }
 
   /** The revocation that voids this, if there is one. What was given at the very moment of the revocation is void too. */
-  findRevocation(reliance: Reliance): Revocation | undefined {
+  findRevocation(dependsOn: CredentialDependencies): Revocation | undefined {
     if (this.#revocations.size === 0) return undefined
-    for (const { scope, byId } of scopesCovering(reliance)) {
+    for (const { scope, byId } of scopesCovering(dependsOn)) {
       const found = this.#revocations.get(scopeKey(scope))
       if (found === undefined) continue
-      const isLater = reliance.known !== undefined && (found.number ?? 0) > reliance.known
-      if (byId || isLater || reliance.since <= found.epoch) return found
+      const isLater = dependsOn.known !== undefined && (found.number ?? 0) > dependsOn.known
+      if (byId || isLater || dependsOn.since <= found.epoch) return found
     }
     return undefined
   }

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import type { Snapshot } from '#config'
 import type { GrantFilter, IdentityTokenFilter, LeaseFilter, RevocationScope, SessionFilter } from '#foundation/store'
-import type { Reliance } from './reliance.ts'
+import type { CredentialDependencies } from './credential-dependencies.ts'
 
 type Kind = RevocationScope['kind']
 type ScopeOf<K extends Kind> = Extract<RevocationScope, { kind: K }>
@@ -31,7 +31,7 @@ interface ScopeKind<K extends Kind> {
   /** Its name in sentences, without the tenant. */
   readonly named: (scope: ScopeOf<K>) => string
   /** The scopes of this kind that would cover what relies on this. */
-  readonly covering: (reliance: Reliance) => readonly ScopeOf<K>[]
+  readonly covering: (dependsOn: CredentialDependencies) => readonly ScopeOf<K>[]
   /** Whether it covers by an id, whenever that was given; the others cover what was given before the revocation. */
   readonly byId: boolean
   /** The grants that it ends, as filters: what any of them covers. */
@@ -58,12 +58,12 @@ const END_MARGIN_MS = 3_600_000
 const within = ({ tenant }: { readonly tenant?: string }): { tenant?: string } =>
   tenant === undefined ? {} : { tenant }
 /** Within the tenant of the reliance, and in all. */
-const inAny = <Scope extends object>(scope: Scope, { tenant }: Reliance): (Scope & { tenant?: string })[] => [
-  scope,
-  { ...scope, tenant },
-]
+const inAny = <Scope extends object>(
+  scope: Scope,
+  { tenant }: CredentialDependencies,
+): (Scope & { tenant?: string })[] => [scope, { ...scope, tenant }]
 /** Ids of tokens that others issued begin with the issuer: `https://idp.example#id` (`tokenIdOf`). */
-const issuersOf = ({ tokens }: Reliance): string[] =>
+const issuersOf = ({ tokens }: CredentialDependencies): string[] =>
   tokens.flatMap((token) => (token.includes('#') ? token.slice(0, token.indexOf('#')) : []))
 
 /** What most kinds have in common. */
@@ -112,8 +112,8 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     ...plain,
     members: { issuer: { max: 2048 }, ...inTenant },
     named: ({ issuer }) => `issuer ${issuer}`,
-    covering: (reliance) =>
-      issuersOf(reliance).flatMap((issuer) => inAny({ kind: 'issuer' as const, issuer }, reliance)),
+    covering: (dependsOn) =>
+      issuersOf(dependsOn).flatMap((issuer) => inAny({ kind: 'issuer' as const, issuer }, dependsOn)),
     // A grant was given by who had signed in: where that was at this issuer, it rests on its word.
     grants: (scope, snapshot) =>
       tenantsOf(scope, snapshot, ({ sign_in: signIn }) => (signIn === undefined ? [] : [signIn.issuer])),
@@ -135,24 +135,24 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     ...same((scope: ScopeOf<'server'>) => [{ server: scope.server, ...within(scope) }]),
     members: { server: name, ...inTenant },
     named: ({ server }) => `server ${server}`,
-    covering: (reliance) => inAny({ kind: 'server' as const, server: reliance.server }, reliance),
+    covering: (dependsOn) => inAny({ kind: 'server' as const, server: dependsOn.server }, dependsOn),
   },
   downstream: {
     ...plain,
     ...same((scope: ScopeOf<'downstream'>) => [{ downstream: scope.downstream, ...within(scope) }]),
     members: { downstream: name, ...inTenant },
     named: ({ downstream }) => `downstream ${downstream}`,
-    covering: (reliance) =>
-      reliance.downstreams.flatMap((downstream) => inAny({ kind: 'downstream' as const, downstream }, reliance)),
+    covering: (dependsOn) =>
+      dependsOn.downstreams.flatMap((downstream) => inAny({ kind: 'downstream' as const, downstream }, dependsOn)),
   },
   provider: {
     ...plain,
     members: { provider: name, ...inTenant },
     named: ({ provider }) => `provider ${provider}`,
-    covering: (reliance) =>
-      reliance.provider === undefined
+    covering: (dependsOn) =>
+      dependsOn.provider === undefined
         ? []
-        : inAny({ kind: 'provider' as const, provider: reliance.provider }, reliance),
+        : inAny({ kind: 'provider' as const, provider: dependsOn.provider }, dependsOn),
     grants: (scope) => [{ provider: scope.provider, ...within(scope) }],
     leases: () => [],
     consentsOf: 'its grants',
@@ -205,8 +205,10 @@ export const recordedScopeSchema = z.union(
 ) as unknown as z.ZodType<RevocationScope>
 
 /** Every scope that would cover what relies on this, the widest first. */
-export function* scopesCovering(reliance: Reliance): Generator<{ scope: RevocationScope; byId: boolean }> {
-  for (const { covering, byId } of inOrder) for (const scope of covering(reliance)) yield { scope, byId }
+export function* scopesCovering(
+  dependsOn: CredentialDependencies,
+): Generator<{ scope: RevocationScope; byId: boolean }> {
+  for (const { covering, byId } of inOrder) for (const scope of covering(dependsOn)) yield { scope, byId }
 }
 
 /** A scope as one text. Each member has its length before it, so that no two scopes have the same. */

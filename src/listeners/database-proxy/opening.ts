@@ -74,7 +74,7 @@ export const open = async <Login>(
 /** The credential had left for its server when this went wrong: `deputy explain` tells both. */
 const recordFailure = async (
   id: string,
-  { reliance: { tenant, user, server }, downstream: { downstream } }: OpenedConnection,
+  { dependsOn: { tenant, user, server }, downstream: { downstream } }: OpenedConnection,
   error: DeputyError,
   { audit, logger }: GatewayDependencies,
 ): Promise<void> => {
@@ -96,11 +96,11 @@ const recordFailure = async (
 
 /** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
 export const live = (
-  { connection: { reliance, lease, expiresAt, notAfter } }: Pick<Opened<unknown>, 'connection'>,
+  { connection: { dependsOn, lease, expiresAt, notAfter } }: Pick<Opened<unknown>, 'connection'>,
   deps: GatewayDependencies,
   end: (error: DeputyError) => void,
 ): (() => void) => {
-  const forget = deps.lasting.add({ reliance, end })
+  const forget = deps.lasting.add({ dependsOn, end })
   /** A database may let a session go on whose login it has dropped. */
   const keep = async (lived: string): Promise<void> => {
     try {

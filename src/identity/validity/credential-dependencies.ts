@@ -1,5 +1,5 @@
 /** What a request, a cached credential or a minted token relies on; the facts that a revocation can cover. */
-export interface Reliance {
+export interface CredentialDependencies {
   readonly tenant: string
   readonly user?: string | undefined
   readonly server: string
