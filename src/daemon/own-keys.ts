@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Clock, Random } from '#clock'
 import { type OwnKeys, type Settings, tenantOfDataKey } from '#config'
-import type { Ground } from '#daemon/foundation'
+import type { KeysAndStore } from '#daemon/foundation'
 import { DeputyError, refuse } from '#errors'
 import { dropEarlierKeys, prependKey } from '#foundation/crypto'
 import type { SealedRecord } from '#foundation/store'
@@ -16,7 +16,7 @@ const AT_ONCE = 100
  * opening until nothing is sealed under it any more.
  */
 export const createOwnKeys = (options: {
-  ground: Pick<Ground, 'envelope' | 'signingKeys' | 'readKek' | 'alone' | 'store'>
+  keysAndStore: Pick<KeysAndStore, 'envelope' | 'signingKeys' | 'readKek' | 'alone' | 'store'>
   settings: Pick<Settings, 'kek'>
   home: string
   clock: Clock
@@ -24,7 +24,7 @@ export const createOwnKeys = (options: {
   logger: Logger
 }) => {
   const {
-    ground: { envelope, signingKeys, readKek, alone, store },
+    keysAndStore: { envelope, signingKeys, readKek, alone, store },
     settings: { kek },
     home,
     clock,

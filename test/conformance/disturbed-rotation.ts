@@ -8,7 +8,7 @@ import type { ChoosingRotator } from '../../src/flows/rotation/rotator.ts'
 import { RotationScheduler } from '../../src/flows/rotation/scheduler.ts'
 import type { StagedSecrets } from '../../src/credentials/secret/backend.ts'
 import type { Rotation } from '../../src/foundation/store/records/rotations.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 import type { RotatorPlace } from './rotator.ts'
 
@@ -33,7 +33,7 @@ const TURNS = 12
 
 /** An engine on a backend that refuses some of what it is asked. */
 const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
-  const ground: Ground = await startGround()
+  const keysAndStore: KeysAndStore = await startGround()
   const clock = aClock()
   const refused = new Set<'promote' | 'discard' | 'retire'>()
   const guarded = (act: 'promote' | 'discard' | 'retire'): void => {
@@ -68,8 +68,8 @@ const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
     how: { rotator: 'redis', host: '127.0.0.1', user: 'x', admin: { secret: 'admin' } },
   })
   const engine = createRotationEngine({
-    rotations: ground.store.rotations,
-    envelope: ground.envelope,
+    rotations: keysAndStore.store.rotations,
+    envelope: keysAndStore.envelope,
     backendOf: () => backend,
     rotatorOf: () => place.rotator,
     changed: () => undefined,
@@ -81,7 +81,7 @@ const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
     audit: { append: () => Promise.resolve() },
   })
   const scheduler = new RotationScheduler({
-    rotations: ground.store.rotations,
+    rotations: keysAndStore.store.rotations,
     engine,
     policies: () => [policy],
     secretsOf: () => Promise.resolve([SECRET]),
@@ -97,7 +97,7 @@ const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
   const login = (value: Secret) => place.rotator.login(value)
   const { id } = await scheduler.begin(SECRET, 'test')
   const find = async (): Promise<Rotation> =>
-    (await ground.store.rotations.list({}, 10)).find((each) => each.id === id)!
+    (await keysAndStore.store.rotations.list({}, 10)).find((each) => each.id === id)!
   const current = async (): Promise<Secret> => (await real.read(...NAME)).value
   /** Goes on until it says that it waits, has ended, or needs a person; what is handed out works all the while. */
   const goOn = async (until: (rotation: Rotation) => boolean = () => false): Promise<Rotation> => {
@@ -122,7 +122,7 @@ const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
     },
     rollBack: async () => engine.rollBack(await find(), policy, 'an admin'),
     inGrace: () => goOn(({ state }) => state === 'grace'),
-    close: () => ground.close(),
+    close: () => keysAndStore.close(),
   }
 }
 

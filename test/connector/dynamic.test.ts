@@ -12,7 +12,7 @@ import { createLeases, type Leases } from '../../src/credentials/secret/leases.t
 import { createVaultAws, createVaultAzure, createVaultGcp } from '../../src/credentials/secret/vault/cloud.ts'
 import { createVaultDatabase } from '../../src/credentials/secret/vault/database.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 import { connectToVault } from '../support/vaults.ts'
 
@@ -20,7 +20,7 @@ const ROLES = 'arn:aws:iam::123456789012:role'
 
 describe('what the engines of a Vault make', () => {
   let vault: VaultDouble
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let connection: ReturnType<typeof connectToVault>
   let leases: Leases
   let engines: Readonly<Record<string, LeasedSecrets>>
@@ -29,7 +29,7 @@ describe('what the engines of a Vault make', () => {
   beforeEach(async () => {
     offset = 0
     vault = await startVaultDouble()
-    ground = await startGround()
+    keysAndStore = await startGround()
     connection = connectToVault(vault)
     const of = (mount: string) => ({ id: 'vault', mount, session: connection.session, clock, making: 5000 })
     engines = {
@@ -39,8 +39,8 @@ describe('what the engines of a Vault make', () => {
       'vault/azure': createVaultAzure(of('azure')),
     }
     leases = createLeases({
-      store: ground.store.leases,
-      envelope: ground.envelope,
+      store: keysAndStore.store.leases,
+      envelope: keysAndStore.envelope,
       backendOf: (id) => engines[id],
       isVoid: () => false,
       isWanted: () => true,
@@ -53,7 +53,7 @@ describe('what the engines of a Vault make', () => {
   afterEach(async () => {
     await leases.close()
     await connection.close()
-    await ground.close()
+    await keysAndStore.close()
     await vault.close()
   })
 

@@ -30,7 +30,7 @@ const aPlace =
   async (): Promise<Place> => {
     const github = await startGitHub()
     const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: 2000 })
-    const ground = await startGround()
+    const keysAndStore = await startGround()
     let offset = 0
     const clock = { now: () => Date.now() + offset }
     const downstream = downstreamSchema.parse({
@@ -48,8 +48,8 @@ const aPlace =
     const ask = createProviderRequests({ egress, call, clock })
     const tokensAt = createGitHubTokens({ egress, call })
     const leases = createLeases({
-      store: ground.store.leases,
-      envelope: ground.envelope,
+      store: keysAndStore.store.leases,
+      envelope: keysAndStore.envelope,
       backendOf: tokensAt,
       isVoid: () => false,
       isWanted: () => true,
@@ -95,7 +95,7 @@ const aPlace =
         await leases.close()
         await egress.close()
         await github.close()
-        await ground.close()
+        await keysAndStore.close()
       },
     }
   }

@@ -11,7 +11,7 @@ import type { LeasedSecrets } from '../../src/credentials/secret/backend.ts'
 import { createLeases, type Leases } from '../../src/credentials/secret/leases.ts'
 import { createVaultPki } from '../../src/credentials/secret/vault/pki.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 import { connectToVault } from '../support/vaults.ts'
 
@@ -19,7 +19,7 @@ const HOUR = 3_600_000
 
 describe('a client certificate', () => {
   let vault: VaultDouble
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let connection: ReturnType<typeof connectToVault>
   let leases: Leases
   let records: string[]
@@ -27,13 +27,13 @@ describe('a client certificate', () => {
   const now = (): number => Date.now()
   beforeEach(async () => {
     vault = await startVaultDouble()
-    ground = await startGround()
+    keysAndStore = await startGround()
     connection = connectToVault(vault)
     records = []
     pki = createVaultPki({ id: 'vault', mount: 'pki', session: connection.session, clock: { now }, making: 5000 })
     leases = createLeases({
-      store: ground.store.leases,
-      envelope: ground.envelope,
+      store: keysAndStore.store.leases,
+      envelope: keysAndStore.envelope,
       backendOf: (id) => (id === 'vault/pki' ? pki : undefined),
       isVoid: () => false,
       isWanted: () => true,
@@ -51,7 +51,7 @@ describe('a client certificate', () => {
   afterEach(async () => {
     await leases.close()
     await connection.close()
-    await ground.close()
+    await keysAndStore.close()
     await vault.close()
   })
 

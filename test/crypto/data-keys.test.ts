@@ -9,7 +9,7 @@ import { SigningKeys } from '../../src/foundation/keys/signing-keys.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { createOwnKeys } from '../../src/daemon/own-keys.ts'
 import { createEmbeddedSecrets } from '../../src/credentials/secret/embedded.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const random = createSystemRandom()
@@ -22,17 +22,17 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
 const keyIn = (sealed: Uint8Array): string => Buffer.from(sealed.subarray(1, 9)).toString('hex')
 
 describe("a tenant's data key that is replaced", () => {
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let elapsed: number
   beforeEach(async () => {
-    ground = await startGround()
+    keysAndStore = await startGround()
     elapsed = 0
   })
-  afterEach(() => ground.close())
+  afterEach(() => keysAndStore.close())
   const anotherNode = (): Promise<Keyring> =>
     Keyring.open({
-      folder: join(ground.folder, 'keys'),
-      kek: keyFromText(ground.kekText, 'test', random),
+      folder: join(keysAndStore.folder, 'keys'),
+      kek: keyFromText(keysAndStore.kekText, 'test', random),
       random,
       monotonic: () => elapsed,
     })
@@ -40,37 +40,39 @@ describe("a tenant's data key that is replaced", () => {
   it('promise 8: opens what was sealed before until it is dropped; every node seals under the next one in time', async () => {
     const other = await anotherNode()
     const before = await other.seal(at('g1'), new Secret('text'))
-    const next = await ground.envelope.addKey('acme')
-    expect(keyIn(await ground.envelope.seal(at('g2'), new Secret('text')))).toBe(next)
-    expect((await ground.envelope.open(at('g1'), before)).reveal()).toBe('text')
+    const next = await keysAndStore.envelope.addKey('acme')
+    expect(keyIn(await keysAndStore.envelope.seal(at('g2'), new Secret('text')))).toBe(next)
+    expect((await keysAndStore.envelope.open(at('g1'), before)).reveal()).toBe('text')
     // What this node has sealed the other one opens at once, and seals under the new key a while later.
-    expect((await other.open(at('g2'), await ground.envelope.seal(at('g2'), new Secret('new')))).reveal()).toBe('new')
+    expect((await other.open(at('g2'), await keysAndStore.envelope.seal(at('g2'), new Secret('new')))).reveal()).toBe(
+      'new',
+    )
     elapsed += KEY_READ_AGAIN
     expect(keyIn(await other.seal(at('g3'), new Secret('text')))).toBe(next)
-    expect(await ground.envelope.idsOf('acme')).toEqual([next, keyIn(before)])
-    await ground.envelope.dropEarlierKeys('acme')
+    expect(await keysAndStore.envelope.idsOf('acme')).toEqual([next, keyIn(before)])
+    await keysAndStore.envelope.dropEarlierKeys('acme')
     expect([
-      await codeOf(ground.envelope.open(at('g1'), before)),
+      await codeOf(keysAndStore.envelope.open(at('g1'), before)),
       await codeOf((await anotherNode()).open(at('g1'), before)),
     ]).toEqual(['secret_unreadable', 'secret_unreadable'])
   })
 
   it("promise 8: a destroyed tenant's keys are gone with the file, the earlier ones too", async () => {
-    const before = await ground.envelope.seal(at('g1'), new Secret('text'))
-    await ground.envelope.addKey('acme')
-    const after = await ground.envelope.seal(at('g2'), new Secret('text'))
-    await ground.envelope.destroy('acme')
+    const before = await keysAndStore.envelope.seal(at('g1'), new Secret('text'))
+    await keysAndStore.envelope.addKey('acme')
+    const after = await keysAndStore.envelope.seal(at('g2'), new Secret('text'))
+    await keysAndStore.envelope.destroy('acme')
     expect([
-      await codeOf(ground.envelope.open(at('g1'), before)),
-      await codeOf(ground.envelope.open(at('g2'), after)),
+      await codeOf(keysAndStore.envelope.open(at('g1'), before)),
+      await codeOf(keysAndStore.envelope.open(at('g2'), after)),
     ]).toEqual(['secret_unreadable', 'secret_unreadable'])
   })
 
   it('promise 7: every record is sealed anew before the earlier key ends, whatever is written meanwhile; what is unreadable keeps nothing', async () => {
     const clock = aClock()
-    const { envelope, store } = ground
-    const path = join(ground.folder, 'kek')
-    await writeFile(path, ground.kekText, { mode: 0o600 })
+    const { envelope, store } = keysAndStore
+    const path = join(keysAndStore.folder, 'kek')
+    await writeFile(path, keysAndStore.kekText, { mode: 0o600 })
     const signingKeys = await SigningKeys.open({
       store: store.signingKeys,
       envelope,
@@ -79,7 +81,7 @@ describe("a tenant's data key that is replaced", () => {
       longestToken: 3_600_000,
     })
     const keys = createOwnKeys({
-      ground: { envelope, store, signingKeys, alone: (work) => work(), readKek: () => keyFromFile(path, random) },
+      keysAndStore: { envelope, store, signingKeys, alone: (work) => work(), readKek: () => keyFromFile(path, random) },
       settings: { kek: { file: path } },
       home: '/',
       clock,

@@ -15,7 +15,7 @@ import { watchKeyService } from '../../src/credentials/secret/key-service.ts'
 import { describeKeyEncryptionKey } from '../conformance/key-encryption-key.ts'
 import { startAwsDouble, type AwsDouble } from '../doubles/aws.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 
 const random = createSystemRandom()
 const around = (vault?: VaultDouble) => ({
@@ -63,17 +63,17 @@ describeKeyEncryptionKey('one in AWS KMS', async () => {
 
 describe('a keyring whose key-encryption key is elsewhere', () => {
   let vault: VaultDouble
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   beforeEach(async () => {
     vault = await startVaultDouble()
-    ground = await startGround()
+    keysAndStore = await startGround()
   })
   afterEach(async () => {
-    await ground.close()
+    await keysAndStore.close()
     await vault.close()
   })
   const at = { tenant: 'acme', kind: 'grant', id: 'g' }
-  const folder = (): string => join(ground.folder, 'keys')
+  const folder = (): string => join(keysAndStore.folder, 'keys')
   const files = async (): Promise<Record<string, { kek: string; wrapped: string }>> =>
     Object.fromEntries(
       await Promise.all(
@@ -86,14 +86,14 @@ describe('a keyring whose key-encryption key is elsewhere', () => {
   ) => {
     const keys = await openKeyEncryption(settings, earlier, {
       ...around(vault),
-      environment: { TOKEN: vault.rootToken, KEK: ground.kekText },
+      environment: { TOKEN: vault.rootToken, KEK: keysAndStore.kekText },
     })
     return { keys, envelope: await Keyring.open({ folder: folder(), kek: await keys.read(), random }) }
   }
 
   it('promise 8: goes over to another provider by wrapping anew, and no ciphertext changes', async () => {
-    const sealed = await ground.envelope.seal(at, new Secret('text'))
-    await ground.envelope.seal({ ...at, tenant: 'globex' }, new Secret('text'))
+    const sealed = await keysAndStore.envelope.seal(at, new Secret('text'))
+    await keysAndStore.envelope.seal({ ...at, tenant: 'globex' }, new Secret('text'))
     const both = await openWith(inVault(vault), [{ env: 'KEK' }])
     expect((await both.envelope.open(at, sealed)).reveal()).toBe('text')
     expect(await both.envelope.rewrap(await both.keys.read())).toBe(2)
@@ -205,8 +205,8 @@ describe('a keyring whose key-encryption key is elsewhere', () => {
   })
 
   it('fault 49: a key file that cannot be read or is damaged is no lost data, and the path is named', async () => {
-    await ground.envelope.seal(at, new Secret('text'))
-    const sealed = await ground.envelope.seal(at, new Secret('text'))
+    await keysAndStore.envelope.seal(at, new Secret('text'))
+    const sealed = await keysAndStore.envelope.seal(at, new Secret('text'))
     const path = join(folder(), 'acme.key')
     const text = await readFile(path, 'utf8')
     await writeFile(path, text.slice(0, 40))
@@ -222,11 +222,11 @@ describe('a keyring whose key-encryption key is elsewhere', () => {
 
 describe('a keyring whose key-encryption key is in AWS KMS', () => {
   let aws: AwsDouble
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let client: KMSClient
   beforeEach(async () => {
     aws = await startAwsDouble()
-    ground = await startGround()
+    keysAndStore = await startGround()
     client = new KMSClient({
       region: aws.region,
       endpoint: aws.url,
@@ -235,12 +235,12 @@ describe('a keyring whose key-encryption key is in AWS KMS', () => {
   })
   afterEach(async () => {
     client.destroy()
-    await ground.close()
+    await keysAndStore.close()
     await aws.close()
   })
   const at = { tenant: 'acme', kind: 'grant', id: 'g' }
   const keyOf = (key = 'alias/deputy') => watchKeyService(kmsKey({ id: 'kek', key, client }), () => performance.now())
-  const keyring = (key?: string) => Keyring.open({ folder: join(ground.folder, 'kms'), kek: keyOf(key), random })
+  const keyring = (key?: string) => Keyring.open({ folder: join(keysAndStore.folder, 'kms'), kek: keyOf(key), random })
 
   it('fault 92: an alias that is moved to another key opens what it wrapped before, and wraps by the other', async () => {
     aws.aliases.set('alias/deputy', aws.keyId)
@@ -256,20 +256,20 @@ describe('a keyring whose key-encryption key is in AWS KMS', () => {
   it('fault 92: a key file of an earlier version, which names the alias, opens with the earlier key named', async () => {
     aws.aliases.set('alias/deputy', aws.keyId)
     const sealed = await (await keyring()).seal(at, new Secret('text'))
-    const path = join(ground.folder, 'kms', 'acme.key')
+    const path = join(keysAndStore.folder, 'kms', 'acme.key')
     const file = JSON.parse(await readFile(path, 'utf8')) as object
     await writeFile(path, JSON.stringify({ ...file, kek: 'aws-kms:alias/deputy' }))
     aws.aliases.set('alias/deputy', aws.addKey())
     await expect((await keyring()).open(at, sealed)).rejects.toMatchObject({ code: 'key_service_refused' })
     const kek = withEarlierKeys(keyOf(), [keyOf(aws.keyId)])
-    const both = await Keyring.open({ folder: join(ground.folder, 'kms'), kek, random })
+    const both = await Keyring.open({ folder: join(keysAndStore.folder, 'kms'), kek, random })
     expect((await both.open(at, sealed)).reveal()).toBe('text')
   })
 
   it('threat: a key file names no key of another account', async () => {
     aws.aliases.set('alias/deputy', aws.keyId)
     const sealed = await (await keyring()).seal(at, new Secret('text'))
-    const path = join(ground.folder, 'kms', 'acme.key')
+    const path = join(keysAndStore.folder, 'kms', 'acme.key')
     const file = await readFile(path, 'utf8')
     await writeFile(path, file.replace(':1:key/', ':2:key/'))
     aws.aliases.set('alias/deputy', aws.addKey())

@@ -7,18 +7,18 @@ import { keyFromText, newKeyText } from '../../src/foundation/crypto/key-encrypt
 import { OWN_TENANT } from '../../src/foundation/crypto/envelope.ts'
 import { KEY_READ_AGAIN, Keyring } from '../../src/foundation/crypto/keyring.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 
-let ground: Ground
+let keysAndStore: KeysAndStore
 beforeAll(async () => {
-  ground = await startGround()
+  keysAndStore = await startGround()
 })
 afterAll(async () => {
-  await ground?.close()
+  await keysAndStore?.close()
 })
 
 const random = createSystemRandom()
-const keys = (): string => join(ground.folder, 'keys')
+const keys = (): string => join(keysAndStore.folder, 'keys')
 const codeOf = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => 'opened',
@@ -34,11 +34,11 @@ describe('the keyring', () => {
   it('opens what it sealed, under the same name and no other', async () => {
     await fc.assert(
       fc.asyncProperty(name, name, fc.string({ unit: 'grapheme' }), async (sealedAs, openedAs, text) => {
-        const sealed = await ground.envelope.seal(sealedAs, new Secret(text))
-        expect((await ground.envelope.open(sealedAs, sealed)).reveal()).toBe(text)
+        const sealed = await keysAndStore.envelope.seal(sealedAs, new Secret(text))
+        expect((await keysAndStore.envelope.open(sealedAs, sealed)).reveal()).toBe(text)
         const same =
           sealedAs.tenant === openedAs.tenant && sealedAs.kind === openedAs.kind && sealedAs.id === openedAs.id
-        expect(await codeOf(ground.envelope.open(openedAs, sealed))).toBe(same ? 'opened' : 'secret_unreadable')
+        expect(await codeOf(keysAndStore.envelope.open(openedAs, sealed))).toBe(same ? 'opened' : 'secret_unreadable')
       }),
       { numRuns: 200 },
     )
@@ -46,12 +46,12 @@ describe('the keyring', () => {
 
   it('opens nothing of which a bit was changed, or that was cut', async () => {
     const at = { tenant: 'acme', kind: 'grant', id: 'g' }
-    const sealed = await ground.envelope.seal(at, new Secret('a secret text'))
+    const sealed = await keysAndStore.envelope.seal(at, new Secret('a secret text'))
     for (let byte = 0; byte < sealed.length; byte += 1) {
       const changed = Uint8Array.from(sealed)
       changed[byte]! ^= 1 << (byte % 8)
-      expect(await codeOf(ground.envelope.open(at, changed))).toBe('secret_unreadable')
-      expect(await codeOf(ground.envelope.open(at, sealed.subarray(0, byte)))).toBe('secret_unreadable')
+      expect(await codeOf(keysAndStore.envelope.open(at, changed))).toBe('secret_unreadable')
+      expect(await codeOf(keysAndStore.envelope.open(at, sealed.subarray(0, byte)))).toBe('secret_unreadable')
     }
   })
 
@@ -60,19 +60,19 @@ describe('the keyring', () => {
       { tenant: 'acme', kind: 'secret', id: 's' },
       { tenant: 'globex', kind: 'secret', id: 's' },
     ]
-    const backup = await ground.envelope.seal(acme, new Secret('old'))
-    const other = await ground.envelope.seal(globex, new Secret('kept'))
-    await ground.envelope.destroy('acme')
-    expect(await codeOf(ground.envelope.open(acme, backup))).toBe('secret_unreadable')
-    await ground.envelope.seal(acme, new Secret('new'))
-    expect(await codeOf(ground.envelope.open(acme, backup))).toBe('secret_unreadable')
-    expect((await ground.envelope.open(globex, other)).reveal()).toBe('kept')
+    const backup = await keysAndStore.envelope.seal(acme, new Secret('old'))
+    const other = await keysAndStore.envelope.seal(globex, new Secret('kept'))
+    await keysAndStore.envelope.destroy('acme')
+    expect(await codeOf(keysAndStore.envelope.open(acme, backup))).toBe('secret_unreadable')
+    await keysAndStore.envelope.seal(acme, new Secret('new'))
+    expect(await codeOf(keysAndStore.envelope.open(acme, backup))).toBe('secret_unreadable')
+    expect((await keysAndStore.envelope.open(globex, other)).reveal()).toBe('kept')
   })
 
   it('a new key-encryption key wraps every data key anew; killed in between, either key is enough to go on', async () => {
     const at = { tenant: 'acme', kind: 'secret', id: 'r' }
-    const sealed = await ground.envelope.seal(at, new Secret('text'))
-    const [before, after] = [ground.kekText, newKeyText(random)]
+    const sealed = await keysAndStore.envelope.seal(at, new Secret('text'))
+    const [before, after] = [keysAndStore.kekText, newKeyText(random)]
     const files = await readdir(keys())
     const old = await Promise.all(files.map((file) => readFile(join(keys(), file), 'utf8')))
     const both = await Keyring.open({ folder: keys(), kek: keyFromText(after + before, 'test', random), random })
@@ -172,10 +172,10 @@ describe('the keyring', () => {
   it('many first uses of a tenant at once make one key', async () => {
     const at = (id: number) => ({ tenant: 'initech', kind: 'secret', id: String(id) })
     const sealed = await Promise.all(
-      Array.from({ length: 50 }, (_, id) => ground.envelope.seal(at(id), new Secret(String(id)))),
+      Array.from({ length: 50 }, (_, id) => keysAndStore.envelope.seal(at(id), new Secret(String(id)))),
     )
     for (const [id, each] of sealed.entries())
-      expect((await ground.envelope.open(at(id), each)).reveal()).toBe(String(id))
+      expect((await keysAndStore.envelope.open(at(id), each)).reveal()).toBe(String(id))
   })
 
   it('promise 5: no secret prints itself', async () => {

@@ -10,7 +10,7 @@ import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { findOpenBao, startOpenBao, type OpenBao } from '../peers/openbao.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { asAdmin } from '../support/postgres-logins.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 
 const TOKEN = '0123456789abcdef0123456789abcdef'
 
@@ -24,7 +24,7 @@ const [bao, bin] = [findOpenBao(), findPostgres()]
 describe.skipIf(bao === undefined || bin === undefined)('what a real OpenBao asks of Deputy', () => {
   let server: OpenBao
   let postgres: PostgresServer
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let backends: SecretBackends | undefined
   const violations: Error[] = []
   const own = new Map<string, Secret>()
@@ -50,14 +50,14 @@ describe.skipIf(bao === undefined || bin === undefined)('what a real OpenBao ask
     await server.must('POST', 'pki/roles/client', { allow_any_name: true, ttl: '5m' })
   })
   beforeEach(async () => {
-    ground = await startGround()
+    keysAndStore = await startGround()
     violations.length = 0
     own.clear()
   })
   afterEach(async () => {
     await backends?.close()
     backends = undefined
-    await ground?.close()
+    await keysAndStore?.close()
   })
   afterAll(async () => {
     await server?.close()
@@ -74,12 +74,16 @@ describe.skipIf(bao === undefined || bin === undefined)('what a real OpenBao ask
     backends = await createSecretBackends(
       { vault: settings },
       {
-        home: ground.folder,
+        home: keysAndStore.folder,
         environment: { SECRET_ID: secretId },
         clock: systemClock,
         monotonic: () => performance.now(),
         logger: silentLogger,
-        embedded: createEmbeddedSecrets({ store: ground.store.secrets, envelope: ground.envelope, clock: systemClock }),
+        embedded: createEmbeddedSecrets({
+          store: keysAndStore.store.secrets,
+          envelope: keysAndStore.envelope,
+          clock: systemClock,
+        }),
         own: async (name, make, isGood) => {
           const found = own.get(name)
           if (found === undefined || !isGood(found)) own.set(name, await make())

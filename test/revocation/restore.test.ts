@@ -4,25 +4,25 @@ import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { liftProofOf } from '../../src/flows/revocation/lifted.ts'
 import { restoreOrders } from '../../src/flows/revocation/restore.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 
 const HOUR = 3_600_000
 const NOW = 1_000 * HOUR
 
-let ground: Ground
+let keysAndStore: KeysAndStore
 let seq: number
 beforeEach(async () => {
-  ground = await startGround()
+  keysAndStore = await startGround()
   seq = 0
 })
 afterEach(async () => {
-  await ground.close()
+  await keysAndStore.close()
 })
 
 const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))
 
 const record = (event: string, at: number, detail: object | string): Promise<void> =>
-  ground.store.audit.append([
+  keysAndStore.store.audit.append([
     {
       seq: (seq += 1),
       id: `id-${seq}`,
@@ -41,7 +41,7 @@ const restored: string[] = []
 const restore = async (): Promise<string[]> => {
   restored.length = 0
   await restoreOrders({
-    store: ground.store,
+    store: keysAndStore.store,
     audit: {
       append: ({ detail }) => {
         restored.push((detail as { what: string }).what)
@@ -74,7 +74,9 @@ describe('fault 12: orders that are put back at a start', () => {
     expect(await restore()).toEqual([])
     await record('user.disable', NOW - HOUR, { by: 'admin' })
     expect(await restore()).toEqual(['user alice of acme is disabled'])
-    expect(await ground.store.disabledUsers.list()).toMatchObject([{ tenant: 'acme', user: 'alice', by: 'admin' }])
+    expect(await keysAndStore.store.disabledUsers.list()).toMatchObject([
+      { tenant: 'acme', user: 'alice', by: 'admin' },
+    ])
   })
 
   it('are read beside records that were altered: what is no order is left, and the daemon starts', async () => {
@@ -84,7 +86,7 @@ describe('fault 12: orders that are put back at a start', () => {
     await record('user.disable', NOW, 'no json')
     await record('revocation', NOW, revocation({ kind: 'user', tenant: 'acme', user: 'bob' }))
     expect(await restore()).toEqual(['revocation r4', 'user alice of acme is disabled'])
-    expect(await ground.store.revocations.list()).toMatchObject([{ scope: { kind: 'user', user: 'bob' } }])
+    expect(await keysAndStore.store.revocations.list()).toMatchObject([{ scope: { kind: 'user', user: 'bob' } }])
     expect(await restore()).toEqual([])
   })
 
@@ -107,8 +109,8 @@ describe('fault 12: orders that are put back at a start', () => {
     }
     expect(await restore()).toEqual(['user alice of acme is disabled', 'tenant acme is frozen'])
     // It is the order that it was, so it can be lifted.
-    expect(await ground.store.disabledUsers.list()).toMatchObject([{ user: 'alice', at: 2 }])
-    await ground.store.disabledUsers.remove('acme', 'alice')
+    expect(await keysAndStore.store.disabledUsers.list()).toMatchObject([{ user: 'alice', at: 2 }])
+    await keysAndStore.store.disabledUsers.remove('acme', 'alice')
     await record('user.enable', NOW, { by: 'admin', ...lift('alice', 2) })
     expect(await restore()).toEqual([])
   })

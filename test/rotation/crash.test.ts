@@ -12,7 +12,7 @@ import type { Rotation } from '../../src/foundation/store/records/rotations.ts'
 import type { RotatorPlace } from '../conformance/rotator.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 import { anAws, aVault } from '../support/vaults.ts'
 import { anOAuthClient, aPostgresRole, aRedisUser, aVaultStaticRole, aWebhook, ownKeys } from './places.ts'
@@ -34,11 +34,11 @@ const quiet = { info() {}, warn() {}, error() {} } as never
 
 /** Where the secret is kept that rotates. */
 type Keeping = (
-  ground: Ground,
+  keysAndStore: KeysAndStore,
   clock: ReturnType<typeof aClock>,
 ) => Promise<{ backend: StagedSecrets; write(value: Secret): Promise<void>; close(): Promise<void> }>
-const embedded: Keeping = (ground, clock) => {
-  const backend = createEmbeddedSecrets({ store: ground.store.secrets, envelope: ground.envelope, clock })
+const embedded: Keeping = (keysAndStore, clock) => {
+  const backend = createEmbeddedSecrets({ store: keysAndStore.store.secrets, envelope: keysAndStore.envelope, clock })
   return Promise.resolve({
     backend,
     async write(value) {
@@ -56,12 +56,12 @@ const inAws: Keeping = async () => {
   return { backend, write: (value) => put('acme', 'database', value.reveal()), close }
 }
 
-let ground: Ground
+let keysAndStore: KeysAndStore
 beforeAll(async () => {
-  ground = await startGround()
+  keysAndStore = await startGround()
 })
 afterAll(async () => {
-  await ground?.close()
+  await keysAndStore?.close()
 })
 
 /** An engine that can be killed at a point: then nothing of it happens any more, as of a process that is gone. */
@@ -73,9 +73,9 @@ const aWorld = async (
     rotator?: Partial<Pick<ChoosingRotator, 'login' | 'apply' | 'retire' | 'check'>>
   } = {},
 ) => {
-  ground.empty()
+  keysAndStore.empty()
   const clock = aClock()
-  const { backend, write, close: closeBackend } = await (given.keptIn ?? embedded)(ground, clock)
+  const { backend, write, close: closeBackend } = await (given.keptIn ?? embedded)(keysAndStore, clock)
   await write(place.current)
   const policy = policyOf(given.policy)
   const rotator = { ...place.rotator, ...given.rotator } as Rotator
@@ -87,8 +87,8 @@ const aWorld = async (
       died = resolve
     })
     const engine = createRotationEngine({
-      rotations: ground.store.rotations,
-      envelope: ground.envelope,
+      rotations: keysAndStore.store.rotations,
+      envelope: keysAndStore.envelope,
       backendOf: () => backend,
       rotatorOf: () => rotator,
       changed: () => undefined,
@@ -114,7 +114,7 @@ const aWorld = async (
     return { engine, death }
   }
   const read = createRotatingSecrets({
-    rotations: ground.store.rotations,
+    rotations: keysAndStore.store.rotations,
     backendOf: () => backend,
     readKept: ({ tenant, secret }) => backend.read(tenant, secret),
     rotatorOf: () => rotator,
@@ -123,7 +123,7 @@ const aWorld = async (
   const handedOut = async (): Promise<string> => rotator.login((await read(SECRET)).value)
   const schedulerWith = (engine: RotationEngine) =>
     new RotationScheduler({
-      rotations: ground.store.rotations,
+      rotations: keysAndStore.store.rotations,
       engine,
       policies: () => [policy],
       secretsOf: () => Promise.resolve([SECRET]),
@@ -140,7 +140,7 @@ const aWorld = async (
   const finish = async (id: string): Promise<Rotation> => {
     const { engine } = engineThatDies()
     for (let turn = 0; turn < 60; turn += 1) {
-      const rotation = (await ground.store.rotations.list({}, 10)).find((each) => each.id === id)!
+      const rotation = (await keysAndStore.store.rotations.list({}, 10)).find((each) => each.id === id)!
       if (rotation.endedAt !== null || rotation.state === 'stuck') return rotation
       clock.forward(Math.max(61_000, rotation.nextAt - clock.now()))
       await engine.advance(rotation, policy)
@@ -149,7 +149,7 @@ const aWorld = async (
     throw new Error('the rotation did not end')
   }
   return {
-    ground,
+    keysAndStore,
     clock,
     backend,
     policy,
@@ -382,14 +382,14 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
         const scheduler = world.schedulerWith(engine)
         await scheduler.tick()
         await scheduler.close()
-        const inGrace = (await world.ground.store.rotations.open(SECRET))!
+        const inGrace = (await world.keysAndStore.store.rotations.open(SECRET))!
         expect(inGrace).toMatchObject({ id: rotation.id, state: 'grace' })
         world.clock.forward(GRACE / 2)
         world.clock.set(by)
         expect(await engine.advance(inGrace, world.policy)).toMatchObject({ state: 'grace' })
         expect([await place.rotator.login(place.current), await world.handedOut()]).toEqual(['works', 'works'])
         world.clock.forward(GRACE / 2 + 1)
-        expect(await engine.advance((await world.ground.store.rotations.open(SECRET))!, world.policy)).toMatchObject({
+        expect(await engine.advance((await world.keysAndStore.store.rotations.open(SECRET))!, world.policy)).toMatchObject({
           state: 'done',
         })
         expect(await place.rotator.login(place.current)).toBe('refused')

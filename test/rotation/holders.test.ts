@@ -1,30 +1,30 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createHolders, type HoldingProcess } from '../../src/flows/rotation/holders.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const SECRET = { tenant: 'acme', backend: 'embedded', secret: 'key' }
 const MINUTE = 60_000
 
 describe('who holds a secret that rotates', () => {
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let clock: ReturnType<typeof aClock>
   let current: string
   let reads: number
   let outdated: number
   beforeEach(async () => {
-    ground = await startGround()
+    keysAndStore = await startGround()
     clock = aClock()
     current = 'v1'
     reads = 0
     outdated = 0
   })
   afterEach(async () => {
-    await ground.close()
+    await keysAndStore.close()
   })
   const aRoom = (node = 'one') =>
     createHolders({
-      store: ground.store.secretHolders,
+      store: keysAndStore.store.secretHolders,
       node,
       clock,
       currentOf: () => {

@@ -305,23 +305,23 @@ export const aWebhook = async (): Promise<RotatorPlace & { readonly refused: str
 
 /** Deputy's own keys on a store of their own. */
 export const ownKeys = (name: OwnKeys) => async (): Promise<RotatorPlace> => {
-  const ground = await startGround()
-  const path = join(ground.folder, 'kek')
-  await writeFile(path, ground.kekText, { mode: 0o600 })
-  await ground.envelope.seal({ tenant: 'acme', kind: 'grant', id: 'g' }, new Secret('text'))
+  const keysAndStore = await startGround()
+  const path = join(keysAndStore.folder, 'kek')
+  await writeFile(path, keysAndStore.kekText, { mode: 0o600 })
+  await keysAndStore.envelope.seal({ tenant: 'acme', kind: 'grant', id: 'g' }, new Secret('text'))
   const clock = { now: () => Date.now() }
   const signingKeys = await SigningKeys.open({
-    store: ground.store.signingKeys,
-    envelope: ground.envelope,
+    store: keysAndStore.store.signingKeys,
+    envelope: keysAndStore.envelope,
     clock,
     lifetime: 86_400_000,
     longestToken: 3_600_000,
   })
   let isAway = false
   const keys = createOwnKeys({
-    ground: {
-      envelope: ground.envelope,
-      store: ground.store,
+    keysAndStore: {
+      envelope: keysAndStore.envelope,
+      store: keysAndStore.store,
       signingKeys,
       alone: (work) => work(),
       readKek: () => (isAway ? Promise.reject(new Error('the file does not exist')) : keyFromFile(path, random)),
@@ -348,6 +348,6 @@ export const ownKeys = (name: OwnKeys) => async (): Promise<RotatorPlace> => {
       isAway = true
       return Promise.resolve()
     },
-    close: () => ground.close(),
+    close: () => keysAndStore.close(),
   }
 }

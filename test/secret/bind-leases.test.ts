@@ -7,21 +7,21 @@ import type { LeaseSource } from '../../src/credentials/secret/backend.ts'
 import { bindLeases } from '../../src/credentials/secret/bind-leases.ts'
 import { createLeases } from '../../src/credentials/secret/leases.ts'
 import type { Lease } from '../../src/foundation/store/records/leases.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const ALICE = { tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders' }
 
 describe('fault 12, promise 8: the login of a lease', () => {
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let leases: ReturnType<typeof createLeases>
   let clock: ReturnType<typeof aClock>
   beforeEach(async () => {
-    ground = await startGround()
+    keysAndStore = await startGround()
     clock = aClock()
     leases = createLeases({
-      store: ground.store.leases,
-      envelope: ground.envelope,
+      store: keysAndStore.store.leases,
+      envelope: keysAndStore.envelope,
       backendOf: () => ({}) as LeaseSource,
       isVoid: () => false,
       isWanted: () => true,
@@ -32,7 +32,7 @@ describe('fault 12, promise 8: the login of a lease', () => {
     })
   })
   afterEach(async () => {
-    await ground.close()
+    await keysAndStore.close()
   })
 
   const made = { lease: 'database/creds/1', duration: 3_600_000, renewable: false }
@@ -47,9 +47,9 @@ describe('fault 12, promise 8: the login of a lease', () => {
       )
   /** As who can write the store does it: the row is there as before, with another owner. */
   const rewrite = async (change: Partial<Lease>): Promise<void> => {
-    const [lease] = await ground.store.leases.list({})
-    await ground.store.leases.remove(lease!.id)
-    expect(await ground.store.leases.begin({ ...lease!, ...change })).toBe(true)
+    const [lease] = await keysAndStore.store.leases.list({})
+    await keysAndStore.store.leases.remove(lease!.id)
+    expect(await keysAndStore.store.leases.begin({ ...lease!, ...change })).toBe(true)
   }
 
   it('is of no other owner, and for nothing else, whatever the row in the store says', async () => {
@@ -65,14 +65,17 @@ describe('fault 12, promise 8: the login of a lease', () => {
   it('of an earlier version is bound once; one of the earlier form is not believed afterwards', async () => {
     const bind = (): Promise<void> =>
       bindLeases({
-        folder: join(ground.folder, 'keys'),
-        leases: ground.store.leases,
-        envelope: ground.envelope,
+        folder: join(keysAndStore.folder, 'keys'),
+        leases: keysAndStore.store.leases,
+        envelope: keysAndStore.envelope,
         logger: silentLogger,
       })
     const earlier = async (): Promise<void> => {
-      const [{ id }] = (await ground.store.leases.list({})) as [Lease]
-      const sealed = await ground.envelope.seal({ tenant: 'acme', kind: 'lease', id }, new Secret('admin of alice'))
+      const [{ id }] = (await keysAndStore.store.leases.list({})) as [Lease]
+      const sealed = await keysAndStore.envelope.seal(
+        { tenant: 'acme', kind: 'lease', id },
+        new Secret('admin of alice'),
+      )
       await rewrite({ sealed })
     }
     await obtain('alice', 'admin')

@@ -6,7 +6,7 @@ import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { LeasedSecrets } from '../../src/credentials/secret/backend.ts'
 import { createLeases, type LeasesOptions } from '../../src/credentials/secret/leases.ts'
 import type { Lease, LeaseOwner } from '../../src/foundation/store/records/leases.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const HOUR = 3_600_000
@@ -14,7 +14,7 @@ const ALICE: LeaseOwner = { tenant: 'acme', user: 'alice', server: 'notes', down
 const SOURCE = { backend: 'vault', role: 'reader' }
 
 describe('leases', () => {
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let clock: ReturnType<typeof aClock>
   let alive: Map<string, number>
   let made: number
@@ -23,7 +23,7 @@ describe('leases', () => {
   let longest: number
   let records: string[]
   beforeEach(async () => {
-    ground = await startGround()
+    keysAndStore = await startGround()
     clock = aClock()
     alive = new Map()
     made = 0
@@ -33,7 +33,7 @@ describe('leases', () => {
     records = []
   })
   afterEach(async () => {
-    await ground.close()
+    await keysAndStore.close()
   })
 
   const outage = (): Error => refuse('secret_backend_unavailable', { backend: 'vault', problem: 'sealed' })
@@ -60,8 +60,8 @@ describe('leases', () => {
   }
   const aRoom = (given: Partial<LeasesOptions> = {}) =>
     createLeases({
-      store: ground.store.leases,
-      envelope: ground.envelope,
+      store: keysAndStore.store.leases,
+      envelope: keysAndStore.envelope,
       backendOf: () => backend,
       isVoid: () => false,
       isWanted: () => true,
@@ -78,7 +78,7 @@ describe('leases', () => {
     })
   const text = async (room: ReturnType<typeof aRoom>, owner = ALICE): Promise<string> =>
     (await room.obtain(owner, SOURCE, () => backend.make('reader'))).value.reveal()
-  const stored = (): Promise<Lease[]> => ground.store.leases.list({})
+  const stored = (): Promise<Lease[]> => keysAndStore.store.leases.list({})
 
   it('promise 6: many at once, on many nodes, have one credential made for one owner', async () => {
     const rooms = [aRoom(), aRoom(), aRoom()]
@@ -221,7 +221,7 @@ describe('leases', () => {
 
   it('threat 21: whoever dies while it is made is waited for, and then another makes it', async () => {
     const now = clock.now()
-    await ground.store.leases.begin({
+    await keysAndStore.store.leases.begin({
       ...ALICE,
       ...SOURCE,
       id: 'dead',
@@ -259,7 +259,7 @@ describe('leases', () => {
     // A renewal that fails is tried again while there is time.
     clock.forward(HOUR * 0.76)
     await text(room)
-    await ground.store.leases.update({ ...(await stored())[0]!, renewedAt: clock.now() - 1 })
+    await keysAndStore.store.leases.update({ ...(await stored())[0]!, renewedAt: clock.now() - 1 })
     await room.tick()
     expect((await stored())[0]).toMatchObject({
       state: 'active',

@@ -7,7 +7,7 @@ import { createSystemRandom } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { VaultLogin } from '../../src/config/secret-backends.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { connectToVault } from '../support/vaults.ts'
 
 const ALICE = { tenant: 'acme', user: 'alice', server: 'notes', downstream: 'orders' }
@@ -16,18 +16,18 @@ const QUESTION = { backend: 'vault', role: 'reader' }
 
 describe('the tokens of Vault that leases are under', () => {
   let vault: VaultDouble
-  let ground: Ground
+  let keysAndStore: KeysAndStore
   let offset: number
   let processes: { close(): Promise<void> }[]
   beforeEach(async () => {
     vault = await startVaultDouble()
-    ground = await startGround()
+    keysAndStore = await startGround()
     offset = 0
     processes = []
   })
   afterEach(async () => {
     for (const each of processes) await each.close()
-    await ground.close()
+    await keysAndStore.close()
     await vault.close()
   })
   const forward = (ms: number): void => {
@@ -59,9 +59,9 @@ describe('the tokens of Vault that leases are under', () => {
           clock,
           logger: silentLogger,
           keeping: {
-            store: ground.store.backendTokens,
-            envelope: ground.envelope,
-            hasLeases: (accessor) => ground.store.leases.hasParent(accessor),
+            store: keysAndStore.store.backendTokens,
+            envelope: keysAndStore.envelope,
+            hasLeases: (accessor) => keysAndStore.store.leases.hasParent(accessor),
             ended: (accessor) => leases.lose(accessor),
           },
         }),
@@ -74,8 +74,8 @@ describe('the tokens of Vault that leases are under', () => {
       making: 1000,
     })
     const leases = createLeases({
-      store: ground.store.leases,
-      envelope: ground.envelope,
+      store: keysAndStore.store.leases,
+      envelope: keysAndStore.envelope,
       backendOf: () => database,
       isVoid: () => false,
       isWanted: () => true,
@@ -106,7 +106,7 @@ describe('the tokens of Vault that leases are under', () => {
     vault.tokenTtl = 60
     const first = aProcess()
     const name = await first.login()
-    const [row] = await ground.store.backendTokens.due('vault', Infinity, 10)
+    const [row] = await keysAndStore.store.backendTokens.due('vault', Infinity, 10)
     expect(JSON.stringify(row)).not.toContain('hvs.')
     await first.close()
     expect(vault.accessors()).toContain(row!.accessor)
@@ -115,7 +115,7 @@ describe('the tokens of Vault that leases are under', () => {
     for (let step = 0; step < 26; step += 1) {
       forward(4000)
       await expect
-        .poll(async () => (await ground.store.backendTokens.find(row!.accessor))?.endsAt)
+        .poll(async () => (await keysAndStore.store.backendTokens.find(row!.accessor))?.endsAt)
         .toBeGreaterThan(clock.now() + 5000)
       await second.leases.tick()
       expect(await second.login()).toBe(name)
@@ -124,7 +124,7 @@ describe('the tokens of Vault that leases are under', () => {
     await second.leases.end([{ user: 'alice' }])
     forward(55_000)
     await expect.poll(() => vault.accessors()).not.toContain(row!.accessor)
-    await expect.poll(() => ground.store.backendTokens.find(row!.accessor)).toBeUndefined()
+    await expect.poll(() => keysAndStore.store.backendTokens.find(row!.accessor)).toBeUndefined()
   })
 
   it("fault 42: no login outlives its token's longest life", async () => {

@@ -9,7 +9,7 @@ import { migratePostgres, openPostgresStore } from '../../src/foundation/store/p
 import type { Grant } from '../../src/foundation/store/records/grants.ts'
 import { rememberGrants } from '../../src/foundation/store/recent-grants.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 
 const NOW = 1_000_000
 /** The store has surely lost commits, and is there since just now. */
@@ -17,12 +17,12 @@ const LOST = { now: NOW, hasLost: true, since: NOW }
 const UNPROVEN = { ...LOST, hasLost: false }
 const noneVoid = () => Promise.resolve(() => false)
 
-let ground: Ground
+let keysAndStore: KeysAndStore
 beforeEach(async () => {
-  ground = await startGround()
+  keysAndStore = await startGround()
 })
 afterEach(async () => {
-  await ground.close()
+  await keysAndStore.close()
 })
 
 const aGrant = (user: string, token: number): Omit<Grant, 'version'> => ({
@@ -42,13 +42,13 @@ const aGrant = (user: string, token: number): Omit<Grant, 'version'> => ({
 })
 const aNode = () => {
   const passed = { milliseconds: 0 }
-  return { grants: rememberGrants(ground.store.grants, () => passed.milliseconds), passed }
+  return { grants: rememberGrants(keysAndStore.store.grants, () => passed.milliseconds), passed }
 }
 
 describe('fault 108: grants that the store has lost', () => {
   it('are written again with the token that the provider knows, fenced', async () => {
     const { grants } = aNode()
-    const { store } = ground
+    const { store } = keysAndStore
     const before = await grants.put(aGrant('alice', 1))
     await grants.update({ ...before, sealed: Uint8Array.of(2) })
     // The store goes back to before the refresh.
@@ -63,7 +63,7 @@ describe('fault 108: grants that the store has lost', () => {
 
   it('are written again where they are missing, but not what was revoked or stands in their place', async () => {
     const { grants } = aNode()
-    const { store } = ground
+    const { store } = keysAndStore
     for (const user of ['alice', 'bob', 'carol', 'dave']) await grants.put(aGrant(user, 1))
     await store.grants.remove({})
     await store.grants.put({ ...aGrant('carol', 7), id: 'another' })
@@ -76,7 +76,7 @@ describe('fault 108: grants that the store has lost', () => {
 
   it('that another node tried with the older token are tried once more; those that it refreshed stay as it wrote them', async () => {
     const { grants } = aNode()
-    const { store } = ground
+    const { store } = keysAndStore
     for (const [user, status, until] of [
       ['alice', 'reconnect_required', undefined],
       ['bob', 'active', undefined],
@@ -99,7 +99,7 @@ describe('fault 108: grants that the store has lost', () => {
 
   it('promise 6: are not written over what is younger: without a proof of loss, or written before the store changed', async () => {
     const { grants } = aNode()
-    const { store } = ground
+    const { store } = keysAndStore
     const young = async (user: string, updatedAt: number): Promise<void> => {
       const mine = await grants.put(aGrant(user, 1))
       const one = await store.grants.update({ ...mine, sealed: Uint8Array.of(2), updatedAt })
@@ -125,7 +125,7 @@ describe('fault 108: grants that the store has lost', () => {
     await grants.put(aGrant('alice', 1))
     passed.milliseconds += 120_001
     await grants.put(aGrant('bob', 1))
-    await ground.store.grants.remove({})
+    await keysAndStore.store.grants.remove({})
     expect(await grants.writeAgain(noneVoid, LOST)).toEqual(['grant-bob'])
   })
 })

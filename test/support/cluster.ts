@@ -208,7 +208,7 @@ export const startCluster = async (
   const starts = await Promise.allSettled(nodes.map(({ daemon }) => daemon.start()))
   for (const start of starts) if (start.status === 'rejected') throw start.reason
   const whole = started.move()
-  const opened = async <T>(work: (ground: { store: Store; envelope: Keyring }) => Promise<T>): Promise<T> => {
+  const opened = async <T>(work: (keysAndStore: { store: Store; envelope: Keyring }) => Promise<T>): Promise<T> => {
     const store = await openPostgresStore({ ...direct, node: 'seed' })
     const envelope = await Keyring.open({ folder: keys, kek: keyFromText(kek, 'test', random), random })
     try {
@@ -225,10 +225,14 @@ export const startCluster = async (
     issuer,
     provider,
     subjects,
-    give: (users, options = {}) => opened((ground) => seedGrantsInto(ground, provider, users, options)),
+    give: (users, options = {}) => opened((keysAndStore) => seedGrantsInto(keysAndStore, provider, users, options)),
     fingerprint: () =>
-      opened(async (ground) => {
-        const secrets = createEmbeddedSecrets({ ...ground, store: ground.store.secrets, clock: systemClock })
+      opened(async (keysAndStore) => {
+        const secrets = createEmbeddedSecrets({
+          ...keysAndStore,
+          store: keysAndStore.store.secrets,
+          clock: systemClock,
+        })
         return createFingerprint((await secrets.read(OWN_TENANT, 'fingerprint-key')).value)
       }),
     close: () => whole.disposeAsync(),

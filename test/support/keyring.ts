@@ -9,7 +9,7 @@ import { Keyring } from '../../src/foundation/crypto/keyring.ts'
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
 
-export interface Ground {
+export interface KeysAndStore {
   readonly folder: string
   readonly store: Store
   readonly envelope: Keyring
@@ -22,7 +22,7 @@ export interface Ground {
 /** What a store has before anything is written. */
 const OF_THE_SCHEMA = ['schema_version', 'epochs']
 
-export const startGround = async (): Promise<Ground> => {
+export const startGround = async (): Promise<KeysAndStore> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-ground-'))
   const random = createSystemRandom()
   const kekText = newKeyText(random)

@@ -4,25 +4,25 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { createProofCheck } from '../../src/identity/workload/proof-of-possession.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
 const URL_ = 'https://deputy.example/oauth2/token'
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const jwk = pair.publicKey.export({ format: 'jwk' }) as JWK
 const clock = aClock()
-let ground: Ground
+let keysAndStore: KeysAndStore
 let needsNonce = false
 beforeAll(async () => {
-  ground = await startGround()
+  keysAndStore = await startGround()
 })
-afterAll(() => ground.close())
+afterAll(() => keysAndStore.close())
 
 const check = (proof: string): Promise<string> =>
   createProofCheck({
     urls: () => [URL_],
     needsNonce: () => needsNonce,
-    replays: ground.store.replays,
+    replays: keysAndStore.store.replays,
     fingerprint: createFingerprint(new Secret(Buffer.alloc(32).toString('base64'))),
     clock,
   })(proof).then(

@@ -5,7 +5,7 @@ import { createSystemRandom } from '../../src/clock.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
 import { createAttestor, type Attest } from '../../src/identity/workload/attest.ts'
 import { anIssuerKey } from '../doubles/issuer.ts'
-import { startGround, type Ground } from '../support/keyring.ts'
+import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock, aServer, aSnapshot, noExecSessions } from '../support/snapshot.ts'
 
 const CLUSTER = 'https://oidc.cluster.example'
@@ -14,15 +14,15 @@ const key = anIssuerKey('cluster')
 const rogue = anIssuerKey('cluster')
 const keys = { keys: [key.jwk] } as unknown as JSONWebKeySet
 
-let ground: Ground
+let keysAndStore: KeysAndStore
 let attest: Attest
 const clock = aClock()
 beforeAll(async () => {
-  ground = await startGround()
+  keysAndStore = await startGround()
   attest = createAttestor({
     exec: noExecSessions,
-    replays: ground.store.replays,
-    unknownCallers: ground.store.unknownCallers,
+    replays: keysAndStore.store.replays,
+    unknownCallers: keysAndStore.store.unknownCallers,
     clock,
     random: createSystemRandom(),
     telemetry: noTelemetry,
@@ -32,7 +32,7 @@ beforeAll(async () => {
   })
 })
 afterAll(async () => {
-  await ground?.close()
+  await keysAndStore?.close()
 })
 
 const account = (given: object = {}): object => ({

@@ -36,7 +36,7 @@ export interface Surroundings {
 }
 
 /** What everything else stands on: the store, and the keys to what is in it. */
-export interface Ground {
+export interface KeysAndStore {
   readonly store: Store
   readonly envelope: Keyring
   readonly secrets: EmbeddedSecrets
@@ -190,10 +190,10 @@ export const keysFolder = (home: string, settings: Pick<Settings, 'keys' | 'stat
 }
 
 /** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
-export const openGround = async (
+export const openKeysAndStore = async (
   settings: Settings,
   around: Surroundings & { readonly logger: Logger },
-): Promise<Ground> => {
+): Promise<KeysAndStore> => {
   const { clock, random } = around
   const folder = keysFolder(around.home, settings)
   await assertPrivateFolder(resolve(around.home, settings.state))
@@ -213,7 +213,7 @@ export const openGround = async (
     await store.close()
     await kek.close()
   }
-  const alone: Ground['alone'] = (work) =>
+  const alone: KeysAndStore['alone'] = (work) =>
     store.cluster === undefined ? work() : store.cluster.exclusively('deputy ground', work)
   try {
     const secrets = createEmbeddedSecrets({ store: store.secrets, envelope, clock })

@@ -1,2 +1,9 @@
 /** Opens what all other parts stand on: the store, and the keys to its records. The daemon and `deputy store` call it. */
-export { type Ground, nodeName, openGround, postgresOptions, redisOptions, type Surroundings } from './foundation.ts'
+export {
+  type KeysAndStore,
+  nodeName,
+  openKeysAndStore,
+  postgresOptions,
+  redisOptions,
+  type Surroundings,
+} from './foundation.ts'

@@ -1,7 +1,7 @@
 /** The first stage: the store with its keys, the audit log, what has been revoked, and this node among the others. */
 import { resolve } from 'node:path'
 import type { CachedCredential } from '#credentials/cache'
-import { nodeName, openGround, redisOptions } from '#daemon/foundation'
+import { nodeName, openKeysAndStore, redisOptions } from '#daemon/foundation'
 import type { DeputyError } from '#errors'
 import { createSealedSessions } from '#flows/connect'
 import { createLookAgain, keepOrders, restoreOrders } from '#flows/revocation'
@@ -45,16 +45,17 @@ const openAudit = async (
 /** The keys, and the store as the daemon uses it. */
 const openKeys = async (context: DaemonContext) => {
   const { settings, home, clock, random, logger, atEnd } = context
-  const ground = await openGround(settings, context)
-  atEnd(ground.close)
-  const recentGrants = rememberGrants(ground.store.grants, () => performance.now())
-  const store: Store = ground.store.cluster === undefined ? ground.store : { ...ground.store, grants: recentGrants }
+  const keysAndStore = await openKeysAndStore(settings, context)
+  atEnd(keysAndStore.close)
+  const recentGrants = rememberGrants(keysAndStore.store.grants, () => performance.now())
+  const store: Store =
+    keysAndStore.store.cluster === undefined ? keysAndStore.store : { ...keysAndStore.store, grants: recentGrants }
   return {
-    ...ground,
+    ...keysAndStore,
     store,
     recentGrants,
-    ownKeys: createOwnKeys({ ground, settings, home, clock, random, logger }),
-    prove: (text: string): string => ground.fingerprint(new Secret(text)),
+    ownKeys: createOwnKeys({ keysAndStore, settings, home, clock, random, logger }),
+    prove: (text: string): string => keysAndStore.fingerprint(new Secret(text)),
   }
 }
 type Keys = Awaited<ReturnType<typeof openKeys>>

@@ -20,7 +20,7 @@ import { upstreamRevocationStore } from './upstream-revocations.ts'
 import { userNameStore } from './user-names.ts'
 
 /** What a database brings along. */
-export interface Ground {
+export interface KeysAndStore {
   readonly database: Database
   /** Where the audit log is searched. */
   readonly reading: Database
@@ -43,7 +43,7 @@ export const recordStores = ({
   isConstraint,
   appendAfter,
   node,
-}: Ground): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
+}: KeysAndStore): Omit<Store, 'ping' | 'close' | 'cluster'> => ({
   grants: grantStore(database),
   consents: consentStore(database),
   attempts: attemptStore(database),
