@@ -158,8 +158,8 @@ export const revokeTokens = async (
       failures.push(error)
     })
   // RFC 7009 section 2.2.1: some services end refresh tokens alone, and access tokens live until they end by themselves.
-  const lasting = failures.length < taken.length ? failures.find((error) => !isUnsupported(error)) : failures[0]
-  if (lasting !== undefined) throw lasting
+  const liveSessions = failures.length < taken.length ? failures.find((error) => !isUnsupported(error)) : failures[0]
+  if (liveSessions !== undefined) throw liveSessions
   return 'done'
 }
 

@@ -11,7 +11,7 @@ import {
 } from '#flows/exchange'
 import { createEndAgain, createRevoker } from '#flows/revocation'
 import { withRotations } from '#flows/rotation'
-import { createLastingUses } from '#identity/validity'
+import { createLiveSessionMonitor } from '#identity/validity'
 import { createClientSecretCheck } from '#identity/workload'
 import type { DaemonContext } from '../context.ts'
 import type { Credentials } from './credentials.ts'
@@ -96,20 +96,20 @@ export const createFlows = (context: DaemonContext, made: Made) => {
   const { telemetry } = context.observed
   const { execSessions, holders, readMintedToken, signingKeys, store } = made
   const deps = { ...made, snapshot, policy, clock, random, telemetry }
-  const lasting = createLastingUses(deps)
+  const liveSessions = createLiveSessionMonitor(deps)
   atEnd(() => {
-    lasting.close()
+    liveSessions.close()
   })
   const revoker = createRevocations(context, made)
   const subjectState = createSubjectState({ ...deps, readMinted: readMintedToken })
   return {
-    lasting,
+    liveSessions,
     revoker,
     connect: createConnecting(context, made),
     exchange: createExchange({ ...deps, exec: execSessions, hold: holders.hold }),
     serverView: createServerView({ ...deps, subjectState }),
     tokens: createTokenState({ ...deps, read: readMintedToken, subjectState, revoker }),
-    beginExec: createExecBegin({ ...deps, sessions: execSessions, lasting }),
+    beginExec: createExecBegin({ ...deps, sessions: execSessions, liveSessions }),
     redeem: createIdentityAssertions({
       ...deps,
       checkSecret: createClientSecretCheck(random),

@@ -4,7 +4,7 @@ import type { AuditRecord } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
 import {
   assertValid,
-  type LastingUses,
+  type LiveSessionMonitor,
   type CredentialDependencies,
   type ValidityDependencies,
 } from '#identity/validity'
@@ -79,7 +79,7 @@ export const createExecBegin = (
     WithAuditDependencies &
     Pick<ExchangeDependencies, 'subjects'> & {
       readonly sessions: ExecSessions
-      readonly lasting: LastingUses
+      readonly liveSessions: LiveSessionMonitor
     },
 ) => {
   const { snapshot, sessions } = deps
@@ -138,7 +138,7 @@ export const createExecBegin = (
           ...(resume === undefined ? {} : { resume }),
         }))
         dependsOn = { since: session.since, ...found.dependsOn }
-        forget = deps.lasting.add({
+        forget = deps.liveSessions.add({
           dependsOn,
           end: (error) => {
             sessions.end(session, error)

@@ -13,7 +13,7 @@ export {
   type ValidityDependencies,
 } from './assert-still-valid.ts'
 export { entitlement, isEntitled, usableFor } from './entitlement.ts'
-export { createLastingUses, type LastingUses } from './lasting.ts'
+export { createLiveSessionMonitor, type LiveSessionMonitor } from './live-sessions.ts'
 export type { CredentialDependencies } from './credential-dependencies.ts'
 export { describeScope, kindOf, recordedScopeSchema, scopeOrderSchema } from './scopes.ts'
 export { RevocationIndex, voidsGrant } from './revocation-index.ts'

@@ -6,14 +6,14 @@ import type { Exchange, OpenedConnection } from '#flows/exchange'
 import type { Holders } from '#flows/rotation'
 import type { AuditLog } from '#foundation/audit'
 import type { Logger } from '#foundation/telemetry'
-import type { LastingUses } from '#identity/validity'
+import type { LiveSessionMonitor } from '#identity/validity'
 import type { PeerProcess } from '#identity/workload'
 
 /** What every kind of database needs of the daemon. */
 export interface GatewayDependencies {
   readonly exchange: Pick<Exchange, 'connection'>
   readonly holders: Pick<Holders, 'forget'>
-  readonly lasting: LastingUses
+  readonly liveSessions: LiveSessionMonitor
   /** A lease is in use, though nobody asks for it again. @returns whether it goes on */
   readonly touch: (lease: string) => Promise<boolean>
   /** Who connected; undefined where the kernel does not say. */
@@ -100,7 +100,7 @@ export const live = (
   deps: GatewayDependencies,
   end: (error: DeputyError) => void,
 ): (() => void) => {
-  const forget = deps.lasting.add({ dependsOn, end })
+  const forget = deps.liveSessions.add({ dependsOn, end })
   /** A database may let a session go on whose login it has dropped. */
   const keep = async (lived: string): Promise<void> => {
     try {

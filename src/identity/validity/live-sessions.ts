@@ -3,7 +3,7 @@ import type { CredentialDependencies } from './credential-dependencies.ts'
 import { assertStillValid, type ValidityDependencies } from './assert-still-valid.ts'
 
 /** What goes on after the answer, such as a connection that was opened with a credential. */
-export interface LastingUse {
+export interface LiveSession {
   readonly dependsOn: CredentialDependencies
   /** Ends it at once; what it relies on does not stand any more. */
   readonly end: (error: DeputyError) => void
@@ -13,8 +13,8 @@ export interface LastingUse {
 const LOOK = 300
 
 /** Ends uses that last when what they rely on ends (promise 4): at once for what this node is told, else within `LOOK`. */
-export const createLastingUses = (deps: ValidityDependencies) => {
-  const uses = new Set<LastingUse>()
+export const createLiveSessionMonitor = (deps: ValidityDependencies) => {
+  const uses = new Set<LiveSession>()
   const review = (): void => {
     for (const use of uses) {
       try {
@@ -30,7 +30,7 @@ export const createLastingUses = (deps: ValidityDependencies) => {
   timer.unref()
   return {
     /** @returns what forgets it. @throws DeputyError when it does not stand now */
-    add(use: LastingUse): () => void {
+    add(use: LiveSession): () => void {
       assertStillValid(use.dependsOn, deps)
       uses.add(use)
       return () => {
@@ -42,4 +42,4 @@ export const createLastingUses = (deps: ValidityDependencies) => {
     },
   }
 }
-export type LastingUses = ReturnType<typeof createLastingUses>
+export type LiveSessionMonitor = ReturnType<typeof createLiveSessionMonitor>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { DeputyError } from '../../src/errors.ts'
 import { refuse } from '../../src/errors.ts'
-import { createLastingUses } from '../../src/identity/validity/lasting.ts'
+import { createLiveSessionMonitor } from '../../src/identity/validity/live-sessions.ts'
 import type { CredentialDependencies } from '../../src/identity/validity/credential-dependencies.ts'
 import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { aServer, aSnapshot } from '../support/snapshot.ts'
@@ -20,7 +20,7 @@ const world = () => {
   let current = aSnapshot()
   let held = true
   const revocationIndex = new RevocationIndex([], [])
-  const uses = createLastingUses({
+  const uses = createLiveSessionMonitor({
     snapshot: () => current,
     revocationIndex,
     membership: {
