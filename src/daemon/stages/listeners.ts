@@ -5,7 +5,7 @@ import express, { type Request } from 'express'
 import { verifyChains } from '#foundation/audit'
 import { readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
-import { createRedisDoors, openPostgresDoor } from '#listeners/database-proxy'
+import { createRedisListeners, openPostgresListener } from '#listeners/database-proxy'
 import {
   createCallerGuard,
   discoveryDocument,
@@ -229,11 +229,11 @@ const openDatabases = async (
     peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined),
     uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,
   }
-  if (postgres !== null) await opened(openPostgresDoor({ ...proxy, folder: resolve(home, postgres) }))
+  if (postgres !== null) await opened(openPostgresListener({ ...proxy, folder: resolve(home, postgres) }))
   if (redis === null) return { reconcile: () => Promise.resolve() }
-  const doors = createRedisDoors({ ...proxy, snapshot, folder: resolve(home, redis) })
-  await opened(Promise.resolve({ address: redis, close: doors.close }))
-  return doors
+  const listeners = createRedisListeners({ ...proxy, snapshot, folder: resolve(home, redis) })
+  await opened(Promise.resolve({ address: redis, close: listeners.close }))
+  return listeners
 }
 
 const openMetrics = async (

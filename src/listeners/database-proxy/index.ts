@@ -1,3 +1,3 @@
 /** Unix sockets for Postgres and Redis. A program connects without a password, and this listener logs in with the user's credential. */
-export { openPostgresDoor } from './postgres/door.ts'
-export { createRedisDoors } from './redis/doors.ts'
+export { openPostgresListener } from './postgres/listener.ts'
+export { createRedisListeners } from './redis/listeners.ts'

@@ -10,7 +10,7 @@ import type { LiveSessionMonitor } from '#identity/validity'
 import type { PeerProcess } from '#identity/workload'
 
 /** What every kind of database needs of the daemon. */
-export interface GatewayDependencies {
+export interface DatabaseProxyDependencies {
   readonly exchange: Pick<Exchange, 'connection'>
   readonly holders: Pick<Holders, 'forget'>
   readonly liveSessions: LiveSessionMonitor
@@ -47,7 +47,7 @@ export const open = async <Login>(
   socket: Socket,
   downstream: string,
   correlationId: string,
-  deps: GatewayDependencies,
+  deps: DatabaseProxyDependencies,
   logIn: (opened: OpenedConnection) => Promise<Login>,
   isNotTaken: (error: unknown) => boolean,
 ): Promise<Opened<Login>> => {
@@ -76,7 +76,7 @@ const recordFailure = async (
   id: string,
   { dependsOn: { tenant, user, server }, downstream: { downstream } }: OpenedConnection,
   error: DeputyError,
-  { audit, logger }: GatewayDependencies,
+  { audit, logger }: DatabaseProxyDependencies,
 ): Promise<void> => {
   await audit
     .append({
@@ -97,7 +97,7 @@ const recordFailure = async (
 /** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
 export const live = (
   { connection: { dependsOn, lease, expiresAt, notAfter } }: Pick<Opened<unknown>, 'connection'>,
-  deps: GatewayDependencies,
+  deps: DatabaseProxyDependencies,
   end: (error: DeputyError) => void,
 ): (() => void) => {
   const forget = deps.liveSessions.add({ dependsOn, end })

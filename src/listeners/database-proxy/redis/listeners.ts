@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import type { CurrentSnapshot, Downstream } from '#config'
 import { asDeputyError, type DeputyError, type ErrorCategory, refuse } from '#errors'
 import type { DialOptions } from '../dial.ts'
-import { openDoor, type Door, type Passage } from '../door.ts'
-import { live, open, type GatewayDependencies } from '../opening.ts'
+import { openDatabaseListener, type DatabaseListener, type DatabaseSession } from '../listener.ts'
+import { live, open, type DatabaseProxyDependencies } from '../opening.ts'
 import { createReader } from '../reader.ts'
 import { relay } from '../relay.ts'
 import { isNotTaken, logIn, type RedisAddress } from './login.ts'
@@ -22,7 +22,7 @@ const shown = (error: DeputyError, correlationId: string): string =>
     .replace(/[\r\n]+/g, ' ')
     .concat('\r\n')
 
-export interface RedisDoorsOptions extends GatewayDependencies, DialOptions {
+export interface RedisListenersOptions extends DatabaseProxyDependencies, DialOptions {
   readonly snapshot: CurrentSnapshot
   /** Folder of the sockets. */
   readonly folder: string
@@ -40,8 +40,8 @@ const addressOf = (downstream: Downstream): RedisAddress | undefined =>
  * Redis through Deputy: a socket for each downstream with a Redis server, named after it, so that a client needs neither user nor
  * password. The kernel says who connects, Deputy logs in at the server, and from then on bytes are passed both ways.
  */
-export const createRedisDoors = (options: RedisDoorsOptions) => {
-  const doors = new Map<string, Door>()
+export const createRedisListeners = (options: RedisListenersOptions) => {
+  const listeners = new Map<string, DatabaseListener>()
   let turn: Promise<void> = Promise.resolve()
 
   const connectFor = async (
@@ -49,7 +49,7 @@ export const createRedisDoors = (options: RedisDoorsOptions) => {
     downstream: string,
     given: { rest: () => Buffer },
     correlationId: string,
-    enter: (passage: Passage) => void,
+    enter: (session: DatabaseSession) => void,
   ): Promise<void> => {
     const opened = await open(
       client,
@@ -93,8 +93,8 @@ export const createRedisDoors = (options: RedisDoorsOptions) => {
     }
   }
 
-  const openFor = (downstream: string): Promise<Door> =>
-    openDoor({
+  const openFor = (downstream: string): Promise<DatabaseListener> =>
+    openDatabaseListener({
       setting: 'listen.redis',
       path: join(options.folder, `${downstream}.sock`),
       mode: options.mode,
@@ -135,19 +135,20 @@ export const createRedisDoors = (options: RedisDoorsOptions) => {
             .filter((each) => addressOf(each) !== undefined)
             .map(({ downstream }) => downstream),
         )
-        for (const [downstream, door] of doors)
+        for (const [downstream, listener] of listeners)
           if (!wanted.has(downstream)) {
-            doors.delete(downstream)
-            await door.close(0)
+            listeners.delete(downstream)
+            await listener.close(0)
           }
-        for (const downstream of wanted) if (!doors.has(downstream)) doors.set(downstream, await openFor(downstream))
+        for (const downstream of wanted)
+          if (!listeners.has(downstream)) listeners.set(downstream, await openFor(downstream))
       })
       turn = done.catch(() => undefined)
       return done
     },
     async close(patience: number): Promise<void> {
       await turn
-      await Promise.all([...doors.values()].map((door) => door.close(patience)))
+      await Promise.all([...listeners.values()].map((listener) => listener.close(patience)))
     },
   }
 }

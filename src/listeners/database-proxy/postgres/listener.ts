@@ -5,8 +5,8 @@ import type { Random } from '#clock'
 import { asDeputyError, type DeputyError, type ErrorCategory, refuse } from '#errors'
 import type { OpenedConnection } from '#flows/exchange'
 import type { DialOptions } from '../dial.ts'
-import { openDoor, type Door, type Passage } from '../door.ts'
-import { live, open, type GatewayDependencies } from '../opening.ts'
+import { openDatabaseListener, type DatabaseListener, type DatabaseSession } from '../listener.ts'
+import { live, open, type DatabaseProxyDependencies } from '../opening.ts'
 import { BrokenConnection, createReader } from '../reader.ts'
 import { relay } from '../relay.ts'
 import { cancel, isNotTaken, logIn, type LoggedIn, type PostgresAddress } from './login.ts'
@@ -45,7 +45,7 @@ const shown = (error: DeputyError, correlationId: string, code = sqlstateOf(erro
     detail: `Correlation id ${correlationId}; deputy explain tells its story.`,
   })
 
-export interface PostgresDoorOptions extends GatewayDependencies, DialOptions {
+export interface PostgresListenerOptions extends DatabaseProxyDependencies, DialOptions {
   /** Folder of the socket. */
   readonly folder: string
   readonly mode: number
@@ -81,7 +81,7 @@ const addressOf = ({ downstream }: OpenedConnection): PostgresAddress => {
  * PostgreSQL through Deputy: a client connects to the Unix socket without a password, the kernel says who it is, `database`
  * names the downstream, and Deputy logs in at its server. From then on bytes are passed both ways.
  */
-export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> => {
+export const openPostgresListener = (options: PostgresListenerOptions): Promise<DatabaseListener> => {
   const sessions = new Map<number, Session>()
   /** Our own pair instead of the server's: two servers may give the same one. */
   const enrol = (session: Omit<Session, 'key'>): { process: number; key: number } => {
@@ -109,7 +109,7 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
     { parameters, minor, extensions }: StartupMessage,
     given: { rest: () => Buffer },
     correlationId: string,
-    enter: (passage: Passage) => void,
+    enter: (session: DatabaseSession) => void,
   ): Promise<void> => {
     // As libpq has it: without a database its name is the user's. No id is longer than what is looked at.
     const named = (parameters.get('database') ?? parameters.get('user') ?? '').slice(0, 64)
@@ -184,7 +184,7 @@ export const openPostgresDoor = (options: PostgresDoorOptions): Promise<Door> =>
     }
   }
 
-  return openDoor({
+  return openDatabaseListener({
     setting: 'listen.postgres',
     path: join(options.folder, SOCKET),
     mode: options.mode,

@@ -2,12 +2,12 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { listenAt, type SocketPlace } from '#foundation/files'
 
 /** A connection that goes through. */
-export interface Passage {
+export interface DatabaseSession {
   /** Ends it when nothing is under way in it. @returns false when something is */
   endIfIdle(): boolean
 }
 
-export interface Door {
+export interface DatabaseListener {
   readonly address: string
   /** Lets no more in, lets what is under way finish for at most `patience` ms, then ends what is left. */
   close(patience: number): Promise<void>
@@ -21,13 +21,13 @@ const LOOK = 50
  * A Unix socket at which programs come in.
  * @param options.admit serves one; what it throws ends that one alone
  */
-export const openDoor = async (
+export const openDatabaseListener = async (
   options: SocketPlace & {
     readonly greet: (socket: Socket) => void
-    readonly admit: (socket: Socket, enter: (passage: Passage) => void) => Promise<void>
+    readonly admit: (socket: Socket, enter: (session: DatabaseSession) => void) => Promise<void>
   },
-): Promise<Door> => {
-  const inside = new Map<Socket, Passage | undefined>()
+): Promise<DatabaseListener> => {
+  const inside = new Map<Socket, DatabaseSession | undefined>()
   const server: Server = createServer({ noDelay: true }, (socket) => {
     options.greet(socket)
     inside.set(socket, undefined)
@@ -38,8 +38,8 @@ export const openDoor = async (
       /* it closes then */
     })
     options
-      .admit(socket, (passage) => {
-        if (inside.has(socket)) inside.set(socket, passage)
+      .admit(socket, (session) => {
+        if (inside.has(socket)) inside.set(socket, session)
       })
       .catch(() => {
         socket.destroy()
@@ -56,7 +56,7 @@ export const openDoor = async (
         })
       })
       const look = setInterval(() => {
-        for (const passage of inside.values()) passage?.endIfIdle()
+        for (const session of inside.values()) session?.endIfIdle()
       }, LOOK)
       const end = setTimeout(() => {
         for (const socket of inside.keys()) socket.destroy()
