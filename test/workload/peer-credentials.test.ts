@@ -78,7 +78,7 @@ describe('peer credentials', () => {
     const [socket] = await arriving
     expect(readPeerCredentials(socket)).toBeUndefined()
     const peers = createPeers(() => ALL)
-    peers.greet(socket)
+    peers.capturePeer(socket)
     expect(peers.of(socket)).toBeUndefined()
     client.destroy()
     tcp.close()
@@ -87,7 +87,7 @@ describe('peer credentials', () => {
   it('lead to the executable and its digest when a server is told apart by them', async () => {
     const peers = createPeers(() => ALL)
     const { socket, child } = await connectFrom(process.execPath)
-    peers.greet(socket)
+    peers.capturePeer(socket)
     expect(await peers.of(socket)).toMatchObject({
       pid: child.pid,
       exe: process.execPath,
@@ -100,7 +100,7 @@ describe('peer credentials', () => {
     let wants = NONE
     const peers = createPeers(() => wants)
     const { socket } = await connectFrom(process.execPath)
-    peers.greet(socket)
+    peers.capturePeer(socket)
     expect(await peers.of(socket)).not.toHaveProperty('exe')
     wants = { exe: true, sha256: false }
     expect(await peers.of(socket)).toMatchObject({ exe: process.execPath })
@@ -110,7 +110,7 @@ describe('peer credentials', () => {
   it('are looked up once a connection', async () => {
     const peers = createPeers(() => ALL)
     const { socket } = await connectFrom(process.execPath)
-    peers.greet(socket)
+    peers.capturePeer(socket)
     const first = await peers.of(socket)
     expect(await peers.of(socket)).toBe(first)
     const before = performance.now()
@@ -124,7 +124,7 @@ describe('peer credentials', () => {
     const { socket } = await connectFrom(process.execPath)
     const before = readdirSync('/proc/self/fd').length
     for (let at = 0; at < 50; at += 1) {
-      peers.greet(socket)
+      peers.capturePeer(socket)
       await peers.of(socket)
     }
     expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before + 1)
@@ -137,7 +137,7 @@ describe('peer credentials', () => {
     spawnSync(process.execPath, [CONNECTOR, join(folder, 's'), 'leave'])
     const [socket] = await arriving
     const peers = createPeers(() => ALL)
-    peers.greet(socket)
+    peers.capturePeer(socket)
     await expect(peers.of(socket)).rejects.toMatchObject({ code: 'workload_vanished' })
     socket.destroy()
   })
@@ -145,7 +145,7 @@ describe('peer credentials', () => {
   it('threat 2: a caller that ends between connection and look-up is refused', async () => {
     const peers = createPeers(() => ALL)
     const { socket, child } = await connectFrom(process.execPath)
-    peers.greet(socket)
+    peers.capturePeer(socket)
     child.kill('SIGKILL')
     await once(child, 'exit')
     await expect(peers.of(socket)).rejects.toMatchObject({ code: 'workload_vanished' })

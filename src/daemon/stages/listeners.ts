@@ -101,7 +101,7 @@ const openLocalApi = async (
       path: resolve(home, listen.socket),
       mode: listen.socket_mode,
       onConnection: (connection) => {
-        peers.greet(connection)
+        peers.capturePeer(connection)
       },
       ...(listen.socket_group === undefined ? {} : { group: listen.socket_group }),
     }),
@@ -223,8 +223,8 @@ const openDatabases = async (
     headerTimeout: settings.limits.header_timeout,
     mode,
     group,
-    greet: (connection: Socket) => {
-      peers.greet(connection)
+    capturePeer: (connection: Socket) => {
+      peers.capturePeer(connection)
     },
     peer: (connection: Socket) => peers.of(connection) ?? Promise.resolve(undefined),
     uidOf: (connection: Socket) => readPeerCredentials(connection)?.uid,

@@ -127,7 +127,7 @@ export const createPeers = (wants: () => PeerWants) => {
   const greeted = new WeakMap<Socket, PeerProcess>()
   const identified = new WeakMap<Socket, { wanted: PeerWants; peer: Promise<PeerProcess> }>()
   return {
-    greet(socket: Socket): void {
+    capturePeer(socket: Socket): void {
       const read = readPeerCredentials(socket)
       if (read === undefined) return
       const startedAt = startOfPeer(socket, read.pid)

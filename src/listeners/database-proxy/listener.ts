@@ -23,13 +23,13 @@ const LOOK = 50
  */
 export const openDatabaseListener = async (
   options: SocketPlace & {
-    readonly greet: (socket: Socket) => void
+    readonly capturePeer: (socket: Socket) => void
     readonly admit: (socket: Socket, enter: (session: DatabaseSession) => void) => Promise<void>
   },
 ): Promise<DatabaseListener> => {
   const inside = new Map<Socket, DatabaseSession | undefined>()
   const server: Server = createServer({ noDelay: true }, (socket) => {
-    options.greet(socket)
+    options.capturePeer(socket)
     inside.set(socket, undefined)
     socket.once('close', () => {
       inside.delete(socket)

@@ -105,7 +105,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
             path: resolve(home, socket),
             mode: listen.socket_mode,
             onConnection: (connection) => {
-              options.peers.greet(connection)
+              options.peers.capturePeer(connection)
             },
             ...(listen.socket_group === undefined ? {} : { group: listen.socket_group }),
           }),

@@ -50,7 +50,7 @@ export interface PostgresListenerOptions extends DatabaseProxyDependencies, Dial
   readonly folder: string
   readonly mode: number
   readonly group?: number | undefined
-  readonly greet: (socket: Socket) => void
+  readonly capturePeer: (socket: Socket) => void
   readonly uidOf: (socket: Socket) => number | undefined
   /** How long a client may take to say what it wants (ms). */
   readonly headerTimeout: number
@@ -189,7 +189,7 @@ export const openPostgresListener = (options: PostgresListenerOptions): Promise<
     path: join(options.folder, SOCKET),
     mode: options.mode,
     group: options.group,
-    greet: options.greet,
+    capturePeer: options.capturePeer,
     async admit(client, enter) {
       const correlationId = options.correlationId()
       const timer = setTimeout(() => {

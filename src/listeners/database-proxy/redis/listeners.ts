@@ -28,7 +28,7 @@ export interface RedisListenersOptions extends DatabaseProxyDependencies, DialOp
   readonly folder: string
   readonly mode: number
   readonly group?: number | undefined
-  readonly greet: (socket: Socket) => void
+  readonly capturePeer: (socket: Socket) => void
   /** How long a client may take to send its first command (ms), where there is an error to be answered. */
   readonly headerTimeout: number
 }
@@ -99,7 +99,7 @@ export const createRedisListeners = (options: RedisListenersOptions) => {
       path: join(options.folder, `${downstream}.sock`),
       mode: options.mode,
       group: options.group,
-      greet: options.greet,
+      capturePeer: options.capturePeer,
       async admit(client, enter) {
         const correlationId = options.correlationId()
         const reader = createReader(client)
