@@ -65,7 +65,7 @@ export type OnBehalfOf = { readonly token: string; readonly type?: string } | st
 export const SESSION: unique symbol = Symbol('the login session of the Unix user')
 export const SERVER: unique symbol = Symbol('this server itself')
 
-export interface TokenWish {
+export interface TokenRequest {
   /** Id of the downstream service. */
   readonly downstream: string
   readonly onBehalfOf: OnBehalfOf
@@ -80,12 +80,12 @@ export interface TokenWish {
 
 export interface Deputy {
   /** @throws DeputyClientError with Deputy's reason; `interaction_required` has `connectUrl` */
-  token(wish: TokenWish): Promise<Token>
+  token(wish: TokenRequest): Promise<Token>
   /** A `fetch` that carries a credential for the downstream. */
   fetch(
     downstream: string,
     onBehalfOf: OnBehalfOf,
-    more?: Omit<TokenWish, 'downstream' | 'onBehalfOf' | 'rejected' | 'signal'>,
+    more?: Omit<TokenRequest, 'downstream' | 'onBehalfOf' | 'rejected' | 'signal'>,
   ): Fetch
   /** What this server is registered as. @throws DeputyClientError */
   server(signal?: AbortSignal): Promise<Registration>
@@ -120,7 +120,7 @@ const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): A
  * Mistakes that types do not keep from programs without them: none of them may come to more than was meant. @throws
  * TypeError
  */
-const assertMeant = ({ onBehalfOf, scopes }: TokenWish): void => {
+const assertMeant = ({ onBehalfOf, scopes }: TokenRequest): void => {
   if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string')))
     throw new TypeError("scopes is a list of texts, such as ['notes:read']")
   if (scopes?.length === 0)
@@ -132,7 +132,7 @@ const assertMeant = ({ onBehalfOf, scopes }: TokenWish): void => {
 }
 
 /** RFC 8693 section 2.1, RFC 6749 section 4.4. */
-const formOf = ({ downstream, onBehalfOf, scopes, tool, rejected }: TokenWish): URLSearchParams => {
+const formOf = ({ downstream, onBehalfOf, scopes, tool, rejected }: TokenRequest): URLSearchParams => {
   const form = new URLSearchParams({
     audience: downstream,
     ...(scopes === undefined ? {} : { scope: scopes.join(' ') }),
@@ -246,7 +246,7 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   return {
     token,
     fetch(downstream, onBehalfOf, more = {}) {
-      const wish: TokenWish = { ...more, downstream, onBehalfOf }
+      const wish: TokenRequest = { ...more, downstream, onBehalfOf }
       return createFetch({
         fetch: (url, init) =>
           options.fetch === undefined &&

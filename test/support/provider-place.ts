@@ -9,7 +9,7 @@ import type { DownstreamOf } from '../../src/config/downstream.ts'
 import { ENDPOINTS } from '../../src/config/provider.ts'
 import type { Snapshot } from '../../src/config/snapshot.ts'
 import { readConfiguration } from '../../src/daemon/configuration/configuration.ts'
-import type { ConnectWish } from '../../src/flows/connect/attempt.ts'
+import type { ConnectRequest } from '../../src/flows/connect/attempt.ts'
 import { createAttempts } from '../../src/flows/connect/attempt.ts'
 import { createAuthorization } from '../../src/flows/connect/authorization.ts'
 import { createClientCredentialsConnector } from '../../src/credentials/connector/token-endpoint/client-credentials.ts'
@@ -49,7 +49,7 @@ export interface ProviderPlace {
   /** Connect URLs that were made, with the claims that go along. */
   readonly links: { readonly scopes: readonly string[]; readonly claims: string | undefined }[]
   /** The user is sent to the service, allows it, and comes back. */
-  connect(wish?: Partial<ConnectWish>): Promise<Grant>
+  connect(wish?: Partial<ConnectRequest>): Promise<Grant>
   obtain(scopes?: readonly string[]): Promise<Credential>
   /** A token of the client itself. */
   ofClient(): Promise<Credential>

@@ -71,7 +71,7 @@ export interface MadeSecret {
 }
 
 /** For whom it is made, where that is written into it. */
-export interface LeaseWish {
+export interface LeaseRequest {
   /** Common name of a certificate, or name of a session. */
   readonly name: string
   readonly uri?: string | undefined
@@ -114,7 +114,7 @@ export interface LeaseSource {
 /** Capability: what is made for one owner when it is asked for, and ends with its lease. */
 export interface LeasedSecrets extends LeaseSource {
   /** @param role what is asked of the engine. @param wish what writes it down is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
-  make(role: string, wish?: LeaseWish): Promise<MadeSecret>
+  make(role: string, wish?: LeaseRequest): Promise<MadeSecret>
 }
 
 /** Capability: access tokens that are made when they are asked for; they have no lease, and cannot be ended. */

@@ -16,7 +16,7 @@ const wishSchema = z.strictObject({
   /** A claims challenge of the service, to be sent along. */
   claims: z.string().optional(),
 })
-export type ConnectWish = z.output<typeof wishSchema>
+export type ConnectRequest = z.output<typeof wishSchema>
 
 const loginWishSchema = z.strictObject({ tenant: z.string(), uid: z.number(), correlationId: z.string() })
 

@@ -20,7 +20,7 @@ import {
 import { DeputyError, refuse } from '#errors'
 import { type Envelope, openProofKey, proofKeyText, Secret } from '#foundation/crypto'
 import type { Grant } from '#foundation/store'
-import type { Attempts, ConnectWish, Step } from './attempt.ts'
+import type { Attempts, ConnectRequest, Step } from './attempt.ts'
 import { assertIssuer } from './sign-in.ts'
 
 /** The part of the flow that is with the OAuth service: the request after consent, and its answer. */
@@ -41,13 +41,13 @@ export const createAuthorization = (deps: {
 
   return {
     /** The host that the user goes on to; shown on the consent page and allowed there as the form's target. */
-    async target(wish: ConnectWish, downstream: DownstreamOf<'oauth_grant'>): Promise<URL> {
+    async target(wish: ConnectRequest, downstream: DownstreamOf<'oauth_grant'>): Promise<URL> {
       return new URL((await deps.clients(downstream, wish.tenant)).server.authorization_endpoint!)
     },
 
     /** Makes the authorization request. `state` is stored only now, after consent (REQUIREMENTS 12). */
     async begin(
-      wish: ConnectWish,
+      wish: ConnectRequest,
       granted: readonly string[],
       downstream: DownstreamOf<'oauth_grant'>,
       browser: string,

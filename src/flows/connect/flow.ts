@@ -1,5 +1,5 @@
 import { refuse } from '#errors'
-import { createAttempts, type ConnectWish } from './attempt.ts'
+import { createAttempts, type ConnectRequest } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
 import { createGrantSteps } from './grant-steps.ts'
 import { createLoginSteps } from './login-steps.ts'
@@ -39,7 +39,7 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
 
   /** Where the company's identity provider decides what the user's servers may have, the sign-in is all that was missing. */
   const onlySignedIn = async (
-    { wish, link }: { wish: ConnectWish; link: string },
+    { wish, link }: { wish: ConnectRequest; link: string },
     who: SignedIn,
     service: string,
   ): Promise<StepAnswer> => {
@@ -53,7 +53,7 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
   }
 
   /** Threat 11: who opened the link must be who asked. Nothing was stored for another user before, and nothing is now. */
-  const wrongUser = async (wish: ConnectWish, link: string, user: string): Promise<StepAnswer> => {
+  const wrongUser = async (wish: ConnectRequest, link: string, user: string): Promise<StepAnswer> => {
     await steps.record('connect.refused', 'refused', wish, {
       error: {
         code: 'connect_wrong_user',

@@ -6,7 +6,7 @@ import { refuse } from '#errors'
 import { cacheKey } from '#foundation/cache'
 import type { Envelope } from '#foundation/crypto'
 import type { AttemptStore } from '#foundation/store'
-import { createAttempts, LIFETIME, type ConnectWish } from './attempt.ts'
+import { createAttempts, LIFETIME, type ConnectRequest } from './attempt.ts'
 import { tenantInForce } from './parties.ts'
 
 const LOGIN_LINKS_A_MINUTE = 10
@@ -40,7 +40,7 @@ export const createConnectLinks = (deps: {
       const key = cacheKey(principal.tenant, user, server.server, downstream.downstream, claims ?? '', ...scopes)
       const known = links.get(key)
       if (known !== undefined) return known
-      const wish: ConnectWish = {
+      const wish: ConnectRequest = {
         tenant: principal.tenant,
         user,
         server: server.server,

@@ -2,7 +2,7 @@ import type { CurrentSnapshot, DownstreamOf, Server, Snapshot, Tenant } from '#c
 import { DeputyError, refuse } from '#errors'
 import type { GrantOwner } from '#foundation/store'
 import { assertEnabled, entitlement, type RevocationIndex } from '#identity/validity'
-import type { ConnectWish } from './attempt.ts'
+import type { ConnectRequest } from './attempt.ts'
 
 interface Deps {
   readonly snapshot: CurrentSnapshot
@@ -41,7 +41,7 @@ export const assertMaySignIn = (deps: Deps, tenant: string, user: string): void 
  */
 export const partiesOf = (
   deps: Deps,
-  { tenant, user, server, downstream }: ConnectWish,
+  { tenant, user, server, downstream }: ConnectRequest,
 ): { server: Server; downstream: DownstreamOf<'oauth_grant'> | DownstreamOf<'id_jag'> } => {
   assertEnabled(tenant, user, deps)
   const found = asUnavailable(() => entitlement(deps.snapshot(), { tenant, user, server, downstreams: [downstream] }))
@@ -53,14 +53,14 @@ export const partiesOf = (
 /** The parties of a wish that ends in a grant, and so begins with consent. @throws as `partiesOf` */
 export const grantPartiesOf = (
   deps: Deps,
-  wish: ConnectWish,
+  wish: ConnectRequest,
 ): { server: Server; downstream: DownstreamOf<'oauth_grant'> } => {
   const { server, downstream } = partiesOf(deps, wish)
   if (downstream.credential !== 'oauth_grant') throw unavailable()
   return { server, downstream }
 }
 
-export const ownerOf = ({ tenant, user, server, downstream }: ConnectWish): GrantOwner => ({
+export const ownerOf = ({ tenant, user, server, downstream }: ConnectRequest): GrantOwner => ({
   tenant,
   user,
   server,

@@ -9,7 +9,7 @@ import type { Grant, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { WatchClaims } from '#identity/subject'
 import type { RevocationIndex } from '#identity/validity'
-import type { Attempts, ConnectWish } from './attempt.ts'
+import type { Attempts, ConnectRequest } from './attempt.ts'
 import type { createAuthorization } from './authorization.ts'
 import type { IdentityTokens } from './identity-tokens.ts'
 import type { ConnectLinks } from './links.ts'
@@ -73,7 +73,12 @@ export interface ConnectFlow {
 export type StepDependencies = FlowDependencies & {
   readonly attempts: Attempts
   readonly authorization: ReturnType<typeof createAuthorization>
-  readonly record: (event: AuditEvent, outcome: 'done' | 'refused', wish: ConnectWish, detail: object) => Promise<void>
+  readonly record: (
+    event: AuditEvent,
+    outcome: 'done' | 'refused',
+    wish: ConnectRequest,
+    detail: object,
+  ) => Promise<void>
 }
 
 /** The browser that began the step must be the one that goes on with it. @throws DeputyError `connect_invalid` */

@@ -10,7 +10,7 @@ import {
   type PolicyQuestion,
 } from '#identity/policy'
 import { questionOf, type Asking } from './question.ts'
-import type { TokenWish } from './request.ts'
+import type { TokenRequest } from './request.ts'
 import { scopesWithin } from './scopes.ts'
 import { idsOf, type Target } from './target.ts'
 
@@ -20,7 +20,7 @@ export interface Authorization {
   readonly tenant: string
   readonly subject: Asking['subject']
   readonly target: Target
-  readonly wish: Pick<TokenWish, 'scopes' | 'tool'>
+  readonly wish: Pick<TokenRequest, 'scopes' | 'tool'>
   readonly snapshot: Snapshot
   /** ms since the epoch. */
   readonly now: number

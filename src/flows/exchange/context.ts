@@ -13,7 +13,7 @@ import type { CredentialDependencies, RevocationIndex } from '#identity/validity
 import type { AttestedWorkload, CallerEvidence, CheckProof, ExecSessions } from '#identity/workload'
 import type { AllowedInjection } from './injection.ts'
 import type { createObtain, Obtained } from './obtain.ts'
-import type { RequestOrigin, TokenWish } from './request.ts'
+import type { RequestOrigin, TokenRequest } from './request.ts'
 import { idsOf, type Target } from './target.ts'
 
 export interface ExchangeDependencies {
@@ -49,7 +49,7 @@ export interface ExchangeContext {
   readonly startedAt: number
   /** Of the configuration with which the request began. */
   readonly generation: number
-  readonly wish: TokenWish
+  readonly wish: TokenRequest
   /** The name under which the credential is held, where that is not the calling process. */
   readonly holder?: string
 }

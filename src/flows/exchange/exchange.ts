@@ -10,7 +10,7 @@ import {
   LOGIN_SESSION_TOKEN_TYPE,
   type RequestOrigin,
   type TokenExchangeRequest,
-  type TokenWish,
+  type TokenRequest,
 } from './request.ts'
 import { actForItself, verifySubject } from './verify-subject.ts'
 import { withAudit } from './with-audit.ts'
@@ -18,7 +18,7 @@ import { withAudit } from './with-audit.ts'
 /** Token exchange for a user, client credentials for a server itself, and connections for either. */
 export interface Exchange {
   exchange(origin: RequestOrigin, request: TokenExchangeRequest): Promise<IssuedToken>
-  clientCredentials(origin: RequestOrigin, request: TokenWish): Promise<IssuedToken>
+  clientCredentials(origin: RequestOrigin, request: TokenRequest): Promise<IssuedToken>
   /**
    * The credential for a connection through one of Deputy's own sockets, which the caller never sees: for the user of its exec
    * session, or of the Unix user's login session where the server may act on it, else for the server itself.
@@ -77,7 +77,7 @@ export const createExchange = (given: ExchangeDependencies): Exchange => {
     ...given,
     audit: { append: (record) => telemetry.span('deputy.audit', {}, () => audit.append(record)) },
   }
-  const begin = (origin: RequestOrigin, event: ExchangeContext['event'], wish: TokenWish): ExchangeContext => ({
+  const begin = (origin: RequestOrigin, event: ExchangeContext['event'], wish: TokenRequest): ExchangeContext => ({
     origin,
     event,
     startedAt: deps.clock.now(),

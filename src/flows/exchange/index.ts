@@ -17,7 +17,7 @@ export {
   LOGIN_SESSION_TOKEN_TYPE,
   type RequestOrigin,
   type TokenExchangeRequest,
-  type TokenWish,
+  type TokenRequest,
 } from './request.ts'
 export { createServerView, type ServerView } from './server-view.ts'
 export { createStatusLists, type StatusLists } from './status-list.ts'

@@ -12,7 +12,7 @@ export interface RequestOrigin {
 }
 
 /** What both grants have in common: targets, scopes and the kind of token wanted. Parsed, not yet allowed. */
-export interface TokenWish {
+export interface TokenRequest {
   /** Ids of downstreams (RFC 8693 section 2.1, `audience`). */
   readonly audiences: readonly string[]
   /** Their URIs (RFC 8707 section 2, `resource`). */
@@ -31,7 +31,7 @@ export interface TokenWish {
 }
 
 /** A token exchange (RFC 8693 section 2.1). */
-export interface TokenExchangeRequest extends TokenWish {
+export interface TokenExchangeRequest extends TokenRequest {
   readonly subjectToken: Secret
   readonly subjectTokenType: TokenTypeUri
   readonly actorToken?: Secret

@@ -2,7 +2,7 @@ import type { CredentialKind, Downstream, Server, Snapshot } from '#config'
 import { kinds } from '#credentials/connector'
 import { refuse } from '#errors'
 import { usableFor } from '#identity/validity'
-import type { TokenWish } from './request.ts'
+import type { TokenRequest } from './request.ts'
 
 /** What a request is for: one downstream, or several that one minted token can serve together. */
 export interface Target {
@@ -27,7 +27,7 @@ export const idsOf = ({ downstreams }: Pick<Target, 'downstreams'>): string[] =>
  * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
  */
 export const resolveTarget = (
-  wish: TokenWish,
+  wish: TokenRequest,
   server: Server,
   uses: Server['downstreams'],
   tenant: string,

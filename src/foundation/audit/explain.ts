@@ -129,7 +129,7 @@ const tellSubject = ({ user, tenant }: RecordView, { subject }: Detail): string[
         `It acted for ${user} of ${tenant}, by ${HOW[subject.how ?? ''] ?? subject.how ?? 'a token'} from ${subject.issuer}${when(subject.token, (token) => ` (fingerprint ${token})`)}.`,
       ]
 
-const tellWish = ({ downstream }: RecordView, { asked }: Detail): string[] => {
+const describeRequest = ({ downstream }: RecordView, { asked }: Detail): string[] => {
   if (asked === undefined) return []
   const known = downstreamsOfRecord({ downstream })
   const target =
@@ -261,7 +261,7 @@ const tellEvent = (record: RecordView, detail: Detail): string[] => {
   const lines = [
     ...tellAttestation(record, detail),
     ...tellSubject(record, detail),
-    ...tellWish(record, detail),
+    ...describeRequest(record, detail),
     ...tellInjection(detail),
     ...tellDecision(detail),
   ]

@@ -8,7 +8,7 @@ import {
   LOGIN_SESSION_TOKEN_TYPE,
   type RequestOrigin,
   type TokenExchangeRequest,
-  type TokenWish,
+  type TokenRequest,
 } from '#flows/exchange'
 import { Secret } from '#foundation/crypto'
 import type { CallerEvidence, PeerProcess } from '#identity/workload'
@@ -134,7 +134,7 @@ export const obtainFor = (
   injection: Injection & { readonly rejected?: Secret },
 ): Promise<IssuedToken> => {
   const { rejected, ...request } = injection
-  const wish: TokenWish = {
+  const wish: TokenRequest = {
     audiences: downstream === undefined ? [] : [downstream],
     resources: [],
     injection: request,

@@ -22,7 +22,7 @@ import {
   TOKEN_EXCHANGE_GRANT,
 } from '#listeners/http'
 import { createExecEndpoint, type ExecProxy } from './exec.ts'
-import { parseTokenExchange, parseTokenWish } from './token-request.ts'
+import { parseTokenExchange, parseTokenRequest } from './token-request.ts'
 
 export interface Readiness {
   readonly ready: boolean
@@ -141,7 +141,7 @@ export const createLocalApi = (deps: LocalApiDependencies): RequestListener => {
     } else if (grantType === CLIENT_CREDENTIALS_GRANT) {
       sendToken(
         response,
-        await deps.exchange.clientCredentials(origin, { ...parseTokenWish(form), ...proof }),
+        await deps.exchange.clientCredentials(origin, { ...parseTokenRequest(form), ...proof }),
         correlationId,
       )
     } else throw refuse('unsupported_grant_type', { grant_type: grantType.slice(0, 100) })

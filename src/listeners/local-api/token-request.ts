@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { scopeSchema } from '#config'
 import { refuse } from '#errors'
-import type { TokenExchangeRequest, TokenWish } from '#flows/exchange'
+import type { TokenExchangeRequest, TokenRequest } from '#flows/exchange'
 import { Secret } from '#foundation/crypto'
 import type { Form } from '#listeners/http'
 import type { TokenTypeUri } from '#oauth'
@@ -56,7 +56,7 @@ export const parseTokenType = (value: string, parameter: string): TokenTypeUri =
 }
 
 /** The parts of a token request that do not depend on the grant. @throws DeputyError of the category request */
-export const parseTokenWish = (form: Form): TokenWish => {
+export const parseTokenRequest = (form: Form): TokenRequest => {
   const scopes = parseScopes(form.optional('scope'))
   const requested = form.optional('requested_token_type')
   const tool = parseTool(form.optional('tool'))
@@ -86,7 +86,7 @@ export const parseTokenExchange = (form: Form): TokenExchangeRequest => {
     throw refuse('malformed_request', { problem: 'actor_token and actor_token_type go together' })
   }
   return {
-    ...parseTokenWish(form),
+    ...parseTokenRequest(form),
     subjectToken,
     subjectTokenType,
     ...(actorToken === undefined ? {} : { actorToken: new Secret(actorToken) }),

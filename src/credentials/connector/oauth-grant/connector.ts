@@ -9,7 +9,7 @@ import type { Logger, Telemetry } from '#foundation/telemetry'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { Connector, Credential, CredentialRequest, Revocable } from '../connector.ts'
 import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
-import { createRefresh, fromGrant, isFresh, isRefreshing, type FreshToken, type RefreshWish } from './refresh.ts'
+import { createRefresh, fromGrant, isFresh, isRefreshing, type FreshToken, type RefreshRequest } from './refresh.ts'
 import { isEnded } from './what-ends.ts'
 import { createRejectedTokens } from './rejected-token.ts'
 import { createTurns } from './turns.ts'
@@ -45,7 +45,7 @@ export interface OAuthGrantDependencies {
 const LONGEST_USE = 86_400_000
 
 /** What a request wants of a grant's access token. */
-type GrantWish = Pick<RefreshWish, 'correlationId' | 'rejected'>
+type GrantRequest = Pick<RefreshRequest, 'correlationId' | 'rejected'>
 
 /** From this part of an access token's life on, a use of it refreshes it in the background. */
 const AHEAD = 0.75
@@ -119,7 +119,7 @@ export const createOAuthGrantConnector = (
     grant: Grant,
     tokens: GrantTokens,
     downstream: DownstreamOf<'oauth_grant'>,
-    wish: GrantWish,
+    wish: GrantRequest,
   ): Promise<FreshToken> => {
     const { correlationId } = wish
     const now = deps.clock.now()
@@ -153,7 +153,7 @@ export const createOAuthGrantConnector = (
     const isNarrowed = !isWhole && deps.snapshot().providers.get(downstream.provider)?.refresh.narrows === true
     const { rejected, correlationId } = request
     const mustRefresh = await rejectedTokens.mustRefresh(grant, tokens, rejected, isNarrowed)
-    const wish: GrantWish = { correlationId, ...(mustRefresh ? { rejected: rejected!.token } : {}) }
+    const wish: GrantRequest = { correlationId, ...(mustRefresh ? { rejected: rejected!.token } : {}) }
     if (isNarrowed) return { token: await refresh(grant, downstream, { ...wish, scopes }), wider: false }
     if (isWhole || downstream.wider === 'mark')
       return { token: await fullToken(grant, tokens, downstream, wish), wider: !isWhole }

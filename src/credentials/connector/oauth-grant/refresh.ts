@@ -45,7 +45,7 @@ const FAREWELL_MS = 3000
 const CLAIM_MARGIN = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
 const [FIRST_LOOK, LAST_LOOK] = [10, 250]
-export interface RefreshWish {
+export interface RefreshRequest {
   /** Narrows the access token to these scopes (RFC 6749 section 6). */
   readonly scopes?: readonly string[]
   /** Whether the access token that is there needs no refresh; default: it outlasts a call. */
@@ -133,7 +133,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const refreshNow = async (
     id: string,
     downstream: DownstreamOf<'oauth_grant'>,
-    wish: RefreshWish,
+    wish: RefreshRequest,
     giveUpAt: number,
     pause = FIRST_LOOK,
   ): Promise<FreshToken> => {
@@ -375,7 +375,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
   const refresh = async (
     grant: Grant,
     downstream: DownstreamOf<'oauth_grant'>,
-    wish: RefreshWish,
+    wish: RefreshRequest,
   ): Promise<FreshToken> => {
     const key = `${grant.id} ${wish.rejected === undefined ? '' : 'anew'} ${wish.scopes?.join(' ') ?? ''}`
     let work = shared.get(key)
