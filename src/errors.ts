@@ -858,7 +858,7 @@ export const taxonomy = {
     'The store did not answer: {problem}.',
     'Try again; `deputy status` shows its state.',
   ),
-  lease_lost: kind(
+  membership_lost: kind(
     503,
     'temporarily_unavailable',
     'store',

@@ -55,7 +55,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     const refused = await node.mint('alice')
     expect([refused.status, refused.body['reason'], refused.headers['retry-after'] !== undefined]).toEqual([
       503,
-      'lease_lost',
+      'membership_lost',
       true,
     ])
     expect((await checks()).store).not.toBe('ok')

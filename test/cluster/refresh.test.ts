@@ -22,11 +22,11 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
     const before = cluster.provider.refreshes.length
     return () => cluster.provider.refreshes.length - before
   }
-  /** A node that a busy machine keeps from renewing its lease says `lease_lost`; a client asks again then. */
+  /** A node that a busy machine keeps from renewing its lease says `membership_lost`; a client asks again then. */
   const patiently = async (node: ClusterNode, user: string): Promise<Answer> => {
     for (let at = 0; ; at += 1) {
       const answer = await node.exchange(user)
-      if (answer.body['reason'] !== 'lease_lost' || at === 50) return answer
+      if (answer.body['reason'] !== 'membership_lost' || at === 50) return answer
       await new Promise((resolve) => {
         setTimeout(resolve, 200)
       })

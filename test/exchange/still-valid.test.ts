@@ -41,7 +41,7 @@ const exchangeDuring = async (
     membership: {
       catchUp: () => Promise.resolve(),
       assertHeld() {
-        if (leaseLost) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 })
+        if (leaseLost) throw refuse('membership_lost', { node: 'one', problem: 'test', seconds: 1 })
       },
     },
     clock,
@@ -130,7 +130,7 @@ describe('what changes while a request waits for its record', () => {
       subject_tenant_frozen: (_change, revocationIndex) => {
         revocationIndex.freeze({ tenant: 'acme', at: 1, by: 'admin', reason: null })
       },
-      lease_lost: (_change, _standing, loseLease) => {
+      membership_lost: (_change, _standing, loseLease) => {
         loseLease()
       },
       workload_not_approved: (change) => {

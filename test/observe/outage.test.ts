@@ -43,7 +43,7 @@ describe('fault 36: errors in the log', () => {
     let now = 0
     const outages = createOutageLog({ logger, store: 'postgres db:5432/deputy', elapsed: () => now })
     const away = refuse('store_unavailable', { problem: 'ECONNREFUSED' })
-    outages.logger.error({ err: refuse('lease_lost', { node: 'a', problem: 'clock' }) }, 'not an outage')
+    outages.logger.error({ err: refuse('membership_lost', { node: 'a', problem: 'clock' }) }, 'not an outage')
     outages.logger.warn({ err: away }, 'one')
     outages.logger.warn({ err: new Error('around', { cause: away }) }, 'two')
     outages.logger.debug({ err: away, correlation_id: 'x' }, 'a request')

@@ -1,7 +1,7 @@
 /**
  * A model of a store that goes back, small enough that every state of it is looked at. `model.ts` has the lease and its time; this one has
  * the history: two nodes, a store, two revocations, and one loss of the last n commits, whatever they were (a standby that was promoted, a
- * copy that was restored). `src/foundation/cluster/lease.ts` names the same steps: renew, apply, acknowledge, serve, confirm, look again.
+ * copy that was restored). `src/foundation/cluster/cluster-membership.ts` names the same steps: renew, apply, acknowledge, serve, confirm, look again.
  *
  * There is no time in it: a lease runs until its node is cut off for good, and a node that is cut off does not serve. What time does
  * is one step: leases that the lost server granted end (`settle`), and confirmations wait for it.

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { refuse } from '../../src/errors.ts'
-import { NodeLease, type LeaseOptions } from '../../src/foundation/cluster/lease.ts'
+import { ClusterMembership, type MembershipOptions } from '../../src/foundation/cluster/cluster-membership.ts'
 import type {
   ClusterStore,
   FoundChanges,
@@ -76,18 +76,18 @@ const aStore = (clock: { now(): number }) => {
   return { store, cluster }
 }
 
-const open: NodeLease[] = []
+const open: ClusterMembership[] = []
 afterEach(async () => {
   for (const lease of open.splice(0)) await lease.close()
 })
 
-const aNode = (given: Partial<Pick<LeaseOptions, 'apply' | 'lookAgain' | 'replaced'>> = {}) => {
+const aNode = (given: Partial<Pick<MembershipOptions, 'apply' | 'lookAgain' | 'replaced'>> = {}) => {
   const clock = aClock()
   const passed = { milliseconds: 0 }
   let tokens = 0
   const { store, cluster } = aStore(clock)
-  const start = async (): Promise<NodeLease> => {
-    const lease = await NodeLease.start({
+  const start = async (): Promise<ClusterMembership> => {
+    const lease = await ClusterMembership.start({
       store: cluster,
       node: 'a',
       incarnation: 'a/1',
@@ -114,7 +114,7 @@ const aNode = (given: Partial<Pick<LeaseOptions, 'apply' | 'lookAgain' | 'replac
   }
   return { store, start, forward, clock, passed }
 }
-const isHeld = (lease: NodeLease): boolean => lease.status().held
+const isHeld = (lease: ClusterMembership): boolean => lease.status().held
 const settled = (): Promise<void> =>
   new Promise((resolve) => {
     setImmediate(resolve)
@@ -131,7 +131,7 @@ describe('the lease of a node', () => {
     expect(isHeld(lease)).toBe(false)
     expect(() => {
       lease.assertHeld()
-    }).toThrow(expect.objectContaining({ code: 'lease_lost' }) as Error)
+    }).toThrow(expect.objectContaining({ code: 'membership_lost' }) as Error)
     let answer: (value: Renewal) => void = () => undefined
     store.answer = () =>
       new Promise((resolve) => {
@@ -251,7 +251,7 @@ describe('the lease of a node', () => {
       const { store, start, clock } = aNode()
       store.answer = () => Promise.resolve(granted(0, clock.now() - off))
       await expect(start()).rejects.toMatchObject({
-        code: 'lease_lost',
+        code: 'membership_lost',
         facts: { problem: expect.stringContaining('501 ms apart') as string },
       })
       // The next try need not wait for the end of what this one has not taken.

@@ -1,5 +1,5 @@
 /**
- * A model of lease, epoch and acknowledgement, small enough that every state of it is looked at. `src/foundation/cluster/lease.ts`
+ * A model of lease, epoch and acknowledgement, small enough that every state of it is looked at. `src/foundation/cluster/cluster-membership.ts`
  * names the same steps: renew, apply (with a renewal, or by a look when the store tells of a change), acknowledge, serve,
  * confirm.
  *

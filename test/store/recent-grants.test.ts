@@ -2,7 +2,7 @@
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
-import { NodeLease } from '../../src/foundation/cluster/lease.ts'
+import { ClusterMembership } from '../../src/foundation/cluster/cluster-membership.ts'
 import { createLookAgain } from '../../src/flows/revocation/look-again.ts'
 import { RevocationIndex } from '../../src/identity/validity/revocation-index.ts'
 import { migratePostgres, openPostgresStore } from '../../src/foundation/store/postgres/open.ts'
@@ -166,7 +166,7 @@ describe.skipIf(bin === undefined)('fault 108, promise 6: with a real Postgres',
       emptyCaches: () => undefined,
       endAgain: () => undefined,
     })
-    const lease = await NodeLease.start({
+    const lease = await ClusterMembership.start({
       store: store.cluster!,
       node: 'one',
       incarnation: 'one/1',

@@ -25,7 +25,7 @@ const world = () => {
     revocationIndex,
     membership: {
       assertHeld() {
-        if (!held) throw refuse('lease_lost', { node: 'one', problem: 'test', seconds: 1 })
+        if (!held) throw refuse('membership_lost', { node: 'one', problem: 'test', seconds: 1 })
       },
     },
   })
@@ -99,7 +99,7 @@ describe('uses that last', () => {
         ({ loseLease }: ReturnType<typeof world>) => {
           loseLease()
         },
-        'lease_lost',
+        'membership_lost',
       ],
     ] as const) {
       const each = world()

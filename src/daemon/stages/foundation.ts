@@ -8,7 +8,7 @@ import { createLookAgain, keepOrders, restoreOrders } from '#flows/revocation'
 import { createHandover, type Handover } from '#foundation/async'
 import { createFileSink, DurableAuditLog, type LostRecords } from '#foundation/audit'
 import { createMemoryCache, createRates } from '#foundation/cache'
-import { createIncarnations, type Membership, NodeLease, onlyNode } from '#foundation/cluster'
+import { createIncarnations, type Membership, ClusterMembership, onlyNode } from '#foundation/cluster'
 import { Secret } from '#foundation/crypto'
 import { createEgress, readHostRoutes } from '#foundation/outbound'
 import { rememberGrants, type Revocation, type Store } from '#foundation/store'
@@ -97,7 +97,7 @@ const joinCluster = async (context: DaemonContext, keys: Keys, parts: JoinParts)
   const membership: Membership =
     store.cluster === undefined
       ? onlyNode(node, clock)
-      : await NodeLease.start({
+      : await ClusterMembership.start({
           store: store.cluster,
           node,
           incarnation,

@@ -46,7 +46,7 @@ export const dependenciesOfProved = (proved: Proved): CredentialDependencies =>
 
 /**
  * Whether all that was proved is still so: the record may have waited for the disk, and a provider before that.
- * @throws DeputyError `lease_lost`, `revoked`, `exec_session_over`, and what says that files do not allow it any more
+ * @throws DeputyError `membership_lost`, `revoked`, `exec_session_over`, and what says that files do not allow it any more
  */
 export const assertProvedValid = (deps: ExchangeDependencies, proved: Proved): void => {
   const { context, caller, authorized } = proved

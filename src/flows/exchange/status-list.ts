@@ -103,7 +103,7 @@ export const createStatusLists = (
 
   return {
     uriOf: (list: string): string => `${deps.baseUrl()}/${list}`,
-    /** The signed list. @throws DeputyError `not_found` for one that never was or is over, `lease_lost` */
+    /** The signed list. @throws DeputyError `not_found` for one that never was or is over, `membership_lost` */
     async read(name: string): Promise<{ token: string; maxAge: number }> {
       const parts = readListName(name)
       const now = deps.clock.now()

@@ -3,5 +3,5 @@
  * The daemon opens it; the exchange asks it before each answer, and a revocation waits for its confirmation.
  */
 export { createIncarnations } from './incarnation.ts'
-export { type LookAgain, NodeLease } from './lease.ts'
+export { type LookAgain, ClusterMembership } from './cluster-membership.ts'
 export { type Confirmation, type Membership, onlyNode } from './membership.ts'

@@ -6,7 +6,7 @@ export type WriteChange = () => Promise<Position>
 
 /** Whether this node may hand out anything, and whether the others know what this one has revoked (promise 4). */
 export interface Membership {
-  /** @throws DeputyError `lease_lost` when it is not sure that this node knows every revocation */
+  /** @throws DeputyError `membership_lost` when it is not sure that this node knows every revocation */
   assertHeld(): void
   /** A moment that no node's clock has reached by more than the allowed skew (ms since the epoch). */
   epoch(): Promise<number>
@@ -21,7 +21,7 @@ export interface Membership {
    * @returns who was waited for
    */
   confirm(change: Position, write: WriteChange): Promise<Confirmation>
-  /** Resolves when this node knows every change that was committed before it was called. @throws DeputyError `store_unavailable`, `lease_lost` */
+  /** Resolves when this node knows every change that was committed before it was called. @throws DeputyError `store_unavailable`, `membership_lost` */
   catchUp(): Promise<void>
   /** `store`: what keeps the store from confirming renewals; null: nothing. */
   status(): { node: string; held: boolean; problem: string | null; store: string | null }

@@ -3,7 +3,7 @@ import type { Logger } from './logger.ts'
 
 /** What the shared store's absence makes fail. The first alone says that it is away: the others have other causes as well. */
 const BEGINS = 'store_unavailable'
-const FOLLOWS: readonly string[] = [BEGINS, 'lease_lost', 'audit_unavailable']
+const FOLLOWS: readonly string[] = [BEGINS, 'membership_lost', 'audit_unavailable']
 
 /** An answer counts for the end of an outage when nothing has failed for so long (ms): one connection may work while others do not. */
 const QUIET_MS = 500

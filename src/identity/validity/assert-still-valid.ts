@@ -77,7 +77,7 @@ export const isValid = (dependsOn: CredentialDependencies, deps: Omit<ValidityDe
 
 /**
  * As `assertValid`, by a node that is sure to have applied every revocation.
- * @throws DeputyError `lease_lost`, and what `assertValid` throws
+ * @throws DeputyError `membership_lost`, and what `assertValid` throws
  */
 export const assertStillValid = (
   dependsOn: CredentialDependencies,

@@ -18,7 +18,7 @@ export interface LookAgain {
   readonly since: number
 }
 
-export interface LeaseOptions {
+export interface MembershipOptions {
   readonly store: ClusterStore
   readonly node: string
   /** Tells this process from the one before it and from one that was given the same name by mistake. */
@@ -73,8 +73,8 @@ const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
  * - look again: a renewal says what the node knows of the past, by number and token. A store that has another past has lost
  *   commits: no lease, until what this node knows is written again and everything is read anew.
  */
-export class NodeLease implements Membership {
-  readonly #options: LeaseOptions
+export class ClusterMembership implements Membership {
+  readonly #options: MembershipOptions
   #applied: Position | undefined
   #written: readonly Position[] = []
   /** The token that the last answered renewal left in the node's row, and the one that is sent until a renewal is answered. */
@@ -96,13 +96,13 @@ export class NodeLease implements Membership {
   #closed = false
   #hasToldForged = false
 
-  private constructor(options: LeaseOptions) {
+  private constructor(options: MembershipOptions) {
     this.#options = options
   }
 
-  /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `lease_lost` with a clock that is off, `start_failed` when another daemon has the name */
-  static async start(options: LeaseOptions): Promise<NodeLease> {
-    const lease = new NodeLease(options)
+  /** Has a lease when it resolves. @throws DeputyError `store_unavailable`, `membership_lost` with a clock that is off, `start_failed` when another daemon has the name */
+  static async start(options: MembershipOptions): Promise<ClusterMembership> {
+    const lease = new ClusterMembership(options)
     await lease.#awaitName()
     try {
       await lease.#renewal()
@@ -149,7 +149,7 @@ export class NodeLease implements Membership {
 
   assertHeld(): void {
     if (this.#isHeld()) return
-    throw refuse('lease_lost', {
+    throw refuse('membership_lost', {
       node: this.#options.node,
       problem: this.#problem ?? 'it was not renewed in time',
       seconds: 1,
