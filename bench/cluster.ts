@@ -109,7 +109,7 @@ const measureShared = async (cluster: Cluster, folder: string): Promise<void> =>
         scopes: ['read'],
         expiresAt,
         wider: false,
-        story: 'a story',
+        auditNote: 'a story',
       },
       tenant: 'acme',
       user: 'alice',

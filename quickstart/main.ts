@@ -108,9 +108,9 @@ const run = async (world: World): Promise<void> => {
   expect(after.refused, 'the call after the revocation should be refused', after)
   say(`alice calls list_notes: refused: ${await reasonOf(world, after)}`)
 
-  const story = await world.deputy('explain', idIn(after))
+  const auditNote = await world.deputy('explain', idIn(after))
   say(
-    `deputy explain ${idIn(after)}:\n${story.out
+    `deputy explain ${idIn(after)}:\n${auditNote.out
       .trimEnd()
       .split('\n')
       .map((line) => `            ${line}`)

@@ -76,7 +76,7 @@ export const describeConnector = (
 
     it('promise 5: prints nothing of what it knows', async () => {
       const credential = await obtain()
-      const printed = `${inspect(credential, { depth: 9, showHidden: true })} ${JSON.stringify(credential)} ${credential.story}`
+      const printed = `${inspect(credential, { depth: 9, showHidden: true })} ${JSON.stringify(credential)} ${credential.auditNote}`
       for (const secret of [...place.secrets(), credential.token.reveal()]) expect(printed).not.toContain(secret)
     })
 

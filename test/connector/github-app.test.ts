@@ -208,13 +208,13 @@ describe('an installation token', () => {
 
   it('promise 5: is kept sealed, under the name that the audit log of GitHub has for it', async () => {
     const { connector, request, leases } = await at()
-    const { token, grant, story } = await connector.obtain(request())
+    const { token, grant, auditNote } = await connector.obtain(request())
     const [lease] = await leases.list({ id: grant! })
     expect(lease).toMatchObject({
       external: createHash('sha256').update(token.reveal()).digest('base64'),
       state: 'active',
     })
-    expect(`${JSON.stringify(lease)} ${Buffer.from(lease!.sealed!).toString('latin1')} ${story}`).not.toContain(
+    expect(`${JSON.stringify(lease)} ${Buffer.from(lease!.sealed!).toString('latin1')} ${auditNote}`).not.toContain(
       token.reveal(),
     )
   })

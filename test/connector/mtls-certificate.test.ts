@@ -163,8 +163,8 @@ describe('a client certificate', () => {
       message: expect.not.stringContaining('not allowed') as string,
       facts: { answered: expect.stringContaining('not allowed by this role') as string },
     })
-    const { story, token } = await obtain()
-    expect(story).not.toContain('PRIVATE KEY')
+    const { auditNote, token } = await obtain()
+    expect(auditNote).not.toContain('PRIVATE KEY')
     expect(JSON.stringify(await leases.list({}))).not.toContain(
       (JSON.parse(token.reveal()) as { private_key: string }).private_key.slice(40, 80),
     )

@@ -487,7 +487,7 @@ describe('an answer to a refresh that is no good', () => {
           id: 'request-1',
           event: 'grant.refresh',
           outcome: 'failed',
-          detail: { story: expect.stringContaining(problem) },
+          detail: { auditNote: expect.stringContaining(problem) },
         },
       ])
       expect(JSON.stringify([error.facts, one.records])).not.toMatch(/at-|rt-|vendor-secret|eyJ|0123456789/)

@@ -217,7 +217,7 @@ describe('a refresh', () => {
         event: 'grant.refresh',
         outcome: 'failed',
         user: 'alice',
-        detail: { grant: grant.id, story: expect.stringContaining('the user left') },
+        detail: { grant: grant.id, auditNote: expect.stringContaining('the user left') },
       },
     ])
   })

@@ -35,7 +35,7 @@ const nodes = () => {
         expiresAt: clock.now() + 3_600_000,
         wider: false,
         grant: `lease-${made.length}`,
-        story: '',
+        auditNote: '',
       })
     },
   }

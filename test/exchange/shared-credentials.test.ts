@@ -39,7 +39,7 @@ it('requirement 23: a bound token is shared with its key, of which nothing can b
         scopes: [],
         expiresAt: until,
         wider: false,
-        story: '',
+        auditNote: '',
       },
       tenant: 'acme',
       user: 'alice',

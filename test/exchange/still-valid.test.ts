@@ -75,7 +75,7 @@ const exchangeDuring = async (
         scopes: ['read'],
         expiresAt: clock.now() + 60_000,
         wider: false,
-        story: '',
+        auditNote: '',
       },
     }),
     exec: { isLive: () => true, leased() {} },

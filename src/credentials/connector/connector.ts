@@ -82,7 +82,7 @@ export interface Credential {
   /** What the provider's answer said beside the token, as far as its file lets it be told (`response_fields`). */
   readonly fields?: Readonly<Record<string, string>>
   /** One line for the audit record and `deputy explain`: which provider answered what. No secret. */
-  readonly story: string
+  readonly auditNote: string
 }
 
 /** Code that obtains one kind of credential. Tests: `test/connector/`. */

@@ -89,7 +89,7 @@ export const createStaticConnector = (
         readAt + (terms?.grace ?? Infinity),
         request.notAfter,
       ),
-      story: `The secret ${downstream.secret} (version ${version}) was read from the backend ${downstream.backend}.`,
+      auditNote: `The secret ${downstream.secret} (version ${version}) was read from the backend ${downstream.backend}.`,
     }
   },
 })

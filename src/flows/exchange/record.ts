@@ -67,7 +67,7 @@ export const toRecord = (context: ExchangeContext, noted: Noted, now: number, er
                   ? undefined
                   : subject.ancestors,
             },
-      story: credential?.story,
+      story: credential?.auditNote,
       error:
         error === undefined
           ? undefined

@@ -236,7 +236,7 @@ export const createAwsStsConnector = (deps: {
         scopes: request.scopes,
         wider: false,
         expiresAt,
-        story: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
+        auditNote: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
       }
     },
   }

@@ -56,7 +56,7 @@ export const createAzureConnector = (deps: {
       scopes: request.scopes,
       wider: false,
       expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter),
-      story: `Entra ID issued a token of the application ${identity.client_id} for ${downstream.scope}.`,
+      auditNote: `Entra ID issued a token of the application ${identity.client_id} for ${downstream.scope}.`,
     }
   },
 })

@@ -84,7 +84,7 @@ export const createGcpStsConnector = (deps: {
         ...common,
         token: new Secret(federated.access_token),
         expiresAt: until(before + (federated.expires_in ?? UNSAID_LIFETIME / 1000) * 1000),
-        story: `Google exchanged a token of Deputy's for ${scopes.join(' ')}.`,
+        auditNote: `Google exchanged a token of Deputy's for ${scopes.join(' ')}.`,
       }
     const issued = await deps.ask({
       provider,
@@ -111,7 +111,7 @@ export const createGcpStsConnector = (deps: {
       ...common,
       token: new Secret(issued.accessToken),
       expiresAt: until(issued.expireTime === undefined ? before + UNSAID_LIFETIME : Date.parse(issued.expireTime)),
-      story: `Google issued a token of ${account} for ${scopes.join(' ')}.`,
+      auditNote: `Google issued a token of ${account} for ${scopes.join(' ')}.`,
     }
   },
 })

@@ -207,7 +207,7 @@ export const createGitHubAppConnector = (deps: {
         wider: false,
         grant: lease,
         expiresAt: Math.min(expiresAt, deps.clock.now() + (downstream.lifetime ?? Infinity), request.notAfter),
-        story: `GitHub issued a token of the installation ${installation} for ${told} in ${wish.repositories === undefined ? 'all its repositories' : wish.repositories.join(', ')}, under the lease ${lease}.`,
+        auditNote: `GitHub issued a token of the installation ${installation} for ${told} in ${wish.repositories === undefined ? 'all its repositories' : wish.repositories.join(', ')}, under the lease ${lease}.`,
       }
     },
   }

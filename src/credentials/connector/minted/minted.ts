@@ -85,7 +85,7 @@ export const createMintedConnector = (options: {
       wider: false,
       tokenId,
       ...(status === undefined ? {} : { status: { ...status, iat: toSeconds(now) } }),
-      story: `Deputy minted a token for ${request.audiences.join(', ')}.`,
+      auditNote: `Deputy minted a token for ${request.audiences.join(', ')}.`,
     })
   },
 })

@@ -253,7 +253,7 @@ export const createOAuthGrantConnector = (
           fields: Object.fromEntries(
             Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name)),
           ),
-          story: token.story,
+          auditNote: token.auditNote,
         }
       })
     },

@@ -34,7 +34,7 @@ export interface FreshToken {
   readonly fields: Readonly<Record<string, string>>
   /** Of a token that is bound to it. */
   readonly proofKey: ProofKey | undefined
-  readonly story: string
+  readonly auditNote: string
 }
 
 /** How long a caller waits for a refresh, its own or another's (ms). The refresh goes on when the caller gives up. */
@@ -244,7 +244,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
       expiresAt: after.accessExpiresAt,
       fields: after.fields ?? {},
       proofKey: keyOf(after),
-      story: `${client.provider.name} answered the refresh with a new access token.`,
+      auditNote: `${client.provider.name} answered the refresh with a new access token.`,
     }
   }
 
@@ -332,7 +332,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
       user: grant.user,
       server: grant.server,
       downstream: grant.downstream,
-      detail: { provider, grant: grant.id, status: doubt, story: `${client.provider.name}: ${words}` },
+      detail: { provider, grant: grant.id, status: doubt, auditNote: `${client.provider.name}: ${words}` },
     })
     if (doubt === 'reconnect_required')
       throw refuse('reconnect_required', { downstream: grant.downstream, problem: words }, sent.error)
@@ -415,7 +415,7 @@ export const isFresh = (
 
 const keyOf = ({ bound, proofKey }: GrantTokens): ProofKey | undefined => (bound === true ? proofKey : undefined)
 
-export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): FreshToken => ({
+export const fromGrant = (grant: Grant, tokens: GrantTokens, auditNote: string): FreshToken => ({
   grant,
   accessToken: tokens.accessToken,
   scopes: tokens.accessScopes ?? grant.scopes,
@@ -423,5 +423,5 @@ export const fromGrant = (grant: Grant, tokens: GrantTokens, story: string): Fre
   expiresAt: tokens.accessExpiresAt,
   fields: tokens.fields ?? {},
   proofKey: keyOf(tokens),
-  story,
+  auditNote,
 })

@@ -102,7 +102,7 @@ export const createJwtBearerConnector = (deps: {
           scopes: request.scopes,
           expiresAt,
           wider: false,
-          story: 'Deputy signed the token with the key of the downstream.',
+          auditNote: 'Deputy signed the token with the key of the downstream.',
         }
       }
       return deps.requestToken(request, {

@@ -74,7 +74,7 @@ export const createMtlsCertificateConnector = (options: {
       wider: false,
       grant: lease,
       expiresAt: Math.min(expiresAt, options.clock.now() + lifetime, request.notAfter),
-      story: `The backend ${backend} issued a certificate for ${wish.name} by the role ${role}, under the lease ${lease}.`,
+      auditNote: `The backend ${backend} issued a certificate for ${wish.name} by the role ${role}, under the lease ${lease}.`,
     }
   },
 })

@@ -182,7 +182,7 @@ export const createTokenRequests =
       scopes: scopes.toSorted(),
       wider,
       expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter),
-      story: `${client.provider.name} answered the ${operation} with a token.`,
+      auditNote: `${client.provider.name} answered the ${operation} with a token.`,
       fields: fieldsOf(client.provider, answer),
     }
   }

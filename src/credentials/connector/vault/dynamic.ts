@@ -49,7 +49,7 @@ export const createDynamicConnector = (options: {
         volatile: true,
         token: value,
         expiresAt: Math.min(now + Math.min(Math.max(remaining, SHORTEST), lifetime), request.notAfter),
-        story: `The login of the static role ${role} was read from the backend ${backend}.`,
+        auditNote: `The login of the static role ${role} was read from the backend ${backend}.`,
       }
     }
     if (!question.leased) {
@@ -62,7 +62,7 @@ export const createDynamicConnector = (options: {
         tokenType: 'Bearer',
         token: value,
         expiresAt: Math.min(expiresAt, now + lifetime, request.notAfter),
-        story: `The backend ${backend} had a token issued for ${question.role}.`,
+        auditNote: `The backend ${backend} had a token issued for ${question.role}.`,
       }
     }
     const wish = sts === undefined ? undefined : { name: sessionNameOf(request), duration: longest }
@@ -75,7 +75,7 @@ export const createDynamicConnector = (options: {
       token: engine === 'aws' ? asProcessCredential(value, until) : value,
       grant: lease,
       expiresAt: until,
-      story: `The backend ${backend} made it for the role ${role}, under the lease ${lease}.`,
+      auditNote: `The backend ${backend} made it for the role ${role}, under the lease ${lease}.`,
     }
   },
 })
