@@ -80,7 +80,7 @@ const measureRotations = async (): Promise<void> => {
   const rotator: Rotator = {
     kind: 'bench',
     target: 'bench',
-    keepsOld: true,
+    supportsDualSecrets: true,
     next: () => new Secret(Buffer.from(random.bytes(16)).toString('base64url')),
     apply: () => answer(undefined),
     login: (value) => answer(ended.has(value.reveal()) ? 'refused' : 'works'),

@@ -30,23 +30,23 @@ export const describeRotator = (name: string, start: () => Promise<RotatorPlace>
       await place.rotator.login(place.current),
       await place.rotator.login(next),
     ]
-    const old = (): string => (place.rotator.keepsOld ? 'works' : 'refused')
+    const old = (): string => (place.rotator.supportsDualSecrets ? 'works' : 'refused')
     /** What the target is to be told; where it chooses, nobody knows before. */
     const valueAfter = async (current: Secret | undefined): Promise<Secret> =>
-      place.rotator.chosenThere === true ? new Secret('nobody knows yet') : place.rotator.next(current)
+      place.rotator.generatedByTarget === true ? new Secret('nobody knows yet') : place.rotator.next(current)
     const apply = async (current: Secret | undefined, value: Secret): Promise<Secret> => {
-      if (place.rotator.chosenThere === true) return place.rotator.apply(current === undefined ? [] : [current])
+      if (place.rotator.generatedByTarget === true) return place.rotator.apply(current === undefined ? [] : [current])
       await place.rotator.apply(current, value)
       return value
     }
     const check = async (): Promise<void> => {
-      await (place.rotator.chosenThere === true
+      await (place.rotator.generatedByTarget === true
         ? place.rotator.check?.(place.current)
         : place.rotator.check?.(place.current, next))
     }
 
     it('threat 28: finds the next value without touching the target', async () => {
-      if (place.rotator.chosenThere === true) {
+      if (place.rotator.generatedByTarget === true) {
         await check()
         expect(await place.rotator.login(place.current)).toBe('works')
         return

@@ -76,7 +76,7 @@ describe('a secret of the tenant', () => {
       ['api_key', 'x'],
       ['basic', '{"username":"a","password":"b"}'],
     ] as const) {
-      const terms = { grace: 60_000, keepsOld: true, endsEarly: true }
+      const terms = { grace: 60_000, supportsDualSecrets: true, endsEarly: true }
       expect(await obtain(kind, value, terms)).toMatchObject({
         volatile: true,
         held: { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, version: '3', mustBeCurrent: true },

@@ -62,7 +62,11 @@ const aCommand = async (): Promise<RotatorPlace & { folder: string }> => {
   await writeFile(target, JSON.stringify(['the-first']))
   const rotator = createCommandRotator(
     { program, args: [target], timeout: 5000 },
-    { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, keepsOld: true, random: createSystemRandom() },
+    {
+      secret: { tenant: 'acme', backend: 'embedded', secret: 'key' },
+      supportsDualSecrets: true,
+      random: createSystemRandom(),
+    },
   )
   return {
     folder,
@@ -101,7 +105,11 @@ describe('fault 24: a program that names the next secret', () => {
     await chmod(program, 0o700)
     const rotator = createCommandRotator(
       { program, args: [], timeout: 5000 },
-      { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, keepsOld: true, random: createSystemRandom() },
+      {
+        secret: { tenant: 'acme', backend: 'embedded', secret: 'key' },
+        supportsDualSecrets: true,
+        random: createSystemRandom(),
+      },
     )
     try {
       return (await rotator.next(undefined)).reveal()
@@ -151,7 +159,7 @@ describe('a program that rotates', () => {
         { program, args, timeout: 300 },
         {
           secret: { tenant: 'acme', backend: 'embedded', secret: 'key' },
-          keepsOld: true,
+          supportsDualSecrets: true,
           random: createSystemRandom(),
         },
       )

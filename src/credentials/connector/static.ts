@@ -13,7 +13,7 @@ export interface RotationTerms {
   /** How long it still works after another has taken its place (ms). */
   readonly grace: number
   /** Whether there is such a time at all, and whether it is over once everybody has moved. */
-  readonly keepsOld: boolean
+  readonly supportsDualSecrets: boolean
   readonly endsEarly: boolean
 }
 
@@ -77,7 +77,7 @@ export const createStaticConnector = (
     return {
       // Whoever has it comes back before it ends.
       ...(terms === undefined ? {} : { volatile: true }),
-      ...(terms?.keepsOld === true ? { held: { secret, version, mustBeCurrent: terms.endsEarly } } : {}),
+      ...(terms?.supportsDualSecrets === true ? { held: { secret, version, mustBeCurrent: terms.endsEarly } } : {}),
       token,
       issuedTokenType: SECRET_TOKEN_TYPE,
       tokenType: 'N_A',

@@ -50,7 +50,7 @@ const plan = async ({ rotation, rotator, backend }: Work): Promise<Outcome> => {
   await backend.expectRotatable?.(rotation.tenant, rotation.secret)
   const old = await backend.find(rotation.tenant, rotation.secret, 'current')
   const versions = { oldVersion: old?.version ?? null }
-  if (rotator.chosenThere === true) {
+  if (rotator.generatedByTarget === true) {
     await rotator.check?.(old?.value)
     return { step: 'prepared', versions, kept: { old, atTarget: await rotator.known(), next: undefined } }
   }
@@ -200,8 +200,8 @@ const ACTS: Readonly<Record<OpenStep, Act>> = {
 }
 const CHOOSING: Act = { name: 'applying', run: choose }
 
-export const actAfter = (step: OpenStep, { chosenThere }: Pick<Rotator, 'chosenThere'>): Act =>
-  chosenThere === true && (step === 'prepared' || step === 'staged') ? CHOOSING : ACTS[step]
+export const actAfter = (step: OpenStep, { generatedByTarget }: Pick<Rotator, 'generatedByTarget'>): Act =>
+  generatedByTarget === true && (step === 'prepared' || step === 'staged') ? CHOOSING : ACTS[step]
 
 /** Moments at which a kill must do no harm: before and after each act. Crash tests go through these lists. */
 const pointsOf = (steps: readonly OpenStep[]): string[] => [

@@ -155,7 +155,7 @@ export const createRotationEngine = (options: EngineOptions) => {
   const expectWayBack = async ({ rotation, rotator, backend, kept }: Work): Promise<void> => {
     const { is, version } = await handedOut(backend, rotation, kept)
     if (is === 'new') throw notPossible('the new one is handed out already; begin another rotation instead')
-    if (rotator.chosenThere === true && kept.next !== undefined)
+    if (rotator.generatedByTarget === true && kept.next !== undefined)
       throw notPossible('the target has chosen the new one already, so that there is no way back')
     if (version === undefined) {
       if (kept.old !== undefined) throw notPossible('the backend has no current version that could stay: set one')

@@ -85,7 +85,7 @@ export const createJournal = (options: {
         return write(planned, change, await sealKept(envelope, planned, kept))
       }
       if (step !== 'promoted') return write(rotation, change)
-      const graceUntil = clock.now() + (rotator.keepsOld && work.kept.old !== undefined ? policy.grace : 0)
+      const graceUntil = clock.now() + (rotator.supportsDualSecrets && work.kept.old !== undefined ? policy.grace : 0)
       return write(rotation, { ...change, state: 'grace', graceUntil, nextAt: options.nextLook(graceUntil, policy) })
     },
     async callPerson(rotation: Rotation, policy: RotationPolicy, problem: string): Promise<Rotation> {

@@ -38,14 +38,14 @@ export const createTargetLimits = () => {
     const limited = {
       kind: rotator.kind,
       target: rotator.target,
-      keepsOld: rotator.keepsOld,
+      supportsDualSecrets: rotator.supportsDualSecrets,
       login: (value) => turns.take(() => rotator.login(value)),
       retire: (old, current) => turns.take(() => rotator.retire(old, current)),
     } satisfies Partial<Rotator>
-    if (rotator.chosenThere === true) {
+    if (rotator.generatedByTarget === true) {
       return {
         ...limited,
-        chosenThere: true,
+        generatedByTarget: true,
         known: () => turns.take(() => rotator.known()),
         apply: (known) => turns.take(() => rotator.apply(known)),
         ...(check === undefined ? {} : { check: (current) => turns.take(() => rotator.check!(current)) }),

@@ -42,7 +42,7 @@ export const createRotatingSecrets =
     const { tenant, secret: name } = secret
     const rotator = options.rotatorOf(secret)
     const backend = options.backendOf(secret.backend)
-    if (rotator === undefined || rotator.keepsOld || backend === undefined) return options.readKept(secret)
+    if (rotator === undefined || rotator.supportsDualSecrets || backend === undefined) return options.readKept(secret)
     for (const until = performance.now() + (options.patience ?? PATIENCE); ;) {
       const version = await backend.read(tenant, name)
       const open = await options.rotations.open(secret)
@@ -52,7 +52,8 @@ export const createRotatingSecrets =
         continue
       }
       // The target has it, whoever is gone.
-      if (rotator.chosenThere === true) return { value: await rotator.known(), version: 'at the target', token: null }
+      if (rotator.generatedByTarget === true)
+        return { value: await rotator.known(), version: 'at the target', token: null }
       if (performance.now() < until) {
         await sleep(LOOK)
         continue

@@ -236,7 +236,11 @@ export const createRotation = (deps: {
       const policy = policyFor(secret)
       return policy === undefined
         ? undefined
-        : { grace: policy.grace, keepsOld: rotatorOf(policy, secret).keepsOld, endsEarly: endsEarly(policy) }
+        : {
+            grace: policy.grace,
+            supportsDualSecrets: rotatorOf(policy, secret).supportsDualSecrets,
+            endsEarly: endsEarly(policy),
+          }
     },
     /** Who may still use the old version of a secret that is in its grace. */
     async holdersOfOld(): Promise<SecretHolder[]> {

@@ -8,7 +8,7 @@ interface AnyRotator {
   /** Where it works, as text: so many calls there at the same time as the policy says. */
   readonly target: string
   /** Whether the old one works until `retire`. Where it does not, nobody is handed anything from `apply` until the new one is current. */
-  readonly keepsOld: boolean
+  readonly supportsDualSecrets: boolean
   /** Logs in. @throws when that cannot be known: the target cannot be reached, or does not answer */
   login(value: Secret): Promise<Login>
   /** Makes the target refuse the old one, and still accept the current one. */
@@ -17,7 +17,7 @@ interface AnyRotator {
 
 /** We choose the value that comes next, and tell the target. */
 export interface ChoosingRotator extends AnyRotator {
-  readonly chosenThere?: undefined
+  readonly generatedByTarget?: undefined
   /** The value that comes next. Does not touch the target. */
   next(current: Secret | undefined): Secret | Promise<Secret>
   /** Finds out what would keep the change from being possible, before anything is changed. @throws what is in the way */
@@ -28,7 +28,7 @@ export interface ChoosingRotator extends AnyRotator {
 
 /** The target chooses the value that comes next, and keeps it where it can be read again. */
 export interface AskingRotator extends AnyRotator {
-  readonly chosenThere: true
+  readonly generatedByTarget: true
   /** As for the other kind. */
   check?(current: Secret | undefined): Promise<void>
   /** The one that is right now, as the target says. */

@@ -28,6 +28,6 @@ export const standingOf = async (work: Work, exhausted: boolean): Promise<Standi
     exhausted,
     afterwards: policy.on_failure.afterwards,
     hadOld: kept.old !== undefined || (!isPlanned && now?.version !== undefined),
-    isChosen: rotator.chosenThere === true && kept.next !== undefined,
+    isChosen: rotator.generatedByTarget === true && kept.next !== undefined,
   }
 }

@@ -230,7 +230,7 @@ const rotatorOf = (kind: TargetKind, course: Course): Rotator => {
   const common = {
     kind: 'command',
     target: 'model',
-    keepsOld: kind === 'two',
+    supportsDualSecrets: kind === 'two',
     login: async (value: Secret) =>
       (await ask('login', false, [value.reveal()], ({ target }) => target.accepts.includes(value.reveal())))
         ? ('works' as const)
@@ -255,7 +255,7 @@ const rotatorOf = (kind: TargetKind, course: Course): Rotator => {
   return {
     ...common,
     retire: () => Promise.resolve(),
-    chosenThere: true,
+    generatedByTarget: true,
     known: async () =>
       new Secret(String(await ask('known', false, [], ({ target }) => (target.accepts.includes(NEW) ? NEW : OLD)))),
     async apply(known) {

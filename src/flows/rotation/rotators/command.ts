@@ -22,7 +22,7 @@ const OUTPUT = 65_536
  */
 export const createCommandRotator = (
   command: AllowedCommand,
-  deps: { secret: RotatedSecret; keepsOld: boolean; random: Random },
+  deps: { secret: RotatedSecret; supportsDualSecrets: boolean; random: Random },
 ): ChoosingRotator => {
   const doStep: DoStep = (step, secrets) =>
     new Promise((resolve, reject) => {
@@ -65,7 +65,7 @@ export const createCommandRotator = (
   return rotatorOfSteps(doStep, {
     kind: 'command',
     target: command.program,
-    keepsOld: deps.keepsOld,
+    supportsDualSecrets: deps.supportsDualSecrets,
     random: deps.random,
   })
 }

@@ -56,7 +56,7 @@ export const createRotators = (deps: {
         const command = ownValue(deps.settings().rotation.commands, how.command)
         if (command === undefined)
           throw refuse('rotation_not_possible', { problem: `deputy.yaml allows no command ${how.command}` })
-        return createCommandRotator(command, { secret, keepsOld: how.keeps_old, random })
+        return createCommandRotator(command, { secret, supportsDualSecrets: how.keeps_old, random })
       }
       case 'webhook':
         return createWebhookRotator(how, {

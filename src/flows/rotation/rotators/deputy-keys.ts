@@ -24,8 +24,8 @@ export const createDeputyKeysRotator = (name: OwnKeys, keys: RotatedKeys): Askin
     // Of the others there is one in force at a time; what the old one has signed goes on being accepted by itself, for as long as there is any of it.
     kind: 'deputy_keys',
     target: 'deputy',
-    keepsOld: tenant !== undefined,
-    chosenThere: true,
+    supportsDualSecrets: tenant !== undefined,
+    generatedByTarget: true,
     known,
     check: () =>
       keys.canRotate(name)

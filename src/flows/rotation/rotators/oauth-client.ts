@@ -65,8 +65,8 @@ export const createOAuthClientRotator = (
   return {
     kind: 'oauth_client',
     target: new URL(how.registration).host,
-    keepsOld: false,
-    chosenThere: true,
+    supportsDualSecrets: false,
+    generatedByTarget: true,
     known: async () => new Secret((await ask({ method: 'GET' })).client_secret),
     async check() {
       await ask({ method: 'GET' })

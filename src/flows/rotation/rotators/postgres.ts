@@ -65,7 +65,7 @@ export const createPostgresRotator = (
   return {
     kind: 'postgres',
     target: `${host}:${port}`,
-    keepsOld: strategy === 'alternating',
+    supportsDualSecrets: strategy === 'alternating',
     next(current) {
       const before = current === undefined ? undefined : readLogin(current).username
       return loginText({

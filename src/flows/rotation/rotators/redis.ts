@@ -67,7 +67,7 @@ export const createRedisRotator = (
   return {
     kind: 'redis',
     target: `${how.host}:${how.port}`,
-    keepsOld: true,
+    supportsDualSecrets: true,
     next: () => loginText({ username: how.user, password: newPassword(deps.random) }),
     async check() {
       await asAdmin(async (client) => {

@@ -26,7 +26,7 @@ export const revealed = (secrets: StepSecrets): Record<string, string | null> =>
  */
 export const rotatorOfSteps = (
   doStep: DoStep,
-  { random, ...facts }: Pick<ChoosingRotator, 'kind' | 'target' | 'keepsOld'> & { random: Random },
+  { random, ...facts }: Pick<ChoosingRotator, 'kind' | 'target' | 'supportsDualSecrets'> & { random: Random },
 ): ChoosingRotator => {
   const done = async (step: Step, secrets: StepSecrets): Promise<string> => {
     const { refused, output } = await doStep(step, secrets)

@@ -24,8 +24,8 @@ export const createVaultStaticRoleRotator = (options: {
   return {
     kind: 'vault_static_role',
     target: `${options.backend}/${role}`,
-    keepsOld: false,
-    chosenThere: true,
+    supportsDualSecrets: false,
+    generatedByTarget: true,
     known,
     async check() {
       await known()

@@ -36,7 +36,7 @@ export const createWebhookRotator = (
   return rotatorOfSteps(doStep, {
     kind: 'webhook',
     target: new URL(how.url).host,
-    keepsOld: how.keeps_old,
+    supportsDualSecrets: how.keeps_old,
     random: deps.random,
   })
 }
