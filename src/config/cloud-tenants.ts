@@ -40,7 +40,7 @@ export const cloudTenantWarnings = ({ tenants, servers, downstreams }: Snapshot)
     const users = [...servers.values()].filter(
       (server) =>
         server.status !== 'retired' &&
-        [server.downstreams, server.own].some((uses) => Object.hasOwn(uses, downstream.downstream)),
+        [server.downstreams, server.service_downstreams].some((uses) => Object.hasOwn(uses, downstream.downstream)),
     )
     const without = [...tenants.keys()].filter(
       (tenant) =>

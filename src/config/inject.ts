@@ -93,7 +93,7 @@ export const injectSchema = z.strictObject({
     .union([waySchema, z.array(waySchema).min(1)])
     .transform((as) => (Array.isArray(as) ? as : [as]))
     .describe('Where in the request it is put: one of the ways, or a list of them.'),
-  strike: z
+  redact_response: z
     .boolean()
     .default(true)
     .describe(

@@ -116,7 +116,7 @@ const overlap = (left: Downstream, right: Downstream): boolean =>
 export const sharedHosts = (
   downstreams: ReadonlyMap<string, Located<Downstream>>,
   { value, file, lineOf }: Located<Server>,
-  use: 'downstreams' | 'own',
+  use: 'downstreams' | 'service_downstreams',
 ): Problem[] => {
   const used = Object.keys(value[use]).flatMap((id) => downstreams.get(id)?.value ?? [])
   return used.flatMap((downstream, at) =>

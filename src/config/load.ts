@@ -18,6 +18,7 @@ export type LoadResult =
   | {
       readonly snapshot: Snapshot
       readonly problems: readonly Problem[]
+      readonly warnings: readonly Problem[]
       /** Ids of servers and downstreams that daemons of other environments see. */
       readonly elsewhere: ReadonlySet<string>
       readonly privateFiles: readonly PrivateFile[]
@@ -161,8 +162,16 @@ export const loadConfiguration = async (options: {
   )
   problems.push(...checkReferences({ home, settings, tenants, servers, downstreams, providers, rotations }))
   if (problems.length > 0) return { snapshot: undefined, problems }
+  const folders: readonly ReadonlyMap<string, Located<unknown>>[] = [
+    tenants,
+    servers,
+    downstreams,
+    providers,
+    rotations,
+  ]
   return {
     problems,
+    warnings: [settings, ...folders.flatMap((folder) => [...folder.values()])].flatMap(({ warnings = [] }) => warnings),
     elsewhere,
     privateFiles: privateFilesIn(home, [
       settings,

@@ -207,7 +207,7 @@ const checkServers = (loaded: Loaded): Problem[] => {
         message: "Clients would be sent to Deputy, which takes identity assertions of none of the server's tenants.",
         fix: 'Add identity_assertions to the file of one of them, or leave it out.',
       })
-    for (const use of ['downstreams', 'own'] as const)
+    for (const use of ['downstreams', 'service_downstreams'] as const)
       problems.push(...checkUses(loaded, located, use), ...sharedHosts(loaded.downstreams, located, use))
     problems.push(...checkExec(located))
     for (const [tool, { downstream, scopes }] of Object.entries(value.tools)) {
@@ -242,7 +242,7 @@ const checkExec = ({
 }: Located<Server>): Problem[] => {
   if (exec === undefined) return []
   const problems: Problem[] = []
-  const use = exec.on_behalf_of === 'session' ? 'downstreams' : 'own'
+  const use = exec.on_behalf_of === 'session' ? 'downstreams' : 'service_downstreams'
   if (exec.on_behalf_of === 'session' && !hasSession)
     problems.push({
       file,
@@ -279,7 +279,11 @@ const checkExec = ({
   return problems
 }
 
-const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use: 'downstreams' | 'own'): Problem[] =>
+const checkUses = (
+  loaded: Loaded,
+  { value, file, lineOf }: Located<Server>,
+  use: 'downstreams' | 'service_downstreams',
+): Problem[] =>
   Object.entries(value[use]).flatMap(([id, { scopes }]) => {
     const downstream = loaded.downstreams.get(id)?.value
     if (downstream === undefined)
@@ -292,7 +296,7 @@ const checkUses = (loaded: Loaded, { value, file, lineOf }: Located<Server>, use
         },
       ]
     const problems: Problem[] = []
-    if (use === 'own' && needsUser(downstream.credential)) {
+    if (use === 'service_downstreams' && needsUser(downstream.credential)) {
       problems.push({
         file,
         line: lineOf([use, id]),

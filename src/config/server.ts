@@ -162,7 +162,7 @@ export const serverSchema = z.strictObject({
     .record(idSchema, downstreamUseSchema)
     .default({})
     .describe('What the server may ask for on behalf of users.'),
-  own: z
+  service_downstreams: z
     .record(idSchema, downstreamUseSchema)
     .default({})
     .describe('What the server may ask for itself (client_credentials).'),

@@ -299,7 +299,7 @@ export const settingsSchema = z.strictObject({
       body_bytes: z.int().min(1024).default(65_536).describe('Largest request body.'),
       header_timeout: timeoutSchema.default(5000).describe('How long a client may take to send the headers.'),
       request_timeout: timeoutSchema.default(10_000).describe('How long a client may take to send the whole request.'),
-      unready: pauseSchema
+      shutdown_delay: pauseSchema
         .default(0)
         .describe(
           'How long the daemon goes on serving after SIGTERM while it says that it is not ready, so that a load balancer can look elsewhere first.',

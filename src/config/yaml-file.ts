@@ -1,12 +1,15 @@
 import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, Document, visit, type Node } from 'yaml'
 import type { z } from 'zod'
 import type { Problem } from './problem.ts'
+import { renameSettings, type OldName } from './renamed-settings.ts'
 import { toProblems } from './schema-problems.ts'
 
 /** A value out of a file, with the way to the line that each part of it stands on. */
 export interface Located<Value> {
   readonly value: Value
   readonly file: string
+  /** What the daemon reads, and a later version will not. */
+  readonly warnings?: readonly Problem[]
   /** The line of the part at this path, or of the nearest part around it. */
   lineOf(path: readonly PropertyKey[]): number
 }
@@ -70,13 +73,14 @@ const misreadIn = (document: Document, file: string, lines: LineCounter): Proble
   return problems
 }
 
-const parse = (text: string): { documents: Document[]; lines: LineCounter } => {
+const parse = (text: string): { documents: Document[]; lines: LineCounter; oldNames: OldName[][] } => {
   const lines = new LineCounter()
   // Its warnings would be written to standard error, between the lines of the log; the schema refuses what they are
   // about.
   const found = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true, logLevel: 'error' })
   // A file that is empty, or all comments, is one document that says nothing.
-  return { documents: found.length > 0 ? [...found] : [new Document({})], lines }
+  const documents: Document[] = found.length > 0 ? [...found] : [new Document({})]
+  return { documents, lines, oldNames: documents.map(renameSettings) }
 }
 
 const lineIn =
@@ -98,7 +102,7 @@ export const parseYamlFile = <Schema extends z.ZodType>(
 ): { values: Located<z.output<Schema>>[]; problems: Problem[] } => {
   const values: Located<z.output<Schema>>[] = []
   const problems: Problem[] = []
-  const { documents, lines } = parse(text)
+  const { documents, lines, oldNames } = parse(text)
   documents.forEach((document, at) => {
     for (const error of document.errors)
       problems.push({
@@ -132,6 +136,12 @@ export const parseYamlFile = <Schema extends z.ZodType>(
     values.push({
       value: parsed.data,
       file,
+      warnings: oldNames[at]!.map(({ from, to, offset }) => ({
+        file,
+        line: lines.linePos(offset).line,
+        message: `${from} is called ${to} now.`,
+        fix: `Write ${to.split('.').at(-1)}: the next version no longer reads the old name.`,
+      })),
       lineOf(path) {
         const again = parse(text)
         return lineIn(again.documents[at]!, again.lines)(path)

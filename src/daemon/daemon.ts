@@ -100,7 +100,7 @@ const start = async (context: DaemonContext, stack: AsyncDisposableStack): Promi
     async stop() {
       draining = true
       logger.info({}, 'deputy is stopping')
-      if (settings.limits.unready > 0) await sleep(settings.limits.unready)
+      if (settings.limits.shutdown_delay > 0) await sleep(settings.limits.shutdown_delay)
       // A program that `deputy exec` has started goes on, and begins its session anew with the next daemon.
       made.execSessions.close()
       await closeAll()

@@ -16,7 +16,11 @@ beforeAll(async () => {
     {
       ...aCompany({ issuer: 'https://idp.example' }),
       'secrets/own': 'a-secret',
-      'providers/own.yaml': { provider: 'own', name: 'Own', token_endpoint: 'https://own.example/token' },
+      'providers/own.yaml': {
+        provider: 'own',
+        name: 'Own',
+        token_endpoint: 'https://own.example/token',
+      },
       'downstreams/own.yaml': {
         downstream: 'own',
         credential: 'client_credentials',

@@ -17,7 +17,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
       lease: '1s',
       skew: '200ms',
       deadline: '1s',
-      settings: { limits: { unready: '2s' } },
+      settings: { limits: { shutdown_delay: '2s' } },
     })
     ;[a, b] = [...cluster.nodes]
   })

@@ -48,9 +48,9 @@ describe('tenants that have nothing at a cloud', () => {
       expect(warnings({ ...file, ...OWN[credential] }, { tenants: ['acme'] })).toEqual([])
       expect(warnings({ ...file, enabled: false })).toEqual([])
       expect(warnings(file, { downstreams: {} })).toEqual([])
-      expect(warnings(file, { downstreams: {}, own: { cloud: { scopes: [] } }, tenants: ['globex'] })).toEqual([
-        'globex',
-      ])
+      expect(
+        warnings(file, { downstreams: {}, service_downstreams: { cloud: { scopes: [] } }, tenants: ['globex'] }),
+      ).toEqual(['globex'])
       expect(warnings(file, { status: 'retired' })).toEqual([])
     },
   )

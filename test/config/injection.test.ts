@@ -23,7 +23,7 @@ describe('`inject` of a downstream', () => {
       hosts: [HOST],
       methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
       as: [{ header: 'X-Key', value: '{credential}' }],
-      strike: true,
+      redact_response: true,
       only: false,
     })
     expect(aDownstream({ hosts: ['HTTPS://API.Example:443/', 'https://[::1]:8443'] }).inject!.hosts).toEqual([
@@ -94,7 +94,7 @@ describe('`inject` of a downstream', () => {
   it('two downstreams of one server that the same tenant could mean by one host are refused', () => {
     const server = aServer({
       downstreams: { api: { scopes: [] }, twin: { scopes: [] } },
-      own: { twin: { scopes: [] } },
+      service_downstreams: { twin: { scopes: [] } },
     })
     const shared = (more: object) =>
       sharedHosts(
@@ -116,7 +116,11 @@ describe('`inject` of a downstream', () => {
     )
     expect(acme).toEqual([])
     expect(
-      sharedHosts(new Map([['twin', located(aDownstream({}, { downstream: 'twin' }))]]), located(server), 'own'),
+      sharedHosts(
+        new Map([['twin', located(aDownstream({}, { downstream: 'twin' }))]]),
+        located(server),
+        'service_downstreams',
+      ),
     ).toEqual([])
   })
 

@@ -67,7 +67,7 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     'servers/notes.yaml',
     `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  on_behalf_of: server\n  env:\n    TOKEN: { downstream: ledger }\n`,
     11,
-    /not registered under `own`/,
+    /not registered under `service_downstreams`/,
   ],
   [
     'servers/notes.yaml',

@@ -57,7 +57,9 @@ describe('Deputy as a client of a real oidc-provider', () => {
       id_token_signed_response_alg: 'RS256',
     } as const
     const provider = new Provider(url, {
-      jwks: { keys: [{ ...elliptic.privateKey.export({ format: 'jwk' }), kid: 'own', use: 'sig', alg: 'RS256' }] },
+      jwks: {
+        keys: [{ ...elliptic.privateKey.export({ format: 'jwk' }), kid: 'own', use: 'sig', alg: 'RS256' }],
+      },
       scopes: ['read', 'write'],
       clientAuthMethods: ['private_key_jwt', 'tls_client_auth'],
       clients: [

@@ -288,7 +288,7 @@ describe('an installation token', () => {
       )
     expect([
       wanted({}),
-      wanted({ downstreams: {}, own: { github: { scopes: [] } } }),
+      wanted({ downstreams: {}, service_downstreams: { github: { scopes: [] } } }),
       wanted({ tenants: ['globex'] }),
       wanted({}, { tenants: ['globex'] }),
       wanted({ status: 'retired' }),

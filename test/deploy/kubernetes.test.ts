@@ -173,7 +173,7 @@ describe('the Kubernetes manifests', () => {
   test('give the daemon longer to end than it takes, and start it with settings that hold there', () => {
     for (const { spec } of pods.filter(({ spec: each }) => containersOf(each).some(({ name }) => name === 'deputy'))) {
       expect(spec.terminationGracePeriodSeconds! * 1000).toBeGreaterThan(
-        settings.limits.unready + settings.limits.drain,
+        settings.limits.shutdown_delay + settings.limits.drain,
       )
       const deputy = containersOf(spec).find(({ name }) => name === 'deputy')!
       const mounted = (path: string): boolean =>

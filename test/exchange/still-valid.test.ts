@@ -160,7 +160,7 @@ describe('what changes while a request waits for its record', () => {
   it('threat 15: what a file takes from a server meanwhile, or a tenant from either, it does not get', async () => {
     const changes: readonly (readonly [string, Snapshot])[] = [
       ['target_unknown', world({ server: { downstreams: {} } })],
-      ['target_unknown', world({ server: { downstreams: {}, own: { ledger: { scopes: ['read'] } } } })],
+      ['target_unknown', world({ server: { downstreams: {}, service_downstreams: { ledger: { scopes: ['read'] } } } })],
       ['target_unknown', world({ downstream: { tenants: ['globex'] } })],
       ['workload_tenant', world({ server: { tenants: ['globex'] } })],
     ]

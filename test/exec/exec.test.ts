@@ -25,7 +25,7 @@ const EXEC = {
 const server = (given: object = {}) => ({
   attest: [{ exec: { uid } }],
   tenants: ['acme'],
-  own: { ledger: { scopes: ['ledger:read'] }, mail: {} },
+  service_downstreams: { ledger: { scopes: ['ledger:read'] }, mail: {} },
   exec: EXEC,
   ...given,
 })
@@ -61,7 +61,7 @@ beforeAll(async () => {
         exec: { env: { TOKEN: { downstream: 'ledger' } } },
       }),
       'servers/denied.yaml': another('denied', {
-        own: { agent: {} },
+        service_downstreams: { agent: {} },
         exec: { on_behalf_of: 'server', env: { TOKEN: { downstream: 'agent' } } },
       }),
       'servers/others.yaml': another('others', { attest: [{ exec: { uid: uid + 1 } }] }),

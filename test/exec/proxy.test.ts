@@ -112,7 +112,7 @@ describe('a published MCP server as it is, under deputy exec and behind the prox
           owner: 'platform@example.com',
           status: 'approved',
           attest: [{ exec: { uid: process.getuid!() } }],
-          own: { gitlab: {} },
+          service_downstreams: { gitlab: {} },
           exec: { on_behalf_of: 'server', proxy: true },
         },
         'downstreams/gitlab.yaml': {

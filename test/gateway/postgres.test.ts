@@ -64,7 +64,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
           login_session: false,
           attest: [{ exec: { uid } }],
           tenants: ['acme'],
-          own: { orders: {} },
+          service_downstreams: { orders: {} },
           exec: { on_behalf_of: 'server' },
         },
         'downstreams/orders.yaml': { downstream: 'orders', ...orders, postgres },

@@ -33,7 +33,7 @@ beforeAll(async () => {
     bearer: to('bearer', { as: { header: 'Authorization', value: 'Bearer {credential}' }, only: true }),
     apikey: to('apikey', { as: { query: 'api key' } }),
     bot: to('bot', { as: [{ path: 'BOT_TOKEN' }] }),
-    form: to('form', { as: [{ body: 'PASSWORD_HERE' }, { header: 'X-Also' }], strike: false }),
+    form: to('form', { as: [{ body: 'PASSWORD_HERE' }, { header: 'X-Also' }], redact_response: false }),
     login: to('login', { as: { basic: {} } }),
     named: to('named', { as: { basic: { user: 'x-access-token' } } }),
     typed: { ...to('typed', { as: { basic: {} } }), credential: 'basic' },
@@ -381,7 +381,7 @@ describe('for whom a request is', () => {
     ).toBe('subject_audience_mismatch')
   })
 
-  it('a server may act for itself at what is under `own`', async () => {
+  it('a server may act for itself at what is under `service_downstreams`', async () => {
     const answer = await ask(
       { socketPath: daemon.proxySocket },
       { path: '/d/named/', headers: { 'deputy-on-behalf-of': 'server' } },

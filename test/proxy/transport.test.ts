@@ -49,7 +49,7 @@ beforeAll(async () => {
     {
       plain: { secret: KEY, inject: { hosts: [plain.url], as, only: true } },
       secure: { secret: KEY, inject: { hosts: [secure.url], as } },
-      h2: { secret: KEY, inject: { hosts: [h2.url], as, strike: false } },
+      h2: { secret: KEY, inject: { hosts: [h2.url], as, redact_response: false } },
       nowhere: {
         secret: KEY,
         inject: { hosts: ['http://127.0.0.1:1', 'https://10.1.2.3', 'https://169.254.169.254'], as },

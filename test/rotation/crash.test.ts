@@ -389,7 +389,9 @@ describe.skipIf(!findRedis())('on a real Redis', () => {
         expect(await engine.advance(inGrace, world.policy)).toMatchObject({ state: 'grace' })
         expect([await place.rotator.login(place.current), await world.handedOut()]).toEqual(['works', 'works'])
         world.clock.forward(GRACE / 2 + 1)
-        expect(await engine.advance((await world.keysAndStore.store.rotations.open(SECRET))!, world.policy)).toMatchObject({
+        expect(
+          await engine.advance((await world.keysAndStore.store.rotations.open(SECRET))!, world.policy),
+        ).toMatchObject({
           state: 'done',
         })
         expect(await place.rotator.login(place.current)).toBe('refused')

@@ -73,7 +73,7 @@ describe('the SDK at a real daemon', () => {
         issuer: issuer.url,
         notes: {
           tenants: ['acme'],
-          own: { ledger: { scopes: ['ledger:read'] } },
+          service_downstreams: { ledger: { scopes: ['ledger:read'] } },
           tools: { list: { downstream: 'ledger', scopes: ['ledger:read'] } },
         },
       }),

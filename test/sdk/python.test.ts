@@ -75,7 +75,10 @@ describe.skipIf(!hasPython)('the Python client at a real daemon', () => {
   beforeAll(async () => {
     issuer = await startTestIssuer()
     daemon = await startDaemonProcess(
-      aCompany({ issuer: issuer.url, notes: { tenants: ['acme'], own: { ledger: { scopes: ['ledger:read'] } } } }),
+      aCompany({
+        issuer: issuer.url,
+        notes: { tenants: ['acme'], service_downstreams: { ledger: { scopes: ['ledger:read'] } } },
+      }),
     )
     other = await aService()
     service = await aService()

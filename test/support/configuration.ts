@@ -47,7 +47,7 @@ export const aCompany = (options: {
       server(id as keyof typeof RESOURCES, {
         attest: [{ private_key_jwt: { jwks: { keys: [jwk] } } }],
         tenants: ['acme'],
-        own: { ledger: { scopes: ['ledger:read'] } },
+        service_downstreams: { ledger: { scopes: ['ledger:read'] } },
       }),
     ]),
   ),

@@ -87,7 +87,7 @@ export const startProviderPlace = async (
       status: 'approved',
       attest: [{ unix: { uid: process.getuid!() } }],
       downstreams: { vendor: { scopes } },
-      own: { app: { scopes: [] } },
+      service_downstreams: { app: { scopes: [] } },
     },
     'downstreams/vendor.yaml': {
       downstream: 'vendor',

@@ -68,7 +68,7 @@ export const readConfiguration = async (options: {
     schema: await readFile(options.shipped.policySchema, 'utf8'),
     existing: existingNames(loaded.snapshot, loaded.elsewhere),
   })
-  const warnings = [...warningsOf(loaded.snapshot, policies.ids), ...policies.warnings]
+  const warnings = [...loaded.warnings, ...warningsOf(loaded.snapshot, policies.ids), ...policies.warnings]
   if (policies.policy === undefined) return { configuration: undefined, problems: policies.problems, warnings }
   return {
     configuration: {

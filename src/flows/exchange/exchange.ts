@@ -67,7 +67,7 @@ const runLine = (deps: ExchangeDependencies, context: ExchangeContext, forWhom: 
 
 /** Whether a connection is for the user of a session; a downstream that the server uses for itself alone is not. */
 const isForUser = ({ workload: { server, session } }: Caller, downstream: string): boolean => {
-  const isOwn = Object.hasOwn(server.own, downstream) && !Object.hasOwn(server.downstreams, downstream)
+  const isOwn = Object.hasOwn(server.service_downstreams, downstream) && !Object.hasOwn(server.downstreams, downstream)
   return session === undefined ? server.login_session && !isOwn : session.user !== undefined
 }
 

@@ -95,6 +95,6 @@ export const actForItself = async (
   return {
     principal: { kind: 'workload', tenant, server: server.server },
     notAfter: Infinity,
-    uses: server.own,
+    uses: server.service_downstreams,
   }
 }

@@ -34,7 +34,7 @@ export const usableFor = (
 
 /** The downstreams that a server is registered for: on behalf of users, or for itself. */
 export const usesOf = (server: Server, user: string | undefined): Server['downstreams'] =>
-  user === undefined ? server.own : server.downstreams
+  user === undefined ? server.service_downstreams : server.downstreams
 
 /**
  * Whether the files still allow this server, for this tenant and user, at these downstreams. Every part of Deputy that hands

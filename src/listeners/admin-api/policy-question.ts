@@ -40,7 +40,7 @@ export const explainPolicy = (
   const target = resolveTarget(
     { audiences: isUri ? [] : [question.downstream], resources: isUri ? [question.downstream] : [] },
     server,
-    user === undefined ? server.own : server.downstreams,
+    user === undefined ? server.service_downstreams : server.downstreams,
     tenant,
     snapshot,
   )

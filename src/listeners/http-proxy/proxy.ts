@@ -118,7 +118,7 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
       target,
     )
     const {
-      inject: { strike },
+      inject: { redact_response: strike },
       origin: service,
       proofKey: key,
       stands,
@@ -252,7 +252,8 @@ export const createProxy = (deps: ProxyDependencies, hosts: ReadonlySet<string>)
     if (tunnels.has(request.socket)) throw refuse('malformed_request', { problem: 'there is a tunnel already' })
     const snapshot = deps.snapshot()
     const { server } = await deps.attest(readEvidence(request, await deps.peer(request)), snapshot)
-    if (hasHost(snapshot, [...Object.keys(server.downstreams), ...Object.keys(server.own)], origin)) return origin
+    if (hasHost(snapshot, [...Object.keys(server.downstreams), ...Object.keys(server.service_downstreams)], origin))
+      return origin
     const error = refuse('injection_host_unknown', { host: origin, server: server.server })
     await deps.audit.append({
       id: correlationId,
