@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac, createSecretKey, timingSafeEqual } from 'node:crypto'
 import { lengthPrefixed } from './additional-data.ts'
 import type { Secret } from './secret.ts'
 
@@ -9,9 +9,10 @@ import type { Secret } from './secret.ts'
 export type Fingerprint = (token: Secret) => string
 
 export const createFingerprint = (key: Secret): Fingerprint => {
-  const bytes = Buffer.from(key.reveal(), 'base64')
+  // Made once: of bytes node:crypto makes one for each call, which takes six times as long as the rest.
+  const secret = createSecretKey(Buffer.from(key.reveal(), 'base64'))
   return (token) =>
-    createHmac('sha256', bytes)
+    createHmac('sha256', secret)
       .update(lengthPrefixed('fingerprint', token.reveal()))
       .digest()
       .subarray(0, 16)
