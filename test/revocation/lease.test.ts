@@ -365,6 +365,23 @@ describe('the lease of a node', () => {
       .toEqual(['written 1', 'written 2'])
   })
 
+  it('promise 4: a store whose count has gone back gives no lease before this node has read everything anew', async () => {
+    const problems: (string | undefined)[] = []
+    const { store, start, clock } = aNode({
+      lookAgain: ({ problem }) => {
+        problems.push(problem)
+        return Promise.resolve()
+      },
+    })
+    store.answer = () => Promise.resolve(granted(5, clock.now()))
+    await start()
+    await expect.poll(() => store.asked).toEqual([undefined, 5])
+    store.answer = () => Promise.resolve(granted(3, clock.now()))
+    store.changed()
+    await expect.poll(() => store.asked.slice(2, 4)).toEqual([5, undefined])
+    expect(problems).toEqual(['its last change has the number 3, and this node knows number 5'])
+  })
+
   it('fault 101, promise 4: a confirmation waits for leases that a server before this one may have granted', async () => {
     const { store, start } = aNode()
     const lease = await start()

@@ -4,6 +4,10 @@ import { join } from 'node:path'
 import { Client } from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ClusterMembership } from '../../src/foundation/cluster/cluster-membership.ts'
+import { createIncarnations } from '../../src/foundation/cluster/incarnation.ts'
+import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
+import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { copyToPostgres } from '../../src/foundation/store/copy.ts'
 import { SCHEMA_VERSION } from '../../src/foundation/store/migrations/index.ts'
 import { judgeStandbys } from '../../src/foundation/store/postgres/durability.ts'
@@ -230,6 +234,59 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
       await cluster.renew(aRequest({ applied: change }))
       expect(await cluster.whoKnows(change, who)).toMatchObject({ acknowledged: ['two'], waiting: [] })
       await store.close()
+    })
+
+    it('promise 4: a count of changes that another program sets back hides no revocation from a node', async () => {
+      const options = await optionsFor()
+      await migratePostgres(options)
+      const applied: string[] = []
+      const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))
+      const startNode = async (node: string) => {
+        const store = await openPostgresStore({ ...options, node })
+        const incarnations = createIncarnations(node, fingerprint)
+        const incarnation = incarnations.idOf(Date.now(), 'drawn')
+        let tokens = 0
+        const membership = await ClusterMembership.start({
+          store: store.cluster!,
+          node,
+          incarnation,
+          startOf: incarnations.startOf,
+          acknowledgements: incarnations,
+          lease: 60_000,
+          skew: 500,
+          apply: ({ revocations }) => void applied.push(...revocations.map(({ id }) => `${node} ${id}`)),
+          lookAgain: () => Promise.resolve(),
+          replaced: () => undefined,
+          newToken: () => `${incarnation} ${(tokens += 1)}`,
+          clock: { now: () => Date.now() },
+          monotonic: () => performance.now(),
+          logger: { info() {}, warn() {}, error() {} } as never,
+        })
+        return { store, membership }
+      }
+      const [one, two] = [await startNode('one'), await startNode('two')]
+      const revoke = async (id: string): Promise<Position> => {
+        const write = () => one.store.revocations.add(revocation(id, id))
+        const change = await one.membership.record(write)
+        expect(await one.membership.confirm(change, write)).toMatchObject({ acknowledged: 1, expired: [] })
+        return change
+      }
+      for (const id of ['r1', 'r2', 'r3']) await revoke(id)
+      const acknowledged = async (): Promise<number[]> =>
+        (await one.store.cluster!.nodes()).map((node) => node.acknowledged)
+      await expect.poll(acknowledged).toEqual([3, 3])
+      // The next number is 2, and the node two has proved that it has applied number 3.
+      await runOn(options, [
+        "update epochs set value = 1 where name = 'standing'",
+        'delete from standing_history where number = 2',
+      ])
+      const { number } = await revoke('r4')
+      expect(applied).toContain('two r4')
+      expect(number).toBeGreaterThan(3)
+      for (const { store, membership } of [one, two]) {
+        await membership.close()
+        await store.close()
+      }
     })
 
     it('fault 101, promise 4: knows by number and token whether a past is its own', async () => {

@@ -76,6 +76,8 @@ const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
 export class ClusterMembership implements Membership {
   readonly #options: MembershipOptions
   #applied: Position | undefined
+  /** The highest number of a change that was ever applied here: the store counts upwards. */
+  #highest = 0
   #written: readonly Position[] = []
   /** The token that the last answered renewal left in the node's row, and the one that is sent until a renewal is answered. */
   #rowToken: string | undefined
@@ -174,9 +176,20 @@ export class ClusterMembership implements Membership {
   }
 
   async record(write: WriteChange): Promise<Position> {
-    const change = await this.#withinBound(write)
+    const change = await this.#recordAbove(this.#highest, write)
     this.#written = [...this.#written, change]
     return change
+  }
+
+  /**
+   * Another program may have set the count of the store back. Nodes that have applied a higher number would pass the change over,
+   * and what they have proved of themselves would pass for its acknowledgement: it is written again above that number.
+   */
+  async #recordAbove(known: number, write: WriteChange): Promise<Position> {
+    const change = await this.#withinBound(write)
+    if (change.number > known) return change
+    await this.#withinBound(() => this.#options.store.liftNumber(known))
+    return this.#withinBound(write)
   }
 
   async confirm(change: Position, write: WriteChange): Promise<Confirmation> {
@@ -267,8 +280,14 @@ export class ClusterMembership implements Membership {
     if (this.#closed || this.#applied === undefined || !this.#isHeld()) return
     const news = await this.#options.store.changesSince(this.#applied)
     if (news === undefined || news.server !== this.#server || news.last.token === this.#applied.token) return
+    if (news.last.number < this.#applied.number) return
     await this.#options.apply(news)
-    this.#applied = news.last
+    this.#hasApplied(news.last)
+  }
+
+  #hasApplied(position: Position): void {
+    this.#applied = position
+    this.#highest = Math.max(this.#highest, position.number)
   }
 
   /** @param keepsName whether the other rows of this name are judged */
@@ -307,6 +326,11 @@ export class ClusterMembership implements Membership {
     }
     if (this.#server === undefined) await this.#letOthersLook(renewal)
     const { last } = renewal
+    if (applied !== undefined && last.number < applied.number) {
+      const problem = `its last change has the number ${last.number}, and this node knows number ${applied.number}`
+      await this.#lookAgain({ ...renewal, outcome: 'foreign_past', problem })
+      return this.#renewOnce()
+    }
     if (applied?.token !== last.token) {
       const changes = await store.changesSince(applied, last)
       if (changes === undefined) {
@@ -318,8 +342,8 @@ export class ClusterMembership implements Membership {
       if (changes.server !== renewal.server) return this.#renewOnce()
       await this.#options.apply(changes)
       // It may have more by now.
-      this.#applied = changes.last
-    } else this.#applied = last
+      this.#hasApplied(changes.last)
+    } else this.#hasApplied(last)
     this.#server = renewal.server
     this.#startedAt = renewal.startedAt
     this.#rowToken = token

@@ -89,7 +89,8 @@ export const revocationStore = (database: Database, writer: StandingWriter): Rev
       database
         .insertInto('revocations')
         .values({ ...revocation, scope: toJson(scope), forget_at: forgetAt, seq: number })
-        .onConflict((conflict) => conflict.column('id').doNothing()),
+        // Written again, it is read by the nodes that have passed its first number.
+        .onConflict((conflict) => conflict.column('id').doUpdateSet({ seq: number })),
     ),
   async list() {
     return (await database.selectFrom('revocations').selectAll().orderBy('epoch').execute()).map(toRevocation)
