@@ -35,7 +35,9 @@ const roomsOf = (root: string, wing: string): string[] =>
 const commentOf = (root: string, room: string): string => {
   const comment = /^\/\*\*([^]*?)\*\//.exec(readFileSync(join(root, 'src', room, 'index.ts'), 'utf8'))?.[1]
   if (comment === undefined) throw new Error(`src/${room}/index.ts begins with no comment`)
+  // Indented lines are an example of code.
   return comment
+    .replaceAll(/^ *\* {3,}.*$/gm, '')
     .replaceAll(/^ *\* ?/gm, '')
     .replaceAll(/\s+/g, ' ')
     .trim()

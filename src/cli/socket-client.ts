@@ -78,7 +78,7 @@ const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandE
     case 'ECONNREFUSED':
       return new CommandError(
         exit.unreachable,
-        `The daemon is not running: nobody answers on ${socketPath}.`,
+        `The daemon is not running: nothing answers on ${socketPath}.`,
         'deputy serve',
       )
     case 'EACCES':

@@ -1,7 +1,7 @@
 /**
  * What the files say: one zod schema for each kind of document, and the checks that need several documents at once.
  * Every room reads the parsed types. This room reads no other room but text and files.
- * Flow: `loadOnThread` parses and checks the YAML files beside the daemon's main thread and gives a `Snapshot`. The daemon swaps
+ * Flow: `loadOnThread` parses and checks the YAML files on a worker thread and gives a `Snapshot`. The daemon swaps
  * snapshots as a whole, so that a request sees one configuration from its start to its end.
  */
 export { basicScopeWarnings } from './basic-scopes.ts'

@@ -164,7 +164,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
       fresh: durationSchema
         .default(300_000)
         .describe(
-          'How long a secret that was read is used without asking again. AWS bills each request (0.05 USD for 10,000): five minutes are 12 an hour for a secret that is in use, for each node.',
+          'How long a secret that was read is used without asking again. AWS bills each request (0.05 USD for 10,000): five minutes are at most 15 an hour for a secret that is in use, for each node.',
         ),
       path: pathOf('Name, or ARN without the six characters at its end,', AWS_NAME),
       field: z

@@ -1,6 +1,6 @@
 /**
- * The composition root: builds every part in five stages, passes each what it needs, and runs the daemon's life. No other file
- * in `src/` makes a clock, reads the environment or opens a network.
+ * The composition root: builds every part in six stages, passes each what it needs, and runs the daemon's life. The clock,
+ * randomness and the environment come in from the CLI.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { socketFolderProblems } from '#config'

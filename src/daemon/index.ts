@@ -1,5 +1,5 @@
 /**
  * Composition: builds every part, passes each part what it needs, and opens the listeners. Only the CLI calls it.
- * No other room reads the environment, the clock or randomness by itself.
+ * Other rooms get the clock, randomness and the environment passed in.
  */
 export { startDaemon } from './daemon.ts'

@@ -341,7 +341,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
       }
       throw new CommandError(
         exit.failed,
-        'Nobody signed in within five minutes.',
+        'The user did not sign in within five minutes.',
         `deputy login --tenant ${options.tenant}`,
       )
     })

@@ -120,7 +120,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
     .option('--server <id>')
     .option('--downstream <id>')
     .option('--provider <id>')
-    .option('--issuer <url>', 'whoever signed in there')
+    .option('--issuer <url>', 'all users who signed in at this issuer')
     .option('--grant <id>')
     .option('--token <jti>', 'a token and all that was exchanged from it')
     .option('--everything', 'all tenants')

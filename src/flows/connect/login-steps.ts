@@ -44,7 +44,7 @@ export const createLoginSteps = (
     assertMaySignIn(deps, tenant, user)
     await deps.attempts.take('login', link)
     if (form['decision'] !== 'allow')
-      return { page: donePage('Nobody was signed in', 'Nothing on that computer acts for you.') }
+      return { page: donePage('You were not signed in', 'Nothing on that computer acts for you.') }
     await deps.audit.append({
       id: wish.correlationId,
       event: 'login',

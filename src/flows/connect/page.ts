@@ -126,8 +126,8 @@ export const loginPage = (view: LoginView): string =>
         as <strong>${view.user}</strong> of ${view.tenant}.
       </p>
       <p>
-        Go on only if you have just typed <code>deputy login</code> there yourself. If somebody sent you this link, do
-        not.
+        Go on only if you have just typed <code>deputy login</code> there yourself. Stop if another person sent you this
+        link.
       </p>
       <form method="post" action="/login/confirm">
         <input type="hidden" name="csrf" value="${view.csrf}" />

@@ -1,5 +1,6 @@
 /**
- * The line of an exchange: `exchange.ts` runs its steps, and introspection, exec sessions and identity assertions use the same ones.
+ * The line of an exchange: `exchange.ts` runs its steps. Introspection, exec sessions and identity assertions have steps of their own and
+ * share `with-audit.ts`.
  * Listeners call it with what they parsed; nothing leaves before its audit record is durable.
  */
 export { authorize, candidateScopes } from './authorize.ts'

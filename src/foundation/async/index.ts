@@ -1,4 +1,4 @@
-/** Deadlines, turns, and work in the background: what ends in time, what runs one at a time, and what nobody waits for. */
+/** Deadlines, turns, and work in the background: what ends in time, what runs one at a time, and what no caller waits for. */
 export { type Background, createBackground } from './background.ts'
 export { within } from './deadline.ts'
 export { createHandover, type Handover } from './handover.ts'

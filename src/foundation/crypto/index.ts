@@ -1,6 +1,6 @@
 /**
  * Sealing of records, the `Secret` type that does not print, fingerprints, and the keys that wrap data keys.
- * It keeps no state but the key ring, and asks no other part.
+ * It keeps no state but the key ring, and imports only files and lru.
  */
 export { lengthPrefixed } from './additional-data.ts'
 export { refusedHeaderOf, type RereadableKeys, verifyByAnyKey, verifySignatureByAnyKey } from './any-key.ts'

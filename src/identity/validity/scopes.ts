@@ -1,6 +1,6 @@
 /**
  * The one table of revocation scopes. What a kind of scope is called, what it covers, and what a revocation of it removes
- * stands here and nowhere else; a new kind is one row.
+ * stands here and nowhere else. A new kind is one row, its type in the store's records, and an option of `deputy revoke`.
  */
 import { z } from 'zod'
 import type { Snapshot } from '#config'
