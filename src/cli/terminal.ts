@@ -64,9 +64,18 @@ export const table = (columns: readonly string[], rows: readonly Readonly<Record
   return [line(columns.map((column) => column.toUpperCase().replaceAll('_', ' '))), ...texts.map(line)].join('\n')
 }
 
-/** Prints a result: as JSON when asked to, else as `text` says. */
+/** JSON of the same meaning, in which no text from elsewhere steers the terminal: `JSON.stringify` escapes no more than U+0000 to U+001F. */
+const jsonFor = (value: unknown): string =>
+  JSON.stringify(value, null, 2).replace(/[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`,
+    ).join(''),
+  )
+
+/** Prints a result: as JSON when asked to, else as `text` says. Names and words in it are of users, servers and providers. */
 export const print = (terminal: Terminal, options: { json?: boolean }, value: unknown, text: () => string): void => {
-  terminal.out(`${options.json === true ? JSON.stringify(value, null, 2) : text()}\n`)
+  terminal.out(`${options.json === true ? jsonFor(value) : shownText(text())}\n`)
 }
 
 /** Says on standard error what is being waited for, once it has taken longer than a second. */

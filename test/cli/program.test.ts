@@ -2,7 +2,8 @@
 import type { Command } from 'commander'
 import { expect, it } from 'vitest'
 import { createProgram, run } from '../../src/cli/program.ts'
-import type { Terminal } from '../../src/cli/terminal.ts'
+import { tell } from '../../src/cli/receipt.ts'
+import { print, type Terminal } from '../../src/cli/terminal.ts'
 
 const kept = (): { terminal: Terminal; said: () => string } => {
   let said = ''
@@ -50,4 +51,29 @@ it.each([[['--help']], [['help']], [[]], [['no-such-command']]])('%j knows every
   const all = namesOf(await createProgram(terminal))
   expect(namesOf(await createProgram(terminal, argv))).toEqual(all)
   if (argv.includes('--help')) for (const name of all) expect(said()).toContain(`  ${name} `)
+})
+
+it('no name or id of a user steers the terminal, in lines for people or in JSON', () => {
+  const [user, named] = ['id\u202eecila\u202c', 'alice\u009b2K\u{e0001}']
+  const receipt = {
+    id: 'r',
+    epoch: 0,
+    dryRun: true,
+    cached: 0,
+    consents: 0,
+    sessions: 0,
+    keyDestroyed: false,
+    grants: [],
+    leases: [],
+    named,
+    scope: { user },
+    nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
+  }
+  for (const json of [false, true]) {
+    const { terminal, said } = kept()
+    print(terminal, { json }, receipt, () => tell(receipt))
+    expect(said()).toMatch(/^[\x20-\x7e\n]+$/)
+    if (json) expect(JSON.parse(said())).toEqual(receipt)
+    else expect(said()).toContain('alice\\u{9b}2K\\u{e0001} is the name of the user id\\u{202e}ecila\\u{202c}.')
+  }
 })

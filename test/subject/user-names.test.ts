@@ -94,6 +94,31 @@ describe('names of users in the commands of an admin', () => {
     expect(await check.user('acme', 'dave', true)).toBe('dave')
   })
 
+  it('fault 72, promise 4: a name that people take for that of another user is refused with the ids of both', async () => {
+    await see(ALICE, 'Alice Smith')
+    for (const name of [
+      'alice smith',
+      'Alice Smith ',
+      'Ali\u200bce Smith',
+      '\uff21lice Smith',
+      'Al\u{e0061}ice Smith',
+    ]) {
+      await see(MALLORY, name)
+      await expect(check.user('acme', 'Alice Smith', false), name).rejects.toMatchObject({ code: 'user_ambiguous' })
+      await expect(check.user('acme', name, false), name).rejects.toMatchObject({ code: 'user_ambiguous' })
+    }
+    await see(MALLORY, 'mallory')
+    for (const typed of ['alice smith', 'ALICE SMITH']) expect(await check.user('acme', typed, false)).toBe(ALICE)
+    // Nor is the id of one in another case taken for the name that another has chosen.
+    await store.disabledUsers.add({ tenant: 'acme', user: 'bob', at: 1, by: 'test' })
+    await see(MALLORY, 'Bob')
+    await expect(check.user('acme', 'Bob', false)).rejects.toMatchObject({
+      code: 'user_ambiguous',
+      message: expect.stringContaining('bob of acme') as string,
+    })
+    expect(await check.user('acme', 'bob', false)).toBe('bob')
+  })
+
   it('fault 72: a row that another program writes into the table names nobody', async () => {
     await see(MALLORY, 'mallory')
     const { name } = (

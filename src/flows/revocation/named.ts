@@ -1,7 +1,7 @@
 import type { Snapshot } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { RevocationScope, Store } from '#foundation/store'
-import { didYouMean } from '#foundation/text'
+import { didYouMean, foldName } from '#foundation/text'
 import type { NamedUser, UserDirectory } from '#identity/subject'
 
 /** What an admin names in order to end it. */
@@ -96,11 +96,18 @@ export const createNamedCheck = (deps: {
     return new Set(rows.map(({ user }) => user).filter((user) => user !== null))
   }
 
-  const theOneNamed = async (name: string, tenant: string | undefined): Promise<NamedUser | undefined> => {
+  /** @param meant users whose ids people take for this name, if one of another has it */
+  const theOneNamed = async (
+    name: string,
+    tenant: string | undefined,
+    meant: readonly NamedUser[] = [],
+  ): Promise<NamedUser | undefined> => {
     const [one, ...others] = await deps.users.usersNamed(name, tenant)
-    if (one === undefined || others.length === 0) return one
-    const users = [one, ...others].map((each) => `${each.user} of ${each.tenant}`)
-    throw refuse('user_ambiguous', { name, users: users.join(', ') })
+    if (one === undefined) return undefined
+    const found = [one, ...others, ...meant.filter(({ user }) => user !== one.user)]
+    if (found.length === 1) return one
+    const users = new Set(found.map((each) => `${each.user} of ${each.tenant}`))
+    throw refuse('user_ambiguous', { name, users: [...users].join(', ') })
   }
 
   const idOf = async (tenant: string, user: string, force: boolean): Promise<string> => {
@@ -108,7 +115,8 @@ export const createNamedCheck = (deps: {
     if (force || (await isRemembered({ tenant, user })) || (await deps.users.isUser(tenant, user))) return user
     const users = await usersOf(tenant)
     if (users.has(user)) return user
-    const named = await theOneNamed(user, tenant)
+    const meant = [...users].filter((id) => foldName(id) === foldName(user)).map((id) => ({ tenant, user: id }))
+    const named = await theOneNamed(user, tenant, meant)
     if (named === undefined) throw refuse('user_unknown', { user, tenant, hint: spaced(didYouMean(user, users)) })
     return named.user
   }

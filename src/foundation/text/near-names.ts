@@ -3,8 +3,8 @@
 /** Longer names are compared by their beginning: the comparison takes the square of the length. */
 const COMPARED_LENGTH = 128
 
-/** What people do not see or do not mind: case, space around, Unicode forms (UAX 15), invisible characters. */
-const fold = (name: string): string =>
+/** A name without what people do not see or do not mind: case, space around, Unicode forms (UAX 15), invisible characters. */
+export const foldName = (name: string): string =>
   name
     .normalize('NFKC')
     .replace(/\p{Default_Ignorable_Code_Point}/gu, '')
@@ -29,7 +29,7 @@ const distanceOf = (left: readonly string[], right: readonly string[]): number =
   return old[right.length]!
 }
 
-const lettersOf = (name: string): string[] => Array.from(fold(name)).slice(0, COMPARED_LENGTH)
+const lettersOf = (name: string): string[] => Array.from(foldName(name)).slice(0, COMPARED_LENGTH)
 
 /**
  * The known names that are nearest to one that is not known, nearest first: those that differ in case, space around or

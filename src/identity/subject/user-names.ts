@@ -2,6 +2,7 @@ import { createLru } from '#foundation/lru'
 import type { Clock } from '#clock'
 import { type Fingerprint, Secret } from '#foundation/crypto'
 import type { UserNameStore } from '#foundation/store'
+import { foldName } from '#foundation/text'
 import { displayNameOf, userOf } from './claims.ts'
 import type { WatchClaims } from './claim-watch.ts'
 
@@ -15,8 +16,11 @@ export interface NamedUser {
   readonly user: string
 }
 
-/** Two texts that look the same are one name, so that both users are found. */
-const normalized = (name: string): string => name.normalize('NFC')
+/**
+ * Texts that people take for the same are one name, so that all of their users are found: a command does not act on the user
+ * who has chosen another's name in another case.
+ */
+const normalized = foldName
 
 const fingerprintsFor = (fingerprint: Fingerprint) => ({
   ofName: (name: string): string => fingerprint(new Secret(JSON.stringify(['user name', name]))),
