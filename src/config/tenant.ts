@@ -85,7 +85,7 @@ export const trustedIssuerSchema = z.strictObject({
     .refine((time) => time >= 86_400_000, 'write a length of time of at least 1d')
     .default(31 * 86_400_000)
     .describe(
-      'How long a token that names its session (`sid`) counts at most, from when it was issued, whatever its `exp` says; a logout is remembered for so long. Between 1d and 366d.',
+      'How long a token that names its session (`sid`) counts at most, from when it was issued, whatever its `exp` says; a logout is remembered for so long. Between 1d and 366d. After it is raised, a token whose logout is forgotten already can count again, unless all tokens of the issuer end within the old value.',
     ),
   claims: claimsSchema.prefault({}).describe('How its claims name user, groups and tenant.'),
 })
