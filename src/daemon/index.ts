@@ -2,4 +2,4 @@
  * Composition: builds every part, passes each part what it needs, and opens the listeners. Only the CLI calls it.
  * Other rooms get the clock, randomness and the environment passed in.
  */
-export { startDaemon } from './daemon.ts'
+export { type Daemon, startDaemon } from './daemon.ts'

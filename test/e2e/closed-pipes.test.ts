@@ -1,6 +1,9 @@
 /** Command lines that name nothing, filters that find nothing, and readers that go away. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { access } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { aCompany } from '../support/configuration.ts'
 import { ask, prepareDaemon, startDaemonProcess, type Daemon } from '../support/daemon.ts'
@@ -94,6 +97,36 @@ describe('fault 38: readers that go away', () => {
     for (const args of [['audit', 'export'], ['audit', 'query', '--json'], ['tenant', 'list'], ['--help']]) {
       const { code, err } = await withoutReader(...args, '--home', daemon.home)
       expect([args, [0, 141].includes(code ?? -1), err]).toEqual([args, true, ''])
+    }
+  })
+
+  it('a SIGHUP that comes while the daemon starts is a reload, and no end', async () => {
+    const other = await prepareDaemon(aCompany({ issuer: 'http://127.0.0.1:9' }))
+    const child = spawn(process.execPath, [CLI, 'serve', '--home', other.home], { stdio: ['ignore', 'pipe', 'ignore'] })
+    let log = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      log += chunk.toString('utf8')
+    })
+    try {
+      // As soon as the store is there, long before it listens, and while it begins to.
+      await vi.waitFor(() => access(join(other.home, 'state/deputy.db')), { timeout: 60_000, interval: 5 })
+      for (let turn = 0; child.exitCode === null && child.signalCode === null && turn < 400; turn += 1) {
+        child.kill('SIGHUP')
+        await sleep(5)
+        if (
+          await ask(other, { path: '/healthz' }).then(
+            () => true,
+            () => false,
+          )
+        )
+          break
+      }
+      await expect.poll(() => log).toContain('the configuration was read again')
+      expect([child.exitCode, child.signalCode]).toEqual([null, null])
+      await stopProcess(child)
+    } finally {
+      await stopProcess(child, 'SIGKILL')
+      await other.close()
     }
   })
 

@@ -111,7 +111,7 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
     })
     await daemon.start()
     await expect.poll(() => works(alice), { timeout: 15_000, interval: 100 }).toBe(false)
-    expect(await leases()).toEqual([])
+    await expect.poll(leases).toEqual([])
   })
 
   it('gives the login of a static role for as long as it is the right one', async () => {

@@ -11,6 +11,7 @@ import {
   settingsTemplate,
   socketFolderProblems,
 } from '#config'
+import type { Daemon } from '#daemon'
 import type { DeputyError } from '#errors'
 import { newKeyText } from '#foundation/crypto'
 import { createFile } from '#foundation/files'
@@ -141,9 +142,16 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .description('run the daemon until SIGTERM; SIGHUP reads the configuration again')
     .addHelpText('after', '\nExample:\n  deputy serve --home /etc/deputy')
     .action(async () => {
+      let daemon: Daemon | undefined
+      let wantsReload = false
+      // From the beginning: a SIGHUP that comes while the daemon starts would end the process.
+      process.on('SIGHUP', () => {
+        if (daemon === undefined) wantsReload = true
+        else void daemon.reload()
+      })
       // Loaded here: no other command should pay for the whole daemon.
       const { startDaemon } = await import('#daemon')
-      const daemon = await startDaemon({
+      const started = await startDaemon({
         home: findHome(program.opts<{ home?: string }>().home, terminal),
         shipped,
         version: await packageVersion(),
@@ -153,17 +161,16 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
       })
       // A daemon that is killed later would leave nothing compiled for its next start.
       flushCompileCache()
-      process.on('SIGHUP', () => {
-        void daemon.reload()
-      })
+      daemon = started
+      if (wantsReload) void started.reload()
       const replaced = await new Promise<DeputyError | undefined>((resolve) => {
-        void daemon.replaced.then(resolve)
+        void started.replaced.then(resolve)
         for (const signal of ['SIGTERM', 'SIGINT'] as const)
           process.once(signal, () => {
             resolve(undefined)
           })
       })
-      await daemon.stop()
+      await started.stop()
       if (replaced !== undefined) throw replaced
     })
 }

@@ -267,13 +267,15 @@ export const openListeners = async (context: DaemonContext, parts: Parts, isDrai
     trace: createTrace(context),
   })
   const readiness = createReadiness(parts, isDraining)
-  const local = await openLocalApi(context, parts, { readiness, proxy: proxy.forPrograms, listeners })
   const databases = await openDatabases(context, parts, listeners)
   const reload = createReload(context, parts, { describeNode, databaseSockets: databases.reconcile })
   const status = createStatus(context, parts, { readiness, describeNode, proxyAddresses: proxy.addresses })
   const admin = await openAdminApi(context, parts, { listeners, reload, status })
   const pages = await openPublic(context, parts, listeners)
   await databases.reconcile()
+  const metrics = await openMetrics(context, listeners)
+  // The last one: a program that gets an answer finds the rest open as well.
+  const local = await openLocalApi(context, parts, { readiness, proxy: proxy.forPrograms, listeners })
   return {
     reload,
     closeAll: listeners.closeAll,
@@ -283,7 +285,7 @@ export const openListeners = async (context: DaemonContext, parts: Parts, isDrai
       tcp: local.tcp,
       proxy: proxy.addresses,
       connect: pages.address,
-      metrics: await openMetrics(context, listeners),
+      metrics,
     },
   }
 }
