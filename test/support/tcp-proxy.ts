@@ -57,12 +57,12 @@ export const startTcpProxy = async (target: number): Promise<TcpProxy> => {
     })
   }
 
-  const server = createServer({ allowHalfOpen: true }, (near) => {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
     if (state === 'cut') {
       near.destroy()
       return
     }
-    const far = connect({ port: target, host: '127.0.0.1', allowHalfOpen: true })
+    const far = connect({ port: target, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
     const pair = { near, far }
     pairs.add(pair)
     near.on('close', () => {
