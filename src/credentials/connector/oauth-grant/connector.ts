@@ -7,6 +7,7 @@ import type { Envelope } from '#foundation/crypto'
 import type { ConsentStore, Grant, GrantStore, UpstreamRevocationStore } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
+import { askUser } from '../ask-user.ts'
 import type { Connector, Credential, CredentialRequest, Revocable } from '../connector.ts'
 import { isBoundAsWanted, openTokens, type GrantTokens } from './grant.ts'
 import { createRefresh, fromGrant, isFresh, isRefreshing, type FreshToken, type RefreshRequest } from './refresh.ts'
@@ -82,21 +83,6 @@ export const createOAuthGrantConnector = (
   })
   const rejectedTokens = createRejectedTokens({ ...deps, inTurn })
 
-  const askUser = async (
-    request: CredentialRequest,
-    scopes: readonly string[],
-    code: 'interaction_required' | 'reconnect_required',
-    problem = '',
-  ): Promise<never> => {
-    const { downstream, server } = request
-    throw refuse(code, {
-      downstream: downstream.name ?? downstream.downstream,
-      server: server.name ?? server.server,
-      problem,
-      connect_url: await deps.connectUrl(request, scopes),
-    })
-  }
-
   /**
    * The wanted scopes that the user gave. What was never offered to the user is asked for, together with what was
    * given before; what the user was offered and did not tick is not asked again.
@@ -112,7 +98,7 @@ export const createOAuthGrantConnector = (
     const missing = request.scopes.filter((scope) => !grant.scopes.includes(scope))
     const given = request.scopes.filter((scope) => grant.scopes.includes(scope))
     if (given.length > 0 && covers(declined, missing)) return given
-    return askUser(request, againScopes(request, grant), 'interaction_required')
+    return askUser(deps.connectUrl, { request, scopes: againScopes(request, grant) }, 'interaction_required')
   }
 
   const fullToken = async (
@@ -198,7 +184,12 @@ export const createOAuthGrantConnector = (
         error.code === 'reconnect_required' &&
         error.facts['connect_url'] === undefined
       ) {
-        return askUser(request, againScopes(request, grant), 'reconnect_required', String(error.facts['problem']))
+        return askUser(
+          deps.connectUrl,
+          { request, scopes: againScopes(request, grant) },
+          'reconnect_required',
+          String(error.facts['problem']),
+        )
       }
       throw error
     }
@@ -219,7 +210,8 @@ export const createOAuthGrantConnector = (
         downstream: downstream.downstream,
       }
       const grant = await deps.grants.find(owner)
-      if (grant === undefined || deps.isVoid(grant)) return askUser(request, request.scopes, 'interaction_required')
+      if (grant === undefined || deps.isVoid(grant))
+        return askUser(deps.connectUrl, { request, scopes: request.scopes }, 'interaction_required')
       return withConnectUrl(request, grant, async () => {
         const client = await clients(downstream, owner.tenant)
         if (isEnded(grant) && !isRefreshing(grant, deps.clock.now()))

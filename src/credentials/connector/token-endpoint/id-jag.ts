@@ -14,6 +14,7 @@ import {
 import { refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
 import { ID_JAG_TOKEN_TYPE, ID_TOKEN_TYPE } from '#oauth'
+import { askUser } from '../ask-user.ts'
 import type { Connector, CredentialRequest } from '../connector.ts'
 import { refusalOf, type RequestToken } from './token-request.ts'
 
@@ -85,20 +86,6 @@ export const createIdJagConnector = (deps: {
   readonly connectUrl: (request: CredentialRequest, scopes: readonly string[]) => Promise<string>
   readonly clock: Clock
 }): Connector => {
-  const askUser = async (
-    request: CredentialRequest,
-    code: 'interaction_required' | 'reconnect_required',
-    problem = '',
-  ): Promise<never> => {
-    const { downstream, server } = request
-    throw refuse(code, {
-      downstream: downstream.name ?? downstream.downstream,
-      server: server.name ?? server.server,
-      problem,
-      connect_url: await deps.connectUrl(request, request.scopes),
-    })
-  }
-
   const assertionFor = async (request: CredentialRequest, user: string, client: ProviderClient): Promise<string> => {
     const { tenant, scopes } = request
     const { resource, scope_prefix: prefix } = request.downstream as DownstreamOf<'id_jag'>
@@ -116,7 +103,8 @@ export const createIdJagConnector = (deps: {
       })
     const { issuer } = signIn
     const idToken = await deps.identityToken({ tenant: tenant.tenant, user, issuer })
-    if (idToken === undefined) return askUser(request, 'interaction_required')
+    if (idToken === undefined)
+      return askUser(deps.connectUrl, { request, scopes: request.scopes }, 'interaction_required')
     const configuration = await deps.identityProviders(tenant)
     const wanted = scopes.map((scope) => prefix + scope)
     let answer: openid.TokenEndpointResponse
@@ -134,7 +122,8 @@ export const createIdJagConnector = (deps: {
           }),
       )
     } catch (error) {
-      if (failureOf(error) === 'denied') return askUser(request, 'reconnect_required', wordsOf(error))
+      if (failureOf(error) === 'denied')
+        return askUser(deps.connectUrl, { request, scopes: request.scopes }, 'reconnect_required', wordsOf(error))
       throw refusalOf(issuer, error, deps.clock.now(), request.downstream.downstream)
     }
     const problem =
