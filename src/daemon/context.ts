@@ -4,6 +4,7 @@ import { formatProblem, loadAtStart, type CurrentSnapshot, type Problem, type Se
 import { CurrentConfiguration, readConfiguration, type Shipped } from '#daemon/configuration'
 import { refuse } from '#errors'
 import { type Background, createBackground } from '#foundation/async'
+import { randomText } from '#foundation/crypto'
 import {
   consoleToLog,
   createCorrelation,
@@ -55,7 +56,7 @@ const nameOf = ({ postgres: { host, port, database } }: Exclude<Settings['store'
   `postgres ${host}:${port}/${database}`
 
 /** People write it on command lines, where a dash at the start would make it an option. */
-const newId = (random: Random): string => Buffer.from(random.bytes(15)).toString('base64url').replace(/^-/, '_')
+const newId = (random: Random): string => randomText(random, 15).replace(/^-/, '_')
 
 export const warn = (logger: Logger, warnings: readonly Problem[]): void => {
   for (const { message, ...where } of warnings) logger.warn(where, message)

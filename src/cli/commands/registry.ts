@@ -5,7 +5,7 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { createSystemRandom } from '#clock'
 import { formatProblem, loadLocations, type Snapshot } from '#config'
-import { Secret } from '#foundation/crypto'
+import { randomText, Secret } from '#foundation/crypto'
 import { didYouMean } from '#foundation/text'
 import { exportServerJson, hashClientSecret, importServerJson } from '#identity/workload'
 import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
@@ -305,7 +305,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .addHelpText('after', '\nExample:\n  deputy server secret')
     .action(async (options: Output) => {
       const random = createSystemRandom()
-      const secret = Buffer.from(random.bytes(32)).toString('base64url')
+      const secret = randomText(random, 32)
       const scrypt = await hashClientSecret(new Secret(secret), random)
       print(
         terminal,

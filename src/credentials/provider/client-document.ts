@@ -1,5 +1,6 @@
 import { type Clock, type Random, toSeconds } from '#clock'
 import { clientsOf, pagesUrlOf, type ProvidedDownstream, type Snapshot } from '#config'
+import { randomText } from '#foundation/crypto'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -68,7 +69,7 @@ export const createClientAssertions =
         aud: audience,
         iat: now,
         exp: now + LIFETIME,
-        jti: Buffer.from(deps.random.bytes(16)).toString('base64url'),
+        jti: randomText(deps.random, 16),
       },
       'client',
     )

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { refuse } from '#errors'
 import { within } from '#foundation/async'
-import type { Secret } from '#foundation/crypto'
+import { randomText, type Secret } from '#foundation/crypto'
 import { type Lease, type LeaseFilter, type LeaseOwner, leaseRecordName } from '#foundation/store'
 import type { LeaseSource, MadeSecret } from './backend.ts'
 import {
@@ -58,7 +58,7 @@ export interface LeasesOptions extends LeaseCareOptions {
  */
 export const createLeases = (options: LeasesOptions) => {
   const { store, clock, logger, patience = PATIENCE_MS } = options
-  const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
+  const newId = (): string => randomText(options.random, 12)
   const { record, giveUp, end, attend, renewAt, canGoOn } = createLeaseCare(options)
 
   const shown = async (lease: Lease): Promise<LeasedSecret> => {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import type { Clock, Random } from '#clock'
 import { refuse } from '#errors'
-import { type Envelope, Secret } from '#foundation/crypto'
+import { type Envelope, randomText, Secret } from '#foundation/crypto'
 import type { AttemptStore } from '#foundation/store'
 
 /** What a user is asked to connect: put together when a server asked, and not changeable by whoever holds the link. */
@@ -96,7 +96,7 @@ export const createAttempts = (options: { store: AttemptStore; envelope: Envelop
   return {
     /** Stores a step. @returns the random value that stands for it */
     async begin<Kind extends StepKind>(kind: Kind, tenant: string, step: Step<Kind>): Promise<string> {
-      const value = Buffer.from(random.bytes(24)).toString('base64url')
+      const value = randomText(random, 24)
       const id = idOf(value)
       const sealed = await envelope.seal({ tenant, kind: `attempt/${kind}`, id }, new Secret(JSON.stringify(step)))
       await store.put({ kind, id, tenant, sealed, expiresAt: clock.now() + LIFETIME })

@@ -18,7 +18,7 @@ import {
   wordsOf,
 } from '#credentials/provider'
 import { DeputyError, refuse } from '#errors'
-import { type Envelope, openProofKey, proofKeyText, Secret } from '#foundation/crypto'
+import { type Envelope, openProofKey, proofKeyText, randomText, Secret } from '#foundation/crypto'
 import type { Grant } from '#foundation/store'
 import type { Attempts, ConnectRequest, Step } from './attempt.ts'
 import { assertIssuer } from './sign-in.ts'
@@ -37,7 +37,7 @@ export const createAuthorization = (deps: {
    */
   readonly endSealed: (grant: Grant) => Promise<boolean>
 }) => {
-  const random = (bytes: number): string => Buffer.from(deps.random.bytes(bytes)).toString('base64url')
+  const random = (bytes: number): string => randomText(deps.random, bytes)
 
   return {
     /** The host that the user goes on to; shown on the consent page and allowed there as the form's target. */

@@ -3,7 +3,7 @@ import type { Random } from '#clock'
 import type { Tenant } from '#config'
 import { failureOf, type IdentityProviders, isPushed, refusalOfIssuer, wordsOf } from '#credentials/provider'
 import { DeputyError, refuse } from '#errors'
-import { Secret } from '#foundation/crypto'
+import { randomText, Secret } from '#foundation/crypto'
 import { displayNameOf, groupsOf, presentClaims, tenantOf, userOf, type WatchClaims } from '#identity/subject'
 import type { Attempts, Purpose, Step } from './attempt.ts'
 
@@ -29,7 +29,7 @@ export const createSignIn = (deps: {
   readonly watchClaims?: WatchClaims
   readonly redirectUri: () => string
 }) => {
-  const random = (): string => Buffer.from(deps.random.bytes(32)).toString('base64url')
+  const random = (): string => randomText(deps.random, 32)
 
   return {
     /**

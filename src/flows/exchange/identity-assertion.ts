@@ -5,7 +5,7 @@ import { type CurrentSnapshot, servesTenant, type Tenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
-import { Secret, verifyByAnyKey } from '#foundation/crypto'
+import { randomText, Secret, verifyByAnyKey } from '#foundation/crypto'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 import type { ReplayStore } from '#foundation/store'
 import { earliestIssueOf, type IssuerKeys, LEEWAY, tenantOf, tokenIdOf, userOf } from '#identity/subject'
@@ -159,7 +159,7 @@ export const createIdentityAssertions = (
     const allowed = claims.scope?.split(' ').filter((scope) => scope !== '') ?? []
     const scopes = allowed.filter((scope) => request.scopes?.includes(scope) ?? true)
     const ancestor = tokenIdOf(issuer.issuer, claims.jti)
-    const tokenId = Buffer.from(deps.random.bytes(16)).toString('base64url')
+    const tokenId = randomText(deps.random, 16)
     const expiresAt = toSeconds(now + deps.snapshot().settings.tokens.lifetime) * 1000
     const token = new Secret(
       signJwt(

@@ -4,7 +4,7 @@ import type { Revocable, RevocationOrder, UpstreamOutcome } from '#credentials/c
 import type { LeaseReceipt, Leases } from '#credentials/secret'
 import type { AuditLog, AuditRecord } from '#foundation/audit'
 import type { Confirmation, Membership } from '#foundation/cluster'
-import type { Envelope } from '#foundation/crypto'
+import { type Envelope, randomText } from '#foundation/crypto'
 import type { Grant, GrantFilter, Revocation, RevocationScope, Store } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import { describeScope, kindOf, type RevocationIndex } from '#identity/validity'
@@ -89,7 +89,7 @@ export const createRevoker = (options: {
   grantMemory: number
 }): Revoker => {
   const { store, revocationIndex, audit, clock } = options
-  const newId = (): string => Buffer.from(options.random.bytes(12)).toString('base64url')
+  const newId = (): string => randomText(options.random, 12)
 
   /**
    * No earlier than anything that was handed out, as the audit log has it, and than any revocation: the clock may have

@@ -26,5 +26,6 @@ export {
   type ProvedRequest,
   signProof,
 } from './proof-key.ts'
+export { randomText } from './random-text.ts'
 export { NO_TEXT, secretText } from './secret-text.ts'
 export { Secret } from './secret.ts'

@@ -1,6 +1,7 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { type Clock, type Random, toSeconds } from '#clock'
+import { randomText } from './random-text.ts'
 import { compactJws } from './compact-jws.ts'
 import { Secret } from './secret.ts'
 
@@ -46,7 +47,7 @@ export const signProof = (
   compactJws(
     { typ: 'dpop+jwt', alg: 'ES256', jwk: publicJwk },
     {
-      jti: Buffer.from(random.bytes(16)).toString('base64url'),
+      jti: randomText(random, 16),
       htm: method,
       htu: url.replace(/[?#].*$/s, ''),
       iat: toSeconds(clock.now()),

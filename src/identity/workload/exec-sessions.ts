@@ -3,7 +3,7 @@ import { createLru } from '#foundation/lru'
 import type { Clock, Random } from '#clock'
 import type { Server } from '#config'
 import { type DeputyError, refuse } from '#errors'
-import { equalInConstantTime, Secret } from '#foundation/crypto'
+import { equalInConstantTime, randomText, Secret } from '#foundation/crypto'
 import type { CallerEvidence, PeerProcess } from './caller-evidence.ts'
 import { ancestryOf, isSameProcess, readProcess, userOf } from './process-table.ts'
 
@@ -152,7 +152,7 @@ export const createExecSessions = (options: {
       )
         throw refuse('rate_limited', { what: `exec sessions of the Unix user ${caller.uid}`, seconds: 60 })
       const session: ExecSession = {
-        id: Buffer.from(random.bytes(12)).toString('base64url'),
+        id: randomText(random, 12),
         server,
         uid: caller.uid,
         pid,
@@ -163,7 +163,7 @@ export const createExecSessions = (options: {
       }
       if (resume !== undefined && !TOKEN.test(resume.reveal()))
         throw refuse('malformed_request', { problem: 'resume is no token of an exec session' })
-      const token = resume ?? new Secret(`${PREFIX}${Buffer.from(random.bytes(32)).toString('base64url')}`)
+      const token = resume ?? new Secret(`${PREFIX}${randomText(random, 32)}`)
       const key = keyOf(token)
       const before = byKey.get(key)?.session
       if (before !== undefined) {

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto'
 import type { Request, Response } from 'express'
 import type { Random } from '#clock'
-import { equalInConstantTime, lengthPrefixed, type Secret } from '#foundation/crypto'
+import { equalInConstantTime, lengthPrefixed, randomText, type Secret } from '#foundation/crypto'
 
 /** `__Host-`: only over a secure channel, only this host, the whole of it (RFC 6265bis section 4.1.3.2). */
 export const COOKIE = '__Host-deputy'
@@ -27,7 +27,7 @@ export const createBrowsers = (options: { key: Secret; random: Random }) => {
     greet(request: Request, response: Response): string {
       const known = read(request)
       if (known !== undefined) return known
-      const id = Buffer.from(options.random.bytes(18)).toString('base64url')
+      const id = randomText(options.random, 18)
       response.append('Set-Cookie', `${COOKIE}=${id}.${sign(id, options.key)}; Path=/; Secure; HttpOnly; SameSite=Lax`)
       return id
     },

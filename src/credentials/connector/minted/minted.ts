@@ -1,5 +1,5 @@
 import { type Clock, type Random, toSeconds } from '#clock'
-import { Secret } from '#foundation/crypto'
+import { randomText, Secret } from '#foundation/crypto'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 import { ACCESS_TOKEN_TYPE, type ActorClaim, TXN_TOKEN_TYPE } from '#oauth'
 import type { TokenStatus } from './status-index.ts'
@@ -39,7 +39,7 @@ export const createMintedConnector = (options: {
       ...downstreamsOf(request).map((downstream) => downstream.lifetime ?? Infinity),
     )
     const expiresAt = toSeconds(Math.min(now + lifetime, request.notAfter)) * 1000
-    const tokenId = Buffer.from(options.random.bytes(16)).toString('base64url')
+    const tokenId = randomText(options.random, 16)
     const [audience] = request.audiences
     const status = options.status?.next()
     const { confirmation } = request

@@ -1,4 +1,5 @@
 import type { Clock, Random } from '#clock'
+import { randomText } from '#foundation/crypto'
 
 /** Where the status of a minted token stands: a bit of a list. */
 export interface TokenStatus {
@@ -34,7 +35,7 @@ export const createStatusIndex = (options: {
     const now = options.clock.now()
     if (now - list.startedAt >= options.period || list.taken.size >= FULL) {
       list = {
-        name: `${options.node}~${now.toString(36)}~${Buffer.from(options.random.bytes(6)).toString('base64url')}`,
+        name: `${options.node}~${now.toString(36)}~${randomText(options.random, 6)}`,
         startedAt: now,
         taken: new Set(),
       }

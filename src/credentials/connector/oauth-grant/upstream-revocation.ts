@@ -3,7 +3,7 @@ import type { Clock, Random } from '#clock'
 import { type CurrentSnapshot, type DownstreamOf, revocationEnds } from '#config'
 import { type CallProvider, type EndingTokens, type ProviderClients, revokeTokens } from '#credentials/provider'
 import { DeputyError } from '#errors'
-import { type Envelope, openProofKey, proofKeyText, Secret } from '#foundation/crypto'
+import { type Envelope, openProofKey, proofKeyText, randomText, Secret } from '#foundation/crypto'
 import type { Grant, GrantStore, UpstreamRevocation, UpstreamRevocationStore } from '#foundation/store'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import type { Revocable, RevocationOrder, UpstreamOutcome } from '../connector.ts'
@@ -111,7 +111,7 @@ export const createUpstreamRevocation = (deps: {
   const enqueue = async (grant: Grant): Promise<RevocationOrder> => {
     const order = await orderOf(grant)
     const { refreshToken, accessToken, proofKey } = order.tokens
-    const id = Buffer.from(deps.random.bytes(12)).toString('base64url')
+    const id = randomText(deps.random, 12)
     const plaintext = new Secret(
       JSON.stringify({
         tokens: {

@@ -1,5 +1,6 @@
 import { type Clock, type Random, toSeconds } from '#clock'
 import { refuse } from '#errors'
+import { randomText } from '#foundation/crypto'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 import type { CredentialRequest } from '../connector.ts'
 
@@ -54,7 +55,7 @@ export const createCloudAssertions =
         iat: now,
         nbf: now,
         exp: now + LIFETIME / 1000,
-        jti: Buffer.from(deps.random.bytes(16)).toString('base64url'),
+        jti: randomText(deps.random, 16),
       },
       'cloud',
     )

@@ -5,7 +5,7 @@ import type { DownstreamOf } from '#config'
 import { type ProviderClients, readSigningKey, type SigningKey } from '#credentials/provider'
 import type { ResolveSecret } from '#credentials/secret'
 import { refuse } from '#errors'
-import { Secret } from '#foundation/crypto'
+import { randomText, Secret } from '#foundation/crypto'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 import { subjectOf } from './assertion-subject.ts'
 import type { Connector, CredentialRequest } from '../connector.ts'
@@ -84,7 +84,7 @@ export const createJwtBearerConnector = (deps: {
       .setAudience(assertion.audience ?? tokenEndpoint)
       .setIssuedAt(toSeconds(now))
       .setExpirationTime(toSeconds(expiresAt))
-      .setJti(Buffer.from(deps.random.bytes(16)).toString('base64url'))
+      .setJti(randomText(deps.random, 16))
       .sign(signer.key)
     return { token, expiresAt }
   }

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Random } from '#clock'
-import { Secret } from '#foundation/crypto'
+import { randomText, Secret } from '#foundation/crypto'
 
 /** A secret that is a login: JSON with user name and password, as consumers get it. */
 export interface LoginSecret {
@@ -26,4 +26,4 @@ export const loginText = ({ username, password }: LoginSecret): Secret =>
   new Secret(JSON.stringify({ username, password }))
 
 /** 192 bits in letters and digits, - and _: a password that needs no quoting anywhere. */
-export const newPassword = (random: Random): string => Buffer.from(random.bytes(24)).toString('base64url')
+export const newPassword = (random: Random): string => randomText(random, 24)
