@@ -8,7 +8,7 @@ const PRIVATE = 0o700
 const [WRITABLE_BY_OTHERS, STICKY, ROOT] = [0o022, 0o1000, 0]
 
 /**
- * Whether the user and root alone can put another folder in the place of this one, at every level (as sshd's
+ * Whether only the user and root can put another folder in the place of this one, at every level (as sshd's
  * StrictModes): root that runs
  * a command with the HOME of another user would otherwise run what that user has put there after the look.
  */

@@ -3,7 +3,7 @@ import { parentPort } from 'node:worker_threads'
 import { loadConfiguration } from './load.ts'
 
 let turn: Promise<void> = Promise.resolve()
-// What cannot be read at all ends the thread: whoever asked is told by that.
+// A folder that cannot be read at all ends the thread, and the caller's promise rejects.
 parentPort!.on('message', (options: Parameters<typeof loadConfiguration>[0]) => {
   turn = turn.then(async () => {
     parentPort!.postMessage(await loadConfiguration(options))

@@ -43,7 +43,7 @@ export interface StagedSecrets extends SecretBackend {
   /** A version that was replaced can be read no more. One that is current, or not found, is left alone. */
   retire(tenant: string, name: string, old: SecretVersion): Promise<void>
   /**
-   * Before a rotation: nobody else rotates the secret, and no version is pending. Absent where staging says so.
+   * Before a rotation: no other program rotates the secret, and no version is pending. Absent where staging says so.
    * @throws DeputyError `rotation_not_possible`
    */
   expectRotatable?(tenant: string, name: string): Promise<void>

@@ -70,9 +70,9 @@ const recordOf = (
 })
 
 /**
- * The line of `deputy exec`: the Unix user may start the server, the server is approved, there is somebody for whom it acts,
- * the process is a child of the caller, the record is durable, the token leaves. What is run, and with what, the daemon is
- * never told (threat 3).
+ * The line of `deputy exec`: the Unix user may start the server, the server is approved, it acts for a signed-in user or for
+ * itself, the process is a child of the caller, the record is durable, the token leaves. The daemon never learns what is run,
+ * or with which arguments (threat 3).
  */
 export const createExecBegin = (
   deps: ValidityDependencies &
@@ -94,7 +94,7 @@ export const createExecBegin = (
   }> => {
     const current = snapshot()
     const server = registryOf(current).byId(id)
-    // Whether there is such a server is nobody's business who may not start it.
+    // A Unix user who may not start a server does not learn whether it exists.
     if (server === undefined || !mayExec(server, caller.uid))
       throw refuse('exec_not_registered', { server: id, uid: caller.uid })
     const mapping = server.exec ?? execSchema.parse({})

@@ -3,7 +3,7 @@ import { type AuditRecord, namesDownstreams } from '#foundation/audit'
 import type { ExchangeContext, Noted } from './context.ts'
 import { idsOf } from './target.ts'
 
-/** A connect URL is for the user alone: whoever reads the audit log has no use for it. */
+/** Only the user needs the connect URL; readers of the audit log do not. */
 const recordable = ({ connect_url: _, ...facts }: ErrorFacts): ErrorFacts => facts
 
 /** A request and what was noted of it, as an audit record. Only facts that are no secret are in it; the correlation id ties it to logs and traces. */

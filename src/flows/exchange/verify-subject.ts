@@ -28,7 +28,7 @@ const fromLoginSession = async (
     throw refuse('exec_session_over', {
       server: server.server,
       problem:
-        session.user === undefined ? 'it acts for the server alone' : 'the Unix user has signed in as somebody else',
+        session.user === undefined ? 'it acts for the server alone' : 'the Unix user has signed in as another user',
     })
   return subject
 }

@@ -35,7 +35,7 @@ export const createEndAgain =
         const { tenant, user, server, downstream } = grant
         if (consent !== undefined && consent.at <= epoch) await consents.remove({ tenant, user, server, downstream })
         await deps.upstream.revoke(grant, orders.get(grant.id)).catch((error: unknown) => {
-          deps.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
+          deps.logger.warn({ err: error, grant: grant.id }, 'the revocation of a grant at its provider failed')
         })
       }
     }

@@ -108,7 +108,7 @@ export const createRevoker = (options: {
     order: RevocationOrder | undefined,
   ): Promise<Pick<GrantReceipt, 'upstream' | 'nextTry' | 'sharedWith'>> => {
     const upstream = await options.upstream.revoke(grant, order).catch((error: unknown): UpstreamOutcome => {
-      options.logger.warn({ err: error, grant: grant.id }, 'the provider could not be told of a revocation')
+      options.logger.warn({ err: error, grant: grant.id }, 'the revocation of a grant at its provider failed')
       return order === undefined ? 'failed' : 'queued'
     })
     if (upstream === 'waiting') return { upstream, sharedWith: await options.upstream.sharedWith(grant) }
@@ -171,7 +171,7 @@ export const createRevoker = (options: {
       }
       const write = () => store.revocations.add(revocation)
       const change = await options.membership.record(write)
-      // Of several nodes another may have written one in between, which this node is told of in a moment.
+      // Another node may have written a revocation in between; this node reads it in a moment.
       revocationIndex.add({ ...revocation, number: change.number }, store.cluster === undefined)
       const filters = kind.grants(scope, options.snapshot())
       // The revocation is in force here, and the others are told already: what it ends need not wait for them.

@@ -1,4 +1,4 @@
-/** Work that nobody waits for, until the daemon ends. */
+/** Work that no caller waits for; the end of the daemon does. */
 export interface Background {
   /** @param problem what a failure is called in the log */
   readonly start: (problem: string, work: Promise<unknown>) => void

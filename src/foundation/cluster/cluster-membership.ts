@@ -65,7 +65,7 @@ const NO_LEASE = { monotonic: -Infinity, wall: -Infinity }
  * A lease of the shared store. The steps have the names of the model in `test/revocation/model.ts`:
  *
  * - renew: asks for a lease and for the last change, in one statement that a revocation cannot overlap;
- * - apply: takes all changes since those applied over; when it is told of a change, before it renews;
+ * - apply: takes all changes since those applied over; when the store announces a change, before it renews;
  * - acknowledge: the next renewal says up to which change this node has applied, never more;
  * - serve: only before the lease ends, counted from before the renewal was sent, less the skew;
  * - confirm: the node that revokes waits for each node's acknowledgement or the end of its lease by the store's clock,
