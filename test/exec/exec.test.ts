@@ -293,7 +293,7 @@ describe('deputy exec', () => {
     const { pid } = await run.next()
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
       await daemon.stop(signal)
-      await expect.poll(() => run.err()).toMatch(/gone away/)
+      await expect.poll(() => run.err()).toMatch(/Lost the connection/)
       await daemon.start()
       await expect.poll(() => run.err().match(/Reconnected to Deputy/g)?.length).toBe(signal === 'SIGTERM' ? 1 : 2)
       run.write('ask')

@@ -132,7 +132,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     const after = await run.next()
     const login = loginOf(after.environment['DATABASE_URL']!)
     expect([login.username, await works(login), after.pid === before.pid]).toEqual(['app_b', true, false])
-    expect(run.err()).toMatch(/have been replaced: it is started again/)
+    expect(run.err()).toMatch(/have been replaced; restarting it/)
     // Nobody has the old one any more: the grace of a minute need not be waited for.
     await expect.poll(history, { interval: 100 }).toEqual(['done'])
     expect([await works(old), await works(login)]).toEqual([false, true])

@@ -46,7 +46,7 @@ was not found, 126 when it cannot be run, 4 when the daemon is not reachable, 1 
           isTerminal: isatty(0),
           stopTimeout: milliseconds(options.stopTimeout, '--stop-timeout'),
           reconnectTimeout: milliseconds(options.reconnectTimeout, '--reconnect-timeout'),
-          say: (text) => {
+          notify: (text) => {
             terminal.err(`deputy exec: ${text}\n`)
           },
         })

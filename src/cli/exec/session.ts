@@ -85,7 +85,7 @@ export const openSession = (
   })
 
 /** A credential. One that is a token is good until its end, whichever is given next; a secret may have been replaced. */
-export interface Fetched {
+export interface FetchedCredential {
   readonly credential: Secret
   readonly isToken: boolean
   /** When it is asked for anew, by this process's clock (ms, monotonic). */
@@ -109,7 +109,7 @@ export const fetchCredential = async (
   { start }: Session,
   server: string,
   { downstream, scopes }: Pick<ExecValue, 'downstream' | 'scopes'>,
-): Promise<Fetched> => {
+): Promise<FetchedCredential> => {
   const began = performance.now()
   const answer = await ask(
     socketPath,
