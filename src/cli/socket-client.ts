@@ -161,7 +161,7 @@ export const follow = (socketPath: string, what: SocketRequest, follower: Follow
   })
 
 /** Asks the daemon over a Unix socket and reads the answer by its schema. @throws CommandError */
-export const ask = async <Schema extends z.ZodType>(
+export const callDaemon = async <Schema extends z.ZodType>(
   socketPath: string,
   what: SocketRequest,
   schema: Schema,

@@ -5,7 +5,7 @@ import { durationSchema } from '#config'
 import { AUDIT_OUTCOMES, explain, type RecordView, recordViewSchema } from '#foundation/audit'
 import { didYouMean } from '#foundation/text'
 import { adminSocket, findHome } from '../home.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const recordsSchema = z.array(recordViewSchema)
@@ -105,7 +105,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
     for (const kind of ['tenant', 'server', 'downstream'] as const) {
       const name = filter[kind]
       if (name === undefined) continue
-      const rows = await ask(await socket(), { path: `/${kind}s` }, rowsSchema)
+      const rows = await callDaemon(await socket(), { path: `/${kind}s` }, rowsSchema)
       const known = rows.map((row) => String(row[kind]))
       if (!known.includes(name))
         terminal.err(`There is no ${kind} '${name}'. ${didYouMean(name, known)}`.trimEnd() + '\n')
@@ -119,7 +119,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit query --tenant acme --outcome refused --since 1d')
     .action(async ({ json, limit, ...filter }: Filter & { json?: boolean; limit: number }) => {
-      const records = await ask(
+      const records = await callDaemon(
         await socket(),
         { path: toQuery(filter, { limit: String(limit), last: 'true' }) },
         recordsSchema,
@@ -152,7 +152,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
               : `${row.time} ${row.event} ${row.outcome} ${[row.tenant, row.user, row.server, row.downstream].map((each) => each ?? '-').join(' ')} ${row.id}\n`,
           )
         }
-        let records = await ask(
+        let records = await callDaemon(
           path,
           { path: toQuery(filter, { limit: String(limit), last: 'true', ...(follow === true ? { after: '0' } : {}) }) },
           recordsSchema,
@@ -162,7 +162,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         let last = records.at(-1)?.seq ?? 0
         while (follow === true) {
           await sleep(POLL)
-          records = await ask(
+          records = await callDaemon(
             path,
             { path: toQuery(filter, { limit: String(PAGE), after: String(last) }) },
             recordsSchema,
@@ -182,7 +182,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
       const result = await withProgress(
         terminal,
         'Walking the chains',
-        ask(await socket(), { path: '/audit/verify' }, verificationSchema),
+        callDaemon(await socket(), { path: '/audit/verify' }, verificationSchema),
       )
       print(terminal, options, result, () =>
         result.ok
@@ -204,7 +204,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
     .action(async (filter: Filter) => {
       const path = await socket()
       for (let after = 0; ;) {
-        const records = await ask(
+        const records = await callDaemon(
           path,
           { path: toQuery(filter, { limit: String(PAGE), after: String(after) }) },
           recordsSchema,
@@ -226,7 +226,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy explain 3q2-7wXn0aQb4cD5eF6g')
     .action(async (id: string, options: { json?: boolean }) => {
-      const records = await ask(await socket(), { path: toQuery({ id }, { limit: '100' }) }, recordsSchema)
+      const records = await callDaemon(await socket(), { path: toQuery({ id }, { limit: '100' }) }, recordsSchema)
       if (records.length === 0)
         throw new CommandError(
           exit.failed,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { findHome, localSocket } from '../home.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, type Terminal } from '../terminal.ts'
 
 const answerSchema = z.looseObject({ access_token: z.string() })
@@ -52,7 +52,7 @@ It asks on the local socket, for the user who has signed in with deputy login; t
         own?: boolean
       }) => {
         const socket = await localSocket(findHome(program.opts<{ home?: string }>().home, terminal), terminal)
-        const { access_token: text } = await ask(
+        const { access_token: text } = await callDaemon(
           socket,
           {
             path: '/oauth2/token',

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
 import { receiptSchema, tell } from '../receipt.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { takesName } from '../name-argument.ts'
 
@@ -45,7 +45,11 @@ export const addLeaseCommands = (program: Command, terminal: Terminal): void => 
         server?: string
         downstream?: string
       }) => {
-        const leases = await ask(await socket(), { path: `/leases?${new URLSearchParams(filter)}` }, leasesSchema)
+        const leases = await callDaemon(
+          await socket(),
+          { path: `/leases?${new URLSearchParams(filter)}` },
+          leasesSchema,
+        )
         print(terminal, { json: json === true }, leases, () =>
           leases.length === 0
             ? 'There is no such lease.'
@@ -70,7 +74,7 @@ export const addLeaseCommands = (program: Command, terminal: Terminal): void => 
       const receipt = await withProgress(
         terminal,
         'Ending the lease',
-        ask(
+        callDaemon(
           await socket(),
           {
             path: '/revoke',

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { formatProblem } from '#config'
 import { NO_TEXT, secretText } from '#foundation/crypto'
 import { adminSocket, findHome, localSocket, shipped } from '../home.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, table, withProgress, shownTime, type Terminal } from '../terminal.ts'
 import { takesName } from '../name-argument.ts'
 import { countOf } from '../words.ts'
@@ -100,7 +100,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy status --json')
     .action(async (options: Output) => {
-      const status = await ask(await socket(), { path: '/status' }, statusSchema)
+      const status = await callDaemon(await socket(), { path: '/status' }, statusSchema)
       print(terminal, options, status, () =>
         [
           `deputy ${status.version}, process ${status.pid}, ${status.environment}, since ${status.started_at}: ${status.ready ? 'ready' : 'not ready'}`,
@@ -140,7 +140,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy reload')
     .action(async (options: Output) => {
-      const result = await ask(await socket(), { path: '/reload', method: 'POST' }, reloadSchema)
+      const result = await callDaemon(await socket(), { path: '/reload', method: 'POST' }, reloadSchema)
       print(terminal, options, result, () =>
         result.applied
           ? `Configuration ${result.generation} is in force.${result.restart_needed.length === 0 ? '' : ` After a restart also: ${result.restart_needed.join(', ')}.`}`
@@ -160,7 +160,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
       const result = await withProgress(
         terminal,
         'Wrapping the data keys anew',
-        ask(
+        callDaemon(
           await socket(),
           { path: '/keys/rotate', json: { keys: options.signing === true ? 'signing' : 'key-encryption' } },
           rotatedSchema,
@@ -237,7 +237,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
         tool?: string
         acr?: string
       }) => {
-        const decision = await ask(
+        const decision = await callDaemon(
           await socket(),
           {
             path: '/policy/explain',
@@ -274,7 +274,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
       const value = secretText(bytes)
       if (value === undefined) throw new CommandError(exit.usage, `The value was not stored: ${NO_TEXT}.`)
       if (value === '') throw new CommandError(exit.usage, 'There was no value on standard input.')
-      const written = await ask(
+      const written = await callDaemon(
         await socket(),
         { path: '/secrets', json: { tenant: options.tenant, name: options.name, value } },
         writtenSchema,
@@ -292,7 +292,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy secret list')
     .action(async (options: Output) => {
-      const secrets = await ask(await socket(), { path: '/secrets' }, secretsSchema)
+      const secrets = await callDaemon(await socket(), { path: '/secrets' }, secretsSchema)
       print(terminal, options, secrets, () =>
         secrets.length === 0
           ? 'There is no secret yet.'
@@ -308,7 +308,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy secret remove github-key --tenant acme')
     .action(async (_name: string | undefined, options: Output & { tenant: string; name: string }) => {
-      const { removed } = await ask(
+      const { removed } = await callDaemon(
         await socket(),
         { path: '/secrets/remove', json: { tenant: options.tenant, name: options.name } },
         removedSchema,
@@ -325,11 +325,11 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .addHelpText('after', '\nExample:\n  deputy login --tenant acme')
     .action(async (options: Output & { tenant: string; browser: boolean }) => {
       const path = await localSocket(home(), terminal)
-      const { url } = await ask(path, { path: '/session', form: { tenant: options.tenant } }, loginSchema)
+      const { url } = await callDaemon(path, { path: '/session', form: { tenant: options.tenant } }, loginSchema)
       terminal.err(`Open this page and sign in:\n  ${url}\n`)
       if (options.browser && terminal.isInteractive) openBrowser(url)
       for (const until = Date.now() + LOGIN_PATIENCE; Date.now() < until; await sleep(LOGIN_POLL)) {
-        const session = await ask(path, { path: '/session' }, sessionSchema)
+        const session = await callDaemon(path, { path: '/session' }, sessionSchema)
         if (!session.signed_in || session.tenant !== options.tenant) continue
         print(
           terminal,
@@ -351,7 +351,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy logout')
     .action(async (options: Output) => {
-      const session = await ask(
+      const session = await callDaemon(
         await localSocket(home(), terminal),
         { path: '/session', method: 'DELETE' },
         sessionSchema,

@@ -13,7 +13,7 @@ import {
 import { differences, draftOf, readMetadata } from '#credentials/provider'
 import { DeputyError } from '#errors'
 import type { Egress } from '#foundation/outbound'
-import { egressOf } from '../ask-issuer.ts'
+import { egressOf } from '../issuer-reachability.ts'
 import { findHome, readSettings, shipped } from '../home.ts'
 import { assertId, changeRegistry, writeNew } from '../registry-file.ts'
 import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'

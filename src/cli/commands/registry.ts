@@ -10,7 +10,7 @@ import { didYouMean } from '#foundation/text'
 import { exportServerJson, hashClientSecret, importServerJson } from '#identity/workload'
 import { adminSocket, findHome, readSettings, shipped } from '../home.ts'
 import { assertUrl, changeRegistry, commented, editDocument, writeNew } from '../registry-file.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownText, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { addProviderCommands } from './provider.ts'
 import { addTenantCommands } from './tenant.ts'
@@ -133,7 +133,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
 
   /** A slip in the URL is told now, and not to the first user. */
   const askIssuer = async (url: string): Promise<void> => {
-    const { problemOfIssuer } = await import('../ask-issuer.ts')
+    const { problemOfIssuer } = await import('../issuer-reachability.ts')
     const { network } = await readSettings(home())
     const problem = await withProgress(terminal, 'Asking the issuer', problemOfIssuer(home(), network, { issuer: url }))
     if (problem !== undefined)
@@ -278,7 +278,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
       const usage = await withProgress(
         terminal,
         'Reading the audit log',
-        ask(await adminSocket(home()), { path: `/usage?${new URLSearchParams({ days })}` }, usageSchema),
+        callDaemon(await adminSocket(home()), { path: `/usage?${new URLSearchParams({ days })}` }, usageSchema),
       )
       print(terminal, options, usage, () => tellUsage(usage, days))
     })
@@ -321,7 +321,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy server unknown')
     .action(async (options: Output) => {
-      const callers = await ask(await adminSocket(home()), { path: '/unknown-callers' }, callersSchema)
+      const callers = await callDaemon(await adminSocket(home()), { path: '/unknown-callers' }, callersSchema)
       print(terminal, options, callers, () =>
         callers.length === 0
           ? 'No unknown caller so far.'

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
 import { takesName } from '../name-argument.ts'
 import { nodesSchema, receiptSchema, tell, tellName, tellNodes } from '../receipt.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const grantsSchema = z.array(
@@ -154,7 +154,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
         const receipt = await withProgress(
           terminal,
           'Revoking; providers are being told',
-          ask(await socket(), { path: '/revoke', json: order }, receiptSchema),
+          callDaemon(await socket(), { path: '/revoke', json: order }, receiptSchema),
         )
         print(terminal, options, receipt, () => tell(receipt))
         if (receipt.token?.known === false && options.force !== true)
@@ -182,7 +182,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
       const query = new URLSearchParams(
         Object.entries(filter).map(([name, value]) => [name, String(value)] as [string, string]),
       )
-      const grants = await ask(await socket(), { path: `/grants?${query}` }, grantsSchema)
+      const grants = await callDaemon(await socket(), { path: `/grants?${query}` }, grantsSchema)
       print(terminal, { json: json === true }, grants, () =>
         grants.length === 0
           ? 'No grant matches.'
@@ -198,7 +198,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy grant pending')
     .action(async (options: { json?: boolean }) => {
-      const queue = await ask(await socket(), { path: '/upstream-revocations' }, queueSchema)
+      const queue = await callDaemon(await socket(), { path: '/upstream-revocations' }, queueSchema)
       print(terminal, options, queue, () =>
         queue.length === 0
           ? 'Every provider has been told.'
@@ -222,7 +222,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
           _user: string | undefined,
           options: { tenant: string; user: string; force?: boolean; json?: boolean },
         ) => {
-          const answer = await ask(
+          const answer = await callDaemon(
             await socket(),
             {
               path: `/users/${verb}`,
@@ -248,7 +248,7 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy user list')
     .action(async (options: { json?: boolean }) => {
-      const users = await ask(await socket(), { path: '/users/disabled' }, disabledSchema)
+      const users = await callDaemon(await socket(), { path: '/users/disabled' }, disabledSchema)
       print(terminal, options, users, () =>
         users.length === 0
           ? 'No user is disabled.'

@@ -2,7 +2,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { z } from 'zod'
 import { formatProblem } from '#config'
 import { adminSocket, findHome, shipped } from '../home.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, type Terminal } from '../terminal.ts'
 import { takesName } from '../name-argument.ts'
 import { countOf } from '../words.ts'
@@ -122,7 +122,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation plan --days 7')
     .action(async ({ days: ahead, ...options }: Output & { days: number }) => {
-      const plan = await ask(await socket(), { path: `/rotations/plan?days=${ahead}` }, planSchema)
+      const plan = await callDaemon(await socket(), { path: `/rotations/plan?days=${ahead}` }, planSchema)
       print(terminal, options, plan, () =>
         plan.length === 0 ? `Nothing rotates by the clock within ${ahead} days.` : calendar(plan),
       )
@@ -134,11 +134,11 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation status')
     .action(async (options: Output) => {
-      const targets = await ask(await socket(), { path: '/rotations/targets' }, targetsSchema)
-      const open = (await ask(await socket(), { path: '/rotations?limit=10000' }, z.array(rotationSchema))).filter(
-        ({ endedAt }) => endedAt === null,
-      )
-      const holders = await ask(await socket(), { path: '/rotations/holders' }, holdersSchema)
+      const targets = await callDaemon(await socket(), { path: '/rotations/targets' }, targetsSchema)
+      const open = (
+        await callDaemon(await socket(), { path: '/rotations?limit=10000' }, z.array(rotationSchema))
+      ).filter(({ endedAt }) => endedAt === null)
+      const holders = await callDaemon(await socket(), { path: '/rotations/holders' }, holdersSchema)
       print(terminal, options, { targets, open, holders }, () =>
         [
           targets.length === 0
@@ -178,7 +178,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation history --tenant acme')
     .action(async ({ json, name, ...filter }: Output & { tenant?: string; name?: string; policy?: string }) => {
-      const rotations = await ask(
+      const rotations = await callDaemon(
         await socket(),
         { path: `/rotations?${new URLSearchParams({ ...filter, ...(name === undefined ? {} : { secret: name }) })}` },
         z.array(rotationSchema),
@@ -206,7 +206,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation report\n\nExit code 1 when a secret is over its maximum age.')
     .action(async (options: Output) => {
-      const report = await ask(await socket(), { path: '/rotations/report' }, reportSchema)
+      const report = await callDaemon(await socket(), { path: '/rotations/report' }, reportSchema)
       const overdue = report.filter((each) => each.overdue)
       print(terminal, options, report, () =>
         [
@@ -239,7 +239,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
   ofSecret('run', 'rotate a secret now')
     .option('--reason <text>', 'kept in the record', 'by hand')
     .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
-      const begun = await ask(
+      const begun = await callDaemon(
         await socket(),
         { path: '/rotations/run', json: { ...order(options), reason } },
         rotationSchema,
@@ -260,7 +260,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     )
     .action(
       async (event: string, { name, json, ...about }: Output & { tenant?: string; name?: string; owner?: string }) => {
-        const begun = await ask(
+        const begun = await callDaemon(
           await socket(),
           { path: '/rotations/event', json: { event, ...about, ...(name === undefined ? {} : { secret: name }) } },
           z.array(rotationSchema),
@@ -275,7 +275,7 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
   ofSecret('pause', 'keep a secret from rotating by the clock; what is under way goes on')
     .option('--reason <text>', 'shown in the status', 'by hand')
     .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
-      const paused = await ask(
+      const paused = await callDaemon(
         await socket(),
         { path: '/rotations/pause', json: { ...order(options), reason } },
         pausedSchema,
@@ -283,12 +283,12 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
       print(terminal, options, paused, () => `${nameOf(paused)} does not rotate by the clock until it is resumed.`)
     })
   ofSecret('resume', 'let a paused secret rotate again').action(async (_name: string | undefined, options: Named) => {
-    const resumed = await ask(await socket(), { path: '/rotations/resume', json: order(options) }, pausedSchema)
+    const resumed = await callDaemon(await socket(), { path: '/rotations/resume', json: order(options) }, pausedSchema)
     print(terminal, options, resumed, () => `${nameOf(resumed)} rotates by the clock again.`)
   })
   ofSecret('retry', 'try a rotation again now that waits for another attempt or for a person').action(
     async (_name: string | undefined, options: Named) => {
-      const open = await ask(await socket(), { path: '/rotations/retry', json: order(options) }, rotationSchema)
+      const open = await callDaemon(await socket(), { path: '/rotations/retry', json: order(options) }, rotationSchema)
       print(
         terminal,
         options,
@@ -301,7 +301,11 @@ export const addRotationCommands = (program: Command, terminal: Terminal): void 
     'rollback',
     'turn back a rotation that is under way, if what is handed out now stays and works; nothing leads forward from then on',
   ).action(async (_name: string | undefined, options: Named) => {
-    const turned = await ask(await socket(), { path: '/rotations/rollback', json: order(options) }, rotationSchema)
+    const turned = await callDaemon(
+      await socket(),
+      { path: '/rotations/rollback', json: order(options) },
+      rotationSchema,
+    )
     print(terminal, options, turned, () =>
       turned.state === 'rolled_back'
         ? `The rotation of ${nameOf(turned)} was rolled back: the new one was ended, and what was handed out stays.`

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { onOneLine } from '#foundation/text'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 
 /**
@@ -72,7 +72,7 @@ export const addLossCommands = (store: Command, terminal: Terminal, socket: () =
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store losses')
     .action(async (options: { json?: boolean }) => {
-      const losses = await ask(await socket(), { path: '/losses' }, lossesSchema)
+      const losses = await callDaemon(await socket(), { path: '/losses' }, lossesSchema)
       print(terminal, options, losses, () =>
         losses.length === 0
           ? 'No loss is open.'
@@ -91,7 +91,7 @@ export const addLossCommands = (store: Command, terminal: Terminal, socket: () =
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store acknowledge L3o4rgqEu6f9bQI-AzBl')
     .action(async (losses: string[], options: { json?: boolean }) => {
-      const done = await ask(
+      const done = await callDaemon(
         await socket(),
         { path: '/losses/acknowledge', json: { losses } },
         z.looseObject({ acknowledged: z.number() }),

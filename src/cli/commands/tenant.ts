@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { adminSocket, findHome } from '../home.ts'
 import { takesName } from '../name-argument.ts'
 import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
-import { ask } from '../socket-client.ts'
+import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
 const tenantAnswerSchema = z.looseObject({
@@ -39,7 +39,7 @@ export const addTenantCommands = (program: Command, tenant: Command, terminal: T
         _id: string | undefined,
         { tenant: id, reason, ...options }: { tenant: string; reason?: string; json?: boolean },
       ) => {
-        const answer = await ask(
+        const answer = await callDaemon(
           await socket(),
           { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
           tenantAnswerSchema,
@@ -66,7 +66,7 @@ export const addTenantCommands = (program: Command, tenant: Command, terminal: T
         const receipt = await withProgress(
           terminal,
           yes === true ? 'Destroying; providers are being told' : 'Counting',
-          ask(
+          callDaemon(
             await socket(),
             {
               path: '/revoke',
@@ -90,7 +90,7 @@ export const addTenantCommands = (program: Command, tenant: Command, terminal: T
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy tenant frozen')
     .action(async (options: { json?: boolean }) => {
-      const frozen = await ask(await socket(), { path: '/tenants/frozen' }, frozenSchema)
+      const frozen = await callDaemon(await socket(), { path: '/tenants/frozen' }, frozenSchema)
       print(terminal, options, frozen, () =>
         frozen.length === 0
           ? 'No tenant is frozen.'

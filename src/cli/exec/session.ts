@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { execSchema, type ExecValue } from '#config'
 import { Secret } from '#foundation/crypto'
-import { ask, follow } from '../socket-client.ts'
+import { callDaemon, follow } from '../socket-client.ts'
 
 const firstSchema = z.looseObject({
   event: z.literal('session'),
@@ -111,7 +111,7 @@ export const fetchCredential = async (
   { downstream, scopes }: Pick<ExecValue, 'downstream' | 'scopes'>,
 ): Promise<FetchedCredential> => {
   const began = performance.now()
-  const answer = await ask(
+  const answer = await callDaemon(
     socketPath,
     {
       path: '/oauth2/token',
