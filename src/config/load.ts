@@ -1,8 +1,9 @@
 import { join, relative, resolve } from 'node:path'
 import { z } from 'zod'
 import { readTextFile, readTextFiles } from './folder.ts'
-import { checkReferences } from './references.ts'
+import { checkReferences } from './checks/references.ts'
 import { downstreamSchema } from './downstream.ts'
+import type { Loaded } from './loaded.ts'
 import { privateFilesIn, type PrivateFile } from './private-files.ts'
 import type { Problem } from './problem.ts'
 import { providerSchema, type Provider } from './provider.ts'
@@ -25,17 +26,20 @@ export type LoadResult =
     }
   | { readonly snapshot: undefined; readonly problems: readonly Problem[] }
 
-/**
- * Reads every `*.yaml` of a folder; a missing folder holds nothing.
- * @param isMeant what is not meant is checked like everything else, and is not there: another environment has the same ids
- */
-const readFolder = async <Schema extends z.ZodType, Key extends keyof z.output<Schema> & string>(
+interface Documents<Schema extends z.ZodType> {
+  readonly folder: string
+  readonly schema: Schema
+  /** The field that holds a document's id. */
+  readonly key: keyof z.output<Schema> & string
+  /** A document for another environment is checked like every other and left out: its id may be used there again. */
+  readonly isMeant?: (value: z.output<Schema>, id: string) => boolean
+}
+
+/** Reads every `*.yaml` of a folder; a missing folder holds nothing. @param problems gets what is wrong with them */
+const readFolder = async <Schema extends z.ZodType>(
   home: string,
-  folder: string,
-  schema: Schema,
-  key: Key,
+  { folder, schema, key, isMeant = () => true }: Documents<Schema>,
   problems: Problem[],
-  isMeant: (value: z.output<Schema>, id: string) => boolean = () => true,
 ): Promise<Map<string, Located<z.output<Schema>>>> => {
   const found = new Map<string, Located<z.output<Schema>>>()
   const shownAs = relative(home, folder).startsWith('..') ? folder : relative(home, folder)
@@ -73,14 +77,9 @@ export const loadLocations = async (
   key: string,
   environment: string,
 ): Promise<Map<string, string>> => {
-  const found = await readFolder(
-    home,
-    join(home, folder),
-    z.looseObject({ [key]: z.string(), environment: z.string().optional() }),
-    key,
-    [],
-    (value) => isOfEnvironment(value, environment),
-  )
+  const schema = z.looseObject({ [key]: z.string(), environment: z.string().optional() })
+  const isMeant = (value: z.output<typeof schema>): boolean => isOfEnvironment(value, environment)
+  const found = await readFolder(home, { folder: join(home, folder), schema, key, isMeant }, [])
   return new Map([...found].map(([id, { file }]) => [id, file]))
 }
 
@@ -91,12 +90,75 @@ export const readProviders = async (
   problems: Problem[],
 ): Promise<Map<string, Located<Provider>>> =>
   new Map([
-    ...(await readFolder(home, shipped, providerSchema, 'provider', problems)),
-    ...(await readFolder(home, join(home, 'providers'), providerSchema, 'provider', problems)),
+    ...(await readFolder(home, { folder: shipped, schema: providerSchema, key: 'provider' }, problems)),
+    ...(await readFolder(home, { folder: join(home, 'providers'), schema: providerSchema, key: 'provider' }, problems)),
   ])
 
 const valuesOf = <Value>(located: ReadonlyMap<string, Located<Value>>): Map<string, Value> =>
   new Map([...located].map(([id, { value }]) => [id, value]))
+
+/** Reads deputy.yaml. @returns undefined settings where the file is missing or wrong, which `problems` then says */
+const readSettings = async (
+  home: string,
+  problems: Problem[],
+): Promise<{ readonly isThere: boolean; readonly settings: Located<Settings> | undefined }> => {
+  const text = await readTextFile(join(home, SETTINGS_FILE), SETTINGS_FILE, problems)
+  if (text === undefined) {
+    if (problems.length === 0)
+      problems.push({
+        file: SETTINGS_FILE,
+        line: 1,
+        message: `There is no ${SETTINGS_FILE} in ${home}.`,
+        fix: `Run: deputy init ${home}`,
+      })
+    return { isThere: false, settings: undefined }
+  }
+  const parsed = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
+  problems.push(...parsed.problems)
+  const [settings, second] = parsed.values
+  if (second !== undefined)
+    problems.push({
+      file: SETTINGS_FILE,
+      line: second.lineOf([]),
+      message: 'A second YAML document begins here, and the settings are one document.',
+      fix: 'Remove the line with ---, and the document that does not apply.',
+    })
+  return { isThere: true, settings }
+}
+
+/** Reads the folders beside deputy.yaml, except for the rotation policies, whose folder the settings name. */
+const readDocuments = async (
+  { home, shippedProviders }: { readonly home: string; readonly shippedProviders: string },
+  environment: string | undefined,
+  problems: Problem[],
+) => {
+  const elsewhere = new Set<string>()
+  const isMeant = (value: { readonly environment?: string | undefined }, id: string): boolean => {
+    const meant = environment === undefined || isOfEnvironment(value, environment)
+    if (!meant) elsewhere.add(id)
+    return meant
+  }
+  const read = <Schema extends z.ZodType>(name: string, documents: Omit<Documents<Schema>, 'folder'>) =>
+    readFolder(home, { folder: join(home, name), ...documents }, problems)
+  return {
+    tenants: await read('tenants', { schema: tenantSchema, key: 'tenant' }),
+    servers: await read('servers', { schema: serverSchema, key: 'server', isMeant }),
+    downstreams: await read('downstreams', { schema: downstreamSchema, key: 'downstream', isMeant }),
+    providers: await readProviders(home, shippedProviders, problems),
+    elsewhere,
+  }
+}
+
+const snapshotOf = (generation: number, loaded: Loaded): Snapshot => ({
+  generation,
+  home: loaded.home,
+  settings: loaded.settings.value,
+  tenants: valuesOf(loaded.tenants),
+  servers: valuesOf(loaded.servers),
+  downstreams: valuesOf(loaded.downstreams),
+  providers: valuesOf(loaded.providers),
+  rotations: valuesOf(loaded.rotations),
+})
 
 /**
  * Reads and checks all files of a configuration folder. All or nothing: with a single problem there is no snapshot,
@@ -108,84 +170,34 @@ export const loadConfiguration = async (options: {
   shippedProviders: string
   generation: number
 }): Promise<LoadResult> => {
-  const { home } = options
+  const { home, generation } = options
   const problems: Problem[] = []
-  const text = await readTextFile(join(home, SETTINGS_FILE), SETTINGS_FILE, problems)
-  if (text === undefined && problems.length > 0) return { snapshot: undefined, problems }
-  if (text === undefined) {
-    return {
-      snapshot: undefined,
-      problems: [
-        {
-          file: SETTINGS_FILE,
-          line: 1,
-          message: `There is no ${SETTINGS_FILE} in ${home}.`,
-          fix: `Run: deputy init ${home}`,
-        },
-      ],
-    }
-  }
-  const parsed = parseYamlFile(SETTINGS_FILE, text, settingsSchema)
-  problems.push(...parsed.problems)
-  const tenants = await readFolder(home, join(home, 'tenants'), tenantSchema, 'tenant', problems)
-  const [settings, second] = parsed.values
-  if (second !== undefined)
-    problems.push({
-      file: SETTINGS_FILE,
-      line: second.lineOf([]),
-      message: 'A second YAML document begins here, and the settings are one.',
-      fix: 'Remove the line with ---, and everything that is not meant.',
-    })
-  const elsewhere = new Set<string>()
-  const isMeant = (value: { readonly environment?: string | undefined }, id: string): boolean => {
-    const meant = settings === undefined || isOfEnvironment(value, settings.value.environment)
-    if (!meant) elsewhere.add(id)
-    return meant
-  }
-  const servers = await readFolder(home, join(home, 'servers'), serverSchema, 'server', problems, isMeant)
-  const downstreams = await readFolder(
-    home,
-    join(home, 'downstreams'),
-    downstreamSchema,
-    'downstream',
-    problems,
-    isMeant,
-  )
-  const providers = await readProviders(home, options.shippedProviders, problems)
+  const { isThere, settings } = await readSettings(home, problems)
+  if (!isThere) return { snapshot: undefined, problems }
+  const { elsewhere, ...documents } = await readDocuments(options, settings?.value.environment, problems)
   if (settings === undefined) return { snapshot: undefined, problems }
   const rotations = await readFolder(
     home,
-    rotationPolicies({ home, settings: settings.value }),
-    rotationPolicySchema,
-    'rotation',
+    {
+      folder: rotationPolicies({ home, settings: settings.value }),
+      schema: rotationPolicySchema,
+      key: 'rotation',
+    },
     problems,
   )
-  problems.push(...checkReferences({ home, settings, tenants, servers, downstreams, providers, rotations }))
+  const loaded: Loaded = { home, settings, ...documents, rotations }
+  problems.push(...checkReferences(loaded))
   if (problems.length > 0) return { snapshot: undefined, problems }
-  const folders: readonly ReadonlyMap<string, Located<unknown>>[] = [
-    tenants,
-    servers,
-    downstreams,
-    providers,
-    rotations,
-  ]
+  const locatedIn = (...folders: readonly ReadonlyMap<string, Located<unknown>>[]): Located<unknown>[] =>
+    folders.flatMap((folder) => [...folder.values()])
+  const { tenants, servers, downstreams, providers } = loaded
   return {
     problems,
-    warnings: [settings, ...folders.flatMap((folder) => [...folder.values()])].flatMap(({ warnings = [] }) => warnings),
+    warnings: [settings, ...locatedIn(tenants, servers, downstreams, providers, rotations)].flatMap(
+      ({ warnings = [] }) => warnings,
+    ),
     elsewhere,
-    privateFiles: privateFilesIn(home, [
-      settings,
-      ...[tenants, downstreams, rotations].flatMap((of) => [...of.values()] as Located<unknown>[]),
-    ]),
-    snapshot: {
-      generation: options.generation,
-      home,
-      settings: settings.value,
-      tenants: valuesOf(tenants),
-      servers: valuesOf(servers),
-      downstreams: valuesOf(downstreams),
-      providers: valuesOf(providers),
-      rotations: valuesOf(rotations),
-    },
+    privateFiles: privateFilesIn(home, [settings, ...locatedIn(tenants, downstreams, rotations)]),
+    snapshot: snapshotOf(generation, loaded),
   }
 }

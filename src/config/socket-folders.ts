@@ -1,4 +1,4 @@
-/** Folders that shut out the programs that `listen.socket_mode` and `listen.socket_group` let in. */
+/** Folders whose mode keeps out programs that `listen.socket_mode` and `listen.socket_group` allow. */
 import { stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { octal } from '#foundation/files'
@@ -37,7 +37,12 @@ const isShut = (folder: Doorway, mode: number, group: number): boolean => {
   return ((mode & 0o007) !== 0 && !othersPass) || ((mode & 0o070) !== 0 && !groupPasses)
 }
 
-const fixFor = (folder: string, found: Doorway, home: string, settings: Settings, group: number): string => {
+/** @param group the group that the socket belongs to */
+const fixFor = (
+  { folder, found, group }: { readonly folder: string; readonly found: Doorway; readonly group: number },
+  home: string,
+  settings: Settings,
+): string => {
   if (folder === resolve(home, settings.state))
     return 'The state folder stays private: write a path outside of it, for example /run/deputy/deputy.sock.'
   const open =
@@ -48,8 +53,8 @@ const fixFor = (folder: string, found: Doorway, home: string, settings: Settings
 }
 
 /**
- * Folders on the way to a socket through which the users cannot pass whom its mode and group let in.
- * A folder that is missing is no problem: the daemon creates it with a mode that fits.
+ * Folders on the way to a socket that users cannot pass although the mode and group of the socket allow them.
+ * A missing folder is no problem: the daemon creates it with a mode that fits.
  * @param home the configuration folder, absolute
  */
 export const socketFolderProblems = async (home: string, settings: Settings): Promise<Problem[]> => {
@@ -71,8 +76,8 @@ export const socketFolderProblems = async (home: string, settings: Settings): Pr
     return {
       file: SETTINGS_FILE,
       line: 1,
-      message: `listen.socket_mode lets other users in, and the folder ${folder} of mode ${octal(found.mode)} shuts them out (${by.join(', ')}).`,
-      fix: fixFor(folder, found, home, settings, group),
+      message: `listen.socket_mode allows other users, and the mode ${octal(found.mode)} of the folder ${folder} keeps them out (${by.join(', ')}).`,
+      fix: fixFor({ folder, found, group }, home, settings),
     }
   })
 }

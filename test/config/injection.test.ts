@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { downstreamSchema, type Downstream } from '../../src/config/downstream.ts'
 import { placeOf } from '../../src/config/inject.ts'
-import { injectionProblems, sharedHosts } from '../../src/config/injection-references.ts'
+import { injectionProblems, sharedHosts } from '../../src/config/checks/injection.ts'
 import type { Problem } from '../../src/config/problem.ts'
 import { aServer } from '../support/snapshot.ts'
 

@@ -38,9 +38,9 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     'tenants/acme.yaml',
     'tenant: acme\nidentity_assertions:\n  issuers:\n    - https://other.example\n  clients: [{ client_id: c, client_secret: { scrypt: scrypt$x } }]\n',
     4,
-    /Assertions of https:\/\/other\.example would be taken/,
+    /Assertions of https:\/\/other\.example would be accepted/,
   ],
-  ['servers/notes.yaml', `${notes}first_authorization_server: deputy\n`, 6, /takes identity assertions of none/],
+  ['servers/notes.yaml', `${notes}first_authorization_server: deputy\n`, 6, /accepts no identity assertions/],
   [
     'downstreams/orders.yaml',
     'downstream: orders\ncredential: id_jag\nprovider: auth0\nresource: https://orders.example\nclient: { client_id: x, variables: { host: x.example } }\ntenants:\n  - acme\n',
@@ -61,8 +61,13 @@ const mistakes: readonly [string, string, number, RegExp][] = [
   ['servers/notes.yaml', `${notes}attest:\n  - unix: { exe: /bin/x }\n`, 7, /uid|sha256/],
   ['servers/notes.yaml', `${notes}attest:\n  - client_secret: { scrypt: hunter2 }\n`, 7, /deputy server secret/],
   ['servers/notes.yaml', notes.replace('[acme]', '[initech]'), 3, /There is no tenant initech/],
-  ['servers/notes.yaml', `${notes}exec: {}\nattest:\n  - exec: { uid: 1000 }\n`, 6, /may not act on it/],
-  ['servers/notes.yaml', `${notes}exec: { on_behalf_of: server }\n`, 6, /Nobody may start the server/],
+  [
+    'servers/notes.yaml',
+    `${notes}exec: {}\nattest:\n  - exec: { uid: 1000 }\n`,
+    6,
+    /login_session does not allow it to use one/,
+  ],
+  ['servers/notes.yaml', `${notes}exec: { on_behalf_of: server }\n`, 6, /No Unix user may start the server/],
   [
     'servers/notes.yaml',
     `${notes}attest:\n  - exec: { uid: 1000 }\nexec:\n  on_behalf_of: server\n  env:\n    TOKEN: { downstream: ledger }\n`,
@@ -104,7 +109,7 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     'downstreams/git.yaml',
     'downstream: git\ncredential: oauth_grant\nprovider: okta\nclient: { client_id: x }\n',
     4,
-    /needs to know host/,
+    /needs the variable host/,
   ],
   [
     'downstreams/git.yaml',

@@ -322,11 +322,11 @@ describe('fault 34: folders on the way to a socket', () => {
         ['deep/run', '710', GROUP],
         ['pg', '710', GROUP],
       ])
-      expect((await daemon.deputy('check')).out).toContain(`the folder ${daemon.home} of mode 0700 shuts them out`)
+      expect((await daemon.deputy('check')).out).toContain(`the mode 0700 of the folder ${daemon.home} keeps them out`)
       const told = daemon
         .output()
         .split('\n')
-        .filter((line) => line.includes('shuts them out'))
+        .filter((line) => line.includes('keeps them out'))
         .map((line) => JSON.parse(line) as { fix: string; level: string })
       expect(told).toMatchObject([{ level: 'warn', fix: expect.stringContaining(`chgrp ${GROUP} ${daemon.home} `) }])
       expect((await stat(daemon.home)).mode & 0o777).toBe(0o700)

@@ -1,9 +1,9 @@
-import { wantsBound, type Downstream } from './downstream.ts'
-import { CREDENTIAL, NOT_INJECTED, placeOf } from './inject.ts'
-import type { Problem } from './problem.ts'
-import type { Provider } from './provider.ts'
-import type { Server } from './server.ts'
-import type { Located } from './yaml-file.ts'
+import { wantsBound, type Downstream } from '../downstream.ts'
+import { CREDENTIAL, NOT_INJECTED, placeOf } from '../inject.ts'
+import type { Problem } from '../problem.ts'
+import type { Provider } from '../provider.ts'
+import type { Server } from '../server.ts'
+import type { Located } from '../yaml-file.ts'
 
 /** Whether its credential can be a login: all others are tokens and keys. */
 const isLogin = (downstream: Downstream): boolean =>

@@ -1,7 +1,7 @@
 /** What the kernel will say of the addresses and sockets in `listen`, before the daemon asks it. */
 import { join, resolve } from 'node:path'
-import type { Loaded } from './loaded.ts'
-import type { Problem } from './problem.ts'
+import type { Loaded } from '../loaded.ts'
+import type { Problem } from '../problem.ts'
 
 /** `sun_path` of unix(7) has 108 bytes, the last of them zero. */
 const SOCKET_BYTES = 107
