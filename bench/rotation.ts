@@ -1,6 +1,6 @@
 /**
  * `npm run bench:rotation -- [secrets]`: many secrets that are due at once, at a target whose every answer takes 5 ms, with
- * the store durable; what a secret that is kept costs beside a credential that is cached; and when leases that began together
+ * the store durable; what a cached secret costs compared with a cached credential; and when leases that began together
  * are renewed.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -19,7 +19,7 @@ import { createTargetLimits } from '../src/flows/rotation/limited.ts'
 import type { Rotator } from '../src/flows/rotation/rotator.ts'
 import { RotationScheduler } from '../src/flows/rotation/scheduler.ts'
 import { createEmbeddedSecrets } from '../src/credentials/secret/embedded.ts'
-import { keepSecrets } from '../src/credentials/secret/kept.ts'
+import { createSecretCache } from '../src/credentials/secret/secret-cache.ts'
 import { createLeases } from '../src/credentials/secret/leases.ts'
 import { openSqliteStore } from '../src/foundation/store/sqlite/open.ts'
 
@@ -142,7 +142,7 @@ const measureRotations = async (): Promise<void> => {
 }
 
 const measureReads = async (): Promise<void> => {
-  const kept = keepSecrets(backend, {
+  const secrets = createSecretCache(backend, {
     fresh: HOUR,
     stale: HOUR,
     limit: HOUR,
@@ -152,7 +152,7 @@ const measureReads = async (): Promise<void> => {
     monotonic: () => performance.now(),
   })
   const cache = createMemoryCache<{ credential: string }>({ entries: 20_000, clock: systemClock })
-  await kept.read('acme', 'secret-0')
+  await secrets.read('acme', 'secret-0')
   cache.set('key', { credential: 'token' }, Date.now() + HOUR)
   const loops = 300_000
   const timed = async (work: () => unknown): Promise<number> => {
@@ -162,11 +162,11 @@ const measureReads = async (): Promise<void> => {
   }
   const rounds: [number, number][] = []
   for (let round = 0; round < 5; round += 1)
-    rounds.push([await timed(() => cache.get('key')), await timed(() => kept.read('acme', 'secret-0'))])
+    rounds.push([await timed(() => cache.get('key')), await timed(() => secrets.read('acme', 'secret-0'))])
   const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
   const [token, secret] = [median(rounds.map(([each]) => each)), median(rounds.map(([, each]) => each))]
   print(
-    `a kept secret ${secret.toFixed(2)} µs, a cached credential ${token.toFixed(2)} µs: ${(secret - token).toFixed(2)} µs more`,
+    `a cached secret ${secret.toFixed(2)} µs, a cached credential ${token.toFixed(2)} µs: ${(secret - token).toFixed(2)} µs more`,
   )
 }
 

@@ -119,7 +119,7 @@ const aWorld = async (
   const read = createRotatingSecrets({
     rotations: keysAndStore.store.rotations,
     backendOf: () => backend,
-    readKept: ({ tenant, secret }) => backend.read(tenant, secret),
+    readCached: ({ tenant, secret }) => backend.read(tenant, secret),
     rotatorOf: () => rotator,
     patience: 100,
   })

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { watchKeyService } from '../../src/credentials/secret/key-service.ts'
-import { keepSecrets } from '../../src/credentials/secret/kept.ts'
+import { createSecretCache } from '../../src/credentials/secret/secret-cache.ts'
 import { startAwsDouble } from '../doubles/aws.ts'
 import { createKmsClient, kmsKey } from '../../src/credentials/secret/aws/kms.ts'
 import { createAwsSecrets, createSecretsManagerClient } from '../../src/credentials/secret/aws/secrets-manager.ts'
@@ -95,7 +95,7 @@ describe('fault 90: AWS that takes a request and never answers', () => {
     let time = 0
     const words: string[] = []
     const backend = createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client })
-    const kept = keepSecrets(backend, {
+    const cache = createSecretCache(backend, {
       id: 'aws',
       fresh: 10,
       stale: 60_000,
@@ -105,13 +105,13 @@ describe('fault 90: AWS that takes a request and never answers', () => {
       logger: { ...silentLogger, warn: (fields) => words.push(inspect(fields)) },
     })
     for (let at = 0; at < 2; at += 1) {
-      const { code, problem, took } = await elapsed(kept.read('acme', 'key'))
+      const { code, problem, took } = await elapsed(cache.read('acme', 'key'))
       expect([code, took < 3000], String(problem)).toEqual(['secret_backend_unavailable', true])
     }
     // The SDK's own words are in the log (fault 94).
     expect(words.join()).toMatch(/source of credentials/)
     speaks = true
-    expect((await kept.read('acme', 'key')).value.reveal()).toBe('v')
+    expect((await cache.read('acme', 'key')).value.reveal()).toBe('v')
     time += 1000
     vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', 'http://127.0.0.1:1/')
     const another = createSecretsManagerClient({ region: aws.region, endpoint: aws.url, timeout: 300 })
@@ -158,7 +158,7 @@ describe('fault 97: AWS that throttles', () => {
       client.destroy()
     })
     let time = 0
-    const kept = keepSecrets(createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), {
+    const cache = createSecretCache(createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), {
       id: 'aws',
       fresh: 10,
       stale: 60_000,
@@ -167,7 +167,7 @@ describe('fault 97: AWS that throttles', () => {
       monotonic: () => time,
       logger: silentLogger,
     })
-    const read = async (name: string) => (await kept.read('acme', name)).value.reveal()
+    const read = async (name: string) => (await cache.read('acme', name)).value.reveal()
     // Throttled once: tried again beside the request.
     aws.spoil.push(throttled('ThrottlingException'))
     expect(await read('key')).toBe('v')
@@ -181,9 +181,9 @@ describe('fault 97: AWS that throttles', () => {
       message: expect.stringMatching(/rate-limiting Deputy \(ThrottlingException\)/) as string,
       kind: { retryable: true, status: 503 },
     })
-    expect(kept.problem()).toMatch(/rate-limiting/)
+    expect(cache.problem()).toMatch(/rate-limiting/)
     calm()
-    await expect.poll(async () => [await read('key'), kept.problem()]).toEqual(['v', undefined])
+    await expect.poll(async () => [await read('key'), cache.problem()]).toEqual(['v', undefined])
   })
 
   it.each(['ThrottlingException', 'LimitExceededException'])(

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createKeptTokens } from '../../src/credentials/secret/vault/kept-tokens.ts'
+import { createStoredTokens } from '../../src/credentials/secret/vault/stored-tokens.ts'
 import { createVaultDatabase } from '../../src/credentials/secret/vault/database.ts'
-import { keepSecrets } from '../../src/credentials/secret/kept.ts'
+import { createSecretCache } from '../../src/credentials/secret/secret-cache.ts'
 import { createLeases } from '../../src/credentials/secret/leases.ts'
 import { createSystemRandom } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
@@ -51,14 +51,14 @@ describe('the tokens of Vault that leases are under', () => {
       login,
       token: vault.approle.secretId,
       clock,
-      kept: (send) =>
-        createKeptTokens({
+      stored: (send) =>
+        createStoredTokens({
           id: 'vault',
           place: vault.url,
           send,
           clock,
           logger: silentLogger,
-          keeping: {
+          tokenStorage: {
             store: keysAndStore.store.backendTokens,
             envelope: keysAndStore.envelope,
             hasLeases: (accessor) => keysAndStore.store.leases.hasParent(accessor),
@@ -187,7 +187,7 @@ describe('the tokens of Vault that leases are under', () => {
   it('fault 47: that a login is refused takes no copy of a secret away', async () => {
     vault.put('deputy/acme/key', { value: 'v' })
     const { connection } = aProcess()
-    const kept = keepSecrets(connection.backend, {
+    const cache = createSecretCache(connection.backend, {
       id: 'vault',
       fresh: 1000,
       stale: HOUR,
@@ -196,16 +196,16 @@ describe('the tokens of Vault that leases are under', () => {
       monotonic: clock.now,
       logger: silentLogger,
     })
-    await kept.read('acme', 'key')
+    await cache.read('acme', 'key')
     vault.revokeTokens()
     vault.spoil.push('pass', 'pass', { status: 403, body: { errors: ['permission denied'] } })
     forward(6000)
-    await expect(kept.read('acme', 'key')).rejects.toMatchObject({
+    await expect(cache.read('acme', 'key')).rejects.toMatchObject({
       code: 'secret_backend_refused',
       message: expect.stringMatching(/the login at/) as string,
     })
     vault.sealed = true
-    expect((await kept.read('acme', 'key')).value.reveal()).toBe('v')
+    expect((await cache.read('acme', 'key')).value.reveal()).toBe('v')
   })
 
   it('fault 58: a token that nothing is under ends with the process', async () => {

@@ -11,7 +11,7 @@ it('fault 8: a version number that comes again for another value is another vers
   let [value, isAway] = ['one', false]
   const versions = createSecretVersions({
     embedded: () => Promise.resolve({ sealed: Buffer.from(value) }),
-    kept: () =>
+    read: () =>
       isAway
         ? Promise.reject(refuse('secret_backend_unavailable', { backend: 'vault', problem: 'sealed' }))
         : Promise.resolve({ version: '1', value: new Secret(value) }),

@@ -7,7 +7,7 @@ import type { DeputyError } from '../../src/errors.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { createAwsSecrets } from '../../src/credentials/secret/aws/secrets-manager.ts'
 import type { Clock } from '../../src/clock.ts'
-import type { KeptTokens } from '../../src/credentials/secret/vault/kept-tokens.ts'
+import type { StoredTokens } from '../../src/credentials/secret/vault/stored-tokens.ts'
 import { createVaultWire, type SendToVault } from '../../src/credentials/secret/vault/client.ts'
 import { createVaultSecrets } from '../../src/credentials/secret/vault/kv.ts'
 import { createVaultLogin, type OwnSecret } from '../../src/credentials/secret/vault/login.ts'
@@ -27,7 +27,7 @@ export const connectToVault = (
     clock?: Clock
     own?: OwnSecret
     violated?: (error: DeputyError) => Promise<void>
-    kept?: (send: SendToVault) => KeptTokens
+    stored?: (send: SendToVault) => StoredTokens
   } = {},
 ) => {
   const egress = createEgress({ allowLoopback: true, allowPrivate: [], timeout: given.timeout ?? 1000 })
@@ -56,7 +56,7 @@ export const connectToVault = (
     monotonic: () => given.clock?.now() ?? time,
     clock: given.clock ?? { now: () => Date.now() + time },
     logger: silentLogger,
-    kept: given.kept?.(send),
+    stored: given.stored?.(send),
   })
   const backend = createVaultSecrets({
     id: 'vault',

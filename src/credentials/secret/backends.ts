@@ -9,14 +9,14 @@ import type { RotatedSecret } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { DynamicSecrets, IssuedTokens, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
-import { keepSecrets, type KeptSecrets } from './kept.ts'
+import { createSecretCache, type SecretCache } from './secret-cache.ts'
 import { readLocalSecret } from './reference.ts'
 import { createVaultWire } from './vault/client.ts'
 import { createVaultAws, createVaultAzure, createVaultGcp } from './vault/cloud.ts'
 import { createVaultDatabase } from './vault/database.ts'
 import { createVaultPki } from './vault/pki.ts'
 import { createVaultSecrets } from './vault/kv.ts'
-import { createKeptTokens, type TokenKeeping } from './vault/kept-tokens.ts'
+import { createStoredTokens, type TokenStorage } from './vault/stored-tokens.ts'
 import { createVaultLogin, type OwnSecret } from './vault/login.ts'
 import { createVaultSession, type VaultSession } from './vault/session.ts'
 
@@ -40,7 +40,7 @@ export interface VaultSurroundings {
   readonly own?: OwnSecret
   readonly violated?: (error: DeputyError) => Promise<void>
   /** Where tokens outlive the process; absent where no leases are under them. */
-  readonly keeping?: TokenKeeping
+  readonly tokenStorage?: TokenStorage
 }
 
 /** A session at the Vault that settings describe, over a way out of its own. @throws DeputyError `config_invalid` */
@@ -60,7 +60,7 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
     ...(ca === undefined ? {} : { ca }),
   })
   const { address, namespace, login, timeout } = access
-  const { clock, logger, monotonic, keeping } = around
+  const { clock, logger, monotonic, tokenStorage } = around
   const send = createVaultWire({
     id,
     address,
@@ -86,7 +86,8 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
     monotonic,
     clock,
     logger,
-    kept: keeping === undefined ? undefined : createKeptTokens({ id, place, keeping, send, clock, logger }),
+    stored:
+      tokenStorage === undefined ? undefined : createStoredTokens({ id, place, tokenStorage, send, clock, logger }),
   })
   return {
     ...session,
@@ -100,7 +101,7 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
 /** Every backend of secrets, by the id under which files name it. */
 export interface SecretBackends {
   readonly embedded: EmbeddedSecrets
-  /** As it is, with nothing kept: what a rotation works with. */
+  /** The backend itself, without a cache: rotations work with it. */
   get(id: string): StagedSecrets | undefined
   /** What makes credentials on demand. */
   dynamic(id: string): DynamicSecrets | undefined
@@ -108,7 +109,7 @@ export interface SecretBackends {
   leased(id: string): LeasedSecrets | undefined
   /** What issues tokens that have none, named alike. */
   tokens(id: string): IssuedTokens | undefined
-  /** @param grace see `KeptSecrets.read`. @throws DeputyError of the category secret */
+  /** @param grace see `SecretCache.read`. @throws DeputyError of the category secret */
   read(secret: RotatedSecret, grace?: number): Promise<SecretVersion>
   /** Another version has become current. */
   forget(secret: RotatedSecret): void
@@ -124,7 +125,7 @@ export const createSecretBackends = async (
 ): Promise<SecretBackends> => {
   const { embedded } = around
   const known = new Map<string, StagedSecrets>([[EMBEDDED_BACKEND, embedded]])
-  const kept = new Map<string, KeptSecrets>()
+  const caches = new Map<string, SecretCache>()
   const makers = new Map<string, DynamicSecrets>()
   const engines = new Map<string, LeasedSecrets>()
   const issuers = new Map<string, IssuedTokens>()
@@ -154,7 +155,7 @@ export const createSecretBackends = async (
     const { fresh, stale, timeout } = backend
     const { clock, monotonic, logger } = around
     const limit = timeout * READINGS_TIME
-    kept.set(id, keepSecrets(known.get(id)!, { id, fresh, stale, limit, clock, monotonic, logger }))
+    caches.set(id, createSecretCache(known.get(id)!, { id, fresh, stale, limit, clock, monotonic, logger }))
   }
   return {
     embedded,
@@ -164,7 +165,7 @@ export const createSecretBackends = async (
     tokens: (id) => issuers.get(id),
     async read({ tenant, backend, secret }, grace) {
       if (backend === EMBEDDED_BACKEND) return embedded.read(tenant, secret)
-      const found = kept.get(backend)
+      const found = caches.get(backend)
       // Settings of backends are read at start, and other files while the daemon runs.
       if (found === undefined)
         throw refuse('secret_backend_unavailable', {
@@ -174,9 +175,9 @@ export const createSecretBackends = async (
       return found.read(tenant, secret, grace)
     },
     forget({ tenant, backend, secret }) {
-      kept.get(backend)?.forget(tenant, secret)
+      caches.get(backend)?.forget(tenant, secret)
     },
-    status: () => Object.fromEntries([...kept].map(([id, each]) => [`secrets ${id}`, each.problem() ?? 'ok'])),
+    status: () => Object.fromEntries([...caches].map(([id, each]) => [`secrets ${id}`, each.problem() ?? 'ok'])),
     async close() {
       for (const close of closers) await close()
     },

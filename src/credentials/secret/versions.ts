@@ -34,15 +34,15 @@ export const secretsNamedIn = (value: unknown): NamedSecret[] => {
 export const createSecretVersions = (deps: {
   /** The current version in Deputy's own store, on every node the same; undefined where there is none. */
   readonly embedded: (tenant: string, name: string) => Promise<Pick<StoredSecret, 'sealed'> | undefined>
-  readonly kept: (secret: RotatedSecret) => Promise<Pick<SecretVersion, 'version' | 'value'>>
+  readonly read: (secret: RotatedSecret) => Promise<Pick<SecretVersion, 'version' | 'value'>>
 }) => {
   const named = new WeakMap<Downstream, readonly NamedSecret[]>()
   const known = createLru<string, string>({ max: MAX_KNOWN })
 
-  const keptVersion = async (secret: RotatedSecret): Promise<string> => {
+  const cachedVersion = async (secret: RotatedSecret): Promise<string> => {
     const key = JSON.stringify([secret.tenant, secret.backend, secret.secret])
     try {
-      const { version, value } = await deps.kept(secret)
+      const { version, value } = await deps.read(secret)
       // Vaults count from one again as well (https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#delete-metadata-and-all-versions).
       const name = `${version} ${digestOf(value.reveal())}`
       known.set(key, name)
@@ -60,7 +60,7 @@ export const createSecretVersions = (deps: {
     { backend, secret }: NamedSecret,
   ): Promise<string> => {
     if (backend === EMBEDDED_BACKEND) return nameOf(await deps.embedded(tenant, secret))
-    return 'secret' in downstream ? keptVersion({ tenant, backend, secret }) : ''
+    return 'secret' in downstream ? cachedVersion({ tenant, backend, secret }) : ''
   }
 
   return (downstream: Downstream, tenant: string): Promise<string> | undefined => {

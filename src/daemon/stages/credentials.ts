@@ -150,7 +150,7 @@ export const createCredentials = (
     isVoid,
     versionsOf: createSecretVersions({
       embedded: (tenant, name) => store.secrets.find(tenant, name, 'current'),
-      kept: (secret) => rotation.read(secret),
+      read: (secret) => rotation.read(secret),
     }),
     lastRevocation: () => revocationIndex.number,
     hasGrant: async (grant) => (await store.grants.get(grant)) !== undefined,

@@ -49,7 +49,7 @@ const openBackends = async (context: DaemonContext, foundation: Foundation) => {
     version,
     correlationId: () => correlation.current(),
     own,
-    keeping: {
+    tokenStorage: {
       store: store.backendTokens,
       envelope,
       hasLeases: (accessor) => store.leases.hasParent(accessor),

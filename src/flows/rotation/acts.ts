@@ -3,7 +3,7 @@ import { isFresh, isSameSecret, type SecretVersion, type StagedSecrets } from '#
 import type { Secret } from '#foundation/crypto'
 import type { RotatedSecret, Rotation, RotationStep } from '#foundation/store'
 import { expectNew, expectUnchanged, handedOut, REMOVED, type HandedOut } from './handed-out.ts'
-import type { Kept } from './kept.ts'
+import type { RotationValues } from './values.ts'
 import { NeedsPerson } from './needs-person.ts'
 import type { AskingRotator, ChoosingRotator, Rotator } from './rotator.ts'
 
@@ -13,15 +13,15 @@ export interface Work {
   readonly policy: RotationPolicy
   readonly rotator: Rotator
   readonly backend: StagedSecrets
-  readonly kept: Kept
+  readonly values: RotationValues
   /** Called when another version has become the one that is handed out. */
   readonly changed: (secret: RotatedSecret) => void
 }
 
-/** What an act has come to; `kept` where that has changed. */
+/** What an act has come to; `values` where that has changed. */
 export interface Outcome {
   readonly step: RotationStep
-  readonly kept?: Kept
+  readonly values?: RotationValues
   readonly versions?: Partial<Pick<Rotation, 'oldVersion' | 'newVersion'>>
 }
 
@@ -31,7 +31,7 @@ export interface Act {
   readonly run: (work: Work) => Promise<Outcome>
 }
 
-const now = ({ backend, rotation, kept }: Work): Promise<HandedOut> => handedOut(backend, rotation, kept)
+const now = ({ backend, rotation, values }: Work): Promise<HandedOut> => handedOut(backend, rotation, values)
 
 /** After a leak the new one must be another one, whatever it looks like. */
 const requireFresh = (next: Secret, known: readonly (Secret | undefined)[]): void => {
@@ -40,9 +40,9 @@ const requireFresh = (next: Secret, known: readonly (Secret | undefined)[]): voi
 }
 
 /** The new one as the backend keeps it, pending; where a person has removed it, it is kept again. */
-const staged = async ({ rotation, backend, kept }: Work): Promise<SecretVersion> => {
-  const pending = await backend.stage(rotation.tenant, rotation.secret, kept.next!, rotation.id)
-  if (!isSameSecret(pending.value, kept.next!)) throw new NeedsPerson('somebody else has changed its pending version')
+const staged = async ({ rotation, backend, values }: Work): Promise<SecretVersion> => {
+  const pending = await backend.stage(rotation.tenant, rotation.secret, values.next!, rotation.id)
+  if (!isSameSecret(pending.value, values.next!)) throw new NeedsPerson('somebody else has changed its pending version')
   return pending
 }
 
@@ -52,12 +52,12 @@ const plan = async ({ rotation, rotator, backend }: Work): Promise<Outcome> => {
   const versions = { oldVersion: old?.version ?? null }
   if (rotator.generatedByTarget === true) {
     await rotator.check?.(old?.value)
-    return { step: 'prepared', versions, kept: { old, atTarget: await rotator.known(), next: undefined } }
+    return { step: 'prepared', versions, values: { old, atTarget: await rotator.known(), next: undefined } }
   }
   const next = await rotator.next(old?.value)
   requireFresh(next, [old?.value])
   await rotator.check?.(old?.value, next)
-  return { step: 'prepared', versions, kept: { old, atTarget: undefined, next } }
+  return { step: 'prepared', versions, values: { old, atTarget: undefined, next } }
 }
 
 const stage =
@@ -65,35 +65,35 @@ const stage =
   async (work: Work): Promise<Outcome> => ({ step, versions: { newVersion: (await staged(work)).version } })
 
 const apply = async (work: Work): Promise<Outcome> => {
-  expectUnchanged(await now(work), work.kept)
-  await (work.rotator as ChoosingRotator).apply(work.kept.old?.value, work.kept.next!)
+  expectUnchanged(await now(work), work.values)
+  await (work.rotator as ChoosingRotator).apply(work.values.old?.value, work.values.next!)
   return { step: 'applied' }
 }
 
 /** The target keeps what it has chosen: who is killed before it is written down asks again. */
 const choose = async (work: Work): Promise<Outcome> => {
-  const { kept, rotator } = work
-  expectUnchanged(await now(work), kept)
-  const known = [kept.old?.value, kept.atTarget].filter((each) => each !== undefined)
+  const { values, rotator } = work
+  expectUnchanged(await now(work), values)
+  const known = [values.old?.value, values.atTarget].filter((each) => each !== undefined)
   const next = await (rotator as AskingRotator).apply(known)
   requireFresh(next, known)
-  return { step: 'chosen', kept: { ...kept, next } }
+  return { step: 'chosen', values: { ...values, next } }
 }
 
 /** A target that says yes and does nothing is caught here. */
-const verify = async ({ rotator, kept }: Work): Promise<Outcome> => {
-  if ((await rotator.login(kept.next!)) !== 'works')
+const verify = async ({ rotator, values }: Work): Promise<Outcome> => {
+  if ((await rotator.login(values.next!)) !== 'works')
     throw new Error('the target took the change and refuses the new one')
   return { step: 'verified' }
 }
 
 /** The login comes after all that takes time, and the last reading after the login. */
 const promote = async (work: Work): Promise<Outcome> => {
-  const { rotation, rotator, backend, kept } = work
-  const isDone = expectUnchanged(await now(work), kept).is === 'new'
-  const next = isDone ? { value: kept.next!, version: rotation.newVersion!, token: rotation.id } : await staged(work)
-  if ((await rotator.login(kept.next!)) !== 'works') throw new Error('the new one works no more')
-  const { is, version } = expectUnchanged(await now(work), kept)
+  const { rotation, rotator, backend, values } = work
+  const isDone = expectUnchanged(await now(work), values).is === 'new'
+  const next = isDone ? { value: values.next!, version: rotation.newVersion!, token: rotation.id } : await staged(work)
+  if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one works no more')
+  const { is, version } = expectUnchanged(await now(work), values)
   await backend.promote(rotation.tenant, rotation.secret, next, version)
   work.changed(rotation)
   const replaced = is === 'new' ? {} : { oldVersion: version?.version ?? null }
@@ -101,51 +101,51 @@ const promote = async (work: Work): Promise<Outcome> => {
 }
 
 const retire = async (work: Work): Promise<Outcome> => {
-  const { rotator, kept } = work
-  if (kept.old !== undefined) {
-    if ((await rotator.login(kept.next!)) !== 'works') throw new Error('the new one works no more')
+  const { rotator, values } = work
+  if (values.old !== undefined) {
+    if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one works no more')
     const { value } = expectNew(await now(work))
-    await rotator.retire(kept.old.value, value)
+    await rotator.retire(values.old.value, value)
   }
   return { step: 'retired' }
 }
 
 const prove = async (work: Work): Promise<Outcome> => {
-  const { rotator, kept } = work
+  const { rotator, values } = work
   expectNew(await now(work))
-  if (kept.old !== undefined && (await rotator.login(kept.old.value)) !== 'refused')
+  if (values.old !== undefined && (await rotator.login(values.old.value)) !== 'refused')
     throw new Error('the old one still works after it was retired')
-  if ((await rotator.login(kept.next!)) !== 'works') throw new Error('the new one works no more')
+  if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one works no more')
   return { step: 'proven' }
 }
 
-const forget = async ({ rotation, backend, kept }: Work): Promise<Outcome> => {
+const forget = async ({ rotation, backend, values }: Work): Promise<Outcome> => {
   // What was written again with the same value has another name.
-  for (const version of new Set([kept.old?.version, rotation.oldVersion]))
-    if (kept.old !== undefined && version != null)
-      await backend.retire(rotation.tenant, rotation.secret, { ...kept.old, version })
+  for (const version of new Set([values.old?.version, rotation.oldVersion]))
+    if (values.old !== undefined && version != null)
+      await backend.retire(rotation.tenant, rotation.secret, { ...values.old, version })
   return { step: 'done' }
 }
 
 /** A promotion whose answer was lost may have happened after it was decided to go back. */
 const putBack = async (work: Work): Promise<Outcome> => {
-  const { rotation, rotator, backend, kept } = work
+  const { rotation, rotator, backend, values } = work
   const { is, version } = await now(work)
   if (is !== 'new') return { step: 'put_back' }
-  if (kept.old === undefined || (await rotator.login(kept.old.value)) !== 'works')
+  if (values.old === undefined || (await rotator.login(values.old.value)) !== 'works')
     throw new NeedsPerson('the new one is handed out, and the one before it does not work: set one that works')
-  await backend.promote(rotation.tenant, rotation.secret, kept.old, version)
+  await backend.promote(rotation.tenant, rotation.secret, values.old, version)
   work.changed(rotation)
   return { step: 'put_back' }
 }
 
 const endNew = async (work: Work): Promise<Outcome> => {
-  const { rotator, kept } = work
+  const { rotator, values } = work
   const stays = await now(work)
   if (stays.is === 'new') return { step: 'going_back' }
-  if (kept.next === undefined || (await rotator.login(kept.next)) !== 'works') return { step: 'new_ended' }
+  if (values.next === undefined || (await rotator.login(values.next)) !== 'works') return { step: 'new_ended' }
   if (stays.version === undefined) {
-    if (kept.old !== undefined) throw new NeedsPerson(REMOVED)
+    if (values.old !== undefined) throw new NeedsPerson(REMOVED)
     // The first one of a secret that does not exist: no caller has it.
     return { step: 'new_ended' }
   }
@@ -154,8 +154,8 @@ const endNew = async (work: Work): Promise<Outcome> => {
   // Read again: between the reading and the ending is nothing that takes time.
   const still = await now(work)
   if (still.version?.version !== stays.version.version) throw new Error('the secret was changed at that moment')
-  await rotator.retire(kept.next, stays.version.value)
-  if ((await rotator.login(kept.next)) !== 'refused') throw new Error('the new one still works after it was ended')
+  await rotator.retire(values.next, stays.version.value)
+  if ((await rotator.login(values.next)) !== 'refused') throw new Error('the new one still works after it was ended')
   return { step: 'new_ended' }
 }
 

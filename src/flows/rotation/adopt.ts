@@ -1,7 +1,7 @@
 import type { StagedSecrets } from '#credentials/secret'
 import type { Rotation } from '#foundation/store'
 import { isPromoted } from './decide.ts'
-import type { Kept } from './kept.ts'
+import type { RotationValues } from './values.ts'
 import { NothingLeft } from './needs-person.ts'
 
 const LOST =
@@ -12,7 +12,7 @@ const LOST =
  * what the rotation has written down.
  * @throws NothingLeft
  */
-export const adopt = async (rotation: Rotation, backend: StagedSecrets): Promise<Kept> => {
+export const adopt = async (rotation: Rotation, backend: StagedSecrets): Promise<RotationValues> => {
   const { tenant, secret, id, oldVersion } = rotation
   const [first, second] = isPromoted(rotation.step)
     ? (['previous', 'current'] as const)

@@ -12,7 +12,7 @@ import { decide, isBack } from './decide.ts'
 import { createGraces } from './grace.ts'
 import { handedOut } from './handed-out.ts'
 import { createJournal } from './journal.ts'
-import { openKept, type Kept } from './kept.ts'
+import { openValues, type RotationValues } from './values.ts'
 import { NeedsPerson, NothingLeft } from './needs-person.ts'
 import type { Rotator } from './rotator.ts'
 import { standingOf } from './standing.ts'
@@ -37,7 +37,7 @@ export interface EngineOptions {
   readonly at?: (point: string) => Promise<void> | void
 }
 
-const NOTHING: Kept = { old: undefined, atTarget: undefined, next: undefined }
+const NOTHING: RotationValues = { old: undefined, atTarget: undefined, next: undefined }
 
 const isConflict = (error: unknown): error is DeputyError => error instanceof DeputyError && error.code === 'conflict'
 /** Another node has written: the rotation is its own now. */
@@ -61,7 +61,12 @@ export const createRotationEngine = (options: EngineOptions) => {
   }
 
   /** What it keeps; of one that has just begun, nothing yet. @throws NeedsPerson, NothingLeft */
-  const keptOf = async ({ rotation, policy, rotator, backend }: Omit<Work, 'kept' | 'changed'>): Promise<Kept> => {
+  const valuesOf = async ({
+    rotation,
+    policy,
+    rotator,
+    backend,
+  }: Omit<Work, 'values' | 'changed'>): Promise<RotationValues> => {
     if (rotation.step === 'planned') return NOTHING
     const sealed = await rotations.sealedOf(rotation.id)
     // One that was turned back before its plan was kept has nothing to end.
@@ -71,7 +76,7 @@ export const createRotationEngine = (options: EngineOptions) => {
         `it works at ${rotation.rotator} ${rotation.target}, and its policy names ${policy.how.rotator} ${rotator.target} by now: put the policy back until the rotation has ended`,
       )
     try {
-      return await openKept(envelope, rotation, sealed)
+      return await openValues(envelope, rotation, sealed)
     } catch (error) {
       if (!(error instanceof DeputyError && error.code === 'secret_unreadable')) throw error
       const problem = 'what it keeps can no longer be read, so that it cannot tell which value to end'
@@ -85,15 +90,15 @@ export const createRotationEngine = (options: EngineOptions) => {
   const workOn = async (rotation: Rotation, policy: RotationPolicy): Promise<Work> => {
     const backend = backendOf(rotation)
     const rotator = options.rotatorOf(policy, rotation)
-    const kept = await keptOf({ rotation, policy, rotator, backend })
-    return { rotation, policy, rotator, backend, kept, changed: options.changed }
+    const values = await valuesOf({ rotation, policy, rotator, backend })
+    return { rotation, policy, rotator, backend, values, changed: options.changed }
   }
 
   /** How it stands while it waits for the end of its grace; undefined when it waits no more. */
-  const waiting = async ({ rotation, policy, kept }: Work): Promise<Rotation | undefined> => {
+  const waiting = async ({ rotation, policy, values }: Work): Promise<Rotation | undefined> => {
     if (rotation.state !== 'grace') return undefined
     if (rotation.nextAt > clock.now() && graces.left(rotation) > 0) return rotation
-    const versions = new Set([rotation.oldVersion, kept.old?.version ?? null])
+    const versions = new Set([rotation.oldVersion, values.old?.version ?? null])
     const isHeld = async (): Promise<boolean> => {
       for (const version of versions) if (version !== null && (await options.isHeld(rotation, version))) return true
       return false
@@ -119,7 +124,7 @@ export const createRotationEngine = (options: EngineOptions) => {
       await options.at?.(`before ${name}`)
       const outcome = await run(work)
       await options.at?.(`after ${name}`)
-      return { ...work, rotation: await journal.noted(work, outcome), kept: outcome.kept ?? work.kept }
+      return { ...work, rotation: await journal.noted(work, outcome), values: outcome.values ?? work.values }
     } catch (error) {
       if (isTaken(error)) throw error
       return { ...work, rotation: await recover(work, error) }
@@ -152,13 +157,13 @@ export const createRotationEngine = (options: EngineOptions) => {
   }
 
   /** @throws DeputyError `rotation_not_possible` unless what is handed out stays, and works */
-  const expectWayBack = async ({ rotation, rotator, backend, kept }: Work): Promise<void> => {
-    const { is, version } = await handedOut(backend, rotation, kept)
+  const expectWayBack = async ({ rotation, rotator, backend, values }: Work): Promise<void> => {
+    const { is, version } = await handedOut(backend, rotation, values)
     if (is === 'new') throw notPossible('the new one is handed out already; begin another rotation instead')
-    if (rotator.generatedByTarget === true && kept.next !== undefined)
+    if (rotator.generatedByTarget === true && values.next !== undefined)
       throw notPossible('the target has chosen the new one already, so that there is no way back')
     if (version === undefined) {
-      if (kept.old !== undefined) throw notPossible('the backend has no current version that could stay: set one')
+      if (values.old !== undefined) throw notPossible('the backend has no current version that could stay: set one')
       return
     }
     const said = await rotator.login(version.value).catch(() => 'unknown')

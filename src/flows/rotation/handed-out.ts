@@ -1,6 +1,6 @@
 import { isSameSecret, type SecretVersion, type StagedSecrets } from '#credentials/secret'
 import type { RotatedSecret } from '#foundation/store'
-import type { Kept } from './kept.ts'
+import type { RotationValues } from './values.ts'
 import { NeedsPerson } from './needs-person.ts'
 
 /** Which value the backend hands out now, seen from a rotation; `foreign`: neither the one that it replaces nor its own. */
@@ -11,7 +11,7 @@ export type HandedOut =
 export const handedOut = async (
   backend: Pick<StagedSecrets, 'find'>,
   { tenant, secret }: RotatedSecret,
-  { old, next }: Kept,
+  { old, next }: RotationValues,
 ): Promise<HandedOut> => {
   const version = await backend.find(tenant, secret, 'current')
   if (version === undefined) return { is: 'none', version }
@@ -25,7 +25,7 @@ export const REMOVED = `${CHANGED}: the backend has no current version of it any
 export const RESTORED = `${CHANGED}: its current value is again the one that was replaced; that one was not ended`
 
 /** Before the promotion: as at the plan, or promoted already. @throws NeedsPerson */
-export const expectUnchanged = (now: HandedOut, { old }: Kept): HandedOut => {
+export const expectUnchanged = (now: HandedOut, { old }: RotationValues): HandedOut => {
   if (now.is === 'foreign') throw new NeedsPerson(FOREIGN)
   if (now.is === 'none' && old !== undefined) throw new NeedsPerson(REMOVED)
   return now

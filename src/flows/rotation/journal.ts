@@ -6,7 +6,7 @@ import type { Rotation, RotationStore } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { Outcome, Work } from './acts.ts'
 import { isBack, type Decision } from './decide.ts'
-import { sealKept } from './kept.ts'
+import { sealValues } from './values.ts'
 
 /** How long an act may take before another node may take the rotation over (ms). */
 const CLAIM = 30_000
@@ -65,7 +65,7 @@ export const createJournal = (options: {
     write,
     end,
     /** An act is done: that wipes what went wrong before it. */
-    async noted(work: Work, { step, kept, versions }: Outcome): Promise<Rotation> {
+    async noted(work: Work, { step, values, versions }: Outcome): Promise<Rotation> {
       const { rotation, policy, rotator } = work
       if (step === 'done') return end(rotation, 'done', { step })
       if (step === 'gone_back') return end(rotation, 'rolled_back', { step })
@@ -80,12 +80,12 @@ export const createJournal = (options: {
         attempts: isUntried ? rotation.attempts : 0,
         problem: staysStuck ? rotation.problem : null,
       }
-      if (kept !== undefined) {
+      if (values !== undefined) {
         const planned = { ...rotation, target: rotator.target }
-        return write(planned, change, await sealKept(envelope, planned, kept))
+        return write(planned, change, await sealValues(envelope, planned, values))
       }
       if (step !== 'promoted') return write(rotation, change)
-      const graceUntil = clock.now() + (rotator.supportsDualSecrets && work.kept.old !== undefined ? policy.grace : 0)
+      const graceUntil = clock.now() + (rotator.supportsDualSecrets && work.values.old !== undefined ? policy.grace : 0)
       return write(rotation, { ...change, state: 'grace', graceUntil, nextAt: options.nextLook(graceUntil, policy) })
     },
     async callPerson(rotation: Rotation, policy: RotationPolicy, problem: string): Promise<Rotation> {

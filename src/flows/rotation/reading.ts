@@ -32,7 +32,7 @@ export const createRotatingSecrets =
     readonly rotations: RotationStore
     readonly backendOf: (id: string) => StagedSecrets | undefined
     /** Reads what the backend has, which may have been read a while ago. */
-    readonly readKept: (secret: RotatedSecret) => Promise<SecretVersion>
+    readonly readCached: (secret: RotatedSecret) => Promise<SecretVersion>
     /** Undefined for a secret that no policy covers. */
     readonly rotatorOf: (secret: RotatedSecret) => Rotator | undefined
     /** How long a reader waits for a change that is being made (ms). */
@@ -42,7 +42,7 @@ export const createRotatingSecrets =
     const { tenant, secret: name } = secret
     const rotator = options.rotatorOf(secret)
     const backend = options.backendOf(secret.backend)
-    if (rotator === undefined || rotator.supportsDualSecrets || backend === undefined) return options.readKept(secret)
+    if (rotator === undefined || rotator.supportsDualSecrets || backend === undefined) return options.readCached(secret)
     for (const until = performance.now() + (options.patience ?? PATIENCE); ;) {
       const version = await backend.read(tenant, name)
       const open = await options.rotations.open(secret)

@@ -134,7 +134,7 @@ export const createRotation = (deps: {
   const read = createRotatingSecrets({
     rotations,
     backendOf,
-    readKept: (secret) => backends.read(secret, policyFor(secret)?.grace),
+    readCached: (secret) => backends.read(secret, policyFor(secret)?.grace),
     rotatorOf: (secret): Rotator | undefined => {
       const policy = policyFor(secret)
       return policy === undefined ? undefined : rotatorOf(policy, secret)

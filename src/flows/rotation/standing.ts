@@ -15,9 +15,9 @@ const said = async (rotator: Rotator, value: Secret | undefined): Promise<Said> 
 
 /** Asks the backend and the target how a rotation stands. What cannot be asked is unknown. */
 export const standingOf = async (work: Work, exhausted: boolean): Promise<Standing> => {
-  const { rotation, rotator, backend, kept, policy } = work
-  const now = await handedOut(backend, rotation, kept).catch(() => undefined)
-  const fresh = await said(rotator, kept.next)
+  const { rotation, rotator, backend, values, policy } = work
+  const now = await handedOut(backend, rotation, values).catch(() => undefined)
+  const fresh = await said(rotator, values.next)
   const isPlanned = rotation.step !== 'planned'
   return {
     step: rotation.step,
@@ -27,7 +27,7 @@ export const standingOf = async (work: Work, exhausted: boolean): Promise<Standi
     stays: isPromoted(rotation.step) ? 'absent' : now?.is === 'new' ? fresh : await said(rotator, now?.version?.value),
     exhausted,
     afterwards: policy.on_failure.afterwards,
-    hadOld: kept.old !== undefined || (!isPlanned && now?.version !== undefined),
-    isChosen: rotator.generatedByTarget === true && kept.next !== undefined,
+    hadOld: values.old !== undefined || (!isPlanned && now?.version !== undefined),
+    isChosen: rotator.generatedByTarget === true && values.next !== undefined,
   }
 }

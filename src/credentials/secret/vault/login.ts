@@ -33,14 +33,14 @@ const lookupSchema = z.object({
   data: z.object({ ttl: seconds, renewable: z.boolean().default(false), accessor: z.string().default('') }),
 })
 /** `from`: fingerprint of the wrapping token that it was in. */
-const keptIdSchema = z.object({ from: z.string(), secret_id: z.string().min(1) })
+const storedIdSchema = z.object({ from: z.string(), secret_id: z.string().min(1) })
 const secretIdSchema = z.object({ data: z.object({ secret_id: z.string().min(1) }) })
 
 /** A secret of this installation, sealed in the store; `make` is called where there is none that `isGood`. */
 export type OwnSecret = (
   name: string,
   make: () => Promise<Secret>,
-  isGood: (kept: Secret) => boolean,
+  isGood: (stored: Secret) => boolean,
 ) => Promise<Secret>
 
 /**
@@ -104,14 +104,14 @@ export const createVaultLogin = (options: {
     const token = await options.readSecret(approle.secret_id)
     const from = createHash('sha256').update('deputy wrapping token').update(token.reveal()).digest('hex')
     const isOfToken = (secret: Secret): boolean =>
-      keptIdSchema.safeParse(JSON.parse(secret.reveal())).data?.from === from
+      storedIdSchema.safeParse(JSON.parse(secret.reveal())).data?.from === from
     if (opened === undefined || !isOfToken(opened)) {
       const path = `auth/${approle.mount}/role/${approle.role}/secret-id`
       const make = async (): Promise<Secret> =>
         new Secret(JSON.stringify({ from, secret_id: (await unwrapped(token, path)).reveal() }))
       opened = options.own === undefined ? await make() : await options.own(`${id} secret id`, make, isOfToken)
     }
-    return keptIdSchema.parse(JSON.parse(opened.reveal())).secret_id
+    return storedIdSchema.parse(JSON.parse(opened.reveal())).secret_id
   }
 
   return async () => {

@@ -3,7 +3,7 @@ import type { Secret } from '#foundation/crypto'
 import type { Logger } from '#foundation/telemetry'
 import type { LeaseParent } from '../backend.ts'
 import type { SendToVault, VaultAnswer, VaultRequest } from './client.ts'
-import type { KeptTokens } from './kept-tokens.ts'
+import type { StoredTokens } from './stored-tokens.ts'
 import type { VaultToken } from './login.ts'
 import { isTokenDead, pauseAfter, renewToken, revokeToken } from './token-life.ts'
 
@@ -19,7 +19,7 @@ interface Held {
   /** Vault has known it then. */
   provenAt: number
   /** Leases may be under it. */
-  isKept: boolean
+  isStored: boolean
   looking?: Promise<boolean>
 }
 
@@ -68,9 +68,9 @@ export const createVaultSession = (options: {
   clock: Clock
   logger: Logger
   /** Where tokens that leases are under outlive the process; undefined where there are no leases. */
-  kept?: KeptTokens | undefined
+  stored?: StoredTokens | undefined
 }): VaultSession => {
-  const { id, send, logger, monotonic, kept, isGiven } = options
+  const { id, send, logger, monotonic, stored, isGiven } = options
   let held: Promise<Held> | undefined
   let replacing = false
   let timer: NodeJS.Timeout | undefined
@@ -104,7 +104,7 @@ export const createVaultSession = (options: {
         which.isFinal = !renewal.renewable || renewal.duration < which.given - SHORTEST_MS
         which.provenAt = began
       }
-      if (which.isKept) await kept?.extend(which.accessor, endsAt(which))
+      if (which.isStored) await stored?.extend(which.accessor, endsAt(which))
       planRenewal(which, 0)
     } catch (error) {
       const problem = (error as Error).message
@@ -126,7 +126,7 @@ export const createVaultSession = (options: {
       until: began + given,
       isFinal: !renewable,
       provenAt: monotonic(),
-      isKept: false,
+      isStored: false,
     }
     planRenewal(which, 0)
     return which
@@ -178,7 +178,7 @@ export const createVaultSession = (options: {
       held = undefined
       clearTimeout(timer)
     }
-    if (which.isKept) await kept?.ended(which.accessor)
+    if (which.isStored) await stored?.ended(which.accessor)
   }
 
   /** @throws DeputyError `secret_backend_unavailable` where it cannot be told */
@@ -206,28 +206,28 @@ export const createVaultSession = (options: {
   }
 
   /** What is made under it lives on when this process does not. */
-  const keep = async (which: Held): Promise<void> => {
-    if (which.isKept || which.accessor === '' || which.until === Infinity) return
-    await kept?.keep({
+  const store = async (which: Held): Promise<void> => {
+    if (which.isStored || which.accessor === '' || which.until === Infinity) return
+    await stored?.add({
       accessor: which.accessor,
       token: isGiven ? undefined : which.token,
       endsAt: endsAt(which),
     })
-    which.isKept = kept !== undefined
+    which.isStored = stored !== undefined
   }
 
   const looking =
-    kept === undefined
+    stored === undefined
       ? undefined
       : setInterval(() => {
-          void (async () => kept.look((await held?.catch(() => undefined))?.accessor))()
+          void (async () => stored.look((await held?.catch(() => undefined))?.accessor))()
         }, LOOK_MS)
   looking?.unref()
 
   return {
     ask: async (request) => (await withToken(request, () => Promise.resolve())).answer,
     async askForLease(request) {
-      const { answer, using } = await withToken(request, keep)
+      const { answer, using } = await withToken(request, store)
       const name = using.accessor === '' ? BATCH : using.accessor
       return { answer, parent: { name, endsAt: endsAt(using) } }
     },
@@ -235,7 +235,7 @@ export const createVaultSession = (options: {
       if (parent === BATCH) return Infinity
       const using = await held?.catch(() => undefined)
       if (using?.accessor === parent) return endsAt(using)
-      return (await kept?.endOf(parent)) ?? 0
+      return (await stored?.endOf(parent)) ?? 0
     },
     async close() {
       closed = true
@@ -243,7 +243,7 @@ export const createVaultSession = (options: {
       clearInterval(looking)
       const using = await held?.catch(() => undefined)
       // A token that nothing is under would only stay behind.
-      if (using !== undefined && !using.isKept && !isGiven && using.until > monotonic())
+      if (using !== undefined && !using.isStored && !isGiven && using.until > monotonic())
         await revokeToken(send, using.token, FAREWELL_MS).catch((error: unknown) => {
           logger.debug({ backend: id, problem: (error as Error).message }, 'a token of Vault was left to end by itself')
         })

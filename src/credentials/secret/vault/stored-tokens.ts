@@ -14,7 +14,7 @@ const LATE = 5 / 6
 const REVOKED_WITHIN_MS = 3000
 
 /** What tokens and the leases under them need of the rest of the daemon. */
-export interface TokenKeeping {
+export interface TokenStorage {
   readonly store: BackendTokenStore
   readonly envelope: Envelope
   /** Whether any lease is under it. */
@@ -24,9 +24,9 @@ export interface TokenKeeping {
 }
 
 /** Tokens that leases are under, over restarts and for all nodes. */
-export interface KeptTokens {
+export interface StoredTokens {
   /** Durable when it resolves. @param token undefined where the settings name it */
-  keep(given: { accessor: string; token: Secret | undefined; endsAt: number }): Promise<void>
+  add(given: { accessor: string; token: Secret | undefined; endsAt: number }): Promise<void>
   extend(accessor: string, endsAt: number): Promise<void>
   /** Until when it lives at least (ms since the epoch); undefined for one that has ended. */
   endOf(accessor: string): Promise<number | undefined>
@@ -37,20 +37,20 @@ export interface KeptTokens {
 
 /**
  * In Vault each lease is a child of the token that asked for it, and ends with it
- * (https://developer.hashicorp.com/vault/docs/concepts/lease). So the token is kept, sealed under Deputy's own key, and
+ * (https://developer.hashicorp.com/vault/docs/concepts/lease). So the token is stored, sealed under Deputy's own key, and
  * renewed by any node, for as long as leases are under it: a restart or a node that is gone costs no login.
  * @param options.place address and namespace; a token is sent nowhere else
  */
-export const createKeptTokens = (options: {
+export const createStoredTokens = (options: {
   readonly id: string
   readonly place: string
-  readonly keeping: TokenKeeping
+  readonly tokenStorage: TokenStorage
   readonly send: SendToVault
   readonly clock: Clock
   readonly logger: Logger
-}): KeptTokens => {
+}): StoredTokens => {
   const { id, place, send, clock, logger } = options
-  const { store, envelope, hasLeases, ended } = options.keeping
+  const { store, envelope, hasLeases, ended } = options.tokenStorage
   const nextAt = (endsAt: number): number => clock.now() + (endsAt - clock.now()) * LATE
 
   const lost = async (accessor: string): Promise<void> => {
@@ -71,7 +71,7 @@ export const createKeptTokens = (options: {
       }
     } catch (error) {
       const attempts = row.attempts + 1
-      logger.debug({ backend: id, attempts, problem: (error as Error).message }, 'a kept token could not be renewed')
+      logger.debug({ backend: id, attempts, problem: (error as Error).message }, 'renewal of a stored token failed')
       const now = clock.now()
       // The nearer the end, the shorter the pause.
       const pause = Math.min(pauseAfter(attempts), (row.endsAt - now) / 2)
@@ -109,14 +109,14 @@ export const createKeptTokens = (options: {
       try {
         await lookAt(row)
       } catch (error) {
-        logger.warn({ backend: id, err: error }, 'a kept token of Vault was not looked after; it is tried again')
+        logger.warn({ backend: id, err: error }, 'care of a stored Vault token failed; retrying')
         if (error instanceof DeputyError && error.code === 'secret_unreadable') await store.remove(row.accessor)
       }
     }
   }
 
   return {
-    async keep({ accessor, token, endsAt }) {
+    async add({ accessor, token, endsAt }) {
       const name = { accessor, backend: id, place }
       const sealed = token === undefined ? null : await envelope.seal(backendTokenName(name), token)
       await store.put({ ...name, sealed, endsAt, nextAt: nextAt(endsAt), attempts: 0, revision: 0 })
@@ -130,7 +130,7 @@ export const createKeptTokens = (options: {
     look(own) {
       return (looking ??= look(own)
         .catch((error: unknown) => {
-          logger.debug({ backend: id, err: error }, 'kept tokens were not looked after')
+          logger.debug({ backend: id, err: error }, 'care of stored tokens failed')
         })
         .finally(() => {
           looking = undefined

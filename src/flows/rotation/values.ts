@@ -7,7 +7,7 @@ import { type Rotation, rotationRecordName } from '#foundation/store'
  * What a rotation has to end, from its plan on: the value that it replaces, and the one that takes its place. It is sealed with
  * the rotation itself, because a backend may prune, patch or lose the versions that hold them.
  */
-export interface Kept {
+export interface RotationValues {
   /** What was handed out at the plan; undefined where the secret did not exist. */
   readonly old: SecretVersion | undefined
   /** What the target said at the plan, where the target chooses. */
@@ -25,7 +25,11 @@ const schema = z.strictObject({
 type Named = Parameters<typeof rotationRecordName>[0]
 const secretOf = (text: string | null): Secret | undefined => (text === null ? undefined : new Secret(text))
 
-export const sealKept = (envelope: Envelope, rotation: Named, { old, atTarget, next }: Kept): Promise<Uint8Array> => {
+export const sealValues = (
+  envelope: Envelope,
+  rotation: Named,
+  { old, atTarget, next }: RotationValues,
+): Promise<Uint8Array> => {
   const text: z.input<typeof schema> = {
     old: old === undefined ? null : { value: old.value.reveal(), version: old.version, token: old.token },
     atTarget: atTarget?.reveal() ?? null,
@@ -35,7 +39,11 @@ export const sealKept = (envelope: Envelope, rotation: Named, { old, atTarget, n
 }
 
 /** @throws DeputyError `secret_unreadable` when the tenant's key is gone, or it was sealed for another rotation or target */
-export const openKept = async (envelope: Envelope, rotation: Rotation, sealed: Uint8Array): Promise<Kept> => {
+export const openValues = async (
+  envelope: Envelope,
+  rotation: Rotation,
+  sealed: Uint8Array,
+): Promise<RotationValues> => {
   const { old, atTarget, next } = schema.parse(
     JSON.parse((await envelope.open(rotationRecordName(rotation), sealed)).reveal()),
   )

@@ -38,7 +38,7 @@ interface Entry {
 }
 
 /** Secrets that were read before, for so long as the settings allow. */
-export interface KeptSecrets {
+export interface SecretCache {
   /**
    * @param grace how long a version works after another has taken its place (ms): nothing is used that could have ended
    * @throws DeputyError as the backend does; `secret_backend_unavailable` only once nothing that was read may be used any more
@@ -55,7 +55,7 @@ export interface KeptSecrets {
  * given at once and the reading goes on beside the request. Times count from the moment at which the reading began.
  * @param options.limit ms after which a reading that has not ended is begun anew; later readings do not share it
  */
-export const keepSecrets = (
+export const createSecretCache = (
   backend: SecretBackend,
   options: {
     id: string
@@ -66,7 +66,7 @@ export const keepSecrets = (
     monotonic: () => number
     logger: Logger
   },
-): KeptSecrets => {
+): SecretCache => {
   const entries = createLru<string, Entry>({ max: MAX_ENTRIES })
   const underWay = new Map<string, { readonly reading: Promise<Entry>; readonly since: number }>()
   /** The backend as a whole is silent. */
