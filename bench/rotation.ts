@@ -95,7 +95,7 @@ const measureRotations = async (): Promise<void> => {
     backendOf: () => backend,
     rotatorOf: () => limited(rotator, CONCURRENCY),
     changed: () => undefined,
-    isHeld: () => Promise.resolve(false),
+    isCheckedOut: () => Promise.resolve(false),
     audit: silentAudit,
     clock: systemClock,
     monotonic: () => performance.now(),

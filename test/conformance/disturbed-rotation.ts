@@ -73,7 +73,7 @@ const aWorld = async (place: RotatorPlace, shared: SharedBackend) => {
     backendOf: () => backend,
     rotatorOf: () => place.rotator,
     changed: () => undefined,
-    isHeld: () => Promise.resolve(false),
+    isCheckedOut: () => Promise.resolve(false),
     clock,
     monotonic: () => clock.elapsed(),
     logger: silentLogger,

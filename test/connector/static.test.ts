@@ -79,7 +79,7 @@ describe('a secret of the tenant', () => {
       const terms = { grace: 60_000, supportsDualSecrets: true, endsEarly: true }
       expect(await obtain(kind, value, terms)).toMatchObject({
         volatile: true,
-        held: { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, version: '3', mustBeCurrent: true },
+        checkout: { secret: { tenant: 'acme', backend: 'embedded', secret: 'key' }, version: '3', mustBeCurrent: true },
         expiresAt: NOW + 60_000,
         tokenType: 'N_A',
       })

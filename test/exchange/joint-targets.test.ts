@@ -148,7 +148,7 @@ const aWorld = (targets: readonly Target[]) => {
       logger: silentLogger,
     }),
     exec: { isLive: () => true, leased() {} },
-    hold: () => Promise.resolve(true),
+    checkOut: () => Promise.resolve(true),
     checkProof: () => Promise.reject(new Error('not used')),
     rates: createRates({ rates: () => snapshot.settings.rates }),
     audit: { append: () => Promise.resolve() },

@@ -79,7 +79,7 @@ const exchangeDuring = async (
       },
     }),
     exec: { isLive: () => true, leased() {} },
-    hold: () => Promise.resolve(true),
+    checkOut: () => Promise.resolve(true),
     checkProof: () => Promise.reject(new Error('not used')),
     rates: createRates({ rates: () => current.settings.rates }),
     audit: {

@@ -95,7 +95,7 @@ const aWorld = async (
       backendOf: () => backend,
       rotatorOf: () => rotator,
       changed: () => undefined,
-      isHeld: () => Promise.resolve(true),
+      isCheckedOut: () => Promise.resolve(true),
       clock,
       monotonic: () => clock.elapsed(),
       logger: quiet,

@@ -50,8 +50,8 @@ export const downstreamsOf = ({
   others = [],
 }: Pick<CredentialRequest, 'downstream' | 'others'>): readonly [Downstream, ...Downstream[]] => [downstream, ...others]
 
-/** A version of a secret that rotates. `mustBeCurrent`: it may end as soon as nobody is known to have it. */
-export interface HeldSecret {
+/** A version of a secret that rotates. `mustBeCurrent`: it may end as soon as no process is recorded to have it. */
+export interface CheckedOutSecret {
   readonly secret: RotatedSecret
   readonly version: string
   readonly mustBeCurrent: boolean
@@ -62,7 +62,7 @@ export interface Credential {
   readonly token: Secret
   readonly issuedTokenType: TokenTypeUri
   readonly tokenType: 'Bearer' | 'DPoP' | 'N_A'
-  /** The key of Deputy's own that the token is bound to: nobody else can use it. */
+  /** The key of Deputy's own that the token is bound to: no other party can use it. */
   readonly proofKey?: ProofKey
   readonly scopes: readonly string[]
   /** Milliseconds since the epoch. */
@@ -73,13 +73,13 @@ export interface Credential {
   readonly grant?: string
   /** It may change before it expires, so that it is read anew for each request. */
   readonly volatile?: true
-  /** The version of a secret that rotates: it is written down who has it. */
-  readonly held?: HeldSecret
+  /** The version of a secret that rotates: the daemon records which process has it. */
+  readonly checkout?: CheckedOutSecret
   /** `jti` of a minted token. */
   readonly tokenId?: string
   /** Where the status of a minted token is published, and when it was issued (seconds). */
   readonly status?: TokenStatus & { readonly iat: number }
-  /** What the provider's answer said beside the token, as far as its file lets it be told (`response_fields`). */
+  /** What the provider's answer said beside the token, as far as its file passes it on (`response_fields`). */
   readonly fields?: Readonly<Record<string, string>>
   /** One line for the audit record and `deputy explain`: which provider answered what. No secret. */
   readonly auditNote: string

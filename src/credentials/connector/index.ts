@@ -7,7 +7,7 @@ export {
   type Credential,
   type CredentialRequest,
   downstreamsOf,
-  type HeldSecret,
+  type CheckedOutSecret,
   type Principal,
   type Revocable,
   type RevocationOrder,

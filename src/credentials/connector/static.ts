@@ -77,7 +77,7 @@ export const createStaticConnector = (
     return {
       // Whoever has it comes back before it ends.
       ...(terms === undefined ? {} : { volatile: true }),
-      ...(terms?.supportsDualSecrets === true ? { held: { secret, version, mustBeCurrent: terms.endsEarly } } : {}),
+      ...(terms?.supportsDualSecrets === true ? { checkout: { secret, version, mustBeCurrent: terms.endsEarly } } : {}),
       token,
       issuedTokenType: SECRET_TOKEN_TYPE,
       tokenType: 'N_A',

@@ -79,8 +79,8 @@ export interface LeaseRequest {
   readonly duration: number | undefined
 }
 
-/** What a lease is of, for what ends by its credential. */
-export interface HeldLease {
+/** Owner and sealed value of a lease, for backends that end a lease by its value. */
+export interface LeaseContent {
   readonly tenant: string
   readonly downstream: string
   open(): Promise<Secret>
@@ -102,7 +102,7 @@ export interface LeaseSource {
    */
   renew(lease: string, duration: number, parent: string | null): Promise<RenewedLease | undefined>
   /** Ended when it resolves. What has ended already stays so. */
-  end(lease: string, held: HeldLease): Promise<void>
+  end(lease: string, content: LeaseContent): Promise<void>
   /** It ends by its credential, so that nobody can end it any more when that cannot be opened. */
   readonly endsByCredential?: true
   /** Its leases end with what asked for them: one whose parent is not known is not handed out. */

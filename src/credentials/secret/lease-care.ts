@@ -5,7 +5,7 @@ import type { Envelope } from '#foundation/crypto'
 import { type Lease, leaseRecordName, type LeaseStore } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import { isSilence } from './silence.ts'
-import { present, type HeldLease, type LeaseSource } from './backend.ts'
+import { present, type LeaseContent, type LeaseSource } from './backend.ts'
 
 /** How long one that asks for a credential, or looks after a lease, has for it before another may try (ms). */
 export const CLAIM_MS = 10_000
@@ -66,7 +66,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
       ...(lease.user === null ? {} : { user: lease.user }),
       detail: { lease: lease.id, backend: lease.backend, role: lease.role, ...detail },
     })
-  const heldOf = (lease: Lease): HeldLease => ({
+  const contentOf = (lease: Lease): LeaseContent => ({
     tenant: lease.tenant,
     downstream: lease.downstream,
     open: () => options.envelope.open(leaseRecordName(lease), lease.sealed!),
@@ -107,7 +107,8 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
         await abandon(lease, lease.problem, lease.attempts)
         return 'done'
       }
-      if (lease.external !== null && !carriesItsEnd) await backendOf(lease.backend).end(lease.external, heldOf(lease))
+      if (lease.external !== null && !carriesItsEnd)
+        await backendOf(lease.backend).end(lease.external, contentOf(lease))
       await record(lease, 'lease.end', { attempts: lease.attempts + 1 })
       await store.remove(lease.id)
       return 'done'

@@ -94,7 +94,7 @@ export const createFlows = (context: DaemonContext, made: Made) => {
   const { configuration, snapshot, clock, random, atEnd } = context
   const { policy } = configuration
   const { telemetry } = context.observed
-  const { execSessions, holders, readMintedToken, signingKeys, store } = made
+  const { execSessions, checkouts, readMintedToken, signingKeys, store } = made
   const deps = { ...made, snapshot, policy, clock, random, telemetry }
   const liveSessions = createLiveSessionMonitor(deps)
   atEnd(() => {
@@ -106,7 +106,7 @@ export const createFlows = (context: DaemonContext, made: Made) => {
     liveSessions,
     revoker,
     connect: createConnecting(context, made),
-    exchange: createExchange({ ...deps, exec: execSessions, hold: holders.hold }),
+    exchange: createExchange({ ...deps, exec: execSessions, checkOut: checkouts.checkOut }),
     serverView: createServerView({ ...deps, subjectState }),
     tokens: createTokenState({ ...deps, read: readMintedToken, subjectState, revoker }),
     beginExec: createExecBegin({ ...deps, sessions: execSessions, liveSessions }),

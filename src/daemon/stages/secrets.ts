@@ -4,7 +4,7 @@ import { createGitHubTokens } from '#credentials/connector'
 import { createProviderCalls } from '#credentials/provider'
 import { createLeases, createSecretBackends, createSecretResolver, type SecretBackends } from '#credentials/secret'
 import { holderOf, isLeaseWanted } from '#flows/exchange'
-import { createHolders, createRotation } from '#flows/rotation'
+import { createCheckouts, createRotation } from '#flows/rotation'
 import { createHandover } from '#foundation/async'
 import type { RotatedSecret } from '#foundation/store'
 import { createExecSessions, type ExecSession } from '#identity/workload'
@@ -71,8 +71,8 @@ const openBackends = async (context: DaemonContext, foundation: Foundation) => {
 type Backends = Awaited<ReturnType<typeof openBackends>>
 
 /** Who has which version of a secret. */
-const watchHolders = ({ clock }: DaemonContext, { store, node }: Foundation, { backends }: Backends) =>
-  createHolders({
+const openCheckouts = ({ clock }: DaemonContext, { store, node }: Foundation, { backends }: Backends) =>
+  createCheckouts({
     store: store.secretHolders,
     node,
     clock,
@@ -82,9 +82,9 @@ const watchHolders = ({ clock }: DaemonContext, { store, node }: Foundation, { b
     currentOf: async ({ tenant, backend, secret }) =>
       (await backends.get(backend)?.read(tenant, secret))?.version ?? '',
   })
-type Holders = ReturnType<typeof watchHolders>
+type Checkouts = ReturnType<typeof openCheckouts>
 
-const openExecSessions = (context: DaemonContext, { audit }: Foundation, holders: Holders) => {
+const openExecSessions = (context: DaemonContext, { audit }: Foundation, checkouts: Checkouts) => {
   const { clock, random, background, atEnd } = context
   /** Leases of a program that has ended, to be ended as well. */
   const leasesLeft = createHandover<[ExecSession, readonly string[]]>()
@@ -95,7 +95,7 @@ const openExecSessions = (context: DaemonContext, { audit }: Foundation, holders
       background.start(
         'the end of an exec session was not written down',
         Promise.all([
-          holders.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
+          checkouts.forget({ server: session.server, user: session.user ?? null, process: holderOf(session) }),
           audit.append({
             id: session.id,
             event: 'exec.end',
@@ -127,8 +127,8 @@ export const openSecrets = async (context: DaemonContext, foundation: Foundation
   const { store, envelope, ownKeys, egress, audit, node, incarnation } = foundation
   const opened = await openBackends(context, foundation)
   const { backends } = opened
-  const holders = watchHolders(context, foundation, opened)
-  const { execSessions, leasesLeft } = openExecSessions(context, foundation, holders)
+  const checkouts = openCheckouts(context, foundation, opened)
+  const { execSessions, leasesLeft } = openExecSessions(context, foundation, checkouts)
   const secretChanged = ({ tenant, ...secret }: RotatedSecret): void => {
     execSessions.changed(
       [...snapshot().downstreams.values()].filter((each) => keeps(each, secret)).map(({ downstream }) => downstream),
@@ -141,7 +141,7 @@ export const openSecrets = async (context: DaemonContext, foundation: Foundation
     rotations: store.rotations,
     envelope,
     backends,
-    holders,
+    checkouts,
     ownKeys,
     egress,
     audit,
@@ -159,7 +159,7 @@ export const openSecrets = async (context: DaemonContext, foundation: Foundation
   atEnd(() => rotation.close())
   return {
     ...opened,
-    holders,
+    checkouts,
     execSessions,
     leasesLeft,
     secretChanged,

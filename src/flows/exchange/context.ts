@@ -1,7 +1,7 @@
 import type { Clock } from '#clock'
 import type { CurrentSnapshot, Server, Snapshot } from '#config'
 import { type Credential, type CredentialRequest, type Principal, providerOf } from '#credentials/connector'
-import type { Holders } from '#flows/rotation'
+import type { Checkouts } from '#flows/rotation'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
 import type { Membership } from '#foundation/cluster'
@@ -31,7 +31,7 @@ export interface ExchangeDependencies {
   }
   readonly policy: () => Policy
   readonly obtain: ReturnType<typeof createObtain>
-  readonly hold: Holders['hold']
+  readonly checkOut: Checkouts['checkOut']
   readonly rates: Rates
   readonly checkProof: CheckProof
   readonly exec: Pick<ExecSessions, 'isLive' | 'leased'>

@@ -1,7 +1,7 @@
 import { toSeconds } from '#clock'
 import type { Downstream } from '#config'
 import { refuse } from '#errors'
-import type { HoldingProcess } from '#flows/rotation'
+import type { CheckoutProcess } from '#flows/rotation'
 import type { ProofKey, Secret } from '#foundation/crypto'
 import { assertStillValid, type CredentialDependencies } from '#identity/validity'
 import { isBound } from './authorize-request.ts'
@@ -35,7 +35,7 @@ export interface OpenedConnection {
   readonly downstream: Downstream
   readonly dependsOn: CredentialDependencies
   /** Who is written down as having the credential, until the login is done. */
-  readonly holder: HoldingProcess & { readonly process: string }
+  readonly holder: CheckoutProcess & { readonly process: string }
   /** The lease that the connection lives on. */
   readonly lease?: string
 }

@@ -1,6 +1,6 @@
 import { type CredentialRequest, kinds } from '#credentials/connector'
 import { DeputyError, refuse } from '#errors'
-import type { HoldingProcess } from '#flows/rotation'
+import type { CheckoutProcess } from '#flows/rotation'
 import { assertNotRevoked } from '#identity/validity'
 import type { ExecSession } from '#identity/workload'
 import { confirmationFor } from './confirmation.ts'
@@ -58,12 +58,16 @@ const requestOf = (deps: ExchangeDependencies, allowed: Allowed): CredentialRequ
   }
 }
 
-/** A version of a secret that rotates is handed out once it is written down who has it; if it was replaced meanwhile, the next one. */
-const obtainToHold = async (deps: ExchangeDependencies, request: CredentialRequest, who: Who): Promise<Obtained> => {
+/** Hands out a version of a rotating secret once its checkout is recorded; a version that was replaced meanwhile gives way to the next. */
+const obtainCheckedOut = async (
+  deps: ExchangeDependencies,
+  request: CredentialRequest,
+  who: Who,
+): Promise<Obtained> => {
   for (let attempt = 1; attempt <= MAX_VERSIONS; attempt += 1) {
     const obtained = await deps.obtain(request, who.generation)
-    const { held, expiresAt } = obtained.credential
-    if (held === undefined || (await deps.hold(held, who.holder, expiresAt))) return obtained
+    const { checkout, expiresAt } = obtained.credential
+    if (checkout === undefined || (await deps.checkOut(checkout, who.holder, expiresAt))) return obtained
   }
   throw refuse('rotation_in_progress', {
     tenant: request.principal.tenant,
@@ -72,7 +76,7 @@ const obtainToHold = async (deps: ExchangeDependencies, request: CredentialReque
   })
 }
 interface Who {
-  readonly holder: HoldingProcess
+  readonly holder: CheckoutProcess
   readonly generation: number
 }
 
@@ -101,7 +105,7 @@ export const obtainCredential = async (deps: ExchangeDependencies, allowed: Allo
     'deputy.obtain',
     { 'deputy.downstream': idsOf(authorized.target).join(' ') },
     () =>
-      obtainToHold(deps, request, { holder, generation }).catch((error: unknown) =>
+      obtainCheckedOut(deps, request, { holder, generation }).catch((error: unknown) =>
         revokedRather(deps, allowed, error),
       ),
   )

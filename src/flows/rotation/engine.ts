@@ -23,7 +23,7 @@ export interface EngineOptions {
   readonly backendOf: (id: string) => StagedSecrets | undefined
   readonly rotatorOf: (policy: RotationPolicy, secret: RotatedSecret) => Rotator
   /** Whether a caller may still use a version that a rotation in its grace has replaced. */
-  readonly isHeld: (rotation: Rotation, version: string) => Promise<boolean>
+  readonly isCheckedOut: (rotation: Rotation, version: string) => Promise<boolean>
   /** Called when another version has become the one that is handed out. */
   readonly changed: (secret: RotatedSecret) => void
   readonly audit: AuditLog
@@ -99,11 +99,12 @@ export const createRotationEngine = (options: EngineOptions) => {
     if (rotation.state !== 'grace') return undefined
     if (rotation.nextAt > clock.now() && graces.left(rotation) > 0) return rotation
     const versions = new Set([rotation.oldVersion, values.old?.version ?? null])
-    const isHeld = async (): Promise<boolean> => {
-      for (const version of versions) if (version !== null && (await options.isHeld(rotation, version))) return true
+    const isCheckedOut = async (): Promise<boolean> => {
+      for (const version of versions)
+        if (version !== null && (await options.isCheckedOut(rotation, version))) return true
       return false
     }
-    if (await graces.isOver(rotation, policy, isHeld)) return undefined
+    if (await graces.isOver(rotation, policy, isCheckedOut)) return undefined
     return journal.write(rotation, { nextAt: graces.nextLook(clock.now() + graces.left(rotation), policy) })
   }
 

@@ -36,8 +36,8 @@ export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: ()
       return Math.abs(clock.now() - wall - (monotonic() - steady)) > DRIFT
     },
     /** The grace is over when its time is, or everybody who had the old one has moved. */
-    async isOver(rotation: Rotation, policy: RotationPolicy, isHeld: () => Promise<boolean>): Promise<boolean> {
-      return graces.left(rotation) <= 0 || (endsEarly(policy) && !graces.wasSet(rotation) && !(await isHeld()))
+    async isOver(rotation: Rotation, policy: RotationPolicy, isCheckedOut: () => Promise<boolean>): Promise<boolean> {
+      return graces.left(rotation) <= 0 || (endsEarly(policy) && !graces.wasSet(rotation) && !(await isCheckedOut()))
     },
     /** When a grace is looked at next (ms since the epoch). @param until when it ends */
     nextLook: (until: number, policy: RotationPolicy): number =>

@@ -3,6 +3,6 @@
  * The scheduler and the admin API call it. What is handed out works at the target before the other value is ended.
  */
 export { withRotations } from './after-revocation.ts'
-export { createHolders, type Holders, type HoldingProcess } from './holders.ts'
+export { createCheckouts, type Checkouts, type CheckoutProcess } from './checkouts.ts'
 export { createRotation, type RotationRoom } from './rotation.ts'
 export { readLogin } from './rotators/login-secret.ts'

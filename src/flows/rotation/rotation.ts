@@ -26,7 +26,7 @@ import type {
 } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import { createRotationEngine } from './engine.ts'
-import type { Holders } from './holders.ts'
+import type { Checkouts } from './checkouts.ts'
 import { createTargetLimits } from './limited.ts'
 import { createRotationNotifier } from './notify.ts'
 import { createRotatingSecrets } from './reading.ts'
@@ -57,7 +57,7 @@ export const createRotation = (deps: {
   readonly rotations: RotationStore
   readonly envelope: Envelope
   readonly backends: SecretBackends
-  readonly holders: Pick<Holders, 'of'>
+  readonly checkouts: Pick<Checkouts, 'of'>
   readonly ownKeys: RotatedKeys & { tenants(): Promise<string[]> }
   /** Reads references past what rotates: a rotation does not wait for itself. */
   readonly resolveSecret: ResolveSecret
@@ -94,7 +94,7 @@ export const createRotation = (deps: {
       backends.forget(secret)
       deps.changed(secret)
     },
-    isHeld: async (rotation, version) => (await deps.holders.of(rotation, version)).length > 0,
+    isCheckedOut: async (rotation, version) => (await deps.checkouts.of(rotation, version)).length > 0,
   })
 
   const secretsOf = async (policy: RotationPolicy): Promise<RotatedSecret[]> => {
@@ -243,9 +243,9 @@ export const createRotation = (deps: {
           }
     },
     /** Who may still use the old version of a secret that is in its grace. */
-    async holdersOfOld(): Promise<SecretHolder[]> {
+    async checkoutsOfOld(): Promise<SecretHolder[]> {
       const open = (await rotations.list({ state: 'grace' }, 10_000)).filter(({ endedAt }) => endedAt === null)
-      return (await Promise.all(open.map((rotation) => deps.holders.of(rotation, rotation.oldVersion)))).flat()
+      return (await Promise.all(open.map((rotation) => deps.checkouts.of(rotation, rotation.oldVersion)))).flat()
     },
     /** Takes over what the files say now, and begins to look for what is due. */
     async start(): Promise<void> {

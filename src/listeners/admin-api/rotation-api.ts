@@ -74,7 +74,7 @@ export const createRotationApi = (
   )
   router.get(
     '/holders',
-    answer(() => rotation.holdersOfOld()),
+    answer(() => rotation.checkoutsOfOld()),
   )
   router.get(
     '/report',

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Clock } from '#clock'
 import { asDeputyError, type DeputyError, refuse } from '#errors'
 import type { Exchange, OpenedConnection } from '#flows/exchange'
-import type { Holders } from '#flows/rotation'
+import type { Checkouts } from '#flows/rotation'
 import type { AuditLog } from '#foundation/audit'
 import type { Logger } from '#foundation/telemetry'
 import type { LiveSessionMonitor } from '#identity/validity'
@@ -12,7 +12,7 @@ import type { PeerProcess } from '#identity/workload'
 /** What every kind of database needs of the daemon. */
 export interface DatabaseProxyDependencies {
   readonly exchange: Pick<Exchange, 'connection'>
-  readonly holders: Pick<Holders, 'forget'>
+  readonly checkouts: Pick<Checkouts, 'forget'>
   readonly liveSessions: LiveSessionMonitor
   /** A lease is in use, though nobody asks for it again. @returns whether it goes on */
   readonly touch: (lease: string) => Promise<boolean>
@@ -64,7 +64,7 @@ export const open = async <Login>(
       if (attempt === ATTEMPTS || !isNotTaken(error)) throw error
       await sleep(attempt * PAUSE)
     } finally {
-      await deps.holders.forget(connection.holder).catch((error: unknown) => {
+      await deps.checkouts.forget(connection.holder).catch((error: unknown) => {
         deps.logger.warn({ err: error }, 'it was not written down that a login is done; it is by its time')
       })
     }

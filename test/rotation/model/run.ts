@@ -317,7 +317,7 @@ const engineOn = (course: Course, { backend: kind, target }: Setting): RotationE
       return BACKENDS[kind]((order) => on.ask(order, () => carryOut(on.world, order)))
     },
     rotatorOf: () => rotatorOf(target, made.course),
-    isHeld: () => Promise.resolve(false),
+    isCheckedOut: () => Promise.resolve(false),
     changed: () => undefined,
     audit: { append: () => Promise.resolve() },
     clock,

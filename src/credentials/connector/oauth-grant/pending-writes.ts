@@ -6,24 +6,24 @@ import type { Gone } from './gone.ts'
 
 /** The first pause between two tries of a write, and the longest (ms). */
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1000]
-/** Writes that are held at most: what is beyond them is left to the doubt that the store has noted. */
-const MOST = 10_000
-/** Grants that are named in the log at most. */
-const NAMED = 100
+/** Waiting writes at most. A grant beyond them stays `uncertain` in the store, as it was written before the refresh. */
+const MAX_WAITING = 10_000
+/** Grants named in one log line at most. */
+const MAX_LOGGED = 100
 
 /** Answers of providers that the store did not take, sealed, until it does. */
 export interface PendingWrites {
   /** Writes it as soon as the store takes it. @param grant as it was read, with the answer sealed in it */
-  hold(grant: Grant): void
-  /** Resolves when nothing is held of this grant. @throws DeputyError `store_unavailable` where the store still does not take it */
+  add(grant: Grant): void
+  /** Resolves when no write of this grant waits. @throws DeputyError `store_unavailable` where the store still does not take it */
   settle(id: string): Promise<void>
-  /** Tries once more to write what is held, and says what is lost with this process. */
+  /** Tries once more to write each waiting grant, and logs those that are lost with this process. */
   close(): Promise<void>
 }
 
 /**
- * A provider has rotated and the store is away: the new refresh token is in this process alone. It is kept there and written when the
- * store is back, fenced as ever: not over what another node has got meanwhile, and not for a grant that is gone.
+ * The provider has rotated the refresh token while the store was unavailable, so only this process has the new one. It is written
+ * when the store is back, fenced by the grant's version: never over a younger token of another node, and never for a deleted grant.
  */
 export const createPendingWrites = (deps: {
   readonly grants: GrantStore
@@ -33,7 +33,7 @@ export const createPendingWrites = (deps: {
   readonly settleGone: (grant: Grant) => Promise<Gone>
   readonly logger: Logger
 }): PendingWrites => {
-  const held = new Map<string, Grant>()
+  const waiting = new Map<string, Grant>()
   const writing = new Map<string, Promise<boolean>>()
   let closed = false
 
@@ -58,13 +58,13 @@ export const createPendingWrites = (deps: {
   }
 
   const tryNow = (id: string): Promise<boolean> => {
-    const grant = held.get(id)
+    const grant = waiting.get(id)
     if (grant === undefined) return Promise.resolve(true)
     let work = writing.get(id)
     if (work === undefined) {
       work = write(grant)
         .then((isDone) => {
-          if (isDone && held.get(id) === grant) held.delete(id)
+          if (isDone && waiting.get(id) === grant) waiting.delete(id)
           return isDone
         })
         .finally(() => {
@@ -76,32 +76,32 @@ export const createPendingWrites = (deps: {
   }
 
   const keepTrying = async (id: string): Promise<void> => {
-    for (let pause = FIRST_PAUSE_MS; held.has(id) && !closed; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    for (let pause = FIRST_PAUSE_MS; waiting.has(id) && !closed; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       await sleep(pause, undefined, { ref: false })
       await tryNow(id).catch((error: unknown) => {
         if (error instanceof DeputyError && ['store_unavailable', 'conflict'].includes(error.code)) return
-        held.delete(id)
+        waiting.delete(id)
         deps.logger.error({ err: error, grant: id }, 'the outcome of a refresh could not be written')
       })
     }
   }
 
   return {
-    hold(grant) {
-      if (held.size >= MOST && !held.has(grant.id)) return
-      const isNew = !held.has(grant.id)
-      held.set(grant.id, grant)
+    add(grant) {
+      if (waiting.size >= MAX_WAITING && !waiting.has(grant.id)) return
+      const isNew = !waiting.has(grant.id)
+      waiting.set(grant.id, grant)
       if (isNew) void keepTrying(grant.id)
     },
     async settle(id) {
-      if (held.has(id)) await tryNow(id)
+      if (waiting.has(id)) await tryNow(id)
     },
     async close() {
       closed = true
-      await Promise.allSettled([...held.keys()].map(tryNow))
-      if (held.size > 0)
+      await Promise.allSettled([...waiting.keys()].map(tryNow))
+      if (waiting.size > 0)
         deps.logger.error(
-          { grants: [...held.keys()].slice(0, NAMED) },
+          { grants: [...waiting.keys()].slice(0, MAX_LOGGED) },
           'the store did not take the last answers of providers: their users may have to connect again',
         )
     },

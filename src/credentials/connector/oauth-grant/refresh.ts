@@ -231,7 +231,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
           { err: error, grant: grant.id },
           'the store did not take the answer to a refresh; it is kept in memory, sealed, and written when the store is back',
         )
-        pending.hold({ ...answered(grant), sealed })
+        pending.add({ ...answered(grant), sealed })
         throw error
       } else throw error
     }
@@ -272,7 +272,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
       return settleGone(grant, end)
     }
     const gone = await outcome().catch((problem: unknown) => {
-      if (error.code === 'conflict') pending.hold(grant)
+      if (error.code === 'conflict') pending.add(grant)
       throw problem
     })
     if (gone.kind === 'written') return gone.grant

@@ -8,7 +8,7 @@ import type { VaultToken } from './login.ts'
 import { isTokenDead, pauseAfter, renewToken, revokeToken } from './token-life.ts'
 
 /** A token in use. Times never go back (ms). */
-interface Held {
+interface TokenInUse {
   readonly token: Secret
   readonly accessor: string
   /** How long it was given for at first (ms); Infinity: it does not end. */
@@ -71,15 +71,15 @@ export const createVaultSession = (options: {
   stored?: StoredTokens | undefined
 }): VaultSession => {
   const { id, send, logger, monotonic, stored, isGiven } = options
-  let held: Promise<Held> | undefined
+  let inUse: Promise<TokenInUse> | undefined
   let replacing = false
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
-  const isCurrent = async (which: Held): Promise<boolean> => (await held?.catch(() => undefined)) === which
-  const endsAt = ({ until }: Held): number => options.clock.now() + (until - monotonic())
+  const isCurrent = async (which: TokenInUse): Promise<boolean> => (await inUse?.catch(() => undefined)) === which
+  const endsAt = ({ until }: TokenInUse): number => options.clock.now() + (until - monotonic())
 
-  const planRenewal = (which: Held, attempt: number): void => {
+  const planRenewal = (which: TokenInUse, attempt: number): void => {
     clearTimeout(timer)
     const left = which.until - monotonic()
     if (closed || which.isFinal || left === Infinity || left <= 0) return
@@ -89,7 +89,7 @@ export const createVaultSession = (options: {
     timer.unref()
   }
 
-  const renew = async (which: Held, attempt: number): Promise<void> => {
+  const renew = async (which: TokenInUse, attempt: number): Promise<void> => {
     if (closed || !(await isCurrent(which))) return
     try {
       const began = monotonic()
@@ -115,11 +115,11 @@ export const createVaultSession = (options: {
     }
   }
 
-  const logIn = async (): Promise<Held> => {
+  const logIn = async (): Promise<TokenInUse> => {
     const began = monotonic()
     const { token, accessor, ttl, renewable } = await options.logIn()
     const given = ttl === 0 ? Infinity : ttl * 1000
-    const which: Held = {
+    const which: TokenInUse = {
       token,
       accessor,
       given,
@@ -132,23 +132,23 @@ export const createVaultSession = (options: {
     return which
   }
 
-  const begin = (): Promise<Held> => {
+  const begin = (): Promise<TokenInUse> => {
     const pending = logIn()
-    held = pending
+    inUse = pending
     // A login that failed is not remembered.
     pending.catch(() => {
-      if (held === pending) held = undefined
+      if (inUse === pending) inUse = undefined
     })
     return pending
   }
 
   /** Another token takes its place, beside the requests that still use this one. */
-  const replace = (which: Held): void => {
+  const replace = (which: TokenInUse): void => {
     if (replacing || closed) return
     replacing = true
     void logIn()
       .then(async (next) => {
-        if (await isCurrent(which)) held = Promise.resolve(next)
+        if (await isCurrent(which)) inUse = Promise.resolve(next)
       })
       .catch((error: unknown) => {
         logger.warn(
@@ -161,28 +161,28 @@ export const createVaultSession = (options: {
       })
   }
 
-  const current = async (): Promise<Held> => {
-    const found = await (held ?? begin())
+  const current = async (): Promise<TokenInUse> => {
+    const found = await (inUse ?? begin())
     const left = found.until - monotonic()
     if (left <= 0) {
-      if (await isCurrent(found)) held = undefined
-      return held ?? begin()
+      if (await isCurrent(found)) inUse = undefined
+      return inUse ?? begin()
     }
     if (found.isFinal && !isGiven && left < found.given * REPLACED_AT) replace(found)
     return found
   }
 
   /** Vault does not know it any more, and so nothing that was under it. */
-  const ended = async (which: Held): Promise<void> => {
+  const ended = async (which: TokenInUse): Promise<void> => {
     if (await isCurrent(which)) {
-      held = undefined
+      inUse = undefined
       clearTimeout(timer)
     }
     if (which.isStored) await stored?.ended(which.accessor)
   }
 
   /** @throws DeputyError `secret_backend_unavailable` where it cannot be told */
-  const isDead = (which: Held): Promise<boolean> => {
+  const isDead = (which: TokenInUse): Promise<boolean> => {
     if (monotonic() - which.provenAt < TRUSTED_MS) return Promise.resolve(false)
     return (which.looking ??= (async () => {
       const isOver = await isTokenDead(send, which.token)
@@ -195,7 +195,7 @@ export const createVaultSession = (options: {
   }
 
   /** With the token that is in use, and once more with another where it turns out to have ended. */
-  const withToken = async (request: VaultRequest, prepare: (which: Held) => Promise<void>) => {
+  const withToken = async (request: VaultRequest, prepare: (which: TokenInUse) => Promise<void>) => {
     const using = await current()
     await prepare(using)
     const answer = await send(request, using.token)
@@ -206,7 +206,7 @@ export const createVaultSession = (options: {
   }
 
   /** What is made under it lives on when this process does not. */
-  const store = async (which: Held): Promise<void> => {
+  const store = async (which: TokenInUse): Promise<void> => {
     if (which.isStored || which.accessor === '' || which.until === Infinity) return
     await stored?.add({
       accessor: which.accessor,
@@ -220,7 +220,7 @@ export const createVaultSession = (options: {
     stored === undefined
       ? undefined
       : setInterval(() => {
-          void (async () => stored.look((await held?.catch(() => undefined))?.accessor))()
+          void (async () => stored.look((await inUse?.catch(() => undefined))?.accessor))()
         }, LOOK_MS)
   looking?.unref()
 
@@ -233,7 +233,7 @@ export const createVaultSession = (options: {
     },
     async endOf(parent) {
       if (parent === BATCH) return Infinity
-      const using = await held?.catch(() => undefined)
+      const using = await inUse?.catch(() => undefined)
       if (using?.accessor === parent) return endsAt(using)
       return (await stored?.endOf(parent)) ?? 0
     },
@@ -241,7 +241,7 @@ export const createVaultSession = (options: {
       closed = true
       clearTimeout(timer)
       clearInterval(looking)
-      const using = await held?.catch(() => undefined)
+      const using = await inUse?.catch(() => undefined)
       // A token that nothing is under would only stay behind.
       if (using !== undefined && !using.isStored && !isGiven && using.until > monotonic())
         await revokeToken(send, using.token, FAREWELL_MS).catch((error: unknown) => {
