@@ -73,7 +73,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
   })
 
   /** From now on no caller gets it; `at`: when its backend is asked to end it (ms since the epoch). */
-  const giveUp = async (lease: Lease, at: number): Promise<Lease | undefined> => {
+  const abandon = async (lease: Lease, at: number): Promise<Lease | undefined> => {
     for (
       let current: Lease | undefined = lease;
       current !== undefined && !isOver(current.state);
@@ -89,7 +89,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
   }
 
   /** It could not be ended, and is not asked for any more: a person has to know. */
-  const abandon = async (lease: Lease, problem: string, attempts: number): Promise<void> => {
+  const writeOff = async (lease: Lease, problem: string, attempts: number): Promise<void> => {
     logger.error(
       { lease: lease.id, backend: lease.backend, external: lease.external, problem },
       'lease given up: its backend did not end it; what it gave may still work there',
@@ -104,7 +104,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
     try {
       const carriesItsEnd = isPast && options.backendOf(lease.backend)?.endsByItself === true
       if (carriesItsEnd && lease.problem !== null && lease.attempts > 0) {
-        await abandon(lease, lease.problem, lease.attempts)
+        await writeOff(lease, lease.problem, lease.attempts)
         return 'done'
       }
       if (lease.external !== null && !carriesItsEnd)
@@ -116,7 +116,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
       const attempts = lease.attempts + 1
       const problem = reasonForAdmins(error)
       if (lease.external !== null && lease.expiresAt + ASKED_ON_MS <= clock.now()) {
-        await abandon(lease, problem, attempts)
+        await writeOff(lease, problem, attempts)
         return 'done'
       }
       logger.warn(
@@ -131,7 +131,7 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
   }
 
   const endNow = async (lease: Lease): Promise<void> => {
-    const given = await giveUp(lease, clock.now() + CLAIM_MS)
+    const given = await abandon(lease, clock.now() + CLAIM_MS)
     if (given !== undefined) await end(given)
   }
 
@@ -223,5 +223,5 @@ export const createLeaseCare = (options: LeaseCareOptions) => {
     }
   }
 
-  return { record, giveUp, end, attend, renewAt, canGoOn }
+  return { record, abandon, end, attend, renewAt, canGoOn }
 }

@@ -59,7 +59,7 @@ export interface LeasesOptions extends LeaseCareOptions {
 export const createLeases = (options: LeasesOptions) => {
   const { store, clock, logger, patience = PATIENCE_MS } = options
   const newId = (): string => randomText(options.random, 12)
-  const { record, giveUp, end, attend, renewAt, canGoOn } = createLeaseCare(options)
+  const { record, abandon, end, attend, renewAt, canGoOn } = createLeaseCare(options)
 
   const shown = async (lease: Lease): Promise<LeasedSecret> => {
     const now = clock.now()
@@ -75,7 +75,7 @@ export const createLeases = (options: LeasesOptions) => {
   const endUnkept = async (note: Lease, made: MadeSecret, kept: Lease | undefined): Promise<void> => {
     // The next caller gets another, and what cannot be ended now is ended later.
     if (kept !== undefined)
-      await giveUp(kept, clock.now()).catch((problem: unknown) => {
+      await abandon(kept, clock.now()).catch((problem: unknown) => {
         logger.warn({ err: problem, lease: note.id }, 'a lease that no caller got could not be given up')
       })
     await options
@@ -229,11 +229,11 @@ export const createLeases = (options: LeasesOptions) => {
               })
             if (taken !== undefined) return await keepWithin(until - performance.now(), taken, make, late)
           }
-        } else if (options.isVoid(found)) await giveUp(found, now)
+        } else if (options.isVoid(found)) await abandon(found, now)
         // Of an earlier version: when it ends is not known.
-        else if (isOrphan(found, options.backendOf(backend))) await giveUp(found, found.expiresAt)
+        else if (isOrphan(found, options.backendOf(backend))) await abandon(found, found.expiresAt)
         else if (found.expiresAt - now <= marginOf(found)) {
-          if (!(await canGoOn(found))) await giveUp(found, found.expiresAt)
+          if (!(await canGoOn(found))) await abandon(found, found.expiresAt)
         } else return await shown(found)
       }
       throw late()
@@ -246,7 +246,7 @@ export const createLeases = (options: LeasesOptions) => {
       await each(covered, async (lease) => {
         // What waits for its end already cannot wait for longer than the key.
         const endsWithKey = keyEnds && options.backendOf(lease.backend)?.endsByCredential === true
-        const given = endsWithKey && isOver(lease.state) ? lease : await giveUp(lease, clock.now() + CLAIM_MS)
+        const given = endsWithKey && isOver(lease.state) ? lease : await abandon(lease, clock.now() + CLAIM_MS)
         if (given === undefined) return
         const { tenant, user, server, downstream } = given
         const upstream = await end(given)
@@ -259,7 +259,7 @@ export const createLeases = (options: LeasesOptions) => {
     /** What they ended with has ended, so that they are dead: no caller gets them any more. @param parent see `Lease.parent` */
     async lose(parent: string): Promise<void> {
       const lost = (await store.list({ parent })).filter(({ state }) => !isOver(state))
-      await each(lost, (lease) => giveUp(lease, clock.now()))
+      await each(lost, (lease) => abandon(lease, clock.now()))
       options.lost?.(new Set(lost.map(({ id }) => id)))
       if (lost.length > 0)
         logger.warn(
@@ -280,7 +280,7 @@ export const createLeases = (options: LeasesOptions) => {
       const orphans = (await store.list({})).filter(
         (lease) => lease.state === 'active' && (options.isVoid(lease) || !options.isWanted(lease)),
       )
-      for (const lease of orphans) await giveUp(lease, now)
+      for (const lease of orphans) await abandon(lease, now)
       return orphans.length
     },
     /** Begins to look after leases. */

@@ -134,7 +134,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     id: string,
     downstream: DownstreamOf<'oauth_grant'>,
     wish: RefreshRequest,
-    giveUpAt: number,
+    deadline: number,
     pause = FIRST_LOOK,
   ): Promise<FreshToken> => {
     const { scopes, goodEnough = isFresh, rejected, correlationId } = wish
@@ -144,10 +144,10 @@ export const createRefresh = (deps: RefreshDependencies) => {
     if (grant === undefined)
       throw refuse('revoked', { scope: 'the grant', revoked_at: new Date(clock.now()).toISOString() })
     const again = async (): Promise<FreshToken> => {
-      if (performance.now() > giveUpAt)
+      if (performance.now() > deadline)
         throw refuse('refresh_in_progress', { downstream: grant.downstream, seconds: 2 })
       await sleep(pause)
-      return refreshNow(id, downstream, wish, giveUpAt, Math.min(pause * 2, LAST_LOOK))
+      return refreshNow(id, downstream, wish, deadline, Math.min(pause * 2, LAST_LOOK))
     }
     if (isClaimed(grant)) return again()
     const client = await deps.clients(downstream, grant.tenant)
@@ -193,7 +193,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     if (sent.event === 'lost' && performance.now() < Math.min(until, claimed + leeway)) sent = await send()
     if (sent.event === 'answered') return await keep(sending, tokens, sent.response, downstream, client, scopes)
     const status = whatBecomes(from, sent.event, { rotates })
-    return await giveUp(sending, tokens, sent, status, client, correlationId)
+    return await abandon(sending, tokens, sent, status, client, correlationId)
   }
 
   const keep = async (
@@ -291,7 +291,7 @@ export const createRefresh = (deps: RefreshDependencies) => {
     })
   }
 
-  const giveUp = async (
+  const abandon = async (
     grant: Grant,
     tokens: GrantTokens,
     sent: FailedRefresh,
