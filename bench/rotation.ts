@@ -19,7 +19,7 @@ import { createTargetLimits } from '../src/flows/rotation/limited.ts'
 import type { Rotator } from '../src/flows/rotation/rotator.ts'
 import { RotationScheduler } from '../src/flows/rotation/scheduler.ts'
 import { createEmbeddedSecrets } from '../src/credentials/secret/embedded.ts'
-import { createSecretCache } from '../src/credentials/secret/secret-cache.ts'
+import { SecretCache } from '../src/credentials/secret/secret-cache.ts'
 import { createLeases } from '../src/credentials/secret/leases.ts'
 import { openSqliteStore } from '../src/foundation/store/sqlite/open.ts'
 
@@ -142,7 +142,7 @@ const measureRotations = async (): Promise<void> => {
 }
 
 const measureReads = async (): Promise<void> => {
-  const secrets = createSecretCache(backend, {
+  const secrets = new SecretCache(backend, {
     fresh: HOUR,
     stale: HOUR,
     limit: HOUR,

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { watchKeyService } from '../../src/credentials/secret/key-service.ts'
-import { createSecretCache } from '../../src/credentials/secret/secret-cache.ts'
+import { SecretCache } from '../../src/credentials/secret/secret-cache.ts'
 import { startAwsDouble } from '../doubles/aws.ts'
 import { createKmsClient, kmsKey } from '../../src/credentials/secret/aws/kms.ts'
 import { createAwsSecrets, createSecretsManagerClient } from '../../src/credentials/secret/aws/secrets-manager.ts'
@@ -95,7 +95,7 @@ describe('fault 90: AWS that takes a request and never answers', () => {
     let time = 0
     const words: string[] = []
     const backend = createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client })
-    const cache = createSecretCache(backend, {
+    const cache = new SecretCache(backend, {
       id: 'aws',
       fresh: 10,
       stale: 60_000,
@@ -158,7 +158,7 @@ describe('fault 97: AWS that throttles', () => {
       client.destroy()
     })
     let time = 0
-    const cache = createSecretCache(createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), {
+    const cache = new SecretCache(createAwsSecrets({ id: 'aws', path: 'deputy/{tenant}/{secret}', client }), {
       id: 'aws',
       fresh: 10,
       stale: 60_000,

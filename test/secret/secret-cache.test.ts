@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
-import { createSecretCache } from '../../src/credentials/secret/secret-cache.ts'
+import { SecretCache } from '../../src/credentials/secret/secret-cache.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { aClock } from '../support/snapshot.ts'
 
@@ -21,7 +21,7 @@ describe('the secret cache', () => {
     during = () => Promise.resolve()
   })
   const aCache = (fresh = 10_000) =>
-    createSecretCache(
+    new SecretCache(
       {
         async read() {
           reads += 1

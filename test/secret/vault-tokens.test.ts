@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createStoredTokens } from '../../src/credentials/secret/vault/stored-tokens.ts'
 import { createVaultDatabase } from '../../src/credentials/secret/vault/database.ts'
-import { createSecretCache } from '../../src/credentials/secret/secret-cache.ts'
+import { SecretCache } from '../../src/credentials/secret/secret-cache.ts'
 import { createLeases } from '../../src/credentials/secret/leases.ts'
 import { createSystemRandom } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
@@ -187,7 +187,7 @@ describe('the tokens of Vault that leases are under', () => {
   it('fault 47: that a login is refused takes no copy of a secret away', async () => {
     vault.put('deputy/acme/key', { value: 'v' })
     const { connection } = aProcess()
-    const cache = createSecretCache(connection.backend, {
+    const cache = new SecretCache(connection.backend, {
       id: 'vault',
       fresh: 1000,
       stale: HOUR,

@@ -9,7 +9,7 @@ import type { RotatedSecret } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { DynamicSecrets, IssuedTokens, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
 import { EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
-import { createSecretCache, type SecretCache } from './secret-cache.ts'
+import { SecretCache } from './secret-cache.ts'
 import { readLocalSecret } from './reference.ts'
 import { createVaultWire } from './vault/client.ts'
 import { createVaultAws, createVaultAzure, createVaultGcp } from './vault/cloud.ts'
@@ -155,7 +155,7 @@ export const createSecretBackends = async (
     const { fresh, stale, timeout } = backend
     const { clock, monotonic, logger } = around
     const limit = timeout * READINGS_TIME
-    caches.set(id, createSecretCache(known.get(id)!, { id, fresh, stale, limit, clock, monotonic, logger }))
+    caches.set(id, new SecretCache(known.get(id)!, { id, fresh, stale, limit, clock, monotonic, logger }))
   }
   return {
     embedded,

@@ -7,10 +7,10 @@ import type { SecretBackend, SecretVersion } from './backend.ts'
 import { isSilence } from './silence.ts'
 
 const MAX_ENTRIES = 10_000
-/** With a usable copy at hand a request waits no longer for a reading (ms), and later ones not at all until it has ended. */
+/** A request that has a usable copy waits so long for a reading (ms); later requests do not wait until that reading has ended. */
 const PATIENCE_MS = 1000
 
-/** A secret that is kept for so long (ms) or longer is read again when this part of the time is over. */
+/** A secret that stays fresh for so long (ms) or longer is read again when this part of the time is over. */
 const AHEAD_FROM_MS = 60_000
 const AHEAD = 0.8
 
@@ -18,8 +18,8 @@ const isOutage = (error: unknown): error is DeputyError =>
   error instanceof DeputyError && error.code === 'secret_backend_unavailable'
 
 /**
- * Whether an error says that a secret is gone, or is not ours any more: the backend's own 404 or 403, or what it holds is no
- * secret. Any other status is about the question, and takes nothing away.
+ * Whether an error says that a secret no longer exists or may no longer be read: the backend's own 404 or 403, or an entry
+ * that is no secret. Any other status concerns the request and removes nothing from the cache.
  */
 const isGone = (error: unknown): boolean => {
   if (!(error instanceof DeputyError)) return false
@@ -33,147 +33,178 @@ interface Entry {
   readonly version: SecretVersion
   readonly at: number
   readonly readAt: number
-  /** The last reading failed: its problem, until one succeeds. */
+  /** Why the last reading failed, until one succeeds. */
   problem?: string
 }
 
-/** Secrets that were read before, for so long as the settings allow. */
-export interface SecretCache {
-  /**
-   * @param grace how long a version works after another has taken its place (ms): nothing is used that could have ended
-   * @throws DeputyError as the backend does; `secret_backend_unavailable` only once nothing that was read may be used any more
-   */
-  read(tenant: string, name: string, grace?: number): Promise<SecretVersion>
-  forget(tenant: string, name: string): void
-  /** What is wrong with the backend, for admins: its last outage, until it has answered again, or what it refuses. */
-  problem(): string | undefined
+interface Reading {
+  readonly result: Promise<Entry>
+  readonly since: number
+}
+
+export interface SecretCacheOptions {
+  /** Of the backend. */
+  readonly id: string
+  /** How long a copy is used without asking the backend (ms). */
+  readonly fresh: number
+  /** How long a copy is used while the backend is unavailable (ms). */
+  readonly stale: number
+  /** After so many ms a reading that has not ended is begun anew; later requests do not share it. */
+  readonly limit: number
+  readonly clock: Clock
+  /** ms, never going back. */
+  readonly monotonic: () => number
+  readonly logger: Logger
 }
 
 /**
- * Keeps what was read: used without asking while it is fresh, and while the backend is away until it is stale. Requests for
- * one secret share a read. Where the backend is known to be silent, or the last reading of this secret failed, what is kept is
- * given at once and the reading goes on beside the request. Times count from the moment at which the reading began.
- * @param options.limit ms after which a reading that has not ended is begun anew; later readings do not share it
+ * Copies of the secrets that were read from a backend: used without asking while they are fresh, and while the backend is
+ * unavailable until they are stale. Requests for one secret share a reading. Where the backend is known to be silent, or the
+ * last reading of this secret failed, the copy is returned at once and the reading continues in the background. Times count
+ * from the moment at which the reading began.
  */
-export const createSecretCache = (
-  backend: SecretBackend,
-  options: {
-    id: string
-    fresh: number
-    stale: number
-    limit: number
-    clock: Clock
-    monotonic: () => number
-    logger: Logger
-  },
-): SecretCache => {
-  const entries = createLru<string, Entry>({ max: MAX_ENTRIES })
-  const underWay = new Map<string, { readonly reading: Promise<Entry>; readonly since: number }>()
-  /** The backend as a whole is silent. */
-  let silence: string | undefined
-  /** Of the last outage of any kind, for people. */
-  let problem: string | undefined
-  /** Secrets whose last reading was refused, with what was said. */
-  const refused = createLru<string, string>({ max: MAX_ENTRIES })
-  const keyOf = (tenant: string, name: string): string => `${tenant}/${name}`
+export class SecretCache {
+  readonly #backend: Pick<SecretBackend, 'read'>
+  readonly #options: SecretCacheOptions
+  readonly #entries = createLru<string, Entry>({ max: MAX_ENTRIES })
+  readonly #readings = new Map<string, Reading>()
+  /** Why the backend as a whole is silent. */
+  #silence: string | undefined
+  /** The last outage of any kind, for admins. */
+  #outage: string | undefined
+  /** Secrets whose last reading was refused, with the reason. */
+  readonly #refused = createLru<string, string>({ max: MAX_ENTRIES })
 
-  const fetched = async (tenant: string, name: string): Promise<Entry> => {
-    const [at, readAt] = [options.monotonic(), options.clock.now()]
-    const version = await backend.read(tenant, name)
-    return { version, at, readAt }
+  constructor(backend: Pick<SecretBackend, 'read'>, options: SecretCacheOptions) {
+    this.#backend = backend
+    this.#options = options
   }
-  const failed = (key: string, error: unknown, isCurrent: boolean): void => {
-    if (!isOutage(error)) {
-      // It has answered, though not with the secret.
-      if (silence !== undefined) silence = problem = undefined
-      if (error instanceof DeputyError && error.code !== 'secret_missing') refused.set(key, problemForAdmins(error))
-      else refused.delete(key)
-      if (isCurrent && isGone(error)) entries.delete(key)
-      return
+
+  /**
+   * @param grace how long a version works after another has taken its place (ms): a copy that could have ended is not used
+   * @throws DeputyError as the backend does; `secret_backend_unavailable` only where no copy may be used any more
+   */
+  async read(tenant: string, name: string, grace = Infinity): Promise<SecretVersion> {
+    const { fresh, stale } = this.#options
+    const key = keyOf(tenant, name)
+    const entry = this.#entries.get(key)
+    if (entry !== undefined && this.#age(key) <= Math.min(fresh, grace / 4)) {
+      // Before a request would have to wait, the secret is read again in the background.
+      if (fresh >= AHEAD_FROM_MS && this.#age(key) > fresh * AHEAD && !this.#readings.has(key))
+        this.#begin(tenant, name).catch(() => undefined)
+      return shown(entry)
     }
-    const { id, logger } = options
-    if (problem === undefined)
-      logger.warn({ backend: id, err: error }, 'secret backend unavailable; secrets that were read before are used')
-    problem = problemForAdmins(error)
-    if (isSilence(error)) silence = problem
-    const kept = entries.get(key)
-    if (kept !== undefined) kept.problem = problem
+    const reading = this.#reading(tenant, name)
+    const isUsable = (): boolean => this.#age(key) <= Math.min(stale, (grace * 3) / 4)
+    if (entry !== undefined && (this.#silence ?? entry.problem) !== undefined && isUsable()) {
+      // The reading is expected to fail: no request waits for it, and its success ends the outage.
+      reading.catch(() => undefined)
+      return shown(entry)
+    }
+    try {
+      if (entry === undefined || !isUsable()) return shown(await reading)
+      return shown(await within(PATIENCE_MS, reading, () => this.#slow(entry)))
+    } catch (error) {
+      const known = this.#entries.get(key)
+      if (isOutage(error) && known !== undefined && isUsable()) return shown(known)
+      throw error
+    }
   }
-  /** Begins a reading that those who come meanwhile share; unless it is forgotten on the way, its end is what is known then. */
-  const begin = (tenant: string, name: string, key: string): Promise<Entry> => {
-    const reading = fetched(tenant, name)
+
+  /** Drops the copy of a secret: the next request reads it from the backend. */
+  forget(tenant: string, name: string): void {
+    const key = keyOf(tenant, name)
+    this.#entries.delete(key)
+    // A reading that is under way may return the version before.
+    this.#readings.delete(key)
+  }
+
+  /** The backend's problem, for admins: its last outage, until it has answered again, or the readings that it refuses. */
+  problem(): string | undefined {
+    if (this.#outage !== undefined)
+      return this.#entries.size === 0 ? this.#outage : `${this.#outage}; secrets that were read before are in use`
+    const last = [...this.#refused].at(0)
+    if (last === undefined) return undefined
+    const [name, reason] = last
+    const { size } = this.#refused
+    return `refused for ${size === 1 ? `the secret ${name}` : `${size} secrets, the last one ${name}`}: ${reason}`
+  }
+
+  /** How long ago the reading of a copy began (ms). */
+  #age(key: string): number {
+    return this.#options.monotonic() - (this.#entries.get(key)?.at ?? -Infinity)
+  }
+
+  /** The reading that requests share; one that hangs is replaced. */
+  #reading(tenant: string, name: string): Promise<Entry> {
+    const found = this.#readings.get(keyOf(tenant, name))
+    return found !== undefined && this.#options.monotonic() - found.since <= this.#options.limit
+      ? found.result
+      : this.#begin(tenant, name)
+  }
+
+  /** Begins a reading that later requests share. Its result enters the cache unless the secret is forgotten meanwhile. */
+  #begin(tenant: string, name: string): Promise<Entry> {
+    const key = keyOf(tenant, name)
+    const isCurrent = (): boolean => this.#readings.get(key)?.result === result
+    const result = this.#fetch(tenant, name)
       .then(
         (entry) => {
-          if (problem !== undefined) options.logger.info({ backend: options.id }, 'secret backend available again')
-          silence = problem = undefined
-          refused.delete(key)
-          if (underWay.get(key)?.reading === reading) entries.set(key, entry)
+          this.#succeeded(key, entry, isCurrent())
           return entry
         },
         (error: unknown) => {
-          failed(key, error, underWay.get(key)?.reading === reading)
+          this.#failed(key, error, isCurrent())
           throw error
         },
       )
       .finally(() => {
-        if (underWay.get(key)?.reading === reading) underWay.delete(key)
+        if (isCurrent()) this.#readings.delete(key)
       })
-    underWay.set(key, { reading, since: options.monotonic() })
-    return reading
+    this.#readings.set(key, { result, since: this.#options.monotonic() })
+    return result
   }
-  /** A reading that hangs is not shared for ever. */
-  const shared = (tenant: string, name: string, key: string): Promise<Entry> => {
-    const found = underWay.get(key)
-    return found !== undefined && options.monotonic() - found.since <= options.limit
-      ? found.reading
-      : begin(tenant, name, key)
+
+  async #fetch(tenant: string, name: string): Promise<Entry> {
+    const [at, readAt] = [this.#options.monotonic(), this.#options.clock.now()]
+    return { version: await this.#backend.read(tenant, name), at, readAt }
   }
-  const slow = (entry: Entry): DeputyError => {
-    entry.problem = problem = 'it has not answered yet'
+
+  #succeeded(key: string, entry: Entry, isCurrent: boolean): void {
+    const { id, logger } = this.#options
+    if (this.#outage !== undefined) logger.info({ backend: id }, 'secret backend available again')
+    this.#silence = this.#outage = undefined
+    this.#refused.delete(key)
+    if (isCurrent) this.#entries.set(key, entry)
+  }
+
+  #failed(key: string, error: unknown, isCurrent: boolean): void {
+    if (!isOutage(error)) {
+      // The backend has answered, though not with the secret.
+      if (this.#silence !== undefined) this.#silence = this.#outage = undefined
+      if (error instanceof DeputyError && error.code !== 'secret_missing')
+        this.#refused.set(key, problemForAdmins(error))
+      else this.#refused.delete(key)
+      if (isCurrent && isGone(error)) this.#entries.delete(key)
+      return
+    }
+    const { id, logger } = this.#options
+    if (this.#outage === undefined)
+      logger.warn({ backend: id, err: error }, 'secret backend unavailable; secrets that were read before are used')
+    this.#outage = problemForAdmins(error)
+    if (isSilence(error)) this.#silence = this.#outage
+    const entry = this.#entries.get(key)
+    if (entry !== undefined) entry.problem = this.#outage
+  }
+
+  /** Notes that a reading has not ended in time. */
+  #slow(entry: Entry): DeputyError {
+    const problem = 'it has not answered yet'
+    entry.problem = this.#outage = problem
     return refuse('secret_backend_unavailable', { backend: '', problem })
   }
-  const shown = ({ version, readAt }: Entry): SecretVersion => ({ ...version, readAt })
-
-  return {
-    async read(tenant, name, grace = Infinity) {
-      const key = keyOf(tenant, name)
-      const age = (): number => options.monotonic() - (entries.get(key)?.at ?? -Infinity)
-      const entry = entries.get(key)
-      if (entry !== undefined && age() <= Math.min(options.fresh, grace / 4)) {
-        // Before it has to be waited for, it is read beside the request.
-        if (options.fresh >= AHEAD_FROM_MS && age() > options.fresh * AHEAD && !underWay.has(key))
-          begin(tenant, name, key).catch(() => undefined)
-        return shown(entry)
-      }
-      const reading = shared(tenant, name, key)
-      const isUsable = (): boolean => age() <= Math.min(options.stale, (grace * 3) / 4)
-      if (entry !== undefined && (silence ?? entry.problem) !== undefined && isUsable()) {
-        // It is known to fail: no request waits for it to fail again, and the reading tells when it is back.
-        reading.catch(() => undefined)
-        return shown(entry)
-      }
-      try {
-        if (entry === undefined || !isUsable()) return shown(await reading)
-        return shown(await within(PATIENCE_MS, reading, () => slow(entry)))
-      } catch (error) {
-        const kept = entries.get(key)
-        if (isOutage(error) && kept !== undefined && isUsable()) return shown(kept)
-        throw error
-      }
-    },
-    forget(tenant, name) {
-      const key = keyOf(tenant, name)
-      entries.delete(key)
-      // What is being read may be what was before.
-      underWay.delete(key)
-    },
-    problem() {
-      if (problem !== undefined)
-        return entries.size === 0 ? problem : `${problem}; secrets that were read before are in use`
-      const last = [...refused].at(0)
-      return last === undefined
-        ? undefined
-        : `refused for ${refused.size === 1 ? `the secret ${last[0]}` : `${refused.size} secrets, the last one ${last[0]}`}: ${last[1]}`
-    },
-  }
 }
+
+const keyOf = (tenant: string, name: string): string => `${tenant}/${name}`
+
+const shown = ({ version, readAt }: Entry): SecretVersion => ({ ...version, readAt })

@@ -6,14 +6,14 @@ import type { Logger } from '#foundation/telemetry'
 import type { SendToVault } from './client.ts'
 import { pauseAfter, renewToken, revokeToken } from './token-life.ts'
 
-/** The node that looks after a token has it for so long (ms). */
+/** A node that renews or ends a token has claimed it for so long (ms). */
 const CLAIM_MS = 10_000
 const AT_ONCE = 10
-/** The node that uses a token renews it well before this part of its life is over; then others do. */
-const LATE = 5 / 6
+/** The node that uses a token renews it well before this part of its life is over; after it other nodes do. */
+const OTHERS_RENEW_AFTER = 5 / 6
 const REVOKED_WITHIN_MS = 3000
 
-/** What tokens and the leases under them need of the rest of the daemon. */
+/** Where tokens with leases under them are stored, and what the daemon knows of those leases. */
 export interface TokenStorage {
   readonly store: BackendTokenStore
   readonly envelope: Envelope
@@ -23,7 +23,7 @@ export interface TokenStorage {
   readonly ended: (accessor: string) => Promise<void>
 }
 
-/** Tokens that leases are under, over restarts and for all nodes. */
+/** Vault tokens that leases are under, stored for all nodes and over restarts. */
 export interface StoredTokens {
   /** Durable when it resolves. @param token undefined where the settings name it */
   add(given: { accessor: string; token: Secret | undefined; endsAt: number }): Promise<void>
@@ -31,42 +31,126 @@ export interface StoredTokens {
   /** Until when it lives at least (ms since the epoch); undefined for one that has ended. */
   endOf(accessor: string): Promise<number | undefined>
   ended(accessor: string): Promise<void>
-  /** Renews what its own process does not renew any more, until the leases under it are over, and then ends it. @param own the token that this process uses */
+  /** Renews each token whose own process no longer renews it, and ends it when no lease is under it. @param own the token that this process uses */
   look(own: string | undefined): Promise<void>
 }
 
-/**
- * In Vault each lease is a child of the token that asked for it, and ends with it
- * (https://developer.hashicorp.com/vault/docs/concepts/lease). So the token is stored, sealed under Deputy's own key, and
- * renewed by any node, for as long as leases are under it: a restart or a node that is gone costs no login.
- * @param options.place address and namespace; a token is sent nowhere else
- */
-export const createStoredTokens = (options: {
+export interface StoredTokensOptions {
+  /** Of the backend. */
   readonly id: string
+  /** Address and namespace; a token is sent to no other. */
   readonly place: string
   readonly tokenStorage: TokenStorage
   readonly send: SendToVault
   readonly clock: Clock
   readonly logger: Logger
-}): StoredTokens => {
-  const { id, place, send, clock, logger } = options
-  const { store, envelope, hasLeases, ended } = options.tokenStorage
-  const nextAt = (endsAt: number): number => clock.now() + (endsAt - clock.now()) * LATE
+}
 
-  const lost = async (accessor: string): Promise<void> => {
+/**
+ * In Vault each lease is a child of the token that asked for it, and ends with it
+ * (https://developer.hashicorp.com/vault/docs/concepts/lease). So the token is stored, sealed under Deputy's own key, and
+ * renewed by any node, for as long as leases are under it: a restart or a lost node costs no login.
+ */
+export const createStoredTokens = (options: StoredTokensOptions): StoredTokens => new TokenCare(options)
+
+class TokenCare implements StoredTokens {
+  readonly #options: StoredTokensOptions
+  #looking: Promise<void> | undefined
+
+  constructor(options: StoredTokensOptions) {
+    this.#options = options
+  }
+
+  async add({ accessor, token, endsAt }: { accessor: string; token: Secret | undefined; endsAt: number }) {
+    const { id, place, tokenStorage } = this.#options
+    const name = { accessor, backend: id, place }
+    const sealed = token === undefined ? null : await tokenStorage.envelope.seal(backendTokenName(name), token)
+    await tokenStorage.store.put({
+      ...name,
+      sealed,
+      endsAt,
+      nextAt: this.#nextAt(endsAt),
+      attempts: 0,
+      revision: 0,
+    })
+  }
+
+  async extend(accessor: string, endsAt: number): Promise<void> {
+    const { store } = this.#options.tokenStorage
+    const row = await store.find(accessor)
+    if (row !== undefined) await store.put({ ...row, endsAt, nextAt: this.#nextAt(endsAt), attempts: 0 })
+  }
+
+  async endOf(accessor: string): Promise<number | undefined> {
+    return (await this.#options.tokenStorage.store.find(accessor))?.endsAt
+  }
+
+  async ended(accessor: string): Promise<void> {
+    const { store, ended } = this.#options.tokenStorage
     await ended(accessor)
     await store.remove(accessor)
   }
 
-  const renew = async (row: BackendToken, token: Secret): Promise<void> => {
+  look(own: string | undefined): Promise<void> {
+    return (this.#looking ??= this.#lookAtAll(own)
+      .catch((error: unknown) => {
+        this.#options.logger.debug({ backend: this.#options.id, err: error }, 'care of stored tokens failed')
+      })
+      .finally(() => {
+        this.#looking = undefined
+      }))
+  }
+
+  async #lookAtAll(own: string | undefined): Promise<void> {
+    const { id, clock, logger } = this.#options
+    const { store } = this.#options.tokenStorage
+    for (const row of await store.due(id, clock.now(), AT_ONCE)) {
+      if (row.accessor === own) continue
+      try {
+        await this.#lookAt(row)
+      } catch (error) {
+        logger.warn({ backend: id, err: error }, 'care of a stored Vault token failed; retrying')
+        if (error instanceof DeputyError && error.code === 'secret_unreadable') await store.remove(row.accessor)
+      }
+    }
+  }
+
+  async #lookAt(row: BackendToken): Promise<void> {
+    const { place, send, clock } = this.#options
+    const { store, envelope, hasLeases } = this.#options.tokenStorage
+    if (row.endsAt <= clock.now()) {
+      await store.remove(row.accessor)
+      return
+    }
+    const claimed: BackendToken = { ...row, nextAt: clock.now() + CLAIM_MS, revision: row.revision + 1 }
+    if (!(await store.update({ ...claimed, revision: row.revision }))) return
+    const isUsed = await hasLeases(row.accessor)
+    // The token is the admin's, who renews and ends it.
+    if (row.sealed === null || row.place !== place) {
+      if (isUsed) await store.update({ ...claimed, nextAt: row.endsAt })
+      else await store.remove(row.accessor)
+      return
+    }
+    const token = await envelope.open(backendTokenName(row), row.sealed)
+    if (isUsed) {
+      await this.#renew(claimed, token)
+      return
+    }
+    await revokeToken(send, token, REVOKED_WITHIN_MS)
+    await store.remove(row.accessor)
+  }
+
+  async #renew(row: BackendToken, token: Secret): Promise<void> {
+    const { id, send, clock, logger } = this.#options
+    const { store } = this.#options.tokenStorage
     const began = clock.now()
     try {
       const renewal = await renewToken(id, send, token)
-      if (renewal === 'dead') await lost(row.accessor)
+      if (renewal === 'dead') await this.ended(row.accessor)
       else if (renewal === 'denied') await store.update({ ...row, nextAt: row.endsAt })
       else {
         const endsAt = began + renewal.duration
-        const wait = Math.max(1000, (endsAt - clock.now()) * LATE)
+        const wait = Math.max(1000, (endsAt - clock.now()) * OTHERS_RENEW_AFTER)
         await store.update({ ...row, endsAt, nextAt: clock.now() + wait, attempts: 0 })
       }
     } catch (error) {
@@ -79,62 +163,8 @@ export const createStoredTokens = (options: {
     }
   }
 
-  const lookAt = async (row: BackendToken): Promise<void> => {
-    if (row.endsAt <= clock.now()) {
-      await store.remove(row.accessor)
-      return
-    }
-    const claimed: BackendToken = { ...row, nextAt: clock.now() + CLAIM_MS, revision: row.revision + 1 }
-    if (!(await store.update({ ...claimed, revision: row.revision }))) return
-    const isUsed = await hasLeases(row.accessor)
-    // It is the admin's, who renews and ends it.
-    if (row.sealed === null || row.place !== place) {
-      if (isUsed) await store.update({ ...claimed, nextAt: row.endsAt })
-      else await store.remove(row.accessor)
-      return
-    }
-    const token = await envelope.open(backendTokenName(row), row.sealed)
-    if (isUsed) {
-      await renew(claimed, token)
-      return
-    }
-    await revokeToken(send, token, REVOKED_WITHIN_MS)
-    await store.remove(row.accessor)
-  }
-
-  let looking: Promise<void> | undefined
-  const look = async (own: string | undefined): Promise<void> => {
-    for (const row of await store.due(id, clock.now(), AT_ONCE)) {
-      if (row.accessor === own) continue
-      try {
-        await lookAt(row)
-      } catch (error) {
-        logger.warn({ backend: id, err: error }, 'care of a stored Vault token failed; retrying')
-        if (error instanceof DeputyError && error.code === 'secret_unreadable') await store.remove(row.accessor)
-      }
-    }
-  }
-
-  return {
-    async add({ accessor, token, endsAt }) {
-      const name = { accessor, backend: id, place }
-      const sealed = token === undefined ? null : await envelope.seal(backendTokenName(name), token)
-      await store.put({ ...name, sealed, endsAt, nextAt: nextAt(endsAt), attempts: 0, revision: 0 })
-    },
-    async extend(accessor, endsAt) {
-      const row = await store.find(accessor)
-      if (row !== undefined) await store.put({ ...row, endsAt, nextAt: nextAt(endsAt), attempts: 0 })
-    },
-    endOf: async (accessor) => (await store.find(accessor))?.endsAt,
-    ended: lost,
-    look(own) {
-      return (looking ??= look(own)
-        .catch((error: unknown) => {
-          logger.debug({ backend: id, err: error }, 'care of stored tokens failed')
-        })
-        .finally(() => {
-          looking = undefined
-        }))
-    },
+  #nextAt(endsAt: number): number {
+    const now = this.#options.clock.now()
+    return now + (endsAt - now) * OTHERS_RENEW_AFTER
   }
 }
