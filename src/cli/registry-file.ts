@@ -7,12 +7,19 @@ import { createFile, replaceFile } from '#foundation/files'
 import { readSettings, shipped } from './home.ts'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
-/** Changes one document of a YAML file and leaves comments and order as they are. */
+/** A document of a YAML file in the registry. */
+export interface DocumentPlace {
+  readonly home: string
+  /** Relative to the home. */
+  readonly file: string
+  /** The setting that names the document, such as `tenant`, and its value. */
+  readonly key: string
+  readonly id: string
+}
+
+/** Changes one document of a YAML file and leaves comments and order as they are. @throws CommandError when it is not there */
 export const editDocument = async (
-  home: string,
-  file: string,
-  key: string,
-  id: string,
+  { home, file, key, id }: DocumentPlace,
   change: (document: Document) => void,
 ): Promise<void> => {
   const path = join(home, file)

@@ -101,7 +101,7 @@ describe('secrets and the command line', () => {
     )
     // A browser for who types `deputy login`, what who types `deputy exec` wants to run, and programs that deputy.yaml allows, which only a rotation policy can name.
     expect(starting.sort()).toEqual([
-      'cli/commands/operate.ts',
+      'cli/commands/login.ts',
       'cli/exec/child.ts',
       'flows/rotation/rotators/command.ts',
     ])

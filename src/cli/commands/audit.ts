@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { durationSchema } from '#config'
 import { AUDIT_OUTCOMES, explain, type RecordView, recordViewSchema } from '#foundation/audit'
 import { didYouMean } from '#foundation/text'
-import { adminSocket, findHome } from '../home.ts'
+import { createContext, type CommandContext } from '../context.ts'
 import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
@@ -97,22 +97,21 @@ const withFilter = (command: Command): Command =>
     .option('--until <when>', 'no later than this')
     .option('--node <name>', "of this node's chain")
 
-/** `audit tail|query|verify|export` and `explain`. */
-export const addAuditCommands = (program: Command, terminal: Terminal): void => {
-  const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
-  /** Says which of the names in a filter that found nothing are names of nothing. A record may name what has no file any more, so they are not refused. */
-  const tellUnknown = async (filter: Filter): Promise<void> => {
-    for (const kind of ['tenant', 'server', 'downstream'] as const) {
-      const name = filter[kind]
-      if (name === undefined) continue
-      const rows = await callDaemon(await socket(), { path: `/${kind}s` }, rowsSchema)
-      const known = rows.map((row) => String(row[kind]))
-      if (!known.includes(name))
-        terminal.err(`There is no ${kind} '${name}'. ${didYouMean(name, known)}`.trimEnd() + '\n')
-    }
+/** Says which of the names in a filter that found nothing are names of nothing. A record may name what has no file any more, so they are not refused. */
+const tellUnknown = async (filter: Filter, { terminal, socket }: CommandContext): Promise<void> => {
+  for (const kind of ['tenant', 'server', 'downstream'] as const) {
+    const name = filter[kind]
+    if (name === undefined) continue
+    const rows = await callDaemon(await socket(), { path: `/${kind}s` }, rowsSchema)
+    const known = rows.map((row) => String(row[kind]))
+    if (!known.includes(name))
+      terminal.err(`There is no ${kind} '${name}'. ${didYouMean(name, known)}`.trimEnd() + '\n')
   }
-  const audit = program.command('audit').description('the audit log')
+}
 
+/** `audit query`. */
+const addQuery = (audit: Command, context: CommandContext): void => {
+  const { terminal, socket } = context
   withFilter(audit.command('query'))
     .description('find records')
     .option('--limit <n>', 'at most so many, the last ones', positive, 100)
@@ -124,7 +123,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         { path: toQuery(filter, { limit: String(limit), last: 'true' }) },
         recordsSchema,
       )
-      if (records.length === 0) await tellUnknown(filter)
+      if (records.length === 0) await tellUnknown(filter, context)
       print(terminal, { json: json === true }, records, () =>
         records.length === 0
           ? 'No record matches.'
@@ -134,7 +133,11 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
             ),
       )
     })
+}
 
+/** `audit tail`. */
+const addTail = (audit: Command, context: CommandContext): void => {
+  const { terminal, socket } = context
   withFilter(audit.command('tail'))
     .description('show the last records, and with --follow those that come')
     .option('-f, --follow')
@@ -157,7 +160,7 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
           { path: toQuery(filter, { limit: String(limit), last: 'true', ...(follow === true ? { after: '0' } : {}) }) },
           recordsSchema,
         )
-        if (records.length === 0) await tellUnknown(filter)
+        if (records.length === 0) await tellUnknown(filter, context)
         records.forEach(write)
         let last = records.at(-1)?.seq ?? 0
         while (follow === true) {
@@ -172,7 +175,10 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         }
       },
     )
+}
 
+/** `audit verify`. */
+const addVerify = (audit: Command, { terminal, socket }: CommandContext): void => {
   audit
     .command('verify')
     .description('check the whole chain of every node against its checkpoints')
@@ -197,7 +203,11 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
       )
       if (!result.ok) throw new CommandError(exit.unverified, '')
     })
+}
 
+/** `audit export`. */
+const addExport = (audit: Command, context: CommandContext): void => {
+  const { terminal, socket } = context
   withFilter(audit.command('export'))
     .description('write the records of one node, by default this one, as JSON lines to standard output')
     .addHelpText('after', '\nExample:\n  deputy audit export --tenant acme > acme.jsonl')
@@ -212,13 +222,16 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         for (const record of records) terminal.out(`${JSON.stringify(record)}\n`)
         const last = records.at(-1)
         if (last === undefined) {
-          if (after === 0) await tellUnknown(filter)
+          if (after === 0) await tellUnknown(filter, context)
           return
         }
         after = last.seq
       }
     })
+}
 
+/** `explain`. */
+const addExplain = (program: Command, { terminal, socket }: CommandContext): void => {
   program
     .command('explain')
     .argument('<id>', 'correlation id: in every answer, error and log line')
@@ -235,4 +248,12 @@ export const addAuditCommands = (program: Command, terminal: Terminal): void => 
         )
       print(terminal, options, { id, records, story: explain(records) }, () => explain(records).join('\n'))
     })
+}
+
+/** `audit query|tail|verify|export` and `explain`. */
+export const addAuditCommands = (program: Command, terminal: Terminal): void => {
+  const context = createContext(program, terminal)
+  const audit = program.command('audit').description('the audit log')
+  for (const add of [addQuery, addTail, addVerify, addExport]) add(audit, context)
+  addExplain(program, context)
 }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { adminSocket, findHome } from '../home.ts'
+import { createContext, type CommandContext } from '../context.ts'
 import { receiptSchema, tell } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
@@ -21,10 +21,8 @@ const leasesSchema = z.array(
   }),
 )
 
-/** `lease`: credentials that backends have made. */
-export const addLeaseCommands = (program: Command, terminal: Terminal): void => {
-  const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
-  const lease = program.command('lease').description('credentials that backends made on demand')
+/** `lease list`. */
+const addLeaseList = (lease: Command, { terminal, socket }: CommandContext): void => {
   lease
     .command('list')
     .description('list leases')
@@ -65,6 +63,10 @@ export const addLeaseCommands = (program: Command, terminal: Terminal): void => 
         )
       },
     )
+}
+
+/** `lease revoke`. */
+const addLeaseRevoke = (lease: Command, { terminal, socket }: CommandContext): void => {
   takesName(lease.command('revoke'), 'id', 'id of the lease')
     .description('end one lease, at its backend too; for more than one: deputy revoke')
     .option('--reason <text>', 'kept in the audit log')
@@ -85,4 +87,12 @@ export const addLeaseCommands = (program: Command, terminal: Terminal): void => 
       )
       print(terminal, { json: json === true }, receipt, () => tell(receipt))
     })
+}
+
+/** `lease list|revoke`: credentials that backends have made. */
+export const addLeaseCommands = (program: Command, terminal: Terminal): void => {
+  const context = createContext(program, terminal)
+  const lease = program.command('lease').description('credentials that backends made on demand')
+  addLeaseList(lease, context)
+  addLeaseRevoke(lease, context)
 }

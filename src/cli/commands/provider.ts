@@ -14,9 +14,10 @@ import { differences, draftOf, readMetadata } from '#credentials/provider'
 import { DeputyError } from '#errors'
 import type { Egress } from '#foundation/outbound'
 import { egressOf } from '../issuer-reachability.ts'
-import { findHome, readSettings, shipped } from '../home.ts'
+import type { CommandContext } from '../context.ts'
+import { readSettings, shipped } from '../home.ts'
 import { assertId, changeRegistry, writeNew } from '../registry-file.ts'
-import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'
+import { CommandError, exit, print, withProgress } from '../terminal.ts'
 import { countOf } from '../words.ts'
 
 interface Output {
@@ -38,53 +39,54 @@ const variable = (text: string, known: Readonly<Record<string, string>>): Record
   return parsed.data
 }
 
-/** `provider check`, `provider add`. */
-export const addProviderCommands = (program: Command, provider: Command, terminal: Terminal): void => {
-  const home = (): string => findHome(program.opts<{ home?: string }>().home, terminal)
-
-  /** Asks the network as the daemon would: with its guard, and by the settings of the home. */
-  const online = async <T>(work: (network: { egress: Egress; allowInsecure: boolean }) => Promise<T>): Promise<T> => {
-    const { network } = await readSettings(home())
-    const egress = await egressOf(home(), network)
-    try {
-      return await work({ egress, allowInsecure: network.allow_loopback })
-    } finally {
-      await egress.close()
-    }
+/** Asks the network as the daemon would: with its guard, and by the settings of the home. */
+const online = async <T>(
+  home: string,
+  work: (network: { egress: Egress; allowInsecure: boolean }) => Promise<T>,
+): Promise<T> => {
+  const { network } = await readSettings(home)
+  const egress = await egressOf(home, network)
+  try {
+    return await work({ egress, allowInsecure: network.allow_loopback })
+  } finally {
+    await egress.close()
   }
+}
 
-  const compare = async (
-    file: Provider,
-    given: Readonly<Record<string, string>>,
-    network: { egress: Egress; allowInsecure: boolean },
-  ): Promise<Compared> => {
-    const { provider: id } = file
-    if (file.issuer === undefined)
-      return { provider: id, compared: false, differences: [], why: 'it names no issuer that publishes metadata' }
-    const missing = neededVariables(file).filter((name) => !Object.hasOwn(given, name))
-    if (missing.length > 0)
-      return {
-        provider: id,
-        compared: false,
-        differences: [],
-        why: `say ${missing.map((name) => `--variable ${name}=…`).join(' ')}`,
-      }
-    const filled = providerFor(file, given)
-    try {
-      return {
-        provider: id,
-        compared: true,
-        differences: differences(
-          filled,
-          await readMetadata(filled.issuer!, { provider: id, clientId: 'deputy', ...network }),
-        ),
-      }
-    } catch (error) {
-      if (!(error instanceof DeputyError)) throw error
-      return { provider: id, compared: false, differences: [error.message] }
+const compare = async (
+  file: Provider,
+  given: Readonly<Record<string, string>>,
+  network: { egress: Egress; allowInsecure: boolean },
+): Promise<Compared> => {
+  const { provider: id } = file
+  if (file.issuer === undefined)
+    return { provider: id, compared: false, differences: [], why: 'it names no issuer that publishes metadata' }
+  const missing = neededVariables(file).filter((name) => !Object.hasOwn(given, name))
+  if (missing.length > 0)
+    return {
+      provider: id,
+      compared: false,
+      differences: [],
+      why: `say ${missing.map((name) => `--variable ${name}=…`).join(' ')}`,
     }
+  const filled = providerFor(file, given)
+  try {
+    return {
+      provider: id,
+      compared: true,
+      differences: differences(
+        filled,
+        await readMetadata(filled.issuer!, { provider: id, clientId: 'deputy', ...network }),
+      ),
+    }
+  } catch (error) {
+    if (!(error instanceof DeputyError)) throw error
+    return { provider: id, compared: false, differences: [error.message] }
   }
+}
 
+/** `provider check`. */
+const addProviderCheck = (provider: Command, { terminal, home }: CommandContext): void => {
   provider
     .command('check')
     .argument('[ids...]', 'default: all')
@@ -111,7 +113,7 @@ export const addProviderCommands = (program: Command, provider: Command, termina
           : await withProgress(
               terminal,
               'Reading metadata',
-              online((network) => Promise.all(chosen.map((each) => compare(each, options.variable, network)))),
+              online(home(), (network) => Promise.all(chosen.map((each) => compare(each, options.variable, network)))),
             )
       print(
         terminal,
@@ -136,7 +138,10 @@ export const addProviderCommands = (program: Command, provider: Command, termina
       if (problems.length > 0) throw new CommandError(exit.configuration, '')
       if (compared.some((each) => each.differences.length > 0)) throw new CommandError(exit.unverified, '')
     })
+}
 
+/** `provider add`. */
+const addProviderAdd = (provider: Command, { terminal, home }: CommandContext): void => {
   provider
     .command('add')
     .argument('<id>', 'what downstreams call it')
@@ -153,7 +158,7 @@ export const addProviderCommands = (program: Command, provider: Command, termina
       const metadata = await withProgress(
         terminal,
         'Reading metadata',
-        online((network) => readMetadata(issuer, { provider: id, clientId: 'deputy', ...network })),
+        online(home(), (network) => readMetadata(issuer, { provider: id, clientId: 'deputy', ...network })),
       ).catch((error: unknown) => {
         if (error instanceof DeputyError) throw new CommandError(exit.failed, error.message)
         throw error
@@ -170,4 +175,10 @@ export const addProviderCommands = (program: Command, provider: Command, termina
         }
       })
     })
+}
+
+/** `provider check|add`. */
+export const addProviderCommands = (provider: Command, context: CommandContext): void => {
+  addProviderCheck(provider, context)
+  addProviderAdd(provider, context)
 }

@@ -1,42 +1,10 @@
-import { InvalidArgumentError, type Command } from 'commander'
-import { z } from 'zod'
-import { adminSocket, findHome } from '../home.ts'
-import { takesName } from '../name-argument.ts'
-import { nodesSchema, receiptSchema, tell, tellName, tellNodes } from '../receipt.ts'
+import type { Command } from 'commander'
+import { createContext, type CommandContext } from '../context.ts'
+import { receiptSchema, tell } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
-import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
-
-const grantsSchema = z.array(
-  z.looseObject({
-    id: z.string(),
-    tenant: z.string(),
-    user: z.string(),
-    server: z.string(),
-    downstream: z.string(),
-    status: z.string(),
-    scopes: z.array(z.string()),
-    updatedAt: z.number(),
-  }),
-)
-const userAnswerSchema = z.looseObject({
-  tenant: z.string(),
-  user: z.string(),
-  disabled: z.boolean(),
-  named: z.string().optional(),
-  was_disabled: z.boolean().optional(),
-  nodes: nodesSchema.optional(),
-})
-const disabledSchema = z.array(z.looseObject({ tenant: z.string(), user: z.string(), at: z.number(), by: z.string() }))
-const queueSchema = z.array(
-  z.looseObject({
-    grant: z.string(),
-    provider: z.string(),
-    state: z.string(),
-    attempts: z.number(),
-    nextAt: z.number(),
-    problem: z.string().nullable(),
-  }),
-)
+import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'
+import { addGrantCommands } from './grant.ts'
+import { addUserCommands } from './user.ts'
 
 interface ScopeOptions {
   tenant?: string
@@ -102,16 +70,8 @@ const scopeOf = ({
   return { kind, [kind]: value, ...(tenant === undefined ? {} : { tenant }) }
 }
 
-const wholeNumber = (text: string): number => {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('write a whole number')
-  return value
-}
-
-/** `revoke`, `grant`, `user`: what ends authority, and shows what there is to end. */
-export const addRevocationCommands = (program: Command, terminal: Terminal): void => {
-  const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
-
+/** `revoke`. */
+const addRevoke = (program: Command, { terminal, socket }: CommandContext): void => {
   program
     .command('revoke')
     .description('revoke grants, sessions and tokens; takes effect before the command returns')
@@ -165,97 +125,12 @@ export const addRevocationCommands = (program: Command, terminal: Terminal): voi
           )
       },
     )
+}
 
-  const grant = program.command('grant').description('what users gave')
-  grant
-    .command('list')
-    .description('list grants')
-    .option('--tenant <id>')
-    .option('--user <name>')
-    .option('--server <id>')
-    .option('--downstream <id>')
-    .option('--provider <id>')
-    .option('--limit <n>', 'at most so many', wholeNumber, 1000)
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy grant list --tenant acme')
-    .action(async ({ json, ...filter }: { json?: boolean; limit: number } & ScopeOptions) => {
-      const query = new URLSearchParams(
-        Object.entries(filter).map(([name, value]) => [name, String(value)] as [string, string]),
-      )
-      const grants = await callDaemon(await socket(), { path: `/grants?${query}` }, grantsSchema)
-      print(terminal, { json: json === true }, grants, () =>
-        grants.length === 0
-          ? 'No grant matches.'
-          : table(
-              ['id', 'tenant', 'user', 'server', 'downstream', 'scopes', 'status', 'updated'],
-              grants.map((each) => ({ ...each, updated: shownTime(each.updatedAt) })),
-            ),
-      )
-    })
-  grant
-    .command('pending')
-    .description('revocations that providers have still to be told')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy grant pending')
-    .action(async (options: { json?: boolean }) => {
-      const queue = await callDaemon(await socket(), { path: '/upstream-revocations' }, queueSchema)
-      print(terminal, options, queue, () =>
-        queue.length === 0
-          ? 'Every provider has been told.'
-          : table(
-              ['grant', 'provider', 'state', 'attempts', 'next', 'problem'],
-              queue.map((each) => ({ ...each, next: shownTime(each.nextAt) })),
-            ),
-      )
-    })
-
-  const user = program.command('user').description('users of a tenant')
-  for (const verb of ['disable', 'enable'] as const) {
-    takesName(user.command(verb), 'user', 'id or name of the user')
-      .description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
-      .requiredOption('--tenant <id>')
-      .option('--force', 'take the name for an id, and also a user of whom Deputy knows nothing')
-      .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  deputy user ${verb} alice --tenant acme`)
-      .action(
-        async (
-          _user: string | undefined,
-          options: { tenant: string; user: string; force?: boolean; json?: boolean },
-        ) => {
-          const answer = await callDaemon(
-            await socket(),
-            {
-              path: `/users/${verb}`,
-              json: { tenant: options.tenant, user: options.user, ...(options.force === true ? { force: true } : {}) },
-            },
-            userAnswerSchema,
-          )
-          print(terminal, options, answer, () =>
-            [
-              ...tellName(answer.named, answer.user),
-              answer.was_disabled === false
-                ? `${answer.user} of ${answer.tenant} was not disabled; nothing has changed.`
-                : `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`,
-              ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
-            ].join('\n'),
-          )
-        },
-      )
-  }
-  user
-    .command('list')
-    .description('list disabled users')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  deputy user list')
-    .action(async (options: { json?: boolean }) => {
-      const users = await callDaemon(await socket(), { path: '/users/disabled' }, disabledSchema)
-      print(terminal, options, users, () =>
-        users.length === 0
-          ? 'No user is disabled.'
-          : table(
-              ['tenant', 'user', 'since', 'by'],
-              users.map((each) => ({ ...each, since: shownTime(each.at) })),
-            ),
-      )
-    })
+/** `revoke`, `grant`, `user`: end authority, and show what can be ended. */
+export const addRevocationCommands = (program: Command, terminal: Terminal): void => {
+  const context = createContext(program, terminal)
+  addRevoke(program, context)
+  addGrantCommands(program, context)
+  addUserCommands(program, context)
 }

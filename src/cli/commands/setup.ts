@@ -7,6 +7,7 @@ import {
   checkPrivateFiles,
   examples,
   formatProblem,
+  type Problem,
   SETTINGS_FILE,
   settingsTemplate,
   socketFolderProblems,
@@ -15,7 +16,8 @@ import type { Daemon } from '#daemon'
 import type { DeputyError } from '#errors'
 import { newKeyText } from '#foundation/crypto'
 import { createFile } from '#foundation/files'
-import { findHome, packageVersion, shipped, shippedPolicies } from '../home.ts'
+import { createContext, type CommandContext } from '../context.ts'
+import { packageVersion, shipped, shippedPolicies } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { countOf } from '../words.ts'
 
@@ -59,8 +61,8 @@ const init = async (home: string): Promise<{ home: string; created: string[] }> 
   return { home, created }
 }
 
-/** `init`, `check`, `serve`. */
-export const addSetupCommands = (program: Command, terminal: Terminal): void => {
+/** `init`. */
+const addInit = (program: Command, { terminal, home }: CommandContext): void => {
   program
     .command('init')
     .description('write a configuration folder with a commented deputy.yaml and fresh keys')
@@ -68,20 +70,64 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy init ./deputy && deputy serve --home ./deputy')
     .action(async (folder: string | undefined, options: { json?: boolean }) => {
-      const home =
-        folder === undefined
-          ? findHome(program.opts<{ home?: string }>().home, terminal)
-          : resolve(terminal.workingFolder, folder)
-      const result = await init(home)
+      const target = folder === undefined ? home() : resolve(terminal.workingFolder, folder)
+      const result = await init(target)
       print(
         terminal,
         options,
         result,
         () =>
-          `${home} is ready: ${result.created.length} files. Next:\n  deputy tenant add --home ${home} --help\n  deputy serve --home ${home}`,
+          `${target} is ready: ${result.created.length} files. Next:\n  deputy tenant add --home ${target} --help\n  deputy serve --home ${target}`,
       )
     })
+}
 
+interface Checked {
+  readonly problems: readonly Problem[]
+  readonly warnings: readonly Problem[]
+  /** How many tenants, servers, downstreams and policies there are; undefined when the files cannot be read. */
+  readonly counts: Readonly<Record<string, number>> | undefined
+}
+
+/** Checks a configuration folder. @param options.online whether to call the shared store as well */
+const checkHome = async (home: string, terminal: Terminal, options: { online: boolean }): Promise<Checked> => {
+  // Loaded here: no other command should pay for the policy engine.
+  const { readConfiguration } = await import('#daemon/configuration')
+  const read = await readConfiguration({ home, shipped, generation: 1 })
+  const { configuration } = read
+  const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
+  if (configuration === undefined)
+    return {
+      problems: [...read.problems, ...files.problems],
+      warnings: [...read.warnings, ...files.warnings],
+      counts: undefined,
+    }
+  const { snapshot, policyIds } = configuration
+  const folders = await socketFolderProblems(home, snapshot.settings)
+  const store = options.online
+    ? await (
+        await import('../store-online.ts')
+      ).storeProblems(snapshot.settings, {
+        home,
+        environment: terminal.environment,
+        clock: systemClock,
+        random: createSystemRandom(),
+      })
+    : { problems: [], warnings: [] }
+  return {
+    problems: [...read.problems, ...files.problems, ...store.problems],
+    warnings: [...read.warnings, ...files.warnings, ...folders, ...store.warnings],
+    counts: {
+      tenants: snapshot.tenants.size,
+      servers: snapshot.servers.size,
+      downstreams: snapshot.downstreams.size,
+      policies: policyIds.length,
+    },
+  }
+}
+
+/** `check`. */
+const addCheck = (program: Command, { terminal, home }: CommandContext): void => {
   program
     .command('check')
     .description('check configuration, registry, provider files and policies; lists every problem')
@@ -90,53 +136,26 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
     .option('--strict', 'count warnings as problems: for the checks before a merge')
     .addHelpText('after', '\nExample:\n  deputy check --strict || exit 1\n\nExit code 3 when there is a problem.')
     .action(async (options: { json?: boolean; strict?: boolean; online?: boolean }) => {
-      const home = findHome(program.opts<{ home?: string }>().home, terminal)
-      // Loaded here: no other command should pay for the policy engine.
-      const { readConfiguration } = await import('#daemon/configuration')
-      const read = await readConfiguration({ home, shipped, generation: 1 })
-      const { configuration } = read
-      const files = await checkPrivateFiles(configuration?.privateFiles ?? [])
-      const folders =
-        configuration === undefined ? [] : await socketFolderProblems(home, configuration.snapshot.settings)
-      const store =
-        options.online === true && configuration !== undefined
-          ? await (
-              await import('../store-online.ts')
-            ).storeProblems(configuration.snapshot.settings, {
-              home,
-              environment: terminal.environment,
-              clock: systemClock,
-              random: createSystemRandom(),
-            })
-          : { problems: [], warnings: [] }
-      const [problems, warnings] = [
-        [...read.problems, ...files.problems, ...store.problems],
-        [...read.warnings, ...files.warnings, ...folders, ...store.warnings],
-      ]
-      const counts =
-        configuration === undefined
-          ? undefined
-          : {
-              tenants: configuration.snapshot.tenants.size,
-              servers: configuration.snapshot.servers.size,
-              downstreams: configuration.snapshot.downstreams.size,
-              policies: configuration.policyIds.length,
-            }
+      const folder = home()
+      const { problems, warnings, counts } = await checkHome(folder, terminal, { online: options.online === true })
       const isInOrder = problems.length === 0 && (options.strict !== true || warnings.length === 0)
       print(terminal, options, { ok: isInOrder, problems, warnings, ...counts }, () =>
         [
           ...problems.map(formatProblem),
           ...warnings.map((warning) => `warning: ${formatProblem(warning)}`),
           !isInOrder
-            ? `${countOf(problems.length, 'problem')} and ${countOf(warnings.length, 'warning')} in ${home}.`
-            : `${home} is in order: ${Object.entries(counts ?? {})
+            ? `${countOf(problems.length, 'problem')} and ${countOf(warnings.length, 'warning')} in ${folder}.`
+            : `${folder} is in order: ${Object.entries(counts ?? {})
                 .map(([what, count]) => countOf(count, ONE[what] ?? what))
                 .join(', ')}.`,
         ].join('\n'),
       )
       if (!isInOrder) throw new CommandError(exit.configuration, '')
     })
+}
 
+/** `serve`. */
+const addServe = (program: Command, { terminal, home }: CommandContext): void => {
   program
     .command('serve')
     .description('run the daemon until SIGTERM; SIGHUP reads the configuration again')
@@ -152,7 +171,7 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
       // Loaded here: no other command should pay for the whole daemon.
       const { startDaemon } = await import('#daemon')
       const started = await startDaemon({
-        home: findHome(program.opts<{ home?: string }>().home, terminal),
+        home: home(),
         shipped,
         version: await packageVersion(),
         environment: terminal.environment,
@@ -173,4 +192,12 @@ export const addSetupCommands = (program: Command, terminal: Terminal): void => 
       await started.stop()
       if (replaced !== undefined) throw replaced
     })
+}
+
+/** `init`, `check`, `serve`. */
+export const addSetupCommands = (program: Command, terminal: Terminal): void => {
+  const context = createContext(program, terminal)
+  addInit(program, context)
+  addCheck(program, context)
+  addServe(program, context)
 }

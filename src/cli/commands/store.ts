@@ -3,32 +3,34 @@ import type { Command } from 'commander'
 import { createSystemRandom, systemClock } from '#clock'
 import type { Surroundings } from '#daemon/foundation'
 import { SCHEMA_VERSION } from '#foundation/store'
-import { adminSocket, findHome, readSettings } from '../home.ts'
-import { addLossCommands } from './store-losses.ts'
+import { createContext, type CommandContext } from '../context.ts'
+import { readSettings } from '../home.ts'
 import { CommandError, exit, print, table, withProgress, type Terminal } from '../terminal.ts'
+import { addLossCommands } from './store-losses.ts'
 
-/** `store status|migrate|copy`: on the store itself, whether a daemon runs or not. */
-export const addStoreCommands = (program: Command, terminal: Terminal): void => {
-  const around = (): Surroundings => ({
-    home: findHome(program.opts<{ home?: string }>().home, terminal),
-    environment: terminal.environment,
-    clock: systemClock,
-    random: createSystemRandom(),
-  })
-  // The drivers are loaded here: no other command should pay for them.
-  const postgresOf = async (surroundings: Surroundings) =>
-    (await import('#daemon/foundation')).postgresOptions(await readSettings(surroundings.home), surroundings)
-  const embeddedOf = async ({ home }: Surroundings): Promise<string> =>
-    join(resolve(home, (await readSettings(home)).state), 'deputy.db')
+/** What the store's drivers need to know of this process. */
+const surroundingsOf = ({ home, terminal }: CommandContext): Surroundings => ({
+  home: home(),
+  environment: terminal.environment,
+  clock: systemClock,
+  random: createSystemRandom(),
+})
+// The drivers are loaded here: no other command should pay for them.
+const postgresOf = async (surroundings: Surroundings) =>
+  (await import('#daemon/foundation')).postgresOptions(await readSettings(surroundings.home), surroundings)
+const embeddedOf = async ({ home }: Surroundings): Promise<string> =>
+  join(resolve(home, (await readSettings(home)).state), 'deputy.db')
 
-  const store = program.command('store').description('where the state is')
+/** `store status`. */
+const addStatus = (store: Command, context: CommandContext): void => {
+  const { terminal } = context
   store
     .command('status')
     .description("which store it is and whether its schema is this program's")
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store status')
     .action(async (options: { json?: boolean }) => {
-      const surroundings = around()
+      const surroundings = surroundingsOf(context)
       const postgres = await postgresOf(surroundings)
       const version =
         postgres === undefined
@@ -59,7 +61,11 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
           postgres === undefined ? 'deputy serve brings the embedded store to its version.' : 'deputy store migrate',
         )
     })
+}
 
+/** `store migrate`. */
+const addMigrate = (store: Command, context: CommandContext): void => {
+  const { terminal } = context
   store
     .command('migrate')
     .description(
@@ -68,7 +74,7 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store migrate')
     .action(async (options: { json?: boolean }) => {
-      const postgres = await postgresOf(around())
+      const postgres = await postgresOf(surroundingsOf(context))
       if (postgres === undefined)
         throw new CommandError(
           exit.usage,
@@ -86,9 +92,11 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
           : `The schema is of version ${done.to} now; it was ${done.from}.`,
       )
     })
+}
 
-  addLossCommands(store, terminal, () => adminSocket(around().home))
-
+/** `store copy`. */
+const addCopy = (store: Command, context: CommandContext): void => {
+  const { terminal } = context
   store
     .command('copy')
     .description(
@@ -100,7 +108,7 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
       '\nExample:\n  systemctl stop deputy && deputy store copy && systemctl start deputy\n\nThe embedded store stays as it is. The key folder is not copied: every node needs it as it is.',
     )
     .action(async (options: { json?: boolean }) => {
-      const surroundings = around()
+      const surroundings = surroundingsOf(context)
       const postgres = await postgresOf(surroundings)
       if (postgres === undefined)
         throw new CommandError(
@@ -120,4 +128,14 @@ export const addStoreCommands = (program: Command, terminal: Terminal): void => 
         ),
       )
     })
+}
+
+/** `store status|migrate|losses|acknowledge|copy`: on the store itself, whether a daemon runs or not. */
+export const addStoreCommands = (program: Command, terminal: Terminal): void => {
+  const context = createContext(program, terminal)
+  const store = program.command('store').description('where the state is')
+  addStatus(store, context)
+  addMigrate(store, context)
+  addLossCommands(store, terminal, context.socket)
+  addCopy(store, context)
 }

@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { adminSocket, findHome } from '../home.ts'
+import type { CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
 import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
-import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
+import { CommandError, exit, print, shownTime, table, withProgress } from '../terminal.ts'
 
 const tenantAnswerSchema = z.looseObject({
   tenant: z.string(),
@@ -21,35 +21,36 @@ const frozenText = ({ tenant, frozen, was_frozen: was }: z.output<typeof tenantA
   return was === false ? `${tenant} was not frozen; nothing has changed.` : `${tenant} is thawed.`
 }
 
-/** `tenant freeze|thaw|destroy|frozen`: what holds for a whole tenant while the daemon runs. @param tenant the command that they belong to */
-export const addTenantCommands = (program: Command, tenant: Command, terminal: Terminal): void => {
-  const socket = (): Promise<string> => adminSocket(findHome(program.opts<{ home?: string }>().home, terminal))
-  for (const verb of ['freeze', 'thaw'] as const) {
-    const command = takesName(tenant.command(verb), 'tenant', 'id of the tenant')
-      .description(
-        verb === 'freeze'
-          ? 'give nothing for this tenant until it is thawed; what it has is kept'
-          : 'let a frozen tenant in again',
-      )
-      .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  deputy tenant ${verb} acme`)
-    if (verb === 'freeze') command.option('--reason <text>', 'kept in the audit log')
-    command.action(
-      async (
-        _id: string | undefined,
-        { tenant: id, reason, ...options }: { tenant: string; reason?: string; json?: boolean },
-      ) => {
-        const answer = await callDaemon(
-          await socket(),
-          { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
-          tenantAnswerSchema,
-        )
-        print(terminal, options, answer, () =>
-          [frozenText(answer), ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'),
-        )
-      },
+/** `tenant freeze` and `tenant thaw`. */
+const addTenantSwitch = (tenant: Command, verb: 'freeze' | 'thaw', { terminal, socket }: CommandContext): void => {
+  const command = takesName(tenant.command(verb), 'tenant', 'id of the tenant')
+    .description(
+      verb === 'freeze'
+        ? 'give nothing for this tenant until it is thawed; what it has is kept'
+        : 'let a frozen tenant in again',
     )
-  }
+    .option('--json', 'print JSON')
+    .addHelpText('after', `\nExample:\n  deputy tenant ${verb} acme`)
+  if (verb === 'freeze') command.option('--reason <text>', 'kept in the audit log')
+  command.action(
+    async (
+      _id: string | undefined,
+      { tenant: id, reason, ...options }: { tenant: string; reason?: string; json?: boolean },
+    ) => {
+      const answer = await callDaemon(
+        await socket(),
+        { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
+        tenantAnswerSchema,
+      )
+      print(terminal, options, answer, () =>
+        [frozenText(answer), ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'),
+      )
+    },
+  )
+}
+
+/** `tenant destroy`. */
+const addTenantDestroy = (tenant: Command, { terminal, socket }: CommandContext): void => {
   takesName(tenant.command('destroy'), 'tenant', 'id of the tenant')
     .description(
       'end everything that a tenant has and destroy its data key: its grants and secrets cannot be read again, from backups either',
@@ -84,6 +85,10 @@ export const addTenantCommands = (program: Command, tenant: Command, terminal: T
           throw new CommandError(exit.usage, 'Nothing was destroyed.', `deputy tenant destroy ${id} --yes`)
       },
     )
+}
+
+/** `tenant frozen`. */
+const addTenantFrozen = (tenant: Command, { terminal, socket }: CommandContext): void => {
   tenant
     .command('frozen')
     .description('list frozen tenants')
@@ -100,4 +105,12 @@ export const addTenantCommands = (program: Command, tenant: Command, terminal: T
             ),
       )
     })
+}
+
+/** `tenant freeze|thaw|destroy|frozen`: what holds for a whole tenant while the daemon runs. */
+export const addTenantOrders = (tenant: Command, context: CommandContext): void => {
+  addTenantSwitch(tenant, 'freeze', context)
+  addTenantSwitch(tenant, 'thaw', context)
+  addTenantDestroy(tenant, context)
+  addTenantFrozen(tenant, context)
 }

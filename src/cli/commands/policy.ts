@@ -1,0 +1,118 @@
+import type { Command } from 'commander'
+import { z } from 'zod'
+import { formatProblem } from '#config'
+import type { CommandContext } from '../context.ts'
+import { shipped } from '../home.ts'
+import { callDaemon } from '../socket-client.ts'
+import { CommandError, exit, print } from '../terminal.ts'
+
+interface Output {
+  json?: boolean
+}
+
+const decisionSchema = z.looseObject({
+  allowed: z.boolean(),
+  registered: z.array(z.string()),
+  scopes: z.array(z.string()),
+  policies: z.array(z.string()),
+  errors: z.array(z.string()),
+  credential: z.string(),
+  note: z.string().optional(),
+})
+
+/** `policy test`. */
+const addPolicyTest = (policy: Command, { terminal, home }: CommandContext): void => {
+  policy
+    .command('test')
+    .description('run the examples beside the policies')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy policy test')
+    .action(async (options: Output) => {
+      // Loaded here: no other command should pay for the policy engine.
+      const [{ accessPolicies, readConfiguration }, { runPolicyExamples }] = await Promise.all([
+        import('#daemon/configuration'),
+        import('#identity/policy'),
+      ])
+      const read = await readConfiguration({ home: home(), shipped, generation: 1 })
+      if (read.configuration === undefined)
+        throw new CommandError(exit.configuration, read.problems.map(formatProblem).join('\n'))
+      const { results, problems } = await runPolicyExamples(
+        accessPolicies(read.configuration.snapshot),
+        read.configuration.policy,
+      )
+      const failed = results.filter(({ passed }) => !passed)
+      print(terminal, options, { results, problems }, () =>
+        [
+          ...problems.map(formatProblem),
+          ...results.map(
+            ({ passed, file, line, name, why }) =>
+              `${passed ? 'ok  ' : 'FAIL'} ${name}: ${why}${passed ? '' : ` (${file}:${line})`}`,
+          ),
+          `${results.length - failed.length} passed, ${failed.length} failed`,
+        ].join('\n'),
+      )
+      if (failed.length > 0 || problems.length > 0) throw new CommandError(exit.failed, '')
+    })
+}
+
+/** `policy explain`. */
+const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext): void => {
+  policy
+    .command('explain')
+    .description('what policy would say, without issuing anything')
+    .requiredOption('--server <id>')
+    .requiredOption('--tenant <id>')
+    .option('--user <name>', 'absent: the server for itself')
+    .option('--group <name...>', 'groups of the user', [])
+    .requiredOption('--downstream <id>')
+    .option('--scope <scope...>')
+    .option('--tool <name>')
+    .option('--acr <acr>')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  deputy policy explain --server notes --tenant acme --user alice --group engineering --downstream notes-api --scope notes:read',
+    )
+    .action(
+      async ({
+        json,
+        group,
+        scope,
+        ...question
+      }: Output & {
+        server: string
+        tenant: string
+        user?: string
+        group: string[]
+        downstream: string
+        scope?: string[]
+        tool?: string
+        acr?: string
+      }) => {
+        const decision = await callDaemon(
+          await socket(),
+          {
+            path: '/policy/explain',
+            json: { ...question, groups: group, ...(scope === undefined ? {} : { scopes: scope }) },
+          },
+          decisionSchema,
+        )
+        print(terminal, { json: json === true }, decision, () =>
+          [
+            `${decision.allowed ? 'allowed' : 'denied'}: ${decision.credential} with ${decision.scopes.join(' ') || 'no scopes'} (registered: ${decision.registered.join(' ') || 'none'})`,
+            decision.policies.length === 0 ? '  no policy permits it' : `  decided by ${decision.policies.join(', ')}`,
+            ...decision.errors.map((error) => `  error: ${error}`),
+            ...(decision.note === undefined ? [] : [`  ${decision.note}`]),
+          ].join('\n'),
+        )
+        if (!decision.allowed) throw new CommandError(exit.failed, '')
+      },
+    )
+}
+
+/** `policy test|explain`. */
+export const addPolicyCommands = (program: Command, context: CommandContext): void => {
+  const policy = program.command('policy').description('access policy')
+  addPolicyTest(policy, context)
+  addPolicyExplain(policy, context)
+}
