@@ -90,7 +90,9 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
       tokenStorage === undefined ? undefined : createStoredTokens({ id, place, tokenStorage, send, clock, logger }),
   })
   return {
-    ...session,
+    ask: (request) => session.ask(request),
+    askForLease: (request) => session.askForLease(request),
+    endOf: (parent) => session.endOf(parent),
     async close() {
       await session.close()
       await egress.close()
