@@ -20,7 +20,7 @@ import type { Rotator } from '../src/flows/rotation/rotator.ts'
 import { RotationScheduler } from '../src/flows/rotation/scheduler.ts'
 import { createEmbeddedSecrets } from '../src/credentials/secret/embedded.ts'
 import { SecretCache } from '../src/credentials/secret/secret-cache.ts'
-import { createLeases } from '../src/credentials/secret/leases.ts'
+import { Leases } from '../src/credentials/secret/leases.ts'
 import { openSqliteStore } from '../src/foundation/store/sqlite/open.ts'
 
 const [SECRETS = 10_000] = process.argv.slice(2).map(Number)
@@ -172,7 +172,7 @@ const measureReads = async (): Promise<void> => {
 
 const measureLeases = async (): Promise<void> => {
   let made = 0
-  const leases = createLeases({
+  const leases = new Leases({
     store: store.leases,
     envelope,
     isVoid: () => false,

@@ -8,7 +8,7 @@ import { kinds } from '../../src/credentials/connector/kinds.ts'
 import { isLeaseWanted } from '../../src/flows/exchange/lease-life.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { LeasedSecrets } from '../../src/credentials/secret/backend.ts'
-import { createLeases, type Leases } from '../../src/credentials/secret/leases.ts'
+import { Leases } from '../../src/credentials/secret/leases.ts'
 import { createVaultAws, createVaultAzure, createVaultGcp } from '../../src/credentials/secret/vault/cloud.ts'
 import { createVaultDatabase } from '../../src/credentials/secret/vault/database.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
@@ -38,7 +38,7 @@ describe('what the engines of a Vault make', () => {
       'vault/gcp': createVaultGcp(of('gcp')),
       'vault/azure': createVaultAzure(of('azure')),
     }
-    leases = createLeases({
+    leases = new Leases({
       store: keysAndStore.store.leases,
       envelope: keysAndStore.envelope,
       backendOf: (id) => engines[id],

@@ -13,7 +13,7 @@ import { createEgress } from '../../src/foundation/outbound/fetch.ts'
 import { isLeaseWanted } from '../../src/flows/exchange/lease-life.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
-import { createLeases, type Leases } from '../../src/credentials/secret/leases.ts'
+import { Leases } from '../../src/credentials/secret/leases.ts'
 import { describeConnector, type ConnectorPlace } from '../conformance/connector.ts'
 import { startGitHub, type GitHubDouble } from '../doubles/github.ts'
 import { startGround } from '../support/keyring.ts'
@@ -47,7 +47,7 @@ const aPlace =
     const call = createProviderCalls({ telemetry: noTelemetry, clock })
     const ask = createProviderRequests({ egress, call, clock })
     const tokensAt = createGitHubTokens({ egress, call })
-    const leases = createLeases({
+    const leases = new Leases({
       store: keysAndStore.store.leases,
       envelope: keysAndStore.envelope,
       backendOf: tokensAt,

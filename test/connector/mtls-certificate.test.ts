@@ -8,7 +8,7 @@ import { kinds } from '../../src/credentials/connector/kinds.ts'
 import { createMtlsCertificateConnector } from '../../src/credentials/connector/token-endpoint/mtls-certificate.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { LeasedSecrets } from '../../src/credentials/secret/backend.ts'
-import { createLeases, type Leases } from '../../src/credentials/secret/leases.ts'
+import { Leases } from '../../src/credentials/secret/leases.ts'
 import { createVaultPki } from '../../src/credentials/secret/vault/pki.ts'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { startGround, type KeysAndStore } from '../support/keyring.ts'
@@ -31,7 +31,7 @@ describe('a client certificate', () => {
     connection = connectToVault(vault)
     records = []
     pki = createVaultPki({ id: 'vault', mount: 'pki', session: connection.session, clock: { now }, making: 5000 })
-    leases = createLeases({
+    leases = new Leases({
       store: keysAndStore.store.leases,
       envelope: keysAndStore.envelope,
       backendOf: (id) => (id === 'vault/pki' ? pki : undefined),

@@ -5,7 +5,7 @@ import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { LeaseSource } from '../../src/credentials/secret/backend.ts'
 import { bindLeases } from '../../src/credentials/secret/bind-leases.ts'
-import { createLeases } from '../../src/credentials/secret/leases.ts'
+import { Leases } from '../../src/credentials/secret/leases.ts'
 import type { Lease } from '../../src/foundation/store/records/leases.ts'
 import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
@@ -14,12 +14,12 @@ const ALICE = { tenant: 'acme', user: 'alice', server: 'notes', downstream: 'ord
 
 describe('fault 12, promise 8: the login of a lease', () => {
   let keysAndStore: KeysAndStore
-  let leases: ReturnType<typeof createLeases>
+  let leases: Leases
   let clock: ReturnType<typeof aClock>
   beforeEach(async () => {
     keysAndStore = await startGround()
     clock = aClock()
-    leases = createLeases({
+    leases = new Leases({
       store: keysAndStore.store.leases,
       envelope: keysAndStore.envelope,
       backendOf: () => ({}) as LeaseSource,

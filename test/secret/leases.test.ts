@@ -4,7 +4,7 @@ import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { refuse } from '../../src/errors.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { LeasedSecrets } from '../../src/credentials/secret/backend.ts'
-import { createLeases, type LeasesOptions } from '../../src/credentials/secret/leases.ts'
+import { Leases, type LeasesOptions } from '../../src/credentials/secret/leases.ts'
 import type { Lease, LeaseOwner } from '../../src/foundation/store/records/leases.ts'
 import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
@@ -59,7 +59,7 @@ describe('leases', () => {
     },
   }
   const aRoom = (given: Partial<LeasesOptions> = {}) =>
-    createLeases({
+    new Leases({
       store: keysAndStore.store.leases,
       envelope: keysAndStore.envelope,
       backendOf: () => backend,

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createStoredTokens } from '../../src/credentials/secret/vault/stored-tokens.ts'
 import { createVaultDatabase } from '../../src/credentials/secret/vault/database.ts'
 import { SecretCache } from '../../src/credentials/secret/secret-cache.ts'
-import { createLeases } from '../../src/credentials/secret/leases.ts'
+import { Leases } from '../../src/credentials/secret/leases.ts'
 import { createSystemRandom } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import type { VaultLogin } from '../../src/config/secret-backends.ts'
@@ -73,7 +73,7 @@ describe('the tokens of Vault that leases are under', () => {
       clock,
       making: 1000,
     })
-    const leases = createLeases({
+    const leases = new Leases({
       store: keysAndStore.store.leases,
       envelope: keysAndStore.envelope,
       backendOf: () => database,

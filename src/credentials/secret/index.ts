@@ -17,7 +17,7 @@ export { createSecretBackends, openVault, type SecretBackends, type VaultSurroun
 export { bindLeases } from './bind-leases.ts'
 export { createEmbeddedSecrets, EMBEDDED_BACKEND, type EmbeddedSecrets } from './embedded.ts'
 export { loadKms, type WatchedKey, watchKeyService } from './key-service.ts'
-export { createLeases, type LeaseReceipt, type Leases } from './leases.ts'
+export { type LeaseReceipt, Leases } from './leases.ts'
 export { isFresh, isSameSecret } from './meaning.ts'
 export { createSecretResolver, type ReadSecret, type ResolveSecret } from './reference.ts'
 export { transitKey } from './vault/transit.ts'

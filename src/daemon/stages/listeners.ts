@@ -218,7 +218,7 @@ const openDatabases = async (
     logger,
     correlationId: newId,
     home,
-    touch: leases.touch,
+    touch: (lease: string) => leases.touch(lease),
     timeout: settings.network.timeout,
     headerTimeout: settings.limits.header_timeout,
     mode,

@@ -2,7 +2,7 @@
 import { keeps } from '#config'
 import { createGitHubTokens } from '#credentials/connector'
 import { createProviderCalls } from '#credentials/provider'
-import { createLeases, createSecretBackends, createSecretResolver, type SecretBackends } from '#credentials/secret'
+import { Leases, createSecretBackends, createSecretResolver, type SecretBackends } from '#credentials/secret'
 import { holderOf, isLeaseWanted } from '#flows/exchange'
 import { createCheckouts, createRotation } from '#flows/rotation'
 import { createHandover } from '#foundation/async'
@@ -18,7 +18,7 @@ const openBackends = async (context: DaemonContext, foundation: Foundation) => {
   const call = createProviderCalls({ telemetry: context.observed.telemetry, clock, shared: bytes })
   const tokensAt = createGitHubTokens({ egress, call })
   let backends: SecretBackends | undefined
-  const leases = createLeases({
+  const leases = new Leases({
     store: store.leases,
     envelope,
     backendOf: (id) => backends?.leased(id) ?? tokensAt(id),
