@@ -44,7 +44,10 @@ describe('fault 38: names that a plain object answers to by itself', () => {
       fc.property(inherited, (name) => {
         expect(
           codeOf(() =>
-            resolveTarget({ audiences: [name], resources: [] }, server, server.downstreams, 'acme', snapshot),
+            resolveTarget(
+              { audiences: [name], resources: [] },
+              { server, uses: server.downstreams, tenant: 'acme', snapshot },
+            ),
           ),
         ).toBe('target_unknown')
       }),

@@ -134,7 +134,10 @@ describe('an actor token', () => {
       'too long': await issuer.sign({ sub: 'notes', filler: 'x'.repeat(20_000) }),
       'of an unknown issuer': await issuer.sign({ sub: 'notes', iss: 'https://evil.example' }),
       'without a subject': await issuer.sign({ sub: 7 }),
-      'meant for somebody else': await issuer.sign({ sub: 'notes', aud: 'https://elsewhere.example' }),
+      'its audience is neither Deputy nor the calling server': await issuer.sign({
+        sub: 'notes',
+        aud: 'https://elsewhere.example',
+      }),
     }
     clock.forward(11_000)
     for (const [why, actorToken] of Object.entries(bad))

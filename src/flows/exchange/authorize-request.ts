@@ -32,7 +32,7 @@ export const authorizeRequest = async (
   const { subject, uses } = beneficiary
   const snapshot = deps.snapshot()
   assertToolScopes(server, wish.tool, subject)
-  const target = resolveTarget(wish, server, uses, tenant, snapshot)
+  const target = resolveTarget(wish, { server, uses, tenant, snapshot })
   note({ target })
   const [injection] = target.downstreams.map((downstream) =>
     allowInjection(downstream, wish.injection, isBound(downstream, snapshot)),

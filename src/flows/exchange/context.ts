@@ -12,7 +12,7 @@ import type { VerifiedSubject } from '#identity/subject'
 import type { CredentialDependencies, RevocationIndex } from '#identity/validity'
 import type { AttestedWorkload, CallerEvidence, CheckProof, ExecSessions } from '#identity/workload'
 import type { AllowedInjection } from './injection.ts'
-import type { createObtain, Obtained } from './obtain.ts'
+import type { Obtain, Obtained } from './obtain.ts'
 import type { RequestOrigin, TokenRequest } from './request.ts'
 import { idsOf, type Target } from './target.ts'
 
@@ -30,7 +30,7 @@ export interface ExchangeDependencies {
     fromSession(request: { uid: number; server: AttestedWorkload['server'] }): Promise<VerifiedSubject>
   }
   readonly policy: () => Policy
-  readonly obtain: ReturnType<typeof createObtain>
+  readonly obtain: Obtain
   readonly checkOut: Checkouts['checkOut']
   readonly rates: Rates
   readonly checkProof: CheckProof

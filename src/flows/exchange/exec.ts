@@ -28,9 +28,9 @@ export interface ExecOrder {
   readonly caller: PeerProcess
   readonly server: string
   readonly pid: number
-  /** The token of this child's session before the daemon was started anew: the child may have it in its environment. */
+  /** The token of this child's session before the daemon restarted: the child may have it in its environment. */
   readonly resume?: Secret
-  readonly tell: (event: ExecEvent) => void
+  readonly notify: (event: ExecEvent) => void
 }
 
 export interface BegunExec {
@@ -69,100 +69,126 @@ const recordOf = (
   },
 })
 
-/**
- * The line of `deputy exec`: the Unix user may start the server, the server is approved, it acts for a signed-in user or for
- * itself, the process is a child of the caller, the record is durable, the token leaves. The daemon never learns what is run,
- * or with which arguments (threat 3).
- */
-export const createExecBegin = (
-  deps: ValidityDependencies &
-    WithAuditDependencies &
-    Pick<ExchangeDependencies, 'subjects'> & {
-      readonly sessions: ExecSessions
-      readonly liveSessions: LiveSessionMonitor
-    },
-) => {
-  const { snapshot, sessions } = deps
-
-  const principalOf = async ({
-    caller,
-    server: id,
-  }: ExecOrder): Promise<{
-    dependsOn: Omit<CredentialDependencies, 'since'> & { since?: number }
-    mapping: ExecMapping
-    warning: string | undefined
-  }> => {
-    const current = snapshot()
-    const server = registryOf(current).byId(id)
-    // A Unix user who may not start a server does not learn whether it exists.
-    if (server === undefined || !mayExec(server, caller.uid))
-      throw refuse('exec_not_registered', { server: id, uid: caller.uid })
-    const mapping = server.exec ?? execSchema.parse({})
-    const warning = warningOf(server)
-    assertApproved(server)
-    if (mapping.on_behalf_of === 'server')
-      return {
-        mapping,
-        warning,
-        dependsOn: { tenant: ownTenant(server, current), server: id, downstreams: [], tokens: [] },
-      }
-    const {
-      tenant: { tenant },
-      user,
-      tokenId,
-      earliestIssue,
-    } = await deps.subjects.fromSession({ uid: caller.uid, server })
-    const dependsOn = { tenant, user, server: id, downstreams: [], tokens: [tokenId], since: earliestIssue }
-    assertValid(dependsOn, deps)
-    return { mapping, warning, dependsOn }
+type ExecBeginDependencies = ValidityDependencies &
+  WithAuditDependencies &
+  Pick<ExchangeDependencies, 'subjects'> & {
+    readonly sessions: ExecSessions
+    readonly liveSessions: LiveSessionMonitor
   }
 
-  return async (order: ExecOrder): Promise<BegunExec> => {
-    const { caller, pid, server, resume, tell } = order
-    let begun: ReturnType<ExecSessions['begin']> | undefined
-    let dependsOn: CredentialDependencies | undefined
-    let forget = (): void => undefined
+/** What a session will act for, and what its server's file maps to it. */
+interface ExecPrincipal {
+  readonly dependsOn: Omit<CredentialDependencies, 'since'> & { since?: number }
+  readonly mapping: ExecMapping
+  readonly warning: string | undefined
+}
+
+/** The user of the calling Unix user's login session, or the server itself. @throws DeputyError `exec_not_registered`, `workload_not_approved`, those of sessions */
+const principalOf = async (deps: ExecBeginDependencies, { caller, server: id }: ExecOrder): Promise<ExecPrincipal> => {
+  const snapshot = deps.snapshot()
+  const server = registryOf(snapshot).byId(id)
+  // A Unix user who may not start a server does not learn whether it exists.
+  if (server === undefined || !mayExec(server, caller.uid))
+    throw refuse('exec_not_registered', { server: id, uid: caller.uid })
+  const mapping = server.exec ?? execSchema.parse({})
+  const warning = warningOf(server)
+  assertApproved(server)
+  if (mapping.on_behalf_of === 'server')
+    return {
+      mapping,
+      warning,
+      dependsOn: { tenant: ownTenant(server, snapshot), server: id, downstreams: [], tokens: [] },
+    }
+  const { tenant, user, tokenId, earliestIssue } = await deps.subjects.fromSession({ uid: caller.uid, server })
+  const dependsOn = {
+    tenant: tenant.tenant,
+    user,
+    server: id,
+    downstreams: [],
+    tokens: [tokenId],
+    since: earliestIssue,
+  }
+  assertValid(dependsOn, deps)
+  return { mapping, warning, dependsOn }
+}
+
+/** A session that has begun. */
+interface Started {
+  readonly session: ExecSession
+  readonly token: Secret
+  readonly dependsOn: CredentialDependencies
+  /** From now on the session ends as soon as anything that it depends on has ended. @throws DeputyError where that was already so */
+  watch(): void
+}
+
+/** Begins the session of the child. @throws DeputyError `exec_not_child`, `rate_limited`, `malformed_request` */
+const start = (deps: ExecBeginDependencies, order: ExecOrder, { dependsOn: found }: ExecPrincipal): Started => {
+  const { caller, pid, server, resume, notify } = order
+  let forget = (): void => undefined
+  const { session, token } = deps.sessions.begin({
+    caller,
+    pid,
+    server,
+    tenant: found.tenant,
+    user: found.user,
+    notify: (event) => {
+      if (event.event === 'ended') forget()
+      notify(event)
+    },
+    ...(resume === undefined ? {} : { resume }),
+  })
+  const dependsOn = { since: session.since, ...found }
+  return {
+    session,
+    token,
+    dependsOn,
+    watch() {
+      forget = deps.liveSessions.add({
+        dependsOn,
+        end: (error) => {
+          deps.sessions.end(session, error)
+        },
+      })
+    },
+  }
+}
+
+/**
+ * The line of `deputy exec`: the Unix user may start the server, the server is approved, it acts for a signed-in user or for
+ * itself, the process is a child of the caller, the record is durable, the token leaves. The daemon never learns which command
+ * runs, or with which arguments (threat 3).
+ */
+export const createExecBegin =
+  (deps: ExecBeginDependencies) =>
+  async (order: ExecOrder): Promise<BegunExec> => {
+    const { server, resume } = order
+    let started: Started | undefined
     return withAudit(deps, {
       async steps() {
-        const found = await principalOf(order)
-        const { session } = (begun = sessions.begin({
-          caller,
-          pid,
-          server,
-          tenant: found.dependsOn.tenant,
-          user: found.dependsOn.user,
-          tell: (event) => {
-            if (event.event === 'ended') forget()
-            tell(event)
-          },
-          ...(resume === undefined ? {} : { resume }),
-        }))
-        dependsOn = { since: session.since, ...found.dependsOn }
-        forget = deps.liveSessions.add({
-          dependsOn,
-          end: (error) => {
-            sessions.end(session, error)
-          },
-        })
+        const principal = await principalOf(deps, order)
+        started = start(deps, order, principal)
+        started.watch()
+        const { session, token } = started
         return {
-          ...begun,
-          mapping: found.mapping,
-          ...(found.warning === undefined ? {} : { warning: found.warning }),
+          session,
+          token,
+          mapping: principal.mapping,
+          ...(principal.warning === undefined ? {} : { warning: principal.warning }),
           end: () => {
-            sessions.end(session)
+            deps.sessions.end(session)
           },
         }
       },
-      issued: ({ session }) => recordOf(order, { dependsOn, session, resumed: resume !== undefined }),
-      refused: (error) => recordOf(order, { error, dependsOn }),
-      // `lasting` ends the session as soon as anything that it relies on has ended.
+      issued: ({ session }) =>
+        recordOf(order, { dependsOn: started?.dependsOn, session, resumed: resume !== undefined }),
+      refused: (error) => recordOf(order, { error, dependsOn: started?.dependsOn }),
+      // The monitor of live sessions ends the session as soon as anything that it depends on has ended.
       assertValid: ({ session }) => {
-        if (!sessions.isLive(session)) throw refuse('exec_session_over', { server, problem: 'it ended meanwhile' })
+        if (!deps.sessions.isLive(session)) throw refuse('exec_session_over', { server, problem: 'it ended meanwhile' })
       },
       ended: (error) => {
-        if (begun !== undefined && error !== undefined) sessions.end(begun.session, error)
+        if (started !== undefined && error !== undefined) deps.sessions.end(started.session, error)
       },
     })
   }
-}
 export type BeginExec = ReturnType<typeof createExecBegin>

@@ -12,15 +12,15 @@ import type { SubjectState } from './subject-state.ts'
 import { resolveTarget } from './target.ts'
 import { missingFor } from './tool.ts'
 
-/** What Deputy tells an MCP server: who it is, and what the user who calls it may do there. */
+/** What an MCP server can read at Deputy: its own registration, and what the user who calls it may do there. */
 export interface ServerView {
-  /** The server's own registration, and whose tokens it accepts (for RFC 9728). */
+  /** The server's own registration, and the issuers of the tokens that it accepts (for RFC 9728). */
   describe(origin: RequestOrigin): Promise<object>
   /** As introspection of a user's token, with the server's tools: which of them policy lets this user call. */
   tools(origin: RequestOrigin, token: Secret): Promise<Introspection>
 }
 
-/** Whose tokens the server's clients may bring (RFC 9728 section 2); Deputy's own where identity assertions are redeemed for them. */
+/** The issuers whose tokens clients may present to the server (RFC 9728 section 2); Deputy is one where it redeems identity assertions for them. */
 const authorizationServers = (server: Server, snapshot: Snapshot, deputy: string): readonly string[] => {
   const issuers = trustOf(server, snapshot).all.map(({ issuer }) => issuer.issuer)
   const own = takesAssertions(server, snapshot.tenants.values()) ? [deputy] : []
@@ -32,98 +32,102 @@ type ToolJudgement =
   | { readonly scopes: readonly string[]; readonly denied?: undefined; readonly policies?: undefined }
   | { readonly scopes?: undefined; readonly denied: string; readonly policies: readonly string[] }
 
-export const createServerView = (deps: {
+interface ServerViewDependencies {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly subjectState: SubjectState
   readonly policy: () => Policy
   readonly issuer: () => string
   readonly clock: Clock
-}): ServerView => {
-  /** By the very steps of the exchange, without issuing. A tool that names no downstream asks nothing of policy. */
-  const judge = (tool: string, server: Server, subject: VerifiedSubject): ToolJudgement => {
-    const { downstream } = server.tools[tool]!
-    if (downstream === undefined) return { scopes: [] }
-    const snapshot = deps.snapshot()
-    const { tenant } = subject.tenant
-    try {
-      const target = resolveTarget(
-        { audiences: [downstream], resources: [] },
-        server,
-        server.downstreams,
-        tenant,
-        snapshot,
-      )
-      const decision = authorize(deps.policy(), {
-        server,
-        tenant,
-        subject,
-        target,
-        wish: { tool },
-        snapshot,
-        now: deps.clock.now(),
-      })
-      if (decision.allowed) return { scopes: decision.scopes }
-      const { message } = refuse('policy_denied', { server: server.server, downstream })
-      const how = decision.policies.length === 0 ? 'No policy permits it.' : 'A policy forbids it.'
-      return { denied: `${message} ${how}`, policies: decision.policies }
-    } catch (thrown) {
-      const error = asDeputyError(thrown)
-      if (error.code === 'internal') throw thrown
-      return { denied: error.message, policies: [] }
-    }
-  }
+}
 
-  const toolsOf = (server: Server, subject: VerifiedSubject) => {
-    const judged = Object.keys(server.tools).map((tool) => ({ tool, ...judge(tool, server, subject) }))
-    return {
-      answer: {
-        tools: Object.fromEntries(
-          judged.map(({ tool, scopes, denied }) => {
-            const { downstream, requires } = server.tools[tool]!
-            const missing = missingFor({ requires }, subject)
-            return [
-              tool,
-              {
-                allowed: scopes !== undefined,
-                ...(downstream === undefined ? {} : { downstream }),
-                scopes: scopes ?? [],
-                requires,
-                ...(missing.length === 0 ? {} : { missing }),
-                ...(denied === undefined ? {} : { denied }),
-              },
-            ]
-          }),
-        ),
-      },
-      // Which rule decided is the security team's to read, in the record.
-      record: {
-        hidden: judged.flatMap(({ tool, denied, policies }) =>
-          denied === undefined ? [] : [{ tool, problem: denied, policies }],
-        ),
-      },
-    }
+/** Decides by the same steps as the exchange, without issuing. A tool that names no downstream needs no policy. */
+const judge = (
+  deps: Pick<ServerViewDependencies, 'snapshot' | 'policy' | 'clock'>,
+  tool: string,
+  server: Server,
+  subject: VerifiedSubject,
+): ToolJudgement => {
+  const { downstream } = server.tools[tool]!
+  if (downstream === undefined) return { scopes: [] }
+  const snapshot = deps.snapshot()
+  const { tenant } = subject.tenant
+  try {
+    const target = resolveTarget(
+      { audiences: [downstream], resources: [] },
+      { server, uses: server.downstreams, tenant, snapshot },
+    )
+    const decision = authorize(deps.policy(), {
+      server,
+      tenant,
+      subject,
+      target,
+      wish: { tool },
+      snapshot,
+      now: deps.clock.now(),
+    })
+    if (decision.allowed) return { scopes: decision.scopes }
+    const { message } = refuse('policy_denied', { server: server.server, downstream })
+    const how = decision.policies.length === 0 ? 'No policy permits it.' : 'A policy forbids it.'
+    return { denied: `${message} ${how}`, policies: decision.policies }
+  } catch (thrown) {
+    const error = asDeputyError(thrown)
+    if (error.code === 'internal') throw thrown
+    return { denied: error.message, policies: [] }
   }
+}
 
+/** The tools of a server for a user: the answer for the server, and the part of it for the audit record. */
+const toolsOf = (deps: ServerViewDependencies, server: Server, subject: VerifiedSubject) => {
+  const judged = Object.keys(server.tools).map((tool) => ({ tool, ...judge(deps, tool, server, subject) }))
   return {
-    async describe(origin) {
-      const snapshot = deps.snapshot()
-      const { server, warning } = await deps.attest(origin.evidence, snapshot)
-      return {
-        server: server.server,
-        name: server.name ?? server.server,
-        resource: server.resource,
-        authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
-        scopes_supported: server.basic_scopes,
-        downstreams: server.downstreams,
-        tools: server.tools,
-        ...(warning === undefined ? {} : { warning }),
-      }
+    answer: {
+      tools: Object.fromEntries(
+        judged.map(({ tool, scopes, denied }) => {
+          const { downstream, requires } = server.tools[tool]!
+          const missing = missingFor({ requires }, subject)
+          return [
+            tool,
+            {
+              allowed: scopes !== undefined,
+              ...(downstream === undefined ? {} : { downstream }),
+              scopes: scopes ?? [],
+              requires,
+              ...(missing.length === 0 ? {} : { missing }),
+              ...(denied === undefined ? {} : { denied }),
+            },
+          ]
+        }),
+      ),
     },
-
-    async tools(origin, token) {
-      const { server } = await deps.attest(origin.evidence, deps.snapshot())
-      return deps.subjectState.introspect(origin, server, token, (subject) => toolsOf(server, subject))
+    // The rule that decided is for the security team, so only the record names it.
+    record: {
+      hidden: judged.flatMap(({ tool, denied, policies }) =>
+        denied === undefined ? [] : [{ tool, problem: denied, policies }],
+      ),
     },
   }
 }
+
+/** Answers the questions of servers about themselves and their users. */
+export const createServerView = (deps: ServerViewDependencies): ServerView => ({
+  async describe(origin) {
+    const snapshot = deps.snapshot()
+    const { server, warning } = await deps.attest(origin.evidence, snapshot)
+    return {
+      server: server.server,
+      name: server.name ?? server.server,
+      resource: server.resource,
+      authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
+      scopes_supported: server.basic_scopes,
+      downstreams: server.downstreams,
+      tools: server.tools,
+      ...(warning === undefined ? {} : { warning }),
+    }
+  },
+
+  async tools(origin, token) {
+    const { server } = await deps.attest(origin.evidence, deps.snapshot())
+    return deps.subjectState.introspect(origin, server, token, (subject) => toolsOf(deps, server, subject))
+  },
+})

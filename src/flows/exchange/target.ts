@@ -20,19 +20,17 @@ export interface Target {
 export const idsOf = ({ downstreams }: Pick<Target, 'downstreams'>): string[] =>
   downstreams.map(({ downstream }) => downstream)
 
-/**
- * Finds the downstreams that a request names, among those that the server is registered for in this tenant.
- * A name that exists but is not registered answers exactly like one that does not exist.
- * A request through the proxy may name its host instead.
- * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
- */
-export const resolveTarget = (
-  wish: TokenRequest,
-  server: Server,
-  uses: Server['downstreams'],
-  tenant: string,
-  snapshot: Snapshot,
-): Target => {
+/** For which server, of which tenant, a target is looked up. */
+export interface TargetScope {
+  readonly server: Server
+  /** The registration of the server: for what it may ask at each. */
+  readonly uses: Server['downstreams']
+  readonly tenant: string
+  readonly snapshot: Snapshot
+}
+
+/** The downstreams that a request names by audience, by resource or, through the proxy, by host. @throws DeputyError `target_unknown`, `injection_host_unknown` */
+const namedBy = (wish: TokenRequest, { server, uses, tenant, snapshot }: TargetScope): Map<string, Downstream> => {
   const visible = (id: string): Downstream | undefined => usableFor(id, uses, tenant, snapshot)
   const named = new Map<string, Downstream>()
   for (const audience of wish.audiences) {
@@ -57,6 +55,17 @@ export const resolveTarget = (
       if (found?.inject?.hosts.includes(host) === true) named.set(found.downstream, found)
     if (named.size === 0) throw refuse('injection_host_unknown', { host, server: server.server })
   }
+  return named
+}
+
+/**
+ * Finds the downstreams that a request names, among those that the server is registered for in this tenant.
+ * A name that exists but is not registered answers exactly like one that does not exist.
+ * A request through the proxy may name its host instead.
+ * @throws DeputyError `target_missing`, `target_unknown`, `targets_incompatible`, `unsupported_token_type` (RFC 8693 section 2.2.2), `injection_host_unknown`
+ */
+export const resolveTarget = (wish: TokenRequest, scope: TargetScope): Target => {
+  const named = namedBy(wish, scope)
   const [downstream, ...others] = named.values()
   if (downstream === undefined) throw refuse('target_missing')
   const kind = downstream.credential
@@ -70,5 +79,10 @@ export const resolveTarget = (
     throw refuse('unsupported_token_type', { token_type: wish.requestedTokenType, parameter: 'requested_token_type' })
   }
   const downstreams = [downstream, ...others] as const
-  return { downstreams, kind, audiences: [...new Set(downstreams.flatMap(({ resource }) => resource ?? []))], uses }
+  return {
+    downstreams,
+    kind,
+    audiences: [...new Set(downstreams.flatMap(({ resource }) => resource ?? []))],
+    uses: scope.uses,
+  }
 }

@@ -151,3 +151,4 @@ export const createClientSecretCheck = (random: Random, cost: Cost = COST) => {
     return check
   }
 }
+export type CheckClientSecret = ReturnType<typeof createClientSecretCheck>

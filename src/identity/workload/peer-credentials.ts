@@ -18,17 +18,13 @@ const SOL_SOCKET = 1
 const SO_PEERCRED = 17
 const SO_PEERPIDFD = 77
 const ENOPROTOOPT = 92
-/** What the kernel gives as uid where there are no credentials, on a TCP socket for example. */
-const NOBODY_KNOWN = 0xffff_ffff
+/** The uid that the kernel gives where a socket has no credentials, such as a TCP socket. */
+const NO_CREDENTIALS = 0xffff_ffff
 
 const getsockopt = koffi
   .load(null)
   .func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)') as (
-  fd: number,
-  level: number,
-  name: number,
-  value: Buffer,
-  length: [number],
+  ...given: [fd: number, level: number, name: number, value: Buffer, length: [number]]
 ) => number
 
 /** Node has no public way to a socket's descriptor; the handle has had this field since it exists. */
@@ -47,14 +43,14 @@ const startTimeOf = (pid: number): string | undefined => {
   }
 }
 
-/** Reads who connected; undefined when the socket is no Unix socket. Costs a few microseconds. */
+/** Reads the credentials of the process that connected; undefined when the socket is no Unix socket. Costs a few microseconds. */
 export const readPeerCredentials = (socket: Socket): PeerCredentials | undefined => {
   const fd = descriptorOf(socket)
   if (fd === undefined || fd < 0) return undefined
   const value = Buffer.alloc(12)
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, [12]) !== 0) return undefined
   const [pid, uid, gid] = [value.readInt32LE(0), value.readUInt32LE(4), value.readUInt32LE(8)]
-  if (uid === NOBODY_KNOWN) return undefined
+  if (uid === NO_CREDENTIALS) return undefined
   // A peer outside our pid namespace has pid 0: its uid still counts, nothing can be read about its process.
   return { pid, uid, gid }
 }
@@ -75,7 +71,7 @@ const isAlive = (descriptor: number, pid: number): boolean => {
   }
 }
 
-/** The process lives, and /proc does not show it (`hidepid`, systemd's ProtectProc): nothing more can be learnt about it. */
+/** The process runs, and /proc does not show it (`hidepid`, systemd's ProtectProc): nothing more can be read about it. */
 const HIDDEN = 'hidden'
 
 /**
@@ -103,11 +99,11 @@ export interface PeerWants {
 }
 
 /**
- * Who is at the other end of a connection. uid and gid are the kernel's word from the moment of the connection. What
- * is read from the pid afterwards, the executable and its digest, counts only if the pid still is the same process:
+ * Identifies the process at the other end of a connection. uid and gid come from the kernel, as of the moment of the
+ * connection. The executable and its digest are read by pid afterwards, and count only if the pid still is the same process:
  * its start time is read before and after (threat 2). Programs of one user can hand each other open connections, so
  * executable and digest tell a user's programs apart; the border between users is the uid.
- * @param wants nothing more is read than some server is told apart by
+ * @param wants the facts that a selector of some server needs; nothing else is read
  * @throws DeputyError `workload_vanished`
  */
 export const identifyPeer = async (peer: PeerProcess, wants: PeerWants): Promise<PeerProcess> => {
@@ -120,21 +116,21 @@ export const identifyPeer = async (peer: PeerProcess, wants: PeerWants): Promise
 }
 
 /**
- * Remembers the peers of connections. `greet` is called when a connection comes in, `of` for each request on it: the
- * look-up is done once a connection, and anew only when a reload makes selectors need more.
+ * Remembers the peers of connections. `capturePeer` is called when a connection comes in, `of` for each request on it: the
+ * look-up runs once a connection, and again only when a reload makes selectors need more.
  */
 export const createPeers = (wants: () => PeerWants) => {
-  const greeted = new WeakMap<Socket, PeerProcess>()
+  const captured = new WeakMap<Socket, PeerProcess>()
   const identified = new WeakMap<Socket, { wanted: PeerWants; peer: Promise<PeerProcess> }>()
   return {
     capturePeer(socket: Socket): void {
       const read = readPeerCredentials(socket)
       if (read === undefined) return
       const startedAt = startOfPeer(socket, read.pid)
-      greeted.set(socket, { ...read, ...(startedAt === undefined ? {} : { startedAt }) })
+      captured.set(socket, { ...read, ...(startedAt === undefined ? {} : { startedAt }) })
     },
     of(socket: Socket): Promise<PeerProcess> | undefined {
-      const peer = greeted.get(socket)
+      const peer = captured.get(socket)
       if (peer === undefined) return undefined
       const wanted = wants()
       const known = identified.get(socket)

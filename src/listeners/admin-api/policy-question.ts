@@ -39,10 +39,7 @@ export const explainPolicy = (
   const isUri = URL.canParse(question.downstream)
   const target = resolveTarget(
     { audiences: isUri ? [] : [question.downstream], resources: isUri ? [question.downstream] : [] },
-    server,
-    user === undefined ? server.service_downstreams : server.downstreams,
-    tenant,
-    snapshot,
+    { server, uses: user === undefined ? server.service_downstreams : server.downstreams, tenant, snapshot },
   )
   const asking = {
     server,

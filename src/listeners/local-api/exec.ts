@@ -74,7 +74,7 @@ export const createExecEndpoint =
       server: form.required('server'),
       pid: Number(pid),
       ...(resume === undefined ? {} : { resume: new Secret(resume) }),
-      tell(event) {
+      notify(event) {
         // Before the first line there is an error to be answered instead.
         if (!response.headersSent) return
         write(lineOf(event))

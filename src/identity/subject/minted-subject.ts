@@ -1,0 +1,35 @@
+import { refuse } from '#errors'
+import { actorsOf, assertAudience, assertPossession, invalid } from './checks.ts'
+import { scopesOf, type SubjectClaims } from './claims.ts'
+import type { SubjectDependencies, SubjectRequest } from './dependencies.ts'
+import type { VerifiedSubject } from './subject.ts'
+
+/** A token that Deputy minted for this server: the next link of a delegation chain (RFC 8693 section 4.1). */
+export const fromMinted = (
+  deps: Pick<SubjectDependencies, 'readMintedToken' | 'snapshot'>,
+  { token, server }: SubjectRequest,
+): VerifiedSubject => {
+  const claims = deps.readMintedToken(token)
+  if (claims === undefined) throw invalid('it is not, or no longer, a token of this Deputy')
+  assertAudience(claims, server)
+  assertPossession(claims, server)
+  const tenant = deps.snapshot().tenants.get(claims.tenant)
+  if (tenant?.enabled !== true) throw refuse('subject_tenant_unknown')
+  if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')
+  return {
+    // A minted token names only the user: groups and other claims come from the issuer, and go to no service.
+    tenant,
+    user: claims.sub,
+    issuer: claims.iss,
+    groups: [],
+    claims: {},
+    scopes: scopesOf({ scope: claims.scope }),
+    how: 'jwt',
+    issuedAt: claims.iat * 1000,
+    earliestIssue: claims.iat * 1000,
+    expiresAt: claims.exp * 1000,
+    tokenId: claims.jti,
+    ancestors: claims.anc,
+    actors: actorsOf(claims as unknown as SubjectClaims),
+  }
+}
