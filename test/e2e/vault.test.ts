@@ -123,7 +123,7 @@ describe('a daemon whose secrets are in vaults', () => {
     // Vault's words and the names of secrets are for admins; any program of the machine may ask whether Deputy is ready.
     expect((await checks())['secrets vault']).toMatch(/refused for the secret acme\/mail-key/)
     const { text } = await ask(daemon, { path: '/readyz' })
-    expect(text).toContain('"secrets vault":"not as it should be')
+    expect(text).toContain('"secrets vault":"not ok')
     expect(text).not.toMatch(/acme|mail-key|permission/)
   })
 

@@ -1,25 +1,13 @@
-import { z } from 'zod'
-import { idSchema, scopeSchema, type Snapshot } from '#config'
+import type { z } from 'zod'
+import type { Snapshot } from '#config'
 import { refuse } from '#errors'
 import { authorize, candidateScopes, resolveTarget, toolOf } from '#flows/exchange'
 import { didYouMean } from '#foundation/text'
 import type { Policy } from '#identity/policy'
 import { isInUse } from '#identity/workload'
+import type { policyQuestionSchema } from './contract.ts'
 
-/** What `deputy policy explain` asks: would this user, through this server, get that? */
-export const policyQuestionSchema = z.strictObject({
-  server: idSchema,
-  tenant: idSchema,
-  user: z.string().min(1).max(256).optional(),
-  groups: z.array(z.string()).default([]),
-  claims: z.record(z.string(), z.unknown()).default({}),
-  downstream: z.string().min(1),
-  scopes: z.array(scopeSchema).optional(),
-  tool: z.string().optional(),
-  acr: z.string().optional(),
-  time: z.iso.datetime().optional(),
-})
-
+/** A name in a question that no file defines. */
 const unknown = (kind: string, name: string, known: Iterable<string>) => {
   const near = didYouMean(name, known)
   return refuse('name_unknown', { kind, name, hint: near === '' ? '' : ` ${near}` })

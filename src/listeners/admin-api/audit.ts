@@ -1,0 +1,36 @@
+import { refuse } from '#errors'
+import { AUDIT_EVENTS, AUDIT_OUTCOMES } from '#foundation/audit'
+import type { AuditFilter, AuditRow } from '#foundation/store'
+import { didYouMean } from '#foundation/text'
+import { auditQuerySchema } from './contract.ts'
+import type { AdminContext } from './dependencies.ts'
+import { parse, present, type AdminEndpoints } from './endpoint.ts'
+
+/** @throws DeputyError `name_unknown` for a word of a filter that no record can have */
+const assertListed = (kind: string, name: string | undefined, known: readonly string[]): void => {
+  if (name === undefined || known.includes(name)) return
+  const near = didYouMean(name, known)
+  throw refuse('name_unknown', {
+    kind: `audit ${kind}`,
+    name,
+    hint: ` ${near === '' ? `There are ${known.join(', ')}.` : near}`,
+  })
+}
+
+const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
+
+/** The audit log: queries, and the proof of its chains. */
+export const auditEndpoints = ({ store, check, verifyAudit }: AdminContext): AdminEndpoints => ({
+  'GET /audit': async ({ query }) => {
+    const { limit, last, after, ...filter } = parse(auditQuerySchema, query)
+    assertListed('event', filter.event, AUDIT_EVENTS)
+    assertListed('outcome', filter.outcome, AUDIT_OUTCOMES)
+    const auditFilter: AuditFilter = {
+      // Numbers count within one node's chain; a query without one reads the records of every node.
+      ...(after === undefined ? { node: '*' } : { afterSeq: after }),
+      ...(await check.filter(present(filter))),
+    }
+    return (await store.audit.query(auditFilter, { limit, last })).map(toJson)
+  },
+  'GET /audit/verify': () => verifyAudit(),
+})

@@ -1,0 +1,126 @@
+import { z } from 'zod'
+import { idSchema, scopeSchema } from '#config'
+import { OWN_TENANT } from '#foundation/crypto'
+import { ROTATION_STATES } from '#foundation/store'
+import { scopeOrderSchema } from '#identity/validity'
+
+/** Most rows in one answer, except of the audit log and of rotations. */
+export const MAX_ROWS = 1000
+
+const userName = z.string().min(1).max(256)
+/** A name that has to be that of something that exists: its form does not matter otherwise. */
+const existingName = z.string().min(1).max(256)
+const nonNegative = z.coerce.number().int().nonnegative()
+const reason = z.string().max(500)
+
+/** `POST /revoke`. */
+export const revokeSchema = z.strictObject({
+  scope: scopeOrderSchema,
+  reason: reason.optional(),
+  dry_run: z.boolean().default(false),
+  force: z.boolean().default(false),
+})
+
+/** `POST /users/disable`, `POST /users/enable`. */
+export const userSchema = z.strictObject({ tenant: existingName, user: userName, force: z.boolean().default(false) })
+
+/** `POST /losses/acknowledge`: the losses that a person has seen, by their ids. */
+export const lossesSchema = z.strictObject({ losses: z.array(z.string().min(1).max(256)).min(1).max(MAX_ROWS) })
+
+/** `POST /tenants/freeze`. */
+export const freezeSchema = z.strictObject({ tenant: existingName, reason: reason.optional() })
+
+/** `POST /tenants/thaw`. */
+export const thawSchema = z.strictObject({ tenant: existingName })
+
+/** `POST /secrets`. */
+export const secretSchema = z.strictObject({ tenant: idSchema, name: idSchema, value: z.string().min(1).max(65_536) })
+
+/** `POST /secrets/remove`. */
+export const secretNameSchema = z.strictObject({ tenant: existingName, name: existingName })
+
+/** `POST /keys/rotate`. */
+export const keyRotationSchema = z.strictObject({ keys: z.enum(['key-encryption', 'signing']) })
+export type RotatedKeys = z.output<typeof keyRotationSchema>['keys']
+
+/** `GET /audit`. */
+export const auditQuerySchema = z.strictObject({
+  id: z.string().max(128).optional(),
+  event: existingName.optional(),
+  outcome: existingName.optional(),
+  tenant: existingName.optional(),
+  user: userName.optional(),
+  server: existingName.optional(),
+  downstream: existingName.optional(),
+  node: idSchema.or(z.literal('*')).optional(),
+  since: nonNegative.optional(),
+  until: nonNegative.optional(),
+  after: nonNegative.optional(),
+  limit: nonNegative.max(10_000).default(100),
+  last: z.stringbool().default(false),
+})
+
+/** `GET /grants`, `GET /leases`, `GET /consents`. */
+export const grantQuerySchema = z.strictObject({
+  tenant: idSchema.optional(),
+  user: userName.optional(),
+  server: idSchema.optional(),
+  downstream: idSchema.optional(),
+  provider: idSchema.optional(),
+  id: z.string().max(128).optional(),
+  after: z.string().max(128).optional(),
+  limit: nonNegative.max(MAX_ROWS).default(MAX_ROWS),
+})
+
+/** `GET /usage`. */
+export const usageQuerySchema = z.strictObject({ days: nonNegative.min(1).max(3650).default(90) })
+
+/** `POST /policy/explain`: would this user, through this server, receive that credential? */
+export const policyQuestionSchema = z.strictObject({
+  server: idSchema,
+  tenant: idSchema,
+  user: z.string().min(1).max(256).optional(),
+  groups: z.array(z.string()).default([]),
+  claims: z.record(z.string(), z.unknown()).default({}),
+  downstream: z.string().min(1),
+  scopes: z.array(scopeSchema).optional(),
+  tool: z.string().optional(),
+  acr: z.string().optional(),
+  time: z.iso.datetime().optional(),
+})
+
+/** A secret that rotates: `POST /rotations/resume`, `retry`, `rollback`. Deputy's own keys are under a tenant that no file can name. */
+export const rotatedSecretSchema = z.strictObject({
+  tenant: idSchema.or(z.literal(OWN_TENANT)),
+  backend: idSchema.default('embedded'),
+  secret: z.string().min(1).max(256),
+})
+
+/** `POST /rotations/run`, `POST /rotations/pause`. */
+export const rotationOrderSchema = rotatedSecretSchema.extend({ reason: z.string().min(1).max(200) })
+
+/** `GET /rotations`. */
+export const rotationQuerySchema = z.strictObject({
+  tenant: idSchema.optional(),
+  backend: idSchema.optional(),
+  secret: z.string().max(256).optional(),
+  policy: idSchema.optional(),
+  state: z.enum(ROTATION_STATES).optional(),
+  limit: z.coerce.number().int().min(1).max(10_000).default(100),
+})
+
+/** `POST /rotations/event`. */
+export const rotationEventSchema = z
+  .strictObject({
+    event: z.enum(['leak', 'owner_left']),
+    tenant: idSchema.optional(),
+    secret: z.string().max(256).optional(),
+    owner: z.string().max(256).optional(),
+  })
+  .refine(
+    ({ tenant, secret, owner }) => tenant !== undefined || secret !== undefined || owner !== undefined,
+    'name what it is about: tenant, secret or owner',
+  )
+
+/** `GET /rotations/plan`. */
+export const rotationPlanSchema = z.strictObject({ days: z.coerce.number().int().min(1).max(366).default(30) })

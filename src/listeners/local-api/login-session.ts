@@ -1,0 +1,39 @@
+import type { IncomingMessage } from 'node:http'
+import { refuse } from '#errors'
+import { sendJson } from '#listeners/http'
+import { type Endpoint, formOf, type LocalApiDependencies } from './endpoint.ts'
+
+type Dependencies = Pick<LocalApiDependencies, 'login' | 'snapshot' | 'peer'>
+
+/**
+ * The uid of the caller, by the kernel's word. A login session belongs to a Unix user, so it needs the Unix socket.
+ * @throws DeputyError `malformed_request` over TCP
+ */
+const uidOf = async (request: IncomingMessage, { peer }: Pick<Dependencies, 'peer'>): Promise<number> => {
+  const caller = await peer(request)
+  if (caller === undefined) throw refuse('malformed_request', { problem: 'login sessions need the Unix socket' })
+  return caller.uid
+}
+
+/** `/session`: the sign-in of the Unix user who calls. POST starts it, GET shows it, DELETE ends it. */
+export const loginSessionEndpoints = (deps: Dependencies): { POST: Endpoint; GET: Endpoint; DELETE: Endpoint } => ({
+  POST: async (request, response) => {
+    const form = await formOf(request, deps)
+    const uid = await uidOf(request, deps)
+    sendJson(response, 200, await deps.login.start({ tenant: form.required('tenant'), uid }))
+  },
+  GET: async (request, response) => {
+    const session = await deps.login.find(await uidOf(request, deps))
+    sendJson(
+      response,
+      200,
+      session === undefined
+        ? { signed_in: false }
+        : { signed_in: true, tenant: session.tenant, user: session.user, expires_at: session.expiresAt },
+    )
+  },
+  DELETE: async (request, response) => {
+    await deps.login.end(await uidOf(request, deps))
+    sendJson(response, 200, { signed_in: false })
+  },
+})
