@@ -275,7 +275,7 @@ describe('a daemon whose secrets are in vaults', () => {
     const checked = await daemon.deputy('check')
     expect(checked.code).toBe(3)
     expect(checked.out + checked.err).toMatch(/does not search the backend/)
-    expect(checked.out + checked.err).toMatch(/one new one in ten minutes|no more than one/)
+    expect(checked.out + checked.err).toMatch(/at most one new version in ten minutes/)
     expect(checked.out + checked.err).toMatch(/There is no secret backend elsewhere/)
   })
 })

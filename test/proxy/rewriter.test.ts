@@ -1,7 +1,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { formsOf } from '../../src/listeners/http-proxy/forms.ts'
-import { createReplacement, createStrike, needlesOf, type Rewriter } from '../../src/listeners/http-proxy/rewriter.ts'
+import {
+  createReplacement,
+  createRedaction,
+  needlesOf,
+  type Rewriter,
+} from '../../src/listeners/http-proxy/rewriter.ts'
 
 /** What comes out when the text goes in cut at these places. */
 const through = (rewriter: Rewriter, text: Buffer, cuts: readonly number[]): Buffer => {
@@ -34,7 +39,7 @@ describe('a secret is struck out', () => {
         fc.array(letters(1, 6), { minLength: 1, maxLength: 3 }),
         cuts,
         (text, needles, at) => {
-          expect(through(createStrike(needlesOf(needles)), text, at).toString()).toBe(
+          expect(through(createRedaction(needlesOf(needles)), text, at).toString()).toBe(
             struckWhole(text, needles).toString(),
           )
         },
@@ -65,7 +70,7 @@ describe('a secret is struck out', () => {
               after,
             ].join('\n'),
           )
-          const shown = through(createStrike(needlesOf(formsOf([secret]))), text, at).toString('latin1')
+          const shown = through(createRedaction(needlesOf(formsOf([secret]))), text, at).toString('latin1')
           expect(shown).toHaveLength(text.length)
           for (const form of formsOf([secret])) expect(shown.includes(form.toString('latin1'))).toBe(false)
           // Of the base64 of a longer text, the characters that the secret alone decides.
@@ -78,11 +83,11 @@ describe('a secret is struck out', () => {
   })
 
   it('an event leaves when it comes: only the last word of a chunk waits', () => {
-    const strike = createStrike(needlesOf(formsOf(['s3cr3t-value'])))
-    expect(strike.write(Buffer.from('data: hello\n\n')).toString()).toBe('data: hello\n\n')
-    expect(strike.write(Buffer.from('data: wor')).toString()).toBe('data: ')
-    expect(strike.write(Buffer.from('ld\n\n')).toString()).toBe('world\n\n')
-    expect(strike.write(Buffer.from('x'.repeat(1000))).length).toBeGreaterThan(900)
+    const redaction = createRedaction(needlesOf(formsOf(['s3cr3t-value'])))
+    expect(redaction.write(Buffer.from('data: hello\n\n')).toString()).toBe('data: hello\n\n')
+    expect(redaction.write(Buffer.from('data: wor')).toString()).toBe('data: ')
+    expect(redaction.write(Buffer.from('ld\n\n')).toString()).toBe('world\n\n')
+    expect(redaction.write(Buffer.from('x'.repeat(1000))).length).toBeGreaterThan(900)
   })
 
   it('threat 27: how much waits says nothing of what the secret is', () => {
@@ -92,8 +97,8 @@ describe('a secret is struck out', () => {
         // A guess that has the beginning of the one right.
         const text = Buffer.from(`it is ${one.slice(0, known)} and ${one.slice(0, known)}`)
         const waits = (secret: string): number[] => {
-          const strike = createStrike(needlesOf(formsOf([secret])))
-          return at.map((cut) => strike.write(text.subarray(0, cut % (text.length + 1))).length)
+          const redaction = createRedaction(needlesOf(formsOf([secret])))
+          return at.map((cut) => redaction.write(text.subarray(0, cut % (text.length + 1))).length)
         }
         expect(waits(one)).toEqual(waits(other))
       }),

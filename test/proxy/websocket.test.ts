@@ -24,9 +24,8 @@ it('promise 4: a WebSocket that begins after its caller has gone away is not ope
   await relayUpgrade(
     upstream,
     { origin: 'https://api.example', target: '/', method: 'GET', headers: [], body: null, upgrade: 'websocket' },
-    socket,
-    Buffer.alloc(0),
-    { needles: needlesOf([]), strike: false, ours: [], idleTimeout: 1000, patience: 1000 },
+    { socket, head: Buffer.alloc(0) },
+    { needles: needlesOf([]), redact: false, addedHeaders: [], idleTimeout: 1000, patience: 1000 },
   )
   expect(aborted).toEqual(['the caller has gone away'])
 })

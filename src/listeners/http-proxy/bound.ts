@@ -10,7 +10,7 @@ export interface Proving {
   readonly proofs: Proofs
   readonly key: ProofKey
   readonly request: ProvedRequest
-  /** Whether the token still may be used: a request that is sent again goes out anew (promise 4). */
+  /** Whether the token still may be used: a second sending is checked again (promise 4). */
   stands(): boolean
 }
 
@@ -30,7 +30,7 @@ const wantsAgain = ({ proofs, request }: Proving, status: number, headers: RawHe
 
 /**
  * The way to a service for a request whose token is bound: each sending has a proof of its own. One that the service refuses for
- * its nonce is sent once more, if its body is still at hand; whoever sends such a request again by himself has the nonce then.
+ * its nonce is sent once more, if its body is still at hand; otherwise the caller's next request has the nonce.
  */
 export const provingUpstream = (upstream: Upstream, proving: Proving): Pick<Upstream, 'send'> => {
   const send = (outgoing: UpstreamRequest, handler: Dispatcher.DispatchHandler, isLast: boolean): void => {

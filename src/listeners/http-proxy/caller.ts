@@ -16,7 +16,7 @@ import { parseBasic } from '#listeners/http'
 import { parseScopes, parseTokenType, parseTool } from '#listeners/local-api'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 
-/** For whom a request is: a user whose token proves it, or the server itself. Nobody is meant by default. */
+/** For whom a request is: a user whose token proves it, or the server itself. There is no default. */
 type Beneficiary = Pick<TokenExchangeRequest, 'subjectToken' | 'subjectTokenType'> | 'server'
 
 /** What a request says to Deputy, next to what it says to the service. Parsed, not yet believed. */
@@ -31,12 +31,12 @@ const TOKEN = 'deputy-subject-token'
 const TOKEN_TYPE = 'deputy-subject-token-type'
 const ON_BEHALF_OF = 'deputy-on-behalf-of'
 
-/** Headers that are for Deputy and for nobody behind it. */
+/** Headers that are for Deputy only: they are not forwarded. */
 export const isForDeputy = (name: string): boolean => name.startsWith('deputy-') || name.startsWith('proxy-')
 
 type Own = ReadonlyMap<string, string>
 
-/** @throws DeputyError `parameter_repeated`: nobody could say which one is meant */
+/** @throws DeputyError `parameter_repeated`, because either one could be meant */
 const ownHeaders = ({ rawHeaders }: IncomingMessage): Own => {
   const own = new Map<string, string>()
   for (let at = 0; at < rawHeaders.length; at += 2) {
@@ -125,24 +125,31 @@ export const readCaller = (
   }
 }
 
-/** Asks the exchange, whose line attests, decides and records. @param injection the request, and the credential that its service refused before. @throws DeputyError whatever it refuses */
+/** What a request needs of the exchange. */
+export interface InjectionRequest {
+  /** The downstream that the request names; undefined where its host does. */
+  readonly downstream: string | undefined
+  readonly injection: Injection
+  /** The credential that the service refused before. */
+  readonly rejected?: Secret
+}
+
+/** Obtains the credential for a request through the exchange, which attests, decides and records. @throws DeputyError any refusal */
 export const obtainFor = (
   exchange: Exchange,
   origin: RequestOrigin,
   { beneficiary, scopes, tool }: Caller,
-  downstream: string | undefined,
-  injection: Injection & { readonly rejected?: Secret },
+  { downstream, injection, rejected }: InjectionRequest,
 ): Promise<IssuedToken> => {
-  const { rejected, ...request } = injection
-  const wish: TokenRequest = {
+  const request: TokenRequest = {
     audiences: downstream === undefined ? [] : [downstream],
     resources: [],
-    injection: request,
+    injection,
     ...(rejected === undefined ? {} : { rejected }),
     ...(scopes === undefined ? {} : { scopes }),
     ...(tool === undefined ? {} : { tool }),
   }
   return beneficiary === 'server'
-    ? exchange.clientCredentials(origin, wish)
-    : exchange.exchange(origin, { ...wish, ...beneficiary })
+    ? exchange.clientCredentials(origin, request)
+    : exchange.exchange(origin, { ...request, ...beneficiary })
 }

@@ -1,84 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { PassThrough, Readable, type Transform } from 'node:stream'
+import { PassThrough, type Transform } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
-import { refuse } from '#errors'
-import { readBody } from '#listeners/http'
+import type { Dispatcher } from 'undici'
 import { each, passedOn, type RawHeaders } from './headers.ts'
-import { createStrike, needlesOf, type Needles, type Rewriter } from './rewriter.ts'
+import { createRedaction, needlesOf, type Needles, type Rewriter } from './rewriter.ts'
 import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
-
-/** A body so short is read whole and sent in one piece with its head (bytes). */
-const SHORT = 16_384
-
-/**
- * Waits until a body is there, or of a long one the beginning: once a credential has been issued, nobody is waited for
- * before it is sent (promise 4).
- * @returns a short body
- * @throws DeputyError `malformed_request` for one that does not come
- */
-export const arrivalOf = async (request: IncomingMessage): Promise<Buffer | undefined> => {
-  if (!hasBody(request)) return undefined
-  if (Number(request.headers['content-length']) <= SHORT) return readBody(request, SHORT)
-  if (request.readableLength === 0)
-    await new Promise<void>((resolve) => {
-      const there = (): void => {
-        request.off('readable', there).off('close', there)
-        resolve()
-      }
-      request.on('readable', there).on('close', there)
-    })
-  if (request.destroyed) throw refuse('malformed_request', { problem: 'the request ended early' })
-  return undefined
-}
-
-/** The body of a request on its way through a rewriter; null where it has none. @param arrived of `arrivalOf` */
-export const bodyOf = (
-  request: IncomingMessage,
-  arrived: Buffer | undefined,
-  rewriter: Rewriter | undefined,
-): Readable | Buffer | null => {
-  if (!hasBody(request)) return null
-  if (arrived === undefined) return streamOf(request, rewriter)
-  return rewriter === undefined ? arrived : Buffer.concat([rewriter.write(arrived), rewriter.end()])
-}
-
-/** RFC 9112 section 6: a request has a body if it says so. */
-export const hasBody = ({ headers }: IncomingMessage): boolean =>
-  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
-
-/**
- * Apart from the request itself: when the service fails, the client ends the stream that it reads, and that must not end
- * the connection on which the caller waits for an answer.
- */
-const streamOf = (request: IncomingMessage, rewriter: Rewriter | undefined): Readable => {
-  const body = new Readable({
-    read() {
-      request.resume()
-    },
-    // Whoever ends it knows why; nobody listens for it any more. What the caller still sends is thrown away.
-    destroy(_error, done) {
-      request.off('data', onData).off('end', onEnd).resume()
-      done(null)
-    },
-  })
-  const onData = (chunk: Buffer): void => {
-    const shown = rewriter === undefined ? chunk : rewriter.write(chunk)
-    if (shown.length > 0 && !body.push(shown)) request.pause()
-  }
-  const onEnd = (): void => {
-    const rest = rewriter?.end()
-    if (rest !== undefined && rest.length > 0) body.push(rest)
-    body.push(null)
-  }
-  request
-    .on('data', onData)
-    .on('end', onEnd)
-    .once('close', () => {
-      if (!request.readableEnded) body.destroy()
-    })
-    .pause()
-  return body
-}
 
 const DECODERS = new Map<string, () => Transform>([
   ['gzip', createGunzip],
@@ -89,17 +15,14 @@ const DECODERS = new Map<string, () => Transform>([
   ['identity', () => new PassThrough()],
 ])
 
-/** Headers by which a caller would get an answer in which the secret could not be seen: compressed, or a part of it at a time. */
-export const HIDING = new Set(['accept-encoding', 'range', 'if-range'])
-
 /** The headers of an answer without the secrets: none may come back in them, also where bodies are left alone (threat 27). */
 export const withoutSecrets = (headers: RawHeaders, needles: Needles): string[] => {
   const all = headers.join('\n')
   const found = needles.all.filter((needle) => all.includes(needle.toString('latin1')))
   if (found.length === 0) return [...headers]
   return headers.map((text) => {
-    const strike = createStrike(needlesOf(found))
-    return Buffer.concat([strike.write(Buffer.from(text, 'latin1')), strike.end()]).toString('latin1')
+    const redaction = createRedaction(needlesOf(found))
+    return Buffer.concat([redaction.write(Buffer.from(text, 'latin1')), redaction.end()]).toString('latin1')
   })
 }
 
@@ -110,7 +33,8 @@ export const codingOf = (headers: RawHeaders): string =>
     .map(([, , value]) => value.trim().toLowerCase())
     .join(',')
 
-const HEADERS_OF_CODED = new Set([
+/** Headers of a coded body, which do not hold once it is decoded. */
+const CODED_BODY_HEADERS = new Set([
   'content-encoding',
   'content-length',
   'digest',
@@ -118,15 +42,142 @@ const HEADERS_OF_CODED = new Set([
   'repr-digest',
   'content-md5',
 ])
-const NONE = new Set<string>()
+const NO_HEADERS = new Set<string>()
 
-export interface Relay {
+export interface RelayOptions {
   /** What must not come back. */
   readonly needles: Needles
-  /** Whether bodies are searched for it. */
-  readonly strike: boolean
-  /** Headers that the answer gets from the proxy. */
-  readonly ours: readonly string[]
+  /** Whether bodies are searched for it; headers always are. */
+  readonly redact: boolean
+  /** Headers that the proxy adds to the answer. */
+  readonly addedHeaders: readonly string[]
+}
+
+interface AnswerTarget {
+  readonly isHead: boolean
+  readonly response: ServerResponse
+  /** Of the service, for errors. */
+  readonly origin: string
+  readonly options: RelayOptions
+  /** Called once, when the answer is over. @param failure set when it failed before it began */
+  readonly settle: (failure?: unknown) => void
+}
+
+/** Writes the answer of a service to the caller's response, decoded and redacted where `options` say so. */
+class AnswerRelay implements Dispatcher.DispatchHandler {
+  readonly #target: AnswerTarget
+  #abort: ((reason: Error) => void) | undefined
+  #decoder: Transform | undefined
+  #redaction: Rewriter | undefined
+  #isOver = false
+
+  constructor(target: AnswerTarget) {
+    this.#target = target
+    target.response
+      .once('close', () => {
+        if (!target.response.writableFinished) this.#abort?.(new Error('the caller has gone away'))
+        this.#end()
+      })
+      .once('finish', () => {
+        this.#end()
+      })
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    const { response } = this.#target
+    this.#abort = (reason) => {
+      controller.abort(reason)
+    }
+    if (response.destroyed) this.#abort(new Error('the caller has gone away'))
+    response.on('drain', () => {
+      if (this.#decoder === undefined) controller.resume()
+      else this.#decoder.resume()
+    })
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    _headers: unknown,
+    message?: string,
+  ): void {
+    if (status < 200) return
+    const { isHead, response, options } = this.#target
+    const raw = rawHeadersOf(controller)
+    const hasBody = !isHead && status !== 204 && status !== 304
+    const coding = options.redact && hasBody ? codingOf(raw) : ''
+    const isCoded = coding !== ''
+    if (isCoded) this.#decoder = this.#createDecoder(coding, controller)
+    if (options.redact && hasBody) this.#redaction = createRedaction(options.needles)
+    const [words, ...headers] = withoutSecrets(
+      [message ?? '', ...passedOn(raw, isCoded ? CODED_BODY_HEADERS : NO_HEADERS)],
+      options.needles,
+    )
+    response.writeHead(status, words === '' ? undefined : words, [...headers, ...options.addedHeaders])
+    // A body that comes with the head leaves with it; one that does not must not keep it (server-sent events).
+    setImmediate(() => {
+      if (!response.writableEnded && !response.destroyed) response.flushHeaders()
+    })
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const isDrained = this.#decoder === undefined ? this.#write(chunk) : this.#decoder.write(chunk)
+    if (!isDrained) controller.pause()
+  }
+
+  onResponseEnd(): void {
+    if (this.#decoder === undefined) this.#finish()
+    else this.#decoder.end()
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#end(upstreamError(error, this.#target.origin))
+  }
+
+  /** @throws DeputyError `upstream_unreachable` for a coding that cannot be read */
+  #createDecoder(coding: string, controller: Dispatcher.DispatchController): Transform {
+    const decoder = DECODERS.get(coding)?.()
+    if (decoder === undefined) throw unreadable(this.#target.origin, coding)
+    return decoder
+      .on('data', (chunk: Buffer) => {
+        if (!this.#write(chunk)) decoder.pause()
+      })
+      .on('drain', () => {
+        controller.resume()
+      })
+      .on('end', () => {
+        this.#finish()
+      })
+      .on('error', (error) => {
+        controller.abort(error)
+        this.#end(upstreamError(error, this.#target.origin))
+      })
+  }
+
+  /** @returns false when the caller takes no more for now */
+  #write(chunk: Buffer): boolean {
+    const shown = this.#redaction === undefined ? chunk : this.#redaction.write(chunk)
+    return shown.length === 0 || this.#target.response.write(shown)
+  }
+
+  #finish(): void {
+    this.#target.response.end(this.#redaction?.end())
+  }
+
+  #end(failure?: unknown): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    const { response, settle } = this.#target
+    if (failure === undefined) {
+      settle()
+      return
+    }
+    this.#decoder?.destroy()
+    if (response.headersSent || response.destroyed) {
+      response.destroy()
+      settle()
+    } else settle(failure)
+  }
 }
 
 /**
@@ -137,98 +188,19 @@ export interface Relay {
 export const relay = (
   upstream: Pick<Upstream, 'send'>,
   outgoing: UpstreamRequest,
-  request: IncomingMessage,
-  response: ServerResponse,
-  { needles, strike, ours }: Relay,
+  { request, response }: { readonly request: IncomingMessage; readonly response: ServerResponse },
+  options: RelayOptions,
 ): Promise<void> =>
   new Promise((resolve, reject) => {
-    let stop: ((reason: Error) => void) | undefined
-    let decoder: Transform | undefined
-    let rewriter: Rewriter | undefined
-    let over = false
-    const end = (failure?: unknown): void => {
-      if (over) return
-      over = true
-      if (failure === undefined) {
-        resolve()
-        return
-      }
-      decoder?.destroy()
-      if (response.headersSent || response.destroyed) {
-        response.destroy()
-        resolve()
-      } else reject(failure)
-    }
-    response.once('close', () => {
-      if (!response.writableFinished) stop?.(new Error('the caller has gone away'))
-      end()
-    })
-
-    /** @returns false when the caller takes no more for now */
-    const show = (chunk: Buffer): boolean => {
-      const shown = rewriter === undefined ? chunk : rewriter.write(chunk)
-      return shown.length === 0 || response.write(shown)
-    }
-    const finish = (): void => {
-      response.end(rewriter?.end())
-    }
-
-    upstream.send(outgoing, {
-      onRequestStart(controller) {
-        stop = (reason) => {
-          controller.abort(reason)
-        }
-        if (response.destroyed) stop(new Error('the caller has gone away'))
-        response.on('drain', () => {
-          if (decoder === undefined) controller.resume()
-          else decoder.resume()
-        })
-      },
-      onResponseStart(controller, status, _parsed, message) {
-        if (status < 200) return
-        const raw = rawHeadersOf(controller)
-        const hasBody = request.method !== 'HEAD' && status !== 204 && status !== 304
-        const coding = strike && hasBody ? codingOf(raw) : ''
-        const isCoded = coding !== ''
-        if (isCoded) {
-          decoder = DECODERS.get(coding)?.()
-          if (decoder === undefined) throw unreadable(outgoing.origin, coding)
-          decoder
-            .on('data', (chunk: Buffer) => {
-              if (!show(chunk)) decoder!.pause()
-            })
-            .on('drain', () => {
-              controller.resume()
-            })
-            .on('end', finish)
-            .on('error', (error) => {
-              controller.abort(error)
-              end(upstreamError(error, outgoing.origin))
-            })
-        }
-        if (strike && hasBody) rewriter = createStrike(needles)
-        const [words, ...headers] = withoutSecrets(
-          [message ?? '', ...passedOn(raw, isCoded ? HEADERS_OF_CODED : NONE)],
-          needles,
-        )
-        response.writeHead(status, words === '' ? undefined : words, [...headers, ...ours])
-        // A body that comes with the head leaves with it; one that does not must not keep it (server-sent events).
-        setImmediate(() => {
-          if (!response.writableEnded && !response.destroyed) response.flushHeaders()
-        })
-      },
-      onResponseData(controller, chunk) {
-        if (!(decoder === undefined ? show(chunk) : decoder.write(chunk))) controller.pause()
-      },
-      onResponseEnd() {
-        if (decoder === undefined) finish()
-        else decoder.end()
-      },
-      onResponseError(_controller, error) {
-        end(upstreamError(error, outgoing.origin))
+    const answer = new AnswerRelay({
+      isHead: request.method === 'HEAD',
+      response,
+      origin: outgoing.origin,
+      options,
+      settle: (failure) => {
+        if (failure === undefined) resolve()
+        else reject(failure as Error)
       },
     })
-    response.once('finish', () => {
-      end()
-    })
+    upstream.send(outgoing, answer)
   })

@@ -59,25 +59,25 @@ export const needlesOf = (all: readonly Buffer[]): Needles => {
 
 /**
  * Writes stars over every occurrence of any of the needles, so that lengths stay as they are announced. Occurrences may
- * overlap: a byte is struck if it belongs to any of them. The last word of a chunk waits for what follows, whatever it is:
+ * overlap: a byte is redacted if it belongs to any of them. The last word of a chunk waits for what follows, whatever it is:
  * were it to wait only where it could be the beginning of a secret, one who has a service repeat guesses would see which
  * of them are.
  */
-export const createStrike = ({ all: needles, bytes: known, longest }: Needles): Rewriter => {
+export const createRedaction = ({ all: needles, bytes: known, longest }: Needles): Rewriter => {
   // The same bytes twice: as they came, to be searched, and as they will be shown.
   let held: Buffer = NOTHING
   let shown: Buffer = NOTHING
   return {
     write(chunk) {
       const bytes = held.length === 0 ? chunk : Buffer.concat([held, chunk])
-      let struck = held.length === 0 ? undefined : Buffer.concat([shown, chunk])
+      let redacted = held.length === 0 ? undefined : Buffer.concat([shown, chunk])
       for (const needle of needles) {
         for (let at = bytes.indexOf(needle); at >= 0; at = bytes.indexOf(needle, at + 1)) {
-          struck ??= Buffer.from(bytes)
-          struck.fill(STAR, at, at + needle.length)
+          redacted ??= Buffer.from(bytes)
+          redacted.fill(STAR, at, at + needle.length)
         }
       }
-      const all = struck ?? bytes
+      const all = redacted ?? bytes
       let end = bytes.length
       while (end > 0 && bytes.length - end < longest && known[bytes[end - 1]!] === 1) end -= 1
       // Copied: a few bytes must not keep a large chunk alive.

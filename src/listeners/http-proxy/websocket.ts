@@ -3,18 +3,17 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { endConnection, headOf } from './answer.ts'
 import { passedOn } from './headers.ts'
-import { codingOf, withoutSecrets, type Relay } from './relay.ts'
-import { createStrike } from './rewriter.ts'
+import { codingOf, withoutSecrets, type RelayOptions } from './relay.ts'
+import { createRedaction } from './rewriter.ts'
 import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
-const NONE = new Set<string>()
-/** The answer ends with the connection, so that nothing has to say how long it is. */
-const LENGTHS = new Set(['content-length'])
+const NO_HEADERS = new Set<string>()
+/** The answer ends with the connection, so it needs no length. */
+const LENGTH_HEADERS = new Set(['content-length'])
 
 /**
- * Passes on what each side says, and its end. When one breaks off the other does; when nothing has come from either for
- * so long, both do.
- * @param idle ms
+ * Passes on the bytes of each side, and its end. When one side breaks off the other one is closed; when nothing comes
+ * from either for `idle` ms, both are.
  */
 const join = (left: Duplex, right: Duplex, idle: number): void => {
   const timer = setTimeout(() => {
@@ -43,18 +42,17 @@ const join = (left: Duplex, right: Duplex, idle: number): void => {
 
 /**
  * A WebSocket (RFC 6455): the handshake is a request like others; what comes after it goes through as it is, in both
- * directions. A service that does not want one answers as it likes, and that is passed on.
+ * directions. The answer of a service that accepts none is passed on.
  * @throws DeputyError of `upstreamError`, until the answer has begun
  */
 export const relayUpgrade = (
   upstream: Pick<Upstream, 'send'>,
   outgoing: UpstreamRequest,
-  socket: Duplex,
-  head: Buffer,
-  options: Relay & { idleTimeout: number; patience: number },
+  { socket, head }: { readonly socket: Duplex; readonly head: Buffer },
+  options: RelayOptions & { idleTimeout: number; patience: number },
 ): Promise<void> =>
   new Promise((resolve, reject) => {
-    const rewriter = options.strike ? createStrike(options.needles) : undefined
+    const redaction = options.redact ? createRedaction(options.needles) : undefined
     let hasBegun = false
     const begin = (
       status: number,
@@ -64,7 +62,7 @@ export const relayUpgrade = (
     ): void => {
       hasBegun = true
       const [words, ...shown] = withoutSecrets([message, ...headers], options.needles)
-      socket.write(headOf(status, words!, [...connection, ...shown, ...options.ours]), 'latin1')
+      socket.write(headOf(status, words!, [...connection, ...shown, ...options.addedHeaders]), 'latin1')
     }
     upstream.send(outgoing, {
       onRequestStart(controller) {
@@ -76,7 +74,7 @@ export const relayUpgrade = (
         else socket.once('close', stop)
       },
       onRequestUpgrade(controller, status, _headers, other) {
-        begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NONE), [
+        begin(status, STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), NO_HEADERS), [
           'Connection',
           'Upgrade',
           'Upgrade',
@@ -89,8 +87,8 @@ export const relayUpgrade = (
       onResponseStart(controller, status, _parsed, message) {
         if (status < 200) return
         const coding = codingOf(rawHeadersOf(controller))
-        if (options.strike && coding !== '') throw unreadable(outgoing.origin, coding)
-        begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTHS), [
+        if (options.redact && coding !== '') throw unreadable(outgoing.origin, coding)
+        begin(status, message ?? STATUS_CODES[status] ?? '', passedOn(rawHeadersOf(controller), LENGTH_HEADERS), [
           'Connection',
           'close',
         ])
@@ -99,10 +97,10 @@ export const relayUpgrade = (
         })
       },
       onResponseData(controller, chunk) {
-        if (!socket.write(rewriter?.write(chunk) ?? chunk)) controller.pause()
+        if (!socket.write(redaction?.write(chunk) ?? chunk)) controller.pause()
       },
       onResponseEnd() {
-        endConnection(socket, rewriter?.end(), options.patience)
+        endConnection(socket, redaction?.end(), options.patience)
         resolve()
       },
       onResponseError(_controller, error) {
