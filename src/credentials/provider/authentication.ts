@@ -58,49 +58,47 @@ export const readRsaKey = (text: Secret): KeyObject | undefined => {
 const thumbprintOf = (certificate: Secret): string =>
   createHash('sha256').update(new X509Certificate(certificate.reveal()).raw).digest('base64url')
 
-/**
- * How Deputy's client proves itself at a provider (RFC 6749 section 2.3, RFC 7523 section 2.2, RFC 8705 section 2).
- * @throws DeputyError `provider_refused` when the client's file has not what that needs, those of secrets
- */
-export const authenticate = async (options: {
+interface AuthenticationOptions {
   readonly provider: Provider
   readonly server: openid.ServerMetadata
   readonly client: OAuthClient
   readonly resolve: (reference: SecretReference) => Promise<Secret>
-  /** For a client that Deputy publishes a document of: by Deputy's own keys. */
+  /** Signs a client assertion by Deputy's own keys, for a client whose document Deputy publishes. */
   readonly assertion?: ((audience: string) => string) | undefined
-}): Promise<{ readonly authentication: openid.ClientAuth; readonly certificate?: ClientCertificate }> => {
-  const { provider, server, client, resolve, assertion } = options
-  const needed = async (name: 'client_secret' | 'private_key' | 'certificate'): Promise<Secret> => {
-    const reference = client[name]
-    if (reference === undefined)
-      throw refuse('provider_refused', {
-        provider: provider.provider,
-        problem: `the client ${client.client_id} has no ${name}, which ${provider.client_authentication} needs`,
-      })
-    return resolve(reference)
-  }
+}
+
+interface Authentication {
+  readonly authentication: openid.ClientAuth
+  readonly certificate?: ClientCertificate
+}
+
+/**
+ * How Deputy's client proves itself at a provider (RFC 6749 section 2.3, RFC 7523 section 2.2, RFC 8705 section 2).
+ * @throws DeputyError `provider_refused` when the client's file lacks a secret or key that this needs, those of secrets
+ */
+export const authenticate = async (options: AuthenticationOptions): Promise<Authentication> => {
+  const { provider, client } = options
   switch (provider.client_authentication) {
     case 'none':
       return { authentication: openid.None() }
-    // A public client has none, whatever others at this provider have.
+    // A public client has no secret, even where other clients of this provider have one.
     case 'client_secret_basic':
       return {
         authentication:
           client.client_secret === undefined
             ? openid.None()
-            : openid.ClientSecretBasic((await needed('client_secret')).reveal()),
+            : openid.ClientSecretBasic((await needed(options, 'client_secret')).reveal()),
       }
     case 'client_secret_post':
       return {
         authentication:
           client.client_secret === undefined
             ? openid.None()
-            : openid.ClientSecretPost((await needed('client_secret')).reveal()),
+            : openid.ClientSecretPost((await needed(options, 'client_secret')).reveal()),
       }
     // https://docs.stripe.com/stripe-apps/api-authentication/oauth
     case 'secret_as_user': {
-      const secret = await needed('client_secret')
+      const secret = await needed(options, 'client_secret')
       return {
         authentication: (_server, _client, _body, headers) => {
           headers.set('authorization', `Basic ${Buffer.from(`${secret.reveal()}:`).toString('base64')}`)
@@ -110,44 +108,64 @@ export const authenticate = async (options: {
     case 'tls_client_auth':
       return {
         authentication: openid.TlsClientAuth(),
-        certificate: { certificate: (await needed('certificate')).reveal(), key: await needed('private_key') },
+        certificate: {
+          certificate: (await needed(options, 'certificate')).reveal(),
+          key: await needed(options, 'private_key'),
+        },
       }
-    case 'private_key_jwt': {
-      if (assertion !== undefined)
-        return {
-          authentication: (_server, { client_id: clientId }, body) => {
-            body.set('client_id', clientId)
-            body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer')
-            body.set(
-              'client_assertion',
-              assertion(
-                provider.client_assertion_audience === 'token_endpoint' ? server.token_endpoint! : server.issuer,
-              ),
-            )
-          },
-        }
-      let signing: SigningKey
-      try {
-        signing = await readSigningKey(await needed('private_key'))
-      } catch (error) {
-        if (error instanceof Error && error.name === 'DeputyError') throw error
-        throw refuse('provider_refused', {
-          provider: provider.provider,
-          problem: `the private key of the client ${client.client_id} is neither a JWK nor PEM`,
-        })
-      }
-      const thumbprint = client.certificate === undefined ? undefined : thumbprintOf(await needed('certificate'))
+    case 'private_key_jwt':
       return {
-        authentication: openid.PrivateKeyJwt(
-          { key: signing.key, ...(signing.kid === undefined ? {} : { kid: signing.kid }) },
-          {
-            [openid.modifyAssertion](header, payload) {
-              if (thumbprint !== undefined) header['x5t#S256'] = thumbprint
-              if (provider.client_assertion_audience === 'token_endpoint') payload['aud'] = server.token_endpoint
-            },
-          },
-        ),
+        authentication:
+          options.assertion === undefined
+            ? await signedByClientKey(options)
+            : signedByDeputy(options, options.assertion),
       }
-    }
   }
+}
+
+/** @throws DeputyError `provider_refused` where the client's file does not name it */
+const needed = async (
+  { provider, client, resolve }: AuthenticationOptions,
+  name: 'client_secret' | 'private_key' | 'certificate',
+): Promise<Secret> => {
+  const reference = client[name]
+  if (reference === undefined)
+    throw refuse('provider_refused', {
+      provider: provider.provider,
+      problem: `the client ${client.client_id} has no ${name}, which ${provider.client_authentication} needs`,
+    })
+  return resolve(reference)
+}
+
+const signedByDeputy =
+  ({ provider, server }: AuthenticationOptions, assertion: (audience: string) => string): openid.ClientAuth =>
+  (_server, { client_id: clientId }, body) => {
+    const audience = provider.client_assertion_audience === 'token_endpoint' ? server.token_endpoint! : server.issuer
+    body.set('client_id', clientId)
+    body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer')
+    body.set('client_assertion', assertion(audience))
+  }
+
+const signedByClientKey = async (options: AuthenticationOptions): Promise<openid.ClientAuth> => {
+  const { provider, server, client } = options
+  let signing: SigningKey
+  try {
+    signing = await readSigningKey(await needed(options, 'private_key'))
+  } catch (error) {
+    if (error instanceof Error && error.name === 'DeputyError') throw error
+    throw refuse('provider_refused', {
+      provider: provider.provider,
+      problem: `the private key of the client ${client.client_id} is neither a JWK nor PEM`,
+    })
+  }
+  const thumbprint = client.certificate === undefined ? undefined : thumbprintOf(await needed(options, 'certificate'))
+  return openid.PrivateKeyJwt(
+    { key: signing.key, ...(signing.kid === undefined ? {} : { kid: signing.kid }) },
+    {
+      [openid.modifyAssertion](header, payload) {
+        if (thumbprint !== undefined) header['x5t#S256'] = thumbprint
+        if (provider.client_assertion_audience === 'token_endpoint') payload['aud'] = server.token_endpoint
+      },
+    },
+  )
 }

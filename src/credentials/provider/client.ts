@@ -7,6 +7,7 @@ import {
   documentOf,
   fillIn,
   neededVariables,
+  type OAuthClient,
   pagesUrlOf,
   type ProvidedDownstream,
   type Provider,
@@ -16,11 +17,11 @@ import {
 import type { ResolveSecret } from '#credentials/secret'
 import { refuse } from '#errors'
 import { createProofKey, lengthPrefixed, type ProofKey } from '#foundation/crypto'
-import type { Egress, Proofs } from '#foundation/outbound'
+import type { ClientCertificate, Egress, Proofs } from '#foundation/outbound'
 import { authenticate } from './authentication.ts'
 import type { AssertClient } from './client-document.ts'
 import { toBody, toStandardResponse } from './dialect.ts'
-import { readMetadata } from './metadata.ts'
+import { endpointsOf, metadataOf, readMetadata } from './metadata.ts'
 import type { Proof } from './token-answer.ts'
 
 /** Deputy as a client of an OAuth service, for one tenant and downstream. */
@@ -32,7 +33,7 @@ export interface ProviderClient {
   readonly server: openid.ServerMetadata
   /**
    * Changes when the client, the token endpoint or the resource does: a refresh token belongs to exactly these
-   * (RFC 6749 section 6), so a grant of another generation has to be given anew.
+   * (RFC 6749 section 6), so the user has to connect a grant of another generation again.
    */
   readonly generation: string
   /**
@@ -43,9 +44,9 @@ export interface ProviderClient {
   configuration(seen?: (status: number, text: string) => void, proof?: Proof): openid.Configuration
   /** What requests for tokens of this downstream prove: nothing, or a key. @param key the one that the grant has, absent: a new one */
   proof(key?: ProofKey): Promise<Proof | undefined>
-  /** A request to the provider; its answer is told in the words of the standard. */
+  /** A request to the provider; its answer comes in the form of the standard. */
   readonly fetch: Egress
-  /** Proves who Deputy is by HTTP Basic, in a request that is none of the standard's. @throws DeputyError `provider_refused` when the client has no secret, those of secrets */
+  /** Authenticates Deputy by HTTP Basic, in a request outside the standard. @throws DeputyError `provider_refused` when the client has no secret, those of secrets */
   authenticateBasic(headers: Headers): Promise<void>
 }
 
@@ -60,34 +61,12 @@ export const generationOf = (clientId: string, tokenEndpoint: string, resource: 
 
 const DISCOVERED = 3_600_000
 
-/** The endpoints that a provider file names (RFC 8414 section 2). */
-const endpointsOf = (provider: Provider): Partial<openid.ServerMetadata> => ({
-  ...(provider.authorization_endpoint === undefined ? {} : { authorization_endpoint: provider.authorization_endpoint }),
-  ...(provider.token_endpoint === undefined ? {} : { token_endpoint: provider.token_endpoint }),
-  ...(provider.revocation_endpoint === undefined ? {} : { revocation_endpoint: provider.revocation_endpoint }),
-  ...(provider.introspection_endpoint === undefined ? {} : { introspection_endpoint: provider.introspection_endpoint }),
-  ...(provider.pushed_authorization_request_endpoint === undefined
-    ? {}
-    : { pushed_authorization_request_endpoint: provider.pushed_authorization_request_endpoint }),
-  ...(provider.mtls_token_endpoint === undefined
-    ? {}
-    : { mtls_endpoint_aliases: { token_endpoint: provider.mtls_token_endpoint } }),
-})
-
-/** The provider file's facts as authorization server metadata. */
-const metadataOf = (provider: Provider): openid.ServerMetadata => ({
-  issuer: provider.issuer ?? provider.token_endpoint!,
-  ...endpointsOf(provider),
-  authorization_response_iss_parameter_supported: provider.authorization_response_iss_parameter_supported,
-  ...(provider.pkce === 'S256' ? { code_challenge_methods_supported: ['S256'] } : {}),
-})
-
 const isHttp = (url: string | undefined): boolean =>
   url !== undefined && ['https:', 'http:'].includes(URL.parse(url)?.protocol ?? '')
 
 /**
- * Sends a request once more if the server has said which nonce it wants in its proof (RFC 9449 section 8). All of it is made anew,
- * because what authenticates the client is good for one request as well.
+ * Sends a request once more if the server has named the nonce that its proof needs (RFC 9449 section 8). The whole request is made
+ * anew, because the client's authentication is valid for one request as well.
  */
 export const withNonce = async <T>(proof: Proof | undefined, request: () => Promise<T>): Promise<T> => {
   try {
@@ -104,20 +83,147 @@ export const withNonce = async <T>(proof: Proof | undefined, request: () => Prom
   }
 }
 
+export interface ProviderClientsOptions {
+  readonly snapshot: CurrentSnapshot
+  readonly egress: Egress
+  readonly proofs: Proofs
+  readonly assertClient: AssertClient
+  readonly resolveSecret: ResolveSecret
+}
+
 /**
  * Finds the client for a downstream: the facts of its provider file, or the metadata that the service publishes.
- * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL, the client has not what its authentication needs)
+ * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL, the client lacks what its authentication needs)
  */
-export const createProviderClients = (options: {
-  snapshot: CurrentSnapshot
-  egress: Egress
-  proofs: Proofs
-  assertClient: AssertClient
-  resolveSecret: ResolveSecret
-}): ProviderClients => {
-  const discovered = createLru<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+export const createProviderClients = (options: ProviderClientsOptions): ProviderClients => {
+  const discover = createDiscovery(options)
+  return async (downstream, tenant) => {
+    const { providers, settings } = options.snapshot()
+    const file = providers.get(downstream.provider)
+    if (file === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
+    const client = clientFor(downstream, tenant)
+    const provider = withVariables(file, client)
+    const found = provider.discovery
+      ? { ...(await discover(provider, client.client_id)), ...endpointsOf(provider) }
+      : metadataOf(provider)
+    const server = withClientId(found, client.client_id)
+    assertUsable(provider, server, downstream.credential === 'oauth_grant')
+    const hasDocument = documentOf(client, pagesUrlOf(settings)) !== undefined
+    if (hasDocument) assertTakesDocuments(provider, server)
+    const { authentication, certificate } = await authenticate({
+      provider,
+      server,
+      client,
+      assertion: hasDocument ? (audience) => options.assertClient(client.client_id, audience) : undefined,
+      resolve: (reference) => options.resolveSecret(reference, tenant),
+    })
+    return clientWith({
+      options,
+      downstream,
+      tenant,
+      client,
+      provider,
+      server,
+      hasDocument,
+      allowInsecure: settings.network.allow_loopback,
+      authentication,
+      certificate,
+    })
+  }
+}
 
-  const discover = async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
+/** What the client for a downstream and tenant is made of. */
+interface ClientParts {
+  readonly options: ProviderClientsOptions
+  readonly downstream: ProvidedDownstream
+  readonly tenant: string
+  readonly client: OAuthClient
+  readonly provider: Provider
+  readonly server: openid.ServerMetadata
+  readonly hasDocument: boolean
+  readonly allowInsecure: boolean
+  readonly authentication: openid.ClientAuth
+  readonly certificate: ClientCertificate | undefined
+}
+
+const clientWith = (parts: ClientParts): ProviderClient => {
+  const { downstream, provider, server, client, hasDocument, certificate } = parts
+  const { client_id: clientId } = client
+  return {
+    provider,
+    clientId,
+    hasDocument,
+    server,
+    generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
+    fetch: fetchFor(parts),
+    authenticateBasic: (headers) => authenticateBasic(parts, headers),
+    proof: async (key) =>
+      wantsBound(downstream, provider)
+        ? { key: key ?? (await createProofKey()), required: provider.dpop === 'required' }
+        : undefined,
+    configuration(seen, proof) {
+      const configuration = new openid.Configuration(
+        server,
+        clientId,
+        certificate === undefined ? undefined : { use_mtls_endpoint_aliases: true },
+        parts.authentication,
+      )
+      if (parts.allowInsecure) openid.allowInsecureRequests(configuration)
+      configuration[openid.customFetch] = fetchFor(parts, seen, proof) as unknown as openid.CustomFetch
+      return configuration
+    },
+  }
+}
+
+/** Requests in the provider's dialect, with the client's certificate and proof; answers in the form of the standard. */
+const fetchFor =
+  (
+    { options, provider, certificate }: ClientParts,
+    seen?: (status: number, text: string) => void,
+    proof?: Proof,
+  ): Egress =>
+  async (url, init = {}) => {
+    const headers = new Headers(init.headers)
+    for (const [name, value] of Object.entries(provider.token_requests.headers)) headers.set(name, value)
+    const form = init.body instanceof URLSearchParams ? init.body : undefined
+    const body = form === undefined ? undefined : toBody(provider, form)
+    if (body !== undefined) headers.set('content-type', body.type)
+    const to = form?.get('grant_type') === 'refresh_token' ? (provider.refresh_endpoint ?? url) : url
+    if (proof !== undefined)
+      headers.set('dpop', options.proofs.prove(proof.key, { method: init.method ?? 'GET', url: String(to) }))
+    const response = await options.egress(to, {
+      ...init,
+      headers,
+      ...(body === undefined ? {} : { body: body.body }),
+      ...(certificate === undefined ? {} : { certificate }),
+    })
+    if (proof !== undefined) options.proofs.note(String(to), response.headers.get('dpop-nonce'))
+    return toStandardResponse(provider, response, await response.text(), {
+      grantType: form?.get('grant_type') ?? undefined,
+      seen,
+    })
+  }
+
+const authenticateBasic = async (parts: ClientParts, headers: Headers): Promise<void> => {
+  const { options, tenant, client, provider, server } = parts
+  const { client_id: clientId, client_secret: secret } = client
+  if (secret === undefined)
+    throw refuse('provider_refused', {
+      provider: provider.provider,
+      problem: `the client ${clientId} has no client_secret, which its way of revocation needs`,
+    })
+  openid.ClientSecretBasic((await options.resolveSecret(secret, tenant)).reveal())(
+    server,
+    { client_id: clientId },
+    new URLSearchParams(),
+    headers,
+  )
+}
+
+/** Reads the metadata that a service publishes, and remembers it for an hour. */
+const createDiscovery = (options: Pick<ProviderClientsOptions, 'snapshot' | 'egress'>) => {
+  const discovered = createLru<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+  return async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
     const key = `${options.snapshot().generation} ${provider.provider} ${provider.issuer}`
     const known = discovered.get(key)
     if (known !== undefined) return known
@@ -130,116 +236,43 @@ export const createProviderClients = (options: {
     discovered.set(key, server)
     return server
   }
+}
 
-  /** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
-  const assertUsable = (provider: Provider, server: openid.ServerMetadata, forUsers: boolean): void => {
-    const methods: unknown = server.code_challenge_methods_supported
-    if (forUsers && provider.pkce === 'S256' && !(Array.isArray(methods) && methods.includes('S256'))) {
-      throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not offer PKCE with S256' })
-    }
-    if ((forUsers && !isHttp(server.authorization_endpoint)) || !isHttp(server.token_endpoint)) {
-      throw refuse('provider_refused', {
-        provider: provider.provider,
-        problem: 'its endpoints are no http or https URLs',
-      })
-    }
-  }
-
-  return async (downstream, tenant) => {
-    const { providers, settings } = options.snapshot()
-    const file = providers.get(downstream.provider)
-    if (file === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
-    const client = clientFor(downstream, tenant)
-    const { client_id: clientId } = client
-    const unsaid = neededVariables(file).find((name) => !Object.hasOwn(client.variables, name))
-    if (unsaid !== undefined)
-      throw refuse('provider_refused', {
-        provider: file.provider,
-        problem: `the client ${clientId} does not say which ${unsaid}`,
-      })
-    const provider = providerFor(file, client.variables)
-    const found = provider.discovery
-      ? { ...(await discover(provider, clientId)), ...endpointsOf(provider) }
-      : metadataOf(provider)
-    const server =
-      found.revocation_endpoint === undefined
-        ? found
-        : {
-            ...found,
-            revocation_endpoint: fillIn(found.revocation_endpoint, { client_id: encodeURIComponent(clientId) }),
-          }
-    assertUsable(provider, server, downstream.credential === 'oauth_grant')
-    const hasDocument = documentOf(client, pagesUrlOf(settings)) !== undefined
-    if (hasDocument && provider.discovery && server['client_id_metadata_document_supported'] !== true)
-      throw refuse('provider_refused', {
-        provider: provider.provider,
-        problem: 'it does not say that it takes documents for client ids (client_id_metadata_document_supported)',
-      })
-    const { authentication, certificate } = await authenticate({
-      provider,
-      server,
-      client,
-      assertion: hasDocument ? (audience) => options.assertClient(clientId, audience) : undefined,
-      resolve: (reference) => options.resolveSecret(reference, tenant),
+/** The provider with the client's variables filled in. @throws DeputyError `provider_refused` where the client lacks one */
+const withVariables = (file: Provider, { client_id: clientId, variables }: OAuthClient): Provider => {
+  const missing = neededVariables(file).find((name) => !Object.hasOwn(variables, name))
+  if (missing !== undefined)
+    throw refuse('provider_refused', {
+      provider: file.provider,
+      problem: `the client ${clientId} does not say which ${missing}`,
     })
-    const ask =
-      (seen?: (status: number, text: string) => void, proof?: Proof): Egress =>
-      async (url, init = {}) => {
-        const headers = new Headers(init.headers)
-        for (const [name, value] of Object.entries(provider.token_requests.headers)) headers.set(name, value)
-        const form = init.body instanceof URLSearchParams ? init.body : undefined
-        const told = form === undefined ? undefined : toBody(provider, form)
-        if (told !== undefined) headers.set('content-type', told.type)
-        const to = form?.get('grant_type') === 'refresh_token' ? (provider.refresh_endpoint ?? url) : url
-        if (proof !== undefined)
-          headers.set('dpop', options.proofs.prove(proof.key, { method: init.method ?? 'GET', url: String(to) }))
-        const response = await options.egress(to, {
-          ...init,
-          headers,
-          ...(told === undefined ? {} : { body: told.body }),
-          ...(certificate === undefined ? {} : { certificate }),
-        })
-        if (proof !== undefined) options.proofs.note(String(to), response.headers.get('dpop-nonce'))
-        return toStandardResponse(provider, response, await response.text(), {
-          grantType: form?.get('grant_type') ?? undefined,
-          seen,
-        })
+  return providerFor(file, variables)
+}
+
+const withClientId = (server: openid.ServerMetadata, clientId: string): openid.ServerMetadata =>
+  server.revocation_endpoint === undefined
+    ? server
+    : {
+        ...server,
+        revocation_endpoint: fillIn(server.revocation_endpoint, { client_id: encodeURIComponent(clientId) }),
       }
-    return {
-      provider,
-      clientId,
-      hasDocument,
-      server,
-      generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
-      fetch: ask(),
-      async authenticateBasic(headers) {
-        if (client.client_secret === undefined)
-          throw refuse('provider_refused', {
-            provider: provider.provider,
-            problem: `the client ${clientId} has no client_secret, which its way of revocation needs`,
-          })
-        openid.ClientSecretBasic((await options.resolveSecret(client.client_secret, tenant)).reveal())(
-          server,
-          { client_id: clientId },
-          new URLSearchParams(),
-          headers,
-        )
-      },
-      proof: async (key) =>
-        wantsBound(downstream, provider)
-          ? { key: key ?? (await createProofKey()), required: provider.dpop === 'required' }
-          : undefined,
-      configuration(seen, proof) {
-        const configuration = new openid.Configuration(
-          server,
-          clientId,
-          certificate === undefined ? undefined : { use_mtls_endpoint_aliases: true },
-          authentication,
-        )
-        if (settings.network.allow_loopback) openid.allowInsecureRequests(configuration)
-        configuration[openid.customFetch] = ask(seen, proof) as unknown as openid.CustomFetch
-        return configuration
-      },
-    }
-  }
+
+/** MCP authorization: without S256 in the metadata, stop; only a provider file can say that a service has no PKCE (threats 5 and 9). */
+const assertUsable = (provider: Provider, server: openid.ServerMetadata, forUsers: boolean): void => {
+  const methods: unknown = server.code_challenge_methods_supported
+  if (forUsers && provider.pkce === 'S256' && !(Array.isArray(methods) && methods.includes('S256')))
+    throw refuse('provider_refused', { provider: provider.provider, problem: 'it does not offer PKCE with S256' })
+  if ((forUsers && !isHttp(server.authorization_endpoint)) || !isHttp(server.token_endpoint))
+    throw refuse('provider_refused', {
+      provider: provider.provider,
+      problem: 'its endpoints are no http or https URLs',
+    })
+}
+
+const assertTakesDocuments = (provider: Provider, server: openid.ServerMetadata): void => {
+  if (provider.discovery && server['client_id_metadata_document_supported'] !== true)
+    throw refuse('provider_refused', {
+      provider: provider.provider,
+      problem: 'it does not say that it takes documents for client ids (client_id_metadata_document_supported)',
+    })
 }

@@ -5,7 +5,7 @@ import { answersSchema, type CurrentSnapshot, type Tenant } from '#config'
 import type { ResolveSecret } from '#credentials/secret'
 import { type DeputyError, refuse } from '#errors'
 import { type Egress, struck } from '#foundation/outbound'
-import { failureOf, plainly, wordsOf } from './call.ts'
+import { failureOf, plainly, wordsOf } from './failure.ts'
 import { toStandardResponse, type AnswerFacts } from './dialect.ts'
 
 const DISCOVERED = 3_600_000

@@ -1,17 +1,8 @@
 /** Speaks with OAuth and OpenID providers: metadata, client authentication, token answers, revocation, and the dialects of those that differ. */
 export { expiresInOf } from './answer-members.ts'
 export { readRsaKey, readSigningKey, type SigningKey } from './authentication.ts'
-export {
-  type CallFailure,
-  type CallProvider,
-  challengeIn,
-  createProviderCalls,
-  failureOf,
-  plainly,
-  retryAfterOf,
-  UNSAID_WAIT,
-  wordsOf,
-} from './call.ts'
+export { type CallProvider, createProviderCalls } from './call.ts'
+export { type CallFailure, challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf } from './failure.ts'
 export { clientDocument, createClientAssertions } from './client-document.ts'
 export { createProviderClients, type ProviderClient, type ProviderClients, withNonce } from './client.ts'
 export { fieldsOf, scopesOf } from './dialect.ts'

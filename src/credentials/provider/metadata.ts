@@ -2,7 +2,7 @@ import * as openid from 'openid-client'
 import type { Provider } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { Egress } from '#foundation/outbound'
-import { plainly } from './call.ts'
+import { plainly } from './failure.ts'
 
 /** Where an issuer publishes its metadata: OpenID Connect Discovery first, and RFC 8414 where there is no such document. */
 const ALGORITHMS = ['oidc', 'oauth2'] as const
@@ -167,3 +167,25 @@ export const draftOf = ({
     '',
   ].join('\n')
 }
+
+/** The endpoints that a provider file names (RFC 8414 section 2). */
+export const endpointsOf = (provider: Provider): Partial<openid.ServerMetadata> => ({
+  ...(provider.authorization_endpoint === undefined ? {} : { authorization_endpoint: provider.authorization_endpoint }),
+  ...(provider.token_endpoint === undefined ? {} : { token_endpoint: provider.token_endpoint }),
+  ...(provider.revocation_endpoint === undefined ? {} : { revocation_endpoint: provider.revocation_endpoint }),
+  ...(provider.introspection_endpoint === undefined ? {} : { introspection_endpoint: provider.introspection_endpoint }),
+  ...(provider.pushed_authorization_request_endpoint === undefined
+    ? {}
+    : { pushed_authorization_request_endpoint: provider.pushed_authorization_request_endpoint }),
+  ...(provider.mtls_token_endpoint === undefined
+    ? {}
+    : { mtls_endpoint_aliases: { token_endpoint: provider.mtls_token_endpoint } }),
+})
+
+/** The provider file's facts as authorization server metadata. */
+export const metadataOf = (provider: Provider): openid.ServerMetadata => ({
+  issuer: provider.issuer ?? provider.token_endpoint!,
+  ...endpointsOf(provider),
+  authorization_response_iss_parameter_supported: provider.authorization_response_iss_parameter_supported,
+  ...(provider.pkce === 'S256' ? { code_challenge_methods_supported: ['S256'] } : {}),
+})

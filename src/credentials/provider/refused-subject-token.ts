@@ -1,5 +1,5 @@
 import { ResponseBodyError } from 'openid-client'
-import { plainly } from './call.ts'
+import { plainly } from './failure.ts'
 
 const UNUSABLE = 'invalid|expired|inactive|revoked|not active|not valid|ended'
 const TOKEN = '(?<![a-z])(?:token|assertion)(?![a-z_])'

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { fillIn, type Provider } from '#config'
 import { refuse } from '#errors'
 import { type ProofKey, Secret } from '#foundation/crypto'
-import { failureOf } from './call.ts'
+import { failureOf } from './failure.ts'
 import { withNonce, type ProviderClient } from './client.ts'
 
 /** The tokens of a grant that is to end, and the key that its refresh token may be bound to. */
