@@ -4,7 +4,7 @@ import type { Envelope } from '#foundation/crypto'
 import type { Grant, GrantStore } from '#foundation/store'
 import { isAbout, judgeRejection, REJECTION_PAUSE_MS, type RejectedCredential } from '../rejection.ts'
 import { openTokens, sealTokens, type GrantTokens } from './grant.ts'
-import { isRefreshing } from './refresh.ts'
+import { isRefreshing } from './fresh-token.ts'
 import type { InTurn } from './turns.ts'
 
 const PROBLEM = 'the service refuses its access tokens, a fresh one included (401)'
