@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
-import { isNotTaken, logIn, type PostgresAddress } from '../../src/listeners/database-proxy/postgres/login.ts'
+import { isLoginRejected, logIn, type PostgresAddress } from '../../src/listeners/database-proxy/postgres/login.ts'
 import { errorResponse, message } from '../../src/listeners/database-proxy/postgres/messages.ts'
 import { aCertificate, findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 
@@ -159,13 +159,13 @@ describe('a login at a server that is none', () => {
         login('x'),
         { downstream: 'orders', address, parameters: new Map() },
         { home, timeout: 1000, random },
-      ).then(() => false, isNotTaken)
+      ).then(() => false, isLoginRejected)
     }
     expect([
       await refusedWith('28P01'),
       await refusedWith('28000'),
       await refusedWith('53300'),
-      isNotTaken(new Error('(28P01)')),
+      isLoginRejected(new Error('(28P01)')),
     ]).toEqual([true, true, false, false])
   })
 })

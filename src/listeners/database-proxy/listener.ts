@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { listenAt, type SocketPlace } from '#foundation/files'
 
-/** A connection that goes through. */
+/** A connection that is logged in and passes bytes. */
 export interface DatabaseSession {
   /** Ends it when nothing is under way in it. @returns false when something is */
   endIfIdle(): boolean
@@ -9,43 +9,44 @@ export interface DatabaseSession {
 
 export interface DatabaseListener {
   readonly address: string
-  /** Lets no more in, lets what is under way finish for at most `patience` ms, then ends what is left. */
+  /** Accepts no more connections, lets those that are busy finish for at most `patience` ms, then ends the rest. */
   close(patience: number): Promise<void>
 }
 
-/** Connections at once. */
-const MOST = 1000
-const LOOK = 50
+/** Connections at the same time. */
+const MAX_CONNECTIONS = 1000
+/** How often idle sessions are looked for while the listener closes (ms). */
+const IDLE_INTERVAL_MS = 50
 
 /**
- * A Unix socket at which programs come in.
- * @param options.admit serves one; what it throws ends that one alone
+ * Listens on a Unix socket for clients of a database.
+ * @param options.accept serves one connection; what it throws ends that connection only
  */
 export const openDatabaseListener = async (
   options: SocketPlace & {
     readonly capturePeer: (socket: Socket) => void
-    readonly admit: (socket: Socket, enter: (session: DatabaseSession) => void) => Promise<void>
+    readonly accept: (socket: Socket, onSession: (session: DatabaseSession) => void) => Promise<void>
   },
 ): Promise<DatabaseListener> => {
-  const inside = new Map<Socket, DatabaseSession | undefined>()
+  const connections = new Map<Socket, DatabaseSession | undefined>()
   const server: Server = createServer({ noDelay: true }, (socket) => {
     options.capturePeer(socket)
-    inside.set(socket, undefined)
+    connections.set(socket, undefined)
     socket.once('close', () => {
-      inside.delete(socket)
+      connections.delete(socket)
     })
     socket.on('error', () => {
       /* it closes then */
     })
     options
-      .admit(socket, (session) => {
-        if (inside.has(socket)) inside.set(socket, session)
+      .accept(socket, (session) => {
+        if (connections.has(socket)) connections.set(socket, session)
       })
       .catch(() => {
         socket.destroy()
       })
   })
-  server.maxConnections = MOST
+  server.maxConnections = MAX_CONNECTIONS
   await listenAt(server, options)
   return {
     address: options.path,
@@ -55,14 +56,14 @@ export const openDatabaseListener = async (
           resolve()
         })
       })
-      const look = setInterval(() => {
-        for (const session of inside.values()) session?.endIfIdle()
-      }, LOOK)
+      const idle = setInterval(() => {
+        for (const session of connections.values()) session?.endIfIdle()
+      }, IDLE_INTERVAL_MS)
       const end = setTimeout(() => {
-        for (const socket of inside.keys()) socket.destroy()
+        for (const socket of connections.keys()) socket.destroy()
       }, patience)
       await closed
-      clearInterval(look)
+      clearInterval(idle)
       clearTimeout(end)
     },
   }

@@ -14,9 +14,9 @@ export interface DatabaseProxyDependencies {
   readonly exchange: Pick<Exchange, 'connection'>
   readonly checkouts: Pick<Checkouts, 'forget'>
   readonly liveSessions: LiveSessionMonitor
-  /** A lease is in use, though nobody asks for it again. @returns whether it goes on */
+  /** Extends a lease that is in use although its credential is not requested again. @returns whether the lease still holds */
   readonly touch: (lease: string) => Promise<boolean>
-  /** Who connected; undefined where the kernel does not say. */
+  /** The process that connected; undefined where the kernel does not name it. */
   readonly peer: (socket: Socket) => Promise<PeerProcess | undefined>
   readonly audit: AuditLog
   readonly clock: Clock
@@ -24,54 +24,64 @@ export interface DatabaseProxyDependencies {
   readonly logger: Logger
 }
 
-/** A login that was rotated while it was on its way is not taken: then the next one is fetched, so often, after pauses (ms). */
-const ATTEMPTS = 3
-const PAUSE = 250
-/** How often a lease is said to be in use (ms), or at half of the time for which it was given. */
-const [SOONEST, LATEST] = [500, 60_000]
-/** What a timer takes. */
-const LONGEST = 2 ** 31 - 1
+/** A login that was rotated while it was being used is rejected: then the current one is fetched, after a pause. */
+const MAX_ATTEMPTS = 3
+const RETRY_PAUSE_MS = 250
+/** Limits of how often a lease is extended (ms); between them, at half of the time for which it was given. */
+const [MIN_LEASE_INTERVAL_MS, MAX_LEASE_INTERVAL_MS] = [500, 60_000]
+/** The longest time that a timer takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 export interface Opened<Login> {
   readonly login: Login
   readonly connection: OpenedConnection
 }
 
+/** A connection of a client, and the downstream that it names. */
+export interface ConnectionRequest {
+  readonly socket: Socket
+  readonly downstream: string
+  readonly correlationId: string
+}
+
+/** How a kind of database is logged in to. */
+export interface LoginMethod<Login> {
+  logIn(opened: OpenedConnection): Promise<Login>
+  /** Whether the server has said that the login is wrong, or not valid any more. */
+  isRejected(error: unknown): boolean
+}
+
 /**
- * Obtains the credential for a connection as its caller's, through the exchange, and logs in with it. It is held, as far as
- * rotations are concerned, until the login is done: from then on the connection goes on, whatever the secret is.
- * @param isNotTaken whether the server has said that the login is not right, or not any more
+ * Obtains the credential for a connection as its caller's, through the exchange, and logs in with it. For rotations it is
+ * checked out until the login is done: from then on the connection does not depend on the secret.
  * @throws DeputyError
  */
-export const open = async <Login>(
-  socket: Socket,
-  downstream: string,
-  correlationId: string,
+export const openConnection = async <Login>(
+  { socket, downstream, correlationId }: ConnectionRequest,
+  { logIn, isRejected }: LoginMethod<Login>,
   deps: DatabaseProxyDependencies,
-  logIn: (opened: OpenedConnection) => Promise<Login>,
-  isNotTaken: (error: unknown) => boolean,
 ): Promise<Opened<Login>> => {
   const peer = await deps.peer(socket)
   if (peer === undefined) throw refuse('workload_unknown')
   for (let attempt = 1; ; attempt += 1) {
-    // Each attempt is an account of its own.
+    // Each attempt has an audit record of its own.
     const id = attempt === 1 ? correlationId : `${correlationId}-${attempt}`
     const connection = await deps.exchange.connection({ correlationId: id, evidence: { peer } }, downstream)
     try {
       return { login: await logIn(connection), connection }
     } catch (error) {
       await recordFailure(id, connection, asDeputyError(error), deps)
-      if (attempt === ATTEMPTS || !isNotTaken(error)) throw error
-      await sleep(attempt * PAUSE)
+      if (attempt === MAX_ATTEMPTS || !isRejected(error)) throw error
+      await sleep(attempt * RETRY_PAUSE_MS)
     } finally {
       await deps.checkouts.forget(connection.holder).catch((error: unknown) => {
-        deps.logger.warn({ err: error }, 'it was not written down that a login is done; it is by its time')
+        deps.logger.warn({ err: error }, 'checkout release failed; it ends by its expiry')
       })
     }
   }
 }
 
-/** The credential had left for its server when this went wrong: `deputy explain` tells both. */
+/** The credential had been used at its server when this failed, so `deputy explain` shows both records. */
 const recordFailure = async (
   id: string,
   { dependsOn: { tenant, user, server }, downstream: { downstream } }: OpenedConnection,
@@ -90,41 +100,50 @@ const recordFailure = async (
       detail: { error: { code: error.code, message: error.message, next: error.next, facts: error.facts } },
     })
     .catch((problem: unknown) => {
-      logger.warn({ err: problem, correlation_id: id }, 'a connection that failed was not written down')
+      logger.warn(
+        { err: problem, correlation_id: id },
+        'audit append failed; a failed database connection has no record',
+      )
     })
 }
 
-/** Keeps what a connection lives on, and ends it when that ends (promise 4). @returns what to call when it is over. @throws DeputyError when it has ended by now */
-export const live = (
+/** Extends the lease of a connection for as long as it is open: a database may let a session continue whose login it has dropped. */
+const extendLease = (
+  lease: string,
+  expiresAt: number,
+  { touch, clock, logger }: Pick<DatabaseProxyDependencies, 'touch' | 'clock' | 'logger'>,
+  end: (error: DeputyError) => void,
+): NodeJS.Timeout => {
+  const extend = async (): Promise<void> => {
+    try {
+      if (await touch(lease)) return
+      clearInterval(timer)
+      const revokedAt = new Date(clock.now()).toISOString()
+      end(refuse('revoked', { scope: `the lease ${lease}, which has ended`, revoked_at: revokedAt }))
+    } catch (error) {
+      logger.warn({ err: error, lease }, 'lease renewal failed; the lease of an open connection may end')
+    }
+  }
+  const timer = setInterval(
+    () => {
+      void extend()
+    },
+    Math.min(MAX_LEASE_INTERVAL_MS, Math.max(MIN_LEASE_INTERVAL_MS, (expiresAt - clock.now()) / 2)),
+  )
+  return timer.unref()
+}
+
+/**
+ * Ends a connection when what it relies on ends: by a revocation, with its lease, at its expiry (promise 4).
+ * @returns what stops the monitoring. @throws DeputyError when it has ended already
+ */
+export const monitorSession = (
   { connection: { dependsOn, lease, expiresAt, notAfter } }: Pick<Opened<unknown>, 'connection'>,
   deps: DatabaseProxyDependencies,
   end: (error: DeputyError) => void,
 ): (() => void) => {
   const forget = deps.liveSessions.add({ dependsOn, end })
-  /** A database may let a session go on whose login it has dropped. */
-  const keep = async (lived: string): Promise<void> => {
-    try {
-      if (await deps.touch(lived)) return
-      clearInterval(timer)
-      end(
-        refuse('revoked', {
-          scope: `the lease ${lived}, which has ended`,
-          revoked_at: new Date(deps.clock.now()).toISOString(),
-        }),
-      )
-    } catch (error) {
-      deps.logger.warn({ err: error, lease: lived }, 'a lease that is in use was not kept')
-    }
-  }
-  const timer =
-    lease === undefined
-      ? undefined
-      : setInterval(
-          () => {
-            void keep(lease)
-          },
-          Math.min(LATEST, Math.max(SOONEST, (expiresAt - deps.clock.now()) / 2)),
-        )
+  const timer = lease === undefined ? undefined : extendLease(lease, expiresAt, deps, end)
   const expiry =
     notAfter === Infinity
       ? undefined
@@ -132,9 +151,8 @@ export const live = (
           () => {
             end(refuse('subject_token_expired', { expired_at: new Date(notAfter).toISOString() }))
           },
-          Math.max(0, Math.min(LONGEST, notAfter - deps.clock.now())),
+          Math.max(0, Math.min(MAX_TIMER_MS, notAfter - deps.clock.now())),
         )
-  timer?.unref()
   expiry?.unref()
   return () => {
     clearInterval(timer)

@@ -32,12 +32,16 @@ export interface LoggedIn {
 }
 
 /** invalid_password, invalid_authorization_specification: the login is not right, or not any more. */
-const NOT_TAKEN = new Set(['28P01', '28000'])
-/** What a client may not choose: who it is, and where; and replication reads past what the login may. */
-const OURS = new Set(['user', 'database', 'replication'])
+const REJECTED_STATES = new Set(['28P01', '28000'])
+/** What a client may not choose: its user and database; and replication, which reads past what the login may. */
+const OWN_PARAMETERS = new Set(['user', 'database', 'replication'])
 const MECHANISM = 'SCRAM-SHA-256'
 /** Types of authentication requests that are not SASL, in words. */
-const OTHERS: Readonly<Record<number, string>> = { 0: 'no password at all', 3: 'the password in clear', 5: 'MD5' }
+const UNSUPPORTED_METHODS: Readonly<Record<number, string>> = {
+  0: 'no password at all',
+  3: 'the password in clear',
+  5: 'MD5',
+}
 
 /** @throws Error of the network or of TLS, BrokenConnection */
 const reach = async (address: DatabaseAddress, options: DialOptions): Promise<Socket> => {
@@ -53,7 +57,7 @@ const reach = async (address: DatabaseAddress, options: DialOptions): Promise<So
       clearTimeout(timer)
     })
   ).toString('latin1')
-  // What came along with the answer, before TLS, could be anybody's (CVE-2021-23222).
+  // Bytes that came with the answer, before TLS, are not authenticated (CVE-2021-23222).
   const early = reader.release()
   if (answer !== 'S' || early.length > 0) {
     socket.destroy()
@@ -62,14 +66,19 @@ const reach = async (address: DatabaseAddress, options: DialOptions): Promise<So
   return secure(socket, address, options)
 }
 
+/** A connection whose login is under way. */
+interface Login {
+  readonly socket: Socket
+  readonly reader: Reader
+  readonly refused: (problem: string, cause?: unknown) => DeputyError
+}
+
+/** Proves the password with SCRAM, and has the server prove that it knows it. @throws DeputyError, BrokenConnection */
 const authenticate = async (
-  socket: Socket,
-  reader: Reader,
-  password: Secret,
-  nonce: string,
-  refused: (problem: string, cause?: unknown) => DeputyError,
+  { socket, reader, refused }: Login,
+  credentials: { readonly password: Secret; readonly nonce: string },
 ): Promise<void> => {
-  const scram = createScram({ username: '', password, nonce })
+  const scram = createScram({ username: '', ...credentials })
   for (let step = 'begin'; ;) {
     const { type, body } = await readMessage(reader)
     if (type === 'E') throw refused(wordsOf(parseError(body)))
@@ -96,10 +105,10 @@ const authenticate = async (
       }
       step = 'verified'
     } else if (kind === 0 && step === 'verified') return
-    // Whoever asks for less than a proof could be anybody, or would see the password.
+    // A server that requires less than a proof is not authenticated, or would see the password.
     else
       throw refused(
-        `it asks for ${OTHERS[kind] ?? `authentication of type ${kind}`}; only ${MECHANISM} is spoken (password_encryption = 'scram-sha-256')`,
+        `it asks for ${UNSUPPORTED_METHODS[kind] ?? `authentication of type ${kind}`}; only ${MECHANISM} is spoken (password_encryption = 'scram-sha-256')`,
       )
   }
 }
@@ -156,17 +165,17 @@ export const logIn = async (
     const reader = createReader(reached)
     reached.write(
       startup({
-        ...Object.fromEntries([...target.parameters].filter(([name]) => !OURS.has(name))),
+        ...Object.fromEntries([...target.parameters].filter(([name]) => !OWN_PARAMETERS.has(name))),
         user: login.username,
         database: address.database,
       }),
     )
     await authenticate(
-      reached,
-      reader,
-      new Secret(login.password),
-      Buffer.from(options.random.bytes(18)).toString('base64'),
-      refused,
+      { socket: reached, reader, refused },
+      {
+        password: new Secret(login.password),
+        nonce: Buffer.from(options.random.bytes(18)).toString('base64'),
+      },
     )
     const greeted = await greetingOf(reader, refused)
     return { ...greeted, socket: reached, rest: reader.release() }
@@ -179,12 +188,12 @@ export const logIn = async (
 }
 
 /** Whether the server has said that the login is not right: it may have been rotated since it was read. */
-export const isNotTaken = (error: unknown): boolean =>
+export const isLoginRejected = (error: unknown): boolean =>
   error instanceof DeputyError &&
   error.code === 'database_refused' &&
-  [...NOT_TAKEN].some((code) => String(error.facts['problem']).endsWith(`(${code})`))
+  [...REJECTED_STATES].some((code) => String(error.facts['problem']).endsWith(`(${code})`))
 
-/** Asks the server to cancel what a session does; it answers nothing. */
+/** Requests the server to cancel the query of a session; it answers nothing. */
 export const cancel = async (
   address: PostgresAddress,
   key: NonNullable<LoggedIn['key']>,
@@ -195,7 +204,7 @@ export const cancel = async (
   socket.setTimeout(options.timeout, () => {
     socket.destroy()
   })
-  // The server closes when it has done it: then the client may go on.
+  // The server closes when it is done: then the client may continue.
   await new Promise<void>((resolve) => {
     socket.once('close', () => {
       resolve()

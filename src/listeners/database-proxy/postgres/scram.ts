@@ -5,7 +5,7 @@ import { equalInConstantTime, type Secret } from '#foundation/crypto'
 const pbkdf2 = promisify(pbkdf2Callback)
 
 /** Fewer would give the password away to whoever reads along (RFC 7677 section 4); more would keep a thread busy for long. */
-const [FEWEST, MOST] = [4096, 1_000_000]
+const [MIN_ITERATIONS, MAX_ITERATIONS] = [4096, 1_000_000]
 
 /** RFC 4013 section 2: spaces become the space, what is not seen goes, and forms that look alike become one. */
 const prepared = (password: string): string =>
@@ -36,8 +36,8 @@ export const createScram = (options: { username: string; password: Secret; nonce
         throw new Error('its nonce is not ours with its own behind it')
       if (!/^[A-Za-z0-9+/]+={0,2}$/.test(salt) || !/^[1-9]\d{0,6}$/.test(iterations))
         throw new Error('its salt or its iteration count is none')
-      if (Number(iterations) < FEWEST || Number(iterations) > MOST)
-        throw new Error(`it wants ${iterations} iterations, and ${FEWEST} to ${MOST} are accepted`)
+      if (Number(iterations) < MIN_ITERATIONS || Number(iterations) > MAX_ITERATIONS)
+        throw new Error(`it wants ${iterations} iterations, and ${MIN_ITERATIONS} to ${MAX_ITERATIONS} are accepted`)
       const salted = await pbkdf2(
         prepared(options.password.reveal()),
         Buffer.from(salt, 'base64'),

@@ -9,24 +9,30 @@ import { createReader } from '../reader.ts'
 export type RedisAddress = Omit<NonNullable<DownstreamOf<'static'>['redis']>, 'only'>
 
 /** An answer to AUTH is a word or a sentence (bytes). */
-const LONGEST = 1024
+const MAX_ANSWER_BYTES = 1024
 /** https://redis.io/docs/latest/commands/auth/ */
-const NOT_TAKEN = 'WRONGPASS'
+const REJECTED_WORD = 'WRONGPASS'
 
 /** A command as an array of bulk strings: https://redis.io/docs/latest/develop/reference/protocol-spec/ */
 export const command = (...parts: readonly string[]): string =>
   `*${parts.length}\r\n${parts.map((part) => `$${Buffer.byteLength(part)}\r\n${part}\r\n`).join('')}`
 
+/** A session at the server, logged in. */
+export interface LoggedIn {
+  readonly socket: Socket
+  /** What came after the answer to the login. */
+  readonly rest: Buffer
+}
+
 /**
  * Logs in at a Redis server, over TLS unless its file says otherwise.
- * @returns the connection, and what came after the answer
  * @throws DeputyError `database_unreachable`, `database_refused`
  */
 export const logIn = async (
   credential: Secret,
   { downstream, address }: { downstream: string; address: RedisAddress },
   options: DialOptions,
-): Promise<{ socket: Socket; rest: Buffer }> => {
+): Promise<LoggedIn> => {
   const refused = (problem: string): DeputyError => refuse('database_refused', { kind: 'redis', downstream, problem })
   let login
   try {
@@ -45,9 +51,9 @@ export const logIn = async (
     }, options.timeout)
     const reader = createReader(reached)
     reached.write(command('AUTH', login.username, login.password))
-    const answer = await reader.line(LONGEST)
+    const answer = await reader.line(MAX_ANSWER_BYTES)
     if (answer !== '+OK')
-      throw refused(answer.startsWith('-') ? answer.slice(1, 200) : 'it answered AUTH with what is no answer')
+      throw refused(answer.startsWith('-') ? answer.slice(1, 200) : 'its answer to AUTH is not one of the protocol')
     return { socket: reached, rest: reader.release() }
   } catch (error) {
     socket?.destroy()
@@ -58,7 +64,7 @@ export const logIn = async (
 }
 
 /** Whether the server has said that the login is not right: it may have been rotated since it was read. */
-export const isNotTaken = (error: unknown): boolean =>
+export const isLoginRejected = (error: unknown): boolean =>
   error instanceof DeputyError &&
   error.code === 'database_refused' &&
-  String(error.facts['problem']).startsWith(NOT_TAKEN)
+  String(error.facts['problem']).startsWith(REJECTED_WORD)
