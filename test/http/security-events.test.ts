@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { createBackChannelLogout } from '../../src/listeners/security-events/back-channel-logout.ts'
-import { Places } from '../../src/listeners/security-events/places.ts'
+import { ConcurrencyLimit } from '../../src/listeners/security-events/concurrency-limit.ts'
 import { createSignalReceiver } from '../../src/listeners/security-events/receiver.ts'
 import { aKeyPair, ask } from '../support/daemon.ts'
 import { aClock, aSnapshot, aTenant } from '../support/snapshot.ts'
@@ -173,14 +173,14 @@ describe('signals of identity providers', () => {
   })
 
   it('places are given back once work is over, and are counted in all', () => {
-    const places = new Places({ total: 3, each: 2 })
-    const [one, two] = [places.take('a'), places.take('a')]
-    expect([one, two, places.take('a')]).toEqual([expect.any(Function), expect.any(Function), undefined])
-    const three = places.take('b')
-    expect(places.take('c')).toBeUndefined()
+    const limit = new ConcurrencyLimit({ total: 3, each: 2 })
+    const [one, two] = [limit.acquire('a'), limit.acquire('a')]
+    expect([one, two, limit.acquire('a')]).toEqual([expect.any(Function), expect.any(Function), undefined])
+    const three = limit.acquire('b')
+    expect(limit.acquire('c')).toBeUndefined()
     three!()
     one!()
-    expect([places.take('c'), places.take('a'), places.take('b')]).toEqual([
+    expect([limit.acquire('c'), limit.acquire('a'), limit.acquire('b')]).toEqual([
       expect.any(Function),
       expect.any(Function),
       undefined,

@@ -1,5 +1,5 @@
-/** Places for work of several parties at once: so many in all, and fewer for each, so that one that is slow holds up no other. */
-export class Places {
+/** Limits concurrent work: in total, and lower for each party, so that a slow party does not hold up the others. */
+export class ConcurrencyLimit {
   readonly #total: number
   readonly #each: number
   readonly #taken = new Map<string, number>()
@@ -9,8 +9,8 @@ export class Places {
     this.#each = each
   }
 
-  /** @returns what gives the place back, once; undefined where there is none */
-  take(party: string): (() => void) | undefined {
+  /** @returns what releases the slot, to be called once; undefined when the limit is reached */
+  acquire(party: string): (() => void) | undefined {
     const taken = this.#taken.get(party) ?? 0
     if (this.#all >= this.#total || taken >= this.#each) return undefined
     this.#all += 1
