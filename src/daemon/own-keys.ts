@@ -10,6 +10,59 @@ import type { Logger } from '#foundation/telemetry'
 /** Records that are sealed anew at once, and looked for in one go. */
 const AT_ONCE = 100
 
+interface Resealing {
+  readonly envelope: KeysAndStore['envelope']
+  readonly store: KeysAndStore['store']
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** Seals a record under the current data key of its tenant. @returns `in use` where the record changed meanwhile */
+const sealAnew = async (
+  { envelope, store, clock, logger }: Resealing,
+  record: SealedRecord,
+): Promise<'done' | 'in use' | 'unreadable'> => {
+  try {
+    return (await store.sealed.replace(
+      record,
+      await envelope.seal(record.name, await envelope.open(record.name, record.sealed)),
+      clock.now(),
+    ))
+      ? 'done'
+      : 'in use'
+  } catch (error) {
+    if (!(error instanceof DeputyError && error.code === 'secret_unreadable')) throw error
+    logger.error(
+      { tenant: record.name.tenant, kind: record.name.kind, id: record.name.id },
+      'a sealed record cannot be read, and is left as it is',
+    )
+    return 'unreadable'
+  }
+}
+
+/**
+ * Seals every record that is under one of the keys anew.
+ * @returns how many records were sealed anew
+ * @throws DeputyError `conflict` while the records that are left are in use
+ */
+const resealAll = async (parts: Resealing, tenant: string, keys: readonly string[]): Promise<number> => {
+  let count = 0
+  // A record that cannot be opened now could not be opened before either: no key needs to be kept for it.
+  for (let unreadable = 0; ;) {
+    const records = await parts.store.sealed.under(tenant, keys, unreadable + AT_ONCE)
+    const {
+      done = [],
+      'in use': inUse = [],
+      unreadable: lost = [],
+    } = Object.groupBy(await Promise.all(records.map((record) => sealAnew(parts, record))), (outcome) => outcome)
+    count += done.length
+    if (inUse.length > 0 && done.length === 0)
+      throw refuse('conflict', { what: `records of ${tenant} that are in use` })
+    if (records.length === lost.length) return count
+    unreadable = lost.length
+  }
+}
+
 /**
  * Changes Deputy's own keys. A signing key that is over stays published until its last token has expired; a new
  * key-encryption key wraps every data key anew, and both are in the file until that is done; an earlier data key goes on
@@ -40,24 +93,6 @@ export const createOwnKeys = (options: {
       return { id: now.id, rewrapped }
     })
 
-  const sealAnew = async (record: SealedRecord): Promise<'done' | 'in use' | 'unreadable'> => {
-    try {
-      return (await store.sealed.replace(
-        record,
-        await envelope.seal(record.name, await envelope.open(record.name, record.sealed)),
-        clock.now(),
-      ))
-        ? 'done'
-        : 'in use'
-    } catch (error) {
-      if (!(error instanceof DeputyError && error.code === 'secret_unreadable')) throw error
-      options.logger.error(
-        { tenant: record.name.tenant, kind: record.name.kind, id: record.name.id },
-        'a sealed record cannot be read, and is left as it is',
-      )
-      return 'unreadable'
-    }
-  }
   const idsOf = async (tenant: string): Promise<[string | undefined, string[]]> => {
     const [current, ...earlier] = await envelope.idsOf(tenant)
     return [current, earlier]
@@ -97,26 +132,12 @@ export const createOwnKeys = (options: {
     /**
      * Seals anew what is under earlier data keys of the tenant, and forgets those.
      * @returns how many records were sealed anew
-     * @throws DeputyError `conflict` while somebody is at work on one of them: it is to be repeated
+     * @throws DeputyError `conflict` while a record is in use: the call is to be repeated
      */
     async endEarlier(tenant: string): Promise<number> {
       const [, earlier] = await idsOf(tenant)
       if (earlier.length === 0) return 0
-      let count = 0
-      // What cannot be opened now could not be opened before: it is nothing that a key could be kept for.
-      for (let unreadable = 0; ;) {
-        const records = await store.sealed.under(tenant, earlier, unreadable + AT_ONCE)
-        const {
-          done = [],
-          'in use': inUse = [],
-          unreadable: lost = [],
-        } = Object.groupBy(await Promise.all(records.map(sealAnew)), (outcome) => outcome)
-        count += done.length
-        if (inUse.length > 0 && done.length === 0)
-          throw refuse('conflict', { what: `records of ${tenant} that are in use` })
-        if (records.length === lost.length) break
-        unreadable = lost.length
-      }
+      const count = await resealAll({ envelope, store, clock, logger: options.logger }, tenant, earlier)
       await alone(() => envelope.dropEarlierKeys(tenant))
       return count
     },

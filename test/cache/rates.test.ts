@@ -161,7 +161,7 @@ describe('rates of requests', () => {
       now += 1000
       expect(await admitted(rates, 'user', ['acme', 'dave'], 1)).toBe(1)
       expect(rates.problem()).toBeNull()
-      expect(said[1]).toMatch(/^Redis counts again/)
+      expect(said[1]).toMatch(/^Redis counts requests again/)
       expect(said).toHaveLength(2)
     })
 

@@ -192,13 +192,13 @@ export const startProviderPlace = async (
     records,
     links,
     async connect(wish = {}) {
-      const url = await authorization.begin(
-        { ...owner, scopes: [...scopes], correlationId: 'c', ...wish },
-        scopes,
+      const url = await authorization.begin({
+        wish: { ...owner, scopes: [...scopes], correlationId: 'c', ...wish },
+        granted: scopes,
         downstream,
-        'browser',
-        'link',
-      )
+        browser: 'browser',
+        link: 'link',
+      })
       const back = await fetch(url, { redirect: 'manual' })
       const location = back.headers.get('location')
       if (location === null) throw new Error(`the service does not let the user through: ${await back.text()}`)

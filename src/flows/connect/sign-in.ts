@@ -7,10 +7,10 @@ import { randomText, Secret } from '#foundation/crypto'
 import { displayNameOf, groupsOf, presentClaims, tenantOf, userOf, type WatchClaims } from '#identity/subject'
 import type { Attempts, Purpose, Step } from './attempt.ts'
 
-/** Who has signed in at the tenant's identity provider. */
+/** A user who has signed in at the tenant's identity provider. */
 export interface SignedIn {
   readonly user: string
-  /** What people know the user by, where the tenant's file says which claim that is. */
+  /** The display name, where the tenant's file maps a claim to it. */
   readonly display: string | undefined
   readonly issuer: string
   readonly groups: readonly string[]
@@ -18,118 +18,128 @@ export interface SignedIn {
   readonly idToken: Secret
 }
 
-/**
- * Sign-in of users through their tenant's identity provider: authorization code with PKCE, `state`, `nonce` and the
- * issuer check of RFC 9207. The answer is only ever redeemed at the issuer to which the question went (threat 7).
- */
-export const createSignIn = (deps: {
+interface SignInDependencies {
   readonly identityProviders: IdentityProviders
   readonly attempts: Attempts
   readonly random: Random
   readonly watchClaims?: WatchClaims
   readonly redirectUri: () => string
-}) => {
-  const random = (): string => randomText(deps.random, 32)
+}
 
-  return {
-    /**
-     * @param isOtherAccount whether the user wants to sign in as another than the one that the identity provider knows.
-     * @returns the URL there
-     */
-    async begin(tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> {
-      const configuration = await deps.identityProviders(tenant)
-      const server = configuration.serverMetadata()
-      const { sign_in: signIn } = tenant
-      const [verifier, nonce] = [random(), random()]
-      const state = await deps.attempts.begin('sign_in', tenant.tenant, {
-        browser,
-        verifier,
-        nonce,
-        issuer: signIn!.issuer,
-        purpose,
+type SignInSettings = NonNullable<Tenant['sign_in']>
+
+/** The URL of a sign-in at the identity provider: pushed where it is so configured (RFC 9126). @throws DeputyError `provider_refused`, those of the issuer */
+const urlOf = async (
+  configuration: openid.Configuration,
+  signIn: SignInSettings,
+  parameters: Record<string, string>,
+): Promise<URL> => {
+  const server = configuration.serverMetadata()
+  const url = !isPushed({ provider: signIn.issuer, par: signIn.par, server, hasDocument: false })
+    ? openid.buildAuthorizationUrl(configuration, parameters)
+    : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
+        throw refusalOfIssuer(signIn.issuer, error)
       })
-      const parameters = {
-        redirect_uri: deps.redirectUri(),
-        scope: signIn!.scopes.join(' '),
-        state,
-        nonce,
-        code_challenge: await openid.calculatePKCECodeChallenge(verifier),
-        code_challenge_method: 'S256',
-        ...(isOtherAccount ? { prompt: otherAccountPrompt(server) } : {}),
-        ...(signIn!.login_hint && purpose.kind === 'connect' && !isOtherAccount
-          ? { login_hint: purpose.wish.user }
-          : {}),
-      }
-      const url = !isPushed({ provider: signIn!.issuer, par: signIn!.par, server, hasDocument: false })
-        ? openid.buildAuthorizationUrl(configuration, parameters)
-        : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
-            throw refusalOfIssuer(signIn!.issuer, error)
-          })
-      if (url.protocol !== 'https:' && url.protocol !== 'http:')
-        throw refuse('provider_refused', {
-          provider: signIn!.issuer,
-          problem: 'its authorization endpoint is no http or https URL',
-        })
-      return url
-    },
+  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+    throw refuse('provider_refused', {
+      provider: signIn.issuer,
+      problem: 'its authorization endpoint is no http or https URL',
+    })
+  return url
+}
 
-    /** Redeems the identity provider's answer. @throws DeputyError of the categories grant and subject */
-    async complete(answer: URL, step: Step<'sign_in'>, tenant: Tenant): Promise<SignedIn> {
-      if (tenant.sign_in?.issuer !== step.issuer)
-        throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
-      const configuration = await deps.identityProviders(tenant)
-      assertIssuer(answer, configuration.serverMetadata())
-      let tokens
-      try {
-        tokens = await openid.authorizationCodeGrant(configuration, answer, {
-          pkceCodeVerifier: step.verifier,
-          expectedState: answer.searchParams.get('state')!,
-          expectedNonce: step.nonce,
-          idTokenExpected: true,
-        })
-      } catch (error) {
-        if (error instanceof DeputyError) throw error
-        if (error instanceof openid.AuthorizationResponseError)
-          throw refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
-        // Where the provider is away, nothing is wrong with what the user did.
-        const failure = failureOf(error)
-        if (failure === 'not_sent' || failure === 'lost') throw refusalOfIssuer(step.issuer, error)
-        throw refuse(
-          'connect_invalid',
-          {
-            problem:
-              error instanceof openid.ResponseBodyError
-                ? `the identity provider refused to redeem the sign-in (${wordsOf(error)})`
-                : "the identity provider's answer could not be verified",
-          },
-          error,
-        )
-      }
-      const said = tokens.claims() as Readonly<Record<string, unknown>> | undefined
-      const claims = said === undefined ? undefined : presentClaims(said)
-      const trusted = tenant.issuers
-        .filter(({ issuer }) => issuer === step.issuer)
-        .map((issuer) => ({ tenant, issuer }))
-      if (claims === undefined || tokens.id_token === undefined)
-        throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
-      const { issuer } = tenantOf(claims, trusted)
-      deps.watchClaims?.(tenant.tenant, issuer, claims)
-      return {
-        user: userOf(claims, issuer),
-        display: displayNameOf(claims, issuer),
-        issuer: issuer.issuer,
-        groups: groupsOf(claims, issuer),
-        claims,
-        idToken: new Secret(tokens.id_token),
-      }
-    },
+/** The refusal of an answer that could not be redeemed. */
+const refusalOf = (issuer: string, error: unknown): DeputyError => {
+  if (error instanceof DeputyError) return error
+  if (error instanceof openid.AuthorizationResponseError)
+    return refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
+  // Where the identity provider does not answer, the user has done nothing wrong.
+  const failure = failureOf(error)
+  if (failure === 'not_sent' || failure === 'lost') return refusalOfIssuer(issuer, error)
+  const problem =
+    error instanceof openid.ResponseBodyError
+      ? `the identity provider refused to redeem the sign-in (${wordsOf(error)})`
+      : "the identity provider's answer could not be verified"
+  return refuse('connect_invalid', { problem }, error)
+}
+
+/** The user whom the ID token of an answer names. @throws DeputyError `connect_invalid`, `subject_tenant_unknown` */
+const signedInBy = (
+  tokens: Awaited<ReturnType<typeof openid.authorizationCodeGrant>>,
+  tenant: Tenant,
+  step: Step<'sign_in'>,
+  watchClaims: WatchClaims | undefined,
+): SignedIn => {
+  const said = tokens.claims() as Readonly<Record<string, unknown>> | undefined
+  const claims = said === undefined ? undefined : presentClaims(said)
+  const trusted = tenant.issuers.filter(({ issuer }) => issuer === step.issuer).map((issuer) => ({ tenant, issuer }))
+  if (claims === undefined || tokens.id_token === undefined)
+    throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
+  const { issuer } = tenantOf(claims, trusted)
+  watchClaims?.(tenant.tenant, issuer, claims)
+  return {
+    user: userOf(claims, issuer),
+    display: displayNameOf(claims, issuer),
+    issuer: issuer.issuer,
+    groups: groupsOf(claims, issuer),
+    claims,
+    idToken: new Secret(tokens.id_token),
   }
 }
 
 /**
- * `select_account` where the identity provider says that it has it, else `login`, which every one has (OpenID Connect
- * Core section 3.1.2.1).
+ * Sign-in of users through their tenant's identity provider: authorization code with PKCE, `state`, `nonce` and the
+ * issuer check of RFC 9207. The answer is only ever redeemed at the issuer to which the request went (threat 7).
  */
+export const createSignIn = (deps: SignInDependencies) => ({
+  /**
+   * @param isOtherAccount whether the user wants to sign in as another than the one that the identity provider knows.
+   * @returns the URL there
+   */
+  async begin(tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> {
+    const configuration = await deps.identityProviders(tenant)
+    const signIn = tenant.sign_in!
+    const [verifier, nonce] = [randomText(deps.random, 32), randomText(deps.random, 32)]
+    const state = await deps.attempts.begin('sign_in', tenant.tenant, {
+      browser,
+      verifier,
+      nonce,
+      issuer: signIn.issuer,
+      purpose,
+    })
+    return urlOf(configuration, signIn, {
+      redirect_uri: deps.redirectUri(),
+      scope: signIn.scopes.join(' '),
+      state,
+      nonce,
+      code_challenge: await openid.calculatePKCECodeChallenge(verifier),
+      code_challenge_method: 'S256',
+      ...(isOtherAccount ? { prompt: otherAccountPrompt(configuration.serverMetadata()) } : {}),
+      ...(signIn.login_hint && purpose.kind === 'connect' && !isOtherAccount ? { login_hint: purpose.wish.user } : {}),
+    })
+  },
+
+  /** Redeems the identity provider's answer. @throws DeputyError of the categories grant and subject */
+  async complete(answer: URL, step: Step<'sign_in'>, tenant: Tenant): Promise<SignedIn> {
+    if (tenant.sign_in?.issuer !== step.issuer)
+      throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
+    const configuration = await deps.identityProviders(tenant)
+    assertIssuer(answer, configuration.serverMetadata())
+    const tokens = await openid
+      .authorizationCodeGrant(configuration, answer, {
+        pkceCodeVerifier: step.verifier,
+        expectedState: answer.searchParams.get('state')!,
+        expectedNonce: step.nonce,
+        idTokenExpected: true,
+      })
+      .catch((error: unknown) => {
+        throw refusalOf(step.issuer, error)
+      })
+    return signedInBy(tokens, tenant, step, deps.watchClaims)
+  },
+})
+
+/** `select_account` where the identity provider supports it, else `login`, which all support (OpenID Connect Core section 3.1.2.1). */
 const otherAccountPrompt = (server: openid.ServerMetadata): string => {
   const values: unknown = server['prompt_values_supported']
   return Array.isArray(values) && values.includes('select_account') ? 'select_account' : 'login'

@@ -8,15 +8,15 @@ import { cacheKey } from './cache.ts'
 
 export type RateKind = keyof Settings['rates']
 
-/** Rates of requests, as the settings have them at the moment. */
+/** Rates of requests, by the current settings. */
 export interface Rates {
   /**
    * Counts a request.
-   * @param parts whose it is
+   * @param parts the ids that the rate counts by
    * @throws DeputyError `rate_limited`
    */
   admit(kind: RateKind, parts: readonly string[]): Promise<void>
-  /** Whether the same one was refused before in the same stretch of time: a flood is written down once. */
+  /** Whether the same refusal was given before in the same stretch of time: a flood is recorded once. */
   isRepeated(error: DeputyError): boolean
   /**
    * Why nodes that share a Redis do not count together, if Redis itself has refused to; null when all is well or there
@@ -33,14 +33,53 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   client: ([client]) => `the client ${client}`,
 }
 
-/**
- * A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because rates alone use scripts.
- */
+/** A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because only rates use scripts. */
 const refusalOf = (error: unknown): string | undefined =>
   error instanceof Error && error.name === 'ReplyError' ? onOneLine(error.message).slice(0, 200) : undefined
 
-/** After a failure the nodes count by themselves for so long (ms), then one request tries Redis again. */
-const REST_MS = 1000
+/** After a failure each node counts its own requests for this long (ms), then one request tries Redis again. */
+const PAUSE_MS = 1000
+
+/** Whether Redis counts, as its answers show. */
+class RedisState {
+  readonly #logger: Logger | undefined
+  readonly #monotonic: () => number
+  /** Undefined while Redis answers. */
+  #pausedUntil: number | undefined
+  /** The refusal that Redis answered instead of counting. */
+  problem: string | null = null
+
+  constructor(logger: Logger | undefined, monotonic: () => number) {
+    this.#logger = logger
+    this.#monotonic = monotonic
+  }
+
+  /** Whether this request asks Redis: all do while it answers, and after a pause one does for all. */
+  isAsked(): boolean {
+    if (this.#pausedUntil === undefined) return true
+    if (this.#monotonic() < this.#pausedUntil) return false
+    this.#pausedUntil = this.#monotonic() + PAUSE_MS
+    return true
+  }
+
+  counted(): void {
+    this.#pausedUntil = undefined
+    if (this.problem !== null) this.#logger?.info({}, 'Redis counts requests again: rates apply to all nodes together')
+    this.problem = null
+  }
+
+  failed(error: unknown): void {
+    this.#pausedUntil = this.#monotonic() + PAUSE_MS
+    const refusal = refusalOf(error)
+    if (refusal === undefined) return
+    if (this.problem === null)
+      this.#logger?.warn(
+        { problem: refusal },
+        'Redis refuses to count requests: each node counts its own, and all nodes together admit more than the rates allow',
+      )
+    this.problem = `each node counts its own requests: ${refusal}`
+  }
+}
 
 interface Limiters {
   readonly rate: Rate
@@ -48,8 +87,47 @@ interface Limiters {
   readonly shared: RateLimiterAbstract | undefined
 }
 
+/** The limiters of each rate: a node's own, and the one in Redis. A changed rate gets new ones. */
+const createLimiters = (client: Redis | Cluster | undefined) => {
+  const limiters = new Map<RateKind, Limiters>()
+  return (kind: RateKind, rate: Rate): Limiters => {
+    const known = limiters.get(kind)
+    if (known?.rate.requests === rate.requests && known.rate.per === rate.per) return known
+    const common = { points: rate.requests, duration: rate.per / 1000, keyPrefix: `deputy:rate:${kind}` }
+    const made: Limiters = {
+      rate,
+      own: new RateLimiterMemory(common),
+      shared:
+        client === undefined
+          ? undefined
+          : new RateLimiterRedis({ ...common, storeClient: client, rejectIfRedisNotReady: true }),
+    }
+    limiters.set(kind, made)
+    return made
+  }
+}
+
+/** Counts a request in Redis, or at this node while Redis does not count. @throws RateLimiterRes where the rate is used up */
+const consume = async ({ own, shared }: Limiters, key: string, redis: RedisState): Promise<void> => {
+  if (shared === undefined || !redis.isAsked()) {
+    await own.consume(key)
+    return
+  }
+  try {
+    await shared.consume(key)
+    redis.counted()
+  } catch (error) {
+    if (error instanceof RateLimiterRes) {
+      redis.counted()
+      throw error
+    }
+    redis.failed(error)
+    await own.consume(key)
+  }
+}
+
 /**
- * @param options.redis where nodes count together; while it is away each counts by itself, and no request waits for it
+ * @param options.redis where nodes count together; while Redis does not answer each node counts by itself, and no request waits
  * @param options.monotonic never goes back (ms); default: the process's own
  */
 export const createRates = (options: {
@@ -58,78 +136,15 @@ export const createRates = (options: {
   readonly monotonic?: () => number
 }): Rates => {
   const { monotonic = () => performance.now() } = options
-  const limiters = new Map<RateKind, Limiters>()
+  const limitersFor = createLimiters(options.redis?.client)
+  const redis = new RedisState(options.redis?.logger, monotonic)
   const repeated = new WeakSet<DeputyError>()
-  /** Undefined while Redis answers. */
-  let restsUntil: number | undefined
-  /** What Redis has answered instead of counting. */
-  let problem: string | null = null
-
-  const counted = (): void => {
-    restsUntil = undefined
-    if (problem !== null) options.redis?.logger.info({}, 'Redis counts again: rates hold over all nodes together')
-    problem = null
-  }
-  const notCounted = (error: unknown): void => {
-    restsUntil = monotonic() + REST_MS
-    const refusal = refusalOf(error)
-    if (refusal === undefined) return
-    if (problem === null)
-      options.redis?.logger.warn(
-        { problem: refusal },
-        'Redis refuses to count requests: each node counts its own, and all nodes together admit more than the rates say',
-      )
-    problem = `each node counts its own requests: ${refusal}`
-  }
-
-  const limitersFor = (kind: RateKind, rate: Rate): Limiters => {
-    const known = limiters.get(kind)
-    if (known?.rate.requests === rate.requests && known.rate.per === rate.per) return known
-    const common = { points: rate.requests, duration: rate.per / 1000, keyPrefix: `deputy:rate:${kind}` }
-    const made: Limiters = {
-      rate,
-      own: new RateLimiterMemory(common),
-      shared:
-        options.redis === undefined
-          ? undefined
-          : new RateLimiterRedis({ ...common, storeClient: options.redis.client, rejectIfRedisNotReady: true }),
-    }
-    limiters.set(kind, made)
-    return made
-  }
-
-  /** Whether this request asks Redis: all do while it answers, and after a rest one does for all. */
-  const asksRedis = (): boolean => {
-    if (restsUntil === undefined) return true
-    if (monotonic() < restsUntil) return false
-    restsUntil = monotonic() + REST_MS
-    return true
-  }
-
-  const consume = async ({ own, shared }: Limiters, key: string): Promise<void> => {
-    if (shared === undefined || !asksRedis()) {
-      await own.consume(key)
-      return
-    }
-    try {
-      await shared.consume(key)
-      counted()
-    } catch (error) {
-      if (error instanceof RateLimiterRes) {
-        counted()
-        throw error
-      }
-      notCounted(error)
-      await own.consume(key)
-    }
-  }
-
   return {
     async admit(kind, parts) {
       const rate = options.rates()[kind]
       if (rate === null) return
       try {
-        await consume(limitersFor(kind, rate), cacheKey(...parts))
+        await consume(limitersFor(kind, rate), cacheKey(...parts), redis)
       } catch (thrown) {
         if (!(thrown instanceof RateLimiterRes)) throw thrown
         const error = refuse('rate_limited', {
@@ -141,6 +156,6 @@ export const createRates = (options: {
       }
     },
     isRepeated: (error) => repeated.has(error),
-    problem: () => (Object.values(options.rates()).some((rate) => rate !== null) ? problem : null),
+    problem: () => (Object.values(options.rates()).some((rate) => rate !== null) ? redis.problem : null),
   }
 }

@@ -1,15 +1,13 @@
-import { createHash } from 'node:crypto'
-import { createLru } from '#foundation/lru'
-import { Agent, fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
+import { fetch as undiciFetch, type RequestInit as UndiciInit } from 'undici'
 import { refuse } from '#errors'
-import { lengthPrefixed } from '#foundation/crypto'
 import type { AddressRules } from './address.ts'
-import type { ClientCertificate, Egress, EgressInit } from './egress.ts'
+import { Agents } from './agents.ts'
+import type { Egress, EgressInit } from './egress.ts'
 import { createRouter, type HostRoute } from './hosts.ts'
 import { createConnectionGuard, refusedByGuard, type Lookup } from './guard.ts'
 
 export interface EgressOptions extends AddressRules {
-  /** ms until the answer must be there, body and all. */
+  /** Time until the answer must be complete, with its body (ms). */
   readonly timeout: number
   /** Certificate authorities (PEM) instead of those of the system. */
   readonly ca?: string
@@ -20,12 +18,10 @@ export interface EgressOptions extends AddressRules {
   readonly traceparent?: () => string | undefined
 }
 
+/** The longest answer that is read, where the caller names no other. */
 const MAX_BYTES = 1_048_576
 
-/** Certificates whose connections are kept at most. */
-const CERTIFICATES = 100
-
-/** Headers that may follow a redirect to another origin: none of them says who asks. */
+/** Headers that may follow a redirect to another origin: none of them identifies the caller. */
 const PUBLIC_HEADERS = new Set(['accept', 'accept-language', 'content-type', 'user-agent'])
 
 /** Null body statuses of the Fetch standard. */
@@ -37,43 +33,7 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308])
 export const createEgress = (options: EgressOptions): Egress & { close(): Promise<void> } => {
   const guard = createConnectionGuard(options)
   const router = createRouter(options.routes ?? [])
-  const createAgent = (certificate?: ClientCertificate, authorities?: readonly string[]): Agent =>
-    new Agent({
-      connect: {
-        ...(authorities === undefined
-          ? options.ca === undefined
-            ? {}
-            : { ca: options.ca }
-          : { ca: [...authorities] }),
-        lookup: guard.lookup,
-        ...(certificate === undefined ? {} : { cert: certificate.certificate, key: certificate.key.reveal() }),
-      },
-    })
-
-  const agent = createAgent()
-  /** Connections on which Deputy has proved itself are used for nothing else. */
-  const agents = createLru<string, Agent>({
-    max: CERTIFICATES,
-    dispose: (each) => {
-      void each.close()
-    },
-  })
-  const agentFor = (certificate: ClientCertificate | undefined, url: URL): Agent => {
-    const authorities = router.authoritiesOf(url)
-    if (certificate === undefined && authorities === undefined) return agent
-    const id = createHash('sha256')
-      .update(
-        lengthPrefixed(
-          authorities === undefined ? '' : url.host,
-          certificate?.certificate ?? '',
-          certificate?.key.reveal() ?? '',
-        ),
-      )
-      .digest('base64')
-    let found = agents.get(id)
-    if (found === undefined) agents.set(id, (found = createAgent(certificate, authorities)))
-    return found
-  }
+  const agents = new Agents({ lookup: guard.lookup, ca: options.ca })
 
   const once = async (url: URL, init: EgressInit, signal: AbortSignal): Promise<Response> => {
     const target = router.to(url)
@@ -88,7 +48,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
         headers,
         signal,
         redirect: 'manual',
-        dispatcher: agentFor(certificate, url),
+        dispatcher: agents.for(url, certificate, router.authoritiesOf(url)),
       } as unknown as UndiciInit)
       return await bounded(response as unknown as Response, maxBytes, url)
     } catch (error) {
@@ -113,12 +73,7 @@ export const createEgress = (options: EgressOptions): Egress & { close(): Promis
       url = next
     }
   }
-  return Object.assign(egress, {
-    async close() {
-      agents.clear()
-      await agent.close()
-    },
-  })
+  return Object.assign(egress, { close: () => agents.close() })
 }
 
 /** The request that follows a redirect (Fetch standard, HTTP-redirect fetch); to another origin it carries nothing that was put in. */

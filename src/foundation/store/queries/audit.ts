@@ -32,6 +32,45 @@ export type AppendAfter = (
   after: { readonly seq: number; readonly hash: string },
 ) => Promise<boolean>
 
+/** Searches the audit log. @param own the node whose chain is read where the filter names none */
+const search = async (
+  reading: Database,
+  own: string,
+  filter: AuditFilter,
+  { limit, last }: Parameters<AuditStore['query']>[1],
+) => {
+  const order = last === true ? 'desc' : 'asc'
+  let query = reading
+    .selectFrom('audit_records')
+    .select([...COLUMNS])
+    .limit(limit)
+  // One chain is in the order of its numbers; records of several, in that of their times.
+  query =
+    filter.node === '*'
+      ? query.orderBy('at', order).orderBy('node', order).orderBy('seq', order)
+      : query.where('node', '=', filter.node ?? own).orderBy('seq', order)
+  for (const column of EQUAL) {
+    const value = filter[column]
+    if (value !== undefined) query = query.where(column, '=', value)
+  }
+  if (filter.otherThan !== undefined) query = query.where('event', 'not in', [...filter.otherThan])
+  if (filter.mentions !== undefined) {
+    const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
+    query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
+  }
+  if (filter.downstream !== undefined) query = query.where(namesDownstream(filter.downstream))
+  if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
+  if (filter.until !== undefined) query = query.where('at', '<=', filter.until)
+  if (filter.afterSeq !== undefined) query = query.where('seq', '>', filter.afterSeq)
+  const rows = (await query.execute()).map(({ node: of, ...row }) => ({
+    ...(filter.node === undefined ? {} : { node: of }),
+    ...row,
+    seq: Number(row.seq),
+    at: Number(row.at),
+  }))
+  return last === true ? rows.reverse() : rows
+}
+
 /**
  * @param options.appendAfter of a database that several processes write. @param options.reading where the log is
  * searched: it grows for ever, and no append may wait for a search through it
@@ -77,38 +116,7 @@ export const auditStore = (options: {
         (row) => row.node,
       )
     },
-    async query(filter: AuditFilter, { limit, last }) {
-      const order = last === true ? 'desc' : 'asc'
-      let query = reading
-        .selectFrom('audit_records')
-        .select([...COLUMNS])
-        .limit(limit)
-      // One chain is in the order of its numbers; records of several, in that of their times.
-      query =
-        filter.node === '*'
-          ? query.orderBy('at', order).orderBy('node', order).orderBy('seq', order)
-          : query.where('node', '=', filter.node ?? node).orderBy('seq', order)
-      for (const column of EQUAL) {
-        const value = filter[column]
-        if (value !== undefined) query = query.where(column, '=', value)
-      }
-      if (filter.otherThan !== undefined) query = query.where('event', 'not in', [...filter.otherThan])
-      if (filter.mentions !== undefined) {
-        const pattern = `%${JSON.stringify(filter.mentions).slice(1, -1).replace(/[%_!]/g, '!$&')}%`
-        query = query.where(sql<boolean>`body like ${pattern} escape '!'`)
-      }
-      if (filter.downstream !== undefined) query = query.where(namesDownstream(filter.downstream))
-      if (filter.since !== undefined) query = query.where('at', '>=', filter.since)
-      if (filter.until !== undefined) query = query.where('at', '<=', filter.until)
-      if (filter.afterSeq !== undefined) query = query.where('seq', '>', filter.afterSeq)
-      const rows = (await query.execute()).map(({ node: of, ...row }) => ({
-        ...(filter.node === undefined ? {} : { node: of }),
-        ...row,
-        seq: Number(row.seq),
-        at: Number(row.at),
-      }))
-      return last === true ? rows.reverse() : rows
-    },
+    query: (filter, page) => search(reading, node, filter, page),
     async addCheckpoint(checkpoint) {
       await database
         .insertInto('audit_checkpoints')

@@ -60,7 +60,62 @@ const targetFromRow = (row: Selectable<Tables['rotation_targets']>): RotationTar
   nextAt: row.next_at === null ? null : Number(row.next_at),
 })
 
+/** The targets of rotation: secrets, each with the time of its next rotation. */
+const targetStore = (
+  database: Database,
+): Pick<RotationStore, 'putTarget' | 'target' | 'targets' | 'dueTargets' | 'removeTarget'> => ({
+  async putTarget({ rotatedAt, nextAt, ...target }) {
+    const row = { ...target, rotated_at: rotatedAt, next_at: nextAt }
+    await database
+      .insertInto('rotation_targets')
+      .values(row)
+      .onConflict((conflict) => conflict.columns(['tenant', 'backend', 'secret']).doUpdateSet(row))
+      .execute()
+  },
+  async target({ tenant, backend, secret }) {
+    const row = await database
+      .selectFrom('rotation_targets')
+      .selectAll()
+      .where('tenant', '=', tenant)
+      .where('backend', '=', backend)
+      .where('secret', '=', secret)
+      .executeTakeFirst()
+    return row === undefined ? undefined : targetFromRow(row)
+  },
+  async targets() {
+    return (
+      await database
+        .selectFrom('rotation_targets')
+        .selectAll()
+        .orderBy('tenant')
+        .orderBy('backend')
+        .orderBy('secret')
+        .execute()
+    ).map(targetFromRow)
+  },
+  async dueTargets(now, limit) {
+    const rows = await database
+      .selectFrom('rotation_targets')
+      .selectAll()
+      .where('next_at', '<=', now)
+      .where('paused', 'is', null)
+      .orderBy('next_at')
+      .limit(limit)
+      .execute()
+    return rows.map(targetFromRow)
+  },
+  async removeTarget({ tenant, backend, secret }) {
+    await database
+      .deleteFrom('rotation_targets')
+      .where('tenant', '=', tenant)
+      .where('backend', '=', backend)
+      .where('secret', '=', secret)
+      .execute()
+  },
+})
+
 export const rotationStore = (database: Database, atomically: Atomically): RotationStore => ({
+  ...targetStore(database),
   async begin(rotation) {
     // The index of open rotations takes one for each secret, whichever node asks first.
     try {
@@ -125,53 +180,5 @@ export const rotationStore = (database: Database, atomically: Atomically): Rotat
       if (value !== undefined) query = query.where(column, '=', value)
     }
     return (await query.execute()).map(fromRow)
-  },
-  async putTarget({ rotatedAt, nextAt, ...target }) {
-    const row = { ...target, rotated_at: rotatedAt, next_at: nextAt }
-    await database
-      .insertInto('rotation_targets')
-      .values(row)
-      .onConflict((conflict) => conflict.columns(['tenant', 'backend', 'secret']).doUpdateSet(row))
-      .execute()
-  },
-  async target({ tenant, backend, secret }) {
-    const row = await database
-      .selectFrom('rotation_targets')
-      .selectAll()
-      .where('tenant', '=', tenant)
-      .where('backend', '=', backend)
-      .where('secret', '=', secret)
-      .executeTakeFirst()
-    return row === undefined ? undefined : targetFromRow(row)
-  },
-  async targets() {
-    return (
-      await database
-        .selectFrom('rotation_targets')
-        .selectAll()
-        .orderBy('tenant')
-        .orderBy('backend')
-        .orderBy('secret')
-        .execute()
-    ).map(targetFromRow)
-  },
-  async dueTargets(now, limit) {
-    const rows = await database
-      .selectFrom('rotation_targets')
-      .selectAll()
-      .where('next_at', '<=', now)
-      .where('paused', 'is', null)
-      .orderBy('next_at')
-      .limit(limit)
-      .execute()
-    return rows.map(targetFromRow)
-  },
-  async removeTarget({ tenant, backend, secret }) {
-    await database
-      .deleteFrom('rotation_targets')
-      .where('tenant', '=', tenant)
-      .where('backend', '=', backend)
-      .where('secret', '=', secret)
-      .execute()
   },
 })

@@ -1,4 +1,4 @@
-import type { ExpressionBuilder, Selectable } from 'kysely'
+import type { CompiledQuery, ExpressionBuilder, Selectable } from 'kysely'
 import type { Atomically, Database, Tables } from '../schema.ts'
 import type { SecretStage } from '../records/secrets.ts'
 import type { SecretStore, StoredSecret } from '../records/secrets.ts'
@@ -14,6 +14,68 @@ const fromRow = (row: Selectable<Tables['secrets']>): StoredSecret => ({
 })
 
 type Existence = ExpressionBuilder<Tables, 'secrets'>
+
+/**
+ * The statements of a promotion, in one transaction. Each asks again whether the version can be promoted and whether the current one
+ * is the expected one, so that all of them act or none does.
+ */
+const promotion = (
+  database: Database,
+  {
+    tenant,
+    name,
+    version,
+    expected,
+  }: { readonly tenant: string; readonly name: string; readonly version: number; readonly expected: number | null },
+): CompiledQuery[] => {
+  const versions = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
+  const existing = ({ selectFrom }: Existence) =>
+    selectFrom('secrets as other')
+      .select('other.version')
+      .where('other.tenant', '=', tenant)
+      .where('other.name', '=', name)
+  const inStage = (eb: Existence, number: number, stages: readonly SecretStage[]) =>
+    eb.exists(existing(eb).where('other.version', '=', number).where('other.stage', 'in', stages))
+  const isCandidate = (eb: Existence) => inStage(eb, version, ['pending', 'previous'])
+  const isExpected = (eb: Existence) =>
+    expected === null
+      ? eb.not(eb.exists(existing(eb).where('other.stage', '=', 'current')))
+      : inStage(eb, expected, ['current'])
+  // A stage holds one version: the one that is replaced has no stage until the other has taken its place.
+  return [
+    database
+      .deleteFrom('secrets')
+      .where('tenant', '=', tenant)
+      .where('name', '=', name)
+      .where('stage', '=', 'previous')
+      .where('version', '!=', version)
+      .where(isCandidate)
+      .where(isExpected)
+      .compile(),
+    versions().where('stage', '=', 'current').where(isCandidate).where(isExpected).set({ stage: null }).compile(),
+    versions()
+      .where('version', '=', version)
+      .where('stage', 'in', ['pending', 'previous'])
+      .where((eb) => eb.not(eb.exists(existing(eb).where('other.stage', '=', 'current'))))
+      .where((eb) =>
+        expected === null
+          ? eb.lit(true)
+          : eb.exists(existing(eb).where('other.version', '=', expected).where('other.stage', 'is', null)),
+      )
+      .set({ stage: 'current' })
+      .compile(),
+    ...(expected === null
+      ? []
+      : [
+          versions()
+            .where('version', '=', expected)
+            .where('stage', 'is', null)
+            .where((eb) => inStage(eb, version, ['current']))
+            .set({ stage: 'previous' })
+            .compile(),
+        ]),
+  ]
+}
 
 export const secretStore = (database: Database, atomically: Atomically): SecretStore => ({
   async find(tenant, name, stage) {
@@ -60,53 +122,7 @@ export const secretStore = (database: Database, atomically: Atomically): SecretS
     ])
   },
   async promote(tenant, name, version, expected) {
-    const versions = () => database.updateTable('secrets').where('tenant', '=', tenant).where('name', '=', name)
-    const existing = ({ selectFrom }: Existence) =>
-      selectFrom('secrets as other')
-        .select('other.version')
-        .where('other.tenant', '=', tenant)
-        .where('other.name', '=', name)
-    const inStage = (eb: Existence, number: number, stages: readonly SecretStage[]) =>
-      eb.exists(existing(eb).where('other.version', '=', number).where('other.stage', 'in', stages))
-    const isCandidate = (eb: Existence) => inStage(eb, version, ['pending', 'previous'])
-    const isExpected = (eb: Existence) =>
-      expected === null
-        ? eb.not(eb.exists(existing(eb).where('other.stage', '=', 'current')))
-        : inStage(eb, expected, ['current'])
-    // A version has a stage for itself: the one that is replaced is without one until the other has its place.
-    await atomically([
-      database
-        .deleteFrom('secrets')
-        .where('tenant', '=', tenant)
-        .where('name', '=', name)
-        .where('stage', '=', 'previous')
-        .where('version', '!=', version)
-        .where(isCandidate)
-        .where(isExpected)
-        .compile(),
-      versions().where('stage', '=', 'current').where(isCandidate).where(isExpected).set({ stage: null }).compile(),
-      versions()
-        .where('version', '=', version)
-        .where('stage', 'in', ['pending', 'previous'])
-        .where((eb) => eb.not(eb.exists(existing(eb).where('other.stage', '=', 'current'))))
-        .where((eb) =>
-          expected === null
-            ? eb.lit(true)
-            : eb.exists(existing(eb).where('other.version', '=', expected).where('other.stage', 'is', null)),
-        )
-        .set({ stage: 'current' })
-        .compile(),
-      ...(expected === null
-        ? []
-        : [
-            versions()
-              .where('version', '=', expected)
-              .where('stage', 'is', null)
-              .where((eb) => inStage(eb, version, ['current']))
-              .set({ stage: 'previous' })
-              .compile(),
-          ]),
-    ])
+    await atomically(promotion(database, { tenant, name, version, expected }))
   },
   async removeVersion(tenant, name, version, stage) {
     await database
