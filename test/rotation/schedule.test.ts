@@ -75,7 +75,7 @@ describe('when a secret rotates next', () => {
         const parsed = policyOf(when).when
         const first = nextRotation(parsed, SECRET, rotatedAt)
         expect(first).toBeGreaterThan(rotatedAt)
-        const planned = plannedRotations(parsed, SECRET, first, rotatedAt + 90 * 86_400_000, 50)
+        const planned = plannedRotations(parsed, SECRET, { from: first, until: rotatedAt + 90 * 86_400_000, limit: 50 })
         expect(planned).toEqual(planned.toSorted((a, b) => a - b))
         expect(new Set(planned).size).toBe(planned.length)
       }),

@@ -119,7 +119,7 @@ const openConnectors = (context: DaemonContext, foundation: Foundation, secrets:
     egress,
     keys: signingKeys,
     readSecret: rotation.read,
-    termsOf: rotation.termsOf,
+    termsOf: (secret) => rotation.termsOf(secret),
     clock,
     random,
     minted: { issuer, lifetime: () => snapshot().settings.tokens.lifetime, status },

@@ -1,9 +1,13 @@
 import type { Revoker } from '#flows/revocation'
 import type { Logger } from '#foundation/telemetry'
-import type { RotationRoom } from './rotation.ts'
+import type { RotationService } from './service.ts'
 
 /** A revoker after whose revocations rotate what the policies say. That a rotation could not begin takes nothing from the revocation, which stands. */
-export const withRotations = (revoker: Revoker, rotation: Pick<RotationRoom, 'revoked'>, logger: Logger): Revoker => ({
+export const withRotations = (
+  revoker: Revoker,
+  rotation: Pick<RotationService, 'revoked'>,
+  logger: Logger,
+): Revoker => ({
   preview: (scope) => revoker.preview(scope),
   async revoke(order) {
     const receipt = await revoker.revoke(order)

@@ -4,5 +4,5 @@
  */
 export { withRotations } from './after-revocation.ts'
 export { createCheckouts, type Checkouts, type CheckoutProcess } from './checkouts.ts'
-export { createRotation, type RotationRoom } from './rotation.ts'
+export { createRotation, type RotationService } from './service.ts'
 export { readLogin } from './rotators/login-secret.ts'

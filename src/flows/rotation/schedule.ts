@@ -93,16 +93,14 @@ const nextOf = (cron: string, zone: string, after: number, jitter: number): numb
   return next === null ? undefined : next.getTime() + jitter
 }
 
-/** All rotations of a secret up to a moment, for a plan. At most as many as `limit`. */
+/** All rotations of a secret from one moment until another (ms since the epoch), for a plan; at most `limit`. @param span.from null: none */
 export const plannedRotations = (
   when: When,
   secret: RotatedSecret,
-  next: number | null,
-  until: number,
-  limit = 1000,
+  { from, until, limit = 1000 }: { readonly from: number | null; readonly until: number; readonly limit?: number },
 ): number[] => {
   const planned: number[] = []
-  for (let at = next; at !== null && at <= until && planned.length < limit; at = nextRotation(when, secret, at))
+  for (let at = from; at !== null && at <= until && planned.length < limit; at = nextRotation(when, secret, at))
     planned.push(at)
   return planned
 }

@@ -2,7 +2,7 @@ import type { Request } from 'express'
 import type { CurrentSnapshot } from '#config'
 import type { EmbeddedSecrets, Leases } from '#credentials/secret'
 import type { createNamedCheck, Revoker } from '#flows/revocation'
-import type { RotationRoom } from '#flows/rotation'
+import type { RotationService } from '#flows/rotation'
 import type { AuditLog } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
 import type { Fingerprint } from '#foundation/crypto'
@@ -24,7 +24,7 @@ export interface AdminDependencies {
   readonly secretChanged: (secret: RotatedSecret) => void
   readonly leases: Pick<Leases, 'list'>
   readonly revoker: Revoker
-  readonly rotation: RotationRoom
+  readonly rotation: RotationService
   readonly policy: () => Policy
   readonly audit: AuditLog
   readonly fingerprint: Fingerprint

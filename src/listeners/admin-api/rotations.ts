@@ -1,4 +1,4 @@
-import type { RotationRoom } from '#flows/rotation'
+import type { RotationService } from '#flows/rotation'
 import {
   rotatedSecretSchema,
   rotationEventSchema,
@@ -8,7 +8,7 @@ import {
 } from './contract.ts'
 import { parse, present, type AdminEndpoints, type AdminRequest } from './endpoint.ts'
 
-const run = async (rotation: RotationRoom, request: AdminRequest): Promise<object> => {
+const run = async (rotation: RotationService, request: AdminRequest): Promise<object> => {
   const { reason, ...target } = parse(rotationOrderSchema, request.body)
   const begun = await rotation.begin(target, reason)
   const { tenant, secret, backend } = target
@@ -16,7 +16,7 @@ const run = async (rotation: RotationRoom, request: AdminRequest): Promise<objec
   return begun
 }
 
-const handleEvent = async (rotation: RotationRoom, request: AdminRequest): Promise<object> => {
+const handleEvent = async (rotation: RotationService, request: AdminRequest): Promise<object> => {
   const { event, ...about } = parse(rotationEventSchema, request.body)
   const begun = await rotation.event(event, present(about))
   await request.record({
@@ -26,7 +26,7 @@ const handleEvent = async (rotation: RotationRoom, request: AdminRequest): Promi
   return begun
 }
 
-const pause = async (rotation: RotationRoom, request: AdminRequest): Promise<object> => {
+const pause = async (rotation: RotationService, request: AdminRequest): Promise<object> => {
   const { reason, ...target } = parse(rotationOrderSchema, request.body)
   await rotation.pause(target, reason)
   const { tenant, secret, backend } = target
@@ -34,7 +34,7 @@ const pause = async (rotation: RotationRoom, request: AdminRequest): Promise<obj
   return { ...target, paused: reason }
 }
 
-const resume = async (rotation: RotationRoom, request: AdminRequest): Promise<object> => {
+const resume = async (rotation: RotationService, request: AdminRequest): Promise<object> => {
   const target = parse(rotatedSecretSchema, request.body)
   await rotation.resume(target)
   const { tenant, secret, backend } = target
@@ -42,7 +42,7 @@ const resume = async (rotation: RotationRoom, request: AdminRequest): Promise<ob
   return { ...target, paused: null }
 }
 
-const retry = async (rotation: RotationRoom, request: AdminRequest): Promise<object> => {
+const retry = async (rotation: RotationService, request: AdminRequest): Promise<object> => {
   const target = parse(rotatedSecretSchema, request.body)
   const open = await rotation.retry(target)
   const { tenant, secret, backend } = target
@@ -50,7 +50,7 @@ const retry = async (rotation: RotationRoom, request: AdminRequest): Promise<obj
   return open
 }
 
-const rollBack = async (rotation: RotationRoom, request: AdminRequest): Promise<object> => {
+const rollBack = async (rotation: RotationService, request: AdminRequest): Promise<object> => {
   const target = parse(rotatedSecretSchema, request.body)
   const ended = await rotation.rollBack(target, request.by())
   const { tenant, secret, backend } = target
@@ -59,7 +59,7 @@ const rollBack = async (rotation: RotationRoom, request: AdminRequest): Promise<
 }
 
 /** Rotations: begun, paused and ended here. Files alone say which secrets rotate, and how. */
-export const rotationEndpoints = ({ rotation }: { readonly rotation: RotationRoom }): AdminEndpoints => ({
+export const rotationEndpoints = ({ rotation }: { readonly rotation: RotationService }): AdminEndpoints => ({
   'GET /rotations': async ({ query }) => {
     const { limit, ...filter } = parse(rotationQuerySchema, query)
     return rotation.list(present(filter), limit)

@@ -8,61 +8,75 @@ import type { ChoosingRotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
 
 const digest = (password: string): string => createHash('sha256').update(password).digest('hex')
-/** What the server itself has answered; empty for everything that happened on the way. */
-const said = (error: unknown): string => (error instanceof Error && error.name === 'ReplyError' ? error.message : '')
+/** The server's own reply; empty for a failure of the connection. */
+const replyOf = (error: unknown): string => (error instanceof Error && error.name === 'ReplyError' ? error.message : '')
 
 /** Redis without an ACL file: then the change lasts as long as the server runs, unless CONFIG REWRITE keeps it. */
 const NO_FILE = /not configured to use an ACL file|without a config file/i
 
-/**
- * A Redis ACL user, who may have several passwords at once (https://redis.io/docs/latest/commands/acl-setuser/): the
- * new one is added, and the old one taken away at the end. Digests are sent, not passwords (`#` and `!`).
- */
-export const createRedisRotator = (
-  how: RotatorSettingsOf<'redis'>,
-  deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | TlsMaterial>; random: Random; timeout: number },
-): ChoosingRotator => {
-  const connected = async <T>({ username, password }: LoginSecret, work: (client: Redis) => Promise<T>): Promise<T> => {
-    const tls = await deps.tls()
-    // Loaded where a Redis user rotates: no other daemon should pay for it.
+interface RedisRotatorDependencies {
+  readonly admin: () => Promise<Secret>
+  readonly tls: () => Promise<boolean | TlsMaterial>
+  readonly random: Random
+  readonly timeout: number
+}
+
+/** Runs work over a connection that has logged in. */
+type Connect = <T>(login: LoginSecret, work: (client: Redis) => Promise<T>) => Promise<T>
+
+const connectTo =
+  ({ host, port }: RotatorSettingsOf<'redis'>, { tls, timeout }: RedisRotatorDependencies): Connect =>
+  async ({ username, password }, work) => {
+    const material = await tls()
+    // Loaded where a Redis user rotates: other daemons do not pay for it.
     const { Redis } = await import('ioredis')
     const client = new Redis({
-      host: how.host,
-      port: how.port,
+      host,
+      port,
       lazyConnect: true,
       retryStrategy: () => null,
       maxRetriesPerRequest: 0,
-      connectTimeout: deps.timeout,
-      commandTimeout: deps.timeout,
+      connectTimeout: timeout,
+      commandTimeout: timeout,
       enableReadyCheck: false,
-      ...(tls === false ? {} : { tls: tls === true ? {} : tls }),
+      ...(material === false ? {} : { tls: material === true ? {} : material }),
     })
     client.on('error', () => undefined)
     try {
       await client.connect()
-      // By hand: the error of a login that the driver does by itself is only an event.
+      // By hand: a login that fails in the driver is only an event.
       await client.auth(username, password)
       return await work(client)
     } finally {
       client.disconnect()
     }
   }
-  const asAdmin = async <T>(work: (client: Redis) => Promise<T>): Promise<T> =>
-    connected(readLogin(await deps.admin()), work)
 
-  /** Survives a restart of the server: in its ACL file, or in its configuration file; a server with neither forgets, and is told again by nobody. */
-  const save = async (client: Redis): Promise<void> => {
+/** Saves the change for a restart of the server, in its ACL file or its configuration file. A server with neither forgets it. */
+const save = async (client: Redis): Promise<void> => {
+  try {
+    await client.call('ACL', 'SAVE')
+  } catch (error) {
+    if (!NO_FILE.test(replyOf(error))) throw error
     try {
-      await client.call('ACL', 'SAVE')
-    } catch (error) {
-      if (!NO_FILE.test(said(error))) throw error
-      try {
-        await client.call('CONFIG', 'REWRITE')
-      } catch (second) {
-        if (!NO_FILE.test(said(second))) throw second
-      }
+      await client.call('CONFIG', 'REWRITE')
+    } catch (second) {
+      if (!NO_FILE.test(replyOf(second))) throw second
     }
   }
+}
+
+/**
+ * A Redis ACL user, who may have several passwords at once (https://redis.io/docs/latest/commands/acl-setuser/): the
+ * new one is added, and the old one removed at the end. Digests are sent, not passwords (`#` and `!`).
+ */
+export const createRedisRotator = (
+  how: RotatorSettingsOf<'redis'>,
+  deps: RedisRotatorDependencies,
+): ChoosingRotator => {
+  const connect = connectTo(how, deps)
+  const asAdmin = async <T>(work: (client: Redis) => Promise<T>): Promise<T> =>
+    connect(readLogin(await deps.admin()), work)
 
   return {
     kind: 'redis',
@@ -83,11 +97,11 @@ export const createRedisRotator = (
     },
     async login(value) {
       try {
-        // The login is all: the user may be allowed no command that could be tried.
-        await connected(readLogin(value), () => Promise.resolve())
+        // Only the login: the user may have no command that could be tried.
+        await connect(readLogin(value), () => Promise.resolve())
         return 'works'
       } catch (error) {
-        if (/WRONGPASS|NOAUTH/.test(said(error))) return 'refused'
+        if (/WRONGPASS|NOAUTH/.test(replyOf(error))) return 'refused'
         throw error
       }
     },
@@ -98,8 +112,8 @@ export const createRedisRotator = (
         try {
           await client.call('ACL', 'SETUSER', how.user, `!${digest(before.password)}`)
         } catch (error) {
-          // It is gone already.
-          if (!/no such password|does not exist/i.test(said(error))) throw error
+          // The server has removed it already.
+          if (!/no such password|does not exist/i.test(replyOf(error))) throw error
         }
         await save(client)
       })
