@@ -1,5 +1,5 @@
 /**
- * `deputy/sdk`: how an MCP server on this machine asks Deputy for credentials. Needs nothing but Node.
+ * `deputy/sdk`: how an MCP server on this machine obtains credentials from Deputy. Needs only Node.
  *
  *     const deputy = connectDeputy()
  *     const response = await deputy.fetch('notes-api', userToken)('https://notes.example/api/notes')
@@ -19,17 +19,23 @@ import {
 } from './registration.ts'
 import { createReuse, LONGEST_REUSE } from './reuse.ts'
 import { Token } from './token.ts'
+import { assertValid, formOf, SERVER, SESSION, type OnBehalfOf, type TokenRequest } from './token-request.ts'
 import { createWire, type Address, type Answer } from './wire.ts'
+import { errorOf, tokenOf, unexpected } from './answer.ts'
 
 export {
   DeputyClientError,
+  SERVER,
+  SESSION,
   Token,
   type ClientKey,
   type Fetch,
   type Inactive,
   type Introspected,
+  type OnBehalfOf,
   type RegisteredTool,
   type Registration,
+  type TokenRequest,
 }
 
 export interface DeputyOptions {
@@ -60,27 +66,9 @@ export interface DeputyOptions {
   readonly now?: () => number
 }
 
-/** For whom: the token that the user's client sent to this server; `session`, the Unix user's own login (`deputy login`); `server`, this server itself. */
-export type OnBehalfOf = { readonly token: string; readonly type?: string } | string | typeof SESSION | typeof SERVER
-export const SESSION: unique symbol = Symbol('the login session of the Unix user')
-export const SERVER: unique symbol = Symbol('this server itself')
-
-export interface TokenRequest {
-  /** Id of the downstream service. */
-  readonly downstream: string
-  readonly onBehalfOf: OnBehalfOf
-  /** Absent: all that the server, or the tool, is registered for. */
-  readonly scopes?: readonly string[]
-  /** The MCP tool that is being called: narrows to what it needs. */
-  readonly tool?: string
-  /** The credential that was issued for the same wish before and that the service refused (401): Deputy drops it and gives another, if there is one. */
-  readonly rejected?: Token
-  readonly signal?: AbortSignal
-}
-
 export interface Deputy {
   /** @throws DeputyClientError with Deputy's reason; `interaction_required` has `connectUrl` */
-  token(wish: TokenRequest): Promise<Token>
+  token(request: TokenRequest): Promise<Token>
   /** A `fetch` that carries a credential for the downstream. */
   fetch(
     downstream: string,
@@ -89,15 +77,12 @@ export interface Deputy {
   ): Fetch
   /** What this server is registered as. @throws DeputyClientError */
   server(signal?: AbortSignal): Promise<Registration>
-  /** Whose token this server was sent, and which tools that user may call. @throws DeputyClientError when that cannot be said now */
+  /** The user of a token that this server received, and the tools that the user may call. @throws DeputyClientError when Deputy cannot tell at the moment */
   introspect(token: string, signal?: AbortSignal): Promise<Introspected | Inactive>
   close(): void
 }
 
-const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
-const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 const ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
-const LOGIN_SESSION = 'urn:deputy:params:oauth:token-type:login-session'
 const PATIENCE = 5000
 const TIMEOUT = 60_000
 
@@ -116,95 +101,16 @@ const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): A
   }
 }
 
-/**
- * Mistakes that types do not keep from programs without them: none of them may come to more than was meant. @throws
- * TypeError
- */
-const assertMeant = ({ onBehalfOf, scopes }: TokenRequest): void => {
-  if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string')))
-    throw new TypeError("scopes is a list of texts, such as ['notes:read']")
-  if (scopes?.length === 0)
-    throw new TypeError('scopes names none: leave it out for all that the server, or the tool, is registered for')
-  if (onBehalfOf === SESSION || onBehalfOf === SERVER) return
-  const token: unknown = typeof onBehalfOf === 'object' ? (onBehalfOf as { token?: unknown } | null)?.token : onBehalfOf
-  if (typeof token !== 'string' || token === '' || onBehalfOf instanceof Token)
-    throw new TypeError("onBehalfOf is the user's token as the client sent it, SESSION or SERVER")
-}
+type Authentication = (parameters: URLSearchParams) => URLSearchParams
 
-/** RFC 8693 section 2.1, RFC 6749 section 4.4. */
-const formOf = ({ downstream, onBehalfOf, scopes, tool, rejected }: TokenRequest): URLSearchParams => {
-  const form = new URLSearchParams({
-    audience: downstream,
-    ...(scopes === undefined ? {} : { scope: scopes.join(' ') }),
-    ...(tool === undefined ? {} : { tool }),
-    ...(rejected === undefined ? {} : { rejected_token: rejected.reveal() }),
-  })
-  if (onBehalfOf === SERVER) {
-    form.set('grant_type', 'client_credentials')
-    return form
-  }
-  const subject =
-    onBehalfOf === SESSION
-      ? { token: 'current', type: LOGIN_SESSION }
-      : typeof onBehalfOf === 'string'
-        ? { token: onBehalfOf }
-        : onBehalfOf
-  form.set('grant_type', TOKEN_EXCHANGE)
-  form.set('subject_token', subject.token)
-  form.set('subject_token_type', subject.type ?? ACCESS_TOKEN)
-  return form
-}
-
-const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
-
-const errorOf = ({ status, body, retryAfter, correlationId }: Answer): DeputyClientError => {
-  const [reason, error, message] = [text(body['reason']), text(body['error']), text(body['error_description'])]
-  if (error === undefined) return unexpected(status)
-  return new DeputyClientError({
-    reason: reason ?? error,
-    error,
-    message: message ?? error,
-    next: text(body['next']) ?? '',
-    retryAfter,
-    correlationId: text(body['correlation_id']) ?? correlationId,
-    connectUrl: text(body['connect_url']),
-    claims: text(body['claims']),
-  })
-}
-
-/** Members of an answer that the standards have a meaning for (RFC 6749 section 5.1, RFC 8693 section 2.2.1). */
-const STANDARD = new Set(['access_token', 'issued_token_type', 'token_type', 'expires_in', 'scope', 'refresh_token'])
-
-const fieldsOf = (body: Answer['body']): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(body).flatMap(([name, value]) =>
-      STANDARD.has(name) || typeof value !== 'string' ? [] : [[name, value]],
-    ),
-  )
-
-const unexpected = (status: number): DeputyClientError =>
-  new DeputyClientError({
-    reason: 'unexpected_answer',
-    error: 'server_error',
-    message: `What answered (${status}) is not Deputy.`,
-    next: 'Check the path of the socket, or the port.',
-  })
-
-/** The way to the Deputy on this machine. Nothing is sent until a token is asked for, and nothing is kept unless `reuse` says so. @throws TypeError for options that cannot be meant */
-export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
-  const wire = createWire({
-    address: addressOf(options),
-    patience: options.patience ?? PATIENCE,
-    timeout: options.timeout ?? TIMEOUT,
-  })
-  const now = options.now ?? Date.now
-  const { clientId, clientSecret, clientKey, reuse = 0 } = options
-  if (!(reuse >= 0 && reuse <= LONGEST_REUSE)) throw new TypeError(`reuse is a time of at most ${LONGEST_REUSE} ms`)
-  const held = createReuse({ span: reuse, now })
+/** Adds to the parameters of a request what proves who calls. @throws TypeError for a key without a client id */
+const createAuthentication = (
+  { clientId, clientSecret, clientKey }: Pick<DeputyOptions, 'clientId' | 'clientSecret' | 'clientKey'>,
+  now: () => number,
+): Authentication => {
   if (clientKey !== undefined && clientId === undefined) throw new TypeError('clientKey needs clientId')
   const assertion = clientKey === undefined ? undefined : createClientAssertion(clientId!, clientKey)
-
-  const authenticated = (parameters: URLSearchParams): URLSearchParams => {
+  return (parameters) => {
     const form = new URLSearchParams(parameters)
     if (assertion !== undefined) {
       form.set('client_assertion_type', ASSERTION)
@@ -215,51 +121,57 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
     if (clientSecret !== undefined) form.set('client_secret', clientSecret)
     return form
   }
+}
+
+/** The `fetch` for services: straight to a service on this machine, where the environment has a proxy. */
+const serviceFetch =
+  (options: DeputyOptions) =>
+  (url: URL, init: RequestInit): Promise<Response> =>
+    options.fetch === undefined && url.protocol === 'http:' && mayGoThroughProxy(options.environment ?? process.env)
+      ? fetchDirectly(url, init)
+      : (options.fetch ?? globalThis.fetch)(url, init)
+
+/**
+ * The client of the Deputy on this machine. Nothing is sent until a token is requested, and nothing is kept unless `reuse` is set.
+ * @throws TypeError for options that cannot be meant
+ */
+export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
+  const wire = createWire({
+    address: addressOf(options),
+    patience: options.patience ?? PATIENCE,
+    timeout: options.timeout ?? TIMEOUT,
+  })
+  const now = options.now ?? Date.now
+  const { reuse = 0 } = options
+  if (!(reuse >= 0 && reuse <= LONGEST_REUSE)) throw new TypeError(`reuse is a time of at most ${LONGEST_REUSE} ms`)
+  const reused = createReuse({ span: reuse, now })
+  const authenticate = createAuthentication(options, now)
+  const fetchService = serviceFetch(options)
 
   const post = async (path: string, parameters: URLSearchParams, signal: AbortSignal | undefined): Promise<Answer> => {
-    const answer = await wire.post(path, () => authenticated(parameters), {}, signal)
+    const answer = await wire.post(path, () => authenticate(parameters), signal)
     if (answer.status !== 200) throw errorOf(answer)
     return answer
   }
 
-  const token: Deputy['token'] = async (wish) => {
-    assertMeant(wish)
-    const askedAt = now()
-    const answer = await post('/oauth2/token', formOf(wish), wish.signal)
-    const { access_token: value, token_type: type, expires_in: seconds, scope = '' } = answer.body
-    if (
-      typeof value !== 'string' ||
-      typeof type !== 'string' ||
-      typeof seconds !== 'number' ||
-      typeof scope !== 'string'
-    )
-      throw unexpected(answer.status)
-    return new Token(value, {
-      type,
-      scopes: scope === '' ? [] : scope.split(' '),
-      expiresAt: askedAt + seconds * 1000,
-      warning: answer.warning,
-      fields: fieldsOf(answer.body),
-    })
+  const token: Deputy['token'] = async (request) => {
+    assertValid(request)
+    const requestedAt = now()
+    return tokenOf(await post('/oauth2/token', formOf(request), request.signal), requestedAt)
   }
 
   return {
     token,
     fetch(downstream, onBehalfOf, more = {}) {
-      const wish: TokenRequest = { ...more, downstream, onBehalfOf }
+      const request: TokenRequest = { ...more, downstream, onBehalfOf }
       return createFetch({
-        fetch: (url, init) =>
-          options.fetch === undefined &&
-          url.protocol === 'http:' &&
-          mayGoThroughProxy(options.environment ?? process.env)
-            ? fetchDirectly(url, init)
-            : (options.fetch ?? globalThis.fetch)(url, init),
+        fetch: fetchService,
         token: (signal, rejected) =>
-          held(
-            () => formOf(wish).toString(),
+          reused(
+            () => formOf(request).toString(),
             () =>
               token({
-                ...wish,
+                ...request,
                 ...(signal === undefined ? {} : { signal }),
                 ...(rejected === undefined ? {} : { rejected }),
               }),

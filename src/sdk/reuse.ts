@@ -1,32 +1,33 @@
 import type { Token } from './token.ts'
 
-/** A revocation should not go unnoticed for longer (ms). */
+/** The longest time for which a revocation may go unnoticed (ms). */
 export const LONGEST_REUSE = 60_000
-const MOST = 1000
+/** Tokens that are kept. */
+const MAX_TOKENS = 1000
 
 /**
- * Tokens that are used again for a while, each for the very question that it answered.
- * @param options.span how long (ms); 0: every one is asked for
+ * Tokens that are used again for a while, each for the request that it answered.
+ * @param options.span how long (ms); 0: each is requested anew
  */
 export const createReuse = ({ span, now }: { readonly span: number; readonly now: () => number }) => {
-  const held = new Map<string, { readonly token: Token; readonly until: number }>()
+  const kept = new Map<string, { readonly token: Token; readonly until: number }>()
   const forget = (): void => {
-    for (const [question, { until }] of held) {
-      if (until > now() && held.size <= MOST) break
-      held.delete(question)
+    for (const [key, { until }] of kept) {
+      if (until > now() && kept.size <= MAX_TOKENS) break
+      kept.delete(key)
     }
   }
-  /** @param questionOf asked for only where something may be held. @param afresh what is held has turned out to be of no use */
-  return async (questionOf: () => string, ask: () => Promise<Token>, afresh: boolean): Promise<Token> => {
-    if (span === 0) return ask()
-    const question = questionOf()
-    const found = held.get(question)
+  /** @param keyOf called only when reuse is on. @param afresh the token that is kept was refused */
+  return async (keyOf: () => string, request: () => Promise<Token>, afresh: boolean): Promise<Token> => {
+    if (span === 0) return request()
+    const key = keyOf()
+    const found = kept.get(key)
     if (!afresh && found !== undefined && found.until > now()) return found.token
-    held.delete(question)
-    const askedAt = now()
-    const token = await ask()
-    held.delete(question)
-    held.set(question, { token, until: Math.min(askedAt + span, token.expiresAt) })
+    kept.delete(key)
+    const requestedAt = now()
+    const token = await request()
+    kept.delete(key)
+    kept.set(key, { token, until: Math.min(requestedAt + span, token.expiresAt) })
     forget()
     return token
   }

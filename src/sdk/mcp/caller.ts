@@ -14,16 +14,19 @@ export interface McpUser {
   readonly scopes: readonly string[]
   /** The client that the user uses, if the token says so. */
   readonly clientId: string | undefined
-  /** The user's token for this server, which prints itself as `[token]`. It is for no service: ask for one of the service. */
+  /** The user's token for this server, which prints itself as `[token]`. It is for no service: request one of the service. */
   readonly token: Token
 }
 
-/** A credential that a tool asks for. */
-export interface Wish {
+/** A credential that a tool requests. */
+export interface CredentialRequest {
   readonly downstream: string
   readonly scopes?: readonly string[]
   readonly signal?: AbortSignal
 }
+
+/** @deprecated The former name of `CredentialRequest`; it goes in the next version. */
+export type Wish = CredentialRequest
 
 /** A request of a verified user; travels to the tools inside of `authInfo.extra`. */
 export class Caller {
@@ -109,41 +112,44 @@ export const callerOf = (authInfo: { extra?: Record<string, unknown> } | undefin
   return caller
 }
 
-/** What a tool gets besides its input. @typeParam Context the SDK's own context of the request */
+/** What a tool receives besides its input. @typeParam Context the SDK's own context of the request */
 export interface ToolCall<Context> {
   readonly user: McpUser
-  /** A credential of a service, for this user and this tool. What the user has not connected yet becomes a question to the user. */
-  token(wish: Wish): Promise<Token>
+  /** A credential of a service, for this user and this tool. A service that the user has not connected yet becomes a question to the user. */
+  token(request: CredentialRequest): Promise<Token>
   /** A `fetch` that carries a credential of the service. */
-  fetch(downstream: string, more?: Pick<Wish, 'scopes'>): Fetch
+  fetch(downstream: string, more?: Pick<CredentialRequest, 'scopes'>): Fetch
   readonly mcp: Context
 }
 
-/** A call, and what of the credentials that it asked for the user has to connect first. */
+/** A call, and the credentials that it requested for which the user has to connect a service first. */
 export interface Tracked<Context> {
   readonly call: ToolCall<Context>
-  /** What was asked for when this error came; undefined for errors that a connection does not cure. */
+  /** The request that failed with this error; undefined for errors that a connection does not cure. */
   wanting(error: unknown): Wanting | undefined
 }
+
+/** A credential for which the user has to connect a service, and the link. */
 export interface Wanting {
-  readonly wish: Wish
+  readonly request: CredentialRequest
   readonly error: DeputyClientError
   readonly url: string
 }
 
+/** The call that a handler receives: each credential is requested for the caller and the tool. */
 export const createToolCall = <Context>(
   deputy: Pick<Deputy, 'token' | 'fetch'>,
   { user }: Caller,
   tool: string,
   mcp: Context,
 ): Tracked<Context> => {
-  const wanted = new Map<unknown, Wanting>()
-  const track = async <T>(wish: Wish, work: Promise<T>): Promise<T> => {
+  const wantings = new Map<unknown, Wanting>()
+  const track = async <T>(request: CredentialRequest, work: Promise<T>): Promise<T> => {
     try {
       return await work
     } catch (error) {
       if (error instanceof DeputyClientError && error.connectUrl !== undefined)
-        wanted.set(error, { wish, error, url: error.connectUrl })
+        wantings.set(error, { request, error, url: error.connectUrl })
       throw error
     }
   }
@@ -152,12 +158,12 @@ export const createToolCall = <Context>(
     call: {
       user,
       mcp,
-      token: (wish) => track(wish, deputy.token({ ...wish, tool, onBehalfOf })),
+      token: (request) => track(request, deputy.token({ ...request, tool, onBehalfOf })),
       fetch: (downstream, more = {}) => {
         const send = deputy.fetch(downstream, onBehalfOf, { ...more, tool })
         return (input, init) => track({ ...more, downstream }, send(input, init))
       },
     },
-    wanting: (error) => wanted.get(error),
+    wanting: (error) => wantings.get(error),
   }
 }

@@ -1,10 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DeputyClientError } from '../error.ts'
 import type { Deputy } from '../index.ts'
-import type { Caller, Wanting, Wish } from './caller.ts'
+import type { Caller, CredentialRequest, Wanting } from './caller.ts'
 
-const FIRST_PAUSE = 500
-const LONGEST_PAUSE = 5000
+/** How long a call that has asked its user to connect a service waits by default (ms). */
+export const CONNECT_WAIT_MS = 30_000
+
+const FIRST_PAUSE_MS = 500
+const MAX_PAUSE_MS = 5000
 
 /** Whether a client has declared URL elicitation: `{}` means forms alone. */
 export const takesUrls = (capabilities: unknown): boolean => {
@@ -20,7 +23,7 @@ export const takesUrls = (capabilities: unknown): boolean => {
   )
 }
 
-/** What the user is told before the link. */
+/** The question to the user, which comes with the link. */
 export const questionOf = ({ error }: Wanting): string =>
   `${error.message} Open the link to connect it; then this goes on.`
 
@@ -32,32 +35,39 @@ export const failed = (text: string): TextResult => ({ content: [{ type: 'text',
 export const plainly = (wanting: Wanting): TextResult =>
   failed(`${wanting.error.message} Open this link to connect it, then try again: ${wanting.url}`)
 
-/** What a tool's result says of an error of Deputy's; other errors are the SDK's to tell. */
+/** A refusal of Deputy as a tool's result; other errors are left to the SDK. */
 export const refusal = (error: DeputyClientError): TextResult =>
   failed(`${error.message}${error.correlationId === undefined ? '' : ` (${error.correlationId})`}`)
 
+/** A credential for which the user has to connect a service. */
+export interface PendingConnection {
+  readonly caller: Caller
+  readonly tool: string
+  readonly request: CredentialRequest
+  /** Ends the wait. */
+  readonly signal: AbortSignal
+}
+
 /**
- * Waits until the user has connected what was wanted, by asking Deputy: who comes to the connect page has to be this
- * very user there, whoever has the link (threat 11).
+ * Waits until the user has connected a service, by requesting the credential from Deputy: the person on the connect page
+ * has to be this very user, no matter who has the link (threat 11).
  * @param wait ms at most
+ * @returns false when the user has not connected it in time, or when a connection does not help
  */
-export const connected = async (
+export const waitForConnection = async (
   deputy: Pick<Deputy, 'token'>,
-  caller: Caller,
-  tool: string,
-  wish: Wish,
+  { caller, tool, request, signal }: PendingConnection,
   wait: number,
-  signal: AbortSignal,
 ): Promise<boolean> => {
   const until = performance.now() + wait
-  for (let pause = FIRST_PAUSE; ; pause = Math.min(LONGEST_PAUSE, pause * 1.5)) {
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(MAX_PAUSE_MS, pause * 1.5)) {
     try {
-      await deputy.token({ ...wish, tool, onBehalfOf: caller.user.token.reveal(), signal })
+      await deputy.token({ ...request, tool, onBehalfOf: caller.user.token.reveal(), signal })
       return true
     } catch (error) {
       signal.throwIfAborted()
       if (!(error instanceof DeputyClientError)) throw error
-      // What a connection does not cure, such as a revocation, is not worth waiting for.
+      // A refusal that a connection does not cure, such as a revocation, is not worth waiting for.
       if (error.connectUrl === undefined && error.retryAfter === undefined) return false
     }
     if (performance.now() + pause > until) return false
