@@ -10,6 +10,7 @@ export const receiptSchema = z.looseObject({
   cached: z.number(),
   consents: z.number(),
   sessions: z.number(),
+  clientSessions: z.number().default(0),
   keyDestroyed: z.boolean(),
   grants: z.array(
     z.looseObject({
@@ -57,12 +58,13 @@ export const tellName = (name: string | undefined, user: string | undefined): st
 
 /** The receipt for people. */
 export const tell = (receipt: Receipt): string => {
-  const { grants, leases, cached, consents, sessions, keyDestroyed, dryRun, epoch } = receipt
+  const { grants, leases, cached, consents, sessions, clientSessions, keyDestroyed, dryRun, epoch } = receipt
   const what = [
     countOf(grants.length, 'grant'),
     ...(leases.length === 0 ? [] : [countOf(leases.length, 'lease')]),
     countOf(consents, 'consent'),
     ...(dryRun ? [] : [countOf(cached, 'cached credential'), countOf(sessions, 'session')]),
+    ...(clientSessions === 0 ? [] : [countOf(clientSessions, 'client session')]),
     ...(keyDestroyed ? ["the tenant's data key"] : []),
   ].join(', ')
   return [

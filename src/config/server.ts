@@ -120,6 +120,12 @@ export const serverSchema = z.strictObject({
   environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all.'),
   resource: resourceSchema.describe("The server's resource URI: the `aud` that a subject token must have."),
   tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
+  sign_in: z
+    .enum(['issuer', 'deputy'])
+    .default('issuer')
+    .describe(
+      "Where users of MCP clients sign in. issuer: at the authorization servers of the company, whose tokens the server then gets. deputy: at Deputy, which asks the tenant's identity provider (`sign_in` of the tenant's file) and issues tokens for this server's `resource`.",
+    ),
   first_authorization_server: z
     .enum(['issuer', 'deputy'])
     .default('issuer')

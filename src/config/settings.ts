@@ -112,6 +112,17 @@ export const settingsSchema = z.strictObject({
     .describe(
       'Name of this node, or the environment variable that has it: of its chain of audit records and of its login sessions. With a shared store each node needs its own.',
     ),
+  sign_in: z
+    .strictObject({
+      session_lifetime: lifetimeSchema
+        .default(30 * 86_400_000)
+        .describe('How long a client may refresh its tokens before the user has to sign in again.'),
+      refresh_lifetime: lifetimeSchema
+        .default(7 * 86_400_000)
+        .describe('How long a refresh token counts that is not used.'),
+    })
+    .prefault({})
+    .describe('Sign-in of users at MCP clients, for servers with `sign_in: deputy`.'),
   store: z
     .union([
       z.literal('embedded'),

@@ -13,6 +13,8 @@ const maintain = async ({ clock }: DaemonContext, made: Made): Promise<void> => 
   await store.attempts.sweep(now)
   await store.replays.sweep(now)
   await store.identityTokens.sweep(now)
+  await store.authorizationRecords.sweep(now)
+  await store.clientSessions.sweep(now)
   await store.userNames.sweep(now - NAME_MEMORY_MS)
   await store.revocations.sweep(now)
   await store.secretHolders.sweep(now)

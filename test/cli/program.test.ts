@@ -62,6 +62,7 @@ it('no name or id of a user steers the terminal, in lines for people or in JSON'
     cached: 0,
     consents: 0,
     sessions: 0,
+    clientSessions: 0,
     keyDestroyed: false,
     grants: [],
     leases: [],

@@ -192,6 +192,63 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       const taken = await Promise.all(Array.from({ length: 16 }, () => store.attempts.take('connect', 'x', 50)))
       expect(taken.filter((attempt) => attempt !== undefined)).toHaveLength(1)
     })
+    it('gives a record of the authorization server to at most one of many that use it, and keeps it used', async () => {
+      const record = {
+        kind: 'RefreshToken',
+        id: 'x',
+        tenant: 'acme',
+        session: 'acme.s',
+        userCode: null,
+        position: 0,
+        sealed,
+        expiresAt: 100,
+      }
+      await store.authorizationRecords.put(record)
+      const used = await Promise.all(
+        Array.from({ length: 16 }, () => store.authorizationRecords.consume('RefreshToken', 'x', 50)),
+      )
+      expect(used.filter(Boolean)).toHaveLength(1)
+      await store.authorizationRecords.put({ ...record, expiresAt: 200 })
+      expect(await store.authorizationRecords.find('RefreshToken', 'x', 150)).toMatchObject({ consumedAt: 50 })
+      expect(await store.authorizationRecords.find('AuthorizationCode', 'x', 50)).toBeUndefined()
+      expect(await store.authorizationRecords.findAt('RefreshToken', 'acme.s', 1)).toBeUndefined()
+      expect(await store.authorizationRecords.sweep(200)).toBe(1)
+    })
+    it('ends the records of a client session with it', async () => {
+      const session = {
+        id: 'acme.s',
+        tenant: 'acme',
+        user: 'ada',
+        client: 'editor',
+        server: 'notes',
+        sealed,
+        createdAt: 1,
+        usedAt: 1,
+        expiresAt: 100,
+      }
+      await store.clientSessions.put(session)
+      await store.clientSessions.put({ ...session, id: 'acme.other', client: 'other', createdAt: 2 })
+      for (const [id, of] of [
+        ['a', 'acme.s'],
+        ['b', 'acme.other'],
+      ] as const)
+        await store.authorizationRecords.put({
+          kind: 'DeviceCode',
+          id,
+          tenant: 'acme',
+          session: of,
+          userCode: id,
+          position: 0,
+          sealed,
+          expiresAt: 100,
+        })
+      expect((await store.clientSessions.list({ user: 'ada' })).map(({ id }) => id)).toEqual(['acme.other', 'acme.s'])
+      expect(await store.clientSessions.remove({ client: 'editor', tenant: 'acme' })).toBe(1)
+      expect(await store.clientSessions.find('acme.s', 1)).toBeUndefined()
+      expect(await store.authorizationRecords.findByUserCode('DeviceCode', 'a', 1)).toBeUndefined()
+      expect(await store.authorizationRecords.findByUserCode('DeviceCode', 'b', 1)).toMatchObject({ id: 'b' })
+      expect(await store.clientSessions.find('acme.other', 100)).toBeUndefined()
+    })
     it('gives no attempt of another kind and none that has expired', async () => {
       await store.attempts.put({ id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 })
       expect(await store.attempts.take('login', 'x', 50)).toBeUndefined()

@@ -191,6 +191,8 @@ export const walkAuthorization = async (options: {
       : await browser.submit(at, { decision: options.decision ?? 'allow' })
   }
   if (at.status !== 0)
-    throw new Error(`the sign-in of ${options.user} ended at ${at.url} with ${at.status}: ${at.body.slice(0, 300)}`)
+    throw new Error(
+      `the sign-in of ${options.user} ended at ${at.url} with ${at.status}: ${at.body.slice(Math.max(0, at.body.indexOf('<main>')), 2000).slice(0, 600)}`,
+    )
   return new URL(at.url)
 }

@@ -85,6 +85,7 @@ export const startSubjects = async (options: {
       keys: issuerKeys,
       introspect: createIntrospection({ egress, clock, metadata, resolveSecret, fingerprint }),
       sessions: store.sessions,
+      clientSessions: { find: () => Promise.resolve(undefined) },
       readMintedToken: createMintedTokenReader({ keys, issuer, clock }),
       ownIssuer: issuer,
       fingerprint,

@@ -14,7 +14,7 @@ import {
 // Few names, some of which are made of what separates names in keys.
 const name = fc.constantFrom('a', 'b', 'a/1:b', '/1:a', '1:a', 'b/')
 const tenant = fc.option(name, { nil: undefined })
-const inTenant = (kind: 'server' | 'downstream' | 'provider' | 'issuer') =>
+const inTenant = (kind: 'server' | 'downstream' | 'provider' | 'issuer' | 'client') =>
   fc
     .record({ value: name, tenant })
     .map(({ value, tenant: within }) => ({ kind, [kind]: value, ...(within === undefined ? {} : { tenant: within }) }))
@@ -26,6 +26,8 @@ const anyScope = fc.oneof(
   inTenant('downstream'),
   inTenant('provider'),
   inTenant('issuer'),
+  inTenant('client'),
+  fc.record({ kind: fc.constant('session'), session: name }),
   fc.record({ kind: fc.constant('grant'), grant: name }),
   fc.record({ kind: fc.constant('token'), token: name }),
 ) as fc.Arbitrary<RevocationScope>
@@ -41,6 +43,8 @@ const anyDependencies: fc.Arbitrary<CredentialDependencies> = fc.record({
     fc.oneof(
       name,
       fc.tuple(name, name).map(([issuer, id]) => `${issuer}#${id}`),
+      name.map((client) => `client:${client}`),
+      name.map((session) => `session:${session}`),
     ),
     { maxLength: 2 },
   ),
@@ -67,6 +71,10 @@ const covers = (scope: RevocationScope, on: CredentialDependencies): boolean => 
       return isTenant && on.tokens.some((token) => token.includes('#') && token.split('#')[0] === scope.issuer)
     case 'grant':
       return scope.grant === on.grant
+    case 'client':
+      return isTenant && on.tokens.includes(`client:${scope.client}`)
+    case 'session':
+      return on.tokens.includes(`session:${scope.session}`)
     case 'token':
       return on.tokens.includes(scope.token)
   }

@@ -14,6 +14,8 @@ interface ScopeOptions {
   provider?: string
   issuer?: string
   grant?: string
+  client?: string
+  session?: string
   token?: string
   everything?: boolean
 }
@@ -43,15 +45,21 @@ const scopeOf = ({
   provider,
   issuer,
   grant,
+  client,
+  session,
   token,
   everything,
 }: ScopeOptions): object => {
   if (everything === true) {
-    if ([tenant, user, server, downstream, provider, issuer, grant, token].some((value) => value !== undefined))
+    if (
+      [tenant, user, server, downstream, provider, issuer, grant, client, session, token].some(
+        (value) => value !== undefined,
+      )
+    )
       throw new CommandError(exit.usage, '--everything stands alone.')
     return { kind: 'everything' }
   }
-  const named = Object.entries({ user, server, downstream, provider, issuer, grant, token }).filter(
+  const named = Object.entries({ user, server, downstream, provider, issuer, grant, client, session, token }).filter(
     ([, value]) => value !== undefined,
   )
   if (named.length > 1)
@@ -82,6 +90,8 @@ const addRevoke = (program: Command, { terminal, socket }: CommandContext): void
     .option('--provider <id>')
     .option('--issuer <url>', 'all users who signed in at this issuer')
     .option('--grant <id>')
+    .option('--client <id>', 'an MCP client: its sign-ins, and all that was exchanged from its tokens')
+    .option('--session <id>', 'one sign-in of a user at an MCP client; `deputy client show` lists them')
     .option('--token <jti>', 'a token and all that was exchanged from it')
     .option('--everything', 'all tenants')
     .option('--reason <text>', 'kept in the audit log')

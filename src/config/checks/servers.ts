@@ -8,6 +8,7 @@ import { servesTenant } from '../values.ts'
 import type { Located } from '../yaml-file.ts'
 import { checkExec } from './exec.ts'
 import { sharedHosts } from './injection.ts'
+import { checkSignInAt } from './sign-in-at.ts'
 import { correction, list, problemsOf, unknownTenants } from './names.ts'
 
 /** What a server's file names outside of itself: its successor, its tenants, its authorization server. */
@@ -130,6 +131,13 @@ export const checkServers = (loaded: Loaded): Problem[] => {
       ...Object.keys(located.value[use]).flatMap((id) => checkUse(located, use, id, loaded)),
       ...sharedHosts(loaded.downstreams, located, use),
     ])
-    return [...shared, ...checkNames(located, loaded), ...uses, ...checkExec(located), ...checkTools(located)]
+    return [
+      ...shared,
+      ...checkNames(located, loaded),
+      ...checkSignInAt(loaded, located),
+      ...uses,
+      ...checkExec(located),
+      ...checkTools(located),
+    ]
   })
 }

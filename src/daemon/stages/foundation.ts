@@ -10,6 +10,7 @@ import { createFileSink, DurableAuditLog, type LostRecords } from '#foundation/a
 import { createMemoryCache, createRates } from '#foundation/cache'
 import { createIncarnations, type Membership, ClusterMembership, onlyNode } from '#foundation/cluster'
 import { Secret } from '#foundation/crypto'
+import { createClientSessions } from '#identity/client'
 import { createEgress, readHostRoutes } from '#foundation/outbound'
 import { rememberGrants, type Revocation, type Store } from '#foundation/store'
 import { RevocationIndex } from '#identity/validity'
@@ -193,6 +194,13 @@ export const openFoundation = async (context: DaemonContext) => {
     isVoid,
     /** Revocations that the store had lost and this node has written again: what they had ended is ended again. */
     revocationsReturned,
+    clientSessions: createClientSessions({
+      store: store.clientSessions,
+      envelope,
+      clock,
+      random: context.random,
+      logger,
+    }),
     sessions: createSealedSessions({ store: store.sessions, envelope, node: joined.node, logger }),
     ...(await openShared(context)),
     egress: await openEgress(context),

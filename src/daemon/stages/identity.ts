@@ -62,7 +62,7 @@ const watchUsers = ({ clock, logger, background }: DaemonContext, { store, finge
 export const createIdentity = (context: DaemonContext, foundation: Foundation, secrets: Secrets) => {
   const { settings, snapshot, clock, random } = context
   const { telemetry } = context.observed
-  const { store, egress, fingerprint, signingKeys, sessions } = foundation
+  const { store, egress, fingerprint, signingKeys, sessions, clientSessions } = foundation
   const issuer = (): string => settings.issuer
   const metadata = createIssuerMetadata({ egress, clock })
   const issuerKeys = createIssuerKeys({ egress, clock, metadata })
@@ -111,6 +111,7 @@ export const createIdentity = (context: DaemonContext, foundation: Foundation, s
         fingerprint,
       }),
       sessions,
+      clientSessions,
       readMintedToken,
       ownIssuer: issuer,
       fingerprint,

@@ -5,6 +5,7 @@ import express, { type Request } from 'express'
 import { verifyChains } from '#foundation/audit'
 import { readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
+import type { AuthorizationServer } from '#listeners/authorization-server'
 import { createRedisListeners, openPostgresListener } from '#listeners/database-proxy'
 import {
   createCallerGuard,
@@ -24,8 +25,10 @@ import {
   clientDocuments,
   createConnectPages,
   createMetricsEndpoint,
+  authorizationEndpoints,
   identityAssertionEndpoint,
   identityAssertionMetadata,
+  publicTokenEndpoint,
   statusEndpoint,
 } from '#listeners/public'
 import { createBackChannelLogout, createSignalReceiver } from '#listeners/security-events'
@@ -168,17 +171,54 @@ const openAdminApi = (
   )
 }
 
+/**
+ * The authorization server for MCP clients, which is loaded when the files first name a server at which users sign in here.
+ * @returns undefined while they name none
+ */
+const createSignInAtDeputy = (
+  context: DaemonContext,
+  parts: Parts,
+  metadata: () => Readonly<Record<string, unknown>>,
+): (() => Promise<AuthorizationServer> | undefined) => {
+  const { snapshot, newId } = context
+  const { store, issuer, revoker } = parts
+  let loaded: Promise<AuthorizationServer> | undefined
+  const load = async (): Promise<AuthorizationServer> => {
+    const { createAuthorizationServer } = await import('#listeners/authorization-server')
+    return createAuthorizationServer({
+      ...context,
+      ...parts,
+      issuer: issuer(),
+      records: store.authorizationRecords,
+      replays: store.replays,
+      correlationId: newId,
+      metadata,
+      endSession: async (session, reason) => {
+        const scope = { kind: 'session', session } as const
+        await revoker.revoke({ scope, by: 'the authorization server', reason, correlationId: newId() })
+      },
+    })
+  }
+  return () => {
+    const isWanted = [...snapshot().servers.values()].some(({ sign_in: signIn }) => signIn === 'deputy')
+    return isWanted ? (loaded ??= load()) : undefined
+  }
+}
+
 /** What browsers, identity providers and services of other machines reach. */
 const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Listeners): Promise<Listener> => {
   const { settings, snapshot, clock, random, logger, newId } = context
   const { statusLists, connect, signingKeys, issuer, pagesUrl, redeem, store, cookieKey, audit } = parts
   const metadata = () => ({ ...publicMetadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) })
+  const authorizationServer = createSignInAtDeputy(context, parts, () => discoveryDocument(metadata()))
+  const assertions = identityAssertionEndpoint({ redeem, correlationId: newId, logger })
   const events = { ...parts, snapshot, keys: parts.issuerKeys, replays: store.replays, clock, logger }
   // Express shows stacks where it is not told that this is production.
   const app = express()
     .disable('x-powered-by')
     .set('env', 'production')
-    .post(paths.token, identityAssertionEndpoint({ redeem, correlationId: newId, logger }))
+    .post(paths.token, publicTokenEndpoint({ assertions, authorizationServer, correlationId: newId }))
+    .use(authorizationEndpoints(authorizationServer))
     .get('/status/:list', statusEndpoint(statusLists, newId))
     .use('/signals', createSignalReceiver({ ...events, correlationId: newId }))
     .use('/logout', createBackChannelLogout({ ...events, correlationId: newId }))
@@ -186,6 +226,7 @@ const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Li
     .use(
       createConnectPages({
         flow: connect,
+        authorizationServer,
         baseUrl: () => pagesUrl,
         cookieKey,
         random,

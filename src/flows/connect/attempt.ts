@@ -18,11 +18,40 @@ const wishSchema = z.strictObject({
 })
 export type ConnectRequest = z.output<typeof wishSchema>
 
+/** A client's authorization request that has passed all checks and waits for the user. */
+const clientRequestSchema = z.strictObject({
+  /** The id of the interaction at the authorization server. */
+  interaction: z.string(),
+  client: z.string(),
+  /** What the client calls itself. */
+  name: z.string(),
+  /** Where the browser goes in the end. */
+  redirectUri: z.string(),
+  server: z.string(),
+  scopes: z.array(z.string()),
+  tenant: z.string(),
+  loginHint: z.string().optional(),
+  correlationId: z.string(),
+})
+export type ClientRequest = z.output<typeof clientRequestSchema>
+
+/** A user who has signed in, as the steps after it remember that. */
+const signedInSchema = z.strictObject({
+  user: z.string(),
+  display: z.string().optional(),
+  issuer: z.string(),
+  groups: z.array(z.string()),
+  claims: z.record(z.string(), z.unknown()),
+  idToken: z.string(),
+  signedInAt: z.number(),
+})
+
 const loginWishSchema = z.strictObject({ tenant: z.string(), uid: z.number(), correlationId: z.string() })
 
 const purposeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('connect'), link: z.string(), wish: wishSchema }),
   z.strictObject({ kind: z.literal('login'), link: z.string(), wish: loginWishSchema }),
+  z.strictObject({ kind: z.literal('client'), wish: clientRequestSchema }),
 ])
 export type Purpose = z.output<typeof purposeSchema>
 
@@ -49,6 +78,19 @@ export const steps = {
     link: z.string(),
     wish: wishSchema,
     display: z.string().optional(),
+  }),
+  /** The CSRF value of the page on which the user allows a client, or the way past it. */
+  client_consent: z.strictObject({
+    browser: z.string(),
+    wish: clientRequestSchema,
+    who: signedInSchema,
+  }),
+  /** What the user has decided about a client, on its way to the authorization server. */
+  client_decision: z.strictObject({
+    browser: z.string(),
+    interaction: z.string(),
+    /** The client session; absent: the user has not allowed it. */
+    session: z.string().optional(),
   }),
   /** The CSRF value of the page that binds a Unix user. */
   confirm: z.strictObject({

@@ -1,6 +1,7 @@
 import { refuse } from '#errors'
 import { createAttempts, type ConnectRequest } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
+import { createClientSteps } from './client-steps.ts'
 import { createGrantSteps } from './grant-steps.ts'
 import { createLoginSteps } from './login-steps.ts'
 import { donePage } from './page.ts'
@@ -36,6 +37,7 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
   }
   const grant = createGrantSteps(steps)
   const login = createLoginSteps(steps)
+  const client = createClientSteps({ ...steps, signIn })
 
   /** Where the company's identity provider decides what the user's servers may have, the sign-in is all that was missing. */
   const onlySignedIn = async (
@@ -81,6 +83,7 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
       assertBrowser(browser, step.browser)
       const { purpose } = step
       const who = await signIn.complete(answer, step, tenantInForce(deps.snapshot(), purpose.wish.tenant))
+      if (purpose.kind === 'client') return client.askConsent(purpose, step.browser, who)
       if (purpose.kind === 'login') return login.confirm(purpose, step.browser, who)
       const { wish, link } = purpose
       if (who.user !== wish.user) return wrongUser(wish, link, who.user)
@@ -93,5 +96,8 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
     consented: grant.consented,
     authorized: grant.authorized,
     confirmed: login.confirmed,
+    beginClient: client.beginClient,
+    clientConsented: client.clientConsented,
+    clientDecided: client.clientDecided,
   }
 }

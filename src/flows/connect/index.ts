@@ -3,6 +3,7 @@
  * `page.ts` the texts. The connect pages of the public listener call it with what a browser has sent.
  */
 export { createConnectFlow } from './flow.ts'
+export type { ClientDecision, WaitingClient } from './client-steps.ts'
 export { createIdentityTokens } from './identity-tokens.ts'
 export { type ConnectLinks, createConnectLinks } from './links.ts'
 export { errorPage, STYLE } from './page.ts'

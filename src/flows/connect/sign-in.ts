@@ -28,6 +28,13 @@ interface SignInDependencies {
 
 type SignInSettings = NonNullable<Tenant['sign_in']>
 
+/** Whom the identity provider is told to expect: the user of a connect link where the file says so, or whom a client has named. */
+const loginHint = ({ login_hint: isTold }: SignInSettings, purpose: Purpose): { login_hint?: string } => {
+  if (purpose.kind === 'connect' && isTold) return { login_hint: purpose.wish.user }
+  if (purpose.kind === 'client' && purpose.wish.loginHint !== undefined) return { login_hint: purpose.wish.loginHint }
+  return {}
+}
+
 /** The URL of a sign-in at the identity provider: pushed where it is so configured (RFC 9126). @throws DeputyError `provider_refused`, those of the issuer */
 const urlOf = async (
   configuration: openid.Configuration,
@@ -115,7 +122,7 @@ export const createSignIn = (deps: SignInDependencies) => ({
       code_challenge: await openid.calculatePKCECodeChallenge(verifier),
       code_challenge_method: 'S256',
       ...(isOtherAccount ? { prompt: otherAccountPrompt(configuration.serverMetadata()) } : {}),
-      ...(signIn.login_hint && purpose.kind === 'connect' && !isOtherAccount ? { login_hint: purpose.wish.user } : {}),
+      ...(isOtherAccount ? {} : loginHint(signIn, purpose)),
     })
   },
 

@@ -4,15 +4,17 @@ import type { IdentityProviders, ProviderClients } from '#credentials/provider'
 import { refuse, type DeputyError } from '#errors'
 import type { AuditEvent, AuditLog } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
-import type { Envelope } from '#foundation/crypto'
+import type { Envelope, Fingerprint } from '#foundation/crypto'
 import type { Grant, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
+import type { ClientSessions } from '#identity/client'
 import type { WatchClaims } from '#identity/subject'
 import type { RevocationIndex } from '#identity/validity'
 import type { Attempts, ConnectRequest } from './attempt.ts'
 import type { createAuthorization } from './authorization.ts'
 import type { IdentityTokens } from './identity-tokens.ts'
 import type { ConnectLinks } from './links.ts'
+import type { ClientDecision, WaitingClient } from './client-steps.ts'
 
 /** What a step shows: another address, a page, or why it ends here. */
 export type StepAnswer =
@@ -32,6 +34,8 @@ export interface FlowDependencies {
   readonly clients: ProviderClients
   readonly identityProviders: IdentityProviders
   readonly identityTokens: Pick<IdentityTokens, 'keep'>
+  readonly clientSessions: Pick<ClientSessions, 'begin' | 'latest'>
+  readonly fingerprint: Fingerprint
   readonly watchClaims?: WatchClaims
   readonly links: Pick<ConnectLinks, 'used'>
   readonly clock: Clock
@@ -65,6 +69,15 @@ export interface ConnectFlow {
   consented(form: FormFields, browser: string | undefined): Promise<StepAnswer>
   /** The OAuth service has sent the browser back. */
   authorized(answer: URL, browser: string | undefined): Promise<StepAnswer>
+  /** A client's authorization request waits for the user. @param from.tenant the tenant that the user has chosen */
+  beginClient(
+    waiting: WaitingClient,
+    from: { browser: () => string; tenant: string | undefined; isOtherAccount: boolean },
+  ): Promise<StepAnswer>
+  /** The page on which the user allows a client was answered. */
+  clientConsented(form: FormFields, browser: string | undefined): Promise<StepAnswer>
+  /** The browser is on its way back to the authorization server. @param value what stands for the decision */
+  clientDecided(value: string, browser: string | undefined): Promise<ClientDecision>
   /** The page that binds a Unix user was answered. */
   confirmed(form: FormFields, browser: string | undefined): Promise<StepAnswer>
 }

@@ -22,6 +22,7 @@ export interface ServerView {
 
 /** The issuers whose tokens clients may present to the server (RFC 9728 section 2); Deputy is one where it redeems identity assertions for them. */
 const authorizationServers = (server: Server, snapshot: Snapshot, deputy: string): readonly string[] => {
+  if (server.sign_in === 'deputy') return [deputy]
   const issuers = trustOf(server, snapshot).all.map(({ issuer }) => issuer.issuer)
   const own = takesAssertions(server, snapshot.tenants.values()) ? [deputy] : []
   return [...new Set(server.first_authorization_server === 'deputy' ? [...own, ...issuers] : [...issuers, ...own])]

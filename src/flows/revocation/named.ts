@@ -148,6 +148,24 @@ export const createNamedCheck = (deps: {
     throw refuse('issuer_unknown', { issuer, hint: spaced(didYouMean(issuer, known)) })
   }
 
+  const assertClient = async (client: string, force: boolean): Promise<void> => {
+    if (force || (await store.clientSessions.list({ client }, 1)).length > 0) return
+    const revoked = (await store.revocations.list()).some(
+      ({ scope }) => scope.kind === 'client' && scope.client === client,
+    )
+    const known = (await store.clientSessions.list({}, SEARCHED_IDS)).map((session) => session.client)
+    if (!revoked) throw unknown('client', client, new Set(known))
+  }
+
+  const assertSession = async (session: string): Promise<void> => {
+    if ((await store.clientSessions.list({ id: session }, 1)).length > 0) return
+    const revoked = (await store.revocations.list()).some(
+      ({ scope }) => scope.kind === 'session' && scope.session === session,
+    )
+    const known = (await store.clientSessions.list({}, SEARCHED_IDS)).map(({ id }) => id)
+    if (!revoked) throw unknown('session', session, known)
+  }
+
   const assertIn = async (
     kind: 'server' | 'downstream' | 'provider',
     name: string,
@@ -196,6 +214,12 @@ export const createNamedCheck = (deps: {
           break
         case 'grant':
           await assertGrant(scope.grant)
+          break
+        case 'client':
+          await assertClient(scope.client, force)
+          break
+        case 'session':
+          await assertSession(scope.session)
           break
         case 'issuer':
           await assertIssuer(scope.issuer, force)

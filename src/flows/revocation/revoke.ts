@@ -35,6 +35,8 @@ export interface RevocationReceipt {
   readonly cached: number
   readonly consents: number
   readonly sessions: number
+  /** Sign-ins at MCP clients. */
+  readonly clientSessions: number
   readonly keyDestroyed: boolean
   /** The other nodes that had to know. */
   readonly nodes: Confirmation
@@ -179,9 +181,10 @@ export const createRevoker = (options: {
         removeGrants(filters, tenantOfKey === undefined),
         options.membership.confirm(change, write),
       ])
-      const [consents, sessions, , receipts, leases] = await allOf([
+      const [consents, sessions, clientSessions, , receipts, leases] = await allOf([
         removeConsents(store, scope, filters, grants),
         removeWhere(store.sessions, kind.sessions(scope)),
+        removeWhere(store.clientSessions, kind.clientSessions(scope)),
         removeWhere(store.identityTokens, kind.identityTokens(scope)),
         tellProviders(grants, orders),
         options.leases.end(kind.leases(scope, options.snapshot()), tenantOfKey !== undefined),
@@ -197,6 +200,7 @@ export const createRevoker = (options: {
         cached,
         consents,
         sessions,
+        clientSessions,
         keyDestroyed: tenantOfKey !== undefined,
         nodes,
       }
@@ -232,6 +236,7 @@ export const createRevoker = (options: {
         dryRun: true,
         cached: 0,
         sessions: 0,
+        clientSessions: (await listWhere(store.clientSessions, kindOf(scope).clientSessions(scope))).length,
         keyDestroyed: false,
         nodes: { acknowledged: 0, expired: [], milliseconds: 0 },
         consents: (await consentsWithin(store, scope, filters, grants)).length,
@@ -257,7 +262,7 @@ export const createRevoker = (options: {
 
 /** The receipt as an audit record. `restoreOrders` reads it, should the store lose the revocation itself. */
 const recordOf = (
-  { scope, epoch, grants, leases, cached, consents, sessions, nodes }: RevocationReceipt,
+  { scope, epoch, grants, leases, cached, consents, sessions, clientSessions, nodes }: RevocationReceipt,
   { id, by, reason, forgetAt }: Revocation,
   correlationId: string,
 ): AuditRecord => ({
@@ -281,6 +286,7 @@ const recordOf = (
     cached,
     consents,
     sessions,
+    client_sessions: clientSessions,
     nodes,
   },
 })
@@ -313,6 +319,11 @@ const removeConsents = async (
   for (const filter of gone) count += await store.consents.remove(filter)
   return count
 }
+
+const listWhere = <Filter, Found>(
+  records: { list(filter: Filter): Promise<Found[]> },
+  filter: Filter | undefined,
+): Promise<Found[]> => (filter === undefined ? Promise.resolve([]) : records.list(filter))
 
 const removeWhere = <Filter>(
   records: { remove(filter: Filter): Promise<number> },

@@ -83,6 +83,8 @@ export class RotationEvents {
       case 'tenant':
       case 'provider':
       case 'grant':
+      case 'client':
+      case 'session':
       case 'token':
         return false
     }

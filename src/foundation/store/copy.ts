@@ -16,6 +16,8 @@ const TABLES = [
   'sessions',
   'identity_tokens',
   'user_names',
+  'client_sessions',
+  'authorization_records',
   'secrets',
   'revocations',
   'disabled_users',

@@ -9,8 +9,19 @@ export type { PostgresOptions } from './postgres/pool.ts'
 export { type RecentGrants, rememberGrants } from './recent-grants.ts'
 export type { AttemptStore } from './records/attempts.ts'
 export type { AuditCheckpoint, AuditFilter, AuditRow, AuditStore } from './records/audit.ts'
+export {
+  type AuthorizationRecord,
+  authorizationRecordName,
+  type AuthorizationRecordStore,
+} from './records/authorization-records.ts'
 export { type BackendToken, backendTokenName, type BackendTokenStore } from './records/backend-tokens.ts'
 export type { ReplayStore, UnknownCallerStore } from './records/callers.ts'
+export {
+  type ClientSession,
+  type ClientSessionFilter,
+  clientSessionName,
+  type ClientSessionStore,
+} from './records/client-sessions.ts'
 export type { ConsentStore } from './records/consents.ts'
 export {
   type Grant,

@@ -44,6 +44,28 @@ export interface Tables {
     sealed: Uint8Array | null
   }
   identity_tokens: { tenant: string; user: string; issuer: string; sealed: Uint8Array; expires_at: number }
+  client_sessions: {
+    id: string
+    tenant: string
+    user: string
+    client: string
+    server: string
+    sealed: Uint8Array
+    created_at: number
+    used_at: number
+    expires_at: number
+  }
+  authorization_records: {
+    kind: string
+    id: string
+    tenant: string
+    session: string | null
+    user_code: string | null
+    position: number
+    sealed: Uint8Array
+    expires_at: number
+    consumed_at: number | null
+  }
   user_names: { tenant: string; user: string; name: string; proof: string; seen_at: number }
   secrets: {
     tenant: string

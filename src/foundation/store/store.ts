@@ -8,7 +8,9 @@
  */
 import type { AttemptStore } from './records/attempts.ts'
 import type { AuditStore } from './records/audit.ts'
+import type { AuthorizationRecordStore } from './records/authorization-records.ts'
 import type { BackendTokenStore } from './records/backend-tokens.ts'
+import type { ClientSessionStore } from './records/client-sessions.ts'
 import type { ClusterStore, DisabledUserStore, FrozenTenantStore, RevocationStore } from './records/revocations.ts'
 import type { ConsentStore } from './records/consents.ts'
 import type { GrantStore } from './records/grants.ts'
@@ -30,6 +32,8 @@ export interface Store {
   readonly consents: ConsentStore
   readonly attempts: AttemptStore
   readonly sessions: SessionStore
+  readonly clientSessions: ClientSessionStore
+  readonly authorizationRecords: AuthorizationRecordStore
   readonly identityTokens: IdentityTokenStore
   readonly userNames: UserNameStore
   readonly secrets: SecretStore

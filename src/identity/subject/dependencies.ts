@@ -3,6 +3,7 @@ import type { CurrentSnapshot, Server } from '#config'
 import type { Fingerprint, Secret } from '#foundation/crypto'
 import type { SessionStore } from '#foundation/store'
 import type { Telemetry } from '#foundation/telemetry'
+import type { ClientSessions } from '#identity/client'
 import type { WatchClaims } from './claim-watch.ts'
 import type { Introspect } from './introspection.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
@@ -24,6 +25,7 @@ export interface SubjectDependencies {
   readonly introspect: Introspect
   readonly sessions: SessionStore
   readonly readMintedToken: ReadMintedToken
+  readonly clientSessions: Pick<ClientSessions, 'find'>
   readonly ownIssuer: () => string
   readonly fingerprint: Fingerprint
   readonly clock: Clock

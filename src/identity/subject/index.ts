@@ -7,7 +7,16 @@ export { readIssuerJson } from './issuer-answer.ts'
 export { createIssuerKeys, type IssuerKeys } from './issuer-keys.ts'
 export { createIssuerMetadata } from './issuer-metadata.ts'
 export { createMintedTokenReader, type MintedClaims, type ReadMintedToken } from './minted-token.ts'
-export { identify, sessionIdOf, sessionsIn, tokenIdOf, type VerifiedSubject } from './subject.ts'
+export {
+  clientAncestors,
+  clientsAmong,
+  clientSessionsAmong,
+  identify,
+  sessionIdOf,
+  sessionsIn,
+  tokenIdOf,
+  type VerifiedSubject,
+} from './subject.ts'
 export { tenantOf, trustOf } from './trust.ts'
 export {
   createNameRecorder,

@@ -18,6 +18,8 @@ const claimsSchema = z.object({
   act: z.looseObject({ sub: z.string() }).optional(),
   cnf: z.looseObject({}).optional(),
   anc: z.array(z.string()).default([]),
+  /** The sign-in at an MCP client. */
+  sid: z.string().optional(),
 })
 
 /** The claims of a token that Deputy minted. */

@@ -6,6 +6,21 @@ import type { ActorClaim } from '#oauth'
 /** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
 export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
 
+/** Ids under which all tokens of an MCP client, or of one sign-in at it, are revoked. No issuer's URL begins like them. */
+const [OF_CLIENT, OF_SESSION] = ['client:', 'session:']
+
+/** What a token of an MCP client's sign-in descends from. */
+export const clientAncestors = (client: string, session: string): readonly string[] => [
+  `${OF_SESSION}${session}`,
+  `${OF_CLIENT}${client}`,
+]
+const namedAfter = (tokens: readonly string[], prefix: string): string[] =>
+  tokens.flatMap((token) => (token.startsWith(prefix) ? [token.slice(prefix.length)] : []))
+/** The MCP clients among what a token descends from. */
+export const clientsAmong = (tokens: readonly string[]): string[] => namedAfter(tokens, OF_CLIENT)
+/** The sign-ins at MCP clients among what a token descends from. */
+export const clientSessionsAmong = (tokens: readonly string[]): string[] => namedAfter(tokens, OF_SESSION)
+
 /** The id of a token that an issuer may have given one: its `jti`, else the keyed fingerprint of what is signed of it. */
 export const identify = (
   { issuer, jti, token }: { issuer: string; jti: unknown; token: Secret },
@@ -40,6 +55,8 @@ export const sessionsIn = (
 export interface VerifiedSubject {
   readonly tenant: Tenant
   readonly user: string
+  /** The MCP client that the user has signed in at, where Deputy has issued the token. */
+  readonly client?: string
   readonly issuer: string
   readonly groups: readonly string[]
   /** What the issuer says that the user has, without saying what. */

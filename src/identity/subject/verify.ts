@@ -32,7 +32,7 @@ const MAX_CACHED = 20_000
 const verifyAnew = async (deps: SubjectDependencies, request: SubjectRequest): Promise<VerifiedSubject> => {
   const issuer = issuerNamedBy(request.token.reveal())
   if (issuer === deps.ownIssuer()) {
-    const subject = fromMinted(deps, request)
+    const subject = await fromMinted(deps, request)
     await actingParty(deps, request, subject.tenant.tenant)
     return subject
   }

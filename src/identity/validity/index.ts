@@ -15,5 +15,5 @@ export {
 export { entitlement, isEntitled, usableFor } from './entitlement.ts'
 export { createLiveSessionMonitor, type LiveSessionMonitor } from './live-sessions.ts'
 export type { CredentialDependencies } from './credential-dependencies.ts'
-export { describeScope, kindOf, recordedScopeSchema, scopeOrderSchema } from './scopes.ts'
+export { clientConsentOwner, describeScope, kindOf, recordedScopeSchema, scopeOrderSchema } from './scopes.ts'
 export { RevocationIndex, voidsGrant } from './revocation-index.ts'

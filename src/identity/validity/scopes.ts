@@ -4,7 +4,16 @@
  */
 import { z } from 'zod'
 import type { Snapshot } from '#config'
-import type { GrantFilter, IdentityTokenFilter, LeaseFilter, RevocationScope, SessionFilter } from '#foundation/store'
+import type {
+  ClientSessionFilter,
+  GrantFilter,
+  GrantOwner,
+  IdentityTokenFilter,
+  LeaseFilter,
+  RevocationScope,
+  SessionFilter,
+} from '#foundation/store'
+import { clientsAmong, clientSessionsAmong } from '#identity/subject'
 import type { CredentialDependencies } from './credential-dependencies.ts'
 
 type Kind = RevocationScope['kind']
@@ -42,6 +51,8 @@ interface ScopeKind<K extends Kind> {
   readonly consentsOf: 'its grants' | 'its filters'
   /** The login sessions that it removes; those of an issuer are void by its revocation and need not be looked for. */
   readonly sessions: (scope: ScopeOf<K>) => SessionFilter | undefined
+  /** The sign-ins at MCP clients that it removes; those of an issuer are void by its revocation. */
+  readonly clientSessions: (scope: ScopeOf<K>) => ClientSessionFilter | undefined
   /** The identity tokens of sign-ins that it removes. */
   readonly identityTokens: (scope: ScopeOf<K>) => IdentityTokenFilter | undefined
   readonly forgetAt: (memory: Memory) => number | null
@@ -71,6 +82,7 @@ const plain = {
   byId: false,
   consentsOf: 'its filters',
   sessions: () => undefined,
+  clientSessions: () => undefined,
   identityTokens: () => undefined,
   forgetAt: () => null,
   destroysKeyOf: () => undefined,
@@ -87,6 +99,22 @@ const tenantsOf = (
     .filter((each) => issuersOfTenant(each).includes(issuer) && (only === undefined || only === each.tenant))
     .map(({ tenant }) => ({ tenant }))
 
+/** Consents for a client stand among those for services, under a name that no service can have. */
+const clientConsentKey = (client: string): string => `client:${client}`
+
+/** The place of a user's consent that a client may use a server. */
+export const clientConsentOwner = ({
+  tenant,
+  user,
+  server,
+  client,
+}: {
+  readonly tenant: string
+  readonly user: string
+  readonly server: string
+  readonly client: string
+}): GrantOwner => ({ tenant, user, server, downstream: clientConsentKey(client) })
+
 /** In the order in which the reason of a refusal is looked for. */
 const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
   everything: {
@@ -96,6 +124,7 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     named: () => 'everything',
     covering: () => [{ kind: 'everything' }],
     sessions: () => ({}),
+    clientSessions: () => ({}),
     identityTokens: () => ({}),
   },
   tenant: {
@@ -105,6 +134,7 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     named: ({ tenant }) => `tenant ${tenant}`,
     covering: ({ tenant }) => [{ kind: 'tenant', tenant }],
     sessions: ({ tenant }) => ({ tenant }),
+    clientSessions: ({ tenant }) => ({ tenant }),
     identityTokens: ({ tenant }) => ({ tenant }),
     destroysKeyOf: ({ tenant }) => tenant,
   },
@@ -128,6 +158,7 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     named: ({ user }) => `user ${user}`,
     covering: ({ tenant, user }) => (user === undefined ? [] : [{ kind: 'user', tenant, user }]),
     sessions: ({ tenant, user }) => ({ tenant, user }),
+    clientSessions: ({ tenant, user }) => ({ tenant, user }),
     identityTokens: ({ tenant, user }) => ({ tenant, user }),
   },
   server: {
@@ -136,6 +167,7 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     members: { server: name, ...inTenant },
     named: ({ server }) => `server ${server}`,
     covering: (dependsOn) => inAny({ kind: 'server' as const, server: dependsOn.server }, dependsOn),
+    clientSessions: (scope) => ({ server: scope.server, ...within(scope) }),
   },
   downstream: {
     ...plain,
@@ -165,6 +197,27 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     covering: ({ grant }) => (grant === undefined ? [] : [{ kind: 'grant', grant }]),
     byId: true,
     consentsOf: 'its grants',
+    forgetAt: ({ epoch, grantMemory }) => epoch + grantMemory,
+  },
+  client: {
+    ...plain,
+    // No grant and no lease has such a downstream; the consents for the client have.
+    grants: (scope) => [{ downstream: clientConsentKey(scope.client), ...within(scope) }],
+    leases: () => [],
+    members: { client: { max: 2048 }, ...inTenant },
+    named: ({ client }) => `client ${client}`,
+    covering: (dependsOn) =>
+      clientsAmong(dependsOn.tokens).flatMap((client) => inAny({ kind: 'client' as const, client }, dependsOn)),
+    clientSessions: (scope) => ({ client: scope.client, ...within(scope) }),
+  },
+  session: {
+    ...plain,
+    ...same(() => []),
+    members: { session: { max: 128 } },
+    named: ({ session }) => `session ${session}`,
+    covering: ({ tokens }) => clientSessionsAmong(tokens).map((session) => ({ kind: 'session', session })),
+    byId: true,
+    clientSessions: ({ session }) => ({ id: session }),
     forgetAt: ({ epoch, grantMemory }) => epoch + grantMemory,
   },
   token: {

@@ -8,6 +8,7 @@ export { type ConnectionHandlers, type Listener, listenOnPort, listenOnSocket } 
 export {
   CLIENT_CREDENTIALS_GRANT,
   discoveryDocument,
+  isAuthorizationPath,
   metadataDocument,
   paths,
   publicMetadataDocument,

@@ -11,6 +11,10 @@ export const paths = {
   authorize: '/oauth2/authorize',
   introspect: '/oauth2/introspect',
   revoke: '/oauth2/revoke',
+  pushedAuthorization: '/oauth2/par',
+  registration: '/oauth2/register',
+  deviceAuthorization: '/oauth2/device_authorization',
+  device: '/device',
   session: '/session',
   exec: '/exec',
   server: '/server',
@@ -19,6 +23,21 @@ export const paths = {
   health: '/healthz',
   ready: '/readyz',
 } as const
+
+const AUTHORIZATION_PATHS: ReadonlySet<string> = new Set([
+  paths.metadata,
+  paths.discovery,
+  paths.authorize,
+  paths.pushedAuthorization,
+  paths.registration,
+  paths.revoke,
+  paths.deviceAuthorization,
+  paths.device,
+])
+
+/** Whether a path on the public address is one of the authorization server's, beside the token endpoint. */
+export const isAuthorizationPath = (path: string): boolean =>
+  AUTHORIZATION_PATHS.has(path) || path.startsWith(`${paths.authorize}/`) || path.startsWith(`${paths.device}/`)
 
 const assertionAlgorithms = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
 

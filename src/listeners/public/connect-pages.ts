@@ -6,9 +6,12 @@ import type { AuditLog } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
 import type { Logger } from '#foundation/telemetry'
 import { createBrowsers } from './browser.ts'
+import { addClientPages, type ClientPagesDependencies } from './client-pages.ts'
 
 export interface ConnectPagesDependencies {
   readonly flow: ConnectFlow
+  /** Undefined where no server has `sign_in: deputy`. */
+  readonly authorizationServer: ClientPagesDependencies['authorizationServer']
   /** Public URL of these pages. */
   readonly baseUrl: () => string
   readonly cookieKey: Secret
@@ -89,7 +92,7 @@ const addDocuments = (app: Express, { jwks, metadata, discovery }: ConnectPagesD
 
 const addSteps = (
   app: Express,
-  { flow, baseUrl, cookieKey, random }: ConnectPagesDependencies,
+  { flow, baseUrl, cookieKey, random, authorizationServer }: ConnectPagesDependencies,
   fail: ReturnType<typeof createErrorAnswer>,
 ): void => {
   const browsers = createBrowsers({ key: cookieKey, random })
@@ -138,6 +141,7 @@ const addSteps = (
     form,
     step((request, browser) => flow.confirmed(request.body as FormFields, browser)),
   )
+  addClientPages(app, { flow, authorizationServer, browser: browsers, send, urlOf })
   app.get('/connect/:link', begin('connect'))
   app.get('/login/:link', begin('login'))
 }

@@ -7,7 +7,7 @@ import type { Logger } from '#foundation/telemetry'
 import { paths, readEvidence, readForm, sendError, sendJson } from '#listeners/http'
 import { parseScopes } from '#listeners/local-api'
 
-const GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 const LIMIT = 65_536
 
 /** Metadata (RFC 8414) of the public token endpoint, whose one grant is that of an identity assertion. */
@@ -17,7 +17,7 @@ export const identityAssertionMetadata = (snapshot: CurrentSnapshot, pagesUrl: s
     // No grant here uses it, and RFC 8414 section 2 lets it be left out then; the MCP SDK's clients read no metadata without it.
     authorization_endpoint: `${pagesUrl}${paths.authorize}`,
     token_endpoint: `${pagesUrl}${paths.token}`,
-    grant_types_supported: [GRANT],
+    grant_types_supported: [JWT_BEARER_GRANT],
     authorization_grant_profiles_supported: ['urn:ietf:params:oauth:grant-profile:id-jag'],
     token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
   }
@@ -33,7 +33,7 @@ export const identityAssertionEndpoint = (deps: {
     const form = await readForm(request, LIMIT)
     const { clientId, clientSecret } = readEvidence(request, form, undefined)
     const grantType = form.required('grant_type')
-    if (grantType !== GRANT) throw refuse('unsupported_grant_type', { grant_type: grantType.slice(0, 100) })
+    if (grantType !== JWT_BEARER_GRANT) throw refuse('unsupported_grant_type', { grant_type: grantType.slice(0, 100) })
     if (clientId === undefined || clientSecret === undefined)
       throw refuse('client_unverified', { client: clientId?.slice(0, 100) ?? 'nobody' })
     const scopes = parseScopes(form.optional('scope'))

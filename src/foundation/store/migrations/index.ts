@@ -16,6 +16,7 @@ import { rotationPlans } from './0012-rotation-plans.ts'
 import { nodeConfigurations } from './0013-node-configurations.ts'
 import { userNames } from './0014-user-names.ts'
 import { keyedAcknowledgements } from './0015-keyed-acknowledgements.ts'
+import { clientSessions } from './0016-client-sessions.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -36,6 +37,7 @@ const migrations: readonly Migration[] = [
   nodeConfigurations,
   userNames,
   keyedAcknowledgements,
+  clientSessions,
 ]
 
 /** The schema's version that this program needs. */

@@ -2,8 +2,10 @@ import type { Atomically, Batch, Database } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { attemptStore } from './attempts.ts'
 import { auditStore, type AppendAfter } from './audit.ts'
+import { authorizationRecordStore } from './authorization-records.ts'
 import { backendTokenStore } from './backend-tokens.ts'
 import { replayStore, unknownCallerStore } from './callers.ts'
+import { clientSessionStore } from './client-sessions.ts'
 import { consentStore } from './consents.ts'
 import { grantStore } from './grants.ts'
 import { secretHolderStore } from './holders.ts'
@@ -48,6 +50,8 @@ export const recordStores = ({
   consents: consentStore(database),
   attempts: attemptStore(database),
   sessions: sessionStore(database, node),
+  clientSessions: clientSessionStore(database),
+  authorizationRecords: authorizationRecordStore(database),
   identityTokens: identityTokenStore(database),
   userNames: userNameStore(database),
   secrets: secretStore(database, atomically),

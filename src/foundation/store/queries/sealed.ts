@@ -1,7 +1,9 @@
 import { sql, type RawBuilder } from 'kysely'
 import { OWN_TENANT, type RecordName } from '#foundation/crypto'
 import type { Database } from '../schema.ts'
+import { authorizationRecordName } from '../records/authorization-records.ts'
 import { backendTokenName } from '../records/backend-tokens.ts'
+import { clientSessionName } from '../records/client-sessions.ts'
 import { grantRecordName } from '../records/grants.ts'
 import { leaseRecordName } from '../records/leases.ts'
 import { rotationRecordName } from '../records/rotations.ts'
@@ -71,6 +73,16 @@ const places: readonly Place[] = [
     nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }),
   },
   { table: 'attempts', columns: ['kind', 'id'], nameOf: ([kind, id]) => ({ kind: `attempt/${kind}`, id: String(id) }) },
+  {
+    table: 'client_sessions',
+    columns: ['id'],
+    nameOf: ([id]) => clientSessionName({ tenant: '', id: String(id) }),
+  },
+  {
+    table: 'authorization_records',
+    columns: ['kind', 'id'],
+    nameOf: ([kind, id]) => authorizationRecordName({ tenant: '', kind: String(kind), id: String(id) }),
+  },
   {
     table: 'sessions',
     columns: ['node', 'uid'],

@@ -7,6 +7,10 @@ export type RevocationScope =
   | { readonly kind: 'provider'; readonly provider: string; readonly tenant?: string }
   | { readonly kind: 'issuer'; readonly issuer: string; readonly tenant?: string }
   | { readonly kind: 'grant'; readonly grant: string }
+  /** An MCP client: what its sign-ins gave. */
+  | { readonly kind: 'client'; readonly client: string; readonly tenant?: string }
+  /** One sign-in of a user at an MCP client. */
+  | { readonly kind: 'session'; readonly session: string }
   /** A token by its id (`jti`, or fingerprint where it has none); what was exchanged from it is covered too. */
   | { readonly kind: 'token'; readonly token: string }
   | { readonly kind: 'everything' }

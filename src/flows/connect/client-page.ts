@@ -1,0 +1,66 @@
+import { html, page, type Markup } from './page.ts'
+
+export interface ClientConsentView {
+  readonly client: string
+  /** The client's id where it is the address of its document, whose host is what proves the client. */
+  readonly provenBy: string | undefined
+  readonly server: string
+  readonly owner: string
+  readonly user: string
+  readonly tenant: string
+  readonly scopes: readonly string[]
+  readonly redirectHost: string
+  /** Whether the client runs on the user's own machine, where any program can pass for it. */
+  readonly isLocal: boolean
+  readonly interaction: string
+  readonly csrf: string
+}
+
+const localWarning = (client: string): Markup =>
+  html`<p role="note">
+    <strong>Only the address on this computer says that this is ${client}.</strong> Allow it only if you have just
+    started the sign-in there yourself.
+  </p>`
+
+/** Which client asks, for which server, as whom, and where the browser goes next. */
+export const clientConsentPage = (view: ClientConsentView): string =>
+  page(
+    `Let ${view.client} use ${view.server}?`,
+    html` <p><strong>${view.client}</strong> wants to use <strong>${view.server}</strong> for you.</p>
+      ${view.isLocal ? localWarning(view.client) : ''}
+      <dl>
+        <dt>You are</dt>
+        <dd>${view.user} (${view.tenant})</dd>
+        <dt>The client is proved by</dt>
+        <dd>${view.provenBy ?? 'nothing but its name; it has registered itself'}</dd>
+        <dt>You go on to</dt>
+        <dd>${view.redirectHost}</dd>
+        <dt>The server belongs to</dt>
+        <dd>${view.owner}</dd>
+        <dt>It may</dt>
+        ${
+          view.scopes.length === 0
+            ? html`<dd>use the server as you</dd>`
+            : view.scopes.map((scope) => html`<dd>${scope}</dd>`)
+        }
+      </dl>
+      <form method="post" action="/sign-in/${view.interaction}/consent">
+        <input type="hidden" name="csrf" value="${view.csrf}" />
+        <button class="allow" name="decision" value="allow">Allow</button>
+        <button name="decision" value="deny">Do not allow</button>
+      </form>`,
+  )
+
+/** Asked where users of several tenants sign in at one server. */
+export const tenantPage = (view: {
+  readonly server: string
+  readonly interaction: string
+  readonly tenants: readonly { readonly tenant: string; readonly name: string }[]
+}): string =>
+  page(
+    `Sign in to ${view.server}`,
+    html` <p>Choose the organization that you sign in with.</p>
+      <form method="get" action="/sign-in/${view.interaction}">
+        ${view.tenants.map(({ tenant, name }) => html`<p><button name="tenant" value="${tenant}">${name}</button></p>`)}
+      </form>`,
+  )

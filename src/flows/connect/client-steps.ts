@@ -1,0 +1,238 @@
+import { type Server, servesTenant, type Snapshot, type Tenant } from '#config'
+import { refuse } from '#errors'
+import { Secret } from '#foundation/crypto'
+import { clientAncestors, sessionsIn, tokenIdOf } from '#identity/subject'
+import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
+import { isInUse } from '#identity/workload'
+import type { ClientRequest, Step } from './attempt.ts'
+import { clientConsentPage, tenantPage } from './client-page.ts'
+import { assertMaySignIn, tenantInForce } from './parties.ts'
+import type { createSignIn, SignedIn } from './sign-in.ts'
+import { assertBrowser, shownUser, textOf, type ConnectFlow, type StepAnswer, type StepDependencies } from './step.ts'
+
+/** How long a consent for a client is remembered (ms). */
+const CLIENT_CONSENT_LIFETIME_MS = 365 * 86_400_000
+
+/** What the authorization server says of the request that waits for the user. */
+export type WaitingClient = Omit<ClientRequest, 'tenant'>
+
+/** What the user has decided: the client session that tokens are issued for, or nothing. */
+export interface ClientDecision {
+  readonly interaction: string
+  readonly session: string | undefined
+}
+
+type ClientPurpose = Extract<Step<'sign_in'>['purpose'], { kind: 'client' }>
+type Consent = Step<'client_consent'>
+type Dependencies = StepDependencies & { readonly signIn: ReturnType<typeof createSignIn> }
+
+/** Loopback redirects are free for any program of the machine (RFC 8252 section 8.3): they prove no client. */
+const isLocal = (redirectUri: string): boolean => {
+  const { protocol, hostname } = new URL(redirectUri)
+  return protocol !== 'https:' || ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
+}
+
+/** A server at which users sign in through Deputy. @throws DeputyError `connect_invalid` */
+const serverOf = (snapshot: Snapshot, id: string): Server => {
+  const server = snapshot.servers.get(id)
+  if (server === undefined || !isInUse(server) || server.sign_in !== 'deputy')
+    throw refuse('connect_invalid', { problem: 'the server is no longer available' })
+  return server
+}
+
+/** The tenants whose users can sign in at a server. */
+const tenantsAt = (server: Server, { tenants }: Snapshot): Tenant[] =>
+  [...tenants.values()].filter(
+    ({ tenant, enabled, sign_in: signIn }) => enabled && signIn !== undefined && servesTenant(server.tenants, tenant),
+  )
+
+/** Asked at every step: each may have been taken away since the request came. @throws DeputyError `connect_invalid` and others */
+const assertParties = (deps: Dependencies, { tenant, server }: ClientRequest, user: string): Server => {
+  assertMaySignIn(deps, tenant, user)
+  const found = serverOf(deps.snapshot(), server)
+  if (!servesTenant(found.tenants, tenant))
+    throw refuse('connect_invalid', { problem: 'the server does not serve your organization' })
+  return found
+}
+
+/** What the client would have for the user. @param since when the user has allowed it (ms since the epoch) */
+const dependenciesOf = (
+  { tenant, server, client }: ClientRequest,
+  user: string,
+  tokens: readonly string[],
+  since: number,
+): CredentialDependencies => ({
+  tenant,
+  user,
+  server,
+  downstreams: [],
+  tokens: [...tokens, ...clientAncestors(client, '')],
+  since,
+})
+
+/** Back to the authorization server, in the same browser. @param session undefined: the user has not allowed the client */
+const onward = async (
+  deps: Dependencies,
+  { browser, wish: { interaction, tenant } }: Consent,
+  session?: string,
+): Promise<StepAnswer> => {
+  const value = await deps.attempts.begin('client_decision', tenant, {
+    browser,
+    interaction,
+    ...(session === undefined ? {} : { session }),
+  })
+  return { redirect: new URL(`${deps.baseUrl()}/sign-in/${interaction}/continue?decision=${value}`) }
+}
+
+/** What the sign-in descends from at its identity provider: a revocation of the issuer covers it also where it names no session. */
+const ancestorsOf = (deps: Dependencies, tenant: string, { issuer, claims, signedInAt }: Consent['who']): string[] => {
+  const sessions = sessionsIn({ tenant, issuer }, claims, deps.fingerprint)
+  return sessions.length > 0 ? [...sessions] : [tokenIdOf(issuer, `sign-in:${signedInAt}`)]
+}
+
+/** Begins the client session, whose tokens the authorization server issues. */
+const allow = async (deps: Dependencies, step: Consent): Promise<StepAnswer> => {
+  const { wish, who } = step
+  const { tenant, client, server, scopes } = wish
+  const { user, display, issuer, groups, claims, signedInAt } = who
+  const ancestors = ancestorsOf(deps, tenant, who)
+  assertParties(deps, wish, user)
+  assertNotRevoked(dependenciesOf(wish, user, ancestors, signedInAt), deps)
+  const session = await deps.clientSessions.begin({
+    tenant,
+    user,
+    ...(display === undefined ? {} : { display }),
+    client,
+    server,
+    scopes,
+    issuer,
+    groups,
+    claims,
+    ancestors,
+    signedInAt,
+    expiresAt: signedInAt + deps.snapshot().settings.sign_in.session_lifetime,
+  })
+  await deps.identityTokens.keep({ tenant, user, issuer }, new Secret(who.idToken))
+  return onward(deps, step, session.id)
+}
+
+/** Whether the user has allowed all of it before, to a client that its redirect address proves. */
+const isRemembered = async (deps: Dependencies, { wish, who: { user } }: Consent): Promise<boolean> => {
+  if (isLocal(wish.redirectUri)) return false
+  const remembered = await deps.store.consents.find(clientConsentOwner({ ...wish, user }))
+  return (
+    remembered !== undefined &&
+    remembered.until > deps.clock.now() &&
+    deps.revocationIndex.findRevocation(dependenciesOf(wish, user, [], remembered.at)) === undefined &&
+    wish.scopes.every((scope) => remembered.granted.includes(scope))
+  )
+}
+
+const showConsent = async (deps: Dependencies, step: Consent, server: Server): Promise<StepAnswer> => {
+  const { wish, who } = step
+  const csrf = await deps.attempts.begin('client_consent', wish.tenant, step)
+  const target = new URL(wish.redirectUri)
+  const page = clientConsentPage({
+    client: wish.name,
+    provenBy: URL.canParse(wish.client) ? new URL(wish.client).host : undefined,
+    server: server.name ?? server.server,
+    owner: server.owner,
+    user: shownUser(who.user, who.display),
+    tenant: tenantInForce(deps.snapshot(), wish.tenant).name ?? wish.tenant,
+    scopes: wish.scopes,
+    redirectHost: target.host === '' ? target.protocol : target.host,
+    isLocal: isLocal(wish.redirectUri),
+    interaction: wish.interaction,
+    csrf,
+  })
+  // The form's answer leads to the client in the end, and browsers hold all redirects to `form-action`.
+  return { page, formTarget: target.origin === 'null' ? target.protocol : target.origin }
+}
+
+/** The consent page, or the way on where the user has allowed the client before. */
+const askConsent = async (
+  deps: Dependencies,
+  { wish: asked }: ClientPurpose,
+  browser: string,
+  { user, display, issuer, groups, claims, idToken }: SignedIn,
+): Promise<StepAnswer> => {
+  const server = assertParties(deps, asked, user)
+  const { tenant, client, server: id } = asked
+  // A request for more scopes adds to what the client has for the user, and never takes from it.
+  const before = await deps.clientSessions.latest({ tenant, user, client, server: id })
+  const step: Consent = {
+    browser,
+    wish: { ...asked, scopes: [...new Set([...(before?.scopes ?? []), ...asked.scopes])] },
+    who: {
+      user,
+      ...(display === undefined ? {} : { display }),
+      issuer,
+      groups: [...groups],
+      claims: { ...claims },
+      idToken: idToken.reveal(),
+      signedInAt: deps.clock.now(),
+    },
+  }
+  return (await isRemembered(deps, step)) ? allow(deps, step) : showConsent(deps, step, server)
+}
+
+const beginClient = async (
+  deps: Dependencies,
+  waiting: WaitingClient,
+  { browser, tenant: chosen, isOtherAccount }: Parameters<ConnectFlow['beginClient']>[1],
+): Promise<StepAnswer> => {
+  const snapshot = deps.snapshot()
+  const server = serverOf(snapshot, waiting.server)
+  const tenants = tenantsAt(server, snapshot)
+  const [only, another] = chosen === undefined ? tenants : tenants.filter(({ tenant }) => tenant === chosen)
+  if (only === undefined) throw refuse('connect_invalid', { problem: 'no organization signs in at this server' })
+  if (another !== undefined) {
+    const named = tenants.map(({ tenant, name }) => ({ tenant, name: name ?? tenant }))
+    return {
+      page: tenantPage({ server: server.name ?? server.server, interaction: waiting.interaction, tenants: named }),
+    }
+  }
+  const wish = { ...waiting, tenant: only.tenant }
+  return { redirect: await deps.signIn.begin(only, browser(), { kind: 'client', wish }, isOtherAccount) }
+}
+
+const decide = async (deps: Dependencies, step: Consent, isAllowed: boolean): Promise<StepAnswer> => {
+  const {
+    wish,
+    who: { user, issuer },
+  } = step
+  const { tenant, server, client, scopes, correlationId: id } = wish
+  assertParties(deps, wish, user)
+  const record = { id, event: 'client.consent', tenant, user, server } as const
+  const detail = { client, scopes, issuer }
+  if (!isAllowed) {
+    await deps.audit.append({ ...record, outcome: 'refused', detail: { ...detail, decision: { allowed: false } } })
+    return onward(deps, step)
+  }
+  await deps.audit.append({ ...record, outcome: 'done', detail })
+  const at = deps.clock.now()
+  const owner = clientConsentOwner({ ...wish, user })
+  const until = at + CLIENT_CONSENT_LIFETIME_MS
+  await deps.store.consents.put({ ...owner, asked: scopes, granted: scopes, at, until })
+  return allow(deps, step)
+}
+
+/** From a client's authorization request to a client session: which tenant, the sign-in, consent. */
+export const createClientSteps = (
+  deps: Dependencies,
+): Pick<ConnectFlow, 'beginClient' | 'clientConsented' | 'clientDecided'> & {
+  askConsent(purpose: ClientPurpose, browser: string, who: SignedIn): Promise<StepAnswer>
+} => ({
+  beginClient: (waiting, from) => beginClient(deps, waiting, from),
+  askConsent: (purpose, browser, who) => askConsent(deps, purpose, browser, who),
+  async clientConsented(form, browser) {
+    const step = await deps.attempts.take('client_consent', textOf(form['csrf']))
+    assertBrowser(browser, step.browser)
+    return decide(deps, step, form['decision'] === 'allow')
+  },
+  async clientDecided(value, browser) {
+    const { interaction, session, ...step } = await deps.attempts.take('client_decision', value)
+    assertBrowser(browser, step.browser)
+    return { interaction, session }
+  },
+})

@@ -1,0 +1,82 @@
+import type { Selectable } from 'kysely'
+import type { Database, Tables } from '../schema.ts'
+import type { AuthorizationRecord, AuthorizationRecordStore } from '../records/authorization-records.ts'
+
+const fromRow = ({
+  user_code: userCode,
+  expires_at: expiresAt,
+  consumed_at: consumedAt,
+  ...row
+}: Selectable<Tables['authorization_records']>): AuthorizationRecord => ({
+  ...row,
+  userCode,
+  expiresAt: Number(expiresAt),
+  consumedAt: consumedAt === null ? null : Number(consumedAt),
+})
+
+export const authorizationRecordStore = (database: Database): AuthorizationRecordStore => ({
+  async put({ userCode, expiresAt, ...record }) {
+    const row = { ...record, user_code: userCode, expires_at: expiresAt }
+    await database
+      .insertInto('authorization_records')
+      .values({ ...row, consumed_at: null })
+      .onConflict((conflict) => conflict.columns(['kind', 'id']).doUpdateSet(row))
+      .execute()
+  },
+  async find(kind, id, now) {
+    const row = await database
+      .selectFrom('authorization_records')
+      .selectAll()
+      .where('kind', '=', kind)
+      .where('id', '=', id)
+      .where('expires_at', '>', now)
+      .executeTakeFirst()
+    return row === undefined ? undefined : fromRow(row)
+  },
+  async findByUserCode(kind, userCode, now) {
+    const row = await database
+      .selectFrom('authorization_records')
+      .selectAll()
+      .where('user_code', '=', userCode)
+      .where('kind', '=', kind)
+      .where('expires_at', '>', now)
+      .executeTakeFirst()
+    return row === undefined ? undefined : fromRow(row)
+  },
+  async findAt(kind, session, position) {
+    const row = await database
+      .selectFrom('authorization_records')
+      .selectAll()
+      .where('session', '=', session)
+      .where('kind', '=', kind)
+      .where('position', '=', position)
+      .executeTakeFirst()
+    return row === undefined ? undefined : fromRow(row)
+  },
+  async consume(kind, id, now) {
+    // One statement: of many that ask at once the database lets one have it.
+    const { numUpdatedRows } = await database
+      .updateTable('authorization_records')
+      .set({ consumed_at: now })
+      .where('kind', '=', kind)
+      .where('id', '=', id)
+      .where('consumed_at', 'is', null)
+      .executeTakeFirst()
+    return numUpdatedRows > 0n
+  },
+  async remove(kind, id) {
+    await database.deleteFrom('authorization_records').where('kind', '=', kind).where('id', '=', id).execute()
+  },
+  async removeOf(session) {
+    return Number(
+      (await database.deleteFrom('authorization_records').where('session', '=', session).executeTakeFirst())
+        .numDeletedRows,
+    )
+  },
+  async sweep(now) {
+    return Number(
+      (await database.deleteFrom('authorization_records').where('expires_at', '<=', now).executeTakeFirst())
+        .numDeletedRows,
+    )
+  },
+})

@@ -1,0 +1,43 @@
+import type { RecordName } from '#foundation/crypto'
+
+/** A record of the authorization server: an interaction, a code, a refresh token, a pushed request, a device code. */
+export interface AuthorizationRecord {
+  readonly kind: string
+  /** SHA-256 of the value that a client or browser carries, so that the store alone cannot be replayed. */
+  readonly id: string
+  readonly tenant: string
+  /** The client session that it descends from; null before there is one. */
+  readonly session: string | null
+  /** SHA-256 of what a user types in; of device codes only. */
+  readonly userCode: string | null
+  /** How often it was exchanged for its like before it: of refresh tokens only. */
+  readonly position: number
+  readonly sealed: Uint8Array
+  readonly expiresAt: number
+  /** When it was used; null: not yet. */
+  readonly consumedAt: number | null
+}
+
+/** What a sealed record is bound to. */
+export const authorizationRecordName = ({
+  tenant,
+  kind,
+  id,
+}: Pick<AuthorizationRecord, 'tenant' | 'kind' | 'id'>): RecordName => ({ tenant, kind: `authorization/${kind}`, id })
+
+export interface AuthorizationRecordStore {
+  /** Writes or replaces it. What was consumed stays consumed. */
+  put(record: Omit<AuthorizationRecord, 'consumedAt'>): Promise<void>
+  /** Undefined when there is none, or it has expired at `now`. */
+  find(kind: string, id: string, now: number): Promise<AuthorizationRecord | undefined>
+  findByUserCode(kind: string, userCode: string, now: number): Promise<AuthorizationRecord | undefined>
+  /** The one of a session that was made out of the one before it. */
+  findAt(kind: string, session: string, position: number): Promise<AuthorizationRecord | undefined>
+  /** Marks it as used: of many callers at once, one gets true. */
+  consume(kind: string, id: string, now: number): Promise<boolean>
+  remove(kind: string, id: string): Promise<void>
+  /** Removes those of a client session; returns how many. */
+  removeOf(session: string): Promise<number>
+  /** Removes those expired at `now`; returns how many. */
+  sweep(now: number): Promise<number>
+}

@@ -1,0 +1,11 @@
+/**
+ * MCP clients that sign users in through Deputy, and the sign-ins. The connect flow begins a sign-in, the authorization server
+ * issues tokens for it, and subject verification reads it again when such a token comes back.
+ */
+export {
+  type ClientSessions,
+  type ClientSignIn,
+  createClientSessions,
+  type NewClientSignIn,
+  tenantOfSession,
+} from './sessions.ts'

@@ -1,0 +1,276 @@
+import { createHmac, createPublicKey, type JsonWebKey } from 'node:crypto'
+import {
+  type Configuration,
+  errors,
+  ExternalSigningKey,
+  interactionPolicy,
+  type KoaContextWithOIDC,
+  Provider,
+} from 'oidc-provider'
+import { toSeconds } from '#clock'
+import type { Server, Snapshot } from '#config'
+import { DeputyError } from '#errors'
+import { lengthPrefixed, type Secret } from '#foundation/crypto'
+import type { SigningKeys } from '#foundation/keys'
+import type { ClientSignIn } from '#identity/client'
+import { clientAncestors } from '#identity/subject'
+import { assertStillValid, type CredentialDependencies, type ValidityDependencies } from '#identity/validity'
+import { isInUse } from '#identity/workload'
+import { errorPage } from '#flows/connect'
+import { paths } from '#listeners/http'
+import { type AdapterDependencies, createAdapters } from './adapter.ts'
+import { scopesAt, shownScopes, USE } from './scopes.ts'
+
+export interface ProviderDependencies extends AdapterDependencies, ValidityDependencies {
+  readonly issuer: string
+  readonly signingKeys: SigningKeys
+  /** Key of browsers' cookies and of refresh tokens, in base64. */
+  readonly cookieKey: Secret
+  readonly correlationId: () => string
+}
+
+/** How long a code, an interaction and a user's time at a device page last (s). */
+const [CODE_SECONDS, INTERACTION_SECONDS, DEVICE_SECONDS] = [60, 600, 600]
+
+/** The member under which the sign-in stands in the library's account. */
+const SIGN_IN = 'signIn'
+
+/** The sign-in of a token request, which `findAccount` has read and checked. */
+export const signInOf = (context: KoaContextWithOIDC): ClientSignIn | undefined =>
+  context.oidc.account?.[SIGN_IN] as ClientSignIn | undefined
+
+/** What a token of a sign-in relies on. */
+export const dependenciesOfSignIn = ({
+  id,
+  tenant,
+  user,
+  client,
+  server,
+  ancestors,
+  signedInAt,
+}: ClientSignIn): CredentialDependencies => ({
+  tenant,
+  user,
+  server,
+  downstreams: [],
+  tokens: [...clientAncestors(client, id), ...ancestors],
+  since: signedInAt,
+})
+
+/** The servers at which users sign in through Deputy. */
+export const serversOf = ({ servers }: Snapshot): Server[] =>
+  [...servers.values()].filter((server) => server.sign_in === 'deputy' && isInUse(server))
+
+/** Requests in which a client asks for scopes, as against those in which it uses what it has. */
+const ASKING = new Set(['authorization', 'pushed_authorization_request', 'device_authorization'])
+
+/** What a client asks for at a server: what the server does not know is left out, and nothing means what every use needs. */
+const askedScopes = (server: Server, scope: unknown): string => {
+  const asked = typeof scope === 'string' ? scope.split(' ') : []
+  const known = scopesAt(server).filter((each) => asked.includes(each))
+  return [USE, ...(known.length > 0 ? known : server.basic_scopes)].join(' ')
+}
+
+/** Deputy's own key for tokens, which changes while the library runs and stays where it is. */
+const signingKeyOf = (keys: SigningKeys): ExternalSigningKey =>
+  new (class extends ExternalSigningKey {
+    override get kid(): string {
+      return keys.kid('token')
+    }
+    override get alg(): string {
+      return keys.algorithm('token')
+    }
+    override keyObject() {
+      const { keys: published } = keys.jwks('token')
+      const key = published.find(({ kid }) => kid === keys.kid('token'))
+      return createPublicKey({ format: 'jwk', key: key as JsonWebKey })
+    }
+    override sign(data: Uint8Array): Uint8Array {
+      return keys.sign('token', data).signature
+    }
+  })()
+
+const hmac = (key: Secret, ...parts: string[]): string => {
+  const [label, ...rest] = parts
+  return createHmac('sha256', Buffer.from(key.reveal(), 'base64'))
+    .update(lengthPrefixed(label!, ...rest))
+    .digest('base64url')
+}
+
+/** What a token says besides the claims of RFC 9068 that the library writes. */
+const addClaims = (context: KoaContextWithOIDC, { payload }: { payload: Record<string, unknown> }): void => {
+  const signIn = signInOf(context)
+  if (signIn === undefined) return
+  const { id, tenant, user, client, groups, ancestors, claims, signedInAt } = signIn
+  const { acr } = claims
+  Object.assign(payload, {
+    sub: user,
+    tenant,
+    sid: id,
+    groups,
+    auth_time: toSeconds(signedInAt),
+    ...(typeof acr === 'string' ? { acr } : {}),
+    act: { sub: client, client_id: client },
+    anc: [...clientAncestors(client, id), ...ancestors],
+  })
+  const shown = shownScopes(String(payload['scope'] ?? '').split(' ')).join(' ')
+  if (shown === '') delete payload['scope']
+  else payload['scope'] = shown
+}
+
+/** The one resource that a request may name (RFC 8707): a server at which users sign in here. */
+const resourceServerOf = (context: KoaContextWithOIDC, snapshot: Snapshot, resource: string) => {
+  const server = serversOf(snapshot).find((each) => each.resource === resource)
+  if (server === undefined) throw new errors.InvalidTarget('the resource is no server at which users sign in here')
+  const { route, params } = context.oidc
+  if (params !== undefined && ASKING.has(route)) params['scope'] = askedScopes(server, params['scope'])
+  return {
+    scope: [USE, ...scopesAt(server)].join(' '),
+    audience: server.resource,
+    accessTokenFormat: 'jwt' as const,
+    accessTokenTTL: toSeconds(snapshot.settings.tokens.lifetime),
+    jwt: { sign: { alg: 'ES256' as const } },
+  }
+}
+
+const features = ({ snapshot }: ProviderDependencies): Configuration['features'] => ({
+  devInteractions: { enabled: false },
+  rpInitiatedLogout: { enabled: false },
+  userinfo: { enabled: false },
+  revocation: {
+    enabled: true,
+    allowedPolicy: (_context, client, token) => token.clientId === client.clientId,
+  },
+  pushedAuthorizationRequests: { enabled: true },
+  dPoP: { enabled: true },
+  registration: { enabled: true, issueRegistrationAccessToken: false },
+  externalSigningSupport: { enabled: true, ack: 'experimental-01' },
+  resourceIndicators: {
+    enabled: true,
+    defaultResource(_context, _client, oneOf) {
+      const [named] = oneOf ?? []
+      if (named !== undefined) return named
+      // Clients of before 2025-06-18 name no resource: where there is one server, it is meant.
+      const [only, another] = serversOf(snapshot())
+      if (only === undefined || another !== undefined)
+        throw new errors.InvalidTarget('name the server in the parameter resource')
+      return only.resource
+    },
+    useGrantedResource: () => true,
+    getResourceServerInfo: (context, resource) => resourceServerOf(context, snapshot(), resource),
+  },
+})
+
+/** Every error has a page that a person understands, with the id under which the log has it. */
+const renderError = (
+  context: KoaContextWithOIDC,
+  { error, error_description: description }: { error: string; error_description?: string | undefined },
+  correlationId: string,
+): void => {
+  context.type = 'html'
+  context.body = errorPage(
+    `The sign-in could not go on (${error}${description === undefined ? '' : `: ${description}`}).`,
+    'Go back to your MCP client and start again. If that does not help, tell its developer what stands here.',
+    correlationId,
+  )
+}
+
+const configurationOf = (deps: ProviderDependencies): Configuration => {
+  const { snapshot, clientSessions, cookieKey } = deps
+  const { refresh_lifetime: refreshLifetime } = snapshot().settings.sign_in
+  return {
+    adapter: createAdapters(deps),
+    jwks: { keys: [signingKeyOf(deps.signingKeys)] },
+    cookies: {
+      keys: [hmac(cookieKey, 'authorization-server-cookies')],
+      names: {
+        session: 'deputy_device',
+        interaction: 'deputy_sign_in',
+        resume: 'deputy_sign_in_resume',
+      },
+    },
+    scopes: ['offline_access'],
+    claims: {},
+    responseTypes: ['code'],
+    clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post', 'private_key_jwt'],
+    clientDefaults: {
+      grant_types: ['authorization_code', 'refresh_token'],
+      token_endpoint_auth_method: 'none',
+      id_token_signed_response_alg: 'ES256',
+    },
+    enabledJWA: { idTokenSigningAlgValues: ['ES256'] },
+    features: features(deps),
+    formats: {
+      customizers: {
+        jwt: (context, _token, parts) => {
+          addClaims(context, parts as { payload: Record<string, unknown> })
+        },
+      },
+    },
+    pkce: { required: () => true },
+    rotateRefreshToken: () => true,
+    issueRefreshToken: (_context, client) => client.grantTypeAllowed('refresh_token'),
+    expiresWithSession: () => false,
+    interactions: {
+      policy: interactionPolicy.base(),
+      url: (_context, interaction) => `/sign-in/${interaction.uid}`,
+    },
+    // Browser-based clients call from the origin that their redirect URI has.
+    clientBasedCORS: (_context, origin, client) =>
+      client.redirectUris?.some((uri) => URL.parse(uri)?.origin === origin) ?? false,
+    async findAccount(_context, id) {
+      const signIn = await clientSessions.find(id)
+      if (signIn === undefined) return undefined
+      try {
+        assertStillValid(dependenciesOfSignIn(signIn), deps)
+      } catch (error) {
+        if (error instanceof DeputyError && !error.kind.retryable) return undefined
+        throw error
+      }
+      return { accountId: id, claims: () => ({ sub: id }), [SIGN_IN]: signIn }
+    },
+    renderError: (context, out) => {
+      renderError(context, out, String(context.state['correlationId']))
+    },
+    routes: {
+      authorization: paths.authorize,
+      token: paths.token,
+      pushed_authorization_request: paths.pushedAuthorization,
+      registration: paths.registration,
+      revocation: paths.revoke,
+      jwks: '/oauth2/jwks',
+      device_authorization: paths.deviceAuthorization,
+      code_verification: paths.device,
+    },
+    ttl: {
+      AccessToken: toSeconds(snapshot().settings.tokens.lifetime),
+      AuthorizationCode: CODE_SECONDS,
+      DeviceCode: DEVICE_SECONDS,
+      Grant: toSeconds(snapshot().settings.sign_in.session_lifetime),
+      Interaction: INTERACTION_SECONDS,
+      Session: INTERACTION_SECONDS,
+      RefreshToken: (context) => {
+        const left = (signInOf(context)?.expiresAt ?? Infinity) - deps.clock.now()
+        return Math.max(1, toSeconds(Math.min(refreshLifetime, left)))
+      },
+    },
+  }
+}
+
+/**
+ * The authorization server for MCP clients: the certified `oidc-provider`, with Deputy's store, keys and checks behind it. It
+ * issues no ID tokens: who the user is, the identity provider says to Deputy.
+ */
+export const createProvider = (deps: ProviderDependencies): Provider => {
+  const provider = new Provider(deps.issuer, configurationOf(deps))
+  // Host and scheme are set by the listener, whatever the request says.
+  provider.proxy = true
+  // A refresh token that is asked for again is the same text again, so that two are never alive (see `mayRetry`).
+  const refreshToken = provider.RefreshToken.prototype as unknown as {
+    generateTokenId: (this: { grantId?: string; rotations?: number }) => string
+  }
+  refreshToken.generateTokenId = function () {
+    return hmac(deps.cookieKey, 'refresh-token', this.grantId ?? '', String(this.rotations ?? 0))
+  }
+  return provider
+}

@@ -1,0 +1,140 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
+import { toSeconds } from '#clock'
+import { refuse } from '#errors'
+import type { ClientDecision, WaitingClient } from '#flows/connect'
+import type { Logger } from '#foundation/telemetry'
+import { createProvider, type ProviderDependencies, serversOf } from './provider.ts'
+import { shownScopes } from './scopes.ts'
+import { recordTokens, type TokenDependencies } from './tokens.ts'
+
+/** What the public listener and its pages need of the authorization server. */
+export interface AuthorizationServer {
+  /** Answers a request for one of its endpoints. */
+  handle(request: IncomingMessage, response: ServerResponse): Promise<void>
+  /** The request of a client for which the browser has come to the pages. @throws DeputyError `connect_invalid` */
+  waiting(request: IncomingMessage, response: ServerResponse): Promise<WaitingClient>
+  /** Sends the browser on, to the client in the end. @throws DeputyError `connect_invalid` */
+  finish(request: IncomingMessage, response: ServerResponse, decision: ClientDecision): Promise<void>
+}
+
+export type AuthorizationServerDependencies = ProviderDependencies &
+  TokenDependencies & {
+    /** Members of the metadata beside the library's. */
+    readonly metadata: () => Readonly<Record<string, unknown>>
+    readonly logger: Logger
+  }
+
+/** The library builds URLs out of what a request says: it says what the settings say, whatever came. */
+const withOwnOrigin = (request: IncomingMessage, issuer: URL): void => {
+  request.headers.host = issuer.host
+  request.headers['x-forwarded-host'] = issuer.host
+  request.headers['x-forwarded-proto'] = issuer.protocol.replace(':', '')
+}
+
+/** Metadata of RFC 8414 and OpenID Discovery: the library's, Deputy's keys, and what Deputy does besides. */
+const addMetadata = (context: KoaContextWithOIDC, more: Readonly<Record<string, unknown>>): void => {
+  const own = context.body as Record<string, unknown>
+  const listed = (member: string): unknown[] => [
+    ...new Set([...((own[member] as unknown[] | undefined) ?? []), ...((more[member] as unknown[] | undefined) ?? [])]),
+  ]
+  context.body = {
+    ...more,
+    ...own,
+    jwks_uri: more['jwks_uri'],
+    ...Object.fromEntries(
+      ['grant_types_supported', 'token_endpoint_auth_methods_supported', 'id_token_signing_alg_values_supported'].map(
+        (member) => [member, listed(member)],
+      ),
+    ),
+  }
+}
+
+/** Runs round every request of the library: its correlation id, and what has to happen before an answer leaves. */
+const watch = (provider: Provider, deps: AuthorizationServerDependencies): void => {
+  provider.use(async (context, next) => {
+    const correlationId = deps.correlationId()
+    context.state['correlationId'] = correlationId
+    await next()
+    context.set('X-Correlation-Id', correlationId)
+    const oidc = (context as Partial<KoaContextWithOIDC>).oidc
+    if (oidc?.route === 'token' && context.method === 'POST') await recordTokens(deps, context as KoaContextWithOIDC)
+    if (oidc?.route === 'discovery' && context.status === 200)
+      addMetadata(context as KoaContextWithOIDC, deps.metadata())
+  })
+  provider.on('server_error', (context: KoaContextWithOIDC, error: Error) => {
+    deps.logger.error(
+      { err: error, correlation_id: String(context.state['correlationId']) },
+      'a request to the authorization server failed inside Deputy',
+    )
+  })
+}
+
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+
+/** The library's complaint about an interaction that is over, as one of the taxonomy. */
+const interactionOf = async (provider: Provider, request: IncomingMessage, response: ServerResponse) => {
+  try {
+    return await provider.interactionDetails(request, response)
+  } catch (error) {
+    if (error instanceof errors.SessionNotFound)
+      throw refuse('connect_invalid', { problem: 'the sign-in has expired, or was begun in another browser' }, error)
+    throw error
+  }
+}
+
+export const createAuthorizationServer = (deps: AuthorizationServerDependencies): AuthorizationServer => {
+  const provider = createProvider(deps)
+  watch(provider, deps)
+  const answer = provider.callback()
+  const issuer = new URL(deps.issuer)
+
+  return {
+    async handle(request, response) {
+      withOwnOrigin(request, issuer)
+      await answer(request, response)
+    },
+
+    async waiting(request, response) {
+      withOwnOrigin(request, issuer)
+      const { uid, params } = await interactionOf(provider, request, response)
+      const clientId = text(params['client_id']) ?? ''
+      const client = await provider.Client.find(clientId)
+      const resources = [params['resource']].flat()
+      const server = serversOf(deps.snapshot()).find(({ resource }) => resource === resources[0])
+      if (client === undefined || server === undefined || resources.length !== 1)
+        throw refuse('connect_invalid', { problem: 'the client or the server is no longer available' })
+      const loginHint = text(params['login_hint'])
+      return {
+        interaction: uid,
+        client: clientId,
+        name: client.clientName ?? clientId,
+        redirectUri: text(params['redirect_uri']) ?? deps.issuer,
+        server: server.server,
+        scopes: shownScopes((text(params['scope']) ?? '').split(' ')),
+        ...(loginHint === undefined ? {} : { loginHint }),
+        correlationId: deps.correlationId(),
+      }
+    },
+
+    async finish(request, response, { interaction, session }) {
+      withOwnOrigin(request, issuer)
+      const details = await interactionOf(provider, request, response)
+      if (details.uid !== interaction)
+        throw refuse('connect_invalid', { problem: 'another sign-in was begun in this browser meanwhile' })
+      const result =
+        session === undefined
+          ? { error: 'access_denied', error_description: 'The user has not allowed it.' }
+          : { login: { accountId: session, remember: false }, consent: { grantId: session } }
+      const signIn = session === undefined ? undefined : await deps.clientSessions.find(session)
+      if (signIn !== undefined) {
+        // What the user has allowed the client before stays: a request for more adds to it.
+        details.params['scope'] = [...new Set([...String(details.params['scope']).split(' '), ...signIn.scopes])].join(
+          ' ',
+        )
+        await details.save(details.exp - toSeconds(deps.clock.now()))
+      }
+      await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false })
+    },
+  }
+}

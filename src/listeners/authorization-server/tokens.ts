@@ -1,0 +1,81 @@
+import { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { asDeputyError, DeputyError } from '#errors'
+import type { AuditLog } from '#foundation/audit'
+import type { Rates } from '#foundation/cache'
+import { assertStillValid, type ValidityDependencies } from '#identity/validity'
+import { dependenciesOfSignIn, signInOf } from './provider.ts'
+import { shownScopes } from './scopes.ts'
+
+export interface TokenDependencies extends ValidityDependencies {
+  readonly audit: AuditLog
+  readonly rates: Pick<Rates, 'admit' | 'isRepeated'>
+}
+
+/** An error of the taxonomy, as the library puts it into an answer (RFC 6749 section 5.2). */
+export const asLibraryError = (thrown: unknown): Error => {
+  if (!(thrown instanceof DeputyError)) return thrown instanceof Error ? thrown : new Error(String(thrown))
+  const error = new errors.CustomOIDCProviderError(thrown.kind.oauth, `${thrown.message} ${thrown.next}`)
+  return Object.assign(error, { status: thrown.kind.status, statusCode: thrown.kind.status })
+}
+
+/** Replaces the answer: nothing of the tokens in it leaves. */
+const refuse = (context: KoaContextWithOIDC, thrown: unknown): void => {
+  const { kind, message, next } = asDeputyError(thrown)
+  context.status = kind.status
+  context.body = { error: kind.oauth, error_description: `${message} ${next}` }
+}
+
+const scopesIn = (body: unknown): string[] => {
+  const scope = typeof body === 'object' && body !== null && 'scope' in body ? body.scope : undefined
+  return typeof scope === 'string' ? shownScopes(scope.split(' ')) : []
+}
+
+/** A request that named no code, token or device of Deputy's leaves no record: the endpoint is public, and anyone could fill the log. */
+const recordOf = (context: KoaContextWithOIDC) => {
+  const { account, entities, params, client } = context.oidc
+  const signIn = signInOf(context)
+  if (account === undefined || signIn === undefined) return undefined
+  const { id: session, tenant, user, server } = signIn
+  return {
+    id: String(context.state['correlationId']),
+    event: 'client.token' as const,
+    tenant,
+    user,
+    server,
+    detail: {
+      client: client?.clientId,
+      session,
+      grant_type: params?.['grant_type'],
+      ...(entities.AccessToken === undefined ? {} : { token: entities.AccessToken.jti }),
+    },
+  }
+}
+
+/**
+ * Makes the record of a token answer durable, asks once more whether all of it is valid, and only then lets it go (promises 3 and
+ * 4). A refusal of what was known is recorded as well.
+ */
+export const recordTokens = async (deps: TokenDependencies, context: KoaContextWithOIDC): Promise<void> => {
+  const record = recordOf(context)
+  const signIn = signInOf(context)
+  if (record === undefined || signIn === undefined) {
+    // What is issued without a sign-in is not of this room, and must not leave it.
+    if (context.status === 200) refuse(context, new Error('a token without a sign-in'))
+    return
+  }
+  const body = context.body as { error?: string; error_description?: string; scope?: string }
+  if (context.status !== 200) {
+    const { error: code, error_description: message } = body
+    await deps.audit.append({ ...record, outcome: 'refused', detail: { ...record.detail, error: { code, message } } })
+    return
+  }
+  try {
+    const scopes = scopesIn(body)
+    await deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } })
+    assertStillValid(dependenciesOfSignIn(signIn), deps)
+    const { scope: _, ...rest } = body
+    context.body = { ...rest, ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }) }
+  } catch (error) {
+    refuse(context, error)
+  }
+}

@@ -1,0 +1,51 @@
+import express, { type Express, type Request, type Response } from 'express'
+import { refuse } from '#errors'
+import type { ConnectFlow, FormFields, StepAnswer } from '#flows/connect'
+import type { AuthorizationServer } from '#listeners/authorization-server'
+
+export interface ClientPagesDependencies {
+  readonly flow: Pick<ConnectFlow, 'beginClient' | 'clientConsented' | 'clientDecided'>
+  /** Undefined where no server has `sign_in: deputy`. */
+  readonly authorizationServer: () => Promise<AuthorizationServer> | undefined
+  readonly browser: {
+    read(request: Request): string | undefined
+    greet(request: Request, response: Response): string
+  }
+  readonly send: (response: Response, answer: StepAnswer) => void
+  readonly urlOf: (request: Request) => URL
+}
+
+/** The pages between a client's authorization request and its answer: they lie under the path of the interaction's cookie. */
+export const addClientPages = (app: Express, deps: ClientPagesDependencies): void => {
+  const { flow, browser, send, urlOf } = deps
+  const active = async (): Promise<AuthorizationServer> => {
+    const authorizationServer = await deps.authorizationServer()
+    if (authorizationServer === undefined) throw refuse('connect_invalid', { problem: 'there is no such page' })
+    return authorizationServer
+  }
+  const begin = async (request: Request, response: Response): Promise<void> => {
+    const waiting = await (await active()).waiting(request, response)
+    const parameters = urlOf(request).searchParams
+    const from = {
+      browser: () => browser.greet(request, response),
+      tenant: parameters.get('tenant') ?? undefined,
+      isOtherAccount: parameters.get('account') === 'other',
+    }
+    send(response, await flow.beginClient(waiting, from))
+  }
+  const consent = async (request: Request, response: Response): Promise<void> => {
+    send(response, await flow.clientConsented(request.body as FormFields, browser.read(request)))
+  }
+  const onward = async (request: Request, response: Response): Promise<void> => {
+    const authorizationServer = await active()
+    const value = urlOf(request).searchParams.get('decision') ?? ''
+    await authorizationServer.finish(request, response, await flow.clientDecided(value, browser.read(request)))
+  }
+  app.get('/sign-in/:interaction', begin)
+  app.post(
+    '/sign-in/:interaction/consent',
+    express.urlencoded({ extended: false, limit: 16_384, parameterLimit: 20 }),
+    consent,
+  )
+  app.get('/sign-in/:interaction/continue', onward)
+}
