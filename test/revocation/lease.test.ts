@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { refuse } from '../../src/errors.ts'
-import { ClusterMembership, type MembershipOptions } from '../../src/foundation/cluster/cluster-membership.ts'
+import { ClusterMembership } from '../../src/foundation/cluster/cluster-membership.ts'
+import type { MembershipOptions } from '../../src/foundation/cluster/membership-options.ts'
 import type {
   ClusterStore,
   FoundChanges,

@@ -3,5 +3,6 @@
  * The daemon opens it; the exchange asks it before each answer, and a revocation waits for its confirmation.
  */
 export { createIncarnations } from './incarnation.ts'
-export { type LookAgain, ClusterMembership } from './cluster-membership.ts'
+export { ClusterMembership } from './cluster-membership.ts'
+export type { LookAgain } from './membership-options.ts'
 export { type Confirmation, type Membership, onlyNode } from './membership.ts'
