@@ -108,7 +108,7 @@ const measureShared = async (cluster: Cluster, folder: string): Promise<void> =>
         tokenType: 'Bearer',
         scopes: ['read'],
         expiresAt,
-        wider: false,
+        overScoped: false,
         auditNote: 'a story',
       },
       tenant: 'acme',

@@ -513,8 +513,8 @@ export const taxonomy = {
     'invalid_scope',
     'grant',
     false,
-    'The provider {provider} cannot issue less than {granted}, and policy does not allow a wider token.',
-    'Ask for all of the granted scopes, or set `wider: mark` for {downstream}.',
+    'The provider {provider} cannot issue less than {granted}, and the files do not allow an over-scoped token.',
+    'Ask for all of the granted scopes, or set `over_scoped: mark` for {downstream}.',
   ),
   scope_not_asked: kind(
     403,
@@ -522,7 +522,7 @@ export const taxonomy = {
     'grant',
     false,
     'The provider {provider} gave {surplus} without having been asked, so nothing was connected.',
-    'An admin names in providers/{provider}.yaml what opens nothing (answers.ignored_scopes), sets refresh.narrows there where the provider can narrow, or wider: mark in downstreams/{downstream}.yaml.',
+    'An admin names in providers/{provider}.yaml what opens nothing (answers.ignored_scopes), sets refresh.narrows there where the provider can narrow, or over_scoped: mark in downstreams/{downstream}.yaml.',
   ),
   policy_denied: kind(
     403,

@@ -70,10 +70,12 @@ const provided = {
     .describe(
       "What may stand as `aud` in its tokens beside `resource` and `audience`, such as the service's client id at the provider. A JWT of the provider that names none of these is refused; without any of them `aud` is not looked at.",
     ),
-  wider: z
+  over_scoped: z
     .enum(['refuse', 'mark'])
     .default('refuse')
-    .describe('What to do with a token that has more than was asked: refuse it, or issue it and say so in `scope`.'),
+    .describe(
+      'What to do with a token that has more scopes than requested: refuse it, or issue it and name all of them in `scope`.',
+    ),
 }
 
 /** Of a request to a token endpoint: what stands in it beside the grant itself. */

@@ -3,6 +3,7 @@ import { isMap, isPair, isScalar, type Document } from 'yaml'
 /** Settings that had another name. Files that use the old one are read for one version more, with a warning. */
 const RENAMED: readonly { readonly path: readonly [string, ...string[]]; readonly to: string }[] = [
   { path: ['own'], to: 'service_downstreams' },
+  { path: ['wider'], to: 'over_scoped' },
   { path: ['inject', 'strike'], to: 'redact_response' },
   { path: ['limits', 'unready'], to: 'shutdown_delay' },
 ]

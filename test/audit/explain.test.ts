@@ -57,6 +57,13 @@ describe('explaining a request', () => {
     ])
   })
 
+  it.each(['over_scoped', 'wider'])('says that a token is over-scoped, by the key %s of the record', (key) => {
+    const credential = { ...exchange.credential, [key]: true }
+    expect(story(aView({ detail: { ...exchange, credential } }))).toContain(
+      'was issued from the cache, more than requested because the provider cannot narrow it; it ends',
+    )
+  })
+
   it('tells of a refusal its code and what to do next', () => {
     const refused = story(
       aView({

@@ -96,7 +96,7 @@ describe.skipIf(!canCluster())('three nodes that refresh', () => {
     expect(refreshes()).toBe(2)
   })
 
-  it('fault 3, promise 1: a token that a refresh made wider than the grant is refused at every node', async () => {
+  it('fault 3, promise 1: a token that a refresh made broader than the grant is refused at every node', async () => {
     await cluster.give(['wanda'])
     cluster.provider.more = { scope: 'read write admin' }
     for (const node of [nodes[0]!, nodes[0]!, nodes[1]!]) {

@@ -67,7 +67,7 @@ export const describeConnector = (
     it('promise 1: obtains what was asked and no more, for no longer than allowed', async () => {
       const notAfter = place.now() + 120_000
       const credential = await obtain({ scopes: ['read'], notAfter })
-      expect(credential).toMatchObject({ scopes: ['read'], wider: false })
+      expect(credential).toMatchObject({ scopes: ['read'], overScoped: false })
       if (place.given !== undefined) expect(place.given()).toEqual(['read'])
       expect(credential.expiresAt).toBeGreaterThan(place.now())
       expect(credential.expiresAt).toBeLessThanOrEqual(notAfter)

@@ -54,7 +54,7 @@ describe('fault 61, promise 1: what a provider gives unasked is judged when the 
     expect(await failure(connect())).toMatchObject({
       code: 'scope_not_asked',
       facts: { surplus: 'company', downstream: 'vendor' },
-      next: expect.stringMatching(/answers\.ignored_scopes.*wider: mark/s) as string,
+      next: expect.stringMatching(/answers\.ignored_scopes.*over_scoped: mark/s) as string,
     })
     expect([await grant(), double.hasGrants()]).toEqual([undefined, false])
   })
@@ -79,21 +79,21 @@ describe('fault 61, promise 1: what a provider gives unasked is judged when the 
     expect((await grant())?.status).toBe('active')
   })
 
-  it('scopes that open nothing are no surplus, and a wider grant is marked or narrowed where the files say so', async () => {
+  it('scopes that open nothing are no surplus, and an over-scoped grant is marked or narrowed where the files say so', async () => {
     const ignoring = await at('okta', { client, provider: { refresh, answers: { ignored_scopes: ['company'] } } })
     ignoring.double.spoil.push(surplus)
     await ignoring.connect()
-    expect(await ignoring.obtain()).toMatchObject({ scopes: ['read', 'write'], wider: false })
+    expect(await ignoring.obtain()).toMatchObject({ scopes: ['read', 'write'], overScoped: false })
     await ignoring.close()
-    const marking = await at('okta', { client, provider: { refresh }, downstream: { wider: 'mark' } })
+    const marking = await at('okta', { client, provider: { refresh }, downstream: { over_scoped: 'mark' } })
     marking.double.spoil.push(surplus)
     expect((await marking.connect()).scopes).toEqual(['read', 'write'])
-    expect(await marking.obtain()).toMatchObject({ scopes: ['company', 'read', 'write'], wider: true })
+    expect(await marking.obtain()).toMatchObject({ scopes: ['company', 'read', 'write'], overScoped: true })
     await marking.close()
     const narrowing = await at('okta', { client, provider: { refresh: { ...refresh, narrows: true } } })
     narrowing.double.spoil.push(surplus)
     await narrowing.connect()
-    expect(await narrowing.obtain()).toMatchObject({ scopes: ['read', 'write'], wider: false })
+    expect(await narrowing.obtain()).toMatchObject({ scopes: ['read', 'write'], overScoped: false })
     expect(narrowing.double.requests.at(-1)).toMatchObject({ grant_type: 'refresh_token', scope: 'read write' })
   })
 })

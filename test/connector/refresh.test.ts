@@ -316,20 +316,20 @@ describe('narrowing', () => {
   it('promise 1: gives a token of the scopes asked for, and keeps the grant whole', async () => {
     const grant = await grants.give({ expiresIn: 3_600_000 })
     const whole = (await grants.stored(grant)).tokens.accessToken.reveal()
-    const { scopes, wider, token } = await grants.obtain(['read'])
-    expect([scopes, wider, provider.refreshes[0]?.['scope']]).toEqual([['read'], false, 'read'])
+    const { scopes, overScoped, token } = await grants.obtain(['read'])
+    expect([scopes, overScoped, provider.refreshes[0]?.['scope']]).toEqual([['read'], false, 'read'])
     const after = await grants.stored(grant)
     expect([after.tokens.accessToken.reveal(), after.grant.scopes]).toEqual([whole, ['read', 'write']])
     expect(token.reveal()).not.toBe(whole)
     expect(provider.isLive(after.tokens.refreshToken!.reveal())).toBe(true)
   })
 
-  it('promise 1: is refused where the provider cannot, unless the file lets it pass as wider', async () => {
+  it('promise 1: is refused where the provider cannot, unless the file lets it pass as over-scoped', async () => {
     await grants.give({ expiresIn: 3_600_000 })
     grants.configure({ provider: { refresh: { rotates: true, narrows: false } } })
     expect((await failure(grants.obtain(['read']))).code).toBe('scope_not_narrowable')
-    grants.configure({ provider: { refresh: { rotates: true, narrows: false } }, downstream: { wider: 'mark' } })
-    expect(await grants.obtain(['read'])).toMatchObject({ wider: true, scopes: ['read', 'write'] })
+    grants.configure({ provider: { refresh: { rotates: true, narrows: false } }, downstream: { over_scoped: 'mark' } })
+    expect(await grants.obtain(['read'])).toMatchObject({ overScoped: true, scopes: ['read', 'write'] })
     expect(provider.refreshes).toHaveLength(0)
   })
 
@@ -337,8 +337,8 @@ describe('narrowing', () => {
     await grants.give()
     provider.ignoresScope = true
     expect((await failure(grants.obtain(['read']))).code).toBe('scope_not_narrowable')
-    grants.configure({ downstream: { wider: 'mark' } })
-    expect(await grants.obtain(['read'])).toMatchObject({ wider: true, scopes: ['read', 'write'] })
+    grants.configure({ downstream: { over_scoped: 'mark' } })
+    expect(await grants.obtain(['read'])).toMatchObject({ overScoped: true, scopes: ['read', 'write'] })
   })
 
   it('scopes that the user never saw are asked for, with those that were given', async () => {

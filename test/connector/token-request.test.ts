@@ -439,10 +439,10 @@ describe('a token request', () => {
     expect(await codeOf(connector.obtain(request()))).toBe('provider_refused')
   })
 
-  it('a wider token is issued and marked only where the file says so', async () => {
-    const { server, connector, request } = await at('client_credentials', { downstream: { wider: 'mark' } })
+  it('an over-scoped token is issued and marked only where the file says so', async () => {
+    const { server, connector, request } = await at('client_credentials', { downstream: { over_scoped: 'mark' } })
     server.spoil.push('surplus scope')
-    expect(await connector.obtain(request())).toMatchObject({ wider: true, scopes: ['admin', 'read'] })
+    expect(await connector.obtain(request())).toMatchObject({ overScoped: true, scopes: ['admin', 'read'] })
   })
 
   it('a JWT bearer assertion speaks for the user, an account or nobody, as the file says; a server cannot be a user', async () => {

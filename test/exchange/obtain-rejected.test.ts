@@ -33,7 +33,7 @@ const nodes = () => {
         tokenType: 'Bearer',
         scopes: [],
         expiresAt: clock.now() + 3_600_000,
-        wider: false,
+        overScoped: false,
         grant: `lease-${made.length}`,
         auditNote: '',
       })

@@ -38,7 +38,7 @@ it('requirement 23: a bound token is shared with its key, of which nothing can b
         proofKey,
         scopes: [],
         expiresAt: until,
-        wider: false,
+        overScoped: false,
         auditNote: '',
       },
       tenant: 'acme',
@@ -55,5 +55,15 @@ it('requirement 23: a bound token is shared with its key, of which nothing can b
   expect(kept.get('key')!.toString('latin1')).not.toMatch(/PRIVATE KEY|a-bound-token/)
   const found = await shared.get('acme', 'key')
   expect(found?.entry.credential).toMatchObject({ tokenType: 'DPoP', proofKey: { jkt: proofKey.jkt } })
+
+  // An entry of a node of the earlier version, which has `wider` for `over_scoped`.
+  const name = { tenant: 'acme', kind: 'shared-credential', id: 'key' }
+  const { over_scoped: overScoped, ...entry } = JSON.parse((await envelope.open(name, kept.get('key')!)).reveal()) as {
+    over_scoped: boolean
+  }
+  expect(overScoped).toBe(false)
+  const earlier = JSON.stringify({ ...entry, wider: true })
+  kept.set('key', Buffer.from(await envelope.seal(name, new Secret(earlier))))
+  expect((await shared.get('acme', 'key'))?.entry.credential.overScoped).toBe(true)
   await close()
 })

@@ -74,7 +74,7 @@ const exchangeDuring = async (
         tokenType: 'Bearer',
         scopes: ['read'],
         expiresAt: clock.now() + 60_000,
-        wider: false,
+        overScoped: false,
         auditNote: '',
       },
     }),

@@ -384,7 +384,7 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
         ...downstream('generous', {
           ...GRANT,
           provider: 'drafted',
-          wider: 'mark',
+          over_scoped: 'mark',
           client: { client_id: 'generous', client_secret: { file: 'client-secret' } },
         })['downstreams/generous.yaml'],
       },

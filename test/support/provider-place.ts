@@ -103,7 +103,7 @@ export const startProviderPlace = async (
       provider: id,
       client,
       parameters: { account_id: 'acct' },
-      wider: 'mark',
+      over_scoped: 'mark',
     },
     [`providers/${id}.yaml`]: stringify({ ...(await rebased(id, double.url)), ...options.provider }),
     'policies/access/all.cedar': '@id("all") permit (principal, action, resource);',

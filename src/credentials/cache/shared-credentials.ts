@@ -19,13 +19,20 @@ export interface SharedCredentials {
   remove(key: string): Promise<void>
 }
 
+/** Entries of nodes of the earlier version have `wider` for `over_scoped`. */
+const withOldName = (entry: unknown): unknown => {
+  if (typeof entry !== 'object' || entry === null || !('wider' in entry) || 'over_scoped' in entry) return entry
+  const { wider, ...rest } = entry
+  return { ...rest, over_scoped: wider }
+}
+
 const entrySchema = z.strictObject({
   token: z.string(),
   issued_token_type: z.templateLiteral(['urn:', z.string(), ':token-type:', z.string()]),
   token_type: z.enum(['Bearer', 'DPoP', 'N_A']),
   scopes: z.array(z.string()),
   expires_at: z.number(),
-  wider: z.boolean(),
+  over_scoped: z.boolean(),
   grant: z.string().optional(),
   token_id: z.string().optional(),
   fields: z.record(z.string(), z.string()).optional(),
@@ -51,7 +58,7 @@ const toText = (
     token_type: credential.tokenType,
     scopes: [...credential.scopes],
     expires_at: credential.expiresAt,
-    wider: credential.wider,
+    over_scoped: credential.overScoped,
     grant: credential.grant,
     token_id: credential.tokenId,
     fields: credential.fields === undefined ? undefined : { ...credential.fields },
@@ -79,12 +86,12 @@ const toEntry = async (text: string, tenant: string): Promise<{ entry: CachedCre
     fields,
     proof_key: proofKey,
     scopes,
-    wider,
+    over_scoped: overScoped,
     auditNote,
     user,
     provider,
     ...rest
-  } = entrySchema.parse(JSON.parse(text))
+  } = entrySchema.parse(withOldName(JSON.parse(text)))
   return {
     expiresAt,
     entry: {
@@ -98,7 +105,7 @@ const toEntry = async (text: string, tenant: string): Promise<{ entry: CachedCre
         tokenType,
         scopes,
         expiresAt: credentialExpiresAt,
-        wider,
+        overScoped,
         auditNote,
         ...(grant === undefined ? {} : { grant }),
         ...(tokenId === undefined ? {} : { tokenId }),

@@ -67,8 +67,8 @@ export interface Credential {
   readonly scopes: readonly string[]
   /** Milliseconds since the epoch. */
   readonly expiresAt: number
-  /** True when the provider could not narrow and policy let the wider token pass. */
-  readonly wider: boolean
+  /** True when the provider could not narrow and policy let the over-scoped token pass. */
+  readonly overScoped: boolean
   /** The grant that it came from. */
   readonly grant?: string
   /** It may change before it expires, so that it is read anew for each request. */

@@ -82,7 +82,7 @@ export const createStaticConnector = (
       issuedTokenType: SECRET_TOKEN_TYPE,
       tokenType: 'N_A',
       scopes: request.scopes,
-      wider: false,
+      overScoped: false,
       // Since it was read another one may have taken its place.
       expiresAt: Math.min(
         options.clock.now() + (downstream.lifetime ?? DEFAULT_LIFETIME),

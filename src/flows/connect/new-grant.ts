@@ -100,7 +100,7 @@ export const newGrantOf = async (deps: GrantDependencies, client: ProviderClient
   const end = async (): Promise<void> => {
     if (!(await deps.endSealed({ ...grant, version: 0 }))) await revokeTokens(client, tokensOf(given))
   }
-  if (surplus.length > 0 && given.downstream.wider !== 'mark' && !provider.refresh.narrows) {
+  if (surplus.length > 0 && given.downstream.over_scoped !== 'mark' && !provider.refresh.narrows) {
     await end().catch(() => undefined)
     throw refuse('scope_not_asked', {
       provider: provider.provider,

@@ -56,7 +56,7 @@ export const toRecord = (context: ExchangeContext, noted: Noted, now: number, er
               kind: target?.kind,
               scopes: credential.scopes,
               expires_at: credential.expiresAt,
-              wider: credential.wider || undefined,
+              over_scoped: credential.overScoped || undefined,
               cached: noted.cached || undefined,
               bound: credential.tokenType === 'DPoP' ? (credential.proofKey ?? noted.proved)?.jkt : undefined,
               token_id: credential.tokenId,

@@ -46,6 +46,8 @@ const detailSchema = z.looseObject({
       kind: part(z.string()),
       scopes: part(texts),
       expires_at: part(z.number().min(0).max(8.64e15)),
+      over_scoped: part(z.boolean()),
+      /** The name of `over_scoped` in records of the earlier version. */
       wider: part(z.boolean()),
       cached: part(z.boolean()),
       token_id: part(z.string()),
@@ -158,9 +160,9 @@ const tellInjection = ({ injected }: Detail): string[] =>
 
 const tellCredential = ({ credential }: Detail): string[] => {
   if (credential === undefined) return []
-  const { kind, scopes, cached, wider, expires_at: end, token_id: token, grant } = credential
+  const { kind, scopes, cached, over_scoped: overScoped, wider, expires_at: end, token_id: token, grant } = credential
   return [
-    `A credential${when(kind, (name) => ` (${name})`)} with ${named(scopes)} was issued${cached === true ? ' from the cache' : ''}${wider === true ? ', wider than asked because the provider cannot narrow it' : ''}${when(end, (at) => `; it ends at ${time(at)}`)}.`,
+    `A credential${when(kind, (name) => ` (${name})`)} with ${named(scopes)} was issued${cached === true ? ' from the cache' : ''}${(overScoped ?? wider) === true ? ', more than requested because the provider cannot narrow it' : ''}${when(end, (at) => `; it ends at ${time(at)}`)}.`,
     ...(grant === undefined ? [] : [`It comes from the grant ${grant}.`]),
     ...(token === undefined ? [] : [`Its token id is ${token}; deputy revoke --token ${token} ends it.`]),
   ]

@@ -234,7 +234,7 @@ export const createAwsStsConnector = (deps: {
         issuedTokenType: SECRET_TOKEN_TYPE,
         tokenType: 'N_A',
         scopes: request.scopes,
-        wider: false,
+        overScoped: false,
         expiresAt,
         auditNote: `STS issued the keys ${AccessKeyId}${method === 'session_token' ? '' : ` for the session ${sessionNameOf(request)}`}.`,
       }

@@ -54,7 +54,7 @@ export const createAzureConnector = (deps: {
       issuedTokenType: ACCESS_TOKEN_TYPE,
       tokenType: 'Bearer',
       scopes: request.scopes,
-      wider: false,
+      overScoped: false,
       expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter),
       auditNote: `Entra ID issued a token of the application ${identity.client_id} for ${downstream.scope}.`,
     }

@@ -72,7 +72,7 @@ export const createGcpStsConnector = (deps: {
       issuedTokenType: ACCESS_TOKEN_TYPE,
       tokenType: 'Bearer',
       scopes: request.scopes,
-      wider: false,
+      overScoped: false,
     } as const
     const until = (end: number): number => {
       if (end <= deps.clock.now())

@@ -204,7 +204,7 @@ export const createGitHubAppConnector = (deps: {
         issuedTokenType: ACCESS_TOKEN_TYPE,
         tokenType: 'Bearer',
         scopes: request.scopes,
-        wider: false,
+        overScoped: false,
         grant: lease,
         expiresAt: Math.min(expiresAt, deps.clock.now() + (downstream.lifetime ?? Infinity), request.notAfter),
         auditNote: `GitHub issued a token of the installation ${installation} for ${told} in ${wish.repositories === undefined ? 'all its repositories' : wish.repositories.join(', ')}, under the lease ${lease}.`,

@@ -82,7 +82,7 @@ export const createMintedConnector = (options: {
       // Each call is a transaction of its own.
       ...(isTransaction ? { volatile: true as const } : {}),
       expiresAt,
-      wider: false,
+      overScoped: false,
       tokenId,
       ...(status === undefined ? {} : { status: { ...status, iat: toSeconds(now) } }),
       auditNote: `Deputy minted a token for ${request.audiences.join(', ')}.`,

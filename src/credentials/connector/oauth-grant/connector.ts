@@ -78,7 +78,7 @@ export interface OAuthGrantConnector extends Connector, Revocable {
 
 /**
  * `oauth_grant`: the user's own grant at an OAuth service. Never more than asked: when the grant holds more, the
- * access token is narrowed, or refused, or, where the downstream's file allows it, handed out and marked as wider.
+ * access token is narrowed, or refused, or, where the downstream's file allows it, handed out and marked as over-scoped.
  */
 export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): OAuthGrantConnector => {
   const inTurn = createTurns()
@@ -175,7 +175,7 @@ class GrantAccess {
     grant: Grant,
     request: CredentialRequest,
     scopes: readonly string[],
-  ): Promise<{ token: FreshToken; wider: boolean }> {
+  ): Promise<{ token: FreshToken; overScoped: boolean }> {
     const { envelope, snapshot, rejectedTokens, refresher } = this.#deps
     const downstream = downstreamIn(request)
     const tokens = await openTokens(envelope, grant)
@@ -185,9 +185,10 @@ class GrantAccess {
     const { rejected, correlationId } = request
     const mustRefresh = await rejectedTokens.mustRefresh(grant, tokens, rejected, isNarrowed)
     const wanted: TokenRequest = { correlationId, ...(mustRefresh ? { rejected: rejected!.token } : {}) }
-    if (isNarrowed) return { token: await refresher.refresh(grant, downstream, { ...wanted, scopes }), wider: false }
-    if (isWhole || downstream.wider === 'mark')
-      return { token: await this.#fullToken(grant, tokens, downstream, wanted), wider: !isWhole }
+    if (isNarrowed)
+      return { token: await refresher.refresh(grant, downstream, { ...wanted, scopes }), overScoped: false }
+    if (isWhole || downstream.over_scoped === 'mark')
+      return { token: await this.#fullToken(grant, tokens, downstream, wanted), overScoped: !isWhole }
     throw notNarrowable(downstream, grant.scopes)
   }
 
@@ -219,7 +220,7 @@ class GrantAccess {
   }
 
   #toCredential(
-    { token, wider }: { readonly token: FreshToken; readonly wider: boolean },
+    { token, overScoped }: { readonly token: FreshToken; readonly overScoped: boolean },
     {
       downstream,
       client,
@@ -232,14 +233,14 @@ class GrantAccess {
   ): Credential {
     const surplus = token.scopes.filter((scope) => !scopes.includes(scope))
     // A provider that answers a narrowing with more than was asked has not narrowed.
-    if (surplus.length > 0 && downstream.wider !== 'mark') throw notNarrowable(downstream, token.scopes)
+    if (surplus.length > 0 && downstream.over_scoped !== 'mark') throw notNarrowable(downstream, token.scopes)
     return {
       token: token.accessToken,
       issuedTokenType: ACCESS_TOKEN_TYPE,
       ...(token.proofKey === undefined ? { tokenType: 'Bearer' } : { tokenType: 'DPoP', proofKey: token.proofKey }),
       scopes: token.scopes.toSorted(),
       expiresAt: Math.min(token.expiresAt, this.#deps.clock.now() + (downstream.lifetime ?? LONGEST_USE_MS)),
-      wider: wider || surplus.length > 0,
+      overScoped: overScoped || surplus.length > 0,
       grant: token.grant.id,
       fields: Object.fromEntries(
         Object.entries(token.fields).filter(([name]) => client.provider.response_fields.includes(name)),

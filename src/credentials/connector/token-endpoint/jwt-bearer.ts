@@ -101,7 +101,7 @@ export const createJwtBearerConnector = (deps: {
           tokenType: 'Bearer',
           scopes: request.scopes,
           expiresAt,
-          wider: false,
+          overScoped: false,
           auditNote: 'Deputy signed the token with the key of the downstream.',
         }
       }

@@ -71,7 +71,7 @@ export const createMtlsCertificateConnector = (options: {
       issuedTokenType: SECRET_TOKEN_TYPE,
       tokenType: 'N_A',
       scopes: request.scopes,
-      wider: false,
+      overScoped: false,
       grant: lease,
       expiresAt: Math.min(expiresAt, options.clock.now() + lifetime, request.notAfter),
       auditNote: `The backend ${backend} issued a certificate for ${wish.name} by the role ${role}, under the lease ${lease}.`,

@@ -52,7 +52,7 @@ export const createTokenExchangeConnector = ({
     const fresh = await requestToken(
       {
         ...request,
-        downstream: { ...rest, token_audiences: [], parameters: {}, wider: 'mark' },
+        downstream: { ...rest, token_audiences: [], parameters: {}, over_scoped: 'mark' },
         scopes: [],
         notAfter: Infinity,
       },

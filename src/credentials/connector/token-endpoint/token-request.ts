@@ -170,8 +170,8 @@ export const createTokenRequests =
       downstream.scopes,
     )?.map((each) => (each.startsWith(prefix) ? each.slice(prefix.length) : each))
     const scopes = named ?? request.scopes
-    const wider = scopes.some((each) => !request.scopes.includes(each))
-    if (wider && downstream.wider !== 'mark')
+    const overScoped = scopes.some((each) => !request.scopes.includes(each))
+    if (overScoped && downstream.over_scoped !== 'mark')
       throw refuse('scope_not_narrowable', { provider, granted: scopes.join(' '), downstream: downstream.downstream })
     return {
       token: new Secret(answer.access_token),
@@ -180,7 +180,7 @@ export const createTokenRequests =
         ? { tokenType: 'DPoP', proofKey: proof.key }
         : { tokenType: 'Bearer' }),
       scopes: scopes.toSorted(),
-      wider,
+      overScoped,
       expiresAt: Math.min(before + Math.min(life, downstream.lifetime ?? Infinity), request.notAfter),
       auditNote: `${client.provider.name} answered the ${operation} with a token.`,
       fields: fieldsOf(client.provider, answer),

@@ -37,7 +37,7 @@ export const createDynamicConnector = (options: {
       issuedTokenType: SECRET_TOKEN_TYPE,
       tokenType: 'N_A',
       scopes: request.scopes,
-      wider: false,
+      overScoped: false,
     } as const
     const question = engineQuestionOf(request.downstream)!
     const now = options.clock.now()
