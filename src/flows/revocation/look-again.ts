@@ -14,7 +14,7 @@ export interface LookAgainDependencies {
   readonly fingerprint: Fingerprint
   /** Empties every cache of this node. */
   readonly emptyCaches: () => void
-  /** Ends again what a revocation had ended and the store has brought back; it is in force already. */
+  /** Ends again the rows that a revocation had ended and the store has brought back; the revocation is in force already. */
   readonly endAgain: (revocations: readonly Revocation[]) => void
   readonly node: string
   readonly now: () => number
@@ -22,7 +22,7 @@ export interface LookAgainDependencies {
   readonly logger: Logger
 }
 
-/** What a node has written again. */
+/** Rows that a node has written again. */
 interface WrittenAgain {
   readonly problems: string[]
   readonly revocations: Revocation[]
@@ -62,9 +62,8 @@ const isLifted = async (
 }
 
 /**
- * Changes of the standing as the store has them, with the orders of admins that are gone there and were not lifted:
- * who can write the
- * store lifts no order by deleting its row, at a running node neither.
+ * Changes as the store has them, with the orders of admins that are missing there and were not lifted: a party that can write
+ * the store lifts no order by deleting its row, not even at a running node.
  */
 export const keepOrders = async (
   deps: Pick<LookAgainDependencies, 'revocationIndex' | 'fingerprint' | 'logger'> & {
@@ -78,7 +77,7 @@ export const keepOrders = async (
     const { tenant, user } = order
     deps.logger.error(
       { tenant, user },
-      'an order of an admin is gone from the store and was not lifted: it still holds',
+      'an order of an admin is missing in the store and was not lifted: it still holds',
     )
     return true
   }
@@ -97,59 +96,63 @@ export const keepOrders = async (
   return { ...changes, disabled, frozen }
 }
 
+/** Revocations and orders of admins that this node knows and the store lacks. */
+const writeOrders = async (deps: LookAgainDependencies, written: WrittenAgain): Promise<void> => {
+  const { store, revocationIndex, fingerprint } = deps
+  const known = revocationIndex.known()
+  const revocations = new Set((await store.revocations.list()).map(({ id }) => id))
+  const disabled = await store.disabledUsers.list()
+  const frozen = await store.frozenTenants.list()
+  for (const revocation of known.revocations) {
+    if (revocations.has(revocation.id) || (revocation.forgetAt ?? Infinity) <= deps.now()) continue
+    const { number: _, ...lost } = revocation
+    await store.revocations.add(lost)
+    written.revocations.push(revocation)
+  }
+  for (const order of known.disabled) {
+    if (disabled.some(({ tenant, user }) => tenant === order.tenant && user === order.user)) continue
+    if (await isLifted(store.audit, fingerprint, order)) continue
+    await store.disabledUsers.add(order)
+    written.disabled.push(`${order.user} of ${order.tenant}`)
+  }
+  for (const order of known.frozen) {
+    if (frozen.some(({ tenant }) => tenant === order.tenant)) continue
+    if (await isLifted(store.audit, fingerprint, { tenant: order.tenant, at: order.at })) continue
+    await store.frozenTenants.add(order)
+    written.frozen.push(order.tenant)
+  }
+}
+
 /**
- * What a node does when the store may have lost commits: compares everything that it knows with what the store has, and writes again what is missing
- * there: revocations, orders of admins, the grants of the last minutes with their refresh tokens, and records of the audit log. What was
- * lost is written to the log, the audit log and the store, where it stays until a person acknowledges it.
+ * Grants that this node has written lately and the store lacks. Another node may have recorded a revocation that this one has
+ * not applied: revocations are read from the store as it is now.
+ */
+const writeGrants = async (deps: LookAgainDependencies, written: WrittenAgain, since: number): Promise<void> => {
+  const { store, revocationIndex } = deps
+  let seen: readonly Revocation[] | undefined
+  const readVoid = async (): Promise<(grant: Grant) => boolean> => {
+    seen = await store.revocations.list()
+    const [known, stored] = [voidsGrant(revocationIndex), voidsGrant(new RevocationIndex(seen, []))]
+    return (grant) => known(grant) || stored(grant)
+  }
+  const hasLost = written.problems.length > 0
+  const grants = await deps.grants.writeAgain(readVoid, { now: deps.now(), hasLost, since })
+  written.grants.push(...grants)
+  if (seen === undefined || grants.length === 0) return
+  // A revocation that came in between has not covered the grants that were written after it.
+  const before = new Set(seen.map(({ id }) => id))
+  deps.endAgain((await store.revocations.list()).filter(({ id }) => !before.has(id)))
+}
+
+/**
+ * What a node does when the store may have lost commits: compares everything that it knows with the store, and writes again
+ * what is missing there: revocations, orders of admins, the grants of the last minutes with their refresh tokens, and records
+ * of the audit log. The loss is written to the log, the audit log and the store, where it stays until a person acknowledges it.
  */
 export const createLookAgain = (deps: LookAgainDependencies) => {
   const { store, revocationIndex, logger } = deps
   /** Of tries that did not get to the end as well: what they have written is not missing any more. */
   let written = nothing()
-
-  const writeOrders = async (): Promise<void> => {
-    const known = revocationIndex.known()
-    const revocations = new Set((await store.revocations.list()).map(({ id }) => id))
-    const disabled = await store.disabledUsers.list()
-    const frozen = await store.frozenTenants.list()
-    for (const revocation of known.revocations) {
-      if (revocations.has(revocation.id) || (revocation.forgetAt ?? Infinity) <= deps.now()) continue
-      const { number: _, ...lost } = revocation
-      await store.revocations.add(lost)
-      written.revocations.push(revocation)
-    }
-    for (const order of known.disabled) {
-      if (disabled.some(({ tenant, user }) => tenant === order.tenant && user === order.user)) continue
-      if (await isLifted(store.audit, deps.fingerprint, order)) continue
-      await store.disabledUsers.add(order)
-      written.disabled.push(`${order.user} of ${order.tenant}`)
-    }
-    for (const order of known.frozen) {
-      if (frozen.some(({ tenant }) => tenant === order.tenant)) continue
-      if (await isLifted(store.audit, deps.fingerprint, { tenant: order.tenant, at: order.at })) continue
-      await store.frozenTenants.add(order)
-      written.frozen.push(order.tenant)
-    }
-  }
-
-  /**
-   * Other nodes may have revoked something in the store as it is now that this one has not applied: it is read there.
-   */
-  const writeGrants = async (since: number): Promise<void> => {
-    let seen: readonly Revocation[] | undefined
-    const readVoid = async (): Promise<(grant: Grant) => boolean> => {
-      seen = await store.revocations.list()
-      const [known, stored] = [voidsGrant(revocationIndex), voidsGrant(new RevocationIndex(seen, []))]
-      return (grant) => known(grant) || stored(grant)
-    }
-    const hasLost = written.problems.length > 0
-    const grants = await deps.grants.writeAgain(readVoid, { now: deps.now(), hasLost, since })
-    written.grants.push(...grants)
-    if (seen === undefined || grants.length === 0) return
-    // A revocation that came in between has not found what was written after it.
-    const before = new Set(seen.map(({ id }) => id))
-    deps.endAgain((await store.revocations.list()).filter(({ id }) => !before.has(id)))
-  }
 
   const report = async (): Promise<void> => {
     const [id, { problems, revocations, disabled, frozen, grants, records }] = [deps.newId(), written]
@@ -176,12 +179,12 @@ export const createLookAgain = (deps: LookAgainDependencies) => {
   const lookAgain = async ({ problem, last, since }: LookAgain): Promise<void> => {
     deps.emptyCaches()
     if (problem !== undefined && !written.problems.includes(problem)) written.problems.push(problem)
-    // Its numbers go on above those that are known: what was obtained under them is compared by them.
-    // And the history has its last place again, where the row of that was deleted.
+    // Its numbers continue above the known ones: credentials that were obtained under those are compared by them.
+    // The history gets its last position back where the row of that was deleted.
     if (last.number < revocationIndex.number || (await store.cluster?.isInHistory(last)) === false)
       await store.cluster?.liftNumber(revocationIndex.number)
-    await writeOrders()
-    await writeGrants(since)
+    await writeOrders(deps, written)
+    await writeGrants(deps, written, since)
     await deps.audit.compare()
     if (isNothing(written))
       logger.info({}, 'the server of the store is another process than before, and has lost nothing')
