@@ -7,10 +7,14 @@ import { type Daemon, type Files, prepareDaemon } from './daemon.ts'
 export const RESOURCE = 'https://notes.example/mcp'
 export const REDIRECT_URI = 'http://127.0.0.1:1/callback'
 
-export interface SignInWorld {
+/** Where the requests of a client go. */
+export interface SignInPlace {
+  readonly url: string
+}
+
+export interface SignInWorld extends SignInPlace {
   readonly daemon: Daemon
   readonly idp: CompanyIdp
-  readonly url: string
   close(): Promise<void>
 }
 
@@ -25,7 +29,8 @@ export interface Tokens {
   readonly error_description?: string
 }
 
-const files = (idp: CompanyIdp): Files => ({
+/** The files of a tenant whose users sign in at the identity provider, and of a server at which they sign in through Deputy. */
+export const signInFiles = (idp: CompanyIdp): Files => ({
   'tenants/acme.yaml': {
     tenant: 'acme',
     name: 'Acme',
@@ -72,7 +77,7 @@ export const startSignInWorld = async (
     await idp.close()
   }
   try {
-    await daemon.write({ ...files(idp), ...more({ idp, port: daemon.port }) })
+    await daemon.write({ ...signInFiles(idp), ...more({ idp, port: daemon.port }) })
     await daemon.start()
   } catch (error) {
     await close()
@@ -92,7 +97,7 @@ const form = async (
 }
 
 /** Registers a public client (RFC 7591), as MCP clients do that know nothing. @returns its id */
-export const registerClient = async ({ url }: SignInWorld, metadata: object = {}): Promise<string> => {
+export const registerClient = async ({ url }: SignInPlace, metadata: object = {}): Promise<string> => {
   const response = await fetch(`${url}/oauth2/register`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -119,7 +124,7 @@ export interface Authorization {
 
 /** The authorization request of a client. */
 export const authorizationUrl = (
-  { url }: SignInWorld,
+  { url }: SignInPlace,
   client: string,
   parameters: Record<string, string> = {},
 ): { url: string; verifier: string } => {
@@ -140,7 +145,7 @@ export const authorizationUrl = (
 
 /** Walks sign-in and consent as a user does. */
 export const authorize = async (
-  world: SignInWorld,
+  world: SignInPlace,
   client: string,
   options: { user?: string; parameters?: Record<string, string>; decision?: 'allow' | 'deny' } = {},
 ): Promise<Authorization> => {
@@ -155,7 +160,7 @@ export const authorize = async (
 }
 
 export const redeemCode = (
-  { url }: SignInWorld,
+  { url }: SignInPlace,
   { back, verifier, client }: Authorization,
   fields: Record<string, string> = {},
 ): Promise<Tokens> =>
@@ -170,7 +175,7 @@ export const redeemCode = (
   })
 
 export const refreshTokens = (
-  { url }: SignInWorld,
+  { url }: SignInPlace,
   client: string,
   refreshToken: string,
   fields: Record<string, string> = {},
@@ -185,7 +190,7 @@ export const refreshTokens = (
 
 /** From nothing to tokens. */
 export const signInAtClient = async (
-  world: SignInWorld,
+  world: SignInPlace,
   client: string,
   options: Parameters<typeof authorize>[2] = {},
 ): Promise<Tokens> => redeemCode(world, await authorize(world, client, options))
