@@ -29,7 +29,7 @@ export const findHome = (option: string | undefined, terminal: Terminal): string
   return existsSync(join(terminal.workingFolder, SETTINGS_FILE)) ? terminal.workingFolder : join(homedir(), '.deputy')
 }
 
-/** The settings alone, without the registry: enough to find the sockets. @throws CommandError */
+/** The settings without the registry: enough to find the sockets. @throws CommandError */
 export const readSettings = async (home: string): Promise<Settings> => {
   const text = await readFile(join(home, SETTINGS_FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
     const failure = error.code === 'ENOENT' ? undefined : fileFailure(error)

@@ -7,7 +7,7 @@ import type { readSettings } from './home.ts'
 type Network = Awaited<ReturnType<typeof readSettings>>['network']
 
 /**
- * Asks the network as the daemon would: with its guard, and by the settings of the home. @throws DeputyError
+ * The network as the daemon uses it: with its guard, and by the settings of the home. @throws DeputyError
  * `config_invalid`
  */
 export const egressOf = async (home: string, network: Network): Promise<Egress & { close(): Promise<void> }> =>
@@ -18,7 +18,7 @@ export const egressOf = async (home: string, network: Network): Promise<Egress &
     routes: await readHostRoutes(home, network.hosts),
   })
 
-/** What keeps tokens of an issuer from being verified here, as a sentence; undefined: nothing. */
+/** Why tokens of an issuer cannot be verified, as a sentence; undefined when they can. */
 export const problemOfIssuer = async (
   home: string,
   network: Network,

@@ -9,7 +9,7 @@ import { CommandError, exit } from './terminal.ts'
 export const takesName = (command: Command, option: string, description: string): Command =>
   command
     .argument(`[${option}]`, description)
-    .option(`--${option} <${option}>`, 'the same, as an option')
+    .option(`--${option} <${option}>`, 'the argument, as an option')
     .hook('preAction', (_, acting) => {
       const [argument] = acting.args
       const given = acting.getOptionValue(option) as string | undefined

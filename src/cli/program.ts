@@ -50,13 +50,16 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
   const program = new Command('deputy')
     .description('Credential broker and token-exchange daemon for MCP servers')
     .version(await packageVersion())
-    .option('--home <folder>', 'configuration folder; default: $DEPUTY_HOME, else this folder, else ~/.deputy')
+    .option(
+      '--home <folder>',
+      'configuration folder; default: $DEPUTY_HOME, else the working folder if it has a deputy.yaml, else ~/.deputy',
+    )
     .exitOverride()
     .configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
     .showHelpAfterError('(add --help for the options)')
     .addHelpText(
       'after',
-      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is not known, 7 the daemon cannot start for now, 8 another daemon has the name of this node.',
+      '\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 configuration problem, 4 daemon not reachable, 5 audit chain broken, 6 the named user, issuer or token is unknown, 7 the daemon cannot start at the moment, 8 another daemon uses the name of this node.',
     )
   const isVersion = name === undefined && argv.some((word) => word === '--version' || word === '-V')
   // The version needs no command, and the help of the whole program needs them all.
@@ -66,7 +69,7 @@ export const createProgram = async (terminal: Terminal, argv: readonly string[] 
   return program
 }
 
-/** `deputy check --home X` and `deputy --home X check` are the same to people. */
+/** Lets `--home` follow the command as well as precede it. */
 const acceptHomeEverywhere = (program: Command): void => {
   const visit = (command: Command): void => {
     command.exitOverride().configureOutput(program.configureOutput())

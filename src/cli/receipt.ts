@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { shownTime, table } from './terminal.ts'
 import { countOf } from './words.ts'
 
-/** What the daemon says that a revocation did, or would do. */
+/** The daemon's receipt of a revocation, or of its preview. */
 export const receiptSchema = z.looseObject({
   id: z.string(),
   epoch: z.number(),
@@ -44,20 +44,20 @@ export const receiptSchema = z.looseObject({
 export type Receipt = z.output<typeof receiptSchema>
 export const nodesSchema = receiptSchema.shape.nodes
 
-/** Who else had to know, as a sentence; nothing where there is only one node. */
-export const tellNodes = ({ acknowledged, expired, milliseconds }: z.output<typeof nodesSchema>): string[] =>
+/** The acknowledgements of the other nodes as a sentence; nothing when there is only one node. */
+export const formatNodes = ({ acknowledged, expired, milliseconds }: z.output<typeof nodesSchema>): string[] =>
   acknowledged === 0 && expired.length === 0
     ? []
     : [
-        `Acknowledged by ${countOf(acknowledged, 'other node')}${expired.length === 0 ? '' : `; the lease of ${expired.join(', ')} has ended, so it hands out nothing`} (${milliseconds} ms).`,
+        `Acknowledged by ${countOf(acknowledged, 'other node')}${expired.length === 0 ? '' : `; the membership of ${expired.join(', ')} has expired, so it issues nothing`} (${milliseconds} ms).`,
       ]
 
-/** Which user a name was found to be: names are the identity provider's word, and ids count. */
-export const tellName = (name: string | undefined, user: string | undefined): string[] =>
+/** The user that a name stands for: names come from the identity provider, and ids are what counts. */
+export const formatName = (name: string | undefined, user: string | undefined): string[] =>
   name === undefined || user === undefined ? [] : [`${name} is the name of the user ${user}.`]
 
 /** The receipt for people. */
-export const tell = (receipt: Receipt): string => {
+export const formatReceipt = (receipt: Receipt): string => {
   const { grants, leases, cached, consents, sessions, clientSessions, keyDestroyed, dryRun, epoch } = receipt
   const what = [
     countOf(grants.length, 'grant'),
@@ -68,7 +68,7 @@ export const tell = (receipt: Receipt): string => {
     ...(keyDestroyed ? ["the tenant's data key"] : []),
   ].join(', ')
   return [
-    ...tellName(receipt.named, receipt.scope?.user),
+    ...formatName(receipt.named, receipt.scope?.user),
     dryRun
       ? `This would cover ${what}.`
       : `Revoked: ${what}. Everything given until ${new Date(epoch).toISOString()} is void.`,
@@ -93,7 +93,7 @@ export const tell = (receipt: Receipt): string => {
       .filter(({ sharedWith }) => sharedWith.length > 0)
       .map(
         ({ grant, sharedWith }) =>
-          `The provider ends ${sharedWith.join(', ')} together with ${grant}: it is told when ${sharedWith.length === 1 ? 'that grant is' : 'those grants are'} not in use any more.`,
+          `The provider ends ${sharedWith.join(', ')} together with ${grant}, so it is revoked there once ${sharedWith.length === 1 ? 'that grant is' : 'those grants are'} no longer in use.`,
       ),
     ...(leases.length === 0
       ? []
@@ -107,6 +107,6 @@ export const tell = (receipt: Receipt): string => {
             })),
           ),
         ]),
-    ...tellNodes(receipt.nodes),
+    ...formatNodes(receipt.nodes),
   ].join('\n')
 }

@@ -48,7 +48,7 @@ export const assertUrl = (what: string, url: string): void => {
 }
 
 /**
- * Writes the file of something new; an existing one is left alone.
+ * Writes the file of something new; an existing one is not changed.
  * @param options.id judged before a path is made of it
  * @returns the file, relative to the home
  */
@@ -77,7 +77,7 @@ const problemsOf = async (home: string): Promise<readonly Problem[]> => {
   return (await readConfiguration({ home, shipped, generation: 1 })).problems
 }
 
-/** What is there after a change and was not before. Lines move, so they do not count. */
+/** Problems that a change has introduced. Lines move, so they are not compared. */
 const newAmong = (after: readonly Problem[], before: readonly Problem[]): Set<Problem> => {
   const keyOf = ({ file, message }: Problem): string => `${file}\n${message}`
   const known = before.map(keyOf)
@@ -109,11 +109,11 @@ export const changeRegistry = async (
   const after = await problemsOf(home)
   const fresh = newAmong(after, before)
   const earlier = after.filter((problem) => !fresh.has(problem))
-  if (earlier.length > 0) terminal.err(`Wrong before this change already:\n${earlier.map(formatProblem).join('\n')}\n`)
+  if (earlier.length > 0) terminal.err(`Problems from before this change:\n${earlier.map(formatProblem).join('\n')}\n`)
   if (fresh.size > 0)
     throw new CommandError(
       exit.configuration,
-      `New with this change:\n${[...fresh].map(formatProblem).join('\n')}`,
+      `Problems from this change:\n${[...fresh].map(formatProblem).join('\n')}`,
       `Correct ${file}, then run: deputy check`,
     )
 }

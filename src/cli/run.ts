@@ -17,7 +17,7 @@ const writeError = (output: string): void => {
 
 const argv = process.argv.slice(2)
 
-/** Commands that go on when their output is not read: it is not what they are for. */
+/** Commands that continue when their output is not read: it is not their purpose. */
 const LASTING: readonly (string | undefined)[] = ['serve', 'exec']
 
 /** What a shell says of a command that SIGPIPE has ended: 128 and the number of the signal. */

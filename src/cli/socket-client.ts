@@ -55,7 +55,7 @@ const textOf = (response: IncomingMessage): Promise<string> =>
     response.on('error', reject)
   })
 
-/** Refusals of what may be meant although it is not known. */
+/** Refusals of names that the daemon does not know. */
 const UNKNOWN: readonly string[] = ['user_unknown', 'user_ambiguous', 'issuer_unknown']
 
 const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> =>
@@ -78,7 +78,7 @@ const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandE
     case 'ECONNREFUSED':
       return new CommandError(
         exit.unreachable,
-        `The daemon is not running: nothing answers on ${socketPath}.`,
+        `The daemon is not running: no process listens on ${socketPath}.`,
         'deputy serve',
       )
     case 'EACCES':
@@ -86,12 +86,12 @@ const unreachable = (socketPath: string, error: NodeJS.ErrnoException): CommandE
       return new CommandError(
         exit.unreachable,
         `This user may not open ${socketPath}.`,
-        "Run the command as the user that the daemon runs as (the admin socket), or ask for the socket's group (the local API).",
+        "Run the command as the user that the daemon runs as (the admin socket), or join the socket's group (the local API).",
       )
     default:
       return new CommandError(
         exit.unreachable,
-        `The daemon could not be asked on ${socketPath} (${error.code ?? error.message}).`,
+        `The daemon could not be called on ${socketPath} (${error.code ?? error.message}).`,
         'Check that DEPUTY_SOCKET, or listen.socket in deputy.yaml, is the socket of the local API.',
       )
   }
@@ -103,7 +103,7 @@ const contentOf = ({ status, text }: { status: number; text: string }): unknown 
   try {
     content = JSON.parse(text)
   } catch {
-    throw new CommandError(exit.failed, `The daemon's answer (${status}) is no JSON.`)
+    throw new CommandError(exit.failed, `The daemon's answer (${status}) is not JSON.`)
   }
   if (status < 400) return content
   const error = errorSchema.safeParse(content).data
@@ -114,14 +114,14 @@ const contentOf = ({ status, text }: { status: number; text: string }): unknown 
   )
 }
 
-/** What follows an answer that goes on line by line. */
+/** Handles an answer that arrives line by line. */
 export interface Follower {
   line(value: unknown, close: () => void): void
-  /** The answer is over, whoever has ended it. */
+  /** The answer is over; either side may have ended it. */
   closed(): void
 }
 
-/** Asks for an answer that goes on, a line of JSON at a time. Resolves when it has begun. @throws CommandError */
+/** Sends a request whose answer arrives as lines of JSON. Resolves when it has begun. @throws CommandError */
 export const follow = (socketPath: string, what: SocketRequest, follower: Follower): Promise<void> =>
   new Promise((resolve, reject) => {
     const outgoing = begin(socketPath, what, (response) => {
@@ -160,7 +160,7 @@ export const follow = (socketPath: string, what: SocketRequest, follower: Follow
     })
   })
 
-/** Asks the daemon over a Unix socket and reads the answer by its schema. @throws CommandError */
+/** Calls the daemon over a Unix socket and reads the answer by its schema. @throws CommandError */
 export const callDaemon = async <Schema extends z.ZodType>(
   socketPath: string,
   what: SocketRequest,

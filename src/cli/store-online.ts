@@ -3,7 +3,7 @@ import { postgresOptions, type Surroundings } from '#daemon/foundation'
 import { DeputyError } from '#errors'
 import { postgresDurability } from '#foundation/store'
 
-/** What the shared store itself says: that it does not answer is a problem, and that a fail-over of it loses commits a warning. */
+/** Checks the shared store: a problem when it does not answer, a warning when a fail-over loses commits. */
 export const storeProblems = async (
   settings: Settings,
   around: Surroundings,

@@ -25,7 +25,7 @@ export const exit = {
   replaced: 8,
 } as const
 
-/** Ends a command with an exit code, its message already said or given here. */
+/** Ends a command with an exit code. The message is empty when it has been printed already. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'
   readonly code: number
@@ -78,7 +78,7 @@ export const print = (terminal: Terminal, options: { json?: boolean }, value: un
   terminal.out(`${options.json === true ? jsonFor(value) : shownText(text())}\n`)
 }
 
-/** Says on standard error what is being waited for, once it has taken longer than a second. */
+/** Shows on standard error what the command waits for, once it takes longer than a second. */
 export const withProgress = async <T>(terminal: Terminal, what: string, work: Promise<T>): Promise<T> => {
   const timer = setTimeout(() => {
     if (terminal.isInteractive) terminal.err(`${what} …\n`)

@@ -35,7 +35,7 @@ export const unexpected = (status: number): DeputyClientError =>
   new DeputyClientError({
     reason: 'unexpected_answer',
     error: 'server_error',
-    message: `What answered (${status}) is not Deputy.`,
+    message: `The program that answered (${status}) is not Deputy.`,
     next: 'Check the path of the socket, or the port.',
   })
 

@@ -62,14 +62,14 @@ export const fetchDirectly = async (url: URL, init: RequestInit): Promise<Respon
           resolve(toResponse(incoming, wanted.method))
         } catch (error) {
           incoming.destroy()
-          reject(new TypeError('fetch failed: an answer that is none', { cause: error }))
+          reject(new TypeError('fetch failed: an invalid response', { cause: error }))
         }
       },
     )
     outgoing.on('error', reject)
     outgoing.on('upgrade', (_incoming, socket) => {
       socket.destroy()
-      reject(new TypeError('fetch failed: a protocol that was not asked for'))
+      reject(new TypeError('fetch failed: an unexpected protocol upgrade'))
     })
     if (body !== null && bytes === undefined) pipeline(Readable.fromWeb(body as never), outgoing).catch(reject)
     else outgoing.end(bytes)

@@ -36,8 +36,8 @@ const assertBearer = ({ type }: Token): void => {
   throw new DeputyClientError({
     reason: 'not_bearer',
     error: 'invalid_request',
-    message: `The credential is no bearer token (token_type ${type}), and is not sent as one.`,
-    next: 'Use deputy.token and send it as the service wants it, or let the proxy put it into the request (docs/proxy.md).',
+    message: `The credential is not a bearer token (token_type ${type}), and is not sent as one.`,
+    next: 'Use deputy.token and send it as the service requires, or let the proxy put it into the request (docs/proxy.md).',
   })
 }
 

@@ -56,8 +56,8 @@ export interface DeputyOptions {
    */
   readonly timeout?: number
   /**
-   * How long `fetch` goes on with a credential before it asks again (ms, at most a minute). Default 0: it asks with each request, so that each has a
-   * record of its own and a revocation holds from the next one on. What is used again saves the question, and outlives a revocation by that long.
+   * How long `fetch` reuses a credential before it requests another one (ms, at most a minute). Default 0: it requests one for each call, so that each has a
+   * record of its own and a revocation takes effect with the next one. A reused credential saves the request, and outlives a revocation by up to that long.
    */
   readonly reuse?: number
   readonly environment?: Readonly<Record<string, string | undefined>>
@@ -108,7 +108,7 @@ const createAuthentication = (
   { clientId, clientSecret, clientKey }: Pick<DeputyOptions, 'clientId' | 'clientSecret' | 'clientKey'>,
   now: () => number,
 ): Authentication => {
-  if (clientKey !== undefined && clientId === undefined) throw new TypeError('clientKey needs clientId')
+  if (clientKey !== undefined && clientId === undefined) throw new TypeError('clientKey requires clientId')
   const assertion = clientKey === undefined ? undefined : createClientAssertion(clientId!, clientKey)
   return (parameters) => {
     const form = new URLSearchParams(parameters)
@@ -143,7 +143,8 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   })
   const now = options.now ?? Date.now
   const { reuse = 0 } = options
-  if (!(reuse >= 0 && reuse <= LONGEST_REUSE)) throw new TypeError(`reuse is a time of at most ${LONGEST_REUSE} ms`)
+  if (!(reuse >= 0 && reuse <= LONGEST_REUSE))
+    throw new TypeError(`reuse must be a time of at most ${LONGEST_REUSE} ms`)
   const reused = createReuse({ span: reuse, now })
   const authenticate = createAuthentication(options, now)
   const fetchService = serviceFetch(options)

@@ -25,13 +25,13 @@ const LOGIN_SESSION = 'urn:deputy:params:oauth:token-type:login-session'
 /** Checks what types check for programs that use them: a mistake must not request more than was meant. @throws TypeError */
 export const assertValid = ({ onBehalfOf, scopes }: TokenRequest): void => {
   if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string')))
-    throw new TypeError("scopes is a list of texts, such as ['notes:read']")
+    throw new TypeError("scopes must be a list of strings, such as ['notes:read']")
   if (scopes?.length === 0)
-    throw new TypeError('scopes names none: leave it out for all that the server, or the tool, is registered for')
+    throw new TypeError('scopes is empty: leave it out for all that the server, or the tool, is registered for')
   if (onBehalfOf === SESSION || onBehalfOf === SERVER) return
   const token: unknown = typeof onBehalfOf === 'object' ? (onBehalfOf as { token?: unknown } | null)?.token : onBehalfOf
   if (typeof token !== 'string' || token === '' || onBehalfOf instanceof Token)
-    throw new TypeError("onBehalfOf is the user's token as the client sent it, SESSION or SERVER")
+    throw new TypeError("onBehalfOf must be the user's token as the client sent it, SESSION or SERVER")
 }
 
 /** RFC 8693 section 2.1, RFC 6749 section 4.4. */

@@ -7,9 +7,9 @@ export class Token {
   readonly type: string
   /** What was issued: it can be less than was asked for. */
   readonly scopes: readonly string[]
-  /** Use it no longer (ms since the epoch). */
+  /** Its end (ms since the epoch). */
   readonly expiresAt: number
-  /** What the provider said beside the token, as far as its file in Deputy lists it, for example `instance_url`. */
+  /** What the provider returned with the token, as far as its file in Deputy lists it, for example `instance_url`. */
   readonly fields: Readonly<Record<string, string>>
   /** Deputy has something to say about this server, for example that it is deprecated. */
   readonly warning: string | undefined

@@ -49,8 +49,8 @@ describe('the environment of a started server', () => {
 
   it('promise 5: says what is missing and nothing of what is there', () => {
     for (const [mapping, credential, words] of [
-      [{ field: 'password' }, 'hunter2', /no JSON object/],
-      [{ field: 'password' }, '"hunter2"', /no JSON object/],
+      [{ field: 'password' }, 'hunter2', /not a JSON object/],
+      [{ field: 'password' }, '"hunter2"', /not a JSON object/],
       [{ field: 'password' }, { secret: 'hunter2' }, /no field password/],
       [{ template: '{nothing}' }, { secret: 'hunter2' }, /no field nothing/],
       [{ field: 'toString' }, { secret: 'hunter2' }, /no field toString/],

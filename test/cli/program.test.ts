@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { expect, it } from 'vitest'
 import { createProgram, run } from '../../src/cli/program.ts'
-import { tell } from '../../src/cli/receipt.ts'
+import { formatReceipt } from '../../src/cli/receipt.ts'
 import { print, type Terminal } from '../../src/cli/terminal.ts'
 
 const kept = (): { terminal: Terminal; said: () => string } => {
@@ -72,7 +72,7 @@ it('no name or id of a user steers the terminal, in lines for people or in JSON'
   }
   for (const json of [false, true]) {
     const { terminal, said } = kept()
-    print(terminal, { json }, receipt, () => tell(receipt))
+    print(terminal, { json }, receipt, () => formatReceipt(receipt))
     expect(said()).toMatch(/^[\x20-\x7e\n]+$/)
     if (json) expect(JSON.parse(said())).toEqual(receipt)
     else expect(said()).toContain('alice\\u{9b}2K\\u{e0001} is the name of the user id\\u{202e}ecila\\u{202c}.')

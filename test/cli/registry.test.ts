@@ -122,8 +122,8 @@ describe('fault 31: the commands that add to the registry', () => {
     await writeFile(serverJson, JSON.stringify({ name: 'io.example/new', description: 'x', version: '1.0.0' }))
     const { code, out, err } = await home.deputy('server', 'import', serverJson, '--owner', 'ops', '--tenant', 'acm')
     expect([code, out]).toEqual([exit.configuration, 'servers/io.example.new.yaml is written, status proposed.\n'])
-    const [before, fresh] = err.split('New with this change:\n')
-    expect(before).toMatch(/^Wrong before this change already:\ntenants\/globex\.yaml:\d+.*nmae/)
+    const [before, fresh] = err.split('Problems from this change:\n')
+    expect(before).toMatch(/^Problems from before this change:\ntenants\/globex\.yaml:\d+.*nmae/)
     expect(before).not.toContain('servers/io.example.new.yaml')
     expect(fresh).toMatch(/^servers\/io\.example\.new\.yaml:\d+.*acm/)
     expect(fresh).not.toContain('globex')
@@ -136,8 +136,8 @@ describe('fault 31: the commands that add to the registry', () => {
     })
     const { code, err } = await home.deputy('server', 'deprecate', 'notes')
     expect(code).toBe(exit.ok)
-    expect(err).toMatch(/^Wrong before this change already:\ntenants\/globex\.yaml/)
-    expect(err).not.toContain('New with this change')
+    expect(err).toMatch(/^Problems from before this change:\ntenants\/globex\.yaml/)
+    expect(err).not.toContain('Problems from this change')
   })
 
   test('end in a sentence where there is no home, or the folder cannot be written', async () => {

@@ -110,6 +110,6 @@ describe('secrets and the command line', () => {
         readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes("/command.ts'") ||
         readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8').includes('rotators/create.ts'),
     )
-    expect(using.sort()).toEqual(['flows/rotation/rotation.ts', 'flows/rotation/rotators/create.ts'])
+    expect(using.sort()).toEqual(['flows/rotation/rotators/create.ts', 'flows/rotation/service.ts'])
   })
 })

@@ -330,15 +330,19 @@ describe('deputy exec', () => {
     ])
     expect(await failing(['--server', 'notes', '--', script])).toEqual([
       126,
-      expect.stringMatching(/may not be executed[\s\S]*chmod/),
+      expect.stringMatching(/is not executable[\s\S]*chmod/),
       '',
     ])
     await chmod(script, 0o755)
-    expect(await failing(['--server', 'notes', '--', script])).toEqual([126, expect.stringMatching(/no program/), ''])
+    expect(await failing(['--server', 'notes', '--', script])).toEqual([
+      126,
+      expect.stringMatching(/neither a program nor a script/),
+      '',
+    ])
     await writeFile(script, '#!/no/such/interpreter\n')
     expect(await failing(['--server', 'notes', '--', script])).toEqual([
       126,
-      expect.stringMatching(/interpreter .* is not there/),
+      expect.stringMatching(/interpreter .* does not exist/),
       '',
     ])
     expect(await failing(['--server', 'nowhere', '--', 'cat'])).toEqual([
@@ -372,7 +376,7 @@ describe('deputy exec', () => {
     ).toEqual([1, expect.stringMatching(/nothing at \/exec/), ''])
     expect(await failing(['--server', 'notes', '--stop-timeout', 'soon', '--', 'cat'])).toEqual([
       2,
-      expect.stringMatching(/no length of time/),
+      expect.stringMatching(/not a length of time/),
       '',
     ])
     await rm(folder, { recursive: true })

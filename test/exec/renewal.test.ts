@@ -208,8 +208,10 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     const run = start('keeps')
     const old = loginOf((await run.next()).environment['LOGIN']!)
     await rotate()
-    await expect.poll(() => run.err()).toMatch(/keeps keeps the old one/)
-    expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Still on the old one:[\s\S]*keeps/)
+    await expect.poll(() => run.err()).toMatch(/keeps keeps the previous one/)
+    expect((await daemon.deputy('rotation', 'status')).out).toMatch(
+      /Servers that still use the previous version:[\s\S]*keeps/,
+    )
     expect(await works(old)).toBe(true)
   })
 

@@ -45,7 +45,7 @@ describe('SCRAM-SHA-256', () => {
       'r',
       ',,,',
     ])
-      await expect(aLogin().final(bad)).rejects.toThrow(/nonce|salt|iterations/)
+      await expect(aLogin().final(bad)).rejects.toThrow(/nonce|salt|iteration/)
   })
 })
 

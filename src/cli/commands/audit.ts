@@ -34,10 +34,10 @@ interface Filter {
   until?: string
 }
 
-/** What a day begins with; `Date.parse` takes much more for a date. */
+/** The form of a date; `Date.parse` accepts many more. */
 const DATE = /^\d{4}-\d{2}-\d{2}(T|$)/
 
-/** ms since the epoch. @throws CommandError for what is neither a length of time nor a date */
+/** ms since the epoch. @throws CommandError when it is neither a length of time nor a date */
 const momentOf = (option: string, text: string): number => {
   const length = durationSchema.safeParse(text)
   const at = length.success ? Date.now() - length.data : DATE.test(text) ? Date.parse(text) : Number.NaN
@@ -93,11 +93,11 @@ const withFilter = (command: Command): Command =>
     .option('--user <name>')
     .option('--server <id>')
     .option('--downstream <id>')
-    .option('--since <when>', 'no earlier than this: a length of time before now (2h), or a date')
-    .option('--until <when>', 'no later than this')
-    .option('--node <name>', "of this node's chain")
+    .option('--since <when>', 'only records since then: a length of time before now (2h), or a date')
+    .option('--until <when>', 'only records until then')
+    .option('--node <name>', "only records of this node's chain")
 
-/** Says which of the names in a filter that found nothing are names of nothing. A record may name what has no file any more, so they are not refused. */
+/** Warns of names in a filter that no file defines. They are not refused: a record may name a server whose file is gone. */
 const tellUnknown = async (filter: Filter, { terminal, socket }: CommandContext): Promise<void> => {
   for (const kind of ['tenant', 'server', 'downstream'] as const) {
     const name = filter[kind]
@@ -114,7 +114,7 @@ const addQuery = (audit: Command, context: CommandContext): void => {
   const { terminal, socket } = context
   withFilter(audit.command('query'))
     .description('find records')
-    .option('--limit <n>', 'at most so many, the last ones', positive, 100)
+    .option('--limit <n>', 'number of records; the last ones are shown', positive, 100)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit query --tenant acme --outcome refused --since 1d')
     .action(async ({ json, limit, ...filter }: Filter & { json?: boolean; limit: number }) => {
@@ -139,9 +139,9 @@ const addQuery = (audit: Command, context: CommandContext): void => {
 const addTail = (audit: Command, context: CommandContext): void => {
   const { terminal, socket } = context
   withFilter(audit.command('tail'))
-    .description('show the last records, and with --follow those that come')
-    .option('-f, --follow')
-    .option('--limit <n>', '', positive, 20)
+    .description('show the last records, and with --follow new ones as they are written')
+    .option('-f, --follow', 'wait for new records')
+    .option('--limit <n>', 'number of records', positive, 20)
     .option('--json', 'print JSON lines')
     .addHelpText('after', '\nExample:\n  deputy audit tail --follow')
     .action(
@@ -187,7 +187,7 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
     .action(async (options: { json?: boolean }) => {
       const result = await withProgress(
         terminal,
-        'Walking the chains',
+        'Verifying the chains',
         callDaemon(await socket(), { path: '/audit/verify' }, verificationSchema),
       )
       print(terminal, options, result, () =>
@@ -196,7 +196,7 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
               `The chain holds: ${result.records} records, ${result.checkpoints} signed checkpoints, head ${result.head.slice(0, 16)}.`,
               ...result.losses.map(
                 ({ node, from, to, at, record }) =>
-                  `The store lost records ${from} to ${to} of the node ${node}, noticed at ${shownTime(at)} (recorded by ${node} in record ${record}). This is no tampering; see deputy store losses.`,
+                  `The store lost records ${from} to ${to} of the node ${node}, noticed at ${shownTime(at)} (recorded by ${node} in record ${record}). This is not tampering; see deputy store losses.`,
               ),
             ].join('\n')
           : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`,
@@ -235,7 +235,7 @@ const addExplain = (program: Command, { terminal, socket }: CommandContext): voi
   program
     .command('explain')
     .argument('<id>', 'correlation id: in every answer, error and log line')
-    .description('tell the whole story of one request')
+    .description('show every record of one request, in order')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy explain 3q2-7wXn0aQb4cD5eF6g')
     .action(async (id: string, options: { json?: boolean }) => {
@@ -244,7 +244,7 @@ const addExplain = (program: Command, { terminal, socket }: CommandContext): voi
         throw new CommandError(
           exit.failed,
           `Nothing is recorded under ${id}.`,
-          'Requests that are refused before the caller is looked at (a foreign Host, a malformed body) are in the log alone.',
+          'Requests that are refused before the caller is identified (a foreign Host, a malformed body) are only in the log.',
         )
       print(terminal, options, { id, records, story: explain(records) }, () => explain(records).join('\n'))
     })
@@ -253,7 +253,7 @@ const addExplain = (program: Command, { terminal, socket }: CommandContext): voi
 /** `audit query|tail|verify|export` and `explain`. */
 export const addAuditCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
-  const audit = program.command('audit').description('the audit log')
+  const audit = program.command('audit').description('query, follow, verify and export the audit log')
   for (const add of [addQuery, addTail, addVerify, addExport]) add(audit, context)
   addExplain(program, context)
 }

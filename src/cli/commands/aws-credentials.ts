@@ -25,11 +25,11 @@ const FOR_SERVER = { grant_type: 'client_credentials' }
 export const addAwsCredentialsCommand = (program: Command, terminal: Terminal): void => {
   program
     .command('aws-credentials')
-    .description('print temporary keys as `credential_process` of an AWS profile reads them')
+    .description('print temporary keys in the form that `credential_process` of an AWS profile reads')
     .requiredOption('--downstream <id>', 'a downstream of the kind aws_sts, or dynamic with the engine aws')
-    .option('--server <id>', 'the registered server that asks; default: the one that this process is')
+    .option('--server <id>', 'id of the registered server; default: the server that this process is identified as')
     .option('--scope <scopes>', 'scopes, separated by spaces; default: all that the server is registered for')
-    .option('--own', 'for the server itself instead of the user who is signed in')
+    .option('--own', 'on behalf of the server instead of the signed-in user')
     .addHelpText(
       'after',
       `
@@ -37,7 +37,7 @@ Example, in ~/.aws/config:
   [profile reports]
   credential_process = deputy aws-credentials --downstream reports --server notes
 
-It asks on the local socket, for the user who has signed in with deputy login; the server's file says login_session: true.`,
+It calls the local socket on behalf of the user who signed in with deputy login; the server's file needs login_session: true.`,
     )
     .action(
       async ({
@@ -75,7 +75,7 @@ It asks on the local socket, for the user who has signed in with deputy login; t
         if (!parsed.success)
           throw new CommandError(
             exit.failed,
-            `The credential of ${downstream} is no keys of AWS.`,
+            `The credential of ${downstream} is not a set of AWS keys.`,
             'Name a downstream of the kind aws_sts, or dynamic with the engine aws.',
           )
         terminal.out(`${JSON.stringify(parsed.data)}\n`)

@@ -7,7 +7,7 @@ import { CommandError, exit, type Terminal } from '../terminal.ts'
 
 const milliseconds = (text: string, option: string): number => {
   const parsed = durationSchema.safeParse(text)
-  if (!parsed.success) throw new CommandError(exit.usage, `${option} is no length of time.`, `${option} 10s`)
+  if (!parsed.success) throw new CommandError(exit.usage, `${option} is not a length of time.`, `${option} 10s`)
   return parsed.data
 }
 
@@ -15,12 +15,14 @@ const milliseconds = (text: string, option: string): number => {
 export const addExecCommand = (program: Command, terminal: Terminal): void => {
   program
     .command('exec')
-    .description('run a stdio MCP server as it is, with the credentials that its file maps (`exec` in servers/ID.yaml)')
+    .description(
+      'run an unmodified stdio MCP server with the credentials that its file maps (`exec` in servers/ID.yaml)',
+    )
     .argument('<command...>', 'the command, after --')
-    .requiredOption('--server <id>', 'the registered server that it is')
-    .option('--stop-timeout <time>', 'how long it may take to end before it is killed', '10s')
-    .option('--reconnect-timeout <time>', 'how long the daemon may be away', '60s')
-    .option('--allow-disk', 'files with credentials may be on disk where no folder in memory is there')
+    .requiredOption('--server <id>', 'id of the registered server')
+    .option('--stop-timeout <time>', 'time to end after SIGTERM, before SIGKILL', '10s')
+    .option('--reconnect-timeout <time>', 'time to wait for the daemon while it is unreachable', '60s')
+    .option('--allow-disk', 'allow files with credentials on disk when there is no folder in memory')
     .addHelpText(
       'after',
       `
@@ -28,8 +30,8 @@ Examples:
   deputy exec --server notes -- npx -y @example/notes-mcp
   deputy exec --server reports -- npx -y @modelcontextprotocol/server-postgres 'postgresql:///orders?host=/run/deputy/pg'
 
-Standard input, output and error are the command's. Exit codes: the command's own, 128+n when signal n ended it, 127 when it
-was not found, 126 when it cannot be run, 4 when the daemon is not reachable, 1 when it refused.`,
+Standard input, output and error belong to the command. Exit codes: the command's own, 128+n when signal n ended it, 127 when
+it was not found, 126 when it cannot be run, 4 when the daemon is not reachable, 1 when the daemon refused.`,
     )
     .action(
       async (

@@ -51,7 +51,7 @@ const addGrantList = (grant: Command, { terminal, socket }: CommandContext): voi
     .option('--server <id>')
     .option('--downstream <id>')
     .option('--provider <id>')
-    .option('--limit <n>', 'at most so many', wholeNumber, 1000)
+    .option('--limit <n>', 'number of grants', wholeNumber, 1000)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy grant list --tenant acme')
     .action(async ({ json, ...filter }: { json?: boolean; limit: number } & GrantFilter) => {
@@ -74,14 +74,14 @@ const addGrantList = (grant: Command, { terminal, socket }: CommandContext): voi
 const addGrantPending = (grant: Command, { terminal, socket }: CommandContext): void => {
   grant
     .command('pending')
-    .description('revocations that providers have still to be told')
+    .description('list revocations that providers have not received yet')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy grant pending')
     .action(async (options: { json?: boolean }) => {
       const queue = await callDaemon(await socket(), { path: '/upstream-revocations' }, queueSchema)
       print(terminal, options, queue, () =>
         queue.length === 0
-          ? 'Every provider has been told.'
+          ? 'Every provider has received its revocations.'
           : table(
               ['grant', 'provider', 'state', 'attempts', 'next', 'problem'],
               queue.map((each) => ({ ...each, next: shownTime(each.nextAt) })),
@@ -92,7 +92,7 @@ const addGrantPending = (grant: Command, { terminal, socket }: CommandContext): 
 
 /** `grant list|pending`. */
 export const addGrantCommands = (program: Command, context: CommandContext): void => {
-  const grant = program.command('grant').description('what users gave')
+  const grant = program.command('grant').description('grants that users have given')
   addGrantList(grant, context)
   addGrantPending(grant, context)
 }

@@ -29,9 +29,9 @@ const addIssuerAdd = (issuer: Command, context: CommandContext): void => {
   issuer
     .command('add')
     .argument('<url>')
-    .description('let a tenant trust another issuer')
+    .description('add an issuer to the issuers that a tenant trusts')
     .requiredOption('--tenant <id>')
-    .option('--offline', 'do not ask the issuer whether it is there')
+    .option('--offline', 'do not check that the issuer can be reached')
     .addHelpText('after', '\nExample:\n  deputy issuer add https://login.acme.example --tenant acme')
     .action(async (url: string, options: { tenant: string; offline?: boolean }) => {
       assertUrl('an issuer', url)

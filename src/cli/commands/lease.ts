@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { createContext, type CommandContext } from '../context.ts'
-import { receiptSchema, tell } from '../receipt.ts'
+import { receiptSchema, formatReceipt } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 import { takesName } from '../name-argument.ts'
@@ -68,8 +68,8 @@ const addLeaseList = (lease: Command, { terminal, socket }: CommandContext): voi
 /** `lease revoke`. */
 const addLeaseRevoke = (lease: Command, { terminal, socket }: CommandContext): void => {
   takesName(lease.command('revoke'), 'id', 'id of the lease')
-    .description('end one lease, at its backend too; for more than one: deputy revoke')
-    .option('--reason <text>', 'kept in the audit log')
+    .description('end one lease, at its backend as well; to end several, use deputy revoke')
+    .option('--reason <text>', 'reason, for the audit log')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy lease revoke bG9sMTIzNDU2Nzg5')
     .action(async (_id: string | undefined, { id, json, reason }: { id: string; json?: boolean; reason?: string }) => {
@@ -85,14 +85,14 @@ const addLeaseRevoke = (lease: Command, { terminal, socket }: CommandContext): v
           receiptSchema,
         ),
       )
-      print(terminal, { json: json === true }, receipt, () => tell(receipt))
+      print(terminal, { json: json === true }, receipt, () => formatReceipt(receipt))
     })
 }
 
 /** `lease list|revoke`: credentials that backends have made. */
 export const addLeaseCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
-  const lease = program.command('lease').description('credentials that backends made on demand')
+  const lease = program.command('lease').description('dynamic credentials made by backends')
   addLeaseList(lease, context)
   addLeaseRevoke(lease, context)
 }

@@ -22,7 +22,7 @@ const sessionSchema = z.looseObject({
 const LOGIN_TIMEOUT_MS = 300_000
 const POLL_INTERVAL_MS = 1000
 
-/** Opens a browser without a shell, for http(s) URLs alone (threat 5). Where there is none, the printed URL is enough. */
+/** Opens a browser without a shell, for http(s) URLs alone (threat 5). Without one, the printed URL is enough. */
 const openBrowser = (url: string): void => {
   const { protocol } = new URL(url)
   if (protocol !== 'https:' && protocol !== 'http:') return
@@ -37,7 +37,7 @@ const openBrowser = (url: string): void => {
 const addLogin = (program: Command, { terminal, home }: CommandContext): void => {
   program
     .command('login')
-    .description("sign in as a tenant's user: stdio servers of this Unix user may then act for that user")
+    .description('sign in as a user of a tenant, so that stdio servers of this Unix user act on behalf of that user')
     .requiredOption('--tenant <id>')
     .option('--no-browser', 'only print the URL')
     .option('--json', 'print JSON')
@@ -70,7 +70,7 @@ const addLogin = (program: Command, { terminal, home }: CommandContext): void =>
 const addLogout = (program: Command, { terminal, home }: CommandContext): void => {
   program
     .command('logout')
-    .description('end the session of this Unix user')
+    .description('end the login session of this Unix user')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy logout')
     .action(async (options: Output) => {

@@ -49,7 +49,7 @@ const rotatedSchema = z.looseObject({
 const addStatus = (program: Command, { terminal, socket }: CommandContext): void => {
   program
     .command('status')
-    .description('how the daemon is')
+    .description('state of the daemon: readiness, checks, nodes, providers')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy status --json')
     .action(async (options: Output) => {
@@ -67,7 +67,7 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
             : [`  durability: ${status.durability.sentence}`]),
           ...status.nodes.map(
             ({ id, about, leaseLeft, acknowledged }) =>
-              `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, knows revocations up to ${acknowledged} (${id})`,
+              `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, has applied revocations up to ${acknowledged} (${id})`,
           ),
           ...status.providers.map(
             ({ provider, tenant, state, until }) =>
@@ -77,7 +77,7 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
           status.upstream_revocations.irrevocable + status.upstream_revocations.queued === 0
             ? []
             : [
-                `  providers to be told of revocations: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} given up (deputy grant pending)`,
+                `  revocations at providers: ${status.upstream_revocations.queued} queued, ${status.upstream_revocations.irrevocable} abandoned (deputy grant pending)`,
               ]),
           `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
         ].join('\n'),
@@ -92,15 +92,15 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
 const addReload = (program: Command, { terminal, socket }: CommandContext): void => {
   program
     .command('reload')
-    .description('read the configuration again, whole or not at all')
+    .description('reload the configuration; a configuration with a problem is rejected as a whole')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy reload')
     .action(async (options: Output) => {
       const result = await callDaemon(await socket(), { path: '/reload', method: 'POST' }, reloadSchema)
       print(terminal, options, result, () =>
         result.applied
-          ? `Configuration ${result.generation} is in force.${result.restart_needed.length === 0 ? '' : ` After a restart also: ${result.restart_needed.join(', ')}.`}`
-          : `${result.problems.map(formatProblem).join('\n')}\nNothing was changed.`,
+          ? `Configuration ${result.generation} is active.${result.restart_needed.length === 0 ? '' : ` After a restart also: ${result.restart_needed.join(', ')}.`}`
+          : `${result.problems.map(formatProblem).join('\n')}\nReload rejected; keeping the current configuration.`,
       )
       if (!result.applied) throw new CommandError(exit.configuration, '')
     })
@@ -110,14 +110,16 @@ const addReload = (program: Command, { terminal, socket }: CommandContext): void
 const addKeyRotate = (key: Command, { terminal, socket }: CommandContext): void => {
   key
     .command('rotate')
-    .description('a new key-encryption key, every data key wrapped anew; with --signing a new signing key')
-    .option('--signing')
+    .description(
+      'make a new key-encryption key and wrap every data key with it; with --signing, make a new signing key',
+    )
+    .option('--signing', 'rotate the signing key instead')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy key rotate')
     .action(async (options: Output & { signing?: boolean }) => {
       const result = await withProgress(
         terminal,
-        'Wrapping the data keys anew',
+        'Wrapping the data keys',
         callDaemon(
           await socket(),
           { path: '/keys/rotate', json: { keys: options.signing === true ? 'signing' : 'key-encryption' } },
@@ -126,8 +128,8 @@ const addKeyRotate = (key: Command, { terminal, socket }: CommandContext): void 
       )
       print(terminal, options, result, () =>
         options.signing === true
-          ? `Tokens are signed by ${result.kid} now; the key before stays published until its last token has expired.`
-          : `The key-encryption key is ${result.kek} now; ${countOf(result.rewrapped ?? 0, 'data key')} wrapped anew.`,
+          ? `New tokens are signed by ${result.kid}; the previous key stays published until its last token has expired.`
+          : `The key-encryption key is ${result.kek}; ${countOf(result.rewrapped ?? 0, 'data key')} rewrapped.`,
       )
     })
 }
@@ -137,7 +139,7 @@ export const addOperationCommands = (program: Command, terminal: Terminal): void
   const context = createContext(program, terminal)
   addStatus(program, context)
   addReload(program, context)
-  addKeyRotate(program.command('key').description('keys'), context)
+  addKeyRotate(program.command('key').description('encryption and signing keys'), context)
   addPolicyCommands(program, context)
   addSecretCommands(program, context)
   addLoginCommands(program, context)

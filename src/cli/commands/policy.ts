@@ -24,7 +24,7 @@ const decisionSchema = z.looseObject({
 const addPolicyTest = (policy: Command, { terminal, home }: CommandContext): void => {
   policy
     .command('test')
-    .description('run the examples beside the policies')
+    .description('run the examples that are in the folders of the policies')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy policy test')
     .action(async (options: Output) => {
@@ -59,10 +59,10 @@ const addPolicyTest = (policy: Command, { terminal, home }: CommandContext): voi
 const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext): void => {
   policy
     .command('explain')
-    .description('what policy would say, without issuing anything')
+    .description('evaluate policy for a request, without issuing anything')
     .requiredOption('--server <id>')
     .requiredOption('--tenant <id>')
-    .option('--user <name>', 'absent: the server for itself')
+    .option('--user <name>', 'the user; default: the server on its own behalf')
     .option('--group <name...>', 'groups of the user', [])
     .requiredOption('--downstream <id>')
     .option('--scope <scope...>')

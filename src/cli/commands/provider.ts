@@ -24,7 +24,7 @@ interface Output {
   json?: boolean
 }
 
-/** What came of the comparison of a file with what its provider publishes. */
+/** The comparison of a file with the metadata of its provider. */
 interface Compared {
   readonly provider: string
   readonly compared: boolean
@@ -39,7 +39,7 @@ const variable = (text: string, known: Readonly<Record<string, string>>): Record
   return parsed.data
 }
 
-/** Asks the network as the daemon would: with its guard, and by the settings of the home. */
+/** Runs work with the network as the daemon uses it: with its guard, and by the settings of the home. */
 const online = async <T>(
   home: string,
   work: (network: { egress: Egress; allowInsecure: boolean }) => Promise<T>,
@@ -90,13 +90,13 @@ const addProviderCheck = (provider: Command, { terminal, home }: CommandContext)
   provider
     .command('check')
     .argument('[ids...]', 'default: all')
-    .description('check provider files; with --online also against what the providers publish about themselves')
-    .option('--online', 'read the metadata of those that publish it')
-    .option('--variable <name=value>', 'what {name} in an endpoint stands for; may be repeated', variable, {})
+    .description('check provider files; with --online, also against the metadata that the providers publish')
+    .option('--online', 'compare with the published metadata')
+    .option('--variable <name=value>', 'value of {name} in an endpoint; may be repeated', variable, {})
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  deputy provider check\n  deputy provider check okta --online --variable host=dev-123.okta.com\n\nExit code 3 when a file is wrong, 5 when a provider says something else than its file.',
+      '\nExamples:\n  deputy provider check\n  deputy provider check okta --online --variable host=dev-123.okta.com\n\nExit code 3 when a file has a problem, 5 when the metadata of a provider differs from its file.',
     )
     .action(async (ids: string[], options: Output & { online?: boolean; variable: Record<string, string> }) => {
       const problems: Problem[] = []
@@ -144,10 +144,10 @@ const addProviderCheck = (provider: Command, { terminal, home }: CommandContext)
 const addProviderAdd = (provider: Command, { terminal, home }: CommandContext): void => {
   provider
     .command('add')
-    .argument('<id>', 'what downstreams call it')
+    .argument('<id>', 'id of the provider, used in downstreams')
     .requiredOption('--from-issuer <url>', 'the issuer whose metadata is read')
-    .option('--name <name>', 'what the consent page calls it')
-    .description('write a provider file from what an issuer publishes about itself')
+    .option('--name <name>', 'name on the consent page')
+    .description('write a provider file from the metadata of an issuer')
     .addHelpText(
       'after',
       '\nExample:\n  deputy provider add login --from-issuer https://login.example.com --name "Example"',

@@ -89,9 +89,9 @@ export const addListing = (parent: Command, listing: Listing, context: CommandCo
 export const checkIssuer = async (url: string, { terminal, home }: CommandContext): Promise<void> => {
   const { problemOfIssuer } = await import('../issuer-reachability.ts')
   const { network } = await readSettings(home())
-  const problem = await withProgress(terminal, 'Asking the issuer', problemOfIssuer(home(), network, { issuer: url }))
+  const problem = await withProgress(terminal, 'Calling the issuer', problemOfIssuer(home(), network, { issuer: url }))
   if (problem !== undefined)
     terminal.err(
-      `Its tokens cannot be verified yet: ${shownText(problem)}\nNext: compare the URL with what the issuer publishes (\`issuer\` in its metadata, to the letter); network.allow_private and network.hosts in deputy.yaml say how it is reached.\n`,
+      `Its tokens cannot be verified yet: ${shownText(problem)}\nNext: compare the URL with \`issuer\` in the issuer's metadata, which must be identical; network.allow_private and network.hosts in deputy.yaml control how it is reached.\n`,
     )
 }

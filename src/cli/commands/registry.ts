@@ -19,7 +19,7 @@ const addTenantAdd = (tenant: Command, context: CommandContext): void => {
     .option('--client-id <id>', "Deputy's client at the identity provider, for sign-in on the connect pages")
     .option('--client-secret-file <path>', "file (0600) with that client's secret")
     .option('--name <name>')
-    .option('--offline', 'do not ask the identity provider whether it is there')
+    .option('--offline', 'do not check that the identity provider can be reached')
     .addHelpText('after', '\nExample:\n  deputy tenant add acme --issuer https://login.acme.example --client-id deputy')
     .action(
       async (
@@ -59,7 +59,7 @@ const addTenantAdd = (tenant: Command, context: CommandContext): void => {
 /** `tenant`, `issuer`, `server`, `downstream`, `provider`: the registry is files; these commands read and write them. */
 export const addRegistryCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
-  const tenant = program.command('tenant').description('tenants: customers, their identity providers, their sign-in')
+  const tenant = program.command('tenant').description('tenants, with their identity providers and sign-in')
   addTenantOrders(tenant, context)
   addListing(
     tenant,
@@ -75,7 +75,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
   addIssuerCommands(program, context)
   addServerCommands(program, context)
   addListing(
-    program.command('downstream').description('services that credentials are for'),
+    program.command('downstream').description('services for which Deputy issues credentials'),
     {
       kind: 'downstream',
       columns: ['downstream', 'credential', 'enabled', 'tenants', 'resource', 'provider'],
@@ -83,7 +83,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     },
     context,
   )
-  const provider = program.command('provider').description('facts about OAuth services')
+  const provider = program.command('provider').description('OAuth providers: endpoints and behaviour of each service')
   addListing(
     provider,
     {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { createContext, type CommandContext } from '../context.ts'
-import { receiptSchema, tell } from '../receipt.ts'
+import { receiptSchema, formatReceipt } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, withProgress, type Terminal } from '../terminal.ts'
 import { addGrantCommands } from './grant.ts'
@@ -20,7 +20,7 @@ interface ScopeOptions {
   everything?: boolean
 }
 
-/** What cannot be taken back and must be said twice. */
+/** What cannot be undone and needs --yes. */
 const confirmation = (scope: object, tenant: string | undefined): { warning: string; command: string } | undefined => {
   if (!('kind' in scope)) return undefined
   if (scope.kind === 'tenant')
@@ -30,13 +30,13 @@ const confirmation = (scope: object, tenant: string | undefined): { warning: str
     }
   if (scope.kind === 'everything')
     return {
-      warning: 'This ends every grant, session and token of every tenant: everybody has to sign in and connect again.',
+      warning: 'This ends every grant, session and token of every tenant: every user has to sign in and connect again.',
       command: '--everything',
     }
   return undefined
 }
 
-/** The options as one scope: a user needs a tenant, a tenant alone is the whole tenant. @throws CommandError */
+/** The options as one scope: a user needs a tenant; a tenant without another option is the whole tenant. @throws CommandError */
 const scopeOf = ({
   tenant,
   user,
@@ -56,7 +56,7 @@ const scopeOf = ({
         (value) => value !== undefined,
       )
     )
-      throw new CommandError(exit.usage, '--everything stands alone.')
+      throw new CommandError(exit.usage, '--everything takes no other scope.')
     return { kind: 'everything' }
   }
   const named = Object.entries({ user, server, downstream, provider, issuer, grant, client, session, token }).filter(
@@ -69,7 +69,7 @@ const scopeOf = ({
     )
   const [only] = named
   if (only === undefined) {
-    if (tenant === undefined) throw new CommandError(exit.usage, 'Say what to revoke.', 'deputy revoke --help')
+    if (tenant === undefined) throw new CommandError(exit.usage, 'No scope was given.', 'deputy revoke --help')
     return { kind: 'tenant', tenant }
   }
   const [kind, value] = only
@@ -83,21 +83,21 @@ const addRevoke = (program: Command, { terminal, socket }: CommandContext): void
   program
     .command('revoke')
     .description('revoke grants, sessions and tokens; takes effect before the command returns')
-    .option('--tenant <id>', 'the whole tenant, its data key too; or, with another option, only within this tenant')
-    .option('--user <name>', 'a user of the tenant, by id, or by the name that `claims.display` of its file gives')
+    .option('--tenant <id>', 'the whole tenant, including its data key; with another option, only within this tenant')
+    .option('--user <name>', 'a user of the tenant, by id or by the name in the claim that `claims.display` names')
     .option('--server <id>')
     .option('--downstream <id>')
     .option('--provider <id>')
     .option('--issuer <url>', 'all users who signed in at this issuer')
     .option('--grant <id>')
-    .option('--client <id>', 'an MCP client: its sign-ins, and all that was exchanged from its tokens')
+    .option('--client <id>', 'an MCP client: its sign-ins, and every token exchanged from its tokens')
     .option('--session <id>', 'one sign-in of a user at an MCP client; `deputy client show` lists them')
-    .option('--token <jti>', 'a token and all that was exchanged from it')
-    .option('--everything', 'all tenants')
-    .option('--reason <text>', 'kept in the audit log')
-    .option('--dry-run', 'only say what it would cover')
-    .option('--yes', 'do not ask back for a whole tenant or everything')
-    .option('--force', 'take --user for an id, and also a user or an issuer of which Deputy knows nothing')
+    .option('--token <jti>', 'a token, and every token exchanged from it')
+    .option('--everything', 'everything of every tenant')
+    .option('--reason <text>', 'reason, for the audit log')
+    .option('--dry-run', 'show what would be revoked, and revoke nothing')
+    .option('--yes', 'confirm the revocation of a whole tenant or of everything')
+    .option('--force', 'use --user as an id, and accept a user or issuer unknown to Deputy')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -123,10 +123,10 @@ const addRevoke = (program: Command, { terminal, socket }: CommandContext): void
         }
         const receipt = await withProgress(
           terminal,
-          'Revoking; providers are being told',
+          'Revoking, also at the providers',
           callDaemon(await socket(), { path: '/revoke', json: order }, receiptSchema),
         )
-        print(terminal, options, receipt, () => tell(receipt))
+        print(terminal, options, receipt, () => formatReceipt(receipt))
         if (receipt.token?.known === false && options.force !== true)
           throw new CommandError(
             exit.unknown,

@@ -88,8 +88,8 @@ export const addRotationCheck = (rotation: Command, { terminal, home }: CommandC
 export const addRotationPlan = (rotation: Command, { terminal, socket }: CommandContext): void => {
   rotation
     .command('plan')
-    .description('what rotates when, as a calendar')
-    .option('--days <n>', 'so many days ahead', wholeDays, 30)
+    .description('calendar of planned rotations')
+    .option('--days <n>', 'number of days ahead', wholeDays, 30)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation plan --days 7')
     .action(async ({ days: ahead, ...options }: Output & { days: number }) => {
@@ -104,7 +104,7 @@ export const addRotationPlan = (rotation: Command, { terminal, socket }: Command
 export const addRotationStatus = (rotation: Command, { terminal, socket }: CommandContext): void => {
   rotation
     .command('status')
-    .description('every secret that rotates, and what is under way')
+    .description('every secret that rotates, and rotations in progress')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation status')
     .action(async (options: Output) => {
@@ -128,12 +128,12 @@ export const addRotationStatus = (rotation: Command, { terminal, socket }: Comma
               ),
           ...open.map(
             (each) =>
-              `${nameOf(each)}: ${words(each.state)} after ${words(each.step)}${each.graceUntil !== null && each.state === 'grace' ? `, the old one works until ${shownTime(each.graceUntil)}` : ''}${each.problem === null ? '' : `: ${each.problem} (attempt ${each.attempts}, next ${shownTime(each.nextAt)})`}`,
+              `${nameOf(each)}: ${words(each.state)} after ${words(each.step)}${each.graceUntil !== null && each.state === 'grace' ? `, the previous version works until ${shownTime(each.graceUntil)}` : ''}${each.problem === null ? '' : `: ${each.problem} (attempt ${each.attempts}, next ${shownTime(each.nextAt)})`}`,
           ),
           ...(holders.length === 0
             ? []
             : [
-                `Still on the old one:\n${table(
+                `Servers that still use the previous version:\n${table(
                   ['tenant', 'secret', 'backend', 'server', 'until'],
                   holders.map((each) => ({ ...each, until: shownTime(each.until) })),
                 )}`,
@@ -182,7 +182,7 @@ export const addRotationHistory = (rotation: Command, { terminal, socket }: Comm
 export const addRotationReport = (rotation: Command, { terminal, socket }: CommandContext): void => {
   rotation
     .command('report')
-    .description('the age of every secret, by owner')
+    .description('age of every secret, by owner')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation report\n\nExit code 1 when a secret is over its maximum age.')
     .action(async (options: Output) => {

@@ -26,7 +26,7 @@ const forSecret = (rotation: Command, verb: string, description: string): Comman
   takesName(rotation.command(verb), 'name', 'name of the secret')
     .description(description)
     .requiredOption('--tenant <id>')
-    .option('--backend <id>', 'the backend that keeps it', 'embedded')
+    .option('--backend <id>', 'backend of the secret', 'embedded')
     .option('--json', 'print JSON')
     .addHelpText('after', `\nExample:\n  deputy rotation ${verb} database --tenant acme`)
 
@@ -35,7 +35,7 @@ const secretOf = ({ tenant, name: secret, backend }: Named): object => ({ tenant
 /** `rotation run`. */
 const addRun = (rotation: Command, { terminal, socket }: CommandContext): void => {
   forSecret(rotation, 'run', 'rotate a secret now')
-    .option('--reason <text>', 'kept in the record', 'by hand')
+    .option('--reason <text>', 'reason, for the audit log', 'by hand')
     .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
       const begun = await callDaemon(
         await socket(),
@@ -51,7 +51,7 @@ const addEvent = (rotation: Command, { terminal, socket }: CommandContext): void
   rotation
     .command('event')
     .argument('<event>', 'leak or owner_left')
-    .description('rotate at once what the event is about, where the policy says so (`when.on`)')
+    .description('rotate the affected secrets now, where their policy names the event (`when.on`)')
     .option('--tenant <id>')
     .option('--name <name>', 'name of the secret')
     .option('--owner <who>', 'owner of the policy')
@@ -69,7 +69,7 @@ const addEvent = (rotation: Command, { terminal, socket }: CommandContext): void
         )
         print(terminal, { json: json === true }, begun, () =>
           begun.length === 0
-            ? 'No policy rotates anything for that.'
+            ? 'No policy rotates a secret for this event.'
             : begun.map((each) => `The rotation of ${nameOf(each)} has begun.`).join('\n'),
         )
       },
@@ -78,8 +78,8 @@ const addEvent = (rotation: Command, { terminal, socket }: CommandContext): void
 
 /** `rotation pause`. */
 const addPause = (rotation: Command, { terminal, socket }: CommandContext): void => {
-  forSecret(rotation, 'pause', 'keep a secret from rotating by the clock; what is under way goes on')
-    .option('--reason <text>', 'shown in the status', 'by hand')
+  forSecret(rotation, 'pause', 'suspend planned rotations of a secret; a rotation in progress continues')
+    .option('--reason <text>', 'reason, shown by deputy rotation status', 'by hand')
     .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
       const paused = await callDaemon(
         await socket(),
@@ -92,7 +92,7 @@ const addPause = (rotation: Command, { terminal, socket }: CommandContext): void
 
 /** `rotation resume`. */
 const addResume = (rotation: Command, { terminal, socket }: CommandContext): void => {
-  forSecret(rotation, 'resume', 'let a paused secret rotate again').action(
+  forSecret(rotation, 'resume', 'resume planned rotations of a secret').action(
     async (_name: string | undefined, options: Named) => {
       const resumed = await callDaemon(
         await socket(),
@@ -106,19 +106,14 @@ const addResume = (rotation: Command, { terminal, socket }: CommandContext): voi
 
 /** `rotation retry`. */
 const addRetry = (rotation: Command, { terminal, socket }: CommandContext): void => {
-  forSecret(rotation, 'retry', 'try a rotation again now that waits for another attempt or for a person').action(
+  forSecret(rotation, 'retry', 'retry now a rotation that waits for its next attempt or for a person').action(
     async (_name: string | undefined, options: Named) => {
       const open = await callDaemon(
         await socket(),
         { path: '/rotations/retry', json: secretOf(options) },
         rotationSchema,
       )
-      print(
-        terminal,
-        options,
-        open,
-        () => `The rotation of ${nameOf(open)} is tried again now. See: deputy rotation status`,
-      )
+      print(terminal, options, open, () => `Retrying the rotation of ${nameOf(open)}. See: deputy rotation status`)
     },
   )
 }
@@ -128,7 +123,7 @@ const addRollback = (rotation: Command, { terminal, socket }: CommandContext): v
   forSecret(
     rotation,
     'rollback',
-    'turn back a rotation that is under way, if what is handed out now stays and works; nothing leads forward from then on',
+    'roll back a rotation in progress, if the current version stays valid; it does not continue afterwards',
   ).action(async (_name: string | undefined, options: Named) => {
     const turned = await callDaemon(
       await socket(),
@@ -137,8 +132,8 @@ const addRollback = (rotation: Command, { terminal, socket }: CommandContext): v
     )
     print(terminal, options, turned, () =>
       turned.state === 'rolled_back'
-        ? `The rotation of ${nameOf(turned)} was rolled back: the new one was ended, and what was handed out stays.`
-        : `The rotation of ${nameOf(turned)} goes back as soon as that is possible${turned.problem === null ? '' : `: ${turned.problem}`}. See: deputy rotation status`,
+        ? `The rotation of ${nameOf(turned)} was rolled back: the new version was ended, and the current one stays.`
+        : `The rotation of ${nameOf(turned)} will be rolled back as soon as possible${turned.problem === null ? '' : `: ${turned.problem}`}. See: deputy rotation status`,
     )
   })
 }
@@ -146,9 +141,7 @@ const addRollback = (rotation: Command, { terminal, socket }: CommandContext): v
 /** `rotation check|plan|status|history|report|run|event|pause|resume|retry|rollback`. */
 export const addRotationCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
-  const rotation = program
-    .command('rotation')
-    .description('rotation of secrets, as the files under policies/rotation say')
+  const rotation = program.command('rotation').description('rotation of secrets by the policies in policies/rotation')
   for (const add of [
     addRotationCheck,
     addRotationPlan,

@@ -50,8 +50,8 @@ const formatUsage = (usage: z.output<typeof usageSchema>, days: string): string 
 export const addServerUsage = (server: Command, { terminal, socket }: CommandContext): void => {
   server
     .command('usage')
-    .description('which tools are used and by whom, which are not, and which are deprecated and still called')
-    .option('--days <n>', 'so many days back', '90')
+    .description('calls by tool: used, unused, and deprecated ones with the users who still call them')
+    .option('--days <n>', 'number of days to look back', '90')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy server usage --days 30')
     .action(async ({ days, ...options }: Output & { days: string }) => {

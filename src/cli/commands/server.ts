@@ -30,7 +30,7 @@ const addServerImport = (server: Command, { terminal, home }: CommandContext): v
   server
     .command('import')
     .argument('<file>', 'a server.json of the MCP registry')
-    .description('register a server as proposed, out of its server.json')
+    .description('register a server from its server.json, with status proposed')
     .requiredOption('--owner <owner>')
     .requiredOption('--tenant <id...>')
     .addHelpText('after', '\nExample:\n  deputy server import server.json --owner ops@example.com --tenant acme')
@@ -61,7 +61,7 @@ const addServerExport = (server: Command, { terminal, home }: CommandContext): v
     .command('export')
     .argument('<id>')
     .description('print a server as a server.json of the MCP registry')
-    .option('--namespace <name>', 'reverse-DNS name, for a server that was not listed there before')
+    .option('--namespace <name>', 'reverse-DNS name, for a server that is not in that registry yet')
     .addHelpText('after', '\nExample:\n  deputy server export notes --namespace com.example > server.json')
     .action(async (id: string, options: { namespace?: string }) => {
       const found = (await readSnapshot(home())).servers.get(id)
@@ -96,7 +96,7 @@ const addServerStatus = (
 const addServerSecret = (server: Command, { terminal }: CommandContext): void => {
   server
     .command('secret')
-    .description("make a client secret; prints it once, and the hash for the server's file")
+    .description("make a client secret; prints it once, with the hash for the server's file")
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy server secret')
     .action(async (options: Output) => {

@@ -132,8 +132,8 @@ const addCheck = (program: Command, { terminal, home }: CommandContext): void =>
     .command('check')
     .description('check configuration, registry, provider files and policies; lists every problem')
     .option('--json', 'print JSON')
-    .option('--online', 'ask the shared store as well: whether it answers, and what a fail-over of it loses')
-    .option('--strict', 'count warnings as problems: for the checks before a merge')
+    .option('--online', 'check the shared store as well: whether it answers, and what a fail-over loses')
+    .option('--strict', 'treat warnings as problems, for example in CI')
     .addHelpText('after', '\nExample:\n  deputy check --strict || exit 1\n\nExit code 3 when there is a problem.')
     .action(async (options: { json?: boolean; strict?: boolean; online?: boolean }) => {
       const folder = home()
@@ -158,7 +158,7 @@ const addCheck = (program: Command, { terminal, home }: CommandContext): void =>
 const addServe = (program: Command, { terminal, home }: CommandContext): void => {
   program
     .command('serve')
-    .description('run the daemon until SIGTERM; SIGHUP reads the configuration again')
+    .description('run the daemon until SIGTERM; SIGHUP reloads the configuration')
     .addHelpText('after', '\nExample:\n  deputy serve --home /etc/deputy')
     .action(async () => {
       let daemon: Daemon | undefined

@@ -5,7 +5,7 @@ import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 
 /**
- * Who can write the store can write anything into a loss: what has another form is left out, and hides no other loss.
+ * A program that can write the store can write anything into a loss: parts of another form are left out, and hide no other loss.
  */
 const writtenSchema = z.looseObject({
   revocations: z
@@ -39,7 +39,7 @@ const lossesSchema = z.array(
 )
 type Loss = z.output<typeof lossesSchema>[number]
 
-/** An id of ours is a word; a row that was altered has any. */
+/** An id of Deputy needs no quotes; one in a row that was altered may. */
 const shellWord = (id: string): string => (/^[\w-]+$/.test(id) ? id : `'${onOneLine(id).replaceAll("'", "'\\''")}'`)
 
 const listed = (what: string, names: readonly string[]): string[] =>
@@ -64,11 +64,11 @@ const linesOf = ({ id, node, at, detail: { problem, written_again: written } }: 
       ]),
 ]
 
-/** `store losses|acknowledge`: what the store has lost although it had confirmed it. */
+/** `store losses|acknowledge`: confirmed writes that the store has lost. */
 export const addLossCommands = (store: Command, terminal: Terminal, socket: () => Promise<string>): void => {
   store
     .command('losses')
-    .description('what the store has lost although it had confirmed it, and what the nodes have written again')
+    .description('list confirmed writes that the store has lost, and what the nodes have written again')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store losses')
     .action(async (options: { json?: boolean }) => {
@@ -86,7 +86,7 @@ export const addLossCommands = (store: Command, terminal: Terminal, socket: () =
 
   store
     .command('acknowledge')
-    .description('say that you have seen these losses: when none is open, deputy status is in order again')
+    .description('acknowledge losses; when none is open, deputy status reports the store as ok again')
     .argument('<ids...>', 'the losses, by the ids that deputy store losses shows')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store acknowledge L3o4rgqEu6f9bQI-AzBl')

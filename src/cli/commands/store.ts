@@ -26,7 +26,7 @@ const addStatus = (store: Command, context: CommandContext): void => {
   const { terminal } = context
   store
     .command('status')
-    .description("which store it is and whether its schema is this program's")
+    .description('kind and place of the store, and the version of its schema')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store status')
     .action(async (options: { json?: boolean }) => {
@@ -68,9 +68,7 @@ const addMigrate = (store: Command, context: CommandContext): void => {
   const { terminal } = context
   store
     .command('migrate')
-    .description(
-      "bring the schema of Postgres to this program's version; nodes of the version before may run meanwhile",
-    )
+    .description('migrate the schema of Postgres to this version; nodes of the previous version may keep running')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy store migrate')
     .action(async (options: { json?: boolean }) => {
@@ -100,12 +98,12 @@ const addCopy = (store: Command, context: CommandContext): void => {
   store
     .command('copy')
     .description(
-      'copy the embedded store into the empty Postgres database that `store` in deputy.yaml names; the daemon must not run meanwhile',
+      'copy the embedded store into the empty Postgres database that `store` in deputy.yaml names; stop the daemon first',
     )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  systemctl stop deputy && deputy store copy && systemctl start deputy\n\nThe embedded store stays as it is. The key folder is not copied: every node needs it as it is.',
+      '\nExample:\n  systemctl stop deputy && deputy store copy && systemctl start deputy\n\nThe embedded store is not changed. The key folder is not copied: every node needs the same one.',
     )
     .action(async (options: { json?: boolean }) => {
       const surroundings = surroundingsOf(context)
@@ -113,7 +111,7 @@ const addCopy = (store: Command, context: CommandContext): void => {
       if (postgres === undefined)
         throw new CommandError(
           exit.usage,
-          'There is nowhere to copy to.',
+          'No target is configured.',
           'Name Postgres under `store` in deputy.yaml first.',
         )
       const copied = await withProgress(
@@ -133,7 +131,7 @@ const addCopy = (store: Command, context: CommandContext): void => {
 /** `store status|migrate|losses|acknowledge|copy`: on the store itself, whether a daemon runs or not. */
 export const addStoreCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
-  const store = program.command('store').description('where the state is')
+  const store = program.command('store').description('the store of the daemon')
   addStatus(store, context)
   addMigrate(store, context)
   addLossCommands(store, terminal, context.socket)

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import type { CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
-import { nodesSchema, receiptSchema, tell, tellNodes } from '../receipt.ts'
+import { nodesSchema, receiptSchema, formatReceipt, formatNodes } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress } from '../terminal.ts'
 
@@ -18,7 +18,7 @@ const frozenSchema = z.array(
 
 const frozenText = ({ tenant, frozen, was_frozen: was }: z.output<typeof tenantAnswerSchema>): string => {
   if (frozen) return `${tenant} is frozen: nothing is issued for it until: deputy tenant thaw ${tenant}`
-  return was === false ? `${tenant} was not frozen; nothing has changed.` : `${tenant} is thawed.`
+  return was === false ? `${tenant} was not frozen; no change.` : `${tenant} is thawed.`
 }
 
 /** `tenant freeze` and `tenant thaw`. */
@@ -26,12 +26,12 @@ const addTenantSwitch = (tenant: Command, verb: 'freeze' | 'thaw', { terminal, s
   const command = takesName(tenant.command(verb), 'tenant', 'id of the tenant')
     .description(
       verb === 'freeze'
-        ? 'give nothing for this tenant until it is thawed; what it has is kept'
-        : 'let a frozen tenant in again',
+        ? 'refuse every request for this tenant until it is thawed; its grants and secrets are kept'
+        : 'end the freeze of a tenant',
     )
     .option('--json', 'print JSON')
     .addHelpText('after', `\nExample:\n  deputy tenant ${verb} acme`)
-  if (verb === 'freeze') command.option('--reason <text>', 'kept in the audit log')
+  if (verb === 'freeze') command.option('--reason <text>', 'reason, for the audit log')
   command.action(
     async (
       _id: string | undefined,
@@ -43,7 +43,7 @@ const addTenantSwitch = (tenant: Command, verb: 'freeze' | 'thaw', { terminal, s
         tenantAnswerSchema,
       )
       print(terminal, options, answer, () =>
-        [frozenText(answer), ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes))].join('\n'),
+        [frozenText(answer), ...(answer.nodes === undefined ? [] : formatNodes(answer.nodes))].join('\n'),
       )
     },
   )
@@ -53,10 +53,10 @@ const addTenantSwitch = (tenant: Command, verb: 'freeze' | 'thaw', { terminal, s
 const addTenantDestroy = (tenant: Command, { terminal, socket }: CommandContext): void => {
   takesName(tenant.command('destroy'), 'tenant', 'id of the tenant')
     .description(
-      'end everything that a tenant has and destroy its data key: its grants and secrets cannot be read again, from backups either',
+      'revoke everything of a tenant and destroy its data key: its grants and secrets can no longer be read, not even from backups',
     )
-    .option('--reason <text>', 'kept in the audit log')
-    .option('--yes', 'do it')
+    .option('--reason <text>', 'reason, for the audit log')
+    .option('--yes', 'confirm')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy tenant destroy acme --yes')
     .action(
@@ -66,7 +66,7 @@ const addTenantDestroy = (tenant: Command, { terminal, socket }: CommandContext)
       ) => {
         const receipt = await withProgress(
           terminal,
-          yes === true ? 'Destroying; providers are being told' : 'Counting',
+          yes === true ? 'Destroying, also at the providers' : 'Counting',
           callDaemon(
             await socket(),
             {
@@ -80,7 +80,7 @@ const addTenantDestroy = (tenant: Command, { terminal, socket }: CommandContext)
             receiptSchema,
           ),
         )
-        print(terminal, options, receipt, () => tell(receipt))
+        print(terminal, options, receipt, () => formatReceipt(receipt))
         if (yes !== true)
           throw new CommandError(exit.usage, 'Nothing was destroyed.', `deputy tenant destroy ${id} --yes`)
       },

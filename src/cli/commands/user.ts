@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import type { CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
-import { nodesSchema, tellName, tellNodes } from '../receipt.ts'
+import { nodesSchema, formatName, formatNodes } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, table } from '../terminal.ts'
 
@@ -19,9 +19,11 @@ const disabledSchema = z.array(z.looseObject({ tenant: z.string(), user: z.strin
 /** `user disable` and `user enable`. */
 const addUserSwitch = (user: Command, verb: 'disable' | 'enable', { terminal, socket }: CommandContext): void => {
   takesName(user.command(verb), 'user', 'id or name of the user')
-    .description(verb === 'disable' ? 'give a user nothing until enabled again' : 'let a disabled user in again')
+    .description(
+      verb === 'disable' ? 'refuse every request for a user until the user is enabled' : 'enable a disabled user',
+    )
     .requiredOption('--tenant <id>')
-    .option('--force', 'take the name for an id, and also a user of whom Deputy knows nothing')
+    .option('--force', 'use the argument as an id, also for a user unknown to Deputy')
     .option('--json', 'print JSON')
     .addHelpText('after', `\nExample:\n  deputy user ${verb} alice --tenant acme`)
     .action(
@@ -36,11 +38,11 @@ const addUserSwitch = (user: Command, verb: 'disable' | 'enable', { terminal, so
         )
         print(terminal, options, answer, () =>
           [
-            ...tellName(answer.named, answer.user),
+            ...formatName(answer.named, answer.user),
             answer.was_disabled === false
-              ? `${answer.user} of ${answer.tenant} was not disabled; nothing has changed.`
+              ? `${answer.user} of ${answer.tenant} was not disabled; no change.`
               : `${answer.user} of ${answer.tenant} is ${answer.disabled ? 'disabled' : 'enabled'}.`,
-            ...(answer.nodes === undefined ? [] : tellNodes(answer.nodes)),
+            ...(answer.nodes === undefined ? [] : formatNodes(answer.nodes)),
           ].join('\n'),
         )
       },

@@ -17,10 +17,10 @@ export interface Child {
   stop(patience: number, signal: NodeJS.Signals | undefined): Promise<number>
 }
 
-/** Beside this file, as a source or compiled. */
+/** In the folder of this file, as a source or compiled. */
 const LAUNCHER = fileURLToPath(new URL(`launcher${extname(import.meta.url)}`, import.meta.url))
 
-/** Starts a process that waits to be told what it is. It has no environment until then. @throws Error when the system has no process to give */
+/** Starts a process that waits for its program. It has no environment until then. @throws Error when no process can be started */
 export const launch = async (): Promise<Child> => {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', LAUNCHER], {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe'],

@@ -27,7 +27,7 @@ export const valueOf = (
     } catch {
       parsed = undefined
     }
-    if (parsed?.success !== true) throw bad('is no JSON object, so it has no fields')
+    if (parsed?.success !== true) throw bad('is not a JSON object, so it has no fields')
     return parsed.data
   }
   const fieldOf = (name: string): string => {
@@ -44,7 +44,7 @@ export const valueOf = (
       : template === undefined
         ? text
         : template.replace(PLACE, (_, name: string) => encode(name === 'token' ? text : fieldOf(name)))
-  if (value.includes('\0')) throw bad('has a zero byte in it, which no environment can hold')
+  if (value.includes('\0')) throw bad('has a zero byte, which no environment variable can hold')
   return value
 }
 
@@ -83,7 +83,7 @@ export const proxyEnvironment = (
     ...both('HTTPS_PROXY', url.href),
     ...both('HTTP_PROXY', url.href),
     ...both('NO_PROXY', 'localhost,127.0.0.1,::1'),
-    // Node looks at the variables above only when it is told to: https://nodejs.org/docs/latest-v24.x/api/cli.html#node_use_env_proxy1
+    // Node reads the variables above only with this one: https://nodejs.org/docs/latest-v24.x/api/cli.html#node_use_env_proxy1
     NODE_USE_ENV_PROXY: '1',
     NODE_EXTRA_CA_CERTS: proxy.ca,
     SSL_CERT_FILE: proxy.ca,

@@ -1,6 +1,6 @@
 /**
- * What `deputy exec` starts: it waits on descriptor 3 for what it shall become, and becomes that. So the process is there, and
- * the kernel knows whose child it is, before it has any credential; and pid and start time stay as they are (execve(2)).
+ * What `deputy exec` starts: it waits on descriptor 3 for its program and becomes it. So the process exists, and
+ * the kernel knows its parent, before it has any credential; pid and start time stay the same (execve(2)).
  * Standard input, output and error are the command's: nothing here may open them, for node would make them non-blocking.
  */
 import { closeSync, readFileSync } from 'node:fs'
@@ -12,7 +12,7 @@ const IGNORED = ['SIGPIPE', 'SIGXFSZ'] as const
 const order = readFileSync(CONTROL, 'utf8')
 // Nothing of it is left for the command.
 closeSync(CONTROL)
-// Whoever started it has ended.
+// The parent has ended.
 if (order === '') process.exit(1)
 for (const signal of IGNORED) process.on(signal, () => undefined)
 // From the one process that has the other end.

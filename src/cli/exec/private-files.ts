@@ -16,7 +16,7 @@ const isInMemory = (path: string): Promise<boolean> =>
     () => false,
   )
 
-/** A folder that is this user's alone. In a shared one somebody else may have made it before. @throws CommandError */
+/** A folder that only this user can open. In a shared parent, another user may have made it before. @throws CommandError */
 const privateFolder = async (path: string): Promise<string> => {
   await mkdir(path, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error
@@ -31,7 +31,7 @@ const privateFolder = async (path: string): Promise<string> => {
   return path
 }
 
-/** Where files with credentials may be. @throws CommandError when no folder in memory is there */
+/** The parent of the folders with credentials. @throws CommandError when there is no folder in memory */
 const baseFolder = async (runtimeFolder: string | undefined, allowDisk: boolean): Promise<string> => {
   const own = `deputy-exec-${process.getuid!()}`
   for (const folder of [...(runtimeFolder === undefined ? [] : [runtimeFolder]), '/dev/shm'])
@@ -39,12 +39,12 @@ const baseFolder = async (runtimeFolder: string | undefined, allowDisk: boolean)
   if (allowDisk) return privateFolder(join(tmpdir(), own))
   throw new CommandError(
     exit.failed,
-    'There is no folder in memory for the files with credentials: neither XDG_RUNTIME_DIR nor /dev/shm is a tmpfs.',
+    'Files with credentials need a folder in memory, and neither XDG_RUNTIME_DIR nor /dev/shm is a tmpfs.',
     'Mount one, or accept files on disk with --allow-disk.',
   )
 }
 
-/** Ends what sessions have left whose process is gone: one that was killed wipes nothing. */
+/** Removes the folders of processes that have ended: one that was killed removes nothing itself. */
 const sweep = async (base: string): Promise<void> => {
   for (const name of await readdir(base)) {
     const [, pid, startedAt] = FOLDER.exec(name) ?? []
@@ -60,7 +60,7 @@ export interface PrivateFiles {
   wipe(): Promise<void>
 }
 
-/** The files of this run: a folder named after this process, so that whoever comes later can tell whether it still runs. */
+/** The files of this run: a folder named after this process, so that a later run can tell whether it still runs. */
 export const openPrivateFiles = async (options: {
   runtimeFolder: string | undefined
   allowDisk: boolean

@@ -18,9 +18,9 @@ const isExecutable = async (path: string): Promise<boolean> =>
     () => false,
   )
 
-/** Why the kernel would not run it; undefined where it would, or it cannot be told. A failed execve ends the process at once. */
+/** Why the kernel would not run it; undefined when it would, or when that is unknown. A failed execve ends the process at once. */
 const problemOf = async (path: string): Promise<string | undefined> => {
-  if (!(await isExecutable(path))) return 'it may not be executed'
+  if (!(await isExecutable(path))) return 'it is not executable'
   const file = await open(path, 'r').catch(() => undefined)
   if (file === undefined) return undefined
   try {
@@ -28,10 +28,10 @@ const problemOf = async (path: string): Promise<string | undefined> => {
     const head = buffer.subarray(0, bytesRead)
     if (head.subarray(0, 4).equals(ELF)) return undefined
     const interpreter = /^#![ \t]*([^\s]+)/.exec(head.toString('latin1'))?.[1]
-    if (interpreter === undefined) return 'it is no program, and no script that names its interpreter'
+    if (interpreter === undefined) return 'it is neither a program nor a script that names its interpreter'
     return isAbsolute(interpreter) && (await isFile(interpreter)) && (await isExecutable(interpreter))
       ? undefined
-      : `its interpreter ${interpreter} is not there`
+      : `its interpreter ${interpreter} does not exist`
   } finally {
     await file.close()
   }

@@ -62,7 +62,8 @@ export class Renewal {
     const running = this.#supervised.current()
     if (this.#supervised.isStopped() || running === undefined) return
     if (running.lifeSession.start.mapping.renew === 'none') {
-      if (reason !== undefined) notify(`${reason}; ${server} keeps the old one until its next start (renew: none).`)
+      if (reason !== undefined)
+        notify(`${reason}; ${server} keeps the previous one until its next start (renew: none).`)
       return
     }
     if (this.#isRunning) {

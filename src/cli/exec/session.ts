@@ -55,7 +55,7 @@ export const openSession = (
             const parsed = firstSchema.safeParse(value)
             if (!parsed.success) {
               close()
-              reject(new Error('the daemon began the session with what is no session'))
+              reject(new Error('the first line of the answer is not a session'))
               return
             }
             session = {
@@ -74,7 +74,7 @@ export const openSession = (
           listener.event(event)
         },
         closed() {
-          if (session === undefined) reject(new Error('the daemon went away'))
+          if (session === undefined) reject(new Error('the daemon closed the connection'))
           else if (!over) {
             over = true
             listener.gone()

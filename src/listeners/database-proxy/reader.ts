@@ -5,10 +5,10 @@ export class BrokenConnection extends Error {
   override readonly name = 'BrokenConnection'
 }
 
-/** What is read ahead of who takes it, at most. */
+/** Bytes that are read ahead of demand, at most. */
 const AHEAD = 65_536
 
-/** Takes bytes out of a socket as they are wanted, and leaves what comes after them to whoever goes on. */
+/** Reads bytes from a socket on demand, and leaves the rest to the next reader. */
 export interface Reader {
   /** @throws BrokenConnection when the socket closes before so many have come */
   take(bytes: number): Promise<Buffer>
@@ -67,7 +67,7 @@ export const createReader = (socket: Socket): Reader => {
     release() {
       socket.pause()
       socket.off('data', onData).off('end', onEnd).off('close', onEnd).off('error', onEnd)
-      // Whoever goes on has its own; until then nobody's error must end the process.
+      // The next reader has its own handler; until then an error must not end the process.
       socket.on('error', () => undefined)
       return buffer
     },

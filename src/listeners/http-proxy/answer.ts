@@ -3,12 +3,12 @@ import type { Duplex } from 'node:stream'
 import type { DeputyError } from '#errors'
 import { afterBody, errorAnswer, sendJson } from '#listeners/http'
 
-/** Tells an answer of the proxy from one of the service: there is none of this name behind it. */
+/** Marks an answer of the proxy: a header of this name from the service is not forwarded. */
 const MARK = 'Deputy-Error'
 
 const refusal = (error: DeputyError, correlationId: string, isForward: boolean) => {
   const { status, body, headers } = errorAnswer(error, correlationId)
-  // RFC 9110 section 15.5.8: who calls is asked of a client of a proxy in its own way.
+  // RFC 9110 section 15.5.8: a client of a proxy is challenged with 407 in place of 401.
   const asked = status === 401 && isForward
   return {
     status: asked ? 407 : status,
@@ -24,7 +24,7 @@ const refusal = (error: DeputyError, correlationId: string, isForward: boolean) 
 
 /**
  * Refuses a request. A client that is sending its body reads no answer until it has done so, for which it gets some
- * time; one that waits to be told to send it is answered at once.
+ * time; one that waits for 100 Continue is answered at once.
  * @param options.patience ms for the rest of the body
  */
 export const sendRefusal = (
@@ -55,7 +55,7 @@ export const sendRefusal = (
 export const headOf = (status: number, message: string, headers: readonly string[]): string =>
   `HTTP/1.1 ${status} ${message}\r\n${Array.from({ length: headers.length / 2 }, (_, at) => `${headers[2 * at]}: ${headers[2 * at + 1]}\r\n`).join('')}\r\n`
 
-/** Ends a bare connection after the last of what it says. Who does not end the other side gets some time to read. */
+/** Ends a bare connection after its last bytes. A client that keeps its side open has some time to read. */
 export const endConnection = (socket: Duplex, last: string | Buffer | undefined, patience: number): void => {
   const timer = setTimeout(() => {
     socket.destroy()

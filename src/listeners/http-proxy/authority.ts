@@ -48,7 +48,7 @@ const importKey = (pem: string): Promise<webcrypto.CryptoKey> =>
     'sign',
   ])
 
-/** A new authority, as it is kept: its key leaves this process sealed alone. */
+/** A new authority, in the form in which it is stored: its key leaves this process only sealed. */
 export const createAuthority = async ({ clock, random }: { clock: Clock; random: Random }): Promise<Secret> => {
   const {
     X509CertificateGenerator,
@@ -81,7 +81,7 @@ export const createAuthority = async ({ clock, random }: { clock: Clock; random:
 export const isLasting = (kept: Secret, clock: Clock): boolean =>
   storedSchema.parse(JSON.parse(kept.reveal())).until - AHEAD > clock.now()
 
-/** The authority that was kept. Certificates of hosts are made when they are asked for, short-lived and in memory alone. */
+/** The authority that was kept. Certificates of hosts are made when they are asked for, short-lived and only in memory. */
 export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; random: Random }): Authority => {
   const { key, certificate } = storedSchema.parse(JSON.parse(kept.reveal()))
   let made: Promise<{ signingKey: webcrypto.CryptoKey; publicKey: webcrypto.CryptoKey; privatePem: string }> | undefined

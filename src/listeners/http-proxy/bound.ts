@@ -51,7 +51,7 @@ export const provingUpstream = (upstream: Upstream, proving: Proving): Pick<Upst
             return
           }
           isDropped = true
-          controller.abort(new Error('the service wants another proof'))
+          controller.abort(new Error('the service requires another proof'))
           send(outgoing, handler, true)
         },
         onResponseData(controller, chunk) {

@@ -19,7 +19,7 @@ import { ACCESS_TOKEN_TYPE } from '#oauth'
 /** For whom a request is: a user whose token proves it, or the server itself. There is no default. */
 type Beneficiary = Pick<TokenExchangeRequest, 'subjectToken' | 'subjectTokenType'> | 'server'
 
-/** What a request says to Deputy, next to what it says to the service. Parsed, not yet believed. */
+/** The part of a request that is for Deputy and not for the service. Parsed, not yet verified. */
 export interface Caller {
   readonly evidence: CallerEvidence
   readonly beneficiary: Beneficiary
@@ -60,7 +60,7 @@ const SESSION: Beneficiary = {
 const beneficiaryOf = (own: Own, started: 'session' | 'server' | undefined): Beneficiary => {
   const [token, behalf, type] = [own.get(TOKEN), own.get(ON_BEHALF_OF), own.get(TOKEN_TYPE)]
   if (token !== undefined && behalf !== undefined)
-    throw refuse('malformed_request', { problem: 'Deputy-Subject-Token and Deputy-On-Behalf-Of say two things' })
+    throw refuse('malformed_request', { problem: 'Deputy-Subject-Token and Deputy-On-Behalf-Of contradict each other' })
   if (token !== undefined && token !== '')
     return {
       subjectToken: new Secret(token),
@@ -75,7 +75,7 @@ const beneficiaryOf = (own: Own, started: 'session' | 'server' | undefined): Ben
   return started === 'server' ? 'server' : SESSION
 }
 
-/** Who calls: by the kernel's word, or by client id and secret. A client id alone says which of several servers of one process is meant. */
+/** The caller: identified by the kernel, or by client id and secret. A client id without a secret selects one of several servers of one process. */
 const evidenceOf = (authorization: string | undefined, peer: PeerProcess | undefined): CallerEvidence => {
   const basic = authorization === undefined ? undefined : parseBasic(authorization, 'Proxy-Authorization')
   return {
@@ -92,7 +92,7 @@ const evidenceOf = (authorization: string | undefined, peer: PeerProcess | undef
 const authorizationIn = (own: Own): string | undefined => {
   const [proxy, deputy] = [own.get('proxy-authorization'), own.get('deputy-authorization')]
   if (proxy !== undefined && deputy !== undefined && proxy !== deputy)
-    throw refuse('malformed_request', { problem: 'Proxy-Authorization and Deputy-Authorization say two things' })
+    throw refuse('malformed_request', { problem: 'Proxy-Authorization and Deputy-Authorization contradict each other' })
   return proxy ?? deputy
 }
 

@@ -1,4 +1,4 @@
-/** The shortest that is looked for (bytes): anything shorter is found where nobody has put it. */
+/** The shortest form that is searched for (bytes): shorter ones occur by chance. */
 const SHORTEST = 4
 
 const HTML: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }

@@ -27,7 +27,7 @@ export function* each(raw: RawHeaders): Generator<readonly [lower: string, name:
   for (let at = 0; at < raw.length; at += 2) yield [raw[at]!.toLowerCase(), raw[at]!, raw[at + 1]!]
 }
 
-/** The headers but those of these names, in small letters. */
+/** The headers without those of these names, which are in small letters. */
 export const without = (raw: RawHeaders, names: ReadonlySet<string>): string[] =>
   [...each(raw)].filter(([lower]) => !names.has(lower)).flatMap(([, name, value]) => [name, value])
 
@@ -47,7 +47,7 @@ export const methodsOf = (method: string, raw: RawHeaders): string[] => [
 ]
 
 /**
- * What goes on to the other side, of a request as of an answer: nothing of this connection, and nothing that is between
+ * What is forwarded to the other side, of a request as of an answer: nothing of this connection, and nothing that is between
  * the caller and Deputy. An answer of the service cannot pass for one of the proxy either.
  * @param without further names, in small letters
  */

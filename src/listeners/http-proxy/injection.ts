@@ -22,7 +22,7 @@ export interface Injected {
   /** Path and query. */
   readonly target: string
   readonly headers: string[]
-  /** Undefined where the body goes on as it is. */
+  /** Undefined when the body is forwarded unchanged. */
   readonly body?: Rewriter
   /** Every text that must not come back. */
   readonly secrets: readonly string[]
@@ -34,7 +34,7 @@ const loginOf = (text: string, downstream: string): z.output<typeof loginSchema>
   try {
     return loginSchema.parse(JSON.parse(text))
   } catch {
-    throw refuse('injection_unsafe', { downstream, problem: 'it is no login, JSON with username and password' })
+    throw refuse('injection_unsafe', { downstream, problem: 'it is not a login: JSON with username and password' })
   }
 }
 
@@ -63,7 +63,7 @@ const escapedFor = (type: string, text: string): string => {
   return type.startsWith('application/x-www-form-urlencoded') ? encodeURIComponent(text) : text
 }
 
-/** A placeholder that stands where nothing is put in would go to the service as it is, and somebody would look for the reason there. */
+/** A placeholder in a place that is not filled would reach the service unchanged, and the failure would be hard to find. */
 const assertPlaced = ({ path, query, headers }: Given, ways: readonly InjectionWay[], downstream: string): void => {
   for (const way of ways) {
     const [placeholder, expected] = 'path' in way ? [way.path, 'the path'] : 'body' in way ? [way.body, 'the body'] : []

@@ -13,7 +13,7 @@ import { createUpstream } from './upstream.ts'
 
 /** Bytes of the headers: a user's token is among them, and what the service wants. */
 const MAX_HEADER = 65_536
-/** A caller that has gone looks the same at first as one that waits, and a request at the service may be dear (ms). */
+/** A caller that has gone looks at first like one that waits, and a request at the service may be expensive (ms). */
 const HALF_CLOSED_MS = 5000
 
 export interface ProxyOptions extends Omit<
@@ -26,7 +26,7 @@ export interface ProxyOptions extends Omit<
   readonly own: (name: string, make: () => Promise<Secret>, isGood: (kept: Secret) => boolean) => Promise<Secret>
   readonly peers: Peers
   readonly socketHosts: ReadonlySet<string>
-  /** Takes over a listener, to close it. */
+  /** Registers a listener, which is closed with the daemon. */
   readonly opened: (listener: Promise<Listener>) => Promise<Listener>
   /** Runs at the end of the daemon. */
   readonly atEnd: (close: () => Promise<void> | void) => void
@@ -80,7 +80,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
       },
       hosts,
     )
-    // While the service thinks nothing goes over the caller's connection either.
+    // While the service works on an answer, the caller's connection is idle as well.
     return {
       onRequest,
       limits: {

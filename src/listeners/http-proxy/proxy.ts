@@ -42,7 +42,7 @@ interface Exchanged {
   readonly correlationId: string
 }
 
-/** @param sendContinue tells a client that waits to send its body; undefined where none waits */
+/** @param sendContinue sends 100 Continue to a client that waits for it; undefined when it does not wait */
 const forward = async (
   { request, response, correlationId }: Exchanged,
   sendContinue: (() => void) | undefined,
@@ -81,7 +81,7 @@ const sendCertificate = (
   response.writeHead(200, { 'Content-Type': 'application/x-pem-file' }).end(authority.certificate)
 }
 
-/** @param waits whether the client waits to be told before it sends the body (RFC 9110 section 10.1.1) */
+/** @param waits whether the client waits for 100 Continue before it sends the body (RFC 9110 section 10.1.1) */
 const answerRequest = (exchanged: Exchanged, waits: boolean, context: ProxyContext): void => {
   const { request, response, correlationId } = exchanged
   let isWaiting = waits

@@ -15,7 +15,7 @@ const DECODERS = new Map<string, () => Transform>([
   ['identity', () => new PassThrough()],
 ])
 
-/** The headers of an answer without the secrets: none may come back in them, also where bodies are left alone (threat 27). */
+/** The headers of an answer without the secrets: none may come back in them, also when bodies are not searched (threat 27). */
 export const withoutSecrets = (headers: RawHeaders, needles: Needles): string[] => {
   const all = headers.join('\n')
   const found = needles.all.filter((needle) => all.includes(needle.toString('latin1')))

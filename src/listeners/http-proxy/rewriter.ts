@@ -45,7 +45,7 @@ const STAR = 0x2a
 /** What is looked for, made ready once. */
 export interface Needles {
   readonly all: readonly Buffer[]
-  /** 1 for each byte that may be a part of them: all that is visible, so that nothing is told about them, and what else they have. */
+  /** 1 for each byte that may be a part of them: all that is visible, so that it reveals nothing about them, and every other byte that they have. */
   readonly bytes: Uint8Array
   /** How much of the longest can have come without the end of it. */
   readonly longest: number

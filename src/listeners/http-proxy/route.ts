@@ -3,7 +3,7 @@ import { idSchema } from '#config'
 import { refuse } from '#errors'
 import { assertSingleHeaders, hostOf } from '#listeners/http'
 
-/** Where a request asks to be taken. Nothing is allowed yet. */
+/** Where a request is to go. Nothing is authorized yet. */
 export interface Route {
   /** The downstream that the reverse form names. */
   readonly downstream?: string
@@ -23,7 +23,7 @@ const REVERSE = /^\/d\/([^/?]*)(.*)$/
 const split = (target: string): Pick<Route, 'path' | 'query'> => {
   const whole = target.startsWith('/') ? target : `/${target}`
   if (!TARGET.test(whole))
-    throw refuse('malformed_request', { problem: 'the request target has characters that belong into no URL' })
+    throw refuse('malformed_request', { problem: 'the request target has characters that no URL may contain' })
   const at = whole.indexOf('?')
   return at < 0 ? { path: whole, query: '' } : { path: whole.slice(0, at), query: whole.slice(at) }
 }
@@ -44,13 +44,13 @@ export const routeOf = (request: IncomingMessage, tunnel: string | undefined, ho
   assertSingleHeaders(request)
   if (tunnel !== undefined) {
     if (!url.startsWith('/'))
-      throw refuse('malformed_request', { problem: 'a request inside a tunnel names a path alone' })
+      throw refuse('malformed_request', { problem: 'a request inside a tunnel names only a path' })
     return { origin: tunnel, ...split(url) }
   }
   const [, scheme, authority, rest] = ABSOLUTE.exec(url) ?? []
   if (scheme !== undefined && authority !== undefined) {
     const named = URL.parse(`${scheme}//${authority}`)
-    if (named === null) throw refuse('malformed_request', { problem: 'the host of the request is none' })
+    if (named === null) throw refuse('malformed_request', { problem: 'the host of the request is not valid' })
     if (host !== undefined && host !== authority.toLowerCase() && host !== named.host)
       throw refuse('foreign_caller', { header: 'foreign Host' })
     return { origin: named.origin, ...split(rest!) }

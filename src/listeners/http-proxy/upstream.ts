@@ -85,14 +85,14 @@ const TIMEOUTS: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'no connection came about',
 }
 
-/** An answer in which a secret could not be seen, so that it goes to nobody. */
+/** Refuses an answer in which a secret could not be seen. */
 export const unreadable = (origin: string, coding: string): DeputyError =>
   refuse('upstream_unreachable', {
     host: new URL(origin).host,
     problem: `its answer is encoded as ${coding.slice(0, 40)}, in which a secret could not be seen`,
   })
 
-/** What went wrong on the way, as an error of the taxonomy. Of the client's own words only the code is told: others might repeat the request. */
+/** What went wrong on the way, as an error of the taxonomy. Only the code of the client's error is shown: its message might repeat the request. */
 export const upstreamError = (error: unknown, origin: string): DeputyError => {
   const refused = refusedByGuard(error)
   if (refused instanceof DeputyError) return refused

@@ -4,7 +4,7 @@ import { afterBody } from './body.ts'
 
 const CORRELATION = 'X-Correlation-Id'
 
-/** Sends JSON that nobody may store (RFC 6749 section 5.1). */
+/** Sends JSON that must not be stored (RFC 6749 section 5.1). */
 export const sendJson = (
   response: ServerResponse,
   status: number,
@@ -83,8 +83,8 @@ export const sendError = (
     return
   }
   const { status, body, headers } = errorAnswer(error, correlationId)
-  const told = description === undefined ? body : { ...body, error_description: describable(description) }
+  const shown = description === undefined ? body : { ...body, error_description: describable(description) }
   afterBody(response.req, () => {
-    sendJson(response, status, told, headers)
+    sendJson(response, status, shown, headers)
   })
 }

@@ -4,8 +4,8 @@ const decoder = new TextDecoder('utf-8', { fatal: true })
 const PARAMETERS = 100
 
 /**
- * The parameters of a request, in order. Nothing is dropped or repaired: a parameter that is sent twice is there
- * twice, so that whoever reads it must say whether that may be (RFC 6749 section 3.2).
+ * The parameters of a request, in order. Nothing is dropped or repaired: a parameter that is sent twice is kept
+ * twice, so that the reader decides whether that is allowed (RFC 6749 section 3.2).
  */
 export class Form {
   readonly #values: Map<string, string[]>
@@ -63,6 +63,6 @@ const unescape = (text: string): string => {
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))
   } catch {
-    throw refuse('malformed_request', { problem: 'a percent escape in the body is no UTF-8' })
+    throw refuse('malformed_request', { problem: 'a percent escape in the body is not UTF-8' })
   }
 }

@@ -44,7 +44,7 @@ const assertionAlgorithms = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
 /** A URL below an issuer, or below an address of a listener. */
 const below = (base: string, path: string): string => `${base.replace(/\/$/, '')}${path}`
 
-/** What every listener publishes: the keys of what Deputy signs. Nobody signs in here, and no client is given a code. */
+/** What every listener publishes: the keys with which Deputy signs. It has no sign-in and issues no authorization code. */
 export const publicMetadataDocument = (issuer: string) => ({
   issuer,
   jwks_uri: below(issuer, paths.jwks),

@@ -9,7 +9,7 @@ import { describable, type Form } from '#listeners/http'
 export interface ExecProxy {
   /** http URL without user and password: the user is the server, the password the session's token. */
   readonly url: string
-  /** PEM: whoever is behind it is signed by this. */
+  /** PEM: the authority that signs the certificates of the proxy. */
   readonly ca: string
 }
 
@@ -46,10 +46,10 @@ export const createExecEndpoint =
     const { socket } = request
     if (socket.readableEnded)
       throw refuse('malformed_request', {
-        problem: 'an exec session lasts as long as its connection, whose sending side is shut already',
+        problem: 'an exec session lasts as long as its connection, and its sending side is closed',
       })
     const pid = form.required('pid')
-    if (!PID.test(pid)) throw refuse('malformed_request', { problem: 'pid is no process id' })
+    if (!PID.test(pid)) throw refuse('malformed_request', { problem: 'pid is not a process id' })
     const resume = form.optional('resume')
     let end = (): void => undefined
     let gone = false

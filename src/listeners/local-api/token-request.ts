@@ -75,7 +75,7 @@ export const parseTokenRequest = (form: Form): TokenRequest => {
 
 /**
  * A token exchange request (RFC 8693 section 2.1). `subject_token` is needed exactly once and never empty: nothing
- * else can stand in for it (threat 12). `actor_token_type` is there exactly when `actor_token` is.
+ * else can stand in for it (threat 12). `actor_token_type` is present exactly when `actor_token` is.
  */
 export const parseTokenExchange = (form: Form): TokenExchangeRequest => {
   const subjectToken = new Secret(form.required('subject_token'))

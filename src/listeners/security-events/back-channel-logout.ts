@@ -80,7 +80,7 @@ const readLogoutToken = (token: string, issuer: TrustedIssuer): JWTPayload => {
     header = decodeProtectedHeader(token)
     payload = decodeJwt(token)
   } catch (error) {
-    throw new LogoutFailure('logout_token is no JWT', { cause: error })
+    throw new LogoutFailure('logout_token is not a JWT', { cause: error })
   }
   if (header.typ !== undefined && !TYPES.has(header.typ.toLowerCase()))
     throw new LogoutFailure('its type is not logout+jwt')
@@ -111,7 +111,7 @@ const verifyLogoutToken = async (
   if (![claims.aud].flat().includes(clientId))
     throw new LogoutFailure("its aud is not the client of the tenant's sign_in")
   const age = clock.now() / 1000 - claims.iat
-  if (age < -LEEWAY_S || age > MAX_AGE_S) throw new LogoutFailure('it is of the future, or too old')
+  if (age < -LEEWAY_S || age > MAX_AGE_S) throw new LogoutFailure('its iat is in the future, or too old')
   return claims
 }
 

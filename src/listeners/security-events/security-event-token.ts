@@ -66,7 +66,7 @@ export interface SecurityEvent {
   readonly changeType: string | undefined
   /** Undefined where nothing in it can name a user. */
   readonly subject: EventSubject | undefined
-  /** The id of the session at the issuer, where it names one beside the user. */
+  /** The id of the session at the issuer, when it names one as well as the user. */
   readonly session: string | undefined
 }
 
@@ -101,7 +101,7 @@ export const createEventVerifier =
       header = decodeProtectedHeader(token)
       unverified = decodeJwt(token)
     } catch (error) {
-      throw new DeliveryFailure('invalid_request', 'The body is no security event token.', error)
+      throw new DeliveryFailure('invalid_request', 'The body is not a security event token.', error)
     }
     if (typeof header.typ !== 'string' || header.typ.toLowerCase().replace(/^application\//, '') !== TYPE)
       throw new DeliveryFailure('invalid_request', `The type of the token is not ${TYPE}.`)
@@ -119,17 +119,17 @@ export const createEventVerifier =
       }))
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error
-      throw new DeliveryFailure('invalid_key', 'The signature is not of a key of the issuer.', error)
+      throw new DeliveryFailure('invalid_key', 'The signature is not by a key of the issuer.', error)
     }
     const parsed = claimsSchema.safeParse(payload)
     if (!parsed.success)
       throw new DeliveryFailure('invalid_request', 'The token lacks claims of a security event token.')
     const claims = parsed.data
     if (![claims.aud].flat().includes(transmitter.audience))
-      throw new DeliveryFailure('invalid_audience', 'The token is meant for somebody else.')
+      throw new DeliveryFailure('invalid_audience', 'The token is for another audience.')
     const now = deps.clock.now()
     if ((claims.iat - LEEWAY) * 1000 > now || claims.iat * 1000 < now - OLDEST)
-      throw new DeliveryFailure('invalid_request', 'The token is of the future, or too old.')
+      throw new DeliveryFailure('invalid_request', 'The token is from the future, or too old.')
     const types = Object.keys(claims.events)
     if (types.length !== 1) throw new DeliveryFailure('invalid_request', 'The token has not exactly one event.')
     const type = types[0]!

@@ -9,7 +9,7 @@ export const CONNECT_WAIT_MS = 30_000
 const FIRST_PAUSE_MS = 500
 const MAX_PAUSE_MS = 5000
 
-/** Whether a client has declared URL elicitation: `{}` means forms alone. */
+/** Whether a client has declared URL elicitation: `{}` means forms only. */
 export const takesUrls = (capabilities: unknown): boolean => {
   const elicitation =
     typeof capabilities === 'object' && capabilities !== null && 'elicitation' in capabilities
@@ -25,7 +25,7 @@ export const takesUrls = (capabilities: unknown): boolean => {
 
 /** The question to the user, which comes with the link. */
 export const questionOf = ({ error }: Wanting): string =>
-  `${error.message} Open the link to connect it; then this goes on.`
+  `${error.message} Open the link to connect it; the call then continues.`
 
 type TextResult = { content: { type: 'text'; text: string }[]; isError: true }
 

@@ -143,7 +143,7 @@ const runTool = async (running: RunningCall, listener: ListenerContext): Promise
   const { caller, tool, context, handler } = running
   const requested = requestIn(context.mcpReq.requestState())
   if (requested !== undefined && !(await awaitConnection(running, requested, listener)))
-    return failed(`${requested.downstream} was not connected, so ${tool} cannot go on.`)
+    return failed(`${requested.downstream} was not connected, so ${tool} cannot continue.`)
   const { call, wanting: wantingOf } = createToolCall(listener.gate().deputy, caller, tool, context)
   try {
     return await handler(call)

@@ -18,7 +18,7 @@ export const createSessions = <S extends Session>(now: () => number) => {
   const end = (id: string): void => {
     const found = sessions.get(id)
     sessions.delete(id)
-    // What a session that ends was still doing has nobody to hear of it.
+    // No request waits for the end of a session, so its errors have no receiver.
     found?.session.close().catch(() => undefined)
   }
 

@@ -82,7 +82,7 @@ const runTool = async (
       context.asksBy === 'request' && questionsLeft > 0 ? await elicitation.asRequest(question, extra) : 'unanswered'
     if (outcome === 'connected') return runTool(running, elicitation, context, questionsLeft - 1)
     if (outcome === 'declined')
-      return failed(`${wanting.request.downstream} was not connected, so ${tool} cannot go on.`)
+      return failed(`${wanting.request.downstream} was not connected, so ${tool} cannot continue.`)
     throw elicitation.asError(question)
   }
 }

@@ -72,7 +72,7 @@ describe.skipIf(executable === undefined)('a tool call that needs a connection, 
     })
     expect(await client.call('list_notes')).toEqual({
       isError: true,
-      text: 'notes-api was not connected, so list_notes cannot go on.',
+      text: 'notes-api was not connected, so list_notes cannot continue.',
     })
     expect(ends).toEqual(['This did not work', 'This did not work'])
     expect(await grants()).toEqual([])

@@ -175,7 +175,7 @@ describe('towards clients of 2026-07-28', () => {
     })
     expect(await client!.call('list_notes')).toEqual({
       isError: true,
-      text: 'notes-api was not connected, so list_notes cannot go on.',
+      text: 'notes-api was not connected, so list_notes cannot continue.',
     })
     expect(times).toBe(1)
   })
@@ -326,7 +326,7 @@ describe('towards clients of 2025-11-25', () => {
     await connectAs('alice', { sdk: 'v1', onUrl: async () => 'decline' })
     expect(await client!.call('list_notes')).toMatchObject({
       isError: true,
-      text: 'notes-api was not connected, so list_notes cannot go on.',
+      text: 'notes-api was not connected, so list_notes cannot continue.',
     })
     await client!.close()
     await connectAs('alice', {

@@ -137,7 +137,7 @@ const greetingOf = async (
 }
 
 /**
- * Logs in at a PostgreSQL server with SCRAM-SHA-256 alone, over TLS unless its file says otherwise.
+ * Logs in at a PostgreSQL server with SCRAM-SHA-256 only, over TLS unless its file says otherwise.
  * @param parameters of the client's startup message; who and where are ours
  * @throws DeputyError `database_unreachable`, `database_refused` with `retry` when another login may be right by now
  */

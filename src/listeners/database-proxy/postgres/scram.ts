@@ -4,7 +4,7 @@ import { equalInConstantTime, type Secret } from '#foundation/crypto'
 
 const pbkdf2 = promisify(pbkdf2Callback)
 
-/** Fewer would give the password away to whoever reads along (RFC 7677 section 4); more would keep a thread busy for long. */
+/** Fewer would reveal the password to an eavesdropper (RFC 7677 section 4); more would keep a thread busy for long. */
 const [MIN_ITERATIONS, MAX_ITERATIONS] = [4096, 1_000_000]
 
 /** RFC 4013 section 2: spaces become the space, what is not seen goes, and forms that look alike become one. */
@@ -33,11 +33,11 @@ export const createScram = (options: { username: string; password: Secret; nonce
       const attributes = attributesOf(serverFirst)
       const [nonce = '', salt = '', iterations = ''] = [attributes.get('r'), attributes.get('s'), attributes.get('i')]
       if (attributes.has('m') || !nonce.startsWith(options.nonce) || nonce.length <= options.nonce.length)
-        throw new Error('its nonce is not ours with its own behind it')
+        throw new Error("its nonce does not extend the client's")
       if (!/^[A-Za-z0-9+/]+={0,2}$/.test(salt) || !/^[1-9]\d{0,6}$/.test(iterations))
-        throw new Error('its salt or its iteration count is none')
+        throw new Error('its salt or its iteration count is malformed')
       if (Number(iterations) < MIN_ITERATIONS || Number(iterations) > MAX_ITERATIONS)
-        throw new Error(`it wants ${iterations} iterations, and ${MIN_ITERATIONS} to ${MAX_ITERATIONS} are accepted`)
+        throw new Error(`its iteration count is ${iterations}; ${MIN_ITERATIONS} to ${MAX_ITERATIONS} are accepted`)
       const salted = await pbkdf2(
         prepared(options.password.reveal()),
         Buffer.from(salt, 'base64'),

@@ -39,14 +39,14 @@ export const parseParameters = (body: Uint8Array): Map<string, string> => {
   for (let at = 0; at < parts.length - 2; at += 2) {
     const [name, value] = [parts[at]!, parts[at + 1]!]
     if (name === '' || parameters.has(name))
-      throw new BrokenConnection('a name in the startup message is empty or there twice')
+      throw new BrokenConnection('a name in the startup message is empty or repeated')
     parameters.set(name, value)
   }
   return parameters
 }
 
 /**
- * Reads what a client begins with. To the wish for encryption the answer is no: a Unix socket leaves the machine nowhere.
+ * Reads what a client begins with. A request for encryption is declined: the connection is a Unix socket and does not leave the machine.
  * @throws BrokenConnection
  */
 export const readStartup = async (
@@ -63,7 +63,7 @@ export const readStartup = async (
       continue
     }
     if (code === CANCEL_REQUEST) {
-      if (length !== 16) throw new BrokenConnection('the cancel request is of a length that is not known')
+      if (length !== 16) throw new BrokenConnection('the cancel request has the wrong length')
       return { kind: 'cancel', process: body.readInt32BE(4), key: body.readInt32BE(8) }
     }
     if (code >> 16 !== 3) throw new BrokenConnection('the protocol is not version 3')
@@ -72,5 +72,5 @@ export const readStartup = async (
     for (const name of extensions) parameters.delete(name)
     return { kind: 'startup', parameters, minor: code & 0xffff, extensions }
   }
-  throw new BrokenConnection('encryption was asked for again and again')
+  throw new BrokenConnection('encryption was requested too often')
 }
