@@ -10,7 +10,7 @@ export interface ClientKey {
   readonly issuer: string
 }
 
-const LIFETIME = 60
+const LIFETIME_S = 60
 
 const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
 
@@ -27,7 +27,7 @@ export const createClientAssertion = (clientId: string, { key, kid, issuer }: Cl
   const header = encode({ alg: 'ES256', typ: 'client-authentication+jwt', ...(kid === undefined ? {} : { kid }) })
   return (now) => {
     const iat = Math.floor(now / 1000)
-    const signed = `${header}.${encode({ iss: clientId, sub: clientId, aud: issuer, iat, exp: iat + LIFETIME, jti: randomUUID() })}`
+    const signed = `${header}.${encode({ iss: clientId, sub: clientId, aud: issuer, iat, exp: iat + LIFETIME_S, jti: randomUUID() })}`
     return `${signed}.${sign('sha256', Buffer.from(signed), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`
   }
 }

@@ -3,7 +3,7 @@ import type { Token } from './token.ts'
 
 export type Fetch = (input: string | URL, init?: RequestInit) => Promise<Response>
 
-const MOST_REDIRECTS = 5
+const MAX_REDIRECTS = 5
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
 /** A body that can be sent a second time. */
@@ -68,7 +68,7 @@ export const createFetch =
     const send = async (token: Token): Promise<Response> => {
       assertBearer(token)
       let [url, step]: [URL, RequestInit] = [first, init]
-      for (let left = init.redirect === 'manual' || init.redirect === 'error' ? 0 : MOST_REDIRECTS; ; left -= 1) {
+      for (let left = init.redirect === 'manual' || init.redirect === 'error' ? 0 : MAX_REDIRECTS; ; left -= 1) {
         const headers = new Headers(step.headers)
         headers.set('authorization', `Bearer ${token.reveal()}`)
         const response = await options.fetch(url, {

@@ -17,7 +17,7 @@ import {
   type RegisteredTool,
   type Registration,
 } from './registration.ts'
-import { createReuse, LONGEST_REUSE } from './reuse.ts'
+import { createReuse, MAX_REUSE_MS } from './reuse.ts'
 import { Token } from './token.ts'
 import { assertValid, formOf, SERVER, SESSION, type OnBehalfOf, type TokenRequest } from './token-request.ts'
 import { createWire, type Address, type Answer } from './wire.ts'
@@ -83,8 +83,8 @@ export interface Deputy {
 }
 
 const ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
-const PATIENCE = 5000
-const TIMEOUT = 60_000
+const PATIENCE_MS = 5000
+const TIMEOUT_MS = 60_000
 
 const addressOf = ({ socket, tcp, environment = process.env }: DeputyOptions): Address => {
   if (tcp !== undefined) {
@@ -138,13 +138,12 @@ const serviceFetch =
 export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
   const wire = createWire({
     address: addressOf(options),
-    patience: options.patience ?? PATIENCE,
-    timeout: options.timeout ?? TIMEOUT,
+    patience: options.patience ?? PATIENCE_MS,
+    timeout: options.timeout ?? TIMEOUT_MS,
   })
   const now = options.now ?? Date.now
   const { reuse = 0 } = options
-  if (!(reuse >= 0 && reuse <= LONGEST_REUSE))
-    throw new TypeError(`reuse must be a time of at most ${LONGEST_REUSE} ms`)
+  if (!(reuse >= 0 && reuse <= MAX_REUSE_MS)) throw new TypeError(`reuse must be a time of at most ${MAX_REUSE_MS} ms`)
   const reused = createReuse({ span: reuse, now })
   const authenticate = createAuthentication(options, now)
   const fetchService = serviceFetch(options)

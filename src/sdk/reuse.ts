@@ -1,7 +1,7 @@
 import type { Token } from './token.ts'
 
 /** The longest time for which a revocation may go unnoticed (ms). */
-export const LONGEST_REUSE = 60_000
+export const MAX_REUSE_MS = 60_000
 /** Tokens that are kept. */
 const MAX_TOKENS = 1000
 

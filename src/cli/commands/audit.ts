@@ -50,8 +50,8 @@ const momentOf = (option: string, text: string): number => {
   return at
 }
 
-const PAGE = 1000
-const POLL = 500
+const PAGE_ROWS = 1000
+const POLL_INTERVAL_MS = 500
 
 const shown = ({ at, record, ...row }: RecordView) => {
   const error = record.detail['error'] as { code?: string } | undefined
@@ -164,10 +164,10 @@ const addTail = (audit: Command, context: CommandContext): void => {
         records.forEach(write)
         let last = records.at(-1)?.seq ?? 0
         while (follow === true) {
-          await sleep(POLL)
+          await sleep(POLL_INTERVAL_MS)
           records = await callDaemon(
             path,
-            { path: toQuery(filter, { limit: String(PAGE), after: String(last) }) },
+            { path: toQuery(filter, { limit: String(PAGE_ROWS), after: String(last) }) },
             recordsSchema,
           )
           records.forEach(write)
@@ -216,7 +216,7 @@ const addExport = (audit: Command, context: CommandContext): void => {
       for (let after = 0; ;) {
         const records = await callDaemon(
           path,
-          { path: toQuery(filter, { limit: String(PAGE), after: String(after) }) },
+          { path: toQuery(filter, { limit: String(PAGE_ROWS), after: String(after) }) },
           recordsSchema,
         )
         for (const record of records) terminal.out(`${JSON.stringify(record)}\n`)

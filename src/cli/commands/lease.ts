@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
+import type { RevokeOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { receiptSchema, formatReceipt } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -80,7 +81,10 @@ const addLeaseRevoke = (lease: Command, { terminal, socket }: CommandContext): v
           await socket(),
           {
             path: '/revoke',
-            json: { scope: { kind: 'grant', grant: id }, ...(reason === undefined ? {} : { reason }) },
+            json: {
+              scope: { kind: 'grant', grant: id },
+              ...(reason === undefined ? {} : { reason }),
+            } satisfies RevokeOrder,
           },
           receiptSchema,
         ),

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { formatProblem } from '#config'
+import type { KeyRotationOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, withProgress, shownTime, type Terminal } from '../terminal.ts'
@@ -122,7 +123,10 @@ const addKeyRotate = (key: Command, { terminal, socket }: CommandContext): void 
         'Wrapping the data keys',
         callDaemon(
           await socket(),
-          { path: '/keys/rotate', json: { keys: options.signing === true ? 'signing' : 'key-encryption' } },
+          {
+            path: '/keys/rotate',
+            json: { keys: options.signing === true ? 'signing' : 'key-encryption' } satisfies KeyRotationOrder,
+          },
           rotatedSchema,
         ),
       )

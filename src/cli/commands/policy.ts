@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { formatProblem } from '#config'
+import type { PolicyQuestion } from '#listeners/admin-api'
 import type { CommandContext } from '../context.ts'
 import { shipped } from '../home.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -93,7 +94,11 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
           await socket(),
           {
             path: '/policy/explain',
-            json: { ...question, groups: group, ...(scope === undefined ? {} : { scopes: scope }) },
+            json: {
+              ...question,
+              groups: group,
+              ...(scope === undefined ? {} : { scopes: scope }),
+            } satisfies PolicyQuestion,
           },
           decisionSchema,
         )

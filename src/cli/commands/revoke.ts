@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { RevokeOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { receiptSchema, formatReceipt } from '../receipt.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -21,8 +22,10 @@ interface ScopeOptions {
 }
 
 /** What cannot be undone and needs --yes. */
-const confirmation = (scope: object, tenant: string | undefined): { warning: string; command: string } | undefined => {
-  if (!('kind' in scope)) return undefined
+const confirmation = (
+  scope: RevokeOrder['scope'],
+  tenant: string | undefined,
+): { warning: string; command: string } | undefined => {
   if (scope.kind === 'tenant')
     return {
       warning: `This destroys the data key of ${tenant}: its grants and secrets cannot be read again, from backups either.`,
@@ -49,7 +52,7 @@ const scopeOf = ({
   session,
   token,
   everything,
-}: ScopeOptions): object => {
+}: ScopeOptions): RevokeOrder['scope'] => {
   if (everything === true) {
     if (
       [tenant, user, server, downstream, provider, issuer, grant, client, session, token].some(
@@ -75,7 +78,7 @@ const scopeOf = ({
   const [kind, value] = only
   if (kind === 'user' && tenant === undefined)
     throw new CommandError(exit.usage, 'A user belongs to a tenant: add --tenant.')
-  return { kind, [kind]: value, ...(tenant === undefined ? {} : { tenant }) }
+  return { kind, [kind]: value, ...(tenant === undefined ? {} : { tenant }) } as RevokeOrder['scope']
 }
 
 /** `revoke`. */
@@ -115,7 +118,7 @@ const addRevoke = (program: Command, { terminal, socket }: CommandContext): void
             unsaid.warning,
             `deputy revoke ${unsaid.command} --dry-run, then again with --yes`,
           )
-        const order = {
+        const order: RevokeOrder = {
           scope,
           dry_run: options.dryRun === true,
           ...(options.force === true ? { force: true } : {}),

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
+import type { RotatedSecretOrder, RotationOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -30,7 +31,7 @@ const forSecret = (rotation: Command, verb: string, description: string): Comman
     .option('--json', 'print JSON')
     .addHelpText('after', `\nExample:\n  deputy rotation ${verb} database --tenant acme`)
 
-const secretOf = ({ tenant, name: secret, backend }: Named): object => ({ tenant, secret, backend })
+const secretOf = ({ tenant, name: secret, backend }: Named): RotatedSecretOrder => ({ tenant, secret, backend })
 
 /** `rotation run`. */
 const addRun = (rotation: Command, { terminal, socket }: CommandContext): void => {
@@ -39,7 +40,7 @@ const addRun = (rotation: Command, { terminal, socket }: CommandContext): void =
     .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
       const begun = await callDaemon(
         await socket(),
-        { path: '/rotations/run', json: { ...secretOf(options), reason } },
+        { path: '/rotations/run', json: { ...secretOf(options), reason } satisfies RotationOrder },
         rotationSchema,
       )
       print(terminal, options, begun, () => `The rotation of ${nameOf(begun)} has begun. See: deputy rotation status`)
@@ -83,7 +84,7 @@ const addPause = (rotation: Command, { terminal, socket }: CommandContext): void
     .action(async (_name: string | undefined, { reason, ...options }: Named & { reason: string }) => {
       const paused = await callDaemon(
         await socket(),
-        { path: '/rotations/pause', json: { ...secretOf(options), reason } },
+        { path: '/rotations/pause', json: { ...secretOf(options), reason } satisfies RotationOrder },
         pausedSchema,
       )
       print(terminal, options, paused, () => `${nameOf(paused)} does not rotate by the clock until it is resumed.`)

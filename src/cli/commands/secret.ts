@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { NO_TEXT, secretText } from '#foundation/crypto'
+import type { SecretNameOrder, SecretOrder } from '#listeners/admin-api'
 import type { CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -45,7 +46,7 @@ const addSecretSet = (secret: Command, { terminal, socket }: CommandContext): vo
       if (value === '') throw new CommandError(exit.usage, 'There was no value on standard input.')
       const written = await callDaemon(
         await socket(),
-        { path: '/secrets', json: { tenant: options.tenant, name: options.name, value } },
+        { path: '/secrets', json: { tenant: options.tenant, name: options.name, value } satisfies SecretOrder },
         writtenSchema,
       )
       print(
@@ -87,7 +88,7 @@ const addSecretRemove = (secret: Command, { terminal, socket }: CommandContext):
     .action(async (_name: string | undefined, options: Output & { tenant: string; name: string }) => {
       const { removed } = await callDaemon(
         await socket(),
-        { path: '/secrets/remove', json: { tenant: options.tenant, name: options.name } },
+        { path: '/secrets/remove', json: { tenant: options.tenant, name: options.name } satisfies SecretNameOrder },
         removedSchema,
       )
       print(terminal, options, { removed }, () => `Removed ${countOf(removed, 'version')}.`)

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { onOneLine } from '#foundation/text'
+import type { LossesOrder } from '#listeners/admin-api'
 import { callDaemon } from '../socket-client.ts'
 import { print, shownTime, type Terminal } from '../terminal.ts'
 
@@ -93,7 +94,7 @@ export const addLossCommands = (store: Command, terminal: Terminal, socket: () =
     .action(async (losses: string[], options: { json?: boolean }) => {
       const done = await callDaemon(
         await socket(),
-        { path: '/losses/acknowledge', json: { losses } },
+        { path: '/losses/acknowledge', json: { losses } satisfies LossesOrder },
         z.looseObject({ acknowledged: z.number() }),
       )
       print(terminal, options, done, () =>

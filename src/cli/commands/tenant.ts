@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
+import type { FreezeOrder, RevokeOrder } from '#listeners/admin-api'
 import type { CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
 import { nodesSchema, receiptSchema, formatReceipt, formatNodes } from '../receipt.ts'
@@ -39,7 +40,10 @@ const addTenantSwitch = (tenant: Command, verb: 'freeze' | 'thaw', { terminal, s
     ) => {
       const answer = await callDaemon(
         await socket(),
-        { path: `/tenants/${verb}`, json: { tenant: id, ...(reason === undefined ? {} : { reason }) } },
+        {
+          path: `/tenants/${verb}`,
+          json: { tenant: id, ...(reason === undefined ? {} : { reason }) } satisfies FreezeOrder,
+        },
         tenantAnswerSchema,
       )
       print(terminal, options, answer, () =>
@@ -75,7 +79,7 @@ const addTenantDestroy = (tenant: Command, { terminal, socket }: CommandContext)
                 scope: { kind: 'tenant', tenant: id },
                 dry_run: yes !== true,
                 ...(reason === undefined ? {} : { reason }),
-              },
+              } satisfies RevokeOrder,
             },
             receiptSchema,
           ),

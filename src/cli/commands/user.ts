@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { z } from 'zod'
+import type { UserOrder } from '#listeners/admin-api'
 import type { CommandContext } from '../context.ts'
 import { takesName } from '../name-argument.ts'
 import { nodesSchema, formatName, formatNodes } from '../receipt.ts'
@@ -32,7 +33,11 @@ const addUserSwitch = (user: Command, verb: 'disable' | 'enable', { terminal, so
           await socket(),
           {
             path: `/users/${verb}`,
-            json: { tenant: options.tenant, user: options.user, ...(options.force === true ? { force: true } : {}) },
+            json: {
+              tenant: options.tenant,
+              user: options.user,
+              ...(options.force === true ? { force: true } : {}),
+            } satisfies UserOrder,
           },
           userAnswerSchema,
         )

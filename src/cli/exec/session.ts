@@ -93,8 +93,8 @@ export interface FetchedCredential {
 }
 
 /** So near to its end a credential is asked for anew (ms), or at this part of its time: within that the daemon gives another one. */
-const MARGIN = 25_000
-const MARGIN_PART = 0.08
+const RENEWAL_MARGIN_MS = 25_000
+const RENEWAL_MARGIN_PART = 0.08
 
 const asSession = {
   grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
@@ -129,6 +129,6 @@ export const fetchCredential = async (
   return {
     credential: new Secret(answer.access_token),
     isToken: answer.token_type !== 'N_A',
-    renewAt: began + life - Math.min(MARGIN, life * MARGIN_PART),
+    renewAt: began + life - Math.min(RENEWAL_MARGIN_MS, life * RENEWAL_MARGIN_PART),
   }
 }

@@ -1,7 +1,11 @@
+/**
+ * The requests of the admin API. The daemon parses them by these schemas; the CLI writes them by the types, which cost it no
+ * loading.
+ */
 import { z } from 'zod'
 import { idSchema, scopeSchema } from '#config'
 import { OWN_TENANT } from '#foundation/crypto'
-import { ROTATION_STATES } from '#foundation/store'
+import { type RevocationScope, ROTATION_STATES } from '#foundation/store'
 import { scopeOrderSchema } from '#identity/validity'
 
 /** Most rows in one answer, except of the audit log and of rotations. */
@@ -20,28 +24,35 @@ export const revokeSchema = z.strictObject({
   dry_run: z.boolean().default(false),
   force: z.boolean().default(false),
 })
+export type RevokeOrder = Omit<z.input<typeof revokeSchema>, 'scope'> & { readonly scope: RevocationScope }
 
 /** `POST /users/disable`, `POST /users/enable`. */
 export const userSchema = z.strictObject({ tenant: existingName, user: userName, force: z.boolean().default(false) })
+export type UserOrder = z.input<typeof userSchema>
 
 /** `POST /losses/acknowledge`: the losses that a person has seen, by their ids. */
 export const lossesSchema = z.strictObject({ losses: z.array(z.string().min(1).max(256)).min(1).max(MAX_ROWS) })
+export type LossesOrder = z.input<typeof lossesSchema>
 
 /** `POST /tenants/freeze`. */
 export const freezeSchema = z.strictObject({ tenant: existingName, reason: reason.optional() })
+export type FreezeOrder = z.input<typeof freezeSchema>
 
 /** `POST /tenants/thaw`. */
 export const thawSchema = z.strictObject({ tenant: existingName })
 
 /** `POST /secrets`. */
 export const secretSchema = z.strictObject({ tenant: idSchema, name: idSchema, value: z.string().min(1).max(65_536) })
+export type SecretOrder = z.input<typeof secretSchema>
 
 /** `POST /secrets/remove`. */
 export const secretNameSchema = z.strictObject({ tenant: existingName, name: existingName })
+export type SecretNameOrder = z.input<typeof secretNameSchema>
 
 /** `POST /keys/rotate`. */
 export const keyRotationSchema = z.strictObject({ keys: z.enum(['key-encryption', 'signing']) })
 export type RotatedKeys = z.output<typeof keyRotationSchema>['keys']
+export type KeyRotationOrder = z.input<typeof keyRotationSchema>
 
 /** `GET /audit`. */
 export const auditQuerySchema = z.strictObject({
@@ -88,6 +99,7 @@ export const policyQuestionSchema = z.strictObject({
   acr: z.string().optional(),
   time: z.iso.datetime().optional(),
 })
+export type PolicyQuestion = z.input<typeof policyQuestionSchema>
 
 /** A secret that rotates: `POST /rotations/resume`, `retry`, `rollback`. Deputy's own keys are under a tenant that no file can name. */
 export const rotatedSecretSchema = z.strictObject({
@@ -95,9 +107,11 @@ export const rotatedSecretSchema = z.strictObject({
   backend: idSchema.default('embedded'),
   secret: z.string().min(1).max(256),
 })
+export type RotatedSecretOrder = z.input<typeof rotatedSecretSchema>
 
 /** `POST /rotations/run`, `POST /rotations/pause`. */
 export const rotationOrderSchema = rotatedSecretSchema.extend({ reason: z.string().min(1).max(200) })
+export type RotationOrder = z.input<typeof rotationOrderSchema>
 
 /** `GET /rotations`. */
 export const rotationQuerySchema = z.strictObject({

@@ -1,2 +1,14 @@
 /** The admin socket: the CLI of an administrator calls it. It parses, asks the flows, and answers; it decides nothing. */
 export { createAdminApi } from './admin-api.ts'
+export type {
+  FreezeOrder,
+  KeyRotationOrder,
+  LossesOrder,
+  PolicyQuestion,
+  RevokeOrder,
+  RotatedSecretOrder,
+  RotationOrder,
+  SecretNameOrder,
+  SecretOrder,
+  UserOrder,
+} from './contract.ts'

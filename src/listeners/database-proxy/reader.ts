@@ -6,7 +6,7 @@ export class BrokenConnection extends Error {
 }
 
 /** Bytes that are read ahead of demand, at most. */
-const AHEAD = 65_536
+const MAX_BUFFERED_BYTES = 65_536
 
 /** Reads bytes from a socket on demand, and leaves the rest to the next reader. */
 export interface Reader {
@@ -26,7 +26,7 @@ export const createReader = (socket: Socket): Reader => {
   let wake = (): void => undefined
   const onData = (chunk: Buffer): void => {
     buffer = buffer.length === 0 ? chunk : Buffer.concat([buffer, chunk])
-    if (buffer.length > AHEAD) socket.pause()
+    if (buffer.length > MAX_BUFFERED_BYTES) socket.pause()
     wake()
   }
   const onEnd = (): void => {

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 
 /** How long one side may take to read what was left for it when the other had closed (ms). */
-const PATIENCE = 30_000
+const DRAIN_TIMEOUT_MS = 30_000
 
 /**
  * Passes bytes both ways, no faster than either side takes them, until one side closes; then the other one gets what was
@@ -18,7 +18,7 @@ export const relay = (
     const closed = (other: Socket) => (): void => {
       // What was under way is still for who reads it.
       other.destroySoon()
-      other.setTimeout(PATIENCE, () => {
+      other.setTimeout(DRAIN_TIMEOUT_MS, () => {
         other.destroy()
       })
       left -= 1

@@ -17,16 +17,16 @@ export interface Authority {
 const EC = { name: 'ECDSA', namedCurve: 'P-256' } as const
 const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const
 
-const DAY = 86_400_000
+const DAY_MS = 86_400_000
 /** How long the authority lasts, and how long before its end a start makes another (ms). */
-const LIFETIME = 2 * 365 * DAY
-const AHEAD = 180 * DAY
+const AUTHORITY_LIFETIME_MS = 2 * 365 * DAY_MS
+const RENEWAL_MARGIN_MS = 180 * DAY_MS
 /** How long a host's certificate lasts, and how long it is used (ms): connections that are open outlast the second, not the first. */
-const LEAF_LIFETIME = DAY
-const LEAF_USE = DAY / 2
+const LEAF_LIFETIME_MS = DAY_MS
+const LEAF_USE_MS = DAY_MS / 2
 /** Clocks of programs may be behind (ms). */
-const SKEW = 3_600_000
-const HOSTS = 500
+const CLOCK_SKEW_MS = 3_600_000
+const MAX_HOSTS = 500
 
 const storedSchema = z.object({ key: z.string(), certificate: z.string(), until: z.number() })
 
@@ -58,11 +58,11 @@ export const createAuthority = async ({ clock, random }: { clock: Clock; random:
     SubjectKeyIdentifierExtension,
   } = await loadX509()
   const keys = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify'])
-  const until = clock.now() + LIFETIME
+  const until = clock.now() + AUTHORITY_LIFETIME_MS
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(random),
     name: 'CN=Deputy proxy of this installation',
-    notBefore: new Date(clock.now() - SKEW),
+    notBefore: new Date(clock.now() - CLOCK_SKEW_MS),
     notAfter: new Date(until),
     signingAlgorithm: SIGNATURE,
     keys,
@@ -79,13 +79,13 @@ export const createAuthority = async ({ clock, random }: { clock: Clock; random:
 
 /** Whether an authority that was kept lasts long enough for programs to read it anew. */
 export const isLasting = (kept: Secret, clock: Clock): boolean =>
-  storedSchema.parse(JSON.parse(kept.reveal())).until - AHEAD > clock.now()
+  storedSchema.parse(JSON.parse(kept.reveal())).until - RENEWAL_MARGIN_MS > clock.now()
 
 /** The authority that was kept. Certificates of hosts are made when they are asked for, short-lived and only in memory. */
 export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; random: Random }): Authority => {
   const { key, certificate } = storedSchema.parse(JSON.parse(kept.reveal()))
   let made: Promise<{ signingKey: webcrypto.CryptoKey; publicKey: webcrypto.CryptoKey; privatePem: string }> | undefined
-  const contexts = createLru<string, { context: Promise<SecureContext>; until: number }>({ max: HOSTS })
+  const contexts = createLru<string, { context: Promise<SecureContext>; until: number }>({ max: MAX_HOSTS })
 
   const keysOf = async () => {
     const { privateKey, publicKey } = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify'])
@@ -107,8 +107,8 @@ export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; r
     const leaf = await X509CertificateGenerator.create({
       serialNumber: serialNumber(random),
       issuer: issuer.subject,
-      notBefore: new Date(clock.now() - SKEW),
-      notAfter: new Date(clock.now() + LEAF_LIFETIME),
+      notBefore: new Date(clock.now() - CLOCK_SKEW_MS),
+      notAfter: new Date(clock.now() + LEAF_LIFETIME_MS),
       signingAlgorithm: SIGNATURE,
       publicKey,
       signingKey,
@@ -132,7 +132,7 @@ export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; r
       const known = contexts.get(host)
       if (known !== undefined && known.until > clock.now()) return known.context
       const context = make(host)
-      contexts.set(host, { context, until: clock.now() + LEAF_USE })
+      contexts.set(host, { context, until: clock.now() + LEAF_USE_MS })
       context.catch(() => {
         contexts.delete(host)
       })

@@ -1,5 +1,5 @@
 /** The shortest form that is searched for (bytes): shorter ones occur by chance. */
-const SHORTEST = 4
+const MIN_FORM_BYTES = 4
 
 const HTML: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
 
@@ -31,5 +31,5 @@ export const formsOf = (secrets: readonly string[]): Buffer[] => {
       ...base64Forms(Buffer.from(secret)).flatMap((each) => [each, each.replaceAll('+', '-').replaceAll('/', '_')]),
     ]
   })
-  return [...new Set(forms)].map((form) => Buffer.from(form)).filter(({ length }) => length >= SHORTEST)
+  return [...new Set(forms)].map((form) => Buffer.from(form)).filter(({ length }) => length >= MIN_FORM_BYTES)
 }

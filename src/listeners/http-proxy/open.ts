@@ -12,7 +12,7 @@ import { createProxy, type ProxyDependencies } from './proxy.ts'
 import { createUpstream } from './upstream.ts'
 
 /** Bytes of the headers: a user's token is among them, and what the service wants. */
-const MAX_HEADER = 65_536
+const MAX_HEADER_BYTES = 65_536
 /** A caller that has gone looks at first like one that waits, and a request at the service may be expensive (ms). */
 const HALF_CLOSED_MS = 5000
 
@@ -87,7 +87,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
         headerTimeout: limits.header_timeout,
         requestTimeout: 0,
         idleTimeout: proxy.answer + proxy.idle,
-        maxHeader: MAX_HEADER,
+        maxHeader: MAX_HEADER_BYTES,
         halfClosedTimeout: HALF_CLOSED_MS,
         connections,
       },

@@ -1,7 +1,7 @@
 import { refuse } from '#errors'
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
-const PARAMETERS = 100
+const MAX_PARAMETERS = 100
 
 /**
  * The parameters of a request, in order. Nothing is dropped or repaired: a parameter that is sent twice is kept
@@ -45,7 +45,8 @@ export const parseForm = (body: Uint8Array): Form => {
   }
   if (text === '') return new Form(values)
   const pairs = text.split('&')
-  if (pairs.length > PARAMETERS) throw refuse('malformed_request', { problem: `more than ${PARAMETERS} parameters` })
+  if (pairs.length > MAX_PARAMETERS)
+    throw refuse('malformed_request', { problem: `more than ${MAX_PARAMETERS} parameters` })
   for (const pair of pairs) {
     if (pair === '') continue
     const at = pair.indexOf('=')

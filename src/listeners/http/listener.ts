@@ -33,9 +33,9 @@ export interface Listener {
   close(patience: number): Promise<void>
 }
 
-const MAX_HEADER = 16_384
+const MAX_HEADER_BYTES = 16_384
 /** How often node looks for clients that are over their time (ms). */
-const CHECK = 1000
+const CHECK_INTERVAL_MS = 1000
 /** How long an answer may take for a client that sends nothing more (ms). */
 const HALF_CLOSED_MS = 30_000
 /** How long a client whose request could not be read may take to end the connection (ms). */
@@ -65,8 +65,8 @@ const createHttpServer = (onRequest: RequestListener, limits: ListenerLimits): H
         limits.connections !== undefined && method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket',
       headersTimeout: limits.headerTimeout,
       requestTimeout: limits.requestTimeout,
-      connectionsCheckingInterval: CHECK,
-      maxHeaderSize: limits.maxHeader ?? MAX_HEADER,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+      maxHeaderSize: limits.maxHeader ?? MAX_HEADER_BYTES,
       keepAliveTimeout: 60_000,
       requireHostHeader: true,
     },

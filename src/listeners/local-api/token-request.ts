@@ -6,12 +6,12 @@ import { Secret } from '#foundation/crypto'
 import type { Form } from '#listeners/http'
 import type { TokenTypeUri } from '#oauth'
 
-const ONE_TARGET = 2048
-const TARGETS = 10
-const SCOPES = 100
+const MAX_TARGET_LENGTH = 2048
+const MAX_TARGETS = 10
+const MAX_SCOPES = 100
 
 /** Longest credential that a report can be about (characters). */
-const LONGEST_REJECTED = 16_384
+const MAX_REJECTED_LENGTH = 16_384
 
 const toolSchema = z.string().min(1).max(128)
 
@@ -19,7 +19,7 @@ const toolSchema = z.string().min(1).max(128)
 export const parseScopes = (text: string | undefined): string[] | undefined => {
   if (text === undefined) return undefined
   const scopes = text.split(' ')
-  if (scopes.length > SCOPES || !scopes.every((scope) => scopeSchema.safeParse(scope).success)) {
+  if (scopes.length > MAX_SCOPES || !scopes.every((scope) => scopeSchema.safeParse(scope).success)) {
     throw refuse('malformed_request', {
       problem: 'scope is not a list of scope tokens with single spaces between (RFC 6749 section 3.3)',
     })
@@ -36,8 +36,8 @@ export const parseTool = (tool: string | undefined): string | undefined => {
 
 const parseTargets = (form: Form, parameter: 'audience' | 'resource'): string[] => {
   const targets = form.all(parameter)
-  if (targets.length > TARGETS || targets.some((target) => target.length > ONE_TARGET)) {
-    throw refuse('malformed_request', { problem: `${parameter} is too long, or sent more than ${TARGETS} times` })
+  if (targets.length > MAX_TARGETS || targets.some((target) => target.length > MAX_TARGET_LENGTH)) {
+    throw refuse('malformed_request', { problem: `${parameter} is too long, or sent more than ${MAX_TARGETS} times` })
   }
   const bad =
     parameter === 'resource' ? targets.find((target) => !URL.canParse(target) || target.includes('#')) : undefined
@@ -61,8 +61,8 @@ export const parseTokenRequest = (form: Form): TokenRequest => {
   const requested = form.optional('requested_token_type')
   const tool = parseTool(form.optional('tool'))
   const rejected = form.optional('rejected_token')
-  if (rejected !== undefined && rejected.length > LONGEST_REJECTED)
-    throw refuse('malformed_request', { problem: `rejected_token is longer than ${LONGEST_REJECTED} characters` })
+  if (rejected !== undefined && rejected.length > MAX_REJECTED_LENGTH)
+    throw refuse('malformed_request', { problem: `rejected_token is longer than ${MAX_REJECTED_LENGTH} characters` })
   return {
     audiences: parseTargets(form, 'audience'),
     resources: parseTargets(form, 'resource'),

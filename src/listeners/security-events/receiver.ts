@@ -12,7 +12,7 @@ import { type IssuerKeys, sessionIdOf, userOf } from '#identity/subject'
 import { readBody } from '#listeners/http'
 import { ConcurrencyLimit } from './concurrency-limit.ts'
 import { createEnding, type Ended } from './ending.ts'
-import { createEventVerifier, DeliveryFailure, EVENTS, OLDEST, type SecurityEvent } from './security-event-token.ts'
+import { createEventVerifier, DeliveryFailure, EVENTS, MAX_AGE_MS, type SecurityEvent } from './security-event-token.ts'
 
 const MAX_BODY_BYTES = 65_536
 /** Concurrent deliveries, in total and for one tenant; the transmitter sends the others again. */
@@ -156,7 +156,7 @@ const receive = async (
       tenant: tenant.tenant,
       detail: { ...facts, ignored: verdict.why },
     })
-  await deps.replays.claim(namespace, event.id, deps.clock.now() + 2 * OLDEST)
+  await deps.replays.claim(namespace, event.id, deps.clock.now() + 2 * MAX_AGE_MS)
 }
 
 /** Answers a delivery that failed (RFC 8935 section 2.3); a refusal for a known tenant is recorded. */

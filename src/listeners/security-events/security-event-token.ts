@@ -72,7 +72,7 @@ export interface SecurityEvent {
 
 const LEEWAY = 60
 /** How old a token may be (ms): as long as the ids of those received are remembered. */
-export const OLDEST = 30 * 86_400_000
+export const MAX_AGE_MS = 30 * 86_400_000
 const TYPE = 'secevent+jwt'
 
 const subjectOf = (claims: z.output<typeof claimsSchema>, type: string): Pick<SecurityEvent, 'subject' | 'session'> => {
@@ -128,7 +128,7 @@ export const createEventVerifier =
     if (![claims.aud].flat().includes(transmitter.audience))
       throw new DeliveryFailure('invalid_audience', 'The token is for another audience.')
     const now = deps.clock.now()
-    if ((claims.iat - LEEWAY) * 1000 > now || claims.iat * 1000 < now - OLDEST)
+    if ((claims.iat - LEEWAY) * 1000 > now || claims.iat * 1000 < now - MAX_AGE_MS)
       throw new DeliveryFailure('invalid_request', 'The token is from the future, or too old.')
     const types = Object.keys(claims.events)
     if (types.length !== 1) throw new DeliveryFailure('invalid_request', 'The token has not exactly one event.')

@@ -16,7 +16,7 @@ export interface RequestState {
   verify(state: string, context: ServerContext): Promise<unknown>
 }
 
-const LIFETIME = 600
+const LIFETIME_S = 600
 
 /**
  * The state that goes to the client and comes back: signed, of this user, this method and these parameters, for a short
@@ -24,7 +24,7 @@ const LIFETIME = 600
  * @see https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr
  */
 export const createRequestState = (
-  { key = randomBytes(32), lifetime = LIFETIME }: RequestStateOptions,
+  { key = randomBytes(32), lifetime = LIFETIME_S }: RequestStateOptions,
   now: () => number,
 ): RequestState => {
   const codec = createRequestStateCodec<{ id: string; of: unknown }>({

@@ -8,8 +8,9 @@ export interface Session {
 }
 
 /** How long a session without a request and without an open stream is kept (ms). */
-const IDLE = 3_600_000
-const MOST = 1000
+const IDLE_TIMEOUT_MS = 3_600_000
+/** Sessions at the same time. */
+const MAX_SESSIONS = 1000
 
 /** The sessions of a server. Whose session it is not finds none, whatever id they know. */
 export const createSessions = <S extends Session>(now: () => number) => {
@@ -23,14 +24,14 @@ export const createSessions = <S extends Session>(now: () => number) => {
   }
 
   const sweep = (): void => {
-    for (const [id, { open, seen }] of sessions) if (open === 0 && now() - seen > IDLE) end(id)
+    for (const [id, { open, seen }] of sessions) if (open === 0 && now() - seen > IDLE_TIMEOUT_MS) end(id)
   }
 
   return {
     /** Makes room; false: there are too many sessions, and all are in use. */
     hasRoom(): boolean {
       sweep()
-      if (sessions.size < MOST) return true
+      if (sessions.size < MAX_SESSIONS) return true
       const idlest = [...sessions]
         .filter(([, { open }]) => open === 0)
         .sort(([, one], [, other]) => one.seen - other.seen)[0]

@@ -8,7 +8,7 @@ export interface Message {
 }
 
 /** Nothing that is read before the first query is longer (bytes). */
-const LONGEST = 1_048_576
+const MAX_MESSAGE_BYTES = 1_048_576
 
 const int32 = (...values: number[]): Buffer => {
   const bytes = Buffer.alloc(4 * values.length)
@@ -21,7 +21,7 @@ const text = (value: string): Buffer => Buffer.from(`${value.replaceAll('\0', ''
 export const readMessage = async (reader: Reader): Promise<Message> => {
   const head = await reader.take(5)
   const length = head.readInt32BE(1)
-  if (length < 4 || length > LONGEST) throw new BrokenConnection('a message is too short or too long')
+  if (length < 4 || length > MAX_MESSAGE_BYTES) throw new BrokenConnection('a message is too short or too long')
   return { type: String.fromCharCode(head[0]!), body: await reader.take(length - 4) }
 }
 

@@ -3,9 +3,9 @@ import { BrokenConnection, type Reader } from '../reader.ts'
 /** https://www.postgresql.org/docs/current/protocol-message-formats.html */
 const [SSL_REQUEST, GSSENC_REQUEST, CANCEL_REQUEST] = [80_877_103, 80_877_104, 80_877_102]
 /** As the server has it (src/include/libpq/pqcomm.h). */
-const LONGEST = 10_000
+const MAX_STARTUP_BYTES = 10_000
 /** One for each kind of encryption. */
-const REQUESTS = 2
+const MAX_ENCRYPTION_REQUESTS = 2
 export const PROTOCOL_3_0 = 3 << 16
 
 export interface StartupMessage {
@@ -53,9 +53,10 @@ export const readStartup = async (
   reader: Reader,
   answer: (bytes: Buffer) => void,
 ): Promise<StartupMessage | CancelMessage> => {
-  for (let requests = 0; requests <= REQUESTS; requests += 1) {
+  for (let requests = 0; requests <= MAX_ENCRYPTION_REQUESTS; requests += 1) {
     const length = (await reader.take(4)).readInt32BE()
-    if (length < 8 || length > LONGEST) throw new BrokenConnection('the startup message is too short or too long')
+    if (length < 8 || length > MAX_STARTUP_BYTES)
+      throw new BrokenConnection('the startup message is too short or too long')
     const body = await reader.take(length - 4)
     const code = body.readInt32BE()
     if (code === SSL_REQUEST || code === GSSENC_REQUEST) {
