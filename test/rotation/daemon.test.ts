@@ -242,7 +242,9 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       open: [{ state: 'grace' }],
       holders: [{ server: 'notes', secret: 'mail-key' }],
     })
-    expect((await daemon.deputy('rotation', 'status')).out).toMatch(/Servers that still use the previous version:[\s\S]*mail-key[\s\S]*notes/)
+    expect((await daemon.deputy('rotation', 'status')).out).toMatch(
+      /Servers that still use the previous version:[\s\S]*mail-key[\s\S]*notes/,
+    )
     expect(await login(before!)).toBe(true)
     const after = await handedOut()
     expect(after!.username).not.toBe(before!.username)
