@@ -15,7 +15,7 @@ import { createRefresh, type Refresher, type RefreshRequest } from './refresh.ts
 import { isEnded } from './what-ends.ts'
 import { createRejectedTokens } from './rejected-token.ts'
 import { createTurns } from './turns.ts'
-import { createUpstreamRevocation, endSealed } from './upstream-revocation.ts'
+import { endSealed, UpstreamRevocations } from './upstream-revocation.ts'
 
 export interface OAuthGrantDependencies {
   readonly snapshot: CurrentSnapshot
@@ -82,7 +82,7 @@ export interface OAuthGrantConnector extends Connector, Revocable {
  */
 export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): OAuthGrantConnector => {
   const inTurn = createTurns()
-  const upstream = createUpstreamRevocation(deps)
+  const upstream = new UpstreamRevocations(deps)
   const refresher = createRefresh({
     ...deps,
     inTurn,
@@ -100,10 +100,10 @@ export const createOAuthGrantConnector = (deps: OAuthGrantDependencies): OAuthGr
   return {
     kind: 'oauth_grant',
     obtain: (request) => tokens.obtain(request),
-    prepare: upstream.prepare,
-    revoke: upstream.revoke,
-    sharedWith: upstream.sharedWith,
-    drainUpstreamRevocations: upstream.drain,
+    prepare: (grants) => upstream.prepare(grants),
+    revoke: (grant, order) => upstream.revoke(grant, order),
+    sharedWith: (grant) => upstream.sharedWith(grant),
+    drainUpstreamRevocations: () => upstream.drain(),
     close: () => refresher.close(),
   }
 }
