@@ -41,7 +41,7 @@ export const refusalInWords = (
   now: number,
   said: string | undefined,
 ): DeputyError => {
-  const refusal = refusalOf(provider, error, now, provider)
+  const refusal = refusalOf(error, { provider, downstream: provider, now })
   return said === undefined || error instanceof DeputyError
     ? refusal
     : refuse(refusal.code, { ...refusal.facts, problem: said }, error)

@@ -79,14 +79,12 @@ const subOf = (token: Secret): string | undefined => {
 /** A token of a service that does not say how long it lives is used for this long (ms); RFC 6749 section 5.1 leaves it to documentation. */
 export const UNSAID_LIFETIME = 300_000
 
-/** What a failure means to who asked. The provider's own words are in the record. */
+/** The refusal that the caller gets after a failed request; it has the provider's own words. @param asked.seen the text of the answer */
 export const refusalOf = (
-  provider: string,
   thrown: unknown,
-  now: number,
-  downstream: string,
-  seen?: string,
+  asked: { readonly provider: string; readonly downstream: string; readonly now: number; readonly seen?: string },
 ): DeputyError => {
+  const { provider, downstream, now, seen } = asked
   const error = plainly(thrown)
   if (error instanceof DeputyError) return error
   const problem = wordsOf(error, seen)
@@ -102,8 +100,8 @@ export const refusalOf = (
 }
 
 /**
- * Asks a provider for a token and holds the answer to what was asked: a bearer token, or one that is bound to a key made for it, that has not expired, of no more scopes, for
- * nobody else. What is missing in the answer is taken for less rather than more.
+ * Asks a provider for a token and checks the answer against the request: a bearer token, or one that is bound to a key made for
+ * it, that has not expired, of no more scopes, for no other user. A member that the answer lacks counts as less rather than more.
  */
 export const createTokenRequests =
   (deps: { readonly clients: ProviderClients; readonly call: CallProvider; readonly clock: Clock }) =>
@@ -148,7 +146,7 @@ export const createTokenRequests =
           { provider, problem: `${wordsOf(error, seen)}; it wants ${client.clientId} in aud of the user's token` },
           error,
         )
-      throw refusalOf(provider, error, deps.clock.now(), downstream.downstream, seen)
+      throw refusalOf(error, { provider, downstream: downstream.downstream, now: deps.clock.now(), seen })
     }
     const refused = (problem: string): DeputyError => refuse('provider_refused', { provider, problem })
     const { issuer } = client.provider
