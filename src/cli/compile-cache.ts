@@ -10,7 +10,7 @@ const [WRITABLE_BY_OTHERS, STICKY, ROOT] = [0o022, 0o1000, 0]
 /**
  * Whether only the user and root can put another folder in the place of this one, at every level (as sshd's
  * StrictModes): root that runs
- * a command with the HOME of another user would otherwise run what that user has put there after the look.
+ * a command with the HOME of another user would otherwise run what that user has put there after the check.
  */
 const isOutOfReach = (folder: string, uid: number): boolean => {
   const { mode, uid: owner } = statSync(folder)

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { CommandError, exit } from './terminal.ts'
 
 /**
- * Lets a command take what it is about as its argument (`tenant freeze acme`), and as the option that it was before.
+ * Lets a command take its subject as an argument (`tenant freeze acme`) or as an option, as in earlier versions.
  * The action gets the argument first and finds the name among its options, whichever way it came.
  * @param option the option's name: `tenant` for `--tenant`
  */

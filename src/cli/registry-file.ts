@@ -68,7 +68,7 @@ export const writeNew = async (options: {
   return file
 }
 
-/** A file with a comment above what it says. */
+/** YAML with a comment above its content. */
 export const commented = (comment: string, content: object): string => `# ${comment}\n${stringify(content)}`
 
 const problemsOf = async (home: string): Promise<readonly Problem[]> => {
@@ -91,10 +91,10 @@ const newAmong = (after: readonly Problem[], before: readonly Problem[]): Set<Pr
 }
 
 /**
- * Changes the files of a home and ends with a check of the whole folder: says what the change has brought in, and what
- * was wrong before.
- * @param change makes the change and says what was done
- * @throws CommandError `configuration` when the change has brought problems in; what it wrote stays, to be corrected
+ * Changes the files of a home and ends with a check of the whole folder: shows the problems that the change has introduced,
+ * and those from before.
+ * @param change makes the change; returns the file and a sentence for people
+ * @throws CommandError `configuration` when the change has introduced problems; the file stays as written, to be corrected
  */
 export const changeRegistry = async (
   home: string,

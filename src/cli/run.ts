@@ -20,10 +20,10 @@ const argv = process.argv.slice(2)
 /** Commands that continue when their output is not read: it is not their purpose. */
 const LASTING: readonly (string | undefined)[] = ['serve', 'exec']
 
-/** What a shell says of a command that SIGPIPE has ended: 128 and the number of the signal. */
+/** The exit code of a command that SIGPIPE has ended, as in a shell: 128 and the number of the signal. */
 const PIPE_CLOSED = 141
 
-// Node ignores SIGPIPE, and would throw what it gets in its place (`deputy audit export | head`).
+// Node ignores SIGPIPE, and would throw the error that it receives in its place (`deputy audit export | head`).
 const onClosedPipe = (error: NodeJS.ErrnoException): void => {
   if (error.code !== 'EPIPE') throw error
   if (!LASTING.includes(commandName(argv))) process.exit(PIPE_CLOSED)

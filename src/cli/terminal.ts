@@ -37,7 +37,7 @@ export class CommandError extends Error {
   }
 }
 
-/** A message of several lines whose words may come from elsewhere: none of them steers the terminal. */
+/** A message of several lines, without control characters: its words may come from users, servers and providers. */
 export const shownText = (text: string): string =>
   text
     .split(/([\n\t])/)
@@ -73,7 +73,7 @@ const jsonFor = (value: unknown): string =>
     ).join(''),
   )
 
-/** Prints a result: as JSON when asked to, else as `text` says. Names and words in it are of users, servers and providers. */
+/** Prints a result: as JSON when asked to, else as `text` says. Names and words in it come from users, servers and providers. */
 export const print = (terminal: Terminal, options: { json?: boolean }, value: unknown, text: () => string): void => {
   terminal.out(`${options.json === true ? jsonFor(value) : shownText(text())}\n`)
 }

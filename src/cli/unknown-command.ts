@@ -5,9 +5,9 @@ import { didYouMean } from '#foundation/text'
 const WITH_VALUE: readonly string[] = ['--home']
 
 /**
- * The first word of a command line that stands where a command has to stand and is none; undefined where every command
- * is known. Asked before anything is parsed: with `--help` behind it, such a word would get the help of what is around it.
- * @returns what to say
+ * Finds the first word of a command line in the place of a command that is not one. It runs before anything is parsed: with
+ * `--help` behind it, such a word would show the help of the surrounding command.
+ * @returns the message; undefined when every command is known
  */
 export const unknownCommandIn = (program: Command, argv: readonly string[]): string | undefined => {
   let command = program

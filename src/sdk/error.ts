@@ -1,4 +1,4 @@
-/** What Deputy, or the way to it, has said no with. */
+/** A refusal of Deputy, or a failure on the way to it. */
 export class DeputyClientError extends Error {
   override readonly name = 'DeputyClientError'
   /** Deputy's own code (docs/local-api.md); `unreachable` when there was no answer, `unexpected_answer` when it was none of Deputy's. */
@@ -13,7 +13,7 @@ export class DeputyClientError extends Error {
   readonly correlationId: string | undefined
   /** Where the user connects an account; with `interaction_required`, `reconnect_required` and `step_up_required`. */
   readonly connectUrl: string | undefined
-  /** The service's claims challenge (JSON); with `step_up_required`. Where there is no `connectUrl` the user signs in anew with it. */
+  /** The service's claims challenge (JSON); with `step_up_required`. Without a `connectUrl`, the user signs in again with it. */
   readonly claims: string | undefined
   constructor(
     facts: {

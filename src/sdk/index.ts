@@ -51,8 +51,8 @@ export interface DeputyOptions {
   /** How long Deputy may be away, for example restarting, before a request fails (ms; default 5000). */
   readonly patience?: number
   /**
-   * How long Deputy may take for an answer (ms; default 60000): a provider or a vault may keep it waiting. What is slow
-   * is not asked again.
+   * How long Deputy may take for an answer (ms; default 60000): a provider or a vault may keep it waiting. A slow request
+   * is not sent again.
    */
   readonly timeout?: number
   /**

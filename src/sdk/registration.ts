@@ -8,7 +8,7 @@ export interface RegisteredTool {
   readonly requires: readonly string[]
 }
 
-/** What Deputy knows this server as. */
+/** The server's registration at Deputy. */
 export interface Registration {
   readonly server: string
   readonly name: string

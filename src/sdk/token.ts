@@ -1,17 +1,17 @@
 import { inspect } from 'node:util'
 
-/** A credential. It prints itself as `[token]`; `reveal()` is the one way to what it is. */
+/** A credential. It prints itself as `[token]`; `reveal()` is the only way to its value. */
 export class Token {
   readonly #value: string
-  /** How it is sent: `Bearer`, or `N_A` for a secret that is no access token. */
+  /** How it is sent: `Bearer`, or `N_A` for a secret that is not an access token. */
   readonly type: string
-  /** What was issued: it can be less than was asked for. */
+  /** The issued scopes, which may be fewer than requested. */
   readonly scopes: readonly string[]
   /** Its end (ms since the epoch). */
   readonly expiresAt: number
   /** What the provider returned with the token, as far as its file in Deputy lists it, for example `instance_url`. */
   readonly fields: Readonly<Record<string, string>>
-  /** Deputy has something to say about this server, for example that it is deprecated. */
+  /** A warning of Deputy about this server, for example that it is deprecated. */
   readonly warning: string | undefined
   constructor(
     value: string,

@@ -21,7 +21,7 @@ const FOR_USER = {
 }
 const FOR_SERVER = { grant_type: 'client_credentials' }
 
-/** `aws-credentials`: what `credential_process` of an AWS profile calls. */
+/** `aws-credentials`: called by `credential_process` of an AWS profile. */
 export const addAwsCredentialsCommand = (program: Command, terminal: Terminal): void => {
   program
     .command('aws-credentials')

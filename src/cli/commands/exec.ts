@@ -11,7 +11,7 @@ const milliseconds = (text: string, option: string): number => {
   return parsed.data
 }
 
-/** `exec`: a stdio server as it is, with credentials. */
+/** `exec`: an unmodified stdio server, with credentials. */
 export const addExecCommand = (program: Command, terminal: Terminal): void => {
   program
     .command('exec')

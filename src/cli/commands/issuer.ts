@@ -30,7 +30,7 @@ const addIssuerAdd = (issuer: Command, context: CommandContext): void => {
     .command('add')
     .argument('<url>')
     .description('add an issuer to the issuers that a tenant trusts')
-    .requiredOption('--tenant <id>')
+    .requiredOption('--tenant <id>', 'the tenant that trusts it')
     .option('--offline', 'do not check that the issuer can be reached')
     .addHelpText('after', '\nExample:\n  deputy issuer add https://login.acme.example --tenant acme')
     .action(async (url: string, options: { tenant: string; offline?: boolean }) => {

@@ -27,10 +27,10 @@ const addLeaseList = (lease: Command, { terminal, socket }: CommandContext): voi
   lease
     .command('list')
     .description('list leases')
-    .option('--tenant <id>')
-    .option('--user <name>')
-    .option('--server <id>')
-    .option('--downstream <id>')
+    .option('--tenant <id>', 'only leases of this tenant')
+    .option('--user <name>', 'only leases of this user')
+    .option('--server <id>', 'only leases of this server')
+    .option('--downstream <id>', 'only leases for this downstream')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy lease list --tenant acme')
     .action(

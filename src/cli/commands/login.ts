@@ -38,7 +38,7 @@ const addLogin = (program: Command, { terminal, home }: CommandContext): void =>
   program
     .command('login')
     .description('sign in as a user of a tenant, so that stdio servers of this Unix user act on behalf of that user')
-    .requiredOption('--tenant <id>')
+    .requiredOption('--tenant <id>', 'tenant of the user')
     .option('--no-browser', 'only print the URL')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy login --tenant acme')

@@ -18,7 +18,7 @@ const addTenantAdd = (tenant: Command, context: CommandContext): void => {
     .requiredOption('--issuer <url>', 'its identity provider')
     .option('--client-id <id>', "Deputy's client at the identity provider, for sign-in on the connect pages")
     .option('--client-secret-file <path>', "file (0600) with that client's secret")
-    .option('--name <name>')
+    .option('--name <name>', 'display name of the tenant')
     .option('--offline', 'do not check that the identity provider can be reached')
     .addHelpText('after', '\nExample:\n  deputy tenant add acme --issuer https://login.acme.example --client-id deputy')
     .action(

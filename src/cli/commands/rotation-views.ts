@@ -149,9 +149,9 @@ export const addRotationHistory = (rotation: Command, { terminal, socket }: Comm
   rotation
     .command('history')
     .description('rotations, the latest first')
-    .option('--tenant <id>')
+    .option('--tenant <id>', 'only rotations of this tenant')
     .option('--name <name>', 'name of the secret')
-    .option('--policy <id>')
+    .option('--policy <id>', 'only rotations by this policy')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy rotation history --tenant acme')
     .action(async ({ json, name, ...filter }: Output & { tenant?: string; name?: string; policy?: string }) => {

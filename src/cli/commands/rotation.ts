@@ -26,7 +26,7 @@ interface Named extends Output {
 const forSecret = (rotation: Command, verb: string, description: string): Command =>
   takesName(rotation.command(verb), 'name', 'name of the secret')
     .description(description)
-    .requiredOption('--tenant <id>')
+    .requiredOption('--tenant <id>', 'tenant of the secret')
     .option('--backend <id>', 'backend of the secret', 'embedded')
     .option('--json', 'print JSON')
     .addHelpText('after', `\nExample:\n  deputy rotation ${verb} database --tenant acme`)
@@ -53,7 +53,7 @@ const addEvent = (rotation: Command, { terminal, socket }: CommandContext): void
     .command('event')
     .argument('<event>', 'leak or owner_left')
     .description('rotate the affected secrets now, where their policy names the event (`when.on`)')
-    .option('--tenant <id>')
+    .option('--tenant <id>', 'only secrets of this tenant')
     .option('--name <name>', 'name of the secret')
     .option('--owner <who>', 'owner of the policy')
     .option('--json', 'print JSON')

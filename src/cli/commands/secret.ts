@@ -32,8 +32,8 @@ const addSecretSet = (secret: Command, { terminal, socket }: CommandContext): vo
     .description(
       "store a new version of a tenant's secret; the value is read from standard input or a file, never from the command line",
     )
-    .requiredOption('--tenant <id>')
-    .option('--file <path>')
+    .requiredOption('--tenant <id>', 'tenant of the secret')
+    .option('--file <path>', 'file with the value; default: standard input')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy secret set github-key --tenant acme < key.txt')
     .action(async (_name: string | undefined, options: Output & { tenant: string; name: string; file?: string }) => {
@@ -82,7 +82,7 @@ const addSecretList = (secret: Command, { terminal, socket }: CommandContext): v
 const addSecretRemove = (secret: Command, { terminal, socket }: CommandContext): void => {
   takesName(secret.command('remove'), 'name', 'name of the secret')
     .description('remove every version of a secret')
-    .requiredOption('--tenant <id>')
+    .requiredOption('--tenant <id>', 'tenant of the secret')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy secret remove github-key --tenant acme')
     .action(async (_name: string | undefined, options: Output & { tenant: string; name: string }) => {

@@ -31,8 +31,8 @@ const addServerImport = (server: Command, { terminal, home }: CommandContext): v
     .command('import')
     .argument('<file>', 'a server.json of the MCP registry')
     .description('register a server from its server.json, with status proposed')
-    .requiredOption('--owner <owner>')
-    .requiredOption('--tenant <id...>')
+    .requiredOption('--owner <owner>', 'owner of the server, such as a mail address')
+    .requiredOption('--tenant <id...>', 'tenants that the server serves')
     .addHelpText('after', '\nExample:\n  deputy server import server.json --owner ops@example.com --tenant acme')
     .action(async (file: string, options: { owner: string; tenant: string[] }) => {
       const draft = importServerJson(parseYaml(await readFile(resolve(terminal.workingFolder, file), 'utf8')), {

@@ -21,7 +21,7 @@ import { packageVersion, shipped, shippedPolicies } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { countOf } from '../words.ts'
 
-/** The word for one of what a configuration counts. */
+/** The singular of each count of a configuration. */
 const ONE: Readonly<Record<string, string>> = {
   tenants: 'tenant',
   servers: 'server',

@@ -111,7 +111,7 @@ const addTenantFrozen = (tenant: Command, { terminal, socket }: CommandContext):
     })
 }
 
-/** `tenant freeze|thaw|destroy|frozen`: what holds for a whole tenant while the daemon runs. */
+/** `tenant freeze|thaw|destroy|frozen`: orders for a whole tenant, carried out by the running daemon. */
 export const addTenantOrders = (tenant: Command, context: CommandContext): void => {
   addTenantSwitch(tenant, 'freeze', context)
   addTenantSwitch(tenant, 'thaw', context)

@@ -23,7 +23,7 @@ const addUserSwitch = (user: Command, verb: 'disable' | 'enable', { terminal, so
     .description(
       verb === 'disable' ? 'refuse every request for a user until the user is enabled' : 'enable a disabled user',
     )
-    .requiredOption('--tenant <id>')
+    .requiredOption('--tenant <id>', 'tenant of the user')
     .option('--force', 'use the argument as an id, also for a user unknown to Deputy')
     .option('--json', 'print JSON')
     .addHelpText('after', `\nExample:\n  deputy user ${verb} alice --tenant acme`)

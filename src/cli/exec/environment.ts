@@ -5,10 +5,10 @@ import { CommandError, exit } from '../terminal.ts'
 
 const fieldsSchema = z.record(z.string(), z.unknown())
 const PLACE = /\{([A-Za-z_][A-Za-z0-9_]*)\}/g
-/** A URL: what is put in must not end the part that it is put into. */
+/** In a URL, an inserted value must not end the part that it is inserted into. */
 const URL_FORM = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//
 
-/** A credential in the form that the mapping wants. @throws CommandError that does not say what is in it */
+/** A credential in the form of its mapping. @throws CommandError, whose message does not contain it */
 export const valueOf = (
   { downstream, field, template }: Pick<ExecValue, 'downstream' | 'field' | 'template'>,
   credential: Secret,
@@ -48,7 +48,7 @@ export const valueOf = (
   return value
 }
 
-/** The caller's environment without anything of Deputy's own (threat 3), and what the mapping adds. */
+/** The caller's environment without Deputy's own variables (threat 3), and the variables of the mapping. */
 export const childEnvironment = (
   caller: Readonly<Record<string, string | undefined>>,
   mapped: Readonly<Record<string, string>>,

@@ -6,11 +6,11 @@
 import { closeSync, readFileSync } from 'node:fs'
 
 const CONTROL = 3
-/** Node ignores these, and what is ignored stays ignored beyond execve; what is handled becomes what it was (signal(7)). */
+/** Node ignores these. An ignored signal stays ignored across execve, a handled one returns to its default (signal(7)). */
 const IGNORED = ['SIGPIPE', 'SIGXFSZ'] as const
 
 const order = readFileSync(CONTROL, 'utf8')
-// Nothing of it is left for the command.
+// The command does not inherit it.
 closeSync(CONTROL)
 // The parent has ended.
 if (order === '') process.exit(1)

@@ -39,7 +39,7 @@ export class Renewal {
     this.#supervised = supervised
   }
 
-  /** Plans the renewal of what the command has now. */
+  /** Plans the renewal of the command's current credentials. */
   schedule({ credentials, lifeSession }: Running): void {
     clearTimeout(this.#timer)
     if (this.#supervised.isStopped() || credentials.size === 0 || lifeSession.start.mapping.renew === 'none') return

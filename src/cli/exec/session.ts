@@ -84,15 +84,15 @@ export const openSession = (
     ).catch(reject)
   })
 
-/** A credential. One that is a token is good until its end, whichever is given next; a secret may have been replaced. */
+/** A credential. A token is valid until its end, also after another one was issued; a secret may have been replaced. */
 export interface FetchedCredential {
   readonly credential: Secret
   readonly isToken: boolean
-  /** When it is asked for anew, by this process's clock (ms, monotonic). */
+  /** When it is renewed, by this process's clock (ms, monotonic). */
   readonly renewAt: number
 }
 
-/** So near to its end a credential is asked for anew (ms), or at this part of its time: within that the daemon gives another one. */
+/** How long before its end a credential is renewed (ms), or at which part of its life: the daemon issues another one within that time. */
 const RENEWAL_MARGIN_MS = 25_000
 const RENEWAL_MARGIN_PART = 0.08
 
@@ -103,7 +103,7 @@ const asSession = {
 }
 const asServer = { grant_type: 'client_credentials' }
 
-/** Asks for a credential as the session's server. @throws CommandError */
+/** Requests a credential as the session's server. @throws CommandError */
 export const fetchCredential = async (
   socketPath: string,
   { start }: Session,

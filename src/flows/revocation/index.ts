@@ -5,6 +5,6 @@
 export { createEndAgain } from './end-again.ts'
 export { liftProofOf, type LastingOrder } from './lifted.ts'
 export { createLookAgain, keepOrders } from './look-again.ts'
-export { createNamedCheck } from './named.ts'
+export { createNamedCheck, type NamedCheck } from './named.ts'
 export { restoreOrders } from './restore.ts'
 export { createRevoker, type Revoker } from './revoke.ts'

@@ -1,7 +1,7 @@
 import type { Request } from 'express'
 import type { CurrentSnapshot } from '#config'
 import type { EmbeddedSecrets, Leases } from '#credentials/secret'
-import type { createNamedCheck, Revoker } from '#flows/revocation'
+import type { NamedCheck, Revoker } from '#flows/revocation'
 import type { RotationService } from '#flows/rotation'
 import type { AuditLog } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
@@ -42,5 +42,5 @@ export interface AdminDependencies {
 /** What the endpoints share. */
 export interface AdminContext extends AdminDependencies {
   /** Holds the names in an order to what exists. */
-  readonly check: ReturnType<typeof createNamedCheck>
+  readonly check: NamedCheck
 }

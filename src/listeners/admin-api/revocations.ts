@@ -20,7 +20,7 @@ const revoke = async ({ check, revoker }: AdminContext, request: AdminRequest): 
     : { ...receipt, ...namedBy(ordered, scope) }
 }
 
-/** Revocations, those that providers have still to hear of, and what the store has lost. */
+/** Revocations, those that are queued for providers, and losses of the store. */
 export const revocationEndpoints = (context: AdminContext): AdminEndpoints => ({
   'POST /revoke': (request) => revoke(context, request),
   'GET /revocations': () => context.store.revocations.list(),

@@ -4,7 +4,7 @@ import { type DeputyError, refuse } from '#errors'
 import { readTlsFiles, type TlsFiles } from '#foundation/files'
 import { BrokenConnection } from './reader.ts'
 
-/** Where a database is, as its downstream's file says. */
+/** Address of a database, from its downstream's file. */
 export interface DatabaseAddress {
   readonly host: string
   readonly port: number
@@ -18,7 +18,7 @@ export interface DialOptions {
   readonly timeout: number
 }
 
-/** What went wrong on the way, as a refusal; what is one already stays. */
+/** A failure on the way to a database, as a refusal. */
 export const unreachable = (kind: string, downstream: string, error: unknown): DeputyError =>
   refuse(
     'database_unreachable',

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 
-/** The other side closed the connection, or sent what is no message of the protocol. */
+/** The other side closed the connection, or sent a message that is not of the protocol. */
 export class BrokenConnection extends Error {
   override readonly name = 'BrokenConnection'
 }
@@ -16,7 +16,7 @@ export interface Reader {
   line(limit: number): Promise<string>
   /** Resolves when something has come. @throws BrokenConnection */
   some(): Promise<void>
-  /** Reads no more. @returns what had been read and not been taken; the socket is paused */
+  /** Stops reading. @returns the bytes that were read and not taken; the socket is paused */
   release(): Buffer
 }
 

@@ -4,9 +4,9 @@ import type { Socket } from 'node:net'
 const DRAIN_TIMEOUT_MS = 30_000
 
 /**
- * Passes bytes both ways, no faster than either side takes them, until one side closes; then the other one gets what was
- * under way and is closed.
- * @param given what had been read from each before it came to this
+ * Passes bytes both ways, no faster than either side takes them, until one side closes; then the other one receives the bytes in transit
+ * and is closed.
+ * @param given bytes that had been read from each side before
  */
 export const relay = (
   client: Socket,
@@ -16,7 +16,7 @@ export const relay = (
   new Promise((resolve) => {
     let left = 2
     const closed = (other: Socket) => (): void => {
-      // What was under way is still for who reads it.
+      // Bytes in transit still reach their reader.
       other.destroySoon()
       other.setTimeout(DRAIN_TIMEOUT_MS, () => {
         other.destroy()

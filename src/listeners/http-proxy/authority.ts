@@ -81,7 +81,7 @@ export const createAuthority = async ({ clock, random }: { clock: Clock; random:
 export const isLasting = (kept: Secret, clock: Clock): boolean =>
   storedSchema.parse(JSON.parse(kept.reveal())).until - RENEWAL_MARGIN_MS > clock.now()
 
-/** The authority that was kept. Certificates of hosts are made when they are asked for, short-lived and only in memory. */
+/** The authority that was stored. Certificates of hosts are made on demand, short-lived and only in memory. */
 export const openAuthority = (kept: Secret, { clock, random }: { clock: Clock; random: Random }): Authority => {
   const { key, certificate } = storedSchema.parse(JSON.parse(kept.reveal()))
   let made: Promise<{ signingKey: webcrypto.CryptoKey; publicKey: webcrypto.CryptoKey; privatePem: string }> | undefined

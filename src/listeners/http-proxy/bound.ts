@@ -5,7 +5,7 @@ import type { Proofs } from '#foundation/outbound'
 import { each, type RawHeaders } from './headers.ts'
 import { rawHeadersOf, type Upstream, type UpstreamRequest } from './upstream.ts'
 
-/** What a request with a bound token proves, each time that it is sent (RFC 9449 section 7). */
+/** The proof of a request with a bound token, made for each sending (RFC 9449 section 7). */
 export interface Proving {
   readonly proofs: Proofs
   readonly key: ProofKey
@@ -17,7 +17,7 @@ export interface Proving {
 const valuesOf = (headers: RawHeaders, wanted: string): string[] =>
   [...each(headers)].filter(([lower]) => lower === wanted).map(([, , value]) => value)
 
-/** Keeps the nonce of an answer. @returns whether the service wants the request again with it (RFC 9449 section 9) */
+/** Keeps the nonce of an answer. @returns whether the service requires the request again with it (RFC 9449 section 9) */
 const wantsAgain = ({ proofs, request }: Proving, status: number, headers: RawHeaders): boolean => {
   const [nonce, another] = valuesOf(headers, 'dpop-nonce')
   const isNew = another === undefined && proofs.note(request.url, nonce)

@@ -101,9 +101,9 @@ export const readEvidence = (request: IncomingMessage, peer: PeerProcess | undef
   evidenceOf(authorizationIn(ownHeaders(request)), peer)
 
 /**
- * Who calls, and for whom. In a tunnel the CONNECT request may say it for all requests; for whom is said by one of the
+ * The caller, and on whose behalf it calls. In a tunnel the CONNECT request may name both for all requests; the user is named by one of the
  * two as a whole, so that a header that is missing on one side is never made up for by the other.
- * @param startedFor for whom `deputy exec` has started a caller that says nothing of it
+ * @param startedFor on whose behalf `deputy exec` has started a caller that does not name it
  * @throws DeputyError of the category request, and `beneficiary_missing`
  */
 export const readCaller = (

@@ -1,6 +1,6 @@
 import { isForDeputy } from './caller.ts'
 
-/** Headers of one connection (RFC 9110 section 7.6.1), and what is decided here: the host, and whether the caller waits before it sends its body. */
+/** Headers of one connection (RFC 9110 section 7.6.1), and headers that the proxy decides: the host, and whether the caller waits before it sends its body. */
 const OF_THE_CONNECTION = new Set([
   'connection',
   'keep-alive',

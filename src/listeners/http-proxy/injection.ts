@@ -6,10 +6,10 @@ import type { Secret } from '#foundation/crypto'
 import { each, without, type RawHeaders } from './headers.ts'
 import { createReplacement, type Rewriter } from './rewriter.ts'
 
-/** What another body makes untrue, and what only one sending is proved by. */
+/** Headers that a changed body makes untrue, and those that prove one sending only. */
 const [LENGTH, PROOF] = [new Set(['content-length']), new Set(['dpop'])]
 
-/** The caller's request, after what is for Deputy was taken out of it. */
+/** The caller's request, without the headers for Deputy. */
 export interface Given {
   readonly path: string
   readonly query: string

@@ -11,7 +11,7 @@ import { createAuthority, isLasting, openAuthority } from './authority.ts'
 import { createProxy, type ProxyDependencies } from './proxy.ts'
 import { createUpstream } from './upstream.ts'
 
-/** Bytes of the headers: a user's token is among them, and what the service wants. */
+/** Bytes of the headers, which include a user's token and the headers of the service. */
 const MAX_HEADER_BYTES = 65_536
 /** A caller that has gone looks at first like one that waits, and a request at the service may be expensive (ms). */
 const HALF_CLOSED_MS = 5000
@@ -35,8 +35,8 @@ export interface ProxyOptions extends Omit<
 }
 
 /**
- * Opens the proxy where the settings want it. Its authority is made at the first start; the certificate lies beside the
- * store for programs to trust, the key is sealed.
+ * Opens the proxy where the settings want it. Its authority is made at the first start; the certificate is in the
+ * folder of the store for programs to trust, the key is sealed.
  * @returns the addresses, and how programs that `deputy exec` starts reach it
  * @throws DeputyError `start_failed` for an address that is taken
  */

@@ -49,7 +49,7 @@ export interface Arrived {
   readonly correlationId: string
 }
 
-/** A request with its caller, and what is requested of the exchange. */
+/** A request with its caller, and the request to the exchange. */
 interface Received extends Arrived {
   readonly caller: Caller
   readonly origin: RequestOrigin

@@ -15,7 +15,7 @@ import { relayUpgrade } from './websocket.ts'
 
 export type { ProxyDependencies } from './dependencies.ts'
 
-/** What a listener does with what comes to it. */
+/** The handlers of a listener. */
 export interface Proxy extends ConnectionHandlers {
   readonly onRequest: RequestListener
 }

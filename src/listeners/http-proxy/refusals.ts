@@ -1,7 +1,7 @@
 import { each } from './headers.ts'
 import { rawHeadersOf, type Upstream } from './upstream.ts'
 
-/** The service wants another proof, not another token (RFC 9449 section 9). */
+/** The service requires another proof, not another token (RFC 9449 section 9). */
 const WANTS_NONCE = /\berror="?use_dpop_nonce\b/
 
 /**

@@ -7,7 +7,7 @@ export interface Rewriter {
 
 const NOTHING = Buffer.alloc(0)
 
-/** How many bytes at the end of what came may be the beginning of a placeholder. The longest such end counts. */
+/** How many bytes at the end of the input may begin a placeholder. The longest such end counts. */
 const beginningAtEnd = (bytes: Buffer, placeholder: Buffer, from: number): number => {
   const first = placeholder[0]!
   for (
@@ -60,7 +60,7 @@ export const needlesOf = (all: readonly Buffer[]): Needles => {
 /**
  * Writes stars over every occurrence of any of the needles, so that lengths stay as they are announced. Occurrences may
  * overlap: a byte is redacted if it belongs to any of them. The last word of a chunk waits for what follows, whatever it is:
- * were it to wait only where it could be the beginning of a secret, one who has a service repeat guesses would see which
+ * were it to wait only where it could be the beginning of a secret, a caller that has a service repeat guesses would see which
  * of them are.
  */
 export const createRedaction = ({ all: needles, bytes: known, longest }: Needles): Rewriter => {

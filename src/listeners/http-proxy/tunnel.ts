@@ -10,7 +10,7 @@ export interface Tunnel {
 }
 
 /**
- * Answers a CONNECT and speaks TLS on the connection, as the host that was asked for. HTTP/1.1 is what is spoken inside.
+ * Answers a CONNECT and speaks TLS on the connection, as the requested host. The protocol inside is HTTP/1.1.
  * @param patience ms until TLS must stand
  */
 export const openTunnel = (socket: Duplex, head: Buffer, secureContext: SecureContext, patience: number): TLSSocket => {

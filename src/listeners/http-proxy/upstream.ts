@@ -27,7 +27,7 @@ export interface UpstreamRequest {
 
 /** The way to the services: connections that are kept, judged like every other that Deputy makes. */
 export interface Upstream {
-  /** @throws DeputyError `egress_refused`; what goes wrong later comes to `onResponseError` */
+  /** @throws DeputyError `egress_refused`; later failures come to `onResponseError` */
   send(request: UpstreamRequest, handler: Dispatcher.DispatchHandler): void
   close(): Promise<void>
 }

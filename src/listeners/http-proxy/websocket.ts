@@ -41,7 +41,7 @@ const join = (left: Duplex, right: Duplex, idle: number): void => {
 }
 
 /**
- * A WebSocket (RFC 6455): the handshake is a request like others; what comes after it goes through as it is, in both
+ * A WebSocket (RFC 6455): the handshake is a request like others; the bytes after it are passed on unchanged, in both
  * directions. The answer of a service that accepts none is passed on.
  * @throws DeputyError of `upstreamError`, until the answer has begun
  */

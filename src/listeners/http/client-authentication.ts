@@ -24,7 +24,7 @@ export const parseBasic = (header: string, name = 'Authorization'): { clientId: 
 }
 
 /**
- * What a request says about who calls, next to what the kernel says. Nothing is believed here.
+ * The evidence of the caller in a request, together with the kernel's. Nothing is verified here.
  * @throws DeputyError `malformed_request` when it authenticates in more than one way (RFC 6749 section 2.3)
  */
 export const readEvidence = (request: IncomingMessage, form: Form, peer: PeerProcess | undefined): CallerEvidence => {

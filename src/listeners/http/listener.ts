@@ -19,7 +19,7 @@ export interface ListenerLimits {
 
 /** What a listener does that lets connections become something else than requests and answers. */
 export interface ConnectionHandlers {
-  /** @param adopt hands on what came out of the connection, as if it had come in like others */
+  /** @param adopt serves the connection inside a tunnel like any other connection */
   onConnect(request: IncomingMessage, socket: Duplex, head: Buffer, adopt: (inside: Duplex) => void): void
   onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
   readonly onCheckContinue: RequestListener
@@ -29,7 +29,7 @@ export interface Listener {
   readonly address: string
   /** The port of a TCP listener. */
   readonly port?: number
-  /** Stops accepting, lets requests under way finish for at most `patience` ms, then ends what is left. */
+  /** Stops accepting, lets requests in progress finish for at most `patience` ms, then ends the rest. */
   close(patience: number): Promise<void>
 }
 

@@ -53,10 +53,10 @@ export const publicMetadataDocument = (issuer: string) => ({
 })
 
 /**
- * Authorization server metadata (RFC 8414 section 2) of a local listener: its endpoints are at the address that was asked,
- * which is what stands for the issuer in discovery (section 3.3). Tokens that Deputy mints name `issuer` of deputy.yaml.
+ * Authorization server metadata (RFC 8414 section 2) of a local listener: its endpoints are at the address of the request,
+ * which is the issuer in discovery (section 3.3). Tokens that Deputy mints name `issuer` of deputy.yaml.
  * @param base the address under which the caller has reached the listener
- * @param isSocket whether the kernel says who calls, which `none` stands for
+ * @param isSocket whether the kernel identifies the caller; then `none` is offered
  */
 export const metadataDocument = (base: string, isSocket: boolean) => {
   const authentication = ['client_secret_basic', 'client_secret_post', 'private_key_jwt', ...(isSocket ? ['none'] : [])]

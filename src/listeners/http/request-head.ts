@@ -20,7 +20,7 @@ export const requestTargetOf = ({ url = '' }: Pick<IncomingMessage, 'url'>): Req
   return { authority: authority.toLowerCase(), target: rest.startsWith('/') ? rest : `/${rest}` }
 }
 
-/** Headers that decide who calls or how the body is read. Node keeps the first of two and drops the other silently. */
+/** Headers that identify the caller or decide how the body is read. Node keeps the first of two and drops the other silently. */
 const SINGLE = new Set(['authorization', 'proxy-authorization', 'host', 'content-type', 'content-length'])
 
 /**

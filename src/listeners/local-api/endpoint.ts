@@ -13,7 +13,7 @@ export interface Readiness {
   readonly backends: Readonly<Record<string, string>>
 }
 
-/** `deputy login`: the Unix user who calls signs in. */
+/** `deputy login`: sign-in of the Unix user that calls. */
 export interface LoginSessions {
   /** The page on which the user signs in. */
   start(request: { tenant: string; uid: number }): Promise<{ url: string }>

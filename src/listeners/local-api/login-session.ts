@@ -6,7 +6,7 @@ import { type Endpoint, formOf, type LocalApiDependencies } from './endpoint.ts'
 type Dependencies = Pick<LocalApiDependencies, 'login' | 'snapshot' | 'peer'>
 
 /**
- * The uid of the caller, by the kernel's word. A login session belongs to a Unix user, so it needs the Unix socket.
+ * The uid of the caller, as the kernel reports it. A login session belongs to a Unix user, so it needs the Unix socket.
  * @throws DeputyError `malformed_request` over TCP
  */
 const uidOf = async (request: IncomingMessage, { peer }: Pick<Dependencies, 'peer'>): Promise<number> => {

@@ -2,12 +2,12 @@ import type { Clock } from '#clock'
 import type { Revoker } from '#flows/revocation'
 import type { AuditLog } from '#foundation/audit'
 
-/** What a signal ends. The user may have no name here that the signal knows: a session needs none. */
+/** What a security event ends: a user, or a session, whose user may be unknown. */
 export type Ended =
   | { readonly user: string; readonly session: undefined }
   | { readonly user: string | undefined; readonly session: string }
 
-/** Ends what an identity provider has said is over, as an admin would, and records that it said so. */
+/** Ends what an identity provider has reported as ended, as an admin would, and records the report. */
 export const createEnding =
   (deps: { readonly revoker: Pick<Revoker, 'revoke'>; readonly audit: AuditLog; readonly clock: Clock }) =>
   /** @param signal.facts of it, for the record */

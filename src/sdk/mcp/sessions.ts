@@ -12,7 +12,7 @@ const IDLE_TIMEOUT_MS = 3_600_000
 /** Sessions at the same time. */
 const MAX_SESSIONS = 1000
 
-/** The sessions of a server. Whose session it is not finds none, whatever id they know. */
+/** The sessions of a server. Another user finds none, even with the right id. */
 export const createSessions = <S extends Session>(now: () => number) => {
   const sessions = new Map<string, { readonly session: S; open: number; seen: number }>()
 

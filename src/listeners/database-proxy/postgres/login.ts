@@ -23,7 +23,7 @@ export type PostgresAddress = Omit<NonNullable<DownstreamOf<'static'>['postgres'
 /** A session at the server, logged in and ready for the first query. */
 export interface LoggedIn {
   readonly socket: Socket
-  /** What the server has said since the login, ready for the client, but for the key below. */
+  /** The server's messages since the login, ready for the client, without the key below. */
   readonly greeting: Buffer
   /** What came after it. */
   readonly rest: Buffer
@@ -138,8 +138,8 @@ const greetingOf = async (
 
 /**
  * Logs in at a PostgreSQL server with SCRAM-SHA-256 only, over TLS unless its file says otherwise.
- * @param parameters of the client's startup message; who and where are ours
- * @throws DeputyError `database_unreachable`, `database_refused` with `retry` when another login may be right by now
+ * @param parameters of the client's startup message; user and database are replaced
+ * @throws DeputyError `database_unreachable`, `database_refused` also when the login was rotated since it was read; see `isLoginRejected`
  */
 export const logIn = async (
   credential: Secret,
