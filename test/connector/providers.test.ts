@@ -430,13 +430,13 @@ describe('an answer to a refresh that is no good', () => {
       code: 'provider_refused',
       problem: 'not what the standard says',
     },
-    'a token for somebody else': {
+    'a token for another user': {
       spoilt: {
         act: true,
         how: (answer) => ({ status: 200, body: { ...answer, access_token: aToken({ sub: 'mallory' }) } }),
       },
       code: 'provider_refused',
-      problem: 'for somebody else',
+      problem: 'for another user',
     },
     'a token that has expired': {
       spoilt: { act: true, how: (answer) => ({ status: 200, body: { ...answer, expires_in: 0 } }) },
@@ -502,7 +502,7 @@ describe('an answer to a refresh that is no good', () => {
     })
   }
 
-  it('a token for somebody else is not kept, nor the refresh token that came with it', async () => {
+  it('a token for another user is not kept, nor the refresh token that came with it', async () => {
     const one = await at('gitlab')
     one.double.spoil.push({
       act: true,

@@ -198,7 +198,7 @@ describe('Vault', () => {
       const broken = () => connection.session.ask({ method: 'GET', path: 'database/creds/reader' })
       for (let times = 0; times < 8; times += 1) await broken().catch(() => undefined)
       const before = vault.asked.length
-      await expect(broken()).rejects.toMatchObject({ message: expect.stringMatching(/leaving it alone/) as string })
+      await expect(broken()).rejects.toMatchObject({ message: expect.stringMatching(/pauses its requests/) as string })
       expect(vault.asked).toHaveLength(before)
       expect(await read(connection)).toBe('v')
       vault.sealed = true
@@ -206,7 +206,7 @@ describe('Vault', () => {
       vault.sealed = false
       // Everything is left alone now, but for what keeps tokens and leases alive, or ends them.
       await expect(connection.backend.read('globex', 'key')).rejects.toMatchObject({
-        message: expect.stringMatching(/leaving it alone/) as string,
+        message: expect.stringMatching(/pauses its requests/) as string,
       })
       const renewal = { method: 'POST', path: 'sys/leases/renew', body: { lease_id: 'none' } } as const
       expect((await connection.session.ask(renewal)).status).toBe(400)
@@ -265,7 +265,7 @@ describe('Vault', () => {
       vault.sealed = true
       for (let times = 0; times < 6; times += 1) await read(connection).catch(() => undefined)
       const before = vault.asked.length
-      await expect(read(connection)).rejects.toMatchObject({ message: expect.stringMatching(/leaving it alone/) })
+      await expect(read(connection)).rejects.toMatchObject({ message: expect.stringMatching(/pauses its requests/) })
       expect(vault.asked).toHaveLength(before)
     })
 

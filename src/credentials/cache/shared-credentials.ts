@@ -135,7 +135,7 @@ export const createConfigurationDigest = (snapshot: CurrentSnapshot): ((request:
 
 /**
  * Entries are sealed under the tenant's data key and bound to their key, which itself is a keyed digest: what lies in
- * Redis says nothing to who reads it, and what somebody else has written or moved there is not believed (threat 24).
+ * Redis tells a reader nothing, and an entry that another party has written or moved there is not believed (threat 24).
  * @param generationOf what the files say about the credential, as text: nodes whose files differ share nothing
  */
 export const createSharedCredentials = (options: {

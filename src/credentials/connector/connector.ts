@@ -94,8 +94,8 @@ export interface Connector {
 export type Connectors = Readonly<Record<CredentialKind, Connector>>
 
 /**
- * How a grant ended at its provider: told, to be told again later, told when no other grant is in use that would end with it,
- * not possible there, or no longer possible for us.
+ * How a grant ended at its provider: ended, to be retried, to be ended when no other grant in use would end with it, not
+ * offered there, or no longer possible for Deputy.
  */
 export type UpstreamOutcome = 'done' | 'queued' | 'waiting' | 'not_offered' | 'failed'
 
@@ -107,11 +107,11 @@ export interface RevocationOrder {
 
 /** Capability: what a connector holds for a user can be ended at its source. */
 export interface Revocable {
-  /** Writes the orders to the providers down, to be carried out in a while by whoever lives then. @returns the order of each grant */
+  /** Writes durable orders to the providers, which any node carries out later. @returns the order of each grant */
   prepare(grants: readonly Grant[]): Promise<Map<string, RevocationOrder>>
   /**
-   * Tells the provider that the grant has ended. The grant is no longer in the store when this is called.
-   * @param order what `prepare` gave; without one, what fails now is not tried again, because the tenant's key is about to be destroyed
+   * Notifies the provider that the grant has ended. The grant is no longer in the store when this is called.
+   * @param order what `prepare` gave; without one, a failure is not retried, because the tenant's key is about to be destroyed
    */
   revoke(grant: Grant, order?: RevocationOrder): Promise<UpstreamOutcome>
   /** The grants in use that would end at the provider together with this one (`revocation_ends`). */

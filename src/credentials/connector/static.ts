@@ -8,16 +8,16 @@ import type { RotatedSecret } from '#foundation/store'
 import { SECRET_TOKEN_TYPE } from '#oauth'
 import type { Connector } from './connector.ts'
 
-/** How a secret rotates, for those who hand it out. */
+/** How a secret rotates, for connectors that hand it out. */
 export interface RotationTerms {
-  /** How long it still works after another has taken its place (ms). */
+  /** How long the old version works after its replacement (ms). */
   readonly grace: number
-  /** Whether there is such a time at all, and whether it is over once everybody has moved. */
+  /** Whether the target accepts both versions during that time, and whether the time ends once every process has the new one. */
   readonly supportsDualSecrets: boolean
   readonly endsEarly: boolean
 }
 
-/** How long a static secret may be kept by who got it before it is asked for again, ms. */
+/** How long a server may use a static secret before it asks again (ms). */
 const DEFAULT_LIFETIME = 300_000
 
 /** RFC 9110 section 5.5: what a header's value, which is where keys go, can hold. */
@@ -75,7 +75,7 @@ export const createStaticConnector = (
       })
     const terms = options.termsOf(secret)
     return {
-      // Whoever has it comes back before it ends.
+      // The server asks again before the version ends.
       ...(terms === undefined ? {} : { volatile: true }),
       ...(terms?.supportsDualSecrets === true ? { checkout: { secret, version, mustBeCurrent: terms.endsEarly } } : {}),
       token,

@@ -39,14 +39,14 @@ const scopeText = (scope: unknown, provider: AnswerFacts): unknown => {
     .join(' ')
 }
 
-/** The part of an answer that holds the user's token. With a code, what stands around it is somebody else's: the application's own, for example; a refresh brings the one that it is for. */
+/** The part of an answer that holds the user's token. In the answer to a code the members around it belong to another party, such as the application itself; a refresh brings the token that it is for. */
 const holderIn = (body: Members, under: string | undefined, grantType: string): Members => {
   if (under === undefined) return body
   const inner = asMembers(body[under]) ?? {}
   return grantType === 'authorization_code' || inner['access_token'] !== undefined ? inner : body
 }
 
-/** What was answered: an error, or a token, told as RFC 6749 sections 5.1 and 5.2 would have it. */
+/** An answer, an error or a token, in the form of RFC 6749 sections 5.1 and 5.2. */
 export interface StandardAnswer {
   readonly status: number
   readonly body: Members
@@ -169,10 +169,10 @@ export const toStandardResponse = (
 /** An ID token can be held to an issuer only where the file knows it; Deputy itself needs none from a service. */
 const isVerifiable = ({ issuer, discovery }: AnswerFacts): boolean => discovery || issuer !== undefined
 
-/** Longest member of an answer that is told on. */
+/** The longest member of an answer that is passed on. */
 const LONGEST_FIELD = 1000
 
-/** What of an answer goes on to servers: what the provider's file lists, where it is a plain value. */
+/** The members of an answer that are passed on to servers: those that the provider's file lists, where they are plain values. */
 export const fieldsOf = (provider: Provider, answer: object): Readonly<Record<string, string>> =>
   Object.fromEntries(
     provider.response_fields.flatMap((name) => {

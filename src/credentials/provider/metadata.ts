@@ -144,7 +144,7 @@ export const draftOf = ({
         ]),
     ...(list(metadata['dpop_signing_alg_values_supported']).includes('ES256')
       ? [
-          '# It binds tokens to keys (RFC 9449). required instead of offered: such tokens alone, which nobody but the proxy can use.',
+          '# It binds tokens to keys (RFC 9449). required instead of offered: only such tokens, which only the proxy can use.',
           'dpop: offered',
         ]
       : []),

@@ -5,7 +5,7 @@ import { refuse } from '#errors'
 /**
  * Whether an authorization request is pushed (RFC 9126).
  * @param hasDocument whether the client is known by a document at its id, which some servers read at their
- * authorization endpoint alone
+ * authorization endpoint only
  * @throws DeputyError `provider_refused` where it has to be pushed and there is no endpoint
  */
 export const isPushed = (options: {
@@ -21,7 +21,7 @@ export const isPushed = (options: {
     if (!hasEndpoint)
       throw refuse('provider_refused', {
         provider,
-        problem: 'it takes pushed authorization requests alone, and names no endpoint for them',
+        problem: 'it accepts only pushed authorization requests, and names no endpoint for them',
       })
     return true
   }

@@ -35,7 +35,7 @@ const FORM = 'application/x-www-form-urlencoded'
 /** How grants are ended at providers, by the names that their files have for it. */
 const ways: Readonly<Record<Exclude<Provider['revocation'], 'none'>, Way>> = {
   rfc7009: { tokens: ({ refreshToken, accessToken }) => [refreshToken, accessToken] },
-  // For services whose access tokens nobody can end before their time, and who say no to such a request.
+  // For services whose access tokens cannot be ended before they expire, and that refuse such a request.
   rfc7009_refresh: { tokens: ({ refreshToken }) => [refreshToken] },
   // https://developers.google.com/identity/protocols/oauth2/web-server#tokenrevoke: either token ends the grant.
   token_alone: {
@@ -157,7 +157,7 @@ export const revokeTokens = async (
     await end(token).catch((error: unknown) => {
       failures.push(error)
     })
-  // RFC 7009 section 2.2.1: some services end refresh tokens alone, and access tokens live until they end by themselves.
+  // RFC 7009 section 2.2.1: some services end only refresh tokens, and access tokens live until they expire.
   const liveSessions = failures.length < taken.length ? failures.find((error) => !isUnsupported(error)) : failures[0]
   if (liveSessions !== undefined) throw liveSessions
   return 'done'

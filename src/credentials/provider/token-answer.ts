@@ -6,7 +6,7 @@ import type { ProofKey } from '#foundation/crypto'
 /**
  * The claims of an access token: one by RFC 9068, or a JWT of the provider itself, whatever its header says, because
  * most
- * providers write `typ: JWT`. Other tokens are for their service alone to read.
+ * providers write `typ: JWT`. Only their service may read other tokens.
  * @param issuer of the provider, undefined where its file names none
  */
 export const accessTokenClaims = (token: string, issuer: string | undefined): JWTPayload | undefined => {
@@ -74,7 +74,7 @@ export const problemOfAnswer = (
   if (proof?.required === true && !bound) return 'it issued a token that is not bound to the key of the request'
   if (bound && !isOfKey(claims, proof!.key)) return 'it issued a token that is bound to another key, or to none'
   if (!bound && isOfUnknownKey(claims?.['cnf'], provider))
-    return 'it issued a token that is bound to a key, so that its service takes it from the owner of the key alone'
+    return 'it issued a token that is bound to a key, so that its service accepts it only from the owner of the key'
   if (life !== undefined && life <= 0) return 'it issued a token that has expired'
   // The provider's JSON: any form is possible, whatever the type says.
   const named = [claims?.aud ?? []].flat() as unknown[]
@@ -85,7 +85,7 @@ export const problemOfAnswer = (
     : undefined
 }
 
-/** For messages: texts alone, and of them what steers no terminal. */
+/** For messages: only texts, without characters that control a terminal. */
 const shownTexts = (values: readonly unknown[]): string =>
   values
     .map((each) => (typeof each === 'string' ? each.replace(/[^\x20-\x7e]/g, '?') : 'no text'))

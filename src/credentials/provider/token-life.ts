@@ -4,9 +4,9 @@ import type { ProviderClient } from './client.ts'
 
 /** Of a token that lives until it is revoked (ms). */
 const NEVER = 10 * 365 * 86_400_000
-/** Of one whose end the provider would not tell when it was asked (ms). */
+/** Of a token whose end the provider did not name when asked (ms). */
 const UNTOLD = 300_000
-/** How long it may take to tell (s): a claim on the grant has to outlast it. */
+/** How long the answer to that request may take (s): a claim on the grant has to outlast it. */
 const PATIENCE = 1
 
 /** A member of draft-ietf-oauth-refresh-token-expiration (s); what is left out has no end that is known. */

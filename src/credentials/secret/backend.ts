@@ -20,7 +20,7 @@ export interface SecretBackend {
 
 /**
  * Capability: versions in stages, which is what a rotation needs. Every step may be repeated, and changes nothing then:
- * whoever was killed in between does it again. Who reads `current` never sees what is pending.
+ * a process that was killed in between repeats it. A reader of `current` never sees the pending version.
  */
 export interface StagedSecrets extends SecretBackend {
   /** Undefined where no version is in that stage. */
@@ -40,7 +40,7 @@ export interface StagedSecrets extends SecretBackend {
    * @throws DeputyError `conflict` when another version is current, or `next` is no version of the secret
    */
   promote(tenant: string, name: string, next: SecretVersion, expected: SecretVersion | undefined): Promise<void>
-  /** A version that was replaced can be read no more. One that is current, or not found, is left alone. */
+  /** A version that was replaced can be read no more. One that is current, or not found, stays as it is. */
   retire(tenant: string, name: string, old: SecretVersion): Promise<void>
   /**
    * Before a rotation: no other program rotates the secret, and no version is pending. Absent where staging says so.
@@ -94,7 +94,7 @@ export interface RenewedLease {
   readonly isLast: boolean
 }
 
-/** How leases go on, and end, where they were given. */
+/** Renews and ends leases at the backend that gave them. */
 export interface LeaseSource {
   /**
    * Asks for another time of `duration` (ms) from now. @param parent the name of what it ends with
@@ -103,7 +103,7 @@ export interface LeaseSource {
   renew(lease: string, duration: number, parent: string | null): Promise<RenewedLease | undefined>
   /** Ended when it resolves. What has ended already stays so. */
   end(lease: string, content: LeaseContent): Promise<void>
-  /** It ends by its credential, so that nobody can end it any more when that cannot be opened. */
+  /** It is ended by its credential, and cannot be ended when that cannot be opened. */
   readonly endsByCredential?: true
   /** Its leases end with what asked for them: one whose parent is not known is not handed out. */
   readonly hasParents?: true
@@ -113,7 +113,7 @@ export interface LeaseSource {
 
 /** Capability: what is made for one owner when it is asked for, and ends with its lease. */
 export interface LeasedSecrets extends LeaseSource {
-  /** @param role what is asked of the engine. @param wish what writes it down is told for whom. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
+  /** @param role of the engine. @param wish names the owner, where the credential contains it. @throws DeputyError `secret_backend_unavailable`, `secret_backend_refused` */
   make(role: string, wish?: LeaseRequest): Promise<MadeSecret>
 }
 

@@ -3,7 +3,7 @@ import { type Lease, leaseRecordName, type LeaseStore } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 
 /**
- * Binds the leases of an earlier version to their owners and to what was asked for: they were bound to tenant and id alone.
+ * Binds the leases of an earlier version to their owners and to what was asked for: they were bound only to tenant and id.
  * It happens once for an installation; from then on no lease of the earlier form is believed.
  * @param options.folder where the data keys are
  */

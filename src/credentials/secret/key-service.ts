@@ -7,7 +7,7 @@ import type { KeyEncryptionKey } from '#foundation/crypto'
  * without one.
  */
 const PROBED_AFTER_MS = 60_000
-/** `status` waits so long for what that request comes to (ms); a later one tells. */
+/** `status` waits so long for the outcome of that request (ms); a later `status` reports it. */
 const PROBE_PATIENCE_MS = 300
 const PROBE = { key: new Uint8Array(32), context: new TextEncoder().encode('deputy status') }
 

@@ -17,7 +17,7 @@ export const LEAST_USE_MS = 2000
 const [RENEW_FROM, RENEW_TO] = [0.5, 0.75]
 const FIRST_PAUSE_MS = 2000
 const LONGEST_PAUSE_MS = 600_000
-/** For so long after the end of a lease Deputy goes on asking its backend to end it (ms). */
+/** For so long after the end of a lease Deputy still asks its backend to end it (ms). */
 const END_RETRIED_MS = 86_400_000
 
 export interface LeaseCareOptions {

@@ -6,7 +6,7 @@ import { kindOf } from '#identity/validity'
 
 /**
  * Ends what a revocation had ended and a store that has lost commits brought back. The revocation is in force already; this removes the
- * grants and tells their providers. What was given after the revocation stays.
+ * grants and notifies their providers. Grants that were given after the revocation stay.
  */
 export const createEndAgain =
   (deps: {

@@ -42,7 +42,7 @@ const requireFresh = (next: Secret, known: readonly (Secret | undefined)[]): voi
 /** The new one as the backend keeps it, pending; where a person has removed it, it is kept again. */
 const staged = async ({ rotation, backend, values }: Work): Promise<SecretVersion> => {
   const pending = await backend.stage(rotation.tenant, rotation.secret, values.next!, rotation.id)
-  if (!isSameSecret(pending.value, values.next!)) throw new NeedsPerson('somebody else has changed its pending version')
+  if (!isSameSecret(pending.value, values.next!)) throw new NeedsPerson('another party has changed its pending version')
   return pending
 }
 
@@ -177,7 +177,7 @@ export type OpenStep = Exclude<RotationStep, 'done' | 'gone_back'>
  * - applied: the target accepts it;
  * - verified: a login with it has worked;
  * - promoted: it is what is handed out, if nothing else was made current since the plan; the old one has a time of grace;
- * - retired: the target was told to refuse the old one, after another login with the new one;
+ * - retired: the target was asked to refuse the old one, after another login with the new one;
  * - proven: a login with the old one was refused;
  * - done: the backend gives the old one no more.
  *

@@ -38,7 +38,7 @@ export const isPromoted = (step: RotationStep): boolean => PROMOTED.has(step)
 type Waits = Extract<Decision, { do: 'again' | 'call' }>
 const AGAIN: Waits = { do: 'again' }
 const call = (why: string): Waits => ({ do: 'call', why })
-/** Tries again, and calls a person once the attempts are used up; the attempts go on all the same. */
+/** Tries again, and calls a person once the attempts are used up; the attempts continue nevertheless. */
 const againOr = ({ exhausted }: Standing, why: string): Waits => (exhausted ? call(why) : AGAIN)
 
 const afterPromotion = (standing: Standing): Decision => {
@@ -50,7 +50,7 @@ const afterPromotion = (standing: Standing): Decision => {
   if (fresh === 'unknown') return againOr(standing, 'the target cannot be asked')
   if (fresh !== 'works') return againOr(standing, 'the new one does not work, and the old one was left as it is')
   const decision = againOr(standing, 'the new one works, and the old one could not be ended')
-  // A target that says yes and does nothing is told once more.
+  // A target that confirms the change and does nothing is asked once more.
   return standing.step === 'retired' ? { ...decision, from: 'promoted' } : decision
 }
 

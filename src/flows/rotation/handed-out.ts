@@ -19,7 +19,7 @@ export const handedOut = async (
   return { is: old !== undefined && isSameSecret(version.value, old.value) ? 'old' : 'foreign', version }
 }
 
-const CHANGED = 'somebody else has changed the secret during the rotation'
+const CHANGED = 'another party has changed the secret during the rotation'
 export const FOREIGN = `${CHANGED}: its current value is neither the one that was replaced nor the new one; nothing was ended or overwritten`
 export const REMOVED = `${CHANGED}: the backend has no current version of it any more; nothing was ended`
 export const RESTORED = `${CHANGED}: its current value is again the one that was replaced; that one was not ended`

@@ -71,7 +71,7 @@ export const createRotationNotifier = (deps: {
         } catch (error) {
           deps.logger.error(
             { err: error, rotation: id, webhook: new URL(webhook).origin },
-            'nobody could be told of a rotation',
+            'a webhook was not notified of a rotation',
           )
         }
       }),

@@ -5,8 +5,8 @@ import type { RotatedSecret, Rotation, RotationStep, RotationStore } from '#foun
 import type { Rotator } from './rotator.ts'
 
 /** How long a reader waits for a change that is being made (ms), and how often it looks. */
-const PATIENCE = 3000
-const LOOK = 50
+const PATIENCE_MS = 3000
+const LOOK_MS = 50
 
 /** From these steps on the old one may have ended already while the new one is not current yet, or be put back. */
 const CHANGING: ReadonlySet<RotationStep> = new Set([
@@ -23,8 +23,8 @@ const isChanging = ({ step }: Rotation): boolean => CHANGING.has(step)
 
 /**
  * What is handed out of a secret while it rotates. Where the target knows two at a time that is the current version. Where
- * it does not, there is a moment in which the old one has ended and the new one is not current yet: whoever reads then waits
- * for it, and if whoever makes the change is gone, the target is asked which of the two it takes. Where the
+ * it does not, there is a moment in which the old one has ended and the new one is not current yet: a reader waits
+ * for it, and if the node that makes the change has died, the target is asked which of the two it accepts. Where the
  * target chooses, it is asked at once.
  */
 export const createRotatingSecrets =
@@ -43,7 +43,7 @@ export const createRotatingSecrets =
     const rotator = options.rotatorOf(secret)
     const backend = options.backendOf(secret.backend)
     if (rotator === undefined || rotator.supportsDualSecrets || backend === undefined) return options.readCached(secret)
-    for (const until = performance.now() + (options.patience ?? PATIENCE); ;) {
+    for (const until = performance.now() + (options.patience ?? PATIENCE_MS); ;) {
       const version = await backend.read(tenant, name)
       const open = await options.rotations.open(secret)
       if (open === undefined || !isChanging(open)) {
@@ -51,11 +51,11 @@ export const createRotatingSecrets =
         if ((await backend.read(tenant, name)).version === version.version) return version
         continue
       }
-      // The target has it, whoever is gone.
+      // The target has it, even where the node that began the rotation has died.
       if (rotator.generatedByTarget === true)
         return { value: await rotator.known(), version: 'at the target', token: null }
       if (performance.now() < until) {
-        await sleep(LOOK)
+        await sleep(LOOK_MS)
         continue
       }
       const pending = await backend.find(tenant, name, 'pending')

@@ -7,7 +7,7 @@ interface AnyRotator {
   readonly kind: string
   /** Where it works, as text: so many calls there at the same time as the policy says. */
   readonly target: string
-  /** Whether the old one works until `retire`. Where it does not, nobody is handed anything from `apply` until the new one is current. */
+  /** Whether the old one works until `retire`. Where it does not, no process gets a value from `apply` until the new one is current. */
   readonly supportsDualSecrets: boolean
   /** Logs in. @throws when that cannot be known: the target cannot be reached, or does not answer */
   login(value: Secret): Promise<Login>
@@ -15,7 +15,7 @@ interface AnyRotator {
   retire(old: Secret, current: Secret): Promise<void>
 }
 
-/** We choose the value that comes next, and tell the target. */
+/** Deputy chooses the next value, and sends it to the target. */
 export interface ChoosingRotator extends AnyRotator {
   readonly generatedByTarget?: undefined
   /** The value that comes next. Does not touch the target. */

@@ -8,13 +8,13 @@ import type { Logger } from '#foundation/telemetry'
 import type { RotationEngine } from './engine.ts'
 import { nextRotation } from './schedule.ts'
 
-/** How often is looked for what is due (ms). */
-const TICK = 1000
+/** How often the scheduler looks for rotations that are due (ms). */
+const TICK_MS = 1000
 const AT_ONCE = 500
 /** So many rotations are under way for each turn that a target has: some ask it while others write down what it has said. */
 const UNDER_WAY = 8
-/** After a rotation that went back, the next attempt by the clock (ms). */
-const AFTER_ROLL_BACK = 3_600_000
+/** After a rotation that was rolled back, the next scheduled attempt (ms). */
+const AFTER_ROLL_BACK_MS = 3_600_000
 
 export interface SchedulerOptions {
   readonly rotations: RotationStore
@@ -25,7 +25,7 @@ export interface SchedulerOptions {
   /** Where a rotation of a policy works. */
   readonly targetOf: (policy: RotationPolicy, secret: RotatedSecret) => string
   readonly audit: AuditLog
-  /** Who wants to know of what has ended, or needs a person. */
+  /** Notifies the policy's webhooks of a rotation that has ended, or needs a person. */
   readonly notify: (rotation: Rotation, policy: RotationPolicy) => Promise<void>
   readonly clock: Clock
   /** ms, never going back. */
@@ -47,7 +47,7 @@ export class RotationScheduler {
   readonly #underWay = new Map<string, Set<Promise<void>>>()
   readonly #taken = new Set<string>()
 
-  /** The time of day at the start, on the clock that nobody sets. */
+  /** The time of day at the start minus the monotonic clock (ms): with it the monotonic clock gives a time of day. */
   readonly #origin: number
 
   constructor(options: SchedulerOptions) {
@@ -59,12 +59,12 @@ export class RotationScheduler {
     this.#timer = setInterval(() => {
       this.#ticking ??= this.tick()
         .catch((error: unknown) => {
-          this.#options.logger.warn({ err: error }, 'rotations were not looked after; they are again in a second')
+          this.#options.logger.warn({ err: error }, 'care of rotations failed; retrying in a second')
         })
         .finally(() => {
           this.#ticking = undefined
         })
-    }, TICK)
+    }, TICK_MS)
     this.#timer.unref()
   }
 
@@ -163,7 +163,7 @@ export class RotationScheduler {
     await Promise.all(
       targets.map(async (target) => {
         // Put off first: who asks next sees it under way, or planned anew.
-        await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK })
+        await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK_MS })
         await this.begin(target, 'schedule').catch((error: unknown) => {
           logger.warn(
             { err: error, tenant: target.tenant, secret: target.secret },
@@ -192,7 +192,7 @@ export class RotationScheduler {
     if (policy === undefined) {
       this.#options.logger.warn(
         { rotation: rotation.id, secret: rotation.secret },
-        'no policy covers an open rotation any more: it waits for one',
+        'no policy covers an open rotation any more; it waits for one',
       )
       return false
     }
@@ -218,7 +218,7 @@ export class RotationScheduler {
     } catch (error) {
       this.#options.logger.warn(
         { err: error, rotation: rotation.id },
-        'a rotation could not be taken on; it is again when its claim is over',
+        'work on a rotation failed; retrying when its claim is over',
       )
     }
   }
@@ -229,7 +229,7 @@ export class RotationScheduler {
     if (target === undefined) return
     const now = clock.now()
     const rotatedAt = rotation.state === 'done' ? now : target.rotatedAt
-    const nextAt = rotation.state === 'done' ? nextRotation(policy.when, rotation, now) : now + AFTER_ROLL_BACK
+    const nextAt = rotation.state === 'done' ? nextRotation(policy.when, rotation, now) : now + AFTER_ROLL_BACK_MS
     await rotations.putTarget({ ...target, rotatedAt, nextAt })
   }
 }

@@ -50,7 +50,7 @@ export const sessionNameOf = (request: CredentialRequest): string => {
 }
 
 /**
- * What policies at AWS compare. A value that cannot be written as it is is refused, because a changed one could be somebody else's.
+ * Values that policies at AWS compare. A value that cannot be written unchanged is refused, because a changed one could be another user's.
  * @throws DeputyError `provider_refused`
  */
 const compared = (what: string, form: RegExp, value: string, downstream: string): string => {

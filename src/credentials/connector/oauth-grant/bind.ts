@@ -5,7 +5,7 @@ import type { Logger } from '#foundation/telemetry'
 const PAGE = 500
 
 /**
- * Binds the grants of an earlier version to their users, servers and downstreams: they were bound to tenant and id alone.
+ * Binds the grants of an earlier version to their users, servers and downstreams: they were bound only to tenant and id.
  * It happens once for an installation; from then on no grant of the earlier form is believed.
  * @param options.folder where the data keys are
  */

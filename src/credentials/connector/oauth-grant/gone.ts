@@ -1,16 +1,14 @@
 import type { Grant, GrantStore } from '#foundation/store'
 
 /**
- * `ended`: it was revoked, or the user has connected anew, and what was got for it is ended at the provider.
- * `written`: the store had lost it, and has
- * it again. `back`: another node has written it meanwhile, and the caller compares what is there.
+ * `ended`: it was revoked, or the user has connected again, and its new tokens are ended at the provider. `written`: the store
+ * had lost it, and has it again. `back`: another node has written it meanwhile, and the caller compares the stored grant.
  */
 export type Gone = { readonly kind: 'ended' | 'back' } | { readonly kind: 'written'; readonly grant: Grant }
 
 /**
- * What becomes of a grant that was refreshed and has no row any more. A row that is gone says by itself nothing: a
- * store that has lost
- * commits has lost no consent, and ending the grant at its provider would.
+ * What becomes of a grant that was refreshed and has no row any more. A missing row proves no revocation: a store that has lost
+ * commits has not lost the user's consent, and ending the grant at its provider would.
  */
 export const createGoneGrants =
   (deps: {

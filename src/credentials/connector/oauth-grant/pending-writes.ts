@@ -47,7 +47,7 @@ export const createPendingWrites = (deps: {
     }
     const stored = await deps.grants.get(grant.id)
     if (stored === undefined) return (await deps.settleGone(grant)).kind !== 'back'
-    // A fail-over has lost the claim as well: what is there is older than what was refreshed, however active it looks.
+    // A fail-over has lost the claim as well: the stored grant is older than the refreshed one, even where its status is active.
     const isBehind = stored.version < grant.version
     // The write had landed, and its answer was lost; or another node has a younger token.
     if (Buffer.compare(stored.sealed, grant.sealed) === 0 || (stored.status === 'active' && !isBehind)) return true
@@ -81,7 +81,7 @@ export const createPendingWrites = (deps: {
       await tryNow(id).catch((error: unknown) => {
         if (error instanceof DeputyError && ['store_unavailable', 'conflict'].includes(error.code)) return
         waiting.delete(id)
-        deps.logger.error({ err: error, grant: id }, 'the outcome of a refresh could not be written')
+        deps.logger.error({ err: error, grant: id }, 'the outcome of a refresh was not written')
       })
     }
   }

@@ -16,8 +16,8 @@ const renewedAt = ({ forcedAt, accessObtainedAt }: GrantTokens): number | undefi
 /**
  * What a grant does about access tokens that its service refuses. The first report forces a refresh. When the fresh token is
  * refused as well, the grant rests: its user is asked to connect again, and after the rest it is tried once more, because a
- * service that refuses everybody for a while must not cost all of its users their grants. Both moments are kept with the
- * tokens, so they hold on every node and over a restart.
+ * service that refuses every token for a while must not cost all of its users their grants. Both moments are stored with the
+ * tokens, so they apply on every node and after a restart.
  */
 export const createRejectedTokens = (deps: {
   readonly grants: GrantStore

@@ -81,7 +81,7 @@ export const sendRefresh = async (
     const { issuer } = client.provider
     const foreign = isOfAnother(tokens.accessToken.reveal(), response.access_token, issuer)
     const problem = foreign
-      ? 'it issued a token for somebody else'
+      ? 'it issued a token for another user'
       : problemOfAnswer(response, { provider: client.provider, audiences: audiencesOf(downstream), proof })
     if (problem === undefined) return { event: 'answered' as const, response }
     const error = refuse('provider_refused', { provider: client.provider.provider, problem })

@@ -10,13 +10,13 @@ export type Certainty = 'sure' | 'doubtful'
 export const certaintyOf = ({ status }: Pick<Grant, 'status'>): Certainty => (status === 'active' ? 'sure' : 'doubtful')
 
 /**
- * The one rule of what ends a grant: the provider says that this grant is over (`denied`: `invalid_grant`, in any dress), and nothing else does. A
- * refusal that does not name the grant is the client's or the admin's (a wrong secret, a disabled realm), an answer of a gateway
- * is none of the provider's, and an answer that never came says nothing.
+ * The one rule of what ends a grant: the provider says that this grant is over (`denied`: `invalid_grant`, in any form), and nothing else does. A
+ * refusal that does not name the grant concerns the client or the admin (a wrong secret, a disabled realm), an answer of a gateway
+ * is not the provider's, and an answer that never came proves nothing.
  *
  * A provider that rotates refresh tokens may have ended the token that we hold where its answer is not known. That doubt is written down before the request
  * leaves (threat 21), and stays until an answer comes: the token at hand is tried again, after growing pauses. If the provider had rotated,
- * its answer is `invalid_grant` (RFC 9700 section 4.14.2); if not, the grant goes on.
+ * its answer is `invalid_grant` (RFC 9700 section 4.14.2); if not, the grant stays.
  */
 export const whatBecomes = (
   from: Certainty,
@@ -38,7 +38,7 @@ export const whatBecomes = (
   }
 }
 
-/** Nothing more can be had from the grant: the provider has said so. */
+/** The provider has said that the grant is over. */
 export const isEnded = ({ status }: Pick<Grant, 'status'>): boolean => status === 'reconnect_required'
 
 /**
@@ -48,7 +48,7 @@ export const isEnded = ({ status }: Pick<Grant, 'status'>): boolean => status ==
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [5000, 3_600_000]
 
 /**
- * How long a grant in doubt is left alone after a try whose answer is not known (ms).
+ * The pause of a grant in doubt after a try whose answer is not known (ms).
  * @param tries with the token at hand after the first one; the first of them needs no pause
  */
 export const pauseInDoubt = (tries: number): number =>

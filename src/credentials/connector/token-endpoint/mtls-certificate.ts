@@ -10,7 +10,7 @@ import { leaseOwnerOf } from '../vault/lease-owner.ts'
 const UNSAID_LIFETIME = 3_600_000
 /** ub-common-name of RFC 5280 appendix A.1. */
 const LONGEST_NAME = 64
-/** A user in a name: what could be read as another name is refused, because it would be somebody else's. */
+/** A user in a name: a text that could be read as another user's name is refused. */
 const NAME = /^[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*$/
 
 /** @throws DeputyError `secret_backend_refused` where the user cannot stand in a name, `target_unknown` where there is none */
@@ -50,7 +50,7 @@ const uriOf = ({ principal, server, downstream }: CredentialRequest): string | u
 }
 
 /**
- * `mtls_certificate`: a client certificate that Vault issues for this user and server alone, with its key, as JSON with `certificate`,
+ * `mtls_certificate`: a client certificate that Vault issues for this user and server only, with its key, as JSON with `certificate`,
  * `private_key` and `ca_chain` (PEM). It is kept as a lease is, so that a revocation revokes it at Vault, by its serial number.
  */
 export const createMtlsCertificateConnector = (options: {

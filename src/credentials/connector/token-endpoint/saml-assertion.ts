@@ -66,7 +66,7 @@ export const signSamlAssertion = (
 ): string => {
   const xml = createWriter(downstream)
   const { id, issuer, subject, nameIdFormat, recipient, audience, authnContext, attributes } = assertion
-  // Services trim what they read: the name would be somebody else's.
+  // Services trim names: this one would become another user's.
   if (subject !== subject.trim())
     throw refuse('provider_refused', {
       provider: downstream,

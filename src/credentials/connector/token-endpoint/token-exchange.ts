@@ -26,7 +26,7 @@ export const subjectTokenOf = ({
 
 /**
  * `token_exchange`: the user's token, exchanged at an authorization server (RFC 8693 section 2.1). With an actor the token
- * that comes back says who acts; without one it is an impersonation, as the RFC calls it, and the service sees the user alone.
+ * that comes back says who acts; without one it is an impersonation, as the RFC calls it, and the service sees only the user.
  */
 export const createTokenExchangeConnector = ({
   requestToken,

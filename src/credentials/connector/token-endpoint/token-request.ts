@@ -159,7 +159,7 @@ export const createTokenRequests =
     if (problem !== undefined) throw refused(problem)
     const claims = accessTokenClaims(answer.access_token, issuer)
     if (claims !== undefined && isForAnother(request, claims, subject))
-      throw refused('it issued a token for somebody else')
+      throw refused('it issued a token for another user')
     const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
     const named = scopesOf(
       client.provider,

@@ -13,7 +13,7 @@ import { parseJson } from '../token-endpoint/ask.ts'
 const SHORTEST = 1000
 
 /**
- * `dynamic`: what an engine of a backend makes for this user, or this server, alone, and ends with its lease; or, for a static role,
+ * `dynamic`: a credential that an engine of a backend makes for one user, or one server, and ends with its lease; or, for a static role,
  * the login that the backend rotates by itself, for as long as it is the right one; or a token of Google Cloud, which has no lease.
  */
 export const createDynamicConnector = (options: {

@@ -37,7 +37,7 @@ const asSource =
     throw new NoCredentials(connection === undefined ? problem : `${problem}: ${connection}`, error)
   }
 
-/** A profile that is named is the only source: the chain would go on to the machine's own role where the name is wrong. */
+/** A profile that is named is the only source: with a wrong name the chain would fall back to the machine's own role. */
 const sourceOf = async (region: string, profile: string | undefined): Promise<Credentials> => {
   const clientConfig = { region }
   if (profile === undefined) return defaultProvider({ clientConfig })()

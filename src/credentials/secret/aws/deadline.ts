@@ -7,7 +7,7 @@ import { accountCredentials, type AwsAccount } from './credentials.ts'
 const ATTEMPTS_TIME = 2
 
 /**
- * The SDK's own handler only warns when a request takes longer than `requestTimeout`, unless it is told to throw.
+ * The SDK's own handler only warns when a request takes longer than `requestTimeout`, unless it is configured to throw.
  * @param timeout ms for one attempt
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/node-configuring-maxsockets.html
  */
@@ -36,7 +36,7 @@ const ATTEMPTS = 3
 const FIRST_PAUSE_MS = 200
 
 /**
- * Attempts that end within the deadline, so that what AWS said is what is told. The SDK's own pauses after a throttled
+ * Attempts that end within the deadline, so that the error has AWS's own words. The SDK's own pauses after a throttled
  * request are longer, and its adaptive mode holds up the requests for all other secrets as well.
  */
 const retries = () => new ConfiguredRetryStrategy(ATTEMPTS, (attempt) => FIRST_PAUSE_MS * 2 ** (attempt - 1))

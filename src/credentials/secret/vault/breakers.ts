@@ -9,7 +9,7 @@ import { createLru } from '#foundation/lru'
 import { DeputyError, refuse } from '#errors'
 import { isSilence } from '../silence.ts'
 
-/** After so many failures in a row what failed is left alone for so long (ms). */
+/** Failures in a row after which Deputy pauses its requests, and for how long (ms). */
 const FAILURES = 5
 const REST_MS = 5000
 /** Paths that are remembered at most. */
@@ -21,8 +21,8 @@ const isUnavailable = (error: unknown): boolean =>
   error instanceof DeputyError && error.code === 'secret_backend_unavailable'
 
 /**
- * Leaves alone what has failed repeatedly: the server as a whole where it is silent, sealed or not reached, and otherwise the
- * one path that fails, so that a broken role or a quota of one mount costs no other tenant anything.
+ * Pauses requests after repeated failures: to the server as a whole where it is silent, sealed or not reached, and otherwise to
+ * the one path that fails, so that a broken role or a quota of one mount costs no other tenant anything.
  */
 export const createVaultBreakers = (id: string) => {
   const make = (counts: (error: unknown) => boolean): CircuitBreakerPolicy =>
@@ -36,7 +36,7 @@ export const createVaultBreakers = (id: string) => {
     return found
   }
 
-  /** What the path alone is to blame for is a success of the server. */
+  /** A failure of one path counts as a success of the server. */
   const atServer = async <T>(work: () => Promise<T>): Promise<T> => {
     const outcome = await server.execute(async () => {
       try {
@@ -49,13 +49,13 @@ export const createVaultBreakers = (id: string) => {
     if ('value' in outcome) return outcome.value
     throw outcome.error
   }
-  const leftAlone = (error: unknown, whole: boolean): unknown =>
+  const paused = (error: unknown, whole: boolean): unknown =>
     error instanceof BrokenCircuitError
       ? refuse(
           'secret_backend_unavailable',
           {
             backend: id,
-            problem: 'it has failed repeatedly, so Deputy is leaving it alone for now',
+            problem: 'it has failed repeatedly, so Deputy pauses its requests for now',
             ...(whole ? { whole: 'yes' } : {}),
           },
           error,
@@ -70,11 +70,11 @@ export const createVaultBreakers = (id: string) => {
           try {
             return await atServer(work)
           } catch (error) {
-            throw leftAlone(error, true)
+            throw paused(error, true)
           }
         })
       } catch (error) {
-        throw leftAlone(error, false)
+        throw paused(error, false)
       }
     },
   }

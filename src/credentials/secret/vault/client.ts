@@ -142,7 +142,7 @@ export const createVaultWire = (options: {
     const { method, path, body, namespace = options.namespace } = request
     const correlationId = options.correlationId?.()
     const headers = {
-      // Vault Agents can be told to refuse what a browser or a redirect could have sent.
+      // Vault Agents can be configured to refuse requests that a browser or a redirect could have sent.
       'X-Vault-Request': 'true',
       Accept: 'application/json',
       // Both stand in Vault's audit log (https://developer.hashicorp.com/vault/docs/audit#auditing-requests-headers).

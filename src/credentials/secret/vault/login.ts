@@ -7,7 +7,7 @@ import { Secret } from '#foundation/crypto'
 import { readVault, vaultRefusal, type SendToVault } from './client.ts'
 import { unwrap } from './wrapping.ts'
 
-/** A token as a login, or Vault's look at a given one, tells it. */
+/** A token as the answer to a login, or to Vault's lookup of a given token, describes it. */
 export interface VaultToken {
   readonly token: Secret
   /** Its public name; empty for a batch token. */

@@ -20,7 +20,7 @@ const issuedSchema = z.object({
 
 /**
  * Certificates of Vault's PKI engine (https://developer.hashicorp.com/vault/api-docs/secret/pki#generate-certificate-and-key). Their name at Vault
- * is the serial number; a certificate that is revoked is in the engine's CRL and OCSP answers, and it is theirs to look who trusts it.
+ * is the serial number; a revoked certificate is in the engine's CRL and OCSP answers, which its verifiers have to check.
  */
 export const createVaultPki = ({ id, mount, session, clock, making }: EngineOptions): LeasedSecrets => {
   return {
@@ -28,7 +28,7 @@ export const createVaultPki = ({ id, mount, session, clock, making }: EngineOpti
     endsByItself: true,
     async make(role, wish) {
       if (wish?.duration === undefined)
-        throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate is for somebody' })
+        throw refuse('secret_backend_refused', { backend: id, problem: 'a certificate needs a user or a server' })
       const { answer, parent } = await session.askForLease({
         timeout: making,
         once: true,

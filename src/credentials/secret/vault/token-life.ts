@@ -8,7 +8,7 @@ const renewedSchema = z.object({ auth: z.object({ lease_duration: z.number().non
 /** A policy denied the request, and so knew the token. A token that has ended, or was revoked, is refused before any policy is asked. */
 const isDeniedByPolicy = (answer: VaultAnswer): boolean => /1 error occurred/.test(rawWords(answer))
 
-/** Whether a token has ended. Only the token's own look at itself tells: another path may be denied. @throws DeputyError `secret_backend_unavailable` */
+/** Whether a token has ended. Only the token's lookup of itself decides: another path may be denied. @throws DeputyError `secret_backend_unavailable` */
 export const isTokenDead = async (send: SendToVault, token: Secret): Promise<boolean> => {
   const answer = await send({ method: 'GET', path: 'auth/token/lookup-self' }, token)
   return answer.status === 403 && !isDeniedByPolicy(answer)

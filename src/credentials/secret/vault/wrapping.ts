@@ -7,8 +7,8 @@ const lookupSchema = z.object({ data: z.object({ creation_path: z.string() }) })
 
 /**
  * Opens a response-wrapping token (https://developer.hashicorp.com/vault/docs/concepts/response-wrapping#response-wrapping-token-validation):
- * looks it up, compares the path that it was made at with the one that is expected, and unwraps it once. Whatever fails
- * means that somebody else may have opened it, or has put another one in its place.
+ * looks it up, compares the path that it was made at with the one that is expected, and unwraps it once. Any failure
+ * means that another party may have opened it, or has put another one in its place.
  * @throws DeputyError `wrapping_violated`
  */
 export const unwrap = async <Schema extends z.ZodType>(options: {
@@ -29,6 +29,6 @@ export const unwrap = async <Schema extends z.ZodType>(options: {
     throw violated(`it was made at ${facts.data.data.creation_path.slice(0, 100)}, not at ${expectedPath}`)
   const answer = await send({ method: 'POST', path: 'sys/wrapping/unwrap' }, token)
   const parsed = options.schema.safeParse(answer.body)
-  if (answer.status !== 200 || !parsed.success) throw violated('it was opened by somebody else between look and use')
+  if (answer.status !== 200 || !parsed.success) throw violated('another party opened it between the lookup and its use')
   return parsed.data
 }

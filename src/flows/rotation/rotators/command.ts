@@ -5,7 +5,7 @@ import type { RotatedSecret } from '#foundation/store'
 import type { ChoosingRotator } from '../rotator.ts'
 import { revealed, rotatorOfSteps, type DoStep } from './steps.ts'
 
-/** A program that deputy.yaml allows: no shell, nothing of Deputy's environment, and the secrets on standard input alone. */
+/** A program that deputy.yaml allows: no shell, nothing of Deputy's environment, and the secrets only on standard input. */
 export interface AllowedCommand {
   readonly program: string
   readonly args: readonly string[]

@@ -21,7 +21,7 @@ export const createDeputyKeysRotator = (name: OwnKeys, keys: RotatedKeys): Askin
   const known = async (): Promise<Secret> => new Secret(await keys.current(name))
   const tenant = tenantOfDataKey(name)
   return {
-    // Of the others there is one in force at a time; what the old one has signed goes on being accepted by itself, for as long as there is any of it.
+    // Of the others there is one in force at a time; a signature of the old one stays valid by itself, for as long as there is one.
     kind: 'deputy_keys',
     target: 'deputy',
     supportsDualSecrets: tenant !== undefined,

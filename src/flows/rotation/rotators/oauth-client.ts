@@ -83,7 +83,7 @@ export const createOAuthClientRotator = (
       return new Secret(updated.client_secret)
     },
     async login(value) {
-      // Nothing comes of it: a refresh token that nobody has. RFC 6749 section 5.2 tells the client's authentication from all else.
+      // The request has no effect: its refresh token does not exist. RFC 6749 section 5.2 distinguishes a failed client authentication from every other error.
       const form = new URLSearchParams({
         grant_type: 'refresh_token',
         refresh_token: randomUUID(),

@@ -8,7 +8,7 @@ export type Step = 'next' | 'apply' | 'login' | 'retire'
 /** The secrets that a step is about: `current`, `next` or `old`. */
 export type StepSecrets = Readonly<Partial<Record<'current' | 'next' | 'old', Secret | undefined>>>
 
-/** Has somebody else do a step. @returns what was said, and whether that was a refusal. @throws when it was not done, or that is not known */
+/** Has an external program do a step. @returns its answer, and whether that was a refusal. @throws when it was not done, or that is not known */
 export type DoStep = (
   step: Step,
   secrets: StepSecrets,
