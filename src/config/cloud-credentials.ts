@@ -23,11 +23,11 @@ export const githubApp = {
   credential: z
     .literal('github_app')
     .describe(
-      'An installation token of a GitHub App, for no more permissions and repositories than were asked. A scope is `permission:level`, such as `contents:read`, or `repo:NAME`.',
+      'An installation token of a GitHub App, limited to the requested permissions and repositories. A scope is `permission:level`, such as `contents:read`, or `repo:NAME`.',
     ),
   api_url: urlSchema
     .default('https://api.github.com')
-    .describe('The API; of GitHub Enterprise Server `https://HOST/api/v3`.'),
+    .describe('URL of the API; for GitHub Enterprise Server `https://HOST/api/v3`.'),
   app: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,64}$/)
@@ -35,19 +35,21 @@ export const githubApp = {
   key: secretReferenceSchema.describe('Private key of the app, PEM.'),
   installation: installationSchema
     .optional()
-    .describe('The installation of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
-  installations: z.record(idSchema, installationSchema).default({}).describe('Installations of single tenants.'),
+    .describe(
+      'The installation for tenants without an entry in `installations`; absent: such tenants get no credentials.',
+    ),
+  installations: z.record(idSchema, installationSchema).default({}).describe('Installations by tenant.'),
   repositories: z
     .record(idSchema, z.array(repositorySchema).min(1).max(500))
     .default({})
-    .describe('The repositories of single tenants; a tenant that is not named here has all those of its installation.'),
+    .describe('Repositories by tenant; a tenant without an entry has all repositories of its installation.'),
   permissions: z
     .record(scopeSchema, z.record(z.string().regex(/^[a-z_]{1,64}$/), z.enum(['read', 'write', 'admin'])))
     .default({})
-    .describe('Permissions of scopes that have other names than `permission:level`.'),
+    .describe('Permissions by scope, for scopes that are not named `permission:level`.'),
 }
 
-/** For whom an assertion of Deputy's speaks at a cloud; what trusts it compares `sub` as text. */
+/** The subject of a token that Deputy signs for a cloud; the cloud compares `sub` as text. */
 const subjectSchema = z
   .enum(['tenant', 'server', 'user'])
   .default('server')
@@ -65,42 +67,44 @@ export const awsSts = {
       'Temporary keys of AWS, as JSON of the credential-process form (Version, AccessKeyId, SecretAccessKey, SessionToken, Expiration).',
     ),
   region: awsRegionSchema.describe('Region of the STS endpoint.'),
-  endpoint: urlSchema.optional().describe('Another endpoint than that of the region, such as one of PrivateLink.'),
+  endpoint: urlSchema.optional().describe('Endpoint to use instead of that of the region, such as one of PrivateLink.'),
   method: z
     .enum(['assume_role', 'web_identity', 'session_token'])
     .default('assume_role')
     .describe(
-      "assume_role: with the keys below. web_identity: with a token that Deputy signs, and no keys. session_token: the keys' own rights for a while; nothing can be narrowed.",
+      'assume_role: a role, with the keys below. web_identity: a role, with a token that Deputy signs and no keys. session_token: the rights of the keys themselves for a limited time, which cannot be narrowed.',
     ),
   key: secretReferenceSchema
     .optional()
     .describe(
-      'JSON with AccessKeyId, SecretAccessKey and perhaps SessionToken; absent: what the standard chain of the AWS SDK finds.',
+      'JSON with AccessKeyId, SecretAccessKey and optionally SessionToken; absent: credentials of the standard chain of the AWS SDK.',
     ),
   role: awsRoleSchema
     .optional()
-    .describe('The role of every tenant that has none of its own; absent: a tenant without one gets nothing.'),
-  roles: z.record(idSchema, awsRoleSchema).default({}).describe('Roles of single tenants.'),
-  external_id: awsExternalIdSchema.optional().describe("What the role's owner wants to be told (assume_role)."),
+    .describe('The role for tenants without an entry in `roles`; absent: such tenants get no credentials.'),
+  roles: z.record(idSchema, awsRoleSchema).default({}).describe('Roles by tenant.'),
+  external_id: awsExternalIdSchema
+    .optional()
+    .describe('The external id that the trust policy of the role requires (assume_role).'),
   statements: z
     .record(scopeSchema, z.array(statementSchema).min(1))
     .default({})
     .describe(
-      "The session policy, by scopes: each scope asked brings its statements, and nothing else is allowed. Absent: the role's rights as they are.",
+      'The session policy, by scope: each requested scope adds its statements, and nothing else is allowed. Absent: all rights of the role.',
     ),
   policy_arns: z
     .array(z.string().regex(/^arn:aws[a-z-]*:iam::(aws|\d{12}):policy\/[\w+=,.@/-]+$/))
     .max(10)
     .default([])
-    .describe('Managed policies that hold in every session.'),
+    .describe('Managed policies that apply to every session.'),
   tags: z
     .array(z.enum(['tenant', 'user', 'server']))
     .default([])
-    .describe('Session tags, for `aws:PrincipalTag/tenant` and the others in policies there.'),
+    .describe('Session tags, which policies at AWS read as `aws:PrincipalTag/tenant` and so on.'),
   transitive_tags: z
     .boolean()
     .default(false)
-    .describe('The tags go along into roles that are assumed from the session.'),
+    .describe('The tags are passed on to roles that are assumed from the session.'),
   source_identity: z
     .enum(['none', 'user', 'server'])
     .default('none')
@@ -153,7 +157,7 @@ export const gcpSts = {
   credential: z
     .literal('gcp_sts')
     .describe(
-      'An access token of Google Cloud by workload identity federation: for a token that Deputy signs, and no key anywhere.',
+      'An access token of Google Cloud by workload identity federation: Deputy signs a token, and no key is stored.',
     ),
   pool_provider: z
     .string()
@@ -166,28 +170,28 @@ export const gcpSts = {
     .string()
     .min(1)
     .optional()
-    .describe('`aud` of the token that Deputy signs, where the provider has another than its own name.'),
+    .describe('`aud` of the token that Deputy signs, where the provider expects an audience other than its own name.'),
   service_account: serviceAccountSchema
     .optional()
     .describe(
-      'The account whose token it is, for every tenant that has none of its own; absent: the token is that of the federated identity.',
+      'The service account for tenants without an entry in `service_accounts`; absent: the token is that of the federated identity.',
     ),
   service_accounts: z
     .record(idSchema, serviceAccountSchema)
     .default({})
     .describe(
-      'Accounts of single tenants. Where there are any, a tenant without one, and without `service_account`, gets nothing.',
+      'Service accounts by tenant. With any entry, a tenant that has none gets no credentials unless `service_account` is set.',
     ),
   scope_prefix: z
     .string()
     .regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/)
     .default('https://www.googleapis.com/auth/')
-    .describe('Stands before each scope at Google.'),
+    .describe('Prefix of each scope at Google.'),
   subject: subjectSchema,
-  sts_url: urlSchema.default('https://sts.googleapis.com/v1/token').describe('The token exchange.'),
+  sts_url: urlSchema.default('https://sts.googleapis.com/v1/token').describe('Endpoint of the token exchange.'),
   iam_url: urlSchema
     .default('https://iamcredentials.googleapis.com')
-    .describe('The API that issues tokens of service accounts.'),
+    .describe('URL of the API that issues tokens of service accounts.'),
 }
 
 const identitySchema = z.strictObject({
@@ -206,12 +210,12 @@ export const azure = {
   credential: z
     .literal('azure')
     .describe(
-      'An access token of Microsoft Entra ID for an application that trusts tokens which Deputy signs (workload identity federation). It has all permissions that the application has at the service.',
+      'An access token of Microsoft Entra ID for an application that trusts tokens signed by Deputy (workload identity federation). It has every permission that the application has at the service.',
     ),
   identity: identitySchema
     .optional()
-    .describe('For every tenant that has none of its own; absent: a tenant without one gets nothing.'),
-  identities: z.record(idSchema, identitySchema).default({}).describe('Of single tenants.'),
+    .describe('The identity for tenants without an entry in `identities`; absent: such tenants get no credentials.'),
+  identities: z.record(idSchema, identitySchema).default({}).describe('Identities by tenant.'),
   scope: z
     .string()
     .regex(/^[\x21\x23-\x5B\x5D-\x7E]+\/\.default$/, 'write the service followed by /.default')
@@ -220,7 +224,7 @@ export const azure = {
     .string()
     .min(1)
     .default('api://AzureADTokenExchange')
-    .describe('`aud` of the token that Deputy signs; other clouds of Microsoft have others.'),
-  authority_url: urlSchema.default('https://login.microsoftonline.com').describe('Where Entra ID is.'),
+    .describe('`aud` of the token that Deputy signs; other clouds of Microsoft expect other values.'),
+  authority_url: urlSchema.default('https://login.microsoftonline.com').describe('Base URL of Entra ID.'),
   subject: subjectSchema,
 }

@@ -55,7 +55,7 @@ export const cloudTenantWarnings = ({ tenants, servers, downstreams }: Snapshot)
           {
             file: 'downstreams',
             line: 1,
-            message: `${downstream.downstream} has no entry in \`${needed.setting}\`, and no \`${needed.common}\`, for ${without.toSorted().join(', ')}, so that nobody there gets a credential.`,
+            message: `${downstream.downstream} has no entry in \`${needed.setting}\`, and no \`${needed.common}\`, for ${without.toSorted().join(', ')}, so these tenants get no credentials.`,
             fix: `Add them, or name in \`tenants\` of ${downstream.downstream} the tenants that use it.`,
           },
         ]

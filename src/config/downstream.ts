@@ -19,56 +19,56 @@ const clientSchema = z.strictObject({
     .string()
     .min(1)
     .describe(
-      'Client id at the provider. `<connect_url>/clients/NAME`, with a name of your choice: one that needs no registration, because Deputy publishes there what the client is (Client ID Metadata Document).',
+      'Client id at the provider. With `<connect_url>/clients/NAME`, where NAME is your choice, the client needs no registration: Deputy publishes its metadata at that URL (Client ID Metadata Document).',
     ),
   client_secret: secretReferenceSchema
     .optional()
-    .describe('Absent for a public client, and for one that proves itself by a key.'),
+    .describe('Absent for a public client, and for a client that authenticates with a key.'),
   private_key: secretReferenceSchema
     .optional()
     .describe(
-      'Its private key, as JWK or PEM (PKCS #8): for `private_key_jwt`, and for `tls_client_auth` beside `certificate`.',
+      'Private key of the client, as JWK or PEM (PKCS #8): for `private_key_jwt`, and together with `certificate` for `tls_client_auth`.',
     ),
   variables: variablesSchema
     .default({})
-    .describe("What `{name}` in the provider's endpoints stands for, for example `tenant: contoso.example`."),
+    .describe("Values for `{name}` in the provider's endpoints, for example `tenant: contoso.example`."),
   certificate: secretReferenceSchema
     .optional()
     .describe(
-      'Its certificate with chain, PEM: shown for `tls_client_auth`; named in assertions (`x5t#S256`) for `private_key_jwt`.',
+      'Certificate of the client with its chain, PEM: presented for `tls_client_auth`; named in assertions (`x5t#S256`) for `private_key_jwt`.',
     ),
 })
 export type OAuthClient = z.output<typeof clientSchema>
 
 const common = {
   downstream: idSchema.describe('The id; `audience` in a token request names it.'),
-  name: z.string().optional().describe('What the consent page calls it.'),
-  environment: idSchema.optional().describe('Only daemons of this environment see it; absent: all.'),
-  enabled: z.boolean().default(true).describe('False: nobody gets a credential for it.'),
-  tenants: tenantsSchema.default('*').describe('The tenants that use it.'),
+  name: z.string().optional().describe('Name on the consent page.'),
+  environment: idSchema.optional().describe('Only daemons of this environment see it; absent: all daemons.'),
+  enabled: z.boolean().default(true).describe('False: Deputy issues no credentials for it.'),
+  tenants: tenantsSchema.default('*').describe('The tenants that may use it.'),
   resource: resourceSchema
     .optional()
-    .describe('The URI that `resource` in a token request may name, and the audience of what is issued.'),
+    .describe('The URI that a token request may name as `resource`, and the audience of issued tokens.'),
   scopes: z
     .record(scopeSchema, z.string())
     .default({})
-    .describe('Every scope that exists, with what it allows, in words for the consent page.'),
-  lifetime: lifetimeSchema.optional().describe('Longest life of what is issued.'),
+    .describe('Every scope of the service, with a description for the consent page.'),
+  lifetime: lifetimeSchema.optional().describe('Longest lifetime of an issued credential.'),
   inject: injectSchema
     .optional()
-    .describe('How the proxy puts the credential into requests; absent: it does not (docs/proxy.md).'),
+    .describe('How the proxy puts the credential into requests; absent: the proxy does not (docs/proxy.md).'),
 }
 
 /** How Deputy is known to the authorization server that a token comes from. */
 const provided = {
-  provider: idSchema.describe('The provider file.'),
+  provider: idSchema.describe('Name of the provider file.'),
   client: clientSchema.describe("Deputy's client at the provider."),
-  clients: z.record(idSchema, clientSchema).default({}).describe('Other clients for single tenants.'),
+  clients: z.record(idSchema, clientSchema).default({}).describe('Clients by tenant.'),
   token_audiences: z
     .array(z.string().min(1))
     .default([])
     .describe(
-      "What may stand as `aud` in its tokens beside `resource` and `audience`, such as the service's client id at the provider. A JWT of the provider that names none of these is refused; without any of them `aud` is not looked at.",
+      "Values of `aud` that its tokens may have in addition to `resource` and `audience`, such as the service's client id at the provider. A JWT of the provider that names none of these values is refused; if none is configured, `aud` is not checked.",
     ),
   over_scoped: z
     .enum(['refuse', 'mark'])
@@ -78,30 +78,33 @@ const provided = {
     ),
 }
 
-/** Of a request to a token endpoint: what stands in it beside the grant itself. */
+/** Parameters of a token request in addition to the grant. */
 const requested = {
   audience: z
     .string()
     .min(1)
     .optional()
-    .describe('`audience` of the request, where the provider wants one; `resource` goes along by itself.'),
+    .describe('`audience` of the request, where the provider requires one; `resource` is always sent.'),
   scope_prefix: z
     .string()
     .regex(/^[\x21\x23-\x5B\x5D-\x7E]*$/)
     .default('')
-    .describe('Stands before each scope at the provider, for example `https://graph.microsoft.com/`.'),
-  parameters: z.record(z.string(), z.string()).default({}).describe('Sent along as they are.'),
+    .describe('Prefix of each scope at the provider, for example `https://graph.microsoft.com/`.'),
+  parameters: z.record(z.string(), z.string()).default({}).describe('Additional parameters of the request.'),
 }
 
-const only = z.boolean().default(false).describe('True: the login is used at the socket alone, and never handed out.')
+const only = z
+  .boolean()
+  .default(false)
+  .describe('True: Deputy uses the login only at the socket and never hands it out.')
 
-/** For whom an assertion that Deputy signs may speak, beside the user and its issuer. */
+/** Further subjects of an assertion that Deputy signs, in addition to the user and its issuer. */
 const others = z.strictObject({ text: z.string().min(1) }).or(z.strictObject({ suffix: z.string().min(1) }))
 export type AssertionSubject = z.output<typeof others> | 'user' | 'issuer'
 
 /** Where a secret of the tenant is kept. */
 const kept = {
-  backend: idSchema.default('embedded').describe('The backend that keeps it.'),
+  backend: idSchema.default('embedded').describe('The backend that stores it.'),
   secret: idSchema.describe('Name of the secret; each tenant has its own.'),
 }
 
@@ -117,7 +120,7 @@ const databases = {
     })
     .optional()
     .describe(
-      'The PostgreSQL server of a credential that is a login (JSON with username and password): `listen.postgres` leads there.',
+      'The PostgreSQL server that `listen.postgres` connects to; the credential is a login (JSON with username and password).',
     ),
   redis: z
     .strictObject({
@@ -127,7 +130,7 @@ const databases = {
       only,
     })
     .optional()
-    .describe('The Redis server of a credential that is a login: `listen.redis` leads there.'),
+    .describe('The Redis server that `listen.redis` connects to; the credential is a login.'),
 }
 
 /** `downstreams/<id>.yaml`: a service that credentials are for, and the kind of credential it takes. */
@@ -140,12 +143,14 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
       .boolean()
       .default(true)
       .describe(
-        "Whether the provider's `offline_scope` is asked for. False: the grant ends when the user's session at the provider does.",
+        "Whether to request the provider's `offline_scope`. False: the grant ends with the user's session at the provider.",
       ),
     authorization_parameters: z
       .record(z.string(), z.string())
       .default({})
-      .describe('Sent along to the authorization endpoint beside those of the provider file, for example `audience`.'),
+      .describe(
+        'Parameters of the authorization request in addition to those of the provider file, for example `audience`.',
+      ),
   }),
   z.strictObject({
     ...common,
@@ -154,7 +159,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z
       .literal('client_credentials')
       .describe(
-        "A token of Deputy's own client at an authorization server (RFC 6749 section 4.4): the same rights whoever asks, so policy has to say who may.",
+        "A token of Deputy's own client at an authorization server (RFC 6749 section 4.4). Its rights are the same for every caller, so policies decide which callers may have it.",
       ),
   }),
   z.strictObject({
@@ -166,12 +171,16 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
       .describe("The user's token, exchanged at an authorization server (RFC 8693) that knows both services."),
     subject_token_type: tokenTypeSchema
       .optional()
-      .describe("What the server is told the user's token is; default: as it came."),
-    requested_token_type: tokenTypeSchema.optional().describe('What it is asked for; default: it chooses.'),
+      .describe("Token type under which the user's token is sent; default: the type under which it was received."),
+    requested_token_type: tokenTypeSchema
+      .optional()
+      .describe('Token type that is requested; default: the server chooses.'),
     actor: z
       .enum(['none', 'client'])
       .default('none')
-      .describe("client: a token of Deputy's client goes along as `actor_token`, so that the service sees who acts."),
+      .describe(
+        "client: a token of Deputy's client is sent as `actor_token`, so that the service sees which client acts.",
+      ),
   }),
   z.strictObject({
     ...common,
@@ -180,7 +189,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z
       .literal('entra_obo')
       .describe(
-        "The user's token, exchanged at Microsoft Entra ID (on-behalf-of flow); its `aud` has to be Deputy's client there.",
+        "The user's token, exchanged at Microsoft Entra ID (on-behalf-of flow); its `aud` must be Deputy's client there.",
       ),
   }),
   z.strictObject({
@@ -203,20 +212,22 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
           .or(others)
           .default('user')
           .describe(
-            "`sub`: the user's name, with `suffix` the name and what follows it (`@example.com`), the issuer, a text, or none.",
+            "`sub`: the user's name (followed by `suffix`, such as `@example.com`), the issuer, a fixed text, or none.",
           ),
         audience: z.string().min(1).optional().describe('`aud`; default: the token endpoint.'),
         scope: z
           .enum(['parameter', 'claim'])
           .default('parameter')
-          .describe('Where the scopes stand: beside the assertion or in it, as Google wants.'),
-        lifetime: lifetimeSchema.default(300_000).describe('How long the assertion is good for.'),
+          .describe(
+            'Where the scopes are sent: as a parameter of the request, or in the assertion, as Google requires.',
+          ),
+        lifetime: lifetimeSchema.default(300_000).describe('Lifetime of the assertion.'),
         self_signed: z
           .boolean()
           .default(false)
-          .describe('The assertion itself is the token: nothing is asked. `audience` is then the service.'),
+          .describe('The assertion itself is the token, and no request is sent. `audience` is then the service.'),
       })
-      .describe('What Deputy signs.'),
+      .describe('The assertion that Deputy signs.'),
   }),
   z.strictObject({
     ...common,
@@ -225,46 +236,44 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z
       .literal('saml_bearer')
       .describe(
-        'A token for a SAML 2.0 assertion that Deputy signs with a key of its own (RFC 7522 section 2.1), as SAP and Salesforce take it.',
+        'A token for a SAML 2.0 assertion that Deputy signs with a key of its own (RFC 7522 section 2.1), as SAP and Salesforce accept it.',
       ),
     assertion: z
       .strictObject({
         key: secretReferenceSchema.describe('The private key: RSA of at least 2048 bits, JWK or PEM.'),
         certificate: secretReferenceSchema
           .optional()
-          .describe(
-            'The certificate of the key, PEM: it goes along in the signature. Absent: the service has to know the key.',
-          ),
+          .describe('Certificate of the key, PEM, included in the signature. Absent: the service must know the key.'),
         issuer: z.string().min(1).optional().describe('`Issuer`; default: the client id.'),
         subject: z
           .enum(['user', 'issuer'])
           .or(others)
           .default('user')
           .describe(
-            "`NameID`: the user's name, with `suffix` the name and what follows it (`@example.com`), the issuer, or a text.",
+            "`NameID`: the user's name (followed by `suffix`, such as `@example.com`), the issuer, or a fixed text.",
           ),
         name_id_format: resourceSchema
           .default('urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified')
-          .describe('What kind of name that is, for example `urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress`.'),
+          .describe('Format of the name, for example `urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress`.'),
         audience: z.string().min(1).optional().describe('`Audience`; default: the token endpoint.'),
         authn_context: resourceSchema
           .optional()
           .describe(
-            '`AuthnContextClassRef`: how users have signed in, in the words of the service, where it wants to hear that. Absent: nothing is said of a sign-in, because it was not Deputy that users signed in to (RFC 7522 section 3).',
+            '`AuthnContextClassRef`: the way in which users signed in, in the terms of the service, where it requires one. Absent: the assertion states no sign-in, because users did not sign in to Deputy (RFC 7522 section 3).',
           ),
         attributes: z
           .record(z.string().min(1), z.string())
           .default({})
-          .describe('Attributes that go along, by name; SAP wants the client id as `client_id`, for example.'),
-        lifetime: lifetimeSchema.default(300_000).describe('How long the assertion is good for.'),
+          .describe('Attributes of the assertion, by name; SAP, for example, requires the client id as `client_id`.'),
+        lifetime: lifetimeSchema.default(300_000).describe('Lifetime of the assertion.'),
       })
-      .describe('What Deputy signs.'),
+      .describe('The assertion that Deputy signs.'),
   }),
   z.strictObject({
     ...common,
     ...provided,
     ...requested,
-    resource: resourceSchema.describe('The service: it stands in the assertion.'),
+    resource: resourceSchema.describe('The service, which the assertion names.'),
     credential: z
       .literal('id_jag')
       .describe(
@@ -279,13 +288,13 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
       .enum(['any', 'dpop', 'mtls'])
       .default('any')
       .describe(
-        "To which key of the server it is bound: dpop, the one that the request proves (RFC 9449); mtls, the certificate in the server's file (RFC 8705); any, to the one that is proved, if one is.",
+        "The key of the server to which the token is bound. dpop: the key that the request proves (RFC 9449). mtls: the certificate in the server's file (RFC 8705). any: the key that the request proves, if it proves one.",
       ),
   }),
   z.strictObject({
     ...common,
     ...databases,
-    credential: z.literal('static').describe('A secret of the tenant, as it is in its backend.'),
+    credential: z.literal('static').describe('A secret of the tenant, exactly as its backend stores it.'),
     ...kept,
   }),
   z.strictObject({
@@ -293,7 +302,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     ...kept,
     credential: z
       .literal('api_key')
-      .describe('A key of the tenant, as it is in its backend: one line of printable ASCII, or it is not handed out.'),
+      .describe('A key of the tenant, as its backend stores it. It must be one line of printable ASCII.'),
   }),
   z.strictObject({
     ...common,
@@ -302,7 +311,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z
       .literal('basic')
       .describe(
-        'A login of the tenant in its backend: JSON with username and password, or it is not handed out. `inject` with `basic: {}` makes it the header Authorization (RFC 7617).',
+        'A login of the tenant, as its backend stores it. It must be JSON with username and password. `inject` with `basic: {}` sends it as the header Authorization (RFC 7617).',
       ),
   }),
   z.strictObject({ ...common, ...databases, ...dynamic }),
@@ -315,7 +324,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     credential: z
       .literal('mtls_certificate')
       .describe(
-        'A client certificate with its key, that a backend issues for the user, or the server, alone: JSON with certificate, private_key and ca_chain. A revocation revokes it.',
+        'A client certificate with its key, which a backend issues for one user or one server: JSON with certificate, private_key and ca_chain. A revocation revokes it.',
       ),
     backend: idSchema.describe('The backend that issues it: one of kind `vault`.'),
     role: engineRoleSchema.describe('Role of the PKI engine there.'),
@@ -330,7 +339,7 @@ export const downstreamSchema = z.discriminatedUnion('credential', [
     uri_prefix: resourceSchema
       .optional()
       .describe(
-        'A URI in the certificate (SAN): this, then `/tenant/ID/server/ID` and, for a user, `/user/NAME`; `spiffe://example.com`, say.',
+        'Prefix of the URI in the certificate (SAN), such as `spiffe://example.com`; `/tenant/ID/server/ID` and, for a user, `/user/NAME` follow it.',
       ),
   }),
 ])
@@ -363,7 +372,7 @@ export type DownstreamOf<Kind extends CredentialKind> = Extract<Downstream, { cr
 
 /** Whether Deputy asks for tokens that are bound to a key of its own: those may not leave it, and may have to. */
 export const wantsBound = (downstream: Downstream, provider: Provider | undefined): boolean => {
-  // Nobody is asked for it.
+  // It needs no request to a provider.
   if (downstream.credential === 'jwt_bearer' && downstream.assertion.self_signed) return false
   return provider?.dpop === 'required' || (provider?.dpop === 'offered' && downstream.inject?.only === true)
 }

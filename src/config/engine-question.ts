@@ -3,7 +3,7 @@ import type { Problem } from './problem.ts'
 import { leasedBy } from './secret-backends.ts'
 import type { Located } from './yaml-file.ts'
 
-/** What is asked of which engine, and under which name that is kept as a lease; of GCP tokens and static roles there is none. */
+/** The request to an engine, and its name as a lease; GCP tokens and static roles have no lease. */
 export interface EngineQuestion {
   readonly backend: string
   readonly role: string
@@ -41,7 +41,7 @@ export const engineQuestionOf = (downstream: Downstream): EngineQuestion | undef
   }
 }
 
-/** Settings of one engine that stand beside another. */
+/** Settings that belong to another engine than the configured one. */
 export const engineProblems = ({ value, file, lineOf }: Located<Downstream>): Problem[] => {
   if (value.credential !== 'dynamic') return []
   const { engine, gcp } = value
@@ -65,7 +65,7 @@ export const engineProblems = ({ value, file, lineOf }: Located<Downstream>): Pr
     problems.push({
       file,
       line: lineOf(['gcp', 'issues']),
-      message: 'Of an impersonated account Vault issues tokens alone.',
+      message: 'For an impersonated account Vault issues only tokens.',
       fix: 'Write issues: token.',
     })
   return problems

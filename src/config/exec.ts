@@ -5,18 +5,18 @@ const variableSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'write the n
 
 const given = {
   downstream: idSchema.describe('The downstream whose credential it is.'),
-  scopes: z.array(scopeSchema).optional().describe('Scopes to ask for; absent: all that the server is registered for.'),
+  scopes: z.array(scopeSchema).optional().describe('Scopes to request; absent: all that the server is registered for.'),
   field: z
     .string()
     .min(1)
     .optional()
-    .describe('Of a credential that is JSON, such as a database login: this field alone.'),
+    .describe('The field to pass on from a credential that is JSON, such as a database login.'),
   template: z
     .string()
     .min(1)
     .optional()
     .describe(
-      'Text around it: {token} is the credential, {username} and any other name a field of one that is JSON. In a URL what is put in is percent-encoded.',
+      'Text around the credential. {token} stands for the credential; {username} and other names stand for fields of a credential that is JSON. Values in a URL are percent-encoded.',
     ),
 }
 const oneForm = [
@@ -46,24 +46,22 @@ export const execSchema = z
     on_behalf_of: z
       .enum(['session', 'server'])
       .default('session')
-      .describe(
-        'session: the user as whom the Unix user has signed in with `deputy login`; server: the server itself.',
-      ),
+      .describe('session: the user who signed in with `deputy login` as this Unix user; server: the server itself.'),
     env: z.record(variableSchema, valueSchema).default({}).describe('Environment variables with credentials.'),
     files: z
       .record(variableSchema, fileSchema)
       .default({})
-      .describe('Files with credentials in a private folder in memory; the environment variable has the path.'),
-    proxy: z.boolean().default(false).describe('Its requests go through the injecting proxy.'),
+      .describe('Files with credentials, in a private folder in memory; the environment variable holds the path.'),
+    proxy: z.boolean().default(false).describe('Requests of the server go through the injecting proxy.'),
     socket: z
       .boolean()
       .default(false)
-      .describe('DEPUTY_SOCKET names the socket of the local API, for a server that asks by itself.'),
+      .describe('Sets DEPUTY_SOCKET to the socket of the local API, for a server that calls Deputy itself.'),
     renew: z
       .enum(['restart', 'signal', 'none'])
       .default('restart')
       .describe(
-        'What happens when a credential has been replaced. restart: the server is ended and started anew; signal: files are replaced and it gets `signal`; none: it keeps what it was given.',
+        'What happens when a credential has been replaced. restart: the server is restarted. signal: the files are replaced and the server receives `signal`. none: the server keeps the earlier credential.',
       ),
     signal: z
       .enum(['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGINT', 'SIGTERM'])

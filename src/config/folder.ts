@@ -1,4 +1,4 @@
-/** Reading the files of a configuration folder: whatever is there, the answer is texts and problems, never an exception. */
+/** Reads the files of a configuration folder. The answer is always texts and problems, never an exception. */
 import { constants } from 'node:fs'
 import { open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -5,7 +5,7 @@ export const CREDENTIAL = '{credential}'
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
 
-/** Headers that say how a message is carried (RFC 9110 section 7.6.1), for whom, or that are Deputy's own: nothing is put into them. */
+/** Headers that describe the transport or the destination of a message (RFC 9110 section 7.6.1), or that are Deputy's own: they hold no credential. */
 export const NOT_INJECTED =
   /^(host|connection|content-length|content-encoding|transfer-encoding|te|trailer|upgrade|keep-alive|expect|date|via|range|accept-encoding|origin|(proxy|deputy|sec)-.*)$/i
 
@@ -33,24 +33,28 @@ const originSchema = z
 const waySchema = z.union([
   z
     .strictObject({
-      header: nameSchema.describe('Name of the header; what the caller sends under this name is left out.'),
+      header: nameSchema.describe("Name of the header; a header of this name in the caller's request is removed."),
       value: z.string().default(CREDENTIAL).describe('Its value; `{credential}` stands for the credential.'),
     })
     .describe('In a header.'),
   z
     .strictObject({
-      query: z.string().min(1).max(100).describe("Name of the parameter; the caller's own is left out."),
+      query: z
+        .string()
+        .min(1)
+        .max(100)
+        .describe("Name of the parameter; a parameter of this name in the caller's request is removed."),
     })
     .describe('In the query string.'),
   z
     .strictObject({
-      path: placeholderSchema.describe('Placeholder in the path that the credential takes the place of.'),
+      path: placeholderSchema.describe('Placeholder in the path that the credential replaces.'),
     })
     .describe('In the path.'),
   z
     .strictObject({
       body: placeholderSchema.describe(
-        "Placeholder in the body that the credential takes the place of, escaped as the body's type wants it.",
+        'Placeholder in the body that the credential replaces, escaped for the content type of the body.',
       ),
     })
     .describe('In the body.'),
@@ -77,32 +81,32 @@ export const injectSchema = z.strictObject({
     .array(originSchema)
     .min(1)
     .describe(
-      'Where it may be sent, for example https://api.github.com; the first one is meant when a request names the downstream. http only for loopback, with network.allow_loopback.',
+      'Origins to which the credential may be sent, for example https://api.github.com; a request that names the downstream goes to the first one. http only for loopback, with network.allow_loopback.',
     ),
   methods: z
     .array(z.enum(METHODS))
     .min(1)
     .default([...METHODS])
-    .describe('Methods that it is put into.'),
+    .describe('Methods of requests that receive the credential.'),
   paths: z
     .array(z.string().regex(/^\/[!-"$->@-~]*$/, 'a path begins with / and has no query'))
     .min(1)
     .optional()
-    .describe('Paths that it is put into, with all that is below them; absent: all.'),
+    .describe('Paths of requests that receive the credential, including paths below them; absent: all.'),
   as: z
     .union([waySchema, z.array(waySchema).min(1)])
     .transform((as) => (Array.isArray(as) ? as : [as]))
-    .describe('Where in the request it is put: one of the ways, or a list of them.'),
+    .describe('Where the credential is placed in the request: one place, or a list of places.'),
   redact_response: z
     .boolean()
     .default(true)
     .describe(
-      'Whether the credential is struck out of answers, should the service repeat it; such answers come without compression and whole.',
+      'Whether to redact the credential from answers in which the service repeats it. Such answers are delivered uncompressed and complete.',
     ),
   only: z
     .boolean()
     .default(false)
-    .describe('Whether the proxy is the only way: the credential itself is never handed out.'),
+    .describe('True: the credential is used only through the proxy and never handed out.'),
 })
 export type Inject = z.output<typeof injectSchema>
 

@@ -20,14 +20,14 @@ export const keyEncryptionSchema = z.union([
           .describe('Name of a key that authenticates associated data (aes256-gcm96, chacha20-poly1305).'),
       }),
     })
-    .describe('A key in the transit engine of Vault or OpenBao; it never leaves it.'),
+    .describe('A key in the transit engine of Vault or OpenBao, which never leaves the engine.'),
   z
     .strictObject({
       aws: z
         .strictObject({
           ...awsAccount,
           key: z.string().min(1).max(2048).describe('Id or ARN of a symmetric key.'),
-          timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
+          timeout: timeoutSchema.default(3000).describe('Time limit for an answer.'),
         })
         .refine(hasRoleForExternalId, EXTERNAL_ID_ALONE),
     })

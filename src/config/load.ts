@@ -126,7 +126,7 @@ const readSettings = async (
   return { isThere: true, settings }
 }
 
-/** Reads the folders beside deputy.yaml, except for the rotation policies, whose folder the settings name. */
+/** Reads the folders of documents, except for the rotation policies, whose folder the settings name. */
 const readDocuments = async (
   { home, shippedProviders }: { readonly home: string; readonly shippedProviders: string },
   environment: string | undefined,

@@ -1,4 +1,4 @@
-/** The files with secrets that the configuration refers to: whether they are there, and read by nobody but their owner. */
+/** The files with secrets that the configuration refers to: whether they exist, and only their owner can read them. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { octal } from '#foundation/files'

@@ -44,7 +44,7 @@ const headersSchema = z.record(
   z.string().regex(/^[\x20-\x7e]{1,200}$/, 'printable ASCII'),
 )
 
-/** Members of a token answer that are told as they are by the standard, or that nobody but Deputy may have. */
+/** Members of a token answer that the standard defines, or that only Deputy may have. */
 const RESERVED =
   /(^|\.)(access_token|refresh_token|id_token|issued_token_type|token_type|expires_in|scope|error|error_description|error_uri|__proto__|constructor|prototype)$|token|secret|password/
 
@@ -53,7 +53,7 @@ export const parSchema = z
   .enum(['required', 'offered', 'never'])
   .default('offered')
   .describe(
-    'Whether authorization requests are pushed (RFC 9126). offered: where its metadata or this file names the endpoint; a client that is known by a document pushes only where the metadata says that it must, because a server may read documents at its authorization endpoint alone. required: always. never: not even then.',
+    'Whether authorization requests are pushed (RFC 9126). offered: where its metadata or this file names the endpoint; a client with a metadata document pushes only where the metadata requires it, because a server may read documents only at its authorization endpoint. required: always. never: not at all.',
   )
 
 /** How a provider's answers differ from the standard. */
@@ -61,7 +61,9 @@ export const answersSchema = z.strictObject({
   errors: z
     .enum(['status', 'error_member', 'ok_member'])
     .default('status')
-    .describe('How it says no: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.'),
+    .describe(
+      'How it reports an error: by the HTTP status; also by `error` in an answer of status 200; also by `ok: false`.',
+    ),
   error_member: z
     .string()
     .regex(/^[a-z_]{1,40}$/)
@@ -73,7 +75,7 @@ export const answersSchema = z.strictObject({
       z.enum(['invalid_grant', 'invalid_client', 'invalid_scope', 'temporarily_unavailable', 'slow_down']),
     )
     .default({})
-    .describe('What its own error codes mean in those of the standard; `invalid_grant` ends the grant.'),
+    .describe('Standard error codes for its own codes; `invalid_grant` ends the grant.'),
   token_under: z
     .string()
     .regex(/^[a-z_]{1,40}$/)
@@ -86,18 +88,18 @@ export const answersSchema = z.strictObject({
   scope_separator: z
     .enum([' ', ','])
     .optional()
-    .describe('What stands between granted scopes; default: as between those that are asked for.'),
+    .describe('Separator of granted scopes; default: the separator of requested scopes.'),
   scope_of: z
     .enum(['answer', 'token'])
     .default('answer')
     .describe(
-      'Where it says what a token is good for: in `scope` of its answer, or in the token, a JWT, because the answer repeats what the user gave once.',
+      'Where it states the scopes of a token: in `scope` of its answer, or in the token (a JWT) where the answer repeats the scopes of the original grant.',
     ),
   ignored_scopes: z
     .array(z.string())
     .default([])
     .describe(
-      'Scopes that it names without having been asked, and that open nothing. Those of OpenID Connect (openid, profile, email, address, phone, offline_access) need not stand here.',
+      'Scopes that it grants without a request and that give access to nothing. The scopes of OpenID Connect (openid, profile, email, address, phone, offline_access) need not be listed.',
     ),
 })
 
@@ -105,18 +107,20 @@ export const answersSchema = z.strictObject({
 export const providerSchema = z
   .strictObject({
     provider: idSchema.describe('The id; downstreams name it.'),
-    name: z.string().min(1).describe('What the consent page calls it.'),
+    name: z.string().min(1).describe('Name on the consent page.'),
     variables: z
       .record(
         variableNameSchema,
         z.strictObject({
-          meaning: z.string().min(1).describe('What it stands for, and where it is found.'),
-          default: variableValueSchema.optional().describe('Absent: each client of a downstream has to say it.'),
+          meaning: z.string().min(1).describe('Meaning of the variable, and where to find its value.'),
+          default: variableValueSchema
+            .optional()
+            .describe('Default value; absent: each client of a downstream must set the variable.'),
         }),
       )
       .default({})
       .describe(
-        "What `{name}` in the issuer and in endpoints stands for; a downstream's client says it under `variables`, each tenant's its own.",
+        'Variables, written as `{name}` in the issuer and in endpoints; each client of a downstream sets them under `variables`.',
       ),
     issuer: endpointSchema
       .optional()
@@ -125,30 +129,34 @@ export const providerSchema = z
       .boolean()
       .default(false)
       .describe(
-        'Whether it publishes metadata (RFC 8414, OpenID Connect Discovery); an endpoint that the file names as well is used as it stands there.',
+        'Whether it publishes metadata (RFC 8414, OpenID Connect Discovery); an endpoint in this file takes precedence.',
       ),
-    authorization_endpoint: endpointSchema.optional().describe('Where the user allows access.'),
-    token_endpoint: endpointSchema.optional().describe('Where codes and refresh tokens are redeemed.'),
+    authorization_endpoint: endpointSchema.optional().describe('URL at which the user authorizes access.'),
+    token_endpoint: endpointSchema.optional().describe('URL at which codes and refresh tokens are redeemed.'),
     refresh_endpoint: endpointSchema
       .optional()
-      .describe('Where refresh tokens are redeemed, if not at the token endpoint.'),
+      .describe('URL at which refresh tokens are redeemed; default: the token endpoint.'),
     revocation_endpoint: endpointSchema
       .optional()
-      .describe('Where tokens are ended; `{client_id}` and, for `token_in_path`, `{token}` may stand in its path.'),
+      .describe(
+        'URL at which tokens are revoked; its path may contain `{client_id}` and, for `token_in_path`, `{token}`.',
+      ),
     introspection_endpoint: endpointSchema
       .optional()
-      .describe('Where it says what a token is (RFC 7662), for `access_token_lifetime: introspect`.'),
-    pushed_authorization_request_endpoint: endpointSchema.optional().describe('Where requests are pushed (RFC 9126).'),
+      .describe('Introspection endpoint (RFC 7662), for `access_token_lifetime: introspect`.'),
+    pushed_authorization_request_endpoint: endpointSchema
+      .optional()
+      .describe('URL to which authorization requests are pushed (RFC 9126).'),
     par: parSchema,
     authorization_response_iss_parameter_supported: z
       .boolean()
       .default(false)
       .describe('RFC 9207: without `iss` the response is refused.'),
-    scope_separator: z.enum([' ', ',']).default(' ').describe('What stands between scopes that are asked for.'),
+    scope_separator: z.enum([' ', ',']).default(' ').describe('Separator of requested scopes.'),
     scope_parameter: z
       .enum(['scope', 'user_scope'])
       .default('scope')
-      .describe("In which parameter the authorization request names the user's scopes."),
+      .describe("Parameter of the authorization request that holds the user's scopes."),
     client_authentication: z
       .enum([
         'client_secret_basic',
@@ -165,31 +173,33 @@ export const providerSchema = z
     client_assertion_audience: z
       .enum(['issuer', 'token_endpoint'])
       .default('issuer')
-      .describe('`aud` of a client assertion; the token endpoint only for those that want it so (RFC 7523 section 3).'),
+      .describe(
+        '`aud` of a client assertion; the token endpoint only for providers that require it (RFC 7523 section 3).',
+      ),
     mtls_token_endpoint: endpointSchema
       .optional()
-      .describe('The token endpoint for `tls_client_auth`, where it is another one (RFC 8705 section 5).'),
+      .describe('Token endpoint for `tls_client_auth`, where it differs (RFC 8705 section 5).'),
     dpop: z
       .enum(['never', 'offered', 'required'])
       .default('never')
       .describe(
-        "Whether tokens are bound to a key of Deputy's (RFC 9449), so that nobody can use a stolen one. required: all of them, and one that is not is refused. offered: those of downstreams with `inject.only: true`, as far as the provider binds them. What is bound is never handed out: the proxy alone puts it into requests.",
+        'Whether tokens are bound to a key of Deputy (RFC 9449), so that a stolen token is useless. required: all tokens, and an unbound token is refused. offered: tokens of downstreams with `inject.only: true`, where the provider binds them. Bound tokens are never handed out: only the proxy puts them into requests.',
       ),
-    pkce: z.enum(['S256', 'unsupported']).default('S256').describe('`unsupported` only with a source that says so.'),
+    pkce: z.enum(['S256', 'unsupported']).default('S256').describe('`unsupported` only with a source that states it.'),
     authorization_parameters: z
       .record(z.string(), z.string())
       .default({})
-      .describe('Sent along to the authorization endpoint, for example access_type: offline.'),
-    offline_scope: z.string().optional().describe('Scope to add so that a refresh token comes back.'),
+      .describe('Additional parameters of the authorization request, for example access_type: offline.'),
+    offline_scope: z.string().optional().describe('Scope that requests a refresh token.'),
     token_requests: z
       .strictObject({
-        body: z.enum(['form', 'json']).default('form').describe('How the parameters stand in the body.'),
-        headers: headersSchema.default({}).describe('Sent along, for example the version of its API.'),
+        body: z.enum(['form', 'json']).default('form').describe('Encoding of the parameters in the body.'),
+        headers: headersSchema.default({}).describe('Additional headers, for example the version of its API.'),
         client_credentials_grant: z
           .string()
           .regex(/^[\x21-\x7e]{1,100}$/)
           .default('client_credentials')
-          .describe('`grant_type` with which a client asks for itself.'),
+          .describe('`grant_type` of a client that requests a token for itself.'),
       })
       .prefault({})
       .describe('Requests to the token, revocation and introspection endpoints.'),
@@ -198,7 +208,7 @@ export const providerSchema = z
       .union([z.enum(['never', 'introspect']), durationSchema])
       .default(3_600_000)
       .describe(
-        'How long an access token lives where the answer does not say so; never: until it is revoked; introspect: the introspection endpoint knows.',
+        'Lifetime of an access token where the answer does not state it. never: until it is revoked. introspect: as the introspection endpoint states.',
       ),
     response_fields: z
       .array(
@@ -209,7 +219,7 @@ export const providerSchema = z
       )
       .default([])
       .describe(
-        'Members of its answer that servers need beside the token, such as instance_url: they get them as members of theirs.',
+        "Members of its answer that servers need in addition to the token, such as instance_url; Deputy's answer includes them.",
       ),
     refresh: z
       .strictObject({
@@ -221,12 +231,12 @@ export const providerSchema = z
         leeway: durationSchema
           .default(0)
           .describe(
-            'How long a refresh token that was replaced can be used again: a lost answer is asked for again at once.',
+            'How long a replaced refresh token can be used again; within this time a lost answer is requested again at once.',
           ),
         ends_access_token: z
           .boolean()
           .default(false)
-          .describe('A refresh ends the old access token too, so that none happens ahead of time.'),
+          .describe('A refresh also ends the old access token, so Deputy does not refresh ahead of time.'),
         redirect_uri: z
           .boolean()
           .default(false)
@@ -238,15 +248,15 @@ export const providerSchema = z
       .enum(['rfc7009', 'rfc7009_refresh', 'token_alone', 'bearer', 'delete_json', 'token_in_path', 'none'])
       .default('none')
       .describe(
-        'How a grant is ended at the provider: by RFC 7009; so for the refresh token alone; the token in a form, without client authentication; POST with the access token as bearer; DELETE with `{"access_token": …}` and HTTP Basic; DELETE with the refresh token in the path; not at all.',
+        'How a grant is ended at the provider: by RFC 7009; by RFC 7009 for the refresh token only; with the token in a form, without client authentication; by POST with the access token as bearer; by DELETE with `{"access_token": …}` and HTTP Basic; by DELETE with the refresh token in the path; not at all.',
       ),
     revocation_ends: z
       .enum(['token', 'session', 'client'])
       .optional()
       .describe(
-        "What ends at the provider with a grant: its tokens, all that came of the user's session there, or all that the user gave the client. With the last two a grant is ended there when no other of the user is in use. Default: client for `token_alone` and `bearer`, else token.",
+        "What ends at the provider with a grant. token: its tokens. session: everything from the user's session there. client: everything that the user granted to the client. With session and client, a grant is ended at the provider once no other grant of the user is in use. Default: client for `token_alone` and `bearer`, else token.",
       ),
-    sources: sourceSchema.default({}).describe('The page that each fact was taken from.'),
+    sources: sourceSchema.default({}).describe('The source of each fact.'),
   })
   .superRefine((provider, context) => {
     const missing = (path: string, message: string): void => {
@@ -267,7 +277,7 @@ export const providerSchema = z
     if (provider.refresh.narrows && provider.refresh.ends_access_token)
       missing('refresh', "a refresh that ends the grant's access token cannot be used to narrow")
     if (provider.dpop !== 'never' && provider.answers.token_type === 'bearer')
-      missing('dpop', 'with `answers.token_type: bearer` nobody could tell whether a token is bound')
+      missing('dpop', 'with `answers.token_type: bearer` it is unknown whether a token is bound')
     if (provider.dpop !== 'never' && provider.revocation === 'bearer')
       missing('dpop', 'with `revocation: bearer` a bound token could not be ended')
     if (provider.revocation === 'token_in_path' && !provider.revocation_endpoint?.includes('{token}'))

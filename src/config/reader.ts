@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { loadConfiguration, type LoadResult } from './load.ts'
 
-// Sources run as TypeScript, the published package as JavaScript: the thread's file is the one beside this one.
+// Sources run as TypeScript, the published package as JavaScript: the thread's file is in the same folder.
 const threadFile = new URL(
   import.meta.url.endsWith('.ts') ? './reader-thread.ts' : './reader-thread.js',
   import.meta.url,

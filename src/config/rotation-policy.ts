@@ -70,36 +70,36 @@ const patternSchema = z
 /** `policies/rotation/<id>.yaml`: which secrets rotate, when and how. */
 export const rotationPolicySchema = z.strictObject({
   rotation: idSchema.describe('The id.'),
-  owner: z.string().min(1).describe('Who answers for it, and is named in reports.'),
+  owner: z.string().min(1).describe('The owner, whom reports name.'),
   secrets: z
     .strictObject({
-      backend: idSchema.default('embedded').describe('The backend that keeps them.'),
-      tenants: tenantsSchema.default('*').describe('The tenants whose secrets they are.'),
+      backend: idSchema.default('embedded').describe('The backend that stores the secrets.'),
+      tenants: tenantsSchema.default('*').describe('The tenants that own the secrets.'),
       name: patternSchema.describe(
         'Name of the secret; * for any run of characters, where the backend can list its secrets.',
       ),
     })
-    .describe('Which secrets.'),
-  when: whenSchema.describe('When.'),
-  how: rotatorSchema.describe('How.'),
+    .describe('The secrets that rotate.'),
+  when: whenSchema.describe('When secrets rotate.'),
+  how: rotatorSchema.describe('How secrets are changed at their target.'),
   grace: durationSchema
     .default(3_600_000)
-    .describe('How long the old one works beside the new one, where the target allows two.'),
+    .describe('How long the old secret works in parallel with the new one, where the target allows two.'),
   ends_early: z
     .boolean()
     .optional()
     .describe(
-      'Whether the grace is over as soon as everybody who got the old one from Deputy has fetched the new one. Default: true in the embedded backend; false elsewhere, where others may read it.',
+      'Whether the grace ends as soon as every process that received the old secret from Deputy has fetched the new one. Default: true for the embedded backend; false elsewhere, because other programs may read the secret there.',
     ),
-  concurrency: z.int().min(1).max(1000).default(4).describe('How many things one target is asked at the same time.'),
+  concurrency: z.int().min(1).max(1000).default(4).describe('Concurrent requests to one target.'),
   on_failure: z
     .strictObject({
-      retry: z.int().min(0).max(100).default(5).describe('Attempts after the first, with growing pauses.'),
+      retry: z.int().min(0).max(100).default(5).describe('Attempts after the first one, with growing pauses.'),
       afterwards: z
         .enum(['roll_back', 'page'])
         .default('roll_back')
         .describe(
-          'What happens after the last one, if the old one still works: go back to it, or leave all as it is and call for a person.',
+          'What happens after the last attempt, if the old secret still works: roll back to it, or leave everything as it is and call for a person.',
         ),
     })
     .prefault({})
@@ -112,7 +112,7 @@ export const rotationPolicySchema = z.strictObject({
       }),
     )
     .default([])
-    .describe('Who is told of the end of each rotation and of one that is stuck.'),
+    .describe('Endpoint that is notified of the end of each rotation and of a rotation that is stuck.'),
 })
 export type RotationPolicy = z.output<typeof rotationPolicySchema>
 
@@ -132,7 +132,7 @@ export const tenantOfDataKey = (name: string): string | undefined =>
 /** Whether the name, or the pattern, is one of Deputy's own keys, or of several data keys. */
 export const isOwnKeys = (name: string): name is OwnKeys =>
   name === 'signing-keys' || name === 'key-encryption-key' || name.startsWith(DATA_KEY)
-/** How long a data key is needed beside the next one at least (ms): other nodes read their keys again within a minute, and clocks differ. */
+/** How long a data key is needed in parallel with the next one at least (ms): other nodes read their keys again within a minute, and clocks differ. */
 export const DATA_KEY_GRACE = 300_000
 
 const patternOf = (name: string): RegExp =>
@@ -175,7 +175,7 @@ const namesMeet = (left: string, right: string): boolean => {
   return meet(0, 0)
 }
 
-/** Whether some secret could be covered by both: then nobody could say which of them holds. */
+/** Whether both could cover the same secret: then it is undecided which of them applies. */
 export const overlaps = (
   { secrets: one }: Pick<RotationPolicy, 'secrets'>,
   { secrets: other }: Pick<RotationPolicy, 'secrets'>,

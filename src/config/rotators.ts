@@ -5,7 +5,7 @@ import { idSchema, secretReferenceSchema, urlSchema } from './values.ts'
 const server = {
   host: z.string().min(1).describe('Host name or address.'),
   tls: tlsSchema,
-  admin: secretReferenceSchema.describe('The login that may change it: JSON with username and password.'),
+  admin: secretReferenceSchema.describe('The login that may change the secret: JSON with username and password.'),
 }
 const roleSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_$-]{0,62}$/, 'write the name of a role')
 
@@ -43,13 +43,13 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
   z.strictObject({
     rotator: z.literal('command').describe('A program that deputy.yaml allows.'),
     command: idSchema.describe('Its id under rotation.commands in deputy.yaml.'),
-    keeps_old: z.boolean().default(true).describe('Whether the old one works until the program has retired it.'),
+    keeps_old: z.boolean().default(true).describe('Whether the old secret works until the program has retired it.'),
   }),
   z.strictObject({
-    rotator: z.literal('webhook').describe('A service of yours, which is told each step, signed.'),
-    url: urlSchema.describe('Where it is told.'),
+    rotator: z.literal('webhook').describe('A service of yours, which receives each step as a signed request.'),
+    url: urlSchema.describe('URL of the service.'),
     key: secretReferenceSchema.describe('Key of the signature, HMAC-SHA-256.'),
-    keeps_old: z.boolean().default(true).describe('Whether the old one works until the service has retired it.'),
+    keeps_old: z.boolean().default(true).describe('Whether the old secret works until the service has retired it.'),
   }),
   z.strictObject({
     rotator: z
@@ -61,9 +61,9 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
     token: z
       .strictObject({ secret: idSchema })
       .describe(
-        'The registration access token, in the embedded backend: the server may give another one, which is kept there.',
+        'The registration access token, in the embedded backend; a new one that the server issues is stored there.',
       ),
-    token_endpoint: urlSchema.describe('Where the secret is tried.'),
+    token_endpoint: urlSchema.describe('Token endpoint at which Deputy tests the secret.'),
     client: z.string().min(1).describe('The client id.'),
     authentication: z
       .enum(['client_secret_basic', 'client_secret_post'])
@@ -84,7 +84,7 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
     rotator: z
       .literal('deputy_keys')
       .describe(
-        "Deputy's own keys: `secrets: { backend: deputy, name: signing-keys }`, `data-key.*` for the tenants' data keys, or `key-encryption-key` where that is in a file.",
+        "Deputy's own keys: `secrets: { backend: deputy, name: signing-keys }`, `data-key.*` for the tenants' data keys, or `key-encryption-key` where that key is in a file.",
       ),
   }),
 ])

@@ -18,10 +18,10 @@ export interface Source {
 
 type JsonSchema = z.core.JSONSchema.JSONSchema
 
-/** What zod says of a discriminated union beside its declared type. */
+/** Members of zod's issue of a discriminated union that its type does not declare. */
 const discriminatorSchema = z.looseObject({ discriminator: z.string(), options: z.array(z.coerce.string()) })
 
-/** Settings whose text is not repeated: somebody may have put the secret itself where a reference to it belongs. */
+/** Settings whose text is not repeated: the file may hold the secret itself in the place of a reference to it. */
 const SECRET_NAME = /secret|password|passwd|token|private|credential|key|kek|jwk|authorization/i
 /** Longer texts are not repeated. */
 const SHOWN_LENGTH = 60

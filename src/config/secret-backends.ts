@@ -47,7 +47,9 @@ const mountSchema = z
   .regex(/^[A-Za-z0-9_-]+(\/[A-Za-z0-9_-]+)*$/, 'write the path of the mount without slashes around it')
 
 const vaultLoginSchema = z.union([
-  z.strictObject({ token: localReferenceSchema }).describe('A token that somebody else has issued; it is renewed.'),
+  z
+    .strictObject({ token: localReferenceSchema })
+    .describe('A token that was issued outside of Deputy; Deputy renews it.'),
   z
     .strictObject({
       approle: z.strictObject({
@@ -58,9 +60,7 @@ const vaultLoginSchema = z.union([
         wrapped: z
           .boolean()
           .default(false)
-          .describe(
-            'Whether what is given as secret id is a wrapping token with the secret id in it, good for one use.',
-          ),
+          .describe('Whether `secret_id` is a wrapping token that contains the secret id and can be used once.'),
       }),
     })
     .describe('AppRole.'),
@@ -75,13 +75,13 @@ const vaultLoginSchema = z.union([
           .describe('File with the service-account token.'),
       }),
     })
-    .describe('The service account of the pod.'),
+    .describe('Login with the service account of the pod.'),
   z
     .strictObject({
       jwt: z.strictObject({
         mount: mountSchema.default('jwt').describe('Mount of the method.'),
         role: z.string().min(1).describe('Role.'),
-        token: z.string().min(1).describe('File with the JWT, read anew for each login.'),
+        token: z.string().min(1).describe('File with the JWT, read for each login.'),
       }),
     })
     .describe('A JWT.'),
@@ -98,11 +98,11 @@ export const vaultAccess = {
     .describe('Namespace (Vault Enterprise, OpenBao).'),
   ca: z.string().min(1).optional().describe('PEM file with the certificate authority; absent: those of the system.'),
   login: vaultLoginSchema.describe('How Deputy logs in.'),
-  timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
+  timeout: timeoutSchema.default(3000).describe('Time limit for an answer.'),
 }
 export type VaultAccess = z.output<z.ZodObject<typeof vaultAccess>>
 
-/** Where in AWS, and as whom. */
+/** The region and the identity at AWS. */
 export const awsAccount = {
   region: awsRegionSchema.describe('Region.'),
   endpoint: urlSchema.optional().describe('Another endpoint, such as that of a VPC endpoint.'),
@@ -110,18 +110,20 @@ export const awsAccount = {
     .string()
     .regex(/^[\w.@:/+=-]{1,128}$/)
     .optional()
-    .describe('A profile of the shared configuration of AWS, where credentials come from; absent: the standard chain.'),
+    .describe('Profile of the shared AWS configuration from which credentials are taken; absent: the standard chain.'),
   role: awsRoleSchema
     .optional()
-    .describe('ARN of a role that Deputy assumes with these credentials, in another account for example.'),
-  external_id: awsExternalIdSchema.optional().describe('External id that the trust policy of the role asks for.'),
+    .describe('ARN of a role that Deputy assumes with these credentials, for example in another account.'),
+  external_id: awsExternalIdSchema.optional().describe('External id that the trust policy of the role requires.'),
 }
 
 const kept = {
-  fresh: durationSchema.default(10_000).describe('How long a secret that was read is used without asking again.'),
+  fresh: durationSchema.default(10_000).describe('How long a secret is used without reading it again.'),
   stale: durationSchema
     .default(900_000)
-    .describe('How long, since it was read, it is used while the backend is away; `deputy status` says so.'),
+    .describe(
+      'How long after it was read a secret is used while the backend does not answer; `deputy status` reports it.',
+    ),
 }
 
 /** An external id goes to STS with a role. */
@@ -131,7 +133,7 @@ export const hasRoleForExternalId = (account: {
 }): boolean => account.external_id === undefined || account.role !== undefined
 export const EXTERNAL_ID_ALONE = { path: ['external_id'], error: 'write the role whose trust policy asks for it' }
 
-/** `secrets.backends.<id>` in deputy.yaml: where downstream secrets are kept, beside the embedded backend. */
+/** `secrets.backends.<id>` in deputy.yaml: the backends of secrets in addition to the embedded one. */
 export const secretBackendSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('vault').describe('HashiCorp Vault or OpenBao.'),
@@ -140,7 +142,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
     making_timeout: timeoutSchema
       .default(60_000)
       .describe(
-        'How long an engine may take to make or end a credential. Callers are answered after 12 s; what comes later is kept for the next request.',
+        'Time limit for an engine to make or end a credential. Callers receive an answer after 12 s; a credential that arrives later is kept for the next request.',
       ),
     mount: mountSchema.default('secret').describe('Mount of the KV engine, version 2.'),
     path: pathOf('Path in the mount'),
@@ -164,7 +166,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
       fresh: durationSchema
         .default(300_000)
         .describe(
-          'How long a secret that was read is used without asking again. AWS bills each request (0.05 USD for 10,000): five minutes are at most 15 an hour for a secret that is in use, for each node.',
+          'How long a secret is used without reading it again. AWS bills each request (0.05 USD for 10,000): with five minutes there are at most 15 requests an hour for each secret in use and each node.',
         ),
       path: pathOf('Name, or ARN without the six characters at its end,', AWS_NAME),
       field: z
@@ -174,7 +176,7 @@ export const secretBackendSchema = z.discriminatedUnion('kind', [
         .nullable()
         .default(null)
         .describe('The field that is the secret, where a secret is a JSON object; null: the secret as a whole.'),
-      timeout: timeoutSchema.default(3000).describe('How long it may take to answer.'),
+      timeout: timeoutSchema.default(3000).describe('Time limit for an answer.'),
     })
     .refine(hasRoleForExternalId, EXTERNAL_ID_ALONE)
     .refine(({ path, region }) => (ARN.exec(path)?.[1] ?? region) === region, {

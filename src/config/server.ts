@@ -15,7 +15,7 @@ const unixSchema = z
   })
   .refine(
     (unix) => unix.uid !== undefined || unix.sha256 !== undefined,
-    'name at least `uid` or `sha256`: a path or group alone proves little',
+    'name at least `uid` or `sha256`: a path or a group by itself proves little',
   )
 
 /** Names in Kubernetes: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ */
@@ -24,7 +24,9 @@ const SUBDOMAIN = /^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/
 
 /** A way in which a workload proves that it is this server. */
 export const attestationSchema = z.union([
-  z.strictObject({ unix: unixSchema }).describe('The kernel says who is at the other end of the Unix socket.'),
+  z
+    .strictObject({ unix: unixSchema })
+    .describe('The process at the other end of the Unix socket, as the kernel identifies it.'),
   z
     .strictObject({
       private_key_jwt: z.strictObject({
@@ -47,7 +49,7 @@ export const attestationSchema = z.union([
           .string()
           .min(1)
           .optional()
-          .describe("The `audience` of the projected volume; default: Deputy's issuer."),
+          .describe("`audience` of the projected volume; default: Deputy's issuer."),
         jwks: z
           .strictObject({ keys: z.array(z.record(z.string(), z.unknown())).min(1) })
           .optional()
@@ -71,7 +73,7 @@ export const attestationSchema = z.union([
           .startsWith('/')
           .optional()
           .describe(
-            'Absolute path of the program, links resolved, that a process must run when it asks for itself: the one that was started, or one that it has started. What `exec` maps is given before the program runs, so among programs of one user the border is the uid.',
+            'Absolute path of the program, links resolved, that a process must run to call Deputy itself: the started process, or a process that it has started. Credentials that `exec` maps are delivered before the program runs, so the uid is the boundary between programs of one user.',
           ),
         sha256: z
           .string()
@@ -80,7 +82,7 @@ export const attestationSchema = z.union([
           .describe('SHA-256 of that program, in hex.'),
       }),
     })
-    .describe('A stdio server that `deputy exec` has started: the kernel says that it is a child of it.'),
+    .describe('A stdio server that `deputy exec` has started, which the kernel confirms to be its child.'),
 ])
 export type Attestation = z.output<typeof attestationSchema>
 
@@ -98,80 +100,83 @@ const downstreamUseSchema = z.strictObject({
   scopes: z
     .array(scopeSchema)
     .default([])
-    .describe('Scopes that it may ask for; what is asked beyond them is left out.'),
+    .describe('Scopes that the server may request; further scopes in a request are left out.'),
 })
 
 /** `servers/<id>.yaml`: an MCP server, registered. */
 export const serverSchema = z.strictObject({
   server: idSchema.describe('The id; it is the `client_id` of the local API.'),
-  name: z.string().optional().describe('What the consent page calls it.'),
-  description: z.string().optional().describe('What it is for.'),
+  name: z.string().optional().describe('Name on the consent page.'),
+  description: z.string().optional().describe('Purpose of the server.'),
   version: z.string().optional().describe('Version of the server.'),
   published: z
     .strictObject({
-      name: registryNameSchema.describe("Name there: a reverse-DNS name, a slash and the server's own name."),
+      name: registryNameSchema.describe("Name in the registry: a reverse-DNS name, a slash and the server's own name."),
       packages: z
         .array(z.record(z.string(), z.unknown()))
         .default([])
-        .describe('Its packages, as they are listed there.'),
+        .describe('Packages of the server, as the registry lists them.'),
     })
     .optional()
     .describe('How the server is listed in the MCP registry; `deputy server export` writes it.'),
-  environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all.'),
+  environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all daemons.'),
   resource: resourceSchema.describe("The server's resource URI: the `aud` that a subject token must have."),
   tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
   sign_in: z
     .enum(['issuer', 'deputy'])
     .default('issuer')
     .describe(
-      "Where users of MCP clients sign in. issuer: at the authorization servers of the company, whose tokens the server then gets. deputy: at Deputy, which asks the tenant's identity provider (`sign_in` of the tenant's file) and issues tokens for this server's `resource`.",
+      "Where users of MCP clients sign in. issuer: at the authorization servers of the company, whose tokens the server then receives. deputy: at Deputy, which signs users in at the tenant's identity provider (`sign_in` of the tenant's file) and issues tokens for this server's `resource`.",
     ),
   first_authorization_server: z
     .enum(['issuer', 'deputy'])
     .default('issuer')
     .describe(
-      "The authorization server that the server's metadata names first, which is the one that MCP clients take. issuer: the company's, where users sign in. deputy: Deputy, where clients redeem identity assertions of the company (enterprise-managed authorization).",
+      "The authorization server that the server's metadata names first, which MCP clients use. issuer: that of the company, where users sign in. deputy: Deputy, where clients redeem identity assertions of the company (enterprise-managed authorization).",
     ),
-  owner: z.string().min(1).describe('Who answers for it, for example an e-mail address.'),
-  team: z.string().optional().describe("The owner's team; policies can speak of it."),
+  owner: z.string().min(1).describe('The owner, for example an e-mail address.'),
+  team: z.string().optional().describe("The owner's team; policies can refer to it."),
   status: z
     .enum(['proposed', 'approved', 'deprecated', 'retired'])
     .default('proposed')
-    .describe('A deprecated server works and is warned; a proposed or retired one gets nothing.'),
-  replaced_by: idSchema.optional().describe('The server that takes its place.'),
-  attest: z.array(attestationSchema).default([]).describe('Ways in which it proves itself; any one is enough.'),
+    .describe('A deprecated server works and receives a warning; a proposed or retired server gets no credentials.'),
+  replaced_by: idSchema.optional().describe('The server that replaces it.'),
+  attest: z
+    .array(attestationSchema)
+    .default([])
+    .describe('Methods by which the server proves its identity; any one is enough.'),
   checks_possession: z
     .boolean()
     .default(false)
     .describe(
-      'The server checks that who sends a token bound to a key (`cnf`: DPoP, certificate) has that key; from others such tokens are refused, because nobody would have checked it.',
+      'True: the server checks that the sender of a token that is bound to a key (`cnf`: DPoP, certificate) has that key. False: Deputy refuses such tokens from the server, because the key was not checked.',
     ),
   certificate: z
     .string()
     .regex(/^[0-9a-f]{64}$/, 'write the SHA-256 of the certificate in DER, in hex')
     .optional()
     .describe(
-      'SHA-256 of the certificate that the server shows to services, for tokens that are bound to it (RFC 8705).',
+      'SHA-256 of the certificate that the server presents to services, for tokens that are bound to it (RFC 8705).',
     ),
   basic_scopes: z
     .array(scopeSchema)
     .default([])
     .describe(
-      "Scopes of the user's own token that every use of the server needs: the ones that a client asks for at first (`scopes_supported` of the server's metadata, and the first 401). What a single tool `requires` is asked for when it is called.",
+      "Scopes of the user's own token that every use of the server needs. A client requests them first (`scopes_supported` of the server's metadata, and the first 401). Scopes in `requires` of a tool are requested when the tool is called.",
     ),
   login_session: z
     .boolean()
     .default(false)
-    .describe('A stdio server may act for the Unix user that runs it, once that user has done `deputy login`.'),
-  exec: execSchema.optional().describe('What `deputy exec` gives the server when it starts it.'),
+    .describe('True: a stdio server may act for the Unix user that runs it, after that user has run `deputy login`.'),
+  exec: execSchema.optional().describe('The credentials that `deputy exec` passes to the server at its start.'),
   downstreams: z
     .record(idSchema, downstreamUseSchema)
     .default({})
-    .describe('What the server may ask for on behalf of users.'),
+    .describe('Downstreams that the server may use on behalf of users.'),
   service_downstreams: z
     .record(idSchema, downstreamUseSchema)
     .default({})
-    .describe('What the server may ask for itself (client_credentials).'),
+    .describe('Downstreams that the server may use for itself (client_credentials).'),
   tools: z
     .record(
       z.string().min(1).max(128),
@@ -180,23 +185,23 @@ export const serverSchema = z.strictObject({
         scopes: z
           .array(scopeSchema)
           .default([])
-          .describe('What the tool needs: a request that names the tool gets no more.'),
+          .describe('Scopes that the tool needs: a request that names the tool gets no others.'),
         requires: z
           .array(scopeSchema)
           .default([])
           .describe(
             "Scopes that the user's own token must have: a request that names the tool is refused without them, and the middleware for MCP servers asks the client for them. A login session and the server itself have none.",
           ),
-        description: z.string().optional().describe('What the tool does.'),
+        description: z.string().optional().describe('Description of the tool.'),
         deprecated: z
           .boolean()
           .default(false)
-          .describe('On its way out: `deputy server usage` says who still calls it.'),
+          .describe('True: the tool will be removed; `deputy server usage` lists its callers.'),
       }),
     )
     .default({})
     .describe(
-      'The tools of the server. Where any is listed, a request that names another is refused, unless a tool `*` says what all others get.',
+      'The tools of the server. If any tool is listed, a request that names another tool is refused, unless the tool `*` states what all other tools get.',
     ),
 })
 export type Server = z.output<typeof serverSchema>

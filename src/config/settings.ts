@@ -21,11 +21,11 @@ export const SETTINGS_FILE = 'deputy.yaml'
 
 const rateSchema = z
   .strictObject({
-    requests: z.int().min(1).describe('So many requests.'),
+    requests: z.int().min(1).describe('Number of requests.'),
     per: timeoutSchema
       .refine((per) => per >= 1000 && per % 1000 === 0, 'write whole seconds')
       .default(1000)
-      .describe('In this time, in whole seconds.'),
+      .describe('Period of time, in whole seconds.'),
   })
   .nullable()
   .default(null)
@@ -53,7 +53,7 @@ export const settingsSchema = z.strictObject({
   issuer: urlSchema
     .default('http://127.0.0.1:7880')
     .describe(
-      'The issuer identifier (RFC 8414) that stands as `iss` in minted tokens. Use the public URL of the connect pages.',
+      'The issuer identifier (RFC 8414), which is `iss` of minted tokens. Use the public URL of the connect pages.',
     ),
   listen: z
     .strictObject({
@@ -104,22 +104,20 @@ export const settingsSchema = z.strictObject({
   connect_url: urlSchema
     .optional()
     .describe(
-      'Public URL of the connect pages when a reverse proxy stands before them. Default: http:// and the address in listen.connect.',
+      'Public URL of the connect pages behind a reverse proxy. Default: http:// and the address in listen.connect.',
     ),
   node: z
     .union([idSchema, z.strictObject({ env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/) })])
     .default('local')
     .describe(
-      'Name of this node, or the environment variable that has it: of its chain of audit records and of its login sessions. With a shared store each node needs its own.',
+      'Name of this node, or the environment variable that holds it. The audit chain and the login sessions of the node have this name. With a shared store each node needs its own.',
     ),
   sign_in: z
     .strictObject({
       session_lifetime: lifetimeSchema
         .default(30 * 86_400_000)
         .describe('How long a client may refresh its tokens before the user has to sign in again.'),
-      refresh_lifetime: lifetimeSchema
-        .default(7 * 86_400_000)
-        .describe('How long a refresh token counts that is not used.'),
+      refresh_lifetime: lifetimeSchema.default(7 * 86_400_000).describe('How long an unused refresh token is valid.'),
     })
     .prefault({})
     .describe('Sign-in of users at MCP clients, for servers with `sign_in: deputy`.'),
@@ -135,7 +133,7 @@ export const settingsSchema = z.strictObject({
               error:
                 'Deputy connects to one address, and takes no list of hosts and no target_session_attrs: name the address that always leads to the primary (a service, a virtual address, a pooler, the writer endpoint of a managed server; docs/cluster.md).',
             })
-            .describe('Host name or address of the primary: one that follows it in a fail-over, not a list.'),
+            .describe('Host name or address of the primary: one name that follows a fail-over, not a list.'),
           port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
           database: z.string().min(1).default('deputy').describe('Name of the database.'),
           user: z.string().min(1).default('deputy').describe('Postgres user.'),
@@ -143,36 +141,36 @@ export const settingsSchema = z.strictObject({
             .optional()
             .describe('File of mode 0600 or environment variable with the password.'),
           tls: tlsSchema,
-          pool: z.int().min(2).max(500).default(10).describe('Connections at most.'),
+          pool: z.int().min(2).max(500).default(10).describe('Maximum number of connections.'),
           deadline: writeTimeoutSchema
             .default(2000)
-            .describe('How long the server may take to answer; at least 100ms.'),
+            .describe('Time limit for an answer of the server; at least 100ms.'),
         }),
       }),
     ])
     .default('embedded')
-    .describe('Where the state is: in the state folder, for one node, or in Postgres, for many.'),
+    .describe('Where Deputy stores its state: in the state folder for one node, or in Postgres for several nodes.'),
   cluster: z
     .strictObject({
       lease: timeoutSchema
         .refine((time) => time <= LONGEST_LEASE_MS, 'write a length of time of at most 5m')
         .default(2000)
         .describe(
-          'How long a node serves without having heard from the shared store; a revocation waits at most so long, and the skew, for a node that is cut off.',
+          'How long a node serves without contact to the shared store; a revocation waits at most this long, plus the skew, for a node that is cut off.',
         ),
       skew: pauseSchema
         .default(500)
         .describe(
-          'How far the clocks of nodes and store may be apart; a node whose clock is further off does not serve.',
+          'Maximum difference between the clocks of the nodes and the store; a node whose clock differs more does not serve.',
         ),
     })
     .prefault({})
-    .describe('How nodes on one store keep in step.'),
+    .describe('Coordination of the nodes on one store.'),
   keys: z
     .string()
     .optional()
     .describe(
-      "Folder of the tenants' wrapped data keys; nodes on one store share it. Default: keys in the folder of `state`. Back it up apart from the store, or a destroyed key comes back.",
+      "Folder of the tenants' wrapped data keys; nodes on one store share it. Default: keys in the folder of `state`. Back it up separately from the store: restoring both together would bring back a destroyed key.",
     ),
   state: z.string().default('state').describe('Folder of the embedded store and the keys; mode 0700.'),
   kek: keyEncryptionSchema
@@ -189,7 +187,7 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       deadline: writeTimeoutSchema
         .default(2000)
-        .describe('How long a sink may take to confirm a record before the request is refused; at least 100ms.'),
+        .describe('Time limit for a sink to confirm a record before the request is refused; at least 100ms.'),
       checkpoint_every: z
         .int()
         .min(1)
@@ -198,7 +196,7 @@ export const settingsSchema = z.strictObject({
       files: z
         .array(z.strictObject({ path: z.string() }))
         .default([])
-        .describe('JSON-lines files that receive every record as well.'),
+        .describe('JSON-lines files that also receive every record.'),
     })
     .prefault({})
     .describe('The audit log; the embedded store is its first sink.'),
@@ -209,7 +207,7 @@ export const settingsSchema = z.strictObject({
         .min(1)
         .max(1_000_000)
         .default(20_000)
-        .describe('How many credentials the process cache holds at most.'),
+        .describe('Maximum number of credentials in the cache of the process.'),
       redis: z
         .strictObject({
           mode: z
@@ -236,11 +234,11 @@ export const settingsSchema = z.strictObject({
             })
             .optional()
             .describe(
-              'How the sentinels themselves are reached (`mode: sentinel`). Absent: without a login and without TLS.',
+              'Connection to the sentinels themselves (`mode: sentinel`). Absent: without a login and without TLS.',
             ),
           deadline: timeoutSchema
             .default(250)
-            .describe('How long Redis may take to answer before the daemon goes on without it.'),
+            .describe('Time limit for an answer of Redis; after it the daemon continues without Redis.'),
         })
         .refine(({ mode, sentinel }) => sentinel === undefined || mode === 'sentinel', {
           path: ['sentinel'],
@@ -248,9 +246,7 @@ export const settingsSchema = z.strictObject({
         })
         .nullable()
         .default(null)
-        .describe(
-          "Redis, in which nodes share the credentials that they fetched, encrypted under the tenant's data key; or null.",
-        ),
+        .describe("Redis in which nodes share fetched credentials, encrypted with the tenant's data key; or null."),
     })
     .prefault({})
     .describe('Caches of credentials.'),
@@ -260,7 +256,7 @@ export const settingsSchema = z.strictObject({
         .record(idSchema, secretBackendSchema)
         .default({})
         .describe(
-          "Vaults in which tenants' secrets are kept, by the id that other files name them with; `embedded` is there without being listed.",
+          "Backends that store the tenants' secrets, by the id that other files use; `embedded` always exists and is not listed.",
         ),
     })
     .prefault({})
@@ -272,12 +268,15 @@ export const settingsSchema = z.strictObject({
           idSchema,
           z.strictObject({
             program: z.string().regex(/^\//, 'write an absolute path').describe('The program.'),
-            args: z.array(z.string()).default([]).describe('Its arguments; secrets come on standard input.'),
-            timeout: timeoutSchema.default(30_000).describe('How long one step may take.'),
+            args: z
+              .array(z.string())
+              .default([])
+              .describe('Arguments of the program; secrets are passed on standard input.'),
+            timeout: timeoutSchema.default(30_000).describe('Time limit of one step.'),
           }),
         )
         .default({})
-        .describe('Programs that rotation policies may name, and no others.'),
+        .describe('The only programs that rotation policies may name.'),
     })
     .prefault({})
     .describe('Rotation of secrets; the policies are under policies/rotation.'),
@@ -286,17 +285,19 @@ export const settingsSchema = z.strictObject({
       lifetime: lifetimeSchema
         .refine((time) => time >= 1000, 'write a length of time from 1s: tokens count in whole seconds')
         .default(300_000)
-        .describe('Longest life of a minted token.'),
+        .describe('Longest lifetime of a minted token.'),
       status_list: z
         .boolean()
         .default(true)
         .describe(
-          'Whether minted tokens name a status list (published under /status on the connect address), by which services that verify tokens by themselves find out about revocations.',
+          'Whether minted tokens name a status list (published under /status on the connect address), from which services that verify tokens themselves learn of revocations.',
         ),
       dpop_nonce: z
         .boolean()
         .default(false)
-        .describe("Whether a DPoP proof has to carry a nonce of Deputy's, so that none can be made ahead of time."),
+        .describe(
+          'Whether a DPoP proof must contain a nonce of Deputy, so that proofs cannot be prepared ahead of time.',
+        ),
       signing_key_lifetime: lifetimeSchema
         .default(30 * 86_400_000)
         .describe(
@@ -308,62 +309,62 @@ export const settingsSchema = z.strictObject({
   limits: z
     .strictObject({
       body_bytes: z.int().min(1024).default(65_536).describe('Largest request body.'),
-      header_timeout: timeoutSchema.default(5000).describe('How long a client may take to send the headers.'),
-      request_timeout: timeoutSchema.default(10_000).describe('How long a client may take to send the whole request.'),
+      header_timeout: timeoutSchema.default(5000).describe('Time limit for a client to send the headers.'),
+      request_timeout: timeoutSchema.default(10_000).describe('Time limit for a client to send the whole request.'),
       shutdown_delay: pauseSchema
         .default(0)
         .describe(
-          'How long the daemon goes on serving after SIGTERM while it says that it is not ready, so that a load balancer can look elsewhere first.',
+          'How long the daemon continues to serve after SIGTERM while it reports that it is not ready, so that a load balancer first sends requests elsewhere.',
         ),
-      drain: pauseSchema.default(10_000).describe('How long requests under way may finish after SIGTERM.'),
+      drain: pauseSchema.default(10_000).describe('Time limit for open requests to finish after SIGTERM.'),
     })
     .refine(({ header_timeout: headers, request_timeout: whole }) => headers <= whole, {
       path: ['header_timeout'],
       error: 'it is longer than request_timeout, which is for the headers and the body together',
     })
     .prefault({})
-    .describe('What a client may cost.'),
+    .describe('Limits for each client.'),
   rates: z
     .strictObject({
-      server: rateSchema.describe('What one MCP server may ask, or null.'),
-      tenant: rateSchema.describe('What may be asked for one tenant.'),
-      user: rateSchema.describe('What may be asked for one user.'),
-      downstream: rateSchema.describe('What may be asked for one downstream by one tenant.'),
-      client: rateSchema.describe('What one MCP client may redeem: identity assertions, good and bad ones.'),
+      server: rateSchema.describe('Requests of one MCP server, or null.'),
+      tenant: rateSchema.describe('Requests for one tenant.'),
+      user: rateSchema.describe('Requests for one user.'),
+      downstream: rateSchema.describe('Requests of one tenant for one downstream.'),
+      client: rateSchema.describe('Identity assertions that one MCP client redeems, valid and invalid ones.'),
     })
     .prefault({})
     .describe(
-      'Rates of token requests; what is over them is answered with 429 and Retry-After. Counted over all nodes where there is a Redis, else on each.',
+      'Rate limits of token requests; requests above them are answered with 429 and Retry-After. Counted across all nodes with a Redis, otherwise on each node.',
     ),
   network: z
     .strictObject({
       allow_loopback: z
         .boolean()
         .default(false)
-        .describe('Development only: identity providers and services may be on loopback and speak plain http.'),
+        .describe('Development only: identity providers and services may use loopback addresses and plain http.'),
       allow_private: z
         .array(rangeSchema)
         .default([])
         .describe(
-          'Private address ranges (CIDR) in which identity providers and services may be. Cloud metadata addresses stay refused.',
+          'Private address ranges (CIDR) that identity providers and services may use. Cloud metadata addresses are always refused.',
         ),
       hosts: z
         .array(
           z.strictObject({
             host: hostSchema.describe(
-              'Host of an identity provider or service as its URLs have it, with the port where that is not 443.',
+              'Host of an identity provider or service as in its URLs, with the port if it is not 443.',
             ),
             at: originSchema
               .optional()
               .describe(
-                'Origin at which Deputy itself reaches it, for example `https://keycloak.auth.svc:8443`, where the public address leads only browsers there. The certificate has to be for that name.',
+                'Origin at which Deputy reaches it, for example `https://keycloak.auth.svc:8443`, where only browsers use the public address. The certificate must be for that name.',
               ),
             ca: z
               .string()
               .min(1)
               .optional()
               .describe(
-                'PEM file with a private certificate authority, which counts for this host alone, beside those of the system.',
+                'PEM file with a private certificate authority, which is trusted for this host only, in addition to those of the system.',
               ),
           }),
         )
@@ -372,17 +373,17 @@ export const settingsSchema = z.strictObject({
           'name each host once, with its `at` and its `ca` together',
         )
         .default([])
-        .describe('Hosts that are not reached as the public network has them. Read when the daemon starts.'),
-      timeout: timeoutSchema.default(5000).describe('How long an identity provider or service may take to answer.'),
+        .describe(
+          'Hosts that Deputy reaches at another address or with a private certificate authority. Read when the daemon starts.',
+        ),
+      timeout: timeoutSchema.default(5000).describe('Time limit for an answer of an identity provider or service.'),
     })
     .prefault({})
-    .describe('Requests that Deputy sends.'),
+    .describe('Outgoing requests of Deputy.'),
   proxy: z
     .strictObject({
-      answer: timeoutSchema.default(300_000).describe('How long a service may take to begin its answer.'),
-      idle: timeoutSchema
-        .default(300_000)
-        .describe('How long nothing may come or go in the middle of a request, an answer or a WebSocket.'),
+      answer: timeoutSchema.default(300_000).describe('Time limit for a service to begin its answer.'),
+      idle: timeoutSchema.default(300_000).describe('Longest pause within a request, an answer or a WebSocket.'),
     })
     .prefault({})
     .describe('The injecting proxy.'),

@@ -29,7 +29,7 @@ const groupsClaimSchema = z.union([
       .max(100)
       .default('')
       .describe(
-        'Stands before each value, so that a role is not taken for a group of the same name: `role:`. Values of other claims that begin with it are left out.',
+        'Prefix of each value, such as `role:`, so that a role is not mistaken for a group of the same name. Values of other claims that begin with the prefix are left out.',
       ),
   }),
 ])
@@ -39,13 +39,13 @@ const claimsSchema = z.strictObject({
   display: claimPathSchema
     .optional()
     .describe(
-      'Claim with a name that people know the user by, such as `preferred_username` or `email`: the connect and login pages show it beside the id, and commands take it for the id of the one user who has it. Name one that users cannot choose. It decides nothing else.',
+      "Claim with the user's display name, such as `preferred_username` or `email`. The connect and login pages show it next to the id, and commands accept it in place of the id if only one user has it. Choose a claim that users cannot change. It has no other effect.",
     ),
   groups: z
     .union([groupsClaimSchema.transform((each) => [each]), z.array(groupsClaimSchema).min(1).max(20)])
     .prefault('groups')
     .describe(
-      "Claim with the user's groups, or a list of such claims; dots lead to nested ones, as in `realm_access.roles` and `resource_access.CLIENT.roles`. A value that begins with a slash is a path: `/sales/emea` is the groups `sales/emea` and `sales`. With `{ claim, prefix }` something stands before each value.",
+      "Claim with the user's groups, or a list of such claims; dots name nested claims, as in `realm_access.roles` and `resource_access.CLIENT.roles`. A value that begins with a slash is a path: `/sales/emea` is the groups `sales/emea` and `sales`. `{ claim, prefix }` adds a prefix to each value.",
     ),
   tenant: z
     .strictObject({ claim: claimPathSchema, value: z.string().min(1) })
@@ -57,7 +57,7 @@ const claimsSchema = z.strictObject({
 
 export const trustedIssuerSchema = z.strictObject({
   issuer: urlSchema.describe('Issuer identifier, compared character by character with `iss`.'),
-  jwks_uri: urlSchema.optional().describe("Where the keys are; default: what the issuer's discovery document says."),
+  jwks_uri: urlSchema.optional().describe("URL of the key set; default: as in the issuer's discovery document."),
   algorithms: z
     .array(z.enum(signatureAlgorithms))
     .min(1)
@@ -67,27 +67,27 @@ export const trustedIssuerSchema = z.strictObject({
     .strictObject({
       endpoint: urlSchema
         .optional()
-        .describe('Introspection endpoint (RFC 7662); default: what the discovery document says.'),
+        .describe('Introspection endpoint (RFC 7662); default: as in the discovery document.'),
       for: z
         .enum(['opaque', 'all'])
         .default('opaque')
         .describe(
-          'Which tokens the issuer is asked about: those that are no JWTs, or all of them. With all, a logout, a revoked token or a disabled user at the issuer counts within 30 seconds instead of at the end of the token, and lightweight tokens get the claims that they leave out.',
+          'Tokens that Deputy introspects at the issuer: opaque tokens, or all. With all, a logout, a revoked token or a disabled user at the issuer takes effect within 30 seconds instead of at the end of the token, and lightweight tokens receive the claims that they leave out.',
         ),
       client_id: z.string().min(1).describe("Deputy's client at the issuer."),
-      client_secret: secretReferenceSchema.describe('Its secret.'),
+      client_secret: secretReferenceSchema.describe('Secret of the client.'),
     })
     .optional()
     .describe(
-      'How opaque subject tokens of this issuer are checked; without it only JWTs are accepted. Opaque tokens are refused where issuers of several tenants would have to be shown them: a server of many tenants needs JWTs, or one issuer that all of them ask in the same way.',
+      'How opaque subject tokens of this issuer are verified; without it only JWTs are accepted. An opaque token is refused where Deputy would have to show it to issuers of several tenants: a server of many tenants needs JWTs, or one issuer that all its tenants introspect in the same way.',
     ),
   session_lifetime: lifetimeSchema
     .refine((time) => time >= 86_400_000, 'write a length of time of at least 1d')
     .default(31 * 86_400_000)
     .describe(
-      'How long a token that names its session (`sid`) counts at most, from when it was issued, whatever its `exp` says; a logout is remembered for so long. Between 1d and 366d. After it is raised, a token whose logout is forgotten already can count again, unless all tokens of the issuer end within the old value.',
+      'Longest lifetime of a token that names its session (`sid`), from when it was issued and regardless of its `exp`; a logout is remembered for this time. Between 1d and 366d. After an increase, a token whose logout is already forgotten can become valid again, unless all tokens of the issuer end within the old value.',
     ),
-  claims: claimsSchema.prefault({}).describe('How its claims name user, groups and tenant.'),
+  claims: claimsSchema.prefault({}).describe('The claims that name user, groups and tenant.'),
 })
 export type TrustedIssuer = z.output<typeof trustedIssuerSchema>
 
@@ -101,32 +101,34 @@ export const signInSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe(
-      'True: a connect link tells the identity provider for which user it was made (`login_hint`), which helps where users sign in with the name that they have here. A person who opens the link sees that name.',
+      'True: a connect link passes the user for whom it was made to the identity provider (`login_hint`). This helps where users sign in with the name that they have at Deputy. A person who opens the link sees that name.',
     ),
 })
 
 export const signalTransmitterSchema = z.strictObject({
   issuer: urlSchema.describe('Issuer of its security event tokens, compared character by character.'),
-  audience: z.string().min(1).describe('What stands as `aud` in them: what the transmitter calls this receiver.'),
-  users_of: urlSchema.optional().describe('The trusted issuer whose users its events are about; default: itself.'),
-  jwks_uri: urlSchema.optional().describe('Where its keys are; default: what its discovery document says.'),
+  audience: z.string().min(1).describe("`aud` of the tokens: the transmitter's name for this receiver."),
+  users_of: urlSchema
+    .optional()
+    .describe('The trusted issuer whose users the events are about; default: the transmitter.'),
+  jwks_uri: urlSchema.optional().describe('URL of the key set; default: as in the discovery document.'),
   algorithms: z
     .array(z.enum(signatureAlgorithms))
     .min(1)
     .default(['RS256', 'PS256', 'ES256'])
     .describe('Signature algorithms that are accepted.'),
-  token: secretReferenceSchema.describe('The bearer token that the transmitter sends along.'),
+  token: secretReferenceSchema.describe('The bearer token that the transmitter sends.'),
   session_revoked: z
     .enum(['session', 'user'])
     .optional()
     .describe(
-      'What a session-revoked event that names a session ends: the tokens and sign-ins with that `sid`, or all that the user has, the grants at services included. Default: the session, once a token of the issuer has named one; all of the user before, because nothing else could be found. An event that names no session ends all that the user has.',
+      'What a session-revoked event that names a session ends: the tokens and sign-ins with that `sid`, or everything of the user, including the grants at services. Default: the session, once a token of the issuer has named one; before that everything of the user, because the session cannot be found. An event that names no session ends everything of the user.',
     ),
 })
 export type SignalTransmitter = z.output<typeof signalTransmitterSchema>
 
 export const identityAssertionsSchema = z.strictObject({
-  issuers: z.array(urlSchema).min(1).describe('Those of `issuers` whose assertions are taken.'),
+  issuers: z.array(urlSchema).min(1).describe('Those of `issuers` whose assertions Deputy accepts.'),
   clients: z
     .array(
       z.strictObject({
@@ -134,7 +136,7 @@ export const identityAssertionsSchema = z.strictObject({
           .string()
           .min(1)
           .max(200)
-          .describe("The MCP client's id at Deputy; it stands as `client_id` in the assertion."),
+          .describe("The MCP client's id at Deputy, which is `client_id` of the assertion."),
         client_secret: z
           .strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') })
           .describe('Only a slow hash is kept.'),
@@ -146,22 +148,22 @@ export const identityAssertionsSchema = z.strictObject({
 
 /** `tenants/<id>.yaml`: a customer, its identity provider, and how its users sign in. */
 export const tenantSchema = z.strictObject({
-  tenant: idSchema.describe('The id; it stands in keys, policies (`Deputy::Tenant::"acme"`) and records.'),
-  name: z.string().optional().describe('What people call it.'),
-  enabled: z.boolean().default(true).describe('False: nobody of this tenant gets anything.'),
-  issuers: z.array(trustedIssuerSchema).default([]).describe("Whose tokens say who the tenant's users are."),
+  tenant: idSchema.describe('The id, as used in keys, policies (`Deputy::Tenant::"acme"`) and records.'),
+  name: z.string().optional().describe('Display name.'),
+  enabled: z.boolean().default(true).describe('False: Deputy issues nothing for this tenant.'),
+  issuers: z.array(trustedIssuerSchema).default([]).describe("Issuers whose tokens identify the tenant's users."),
   signals: z
     .array(signalTransmitterSchema)
     .default([])
     .describe(
-      'Whose security events are taken (CAEP session-revoked and credential-change, pushed to /signals/<tenant> on the connect address): they revoke the user.',
+      'Transmitters whose security events Deputy accepts (CAEP session-revoked and credential-change, pushed to /signals/<tenant> on the connect address). An event revokes the user.',
     ),
   identity_assertions: identityAssertionsSchema
     .optional()
     .describe(
-      'Which identity assertions (ID-JAG) MCP clients may redeem for tokens of MCP servers, at /oauth2/token on the connect address.',
+      'Identity assertions (ID-JAG) that MCP clients may redeem for tokens of MCP servers, at /oauth2/token on the connect address.',
     ),
-  sign_in: signInSchema.optional().describe('Sign-in on the connect pages and for `deputy login`.'),
+  sign_in: signInSchema.optional().describe('Sign-in of users on the connect pages and for `deputy login`.'),
 })
 export type Tenant = z.output<typeof tenantSchema>
 

@@ -20,7 +20,7 @@ export const clientTlsSchema = z
           .string()
           .min(1)
           .optional()
-          .describe('PEM file with the certificate that the daemon shows, with its chain.'),
+          .describe('PEM file with the certificate that the daemon presents, with its chain.'),
         key: z.string().min(1).optional().describe('PEM file of mode 0600 with the key of the certificate.'),
       })
       .refine(
@@ -29,7 +29,7 @@ export const clientTlsSchema = z
       )
       .refine(
         ({ ca, certificate }) => ca !== undefined || certificate !== undefined,
-        'name a ca, or a certificate and its key; write `true` for the certificates of the system alone',
+        'name a ca, or a certificate and its key; write `true` for the certificates of the system only',
       ),
   ])
   .default(true)

@@ -26,7 +26,7 @@ export const timeoutSchema = durationSchema.refine(
   'write a length of time from 1ms to 24d',
 )
 
-/** How long a disk or a database may take: below this one that is well is told as away, and nothing is handed out. */
+/** How long a disk or a database may take: below this limit a healthy one would count as unavailable, and nothing would be handed out. */
 export const writeTimeoutSchema = timeoutSchema.refine(
   (time) => time >= 100,
   'write a length of time of at least 100ms',

@@ -10,41 +10,41 @@ export const dynamic = {
   credential: z
     .literal('dynamic')
     .describe(
-      'What a backend makes for the user, or the server, alone, and ends with its lease: a login of a database, or credentials of a cloud.',
+      'A credential that a backend makes for one user or one server and ends with its lease: a database login, or credentials of a cloud.',
     ),
   backend: idSchema.describe('The backend that makes it: one of kind `vault`.'),
   engine: z
     .enum(['database', 'aws', 'gcp', 'azure'])
     .default('database')
     .describe(
-      'The secrets engine there that makes it. aws: keys as JSON of the credential-process form. gcp: a token, or a key file. azure: JSON with client_id and client_secret.',
+      'The secrets engine that makes it. aws: keys as JSON of the credential-process form. gcp: a token, or a key file. azure: JSON with client_id and client_secret.',
     ),
   role: engineRoleSchema.describe('Role of the engine there; for gcp the roleset, or the account.'),
   role_kind: z
     .enum(['dynamic', 'static'])
     .default('dynamic')
-    .describe('static: one login for all, whose password the backend changes by itself (database).'),
+    .describe('static: one shared login, whose password the backend changes itself (database).'),
   sts: z
     .strictObject({
       role_arn: awsRoleSchema.optional().describe('The role to assume, where the role of the engine has several.'),
     })
     .optional()
     .describe(
-      'Temporary keys (aws, roles of the type assumed_role and federation_token), for `lifetime`, or as the role says; absent: keys of an IAM user.',
+      'Temporary keys (aws, roles of the type assumed_role and federation_token), for `lifetime` or the time that the role sets; absent: keys of an IAM user.',
     ),
   gcp: z
     .strictObject({
       account: z
         .enum(['roleset', 'static-account', 'impersonated-account'])
         .default('roleset')
-        .describe('What `role` names.'),
+        .describe('The kind of object that `role` names.'),
       issues: z
         .enum(['token', 'key'])
         .default('token')
         .describe(
-          'token: an access token, which has no lease and lives its hour. key: a key file of the account, as JSON, under a lease.',
+          'token: an access token, which has no lease and is valid for one hour. key: a key file of the account, as JSON, under a lease.',
         ),
     })
     .optional()
-    .describe('What the engine gcp is asked for; absent: a token of a roleset.'),
+    .describe('The request to the engine gcp; absent: a token of a roleset.'),
 }

@@ -8,7 +8,7 @@ import { toProblems } from './schema-problems.ts'
 export interface Located<Value> {
   readonly value: Value
   readonly file: string
-  /** What the daemon reads, and a later version will not. */
+  /** Old names that this version reads, and the next one will not. */
   readonly warnings?: readonly Problem[]
   /** The line of the part at this path, or of the nearest part around it. */
   lineOf(path: readonly PropertyKey[]): number
@@ -50,7 +50,7 @@ const valueAt =
 /** `${NAME}` and `${NAME:-text}` of shells and of other programs; `${aws:username}` of AWS policies is none. */
 const PLACEHOLDER = /\$\{[A-Za-z_][A-Za-z0-9_]*(:?[-?+=][^}]*)?\}/
 
-/** What YAML reads without a word, and not as it was meant: tags that are not known, and variables that nothing fills in. */
+/** What YAML reads without an error, and differently than intended: unknown tags, and variables that are never filled in. */
 const misreadIn = (document: Document, file: string, lines: LineCounter): Problem[] => {
   const problems: Problem[] = document.warnings.map((warning) => ({
     file,
@@ -92,7 +92,7 @@ const lineIn =
 
 /**
  * Reads every YAML document of a file against a schema. Nothing is thrown: what is wrong comes back as problems,
- * each with its line, and what is right as located values. Lines are looked up in the text again when somebody asks,
+ * each with its line, and what is right as located values. Lines are looked up in the text again when they are needed,
  * because the tree of a document is a hundred times as large as what it says, and there may be thousands of files.
  */
 export const parseYamlFile = <Schema extends z.ZodType>(

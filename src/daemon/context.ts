@@ -89,7 +89,7 @@ export const createContext = async (options: DaemonOptions, stack: AsyncDisposab
       try {
         await close()
       } catch (error) {
-        logger.error({ err: error }, 'something did not close cleanly')
+        logger.error({ err: error }, 'a part of the daemon did not close cleanly')
       }
     })
   }

@@ -42,7 +42,7 @@ const build = async (context: DaemonContext): Promise<Made> => {
   return { ...foundation, ...secrets, ...identity, ...credentials }
 }
 
-/** What begins when all of it is there: rotations, leases, the watch over files, and what comes every minute. */
+/** Starts once every part exists: rotations, leases, the watch over files, and the tasks of every minute. */
 const startWork = async (context: DaemonContext, made: Made, reload: Daemon['reload']): Promise<void> => {
   const { snapshot, logger, atEnd } = context
   await made.rotation.start()
@@ -50,7 +50,7 @@ const startWork = async (context: DaemonContext, made: Made, reload: Daemon['rel
   made.leases.start()
   const reloadLogged = async (): Promise<void> => {
     await reload().catch((error: unknown) => {
-      logger.error({ err: error }, 'the configuration could not be read again')
+      logger.error({ err: error }, 'reload failed: the configuration could not be read')
     })
   }
   atEnd(watchConfiguration(snapshot, reloadLogged))
@@ -101,7 +101,7 @@ const start = async (context: DaemonContext, stack: AsyncDisposableStack): Promi
       draining = true
       logger.info({}, 'deputy is stopping')
       if (settings.limits.shutdown_delay > 0) await sleep(settings.limits.shutdown_delay)
-      // A program that `deputy exec` has started goes on, and begins its session anew with the next daemon.
+      // A program that `deputy exec` has started keeps running, and begins a new session with the next daemon.
       made.execSessions.close()
       await closeAll()
       await background.ended()

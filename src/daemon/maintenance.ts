@@ -27,13 +27,13 @@ const maintain = async ({ clock }: DaemonContext, made: Made): Promise<void> => 
   await reportLosses()
 }
 
-/** Begins what the daemon does every minute. Each duty has a turn of its own: providers that are slow to end grants hold up nothing else. */
+/** Starts the duties of every minute. Each duty runs by itself: providers that are slow to end grants delay no other duty. */
 export const startMaintenance = (context: DaemonContext, made: Made): void => {
   const { logger, atEnd } = context
   const duties = [() => maintain(context, made), () => made.oauthGrant.drainUpstreamRevocations()].map((duty) =>
     oneAtATime(() =>
       duty().catch((error: unknown) => {
-        logger.warn({ err: error }, 'housekeeping did not finish; it comes again in a minute')
+        logger.warn({ err: error }, 'maintenance failed; retrying in one minute')
       }),
     ),
   )

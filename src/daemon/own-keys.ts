@@ -65,8 +65,8 @@ const resealAll = async (parts: Resealing, tenant: string, keys: readonly string
 
 /**
  * Changes Deputy's own keys. A signing key that is over stays published until its last token has expired; a new
- * key-encryption key wraps every data key anew, and both are in the file until that is done; an earlier data key goes on
- * opening until nothing is sealed under it any more.
+ * key-encryption key wraps every data key anew, and both are in the file until that is done; an earlier data key
+ * keeps opening records until none is sealed under it any more.
  */
 export const createOwnKeys = (options: {
   keysAndStore: Pick<KeysAndStore, 'envelope' | 'signingKeys' | 'readKek' | 'alone' | 'store'>

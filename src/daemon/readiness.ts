@@ -52,7 +52,7 @@ export const createNodeDescription =
   ({ configuration, logger }: DaemonContext, { store, incarnation }: Made) =>
   async (): Promise<void> => {
     await store.cluster?.describe(incarnation, JSON.stringify(configuration.fingerprints)).catch((error: unknown) => {
-      logger.debug({ err: error }, 'the store was not told by which configuration this node decides')
+      logger.debug({ err: error }, 'the fingerprint of the configuration of this node was not written to the store')
     })
   }
 

@@ -19,7 +19,7 @@ export const createReload = (
     await parts.databaseSockets().catch((error: unknown) => {
       logger.error({ err: error }, 'the socket of a Redis downstream could not be opened')
     })
-    logger.info({ generation, restart_needed }, 'the configuration was read again')
+    logger.info({ generation, restart_needed }, 'configuration reloaded')
   }
   return async () => {
     const result = await configuration.reload()

@@ -157,7 +157,7 @@ describe('explaining a request', () => {
       'audit.unconfirmed',
       'failed',
       { record: 5, recorded: 'token.exchange', problem: 'no answer within 2000 ms' },
-      'Record 5 (token.exchange) was not confirmed in time, so whoever asked was refused, whatever that record says: no answer within 2000 ms.',
+      'Record 5 (token.exchange) was not confirmed in time, so the caller was refused, whatever that record says: no answer within 2000 ms.',
     ],
     ['something.new', 'done', { by: 'uid 0' }, 'something.new: done by uid 0.'],
   ] as const)('has a sentence for %s that is %s', (event, outcome, detail, sentence) => {

@@ -72,7 +72,7 @@ describe('`inject` of a downstream', () => {
         'Deputy-Tool',
         'Origin',
         'Accept-Encoding',
-      ].map((header): [object, object, RegExp] => [{ as: { header } }, {}, /nothing is put into it/]),
+      ].map((header): [object, object, RegExp] => [{ as: { header } }, {}, /it cannot hold a credential/]),
       [{ as: { header: 'X-Key', value: 'Bearer' } }, {}, /no \{credential\}/],
       [{ as: [{ basic: { user: 'u' } }, { header: 'authorization' }] }, {}, /the header authorization/],
       [{ as: [{ query: 'k' }, { query: 'k' }] }, {}, /the parameter k/],

@@ -103,7 +103,7 @@ describe('a keyring whose key-encryption key is elsewhere', () => {
     expect((await alone.envelope.open(at, sealed)).reveal()).toBe('text')
     await alone.keys.close()
     const before = await openWith({ env: 'KEK' })
-    // Nothing is lost: the key that wrapped it is not named.
+    // No data is lost: the key that wrapped it is not named.
     await expect(before.envelope.open(at, sealed)).rejects.toMatchObject({
       code: 'data_key_unavailable',
       facts: { details: expect.stringMatching(/vault:transit\/deputy.*kek_earlier/) as string },
@@ -154,7 +154,7 @@ describe('a keyring whose key-encryption key is elsewhere', () => {
       const status = await others.status()
       await others.close()
       expect(error.code).toBe('key_service_refused')
-      expect(`${error.message} ${error.next}`).toMatch(/Nothing is lost.*`kek`/)
+      expect(`${error.message} ${error.next}`).toMatch(/No data is lost.*`kek`/)
       // fault 53: and the status says so.
       expect(status).toContain(String(error.facts['answered']))
       expect(error.message).not.toContain(String(error.facts['answered']))

@@ -121,7 +121,7 @@ describe('fault 38: readers that go away', () => {
         )
           break
       }
-      await expect.poll(() => log).toContain('the configuration was read again')
+      await expect.poll(() => log).toContain('configuration reloaded')
       expect([child.exitCode, child.signalCode]).toEqual([null, null])
       await stopProcess(child)
     } finally {

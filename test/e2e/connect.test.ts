@@ -52,7 +52,7 @@ describe('connecting', () => {
     const browser = createBrowser()
     const page = await pass(browser, await browser.open(String(url)), 'bob', world.idp.url)
     expect(page.status).toBe(403)
-    expect(page.body).toContain('another user')
+    expect(page.body).toContain('a user other than the one who is signed in')
     expect(JSON.parse((await world.deputy('grant', 'list', '--json')).out)).toEqual([])
   })
 
@@ -62,7 +62,7 @@ describe('connecting', () => {
     const wrong = await pass(browser, await browser.open(String(url)), 'bob', world.idp.url)
     // The identity provider knows bob, and says so again.
     const again = await pass(browser, await browser.open(String(url)), 'bob', world.idp.url)
-    expect(again.body).toContain('another user')
+    expect(again.body).toContain('a user other than the one who is signed in')
     const other = /<a href="([^"]+)">Use another account<\/a>/.exec(wrong.body)?.[1]
     expect(other).toBe(`${new URL(String(url)).pathname}?account=other`)
     const signIn = await browser.open(new URL(other!, world.connectUrl).href)

@@ -310,7 +310,7 @@ describe('deputy exec', () => {
     expect(run.err()).toMatch(/old is deprecated; move to notes/)
     expect((await daemon.deputy('revoke', '--server', 'old')).code).toBe(0)
     expect(await run.exited).toBe(1)
-    expect(run.err()).toMatch(/was revoked \(server old\)[\s\S]*The server is ended/)
+    expect(run.err()).toMatch(/A revocation \(server old\)[\s\S]*The server is ended/)
     expect(existsSync(`/proc/${pid}`)).toBe(false)
   })
 
@@ -347,7 +347,7 @@ describe('deputy exec', () => {
     ])
     expect(await failing(['--server', 'nowhere', '--', 'cat'])).toEqual([
       1,
-      expect.stringMatching(/nowhere is not registered to be started[\s\S]*Next: .*attest: \[/),
+      expect.stringMatching(/Unix user \d+ may not start the MCP server nowhere[\s\S]*Next: .*attest: \[/),
       '',
     ])
     expect(await failing(['--server', 'gone', '--', 'cat'])).toEqual([1, expect.stringMatching(/gone is retired/), ''])
@@ -358,7 +358,7 @@ describe('deputy exec', () => {
     ])
     expect(await failing(['--server', 'denied', '--', 'cat'])).toEqual([
       1,
-      expect.stringMatching(/Policy does not let denied[\s\S]*Next: deputy policy explain/),
+      expect.stringMatching(/Policy does not let denied[\s\S]*Next: Run `deputy policy explain/),
       '',
     ])
     expect(await failing(['--server', 'proxied', '--', 'cat'])).toEqual([

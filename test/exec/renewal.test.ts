@@ -220,7 +220,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
     const { environment } = await run.next()
     expect((await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice')).code).toBe(0)
     expect(await run.exited).toBe(1)
-    expect(run.err()).toMatch(/was revoked \(user alice of acme\)/)
+    expect(run.err()).toMatch(/A revocation \(user alice of acme\)/)
     await expect.poll(() => works(loginOf(environment['LOGIN']!))).toBe(false)
 
     await daemon.stop()

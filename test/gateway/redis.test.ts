@@ -225,6 +225,6 @@ describe.skipIf(!findRedis())('Redis through Deputy', () => {
     const began = performance.now()
     await ended
     expect(performance.now() - began).toBeLessThan(1000)
-    expect(await said('sessions')).toMatch(/^-NOAUTH Deputy: What this request relies on was revoked/)
+    expect(await said('sessions')).toMatch(/^-NOAUTH Deputy: A revocation /)
   })
 })

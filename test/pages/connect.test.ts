@@ -80,7 +80,7 @@ describe.skipIf(executable === undefined)('the connect pages in a real browser',
     await page.goto(await linkFor('alice'))
     await passPeer(page, 'bob', world.idp.url)
     expect(await page.locator('h1').textContent()).toBe('This did not work')
-    expect(await page.locator('main').textContent()).toContain('another user')
+    expect(await page.locator('main').textContent()).toContain('a user other than the one who is signed in')
     expect(await grants()).toEqual([])
   })
 

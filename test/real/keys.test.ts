@@ -83,7 +83,7 @@ describe.skipIf(bao === undefined)('transit of a real OpenBao', () => {
     await server.must('POST', 'transit/keys/deputy/config', { min_decryption_version: 2 })
     const old = await keyring(0)
     const error = await refusalOf(old.envelope.open(at, sealed))
-    expect(forAdmins(error)).toMatch(/Nothing is lost.*too old/)
+    expect(forAdmins(error)).toMatch(/No data is lost.*too old/)
     expect(error.message).not.toMatch(/too old/)
     expect(await old.keys.status()).toMatch(/too old/)
     await server.must('POST', 'transit/keys/deputy/config', { min_decryption_version: 1 })

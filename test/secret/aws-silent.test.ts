@@ -202,10 +202,10 @@ describe('fault 97: AWS that throttles', () => {
         name === 'ThrottlingException'
           ? {
               code: 'key_service_unavailable',
-              message: expect.stringMatching(/rate-limiting Deputy.*Nothing is lost/) as string,
+              message: expect.stringMatching(/rate-limiting Deputy.*No data is lost/) as string,
               kind: { retryable: true },
             }
-          : { code: 'key_service_refused', message: expect.stringMatching(/LimitExceeded.*Nothing is lost/) as string },
+          : { code: 'key_service_refused', message: expect.stringMatching(/LimitExceeded.*No data is lost/) as string },
       )
       calm()
       expect(Buffer.from(await key.unwrap(id, bytes, context))).toEqual(Buffer.from(dataKey))

@@ -36,7 +36,7 @@ export const injectionProblems = (
       problems.push({
         file,
         line,
-        message: `The header ${way.header} says how a message is carried or comes from Deputy, so nothing is put into it.`,
+        message: `The header ${way.header} describes the transport of a message or comes from Deputy, so it cannot hold a credential.`,
         fix: 'Name the header that the service reads the credential from.',
       })
     if ('header' in way && !way.value.includes(CREDENTIAL))
@@ -71,7 +71,7 @@ export const injectionProblems = (
   return problems
 }
 
-/** Of tokens that are bound to a key of Deputy's (RFC 9449 section 7.1): they go through the proxy, in one header. */
+/** Tokens that are bound to a key of Deputy's (RFC 9449 section 7.1) go through the proxy, in one header. */
 export const bindingProblems = (
   { value, file, lineOf }: Located<Downstream>,
   provider: Provider | undefined,
@@ -84,7 +84,7 @@ export const bindingProblems = (
       {
         file,
         line: lineOf(['provider']),
-        message: `Tokens of ${provider!.provider} are bound to a key of Deputy's (dpop: required), so the proxy alone can use one, and nothing says where.`,
+        message: `Tokens of ${provider!.provider} are bound to a key of Deputy's (dpop: required), so only the proxy can use one, and the file has no inject.`,
         fix,
       },
     ]
@@ -100,7 +100,7 @@ export const bindingProblems = (
         {
           file,
           line: lineOf(['inject', 'as']),
-          message: 'A token that is bound to a key goes into the header Authorization, and nowhere else.',
+          message: 'A token that is bound to a key goes into the header Authorization only.',
           fix,
         },
       ]
@@ -112,7 +112,7 @@ const overlap = (left: Downstream, right: Downstream): boolean =>
   (left.environment === undefined || right.environment === undefined || left.environment === right.environment) &&
   (left.tenants === '*' || right.tenants === '*' || left.tenants.some((tenant) => right.tenants.includes(tenant)))
 
-/** Downstreams of one server that put their credentials into requests to one host: a request that names the host alone would not say which. */
+/** Downstreams of one server that put their credentials into requests to one host: a request that names only the host would be ambiguous. */
 export const sharedHosts = (
   downstreams: ReadonlyMap<string, Located<Downstream>>,
   { value, file, lineOf }: Located<Server>,
@@ -130,7 +130,7 @@ export const sharedHosts = (
             {
               file,
               line: lineOf([use, downstream.downstream]),
-              message: `${downstream.downstream} and ${twin.downstream} both put a credential into requests to ${host}, so nobody could say which one is meant.`,
+              message: `${downstream.downstream} and ${twin.downstream} both put a credential into requests to ${host}, so a request to that host is ambiguous.`,
               fix: `Let another server use one of the two, or take ${host} out of \`inject.hosts\` of one.`,
             },
           ]

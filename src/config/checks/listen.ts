@@ -1,4 +1,4 @@
-/** What the kernel will say of the addresses and sockets in `listen`, before the daemon asks it. */
+/** Addresses and sockets in `listen` that the kernel would refuse, before the daemon opens them. */
 import { join, resolve } from 'node:path'
 import type { Loaded } from '../loaded.ts'
 import type { Problem } from '../problem.ts'

@@ -5,7 +5,7 @@ import { refuse } from '#errors'
 import { type Envelope, randomText, Secret } from '#foundation/crypto'
 import type { AttemptStore } from '#foundation/store'
 
-/** What a user is asked to connect: put together when a server asked, and not changeable by whoever holds the link. */
+/** What a user is asked to connect. It is fixed when a server requests it: the holder of the link cannot change it. */
 const wishSchema = z.strictObject({
   tenant: z.string(),
   user: z.string(),
@@ -60,7 +60,7 @@ export type Purpose = z.output<typeof purposeSchema>
  * cannot be redeemed as another (threat 16).
  */
 export const steps = {
-  /** A connect link: whoever opens it has still to show who they are. */
+  /** A connect link: the person who opens it still has to sign in. */
   connect: wishSchema,
   /** A login link. */
   login: loginWishSchema,
@@ -124,7 +124,7 @@ export const LIFETIME = 600_000
 
 const idOf = (value: string): string => createHash('sha256').update(value).digest('base64url')
 
-/** Keeps the steps: the store knows them by a hash, so that nobody who reads it can go on with one. */
+/** Keeps the steps: the store knows them by a hash, so that a reader of the store cannot continue one. */
 export const createAttempts = (options: { store: AttemptStore; envelope: Envelope; clock: Clock; random: Random }) => {
   const { store, envelope, clock, random } = options
   const open = async <Kind extends StepKind>(

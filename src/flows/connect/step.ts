@@ -19,7 +19,7 @@ import type { ClientDecision, WaitingClient } from './client-steps.ts'
 /** What a step shows: another address, a page, or why it ends here. */
 export type StepAnswer =
   | { readonly redirect: URL }
-  /** @param formTarget the one origin, beside the pages' own, that a form of the page may lead to */
+  /** @param formTarget the one origin, other than that of the pages, that a form of the page may lead to */
   | { readonly page: string; readonly formTarget?: string }
   /** @param otherAccount where the user can sign in as another */
   | { readonly refused: DeputyError; readonly otherAccount: string }
@@ -57,7 +57,7 @@ export interface FlowDependencies {
 
 /** The flow in which a user connects a service, or signs a Unix user in. Each method is one request of a browser. */
 export interface ConnectFlow {
-  /** A link was opened. @param browser the id of the browser that goes on from here; it gets one where it has none */
+  /** A link was opened. @param browser the id of the browser that continues from here; it gets one where it has none */
   begin(
     kind: 'connect' | 'login',
     link: string,
@@ -94,7 +94,7 @@ export type StepDependencies = FlowDependencies & {
   ) => Promise<void>
 }
 
-/** The browser that began the step must be the one that goes on with it. @throws DeputyError `connect_invalid` */
+/** The browser that began the step must be the one that continues it. @throws DeputyError `connect_invalid` */
 export const assertBrowser = (browser: string | undefined, expected: string): void => {
   if (browser !== expected) throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
 }

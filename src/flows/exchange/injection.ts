@@ -21,10 +21,10 @@ export interface AllowedInjection {
   readonly origin: string
 }
 
-/** How often an escape may be escaped again before nobody may guess what a service makes of it. */
+/** How often an escape may be escaped again; beyond that it is unknown how a service reads it. */
 const DEPTH = 3
 
-/** The segments of a path as a service may come to read them; undefined where that is anybody's guess. */
+/** The segments of a path as a service may come to read them; undefined where that is unknown. */
 const segmentsOf = (path: string): string[] | undefined => {
   let read = path
   for (let depth = 0; read.includes('%'); depth += 1) {

@@ -10,7 +10,7 @@ export const INACTIVE: Introspection = { active: false }
 /**
  * Lets an introspection answer go when its record is durable. Of a token that counted, it is asked again then whether it counts:
  * what was revoked meanwhile is revoked (promise 4).
- * @param told.assertHeld a node that may not have heard of a revocation cannot say that a token is active. @throws what it throws
+ * @param told.assertHeld a node that may have missed a revocation cannot state that a token is active. @throws what it throws
  */
 export const answerIntrospection = async (
   deps: WithAuditDependencies,

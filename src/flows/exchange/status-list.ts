@@ -96,7 +96,7 @@ export const createStatusLists = (
         status_list: { bits: 1, lst: list.toString('base64url') },
       },
     )
-    // A node that may not have heard of a revocation cannot say which tokens hold.
+    // A node that may have missed a revocation cannot state which tokens are valid.
     deps.membership.assertHeld()
     return token
   }

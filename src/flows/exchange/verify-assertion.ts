@@ -13,7 +13,7 @@ export interface IdentityAssertionRequest {
   readonly clientSecret: Secret
   readonly assertion: Secret
   readonly scopes?: readonly string[]
-  /** `resource` of the request, where it names one beside the assertion. */
+  /** `resource` of the request, where it names one in addition to the assertion. */
   readonly resource?: string
   readonly correlationId: string
 }

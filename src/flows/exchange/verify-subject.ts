@@ -23,7 +23,7 @@ const fromLoginSession = async (
     throw refuse('actor_token_invalid', { problem: 'a login session takes none', server: server.server })
   if (uid === undefined) throw refuse('subject_token_invalid', { problem: 'a login session needs the Unix socket' })
   const subject = await subjects.fromSession({ uid, server })
-  // A started server goes on acting for whom it was started.
+  // A started server keeps acting for the subject for which it was started.
   if (session !== undefined && (session.user !== subject.user || session.tenant !== subject.tenant.tenant))
     throw refuse('exec_session_over', {
       server: server.server,

@@ -6,7 +6,7 @@ export interface Background {
   readonly ended: () => Promise<void>
 }
 
-/** @param failed is told of each failure */
+/** @param failed called with each failure */
 export const createBackground = (failed: (problem: string, error: unknown) => void): Background => {
   const underWay = new Set<Promise<unknown>>()
   return {

@@ -1,7 +1,7 @@
 /** The one race of work against a timer. */
 
 /**
- * What work resolves to, or an error once `ms` are over. The work goes on: its end is its own affair then, and its failure is
+ * What work resolves to, or an error once `ms` are over. The work continues without the caller, and its failure is
  * no unhandled one.
  * @throws what the work throws, and `late()`
  */

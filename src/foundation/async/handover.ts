@@ -1,5 +1,5 @@
 /**
- * Calls to a part that is built later than its caller: those that come before it is there are kept, in their order, and made when it is.
+ * Calls to a part that is built later than its caller: calls that come before it exists are kept, and made in their order once it does.
  * It is for news whose sender waits for no answer.
  */
 export interface Handover<News extends readonly unknown[]> {

@@ -27,7 +27,7 @@ const wellFormed = (text: string | undefined): string | null => (text === undefi
 
 /**
  * The next link. Its body is the record as JSON with its fields in a fixed order, the hash of the link before
- * among them; its hash is the SHA-256 of that very text. Whoever changes, removes or moves a link breaks all after it.
+ * among them; its hash is the SHA-256 of that very text. Changing, removing or moving a link breaks all links after it.
  */
 export const link = (head: Head, { record, detail, at }: Entry): AuditRow => {
   const seq = head.seq + 1

@@ -253,7 +253,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   ],
   'daemon.stop': (_, { pid }) => [`Deputy stopped${when(pid, (id) => ` (process ${id})`)}.`],
   'audit.unconfirmed': (_, { record, recorded, problem }) => [
-    `Record ${record} (${recorded}) was not confirmed in time, so whoever asked was refused, whatever that record says: ${problem}.`,
+    `Record ${record} (${recorded}) was not confirmed in time, so the caller was refused, whatever that record says: ${problem}.`,
   ],
 }
 

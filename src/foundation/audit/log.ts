@@ -29,7 +29,7 @@ interface Waiting extends Entry {
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
   readonly since: number
-  /** Its time is over: whoever asked has been refused. */
+  /** Its time is over: the caller has been refused. */
   over: boolean
 }
 
@@ -331,7 +331,7 @@ export class DurableAuditLog implements AuditLog {
     this.#store.confirmed()
   }
 
-  /** Without requests nobody else would find out that the sinks are back. */
+  /** Without requests nothing else would notice that the sinks work again. */
   #retryLater(): void {
     if (this.#closed) return
     clearTimeout(this.#retry)

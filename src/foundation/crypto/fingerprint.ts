@@ -4,7 +4,7 @@ import type { Secret } from './secret.ts'
 
 /**
  * Names a token without giving it away: HMAC-SHA-256 under a key of this installation, 128 bits of it in base64url.
- * Two records about the same token can be found, and nobody without the key can test a guess.
+ * Two records about the same token can be found, and a guess cannot be tested without the key.
  */
 export type Fingerprint = (token: Secret) => string
 

@@ -5,7 +5,7 @@ import { DeputyError, refuse } from '#errors'
 import { assertPrivateFile, replaceFile } from '#foundation/files'
 import { decrypt, encrypt } from './aead.ts'
 
-/** What was wrapped, and the name of the key that has wrapped it: it is kept beside it. */
+/** What was wrapped, and the name of the key that has wrapped it, which is stored with it. */
 export interface WrappedBytes {
   readonly id: string
   readonly bytes: Uint8Array

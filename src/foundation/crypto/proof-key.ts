@@ -22,7 +22,7 @@ const ofPrivateKey = async (privateKey: KeyObject): Promise<ProofKey> => {
 export const createProofKey = (): Promise<ProofKey> =>
   ofPrivateKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey)
 
-/** The key as it is kept, sealed, beside what is bound to it. */
+/** The key as it is stored, sealed, together with what is bound to it. */
 export const proofKeyText = ({ privateKey }: ProofKey): Secret =>
   new Secret(privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
 

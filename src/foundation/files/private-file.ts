@@ -6,7 +6,7 @@ import { refuse } from '#errors'
 /** The rights of a file as `chmod` takes them: `0644`. */
 export const octal = (mode: number): string => `0${(mode & 0o777).toString(8)}`
 
-/** @throws DeputyError `config_invalid` when the file is missing, no file, or readable by anybody but its owner. */
+/** @throws DeputyError `config_invalid` when the file is missing, no file, or readable by users other than its owner. */
 export const assertPrivateFile = async (path: string): Promise<void> => {
   const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw refuse('config_invalid', { problem: `${path} cannot be read (${error.code})` }, error)
@@ -19,7 +19,7 @@ export const assertPrivateFile = async (path: string): Promise<void> => {
   }
 }
 
-/** @throws DeputyError `config_invalid` when the folder is missing or open to anybody but its owner. */
+/** @throws DeputyError `config_invalid` when the folder is missing or open to users other than its owner. */
 export const assertPrivateFolder = async (path: string): Promise<void> => {
   const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw refuse('config_invalid', { problem: `the folder ${path} cannot be opened (${error.code})` }, error)
@@ -57,7 +57,7 @@ export const replaceFile = async (path: string, content: string, mode = 0o600): 
 }
 
 /**
- * Makes the file durably and whole, mode 0600: of several that make it at once one does, and nobody sees half of it.
+ * Makes the file durably and whole, mode 0600: of several processes that make it at once one succeeds, and no reader sees half of it.
  * @returns false when it exists already; it is then left alone
  */
 export const createFile = async (path: string, content: string): Promise<boolean> => {

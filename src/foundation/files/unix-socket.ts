@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { refuse } from '#errors'
 import { listenFailure } from './start-failure.ts'
 
-/** True when somebody answers on the socket: then it is in use and must not be taken away. */
+/** True when a process answers on the socket: then it is in use and must not be removed. */
 const isAnswered = (path: string): Promise<boolean> =>
   new Promise((resolve) => {
     const probe: Socket = connect(path)

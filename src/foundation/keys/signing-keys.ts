@@ -35,7 +35,7 @@ const PURPOSES = Object.keys(FORMS) as SigningPurpose[]
 const ENCODING = { dsaEncoding: 'ieee-p1363' } as const
 
 /**
- * Deputy's own keys. A next key is published before it signs, so that whoever caches the key set has it in
+ * Deputy's own keys. A next key is published before it signs, so that services that cache the key set have it in
  * time, and the last one stays published until everything that it signed has expired.
  */
 export class SigningKeys {
@@ -80,7 +80,7 @@ export class SigningKeys {
   /** The published keys of these purposes as a JWK set (RFC 7517 section 5). */
   jwks(...purposes: readonly SigningPurpose[]): { keys: JWK[] } {
     return {
-      // Out of the sealed private key, never out of the row beside it: who can write the store publishes no key.
+      // Out of the sealed private key, never out of the public part of the row: a writer of the store cannot publish a key.
       keys: purposes.flatMap((purpose) => this.#published(purpose).map(publicJwkOf)),
     }
   }

@@ -9,7 +9,7 @@ export interface HostRoute {
   readonly host: string
   /** Origin to which requests for it go. */
   readonly at?: string | undefined
-  /** Certificate authorities (PEM) beside those of the system, for this host alone. */
+  /** Certificate authorities (PEM) for this host only, in addition to those of the system. */
   readonly ca?: string | undefined
 }
 

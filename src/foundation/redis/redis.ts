@@ -20,7 +20,7 @@ export interface RedisOptions {
         readonly tls: TlsMaterial | boolean
       }
     | undefined
-  /** ms in which Redis must answer; afterwards the work goes on without it. */
+  /** Time limit for an answer of Redis (ms); after it the work continues without Redis. */
   readonly deadline: number
 }
 
@@ -33,7 +33,7 @@ export type Keyspace = 'credential' | 'rest'
  */
 export const redisKey = (space: Keyspace, id: string): string => `deputy:${space}:{${id}}`
 
-/** Values that nodes share, as bytes. Nothing is ever true because Redis says so: whoever reads must be able to do without, and to check. */
+/** Values that nodes share, as bytes. Redis is never trusted: a reader must be able to do without a value, and to verify it. */
 export interface SharedBytes {
   /** Undefined also when Redis does not answer in time. */
   get(space: Keyspace, id: string): Promise<Uint8Array | undefined>
@@ -47,7 +47,7 @@ export interface SharedBytes {
   close(): Promise<void>
 }
 
-/** After a failure nobody waits for Redis for so long (ms). */
+/** After a failure no request waits for Redis for this long (ms). */
 const REST = 1000
 
 /** What `ioredis` takes as `tls`: nothing at all is no TLS. */
@@ -125,7 +125,7 @@ export const createSharedBytes = (
   const ill = (error: unknown): void => {
     const said = (error as Error).message.slice(0, 200)
     if (!isTold)
-      logger.warn({ problem: said }, 'Redis does not answer: the daemon goes on with the store and its own cache')
+      logger.warn({ problem: said }, 'Redis does not answer: the daemon continues with the store and its own cache')
     isTold = true
     problem = said
     restsUntil = monotonic() + REST

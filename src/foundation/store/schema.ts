@@ -247,7 +247,7 @@ export interface ColumnTypes {
   readonly randomText: string
 }
 
-/** Changes of who may get what are numbered, whoever makes them; the row is what they wait for each other at. */
+/** Changes of what may be handed out are numbered across all nodes; concurrent changes wait for each other at this row. */
 export const STANDING = 'standing'
 
 export const toJson = (value: unknown): string => JSON.stringify(value)

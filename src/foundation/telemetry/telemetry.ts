@@ -19,7 +19,7 @@ export interface Telemetry {
   provider(fact: { provider: string; operation: string; outcome: 'ok' | 'error'; seconds: number }): void
   audit(fact: { sink: string; outcome: 'durable' | 'failed'; records: number; seconds: number }): void
   revocation(fact: { scope: string }): void
-  /** An attempt to end a grant at its provider. `irrevocable`: it was the last one, somebody must do it by hand. */
+  /** An attempt to end a grant at its provider. `irrevocable`: it was the last one, and a person must end the grant by hand. */
   upstreamRevocation(fact: { provider: string; outcome: 'done' | 'not_offered' | 'queued' | 'irrevocable' }): void
   /** Runs `work` within a span that is the child of the active one; a thrown error is put on the span. */
   span<T>(
@@ -29,7 +29,7 @@ export interface Telemetry {
   ): Promise<T>
 }
 
-/** Reports to nobody; for tests and for tools that build single rooms. */
+/** Reports nothing; for tests and for tools that build single rooms. */
 export const noTelemetry: Telemetry = {
   exchange() {},
   attestation() {},

@@ -1,4 +1,4 @@
-/** Names that somebody may have meant: for every message that has to say "there is no such name". Pure. */
+/** Names that a writer may have meant, for every message about an unknown name. Pure. */
 
 /** Longer names are compared by their beginning: the comparison takes the square of the length. */
 const COMPARED_LENGTH = 128

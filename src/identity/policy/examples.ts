@@ -28,7 +28,7 @@ const exampleSchema = z.strictObject({
 })
 const exampleFileSchema = z.strictObject({ examples: z.array(exampleSchema).min(1) })
 
-/** One example of a `*.test.yaml` beside the policies, and whether policy decides as it says. */
+/** One example of a `*.test.yaml` in the folder of the policies, and whether policy decides as the example expects. */
 export interface ExampleResult {
   readonly file: string
   readonly line: number

@@ -187,7 +187,7 @@ const validate = (schema: string, parts: readonly Part[]): { problems: Problem[]
  * Reads `*.cedar` of a folder, checks each policy strictly against the schema and preparses them.
  * @param options.set name under which the policies are kept; loading the same name again replaces them, so names should alternate
  * @param options.schema text of `schema.cedarschema`
- * @param options.existing the names that the policies may use; what they name beside is a warning
+ * @param options.existing the names that the policies may use; any other name is a warning
  */
 export const loadPolicies = async (options: {
   folder: string

@@ -51,7 +51,7 @@ const toTags = (claims: Readonly<Record<string, unknown>>, footprint: Footprint)
 
 /**
  * The question as Cedar takes it, with the facts that the policies look at. Entities that say nothing but their name
- * (tenants, groups, downstreams) are not listed: Cedar knows them as somebody's parent or by the request.
+ * (tenants, groups, downstreams) are not listed: Cedar knows them as a parent of another entity or from the request.
  * That what is built here fits the schema is shown by a test, not checked again for every request.
  */
 export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQuestion => {

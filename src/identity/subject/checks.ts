@@ -63,7 +63,7 @@ export const assertAudience = ({ aud }: { aud: readonly string[] }, server: Serv
     })
 }
 
-/** Threat 13: delegation that a token carries is for the actor that it names and for nobody else (RFC 8693 section 4.4). */
+/** Threat 13: only the actor that a token names may use its delegation (RFC 8693 section 4.4). */
 export const assertActor = ({ act, may_act: mayAct }: SubjectClaims, actor: string, server: string): void => {
   const named = mayAct ?? act
   if (named === undefined) return
@@ -122,8 +122,8 @@ export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
 }
 
 /**
- * A token that is bound to a key counts only together with that key (RFC 9449 section 7.2, RFC 8705 section 3). Whoever was sent it could
- * check that, and says in its file whether it does. @throws DeputyError `subject_token_invalid`
+ * A token that is bound to a key counts only together with that key (RFC 9449 section 7.2, RFC 8705 section 3). The server that received it can
+ * check that, and its file states whether it does. @throws DeputyError `subject_token_invalid`
  */
 export const assertPossession = ({ cnf }: { readonly cnf?: unknown }, server: Server): void => {
   if (cnf !== undefined && !server.checks_possession)

@@ -3,7 +3,7 @@ import type { TrustedIssuer } from '#config'
 import { refuse } from '#errors'
 import { claimAt } from '#foundation/text'
 
-/** Names and ids are text; some issuers write those that consist of digits as numbers. One that is too large to be exact names nobody. */
+/** Names and ids are text; some issuers write those that consist of digits as numbers. A number that is too large to be exact names no user. */
 const textSchema = z.union([z.string(), z.number().refine(Number.isSafeInteger).transform(String)])
 
 const actorSchema: z.ZodType<NestedActor> = z.looseObject({
@@ -52,7 +52,7 @@ export const presentClaims = (
     }),
   )
 
-/** What a subject token must say, whoever issued it. Claims that are of another form than the standards say are refused. */
+/** The claims that a subject token must have, from every issuer. Claims in another form than that of the standards are refused. */
 export const subjectClaimsSchema = z.looseObject({
   iss: z.string(),
   sub: textSchema.pipe(z.string().min(1)).optional(),

@@ -113,7 +113,7 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
       throw refusalOfFault(issuer, failures.get(issuer), COOLDOWN / 1000)
     }
     const reading = readOnce(issuer)
-    // Once a reading has failed, the next ones go on in the background: nobody waits for an issuer that is down.
+    // Once a reading has failed, the next ones run in the background: requests do not wait for an issuer that is down.
     if (usable !== undefined && failedAt.has(issuer)) {
       reading.catch(() => undefined)
       return usable

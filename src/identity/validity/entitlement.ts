@@ -38,7 +38,7 @@ export const usesOf = (server: Server, user: string | undefined): Server['downst
 
 /**
  * Whether the files still allow this server, for this tenant and user, at these downstreams. Every part of Deputy that hands
- * something out, confirms that it is good, or goes on with something, asks this one function (threat 15).
+ * something out, confirms that it is valid, or continues to use it, asks this one function (threat 15).
  * @throws DeputyError `workload_unknown`, `workload_proposed` and the like, `subject_tenant_unknown`, `workload_tenant`, `target_unknown`
  */
 export const entitlement = (

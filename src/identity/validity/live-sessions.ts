@@ -2,7 +2,7 @@ import { asDeputyError, type DeputyError } from '#errors'
 import type { CredentialDependencies } from './credential-dependencies.ts'
 import { assertStillValid, type ValidityDependencies } from './assert-still-valid.ts'
 
-/** What goes on after the answer, such as a connection that was opened with a credential. */
+/** A use that continues after the answer, such as a connection that was opened with a credential. */
 export interface LiveSession {
   readonly dependsOn: CredentialDependencies
   /** Ends it at once; what it relies on does not stand any more. */

@@ -6,7 +6,7 @@ const userKey = (tenant: string, user: string): string => `${tenant.length}:${te
 
 /**
  * What has been revoked and who is disabled, in memory: asked on every request, also on a cache hit. The store has
- * the truth; whoever records a revocation there adds it here before it is confirmed to the admin.
+ * the truth; every revocation that is recorded there is added here before it is confirmed to the admin.
  */
 export class RevocationIndex {
   /** The latest revocation of each scope: it covers what the earlier ones did. */
@@ -54,7 +54,7 @@ export class RevocationIndex {
     return this.#epoch
   }
 
-  /** Calls whenever something has been taken from somebody. */
+  /** Calls back after each revocation, freeze and disabling. */
   onChange(listener: () => void): void {
     this.#listeners.push(listener)
   }

@@ -35,7 +35,7 @@ interface Member {
 }
 
 interface ScopeKind<K extends Kind> {
-  /** Its members beside `kind`. */
+  /** Its members other than `kind`. */
   readonly members: Readonly<Record<string, Member>>
   /** Its name in sentences, without the tenant. */
   readonly named: (scope: ScopeOf<K>) => string

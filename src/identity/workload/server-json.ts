@@ -23,7 +23,7 @@ const serverJsonSchema = z.looseObject({
     .default([]),
 })
 
-/** What a registered server's file begins with; whoever imports it fills in tenants, attestation and downstreams. */
+/** The beginning of a registered server's file; the admin who imports it fills in tenants, attestation and downstreams. */
 export interface ServerDraft {
   readonly server: string
   readonly name: string

@@ -99,7 +99,7 @@ export const verifyServiceAccount = async (
   if (claims.exp! - claims.iat! > LONGEST)
     throw unverified('the service-account token lives longer than a day: use a projected one')
   const parsed = claimsSchema.safeParse(claims)
-  // A token of a Secret or of `kubectl create token` is bound to no pod: whoever has it could be anywhere.
+  // A token of a Secret or of `kubectl create token` is bound to no pod: its holder could be anywhere.
   if (!parsed.success || parsed.data['kubernetes.io'].pod === undefined)
     throw unverified('the service-account token is not bound to a pod: use a projected one')
   const { namespace, serviceaccount } = parsed.data['kubernetes.io']

@@ -11,7 +11,7 @@ const QUIET = 10_000
 /** Callers that are written down in that time at most: a client id can be made up anew with each request. */
 const MOST = 100
 
-/** All that can be learnt of a process, also where no server is told apart by it: whoever looks for shadow servers wants its path. */
+/** Everything that can be read about a process, even where no selector needs it: an admin who looks for shadow servers needs its path. */
 const examine = async (peer: PeerProcess): Promise<PeerProcess> => {
   try {
     return await identifyPeer(peer, { exe: true, sha256: true })

@@ -277,7 +277,7 @@ describe('towards clients of 2026-07-28', () => {
       requestState,
     } = result(await raw(alice, call))
     const page = await walk(url, 'bob')
-    expect([page.status, page.body.includes('another user')]).toEqual([403, true])
+    expect([page.status, page.body.includes('a user other than')]).toEqual([403, true])
     expect(
       result(await raw(alice, { ...call, requestState, inputResponses: { connect: { action: 'accept' } } })).resultType,
     ).toBe('input_required')

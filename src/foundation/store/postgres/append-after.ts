@@ -2,7 +2,7 @@ import type { Pool } from 'pg'
 import type { AppendAfter } from '../queries/audit.ts'
 import { toStoreError } from './pool.ts'
 
-/** The columns of a row beside its node, and their types. */
+/** The columns of a row other than its node, and their types. */
 const COLUMNS = [
   ['seq', 'bigint'],
   ['id', 'text'],

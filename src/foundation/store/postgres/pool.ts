@@ -99,7 +99,7 @@ export const createPool = (options: PostgresOptions): Pool => {
     // The pool waits for what this returns (https://node-postgres.com/apis/pool); its types say only that it is called.
     onConnect: prepare as (client: ClientBase) => void,
   })
-  // A connection that breaks is replaced by the pool. Whoever uses it hears of it from the query; the event by itself,
+  // A connection that breaks is replaced by the pool. Its user learns of it from the query; the event by itself,
   // which comes for idle connections and between the statements of a transaction, would end the process.
   pool.on('error', () => undefined)
   pool.on('connect', (client) => {

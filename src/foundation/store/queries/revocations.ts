@@ -38,7 +38,7 @@ export const standingWriter = (
 ): StandingWriter => {
   const write = async (change: CompiledQuery): Promise<Position> => {
     await atomically([...nextPosition(database, randomText), change, ...notify])
-    // It may be a later one's by now: whoever waits for that waits for this as well.
+    // It may be that of a later revocation by now: a wait for that one covers this one too.
     const row = await database
       .selectFrom('epochs')
       .select(['value', 'token'])

@@ -22,7 +22,7 @@ interface Place {
   readonly table: string
   readonly columns: readonly string[]
   readonly nameOf: (key: readonly (string | number)[]) => Pick<RecordName, 'kind' | 'id'>
-  /** Counts the writes: whoever has read the record before must not write back what was sealed before. */
+  /** Counts the writes: an earlier reader of the record must not write back what was sealed before. */
   readonly counter?: string
   /** Which records must not be written now. */
   readonly unless?: (now: number) => RawBuilder<boolean>
@@ -36,7 +36,7 @@ const places: readonly Place[] = [
     columns: ['name', 'version'],
     nameOf: ([name, version]) => ({ kind: 'secret', id: `${name}#${version}` }),
   },
-  // Whoever refreshes it writes the tokens that come, and nobody else must write in between.
+  // The node that refreshes it writes the new tokens, and no other node must write in between.
   {
     table: 'grants',
     columns: ['id', 'user', 'server', 'downstream'],

@@ -28,7 +28,7 @@ export interface Grant extends GrantOwner {
   readonly version: number
   readonly createdAt: number
   readonly updatedAt: number
-  /** Who is refreshing it, and until when nobody else does (ms since the epoch): written by `update`, so fenced by `version`. */
+  /** The claim of the node that refreshes it, and its end (ms since the epoch): written by `update`, so fenced by `version`. */
   readonly refreshing?: { readonly owner: string; readonly until: number } | undefined
 }
 

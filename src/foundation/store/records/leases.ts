@@ -28,7 +28,7 @@ export interface Lease extends LeaseOwner {
   readonly renewedAt: number
   /** When it was handed out last. */
   readonly usedAt: number
-  /** When the backend ends it; while it is being made, when somebody else may try. */
+  /** When the backend ends it; while it is being made, when another node may try. */
   readonly expiresAt: number
   /** When something has to be done about it. */
   readonly nextAt: number

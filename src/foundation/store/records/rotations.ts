@@ -65,7 +65,7 @@ export interface Rotation extends RotatedSecret {
   readonly graceUntil: number | null
   readonly startedAt: number
   readonly endedAt: number | null
-  /** Who works on it, and until when nobody else does. */
+  /** The claim of the node that works on it, and its end. */
   readonly owner: { readonly id: string; readonly until: number } | null
   /** Counts the writes; an update must name the one that it read. */
   readonly revision: number
@@ -96,9 +96,9 @@ export interface RotationStore {
   update(rotation: Rotation, sealed?: Uint8Array | null): Promise<Rotation>
   /** What a rotation keeps, sealed under `rotationRecordName`; null where it keeps nothing. */
   sealedOf(id: string): Promise<Uint8Array | null>
-  /** Open ones whose time has come, and that nobody has claimed for longer than `claimedUntil`. */
+  /** Open rotations that are due, without a claim beyond `claimedUntil`. */
   due(now: number, limit: number, claimedUntil: number): Promise<Rotation[]>
-  /** Nobody works any more on what owners of these names have claimed: those that begin so, and go on with a slash. */
+  /** Releases the claims of owners of this name: those that begin with it and a slash. */
   release(name: string): Promise<void>
   open(secret: RotatedSecret): Promise<Rotation | undefined>
   /** The latest first. */

@@ -14,6 +14,6 @@ export interface SealedStore {
   under(tenant: string, keys: readonly string[], limit: number): Promise<SealedRecord[]>
   /** Whether the tenant has grants or secrets, whatever they are sealed under: it has had a data key then. */
   has(tenant: string): Promise<boolean>
-  /** Writes only if the record still is what was read, and nobody is at work on it. @returns whether it was written */
+  /** Writes only if the record still is what was read, and no claim on it runs. @returns whether it was written */
   replace(record: SealedRecord, sealed: Uint8Array, now: number): Promise<boolean>
 }

@@ -16,7 +16,7 @@ export interface UpstreamRevocationStore {
   put(entry: UpstreamRevocation): Promise<void>
   due(now: number, limit: number): Promise<UpstreamRevocation[]>
   list(): Promise<UpstreamRevocation[]>
-  /** Counts one more attempt and puts the next one off, if nobody else has since it was read. @returns whether this caller may make the attempt */
+  /** Counts one more attempt and postpones the next one, if no other node has done so since it was read. @returns whether this caller may make the attempt */
   claim(entry: UpstreamRevocation, nextAt: number): Promise<boolean>
   remove(id: string): Promise<void>
 }

@@ -31,7 +31,7 @@ const inUse = (path: string): DeputyError =>
 /** ms in which the thread must be ready: longer than a call may take, because a log left by a killed process is read first. */
 const START = 30_000
 
-// Sources run as TypeScript, the published package as JavaScript: the thread's file is the one beside this one.
+// Sources run as TypeScript, the published package as JavaScript: the thread's file is in the same folder.
 const workerFile = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url)
 
 /** The way to the thread that holds the database. Every call ends within the deadline, answered or not. */

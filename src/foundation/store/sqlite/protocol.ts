@@ -25,7 +25,7 @@ export type StoreReply =
     }
   | { readonly id: number; readonly problem: string; readonly code: number; readonly held?: boolean }
 
-/** The one thread that writes and keeps other processes out, or one beside it that only reads. */
+/** The one thread that writes and keeps other processes out, or a further thread that only reads. */
 export type StoreRole = 'holder' | 'reader'
 export interface StoreThread {
   readonly path: string

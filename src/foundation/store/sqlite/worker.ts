@@ -15,7 +15,7 @@ const MAX_BATCH = 256
 /** https://www.sqlite.org/rescode.html#busy */
 const BUSY = 5
 
-/** Before SQLite opens it, see `takeHold`. Private before anything is in it; SQLite gives the files beside it the same mode. */
+/** Before SQLite opens it, see `takeHold`. Private before it has content; SQLite creates its other files with the same mode. */
 const makePrivate = (file: string): void => {
   const descriptor = openSync(file, 'a', 0o600)
   try {
