@@ -161,7 +161,7 @@ export const createSharedCredentials = (options: {
         const found = await toEntry((await options.envelope.open(nameOf(tenant, key), sealed)).reveal(), tenant)
         return found.expiresAt > options.clock.now() ? found : undefined
       } catch (error) {
-        options.logger.warn({ err: error }, 'a shared credential could not be read and is fetched anew')
+        options.logger.warn({ err: error }, 'reading a shared credential failed; fetching a new one')
         return undefined
       }
     },

@@ -18,7 +18,7 @@ export interface RotationTerms {
 }
 
 /** How long a server may use a static secret before it asks again (ms). */
-const DEFAULT_LIFETIME = 300_000
+const DEFAULT_LIFETIME_MS = 300_000
 
 /** RFC 9110 section 5.5: what a header's value, which is where keys go, can hold. */
 const KEY = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/
@@ -85,7 +85,7 @@ export const createStaticConnector = (
       overScoped: false,
       // Since it was read another one may have taken its place.
       expiresAt: Math.min(
-        options.clock.now() + (downstream.lifetime ?? DEFAULT_LIFETIME),
+        options.clock.now() + (downstream.lifetime ?? DEFAULT_LIFETIME_MS),
         readAt + (terms?.grace ?? Infinity),
         request.notAfter,
       ),

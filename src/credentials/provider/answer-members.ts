@@ -77,11 +77,11 @@ export const errorIn = (members: Members, member: string): NamedError | undefine
 }
 
 /** Longer texts are pages, which quote what they like. */
-const LONGEST_TEXT = 1000
+const MAX_TEXT_LENGTH = 1000
 
 /** The standard's error code in an error answer that is plain text, where it names exactly one. */
 export const errorInText = (text: string): NamedError | undefined => {
-  if (text.length > LONGEST_TEXT || /^\s*</.test(text)) return undefined
+  if (text.length > MAX_TEXT_LENGTH || /^\s*</.test(text)) return undefined
   const named = new Set((text.toLowerCase().match(/[a-z_]+/g) ?? []).filter((word) => CODES.has(word)))
   const [code, another] = named
   return code === undefined || another !== undefined ? undefined : { code, description: undefined }

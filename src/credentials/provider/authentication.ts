@@ -37,7 +37,7 @@ export const readSigningKey = async (text: Secret): Promise<SigningKey> => {
 }
 
 /** NIST SP 800-131A: a shorter one signs nothing that lasts. */
-const SHORTEST_RSA = 2048
+const MIN_RSA_BITS = 2048
 
 /** The key for signatures that no JWS is, such as those of XML. @param text as `readSigningKey` takes it. @returns undefined where it is no RSA key of at least 2048 bits */
 export const readRsaKey = (text: Secret): KeyObject | undefined => {
@@ -46,7 +46,7 @@ export const readRsaKey = (text: Secret): KeyObject | undefined => {
     const key = value.startsWith('{')
       ? createPrivateKey({ key: JSON.parse(value) as JWK, format: 'jwk' })
       : createPrivateKey(value)
-    return key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= SHORTEST_RSA
+    return key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= MIN_RSA_BITS
       ? key
       : undefined
   } catch {

@@ -53,7 +53,7 @@ export const clientDocument = ({ settings, downstreams, providers }: Snapshot, n
 }
 
 /** How long an assertion is good for (s). */
-const LIFETIME = 60
+const LIFETIME_S = 60
 
 /** A client assertion (RFC 7523 section 3) by keys of Deputy's that sign nothing else, and that the client's document leads to. */
 export const createClientAssertions =
@@ -68,7 +68,7 @@ export const createClientAssertions =
         sub: clientId,
         aud: audience,
         iat: now,
-        exp: now + LIFETIME,
+        exp: now + LIFETIME_S,
         jti: randomText(deps.random, 16),
       },
       'client',

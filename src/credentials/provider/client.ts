@@ -59,7 +59,7 @@ export const generationOf = (clientId: string, tokenEndpoint: string, resource: 
     .digest('hex')
     .slice(0, 16)
 
-const DISCOVERED = 3_600_000
+const METADATA_TTL_MS = 3_600_000
 
 const isHttp = (url: string | undefined): boolean =>
   url !== undefined && ['https:', 'http:'].includes(URL.parse(url)?.protocol ?? '')
@@ -222,7 +222,7 @@ const authenticateBasic = async (parts: ClientParts, headers: Headers): Promise<
 
 /** Reads the metadata that a service publishes, and remembers it for an hour. */
 const createDiscovery = (options: Pick<ProviderClientsOptions, 'snapshot' | 'egress'>) => {
-  const discovered = createLru<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+  const discovered = createLru<string, openid.ServerMetadata>({ max: 500, ttl: METADATA_TTL_MS })
   return async (provider: Provider, clientId: string): Promise<openid.ServerMetadata> => {
     const key = `${options.snapshot().generation} ${provider.provider} ${provider.issuer}`
     const known = discovered.get(key)

@@ -170,7 +170,7 @@ export const toStandardResponse = (
 const isVerifiable = ({ issuer, discovery }: AnswerFacts): boolean => discovery || issuer !== undefined
 
 /** The longest member of an answer that is passed on. */
-const LONGEST_FIELD = 1000
+const MAX_FIELD_LENGTH = 1000
 
 /** The members of an answer that are passed on to servers: those that the provider's file lists, where they are plain values. */
 export const fieldsOf = (provider: Provider, answer: object): Readonly<Record<string, string>> =>
@@ -183,7 +183,7 @@ export const fieldsOf = (provider: Provider, answer: object): Readonly<Record<st
             ? (value as Members)[step]
             : undefined
       return (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') &&
-        String(value).length <= LONGEST_FIELD
+        String(value).length <= MAX_FIELD_LENGTH
         ? [[name, String(value)]]
         : []
     }),

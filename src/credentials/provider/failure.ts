@@ -138,7 +138,7 @@ export const wordsOf = (thrown: unknown, seen = ''): string => {
 }
 
 /** How long a caller waits before it tries again, where the provider names no time (ms). */
-export const UNSAID_WAIT = 5000
+export const DEFAULT_WAIT_MS = 5000
 /** Deputy follows a `Retry-After` for at most this time (ms). */
 export const LONGEST_WAIT_MS = 900_000
 

@@ -8,7 +8,7 @@ import { type Egress, struck } from '#foundation/outbound'
 import { failureOf, plainly, wordsOf } from './failure.ts'
 import { toStandardResponse, type AnswerFacts } from './dialect.ts'
 
-const DISCOVERED = 3_600_000
+const METADATA_TTL_MS = 3_600_000
 
 /**
  * Deputy as the client (`sign_in`) at the identity provider of a tenant.
@@ -54,7 +54,7 @@ export const createIdentityProviders = (options: {
   egress: Egress
   resolveSecret: ResolveSecret
 }): IdentityProviders => {
-  const metadata = createLru<string, openid.ServerMetadata>({ max: 500, ttl: DISCOVERED })
+  const metadata = createLru<string, openid.ServerMetadata>({ max: 500, ttl: METADATA_TTL_MS })
   return async ({ tenant, sign_in: signIn }) => {
     if (signIn === undefined)
       throw refuse('connect_invalid', {

@@ -2,7 +2,7 @@
 export { expiresInOf } from './answer-members.ts'
 export { readRsaKey, readSigningKey, type SigningKey } from './authentication.ts'
 export { type CallProvider, createProviderCalls } from './call.ts'
-export { type CallFailure, challengeIn, failureOf, plainly, retryAfterOf, UNSAID_WAIT, wordsOf } from './failure.ts'
+export { type CallFailure, challengeIn, failureOf, plainly, retryAfterOf, DEFAULT_WAIT_MS, wordsOf } from './failure.ts'
 export { clientDocument, createClientAssertions } from './client-document.ts'
 export { createProviderClients, type ProviderClient, type ProviderClients, withNonce } from './client.ts'
 export { fieldsOf, scopesOf } from './dialect.ts'

@@ -3,11 +3,11 @@ import { expiresInOf } from './answer-members.ts'
 import type { ProviderClient } from './client.ts'
 
 /** Of a token that lives until it is revoked (ms). */
-const NEVER = 10 * 365 * 86_400_000
+const NO_END_MS = 10 * 365 * 86_400_000
 /** Of a token whose end the provider did not name when asked (ms). */
-const UNTOLD = 300_000
+const UNKNOWN_END_MS = 300_000
 /** How long the answer to that request may take (s): a claim on the grant has to outlast it. */
-const PATIENCE = 1
+const PATIENCE_S = 1
 
 /** A member of draft-ietf-oauth-refresh-token-expiration (s); what is left out has no end that is known. */
 const endOf = (
@@ -41,15 +41,15 @@ export const tokenLifeOf = async (
 const lifeOf = async (client: ProviderClient, response: openid.TokenEndpointResponse, now: number): Promise<number> => {
   if (response.expires_in !== undefined) return response.expires_in * 1000
   const { access_token_lifetime: lifetime } = client.provider
-  if (lifetime === 'never') return NEVER
+  if (lifetime === 'never') return NO_END_MS
   if (lifetime !== 'introspect') return lifetime
   const configuration = client.configuration()
-  configuration.timeout = PATIENCE
+  configuration.timeout = PATIENCE_S
   try {
     const { active, exp } = await openid.tokenIntrospection(configuration, response.access_token)
     const left = exp === undefined ? undefined : expiresInOf(exp - now / 1000)
-    return active && left !== undefined ? left * 1000 : UNTOLD
+    return active && left !== undefined ? left * 1000 : UNKNOWN_END_MS
   } catch {
-    return UNTOLD
+    return UNKNOWN_END_MS
   }
 }

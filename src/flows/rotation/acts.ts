@@ -70,7 +70,7 @@ const apply = async (work: Work): Promise<Outcome> => {
   return { step: 'applied' }
 }
 
-/** The target keeps what it has chosen: who is killed before it is written down asks again. */
+/** The target stores the value that it has chosen: a process that is killed before it is recorded asks again. */
 const choose = async (work: Work): Promise<Outcome> => {
   const { values, rotator } = work
   expectUnchanged(await now(work), values)
@@ -92,7 +92,7 @@ const promote = async (work: Work): Promise<Outcome> => {
   const { rotation, rotator, backend, values } = work
   const isDone = expectUnchanged(await now(work), values).is === 'new'
   const next = isDone ? { value: values.next!, version: rotation.newVersion!, token: rotation.id } : await staged(work)
-  if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one works no more')
+  if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one no longer works')
   const { is, version } = expectUnchanged(await now(work), values)
   await backend.promote(rotation.tenant, rotation.secret, next, version)
   work.changed(rotation)
@@ -103,7 +103,7 @@ const promote = async (work: Work): Promise<Outcome> => {
 const retire = async (work: Work): Promise<Outcome> => {
   const { rotator, values } = work
   if (values.old !== undefined) {
-    if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one works no more')
+    if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one no longer works')
     const { value } = expectNew(await now(work))
     await rotator.retire(values.old.value, value)
   }
@@ -115,7 +115,7 @@ const prove = async (work: Work): Promise<Outcome> => {
   expectNew(await now(work))
   if (values.old !== undefined && (await rotator.login(values.old.value)) !== 'refused')
     throw new Error('the old one still works after it was retired')
-  if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one works no more')
+  if ((await rotator.login(values.next!)) !== 'works') throw new Error('the new one no longer works')
   return { step: 'proven' }
 }
 
@@ -179,7 +179,7 @@ export type OpenStep = Exclude<RotationStep, 'done' | 'gone_back'>
  * - promoted: it is what is handed out, if nothing else was made current since the plan; the old one has a time of grace;
  * - retired: the target was asked to refuse the old one, after another login with the new one;
  * - proven: a login with the old one was refused;
- * - done: the backend gives the old one no more.
+ * - done: the backend no longer gives the old one.
  *
  * Where the target chooses, it chooses first (`chosen`), and what it has chosen is staged then. The way back puts back what was
  * handed out, ends the new one once a login with what stays has worked, and forgets it.

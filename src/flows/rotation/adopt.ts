@@ -5,7 +5,7 @@ import type { RotationValues } from './values.ts'
 import { NothingLeft } from './needs-person.ts'
 
 const LOST =
-  'it was begun by an earlier version of Deputy, and which value it has to end is not known any more: look at the target by hand'
+  'it was begun by an earlier version of Deputy, and it no longer knows which value it has to end: check the target by hand'
 
 /**
  * What a rotation of an earlier version of Deputy works on, which kept nothing itself: as its backend has it, where that is

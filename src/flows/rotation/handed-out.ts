@@ -21,7 +21,7 @@ export const handedOut = async (
 
 const CHANGED = 'another party has changed the secret during the rotation'
 export const FOREIGN = `${CHANGED}: its current value is neither the one that was replaced nor the new one; nothing was ended or overwritten`
-export const REMOVED = `${CHANGED}: the backend has no current version of it any more; nothing was ended`
+export const REMOVED = `${CHANGED}: the backend no longer has a current version of it; nothing was ended`
 export const RESTORED = `${CHANGED}: its current value is again the one that was replaced; that one was not ended`
 
 /** Before the promotion: as at the plan, or promoted already. @throws NeedsPerson */

@@ -7,7 +7,7 @@ import type { Logger } from '#foundation/telemetry'
 import { signatureOf } from './signature.ts'
 
 /** Pauses before the second and third attempt (ms). */
-const PAUSES = [1000, 5000]
+const PAUSES_MS = [1000, 5000]
 
 /**
  * Tells the webhooks of a policy how a rotation ended, or that it needs a person. No secret is in it. Three attempts; what
@@ -40,7 +40,7 @@ export const createRotationNotifier = (deps: {
         if (!response.ok) throw new Error(`it answered ${response.status}`)
         return
       } catch (error) {
-        const wait = PAUSES[attempt]
+        const wait = PAUSES_MS[attempt]
         if (wait === undefined) throw error
         await pause(wait)
       }

@@ -5,9 +5,9 @@ import type { RotatedSecret } from '#foundation/store'
 
 type When = RotationPolicy['when']
 
-const MINUTE = 60_000
+const MINUTE_MS = 60_000
 /** A window comes around within a week; a day is one more for changes of the clock. */
-const SEARCHED = 8 * 1440
+const SEARCHED_MINUTES = 8 * 1440
 
 /** A share of the jitter that is always the same for one secret, so that a plan that is printed is the one that happens. */
 const jitterOf = ({ jitter }: When, { tenant, backend, secret }: RotatedSecret): number =>
@@ -60,8 +60,8 @@ export const inWindow = (at: number, windows: readonly RotationWindow[]): number
   if (windows.length === 0) return at
   for (
     let minute = 0, moment = at;
-    minute < SEARCHED;
-    minute += 1, moment = Math.floor(at / MINUTE + minute) * MINUTE
+    minute < SEARCHED_MINUTES;
+    minute += 1, moment = Math.floor(at / MINUTE_MS + minute) * MINUTE_MS
   ) {
     if (windows.some((window) => isWithin(moment, window))) return moment
   }

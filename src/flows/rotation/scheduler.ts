@@ -12,7 +12,7 @@ import { nextRotation } from './schedule.ts'
 const TICK_MS = 1000
 const AT_ONCE = 500
 /** So many rotations are under way for each turn that a target has: some ask it while others write down what it has said. */
-const UNDER_WAY = 8
+const UNDER_WAY_PER_TURN = 8
 /** After a rotation that was rolled back, the next scheduled attempt (ms). */
 const AFTER_ROLL_BACK_MS = 3_600_000
 
@@ -79,7 +79,7 @@ export class RotationScheduler {
     return this.#options.policies().find((policy) => covers(policy, secret))
   }
 
-  /** Takes over what the files say: new secrets are seen, those that no policy covers are forgotten, a changed policy plans anew. */
+  /** Applies the files: new secrets are added, secrets without a policy are removed, and a changed policy plans its rotations again. */
   async reconcile(): Promise<void> {
     const { rotations, clock } = this.#options
     const known = new Map((await rotations.targets()).map((target) => [keyOf(target), target]))
@@ -162,7 +162,7 @@ export class RotationScheduler {
     const targets = await rotations.dueTargets(now, AT_ONCE)
     await Promise.all(
       targets.map(async (target) => {
-        // Put off first: who asks next sees it under way, or planned anew.
+        // Postponed first: the next query sees it under way, or planned again.
         await rotations.putTarget({ ...target, nextAt: now + AFTER_ROLL_BACK_MS })
         await this.begin(target, 'schedule').catch((error: unknown) => {
           logger.warn(
@@ -174,7 +174,7 @@ export class RotationScheduler {
     )
     // Whole milliseconds: Postgres takes no others. A clock that is set back makes nothing wait that is under way; by the clock it begins when the clock says so.
     const steady = Math.max(now, Math.floor(this.#origin + this.#options.monotonic()))
-    // Where no other node can be at work, a claim that is not ours is of a process that is gone.
+    // Where no other node can be at work, a foreign claim is that of a process that has ended.
     const due = (await rotations.due(steady, AT_ONCE, this.#options.shared ? now : Number.MAX_SAFE_INTEGER)).filter(
       ({ id }) => !this.#taken.has(id),
     )
@@ -192,14 +192,14 @@ export class RotationScheduler {
     if (policy === undefined) {
       this.#options.logger.warn(
         { rotation: rotation.id, secret: rotation.secret },
-        'no policy covers an open rotation any more; it waits for one',
+        'no policy covers an open rotation; it waits for one',
       )
       return false
     }
     const where = this.#options.targetOf(policy, rotation)
     let here = this.#underWay.get(where)
     if (here === undefined) this.#underWay.set(where, (here = new Set()))
-    while (here.size >= policy.concurrency * UNDER_WAY) await Promise.race(here)
+    while (here.size >= policy.concurrency * UNDER_WAY_PER_TURN) await Promise.race(here)
     this.#taken.add(rotation.id)
     const work: Promise<void> = this.#advance(rotation, policy).finally(() => {
       here.delete(work)

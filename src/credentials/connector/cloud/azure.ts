@@ -6,7 +6,7 @@ import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { Connector } from '../connector.ts'
 import type { AssertToCloud } from '../token-endpoint/federated-assertion.ts'
 import { asForm, bearerSchema, tokenWords, type AskProvider } from '../token-endpoint/ask.ts'
-import { UNSAID_LIFETIME } from '../token-endpoint/token-request.ts'
+import { DEFAULT_LIFETIME_MS } from '../token-endpoint/token-request.ts'
 
 /**
  * `azure`: the client credentials flow of Microsoft Entra ID with a federated credential
@@ -47,7 +47,7 @@ export const createAzureConnector = (deps: {
           }),
         ),
     })
-    const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
+    const life = answer.expires_in === undefined ? DEFAULT_LIFETIME_MS : answer.expires_in * 1000
     if (life <= 0) throw refuse('provider_refused', { provider, problem: 'it issued a token that has expired' })
     return {
       token: new Secret(answer.access_token),

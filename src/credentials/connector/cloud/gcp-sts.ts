@@ -7,7 +7,7 @@ import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { Connector, CredentialRequest } from '../connector.ts'
 import type { AssertToCloud } from '../token-endpoint/federated-assertion.ts'
 import { asForm, bearerSchema, tokenWords, type AskProvider } from '../token-endpoint/ask.ts'
-import { UNSAID_LIFETIME } from '../token-endpoint/token-request.ts'
+import { DEFAULT_LIFETIME_MS } from '../token-endpoint/token-request.ts'
 
 /** The scope by which a federated token may have a service account's token issued, and no more (https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken). */
 const IAM = 'https://www.googleapis.com/auth/iam'
@@ -111,7 +111,7 @@ const exchange = async (
   })
   return {
     token: new Secret(federated.access_token),
-    endsAt: before + (federated.expires_in ?? UNSAID_LIFETIME / 1000) * 1000,
+    endsAt: before + (federated.expires_in ?? DEFAULT_LIFETIME_MS / 1000) * 1000,
     auditNote: `Google exchanged a token of Deputy's for ${scopes.join(' ')}.`,
   }
 }
@@ -144,7 +144,7 @@ const issueOf = async (
   })
   return {
     token: new Secret(issued.accessToken),
-    endsAt: issued.expireTime === undefined ? before + UNSAID_LIFETIME : Date.parse(issued.expireTime),
+    endsAt: issued.expireTime === undefined ? before + DEFAULT_LIFETIME_MS : Date.parse(issued.expireTime),
     auditNote: `Google issued a token of ${account} for ${scopes.join(' ')}.`,
   }
 }

@@ -12,7 +12,7 @@ import type { Connector, CredentialRequest } from '../connector.ts'
 import { leaseOwnerOf } from '../vault/lease-owner.ts'
 import { hashedToken, headersFor } from './github-token.ts'
 import type { AskProvider } from '../token-endpoint/ask.ts'
-import { UNSAID_LIFETIME } from '../token-endpoint/token-request.ts'
+import { DEFAULT_LIFETIME_MS } from '../token-endpoint/token-request.ts'
 
 const LEVELS = ['read', 'write', 'admin'] as const
 type Level = (typeof LEVELS)[number]
@@ -184,7 +184,7 @@ const issueToken = async (
     throw refuse('scope_not_narrowable', { provider, granted: surplus.join(' '), downstream: provider })
   }
   const now = deps.clock.now()
-  const endsAt = answer.expires_at === undefined ? now + UNSAID_LIFETIME : Date.parse(answer.expires_at)
+  const endsAt = answer.expires_at === undefined ? now + DEFAULT_LIFETIME_MS : Date.parse(answer.expires_at)
   if (endsAt <= now) throw refuse('provider_refused', { provider, problem: 'it issued a token that has expired' })
   return { value, lease, duration: endsAt - now, renewable: false }
 }

@@ -1,7 +1,7 @@
 import type * as openid from 'openid-client'
 import type { Clock } from '#clock'
 import type { DownstreamOf } from '#config'
-import { challengeIn, type ProviderClient, retryAfterOf, revokeTokens, UNSAID_WAIT } from '#credentials/provider'
+import { challengeIn, type ProviderClient, retryAfterOf, revokeTokens, DEFAULT_WAIT_MS } from '#credentials/provider'
 import { DeputyError, refuse } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import { type Envelope, Secret } from '#foundation/crypto'
@@ -238,6 +238,6 @@ const refusalFor = (
   if (error instanceof DeputyError) return error
   if (event === 'challenged') return refuse('step_up_required', { downstream, problem, ...challengeIn(error) }, error)
   if (event === 'refused' || event === 'unverified') return refuse('provider_refused', { provider, problem }, error)
-  const seconds = Math.ceil((retryAfterOf(error, now) ?? UNSAID_WAIT) / 1000)
+  const seconds = Math.ceil((retryAfterOf(error, now) ?? DEFAULT_WAIT_MS) / 1000)
   return refuse('provider_unavailable', { provider, problem, seconds }, error)
 }

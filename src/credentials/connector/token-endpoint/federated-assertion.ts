@@ -5,7 +5,7 @@ import { type SigningKeys, signJwt } from '#foundation/keys'
 import type { CredentialRequest } from '../connector.ts'
 
 /** It is redeemed at once (ms). */
-const LIFETIME = 300_000
+const LIFETIME_MS = 300_000
 
 /** For whom it speaks. */
 export type AssertedSubject = 'tenant' | 'server' | 'user'
@@ -54,7 +54,7 @@ export const createCloudAssertions =
         server: request.server.server,
         iat: now,
         nbf: now,
-        exp: now + LIFETIME / 1000,
+        exp: now + LIFETIME_MS / 1000,
         jti: randomText(deps.random, 16),
       },
       'cloud',

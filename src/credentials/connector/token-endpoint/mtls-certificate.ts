@@ -7,9 +7,9 @@ import type { Connector, CredentialRequest } from '../connector.ts'
 import { leaseOwnerOf } from '../vault/lease-owner.ts'
 
 /** How long a certificate is good for where no file says it (ms). */
-const UNSAID_LIFETIME = 3_600_000
+const DEFAULT_LIFETIME_MS = 3_600_000
 /** ub-common-name of RFC 5280 appendix A.1. */
-const LONGEST_NAME = 64
+const MAX_NAME_LENGTH = 64
 /** A user in a name: a text that could be read as another user's name is refused. */
 const NAME = /^[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*$/
 
@@ -27,10 +27,10 @@ const commonNameOf = ({ principal, server, downstream }: CredentialRequest): str
   const name = template.replace(/\{(tenant|server|user)\}/g, (_, which: string) =>
     which === 'tenant' ? principal.tenant : which === 'server' ? server.server : user,
   )
-  if (name.length > LONGEST_NAME)
+  if (name.length > MAX_NAME_LENGTH)
     throw refuse('secret_backend_refused', {
       backend,
-      problem: `the common name would be longer than ${LONGEST_NAME} characters`,
+      problem: `the common name would be longer than ${MAX_NAME_LENGTH} characters`,
     })
   return name
 }
@@ -60,7 +60,7 @@ export const createMtlsCertificateConnector = (options: {
 }): Connector => ({
   kind: 'mtls_certificate',
   async obtain(request) {
-    const { backend, role, lifetime = UNSAID_LIFETIME } = request.downstream as DownstreamOf<'mtls_certificate'>
+    const { backend, role, lifetime = DEFAULT_LIFETIME_MS } = request.downstream as DownstreamOf<'mtls_certificate'>
     const question = engineQuestionOf(request.downstream)!
     const wish = { name: commonNameOf(request), uri: uriOf(request), duration: lifetime }
     const { value, lease, expiresAt } = await options.leases.obtain(leaseOwnerOf(request), question, async () =>

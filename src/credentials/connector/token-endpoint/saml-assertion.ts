@@ -25,7 +25,7 @@ const RSA_SHA256 = 'http://www.w3.org/2001/04/xmldsig-more#rsa-sha256'
 const SHA256 = 'http://www.w3.org/2001/04/xmlenc#sha256'
 
 /** It begins a minute ago because clocks differ (ms). */
-const BACKDATED = 60_000
+const BACKDATED_MS = 60_000
 
 /** XML 1.0 section 2.2. */
 const CARRIED = /^[\t\n\r\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]*$/u
@@ -74,7 +74,7 @@ export const signSamlAssertion = (
     })
   const [issuedAt, notBefore, notOnOrAfter] = [
     instant(assertion.issuedAt),
-    instant(assertion.issuedAt - BACKDATED),
+    instant(assertion.issuedAt - BACKDATED_MS),
     instant(assertion.expiresAt),
   ]
   const head = xml`<saml:Assertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" Version="2.0" ID="${id}" IssueInstant="${issuedAt}"><saml:Issuer>${issuer}</saml:Issuer>`

@@ -9,8 +9,8 @@ import type { RequestToken } from './token-request.ts'
 
 const GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'
 /** Actor tokens that are kept at most, and how long before their end they are used no more (ms). */
-const ACTORS = 1000
-const MARGIN = 30_000
+const MAX_ACTOR_TOKENS = 1000
+const MARGIN_MS = 30_000
 
 /** The user's own token. @throws DeputyError `subject_token_invalid` where a login session stands for the user: there is none then */
 export const subjectTokenOf = ({
@@ -35,7 +35,7 @@ export const createTokenExchangeConnector = ({
   requestToken: RequestToken
   clock: Clock
 }): Connector => {
-  const actors = createLru<string, Credential>({ max: ACTORS })
+  const actors = createLru<string, Credential>({ max: MAX_ACTOR_TOKENS })
   /** Deputy's own token there, for whom it acts notwithstanding: without scopes or a target. */
   const actorToken = async (
     request: CredentialRequest,
@@ -47,7 +47,7 @@ export const createTokenExchangeConnector = ({
       JSON.stringify(clientFor(downstream, request.principal.tenant)),
     )
     const known = actors.get(key)
-    if (known !== undefined && known.expiresAt - MARGIN > clock.now()) return known
+    if (known !== undefined && known.expiresAt - MARGIN_MS > clock.now()) return known
     const { resource: _r, audience: _a, ...rest } = downstream
     const fresh = await requestToken(
       {

@@ -17,7 +17,7 @@ import {
   refusedSubjectToken,
   retryAfterOf,
   scopesOf,
-  UNSAID_WAIT,
+  DEFAULT_WAIT_MS,
   withNonce,
   wordsOf,
 } from '#credentials/provider'
@@ -77,7 +77,7 @@ const subOf = (token: Secret): string | undefined => {
 }
 
 /** A token of a service that does not say how long it lives is used for this long (ms); RFC 6749 section 5.1 leaves it to documentation. */
-export const UNSAID_LIFETIME = 300_000
+export const DEFAULT_LIFETIME_MS = 300_000
 
 /** The refusal that the caller gets after a failed request; it has the provider's own words. @param asked.seen the text of the answer */
 export const refusalOf = (
@@ -93,7 +93,7 @@ export const refusalOf = (
   return failure === 'lost' || failure === 'not_sent'
     ? refuse(
         'provider_unavailable',
-        { provider, problem, seconds: Math.ceil((retryAfterOf(error, now) ?? UNSAID_WAIT) / 1000) },
+        { provider, problem, seconds: Math.ceil((retryAfterOf(error, now) ?? DEFAULT_WAIT_MS) / 1000) },
         error,
       )
     : refuse('provider_refused', { provider, problem }, error)
@@ -160,7 +160,7 @@ export const createTokenRequests =
     const claims = accessTokenClaims(answer.access_token, issuer)
     if (claims !== undefined && isForAnother(request, claims, subject))
       throw refused('it issued a token for another user')
-    const life = answer.expires_in === undefined ? UNSAID_LIFETIME : answer.expires_in * 1000
+    const life = answer.expires_in === undefined ? DEFAULT_LIFETIME_MS : answer.expires_in * 1000
     const named = scopesOf(
       client.provider,
       answer,

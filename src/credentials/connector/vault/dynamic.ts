@@ -10,7 +10,7 @@ import { leaseOwnerOf } from './lease-owner.ts'
 import { parseJson } from '../token-endpoint/ask.ts'
 
 /** A login that is rotated the next moment is not handed out for long (ms): it is read again then. */
-const SHORTEST = 1000
+const MIN_USE_MS = 1000
 
 /**
  * `dynamic`: a credential that an engine of a backend makes for one user, or one server, and ends with its lease; or, for a static role,
@@ -48,7 +48,7 @@ export const createDynamicConnector = (options: {
         ...common,
         volatile: true,
         token: value,
-        expiresAt: Math.min(now + Math.min(Math.max(remaining, SHORTEST), lifetime), request.notAfter),
+        expiresAt: Math.min(now + Math.min(Math.max(remaining, MIN_USE_MS), lifetime), request.notAfter),
         auditNote: `The login of the static role ${role} was read from the backend ${backend}.`,
       }
     }

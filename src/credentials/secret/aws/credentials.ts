@@ -67,7 +67,7 @@ export const credentialsWithin =
 
 /** Name of the session in CloudTrail. */
 const SESSION = 'deputy'
-const ATTEMPTS = 2
+const MAX_ATTEMPTS = 2
 
 const assumedSchema = z.object({
   AccessKeyId: z.string().min(16),
@@ -91,7 +91,7 @@ export const accountCredentials = (
   if (role === undefined) return source
   const assume = async (): Promise<Credentials> => {
     const { AssumeRoleCommand, STSClient } = await import('@aws-sdk/client-sts')
-    const client = new STSClient({ region, credentials: source, requestHandler, maxAttempts: ATTEMPTS })
+    const client = new STSClient({ region, credentials: source, requestHandler, maxAttempts: MAX_ATTEMPTS })
     try {
       const wish = { RoleArn: role, RoleSessionName: SESSION }
       const { Credentials: given } = await client.send(
@@ -109,7 +109,7 @@ export const accountCredentials = (
     }
   }
   return () =>
-    within(timeout * ATTEMPTS, assume(), () => new NoCredentials('STS did not answer in time')).catch(
+    within(timeout * MAX_ATTEMPTS, assume(), () => new NoCredentials('STS did not answer in time')).catch(
       asSource('its role could not be assumed'),
     )
 }

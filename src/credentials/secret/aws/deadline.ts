@@ -32,14 +32,14 @@ export const withinDeadline = <T>(timeout: number, work: () => Promise<T>): Prom
     return error
   })
 
-const ATTEMPTS = 3
+const MAX_ATTEMPTS = 3
 const FIRST_PAUSE_MS = 200
 
 /**
  * Attempts that end within the deadline, so that the error has AWS's own words. The SDK's own pauses after a throttled
  * request are longer, and its adaptive mode holds up the requests for all other secrets as well.
  */
-const retries = () => new ConfiguredRetryStrategy(ATTEMPTS, (attempt) => FIRST_PAUSE_MS * 2 ** (attempt - 1))
+const retries = () => new ConfiguredRetryStrategy(MAX_ATTEMPTS, (attempt) => FIRST_PAUSE_MS * 2 ** (attempt - 1))
 
 /** What every client of a service is made with. @param options.timeout ms for one attempt, and for the search for credentials */
 export const clientSettings = (options: AwsAccount & { endpoint?: string | undefined; timeout: number }) => ({

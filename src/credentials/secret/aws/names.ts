@@ -25,11 +25,11 @@ export const secretIdOf = (backend: string, template: string, tenant: string, na
 
 /** What a merged version's id ends with: a digest of what it was merged with. */
 const MERGED = /^(.{32,42})-with-([0-9a-f]{16})$/
-const LONGEST_TOKEN = 42
+const MAX_TOKEN_LENGTH = 42
 
 /** What a version was staged under. */
 export const tokenOf = (version: string): string => MERGED.exec(version)?.[1] ?? version
 
 /** The id of what is staged under a token, merged with another version: the same two have the same one. */
 export const mergedId = (token: string, digest: (text: string) => string, base: string): string =>
-  `${token.length <= LONGEST_TOKEN ? token : digest(token).slice(0, 32)}-with-${digest(base).slice(0, 16)}`
+  `${token.length <= MAX_TOKEN_LENGTH ? token : digest(token).slice(0, 32)}-with-${digest(base).slice(0, 16)}`

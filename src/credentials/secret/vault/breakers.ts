@@ -10,10 +10,10 @@ import { DeputyError, refuse } from '#errors'
 import { isSilence } from '../silence.ts'
 
 /** Failures in a row after which Deputy pauses its requests, and for how long (ms). */
-const FAILURES = 5
-const REST_MS = 5000
+const MAX_FAILURES = 5
+const PAUSE_MS = 5000
 /** Paths that are remembered at most. */
-const PATHS = 1000
+const MAX_PATHS = 1000
 /** What keeps tokens and leases alive, or ends them, is always tried: it has pauses of its own. */
 const ALWAYS = /^(auth\/|sys\/)/
 
@@ -26,9 +26,9 @@ const isUnavailable = (error: unknown): boolean =>
  */
 export const createVaultBreakers = (id: string) => {
   const make = (counts: (error: unknown) => boolean): CircuitBreakerPolicy =>
-    circuitBreaker(handleWhen(counts), { halfOpenAfter: REST_MS, breaker: new ConsecutiveBreaker(FAILURES) })
+    circuitBreaker(handleWhen(counts), { halfOpenAfter: PAUSE_MS, breaker: new ConsecutiveBreaker(MAX_FAILURES) })
   const server = make(isSilence)
-  const paths = createLru<string, CircuitBreakerPolicy>({ max: PATHS })
+  const paths = createLru<string, CircuitBreakerPolicy>({ max: MAX_PATHS })
   const ofPath = (path: string): CircuitBreakerPolicy => {
     const key = path.split('?', 1)[0]!
     let found = paths.get(key)

@@ -4,9 +4,9 @@ import type { IssuedTokens, LeasedSecrets } from '../backend.ts'
 import { readVault } from './client.ts'
 import { createVaultLeases, type EngineOptions } from './lease.ts'
 
-const SECOND = 1000
+const SECOND_MS = 1000
 /** The shortest session of STS (seconds): https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
-const SHORTEST = 900
+const MIN_SESSION_S = 900
 
 const text = z.string().min(1)
 
@@ -57,7 +57,7 @@ export const createVaultAws = (options: EngineOptions): LeasedSecrets => {
       const url = new URL(`https://vault/${options.mount}/${role}`)
       if (wish !== undefined) url.searchParams.set('role_session_name', wish.name)
       if (wish?.duration !== undefined)
-        url.searchParams.set('ttl', `${Math.max(SHORTEST, Math.floor(wish.duration / SECOND))}s`)
+        url.searchParams.set('ttl', `${Math.max(MIN_SESSION_S, Math.floor(wish.duration / SECOND_MS))}s`)
       return make(`${url.pathname.slice(1)}${url.search}`, awsSchema)
     },
   }
@@ -75,7 +75,7 @@ export const createVaultGcp = (options: EngineOptions): LeasedSecrets & IssuedTo
     make: (role) => make(`${mount}/${role}`, gcpKeySchema),
     async issue(role) {
       const { data } = readVault(id, await session.ask({ method: 'GET', path: `${mount}/${role}` }), gcpTokenSchema)
-      return { value: new Secret(data.token), expiresAt: data.expires_at_seconds * SECOND }
+      return { value: new Secret(data.token), expiresAt: data.expires_at_seconds * SECOND_MS }
     },
   }
 }

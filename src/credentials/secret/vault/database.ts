@@ -4,7 +4,7 @@ import type { DynamicSecrets } from '../backend.ts'
 import { engineRefusal, readVault } from './client.ts'
 import { createVaultLeases, type EngineOptions } from './lease.ts'
 
-const SECOND = 1000
+const SECOND_MS = 1000
 
 const loginSchema = z.object({ username: z.string().min(1), password: z.string().min(1) })
 const staticSchema = z.object({ data: loginSchema.extend({ ttl: z.number().nonnegative() }) })
@@ -29,7 +29,7 @@ export const createVaultDatabase = (options: EngineOptions): DynamicSecrets => {
         await session.ask({ method: 'GET', path: `${mount}/static-creds/${role}` }),
         staticSchema,
       )
-      return { value: textOf(data), remaining: data.ttl * SECOND }
+      return { value: textOf(data), remaining: data.ttl * SECOND_MS }
     },
     async rotateStatic(role) {
       const answer = await session.ask({ method: 'POST', path: `${mount}/rotate-role/${role}`, body: {} })

@@ -13,7 +13,7 @@ const TOKEN = 'deputy_token'
 /** A character that no name of a secret has. */
 const PENDING = '~pending'
 /** A search goes back so many versions at most: a mount keeps ten by default. */
-const SEARCHED = 32
+const MAX_SEARCHED_VERSIONS = 32
 
 /** By meaning: an entry as a whole comes back with its fields in another order. */
 const hasSameValue = (one: SecretVersion, other: SecretVersion): boolean => isSameSecret(one.value, other.value)
@@ -159,7 +159,7 @@ class VaultSecrets implements StagedSecrets {
     name: string,
     current: KvEntry,
   ): AsyncIterable<{ number: number; version: SecretVersion }> {
-    for (let number = current.number - 1; number > Math.max(0, current.number - SEARCHED); number -= 1) {
+    for (let number = current.number - 1; number > Math.max(0, current.number - MAX_SEARCHED_VERSIONS); number -= 1) {
       const entry = await this.#entries.read({ tenant, name }, number)
       // Pruned, as is everything before it; a version that was deleted or destroyed still has a number.
       if (entry === undefined) return

@@ -5,7 +5,7 @@ import type { LeaseSource, MadeSecret } from '../backend.ts'
 import { engineRefusal, readVault, vaultWords } from './client.ts'
 import type { VaultSession } from './session.ts'
 
-const SECOND = 1000
+const SECOND_MS = 1000
 
 const leasedSchema = z.object({
   lease_id: z.string().min(1),
@@ -63,7 +63,7 @@ export const createVaultLeases = ({
         return {
           value: readVault(id, answer, z.object({ data: textOf })).data,
           lease: made.lease_id,
-          duration: surelyLeft(made.lease_duration * SECOND, clock.now() - began),
+          duration: surelyLeft(made.lease_duration * SECOND_MS, clock.now() - began),
           renewable: made.renewable,
           parent,
         }
@@ -78,17 +78,17 @@ export const createVaultLeases = ({
       const answer = await session.ask({
         method: 'POST',
         path: 'sys/leases/renew',
-        body: { lease_id: lease, increment: Math.ceil(duration / SECOND) },
+        body: { lease_id: lease, increment: Math.ceil(duration / SECOND_MS) },
         once: true,
       })
       if (answer.status === 400 && /lease not found|lease expired|not renewable/.test(vaultWords(answer)))
         return undefined
       if (answer.status >= 400) throw engineRefusal(id, answer)
-      const given = readVault(id, answer, renewedSchema).lease_duration * SECOND
+      const given = readVault(id, answer, renewedSchema).lease_duration * SECOND_MS
       const parentEnd = parent === null ? Infinity : await session.endOf(parent)
       return {
         duration: Math.max(0, Math.min(began + given, parentEnd) - clock.now()),
-        isLast: given + SECOND < duration,
+        isLast: given + SECOND_MS < duration,
       }
     },
     end,

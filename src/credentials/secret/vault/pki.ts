@@ -5,7 +5,7 @@ import type { LeasedSecrets } from '../backend.ts'
 import { engineRefusal, readVault } from './client.ts'
 import type { EngineOptions } from './lease.ts'
 
-const SECOND = 1000
+const SECOND_MS = 1000
 const issuedSchema = z.object({
   lease_id: z.string().default(''),
   data: z.object({
@@ -40,12 +40,12 @@ export const createVaultPki = ({ id, mount, session, clock, making }: EngineOpti
           format: 'pem',
           private_key_format: 'pkcs8',
           ...(wish.uri === undefined ? {} : { uri_sans: wish.uri }),
-          ttl: `${Math.max(1, Math.floor(wish.duration / SECOND))}s`,
+          ttl: `${Math.max(1, Math.floor(wish.duration / SECOND_MS))}s`,
         },
       })
       if (answer.status >= 400) throw engineRefusal(id, answer)
       const { data, lease_id: leaseId } = readVault(id, answer, issuedSchema)
-      const duration = data.expiration * SECOND - clock.now()
+      const duration = data.expiration * SECOND_MS - clock.now()
       if (duration <= 0)
         throw refuse('secret_backend_refused', { backend: id, problem: 'it issued a certificate that has expired' })
       const chain = data.ca_chain ?? (data.issuing_ca === undefined ? [] : [data.issuing_ca])

@@ -14,7 +14,7 @@ export interface AllowedCommand {
 
 /** Exit codes of the program: done or works; refused; all else is a failure. */
 const [DONE, REFUSED] = [0, 10]
-const OUTPUT = 65_536
+const MAX_OUTPUT_BYTES = 65_536
 
 /**
  * `command`: a program of the security team's. It gets one JSON object on standard input, `{"step", "tenant", "secret",
@@ -36,7 +36,7 @@ export const createCommandRotator = (
       const chunks: Buffer[] = []
       let size = 0
       child.stdout.on('data', (chunk: Buffer) => {
-        if (size < OUTPUT) chunks.push(chunk)
+        if (size < MAX_OUTPUT_BYTES) chunks.push(chunk)
         size += chunk.length
       })
       child.on('error', (error) => {

@@ -18,7 +18,7 @@ import { createVaultStaticRoleRotator } from './vault-static-role.ts'
 import { createWebhookRotator } from './webhook.ts'
 
 /** How long a target may take to answer (ms). */
-const TIMEOUT = 5000
+const TIMEOUT_MS = 5000
 
 /** Makes the rotator of a policy for one of its secrets. */
 export const createRotators = (deps: {
@@ -43,14 +43,14 @@ export const createRotators = (deps: {
           admin: () => deps.resolveSecret(how.admin, secret.tenant),
           tls: tlsOf(how.tls),
           random,
-          timeout: TIMEOUT,
+          timeout: TIMEOUT_MS,
         })
       case 'redis':
         return createRedisRotator(how, {
           admin: () => deps.resolveSecret(how.admin, secret.tenant),
           tls: async () => (typeof how.tls === 'boolean' ? how.tls : readTlsFiles(deps.home, how.tls)),
           random,
-          timeout: TIMEOUT,
+          timeout: TIMEOUT_MS,
         })
       case 'command': {
         const command = ownValue(deps.settings().rotation.commands, how.command)

@@ -9,7 +9,7 @@ import { revealed, rotatorOfSteps, type DoStep } from './steps.ts'
 
 /** What the service answers for a login that is refused; a step that is done is any other success. */
 const REFUSED = 409
-const LONGEST = 65_536
+const MAX_ANSWER_BYTES = 65_536
 
 /**
  * `webhook`: a service of the security team's, over https. It gets each step as a JSON object, signed like every webhook of
@@ -26,7 +26,7 @@ export const createWebhookRotator = (
       method: 'POST',
       headers: { 'content-type': 'application/json', 'deputy-signature': signature },
       body,
-      maxBytes: LONGEST,
+      maxBytes: MAX_ANSWER_BYTES,
     })
     const output = await response.text()
     if (response.status === REFUSED) return { refused: true, output }
