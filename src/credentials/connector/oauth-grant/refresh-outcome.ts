@@ -104,7 +104,7 @@ export class RefreshOutcome {
     const { logger, telemetry } = this.#deps
     const { grant, client } = sent
     // The answer may have brought a new refresh token although the rest of it is not valid: from then on that token counts.
-    const isNewToken = failure.event === 'unverified' && failure.kept.refresh_token !== undefined
+    const isNewToken = failure.event === 'unverified' && failure.received.refresh_token !== undefined
     const sealed = await this.#sealedAfter(sent, failure, status)
     const outcome = isNewToken ? 'uncertain' : status
     const problem = outcome === 'active' ? null : failure.words
@@ -197,15 +197,15 @@ export class RefreshOutcome {
 
   async #sealedAfter(
     { grant, tokens }: SentRefresh,
-    { event, kept }: FailedRefresh,
+    { event, received }: FailedRefresh,
     status: GrantStatus,
   ): Promise<Uint8Array> {
     const { envelope } = this.#deps
-    if (event === 'unverified' && kept.refresh_token !== undefined)
+    if (event === 'unverified' && received.refresh_token !== undefined)
       return sealTokens(envelope, grant, {
         ...tokens,
         doubts: undefined,
-        refreshToken: new Secret(kept.refresh_token),
+        refreshToken: new Secret(received.refresh_token),
       })
     // A request that the provider cannot have acted on adds no doubt.
     const isTry = event === 'lost' || event === 'unverified'

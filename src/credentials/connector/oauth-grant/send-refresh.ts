@@ -24,7 +24,7 @@ import { Secret } from '#foundation/crypto'
 import type { Grant } from '#foundation/store'
 import type { GrantTokens } from './grant.ts'
 
-const keptSchema = z.looseObject({
+const receivedSchema = z.looseObject({
   access_token: z.string().min(1).optional().catch(undefined),
   refresh_token: z.string().min(1).optional().catch(undefined),
 })
@@ -36,7 +36,7 @@ export interface FailedRefresh {
   /** The provider's own words, without secrets. */
   readonly words: string
   /** Tokens that its answer has nevertheless. */
-  readonly kept: z.output<typeof keptSchema>
+  readonly received: z.output<typeof receivedSchema>
 }
 
 /** Sends the refresh token of a grant (RFC 6749 section 6). @param options.before when it must have been sent (`performance.now()`), or it is not sent any more */
@@ -85,21 +85,21 @@ export const sendRefresh = async (
       : problemOfAnswer(response, { provider: client.provider, audiences: audiencesOf(downstream), proof })
     if (problem === undefined) return { event: 'answered' as const, response }
     const error = refuse('provider_refused', { provider: client.provider.provider, problem })
-    return { event: 'unverified' as const, error, words: problem, kept: foreign ? {} : keptFrom(seen) }
+    return { event: 'unverified' as const, error, words: problem, received: foreign ? {} : receivedIn(seen) }
   } catch (thrown) {
     const error = plainly(thrown)
     return {
       event: failureOf(error),
       error,
       words: wordsOf(error, seen.replaceAll(tokens.refreshToken!.reveal(), '***')),
-      kept: keptFrom(seen),
+      received: receivedIn(seen),
     }
   }
 }
 
-const keptFrom = (text: string): z.output<typeof keptSchema> => {
+const receivedIn = (text: string): z.output<typeof receivedSchema> => {
   try {
-    return keptSchema.safeParse(JSON.parse(text)).data ?? {}
+    return receivedSchema.safeParse(JSON.parse(text)).data ?? {}
   } catch {
     return {}
   }
