@@ -1,5 +1,5 @@
 /** Names that RFCs give: URIs of token types (RFC 8693) and the claims `act` and `cnf`. Every room may import it; it imports nothing. */
-export type { ActorClaim, Confirmation } from './claims.ts'
+export type { ActorClaim, ProofBinding } from './claims.ts'
 export {
   ACCESS_TOKEN_TYPE,
   ID_JAG_TOKEN_TYPE,

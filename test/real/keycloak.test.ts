@@ -378,7 +378,7 @@ describe.skipIf(program === undefined)('a real Keycloak', () => {
 
   it('fault 61: a scope that comes unasked is judged when the user connects', async () => {
     const page = await connect((await exchange('generous')).body['connect_url'])
-    expect([page.status, page.body]).toEqual([403, expect.stringContaining('gave company without having been asked')])
+    expect([page.status, page.body]).toEqual([403, expect.stringContaining('granted company, which was not requested')])
     await daemon.write({
       'downstreams/generous.yaml': {
         ...downstream('generous', {

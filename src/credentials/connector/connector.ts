@@ -1,7 +1,7 @@
 import type { CredentialKind, Downstream, Server, Tenant } from '#config'
 import type { ProofKey, Secret } from '#foundation/crypto'
 import type { Grant, RotatedSecret } from '#foundation/store'
-import type { ActorClaim, Confirmation, TokenTypeUri } from '#oauth'
+import type { ActorClaim, ProofBinding, TokenTypeUri } from '#oauth'
 import type { RejectedCredential } from './rejection.ts'
 import type { TokenStatus } from './minted/status-index.ts'
 
@@ -33,7 +33,7 @@ export interface CredentialRequest {
   /** What it is to be, where the request says so. */
   readonly requestedTokenType?: TokenTypeUri
   /** The key that who presents it has to have (RFC 7800). */
-  readonly confirmation?: Confirmation
+  readonly confirmation?: ProofBinding
   /** The MCP tool that is being called, where the request says so. */
   readonly tool?: string
   /** What was handed out for this before, where its service refused it. */

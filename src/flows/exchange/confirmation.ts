@@ -1,6 +1,6 @@
 import type { Downstream, Server } from '#config'
 import { refuse } from '#errors'
-import type { Confirmation } from '#oauth'
+import type { ProofBinding } from '#oauth'
 import { idsOf, type Target } from './target.ts'
 
 type ProvedKey = { readonly jkt: string }
@@ -10,7 +10,7 @@ const demandOf = (
   downstream: Downstream,
   { server, certificate }: Server,
   proved: ProvedKey | undefined,
-): Confirmation | undefined => {
+): ProofBinding | undefined => {
   if (downstream.credential !== 'minted' || downstream.bound === 'any') return undefined
   if (downstream.bound === 'mtls' && certificate !== undefined)
     return { 'x5t#S256': Buffer.from(certificate, 'hex').toString('base64url') }
@@ -27,7 +27,7 @@ export const confirmationFor = (
   target: Target,
   server: Server,
   proved: ProvedKey | undefined,
-): Confirmation | undefined => {
+): ProofBinding | undefined => {
   if (target.kind !== 'minted') {
     if (proved !== undefined)
       throw refuse('malformed_request', {

@@ -1,7 +1,7 @@
 import type { UpstreamOutcome } from '#credentials/connector'
 import type { LeaseReceipt } from '#credentials/secret'
 import type { AuditRecord } from '#foundation/audit'
-import type { Confirmation } from '#foundation/cluster'
+import type { ClusterAcknowledgement } from '#foundation/cluster'
 import type { Revocation, RevocationScope } from '#foundation/store'
 import { describeScope } from '#identity/validity'
 
@@ -35,7 +35,7 @@ export interface RevocationReceipt {
   readonly clientSessions: number
   readonly keyDestroyed: boolean
   /** The other nodes that had to acknowledge it. */
-  readonly nodes: Confirmation
+  readonly nodes: ClusterAcknowledgement
 }
 
 /** The receipt as an audit record. `restoreOrders` reads it, should the store lose the revocation itself. */

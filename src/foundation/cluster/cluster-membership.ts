@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DeputyError, refuse } from '#errors'
 import type { Position, Renewal, Subscription } from '#foundation/store'
-import type { Confirmation, Membership, WriteChange } from './membership.ts'
+import type { ClusterAcknowledgement, Membership, WriteChange } from './membership.ts'
 import type { MembershipOptions } from './membership-options.ts'
 import { type Moment, MembershipTerm } from './membership-term.ts'
 import { awaitName, createNameJudge } from './node-name.ts'
@@ -91,7 +91,7 @@ export class ClusterMembership implements Membership {
     return this.#changes.record(write)
   }
 
-  confirm(change: Position, write: WriteChange): Promise<Confirmation> {
+  confirm(change: Position, write: WriteChange): Promise<ClusterAcknowledgement> {
     return this.#changes.confirm(change, write)
   }
 

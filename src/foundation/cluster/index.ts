@@ -5,4 +5,4 @@
 export { createIncarnations } from './incarnation.ts'
 export { ClusterMembership } from './cluster-membership.ts'
 export type { LookAgain } from './membership-options.ts'
-export { type Confirmation, type Membership, onlyNode } from './membership.ts'
+export { type ClusterAcknowledgement, type Membership, onlyNode } from './membership.ts'

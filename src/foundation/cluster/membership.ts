@@ -20,7 +20,7 @@ export interface Membership {
    * meanwhile is written again.
    * @returns who was waited for
    */
-  confirm(change: Position, write: WriteChange): Promise<Confirmation>
+  confirm(change: Position, write: WriteChange): Promise<ClusterAcknowledgement>
   /** Resolves when this node knows every change that was committed before it was called. @throws DeputyError `store_unavailable`, `membership_lost` */
   catchUp(): Promise<void>
   /** `store`: what keeps the store from confirming renewals; null: nothing. */
@@ -28,7 +28,7 @@ export interface Membership {
   close(): Promise<void>
 }
 
-export interface Confirmation {
+export interface ClusterAcknowledgement {
   readonly acknowledged: number
   readonly expired: readonly string[]
   readonly milliseconds: number

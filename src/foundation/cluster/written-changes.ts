@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DeputyError } from '#errors'
 import type { Position } from '#foundation/store'
-import type { Confirmation, WriteChange } from './membership.ts'
+import type { ClusterAcknowledgement, WriteChange } from './membership.ts'
 import type { MembershipOptions } from './membership-options.ts'
 
 /** The first and the longest pause between two looks at the nodes that have not acknowledged (ms); it grows by half. */
@@ -71,7 +71,7 @@ export class WrittenChanges {
     return this.#withinBound(write)
   }
 
-  async confirm(change: Position, write: WriteChange): Promise<Confirmation> {
+  async confirm(change: Position, write: WriteChange): Promise<ClusterAcknowledgement> {
     const { store, incarnation, lease, skew, monotonic, acknowledgements } = this.#options
     const isProven = acknowledgements.isProven
     const began = monotonic()
