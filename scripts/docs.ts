@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { clientSchema } from '../src/config/client.ts'
 import { downstreamSchema } from '../src/config/downstream.ts'
 import { formatProblem } from '../src/config/problem.ts'
 import { providerSchema, type Provider } from '../src/config/provider.ts'
@@ -381,6 +382,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
     settings: () => settingsTable(toJsonSchema(settingsSchema)),
     tenant: () => settingsTable(toJsonSchema(tenantSchema)),
     server: () => settingsTable(toJsonSchema(serverSchema)),
+    client: () => settingsTable(toJsonSchema(clientSchema)),
     downstream: downstreams,
     provider: () => settingsTable(toJsonSchema(providerSchema)),
     rotation: rotations,

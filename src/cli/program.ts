@@ -24,6 +24,7 @@ const GROUPS: readonly Group[] = [
     names: ['revoke', 'grant', 'user'],
     load: async () => (await import('./commands/revoke.ts')).addRevocationCommands,
   },
+  { names: ['client'], load: async () => (await import('./commands/client.ts')).addClientCommands },
   { names: ['exec'], load: async () => (await import('./commands/exec.ts')).addExecCommand },
   {
     names: ['aws-credentials'],

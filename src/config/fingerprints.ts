@@ -5,7 +5,7 @@ import type { Snapshot } from './snapshot.ts'
 /** What nodes on one store have in common where they decide alike, as a short hash of each part. */
 export interface Fingerprints {
   readonly issuer: string
-  /** Tenants, servers, downstreams, providers and rotation policies. */
+  /** Tenants, servers, downstreams, providers, clients and rotation policies. */
   readonly registry: string
   readonly policies: string
 }
@@ -13,7 +13,7 @@ export interface Fingerprints {
 /** What people call the parts. */
 const WORDS: Readonly<Record<keyof Fingerprints, string>> = {
   issuer: 'another issuer',
-  registry: 'other tenants, servers, downstreams, providers or rotation policies',
+  registry: 'other tenants, servers, downstreams, providers, clients or rotation policies',
   policies: 'other access policies',
 }
 
@@ -32,7 +32,14 @@ const byId = (entries: ReadonlyMap<string, unknown>): unknown => Object.fromEntr
 export const fingerprintsOf = (snapshot: Snapshot, policies: Readonly<Record<string, string>>): Fingerprints => ({
   issuer: hashOf(snapshot.settings.issuer),
   registry: hashOf(
-    [snapshot.tenants, snapshot.servers, snapshot.downstreams, snapshot.providers, snapshot.rotations].map(byId),
+    [
+      snapshot.tenants,
+      snapshot.servers,
+      snapshot.downstreams,
+      snapshot.providers,
+      snapshot.rotations,
+      ...(snapshot.clients.size > 0 ? [snapshot.clients] : []),
+    ].map(byId),
   ),
   policies: hashOf(policies),
 })

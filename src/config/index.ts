@@ -7,7 +7,9 @@
 export { basicScopeWarnings } from './basic-scopes.ts'
 export { sentinelWarnings } from './sentinel-tls.ts'
 export { sharedSignInWarnings } from './shared-sign-in.ts'
+export { type Client, REGISTERED_PREFIX } from './client.ts'
 export { documentOf, pagesUrlOf } from './client-document.ts'
+export { type ClientSettings, isNamedHost } from './client-settings.ts'
 export { ofTenant, sessionPolicyText } from './cloud-credentials.ts'
 export { cloudTenantWarnings } from './cloud-tenants.ts'
 export {
@@ -61,12 +63,13 @@ export { type Rate, type Settings, SETTINGS_FILE, settingsSchema } from './setti
 export type { CurrentSnapshot, Snapshot } from './snapshot.ts'
 export { socketFolderProblems } from './socket-folders.ts'
 export { examples, settingsTemplate } from './template.ts'
+export { LOOPBACK_HOSTS, redirectUriProblem } from './redirect-uri.ts'
 export { type SignalTransmitter, takesAssertions, type Tenant, type TrustedIssuer } from './tenant.ts'
 export {
   durationSchema,
   idSchema,
   type LocalReference,
-  MAX_LEASE_MS,
+  LONGEST_LEASE_MS,
   resourceSchema,
   scopeSchema,
   type SecretReference,

@@ -2,6 +2,7 @@ import { join, relative, resolve } from 'node:path'
 import { z } from 'zod'
 import { readTextFile, readTextFiles } from './folder.ts'
 import { checkReferences } from './checks/references.ts'
+import { clientSchema } from './client.ts'
 import { downstreamSchema } from './downstream.ts'
 import type { Loaded } from './loaded.ts'
 import { privateFilesIn, type PrivateFile } from './private-files.ts'
@@ -144,6 +145,7 @@ const readDocuments = async (
     tenants: await read('tenants', { schema: tenantSchema, key: 'tenant' }),
     servers: await read('servers', { schema: serverSchema, key: 'server', isMeant }),
     downstreams: await read('downstreams', { schema: downstreamSchema, key: 'downstream', isMeant }),
+    clients: await read('clients', { schema: clientSchema, key: 'client', isMeant }),
     providers: await readProviders(home, shippedProviders, problems),
     elsewhere,
   }
@@ -157,6 +159,7 @@ const snapshotOf = (generation: number, loaded: Loaded): Snapshot => ({
   servers: valuesOf(loaded.servers),
   downstreams: valuesOf(loaded.downstreams),
   providers: valuesOf(loaded.providers),
+  clients: valuesOf(loaded.clients),
   rotations: valuesOf(loaded.rotations),
 })
 
@@ -190,10 +193,10 @@ export const loadConfiguration = async (options: {
   if (problems.length > 0) return { snapshot: undefined, problems }
   const locatedIn = (...folders: readonly ReadonlyMap<string, Located<unknown>>[]): Located<unknown>[] =>
     folders.flatMap((folder) => [...folder.values()])
-  const { tenants, servers, downstreams, providers } = loaded
+  const { tenants, servers, downstreams, providers, clients } = loaded
   return {
     problems,
-    warnings: [settings, ...locatedIn(tenants, servers, downstreams, providers, rotations)].flatMap(
+    warnings: [settings, ...locatedIn(tenants, servers, downstreams, providers, clients, rotations)].flatMap(
       ({ warnings = [] }) => warnings,
     ),
     elsewhere,

@@ -1,3 +1,4 @@
+import type { Client } from './client.ts'
 import type { Downstream } from './downstream.ts'
 import type { Provider } from './provider.ts'
 import type { RotationPolicy } from './rotation-policy.ts'
@@ -15,5 +16,6 @@ export interface Loaded {
   readonly servers: ReadonlyMap<string, Located<Server>>
   readonly downstreams: ReadonlyMap<string, Located<Downstream>>
   readonly providers: ReadonlyMap<string, Located<Provider>>
+  readonly clients: ReadonlyMap<string, Located<Client>>
   readonly rotations: ReadonlyMap<string, Located<RotationPolicy>>
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clientSettingsSchema } from './client-settings.ts'
 import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
 import { clientTlsSchema, tlsSchema } from './tls.ts'
@@ -7,7 +8,7 @@ import {
   pauseSchema,
   timeoutSchema,
   writeTimeoutSchema,
-  MAX_LEASE_MS,
+  LONGEST_LEASE_MS,
   fileModeSchema,
   idSchema,
   listenAddressSchema,
@@ -121,6 +122,7 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({})
     .describe('Sign-in of users at MCP clients, for servers with `sign_in: deputy`.'),
+  clients: clientSettingsSchema,
   store: z
     .union([
       z.literal('embedded'),
@@ -153,7 +155,7 @@ export const settingsSchema = z.strictObject({
   cluster: z
     .strictObject({
       lease: timeoutSchema
-        .refine((time) => time <= MAX_LEASE_MS, 'write a length of time of at most 5m')
+        .refine((time) => time <= LONGEST_LEASE_MS, 'write a length of time of at most 5m')
         .default(2000)
         .describe(
           'How long a node serves without contact to the shared store; a revocation waits at most this long, plus the skew, for a node that is cut off.',
@@ -331,10 +333,16 @@ export const settingsSchema = z.strictObject({
       user: rateSchema.describe('Requests for one user.'),
       downstream: rateSchema.describe('Requests of one tenant for one downstream.'),
       client: rateSchema.describe('Identity assertions that one MCP client redeems, valid and invalid ones.'),
+      new_clients_by_address: rateSchema
+        .default({ requests: 60, per: 3_600_000 })
+        .describe('MCP clients that Deputy has not met before, from one address: registrations and documents.'),
+      new_clients: rateSchema
+        .default({ requests: 600, per: 3_600_000 })
+        .describe('MCP clients that Deputy has not met before, from all addresses.'),
     })
     .prefault({})
     .describe(
-      'Rate limits of token requests; requests above them are answered with 429 and Retry-After. Counted across all nodes with a Redis, otherwise on each node.',
+      'Rate limits; requests above them are answered with 429 and Retry-After. Counted across all nodes with a Redis, otherwise on each node.',
     ),
   network: z
     .strictObject({

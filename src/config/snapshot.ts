@@ -1,3 +1,4 @@
+import type { Client } from './client.ts'
 import type { Downstream } from './downstream.ts'
 import type { Provider } from './provider.ts'
 import type { RotationPolicy } from './rotation-policy.ts'
@@ -17,6 +18,8 @@ export interface Snapshot {
   readonly servers: ReadonlyMap<string, Server>
   readonly downstreams: ReadonlyMap<string, Downstream>
   readonly providers: ReadonlyMap<string, Provider>
+  /** MCP clients that files register. */
+  readonly clients: ReadonlyMap<string, Client>
   readonly rotations: ReadonlyMap<string, RotationPolicy>
 }
 

@@ -15,6 +15,7 @@ const maintain = async ({ clock }: DaemonContext, made: Made): Promise<void> => 
   await store.identityTokens.sweep(now)
   await store.authorizationRecords.sweep(now)
   await store.clientSessions.sweep(now)
+  await store.clients.sweep(now)
   await store.userNames.sweep(now - NAME_MEMORY_MS)
   await store.revocations.sweep(now)
   await store.secretHolders.sweep(now)

@@ -11,6 +11,8 @@ export type OAuthErrorCode =
   | 'access_denied' // RFC 6749 4.1.2.1, used when policy denies
   | 'invalid_dpop_proof' // RFC 9449 5
   | 'use_dpop_nonce' // RFC 9449 8
+  | 'invalid_redirect_uri' // RFC 7591 3.2.2
+  | 'invalid_client_metadata' // RFC 7591 3.2.2
   | 'interaction_required' // OpenID Connect Core 3.1.2.6
   | 'temporarily_unavailable'
   | 'server_error'

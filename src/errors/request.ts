@@ -82,4 +82,14 @@ export const requestErrors = {
     'Too many requests for {what}.',
     'Wait for {seconds} seconds, then try again.',
   ),
+  redirect_uri_invalid: kind(
+    { status: 400, oauth: 'invalid_redirect_uri', category: 'request', retryable: false },
+    'The redirect URI {uri} of the client cannot be registered: {problem}.',
+    'Register https addresses, or http://127.0.0.1 with any port.',
+  ),
+  client_metadata_invalid: kind(
+    { status: 400, oauth: 'invalid_client_metadata', category: 'request', retryable: false },
+    'The description of the client cannot be used: {problem}.',
+    'Correct the metadata of the client (RFC 7591 section 2); docs/sign-in.md says what Deputy reads of it.',
+  ),
 } as const satisfies Record<string, ErrorKind>

@@ -47,6 +47,11 @@ export const subjectErrors = {
     'The tenant {tenant} is frozen, so nothing is issued for it.',
     'Ask an admin: deputy tenant thaw {tenant}',
   ),
+  subject_client_disabled: kind(
+    { status: 400, oauth: 'invalid_request', category: 'subject', retryable: false },
+    'The MCP client {client} may no longer be used here.',
+    'Ask the administrator of Deputy: `enabled`, `tenants` and `servers` of clients/{client}.yaml say where it may be used.',
+  ),
   subject_user_disabled: kind(
     { status: 400, oauth: 'invalid_request', category: 'subject', retryable: false },
     'The user {user} of the tenant {tenant} is disabled.',

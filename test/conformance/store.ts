@@ -243,11 +243,36 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
           expiresAt: 100,
         })
       expect((await store.clientSessions.list({ user: 'ada' })).map(({ id }) => id)).toEqual(['acme.other', 'acme.s'])
+      expect(await store.clientSessions.byClient()).toEqual([
+        { client: 'editor', sessions: 1, firstAt: 1, lastAt: 1 },
+        { client: 'other', sessions: 1, firstAt: 2, lastAt: 1 },
+      ])
       expect(await store.clientSessions.remove({ client: 'editor', tenant: 'acme' })).toBe(1)
       expect(await store.clientSessions.find('acme.s', 1)).toBeUndefined()
       expect(await store.authorizationRecords.findByUserCode('DeviceCode', 'a', 1)).toBeUndefined()
       expect(await store.authorizationRecords.findByUserCode('DeviceCode', 'b', 1)).toMatchObject({ id: 'b' })
       expect(await store.clientSessions.find('acme.other', 100)).toBeUndefined()
+    })
+    it('keeps a client that no file names: once, while it lives, and changed only from what was read', async () => {
+      const client = { id: 'dcr_a', sealed, createdAt: 1, expiresAt: 100 }
+      expect(await store.clients.add(client)).toBe(true)
+      expect(await store.clients.add({ ...client, expiresAt: 900 })).toBe(false)
+      expect(await store.clients.find('dcr_a', 99)).toMatchObject({ usedAt: null, expiresAt: 100 })
+      expect(await store.clients.find('dcr_a', 100)).toBeUndefined()
+      const other = Buffer.from('other')
+      expect(await store.clients.replace('dcr_a', sealed, other)).toBe(true)
+      expect(await store.clients.replace('dcr_a', sealed, other)).toBe(false)
+      await store.clients.add({ ...client, id: 'https://b.example/c', createdAt: 2 })
+      expect([await store.clients.unused(1), await store.clients.unused(9)]).toEqual([1, 2])
+      await store.clients.used('dcr_a', null, 50)
+      expect(await store.clients.find('dcr_a', 99)).toMatchObject({ usedAt: null, expiresAt: 100 })
+      await store.clients.used('dcr_a', 5, 200)
+      expect(await store.clients.find('dcr_a', 150)).toMatchObject({ usedAt: 5, expiresAt: 200 })
+      expect(await store.clients.unused(9)).toBe(1)
+      expect((await store.clients.list(9)).map(({ id }) => id)).toEqual(['dcr_a', 'https://b.example/c'])
+      expect(await store.clients.sweep(100)).toBe(1)
+      expect(await store.clients.remove('dcr_a')).toBe(true)
+      expect(await store.clients.remove('dcr_a')).toBe(false)
     })
     it('gives no attempt of another kind and none that has expired', async () => {
       await store.attempts.put({ id: 'x', kind: 'connect', tenant: 'acme', sealed, expiresAt: 100 })

@@ -28,6 +28,7 @@ export const aSnapshot = (
   servers: new Map((given.servers ?? [aServer()]).map((server) => [server.server, server])),
   tenants: new Map((given.tenants ?? [aTenant()]).map((tenant) => [tenant.tenant, tenant])),
   downstreams: new Map(),
+  clients: new Map(),
   providers: new Map(),
   rotations: new Map(),
 })

@@ -2,6 +2,7 @@
 import type { Loaded } from '../loaded.ts'
 import type { Problem } from '../problem.ts'
 import { checkBackends } from './backends.ts'
+import { checkClients } from './clients.ts'
 import { checkDocuments } from './client-documents.ts'
 import { checkDownstreams } from './downstreams.ts'
 import { listenProblems } from './listen.ts'
@@ -18,6 +19,7 @@ export const checkReferences = (loaded: Loaded): Problem[] => [
   ...checkServers(loaded),
   ...checkDownstreams(loaded),
   ...checkDocuments(loaded),
+  ...checkClients(loaded),
   ...checkRotations(loaded),
   ...checkBackends(loaded),
 ]

@@ -10,7 +10,7 @@ import { createFileSink, DurableAuditLog, type LostRecords } from '#foundation/a
 import { createMemoryCache, createRates } from '#foundation/cache'
 import { createIncarnations, type Membership, ClusterMembership, onlyNode } from '#foundation/cluster'
 import { Secret } from '#foundation/crypto'
-import { createClientSessions } from '#identity/client'
+import { createClientRegistry, createClientSessions } from '#identity/client'
 import { createEgress, readHostRoutes } from '#foundation/outbound'
 import { rememberGrants, type Revocation, type Store } from '#foundation/store'
 import { RevocationIndex } from '#identity/validity'
@@ -199,6 +199,16 @@ export const openFoundation = async (context: DaemonContext) => {
       envelope,
       clock,
       random: context.random,
+      logger,
+    }),
+    clientRegistry: createClientRegistry({
+      store: store.clients,
+      envelope,
+      snapshot: context.snapshot,
+      audit,
+      clock,
+      random: context.random,
+      newId,
       logger,
     }),
     sessions: createSealedSessions({ store: store.sessions, envelope, node: joined.node, logger }),

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
 import { verifyChains } from '#foundation/audit'
-import { readPeerCredentials } from '#identity/workload'
+import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
 import type { AuthorizationServer } from '#listeners/authorization-server'
 import { createRedisListeners, openPostgresListener } from '#listeners/database-proxy'
@@ -192,6 +192,7 @@ const createSignInAtDeputy = (
       records: store.authorizationRecords,
       replays: store.replays,
       correlationId: newId,
+      checkSecret: createClientSecretCheck(context.random),
       metadata,
       endSession: async (session, reason) => {
         const scope = { kind: 'session', session } as const

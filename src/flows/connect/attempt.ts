@@ -25,6 +25,11 @@ const clientRequestSchema = z.strictObject({
   client: z.string(),
   /** What the client calls itself. */
   name: z.string(),
+  known: z.enum(['file', 'document', 'registered']),
+  /** What the user can rely on about the client; absent: nothing. */
+  provenBy: z.string().optional(),
+  /** Of what the client is: it has to be the same until the user has decided. */
+  digest: z.string(),
   /** Where the browser goes in the end. */
   redirectUri: z.string(),
   server: z.string(),

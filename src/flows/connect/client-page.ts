@@ -2,7 +2,7 @@ import { html, page, type Markup } from './page.ts'
 
 export interface ClientConsentView {
   readonly client: string
-  /** The client's id where it is the address of its document, whose host is what proves the client. */
+  /** What the user can rely on: the host of the client's document, or who answers for its file. */
   readonly provenBy: string | undefined
   readonly server: string
   readonly owner: string
@@ -49,6 +49,20 @@ export const clientConsentPage = (view: ClientConsentView): string =>
         <button class="allow" name="decision" value="allow">Allow</button>
         <button name="decision" value="deny">Do not allow</button>
       </form>`,
+  )
+
+/** Shown where a client has to be approved by an administrator first. The id is what the administrator needs. */
+export const waitingPage = (view: { readonly client: string; readonly id: string; readonly server: string }): string =>
+  page(
+    `${view.client} is not approved yet`,
+    html` <p>
+        An administrator has to approve this client before anyone can use <strong>${view.server}</strong> with it. Send
+        them its id:
+      </p>
+      <p><code>${view.id}</code></p>
+      <p>
+        They run <code>deputy client approve</code> with it. Then start again in the client, or load this page again.
+      </p>`,
   )
 
 /** Asked where users of several tenants sign in at one server. */

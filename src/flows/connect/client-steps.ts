@@ -1,11 +1,12 @@
-import { type Server, servesTenant, type Snapshot, type Tenant } from '#config'
+import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, type Tenant } from '#config'
 import { refuse } from '#errors'
 import { Secret } from '#foundation/crypto'
+import { isClientAllowed, type KnownClient } from '#identity/client'
 import { clientAncestors, sessionsIn, tokenIdOf } from '#identity/subject'
 import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
 import { isInUse } from '#identity/workload'
 import type { ClientRequest, Step } from './attempt.ts'
-import { clientConsentPage, tenantPage } from './client-page.ts'
+import { clientConsentPage, tenantPage, waitingPage } from './client-page.ts'
 import { assertMaySignIn, tenantInForce } from './parties.ts'
 import type { createSignIn, SignedIn } from './sign-in.ts'
 import { assertBrowser, shownUser, textOf, type ConnectFlow, type StepAnswer, type StepDependencies } from './step.ts'
@@ -29,7 +30,7 @@ type Dependencies = StepDependencies & { readonly signIn: ReturnType<typeof crea
 /** Loopback redirects are free for any program of the machine (RFC 8252 section 8.3): they prove no client. */
 const isLocal = (redirectUri: string): boolean => {
   const { protocol, hostname } = new URL(redirectUri)
-  return protocol !== 'https:' || ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
+  return protocol !== 'https:' || LOOPBACK_HOSTS.has(hostname)
 }
 
 /** A server at which users sign in through Deputy. @throws DeputyError `connect_invalid` */
@@ -47,12 +48,24 @@ const tenantsAt = (server: Server, { tenants }: Snapshot): Tenant[] =>
   )
 
 /** Asked at every step: each may have been taken away since the request came. @throws DeputyError `connect_invalid` and others */
-const assertParties = (deps: Dependencies, { tenant, server }: ClientRequest, user: string): Server => {
+const assertParties = (deps: Dependencies, { tenant, server, client }: ClientRequest, user: string): Server => {
   assertMaySignIn(deps, tenant, user)
   const found = serverOf(deps.snapshot(), server)
   if (!servesTenant(found.tenants, tenant))
     throw refuse('connect_invalid', { problem: 'the server does not serve your organization' })
+  if (!isClientAllowed(client, { tenant, server }, deps.snapshot()))
+    throw refuse('connect_invalid', { problem: 'the client may not be used here' })
   return found
+}
+
+/** The client is what it was when the request came, and may be used. @throws DeputyError `connect_invalid` */
+const assertClient = async ({ clientRegistry }: Dependencies, wish: ClientRequest): Promise<KnownClient> => {
+  const client = await clientRegistry.find(wish.client)
+  if (client === undefined) throw refuse('connect_invalid', { problem: 'the client is no longer known' })
+  if (client.digest !== wish.digest)
+    throw refuse('connect_invalid', { problem: 'the client has changed since the sign-in began' })
+  if (!client.isApproved) throw refuse('connect_invalid', { problem: 'the client waits for its approval' })
+  return client
 }
 
 /** What the client would have for the user. @param since when the user has allowed it (ms since the epoch) */
@@ -112,17 +125,23 @@ const allow = async (deps: Dependencies, step: Consent): Promise<StepAnswer> => 
     signedInAt,
     expiresAt: signedInAt + deps.snapshot().settings.sign_in.session_lifetime,
   })
+  await deps.clientRegistry.used(client, session.expiresAt)
   await deps.identityTokens.keep({ tenant, user, issuer }, new Secret(who.idToken))
   return onward(deps, step, session.id)
 }
 
-/** Whether the user has allowed all of it before, to a client that its redirect address proves. */
-const isRemembered = async (deps: Dependencies, { wish, who: { user } }: Consent): Promise<boolean> => {
+/** Whether the user has allowed all of it before, to a client that its redirect address proves and that is still the same. */
+const isRemembered = async (
+  deps: Dependencies,
+  { wish, who: { user } }: Consent,
+  { changedAt }: KnownClient,
+): Promise<boolean> => {
   if (isLocal(wish.redirectUri)) return false
   const remembered = await deps.store.consents.find(clientConsentOwner({ ...wish, user }))
   return (
     remembered !== undefined &&
     remembered.until > deps.clock.now() &&
+    remembered.at >= changedAt &&
     deps.revocationIndex.findRevocation(dependenciesOf(wish, user, [], remembered.at)) === undefined &&
     wish.scopes.every((scope) => remembered.granted.includes(scope))
   )
@@ -134,7 +153,7 @@ const showConsent = async (deps: Dependencies, step: Consent, server: Server): P
   const target = new URL(wish.redirectUri)
   const page = clientConsentPage({
     client: wish.name,
-    provenBy: URL.canParse(wish.client) ? new URL(wish.client).host : undefined,
+    provenBy: wish.provenBy,
     server: server.name ?? server.server,
     owner: server.owner,
     user: shownUser(who.user, who.display),
@@ -157,6 +176,7 @@ const askConsent = async (
   { user, display, issuer, groups, claims, idToken }: SignedIn,
 ): Promise<StepAnswer> => {
   const server = assertParties(deps, asked, user)
+  const known = await assertClient(deps, asked)
   const { tenant, client, server: id } = asked
   // A request for more scopes adds to what the client has for the user, and never takes from it.
   const before = await deps.clientSessions.latest({ tenant, user, client, server: id })
@@ -173,7 +193,7 @@ const askConsent = async (
       signedInAt: deps.clock.now(),
     },
   }
-  return (await isRemembered(deps, step)) ? allow(deps, step) : showConsent(deps, step, server)
+  return (await isRemembered(deps, step, known)) ? allow(deps, step) : showConsent(deps, step, server)
 }
 
 const beginClient = async (
@@ -183,7 +203,14 @@ const beginClient = async (
 ): Promise<StepAnswer> => {
   const snapshot = deps.snapshot()
   const server = serverOf(snapshot, waiting.server)
-  const tenants = tenantsAt(server, snapshot)
+  const client = await deps.clientRegistry.find(waiting.client)
+  if (client?.isApproved === false) {
+    await deps.clientRegistry.waits(waiting.client)
+    return { page: waitingPage({ client: client.name, id: client.id, server: server.name ?? server.server }) }
+  }
+  const tenants = tenantsAt(server, snapshot).filter(({ tenant }) =>
+    isClientAllowed(waiting.client, { tenant, server: server.server }, snapshot),
+  )
   const [only, another] = chosen === undefined ? tenants : tenants.filter(({ tenant }) => tenant === chosen)
   if (only === undefined) throw refuse('connect_invalid', { problem: 'no organization signs in at this server' })
   if (another !== undefined) {
@@ -203,6 +230,7 @@ const decide = async (deps: Dependencies, step: Consent, isAllowed: boolean): Pr
   } = step
   const { tenant, server, client, scopes, correlationId: id } = wish
   assertParties(deps, wish, user)
+  await assertClient(deps, wish)
   const record = { id, event: 'client.consent', tenant, user, server } as const
   const detail = { client, scopes, issuer }
   if (!isAllowed) {

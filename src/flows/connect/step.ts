@@ -7,7 +7,7 @@ import type { Membership } from '#foundation/cluster'
 import type { Envelope, Fingerprint } from '#foundation/crypto'
 import type { Grant, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
-import type { ClientSessions } from '#identity/client'
+import type { ClientRegistry, ClientSessions } from '#identity/client'
 import type { WatchClaims } from '#identity/subject'
 import type { RevocationIndex } from '#identity/validity'
 import type { Attempts, ConnectRequest } from './attempt.ts'
@@ -35,6 +35,7 @@ export interface FlowDependencies {
   readonly identityProviders: IdentityProviders
   readonly identityTokens: Pick<IdentityTokens, 'keep'>
   readonly clientSessions: Pick<ClientSessions, 'begin' | 'latest'>
+  readonly clientRegistry: Pick<ClientRegistry, 'find' | 'used' | 'waits'>
   readonly fingerprint: Fingerprint
   readonly watchClaims?: WatchClaims
   readonly links: Pick<ConnectLinks, 'used'>

@@ -227,7 +227,9 @@ class KnownNames implements NamedCheck {
 
   async #assertClient(client: string, force: boolean): Promise<void> {
     const { store } = this.#deps
-    if (force || (await store.clientSessions.list({ client }, 1)).length > 0) return
+    if (force || this.#deps.snapshot().clients.has(client)) return
+    if ((await store.clientSessions.list({ client }, 1)).length > 0) return
+    if ((await store.clients.find(client, 0)) !== undefined) return
     const isRevoked = (await store.revocations.list()).some(
       ({ scope }) => scope.kind === 'client' && scope.client === client,
     )

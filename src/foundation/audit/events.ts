@@ -1,6 +1,8 @@
 /** The events of the audit log. A search for any other name would find nothing, and that would look like an answer. */
 export const AUDIT_EVENTS = [
   'audit.unconfirmed',
+  'client.approve',
+  'client.change',
   'client.consent',
   'client.token',
   'config.reload',

@@ -31,6 +31,8 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   user: ([tenant, user]) => `the user ${user} of ${tenant}`,
   downstream: ([tenant, downstream]) => `${downstream} by ${tenant}`,
   client: ([client]) => `the client ${client}`,
+  new_clients_by_address: ([address]) => `clients that Deputy has not met before, from ${address}`,
+  new_clients: () => 'clients that Deputy has not met before',
 }
 
 /** A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because only rates use scripts. */

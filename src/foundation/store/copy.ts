@@ -16,6 +16,7 @@ const TABLES = [
   'sessions',
   'identity_tokens',
   'user_names',
+  'clients',
   'client_sessions',
   'authorization_records',
   'secrets',

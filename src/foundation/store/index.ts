@@ -16,6 +16,7 @@ export {
 } from './records/authorization-records.ts'
 export { type BackendToken, backendTokenName, type BackendTokenStore } from './records/backend-tokens.ts'
 export type { ReplayStore, UnknownCallerStore } from './records/callers.ts'
+export { type ClientRecord, clientRecordName, type ClientRecordStore } from './records/clients.ts'
 export {
   type ClientSession,
   type ClientSessionFilter,

@@ -55,6 +55,7 @@ export interface Tables {
     used_at: number
     expires_at: number
   }
+  clients: { id: string; sealed: Uint8Array; created_at: number; used_at: number | null; expires_at: number }
   authorization_records: {
     kind: string
     id: string

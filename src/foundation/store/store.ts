@@ -10,6 +10,7 @@ import type { AttemptStore } from './records/attempts.ts'
 import type { AuditStore } from './records/audit.ts'
 import type { AuthorizationRecordStore } from './records/authorization-records.ts'
 import type { BackendTokenStore } from './records/backend-tokens.ts'
+import type { ClientRecordStore } from './records/clients.ts'
 import type { ClientSessionStore } from './records/client-sessions.ts'
 import type { ClusterStore, DisabledUserStore, FrozenTenantStore, RevocationStore } from './records/revocations.ts'
 import type { ConsentStore } from './records/consents.ts'
@@ -33,6 +34,7 @@ export interface Store {
   readonly attempts: AttemptStore
   readonly sessions: SessionStore
   readonly clientSessions: ClientSessionStore
+  readonly clients: ClientRecordStore
   readonly authorizationRecords: AuthorizationRecordStore
   readonly identityTokens: IdentityTokenStore
   readonly userNames: UserNameStore

@@ -1,6 +1,6 @@
 import type { Snapshot } from '#config'
 import { refuse } from '#errors'
-import type { ClientSignIn } from '#identity/client'
+import { type ClientSignIn, isClientAllowed } from '#identity/client'
 import { actorsOf, invalid } from './checks.ts'
 import { omittedOf, scopesOf, type SubjectClaims } from './claims.ts'
 import type { MintedClaims } from './minted-token.ts'
@@ -10,7 +10,7 @@ import type { VerifiedSubject } from './subject.ts'
  * The user of a token that Deputy has issued to an MCP client. The token names its sign-in (`sid`), and the sign-in says who the
  * user is: groups and claims are those of the identity provider, which the tenant has to trust still.
  * @param signIn undefined: it has ended
- * @throws DeputyError `subject_token_invalid`, `subject_tenant_unknown`
+ * @throws DeputyError `subject_token_invalid`, `subject_tenant_unknown`, `subject_client_disabled`
  */
 export const subjectOfClientToken = (
   claims: MintedClaims,
@@ -24,6 +24,7 @@ export const subjectOfClientToken = (
   const served = snapshot.tenants.get(tenant)
   const trusted = served?.issuers.find((each) => each.issuer === issuer)
   if (served?.enabled !== true || trusted === undefined) throw refuse('subject_tenant_unknown')
+  if (!isClientAllowed(client, signIn, snapshot)) throw refuse('subject_client_disabled', { client })
   const omitted = omittedOf(signIn.claims as SubjectClaims, trusted)
   const { acr } = signIn.claims
   return {

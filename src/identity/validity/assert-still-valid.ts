@@ -1,7 +1,8 @@
 import { type CurrentSnapshot, type Server, servesTenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { Membership } from '#foundation/cluster'
-import type { VerifiedSubject } from '#identity/subject'
+import { isClientAllowed } from '#identity/client'
+import { clientsAmong, type VerifiedSubject } from '#identity/subject'
 import type { CredentialDependencies } from './credential-dependencies.ts'
 import { describeScope } from './scopes.ts'
 import type { RevocationIndex } from './revocation-index.ts'
@@ -61,7 +62,13 @@ export const assertValid = (
   assertNotRevoked(dependsOn, deps)
   assertEnabled(dependsOn.tenant, dependsOn.user, deps)
   const current = deps.snapshot()
-  if (current.generation !== generation) entitlement(current, dependsOn)
+  if (current.generation === generation) return
+  entitlement(current, dependsOn)
+  // Which servers it may be used for is asked where it comes: a token that descends from the client's is for another.
+  const ended = clientsAmong(dependsOn.tokens).find(
+    (client) => !isClientAllowed(client, { tenant: dependsOn.tenant }, current),
+  )
+  if (ended !== undefined) throw refuse('subject_client_disabled', { client: ended })
 }
 
 /** Whether `assertValid` finds nothing against it. */

@@ -8,9 +8,9 @@ import type { ReplayStore } from '#foundation/store'
 /** Which key a request proves to have. @throws DeputyError `proof_invalid`, `proof_nonce_needed` */
 export type CheckProof = (proof: string) => Promise<{ readonly jkt: string }>
 
-/** Only asymmetric algorithms (RFC 9449 section 4.2). */
+/** Asymmetric ones alone (RFC 9449 section 4.2). */
 export const PROOF_ALGORITHMS = ['ES256', 'ES384', 'EdDSA', 'PS256', 'RS256']
-const MAX_PROOF_LENGTH = 8192
+const LONGEST_PROOF = 8192
 /** How old a proof may be, and how far its clock may be ahead (seconds). */
 const WINDOW = 60
 const AHEAD = 30
@@ -36,7 +36,7 @@ const normalised = (url: string): string | undefined => {
 /**
  * Checks DPoP proofs of token requests (RFC 9449 section 4.3), each for one request.
  * @param options.urls under which the token endpoint is known
- * @param options.needsNonce whether a proof must contain a nonce of Deputy, so that proofs cannot be prepared ahead of time
+ * @param options.needsNonce whether a proof has to carry a nonce of ours, so that none can be made ahead of time
  */
 export const createProofCheck = (options: {
   readonly urls: () => readonly string[]
@@ -49,7 +49,7 @@ export const createProofCheck = (options: {
   const nonceOf = (period: number): string => options.fingerprint(new Secret(`dpop-nonce/${period}`))
 
   return async (proof) => {
-    if (proof.length > MAX_PROOF_LENGTH) throw invalid(`it is longer than ${MAX_PROOF_LENGTH} characters`)
+    if (proof.length > LONGEST_PROOF) throw invalid(`it is longer than ${LONGEST_PROOF} characters`)
     const now = options.clock.now()
     let header
     try {

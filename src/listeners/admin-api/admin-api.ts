@@ -4,6 +4,7 @@ import { asDeputyError, forAdmins, refuse } from '#errors'
 import { createNamedCheck } from '#flows/revocation'
 import { sendError, withCheckedHead } from '#listeners/http'
 import { auditEndpoints } from './audit.ts'
+import { clientEndpoints } from './clients.ts'
 import { daemonEndpoints } from './daemon.ts'
 import type { AdminDependencies } from './dependencies.ts'
 import type { AdminEndpoints, AdminHandler, AdminRequest } from './endpoint.ts'
@@ -22,6 +23,7 @@ const adminEndpoints = (deps: AdminDependencies): AdminEndpoints => {
     ...daemonEndpoints(context),
     ...registryEndpoints(context),
     ...grantEndpoints(context),
+    ...clientEndpoints(context),
     ...revocationEndpoints(context),
     ...lastingOrderEndpoints(context),
     ...secretEndpoints(context),

@@ -26,6 +26,23 @@ export const revokeSchema = z.strictObject({
 })
 export type RevokeOrder = Omit<z.input<typeof revokeSchema>, 'scope'> & { readonly scope: RevocationScope }
 
+const clientId = z.string().min(1).max(2048)
+
+/** `GET /clients/show`. */
+export const clientQuerySchema = z.strictObject({ client: clientId })
+
+/** `POST /clients/approve`. */
+export const clientApprovalSchema = z.strictObject({ client: clientId })
+export type ClientApprovalOrder = z.input<typeof clientApprovalSchema>
+
+/** `POST /clients/revoke`. */
+export const clientRevocationSchema = z.strictObject({
+  client: clientId,
+  tenant: existingName.optional(),
+  reason: reason.optional(),
+})
+export type ClientRevocationOrder = z.input<typeof clientRevocationSchema>
+
 /** `POST /users/disable`, `POST /users/enable`. */
 export const userSchema = z.strictObject({ tenant: existingName, user: userName, force: z.boolean().default(false) })
 export type UserOrder = z.input<typeof userSchema>

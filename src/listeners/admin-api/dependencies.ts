@@ -9,6 +9,7 @@ import type { Fingerprint } from '#foundation/crypto'
 import type { RotatedSecret, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { Policy } from '#identity/policy'
+import type { ClientRegistry } from '#identity/client'
 import type { UserDirectory } from '#identity/subject'
 import type { RevocationIndex } from '#identity/validity'
 import type { RotatedKeys } from './contract.ts'
@@ -17,6 +18,7 @@ export interface AdminDependencies {
   readonly snapshot: CurrentSnapshot
   readonly store: Store
   readonly users: UserDirectory
+  readonly clientRegistry: Pick<ClientRegistry, 'find' | 'list' | 'approve' | 'remove'>
   readonly revocationIndex: RevocationIndex
   readonly membership: Pick<Membership, 'record' | 'confirm'>
   readonly secrets: EmbeddedSecrets

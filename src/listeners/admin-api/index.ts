@@ -5,6 +5,8 @@ export type {
   KeyRotationOrder,
   LossesOrder,
   PolicyQuestion,
+  ClientApprovalOrder,
+  ClientRevocationOrder,
   RevokeOrder,
   RotatedSecretOrder,
   RotationOrder,

@@ -5,14 +5,16 @@ import type { CurrentSnapshot } from '#config'
 import { type Envelope, OWN_TENANT, Secret } from '#foundation/crypto'
 import { type AuthorizationRecord, authorizationRecordName, type AuthorizationRecordStore } from '#foundation/store'
 import type { ReplayStore } from '#foundation/store'
-import { type ClientSessions, tenantOfSession } from '#identity/client'
+import { type ClientRegistry, type ClientSessions, tenantOfSession } from '#identity/client'
 
+import { clientAdapter } from './clients.ts'
 import { USE } from './scopes.ts'
 
 export interface AdapterDependencies {
   readonly records: AuthorizationRecordStore
   readonly replays: ReplayStore
   readonly clientSessions: ClientSessions
+  readonly clientRegistry: ClientRegistry
   /** Ends a client session, at every node. */
   readonly endSession: (session: string, reason: string) => Promise<void>
   readonly snapshot: CurrentSnapshot
@@ -23,8 +25,8 @@ export interface AdapterDependencies {
 const REFRESH_TOKEN = 'RefreshToken'
 /** How long a client may ask again with a refresh token that it has used: its answer was lost, or two of its processes share it (ms). */
 const RETRY_MS = 60_000
-/** How long a registration of a client is kept (ms). */
-const REGISTRATION_MS = 90 * 86_400_000
+/** How long a record is kept that the library names no time for (ms). */
+const UNNAMED_MS = 600_000
 
 const hashOf = (value: string): string => createHash('sha256').update(value).digest('base64url')
 
@@ -87,7 +89,7 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
         userCode: userCode === undefined ? null : hashOf(userCode),
         position: positionOf(payload),
         sealed,
-        expiresAt: clock.now() + (expiresIn === undefined ? REGISTRATION_MS : expiresIn * 1000),
+        expiresAt: clock.now() + (expiresIn === undefined ? UNNAMED_MS : expiresIn * 1000),
       })
     },
     async find(value) {
@@ -171,9 +173,11 @@ const replayAdapter = (replays: ReplayStore, clock: Clock): Adapter => ({
 })
 
 /** The one store, as the library sees it. */
-export const createAdapters = (deps: AdapterDependencies): AdapterFactory => {
+export const createAdapters = (deps: AdapterDependencies, grantTypes: ReadonlySet<string>): AdapterFactory => {
   return (name) => {
     switch (name) {
+      case 'Client':
+        return clientAdapter(deps.clientRegistry, grantTypes)
       case 'Grant':
         return grantAdapter(deps)
       case 'Session':

@@ -1,5 +1,6 @@
 import { createHmac, createPublicKey, type JsonWebKey } from 'node:crypto'
 import {
+  type Account,
   type Configuration,
   errors,
   ExternalSigningKey,
@@ -12,22 +13,28 @@ import type { Server, Snapshot } from '#config'
 import { DeputyError } from '#errors'
 import { lengthPrefixed, type Secret } from '#foundation/crypto'
 import type { SigningKeys } from '#foundation/keys'
-import type { ClientSignIn } from '#identity/client'
+import { type ClientSignIn, isClientAllowed } from '#identity/client'
 import { clientAncestors } from '#identity/subject'
 import { assertStillValid, type CredentialDependencies, type ValidityDependencies } from '#identity/validity'
-import { isInUse } from '#identity/workload'
+import { type CheckClientSecret, isInUse } from '#identity/workload'
 import { errorPage } from '#flows/connect'
 import { paths } from '#listeners/http'
 import { type AdapterDependencies, createAdapters } from './adapter.ts'
+import { compareSecrets, grantTypesOf } from './clients.ts'
+import { createDocuments, type DocumentDependencies } from './documents.ts'
 import { scopesAt, shownScopes, USE } from './scopes.ts'
 
-export interface ProviderDependencies extends AdapterDependencies, ValidityDependencies {
-  readonly issuer: string
+export interface ProviderDependencies extends AdapterDependencies, ValidityDependencies, DocumentDependencies {
+  readonly clientRegistry: AdapterDependencies['clientRegistry']
+  readonly checkSecret: CheckClientSecret
   readonly signingKeys: SigningKeys
   /** Key of browsers' cookies and of refresh tokens, in base64. */
   readonly cookieKey: Secret
   readonly correlationId: () => string
 }
+
+/** The grants that clients are given here. */
+export const GRANT_TYPES = grantTypesOf(false)
 
 /** How long a code, an interaction and a user's time at a device page last (s). */
 const [CODE_SECONDS, INTERACTION_SECONDS, DEVICE_SECONDS] = [60, 600, 600]
@@ -143,7 +150,6 @@ const features = ({ snapshot }: ProviderDependencies): Configuration['features']
   },
   pushedAuthorizationRequests: { enabled: true },
   dPoP: { enabled: true },
-  registration: { enabled: true, issueRegistrationAccessToken: false },
   externalSigningSupport: { enabled: true, ack: 'experimental-01' },
   resourceIndicators: {
     enabled: true,
@@ -175,11 +181,26 @@ const renderError = (
   )
 }
 
+/** The user of a token request: a sign-in that has not ended, and of which everything is still valid. */
+const findAccount = async (deps: ProviderDependencies, id: string): Promise<Account | undefined> => {
+  const signIn = await deps.clientSessions.find(id)
+  if (signIn === undefined || !isClientAllowed(signIn.client, signIn, deps.snapshot())) return undefined
+  try {
+    assertStillValid(dependenciesOfSignIn(signIn), deps)
+  } catch (error) {
+    if (error instanceof DeputyError && !error.kind.retryable) return undefined
+    throw error
+  }
+  return { accountId: id, claims: () => ({ sub: id }), [SIGN_IN]: signIn }
+}
+
 const configurationOf = (deps: ProviderDependencies): Configuration => {
-  const { snapshot, clientSessions, cookieKey } = deps
+  const { snapshot, cookieKey } = deps
   const { refresh_lifetime: refreshLifetime } = snapshot().settings.sign_in
+  const documents = createDocuments(deps, GRANT_TYPES)
   return {
-    adapter: createAdapters(deps),
+    adapter: createAdapters(deps, GRANT_TYPES),
+    fetch: (input) => documents.fetch(input),
     jwks: { keys: [signingKeyOf(deps.signingKeys)] },
     cookies: {
       keys: [hmac(cookieKey, 'authorization-server-cookies')],
@@ -199,7 +220,7 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
       id_token_signed_response_alg: 'ES256',
     },
     enabledJWA: { idTokenSigningAlgValues: ['ES256'] },
-    features: features(deps),
+    features: { ...features(deps), clientIdMetadataDocument: documents.feature },
     formats: {
       customizers: {
         jwt: (context, _token, parts) => {
@@ -218,17 +239,7 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
     // Browser-based clients call from the origin that their redirect URI has.
     clientBasedCORS: (_context, origin, client) =>
       client.redirectUris?.some((uri) => URL.parse(uri)?.origin === origin) ?? false,
-    async findAccount(_context, id) {
-      const signIn = await clientSessions.find(id)
-      if (signIn === undefined) return undefined
-      try {
-        assertStillValid(dependenciesOfSignIn(signIn), deps)
-      } catch (error) {
-        if (error instanceof DeputyError && !error.kind.retryable) return undefined
-        throw error
-      }
-      return { accountId: id, claims: () => ({ sub: id }), [SIGN_IN]: signIn }
-    },
+    findAccount: (_context, id) => findAccount(deps, id),
     renderError: (context, out) => {
       renderError(context, out, String(context.state['correlationId']))
     },
@@ -236,7 +247,6 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
       authorization: paths.authorize,
       token: paths.token,
       pushed_authorization_request: paths.pushedAuthorization,
-      registration: paths.registration,
       revocation: paths.revoke,
       jwks: '/oauth2/jwks',
       device_authorization: paths.deviceAuthorization,
@@ -265,6 +275,7 @@ export const createProvider = (deps: ProviderDependencies): Provider => {
   const provider = new Provider(deps.issuer, configurationOf(deps))
   // Host and scheme are set by the listener, whatever the request says.
   provider.proxy = true
+  compareSecrets(provider, deps.checkSecret)
   // A refresh token that is asked for again is the same text again, so that two are never alive (see `mayRetry`).
   const refreshToken = provider.RefreshToken.prototype as unknown as {
     generateTokenId: (this: { grantId?: string; rotations?: number }) => string

@@ -4,7 +4,10 @@ import { toSeconds } from '#clock'
 import { refuse } from '#errors'
 import type { ClientDecision, WaitingClient } from '#flows/connect'
 import type { Logger } from '#foundation/telemetry'
-import { createProvider, type ProviderDependencies, serversOf } from './provider.ts'
+import { paths } from '#listeners/http'
+import { clientsInMetadata } from './clients.ts'
+import { createProvider, GRANT_TYPES, type ProviderDependencies, serversOf } from './provider.ts'
+import { answerRegistration } from './registration.ts'
 import { shownScopes } from './scopes.ts'
 import { recordTokens, type TokenDependencies } from './tokens.ts'
 
@@ -33,7 +36,11 @@ const withOwnOrigin = (request: IncomingMessage, issuer: URL): void => {
 }
 
 /** Metadata of RFC 8414 and OpenID Discovery: the library's, Deputy's keys, and what Deputy does besides. */
-const addMetadata = (context: KoaContextWithOIDC, more: Readonly<Record<string, unknown>>): void => {
+const addMetadata = (
+  context: KoaContextWithOIDC,
+  more: Readonly<Record<string, unknown>>,
+  ofClients: Readonly<Record<string, unknown>>,
+): void => {
   const own = context.body as Record<string, unknown>
   const listed = (member: string): unknown[] => [
     ...new Set([...((own[member] as unknown[] | undefined) ?? []), ...((more[member] as unknown[] | undefined) ?? [])]),
@@ -41,6 +48,7 @@ const addMetadata = (context: KoaContextWithOIDC, more: Readonly<Record<string, 
   context.body = {
     ...more,
     ...own,
+    ...ofClients,
     jwks_uri: more['jwks_uri'],
     ...Object.fromEntries(
       ['grant_types_supported', 'token_endpoint_auth_methods_supported', 'id_token_signing_alg_values_supported'].map(
@@ -55,12 +63,20 @@ const watch = (provider: Provider, deps: AuthorizationServerDependencies): void 
   provider.use(async (context, next) => {
     const correlationId = deps.correlationId()
     context.state['correlationId'] = correlationId
-    await next()
     context.set('X-Correlation-Id', correlationId)
+    if (context.path === paths.registration) {
+      await answerRegistration(deps, context as KoaContextWithOIDC, GRANT_TYPES)
+      return
+    }
+    await next()
     const oidc = (context as Partial<KoaContextWithOIDC>).oidc
     if (oidc?.route === 'token' && context.method === 'POST') await recordTokens(deps, context as KoaContextWithOIDC)
     if (oidc?.route === 'discovery' && context.status === 200)
-      addMetadata(context as KoaContextWithOIDC, deps.metadata())
+      addMetadata(context as KoaContextWithOIDC, deps.metadata(), {
+        registration_endpoint: undefined,
+        client_id_metadata_document_supported: undefined,
+        ...clientsInMetadata(deps.snapshot(), `${deps.issuer.replace(/\/$/, '')}${paths.registration}`),
+      })
   })
   provider.on('server_error', (context: KoaContextWithOIDC, error: Error) => {
     deps.logger.error(
@@ -99,7 +115,7 @@ export const createAuthorizationServer = (deps: AuthorizationServerDependencies)
       withOwnOrigin(request, issuer)
       const { uid, params } = await interactionOf(provider, request, response)
       const clientId = text(params['client_id']) ?? ''
-      const client = await provider.Client.find(clientId)
+      const client = await deps.clientRegistry.find(clientId)
       const resources = [params['resource']].flat()
       const server = serversOf(deps.snapshot()).find(({ resource }) => resource === resources[0])
       if (client === undefined || server === undefined || resources.length !== 1)
@@ -108,7 +124,10 @@ export const createAuthorizationServer = (deps: AuthorizationServerDependencies)
       return {
         interaction: uid,
         client: clientId,
-        name: client.clientName ?? clientId,
+        name: client.name,
+        known: client.known,
+        ...(client.provenBy === undefined ? {} : { provenBy: client.provenBy }),
+        digest: client.digest,
         redirectUri: text(params['redirect_uri']) ?? deps.issuer,
         server: server.server,
         scopes: shownScopes((text(params['scope']) ?? '').split(' ')),

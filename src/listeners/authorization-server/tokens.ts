@@ -1,5 +1,5 @@
-import { errors, type KoaContextWithOIDC } from 'oidc-provider'
-import { asDeputyError, DeputyError } from '#errors'
+import type { KoaContextWithOIDC } from 'oidc-provider'
+import { asDeputyError } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
 import { assertStillValid, type ValidityDependencies } from '#identity/validity'
@@ -9,13 +9,6 @@ import { shownScopes } from './scopes.ts'
 export interface TokenDependencies extends ValidityDependencies {
   readonly audit: AuditLog
   readonly rates: Pick<Rates, 'admit' | 'isRepeated'>
-}
-
-/** An error of the taxonomy, as the library puts it into an answer (RFC 6749 section 5.2). */
-export const asLibraryError = (thrown: unknown): Error => {
-  if (!(thrown instanceof DeputyError)) return thrown instanceof Error ? thrown : new Error(String(thrown))
-  const error = new errors.CustomOIDCProviderError(thrown.kind.oauth, `${thrown.message} ${thrown.next}`)
-  return Object.assign(error, { status: thrown.kind.status, statusCode: thrown.kind.status })
 }
 
 /** Replaces the answer: nothing of the tokens in it leaves. */

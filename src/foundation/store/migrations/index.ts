@@ -17,6 +17,7 @@ import { nodeConfigurations } from './0013-node-configurations.ts'
 import { userNames } from './0014-user-names.ts'
 import { keyedAcknowledgements } from './0015-keyed-acknowledgements.ts'
 import { clientSessions } from './0016-client-sessions.ts'
+import { clients } from './0017-clients.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -38,6 +39,7 @@ const migrations: readonly Migration[] = [
   userNames,
   keyedAcknowledgements,
   clientSessions,
+  clients,
 ]
 
 /** The schema's version that this program needs. */

@@ -5,6 +5,7 @@ import { auditStore, type AppendAfter } from './audit.ts'
 import { authorizationRecordStore } from './authorization-records.ts'
 import { backendTokenStore } from './backend-tokens.ts'
 import { replayStore, unknownCallerStore } from './callers.ts'
+import { clientRecordStore } from './clients.ts'
 import { clientSessionStore } from './client-sessions.ts'
 import { consentStore } from './consents.ts'
 import { grantStore } from './grants.ts'
@@ -51,6 +52,7 @@ export const recordStores = ({
   attempts: attemptStore(database),
   sessions: sessionStore(database, node),
   clientSessions: clientSessionStore(database),
+  clients: clientRecordStore(database),
   authorizationRecords: authorizationRecordStore(database),
   identityTokens: identityTokenStore(database),
   userNames: userNameStore(database),

@@ -44,6 +44,25 @@ export const clientSessionStore = (database: Database): ClientSessionStore => ({
     query = query.orderBy('created_at', 'desc').orderBy('id')
     return (await (limit === undefined ? query : query.limit(limit)).execute()).map(fromRow)
   },
+  async byClient() {
+    const rows = await database
+      .selectFrom('client_sessions')
+      .select(({ fn }) => [
+        'client',
+        fn.countAll().as('sessions'),
+        fn.min('created_at').as('first_at'),
+        fn.max('used_at').as('last_at'),
+      ])
+      .groupBy('client')
+      .orderBy('client')
+      .execute()
+    return rows.map(({ client, sessions, first_at: firstAt, last_at: lastAt }) => ({
+      client,
+      sessions: Number(sessions),
+      firstAt: Number(firstAt),
+      lastAt: Number(lastAt),
+    }))
+  },
   async touch(id, usedAt) {
     const { numUpdatedRows } = await database
       .updateTable('client_sessions')

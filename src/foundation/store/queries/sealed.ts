@@ -3,6 +3,7 @@ import { OWN_TENANT, type RecordName } from '#foundation/crypto'
 import type { Database } from '../schema.ts'
 import { authorizationRecordName } from '../records/authorization-records.ts'
 import { backendTokenName } from '../records/backend-tokens.ts'
+import { clientRecordName } from '../records/clients.ts'
 import { clientSessionName } from '../records/client-sessions.ts'
 import { grantRecordName } from '../records/grants.ts'
 import { leaseRecordName } from '../records/leases.ts'
@@ -73,6 +74,7 @@ const places: readonly Place[] = [
     nameOf: ([id]) => ({ kind: 'upstream-revocation', id: String(id) }),
   },
   { table: 'attempts', columns: ['kind', 'id'], nameOf: ([kind, id]) => ({ kind: `attempt/${kind}`, id: String(id) }) },
+  { table: 'clients', columns: ['id'], nameOf: ([id]) => clientRecordName(String(id)), own: true },
   {
     table: 'client_sessions',
     columns: ['id'],

@@ -32,12 +32,21 @@ export interface ClientSessionFilter {
   readonly server?: string
 }
 
+export interface ClientUse {
+  readonly client: string
+  readonly sessions: number
+  readonly firstAt: number
+  readonly lastAt: number
+}
+
 export interface ClientSessionStore {
   put(session: ClientSession): Promise<void>
   /** Undefined when there is none, or it has expired at `now`. */
   find(id: string, now: number): Promise<ClientSession | undefined>
   /** Latest first. @param limit at most so many */
   list(filter: ClientSessionFilter, limit?: number): Promise<ClientSession[]>
+  /** How many sign-ins each client has, when the first began and when one was last used. */
+  byClient(): Promise<readonly ClientUse[]>
   /** Notes that the client has used it. @returns false when it is gone */
   touch(id: string, usedAt: number): Promise<boolean>
   /** @returns how many were removed. Their authorization records go with them. */
