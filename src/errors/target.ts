@@ -53,6 +53,11 @@ export const targetErrors = {
     'The provider {provider} granted {surplus}, which was not requested, so nothing was connected.',
     'Ask an admin to list scopes that give access to nothing under answers.ignored_scopes in providers/{provider}.yaml, to set refresh.narrows there if the provider can narrow tokens, or to set over_scoped: mark in downstreams/{downstream}.yaml.',
   ),
+  client_denied: kind(
+    { status: 403, oauth: 'access_denied', category: 'policy', retryable: false },
+    'Policy does not let the client {client} use {server} for this user.',
+    'The administrator of Deputy sees in `deputy audit query --event client.consent` who was refused; the policies that forbid sign_in decide.',
+  ),
   policy_denied: kind(
     { status: 403, oauth: 'access_denied', category: 'policy', retryable: false },
     'Policy does not let {server} act on {downstream} for this user.',

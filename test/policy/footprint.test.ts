@@ -35,11 +35,12 @@ const question: fc.Arbitrary<PolicyQuestion> = fc
     scopes: fc.uniqueArray(names, { minLength: 1, maxLength: 1 }),
     tool: optional(names),
     acr: optional(names),
+    client: optional(names),
     narrows: fc.uniqueArray(names),
     environment: names,
     now: fc.integer({ min: 1.7e12, max: 1.8e12 }),
   })
-  .map(({ user, name, groups, claims, server, owner, team, downstream, tool, acr, tenant, ...rest }) => ({
+  .map(({ user, name, groups, claims, server, owner, team, downstream, tool, acr, client, tenant, ...rest }) => ({
     ...rest,
     tenant,
     principal: user ? { kind: 'user', tenant, user: name, groups, claims } : { kind: 'workload', tenant },
@@ -47,6 +48,7 @@ const question: fc.Arbitrary<PolicyQuestion> = fc
     downstream: { id: downstream },
     ...(tool === undefined ? {} : { tool }),
     ...(acr === undefined ? {} : { acr }),
+    ...(client === undefined ? {} : { client: { id: client, known: 'registered' } }),
   }))
 
 const quoted = (text: string): string => JSON.stringify(text)
@@ -63,6 +65,8 @@ const condition = fc.oneof(
   names.map((name) => `context.scopes.contains(${quoted(name)})`),
   names.map((name) => `context has tool && context.tool == ${quoted(name)}`),
   names.map((name) => `context has acr && context.acr == ${quoted(name)}`),
+  names.map((name) => `context has client && context.client.id == ${quoted(name)}`),
+  fc.constant('context has client.known && context.client.known != "registered"'),
   names.map((name) => `context.environment == ${quoted(name)}`),
   names.map((name) => `context.narrows.contains(${quoted(name)})`),
   names.map((name) => `context.workload.owner == ${quoted(name)}`),

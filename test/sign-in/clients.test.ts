@@ -48,6 +48,12 @@ beforeAll(async () => {
     'clients/desk.yaml': fileOf('desk', { authentication: { client_secret: { scrypt } }, servers: ['notes'] }),
     'clients/keyed.yaml': fileOf('keyed', { authentication: { private_key_jwt: { jwks: { keys: [keys.jwk] } } } }),
     'clients/off.yaml': fileOf('off', { enabled: false }),
+    'clients/plain.yaml': fileOf('plain'),
+    'policies/access/clients.cedar': `
+      forbid (principal == Deputy::User::"acme/bob", action == Deputy::Action::"sign_in", resource == Deputy::Workload::"notes")
+      unless { context has client && context.client.known == "file" };
+      forbid (principal == Deputy::User::"acme/bob", action == Deputy::Action::"minted", resource)
+      when { context has client.id && context.client.id == "plain" };`,
   }
   world = await startSignInWorld(() => files, {
     network: { allow_loopback: true, hosts: [{ host: documents.host, ca: 'documents.pem' }] },
@@ -335,6 +341,44 @@ describe('clients of files', () => {
     expect((await exchange(tokens.access_token!)).body).toMatchObject({ reason: 'subject_client_disabled' })
     expect(await refreshTokens(world, 'desk', tokens.refresh_token!, secret)).toMatchObject({ status: 401 })
   })
+})
+
+test('policy names clients: at the sign-in, and in the exchange', async () => {
+  const exchange = (token: string | undefined) =>
+    world.daemon.token({
+      grant_type: TOKEN_EXCHANGE,
+      client_id: 'notes',
+      subject_token: token ?? '',
+      subject_token_type: ACCESS_TOKEN,
+      audience: 'api',
+    })
+  const registered = await registerClient(world)
+  await expect(signInAtClient(world, registered, { user: 'bob' })).rejects.toThrow(/Policy does not let the client/)
+  const refused = (await records('client.consent')).map(({ record }) => record.detail)
+  expect(refused).toContainEqual(
+    expect.objectContaining({
+      client: registered,
+      error: expect.objectContaining({ code: 'client_denied' }) as unknown,
+    }),
+  )
+  const plain = { user: 'bob', ...withRedirect }
+  const tokens = await redeemCode(world, await authorize(world, 'plain', plain), { redirect_uri: WEB_REDIRECT })
+  expect(tokens).toMatchObject({ status: 200 })
+  expect((await exchange(tokens.access_token)).body).toMatchObject({ reason: 'policy_denied' })
+  const alice = await redeemCode(world, await authorize(world, 'plain', withRedirect), { redirect_uri: WEB_REDIRECT })
+  expect((await exchange(alice.access_token)).status).toBe(200)
+  const question = ['--server', 'notes', '--tenant', 'acme', '--user', 'bob', '--downstream', 'api']
+  expect((await world.daemon.deputy('policy', 'explain', ...question, '--client', 'plain')).out).toContain('denied')
+  expect((await world.daemon.deputy('policy', 'explain', ...question, '--client', registered)).code).toBe(0)
+
+  // A policy that comes later ends what was signed in before with the next token.
+  await world.daemon.write({
+    'policies/access/later.cedar':
+      'forbid (principal, action == Deputy::Action::"sign_in", resource) when { context has client && context.client.id == "plain" };',
+  })
+  expect((await world.daemon.deputy('reload')).code).toBe(0)
+  const again = await refreshTokens(world, 'plain', tokens.refresh_token!, {})
+  expect([again.status, again.error, again.access_token]).toEqual([403, 'access_denied', undefined])
 })
 
 describe('deputy client', () => {

@@ -69,6 +69,7 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
     .option('--scope <scope...>', 'requested scopes; default: all that the server is registered for')
     .option('--tool <name>', 'the MCP tool that is called')
     .option('--acr <acr>', 'authentication context of the user (acr claim)')
+    .option('--client <id>', 'the MCP client that the user has signed in at')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -89,6 +90,7 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
         scope?: string[]
         tool?: string
         acr?: string
+        client?: string
       }) => {
         const decision = await callDaemon(
           await socket(),

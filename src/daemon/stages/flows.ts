@@ -77,6 +77,7 @@ const createConnecting = (context: DaemonContext, made: Made) => {
   const endReplaced = createEndReplaced({ upstream: oauthGrant, envelope })
   return createConnectFlow({
     ...made,
+    policy: context.configuration.policy,
     snapshot,
     clock,
     random,

@@ -189,6 +189,7 @@ const createSignInAtDeputy = (
       ...context,
       ...parts,
       issuer: issuer(),
+      policy: context.configuration.policy,
       records: store.authorizationRecords,
       replays: store.replays,
       correlationId: newId,

@@ -1,11 +1,12 @@
 import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, type Tenant } from '#config'
-import { refuse } from '#errors'
+import { asDeputyError, refuse } from '#errors'
 import { Secret } from '#foundation/crypto'
 import { isClientAllowed, type KnownClient } from '#identity/client'
 import { clientAncestors, sessionsIn, tokenIdOf } from '#identity/subject'
 import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
 import { isInUse } from '#identity/workload'
 import type { ClientRequest, Step } from './attempt.ts'
+import { assertClientPermitted } from './client-policy.ts'
 import { clientConsentPage, tenantPage, waitingPage } from './client-page.ts'
 import { assertMaySignIn, tenantInForce } from './parties.ts'
 import type { createSignIn, SignedIn } from './sign-in.ts'
@@ -103,6 +104,26 @@ const ancestorsOf = (deps: Dependencies, tenant: string, { issuer, claims, signe
   return sessions.length > 0 ? [...sessions] : [tokenIdOf(issuer, `sign-in:${signedInAt}`)]
 }
 
+/** Asks policy, and records who it has refused. @throws DeputyError `client_denied` and others */
+const assertPermitted = async (deps: Dependencies, { wish, who }: Consent): Promise<void> => {
+  try {
+    assertClientPermitted(deps, { ...wish, ...who }, wish.scopes)
+  } catch (thrown) {
+    const { tenant, server, client, scopes, correlationId: id } = wish
+    const { code, message } = asDeputyError(thrown)
+    await deps.audit.append({
+      id,
+      event: 'client.consent',
+      outcome: 'refused',
+      tenant,
+      user: who.user,
+      server,
+      detail: { client, scopes, issuer: who.issuer, error: { code, message } },
+    })
+    throw thrown
+  }
+}
+
 /** Begins the client session, whose tokens the authorization server issues. */
 const allow = async (deps: Dependencies, step: Consent): Promise<StepAnswer> => {
   const { wish, who } = step
@@ -111,6 +132,7 @@ const allow = async (deps: Dependencies, step: Consent): Promise<StepAnswer> => 
   const ancestors = ancestorsOf(deps, tenant, who)
   assertParties(deps, wish, user)
   assertNotRevoked(dependenciesOf(wish, user, ancestors, signedInAt), deps)
+  await assertPermitted(deps, step)
   const session = await deps.clientSessions.begin({
     tenant,
     user,
@@ -193,6 +215,7 @@ const askConsent = async (
       signedInAt: deps.clock.now(),
     },
   }
+  await assertPermitted(deps, step)
   return (await isRemembered(deps, step, known)) ? allow(deps, step) : showConsent(deps, step, server)
 }
 

@@ -8,6 +8,7 @@ import type { Envelope, Fingerprint } from '#foundation/crypto'
 import type { Grant, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { ClientRegistry, ClientSessions } from '#identity/client'
+import type { Policy } from '#identity/policy'
 import type { WatchClaims } from '#identity/subject'
 import type { RevocationIndex } from '#identity/validity'
 import type { Attempts, ConnectRequest } from './attempt.ts'
@@ -36,6 +37,7 @@ export interface FlowDependencies {
   readonly identityTokens: Pick<IdentityTokens, 'keep'>
   readonly clientSessions: Pick<ClientSessions, 'begin' | 'latest'>
   readonly clientRegistry: Pick<ClientRegistry, 'find' | 'used' | 'waits'>
+  readonly policy: () => Policy
   readonly fingerprint: Fingerprint
   readonly watchClaims?: WatchClaims
   readonly links: Pick<ConnectLinks, 'used'>

@@ -1,4 +1,5 @@
 import type { Downstream, Server } from '#config'
+import { knownBy } from '#identity/client'
 import type { PolicyQuestion } from '#identity/policy'
 
 /** What the exchange and `deputy policy explain` both ask of policy. */
@@ -9,6 +10,8 @@ export interface Asking {
   readonly subject:
     | (Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'omitted' | 'claims'> & {
         readonly acr?: string | undefined
+        /** The MCP client that the user has signed in at. */
+        readonly client?: string | undefined
       })
     | undefined
   readonly downstream: Downstream
@@ -58,4 +61,5 @@ export const questionOf = ({
   now,
   ...(tool === undefined ? {} : { tool }),
   ...(subject?.acr === undefined ? {} : { acr: subject.acr }),
+  ...(subject?.client === undefined ? {} : { client: { id: subject.client, known: knownBy(subject.client) } }),
 })

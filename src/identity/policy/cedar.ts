@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8'
 import { createLru } from '#foundation/lru'
 import { refuse } from '#errors'
 import { cacheKey } from '#foundation/cache'
-import type { Policy, PolicyDecision, PolicyQuestion } from './decision.ts'
+import { type Policy, type PolicyDecision, type PolicyQuestion, SIGN_IN } from './decision.ts'
 import type { Footprint } from './footprint.ts'
 import { claimsRead, toCedar, type CedarQuestion } from './question.ts'
 
@@ -62,6 +62,11 @@ const union = (answers: readonly Answer[], field: 'policies' | 'errors'): string
 const decideAnew = (set: string, question: PolicyQuestion, footprint: Footprint): PolicyDecision => {
   const asked = toCedar(question, footprint)
   const whole = ask(set, asked, question.scopes)
+  if (question.action === SIGN_IN) {
+    // Cedar names the policies that forbid; where it names none, none does, and no permit is missed.
+    const allowed = whole.errors.length === 0 && (whole.allowed || whole.policies.length === 0)
+    return { ...whole, allowed, scopes: allowed ? question.scopes : [] }
+  }
   if (whole.allowed) return { allowed: true, scopes: question.scopes, policies: whole.policies, errors: [] }
   const denied = (answers: readonly Answer[]): PolicyDecision => ({
     allowed: false,
@@ -93,7 +98,7 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
     if (text === undefined) claimTexts.set(claims, (text = textOfClaims(claims, footprint)))
     return text
   }
-  return ({ principal, action, server, downstream, tenant, scopes, tool, environment, narrows, acr }) =>
+  return ({ principal, action, server, downstream, tenant, scopes, tool, environment, narrows, acr, client }) =>
     cacheKey(
       principal.kind,
       ...(principal.kind === 'user'
@@ -115,6 +120,7 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
       narrows.join(' '),
       tool === undefined ? '-' : `+${tool}`,
       acr === undefined ? '-' : `+${acr}`,
+      client === undefined ? '-' : `+${client.known} ${client.id}`,
       ...scopes,
     )
 }

@@ -6,6 +6,9 @@ export interface OmittedClaims {
   readonly groups: boolean
 }
 
+/** The action of an MCP client that gets tokens for a user: what no policy forbids is allowed. */
+export const SIGN_IN = 'sign_in'
+
 /** A question to policy: may this principal, through this server, get this kind of credential for that downstream? */
 export interface PolicyQuestion {
   readonly principal:
@@ -19,8 +22,9 @@ export interface PolicyQuestion {
         readonly claims: Readonly<Record<string, unknown>>
       }
     | { readonly kind: 'workload'; readonly tenant: string }
-  readonly action: CredentialKind
+  readonly action: CredentialKind | typeof SIGN_IN
   readonly server: { readonly id: string; readonly owner: string; readonly team?: string; readonly status: string }
+  /** Of `sign_in`: the server itself. */
   readonly downstream: { readonly id: string }
   readonly tenant: string
   readonly scopes: readonly string[]
@@ -29,6 +33,8 @@ export interface PolicyQuestion {
   /** What of the credential can be narrowed; it follows from the downstream. */
   readonly narrows: readonly string[]
   readonly acr?: string
+  /** The MCP client that the user has signed in at, and how it is known. */
+  readonly client?: { readonly id: string; readonly known: string }
   /** Milliseconds since the epoch. */
   readonly now: number
 }

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { credentialKindSchema, parseYamlFile, type Problem } from '#config'
-import type { Policy, PolicyQuestion } from './decision.ts'
+import { type Policy, type PolicyQuestion, SIGN_IN } from './decision.ts'
 
 const exampleSchema = z.strictObject({
   name: z.string().min(1),
@@ -14,8 +14,9 @@ const exampleSchema = z.strictObject({
   owner: z.string().default('owner@example.com'),
   team: z.string().optional(),
   status: z.enum(['approved', 'deprecated']).default('approved'),
-  downstream: z.string(),
-  credential: credentialKindSchema,
+  downstream: z.string().optional().describe('Of sign_in there is none.'),
+  credential: credentialKindSchema.or(z.literal(SIGN_IN)),
+  client: z.strictObject({ id: z.string(), known: z.enum(['file', 'document', 'registered']) }).optional(),
   narrows: z.array(z.string()).default([]).describe('What of the credential can be narrowed.'),
   scopes: z.array(z.string()).default([]),
   tool: z.string().optional(),
@@ -42,7 +43,7 @@ const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => 
   return {
     principal: user === undefined ? { kind: 'workload', tenant } : { kind: 'user', tenant, user, groups, claims },
     action: example.credential,
-    downstream: { id: example.downstream },
+    downstream: { id: example.downstream ?? example.server },
     tenant,
     scopes: example.scopes.toSorted(),
     server: {
@@ -56,6 +57,7 @@ const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => 
     now: Date.parse(example.time),
     ...(example.tool === undefined ? {} : { tool: example.tool }),
     ...(example.acr === undefined ? {} : { acr: example.acr }),
+    ...(example.client === undefined ? {} : { client: example.client }),
   }
 }
 

@@ -1,6 +1,6 @@
 import type { CedarValueJson, Context, Entities, EntityUid } from '@cedar-policy/cedar-wasm/nodejs'
 import { claimAt } from '#foundation/text'
-import type { PolicyQuestion } from './decision.ts'
+import { type PolicyQuestion, SIGN_IN } from './decision.ts'
 import type { Footprint } from './footprint.ts'
 
 /** A question in Cedar's terms, except for its scopes: those are asked about in several ways. */
@@ -60,7 +60,8 @@ export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQu
   const team = question.server.team === undefined ? [] : [uid('Team', question.server.team)]
   const { readsContext, readsAttribute } = footprint
   const entities: Entities = []
-  if (question.principal.kind === 'workload' || readsContext('workload'))
+  const isSignIn = question.action === SIGN_IN
+  if (question.principal.kind === 'workload' || readsContext('workload') || isSignIn)
     entities.push({
       uid: workload,
       attrs: { owner: question.server.owner, status: question.server.status },
@@ -88,11 +89,12 @@ export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQu
       : {}),
     ...(readsContext('tool') && question.tool !== undefined ? { tool: question.tool } : {}),
     ...(readsContext('acr') && question.acr !== undefined ? { acr: question.acr } : {}),
+    ...(readsContext('client') && question.client !== undefined ? { client: { ...question.client } } : {}),
   }
   return {
     principal,
     action: uid('Action', question.action),
-    resource: uid('Downstream', question.downstream.id),
+    resource: isSignIn ? workload : uid('Downstream', question.downstream.id),
     entities,
     contextWith: (scopes) => (readsContext('scopes') ? { ...context, scopes: [...scopes] } : context),
   }

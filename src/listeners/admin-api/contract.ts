@@ -114,6 +114,7 @@ export const policyQuestionSchema = z.strictObject({
   scopes: z.array(scopeSchema).optional(),
   tool: z.string().optional(),
   acr: z.string().optional(),
+  client: clientId.optional(),
   time: z.iso.datetime().optional(),
 })
 export type PolicyQuestion = z.input<typeof policyQuestionSchema>

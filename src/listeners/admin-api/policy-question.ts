@@ -39,7 +39,9 @@ export const explainPolicy = (
     },
     snapshot,
     subject:
-      user === undefined ? undefined : { user, groups: question.groups, claims: question.claims, acr: question.acr },
+      user === undefined
+        ? undefined
+        : { user, groups: question.groups, claims: question.claims, acr: question.acr, client: question.client },
     now: question.time === undefined ? now : Date.parse(question.time),
   }
   const decision = authorize(policy, asking)

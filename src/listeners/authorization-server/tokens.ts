@@ -2,11 +2,13 @@ import type { KoaContextWithOIDC } from 'oidc-provider'
 import { asDeputyError } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
+import { assertClientPermitted, type ClientPolicyDependencies } from '#flows/connect'
 import { assertStillValid, type ValidityDependencies } from '#identity/validity'
+import type { ClientSignIn } from '#identity/client'
 import { dependenciesOfSignIn, signInOf } from './provider.ts'
 import { shownScopes } from './scopes.ts'
 
-export interface TokenDependencies extends ValidityDependencies {
+export interface TokenDependencies extends ValidityDependencies, ClientPolicyDependencies {
   readonly audit: AuditLog
   readonly rates: Pick<Rates, 'admit' | 'isRepeated'>
 }
@@ -44,6 +46,24 @@ const recordOf = (context: KoaContextWithOIDC) => {
   }
 }
 
+type TokenRecord = NonNullable<ReturnType<typeof recordOf>>
+
+/** Asks policy before the token is recorded as issued, and records a refusal. @throws DeputyError `client_denied` and others */
+const assertPermitted = async (
+  deps: TokenDependencies,
+  record: TokenRecord,
+  signIn: ClientSignIn,
+  scopes: readonly string[],
+): Promise<void> => {
+  try {
+    assertClientPermitted(deps, signIn, scopes)
+  } catch (thrown) {
+    const { code, message } = asDeputyError(thrown)
+    await deps.audit.append({ ...record, outcome: 'refused', detail: { ...record.detail, error: { code, message } } })
+    throw thrown
+  }
+}
+
 /**
  * Makes the record of a token answer durable, asks once more whether all of it is valid, and only then lets it go (promises 3 and
  * 4). A refusal of what was known is recorded as well.
@@ -64,6 +84,7 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
   }
   try {
     const scopes = scopesIn(body)
+    await assertPermitted(deps, record, signIn, scopes)
     await deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } })
     assertStillValid(dependenciesOfSignIn(signIn), deps)
     const { scope: _, ...rest } = body
