@@ -149,7 +149,7 @@ export const serverSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe(
-      'True: the server checks that the sender of a token that is bound to a key (`cnf`: DPoP, certificate) has that key. False: Deputy refuses such tokens from the server, because the key was not checked.',
+      'True: the sender of a token that is bound to a key (`cnf`: DPoP, certificate) has to prove that key to the server. The MCP middleware has Deputy check DPoP proofs; any other server asks Deputy as docs/local-api.md says, or checks by itself. False: Deputy refuses such tokens from the server.',
     ),
   certificate: z
     .string()

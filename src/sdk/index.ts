@@ -10,10 +10,12 @@ import { DeputyClientError } from './error.ts'
 import { fetchDirectly, mayGoThroughProxy } from './direct.ts'
 import { createFetch, isLoopback, type Fetch } from './fetch.ts'
 import {
+  parseInactive,
   parseIntrospected,
   parseRegistration,
   type Inactive,
   type Introspected,
+  type Presentation,
   type RegisteredTool,
   type Registration,
 } from './registration.ts'
@@ -33,6 +35,7 @@ export {
   type Inactive,
   type Introspected,
   type OnBehalfOf,
+  type Presentation,
   type RegisteredTool,
   type Registration,
   type TokenRequest,
@@ -77,8 +80,12 @@ export interface Deputy {
   ): Fetch
   /** What this server is registered as. @throws DeputyClientError */
   server(signal?: AbortSignal): Promise<Registration>
-  /** The user of a token that this server received, and the tools that the user may call. @throws DeputyClientError when Deputy cannot tell at the moment */
-  introspect(token: string, signal?: AbortSignal): Promise<Introspected | Inactive>
+  /**
+   * The user of a token that this server received, and the tools that the user may call.
+   * @param presented how the client sent it; Deputy then checks possession of a bound token as well
+   * @throws DeputyClientError when Deputy cannot tell at the moment
+   */
+  introspect(token: string, signal?: AbortSignal, presented?: Presentation): Promise<Introspected | Inactive>
   close(): void
 }
 
@@ -121,6 +128,17 @@ const createAuthentication = (
     if (clientSecret !== undefined) form.set('client_secret', clientSecret)
     return form
   }
+}
+
+/** A question about a token that this server received. */
+const introspectionForm = (token: string, presented: Presentation | undefined): URLSearchParams => {
+  const form = new URLSearchParams({ subject_token: token })
+  if (presented === undefined) return form
+  form.set('token_scheme', presented.scheme)
+  form.set('htm', presented.method)
+  for (const url of presented.urls) form.append('htu', url)
+  if (presented.proof !== undefined) form.set('dpop_proof', presented.proof)
+  return form
 }
 
 /** The `fetch` for services: straight to a service on this machine, where the environment has a proxy. */
@@ -185,11 +203,13 @@ export const connectDeputy = (options: DeputyOptions = {}): Deputy => {
       if (registration === undefined) throw unexpected(answer.status)
       return registration
     },
-    async introspect(subject, signal) {
-      const answer = await post('/tools', new URLSearchParams({ subject_token: subject }), signal)
-      if (answer.body['active'] === false) return { active: false, correlationId: answer.correlationId }
+    async introspect(subject, signal, presented) {
+      const answer = await post('/tools', introspectionForm(subject, presented), signal)
+      if (answer.body['active'] === false) return parseInactive(answer.body, answer.correlationId)
       const user = answer.body['active'] === true ? parseIntrospected(answer.body, answer.correlationId) : undefined
       if (user === undefined) throw unexpected(answer.status)
+      // A daemon of an older version checks no proofs.
+      if (presented?.scheme === 'DPoP' && user.tokenType !== 'DPoP') throw unexpected(answer.status)
       return user
     },
     close: () => {

@@ -18,12 +18,29 @@ export interface Registration {
   readonly authorizationServers: readonly string[]
   /** What every use of it requires of a user's token (`basic_scopes` of its file). */
   readonly scopesSupported: readonly string[]
+  /** Algorithms of DPoP proofs; empty where the server takes no tokens that are bound to a key (`checks_possession` of its file). */
+  readonly proofAlgorithms: readonly string[]
   readonly tools: ReadonlyMap<string, RegisteredTool>
+}
+
+/** How a client sent the token (RFC 9449 section 7.1): Deputy then checks that it has the key that the token is bound to. */
+export interface Presentation {
+  /** The scheme of the Authorization header. */
+  readonly scheme: 'Bearer' | 'DPoP'
+  /** The DPoP header. */
+  readonly proof?: string | undefined
+  readonly method: string
+  /** Under which URLs the server may have been called. */
+  readonly urls: readonly string[]
 }
 
 /** The token does not count. Why is in Deputy's audit log: `deputy explain` with the correlation id. */
 export interface Inactive {
   readonly active: false
+  /** What the client can cure: `invalid_dpop_proof`, or `use_dpop_nonce`. */
+  readonly error?: string | undefined
+  /** The nonce that the next proof has to carry. */
+  readonly nonce?: string | undefined
   readonly correlationId: string | undefined
 }
 
@@ -35,6 +52,7 @@ export interface Introspected {
   readonly issuer: string
   /** Scopes of the token. */
   readonly scopes: readonly string[]
+  readonly tokenType: 'Bearer' | 'DPoP'
   /** The client that the user uses, if the token says so. */
   readonly clientId: string | undefined
   /** ms since the epoch. */
@@ -66,6 +84,7 @@ export const parseRegistration = ({
   resource,
   authorization_servers: issuers,
   scopes_supported: scopes,
+  dpop_signing_alg_values_supported: algorithms,
   tools,
 }: Body): Registration | undefined =>
   !isText(server) || !isText(name) || !isText(resource)
@@ -76,12 +95,21 @@ export const parseRegistration = ({
         resource,
         authorizationServers: texts(issuers),
         scopesSupported: texts(scopes),
+        proofAlgorithms: texts(algorithms),
         tools: new Map(toolsOf(tools).map(([tool, body]) => [tool, toolOf(body)])),
       }
 
+/** The inactive answer of `/tools`. */
+export const parseInactive = ({ error, dpop_nonce: nonce }: Body, correlationId: string | undefined): Inactive => ({
+  active: false,
+  correlationId,
+  ...(isText(error) ? { error } : {}),
+  ...(isText(nonce) ? { nonce } : {}),
+})
+
 /** The active answer of `/tools`; undefined when it is none. */
 export const parseIntrospected = (
-  { sub, tenant, iss, scope = '', client_id: clientId, exp, tools }: Body,
+  { sub, tenant, iss, scope = '', client_id: clientId, token_type: tokenType, exp, tools }: Body,
   correlationId: string | undefined,
 ): Introspected | undefined =>
   !isText(sub) || !isText(tenant) || !isText(iss) || !isText(scope) || typeof exp !== 'number'
@@ -92,6 +120,7 @@ export const parseIntrospected = (
         tenant,
         issuer: iss,
         scopes: scope === '' ? [] : scope.split(' '),
+        tokenType: tokenType === 'DPoP' ? 'DPoP' : 'Bearer',
         clientId: isText(clientId) ? clientId : undefined,
         expiresAt: exp * 1000,
         tools: new Map(

@@ -3,7 +3,7 @@ import { calculateJwkThumbprint, SignJWT, type JWK } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createFingerprint } from '../../src/foundation/crypto/fingerprint.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
-import { createProofCheck } from '../../src/identity/workload/proof-of-possession.ts'
+import { createProofCheck, createResourceProofCheck } from '../../src/identity/workload/proof-of-possession.ts'
 import { startGround, type KeysAndStore } from '../support/keyring.ts'
 import { aClock } from '../support/snapshot.ts'
 
@@ -112,5 +112,50 @@ describe('a DPoP proof of a token request', () => {
     expect(await check(await prove({ nonce: given }))).toMatch(/^nonce /)
     expect(await check(await prove({ nonce: 'made up' }))).toMatch(/^nonce /)
     needsNonce = false
+  })
+})
+
+describe('a DPoP proof of a request with an access token', () => {
+  const token = new Secret('token-of-alice')
+  const ath = createHash('sha256').update('token-of-alice').digest('base64url')
+  const MCP = 'https://notes.example/mcp'
+  /** Each node has a check of its own; they share the store. */
+  const aNode = () => {
+    const checkHere = createResourceProofCheck({
+      needsNonce: () => false,
+      replays: keysAndStore.store.replays,
+      fingerprint: createFingerprint(new Secret(Buffer.alloc(32).toString('base64'))),
+      clock,
+    })
+    return async (proof: string): Promise<string> =>
+      checkHere({ proof, method: 'GET', urls: [MCP, 'http://localhost/mcp'], token }).then(
+        ({ jkt }) => jkt,
+        (error: { facts: { problem?: string } }) => String(error.facts.problem),
+      )
+  }
+
+  it('threat 14: is for this token, method and URL, and is accepted once over all nodes', async () => {
+    const [one, other] = [aNode(), aNode()]
+    const right = { ath, htm: 'GET', htu: MCP }
+    const proof = await prove(right)
+    expect(await one(proof)).toBe(await calculateJwkThumbprint(jwk))
+    expect(await other(proof)).toContain('used before')
+    expect(await one(await prove({ ...right, htu: 'http://localhost/mcp?session=1' }))).toHaveLength(43)
+    for (const [wrong, problem] of [
+      [{ ath: undefined }, 'its ath'],
+      [{ ath: `${ath}=` }, 'its ath'],
+      [{ ath: createHash('sha256').update('another').digest('base64url') }, 'its ath'],
+      [{ htm: 'POST' }, 'its htm is not GET'],
+      [{ htm: 'get' }, 'its htm is not GET'],
+      [{ htu: 'https://notes.example/mcp/' }, 'its htu'],
+    ] as const)
+      expect(await one(await prove({ ...right, ...wrong }))).toContain(problem)
+  })
+
+  it('a proof that is refused for another reason is not used up by it', async () => {
+    const node = aNode()
+    const proof = await prove({ ath, htm: 'GET', htu: MCP })
+    expect(await check(proof)).toContain('its htm')
+    expect(await node(proof)).toHaveLength(43)
   })
 })

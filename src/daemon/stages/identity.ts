@@ -10,7 +10,14 @@ import {
   createUserDirectory,
   type WatchClaims,
 } from '#identity/subject'
-import { createAttestor, createPeers, createProofCheck, registryOf } from '#identity/workload'
+import {
+  createAttestor,
+  createPeers,
+  createProofCheck,
+  createResourceProofCheck,
+  type ProofCheckOptions,
+  registryOf,
+} from '#identity/workload'
 import { paths, tcpHosts } from '#listeners/http'
 import type { DaemonContext } from '../context.ts'
 import type { Foundation } from './foundation.ts'
@@ -72,6 +79,12 @@ export const createIdentity = (context: DaemonContext, foundation: Foundation, s
   const readMintedToken = createMintedTokenReader({ keys: signingKeys, issuer, clock })
   const watchClaims = watchUsers(context, foundation)
   const sessionIssuers = rememberSessionIssuers(context, foundation)
+  const proofs: ProofCheckOptions = {
+    needsNonce: () => snapshot().settings.tokens.dpop_nonce,
+    replays: store.replays,
+    fingerprint,
+    clock,
+  }
   return {
     issuer,
     issuerKeys,
@@ -93,12 +106,10 @@ export const createIdentity = (context: DaemonContext, foundation: Foundation, s
       localAudiences: tcpBases.flatMap((base) => [base, tokenUrlOf(base)]),
     }),
     checkProof: createProofCheck({
+      ...proofs,
       urls: () => [issuer(), 'http://localhost', ...tcpBases].map(tokenUrlOf),
-      needsNonce: () => snapshot().settings.tokens.dpop_nonce,
-      replays: store.replays,
-      fingerprint,
-      clock,
     }),
+    checkResourceProof: createResourceProofCheck(proofs),
     subjects: createSubjectVerifier({
       watchClaims,
       snapshot,

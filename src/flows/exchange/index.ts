@@ -20,6 +20,7 @@ export {
   type TokenExchangeRequest,
   type TokenRequest,
 } from './request.ts'
+export type { Presentation } from './possession.ts'
 export { createServerView, type ServerView } from './server-view.ts'
 export { createStatusLists, type StatusLists } from './status-list.ts'
 export { createSubjectState } from './subject-state.ts'

@@ -3,7 +3,9 @@ import type { RequestOrigin } from './request.ts'
 import { withAudit, type WithAuditDependencies } from './with-audit.ts'
 
 /** An introspection answer (RFC 7662 section 2.2). */
-export type Introspection = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>)
+export type Introspection =
+  | { readonly active: false; readonly error?: string; readonly dpop_nonce?: string }
+  | ({ readonly active: true } & Readonly<Record<string, unknown>>)
 
 export const INACTIVE: Introspection = { active: false }
 

@@ -4,10 +4,11 @@ import { asDeputyError, refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
 import type { Policy } from '#identity/policy'
 import { trustOf, type VerifiedSubject } from '#identity/subject'
-import type { AttestedWorkload, CallerEvidence } from '#identity/workload'
+import { type AttestedWorkload, type CallerEvidence, PROOF_ALGORITHMS } from '#identity/workload'
 import { authorize } from './authorize.ts'
 import type { RequestOrigin } from './request.ts'
 import type { Introspection } from './introspection.ts'
+import type { Presentation } from './possession.ts'
 import type { SubjectState } from './subject-state.ts'
 import { resolveTarget } from './target.ts'
 import { missingFor } from './tool.ts'
@@ -17,7 +18,7 @@ export interface ServerView {
   /** The server's own registration, and the issuers of the tokens that it accepts (for RFC 9728). */
   describe(origin: RequestOrigin): Promise<object>
   /** As introspection of a user's token, with the server's tools: which of them policy lets this user call. */
-  tools(origin: RequestOrigin, token: Secret): Promise<Introspection>
+  tools(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<Introspection>
 }
 
 /** The issuers whose tokens clients may present to the server (RFC 9728 section 2); Deputy is one where it redeems identity assertions for them. */
@@ -121,14 +122,17 @@ export const createServerView = (deps: ServerViewDependencies): ServerView => ({
       resource: server.resource,
       authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
       scopes_supported: server.basic_scopes,
+      ...(server.checks_possession ? { dpop_signing_alg_values_supported: PROOF_ALGORITHMS } : {}),
       downstreams: server.downstreams,
       tools: server.tools,
       ...(warning === undefined ? {} : { warning }),
     }
   },
 
-  async tools(origin, token) {
+  async tools(origin, token, presented) {
     const { server } = await deps.attest(origin.evidence, deps.snapshot())
-    return deps.subjectState.introspect(origin, server, token, (subject) => toolsOf(deps, server, subject))
+    return deps.subjectState.introspect({ origin, server, token, presented }, (subject) =>
+      toolsOf(deps, server, subject),
+    )
   },
 })

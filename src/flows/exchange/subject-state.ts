@@ -3,11 +3,21 @@ import { asDeputyError, type DeputyError, refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
 import type { ReadMintedToken, SubjectVerifier, VerifiedSubject } from '#identity/subject'
 import { assertValid, isValid, type CredentialDependencies, type ValidityDependencies } from '#identity/validity'
+import type { CheckResourceProof } from '#identity/workload'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
-import { answerIntrospection, INACTIVE, type Introspection } from './introspection.ts'
+import { answerIntrospection, type Introspection } from './introspection.ts'
+import { assertPossessed, inactiveBecause, type Presentation } from './possession.ts'
 import type { WithAuditDependencies } from './with-audit.ts'
+
+/** A token that a server received, and how. */
+export interface PresentedToken {
+  readonly origin: RequestOrigin
+  readonly server: Server
+  readonly token: Secret
+  readonly presented?: Presentation | undefined
+}
 
 export interface SubjectState {
   /**
@@ -17,9 +27,7 @@ export interface SubjectState {
    * @throws DeputyError what may be otherwise in a moment, such as `issuer_unreachable`
    */
   introspect(
-    origin: RequestOrigin,
-    server: Server,
-    token: Secret,
+    asked: PresentedToken,
     more?: (subject: VerifiedSubject) => { readonly answer: object; readonly record: object },
   ): Promise<Introspection>
 }
@@ -31,19 +39,25 @@ export const createSubjectState = (
       readonly subjects: Pick<SubjectVerifier, 'verify'>
       readonly readMinted: ReadMintedToken
       readonly isLive: MintedLife
+      readonly checkResourceProof: CheckResourceProof
     },
 ): SubjectState => {
-  const read = async (
-    server: Server,
-    token: Secret,
-  ): Promise<{ subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }> => {
+  const read = async ({
+    server,
+    token,
+    presented,
+  }: PresentedToken): Promise<
+    { subject: VerifiedSubject; problem?: undefined } | { subject?: undefined; problem: DeputyError }
+  > => {
     try {
       const subject = await deps.subjects.verify({ token, tokenType: ACCESS_TOKEN_TYPE, server })
       assertValid(dependenciesOn(server, subject), deps)
       const minted = deps.readMinted(token)
-      return minted === undefined || deps.isLive(minted)
-        ? { subject }
-        : { problem: refuse('subject_token_invalid', { problem: 'what it descends from no longer counts' }) }
+      if (minted !== undefined && !deps.isLive(minted))
+        return { problem: refuse('subject_token_invalid', { problem: 'what it descends from no longer counts' }) }
+      // Last: a proof is used up by it, which only the holder of a good token may do.
+      await assertPossessed(deps.checkResourceProof, presented, token, subject.confirmation)
+      return { subject }
     } catch (thrown) {
       const error = asDeputyError(thrown)
       if (error.kind.retryable) throw error
@@ -52,11 +66,12 @@ export const createSubjectState = (
   }
 
   return {
-    async introspect(origin, server, token, more = () => ({ answer: {}, record: {} })) {
-      const { subject, problem } = await read(server, token)
+    async introspect(asked, more = () => ({ answer: {}, record: {} })) {
+      const { origin, server } = asked
+      const { subject, problem } = await read(asked)
       const besides = subject === undefined ? undefined : more(subject)
       const answer: Introspection =
-        subject === undefined ? INACTIVE : { ...answerOf(server, subject), ...besides?.answer }
+        subject === undefined ? inactiveBecause(problem) : { ...answerOf(server, subject), ...besides?.answer }
       return answerIntrospection(deps, origin, answer, {
         record: {
           server: server.server,
@@ -86,14 +101,15 @@ const dependenciesOn = (
 
 const answerOf = (
   server: Server,
-  { user, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt }: VerifiedSubject,
+  { user, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt, confirmation }: VerifiedSubject,
 ) => ({
   active: true as const,
   iss: issuer,
   sub: user,
   aud: server.resource,
   tenant,
-  token_type: 'Bearer',
+  token_type: confirmation !== undefined && 'jkt' in confirmation ? 'DPoP' : 'Bearer',
+  ...(confirmation === undefined ? {} : { cnf: confirmation }),
   exp: Math.floor(expiresAt / 1000),
   ...(issuedAt === 0 ? {} : { iat: Math.floor(issuedAt / 1000) }),
   ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),

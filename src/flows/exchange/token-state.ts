@@ -1,15 +1,16 @@
 import type { Clock } from '#clock'
 import type { CurrentSnapshot, Snapshot } from '#config'
-import { refuse } from '#errors'
+import { asDeputyError, refuse } from '#errors'
 import type { Revoker } from '#flows/revocation'
 import type { Membership } from '#foundation/cluster'
 import type { Secret } from '#foundation/crypto'
-import type { ReadMintedToken } from '#identity/subject'
-import type { AttestedWorkload, CallerEvidence } from '#identity/workload'
+import { confirmationOf, type MintedClaims, type ReadMintedToken } from '#identity/subject'
+import type { AttestedWorkload, CallerEvidence, CheckResourceProof } from '#identity/workload'
 import type { MintedLife } from './minted-life.ts'
 import type { RequestOrigin } from './request.ts'
 import { answerIntrospection, INACTIVE, type Introspection } from './introspection.ts'
-import type { SubjectState } from './subject-state.ts'
+import { assertPossessed, inactiveBecause, type Presentation } from './possession.ts'
+import type { PresentedToken, SubjectState } from './subject-state.ts'
 import type { WithAuditDependencies } from './with-audit.ts'
 
 export interface TokenState {
@@ -17,9 +18,30 @@ export interface TokenState {
    * RFC 7662: of a token that Deputy minted, and of a user's token that was sent to the calling server. Only who the
    * token is for, or who got it, learns anything; everybody else learns `{"active":false}` (threat 17).
    */
-  introspect(origin: RequestOrigin, token: Secret): Promise<Introspection>
+  introspect(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<Introspection>
   /** RFC 7009: a workload ends a token that it got. Unknown tokens are no error. @throws DeputyError `workload_unverified` when it is another's */
   revoke(origin: RequestOrigin, token: Secret): Promise<void>
+}
+
+/** The state of a live token of Deputy's, if its sender has the key that it is bound to. @throws DeputyError what may be otherwise in a moment */
+const whenPossessed = async (
+  { checkResourceProof }: { readonly checkResourceProof: CheckResourceProof },
+  { claims, token, presented }: Pick<PresentedToken, 'token' | 'presented'> & { readonly claims: MintedClaims },
+): Promise<Introspection> => {
+  try {
+    const { confirmation } = confirmationOf(claims)
+    await assertPossessed(checkResourceProof, presented, token, confirmation)
+    return {
+      active: true,
+      ...claims,
+      aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud,
+      token_type: confirmation !== undefined && 'jkt' in confirmation ? 'DPoP' : 'Bearer',
+    }
+  } catch (thrown) {
+    const error = asDeputyError(thrown)
+    if (error.kind.retryable || error.code === 'internal') throw error
+    return inactiveBecause(error)
+  }
 }
 
 /** What can be asked of a token, and done to one that Deputy minted. */
@@ -29,6 +51,7 @@ export const createTokenState = (
     readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
     readonly read: ReadMintedToken
     readonly isLive: MintedLife
+    readonly checkResourceProof: CheckResourceProof
     readonly subjectState: SubjectState
     readonly membership: Pick<Membership, 'assertHeld'>
     readonly revoker: Revoker
@@ -36,20 +59,13 @@ export const createTokenState = (
   },
 ): TokenState => {
   return {
-    async introspect(origin, token) {
+    async introspect(origin, token, presented) {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
       const claims = deps.read(token)
-      if (claims === undefined) return deps.subjectState.introspect(origin, server, token)
+      if (claims === undefined) return deps.subjectState.introspect({ origin, server, token, presented })
       const concerns = claims.client_id === server.server || claims.aud.includes(server.resource)
-      const answer: Introspection =
-        concerns && deps.isLive(claims)
-          ? {
-              active: true,
-              ...claims,
-              aud: claims.aud.length === 1 ? claims.aud[0] : claims.aud,
-              token_type: claims.cnf !== undefined && 'jkt' in claims.cnf ? 'DPoP' : 'Bearer',
-            }
-          : INACTIVE
+      const answer =
+        concerns && deps.isLive(claims) ? await whenPossessed(deps, { claims, token, presented }) : INACTIVE
       return answerIntrospection(deps, origin, answer, {
         record: {
           server: server.server,

@@ -1,6 +1,7 @@
+import { z } from 'zod'
 import type { Server } from '#config'
 import { type DeputyError, refuse } from '#errors'
-import type { ActorClaim } from '#oauth'
+import type { ActorClaim, ProofBinding } from '#oauth'
 import { presentClaims, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
 
 /** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
@@ -106,6 +107,9 @@ export const assertAccessToken = (claims: Readonly<Record<string, unknown>>, hea
 
 const ACTORS = 10
 
+/** RFC 9449 section 6.1, RFC 8705 section 3.1. */
+const confirmationSchema = z.union([z.object({ jkt: z.string() }), z.object({ 'x5t#S256': z.string() })])
+
 /** The actors of a token, outermost first (RFC 8693 section 4.1). @throws DeputyError `subject_token_invalid` when there are more than ten: none is left out */
 export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
   const actors: ActorClaim[] = []
@@ -128,4 +132,12 @@ export const actorsOf = ({ act }: Pick<SubjectClaims, 'act'>): ActorClaim[] => {
 export const assertPossession = ({ cnf }: { readonly cnf?: unknown }, server: Server): void => {
   if (cnf !== undefined && !server.checks_possession)
     throw invalid(`it is bound to a key of its owner, and ${server.server} does not check who has that key`)
+}
+
+/** The key that a token is bound to; a binding that is neither to a DPoP key nor to a certificate is refused. @throws DeputyError `subject_token_invalid` */
+export const confirmationOf = ({ cnf }: { readonly cnf?: unknown }): { confirmation?: ProofBinding } => {
+  if (cnf === undefined) return {}
+  const confirmation = confirmationSchema.safeParse(cnf)
+  if (!confirmation.success) throw invalid('it is bound to a key in a way that Deputy does not know')
+  return { confirmation: confirmation.data }
 }

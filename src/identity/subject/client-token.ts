@@ -1,7 +1,7 @@
 import type { Snapshot } from '#config'
 import { refuse } from '#errors'
 import { type ClientSignIn, isClientAllowed } from '#identity/client'
-import { actorsOf, invalid } from './checks.ts'
+import { actorsOf, confirmationOf, invalid } from './checks.ts'
 import { omittedOf, scopesOf, type SubjectClaims } from './claims.ts'
 import type { MintedClaims } from './minted-token.ts'
 import type { VerifiedSubject } from './subject.ts'
@@ -45,5 +45,6 @@ export const subjectOfClientToken = (
     tokenId: claims.jti,
     ancestors: claims.anc,
     actors: actorsOf(claims as unknown as SubjectClaims),
+    ...confirmationOf(claims),
   }
 }

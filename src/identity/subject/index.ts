@@ -1,5 +1,5 @@
 /** Which user a token is for. The exchange passes a token of an issuer, or of Deputy itself, and gets a verified subject or a refusal. */
-export { earliestIssueOf, endOf, LEEWAY } from './checks.ts'
+export { confirmationOf, earliestIssueOf, endOf, LEEWAY } from './checks.ts'
 export { createClaimWatch, type WatchClaims } from './claim-watch.ts'
 export { displayNameOf, groupsOf, omittedOf, presentClaims, userOf } from './claims.ts'
 export { createIntrospection } from './introspection.ts'

@@ -1,5 +1,5 @@
 import { refuse } from '#errors'
-import { actorsOf, assertAudience, assertPossession, invalid } from './checks.ts'
+import { actorsOf, assertAudience, assertPossession, confirmationOf, invalid } from './checks.ts'
 import { subjectOfClientToken } from './client-token.ts'
 import { scopesOf, type SubjectClaims } from './claims.ts'
 import type { SubjectDependencies, SubjectRequest } from './dependencies.ts'
@@ -34,5 +34,6 @@ export const fromMinted = async (
     tokenId: claims.jti,
     ancestors: claims.anc,
     actors: actorsOf(claims as unknown as SubjectClaims),
+    ...confirmationOf(claims),
   }
 }

@@ -1,7 +1,7 @@
 import type { OmittedClaims } from './claims.ts'
 import type { Tenant } from '#config'
 import { type Fingerprint, Secret, signedPartOf } from '#foundation/crypto'
-import type { ActorClaim } from '#oauth'
+import type { ActorClaim, ProofBinding } from '#oauth'
 
 /** The id under which a token can be revoked. An issuer's URL holds no `#`, so the issuer can be read off it. */
 export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
@@ -79,5 +79,7 @@ export interface VerifiedSubject {
   readonly ancestors: readonly string[]
   /** Actors that it already carries, outermost first. */
   readonly actors: readonly ActorClaim[]
+  /** The key that the token is bound to. */
+  readonly confirmation?: ProofBinding
   readonly how: 'jwt' | 'introspection' | 'login_session'
 }

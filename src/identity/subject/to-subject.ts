@@ -1,5 +1,5 @@
 import type { Secret } from '#foundation/crypto'
-import { actorsOf, earliestIssueOf, endOf, invalid } from './checks.ts'
+import { actorsOf, confirmationOf, earliestIssueOf, endOf, invalid } from './checks.ts'
 import { groupsOf, omittedOf, type OmittedClaims, scopesOf, type SubjectClaims, userOf } from './claims.ts'
 import type { SubjectDependencies } from './dependencies.ts'
 import { identify, sessionsIn, type VerifiedSubject } from './subject.ts'
@@ -55,5 +55,6 @@ export const toSubject = (
     tokenId: identify({ issuer: issuer.issuer, jti: claims.jti, token }, deps.fingerprint),
     ancestors: sessions,
     actors: actorsOf(claims),
+    ...confirmationOf(claims),
   }
 }

@@ -6,7 +6,14 @@ export { type CheckClientSecret, createClientSecretCheck, hashClientSecret } fro
 export { createExecSessions, type ExecEvent, type ExecSession, type ExecSessions, mayExec } from './exec-sessions.ts'
 export { createPeers, type Peers, readPeerCredentials } from './peer-credentials.ts'
 export { isSameProcess, readProcess } from './process-table.ts'
-export { type CheckProof, createProofCheck, PROOF_ALGORITHMS } from './proof-of-possession.ts'
+export {
+  type CheckProof,
+  type CheckResourceProof,
+  createProofCheck,
+  createResourceProofCheck,
+  PROOF_ALGORITHMS,
+  type ProofCheckOptions,
+} from './proof-of-possession.ts'
 export { isInUse, overlappingServers, registryOf } from './registry.ts'
 export { exportServerJson, importServerJson } from './server-json.ts'
 export { readUsage } from './usage.ts'

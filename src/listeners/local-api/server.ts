@@ -1,5 +1,6 @@
 import { Secret } from '#foundation/crypto'
 import { Form, sendJson } from '#listeners/http'
+import { parsePresentation } from './presentation.ts'
 import { type Endpoint, formOf, type LocalApiDependencies, originOf } from './endpoint.ts'
 
 type Dependencies = Pick<LocalApiDependencies, 'serverView' | 'snapshot' | 'peer'>
@@ -20,7 +21,12 @@ export const toolsEndpoint =
   async (request, response, correlationId) => {
     const form = await formOf(request, { snapshot })
     const origin = await originOf(request, form, { correlationId, peer })
-    sendJson(response, 200, await serverView.tools(origin, new Secret(form.required('subject_token'))), {
-      'X-Correlation-Id': correlationId,
-    })
+    sendJson(
+      response,
+      200,
+      await serverView.tools(origin, new Secret(form.required('subject_token')), parsePresentation(form)),
+      {
+        'X-Correlation-Id': correlationId,
+      },
+    )
   }

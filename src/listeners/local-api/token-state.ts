@@ -1,5 +1,6 @@
 import { Secret } from '#foundation/crypto'
 import { sendJson } from '#listeners/http'
+import { parsePresentation } from './presentation.ts'
 import { type Endpoint, formOf, type LocalApiDependencies, originOf } from './endpoint.ts'
 
 type Dependencies = Pick<LocalApiDependencies, 'tokens' | 'snapshot' | 'peer'>
@@ -10,7 +11,11 @@ export const introspectionEndpoint =
   async (request, response, correlationId) => {
     const form = await formOf(request, { snapshot })
     const origin = await originOf(request, form, { correlationId, peer })
-    sendJson(response, 200, await tokens.introspect(origin, new Secret(form.required('token'))))
+    sendJson(
+      response,
+      200,
+      await tokens.introspect(origin, new Secret(form.required('token')), parsePresentation(form)),
+    )
   }
 
 /** `POST /oauth2/revoke` (RFC 7009). */

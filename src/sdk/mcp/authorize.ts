@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Deputy } from '../index.ts'
-import type { Registration } from '../registration.ts'
+import type { Inactive, Registration } from '../registration.ts'
 import { authInfoOf, Caller, type AuthInfo } from './caller.ts'
 import { digestOf, readJson, toolsCalled } from './message.ts'
-import { challenge, type BearerError } from './metadata.ts'
+import { challenges, type Scheme, type TokenError } from './metadata.ts'
 import { onlyHeader } from './origin.ts'
 import type { Registered } from './registration-cache.ts'
 import { sendJson, sendRpcError } from './respond.ts'
@@ -28,35 +28,51 @@ export interface AuthorizationContext {
   readonly serve: Serve
 }
 
-/** A refusal with a challenge (RFC 6750 section 3). */
+/** A refusal with a challenge (RFC 6750 section 3, RFC 9449 section 7.1). */
 interface Refusal {
   readonly status: 400 | 401 | 403
-  readonly error?: BearerError
+  readonly error?: TokenError
   readonly description?: string
   /** Default: those that the server supports. */
   readonly scopes?: readonly string[]
+  /** The scheme that the request used. */
+  readonly scheme?: Scheme
+  /** The nonce that the next DPoP proof has to carry. */
+  readonly nonce?: string | undefined
 }
 
 /** Stands before the path of a request, to read it as a URL. */
 export const LOCAL_ORIGIN = 'http://localhost'
 
-const BEARER = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i
+const AUTHORIZATION = /^(Bearer|DPoP) +([A-Za-z0-9._~+/-]+=*)$/i
 
 const sendRefusal = (
   response: ServerResponse,
   { registration, places }: Registered,
-  { status, error, description, scopes = registration.scopesSupported }: Refusal,
+  { status, error, description, scopes = registration.scopesSupported, scheme, nonce }: Refusal,
 ): void => {
   sendJson(
     response,
     status,
     { error: error ?? 'unauthorized', ...(description === undefined ? {} : { error_description: description }) },
-    { 'WWW-Authenticate': challenge({ error, description, scopes, metadataUrl: places.metadataUrl }) },
+    {
+      'WWW-Authenticate': challenges(scheme, {
+        error,
+        description,
+        scopes,
+        metadataUrl: places.metadataUrl,
+        algorithms: registration.proofAlgorithms,
+      }),
+      ...(nonce === undefined ? {} : { 'DPoP-Nonce': nonce }),
+    },
   )
 }
 
-/** The user's token of a request (RFC 6750 section 2.1). */
-const readToken = (request: IncomingMessage): { readonly token: string } | { readonly refusal: Refusal } => {
+/** A token as it came, or why there is none. */
+type Read = { readonly token: string; readonly scheme: Scheme } | { readonly refusal: Refusal }
+
+/** The user's token of a request (RFC 6750 section 2.1, RFC 9449 section 7.1). @param proofAlgorithms empty where the server takes no bound tokens */
+const readToken = (request: IncomingMessage, { proofAlgorithms }: Registration): Read => {
   if (URL.parse(request.url ?? '', LOCAL_ORIGIN)?.searchParams.has('access_token') === true)
     return {
       refusal: {
@@ -66,9 +82,10 @@ const readToken = (request: IncomingMessage): { readonly token: string } | { rea
       },
     }
   if (request.headers.authorization === undefined) return { refusal: { status: 401 } }
-  const token = BEARER.exec(onlyHeader(request, 'authorization') ?? '')?.[1]
-  if (token !== undefined) return { token }
-  const description = 'The Authorization header is not Bearer with one token.'
+  const [, name, token] = AUTHORIZATION.exec(onlyHeader(request, 'authorization') ?? '') ?? []
+  const scheme = name?.toLowerCase() === 'dpop' ? 'DPoP' : 'Bearer'
+  if (token !== undefined && (scheme === 'Bearer' || proofAlgorithms.length > 0)) return { token, scheme }
+  const description = `The Authorization header is not Bearer${proofAlgorithms.length > 0 ? ' or DPoP' : ''} with one token.`
   return { refusal: { status: 400, error: 'invalid_request', description } }
 }
 
@@ -122,6 +139,31 @@ const removeToken = (request: IncomingMessage): void => {
 }
 
 /**
+ * Under which URLs a client may have called the MCP endpoint: that of the resource, behind whatever proxies, and the one that the
+ * request names. Its host is one of the server's own (`createOriginGuard`); of its scheme the server cannot be sure.
+ */
+const urlsOf = (request: IncomingMessage, { registration: { resource }, places }: Registered): string[] => {
+  const host = onlyHeader(request, 'host') ?? ''
+  return [...new Set([resource, `https://${host}${places.endpoint}`, `http://${host}${places.endpoint}`])]
+}
+
+/** Why a token was refused, as its client may know it: of a proof it can make a better one. */
+const refusalOf = ({ error, nonce, correlationId }: Inactive, scheme: Scheme): Refusal => {
+  const id = correlationId === undefined ? '' : ` (${correlationId})`
+  if (error === 'use_dpop_nonce')
+    return {
+      status: 401,
+      scheme,
+      error,
+      nonce,
+      description: `The DPoP proof must contain the nonce of this answer${id}.`,
+    }
+  if (error === 'invalid_dpop_proof')
+    return { status: 401, scheme, error, description: `The DPoP proof is not valid for this request${id}.` }
+  return { status: 401, scheme, error: 'invalid_token', description: `The token is not valid here${id}.` }
+}
+
+/**
  * Verifies the user of a request to the MCP endpoint and hands it on, or refuses it.
  * @throws DeputyClientError when Deputy cannot verify tokens at the moment
  */
@@ -131,20 +173,21 @@ export const authorizeAndServe = async (
   registered: Registered,
   { deputy, bodyLimit, report, serve }: AuthorizationContext,
 ): Promise<void> => {
-  const presented = readToken(request)
+  const presented = readToken(request, registered.registration)
   if ('refusal' in presented) {
     sendRefusal(response, registered, presented.refusal)
     return
   }
-  const { token } = presented
-  const introspected = await deputy.introspect(token)
+  const { token, scheme } = presented
+  const proof = onlyHeader(request, 'dpop')
+  const introspected = await deputy.introspect(token, undefined, {
+    scheme,
+    method: request.method ?? '',
+    urls: urlsOf(request, registered),
+    proof: scheme === 'DPoP' ? proof : undefined,
+  })
   if (!introspected.active) {
-    const id = introspected.correlationId === undefined ? '' : ` (${introspected.correlationId})`
-    sendRefusal(response, registered, {
-      status: 401,
-      error: 'invalid_token',
-      description: `The token is not valid here${id}.`,
-    })
+    sendRefusal(response, registered, refusalOf(introspected, scheme))
     return
   }
   const body = await readBody(request, response, bodyLimit)
@@ -154,7 +197,7 @@ export const authorizeAndServe = async (
   for (const line of caller.hiddenTools(called)) report(line)
   const missing = caller.missingScopes(called)
   if (missing.length > 0) {
-    sendRefusal(response, registered, insufficientScope(missing, caller, registered.registration))
+    sendRefusal(response, registered, { ...insufficientScope(missing, caller, registered.registration), scheme })
     return
   }
   removeToken(request)

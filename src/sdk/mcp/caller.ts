@@ -35,14 +35,14 @@ export class Caller {
   readonly digest: string
   readonly #introspected: Introspected
   constructor(introspected: Introspected, token: string, digest: string) {
-    const { user: sub, tenant, issuer, scopes, clientId, expiresAt } = introspected
+    const { user: sub, tenant, issuer, scopes, tokenType: type, clientId, expiresAt } = introspected
     this.user = {
       sub,
       tenant,
       issuer,
       scopes,
       clientId,
-      token: new Token(token, { type: 'Bearer', scopes, expiresAt, warning: undefined }),
+      token: new Token(token, { type, scopes, expiresAt, warning: undefined }),
     }
     this.digest = digest
     this.#introspected = introspected

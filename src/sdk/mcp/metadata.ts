@@ -24,31 +24,57 @@ export const placesOf = (resource: string): Places => {
 }
 
 /** Protected resource metadata (RFC 9728 section 2). */
-export const protectedResource = ({ resource, name, authorizationServers, scopesSupported }: Registration) => ({
+export const protectedResource = ({
+  resource,
+  name,
+  authorizationServers,
+  scopesSupported,
+  proofAlgorithms,
+}: Registration) => ({
   resource,
   resource_name: name,
   authorization_servers: authorizationServers,
   bearer_methods_supported: ['header'],
   ...(scopesSupported.length === 0 ? {} : { scopes_supported: scopesSupported }),
+  ...(proofAlgorithms.length === 0 ? {} : { dpop_signing_alg_values_supported: proofAlgorithms }),
 })
 
-/** Error codes of RFC 6750 section 3.1. */
-export type BearerError = 'invalid_request' | 'invalid_token' | 'insufficient_scope'
+/** Error codes of RFC 6750 section 3.1 and RFC 9449 section 7.1. */
+export type TokenError =
+  'invalid_request' | 'invalid_token' | 'insufficient_scope' | 'invalid_dpop_proof' | 'use_dpop_nonce'
 
-/** What `WWW-Authenticate` says (RFC 6750 section 3, RFC 9728 section 5.1). Scopes and URLs hold no quotes. */
-export const challenge = (facts: {
-  error: BearerError | undefined
-  description: string | undefined
-  scopes: readonly string[]
-  metadataUrl: string
-}): string => {
+/** The schemes under which a server takes tokens. */
+export type Scheme = 'Bearer' | 'DPoP'
+
+/** What a challenge says besides its scheme. */
+export interface ChallengeFacts {
+  readonly error: TokenError | undefined
+  readonly description: string | undefined
+  readonly scopes: readonly string[]
+  readonly metadataUrl: string
+  /** Of DPoP proofs; empty where the server takes none. */
+  readonly algorithms: readonly string[]
+}
+
+const challenge = (scheme: Scheme, facts: ChallengeFacts): string => {
   const parameters = [
     ...(facts.error === undefined ? [] : [`error="${facts.error}"`]),
     ...(facts.description === undefined
       ? []
       : [`error_description="${facts.description.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, '?')}"`]),
     ...(facts.scopes.length === 0 ? [] : [`scope="${facts.scopes.join(' ')}"`]),
+    ...(scheme === 'DPoP' ? [`algs="${facts.algorithms.join(' ')}"`] : []),
     `resource_metadata="${facts.metadataUrl}"`,
   ]
-  return `Bearer ${parameters.join(', ')}`
+  return `${scheme} ${parameters.join(', ')}`
+}
+
+/**
+ * The values of `WWW-Authenticate` (RFC 6750 section 3, RFC 9728 section 5.1, RFC 9449 section 7.1). The scheme of the request
+ * gets the error. A server that takes bound tokens shows that scheme as well. Scopes and URLs hold no quotes.
+ */
+export const challenges = (scheme: Scheme | undefined, facts: ChallengeFacts): string[] => {
+  if (scheme === 'DPoP') return [challenge('DPoP', facts)]
+  const bound = scheme === undefined ? facts : { ...facts, error: undefined, description: undefined }
+  return [challenge('Bearer', facts), ...(facts.algorithms.length === 0 ? [] : [challenge('DPoP', bound)])]
 }
