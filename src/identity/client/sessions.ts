@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Clock, Random } from '#clock'
 import { type Envelope, randomText, Secret } from '#foundation/crypto'
+import { createLru } from '#foundation/lru'
 import {
   type ClientSession,
   type ClientSessionFilter,
@@ -36,7 +37,10 @@ export type NewClientSignIn = Omit<ClientSignIn, 'id'>
 
 export interface ClientSessions {
   begin(signIn: NewClientSignIn): Promise<ClientSignIn>
-  /** Undefined when it has ended, has expired, or was not written by Deputy. */
+  /**
+   * Undefined when it has ended, has expired, or was not written by Deputy. One that another node has ended can be found for a minute:
+   * what ends a session is a revocation, and the caller has to ask `RevocationIndex`.
+   */
   find(id: string): Promise<ClientSignIn | undefined>
   /** The last sign-in of a user at a client for a server. */
   latest(
@@ -47,6 +51,9 @@ export interface ClientSessions {
   /** Notes that the client has used it. */
   used(id: string): Promise<void>
 }
+
+/** Sign-ins that are kept in memory, and for how long (ms). They never change, and the one who asks looks for revocations. */
+const [RECENT, RECENT_MS] = [10_000, 60_000]
 
 /** The tenant of a session, which its id begins with: records that descend from it are sealed under the tenant's key. */
 export const tenantOfSession = (id: string): string => id.slice(0, id.lastIndexOf('.'))
@@ -63,6 +70,7 @@ export const createClientSessions = (options: {
   readonly logger: Logger
 }): ClientSessions => {
   const { store, envelope, clock } = options
+  const recent = createLru<string, ClientSignIn>({ max: RECENT, ttl: RECENT_MS })
 
   const open = async (row: ClientSession): Promise<ClientSignIn | undefined> => {
     try {
@@ -104,9 +112,13 @@ export const createClientSessions = (options: {
       return made
     },
     async find(id) {
+      const known = recent.get(id)
+      if (known !== undefined && known.expiresAt > clock.now()) return known
       const row = await store.find(id, clock.now())
       const signIn = row === undefined ? undefined : await open(row)
-      return signIn !== undefined && signIn.id === id && signIn.expiresAt > clock.now() ? signIn : undefined
+      if (signIn === undefined || signIn.id !== id || signIn.expiresAt <= clock.now()) return undefined
+      recent.set(id, signIn)
+      return signIn
     },
     async used(id) {
       await store.touch(id, clock.now())

@@ -9,6 +9,7 @@ import { type ClientRegistry, type ClientSessions, tenantOfSession } from '#iden
 
 import { clientAdapter } from './clients.ts'
 import { USE } from './scopes.ts'
+import { addWrite, tokenWrites } from './token-writes.ts'
 
 export interface AdapterDependencies {
   readonly records: AuthorizationRecordStore
@@ -72,25 +73,39 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
     return { ...payload, consumed: toSeconds(record.consumedAt) }
   }
 
+  const recordOf = async (
+    value: string,
+    payload: AdapterPayload,
+    expiresIn?: number,
+  ): Promise<Omit<AuthorizationRecord, 'consumedAt'>> => {
+    const { grantId, userCode } = payload
+    const tenant = grantId === undefined ? OWN_TENANT : tenantOfSession(grantId)
+    const id = hashOf(value)
+    const text = new Secret(JSON.stringify(payload))
+    return {
+      kind,
+      id,
+      tenant,
+      session: grantId ?? null,
+      userCode: userCode === undefined ? null : hashOf(userCode),
+      position: positionOf(payload),
+      sealed: await envelope.seal(authorizationRecordName({ tenant, kind, id }), text),
+      expiresAt: clock.now() + (expiresIn === undefined ? UNNAMED_MS : expiresIn * 1000),
+    }
+  }
+
+  /** Writes a refresh token, together with the use of the one before it. */
+  const rotate = async (used: string | undefined, ...record: Parameters<typeof recordOf>): Promise<void> => {
+    const successor = await recordOf(...record)
+    if (used === undefined) await records.put(successor)
+    else await records.rotate({ id: used, at: clock.now() }, successor)
+  }
+
   return {
     async upsert(value, payload, expiresIn) {
-      const { grantId, userCode } = payload
-      const tenant = grantId === undefined ? OWN_TENANT : tenantOfSession(grantId)
-      const id = hashOf(value)
-      const sealed = await envelope.seal(
-        authorizationRecordName({ tenant, kind, id }),
-        new Secret(JSON.stringify(payload)),
-      )
-      await records.put({
-        kind,
-        id,
-        tenant,
-        session: grantId ?? null,
-        userCode: userCode === undefined ? null : hashOf(userCode),
-        position: positionOf(payload),
-        sealed,
-        expiresAt: clock.now() + (expiresIn === undefined ? UNNAMED_MS : expiresIn * 1000),
-      })
+      const request = kind === REFRESH_TOKEN ? tokenWrites() : undefined
+      if (request === undefined) await records.put(await recordOf(value, payload, expiresIn))
+      else addWrite(request, rotate(request.used, value, payload, expiresIn))
     },
     async find(value) {
       return read(await records.find(kind, hashOf(value), clock.now()))
@@ -101,11 +116,10 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
     findByUid: () => Promise.resolve(undefined),
     async consume(value) {
       const id = hashOf(value)
-      if (await records.consume(kind, id, clock.now())) return
-      const record = await records.find(kind, id, clock.now())
+      const request = kind === REFRESH_TOKEN ? tokenWrites() : undefined
       // Of two requests at once with one code, one gets tokens; with one refresh token both get the same successor.
-      if (kind === REFRESH_TOKEN && record !== undefined && (await mayRetry(deps, record))) return
-      throw new errors.InvalidGrant('it was used already')
+      if (request !== undefined) request.used = id
+      else if (!(await records.consume(kind, id, clock.now()))) throw new errors.InvalidGrant('it was used already')
     },
     async destroy(value) {
       await records.remove(kind, hashOf(value))

@@ -53,7 +53,7 @@ export const recordStores = ({
   sessions: sessionStore(database, node),
   clientSessions: clientSessionStore(database),
   clients: clientRecordStore(database),
-  authorizationRecords: authorizationRecordStore(database),
+  authorizationRecords: authorizationRecordStore(database, atomically),
   identityTokens: identityTokenStore(database),
   userNames: userNameStore(database),
   secrets: secretStore(database, atomically),

@@ -1,5 +1,5 @@
 import type { Selectable } from 'kysely'
-import type { Database, Tables } from '../schema.ts'
+import type { Atomically, Database, Tables } from '../schema.ts'
 import type { AuthorizationRecord, AuthorizationRecordStore } from '../records/authorization-records.ts'
 
 const fromRow = ({
@@ -14,14 +14,29 @@ const fromRow = ({
   consumedAt: consumedAt === null ? null : Number(consumedAt),
 })
 
-export const authorizationRecordStore = (database: Database): AuthorizationRecordStore => ({
-  async put({ userCode, expiresAt, ...record }) {
-    const row = { ...record, user_code: userCode, expires_at: expiresAt }
-    await database
-      .insertInto('authorization_records')
-      .values({ ...row, consumed_at: null })
-      .onConflict((conflict) => conflict.columns(['kind', 'id']).doUpdateSet(row))
-      .execute()
+const write = (database: Database, { userCode, expiresAt, ...record }: Omit<AuthorizationRecord, 'consumedAt'>) => {
+  const row = { ...record, user_code: userCode, expires_at: expiresAt }
+  return database
+    .insertInto('authorization_records')
+    .values({ ...row, consumed_at: null })
+    .onConflict((conflict) => conflict.columns(['kind', 'id']).doUpdateSet(row))
+}
+
+// One statement: of many that ask at once the database lets one have it.
+const use = (database: Database, kind: string, id: string, now: number) =>
+  database
+    .updateTable('authorization_records')
+    .set({ consumed_at: now })
+    .where('kind', '=', kind)
+    .where('id', '=', id)
+    .where('consumed_at', 'is', null)
+
+export const authorizationRecordStore = (database: Database, atomically: Atomically): AuthorizationRecordStore => ({
+  async put(record) {
+    await write(database, record).execute()
+  },
+  async rotate({ id, at }, successor) {
+    await atomically([use(database, successor.kind, id, at).compile(), write(database, successor).compile()])
   },
   async find(kind, id, now) {
     const row = await database
@@ -54,14 +69,7 @@ export const authorizationRecordStore = (database: Database): AuthorizationRecor
     return row === undefined ? undefined : fromRow(row)
   },
   async consume(kind, id, now) {
-    // One statement: of many that ask at once the database lets one have it.
-    const { numUpdatedRows } = await database
-      .updateTable('authorization_records')
-      .set({ consumed_at: now })
-      .where('kind', '=', kind)
-      .where('id', '=', id)
-      .where('consumed_at', 'is', null)
-      .executeTakeFirst()
+    const { numUpdatedRows } = await use(database, kind, id, now).executeTakeFirst()
     return numUpdatedRows > 0n
   },
   async remove(kind, id) {

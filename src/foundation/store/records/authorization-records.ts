@@ -35,6 +35,14 @@ export interface AuthorizationRecordStore {
   findAt(kind: string, session: string, position: number): Promise<AuthorizationRecord | undefined>
   /** Marks it as used: of many callers at once, one gets true. */
   consume(kind: string, id: string, now: number): Promise<boolean>
+  /**
+   * Marks one as used and writes its successor, both or neither: never are two of a chain unused. One that was used already stays so,
+   * and its successor as well.
+   */
+  rotate(
+    used: { readonly id: string; readonly at: number },
+    successor: Omit<AuthorizationRecord, 'consumedAt'>,
+  ): Promise<void>
   remove(kind: string, id: string): Promise<void>
   /** Removes those of a client session; returns how many. */
   removeOf(session: string): Promise<number>
