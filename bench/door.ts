@@ -6,9 +6,9 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { Provider } from 'oidc-provider'
 import { Pool } from 'undici'
-import { openSqliteStore } from '../src/foundation/store/sqlite/open.ts'
 import { startProcess, stopProcess } from '../test/support/process.ts'
 import {
   authorize,
@@ -122,7 +122,8 @@ async function refreshes({ url }: SignInPlace, client: string, chains: Chain[]):
 /** Codes are made before the clock runs. @returns exchanges a second, and chains that begin with them */
 async function codeExchanges(place: SignInPlace, client: string): Promise<{ rate: number; chains: Chain[] }> {
   const codes: Authorization[] = []
-  for (let at = 0; at < CODES; at += 1) codes.push(await authorize(place, client, { parameters: { scope: 'notes:read' } }))
+  for (let at = 0; at < CODES; at += 1)
+    codes.push(await authorize(place, client, { parameters: { scope: 'notes:read' } }))
   const pool = new Pool(place.url, { connections: CHAINS, pipelining: 1 })
   const chains: Chain[] = []
   const began = performance.now()
@@ -147,52 +148,27 @@ async function codeExchanges(place: SignInPlace, client: string): Promise<{ rate
   return { rate, chains }
 }
 
-/** Fills the store with rows that no request of the bench names. */
-async function seed(home: string): Promise<void> {
-  const store = await openSqliteStore({ path: join(home, 'state/deputy.db') })
+/** Fills the store of a daemon that is stopped with rows that no request of the bench names. */
+function seed(home: string): void {
+  const database = new DatabaseSync(join(home, 'state/deputy.db'))
   const sealed = new Uint8Array(600)
   const [now, later] = [Date.now(), Date.now() + 86_400_000]
-  const batches = async (count: number, put: (at: number) => Promise<unknown>): Promise<void> => {
-    for (let at = 0; at < count; at += 500)
-      await Promise.all(Array.from({ length: Math.min(500, count - at) }, (_, each) => put(at + each)))
-  }
-  await batches(MANY.clients, (at) =>
-    store.authorizationRecords.put({
-      kind: 'Client',
-      id: `client-${at}`,
-      tenant: '_deputy',
-      session: null,
-      userCode: null,
-      position: 0,
-      sealed,
-      expiresAt: later,
-    }),
+  const record = database.prepare(
+    'insert into authorization_records (kind, id, tenant, session, position, sealed, expires_at) values (?, ?, ?, ?, 0, ?, ?)',
   )
-  await batches(MANY.sessions, async (at) => {
+  const session = database.prepare(
+    'insert into client_sessions (id, tenant, "user", client, server, sealed, created_at, used_at, expires_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+  )
+  database.exec('begin')
+  for (let at = 0; at < MANY.clients; at += 1) record.run('Client', `client-${at}`, '_deputy', null, sealed, later)
+  for (let at = 0; at < MANY.sessions; at += 1) {
     const id = `acme.session-${at}`
-    await store.clientSessions.put({
-      id,
-      tenant: 'acme',
-      user: `user-${at % 20_000}`,
-      client: `client-${at % MANY.clients}`,
-      server: 'notes',
-      sealed,
-      createdAt: now,
-      usedAt: now,
-      expiresAt: later,
-    })
-    await store.authorizationRecords.put({
-      kind: 'RefreshToken',
-      id: `token-${at}`,
-      tenant: 'acme',
-      session: id,
-      userCode: null,
-      position: 0,
-      sealed,
-      expiresAt: later,
-    })
-  })
-  await store.close()
+    const client = `client-${at % MANY.clients}`
+    session.run(id, 'acme', `user-${at % 20_000}`, client, 'notes', sealed, now, now, later)
+    record.run('RefreshToken', `token-${at}`, 'acme', id, sealed, later)
+  }
+  database.exec('commit')
+  database.close()
 }
 
 async function measure(): Promise<void> {
@@ -216,7 +192,7 @@ async function measure(): Promise<void> {
     }
     const few = await refreshes(world, clients.deputy, chains)
     await world.daemon.stop()
-    await seed(world.daemon.home)
+    seed(world.daemon.home)
     await world.daemon.start()
     await refreshes(world, clients.deputy, chains)
     const many = await refreshes(world, clients.deputy, chains)
