@@ -1,11 +1,13 @@
 /**
  * The browser that programs in other languages open: `BROWSER='node browser.ts %s &'`. It signs the user that
  * DEPUTY_TEST_USER names in at the test's identity provider, goes back to the program's own address, and adds the address that
- * it was opened with to the file of DEPUTY_TEST_VISITS.
+ * it was opened with to the file of DEPUTY_TEST_VISITS. With DEPUTY_TEST_CHROMIUM, the path of a Chromium, it is that one; else a client of
+ * HTTP that follows redirects and fills in forms.
  */
 import { appendFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KEYCLOAK_PASSWORD } from './keycloak.ts'
+import { startChromium } from '../support/chromium.ts'
 import { PASSWORD } from './openid-server.ts'
 import { createBrowser, type Page } from './walk.ts'
 
@@ -26,7 +28,7 @@ const goBack = async (url: string): Promise<void> => {
 }
 
 /** What a person writes into the form of a page: of the test's own provider, or of Keycloak. */
-const answerTo = ({ body }: Page, user: string): Readonly<Record<string, string>> => {
+const answerTo = ({ body }: Pick<Page, 'body'>, user: string): Readonly<Record<string, string>> => {
   // Keycloak's button has the name that the field of the test's own provider has.
   if (body.includes('name="username"')) return { username: user, password: KEYCLOAK_PASSWORD }
   if (body.includes('name="login"')) return { login: user, password: PASSWORD }
@@ -34,15 +36,42 @@ const answerTo = ({ body }: Page, user: string): Readonly<Record<string, string>
 }
 
 const [address] = process.argv.slice(2)
-const { DEPUTY_TEST_USER: user, DEPUTY_TEST_VISITS: visits } = process.env
+const { DEPUTY_TEST_USER: user, DEPUTY_TEST_VISITS: visits, DEPUTY_TEST_CHROMIUM: chromium } = process.env
 if (address === undefined || user === undefined || visits === undefined)
   throw new Error('An address, DEPUTY_TEST_USER and DEPUTY_TEST_VISITS are needed.')
 await appendFile(visits, `${address}\n`)
 const asked = new URL(address).searchParams
 const redirectUri = asked.get('redirect_uri') ?? ''
 
+/** As a person with a real browser: what a policy of a page forbids does not happen. @returns where the program still has to be told; undefined: the browser has */
+const signInWithChromium = async (executable: string): Promise<string | undefined> => {
+  const browser = await startChromium(executable)
+  try {
+    const page = await browser.newPage()
+    const isBack = (url: string): boolean => url.startsWith(`${redirectUri}?`)
+    let last = ''
+    page.on('request', (request) => {
+      if (isBack(request.url())) last = request.url()
+    })
+    await page.goto(address!)
+    for (let form = 0; form < MOST_FORMS && last === ''; form += 1) {
+      const answer = answerTo({ body: await page.content() }, user!)
+      for (const [name, value] of Object.entries(answer))
+        if (name !== 'decision') await page.locator(`[name=${name}]`).fill(value)
+      const button = 'decision' in answer ? `button[value=${answer['decision']}]` : 'button, input[type=submit]'
+      await page.locator(button).first().click()
+      await page.waitForLoadState().catch(() => undefined)
+    }
+    if (last === '') throw new Error(`it ended at ${page.url()}: ${(await page.content()).slice(0, 500)}`)
+    return isBack(page.url()) ? undefined : last
+  } finally {
+    await browser.close()
+  }
+}
+
 /** @returns where the identity provider sends the browser in the end */
-const signIn = async (): Promise<string> => {
+const signIn = async (): Promise<string | undefined> => {
+  if (chromium !== undefined) return signInWithChromium(chromium)
   const browser = createBrowser({ stopAt: (url) => url.startsWith(`${redirectUri}?`) })
   let page = await browser.open(address)
   for (let form = 0; page.status !== 0 && form < MOST_FORMS; form += 1)
@@ -60,4 +89,5 @@ const give = async (error: unknown): Promise<string> => {
   await appendFile(visits, `${new URLSearchParams(facts)}\n`)
   return `${redirectUri}?${new URLSearchParams(facts)}`
 }
-await goBack(await signIn().catch(give))
+const place = await signIn().catch(give)
+if (place !== undefined) await goBack(place)

@@ -1,7 +1,9 @@
 /**
  * MCP clients that are not ours sign their user in from nothing: each knows the server's URL alone. It gets a 401, reads
  * the metadata (RFC 9728), registers or has a client that an admin made, authorizes with PKCE, calls tools, and asks for more
- * scopes when a tool requires them. Every client meets the middleware of both SDKs, an oidc-provider and a Keycloak.
+ * scopes when a tool requires them. Every client meets the middleware of both SDKs, an oidc-provider and a Keycloak; and Deputy as the
+ * authorization server in front of both, which sees what Entra sees: no foreign `resource` and no client but Deputy's own. There the users
+ * sign in through a real browser, where the machine has one.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,11 +12,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startCompanyIdp } from '../peers/company-idp.ts'
+import { SIGN_IN_CLIENT, startCompanyIdp } from '../peers/company-idp.ts'
 import { aKeycloakUser, findKeycloak, startKeycloak } from '../peers/keycloak.ts'
 import { needPeer } from '../peers/programs.ts'
 import { aCompany } from '../support/configuration.ts'
-import { startDaemonProcess, type Daemon } from '../support/daemon.ts'
+import { findChromium } from '../support/chromium.ts'
+import { type Daemon, type Files, prepareDaemon } from '../support/daemon.ts'
 import { startMcpServer, type RunningMcpServer, type Sdk, type Tools } from '../support/mcp.ts'
 import { freePort } from '../support/process.ts'
 
@@ -49,6 +52,7 @@ for (const version of ['v1', 'v2'])
   programs.set(`typescript ${version}`, [process.execPath, join(CLIENTS, 'with-typescript.ts'), version])
 if ((await needPeer('gosdk')) !== undefined) programs.set('gosdk', [join(home, 'client')])
 const keycloakProgram = findKeycloak()
+const chromium = findChromium()
 const CLIENT_NAMES = ['typescript v1', 'typescript v2', 'mcp', 'mcp1', 'fastmcp', 'gosdk']
 
 const runProgram = async (
@@ -91,9 +95,14 @@ interface Provider {
   readonly issuer: string
   /** A public client that an admin has made; undefined: clients register themselves. */
   readonly client?: string
+  /** Claims of the tenant's file. */
+  readonly claims?: object
+  /** Deputy is the authorization server, and signs users in here with this client. */
+  readonly signIn?: { readonly client_id: string; readonly client_secret: string }
   close(): Promise<void>
 }
-type StartProvider = (resource: string) => Promise<Provider>
+/** @param pagesUrl the address of Deputy's pages */
+type StartProvider = (resource: string, pagesUrl: string) => Promise<Provider>
 
 const startOidcProvider: StartProvider = (resource) =>
   startCompanyIdp({
@@ -102,6 +111,16 @@ const startOidcProvider: StartProvider = (resource) =>
     registration: true,
     users: { alice: { groups: ['engineering', 'accounting'] } },
   })
+
+/** Only Deputy is known there, and only Deputy asks. */
+const startBehindDeputy: StartProvider = async (_resource, pagesUrl) => ({
+  ...(await startCompanyIdp({
+    resources: [],
+    redirectUris: [`${pagesUrl}/connect/signed-in`],
+    users: { alice: { groups: ['engineering', 'accounting'] } },
+  })),
+  signIn: SIGN_IN_CLIENT,
+})
 
 const aClientScope = (name: string, protocolMappers: readonly object[]): object => ({
   name,
@@ -141,13 +160,66 @@ const startKeycloakProvider: StartProvider = async (resource) => {
     groups: ['engineering', 'accounting'].map((name) => ({ name, path: `/${name}` })),
     users: [aKeycloakUser('alice', { groups: ['/engineering', '/accounting'], realmRoles: ['offline_access'] })],
   })
-  return { issuer: realm.issuer, client: 'agent-app', close: () => keycloak.close() }
+  return {
+    issuer: realm.issuer,
+    client: 'agent-app',
+    claims: { user: 'preferred_username' },
+    close: () => keycloak.close(),
+  }
 }
+
+const startKeycloakBehindDeputy: StartProvider = async (_resource, pagesUrl) => {
+  const keycloak = await startKeycloak(keycloakProgram!)
+  const realm = await keycloak.realm({
+    settings: { passwordPolicy: 'hashAlgorithm(pbkdf2-sha256) and hashIterations(1)' },
+    clients: [
+      {
+        clientId: SIGN_IN_CLIENT.client_id,
+        secret: SIGN_IN_CLIENT.client_secret,
+        redirectUris: [`${pagesUrl}/connect/signed-in`],
+        defaultClientScopes: ['basic', 'profile'],
+        protocolMappers: [
+          aMapper('groups', 'oidc-group-membership-mapper', {
+            'claim.name': 'groups',
+            'full.path': 'true',
+            'id.token.claim': 'true',
+          }),
+        ],
+      },
+    ],
+    groups: ['engineering', 'accounting'].map((name) => ({ name, path: `/${name}` })),
+    users: [aKeycloakUser('alice', { groups: ['/engineering', '/accounting'] })],
+  })
+  return {
+    issuer: realm.issuer,
+    claims: { user: 'preferred_username' },
+    signIn: SIGN_IN_CLIENT,
+    close: () => keycloak.close(),
+  }
+}
+
+const tenantFiles = ({ issuer, claims = {}, signIn }: Provider): Files => ({
+  'tenants/acme.yaml': {
+    tenant: 'acme',
+    issuers: [{ issuer, claims, algorithms: ['RS256', 'ES256'] }],
+    ...(signIn === undefined
+      ? {}
+      : { sign_in: { issuer, client_id: signIn.client_id, client_secret: { file: 'sign-in' } } }),
+  },
+  ...(signIn === undefined ? {} : { 'sign-in': signIn.client_secret }),
+})
 
 const WORLDS: readonly (readonly [string, Sdk, StartProvider])[] = [
   ['oidc-provider', 'v2', startOidcProvider],
   ['oidc-provider', 'v1', startOidcProvider],
-  ...(keycloakProgram === undefined ? [] : [['Keycloak', 'v2', startKeycloakProvider] as const]),
+  ['oidc-provider behind Deputy', 'v2', startBehindDeputy],
+  ['oidc-provider behind Deputy', 'v1', startBehindDeputy],
+  ...(keycloakProgram === undefined
+    ? []
+    : [
+        ['Keycloak', 'v2', startKeycloakProvider] as const,
+        ['Keycloak behind Deputy', 'v2', startKeycloakBehindDeputy] as const,
+      ]),
 ]
 
 describe.each(WORLDS)(
@@ -164,25 +236,26 @@ describe.each(WORLDS)(
         const built = await runProgram(['go', 'build', '-o', join(home, 'client'), '.'], { cwd: GO_SOURCE })
         if (built.code !== 0) throw new Error(built.err)
       }
-      provider = await startProvider(resource)
-      daemon = await startDaemonProcess({
+      daemon = await prepareDaemon({})
+      provider = await startProvider(resource, `http://127.0.0.1:${daemon.port}`)
+      await daemon.write({
         ...aCompany({
           issuer: provider.issuer,
-          notes: { name: 'Notes', resource, tenants: ['acme'], tools: TOOLS, basic_scopes: ['mcp'] },
+          notes: {
+            name: 'Notes',
+            resource,
+            tenants: ['acme'],
+            tools: TOOLS,
+            basic_scopes: ['mcp'],
+            sign_in: provider.signIn === undefined ? 'issuer' : 'deputy',
+          },
         }),
-        'tenants/acme.yaml': {
-          tenant: 'acme',
-          issuers: [
-            {
-              issuer: provider.issuer,
-              claims: provider.client === undefined ? {} : { user: 'preferred_username' },
-            },
-          ],
-        },
+        ...tenantFiles(provider),
         'tenants/globex.yaml': { tenant: 'globex', issuers: [{ issuer: 'https://other.example' }] },
         'policies/access/no-agent.cedar':
           '@id("no-agent") forbid (principal, action, resource == Deputy::Downstream::"agent");',
       })
+      await daemon.start()
       const credential: Tools[string] = async ({ token }) =>
         String(decodeJwt((await token({ downstream: 'ledger' })).reveal())['scope'])
       server = await startMcpServer({
@@ -219,6 +292,7 @@ describe.each(WORLDS)(
               HOME: home,
               DEPUTY_TEST_USER: 'alice',
               DEPUTY_TEST_VISITS: visits,
+              ...(provider.signIn === undefined || chromium === undefined ? {} : { DEPUTY_TEST_CHROMIUM: chromium }),
               ...(provider.client === undefined ? {} : { DEPUTY_TEST_CLIENT: provider.client }),
             },
           },
