@@ -48,6 +48,7 @@ const signInWithChromium = async (executable: string): Promise<string | undefine
   const browser = await startChromium(executable)
   try {
     const page = await browser.newPage()
+    await page.route('**/favicon.ico', (route) => route.abort())
     const isBack = (url: string): boolean => url.startsWith(`${redirectUri}?`)
     let last = ''
     page.on('request', (request) => {
@@ -63,7 +64,9 @@ const signInWithChromium = async (executable: string): Promise<string | undefine
       await page.waitForLoadState().catch(() => undefined)
     }
     if (last === '') throw new Error(`it ended at ${page.url()}: ${(await page.content()).slice(0, 500)}`)
-    return isBack(page.url()) ? undefined : last
+    // Once alone: a program that is told twice takes the second for the answer to its next question.
+    const isTold = page.waitForURL((url) => isBack(url.href), { timeout: PATIENCE_MS }).then(() => undefined)
+    return await isTold.catch(() => last)
   } finally {
     await browser.close()
   }
