@@ -42,6 +42,7 @@ export {
   type Provider,
   providerFor,
   providerSchema,
+  type ProviderSignIn,
   revocationEnds,
   variablesSchema,
 } from './provider.ts'
@@ -64,6 +65,7 @@ export type { CurrentSnapshot, Snapshot } from './snapshot.ts'
 export { socketFolderProblems } from './socket-folders.ts'
 export { examples, settingsTemplate } from './template.ts'
 export { LOOPBACK_HOSTS, redirectUriProblem } from './redirect-uri.ts'
+export { signInIssuer, signInProvider, type SignInSettings, userIssuerOf } from './sign-in.ts'
 export { type SignalTransmitter, takesAssertions, type Tenant, type TrustedIssuer } from './tenant.ts'
 export {
   durationSchema,

@@ -103,6 +103,48 @@ export const answersSchema = z.strictObject({
     ),
 })
 
+/** A member of an object, or a path to one: `organization.login`. */
+const memberSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,60}(\.[A-Za-z_][A-Za-z0-9_]{0,60}){0,4}$/)
+
+/** How an OAuth provider that issues no ID token says who has signed in. */
+const userSchema = z.strictObject({
+  userinfo_endpoint: endpointSchema.describe(
+    'URL that says who the user of an access token is: a JSON object, for GET with the token as bearer.',
+  ),
+  user: memberSchema.describe(
+    'Member that names the user: one that no user can change and that is never given to another account.',
+  ),
+  display: memberSchema.optional().describe('Member that people know the user by.'),
+  claims: z
+    .array(memberSchema)
+    .max(30)
+    .default([])
+    .describe('Further members that policies can refer to; the rest of the answer is dropped.'),
+  scopes: z.array(z.string().min(1)).default([]).describe('Scopes that these requests need.'),
+  groups: z
+    .array(
+      z.union([
+        z
+          .strictObject({ claim: memberSchema.describe('Member of the answer about the user: a list of names.') })
+          .describe('In the answer about the user.'),
+        z
+          .strictObject({
+            endpoint: endpointSchema.describe('URL of a JSON list; further pages are read as `Link` names them.'),
+            name: z
+              .string()
+              .min(1)
+              .max(200)
+              .describe('Name of a group, with members of an item as `{member}`: `{organization.login}/{slug}`.'),
+          })
+          .describe('At an endpoint of its own.'),
+      ]),
+    )
+    .max(5)
+    .default([])
+    .describe("The user's groups; without all of them a user is not signed in."),
+})
+export type ProviderSignIn = z.output<typeof userSchema>
+
 /** `providers/<id>.yaml`: static facts about an OAuth service, each with its source. Data, never code. */
 export const providerSchema = z
   .strictObject({
@@ -256,12 +298,29 @@ export const providerSchema = z
       .describe(
         "What ends at the provider with a grant. token: its tokens. session: everything from the user's session there. client: everything that the user granted to the client. With session and client, a grant is ended at the provider once no other grant of the user is in use. Default: client for `token_alone` and `bearer`, else token.",
       ),
+    sign_in: userSchema
+      .optional()
+      .describe(
+        'How the provider says who has signed in, for `sign_in.provider` of tenants whose users have accounts there.',
+      ),
     sources: sourceSchema.default({}).describe('The source of each fact.'),
   })
   .superRefine((provider, context) => {
     const missing = (path: string, message: string): void => {
       context.addIssue({ code: 'custom', path: [path], message })
     }
+    for (const endpoint of userEndpoints(provider.sign_in)) {
+      const unknown = placeholdersIn(endpoint).find((each) => !Object.hasOwn(provider.variables, each))
+      if (unknown !== undefined) missing('sign_in', `{${unknown}} is not among \`variables\``)
+    }
+    if (
+      provider.sign_in !== undefined &&
+      provider.authorization_endpoint === undefined &&
+      provider.issuer === undefined
+    )
+      missing('authorization_endpoint', 'needed for `sign_in`')
+    if (provider.sign_in !== undefined && provider.dpop === 'required')
+      missing('dpop', 'with `sign_in` its tokens are not bound')
     for (const name of ENDPOINTS) {
       const own =
         name !== 'revocation_endpoint'
@@ -306,6 +365,19 @@ export const ENDPOINTS = [
   'mtls_token_endpoint',
 ] as const
 
+const userEndpoints = (signIn: ProviderSignIn | undefined): string[] =>
+  signIn === undefined
+    ? []
+    : [signIn.userinfo_endpoint, ...signIn.groups.flatMap((each) => ('endpoint' in each ? [each.endpoint] : []))]
+
+const filledSignIn = (signIn: ProviderSignIn, values: Readonly<Record<string, string>>): ProviderSignIn => ({
+  ...signIn,
+  userinfo_endpoint: fillIn(signIn.userinfo_endpoint, values),
+  groups: signIn.groups.map((each) =>
+    'endpoint' in each ? { ...each, endpoint: fillIn(each.endpoint, values) } : each,
+  ),
+})
+
 /** Variables that a client has to give values to. */
 export const neededVariables = ({ variables }: Provider): string[] =>
   Object.entries(variables)
@@ -324,6 +396,7 @@ export const providerFor = (provider: Provider, given: Readonly<Record<string, s
   }
   return {
     ...provider,
+    ...(provider.sign_in === undefined ? {} : { sign_in: filledSignIn(provider.sign_in, values) }),
     ...Object.fromEntries(
       ENDPOINTS.flatMap((name) => (provider[name] === undefined ? [] : [[name, fillIn(provider[name], values)]])),
     ),

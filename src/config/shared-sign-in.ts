@@ -9,7 +9,7 @@ import type { Snapshot } from './snapshot.ts'
 export const sharedSignInWarnings = ({ tenants }: Pick<Snapshot, 'tenants'>): Problem[] => {
   const sharing = new Map<string, { readonly issuer: string; readonly client: string; readonly tenants: string[] }>()
   for (const { tenant, enabled, sign_in: signIn } of tenants.values()) {
-    if (!enabled || signIn === undefined) continue
+    if (!enabled || signIn?.issuer === undefined) continue
     const key = JSON.stringify([signIn.issuer, signIn.client_id])
     const known = sharing.get(key)
     if (known === undefined) sharing.set(key, { issuer: signIn.issuer, client: signIn.client_id, tenants: [tenant] })

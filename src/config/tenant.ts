@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { parSchema } from './provider.ts'
 import type { Server } from './server.ts'
-import { idSchema, lifetimeSchema, scopeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
+import { signInSchema } from './sign-in.ts'
+import { idSchema, lifetimeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
 
 /** Signature algorithms that may be allowed for subject tokens: asymmetric ones only, so that no key can be confused with a shared secret. */
 export const signatureAlgorithms = [
@@ -90,20 +90,6 @@ export const trustedIssuerSchema = z.strictObject({
   claims: claimsSchema.prefault({}).describe('The claims that name user, groups and tenant.'),
 })
 export type TrustedIssuer = z.output<typeof trustedIssuerSchema>
-
-export const signInSchema = z.strictObject({
-  issuer: urlSchema.describe("OpenID provider at which the tenant's users sign in; one of `issuers`."),
-  client_id: z.string().min(1).describe("Deputy's client at the provider."),
-  client_secret: secretReferenceSchema.optional().describe('Absent for a public client.'),
-  scopes: z.array(scopeSchema).default(['openid']).describe('Scopes of the sign-in.'),
-  par: parSchema,
-  login_hint: z
-    .boolean()
-    .default(false)
-    .describe(
-      'True: a connect link passes the user for whom it was made to the identity provider (`login_hint`). This helps where users sign in with the name that they have at Deputy. A person who opens the link sees that name.',
-    ),
-})
 
 export const signalTransmitterSchema = z.strictObject({
   issuer: urlSchema.describe('Issuer of its security event tokens, compared character by character.'),

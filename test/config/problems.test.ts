@@ -34,6 +34,26 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     3,
     /not one of the tenant's issuers/,
   ],
+  ['tenants/hub.yaml', 'tenant: hub\nsign_in: { client_id: x }\n', 2, /either `issuer` or `provider`/],
+  ['tenants/hub.yaml', 'tenant: hub\nsign_in: { provider: github, client_id: x }\n', 2, /write "\*"/],
+  [
+    'tenants/hub.yaml',
+    'tenant: hub\nsign_in: { provider: githb, client_id: x, members_of: [a] }\n',
+    2,
+    /There is no provider githb/,
+  ],
+  [
+    'tenants/hub.yaml',
+    'tenant: hub\nsign_in: { provider: slack, client_id: x, members_of: [a] }\n',
+    2,
+    /slack does not say who has signed in/,
+  ],
+  [
+    'tenants/hub.yaml',
+    'tenant: hub\nissuers: [{ issuer: https://gitlab.com }]\nsign_in: { provider: gitlab, client_id: x, members_of: "*" }\n',
+    3,
+    /would have two names/,
+  ],
   [
     'tenants/acme.yaml',
     'tenant: acme\nidentity_assertions:\n  issuers:\n    - https://other.example\n  clients: [{ client_id: c, client_secret: { scrypt: scrypt$x } }]\n',

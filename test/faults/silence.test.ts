@@ -420,6 +420,10 @@ const rows: readonly Row[] = [
         random,
         redirectUri: () => 'https://deputy.example/callback',
         attempts: {} as never,
+        snapshot: () => ({ providers: new Map() }) as never,
+        signInClients: {} as never,
+        readUserinfo: {} as never,
+        logger: {} as never,
       })
       const step = { issuer: peer.url, verifier: 'v'.repeat(43), nonce: 'nonce' } as Parameters<
         typeof signIn.complete

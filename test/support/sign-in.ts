@@ -66,7 +66,7 @@ export const signInFiles = (idp: CompanyIdp): Files => ({
 
 /** @param more files beside those of the world, or in their place */
 export const startSignInWorld = async (
-  more: (world: { idp: CompanyIdp; port: number }) => Files = () => ({}),
+  more: (world: { idp: CompanyIdp; port: number }) => Files | Promise<Files> = () => ({}),
   settings: Record<string, unknown> = {},
 ): Promise<SignInWorld> => {
   const daemon = await prepareDaemon({}, settings)
@@ -77,7 +77,7 @@ export const startSignInWorld = async (
     await idp.close()
   }
   try {
-    await daemon.write({ ...signInFiles(idp), ...more({ idp, port: daemon.port }) })
+    await daemon.write({ ...signInFiles(idp), ...(await more({ idp, port: daemon.port })) })
     await daemon.start()
   } catch (error) {
     await close()

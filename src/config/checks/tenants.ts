@@ -1,5 +1,7 @@
 import type { Loaded } from '../loaded.ts'
 import type { Problem } from '../problem.ts'
+import { neededVariables } from '../provider.ts'
+import { signInIssuer } from '../sign-in.ts'
 import type { Tenant } from '../tenant.ts'
 import type { Located } from '../yaml-file.ts'
 import { list, problemsOf } from './names.ts'
@@ -12,7 +14,7 @@ const untrustedIssuers = (located: Located<Tenant>): Problem[] => {
   const problem = problemsOf(located)
   const trusts = (name: string | undefined): boolean => value.issuers.some(({ issuer }) => issuer === name)
   const signIn =
-    value.sign_in === undefined || trusts(value.sign_in.issuer)
+    value.sign_in?.issuer === undefined || trusts(value.sign_in.issuer)
       ? []
       : [
           problem(
@@ -78,6 +80,49 @@ const unsafeIssuers = (located: Located<Tenant>, { tenants, settings }: Loaded):
   })
 }
 
+/** A plain OAuth provider at which users sign in: its file says how, and no token issuer has its name. */
+const checkSignInProvider = (located: Located<Tenant>, { providers }: Loaded): Problem[] => {
+  const { sign_in: signIn, issuers } = located.value
+  if (signIn?.provider === undefined) return []
+  const problem = problemsOf(located)
+  const file = providers.get(signIn.provider)?.value
+  if (file?.sign_in === undefined) {
+    const able = [...providers].filter(([, each]) => each.value.sign_in !== undefined).map(([name]) => name)
+    return [
+      problem(
+        ['sign_in', 'provider'],
+        file === undefined
+          ? `There is no provider ${signIn.provider}.`
+          : `The file of the provider ${signIn.provider} does not say who has signed in.`,
+        `Add sign_in to providers/${signIn.provider}.yaml, or name one of: ${list(able)}.`,
+      ),
+    ]
+  }
+  const missing = neededVariables(file).filter((name) => !Object.hasOwn(signIn.variables, name))
+  if (missing.length > 0)
+    return [
+      problem(
+        ['sign_in'],
+        `The provider ${signIn.provider} needs the variable ${missing[0]}: ${file.variables[missing[0]!]!.meaning}`,
+        `Write variables: { ${missing[0]}: … } under sign_in.`,
+      ),
+    ]
+  const issuer = signInIssuer(located.value, new Map([[signIn.provider, file]]))
+  return issuers.some((each) => each.issuer === issuer)
+    ? [
+        problem(
+          ['sign_in', 'provider'],
+          `Users of ${issuer} would have two names: the one that its tokens give them, and the one of the sign-in.`,
+          `Write sign_in: { issuer: ${issuer} } in place of provider.`,
+        ),
+      ]
+    : []
+}
+
 /** The issuers of each tenant. */
 export const checkTenants = (loaded: Loaded): Problem[] =>
-  [...loaded.tenants.values()].flatMap((located) => [...untrustedIssuers(located), ...unsafeIssuers(located, loaded)])
+  [...loaded.tenants.values()].flatMap((located) => [
+    ...untrustedIssuers(located),
+    ...checkSignInProvider(located, loaded),
+    ...unsafeIssuers(located, loaded),
+  ])

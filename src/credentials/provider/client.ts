@@ -12,6 +12,7 @@ import {
   type ProvidedDownstream,
   type Provider,
   providerFor,
+  type Tenant,
   wantsBound,
 } from '#config'
 import type { ResolveSecret } from '#credentials/secret'
@@ -96,18 +97,53 @@ export interface ProviderClientsOptions {
  * @throws DeputyError `provider_unavailable`, `provider_refused` (PKCE is not offered, an endpoint is no http(s) URL, the client lacks what its authentication needs)
  */
 export const createProviderClients = (options: ProviderClientsOptions): ProviderClients => {
-  const discover = createDiscovery(options)
+  const make = createClients(options)
   return async (downstream, tenant) => {
-    const { providers, settings } = options.snapshot()
-    const file = providers.get(downstream.provider)
+    const file = options.snapshot().providers.get(downstream.provider)
     if (file === undefined) throw refuse('target_unknown', { target: downstream.downstream, server: 'any server' })
-    const client = clientFor(downstream, tenant)
+    return make({
+      file,
+      tenant,
+      client: clientFor(downstream, tenant),
+      isForUsers: downstream.credential === 'oauth_grant',
+      resource: downstream.resource,
+      isBound: (provider) => wantsBound(downstream, provider),
+    })
+  }
+}
+
+/** Deputy's client for the sign-in of a tenant's users at a plain OAuth provider. @throws as `createProviderClients`, and `connect_invalid` */
+export const createSignInClients = (options: ProviderClientsOptions): ((tenant: Tenant) => Promise<ProviderClient>) => {
+  const make = createClients(options)
+  return async ({ tenant, sign_in: signIn }) => {
+    const file = signIn?.provider === undefined ? undefined : options.snapshot().providers.get(signIn.provider)
+    if (signIn === undefined || file?.sign_in === undefined)
+      throw refuse('connect_invalid', { problem: `the tenant ${tenant} has no sign-in` })
+    return make({ file, tenant, client: signIn, isForUsers: true, resource: undefined, isBound: () => false })
+  }
+}
+
+/** For what a client is needed. */
+interface ClientUse {
+  readonly file: Provider
+  readonly tenant: string
+  readonly client: OAuthClient
+  readonly isForUsers: boolean
+  readonly resource: string | undefined
+  /** Whether its tokens are bound to a key of Deputy's. */
+  readonly isBound: (provider: Provider) => boolean
+}
+
+const createClients = (options: ProviderClientsOptions): ((use: ClientUse) => Promise<ProviderClient>) => {
+  const discover = createDiscovery(options)
+  return async ({ file, tenant, client, isForUsers, resource, isBound }) => {
+    const { settings } = options.snapshot()
     const provider = withVariables(file, client)
     const found = provider.discovery
       ? { ...(await discover(provider, client.client_id)), ...endpointsOf(provider) }
       : metadataOf(provider)
     const server = withClientId(found, client.client_id)
-    assertUsable(provider, server, downstream.credential === 'oauth_grant')
+    assertUsable(provider, server, isForUsers)
     const hasDocument = documentOf(client, pagesUrlOf(settings)) !== undefined
     if (hasDocument) assertTakesDocuments(provider, server)
     const { authentication, certificate } = await authenticate({
@@ -119,7 +155,8 @@ export const createProviderClients = (options: ProviderClientsOptions): Provider
     })
     return clientWith({
       options,
-      downstream,
+      resource,
+      isBound: isBound(provider),
       tenant,
       client,
       provider,
@@ -135,7 +172,8 @@ export const createProviderClients = (options: ProviderClientsOptions): Provider
 /** What the client for a downstream and tenant is made of. */
 interface ClientParts {
   readonly options: ProviderClientsOptions
-  readonly downstream: ProvidedDownstream
+  readonly resource: string | undefined
+  readonly isBound: boolean
   readonly tenant: string
   readonly client: OAuthClient
   readonly provider: Provider
@@ -147,20 +185,18 @@ interface ClientParts {
 }
 
 const clientWith = (parts: ClientParts): ProviderClient => {
-  const { downstream, provider, server, client, hasDocument, certificate } = parts
+  const { provider, server, client, hasDocument, certificate } = parts
   const { client_id: clientId } = client
   return {
     provider,
     clientId,
     hasDocument,
     server,
-    generation: generationOf(clientId, server.token_endpoint ?? '', downstream.resource ?? ''),
+    generation: generationOf(clientId, server.token_endpoint ?? '', parts.resource ?? ''),
     fetch: fetchFor(parts),
     authenticateBasic: (headers) => authenticateBasic(parts, headers),
     proof: async (key) =>
-      wantsBound(downstream, provider)
-        ? { key: key ?? (await createProofKey()), required: provider.dpop === 'required' }
-        : undefined,
+      parts.isBound ? { key: key ?? (await createProofKey()), required: provider.dpop === 'required' } : undefined,
     configuration(seen, proof) {
       const configuration = new openid.Configuration(
         server,
@@ -205,19 +241,16 @@ const fetchFor =
   }
 
 const authenticateBasic = async (parts: ClientParts, headers: Headers): Promise<void> => {
-  const { options, tenant, client, provider, server } = parts
+  const { options, tenant, client, provider } = parts
   const { client_id: clientId, client_secret: secret } = client
   if (secret === undefined)
     throw refuse('provider_refused', {
       provider: provider.provider,
       problem: `the client ${clientId} has no client_secret, which its way of revocation needs`,
     })
-  openid.ClientSecretBasic((await options.resolveSecret(secret, tenant)).reveal())(
-    server,
-    { client_id: clientId },
-    new URLSearchParams(),
-    headers,
-  )
+  // RFC 7617, as APIs read it: only OAuth's endpoints decode what RFC 6749 section 2.3.1 encodes, such as the dot of `Iv1.1a2b`.
+  const login = `${clientId}:${(await options.resolveSecret(secret, tenant)).reveal()}`
+  headers.set('authorization', `Basic ${Buffer.from(login).toString('base64')}`)
 }
 
 /** Reads the metadata that a service publishes, and remembers it for an hour. */

@@ -56,30 +56,34 @@ export const createIdentityProviders = (options: {
 }): IdentityProviders => {
   const metadata = createLru<string, openid.ServerMetadata>({ max: 500, ttl: METADATA_TTL_MS })
   return async ({ tenant, sign_in: signIn }) => {
-    if (signIn === undefined)
+    if (signIn?.issuer === undefined)
       throw refuse('connect_invalid', {
         problem: `the tenant ${tenant} has no sign-in; an admin has to set sign_in in its file`,
       })
+    const { issuer } = signIn
     const insecure = options.snapshot().settings.network.allow_loopback
     const secret =
       signIn.client_secret === undefined ? undefined : await options.resolveSecret(signIn.client_secret, tenant)
     const authentication = secret === undefined ? openid.None() : openid.ClientSecretBasic(secret.reveal())
     const fetch = inStandardWords(options.egress) as unknown as openid.CustomFetch
-    let server = metadata.get(signIn.issuer)
+    let server = metadata.get(issuer)
     if (server === undefined) {
       const discovered = await openid
-        .discovery(new URL(signIn.issuer), signIn.client_id, undefined, authentication, {
+        .discovery(new URL(issuer), signIn.client_id, undefined, authentication, {
           execute: insecure ? [openid.allowInsecureRequests] : [],
           [openid.customFetch]: fetch,
         })
         .catch((error: unknown) => {
-          throw refusalOfIssuer(signIn.issuer, error)
+          throw refusalOfIssuer(issuer, error)
         })
       server = discovered.serverMetadata()
-      metadata.set(signIn.issuer, server)
+      metadata.set(issuer, server)
     }
-    if (server.code_challenge_methods_supported?.includes('S256') !== true)
-      throw refuse('provider_refused', { provider: signIn.issuer, problem: 'it does not offer PKCE with S256' })
+    // Entra offers PKCE and does not list it. The nonce of the ID token binds the code as well; for a public client that is not enough
+    // (RFC 9700 section 2.1.1).
+    const methods = server.code_challenge_methods_supported ?? (secret === undefined ? [] : ['S256'])
+    if (!methods.includes('S256'))
+      throw refuse('provider_refused', { provider: issuer, problem: 'it does not offer PKCE with S256' })
     const configuration = new openid.Configuration(server, signIn.client_id, undefined, authentication)
     if (insecure) openid.allowInsecureRequests(configuration)
     configuration[openid.customFetch] = fetch

@@ -8,7 +8,13 @@ import {
   createStatusIndex,
   createTokenRequests,
 } from '#credentials/connector'
-import { createClientAssertions, createIdentityProviders, createProviderClients } from '#credentials/provider'
+import {
+  createClientAssertions,
+  createIdentityProviders,
+  createProviderClients,
+  createSignInClients,
+  createUserinfo,
+} from '#credentials/provider'
 import { createSecretVersions } from '#credentials/secret'
 import { createConnectLinks, createIdentityTokens } from '#flows/connect'
 import { createMintedLife, createObtain, createStatusLists } from '#flows/exchange'
@@ -28,13 +34,14 @@ const openProviders = (context: DaemonContext, foundation: Foundation, { call, r
   const { store, envelope, egress, fingerprint, revocationIndex, signingKeys, membership, audit, incarnation } =
     foundation
   const pagesUrl = pagesUrlOf(settings)
-  const clients = createProviderClients({
+  const clientOptions = {
     snapshot,
     egress,
     proofs: createProofs({ clock, random }),
     assertClient: createClientAssertions({ keys: signingKeys, clock, random }),
     resolveSecret,
-  })
+  }
+  const clients = createProviderClients(clientOptions)
   const links = createConnectLinks({
     snapshot,
     store: store.attempts,
@@ -70,6 +77,8 @@ const openProviders = (context: DaemonContext, foundation: Foundation, { call, r
     clients,
     links,
     oauthGrant,
+    signInClients: createSignInClients(clientOptions),
+    readUserinfo: createUserinfo(egress),
     identityProviders: createIdentityProviders({ snapshot, egress, resolveSecret }),
     identityTokens: createIdentityTokens({
       snapshot,

@@ -47,7 +47,7 @@ const signedInSchema = z.strictObject({
   issuer: z.string(),
   groups: z.array(z.string()),
   claims: z.record(z.string(), z.unknown()),
-  idToken: z.string(),
+  idToken: z.string().optional(),
   signedInAt: z.number(),
 })
 
@@ -107,7 +107,7 @@ export const steps = {
     issuer: z.string(),
     groups: z.array(z.string()),
     claims: z.record(z.string(), z.unknown()),
-    idToken: z.string(),
+    idToken: z.string().optional(),
     signedInAt: z.number(),
   }),
   /** `state` towards the OAuth service; made only after the user has consented. With the key that the grant's tokens are to be bound to. */

@@ -1,8 +1,7 @@
-import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, type Tenant } from '#config'
+import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, type Tenant, userIssuerOf } from '#config'
 import { asDeputyError, refuse } from '#errors'
-import { Secret } from '#foundation/crypto'
 import { isClientAllowed, type KnownClient } from '#identity/client'
-import { clientAncestors, sessionsIn, tokenIdOf } from '#identity/subject'
+import { clientAncestors, omittedOf, sessionsIn, tokenIdOf } from '#identity/subject'
 import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
 import { isInUse } from '#identity/workload'
 import type { ClientRequest, Step } from './attempt.ts'
@@ -10,7 +9,15 @@ import { assertClientPermitted } from './client-policy.ts'
 import { clientConsentPage, tenantPage, waitingPage } from './client-page.ts'
 import { assertMaySignIn, tenantInForce } from './parties.ts'
 import type { createSignIn, SignedIn } from './sign-in.ts'
-import { assertBrowser, shownUser, textOf, type ConnectFlow, type StepAnswer, type StepDependencies } from './step.ts'
+import {
+  assertBrowser,
+  secretOf,
+  shownUser,
+  textOf,
+  type ConnectFlow,
+  type StepAnswer,
+  type StepDependencies,
+} from './step.ts'
 
 /** How long a consent for a client is remembered (ms). */
 const CLIENT_CONSENT_LIFETIME_MS = 365 * 86_400_000
@@ -148,7 +155,7 @@ const allow = async (deps: Dependencies, step: Consent): Promise<StepAnswer> => 
     expiresAt: signedInAt + deps.snapshot().settings.sign_in.session_lifetime,
   })
   await deps.clientRegistry.used(client, session.expiresAt)
-  await deps.identityTokens.keep({ tenant, user, issuer }, new Secret(who.idToken))
+  await deps.identityTokens.keep({ tenant, user, issuer }, secretOf(who.idToken))
   return onward(deps, step, session.id)
 }
 
@@ -211,7 +218,7 @@ const askConsent = async (
       issuer,
       groups: [...groups],
       claims: { ...claims },
-      idToken: idToken.reveal(),
+      ...(idToken === undefined ? {} : { idToken: idToken.reveal() }),
       signedInAt: deps.clock.now(),
     },
   }
@@ -246,6 +253,12 @@ const beginClient = async (
   return { redirect: await deps.signIn.begin(only, browser(), { kind: 'client', wish }, isOtherAccount) }
 }
 
+/** Claims that the identity provider has left out of the sign-in, such as the groups of a user who is in many. */
+const omittedIn = (snapshot: Snapshot, { wish, who: { issuer, claims } }: Consent) => {
+  const trusted = userIssuerOf(tenantInForce(snapshot, wish.tenant), issuer, snapshot.providers)
+  return trusted === undefined ? undefined : omittedOf(claims, trusted)
+}
+
 const decide = async (deps: Dependencies, step: Consent, isAllowed: boolean): Promise<StepAnswer> => {
   const {
     wish,
@@ -255,7 +268,8 @@ const decide = async (deps: Dependencies, step: Consent, isAllowed: boolean): Pr
   assertParties(deps, wish, user)
   await assertClient(deps, wish)
   const record = { id, event: 'client.consent', tenant, user, server } as const
-  const detail = { client, scopes, issuer }
+  const omitted = omittedIn(deps.snapshot(), step)
+  const detail = { client, scopes, issuer, ...(omitted === undefined ? {} : { omitted_claims: omitted.claims }) }
   if (!isAllowed) {
     await deps.audit.append({ ...record, outcome: 'refused', detail: { ...detail, decision: { allowed: false } } })
     return onward(deps, step)

@@ -47,8 +47,9 @@ export const createIdentityTokens = (deps: {
     })
   }
   return {
-    /** Keeps a verified one if a downstream of the tenant has a use for it. @throws DeputyError `revoked` */
-    async keep(owner: IdentityTokenOwner, idToken: Secret): Promise<void> {
+    /** Keeps a verified one, where the provider issues any, if a downstream of the tenant has a use for it. @throws DeputyError `revoked` */
+    async keep(owner: IdentityTokenOwner, idToken: Secret | undefined): Promise<void> {
+      if (idToken === undefined) return
       const claims = decodeJwt(idToken.reveal())
       const { exp, iat } = claims
       if (!isWanted(owner.tenant) || exp === undefined) return

@@ -1,6 +1,13 @@
-import { Secret } from '#foundation/crypto'
 import type { Step } from './attempt.ts'
-import { assertBrowser, shownUser, textOf, type ConnectFlow, type StepAnswer, type StepDependencies } from './step.ts'
+import {
+  assertBrowser,
+  secretOf,
+  shownUser,
+  textOf,
+  type ConnectFlow,
+  type StepAnswer,
+  type StepDependencies,
+} from './step.ts'
 import { donePage, loginPage } from './page.ts'
 import { assertMaySignIn } from './parties.ts'
 import type { SignedIn } from './sign-in.ts'
@@ -28,7 +35,7 @@ export const createLoginSteps = (
       issuer,
       groups: [...groups],
       claims: { ...claims },
-      idToken: idToken.reveal(),
+      ...(idToken === undefined ? {} : { idToken: idToken.reveal() }),
       signedInAt: deps.clock.now(),
     })
     const otherAccount = `/login/${link}?account=other`
@@ -55,7 +62,7 @@ export const createLoginSteps = (
     })
     const expiresAt = signedInAt + SESSION_LIFETIME_MS
     await deps.store.sessions.put({ uid, tenant, user, issuer, groups, claims, signedInAt, expiresAt })
-    await deps.identityTokens.keep({ tenant, user, issuer }, new Secret(idToken))
+    await deps.identityTokens.keep({ tenant, user, issuer }, secretOf(idToken))
     return {
       page: donePage(
         'Signed in',

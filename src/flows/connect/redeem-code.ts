@@ -4,7 +4,7 @@ import { audiencesOf, plainly, problemOfAnswer, type ProviderClient, withNonce, 
 import { DeputyError, refuse } from '#errors'
 import { openProofKey, Secret } from '#foundation/crypto'
 import type { Step } from './attempt.ts'
-import { assertIssuer } from './sign-in.ts'
+import { assertIssuer } from './answer-issuer.ts'
 
 /** The tokens that a service gave for a code, and the key that they are bound to. */
 export interface Redeemed {
@@ -21,7 +21,7 @@ export const refused = (provider: string, thrown: unknown, seen?: string): Deput
 }
 
 /** The answer of an authorization endpoint that carries an error in place of a code. */
-const denied = (service: string, error: openid.AuthorizationResponseError): DeputyError =>
+export const denied = (service: string, error: openid.AuthorizationResponseError): DeputyError =>
   refuse(
     'connect_denied',
     {

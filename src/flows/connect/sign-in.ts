@@ -1,32 +1,25 @@
 import * as openid from 'openid-client'
 import type { Random } from '#clock'
-import type { Tenant } from '#config'
+import { type CurrentSnapshot, type SignInSettings, signInIssuer, type Tenant } from '#config'
 import { failureOf, type IdentityProviders, isPushed, refusalOfIssuer, wordsOf } from '#credentials/provider'
 import { DeputyError, refuse } from '#errors'
 import { randomText, Secret } from '#foundation/crypto'
 import { displayNameOf, groupsOf, presentClaims, tenantOf, userOf, type WatchClaims } from '#identity/subject'
 import type { Attempts, Purpose, Step } from './attempt.ts'
+import { assertIssuer } from './answer-issuer.ts'
+import { oauthSignInUrl, type OAuthSignInDependencies, redeemOAuthSignIn } from './oauth-sign-in.ts'
+import type { SignedIn } from './signed-in.ts'
 
-/** A user who has signed in at the tenant's identity provider. */
-export interface SignedIn {
-  readonly user: string
-  /** The display name, where the tenant's file maps a claim to it. */
-  readonly display: string | undefined
-  readonly issuer: string
-  readonly groups: readonly string[]
-  readonly claims: Readonly<Record<string, unknown>>
-  readonly idToken: Secret
-}
+export type { SignedIn }
 
-interface SignInDependencies {
+interface SignInDependencies extends OAuthSignInDependencies {
+  readonly snapshot: CurrentSnapshot
   readonly identityProviders: IdentityProviders
   readonly attempts: Attempts
   readonly random: Random
-  readonly watchClaims?: WatchClaims
+  /** Where identity providers send the browser back to. */
   readonly redirectUri: () => string
 }
-
-type SignInSettings = NonNullable<Tenant['sign_in']>
 
 /** Whom the identity provider is told to expect: the user of a connect link where the file says so, or whom a client has named. */
 const loginHint = ({ login_hint: isTold }: SignInSettings, purpose: Purpose): { login_hint?: string } => {
@@ -38,18 +31,18 @@ const loginHint = ({ login_hint: isTold }: SignInSettings, purpose: Purpose): { 
 /** The URL of a sign-in at the identity provider: pushed where it is so configured (RFC 9126). @throws DeputyError `provider_refused`, those of the issuer */
 const urlOf = async (
   configuration: openid.Configuration,
-  signIn: SignInSettings,
+  { issuer, par }: { readonly issuer: string; readonly par: SignInSettings['par'] },
   parameters: Record<string, string>,
 ): Promise<URL> => {
   const server = configuration.serverMetadata()
-  const url = !isPushed({ provider: signIn.issuer, par: signIn.par, server, hasDocument: false })
+  const url = !isPushed({ provider: issuer, par, server, hasDocument: false })
     ? openid.buildAuthorizationUrl(configuration, parameters)
     : await openid.buildAuthorizationUrlWithPAR(configuration, parameters).catch((error: unknown) => {
-        throw refusalOfIssuer(signIn.issuer, error)
+        throw refusalOfIssuer(issuer, error)
       })
   if (url.protocol !== 'https:' && url.protocol !== 'http:')
     throw refuse('provider_refused', {
-      provider: signIn.issuer,
+      provider: issuer,
       problem: 'its authorization endpoint is no http or https URL',
     })
   return url
@@ -95,6 +88,73 @@ const signedInBy = (
 }
 
 /**
+ * Where the provider sends the browser back to. A plain OAuth provider does not say who it is (RFC 9207), so each tenant that signs
+ * in by one has an address of its own: an answer of another provider does not come there (RFC 9700 section 4.4.2.2).
+ */
+const redirectUriOf = ({ redirectUri }: SignInDependencies, { tenant, sign_in: signIn }: Tenant): string =>
+  signIn?.provider === undefined ? redirectUri() : `${redirectUri()}/${tenant}`
+
+const begin = async (
+  deps: SignInDependencies,
+  tenant: Tenant,
+  browser: string,
+  { purpose, isOtherAccount }: { readonly purpose: Purpose; readonly isOtherAccount: boolean },
+): Promise<URL> => {
+  const signIn = tenant.sign_in
+  const issuer = signInIssuer(tenant, deps.snapshot().providers)
+  if (signIn === undefined || issuer === undefined)
+    throw refuse('connect_invalid', {
+      problem: `the tenant ${tenant.tenant} has no sign-in; an admin has to set sign_in in its file`,
+    })
+  const [verifier, nonce] = [randomText(deps.random, 32), randomText(deps.random, 32)]
+  const configuration = signIn.provider === undefined ? await deps.identityProviders(tenant) : undefined
+  const parameters = {
+    redirect_uri: redirectUriOf(deps, tenant),
+    state: await deps.attempts.begin('sign_in', tenant.tenant, { browser, verifier, nonce, issuer, purpose }),
+    code_challenge: await openid.calculatePKCECodeChallenge(verifier),
+    code_challenge_method: 'S256',
+  }
+  if (configuration === undefined) return oauthSignInUrl(deps, tenant, { ...parameters, isOtherAccount })
+  return urlOf(
+    configuration,
+    { issuer, par: signIn.par },
+    {
+      ...parameters,
+      scope: (signIn.scopes ?? ['openid']).join(' '),
+      nonce,
+      ...(isOtherAccount ? { prompt: otherAccountPrompt(configuration.serverMetadata()) } : {}),
+      ...(isOtherAccount ? {} : loginHint(signIn, purpose)),
+    },
+  )
+}
+
+const complete = async (
+  deps: SignInDependencies,
+  answer: URL,
+  step: Step<'sign_in'>,
+  tenant: Tenant,
+): Promise<SignedIn> => {
+  if (signInIssuer(tenant, deps.snapshot().providers) !== step.issuer)
+    throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
+  if (answer.pathname !== new URL(redirectUriOf(deps, tenant)).pathname)
+    throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
+  if (tenant.sign_in?.provider !== undefined) return redeemOAuthSignIn(deps, answer, step, tenant)
+  const configuration = await deps.identityProviders(tenant)
+  assertIssuer(answer, configuration.serverMetadata())
+  const tokens = await openid
+    .authorizationCodeGrant(configuration, answer, {
+      pkceCodeVerifier: step.verifier,
+      expectedState: answer.searchParams.get('state')!,
+      expectedNonce: step.nonce,
+      idTokenExpected: true,
+    })
+    .catch((error: unknown) => {
+      throw refusalOf(step.issuer, error)
+    })
+  return signedInBy(tokens, tenant, step, deps.watchClaims)
+}
+
+/**
  * Sign-in of users through their tenant's identity provider: authorization code with PKCE, `state`, `nonce` and the
  * issuer check of RFC 9207. The answer is only ever redeemed at the issuer to which the request went (threat 7).
  */
@@ -103,61 +163,16 @@ export const createSignIn = (deps: SignInDependencies) => ({
    * @param isOtherAccount whether the user wants to sign in as another than the one that the identity provider knows.
    * @returns the URL there
    */
-  async begin(tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> {
-    const configuration = await deps.identityProviders(tenant)
-    const signIn = tenant.sign_in!
-    const [verifier, nonce] = [randomText(deps.random, 32), randomText(deps.random, 32)]
-    const state = await deps.attempts.begin('sign_in', tenant.tenant, {
-      browser,
-      verifier,
-      nonce,
-      issuer: signIn.issuer,
-      purpose,
-    })
-    return urlOf(configuration, signIn, {
-      redirect_uri: deps.redirectUri(),
-      scope: signIn.scopes.join(' '),
-      state,
-      nonce,
-      code_challenge: await openid.calculatePKCECodeChallenge(verifier),
-      code_challenge_method: 'S256',
-      ...(isOtherAccount ? { prompt: otherAccountPrompt(configuration.serverMetadata()) } : {}),
-      ...(isOtherAccount ? {} : loginHint(signIn, purpose)),
-    })
-  },
+  begin: (tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> =>
+    begin(deps, tenant, browser, { purpose, isOtherAccount }),
 
   /** Redeems the identity provider's answer. @throws DeputyError of the categories grant and subject */
-  async complete(answer: URL, step: Step<'sign_in'>, tenant: Tenant): Promise<SignedIn> {
-    if (tenant.sign_in?.issuer !== step.issuer)
-      throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
-    const configuration = await deps.identityProviders(tenant)
-    assertIssuer(answer, configuration.serverMetadata())
-    const tokens = await openid
-      .authorizationCodeGrant(configuration, answer, {
-        pkceCodeVerifier: step.verifier,
-        expectedState: answer.searchParams.get('state')!,
-        expectedNonce: step.nonce,
-        idTokenExpected: true,
-      })
-      .catch((error: unknown) => {
-        throw refusalOf(step.issuer, error)
-      })
-    return signedInBy(tokens, tenant, step, deps.watchClaims)
-  },
+  complete: (answer: URL, step: Step<'sign_in'>, tenant: Tenant): Promise<SignedIn> =>
+    complete(deps, answer, step, tenant),
 })
 
 /** `select_account` where the identity provider supports it, else `login`, which all support (OpenID Connect Core section 3.1.2.1). */
 const otherAccountPrompt = (server: openid.ServerMetadata): string => {
   const values: unknown = server['prompt_values_supported']
   return Array.isArray(values) && values.includes('select_account') ? 'select_account' : 'login'
-}
-
-/** RFC 9207 section 2.4: compared as raw text; an issuer that announces `iss` and leaves it out is refused. */
-export const assertIssuer = (answer: URL, server: openid.ServerMetadata): void => {
-  const issuers = answer.searchParams.getAll('iss')
-  const [issuer] = issuers
-  if (issuers.length > 1 || (issuer !== undefined && issuer !== server.issuer))
-    throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
-  if (issuer === undefined && server.authorization_response_iss_parameter_supported === true)
-    throw refuse('connect_invalid', { problem: 'the answer does not say where it comes from' })
 }

@@ -1,10 +1,10 @@
 import type { Clock, Random } from '#clock'
-import type { CurrentSnapshot } from '#config'
-import type { IdentityProviders, ProviderClients } from '#credentials/provider'
+import type { CurrentSnapshot, Tenant } from '#config'
+import type { IdentityProviders, ProviderClient, ProviderClients, ReadUserinfo } from '#credentials/provider'
 import { refuse, type DeputyError } from '#errors'
 import type { AuditEvent, AuditLog } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
-import type { Envelope, Fingerprint } from '#foundation/crypto'
+import { type Envelope, type Fingerprint, Secret } from '#foundation/crypto'
 import type { Grant, Store } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { ClientRegistry, ClientSessions } from '#identity/client'
@@ -34,6 +34,9 @@ export interface FlowDependencies {
   readonly envelope: Envelope
   readonly clients: ProviderClients
   readonly identityProviders: IdentityProviders
+  /** Deputy's client at a plain OAuth provider at which a tenant's users sign in. */
+  readonly signInClients: (tenant: Tenant) => Promise<ProviderClient>
+  readonly readUserinfo: ReadUserinfo
   readonly identityTokens: Pick<IdentityTokens, 'keep'>
   readonly clientSessions: Pick<ClientSessions, 'begin' | 'latest'>
   readonly clientRegistry: Pick<ClientRegistry, 'find' | 'used' | 'waits'>
@@ -101,6 +104,9 @@ export type StepDependencies = FlowDependencies & {
 export const assertBrowser = (browser: string | undefined, expected: string): void => {
   if (browser !== expected) throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
 }
+
+export const secretOf = (text: string | undefined): Secret | undefined =>
+  text === undefined ? undefined : new Secret(text)
 
 export const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 

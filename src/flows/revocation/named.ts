@@ -1,4 +1,4 @@
-import type { Snapshot } from '#config'
+import { signInIssuer, type Snapshot } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { RevocationScope, Store } from '#foundation/store'
 import { didYouMean, foldName } from '#foundation/text'
@@ -215,9 +215,9 @@ class KnownNames implements NamedCheck {
     const { snapshot, store } = this.#deps
     const tenants = [...snapshot().tenants.values()]
     const known = new Set([
-      ...tenants.flatMap(({ issuers, sign_in: signIn }) => [
-        ...issuers.map((each) => each.issuer),
-        ...(signIn === undefined ? [] : [signIn.issuer]),
+      ...tenants.flatMap((tenant) => [
+        ...tenant.issuers.map((each) => each.issuer),
+        ...[signInIssuer(tenant, snapshot().providers) ?? []].flat(),
       ]),
       ...(await store.sessions.list()).map((session) => session.issuer),
     ])

@@ -1,4 +1,4 @@
-import type { Snapshot } from '#config'
+import { type Snapshot, userIssuerOf } from '#config'
 import { refuse } from '#errors'
 import { type ClientSignIn, isClientAllowed } from '#identity/client'
 import { actorsOf, confirmationOf, invalid } from './checks.ts'
@@ -22,7 +22,7 @@ export const subjectOfClientToken = (
   if (tenant !== claims.tenant || user !== claims.sub || client !== claims.client_id)
     throw invalid('its sign-in is not that of its user and client')
   const served = snapshot.tenants.get(tenant)
-  const trusted = served?.issuers.find((each) => each.issuer === issuer)
+  const trusted = served === undefined ? undefined : userIssuerOf(served, issuer, snapshot.providers)
   if (served?.enabled !== true || trusted === undefined) throw refuse('subject_tenant_unknown')
   if (!isClientAllowed(client, signIn, snapshot)) throw refuse('subject_client_disabled', { client })
   const omitted = omittedOf(signIn.claims as SubjectClaims, trusted)

@@ -1,4 +1,4 @@
-import type { Server } from '#config'
+import { type Server, userIssuerOf } from '#config'
 import { refuse } from '#errors'
 import { omittedOf } from './claims.ts'
 import type { SubjectDependencies } from './dependencies.ts'
@@ -16,7 +16,10 @@ export const fromLoginSession = async (
   if (!server.login_session) throw refuse('subject_session_not_allowed', { server: server.server })
   const session = await deps.sessions.find(uid, deps.clock.now())
   const tenant = session === undefined ? undefined : deps.snapshot().tenants.get(session.tenant)
-  const trusted = tenant?.issuers.find(({ issuer }) => issuer === session?.issuer)
+  const trusted =
+    tenant === undefined || session === undefined
+      ? undefined
+      : userIssuerOf(tenant, session.issuer, deps.snapshot().providers)
   if (session === undefined || tenant?.enabled !== true || trusted === undefined)
     throw refuse('subject_session_missing', { uid })
   return {

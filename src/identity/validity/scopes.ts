@@ -3,7 +3,7 @@
  * stands here and nowhere else. A new kind is one row, its type in the store's records, and an option of `deputy revoke`.
  */
 import { z } from 'zod'
-import type { Snapshot } from '#config'
+import { signInIssuer, type Snapshot } from '#config'
 import type {
   ClientSessionFilter,
   GrantFilter,
@@ -92,7 +92,7 @@ const same = <Scope>(filters: (scope: Scope) => readonly GrantFilter[]) => ({ gr
 /** The tenants that an issuer's word counts in. */
 const tenantsOf = (
   { issuer, tenant: only }: ScopeOf<'issuer'>,
-  { tenants }: Snapshot,
+  { tenants }: Pick<Snapshot, 'tenants'>,
   issuersOfTenant: (tenant: Parameters<Parameters<Snapshot['tenants']['forEach']>[0]>[0]) => readonly string[],
 ): { tenant: string }[] =>
   [...tenants.values()]
@@ -146,7 +146,7 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
       issuersOf(dependsOn).flatMap((issuer) => inAny({ kind: 'issuer' as const, issuer }, dependsOn)),
     // A grant was given by who had signed in: where that was at this issuer, it rests on its word.
     grants: (scope, snapshot) =>
-      tenantsOf(scope, snapshot, ({ sign_in: signIn }) => (signIn === undefined ? [] : [signIn.issuer])),
+      tenantsOf(scope, snapshot, (tenant) => [signInIssuer(tenant, snapshot.providers) ?? []].flat()),
     // A caller with a lease may have come with a token of this issuer.
     leases: (scope, snapshot) => tenantsOf(scope, snapshot, ({ issuers }) => issuers.map(({ issuer }) => issuer)),
     identityTokens: (scope) => ({ issuer: scope.issuer, ...within(scope) }),

@@ -124,7 +124,7 @@ const addSteps = (
     response.type('text/css').set('Cache-Control', 'public, max-age=3600').send(STYLE)
   })
   app.get(
-    '/connect/signed-in',
+    ['/connect/signed-in', '/connect/signed-in/:tenant'],
     step((request, browser) => flow.signedIn(urlOf(request), browser)),
   )
   app.get(

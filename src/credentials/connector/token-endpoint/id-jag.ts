@@ -107,7 +107,7 @@ export const createIdJagConnector = (deps: IdJagDependencies): Connector => ({
 /** The issuer and the audience of an assertion. @throws DeputyError `provider_refused` where the files do not allow one */
 const partiesOf = ({ tenant }: CredentialRequest, { provider }: ProviderClient) => {
   const { sign_in: signIn } = tenant
-  if (signIn?.client_secret === undefined)
+  if (signIn?.issuer === undefined || signIn.client_secret === undefined)
     throw refuse('provider_refused', {
       provider: signIn?.issuer ?? tenant.tenant,
       problem: 'identity assertions need a sign-in whose client has a secret',

@@ -1,0 +1,13 @@
+import type { Secret } from '#foundation/crypto'
+
+/** A user who has signed in at the tenant's identity provider. */
+export interface SignedIn {
+  readonly user: string
+  /** The display name, where the tenant's file maps a claim to it. */
+  readonly display: string | undefined
+  readonly issuer: string
+  readonly groups: readonly string[]
+  readonly claims: Readonly<Record<string, unknown>>
+  /** Absent where the provider is no OpenID provider. */
+  readonly idToken: Secret | undefined
+}
