@@ -411,6 +411,12 @@ describe('deputy client', () => {
     const client = await registerClient(world)
     await reload({ approval: 'unknown' })
     await expect(signInAtClient(world, client)).rejects.toThrow(client)
+    // What the settings allow inside is for hosts alone that they name.
+    await reload({ approval: 'unknown', metadata_documents: { hosts: '*', recheck: '100ms' } })
+    const inside = documents.serve('/inside.json', { redirect_uris: [WEB_REDIRECT] })
+    expect(await ask(inside, { redirect_uri: WEB_REDIRECT })).toMatchObject({ status: 400, location: null })
+    expect(documents.asked.has('/inside.json')).toBe(false)
+    await reload({ approval: 'unknown' })
     expect(await signInAtClient(world, 'keyed', withRedirect)).toMatchObject({ status: 401 })
     expect((await world.daemon.deputy('client', 'list')).out).toMatch(new RegExp(`${client} +registered .* no `))
     expect((await world.daemon.deputy('client', 'approve', client)).out).toContain('is approved')

@@ -108,7 +108,7 @@ const addServerSecret = (server: Command, { terminal }: CommandContext): void =>
         options,
         { secret, scrypt },
         () =>
-          `secret, shown this once: ${secret}\nin the server's file:\n  attest:\n    - client_secret:\n        scrypt: "${scrypt}"`,
+          `secret, shown this once: ${secret}\nin the server's file:\n  attest:\n    - client_secret:\n        scrypt: "${scrypt}"\nin the file of an MCP client:\n  authentication:\n    client_secret:\n      scrypt: "${scrypt}"`,
       )
     })
 }

@@ -153,15 +153,21 @@ const openShared = async (context: DaemonContext) => {
 }
 
 const openEgress = async ({ settings, home, observed, atEnd }: DaemonContext) => {
-  const egress = createEgress({
-    allowLoopback: settings.network.allow_loopback,
-    allowPrivate: settings.network.allow_private,
+  const common = {
     timeout: settings.network.timeout,
     routes: await readHostRoutes(home, settings.network.hosts),
     traceparent: () => observed.traceparent(),
+  }
+  const egress = createEgress({
+    ...common,
+    allowLoopback: settings.network.allow_loopback,
+    allowPrivate: settings.network.allow_private,
   })
+  /** For addresses that anyone can name: what the settings allow inside is not for them. */
+  const publicEgress = createEgress({ ...common, allowLoopback: false, allowPrivate: [] })
   atEnd(() => egress.close())
-  return egress
+  atEnd(() => publicEgress.close())
+  return { egress, publicEgress }
 }
 
 /** @throws DeputyError `start_failed` and others of the taxonomy: the store, a key or a sink cannot be opened */
@@ -213,7 +219,7 @@ export const openFoundation = async (context: DaemonContext) => {
     }),
     sessions: createSealedSessions({ store: store.sessions, envelope, node: joined.node, logger }),
     ...(await openShared(context)),
-    egress: await openEgress(context),
+    ...(await openEgress(context)),
   }
 }
 export type Foundation = Awaited<ReturnType<typeof openFoundation>>

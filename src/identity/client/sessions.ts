@@ -1,13 +1,13 @@
 import { z } from 'zod'
 import type { Clock, Random } from '#clock'
 import { type Envelope, randomText, Secret } from '#foundation/crypto'
-import { createLru } from '#foundation/lru'
 import {
   type ClientSession,
   type ClientSessionFilter,
   clientSessionName,
   type ClientSessionStore,
 } from '#foundation/store'
+import { createLru } from '#foundation/lru'
 import type { Logger } from '#foundation/telemetry'
 
 const signInSchema = z.strictObject({
@@ -48,12 +48,14 @@ export interface ClientSessions {
   ): Promise<ClientSignIn | undefined>
   /** All that fit, latest first; what cannot be read is left out. */
   list(filter: ClientSessionFilter, limit: number): Promise<ClientSignIn[]>
-  /** Notes that the client has used it. */
+  /** Notes that the client has used it; more often than once in a minute it notes nothing. */
   used(id: string): Promise<void>
 }
 
 /** Sign-ins that are kept in memory, and for how long (ms). They never change, and the one who asks looks for revocations. */
 const [RECENT, RECENT_MS] = [10_000, 60_000]
+/** How often at most the last use of a session is written (ms). */
+const TOUCH_MS = 60_000
 
 /** The tenant of a session, which its id begins with: records that descend from it are sealed under the tenant's key. */
 export const tenantOfSession = (id: string): string => id.slice(0, id.lastIndexOf('.'))
@@ -71,6 +73,7 @@ export const createClientSessions = (options: {
 }): ClientSessions => {
   const { store, envelope, clock } = options
   const recent = createLru<string, ClientSignIn>({ max: RECENT, ttl: RECENT_MS })
+  const touched = createLru<string, number>({ max: 10_000 })
 
   const open = async (row: ClientSession): Promise<ClientSignIn | undefined> => {
     try {
@@ -109,6 +112,7 @@ export const createClientSessions = (options: {
         usedAt: signedInAt,
         expiresAt,
       })
+      touched.set(id, signedInAt)
       return made
     },
     async find(id) {
@@ -121,7 +125,10 @@ export const createClientSessions = (options: {
       return signIn
     },
     async used(id) {
-      await store.touch(id, clock.now())
+      const now = clock.now()
+      if (now - (touched.get(id) ?? -Infinity) < TOUCH_MS) return
+      touched.set(id, now)
+      await store.touch(id, now)
     },
   }
 }

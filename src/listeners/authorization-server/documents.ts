@@ -15,6 +15,8 @@ export interface DocumentDependencies {
   readonly clientRegistry: Pick<ClientRegistry, 'seenDocument' | 'noteDocument'>
   readonly snapshot: CurrentSnapshot
   readonly egress: Egress
+  /** Reaches public addresses alone. */
+  readonly publicEgress: Egress
   readonly rates: Pick<Rates, 'admit'>
   readonly issuer: string
   readonly clock: Clock
@@ -54,12 +56,19 @@ const freshFor = (answer: Response, recheck: number): number => {
 
 type Fetched = { readonly metadata: ClientMetadata; readonly freshFor: number } | { readonly isAway: true; why: string }
 
+/** The way out to a host: what the settings allow inside counts for hosts alone that the administrator has named for documents. */
+const egressTo = (url: string, { egress, publicEgress, snapshot }: DocumentDependencies): Egress => {
+  const { hosts } = snapshot().settings.clients.metadata_documents
+  return hosts !== '*' && isNamedHost(new URL(url).host, hosts) ? egress : publicEgress
+}
+
 /** Reads a document. A host that does not answer is another thing than one that answers with something else. */
-const fetchDocument = async (id: string, { egress, snapshot }: DocumentDependencies): Promise<Fetched> => {
-  const { registration, metadata_documents: documents, redirect_schemes: schemes } = snapshot().settings.clients
+const fetchDocument = async (id: string, deps: DocumentDependencies): Promise<Fetched> => {
+  const { registration, metadata_documents: documents, redirect_schemes: schemes } = deps.snapshot().settings.clients
   let answer: Response
   let body: unknown
   try {
+    const egress = egressTo(id, deps)
     answer = await egress(id, { headers: { accept: 'application/json' }, maxBytes: registration.max_bytes })
     if (answer.status === 429 || answer.status >= 500) return { isAway: true, why: `answered with ${answer.status}` }
     body = answer.status === 200 ? await answer.json().catch(() => undefined) : undefined
@@ -82,7 +91,7 @@ const fetchDocument = async (id: string, { egress, snapshot }: DocumentDependenc
 
 /** The library's feature of Client ID Metadata Documents, with Deputy's rules, its way out, and what it has seen before. */
 export const createDocuments = (deps: DocumentDependencies, grantTypes: ReadonlySet<string>) => {
-  const { clientRegistry, snapshot, rates, clock, egress, logger } = deps
+  const { clientRegistry, snapshot, rates, clock, logger } = deps
   /** What the library is given where it asks for a document, by the document's address. */
   const resolved = createLru<string, string>({ max: 1000 })
   const failed = createLru<string, { readonly until: number; readonly error: Error }>({ max: 1000 })
@@ -107,10 +116,22 @@ export const createDocuments = (deps: DocumentDependencies, grantTypes: Readonly
     throw error
   }
 
+  /** Documents that are being read: requests that want the same one wait for one answer. */
+  const underWay = new Map<string, Promise<ClientMetadata>>()
+  const loadOnce = (id: string, address: string): Promise<ClientMetadata> => {
+    const begun = underWay.get(id)
+    if (begun !== undefined) return begun
+    const loading = load(id, address).finally(() => {
+      underWay.delete(id)
+    })
+    underWay.set(id, loading)
+    return loading
+  }
+
   const resolve = async (id: string, address: string): Promise<void> => {
     assertAddress(id, deps)
     try {
-      const metadata = await load(id, address)
+      const metadata = await loadOnce(id, address)
       resolved.set(id, JSON.stringify(toLibrary({ id, metadata }, grantTypes)))
     } catch (error) {
       if (error instanceof errors.InvalidClient && failed.get(id) === undefined)
@@ -143,7 +164,7 @@ export const createDocuments = (deps: DocumentDependencies, grantTypes: Readonly
       const document = resolved.get(url)
       if (document !== undefined) return new Response(document, { headers: { 'content-type': 'application/json' } })
       const { max_bytes: maxBytes } = snapshot().settings.clients.registration
-      return egress(url, { headers: { accept: 'application/json' }, maxBytes: Math.max(maxBytes, 65_536) })
+      return egressTo(url, deps)(url, { headers: { accept: 'application/json' }, maxBytes: Math.max(maxBytes, 65_536) })
     },
   }
 }

@@ -4,13 +4,14 @@ import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
 import { assertClientPermitted, type ClientPolicyDependencies } from '#flows/connect'
 import { assertStillValid, type ValidityDependencies } from '#identity/validity'
-import type { ClientSignIn } from '#identity/client'
+import type { ClientSessions, ClientSignIn } from '#identity/client'
 import { dependenciesOfSignIn, signInOf } from './provider.ts'
 import { shownScopes } from './scopes.ts'
 import { settled } from './token-writes.ts'
 
 export interface TokenDependencies extends ValidityDependencies, ClientPolicyDependencies {
   readonly audit: AuditLog
+  readonly clientSessions: Pick<ClientSessions, 'used'>
   readonly rates: Pick<Rates, 'admit' | 'isRepeated'>
 }
 
@@ -91,6 +92,7 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
     await assertPermitted(deps, record, signIn, scopes)
     await Promise.all([
       written,
+      deps.clientSessions.used(signIn.id),
       deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } }),
     ])
     assertStillValid(dependenciesOfSignIn(signIn), deps)
