@@ -1,4 +1,4 @@
-import type { CurrentSnapshot } from '#config'
+import { type CurrentSnapshot, userIssuerOf } from '#config'
 import { refuse } from '#errors'
 import { type ClientSignIn, knownBy } from '#identity/client'
 import { type Policy, SIGN_IN } from '#identity/policy'
@@ -23,7 +23,8 @@ export const assertClientPermitted = (
   const { tenant, user, client, groups, claims } = signIn
   const server = current.servers.get(signIn.server)
   if (server === undefined) throw refuse('workload_unknown')
-  const trusted = current.tenants.get(tenant)?.issuers.find(({ issuer }) => issuer === signIn.issuer)
+  const served = current.tenants.get(tenant)
+  const trusted = served === undefined ? undefined : userIssuerOf(served, signIn.issuer, current.providers)
   if (trusted === undefined) throw refuse('subject_tenant_unknown')
   const omitted = omittedOf(claims, trusted)
   const { acr } = claims
