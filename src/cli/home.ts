@@ -15,6 +15,7 @@ export const shipped: Shipped = {
   providers: join(PACKAGE, 'providers'),
   policySchema: join(PACKAGE, 'policies/access/schema.cedarschema'),
 }
+export const shippedKnownServers = join(PACKAGE, 'providers/mcp')
 export const shippedPolicies = join(PACKAGE, 'policies/access')
 
 export const packageVersion = async (): Promise<string> => {

@@ -20,6 +20,7 @@ export {
   credentialKindSchema,
   type Downstream,
   type DownstreamOf,
+  downstreamSchema,
   keeps,
   type KeptDownstream,
   type OAuthClient,
@@ -31,6 +32,7 @@ export { type ExecMapping, execSchema, type ExecValue } from './exec.ts'
 export { differingNodes, type Fingerprints, fingerprintsOf } from './fingerprints.ts'
 export { readTextFiles } from './folder.ts'
 export { CREDENTIAL, type Inject, type InjectionWay } from './inject.ts'
+export { type KnownServer, knownServerSchema, readKnownServers } from './known-server.ts'
 export type { KeyEncryptionSettings } from './key-encryption.ts'
 export { loadConfiguration, loadLocations, readProviders, rotationPolicies } from './load.ts'
 export { checkPrivateFiles, type PrivateFile } from './private-files.ts'

@@ -82,4 +82,9 @@ export const grantErrors = {
     'Deputy does not connect to {url}: {problem}.',
     'If the address is correct, allow it under `network` in deputy.yaml.',
   ),
+  remote_server_refused: kind(
+    { status: 502, oauth: 'server_error', category: 'provider', retryable: false },
+    'The remote MCP server cannot be added because of {url}: {problem}.',
+    'Ask its operator, or write the provider and downstream files by hand (docs/remote-mcp.md).',
+  ),
 } as const satisfies Record<string, ErrorKind>

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { createContext, type CommandContext } from '../context.ts'
 import { assertUrl, changeRegistry, commented, writeNew } from '../registry-file.ts'
 import type { Terminal } from '../terminal.ts'
+import { addDownstreamCommands } from './downstream.ts'
 import { addIssuerCommands } from './issuer.ts'
 import { addProviderCommands } from './provider.ts'
 import { addListing, checkIssuer } from './registry-views.ts'
@@ -74,8 +75,9 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
   addTenantAdd(tenant, context)
   addIssuerCommands(program, context)
   addServerCommands(program, context)
+  const downstream = program.command('downstream').description('services for which Deputy issues credentials')
   addListing(
-    program.command('downstream').description('services for which Deputy issues credentials'),
+    downstream,
     {
       kind: 'downstream',
       columns: ['downstream', 'credential', 'enabled', 'tenants', 'resource', 'provider'],
@@ -83,6 +85,7 @@ export const addRegistryCommands = (program: Command, terminal: Terminal): void 
     },
     context,
   )
+  addDownstreamCommands(downstream, context)
   const provider = program.command('provider').description('OAuth providers: endpoints and behaviour of each service')
   addListing(
     provider,

@@ -14,6 +14,20 @@ export {
 export { fieldsOf, scopesOf } from './dialect.ts'
 export { createIdentityProviders, type IdentityProviders, refusalOfIssuer } from './identity-provider.ts'
 export { differences, draftOf, readMetadata } from './metadata.ts'
+export {
+  type AuthorizationServer,
+  documentAuthentication,
+  findAuthorizationServer,
+  findProtectedResource,
+  type ProtectedResource,
+  registerAt,
+  type RegisteredClient,
+  registrableAuthentication,
+  type RemoteFacts,
+  remoteDownstreamText,
+  remoteProviderText,
+  usableScopes,
+} from './remote/index.ts'
 export { isPushed } from './pushed-request.ts'
 export { refusedSubjectToken } from './refused-subject-token.ts'
 export { type EndingTokens, revokeTokens } from './revocation.ts'

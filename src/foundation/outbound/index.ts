@@ -4,7 +4,7 @@
  */
 export type { AddressRules } from './address.ts'
 export { connectionProblem } from './connection-problem.ts'
-export type { ClientCertificate, Egress } from './egress.ts'
+export type { ClientCertificate, Egress, EgressInit } from './egress.ts'
 export { createEgress } from './fetch.ts'
 export { createConnectionGuard, type Lookup, refusedByGuard } from './guard.ts'
 export { readHostRoutes } from './hosts.ts'

@@ -1,0 +1,218 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import {
+  downstreamSchema,
+  formatProblem,
+  type KnownServer,
+  loadLocations,
+  parseYamlFile,
+  providerSchema,
+  readKnownServers,
+} from '#config'
+import { remoteDownstreamText, remoteProviderText } from '#credentials/provider'
+import { Secret } from '#foundation/crypto'
+import { didYouMean } from '#foundation/text'
+import type { CommandContext } from '../context.ts'
+import { readSettings, shippedKnownServers } from '../home.ts'
+import { egressOf } from '../issuer-reachability.ts'
+import { assertId, assertUrl, changeRegistry, writeNew } from '../registry-file.ts'
+import { addRemoteServer, assertNew, idForServer, type RemoteRequest, type RemoteResult } from '../remote-server.ts'
+import { CommandError, exit, print, shownText, shownTime, table, withProgress } from '../terminal.ts'
+
+interface AddOptions {
+  mcp?: string
+  known?: string
+  id?: string
+  name?: string
+  tenants?: string
+  authorizationServer?: string
+  clientId?: string
+  clientSecretFile?: string
+}
+
+const knownServer = async (name: string): Promise<KnownServer> => {
+  const all = await readKnownServers(shippedKnownServers)
+  const known = all.get(name)
+  if (known === undefined)
+    throw new CommandError(
+      exit.usage,
+      `Deputy knows no MCP server ${name}. ${didYouMean(name, all.keys())}`.trimEnd(),
+      'deputy downstream known',
+    )
+  return known
+}
+
+/** The tenants that an option names, and those of the home that they are. @throws CommandError for one that no file defines */
+const tenantsOf = async (
+  home: string,
+  environment: string,
+  text: string | undefined,
+): Promise<Pick<RemoteRequest, 'tenants' | 'tenantIds'>> => {
+  const known = [...(await loadLocations(home, 'tenants', 'tenant', environment)).keys()]
+  if (text === undefined) return { tenants: '*', tenantIds: known }
+  const named = [...new Set(text.split(',').map((each) => each.trim()))]
+  const unknown = named.find((each) => !known.includes(each))
+  if (unknown !== undefined)
+    throw new CommandError(
+      exit.usage,
+      `There is no tenant '${unknown}'. ${didYouMean(unknown, known)}`.trimEnd(),
+      'deputy tenant list',
+    )
+  return { tenants: named, tenantIds: named }
+}
+
+const clientOf = async (
+  { clientId, clientSecretFile }: AddOptions,
+  workingFolder: string,
+): Promise<RemoteRequest['client']> => {
+  if (clientId === undefined) {
+    if (clientSecretFile !== undefined) throw new CommandError(exit.usage, 'A client secret needs its --client-id.')
+    return undefined
+  }
+  if (clientSecretFile === undefined) return { clientId, secret: undefined }
+  const text = (await readFile(resolve(workingFolder, clientSecretFile), 'utf8')).trim()
+  if (text === '') throw new CommandError(exit.usage, `${clientSecretFile} is empty.`)
+  return { clientId, secret: new Secret(text) }
+}
+
+/** What the options, the known servers and the home say about the server. */
+const requestOf = async (
+  options: AddOptions,
+  { terminal, home }: CommandContext,
+  environment: string,
+): Promise<RemoteRequest> => {
+  if ((options.mcp === undefined) === (options.known === undefined))
+    throw new CommandError(exit.usage, 'Name the server with either --mcp URL or --known NAME.')
+  const known = options.known === undefined ? undefined : await knownServer(options.known)
+  const url = options.mcp ?? known!.mcp
+  assertUrl('an MCP server', url)
+  if (options.authorizationServer !== undefined) assertUrl('an authorization server', options.authorizationServer)
+  const id = options.id ?? (known === undefined ? idForServer(url) : `${known.known}-mcp`)
+  assertId('downstream', id)
+  return {
+    url,
+    id,
+    // The host, not the name that the server gives itself: that one appears on the consent page.
+    name: options.name ?? known?.name ?? new URL(url).host,
+    known,
+    issuer: options.authorizationServer,
+    client: await clientOf(options, terminal.workingFolder),
+    ...(await tenantsOf(home(), environment, options.tenants)),
+  }
+}
+
+/** Writes both files. @throws CommandError where what the server says does not make files in order */
+const writeFiles = async ({ facts }: RemoteResult, { terminal, home }: CommandContext): Promise<void> => {
+  const { id } = facts
+  const texts = [
+    { folder: 'providers', what: 'provider', text: remoteProviderText(facts), schema: providerSchema },
+    { folder: 'downstreams', what: 'downstream', text: remoteDownstreamText(facts), schema: downstreamSchema },
+  ]
+  const problems = texts.flatMap(
+    ({ folder, text, schema }) => parseYamlFile(`${folder}/${id}.yaml`, text, schema).problems,
+  )
+  if (problems.length > 0) throw new CommandError(exit.failed, problems.map(formatProblem).join('\n'))
+  await changeRegistry(home(), terminal, async () => {
+    for (const { folder, what, text } of texts) await writeNew({ home: home(), folder, what, id, text })
+    return {
+      file: `downstreams/${id}.yaml`,
+      done: `providers/${id}.yaml and downstreams/${id}.yaml are written.`,
+    }
+  })
+}
+
+const CLIENT_LINES: Readonly<Record<RemoteResult['how'], string>> = {
+  document: 'Deputy is known there by the document that it publishes at its client id',
+  dynamic: 'Deputy has registered itself there',
+  manual: 'Deputy uses the client that you registered there',
+}
+
+/** What was done, and what to do next. */
+const summaryOf = (result: RemoteResult, wanted: RemoteRequest): string => {
+  const { facts, issuers } = result
+  const { id, client, scopes, server, url } = facts
+  const others = issuers.filter((each) => each !== server.issuer)
+  const held =
+    client.secretName === undefined
+      ? ''
+      : `; the secret ${client.secretName} of ${wanted.tenantIds.join(', ')} holds the client secret`
+  const path = new URL(url).pathname
+  return [
+    `Authorization server: ${server.issuer}${others.length === 0 ? '' : ` (it also names ${others.join(', ')}; choose with --authorization-server)`}`,
+    `${CLIENT_LINES[result.how]}: ${client.clientId} (${client.authentication})${held}.`,
+    ...(client.secretName !== undefined && wanted.tenants === '*'
+      ? [
+          `A tenant that is added later needs the secret ${client.secretName} too: deputy secret set ${client.secretName} --tenant ID`,
+        ]
+      : []),
+    ...(result.secretExpiresAt === undefined
+      ? []
+      : [
+          `The client secret ends at ${shownTime(result.secretExpiresAt)}. Add the server under a new id before that time.`,
+        ]),
+    ...(wanted.known?.notes ?? []),
+    'Next: read both files, add the downstream to the file of each MCP server that may use it, and run `deputy reload`:',
+    '  downstreams:',
+    `    ${id}: { scopes: [${Object.keys(scopes)
+      .map((scope) => JSON.stringify(scope))
+      .join(', ')}] }`,
+    `Those servers reach it through the proxy at /d/${id}${path === '/' ? '/' : path}.`,
+  ].join('\n')
+}
+
+/** `downstream add`. */
+const addDownstreamAdd = (downstream: Command, context: CommandContext): void => {
+  const { terminal, home, socket } = context
+  downstream
+    .command('add')
+    .description('add a remote MCP server: its metadata is read, Deputy becomes a client, and two files are written')
+    .option('--mcp <url>', 'URL of the MCP server')
+    .option('--known <name>', 'an MCP server of `deputy downstream known`, instead of a URL')
+    .option('--id <id>', 'id of the downstream and of its provider; default: by the host, such as linear-mcp')
+    .option('--name <name>', 'name on the consent page; default: the host')
+    .option('--tenants <ids>', 'tenants that may use it, with commas between; default: all')
+    .option('--authorization-server <url>', 'the issuer to use where the server names several; default: its first')
+    .option('--client-id <id>', 'a client that was registered there by hand')
+    .option('--client-secret-file <path>', 'file with the secret of that client; it is stored in the embedded backend')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  deputy downstream add --mcp https://mcp.example.com/mcp --tenants acme\n  deputy downstream add --known linear',
+    )
+    .action(async (options: AddOptions) => {
+      const settings = await readSettings(home())
+      const wanted = await requestOf(options, context, settings.environment)
+      await assertNew({ home: home() }, wanted.id)
+      const egress = await egressOf(home(), settings.network)
+      try {
+        const result = await withProgress(
+          terminal,
+          'Reading metadata',
+          addRemoteServer(wanted, { home: home(), settings, egress, socket: await socket() }),
+        )
+        await writeFiles(result, context)
+        terminal.out(`${shownText(summaryOf(result, wanted))}\n`)
+      } finally {
+        await egress.close()
+      }
+    })
+}
+
+/** `downstream known`. */
+const addDownstreamKnown = (downstream: Command, { terminal }: CommandContext): void => {
+  downstream
+    .command('known')
+    .description('list remote MCP servers whose documentation Deputy knows')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  deputy downstream known')
+    .action(async (options: { json?: boolean }) => {
+      const rows = [...(await readKnownServers(shippedKnownServers)).values()]
+      print(terminal, options, rows, () => table(['known', 'name', 'mcp', 'registration'], rows))
+    })
+}
+
+/** `downstream add|known`. */
+export const addDownstreamCommands = (downstream: Command, context: CommandContext): void => {
+  addDownstreamAdd(downstream, context)
+  addDownstreamKnown(downstream, context)
+}
