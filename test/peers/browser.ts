@@ -57,11 +57,14 @@ const signInWithChromium = async (executable: string): Promise<string | undefine
     await page.goto(address!)
     for (let form = 0; form < MOST_FORMS && last === ''; form += 1) {
       const answer = answerTo({ body: await page.content() }, user!)
-      for (const [name, value] of Object.entries(answer))
-        if (name !== 'decision') await page.locator(`[name=${name}]`).fill(value)
-      const button = 'decision' in answer ? `button[value=${answer['decision']}]` : 'button, input[type=submit]'
-      await page.locator(button).first().click()
-      await page.waitForLoadState().catch(() => undefined)
+      const next = page.waitForNavigation({ timeout: PATIENCE_MS }).catch(() => undefined)
+      if ('decision' in answer) await page.locator(`button[value=${answer['decision']}]`).click()
+      else {
+        for (const [name, value] of Object.entries(answer)) await page.locator(`[name=${name}]`).first().fill(value)
+        // Some pages have other buttons before the one that sends the form.
+        await page.keyboard.press('Enter')
+      }
+      await next
     }
     if (last === '') throw new Error(`it ended at ${page.url()}: ${(await page.content()).slice(0, 500)}`)
     // Once alone: a program that is told twice takes the second for the answer to its next question.
