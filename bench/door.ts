@@ -159,12 +159,14 @@ function seed(home: string): void {
   const session = database.prepare(
     'insert into client_sessions (id, tenant, "user", client, server, sealed, created_at, used_at, expires_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?)',
   )
+  const client = database.prepare(
+    'insert into clients (id, sealed, created_at, used_at, expires_at) values (?, ?, ?, ?, ?)',
+  )
   database.exec('begin')
-  for (let at = 0; at < MANY.clients; at += 1) record.run('Client', `client-${at}`, '_deputy', null, sealed, later)
+  for (let at = 0; at < MANY.clients; at += 1) client.run(`dcr_${at}`, sealed, now, now, later)
   for (let at = 0; at < MANY.sessions; at += 1) {
     const id = `acme.session-${at}`
-    const client = `client-${at % MANY.clients}`
-    session.run(id, 'acme', `user-${at % 20_000}`, client, 'notes', sealed, now, now, later)
+    session.run(id, 'acme', `user-${at % 20_000}`, `dcr_${at % MANY.clients}`, 'notes', sealed, now, now, later)
     record.run('RefreshToken', `token-${at}`, 'acme', id, sealed, later)
   }
   database.exec('commit')

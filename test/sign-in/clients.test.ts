@@ -8,6 +8,8 @@ import { createSystemRandom } from '../../src/clock.ts'
 import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { hashClientSecret } from '../../src/identity/workload/client-secret.ts'
 import { type ClientDocuments, startClientDocuments } from '../support/client-documents.ts'
+import { PASSWORD } from '../peers/openid-server.ts'
+import { createBrowser } from '../peers/walk.ts'
 import { ACCESS_TOKEN, aKeyPair, TOKEN_EXCHANGE } from '../support/daemon.ts'
 import {
   authorizationUrl,
@@ -234,6 +236,20 @@ describe('documents', () => {
     await sleep(1200)
     await authorize(world, client, withRedirect)
     documents.answer('/client.json', { status: 404 })
+  })
+
+  test('a document that changes while the user looks at the page gets nothing', async () => {
+    const client = documents.serve('/turning.json', metadata)
+    const browser = createBrowser({ stopAt: (url) => url.startsWith(`${WEB_REDIRECT}?`) })
+    let page = await browser.open(authorizationUrl(world, client, withRedirect.parameters).url)
+    page = await browser.submit(page, { login: 'alice', password: PASSWORD })
+    while (!page.body.includes('Let Web client use')) page = await browser.submit(page, { decision: 'allow' })
+    documents.serve('/turning.json', { ...metadata, client_name: 'Claude' })
+    await sleep(1200)
+    await ask(client, withRedirect.parameters)
+    const answer = await browser.submit(page, { decision: 'allow' })
+    expect([answer.status, answer.body]).toEqual([400, expect.stringContaining('has changed since')])
+    expect(await consentsOf(client)).toBe(0)
   })
 
   test('threat 10: the consent for one client is none for another', async () => {

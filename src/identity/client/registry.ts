@@ -6,6 +6,7 @@ import { refuse } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import { type Envelope, randomText, Secret } from '#foundation/crypto'
 import { type ClientRecord, clientRecordName, type ClientRecordStore } from '#foundation/store'
+import { createLru } from '#foundation/lru'
 import type { Logger } from '#foundation/telemetry'
 import { fileOfClient, type KnownBy, knownBy } from './known-by.ts'
 import { type ClientMetadata, clientMetadataSchema, digestOf } from './metadata.ts'
@@ -127,6 +128,8 @@ export const hashOfRandomSecret = (secret: Secret): string =>
 
 class SealedClients implements ClientRegistry {
   readonly #options: ClientRegistryOptions
+  /** Records that were opened, with the bytes that they were opened from: while the store has the same, they say the same. */
+  readonly #opened = createLru<string, { readonly sealed: Uint8Array; readonly known: Known }>({ max: 1000 })
 
   constructor(options: ClientRegistryOptions) {
     this.#options = options
@@ -219,9 +222,13 @@ class SealedClients implements ClientRegistry {
 
   async #open(row: ClientRecord): Promise<Known | undefined> {
     const { envelope, logger } = this.#options
+    const opened = this.#opened.get(row.id)
+    if (opened !== undefined && Buffer.compare(opened.sealed, row.sealed) === 0) return opened.known
     try {
       const text = await envelope.open(clientRecordName(row.id), row.sealed)
-      return recordSchema.parse(JSON.parse(text.reveal()))
+      const known = recordSchema.parse(JSON.parse(text.reveal()))
+      this.#opened.set(row.id, { sealed: row.sealed, known })
+      return known
     } catch (error) {
       logger.error({ err: error, client: row.id }, 'the record of a client cannot be read')
       return undefined
@@ -235,9 +242,9 @@ class SealedClients implements ClientRegistry {
   async #add(known: Known): Promise<ClientRecord> {
     const { store, snapshot, clock } = this.#options
     const { limit, unused_lifetime: lifetime } = snapshot().settings.clients.registration
-    if ((await store.unused(limit)) >= limit)
-      throw refuse('rate_limited', { what: 'clients with which no user has signed in', seconds: 3600 })
     const now = clock.now()
+    if ((await store.unused(limit, now)) >= limit)
+      throw refuse('rate_limited', { what: 'clients with which no user has signed in', seconds: 3600 })
     // One that has expired makes room for its like.
     if ((await store.find(known.id, now)) === undefined) await store.remove(known.id)
     const row = { id: known.id, sealed: await this.#seal(known), createdAt: now, expiresAt: now + lifetime }

@@ -51,8 +51,14 @@ export const clientRecordStore = (database: Database): ClientRecordStore => ({
       .where('id', '=', id)
       .execute()
   },
-  async unused(limit) {
-    const counted = database.selectFrom('clients').select('id').where('used_at', 'is', null).limit(limit).as('counted')
+  async unused(limit, now) {
+    const counted = database
+      .selectFrom('clients')
+      .select('id')
+      .where('used_at', 'is', null)
+      .where('expires_at', '>', now)
+      .limit(limit)
+      .as('counted')
     const { count } = await database
       .selectFrom(counted)
       .select(({ fn }) => fn.countAll().as('count'))

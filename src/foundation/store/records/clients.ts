@@ -23,8 +23,8 @@ export interface ClientRecordStore {
   replace(id: string, was: Uint8Array, sealed: Uint8Array): Promise<boolean>
   /** Lets it live until `expiresAt` at least. @param usedAt when a user has signed in at it; null: none has */
   used(id: string, usedAt: number | null, expiresAt: number): Promise<void>
-  /** How many there are with which no user has signed in; counts no further than `limit`. */
-  unused(limit: number): Promise<number>
+  /** How many live at `now` with which no user has signed in; counts no further than `limit`. */
+  unused(limit: number, now: number): Promise<number>
   /** Latest first, those that are used before the others. */
   list(limit: number): Promise<ClientRecord[]>
   remove(id: string): Promise<boolean>
