@@ -11,6 +11,7 @@ import { z } from 'zod'
 import { clientSchema } from '../src/config/client.ts'
 import { downstreamSchema } from '../src/config/downstream.ts'
 import { formatProblem } from '../src/config/problem.ts'
+import { readKnownServers } from '../src/config/known-server.ts'
 import { providerSchema, type Provider } from '../src/config/provider.ts'
 import { rotatorSchema } from '../src/config/rotators.ts'
 import { rotationPolicySchema } from '../src/config/rotation-policy.ts'
@@ -337,6 +338,25 @@ const providers = async (): Promise<string> => {
   )
 }
 
+const KNOWN_REGISTRATION = {
+  document: 'by a metadata document',
+  dynamic: 'registers itself',
+  manual: 'registered by hand',
+} as const
+
+const knownServers = async (): Promise<string> =>
+  table(
+    ['`--known`', 'Server', 'URL', 'Client', 'Notes', 'Sources'],
+    [...(await readKnownServers(join(ROOT, 'providers/mcp'))).values()].map((each) => [
+      code(each.known),
+      each.name,
+      code(each.mcp),
+      each.registration === undefined ? 'not documented' : KNOWN_REGISTRATION[each.registration],
+      each.notes.join(' '),
+      [...new Set(Object.values(each.sources))].map((url, at) => `[${at + 1}](${url})`).join(' '),
+    ]),
+  )
+
 // Tests of promises and threats
 
 /** The numbers of a kind in a test's name: `promise 3: …`, `promise 5, threats 4 and 18: …`. */
@@ -390,6 +410,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
   },
   'docs/architecture.md': { rooms: () => table(['Folder', 'What it is'], roomRows(ROOT)) },
   'docs/providers.md': { providers },
+  'docs/remote-mcp.md': { known: knownServers },
   'docs/promises.md': { promises: () => testedIn('promise', PROMISES, '../') },
   'SECURITY.md': { threats: () => testedIn('threat', THREATS) },
 }

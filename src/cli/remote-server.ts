@@ -87,11 +87,7 @@ export const addRemoteServer = async (wanted: RemoteRequest, context: RemoteCont
     { issuer: issuerOf(wanted, resource), resource: resource.resource },
     { egress, assertReachable: guardOf(settings).assertReachable, ownOrigins: ownOriginsOf(settings) },
   )
-  const found = usableScopes(resource.scopes)
-  const documented = wanted.known?.scopes ?? {}
-  const scopes = Object.fromEntries(
-    (found.length > 0 ? found : Object.keys(documented)).map((scope) => [scope, documented[scope] ?? scope]),
-  )
+  const scopes = scopesFor(resource, wanted.known?.scopes ?? {})
   const { client, how, secretExpiresAt } = await clientAt(wanted, { server, scopes: Object.keys(scopes) }, context)
   const { url, id, name, tenants } = wanted
   return {
@@ -100,6 +96,21 @@ export const addRemoteServer = async (wanted: RemoteRequest, context: RemoteCont
     issuers: resource.authorizationServers,
     secretExpiresAt,
   }
+}
+
+/**
+ * The scopes for the files, with their descriptions: those that the server lists. Where its documentation names scopes, the others of
+ * the list are for other clients.
+ */
+const scopesFor = (
+  resource: ProtectedResource,
+  documented: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> => {
+  const listed = usableScopes(resource.scopes)
+  const both = listed.filter((scope) => Object.hasOwn(documented, scope))
+  if (both.length > 0 || listed.length === 0)
+    return listed.length === 0 ? documented : Object.fromEntries(both.map((scope) => [scope, documented[scope]!]))
+  return Object.fromEntries(listed.map((scope) => [scope, scope]))
 }
 
 const guardOf = ({ network }: Settings): Pick<ReturnType<typeof createConnectionGuard>, 'assertReachable'> =>

@@ -178,6 +178,28 @@ describe('a remote MCP server is found', () => {
     })
   })
 
+  it('of a known server: only the documented authorization server, scopes and way of registration', async () => {
+    const known = {
+      known: 'remote',
+      name: 'Remote',
+      mcp: `${origin}/mcp`,
+      authorization_server: origin,
+      scopes: { read: 'Read all', other: 'Other' },
+      notes: [],
+      sources: {},
+    }
+    answers[`${PRM}/mcp`] = resource({
+      authorization_servers: ['https://evil.example', origin],
+      scopes_supported: ['read', 'sudo'],
+    })
+    expect((await add({ known })).facts).toMatchObject({ server: { issuer: origin }, scopes: { read: 'Read all' } })
+    answers[`${PRM}/mcp`] = resource({ scopes_supported: undefined })
+    expect((await add({ known })).facts.scopes).toEqual(known.scopes)
+    expect(await refusal({ known: { ...known, registration: 'manual' } })).toMatch(/documented to take only clients/)
+    answers[`${PRM}/mcp`] = resource({ authorization_servers: ['https://evil.example'] })
+    expect(await refusal({ known })).toMatch(/names the authorization server https:\/\/evil.example, not/)
+  })
+
   it('an id by its host, apart from the ids of providers', () => {
     const urls = ['https://mcp.linear.app/mcp', 'https://docs.mcp.cloudflare.com/mcp', 'https://127.0.0.1:8/', origin]
     expect(urls.map(idForServer)).toEqual(['linear-mcp', 'docs-cloudflare-mcp', 'remote-mcp', 'remote-mcp'])

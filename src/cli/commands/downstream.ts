@@ -151,7 +151,6 @@ const summaryOf = (result: RemoteResult, wanted: RemoteRequest): string => {
       : [
           `The client secret ends at ${shownTime(result.secretExpiresAt)}. Add the server under a new id before that time.`,
         ]),
-    ...(wanted.known?.notes ?? []),
     'Next: read both files, add the downstream to the file of each MCP server that may use it, and run `deputy reload`:',
     '  downstreams:',
     `    ${id}: { scopes: [${Object.keys(scopes)
@@ -183,6 +182,7 @@ const addDownstreamAdd = (downstream: Command, context: CommandContext): void =>
       const settings = await readSettings(home())
       const wanted = await requestOf(options, context, settings.environment)
       await assertNew({ home: home() }, wanted.id)
+      for (const note of wanted.known?.notes ?? []) terminal.out(`${note}\n`)
       const egress = await egressOf(home(), settings.network)
       try {
         const result = await withProgress(
