@@ -3,9 +3,9 @@
  * this machine. One line a step. `--keep` leaves everything running until Ctrl-C.
  */
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
-import { signIn } from '../test/peers/company-idp.ts'
 import { PASSWORD } from '../test/peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../test/peers/walk.ts'
+import { signInFromNothing } from './mcp-client.ts'
 import { startWorld, type World } from './world.ts'
 
 const keep = process.argv.includes('--keep')
@@ -80,8 +80,13 @@ const connect = async (world: World, url: string): Promise<Page> => {
 }
 
 const run = async (world: World): Promise<void> => {
-  const { accessToken } = await signIn({ idp: world.idp, user: 'alice', resource: world.servers.notes.url })
-  say('alice has a token for the MCP server notes, and for no other')
+  const accessToken = await signInFromNothing(world.servers.notes.url, ({ body }) =>
+    body.includes('type="password"') ? { login: 'alice', password: PASSWORD } : { decision: 'allow' },
+  )
+  say(
+    'an MCP client that knew only the URL of the server notes has registered at Deputy; alice signed in at the company',
+  )
+  say('and allowed it: the client has a token for notes, and for no other server')
 
   const first = await callTool(world.servers.notes.url, accessToken)
   const link = /https?:\/\/\S+\/connect\/\S+/.exec(first.text)?.[0]

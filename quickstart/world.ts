@@ -140,6 +140,7 @@ const writeConfiguration = async (
       tenants: ['acme'],
       owner: `${server}@acme.example`,
       status: 'approved',
+      sign_in: 'deputy',
       attest: [{ private_key_jwt: { jwks: { keys: [publicKeys[server as 'notes' | 'calendar']] } } }],
       downstreams: { 'notes-api': { scopes: ['notes:read'] } },
       tools: { list_notes: { downstream: 'notes-api', scopes: ['notes:read'] } },

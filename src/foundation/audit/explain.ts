@@ -222,7 +222,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
   revocation: tellRevocation,
   'token.revoke': tellRevocation,
   'token.introspect': ({ server }, { active, token_id: token, hidden = [] }) => [
-    `${server} asked whether a token is live${when(token, (id) => ` (${id})`)}: it is${active === true ? '' : ' not, or is none of its business'}.`,
+    `${server} asked whether a token is live${when(token, (id) => ` (${id})`)}: it is${active === true ? '' : ' not, or it was not issued for that server'}.`,
     ...hidden.map(
       ({ tool, problem, policies = [] }) =>
         `The tool ${tool} is hidden from this user: ${problem}${policies.length === 0 ? '' : ` Decided by ${policies.join(', ')}.`}`,
