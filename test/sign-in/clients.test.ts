@@ -208,6 +208,8 @@ describe('threat 8: a wrong address is never redirected to', () => {
       const answer = await ask(unknown, { redirect_uri: WEB_REDIRECT })
       expect([answer.status, answer.location]).toEqual([400, null])
     }
+    const forgotten = await ask('dcr_unknown', { redirect_uri: WEB_REDIRECT })
+    expect(forgotten.text).toMatch(/add it again[\s\S]*Correlation id/)
   })
 })
 

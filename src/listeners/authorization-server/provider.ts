@@ -167,6 +167,14 @@ const features = ({ snapshot }: ProviderDependencies): Configuration['features']
   },
 })
 
+/** What a person can do about an error, where there is more than to start again. */
+const NEXT: Readonly<Record<string, string>> = {
+  invalid_client:
+    'Remove the server from your MCP client and add it again, so that the client makes itself known anew. If that does not help, send what stands here to the administrator of the server.',
+}
+const NEXT_ELSE =
+  'Go back to your MCP client and start again. If that does not help, tell its developer what stands here.'
+
 /** Every error has a page that a person understands, with the id under which the log has it. */
 const renderError = (
   context: KoaContextWithOIDC,
@@ -176,7 +184,7 @@ const renderError = (
   context.type = 'html'
   context.body = errorPage(
     `The sign-in could not go on (${error}${description === undefined ? '' : `: ${description}`}).`,
-    'Go back to your MCP client and start again. If that does not help, tell its developer what stands here.',
+    NEXT[error] ?? NEXT_ELSE,
     correlationId,
   )
 }
