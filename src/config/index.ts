@@ -7,6 +7,7 @@
 export { basicScopeWarnings } from './basic-scopes.ts'
 export { sentinelWarnings } from './sentinel-tls.ts'
 export { sharedSignInWarnings } from './shared-sign-in.ts'
+export type { Agent, AgentToken } from './agent.ts'
 export { type Client, REGISTERED_PREFIX } from './client.ts'
 export { documentOf, pagesUrlOf } from './client-document.ts'
 export { type ClientSettings, isNamedHost } from './client-settings.ts'

@@ -5,7 +5,7 @@ export const subjectErrors = {
   client_unverified: kind(
     { status: 401, oauth: 'invalid_client', category: 'workload', retryable: false },
     'The client {client} could not be authenticated.',
-    "Compare its id and secret with identity_assertions.clients in the tenant's file.",
+    "Compare its id, and its secret or key, with clients/{client}.yaml, or with identity_assertions.clients in the tenant's file.",
   ),
   assertion_invalid: kind(
     { status: 400, oauth: 'invalid_grant', category: 'subject', retryable: false },
@@ -51,6 +51,26 @@ export const subjectErrors = {
     { status: 400, oauth: 'invalid_request', category: 'subject', retryable: false },
     'The MCP client {client} may no longer be used here.',
     'Ask the administrator of Deputy: `enabled`, `tenants` and `servers` of clients/{client}.yaml say where it may be used.',
+  ),
+  agent_token_invalid: kind(
+    { status: 400, oauth: 'invalid_grant', category: 'subject', retryable: false },
+    'The token of the agent was not accepted: {problem}.',
+    'Compare issuer, audience, subject and claims of the token with `agent.tokens` of a file in clients/.',
+  ),
+  agent_target_unknown: kind(
+    { status: 400, oauth: 'invalid_target', category: 'target', retryable: false },
+    'The agent {agent} gets no token for {resource}.',
+    'Send the URI of a server of `agent.servers` in clients/{agent}.yaml as resource.',
+  ),
+  agent_scope_unavailable: kind(
+    { status: 400, oauth: 'invalid_scope', category: 'policy', retryable: false },
+    'None of the scopes {scopes} is for the agent {agent} at {server}.',
+    'Compare them with `agent.servers` in clients/{agent}.yaml.',
+  ),
+  agent_not_served: kind(
+    { status: 403, oauth: 'access_denied', category: 'target', retryable: false },
+    'Credentials of the kind {credential} for {downstream} are for users, and {agent} is an agent.',
+    'Use a downstream whose credential is minted, static, api_key, basic or client_credentials.',
   ),
   subject_user_disabled: kind(
     { status: 400, oauth: 'invalid_request', category: 'subject', retryable: false },

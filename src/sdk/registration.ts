@@ -47,6 +47,8 @@ export interface Inactive {
 /** Whose token the server was sent. */
 export interface Introspected {
   readonly active: true
+  /** Whether `user` is an agent that acts for itself, which may have the same id as a user. */
+  readonly isAgent: boolean
   readonly user: string
   readonly tenant: string
   readonly issuer: string
@@ -109,13 +111,14 @@ export const parseInactive = ({ error, dpop_nonce: nonce }: Body, correlationId:
 
 /** The active answer of `/tools`; undefined when it is none. */
 export const parseIntrospected = (
-  { sub, tenant, iss, scope = '', client_id: clientId, token_type: tokenType, exp, tools }: Body,
+  { sub, tenant, iss, scope = '', client_id: clientId, token_type: tokenType, exp, tools, agent }: Body,
   correlationId: string | undefined,
 ): Introspected | undefined =>
   !isText(sub) || !isText(tenant) || !isText(iss) || !isText(scope) || typeof exp !== 'number'
     ? undefined
     : {
         active: true,
+        isAgent: agent === true,
         user: sub,
         tenant,
         issuer: iss,

@@ -4,6 +4,8 @@ import { z } from 'zod'
 import { parseYamlFile } from '../../src/config/yaml-file.ts'
 import { checkFolder as check } from '../support/check.ts'
 
+const agent = (subject: string): string =>
+  `client: ci\nowner: me\nagent:\n  tenant: acme\n  servers: { notes: {} }\n  tokens:\n    - issuer: https://ci.example\n      subject: '${subject}'\n`
 const notes = 'server: notes\nresource: https://notes.example/mcp\ntenants: [acme]\nowner: o\nstatus: approved\n'
 
 /** File, its content, the line and the words of the problem that it makes. */
@@ -90,6 +92,14 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     /for which the server is not registered/,
   ],
   ['servers/notes.yaml', `${notes}replaced_by: gone\n`, 6, /There is no server gone/],
+  ['clients/ci.yaml', agent('repo:acme*'), 8, /after a part that ends with : or/],
+  ['clients/ci.yaml', agent('spiffe://*'), 8, /after a part that ends with : or/],
+  ['clients/ci.yaml', agent('*'), 8, /after a part that ends with : or/],
+  ['clients/ci.yaml', agent('repo:*:main'), 8, /after a part that ends with : or/],
+  ['clients/ci.yaml', agent('x').replace('tenant: acme', 'tenant: initech'), 4, /There is no tenant initech/],
+  ['clients/ci.yaml', agent('x').replace('notes: {}', 'gone: {}'), 5, /There is no server gone/],
+  ['clients/ci.yaml', agent('x').slice(0, agent('x').indexOf('  tokens')), 3, /an agent proves who it is/],
+  ['clients/ci.yaml', `${agent('x')}redirect_uris: ['https://a.example/x']\n`, 9, /no user signs in at an agent/],
   ['servers/notes.yaml', `${notes}attest:\n  - unix: { exe: /bin/x }\n`, 7, /uid|sha256/],
   ['servers/notes.yaml', `${notes}attest:\n  - client_secret: { scrypt: hunter2 }\n`, 7, /deputy server secret/],
   ['servers/notes.yaml', notes.replace('[acme]', '[initech]'), 3, /There is no tenant initech/],

@@ -29,7 +29,7 @@ export const credentialKey = (request: CredentialRequest, generation: string): s
   return cacheKey(
     principal.tenant,
     principal.kind,
-    principal.kind === 'user' ? principal.user : '',
+    principal.kind === 'user' ? principal.user : principal.kind === 'agent' ? principal.agent : '',
     server.server,
     String(downstreams.length),
     ...downstreams.map((each) => each.downstream),

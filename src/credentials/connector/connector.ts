@@ -5,9 +5,10 @@ import type { ActorClaim, ProofBinding, TokenTypeUri } from '#oauth'
 import type { RejectedCredential } from './rejection.ts'
 import type { TokenStatus } from './minted/status-index.ts'
 
-/** For whom a credential is obtained: a user of a tenant, or the workload itself (client_credentials). */
+/** For whom a credential is obtained: a user of a tenant, an agent, or the workload itself (client_credentials). */
 export type Principal =
   | { readonly kind: 'user'; readonly tenant: string; readonly user: string }
+  | { readonly kind: 'agent'; readonly tenant: string; readonly agent: string }
   | { readonly kind: 'workload'; readonly tenant: string; readonly server: string }
 
 /** What a connector is asked for, after policy has decided: it never gets to widen it. */

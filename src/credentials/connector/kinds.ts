@@ -14,6 +14,8 @@ export interface KindFacts {
   readonly fromSubjectToken: boolean
   /** Whether nodes share what one of them has fetched; what a node makes by itself is not worth asking for, and leases are shared in the store. */
   readonly shared: boolean
+  /** Whether agents get it: it names no user, or names the agent as such. */
+  readonly forAgents?: true
   /** Its grant is a lease, which is ended where it was given. */
   readonly leased?: true
   /** What can be narrowed, in the hands of this provider. */
@@ -26,6 +28,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
     joint: true,
     fromSubjectToken: true,
     shared: false,
+    forAgents: true,
     narrows: () => ['scope'],
   },
   oauth_grant: {
@@ -40,6 +43,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
     joint: false,
     fromSubjectToken: false,
     shared: false,
+    forAgents: true,
     narrows: () => [],
   },
   api_key: {
@@ -47,6 +51,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
     joint: false,
     fromSubjectToken: false,
     shared: false,
+    forAgents: true,
     narrows: () => [],
   },
   basic: {
@@ -54,6 +59,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
     joint: false,
     fromSubjectToken: false,
     shared: false,
+    forAgents: true,
     narrows: () => [],
   },
   client_credentials: {
@@ -61,6 +67,7 @@ export const kinds: Readonly<Record<CredentialKind, KindFacts>> = {
     joint: false,
     fromSubjectToken: false,
     shared: true,
+    forAgents: true,
     narrows: () => ['scope'],
   },
   token_exchange: {

@@ -2,6 +2,7 @@
 import { createEndReplaced, endSealed } from '#credentials/connector'
 import { createConnectFlow } from '#flows/connect'
 import {
+  createAgentTokens,
   createExchange,
   createExecBegin,
   createIdentityAssertions,
@@ -102,6 +103,7 @@ export const createFlows = (context: DaemonContext, made: Made) => {
     liveSessions.close()
   })
   const revoker = createRevocations(context, made)
+  const checkSecret = createClientSecretCheck(random)
   const subjectState = createSubjectState({ ...deps, readMinted: readMintedToken })
   return {
     liveSessions,
@@ -113,7 +115,13 @@ export const createFlows = (context: DaemonContext, made: Made) => {
     beginExec: createExecBegin({ ...deps, sessions: execSessions, liveSessions }),
     redeem: createIdentityAssertions({
       ...deps,
-      checkSecret: createClientSecretCheck(random),
+      checkSecret,
+      keys: signingKeys,
+      replays: store.replays,
+    }),
+    issueAgentToken: createAgentTokens({
+      ...deps,
+      checkSecret,
       keys: signingKeys,
       replays: store.replays,
     }),

@@ -85,8 +85,10 @@ export const createIdentity = (context: DaemonContext, foundation: Foundation, s
     fingerprint,
     clock,
   }
+  const audiences = (): string[] => [issuer(), tokenUrlOf(issuer())]
   return {
     issuer,
+    audiences,
     issuerKeys,
     readMintedToken,
     watchClaims,
@@ -101,7 +103,7 @@ export const createIdentity = (context: DaemonContext, foundation: Foundation, s
       clock,
       random,
       telemetry,
-      audiences: () => [issuer(), tokenUrlOf(issuer())],
+      audiences,
       // To a client that has discovered the port, its address is the issuer.
       localAudiences: tcpBases.flatMap((base) => [base, tokenUrlOf(base)]),
     }),

@@ -26,6 +26,8 @@ import {
   createConnectPages,
   createMetricsEndpoint,
   authorizationEndpoints,
+  agentMetadata,
+  agentTokenEndpoint,
   identityAssertionEndpoint,
   identityAssertionMetadata,
   publicTokenEndpoint,
@@ -211,15 +213,25 @@ const createSignInAtDeputy = (
 const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Listeners): Promise<Listener> => {
   const { settings, snapshot, clock, random, logger, newId } = context
   const { statusLists, connect, signingKeys, issuer, pagesUrl, redeem, store, cookieKey, audit } = parts
-  const metadata = () => ({ ...publicMetadataDocument(issuer()), ...identityAssertionMetadata(snapshot, pagesUrl) })
+  const metadata = () => {
+    const [assertions, agents] = [identityAssertionMetadata(snapshot, pagesUrl), agentMetadata(snapshot, pagesUrl)]
+    const grants = [...(assertions.grant_types_supported ?? []), ...(agents.grant_types_supported ?? [])]
+    return {
+      ...publicMetadataDocument(issuer()),
+      ...assertions,
+      ...agents,
+      ...(grants.length === 0 ? {} : { grant_types_supported: [...new Set(grants)] }),
+    }
+  }
   const authorizationServer = createSignInAtDeputy(context, parts, () => discoveryDocument(metadata()))
   const assertions = identityAssertionEndpoint({ redeem, correlationId: newId, logger })
+  const agents = agentTokenEndpoint({ issue: parts.issueAgentToken, correlationId: newId, logger })
   const events = { ...parts, snapshot, keys: parts.issuerKeys, replays: store.replays, clock, logger }
   // Express shows stacks where it is not told that this is production.
   const app = express()
     .disable('x-powered-by')
     .set('env', 'production')
-    .post(paths.token, publicTokenEndpoint({ assertions, authorizationServer, correlationId: newId }))
+    .post(paths.token, publicTokenEndpoint({ assertions, agents, snapshot, authorizationServer, correlationId: newId }))
     .use(authorizationEndpoints(authorizationServer))
     .get('/status/:list', statusEndpoint(statusLists, newId))
     .use('/signals', createSignalReceiver({ ...events, correlationId: newId }))

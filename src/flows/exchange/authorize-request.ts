@@ -5,7 +5,7 @@ import { assertNotRevoked } from '#identity/validity'
 import { authorize } from './authorize.ts'
 import { dependenciesOf, type Authorized, type ExchangeDependencies, type Note, type Proved } from './context.ts'
 import { allowInjection } from './injection.ts'
-import { idsOf, resolveTarget } from './target.ts'
+import { assertForAgent, idsOf, resolveTarget } from './target.ts'
 import { assertToolScopes } from './tool.ts'
 
 /** Whether a login never crosses the local API (promise 5). */
@@ -34,6 +34,7 @@ export const authorizeRequest = async (
   assertToolScopes(server, wish.tool, subject)
   const target = resolveTarget(wish, { server, uses, tenant, snapshot })
   note({ target })
+  assertForAgent(target, subject)
   const [injection] = target.downstreams.map((downstream) =>
     allowInjection(downstream, wish.injection, isBound(downstream, snapshot)),
   )

@@ -60,10 +60,10 @@ export interface Caller {
   readonly proved?: { readonly jkt: string }
 }
 
-/** Proved by `verifySubject`: for whom the server acts, which is a user, or itself. */
+/** Proved by `verifySubject`: for whom the server acts, which is a user, an agent, or itself. */
 export interface Beneficiary {
   readonly principal: Principal
-  /** Of a user. */
+  /** Of a user or an agent. */
   readonly subject?: VerifiedSubject
   /** Nothing issued may live longer than this (ms since the epoch). */
   readonly notAfter: number
@@ -122,7 +122,7 @@ export const dependenciesOf = ({
   const tokenId = obtained?.credential.tokenId
   return {
     tenant: principal.tenant,
-    user: subject?.user,
+    user: principal.kind === 'user' ? principal.user : undefined,
     server: caller.workload.server.server,
     downstreams: target === undefined ? [] : idsOf(target),
     grant: obtained?.credential.grant,

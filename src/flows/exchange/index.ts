@@ -1,9 +1,10 @@
 /**
- * The line of an exchange: `exchange.ts` runs its steps. Introspection, exec sessions and identity assertions have steps of their own and
+ * The line of an exchange: `exchange.ts` runs its steps. Introspection, exec sessions, identity assertions and tokens of agents have steps of their own and
  * share `with-audit.ts`.
  * Listeners call it with what they parsed; nothing leaves before its audit record is durable.
  */
 export { authorize, candidateScopes } from './authorize.ts'
+export { type AgentRequest, createAgentTokens, type IssueAgentToken } from './agent-token.ts'
 export { createExchange, type Exchange } from './exchange.ts'
 export { type BeginExec, createExecBegin } from './exec.ts'
 export { createIdentityAssertions, type RedeemIdentityAssertion } from './identity-assertion.ts'

@@ -101,6 +101,9 @@ export const issueToken = (deps: ExchangeDependencies, proved: Proved): IssuedTo
   }
 }
 
+const userOf = ({ principal }: Proved['beneficiary']): string | null =>
+  principal.kind === 'user' ? principal.user : null
+
 /** Step 5, for a connection: what to log in with. @param holder the name under which the credential is held */
 export const issueConnection = (proved: Proved, holder: string): OpenedConnection => {
   const { caller, beneficiary, authorized, obtained } = proved
@@ -112,7 +115,7 @@ export const issueConnection = (proved: Proved, holder: string): OpenedConnectio
     notAfter: beneficiary.notAfter,
     downstream: target.downstreams[0],
     dependsOn: dependenciesOfProved(proved),
-    holder: { server: caller.workload.server.server, user: beneficiary.subject?.user ?? null, process: holder },
+    holder: { server: caller.workload.server.server, user: userOf(beneficiary), process: holder },
     ...(target.kind === 'dynamic' && credential.grant !== undefined ? { lease: credential.grant } : {}),
   }
 }

@@ -1,14 +1,18 @@
 import type { Downstream, Server } from '#config'
 import { knownBy } from '#identity/client'
+import { refuse } from '#errors'
 import type { PolicyQuestion } from '#identity/policy'
 
 /** What the exchange and `deputy policy explain` both ask of policy. */
 export interface Asking {
   readonly server: Server
   readonly tenant: string
-  /** The user for whom the server acts; absent: it asks for itself. */
+  /** The user or the agent for whom the server acts; absent: it asks for itself. */
   readonly subject:
-    | (Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'user' | 'groups' | 'omitted' | 'claims'> & {
+    | (Pick<Extract<PolicyQuestion['principal'], { kind: 'user' }>, 'groups' | 'omitted' | 'claims'> & {
+        /** Undefined: it is an agent. */
+        readonly user: string | undefined
+        readonly agent?: { readonly id: string; readonly owner: string } | undefined
         readonly acr?: string | undefined
         /** The MCP client that the user has signed in at. */
         readonly client?: string | undefined
@@ -24,6 +28,21 @@ export interface Asking {
   readonly now: number
 }
 
+const principalOf = (tenant: string, subject: Asking['subject']): PolicyQuestion['principal'] => {
+  if (subject === undefined) return { kind: 'workload', tenant }
+  const { user, agent, groups, claims, omitted } = subject
+  if (agent !== undefined) return { kind: 'agent', tenant, agent: agent.id, owner: agent.owner }
+  if (user === undefined) throw refuse('subject_token_invalid', { problem: 'it names neither a user nor an agent' })
+  return {
+    kind: 'user',
+    tenant,
+    user,
+    groups,
+    claims,
+    ...(omitted === undefined ? {} : { omitted }),
+  }
+}
+
 export const questionOf = ({
   server,
   tenant,
@@ -35,17 +54,7 @@ export const questionOf = ({
   narrows,
   now,
 }: Asking): PolicyQuestion => ({
-  principal:
-    subject === undefined
-      ? { kind: 'workload', tenant }
-      : {
-          kind: 'user',
-          tenant,
-          user: subject.user,
-          groups: subject.groups,
-          claims: subject.claims,
-          ...(subject.omitted === undefined ? {} : { omitted: subject.omitted }),
-        },
+  principal: principalOf(tenant, subject),
   action: downstream.credential,
   server: {
     id: server.server,

@@ -17,7 +17,7 @@ export const toRecord = (context: ExchangeContext, noted: Noted, now: number, er
     event,
     outcome: error === undefined ? 'issued' : 'refused',
     ...(tenant === undefined ? {} : { tenant }),
-    ...(subject === undefined ? {} : { user: subject.user }),
+    ...(subject?.user === undefined ? {} : { user: subject.user }),
     ...(workload === undefined ? {} : { server: workload.server.server }),
     ...(target === undefined ? {} : { downstream: namesDownstreams(idsOf(target)) }),
     detail: {
@@ -27,7 +27,10 @@ export const toRecord = (context: ExchangeContext, noted: Noted, now: number, er
           : { method: workload.method, session: workload.session?.id, warning: workload.warning }),
         ...(peer === undefined ? {} : { uid: peer.uid, gid: peer.gid, pid: peer.pid, exe: peer.exe }),
       },
-      subject: subject === undefined ? undefined : { issuer: subject.issuer, how: subject.how, token: subject.tokenId },
+      subject:
+        subject === undefined
+          ? undefined
+          : { issuer: subject.issuer, how: subject.how, token: subject.tokenId, agent: subject.agent?.id },
       asked: {
         scopes: wish.scopes,
         audience: wish.audiences,

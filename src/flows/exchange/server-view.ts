@@ -2,6 +2,7 @@ import type { Clock } from '#clock'
 import { type CurrentSnapshot, type Server, type Snapshot, takesAssertions } from '#config'
 import { asDeputyError, refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
+import { agentsIn } from '#identity/client'
 import type { Policy } from '#identity/policy'
 import { trustOf, type VerifiedSubject } from '#identity/subject'
 import { type AttestedWorkload, type CallerEvidence, PROOF_ALGORITHMS } from '#identity/workload'
@@ -10,7 +11,7 @@ import type { RequestOrigin } from './request.ts'
 import type { Introspection } from './introspection.ts'
 import type { Presentation } from './possession.ts'
 import type { SubjectState } from './subject-state.ts'
-import { resolveTarget } from './target.ts'
+import { assertForAgent, resolveTarget } from './target.ts'
 import { missingFor } from './tool.ts'
 
 /** What an MCP server can read at Deputy: its own registration, and what the user who calls it may do there. */
@@ -25,7 +26,8 @@ export interface ServerView {
 const authorizationServers = (server: Server, snapshot: Snapshot, deputy: string): readonly string[] => {
   if (server.sign_in === 'deputy') return [deputy]
   const issuers = trustOf(server, snapshot).all.map(({ issuer }) => issuer.issuer)
-  const own = takesAssertions(server, snapshot.tenants.values()) ? [deputy] : []
+  const hasAgents = agentsIn(snapshot).some(({ agent }) => Object.hasOwn(agent.servers, server.server))
+  const own = hasAgents || takesAssertions(server, snapshot.tenants.values()) ? [deputy] : []
   return [...new Set(server.first_authorization_server === 'deputy' ? [...own, ...issuers] : [...issuers, ...own])]
 }
 
@@ -59,6 +61,7 @@ const judge = (
       { audiences: [downstream], resources: [] },
       { server, uses: server.downstreams, tenant, snapshot },
     )
+    assertForAgent(target, subject)
     const decision = authorize(deps.policy(), {
       server,
       tenant,

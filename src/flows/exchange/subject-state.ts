@@ -75,10 +75,13 @@ export const createSubjectState = (
       return answerIntrospection(deps, origin, answer, {
         record: {
           server: server.server,
-          ...(subject === undefined ? {} : { tenant: subject.tenant.tenant, user: subject.user }),
+          ...(subject === undefined
+            ? {}
+            : { tenant: subject.tenant.tenant, ...(subject.user === undefined ? {} : { user: subject.user }) }),
           detail: {
             active: answer.active,
             token_id: subject?.tokenId,
+            agent: subject?.agent?.id,
             ...besides?.record,
             error:
               problem === undefined ? undefined : { code: problem.code, message: problem.message, next: problem.next },
@@ -101,11 +104,12 @@ const dependenciesOn = (
 
 const answerOf = (
   server: Server,
-  { user, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt, confirmation }: VerifiedSubject,
+  { user, agent, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt, confirmation }: VerifiedSubject,
 ) => ({
   active: true as const,
   iss: issuer,
-  sub: user,
+  sub: agent?.id ?? user,
+  ...(agent === undefined ? {} : { agent: true as const }),
   aud: server.resource,
   tenant,
   token_type: confirmation !== undefined && 'jkt' in confirmation ? 'DPoP' : 'Bearer',

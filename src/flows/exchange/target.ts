@@ -1,6 +1,7 @@
 import type { CredentialKind, Downstream, Server, Snapshot } from '#config'
 import { kinds } from '#credentials/connector'
 import { refuse } from '#errors'
+import type { VerifiedSubject } from '#identity/subject'
 import { usableFor } from '#identity/validity'
 import type { TokenRequest } from './request.ts'
 
@@ -14,6 +15,22 @@ export interface Target {
   readonly audiences: readonly string[]
   /** The registration of the server: for what it may ask at each. */
   readonly uses: Server['downstreams']
+}
+
+/**
+ * Credentials that belong to a user, or that a service cannot tell from a server's own, are not for agents (decision 0025).
+ * @throws DeputyError `agent_not_served`
+ */
+export const assertForAgent = (
+  { kind, downstreams }: Target,
+  subject: Pick<VerifiedSubject, 'agent'> | undefined,
+): void => {
+  if (subject?.agent === undefined || kinds[kind].forAgents === true) return
+  throw refuse('agent_not_served', {
+    agent: subject.agent.id,
+    downstream: downstreams.map(({ downstream }) => downstream).join(' and '),
+    credential: kind,
+  })
 }
 
 /** The ids of a target's downstreams. */

@@ -69,7 +69,7 @@ export const createTokenState = (
       return answerIntrospection(deps, origin, answer, {
         record: {
           server: server.server,
-          ...(concerns ? { tenant: claims.tenant, user: claims.sub } : {}),
+          ...(concerns ? { tenant: claims.tenant, ...(claims.agent === true ? {} : { user: claims.sub }) } : {}),
           detail: { active: answer.active, token_id: concerns ? claims.jti : undefined },
         },
         assertHeld: () => {

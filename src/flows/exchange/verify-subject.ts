@@ -1,4 +1,5 @@
 import type { Snapshot } from '#config'
+import type { Principal } from '#credentials/connector'
 import { refuse } from '#errors'
 import type { VerifiedSubject } from '#identity/subject'
 import { assertThawed, assertUserServed } from '#identity/validity'
@@ -33,8 +34,19 @@ const fromLoginSession = async (
   return subject
 }
 
+/** A user, or an agent. */
+const principalOf = ({
+  tenant: { tenant },
+  user,
+  agent,
+}: VerifiedSubject): Extract<Principal, { kind: 'user' | 'agent' }> => {
+  if (agent !== undefined) return { kind: 'agent', tenant, agent: agent.id }
+  if (user === undefined) throw refuse('subject_token_invalid', { problem: 'it names neither a user nor an agent' })
+  return { kind: 'user', tenant, user }
+}
+
 /**
- * Step 2, for a user: the subject token or the login session names one, whom this server serves, within the rates.
+ * Step 2, for a user or an agent: the subject token or the login session names one, whom this server serves, within the rates.
  * @throws DeputyError `subject_token_invalid` and its kin, `workload_tenant`, `subject_user_disabled`, `rate_limited`
  */
 export const verifySubject = (
@@ -58,10 +70,12 @@ export const verifySubject = (
     note({ subject })
     const { tenant } = subject.tenant
     await deps.rates.admit('tenant', [tenant])
-    await deps.rates.admit('user', [tenant, subject.user])
+    const principal = principalOf(subject)
+    if (principal.kind === 'user') await deps.rates.admit('user', [tenant, principal.user])
+    else await deps.rates.admit('client', [principal.agent])
     assertUserServed(subject, server, deps)
     return {
-      principal: { kind: 'user', tenant, user: subject.user },
+      principal,
       subject,
       notAfter: subject.expiresAt,
       uses: server.downstreams,

@@ -41,6 +41,7 @@ export const AUDIT_EVENTS = [
   'store.lost',
   'tenant.freeze',
   'tenant.thaw',
+  'token.agent',
   'token.client_credentials',
   'token.exchange',
   'token.identity_assertion',

@@ -1,4 +1,4 @@
-import { type Client, REGISTERED_PREFIX, servesTenant, type Snapshot } from '#config'
+import { type Agent, type Client, REGISTERED_PREFIX, servesTenant, type Snapshot } from '#config'
 
 /** How Deputy knows a client: by a file of the administrator's, by the document at its address, or by what it said of itself. */
 export type KnownBy = 'file' | 'document' | 'registered'
@@ -28,7 +28,29 @@ export const isClientAllowed = (
   const file = fileOfClient(id, snapshot)
   return (
     file !== undefined &&
+    // No user signs in at an agent.
+    file.agent === undefined &&
     servesTenant(file.tenants, tenant) &&
     (server === undefined || file.servers === '*' || file.servers.includes(server))
   )
 }
+
+/** An agent: a client of a file that acts for itself. */
+export interface AgentClient {
+  readonly file: Client
+  readonly agent: Agent
+}
+
+/** The agent of a tenant, where its file is enabled. */
+export const agentOf = (id: string, tenant: string, snapshot: Pick<Snapshot, 'clients'>): AgentClient | undefined => {
+  const file = fileOfClient(id, snapshot)
+  return file?.agent?.tenant === tenant ? { file, agent: file.agent } : undefined
+}
+
+/** All agents of enabled tenants. */
+export const agentsIn = ({ clients, tenants }: Pick<Snapshot, 'clients' | 'tenants'>): AgentClient[] =>
+  [...clients.values()].flatMap((file) =>
+    file.enabled && file.agent !== undefined && tenants.get(file.agent.tenant)?.enabled === true
+      ? [{ file, agent: file.agent }]
+      : [],
+  )

@@ -91,15 +91,25 @@ export interface ClientRegistryOptions {
   readonly logger: Logger
 }
 
-const fromFile = ({ client: id, name, owner, redirect_uris: redirectUris, authentication }: Client): KnownClient => {
+const fromFile = ({
+  client: id,
+  name,
+  owner,
+  redirect_uris: redirectUris,
+  authentication,
+  agent,
+}: Client): KnownClient => {
   const metadata: ClientMetadata = {
     name: name ?? id,
     redirectUris,
-    grantTypes: [
-      ...(redirectUris.length > 0 ? ['authorization_code'] : []),
-      'refresh_token',
-      'urn:ietf:params:oauth:grant-type:device_code',
-    ],
+    grantTypes:
+      agent === undefined
+        ? [
+            ...(redirectUris.length > 0 ? ['authorization_code'] : []),
+            'refresh_token',
+            'urn:ietf:params:oauth:grant-type:device_code',
+          ]
+        : ['client_credentials'],
     isBound: false,
     ...(authentication === 'none'
       ? { authentication }

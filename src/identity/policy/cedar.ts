@@ -109,6 +109,7 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
             ...principal.groups,
           ]
         : []),
+      ...(principal.kind === 'agent' ? [principal.agent, principal.owner] : []),
       action,
       server.id,
       server.owner,

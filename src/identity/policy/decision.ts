@@ -21,6 +21,7 @@ export interface PolicyQuestion {
         readonly omitted?: OmittedClaims
         readonly claims: Readonly<Record<string, unknown>>
       }
+    | { readonly kind: 'agent'; readonly tenant: string; readonly agent: string; readonly owner: string }
     | { readonly kind: 'workload'; readonly tenant: string }
   readonly action: CredentialKind | typeof SIGN_IN
   readonly server: { readonly id: string; readonly owner: string; readonly team?: string; readonly status: string }

@@ -8,6 +8,7 @@ const exampleSchema = z.strictObject({
   name: z.string().min(1),
   tenant: z.string().default('acme'),
   user: z.string().optional().describe('Absent: the server asks for itself.'),
+  agent: z.string().optional().describe('In place of a user: the id of an agent.'),
   groups: z.array(z.string()).default([]),
   claims: z.record(z.string(), z.unknown()).default({}),
   server: z.string(),
@@ -38,10 +39,22 @@ export interface ExampleResult {
   readonly why: string
 }
 
+const principalOf = ({
+  tenant,
+  user,
+  agent,
+  owner,
+  groups,
+  claims,
+}: z.output<typeof exampleSchema>): PolicyQuestion['principal'] => {
+  if (user !== undefined) return { kind: 'user', tenant, user, groups, claims }
+  return agent === undefined ? { kind: 'workload', tenant } : { kind: 'agent', tenant, agent, owner }
+}
+
 const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => {
-  const { tenant, user, groups, claims } = example
+  const { tenant } = example
   return {
-    principal: user === undefined ? { kind: 'workload', tenant } : { kind: 'user', tenant, user, groups, claims },
+    principal: principalOf(example),
     action: example.credential,
     downstream: { id: example.downstream ?? example.server },
     tenant,

@@ -79,6 +79,11 @@ export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQu
       tags: toTags(claims, footprint),
     })
   }
+  if (question.principal.kind === 'agent') {
+    const { agent, owner } = question.principal
+    principal = uid('Agent', within(question.tenant, agent))
+    entities.push({ uid: principal, attrs: { tenant: { __entity: tenant }, owner }, parents: [tenant] })
+  }
   const context: Context = {
     ...(readsContext('workload') ? { workload: { __entity: workload } } : {}),
     ...(readsContext('tenant') ? { tenant: { __entity: tenant } } : {}),

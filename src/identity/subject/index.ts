@@ -8,6 +8,8 @@ export { createIssuerKeys, type IssuerKeys } from './issuer-keys.ts'
 export { createIssuerMetadata } from './issuer-metadata.ts'
 export { createMintedTokenReader, type MintedClaims, type ReadMintedToken } from './minted-token.ts'
 export {
+  agentAncestor,
+  agentsAmong,
   clientAncestors,
   clientsAmong,
   clientSessionsAmong,

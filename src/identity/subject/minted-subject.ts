@@ -1,11 +1,12 @@
 import { refuse } from '#errors'
 import { actorsOf, assertAudience, assertPossession, confirmationOf, invalid } from './checks.ts'
+import { subjectOfAgentToken } from './agent-token.ts'
 import { subjectOfClientToken } from './client-token.ts'
 import { scopesOf, type SubjectClaims } from './claims.ts'
 import type { SubjectDependencies, SubjectRequest } from './dependencies.ts'
 import type { VerifiedSubject } from './subject.ts'
 
-/** A token that Deputy minted for this server: of a client's sign-in, or the next link of a delegation chain (RFC 8693 section 4.1). */
+/** A token that Deputy minted for this server: of a client's sign-in, of an agent, or the next link of a delegation chain (RFC 8693 section 4.1). */
 export const fromMinted = async (
   deps: Pick<SubjectDependencies, 'readMintedToken' | 'clientSessions' | 'snapshot'>,
   { token, server }: SubjectRequest,
@@ -16,6 +17,7 @@ export const fromMinted = async (
   assertPossession(claims, server)
   if (claims.sid !== undefined)
     return subjectOfClientToken(claims, await deps.clientSessions.find(claims.sid), deps.snapshot())
+  if (claims.agent === true) return subjectOfAgentToken(claims, server, deps.snapshot())
   const tenant = deps.snapshot().tenants.get(claims.tenant)
   if (tenant?.enabled !== true) throw refuse('subject_tenant_unknown')
   if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')

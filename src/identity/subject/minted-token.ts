@@ -18,6 +18,8 @@ const claimsSchema = z.object({
   act: z.looseObject({ sub: z.string() }).optional(),
   cnf: z.looseObject({}).optional(),
   anc: z.array(z.string()).default([]),
+  /** `sub` is an agent, not a user. */
+  agent: z.literal(true).optional(),
   /** The sign-in at an MCP client. */
   sid: z.string().optional(),
 })

@@ -7,7 +7,7 @@ import type { ActorClaim, ProofBinding } from '#oauth'
 export const tokenIdOf = (issuer: string, id: string): string => `${issuer}#${id}`
 
 /** Ids under which all tokens of an MCP client, or of one sign-in at it, are revoked. No issuer's URL begins like them. */
-const [OF_CLIENT, OF_SESSION] = ['client:', 'session:']
+const [OF_CLIENT, OF_SESSION, OF_AGENT] = ['client:', 'session:', 'agent:']
 
 /** What a token of an MCP client's sign-in descends from. */
 export const clientAncestors = (client: string, session: string): readonly string[] => [
@@ -18,6 +18,10 @@ const namedAfter = (tokens: readonly string[], prefix: string): string[] =>
   tokens.flatMap((token) => (token.startsWith(prefix) ? [token.slice(prefix.length)] : []))
 /** The MCP clients among what a token descends from. */
 export const clientsAmong = (tokens: readonly string[]): string[] => namedAfter(tokens, OF_CLIENT)
+/** What the tokens of an agent descend from. */
+export const agentAncestor = (agent: string): string => `${OF_AGENT}${agent}`
+/** The agents among what a token descends from; a token with one is not a user's. */
+export const agentsAmong = (tokens: readonly string[]): string[] => namedAfter(tokens, OF_AGENT)
 /** The sign-ins at MCP clients among what a token descends from. */
 export const clientSessionsAmong = (tokens: readonly string[]): string[] => namedAfter(tokens, OF_SESSION)
 
@@ -51,10 +55,13 @@ export const sessionsIn = (
     ? [sessionIdOf({ tenant, issuer, sid }, fingerprint)]
     : []
 
-/** A user whose token, or whose session on this machine, has been verified for the calling server. */
+/** A user or an agent whose token, or whose session on this machine, has been verified for the calling server. */
 export interface VerifiedSubject {
   readonly tenant: Tenant
-  readonly user: string
+  /** Undefined: it is an agent. */
+  readonly user: string | undefined
+  /** The agent that acts for itself. Its id can be that of a user, so that the two are never one text. */
+  readonly agent?: { readonly id: string; readonly owner: string }
   /** The MCP client that the user has signed in at, where Deputy has issued the token. */
   readonly client?: string
   readonly issuer: string

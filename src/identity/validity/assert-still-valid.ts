@@ -2,7 +2,7 @@ import { type CurrentSnapshot, type Server, servesTenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { Membership } from '#foundation/cluster'
 import { isClientAllowed } from '#identity/client'
-import { clientsAmong, type VerifiedSubject } from '#identity/subject'
+import { agentsAmong, clientsAmong, type VerifiedSubject } from '#identity/subject'
 import type { CredentialDependencies } from './credential-dependencies.ts'
 import { describeScope } from './scopes.ts'
 import type { RevocationIndex } from './revocation-index.ts'
@@ -63,7 +63,8 @@ export const assertValid = (
   assertEnabled(dependsOn.tenant, dependsOn.user, deps)
   const current = deps.snapshot()
   if (current.generation === generation) return
-  entitlement(current, dependsOn)
+  const [agent] = agentsAmong(dependsOn.tokens)
+  entitlement(current, { ...dependsOn, agent })
   // Which servers it may be used for is asked where it comes: a token that descends from the client's is for another.
   const ended = clientsAmong(dependsOn.tokens).find(
     (client) => !isClientAllowed(client, { tenant: dependsOn.tenant }, current),

@@ -1,12 +1,15 @@
 import { type Downstream, type Server, servesTenant, type Snapshot, type Tenant } from '#config'
 import { DeputyError, refuse } from '#errors'
+import { agentOf } from '#identity/client'
 import { assertApproved } from '#identity/workload'
 
 /** Whom a credential, a token, a session or a page is for, as far as the files have a say in it. */
 export interface EntitlementQuestion {
   readonly tenant: string
-  /** The user for whom the server acts; undefined: the server acts for itself. */
+  /** The user for whom the server acts; without one, and without an agent, the server acts for itself. */
   readonly user?: string | undefined
+  /** The agent for which it acts. */
+  readonly agent?: string | undefined
   readonly server: string
   /** Every downstream that it is for; empty for what names none, such as a user's session at the server. */
   readonly downstreams: readonly string[]
@@ -32,9 +35,12 @@ export const usableFor = (
     : undefined
 }
 
-/** The downstreams that a server is registered for: on behalf of users, or for itself. */
-export const usesOf = (server: Server, user: string | undefined): Server['downstreams'] =>
-  user === undefined ? server.service_downstreams : server.downstreams
+/** The downstreams that a server is registered for: on behalf of its callers, who are users and agents, or for itself. */
+export const usesOf = (
+  server: Server,
+  { user, agent }: Pick<EntitlementQuestion, 'user' | 'agent'>,
+): Server['downstreams'] =>
+  user === undefined && agent === undefined ? server.service_downstreams : server.downstreams
 
 /**
  * Whether the files still allow this server, for this tenant and user, at these downstreams. Every part of Deputy that hands
@@ -43,7 +49,7 @@ export const usesOf = (server: Server, user: string | undefined): Server['downst
  */
 export const entitlement = (
   snapshot: Snapshot,
-  { tenant, user, server, downstreams }: EntitlementQuestion,
+  { tenant, user, agent, server, downstreams }: EntitlementQuestion,
 ): Entitlement => {
   const registered = snapshot.servers.get(server)
   if (registered === undefined) throw refuse('workload_unknown')
@@ -51,7 +57,9 @@ export const entitlement = (
   const served = snapshot.tenants.get(tenant)
   if (served?.enabled !== true) throw refuse('subject_tenant_unknown')
   if (!servesTenant(registered.tenants, tenant)) throw refuse('workload_tenant', { server, tenant })
-  const uses = usesOf(registered, user)
+  if (agent !== undefined && agentOf(agent, tenant, snapshot) === undefined)
+    throw refuse('subject_client_disabled', { client: agent })
+  const uses = usesOf(registered, { user, agent })
   return {
     tenant: served,
     server: registered,

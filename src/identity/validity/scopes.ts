@@ -13,7 +13,7 @@ import type {
   RevocationScope,
   SessionFilter,
 } from '#foundation/store'
-import { clientsAmong, clientSessionsAmong } from '#identity/subject'
+import { agentsAmong, clientsAmong, clientSessionsAmong } from '#identity/subject'
 import type { CredentialDependencies } from './credential-dependencies.ts'
 
 type Kind = RevocationScope['kind']
@@ -207,7 +207,9 @@ const kinds: { readonly [K in Kind]: ScopeKind<K> } = {
     members: { client: { max: 2048 }, ...inTenant },
     named: ({ client }) => `client ${client}`,
     covering: (dependsOn) =>
-      clientsAmong(dependsOn.tokens).flatMap((client) => inAny({ kind: 'client' as const, client }, dependsOn)),
+      [...clientsAmong(dependsOn.tokens), ...agentsAmong(dependsOn.tokens)].flatMap((client) =>
+        inAny({ kind: 'client' as const, client }, dependsOn),
+      ),
     clientSessions: (scope) => ({ client: scope.client, ...within(scope) }),
   },
   session: {

@@ -26,20 +26,25 @@ export const clientOf = (assertion: string): string | undefined => {
   }
 }
 
+/** A registered client: its id, its public keys, and the name under which its assertions are remembered. */
+export interface AssertingClient {
+  readonly id: string
+  readonly keySets: readonly { readonly keys: readonly unknown[] }[]
+  readonly realm: string
+}
+
 /**
  * Verifies a client assertion (RFC 7523 section 3, rfc7523bis): signed by a registered key, from and about the
  * client, for this issuer alone, short-lived, and used once.
  * @param options.audiences the issuer first, then endpoint URLs that older clients put there
  * @throws DeputyError `workload_unverified`
  */
-export const verifyClientAssertion = async (
+export const verifyAssertionOf = async (
   assertion: string,
-  server: Server,
+  { id, keySets, realm }: AssertingClient,
   options: { audiences: readonly string[]; replays: ReplayStore; clock: Clock },
 ): Promise<void> => {
-  const unverified = (problem: string, cause?: unknown) =>
-    refuse('workload_unverified', { server: server.server, problem }, cause)
-  const keySets = server.attest.flatMap((way) => ('private_key_jwt' in way ? [way.private_key_jwt.jwks] : []))
+  const unverified = (problem: string, cause?: unknown) => refuse('workload_unverified', { server: id, problem }, cause)
   if (keySets.length === 0) throw unverified('it is not registered for private_key_jwt')
   const keys = { keys: keySets.flatMap((set) => set.keys) } as unknown as JSONWebKeySet
 
@@ -57,8 +62,8 @@ export const verifyClientAssertion = async (
   try {
     ;({ payload: claims } = await verifyByAnyKey(assertion, createLocalJWKSet(keys), {
       algorithms: ALGORITHMS,
-      issuer: server.server,
-      subject: server.server,
+      issuer: id,
+      subject: id,
       clockTolerance: LEEWAY,
       requiredClaims: ['exp', 'jti', 'aud'],
       currentDate: new Date(options.clock.now()),
@@ -77,12 +82,18 @@ export const verifyClientAssertion = async (
   if (claims.exp! - now > LONGEST + LEEWAY) throw unverified(`it is valid for longer than ${LONGEST} seconds`)
   if (typeof claims.jti !== 'string' || claims.jti.length > 256)
     throw unverified('its jti is no text of at most 256 characters')
-  const fresh = await options.replays.claim(
-    `client-assertion:${server.server}`,
-    claims.jti,
-    (claims.exp! + LEEWAY) * 1000,
-  )
+  const fresh = await options.replays.claim(realm, claims.jti, (claims.exp! + LEEWAY) * 1000)
   if (!fresh) throw unverified('its jti was used before')
+}
+
+/** The same for a server, by the keys of its file. @throws DeputyError `workload_unverified` */
+export const verifyClientAssertion = (
+  assertion: string,
+  { server, attest }: Server,
+  options: { audiences: readonly string[]; replays: ReplayStore; clock: Clock },
+): Promise<void> => {
+  const keySets = attest.flatMap((way) => ('private_key_jwt' in way ? [way.private_key_jwt.jwks] : []))
+  return verifyAssertionOf(assertion, { id: server, keySets, realm: `client-assertion:${server}` }, options)
 }
 
 /** jose's errors carry the claims along; a log has no use for them. */

@@ -2,6 +2,7 @@
 export { assertApproved, type Attest, createAttestor, warningOf } from './attest.ts'
 export type { AttestedWorkload } from './attestor.ts'
 export type { CallerEvidence, PeerProcess } from './caller-evidence.ts'
+export { clientOf, verifyAssertionOf } from './client-assertion.ts'
 export { type CheckClientSecret, createClientSecretCheck, hashClientSecret } from './client-secret.ts'
 export { createExecSessions, type ExecEvent, type ExecSession, type ExecSessions, mayExec } from './exec-sessions.ts'
 export { createPeers, type Peers, readPeerCredentials } from './peer-credentials.ts'

@@ -4,6 +4,7 @@ import type { Snapshot } from '#config'
 import { Secret } from '#foundation/crypto'
 import { type ClientMetadata, type ClientRegistry, hashOfRandomSecret, knownBy } from '#identity/client'
 import type { CheckClientSecret } from '#identity/workload'
+import { CLIENT_CREDENTIALS_GRANT } from '#listeners/http'
 import { asLibraryError } from './library-error.ts'
 
 /** Grants that need more of the library than a client's wish. */
@@ -39,7 +40,9 @@ export const clientAdapter = (registry: Pick<ClientRegistry, 'find'>, grantTypes
   async find(id) {
     if (knownBy(id) === 'document') return undefined
     const client = await registry.find(id)
-    return client === undefined ? undefined : { ...toLibrary(client, grantTypes) }
+    // Agents get their tokens elsewhere, and no user signs in at them.
+    if (client === undefined || client.metadata.grantTypes.includes(CLIENT_CREDENTIALS_GRANT)) return undefined
+    return { ...toLibrary(client, grantTypes) }
   },
   // Nothing of the library writes clients: it registers none.
   upsert: () => Promise.resolve(),

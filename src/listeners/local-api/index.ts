@@ -2,4 +2,5 @@
 export type { ExecProxy } from './exec.ts'
 export { traceparentOf } from './endpoint.ts'
 export { createLocalApi } from './local-api.ts'
+export { readProof } from './token.ts'
 export { parseScopes, parseTokenType, parseTool } from './token-request.ts'

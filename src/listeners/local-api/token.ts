@@ -6,8 +6,9 @@ import { type Endpoint, formOf, type LocalApiDependencies, originOf } from './en
 import { parseTokenExchange, parseTokenRequest } from './token-request.ts'
 
 /** The one DPoP header of a request (RFC 9449 section 4.3). @throws DeputyError `proof_invalid` when there are more */
-const readProof = ({ headersDistinct }: IncomingMessage): { proof?: string } => {
-  const [proof, another] = headersDistinct['dpop'] ?? []
+export const readProof = ({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): { proof?: string } => {
+  const proofs = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === 'dpop')
+  const [proof, another] = proofs
   if (another !== undefined) throw refuse('proof_invalid', { problem: 'there is more than one' })
   return proof === undefined ? {} : { proof }
 }

@@ -11,7 +11,10 @@ export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 const LIMIT = 65_536
 
 /** Metadata (RFC 8414) of the public token endpoint, whose one grant is that of an identity assertion. */
-export const identityAssertionMetadata = (snapshot: CurrentSnapshot, pagesUrl: string): object => {
+export const identityAssertionMetadata = (
+  snapshot: CurrentSnapshot,
+  pagesUrl: string,
+): Readonly<Record<string, unknown>> & { readonly grant_types_supported?: readonly string[] } => {
   if (!takesAssertions({ tenants: '*' }, snapshot().tenants.values())) return {}
   return {
     // No grant here uses it, and RFC 8414 section 2 lets it be left out then; the MCP SDK's clients read no metadata without it.

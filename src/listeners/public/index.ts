@@ -1,7 +1,8 @@
 /**
- * What other machines and browsers may read or call: the connect pages, the token endpoint for identity assertions, status lists, metrics,
+ * What other machines and browsers may read or call: the connect pages, the token endpoint for identity assertions and agents, status lists, metrics,
  * the client document.
  */
+export { agentTokenEndpoint, agentMetadata } from './agent-token.ts'
 export { clientDocuments } from './client-document.ts'
 export { identityAssertionEndpoint, identityAssertionMetadata } from './identity-assertion.ts'
 export { createConnectPages } from './connect-pages.ts'

@@ -1,8 +1,10 @@
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
+import type { CurrentSnapshot } from '#config'
 import { asDeputyError } from '#errors'
 import type { AuthorizationServer } from '#listeners/authorization-server'
-import { isAuthorizationPath, parseForm, readBody, sendError } from '#listeners/http'
+import { type Form, isAuthorizationPath, parseForm, readBody, sendError } from '#listeners/http'
+import { isAgentRequest } from './agent-token.ts'
 import { JWT_BEARER_GRANT } from './identity-assertion.ts'
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
@@ -29,32 +31,36 @@ const replayOf = (request: IncomingMessage, body: Buffer): IncomingMessage => {
 }
 
 /** A body that cannot be read as a form names no grant. */
-const grantOf = (body: Buffer): string | undefined => {
+const formIn = (body: Buffer): Form | undefined => {
   try {
-    return parseForm(body).optional('grant_type')
+    const form = parseForm(body)
+    form.optional('grant_type')
+    form.optional('assertion')
+    return form
   } catch {
     return undefined
   }
 }
 
 /**
- * The token endpoint on the public address: identity assertions go to Deputy's own line, everything else to the authorization
- * server where users sign in here.
+ * The token endpoint on the public address: identity assertions and agents go to Deputy's own lines, everything else to the
+ * authorization server where users sign in here.
  */
 export const publicTokenEndpoint = (deps: {
   readonly assertions: Handler
+  readonly agents: Handler
+  readonly snapshot: CurrentSnapshot
   readonly authorizationServer: () => Promise<AuthorizationServer> | undefined
   readonly correlationId: () => string
 }): Handler => {
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const authorizationServer = deps.authorizationServer()
-    if (authorizationServer === undefined) {
-      deps.assertions(request, response)
-      return
-    }
     const body = await readBody(request, MAX_BODY)
     const replay = replayOf(request, body)
-    if (grantOf(body) === JWT_BEARER_GRANT) deps.assertions(replay, response)
+    const form = formIn(body)
+    const authorizationServer = deps.authorizationServer()
+    if (isAgentRequest(form, deps.snapshot())) deps.agents(replay, response)
+    else if (authorizationServer === undefined || form?.optional('grant_type') === JWT_BEARER_GRANT)
+      deps.assertions(replay, response)
     else await (await authorizationServer).handle(replay, response)
   }
   return (request, response) => {

@@ -10,6 +10,8 @@ export interface McpUser {
   readonly sub: string
   readonly tenant: string
   readonly issuer: string
+  /** Whether it is no user but an agent, whose id can be that of a user. */
+  readonly isAgent: boolean
   /** Scopes of the user's token. */
   readonly scopes: readonly string[]
   /** The client that the user uses, if the token says so. */
@@ -35,11 +37,12 @@ export class Caller {
   readonly digest: string
   readonly #introspected: Introspected
   constructor(introspected: Introspected, token: string, digest: string) {
-    const { user: sub, tenant, issuer, scopes, tokenType: type, clientId, expiresAt } = introspected
+    const { user: sub, tenant, issuer, isAgent, scopes, tokenType: type, clientId, expiresAt } = introspected
     this.user = {
       sub,
       tenant,
       issuer,
+      isAgent,
       scopes,
       clientId,
       token: new Token(token, { type, scopes, expiresAt, warning: undefined }),
@@ -50,7 +53,8 @@ export class Caller {
 
   /** Who it is, over all requests. */
   get principal(): string {
-    return JSON.stringify([this.user.tenant, this.user.issuer, this.user.sub])
+    const { tenant, issuer, sub, isAgent } = this.user
+    return JSON.stringify([tenant, issuer, isAgent ? 'agent' : 'user', sub])
   }
 
   /** What the server's file says of a tool; `*` stands for all that it does not list. */

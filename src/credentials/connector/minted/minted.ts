@@ -12,11 +12,13 @@ const nestActors = (actors: readonly ActorClaim[]): object | undefined =>
     undefined,
   )
 
-const subjectOf = ({ principal, server }: CredentialRequest): string =>
-  principal.kind === 'user' ? principal.user : server.server
+const subjectOf = ({ principal, server }: CredentialRequest): string => {
+  if (principal.kind === 'user') return principal.user
+  return principal.kind === 'agent' ? principal.agent : server.server
+}
 
 /**
- * `minted`: an access token by RFC 9068 that Deputy signs itself. `sub` is the user, `act` the MCP server; when a
+ * `minted`: an access token by RFC 9068 that Deputy signs itself. `sub` is the user or the agent (`agent`), `act` the MCP server; when a
  * server asks for itself there is no `act`, and `sub` is the server. `anc` lists the tokens that it descends from,
  * so that revoking one of them voids this one. As a transaction token it says for which call it is and who began it
  * (draft-ietf-oauth-transaction-tokens), and is no access token.
@@ -68,9 +70,11 @@ export const createMintedConnector = (options: {
         ...(status === undefined
           ? {}
           : { status: { status_list: { idx: status.index, uri: options.status!.uriOf(status.list) } } }),
-        ...(request.principal.kind === 'user'
-          ? { act: nestActors([{ sub: request.server.server }, ...request.priorActors]) }
-          : {}),
+        ...(request.principal.kind === 'workload'
+          ? {}
+          : { act: nestActors([{ sub: request.server.server }, ...request.priorActors]) }),
+        // Users may have the same id: no service takes one for the other.
+        ...(request.principal.kind === 'agent' ? { agent: true } : {}),
         ...(request.ancestors.length === 0 ? {} : { anc: request.ancestors }),
       },
     )
