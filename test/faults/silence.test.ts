@@ -430,7 +430,7 @@ const rows: readonly Row[] = [
       >[1]
       return {
         ask: async () =>
-          (await signIn.complete(new URL('https://deputy.example/callback?code=c&state=s'), step, tenant)).user,
+          (await signIn.complete(new URL('https://deputy.example/callback?code=c&state=s'), step, [tenant])).user,
         close: () => egress.close(),
       }
     },

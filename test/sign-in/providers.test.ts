@@ -9,7 +9,15 @@ import {
   startGoogleSignIn,
 } from '../doubles/openid-sign-in.ts'
 import { ACCESS_TOKEN, TOKEN_EXCHANGE } from '../support/daemon.ts'
-import { authorize, redeemCode, registerClient, startSignInWorld, type SignInWorld } from '../support/sign-in.ts'
+import { createBrowser } from '../peers/walk.ts'
+import {
+  authorizationUrl,
+  authorize,
+  redeemCode,
+  registerClient,
+  startSignInWorld,
+  type SignInWorld,
+} from '../support/sign-in.ts'
 
 /** A company that signs in at GitHub, one at Entra and one at Google, each with a server of its own, at one daemon. */
 const tenants = ['hub', 'entra', 'google'] as const
@@ -22,11 +30,20 @@ let entra: OpenIdSignInDouble
 let google: OpenIdSignInDouble
 let client: string
 
-const openId = (tenant: string, { issuer, client: { client_id } }: OpenIdSignInDouble, claims: object) => ({
+/** @param claims the mapping, or the domain of the Workspace */
+const openId = (tenant: string, { issuer, client: { client_id } }: OpenIdSignInDouble, claims: object | string) => ({
   tenant,
-  issuers: [{ issuer, claims }],
-  sign_in: { issuer, client_id, client_secret: { file: 'secrets/openid' } },
+  name: `The ${tenant} company`,
+  issuers: [{ issuer, claims: typeof claims === 'string' ? { tenant: { claim: 'hd', value: claims } } : claims }],
+  sign_in: {
+    issuer,
+    client_id,
+    client_secret: { file: 'secrets/openid' },
+    ...(typeof claims === 'string' ? { domains: [claims] } : {}),
+  },
 })
+const MANY = 'https://many.example/mcp'
+const SHARED = 'https://shared.example/mcp'
 
 beforeAll(async () => {
   ;[entra, google] = await Promise.all([startEntraSignIn(), startGoogleSignIn()])
@@ -57,7 +74,11 @@ beforeAll(async () => {
       'secrets/github': github.clientSecret,
       'secrets/openid': entra.client.client_secret,
       'tenants/entra.yaml': openId('entra', entra, { user: 'oid', display: 'preferred_username' }),
-      'tenants/google.yaml': openId('google', google, { tenant: { claim: 'hd', value: 'acme.example' } }),
+      'tenants/google.yaml': openId('google', google, 'acme.example'),
+      // Signs in with the same client: `hd` says whose user it is.
+      'tenants/west.yaml': openId('west', google, 'west.example'),
+      'servers/many.yaml': { ...server, server: 'many', resource: MANY, tenants: ['hub', 'entra', 'google', 'west'] },
+      'servers/shared.yaml': { ...server, server: 'shared', resource: SHARED, tenants: ['google', 'west'] },
       ...Object.fromEntries(
         tenants.map((tenant) => [
           `servers/at-${tenant}.yaml`,
@@ -206,5 +227,53 @@ describe('Google', () => {
     google.users['eve'] = { sub: '2', hd: 'evil.example', email: 'eve@acme.example' }
     google.users['consumer'] = { sub: '3', email: 'someone@gmail.com' }
     for (const user of ['eve', 'consumer']) await expect(signIn('google', user)).rejects.toThrow(/sign-in of/)
+  })
+})
+
+describe('several tenants at one server', () => {
+  const open = async (parameters: Record<string, string> = {}) => {
+    const browser = createBrowser()
+    return { browser, page: await browser.open(authorizationUrl(world, client, { resource: MANY, ...parameters }).url) }
+  }
+
+  test('promise 8: where tenants have domains, the page asks for the address and names no tenant', async () => {
+    const { browser, page } = await open()
+    expect(page.body).toContain('E-mail address')
+    expect(page.body).not.toMatch(/google|west|entra|hub|company/i)
+    const unknown = await browser.submit(page, { email: 'eve@elsewhere.example' })
+    // Tenants without domains are the rest: they are named, those with domains are not.
+    expect(unknown.body).toContain('The entra company')
+    expect(unknown.body).not.toMatch(/google|west/i)
+    const chosen = await browser.open(`${page.url}?tenant=west`)
+    expect(chosen).toMatchObject({ status: 400 })
+    expect(chosen.body).toContain('no organization signs in at this server')
+  })
+
+  test('the domain of the address, typed or named by the client, leads to the identity provider of its tenant', async () => {
+    const { browser, page } = await open()
+    const typed = await browser.submit(page, { email: ' Ada@ACME.example ' })
+    expect(typed.url).toContain(`${google.issuer}/authorize`)
+    expect(google.asked.at(-1)!.get('login_hint')).toBe('Ada@ACME.example')
+    const hinted = await open({ login_hint: 'zoe@west.example' })
+    expect(hinted.page.url).toContain(`${google.issuer}/authorize`)
+  })
+
+  test('promise 8: tenants that share a client: the verified sign-in says whose user it is, whatever was typed', async () => {
+    google.users['zoe'] = { sub: '77', hd: 'west.example' }
+    const parameters = { resource: SHARED }
+    // One identity provider, and so no question before the sign-in.
+    const tokens = await redeemCode(world, await authorize(world, client, { user: 'zoe', parameters }), parameters)
+    expect(decodeJwt(tokens.access_token!)).toMatchObject({ sub: '77', tenant: 'west' })
+    google.users['eve'] = { sub: '2', hd: 'evil.example' }
+    await expect(authorize(world, client, { user: 'eve', parameters })).rejects.toThrow(/sign-in of/)
+    // A token of one tenant is not one of the other, at a server that serves only that one.
+    const crossing = await world.daemon.token({
+      grant_type: TOKEN_EXCHANGE,
+      client_id: 'at-google',
+      subject_token: tokens.access_token!,
+      subject_token_type: ACCESS_TOKEN,
+      audience: 'api',
+    })
+    expect(crossing.status).toBe(400)
   })
 })

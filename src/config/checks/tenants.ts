@@ -119,10 +119,33 @@ const checkSignInProvider = (located: Located<Tenant>, { providers }: Loaded): P
     : []
 }
 
+/** A domain decides which tenant's users sign in, so that it has to be one tenant's, or that of tenants with one client. */
+const checkDomains = (located: Located<Tenant>, { tenants }: Loaded): Problem[] => {
+  const { tenant, sign_in: signIn } = located.value
+  return (signIn?.domains ?? []).flatMap((domain, at) => {
+    const other = [...tenants.values()].find(
+      ({ value }) =>
+        value.tenant < tenant &&
+        value.sign_in?.domains.includes(domain) === true &&
+        (value.sign_in.issuer !== signIn!.issuer ||
+          value.sign_in.provider !== signIn!.provider ||
+          value.sign_in.client_id !== signIn!.client_id),
+    )
+    return other === undefined
+      ? []
+      : problemsOf(located)(
+          ['sign_in', 'domains', at],
+          `${domain} is a domain of ${other.value.tenant} as well, whose users sign in elsewhere.`,
+          'Leave it to one of the two.',
+        )
+  })
+}
+
 /** The issuers of each tenant. */
 export const checkTenants = (loaded: Loaded): Problem[] =>
   [...loaded.tenants.values()].flatMap((located) => [
     ...untrustedIssuers(located),
     ...checkSignInProvider(located, loaded),
+    ...checkDomains(located, loaded),
     ...unsafeIssuers(located, loaded),
   ])

@@ -39,6 +39,8 @@ const clientRequestSchema = z.strictObject({
   correlationId: z.string(),
 })
 export type ClientRequest = z.output<typeof clientRequestSchema>
+/** What the authorization server says of the request that waits for the user. */
+export type WaitingClient = Omit<ClientRequest, 'tenant'>
 
 /** A user who has signed in, as the steps after it remember that. */
 const signedInSchema = z.strictObject({
@@ -56,7 +58,12 @@ const loginWishSchema = z.strictObject({ tenant: z.string(), uid: z.number(), co
 const purposeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('connect'), link: z.string(), wish: wishSchema }),
   z.strictObject({ kind: z.literal('login'), link: z.string(), wish: loginWishSchema }),
-  z.strictObject({ kind: z.literal('client'), wish: clientRequestSchema }),
+  z.strictObject({
+    kind: z.literal('client'),
+    wish: clientRequestSchema,
+    /** Further tenants that sign in with the same client: the sign-in says which one it is. */
+    others: z.array(z.string()).default([]),
+  }),
 ])
 export type Purpose = z.output<typeof purposeSchema>
 

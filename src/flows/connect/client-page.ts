@@ -78,3 +78,23 @@ export const tenantPage = (view: {
         ${view.tenants.map(({ tenant, name }) => html`<p><button name="tenant" value="${tenant}">${name}</button></p>`)}
       </form>`,
   )
+
+/** Asked where a page that lists the organizations would tell a server's customers to the world. @param view.unknown the domain that belongs to none */
+export const emailPage = (view: {
+  readonly server: string
+  readonly interaction: string
+  readonly unknown: string | undefined
+}): string =>
+  page(
+    `Sign in to ${view.server}`,
+    html` ${
+        view.unknown === undefined
+          ? ''
+          : html`<p role="alert">No organization with addresses at <strong>${view.unknown}</strong> signs in here.</p>`
+      }
+      <p>Your organization is found by the e-mail address that you have there.</p>
+      <form method="post" action="/sign-in/${view.interaction}">
+        <label>E-mail address <input name="email" type="email" autocomplete="email" required /></label>
+        <button class="allow">Continue</button>
+      </form>`,
+  )

@@ -1,13 +1,13 @@
-import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, type Tenant, userIssuerOf } from '#config'
+import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, userIssuerOf } from '#config'
 import { asDeputyError, refuse } from '#errors'
 import { isClientAllowed, type KnownClient } from '#identity/client'
 import { clientAncestors, omittedOf, sessionsIn, tokenIdOf } from '#identity/subject'
 import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
-import { isInUse } from '#identity/workload'
 import type { ClientRequest, Step } from './attempt.ts'
 import { assertClientPermitted } from './client-policy.ts'
-import { clientConsentPage, tenantPage, waitingPage } from './client-page.ts'
-import { assertMaySignIn, tenantInForce } from './parties.ts'
+import { beginClient } from './client-begin.ts'
+import { clientConsentPage } from './client-page.ts'
+import { assertMaySignIn, serverOf, tenantInForce } from './parties.ts'
 import type { createSignIn, SignedIn } from './sign-in.ts'
 import {
   assertBrowser,
@@ -21,9 +21,6 @@ import {
 
 /** How long a consent for a client is remembered (ms). */
 const CLIENT_CONSENT_LIFETIME_MS = 365 * 86_400_000
-
-/** What the authorization server says of the request that waits for the user. */
-export type WaitingClient = Omit<ClientRequest, 'tenant'>
 
 /** What the user has decided: the client session that tokens are issued for, or nothing. */
 export interface ClientDecision {
@@ -40,20 +37,6 @@ const isLocal = (redirectUri: string): boolean => {
   const { protocol, hostname } = new URL(redirectUri)
   return protocol !== 'https:' || LOOPBACK_HOSTS.has(hostname)
 }
-
-/** A server at which users sign in through Deputy. @throws DeputyError `connect_invalid` */
-const serverOf = (snapshot: Snapshot, id: string): Server => {
-  const server = snapshot.servers.get(id)
-  if (server === undefined || !isInUse(server) || server.sign_in !== 'deputy')
-    throw refuse('connect_invalid', { problem: 'the server is no longer available' })
-  return server
-}
-
-/** The tenants whose users can sign in at a server. */
-const tenantsAt = (server: Server, { tenants }: Snapshot): Tenant[] =>
-  [...tenants.values()].filter(
-    ({ tenant, enabled, sign_in: signIn }) => enabled && signIn !== undefined && servesTenant(server.tenants, tenant),
-  )
 
 /** Asked at every step: each may have been taken away since the request came. @throws DeputyError `connect_invalid` and others */
 const assertParties = (deps: Dependencies, { tenant, server, client }: ClientRequest, user: string): Server => {
@@ -200,13 +183,14 @@ const showConsent = async (deps: Dependencies, step: Consent, server: Server): P
 /** The consent page, or the way on where the user has allowed the client before. */
 const askConsent = async (
   deps: Dependencies,
-  { wish: asked }: ClientPurpose,
+  { wish }: ClientPurpose,
   browser: string,
-  { user, display, issuer, groups, claims, idToken }: SignedIn,
+  { tenant, user, display, issuer, groups, claims, idToken }: SignedIn,
 ): Promise<StepAnswer> => {
+  const asked = { ...wish, tenant }
   const server = assertParties(deps, asked, user)
   const known = await assertClient(deps, asked)
-  const { tenant, client, server: id } = asked
+  const { client, server: id } = asked
   // A request for more scopes adds to what the client has for the user, and never takes from it.
   const before = await deps.clientSessions.latest({ tenant, user, client, server: id })
   const step: Consent = {
@@ -224,33 +208,6 @@ const askConsent = async (
   }
   await assertPermitted(deps, step)
   return (await isRemembered(deps, step, known)) ? allow(deps, step) : showConsent(deps, step, server)
-}
-
-const beginClient = async (
-  deps: Dependencies,
-  waiting: WaitingClient,
-  { browser, tenant: chosen, isOtherAccount }: Parameters<ConnectFlow['beginClient']>[1],
-): Promise<StepAnswer> => {
-  const snapshot = deps.snapshot()
-  const server = serverOf(snapshot, waiting.server)
-  const client = await deps.clientRegistry.find(waiting.client)
-  if (client?.isApproved === false) {
-    await deps.clientRegistry.waits(waiting.client)
-    return { page: waitingPage({ client: client.name, id: client.id, server: server.name ?? server.server }) }
-  }
-  const tenants = tenantsAt(server, snapshot).filter(({ tenant }) =>
-    isClientAllowed(waiting.client, { tenant, server: server.server }, snapshot),
-  )
-  const [only, another] = chosen === undefined ? tenants : tenants.filter(({ tenant }) => tenant === chosen)
-  if (only === undefined) throw refuse('connect_invalid', { problem: 'no organization signs in at this server' })
-  if (another !== undefined) {
-    const named = tenants.map(({ tenant, name }) => ({ tenant, name: name ?? tenant }))
-    return {
-      page: tenantPage({ server: server.name ?? server.server, interaction: waiting.interaction, tenants: named }),
-    }
-  }
-  const wish = { ...waiting, tenant: only.tenant }
-  return { redirect: await deps.signIn.begin(only, browser(), { kind: 'client', wish }, isOtherAccount) }
 }
 
 /** Claims that the identity provider has left out of the sign-in, such as the groups of a user who is in many. */

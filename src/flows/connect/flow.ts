@@ -7,6 +7,7 @@ import { createLoginSteps } from './login-steps.ts'
 import { donePage } from './page.ts'
 import { ownerOf, partiesOf, tenantInForce } from './parties.ts'
 import { createSignIn, type SignedIn } from './sign-in.ts'
+import { sharesSignIn } from './tenant-choice.ts'
 import {
   assertBrowser,
   onlyState,
@@ -82,7 +83,13 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
       const step = await attempts.take('sign_in', onlyState(answer))
       assertBrowser(browser, step.browser)
       const { purpose } = step
-      const who = await signIn.complete(answer, step, tenantInForce(deps.snapshot(), purpose.wish.tenant))
+      const snapshot = deps.snapshot()
+      const tenant = tenantInForce(snapshot, purpose.wish.tenant)
+      const others = purpose.kind === 'client' ? purpose.others : []
+      const sharing = others
+        .flatMap((id) => snapshot.tenants.get(id) ?? [])
+        .filter((other) => other.enabled && sharesSignIn(other, tenant))
+      const who = await signIn.complete(answer, step, [tenant, ...sharing])
       if (purpose.kind === 'client') return client.askConsent(purpose, step.browser, who)
       if (purpose.kind === 'login') return login.confirm(purpose, step.browser, who)
       const { wish, link } = purpose

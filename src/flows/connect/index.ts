@@ -3,7 +3,8 @@
  * `page.ts` the texts. The connect pages of the public listener call it with what a browser has sent.
  */
 export { createConnectFlow } from './flow.ts'
-export type { ClientDecision, WaitingClient } from './client-steps.ts'
+export type { WaitingClient } from './attempt.ts'
+export type { ClientDecision } from './client-steps.ts'
 export { createIdentityTokens } from './identity-tokens.ts'
 export { type ConnectLinks, createConnectLinks } from './links.ts'
 export { assertClientPermitted, type ClientPolicyDependencies } from './client-policy.ts'

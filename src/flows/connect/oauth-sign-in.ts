@@ -67,13 +67,21 @@ const end = async (deps: OAuthSignInDependencies, client: ProviderClient, access
   })
 }
 
-/** Every account of the provider can sign in there: which are the tenant's, its file says. @throws DeputyError `connect_denied` */
-const assertMember = ({ sign_in: signIn }: Tenant, groups: readonly string[]): void => {
-  const { members_of: members = [] } = signIn ?? {}
-  if (members !== '*' && !groups.some((group) => members.includes(group)))
+/**
+ * Every account of the provider can sign in there: which are a tenant's, its file says.
+ * @throws DeputyError `connect_denied`, `subject_tenant_unknown` where more than one tenant fits
+ */
+const tenantOfMember = (tenants: readonly Tenant[], groups: readonly string[]): Tenant => {
+  const [tenant, another] = tenants.filter(({ sign_in: signIn }) => {
+    const { members_of: members = [] } = signIn ?? {}
+    return members === '*' || groups.some((group) => members.includes(group))
+  })
+  if (tenant === undefined)
     throw refuse('connect_denied', {
       problem: 'your account there belongs to none of the groups whose members may sign in',
     })
+  if (another !== undefined) throw refuse('subject_tenant_unknown')
+  return tenant
 }
 
 /**
@@ -84,19 +92,20 @@ export const redeemOAuthSignIn = async (
   deps: OAuthSignInDependencies,
   answer: URL,
   step: Step<'sign_in'>,
-  tenant: Tenant,
+  tenants: readonly [Tenant, ...Tenant[]],
 ): Promise<SignedIn> => {
-  const client = await deps.signInClients(tenant)
+  const client = await deps.signInClients(tenants[0])
   const accessToken = await redeem(client, answer, step)
   try {
-    const { user: userClaim, display: displayClaim } = tenant.sign_in!.claims
-    const more = [userClaim, displayClaim].filter((claim) => claim !== undefined)
-    const claims = await deps.readUserinfo(client, accessToken, more)
-    const issuer: TrustedIssuer = userIssuerOf(tenant, step.issuer, deps.snapshot().providers)!
-    const groups = groupsOf(claims, issuer)
-    assertMember(tenant, groups)
+    const named = tenants.flatMap(({ sign_in: signIn }) => [signIn?.claims.user ?? [], signIn?.claims.display ?? []])
+    const claims = await deps.readUserinfo(client, accessToken, named.flat())
+    const { providers } = deps.snapshot()
+    const groups = groupsOf(claims, userIssuerOf(tenants[0], step.issuer, providers)!)
+    const tenant = tenantOfMember(tenants, groups)
+    const issuer: TrustedIssuer = userIssuerOf(tenant, step.issuer, providers)!
     deps.watchClaims?.(tenant.tenant, issuer, claims)
     return {
+      tenant: tenant.tenant,
       user: userOf(claims, issuer),
       display: displayNameOf(claims, issuer),
       issuer: step.issuer,

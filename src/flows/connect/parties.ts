@@ -1,6 +1,7 @@
 import type { CurrentSnapshot, DownstreamOf, Server, Snapshot, Tenant } from '#config'
 import { DeputyError, refuse } from '#errors'
 import type { GrantOwner } from '#foundation/store'
+import { isInUse } from '#identity/workload'
 import { assertEnabled, entitlement, type RevocationIndex } from '#identity/validity'
 import type { ConnectRequest } from './attempt.ts'
 
@@ -66,3 +67,11 @@ export const ownerOf = ({ tenant, user, server, downstream }: ConnectRequest): G
   server,
   downstream,
 })
+
+/** A server at which users sign in through Deputy. @throws DeputyError `connect_invalid` */
+export const serverOf = (snapshot: Snapshot, id: string): Server => {
+  const server = snapshot.servers.get(id)
+  if (server === undefined || !isInUse(server) || server.sign_in !== 'deputy')
+    throw refuse('connect_invalid', { problem: 'the server is no longer available' })
+  return server
+}

@@ -66,18 +66,21 @@ const refusalOf = (issuer: string, error: unknown): DeputyError => {
 /** The user whom the ID token of an answer names. @throws DeputyError `connect_invalid`, `subject_tenant_unknown` */
 const signedInBy = (
   tokens: Awaited<ReturnType<typeof openid.authorizationCodeGrant>>,
-  tenant: Tenant,
+  tenants: readonly Tenant[],
   step: Step<'sign_in'>,
   watchClaims: WatchClaims | undefined,
 ): SignedIn => {
   const said = tokens.claims() as Readonly<Record<string, unknown>> | undefined
   const claims = said === undefined ? undefined : presentClaims(said)
-  const trusted = tenant.issuers.filter(({ issuer }) => issuer === step.issuer).map((issuer) => ({ tenant, issuer }))
+  const trusted = tenants.flatMap((tenant) =>
+    tenant.issuers.filter(({ issuer }) => issuer === step.issuer).map((issuer) => ({ tenant, issuer })),
+  )
   if (claims === undefined || tokens.id_token === undefined)
     throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
-  const { issuer } = tenantOf(claims, trusted)
+  const { tenant, issuer } = tenantOf(claims, trusted)
   watchClaims?.(tenant.tenant, issuer, claims)
   return {
+    tenant: tenant.tenant,
     user: userOf(claims, issuer),
     display: displayNameOf(claims, issuer),
     issuer: issuer.issuer,
@@ -132,13 +135,14 @@ const complete = async (
   deps: SignInDependencies,
   answer: URL,
   step: Step<'sign_in'>,
-  tenant: Tenant,
+  tenants: readonly [Tenant, ...Tenant[]],
 ): Promise<SignedIn> => {
+  const [tenant] = tenants
   if (signInIssuer(tenant, deps.snapshot().providers) !== step.issuer)
     throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
   if (answer.pathname !== new URL(redirectUriOf(deps, tenant)).pathname)
     throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
-  if (tenant.sign_in?.provider !== undefined) return redeemOAuthSignIn(deps, answer, step, tenant)
+  if (tenant.sign_in?.provider !== undefined) return redeemOAuthSignIn(deps, answer, step, tenants)
   const configuration = await deps.identityProviders(tenant)
   assertIssuer(answer, configuration.serverMetadata())
   const tokens = await openid
@@ -151,7 +155,7 @@ const complete = async (
     .catch((error: unknown) => {
       throw refusalOf(step.issuer, error)
     })
-  return signedInBy(tokens, tenant, step, deps.watchClaims)
+  return signedInBy(tokens, tenants, step, deps.watchClaims)
 }
 
 /**
@@ -166,9 +170,13 @@ export const createSignIn = (deps: SignInDependencies) => ({
   begin: (tenant: Tenant, browser: string, purpose: Purpose, isOtherAccount = false): Promise<URL> =>
     begin(deps, tenant, browser, { purpose, isOtherAccount }),
 
-  /** Redeems the identity provider's answer. @throws DeputyError of the categories grant and subject */
-  complete: (answer: URL, step: Step<'sign_in'>, tenant: Tenant): Promise<SignedIn> =>
-    complete(deps, answer, step, tenant),
+  /**
+   * Redeems the identity provider's answer.
+   * @param tenants the one that the request was made for, and those that share its client: the verified sign-in says which it is
+   * @throws DeputyError of the categories grant and subject
+   */
+  complete: (answer: URL, step: Step<'sign_in'>, tenants: readonly [Tenant, ...Tenant[]]): Promise<SignedIn> =>
+    complete(deps, answer, step, tenants),
 })
 
 /** `select_account` where the identity provider supports it, else `login`, which all support (OpenID Connect Core section 3.1.2.1). */

@@ -2,6 +2,7 @@ import type { Secret } from '#foundation/crypto'
 
 /** A user who has signed in at the tenant's identity provider. */
 export interface SignedIn {
+  readonly tenant: string
   readonly user: string
   /** The display name, where the tenant's file maps a claim to it. */
   readonly display: string | undefined

@@ -11,11 +11,11 @@ import type { ClientRegistry, ClientSessions } from '#identity/client'
 import type { Policy } from '#identity/policy'
 import type { WatchClaims } from '#identity/subject'
 import type { RevocationIndex } from '#identity/validity'
-import type { Attempts, ConnectRequest } from './attempt.ts'
+import type { Attempts, ConnectRequest, WaitingClient } from './attempt.ts'
 import type { createAuthorization } from './authorization.ts'
 import type { IdentityTokens } from './identity-tokens.ts'
 import type { ConnectLinks } from './links.ts'
-import type { ClientDecision, WaitingClient } from './client-steps.ts'
+import type { ClientDecision } from './client-steps.ts'
 
 /** What a step shows: another address, a page, or why it ends here. */
 export type StepAnswer =
@@ -75,10 +75,10 @@ export interface ConnectFlow {
   consented(form: FormFields, browser: string | undefined): Promise<StepAnswer>
   /** The OAuth service has sent the browser back. */
   authorized(answer: URL, browser: string | undefined): Promise<StepAnswer>
-  /** A client's authorization request waits for the user. @param from.tenant the tenant that the user has chosen */
+  /** A client's authorization request waits for the user. @param from.tenant the tenant that the user has chosen @param from.email the e-mail address that the user has typed */
   beginClient(
     waiting: WaitingClient,
-    from: { browser: () => string; tenant: string | undefined; isOtherAccount: boolean },
+    from: { browser: () => string; tenant: string | undefined; email: string | undefined; isOtherAccount: boolean },
   ): Promise<StepAnswer>
   /** The page on which the user allows a client was answered. */
   clientConsented(form: FormFields, browser: string | undefined): Promise<StepAnswer>

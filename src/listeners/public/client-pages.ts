@@ -15,6 +15,14 @@ export interface ClientPagesDependencies {
   readonly urlOf: (request: Request) => URL
 }
 
+/** The longest e-mail address (RFC 5321 section 4.5.3.1.3). */
+const MAX_EMAIL_LENGTH = 254
+
+const emailIn = (body: unknown): string | undefined => {
+  const { email } = (body ?? {}) as FormFields
+  return typeof email === 'string' && email.length <= MAX_EMAIL_LENGTH ? email.trim() : undefined
+}
+
 /** The pages between a client's authorization request and its answer: they lie under the path of the interaction's cookie. */
 export const addClientPages = (app: Express, deps: ClientPagesDependencies): void => {
   const { flow, browser, send, urlOf } = deps
@@ -29,6 +37,7 @@ export const addClientPages = (app: Express, deps: ClientPagesDependencies): voi
     const from = {
       browser: () => browser.greet(request, response),
       tenant: parameters.get('tenant') ?? undefined,
+      email: emailIn(request.body),
       isOtherAccount: parameters.get('account') === 'other',
     }
     send(response, await flow.beginClient(waiting, from))
@@ -41,11 +50,10 @@ export const addClientPages = (app: Express, deps: ClientPagesDependencies): voi
     const value = urlOf(request).searchParams.get('decision') ?? ''
     await authorizationServer.finish(request, response, await flow.clientDecided(value, browser.read(request)))
   }
+  const form = express.urlencoded({ extended: false, limit: 16_384, parameterLimit: 20 })
   app.get('/sign-in/:interaction', begin)
-  app.post(
-    '/sign-in/:interaction/consent',
-    express.urlencoded({ extended: false, limit: 16_384, parameterLimit: 20 }),
-    consent,
-  )
+  // The address is sent in the body, so that it stands in no history and no log.
+  app.post('/sign-in/:interaction', form, begin)
+  app.post('/sign-in/:interaction/consent', form, consent)
   app.get('/sign-in/:interaction/continue', onward)
 }
