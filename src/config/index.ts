@@ -6,6 +6,7 @@
  */
 export { basicScopeWarnings } from './basic-scopes.ts'
 export { sentinelWarnings } from './sentinel-tls.ts'
+export { sharedAudienceWarnings } from './shared-audiences.ts'
 export { sharedSignInWarnings } from './shared-sign-in.ts'
 export type { Agent, AgentToken } from './agent.ts'
 export { type Client, REGISTERED_PREFIX } from './client.ts'

@@ -1,37 +1,19 @@
 import { z } from 'zod'
-import { ownValue } from '#foundation/text'
+import {
+  endpointSchema,
+  fillIn,
+  placeholdersIn,
+  variableNameSchema,
+  variablesSchema,
+  variableValueSchema,
+} from './endpoint.ts'
+import { filledSignIn, type ProviderSignIn, userEndpoints, userSchema } from './provider-sign-in.ts'
 import { durationSchema, idSchema, urlSchema } from './values.ts'
+
+export { fillIn, placeholdersIn, type ProviderSignIn, variablesSchema }
 
 /** A fact about a provider needs the page it was taken from. */
 const sourceSchema = z.record(z.string(), urlSchema)
-
-/** `{name}` in an endpoint: what differs from customer to customer, such as a directory or a host. */
-const PLACEHOLDER = /\{([a-z][a-z0-9_]*)\}/g
-export const placeholdersIn = (endpoint: string): string[] =>
-  [...endpoint.matchAll(PLACEHOLDER)].map(([, name]) => name!)
-export const fillIn = (endpoint: string, values: Readonly<Record<string, string>>): string =>
-  endpoint.replace(PLACEHOLDER, (whole, name: string) => ownValue(values, name) ?? whole)
-
-const variableNameSchema = z
-  .string()
-  .regex(/^[a-z][a-z0-9_]{0,30}$/, 'use a to z, 0 to 9 and "_", starting with a letter')
-
-/** What may stand in an endpoint's host or in one segment of its path: it can neither end the host nor leave the segment. */
-const variableValueSchema = z
-  .string()
-  .regex(
-    /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?$/,
-    'write a host name, or a name of letters, digits, ".", "_" and "-"',
-  )
-export const variablesSchema = z.record(variableNameSchema, variableValueSchema)
-
-const endpointSchema = z
-  .string()
-  .refine(
-    (text) =>
-      urlSchema.safeParse(fillIn(text, Object.fromEntries(placeholdersIn(text).map((name) => [name, 'x'])))).success,
-    'write an http or https URL without user, password and fragment',
-  )
 
 /** A header that says nothing of who asks, and cannot break the request apart. */
 const headersSchema = z.record(
@@ -102,48 +84,6 @@ export const answersSchema = z.strictObject({
       'Scopes that it grants without a request and that give access to nothing. The scopes of OpenID Connect (openid, profile, email, address, phone, offline_access) need not be listed.',
     ),
 })
-
-/** A member of an object, or a path to one: `organization.login`. */
-const memberSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,60}(\.[A-Za-z_][A-Za-z0-9_]{0,60}){0,4}$/)
-
-/** How an OAuth provider that issues no ID token says who has signed in. */
-const userSchema = z.strictObject({
-  userinfo_endpoint: endpointSchema.describe(
-    'URL that says who the user of an access token is: a JSON object, for GET with the token as bearer.',
-  ),
-  user: memberSchema.describe(
-    'Member that names the user: one that no user can change and that is never given to another account.',
-  ),
-  display: memberSchema.optional().describe('Member that people know the user by.'),
-  claims: z
-    .array(memberSchema)
-    .max(30)
-    .default([])
-    .describe('Further members that policies can refer to; the rest of the answer is dropped.'),
-  scopes: z.array(z.string().min(1)).default([]).describe('Scopes that these requests need.'),
-  groups: z
-    .array(
-      z.union([
-        z
-          .strictObject({ claim: memberSchema.describe('Member of the answer about the user: a list of names.') })
-          .describe('In the answer about the user.'),
-        z
-          .strictObject({
-            endpoint: endpointSchema.describe('URL of a JSON list; further pages are read as `Link` names them.'),
-            name: z
-              .string()
-              .min(1)
-              .max(200)
-              .describe('Name of a group, with members of an item as `{member}`: `{organization.login}/{slug}`.'),
-          })
-          .describe('At an endpoint of its own.'),
-      ]),
-    )
-    .max(5)
-    .default([])
-    .describe("The user's groups; without all of them a user is not signed in."),
-})
-export type ProviderSignIn = z.output<typeof userSchema>
 
 /** `providers/<id>.yaml`: static facts about an OAuth service, each with its source. Data, never code. */
 export const providerSchema = z
@@ -364,19 +304,6 @@ export const ENDPOINTS = [
   'pushed_authorization_request_endpoint',
   'mtls_token_endpoint',
 ] as const
-
-const userEndpoints = (signIn: ProviderSignIn | undefined): string[] =>
-  signIn === undefined
-    ? []
-    : [signIn.userinfo_endpoint, ...signIn.groups.flatMap((each) => ('endpoint' in each ? [each.endpoint] : []))]
-
-const filledSignIn = (signIn: ProviderSignIn, values: Readonly<Record<string, string>>): ProviderSignIn => ({
-  ...signIn,
-  userinfo_endpoint: fillIn(signIn.userinfo_endpoint, values),
-  groups: signIn.groups.map((each) =>
-    'endpoint' in each ? { ...each, endpoint: fillIn(each.endpoint, values) } : each,
-  ),
-})
 
 /** Variables that a client has to give values to. */
 export const neededVariables = ({ variables }: Provider): string[] =>

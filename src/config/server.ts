@@ -122,6 +122,25 @@ export const serverSchema = z.strictObject({
   environment: idSchema.optional().describe('Only daemons of this environment see the server; absent: all daemons.'),
   resource: resourceSchema.describe("The server's resource URI: the `aud` that a subject token must have."),
   tenants: tenantsSchema.describe('The tenants whose users it may act for, or "*".'),
+  accepted_audiences: z
+    .array(
+      z.strictObject({
+        issuer: urlSchema.describe('The issuer whose tokens it is about: one that a tenant of the server trusts.'),
+        audience: z
+          .string()
+          .max(300)
+          .regex(
+            /^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z][a-z0-9+.-]*:\/\/[^\s#]+)$/,
+            'write a GUID in lower case, or a URI such as api://1111aaaa-22bb-33cc-44dd-555555eeeeee',
+          )
+          .describe('The `aud` that such a token may have: a GUID, or an `api://` URI.'),
+      }),
+    )
+    .max(20)
+    .default([])
+    .describe(
+      'Values of `aud` that count in place of `resource`, for identity providers that cannot write it, such as Entra ID. A token of that audience is then good for every server that lists it, and for the application of the identity provider itself. Only tokens that name scopes (`scp`, `scope`) count.',
+    ),
   sign_in: z
     .enum(['issuer', 'deputy'])
     .default('issuer')

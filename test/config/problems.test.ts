@@ -83,6 +83,18 @@ const mistakes: readonly [string, string, number, RegExp][] = [
   ['clients/twin.yaml', 'client: twin\nowner: o\n---\nclient: twin\nowner: o\n', 4, /is defined in clients/],
   ['tenants/acme.yaml', 'tenant: ACME\n', 1, /a-z, 0-9/],
   ['tenants/twin.yaml', 'tenant: acme\n', 1, /is defined in tenants\/acme\.yaml already/],
+  [
+    'servers/notes.yaml',
+    `${notes}accepted_audiences:\n  - { issuer: https://nobody.example, audience: api://notes }\n`,
+    7,
+    /No tenant of this server trusts https:\/\/nobody\.example/,
+  ],
+  [
+    'servers/notes.yaml',
+    `${notes}accepted_audiences:\n  - { issuer: https://idp.example, audience: account }\n`,
+    7,
+    /write a GUID in lower case, or a URI/,
+  ],
   ['servers/notes.yaml', `${notes}downstreams:\n  nowhere: {}\n`, 7, /There is no downstream nowhere/],
   ['servers/notes.yaml', `${notes}downstreams:\n  ledger: { scopes: [ledger:burn] }\n`, 7, /has no scope ledger:burn/],
   [

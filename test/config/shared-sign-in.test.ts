@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
+import { sharedAudienceWarnings } from '../../src/config/shared-audiences.ts'
 import { sharedSignInWarnings } from '../../src/config/shared-sign-in.ts'
-import { aSnapshot, aTenant } from '../support/snapshot.ts'
+import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const signingIn = (tenant: string, client: string, more: object = {}) =>
   aTenant({ tenant, sign_in: { issuer: 'https://idp.example', client_id: client }, ...more })
@@ -14,4 +15,16 @@ it('fault 68: tenants that share a client of an issuer are told that logouts rea
   expect(warnings(signingIn('acme', 'deputy'), signingIn('globex', 'deputy-globex'))).toEqual([])
   expect(warnings(signingIn('acme', 'deputy'), signingIn('globex', 'deputy', { enabled: false }))).toEqual([])
   expect(warnings(signingIn('acme', 'deputy'), aTenant({ tenant: 'globex' }))).toEqual([])
+})
+
+it('promise 2: servers that accept one audience are named', () => {
+  const accepting = (server: string, audience: string, issuer = 'https://idp.example') =>
+    aServer({ server, resource: `https://${server}.example`, accepted_audiences: [{ issuer, audience }] })
+  const told = (...servers: ReturnType<typeof aServer>[]): string[] =>
+    sharedAudienceWarnings(aSnapshot({ servers })).map(({ message }) => message)
+  expect(told(accepting('notes', 'api://one'), accepting('files', 'api://one'))).toEqual([
+    expect.stringContaining('files, notes accept tokens of https://idp.example for api://one'),
+  ])
+  expect(told(accepting('notes', 'api://one'), accepting('files', 'api://two'))).toEqual([])
+  expect(told(accepting('notes', 'api://one'), accepting('files', 'api://one', 'https://b.example'))).toEqual([])
 })

@@ -610,3 +610,28 @@ describe('the tenant of a token', () => {
     expect(await outcome({})).toBe('subject_token_invalid')
   })
 })
+
+describe('accepted_audiences', () => {
+  const GUID = '1111aaaa-22bb-33cc-44dd-555555eeeeee'
+  const at = (audience: string, of = issuer.url) => ({
+    server: aServer({ accepted_audiences: [{ issuer: of, audience }] }),
+  })
+  it.each([
+    ['a GUID in place of the resource', GUID, { aud: GUID, scp: 'access_as_user' }, 'accepted'],
+    ['an api:// URI', `api://${GUID}`, { aud: `api://${GUID}`, scope: 'notes' }, 'accepted'],
+    ['one of several', GUID, { aud: ['other', GUID], scp: 'x' }, 'accepted'],
+    ['promise 2: no other GUID', GUID, { aud: GUID.replace('1', '2'), scp: 'x' }, 'subject_audience_mismatch'],
+    ['promise 2: no other spelling', `api://${GUID}`, { aud: GUID, scp: 'x' }, 'subject_audience_mismatch'],
+    // The ID token of an application has the same aud, and Entra's can have neither nonce nor at_hash.
+    ['threat 13: no token without scopes', GUID, { aud: GUID }, 'subject_audience_mismatch'],
+    ['threat 13: no token with empty scopes', GUID, { aud: GUID, scp: ' ' }, 'subject_audience_mismatch'],
+  ])('%s', async (_, audience, claims, expected) => {
+    expect(await outcome(claims, {}, at(audience))).toBe(expected)
+  })
+
+  it('promise 2: counts for the issuer that it names, and for the server whose file has it', async () => {
+    const claims = { aud: GUID, scp: 'x' }
+    expect(await outcome(claims, {}, at(GUID, 'https://other.example'))).toBe('subject_audience_mismatch')
+    expect(await outcome(claims)).toBe('subject_audience_mismatch')
+  })
+})

@@ -110,6 +110,39 @@ const checkTools = (located: Located<Server>): Problem[] => {
   })
 }
 
+/** Audiences that count in place of the resource: of an issuer of the server's tenants, and of no server's resource. */
+const checkAudiences = (located: Located<Server>, { servers, tenants }: Loaded): Problem[] => {
+  const problem = problemsOf(located)
+  const trusted = new Set(
+    [...tenants.values()]
+      .filter(({ value }) => servesTenant(located.value.tenants, value.tenant))
+      .flatMap(({ value }) => value.issuers.map(({ issuer }) => issuer)),
+  )
+  return located.value.accepted_audiences.flatMap(({ issuer, audience }, at) => {
+    const owner = [...servers.values()].find(({ value }) => value.resource === audience)
+    return [
+      ...(trusted.has(issuer)
+        ? []
+        : [
+            problem(
+              ['accepted_audiences', at, 'issuer'],
+              `No tenant of this server trusts ${issuer}.`,
+              correction(issuer, 'Trusted issuers', trusted),
+            ),
+          ]),
+      ...(owner === undefined
+        ? []
+        : [
+            problem(
+              ['accepted_audiences', at, 'audience'],
+              `${audience} is the resource of ${owner.value.server}, whose tokens would count for this server.`,
+              'Leave it out.',
+            ),
+          ]),
+    ]
+  })
+}
+
 /** Every server: promise 2 needs a resource of its own for each. */
 export const checkServers = (loaded: Loaded): Problem[] => {
   const byResource = new Map<string, string>()
@@ -134,6 +167,7 @@ export const checkServers = (loaded: Loaded): Problem[] => {
     return [
       ...shared,
       ...checkNames(located, loaded),
+      ...checkAudiences(located, loaded),
       ...checkSignInAt(loaded, located),
       ...uses,
       ...checkExec(located),

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import {
   basicScopeWarnings,
   sentinelWarnings,
+  sharedAudienceWarnings,
   sharedSignInWarnings,
   cloudTenantWarnings,
   type Fingerprints,
@@ -92,6 +93,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   })),
   ...cloudTenantWarnings(snapshot),
   ...basicScopeWarnings(snapshot),
+  ...sharedAudienceWarnings(snapshot),
   ...sharedSignInWarnings(snapshot),
   ...sentinelWarnings(snapshot.settings),
   ...(policies.length === 0

@@ -20,7 +20,14 @@ export type TenantChoice =
 
 /** One client at one identity provider. */
 const clientKey = ({ issuer, provider, variables, client_id: id }: SignInSettings): string =>
-  JSON.stringify([issuer, provider, Object.entries(variables).toSorted(), id])
+  JSON.stringify([
+    issuer,
+    provider,
+    Object.keys(variables)
+      .toSorted()
+      .map((name) => [name, variables[name]]),
+    id,
+  ])
 
 /** Whether users of two tenants sign in with the same client of the same provider. */
 export const sharesSignIn = (one: Tenant, other: Tenant): boolean =>

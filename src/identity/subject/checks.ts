@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Server } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { ActorClaim, ProofBinding } from '#oauth'
-import { presentClaims, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
+import { presentClaims, scopesOf, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
 
 /** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
 export const LEEWAY = 30
@@ -52,12 +52,31 @@ export const endOf = (
   sessionLifetime: number,
 ): number => (sessions.length === 0 ? exp * 1000 : Math.min(exp * 1000, (iat ?? 0) * 1000 + sessionLifetime))
 
+interface AudienceClaims {
+  readonly iss: string
+  readonly aud: readonly string[]
+  readonly scope?: unknown
+  readonly scp?: unknown
+}
+
+/**
+ * Whether the server's file lists an audience of the token in place of its resource. `aud` of an ID token may be the very same GUID,
+ * and an ID token of Entra can lack all that marks one; it names no scopes, though, and an access token for a user does.
+ */
+const isAcceptedAudience = (
+  { iss, aud, scope, scp }: AudienceClaims,
+  { accepted_audiences: accepted }: Server,
+): boolean =>
+  scopesOf({ scope, scp }).length > 0 &&
+  accepted.some(({ issuer, audience }) => issuer === iss && aud.includes(audience))
+
 /**
  * Promise 2. A token with several audiences counts if ours is among them: its issuer meant it for us as well. Whether
  * an issuer may hand out such tokens is for its administrator to say, by not asking for several resources at once.
  */
-export const assertAudience = ({ aud }: { aud: readonly string[] }, server: Server): void => {
-  if (!aud.includes(server.resource))
+export const assertAudience = (claims: AudienceClaims, server: Server): void => {
+  const { aud } = claims
+  if (!aud.includes(server.resource) && !isAcceptedAudience(claims, server))
     throw refuse('subject_audience_mismatch', {
       audience: `${aud.join(', ').slice(0, 500)}${aud.length > 0 && aud.every((each) => each === 'account') ? " (Keycloak's default where no audience mapper names the server)" : ''}`,
       resource: server.resource,
