@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { addRemoteServer, idForServer, type RemoteRequest, type RemoteResult } from '../../src/cli/remote-server.ts'
+import type { RemoteRequest, RemoteResult } from '../../src/cli/remote-request.ts'
+import { addRemoteServer, idForServer } from '../../src/cli/remote-server.ts'
 import { settingsSchema } from '../../src/config/settings.ts'
 import { isResourceOf } from '../../src/credentials/provider/remote/protected-resource.ts'
 import { createEgress } from '../../src/foundation/outbound/fetch.ts'
@@ -352,6 +353,16 @@ describe('a hostile remote MCP server', () => {
     Object.assign(answers, hostile())
     expect(await refusal()).toMatch(said)
     expect(written).toBeLessThan(5_000_000)
+  })
+
+  it('threat 7: that names the authorization server of another host is refused, unless a person names it as well', async () => {
+    const issuer = origin.replace('127.0.0.1', 'localhost')
+    answers[`${PRM}/mcp`] = resource({ authorization_servers: [issuer] })
+    answers[AS] = metadata({ issuer })
+    expect(await refusal()).toMatch(/at another host/)
+    expect(bodies).toEqual([])
+    expect(await refusal({ issuer: origin })).toMatch(/names the authorization server http:\/\/localhost/)
+    expect((await add({ issuer })).facts.server.issuer).toBe(issuer)
   })
 
   it('threat 6: is asked nothing at an address inside', async () => {

@@ -36,6 +36,8 @@ let idp: CompanyIdp
 let service: ModernService
 /** The services behind the downstreams, by their ids. */
 const apis = {} as Record<(typeof IDS)[number], BoundApi>
+/** Added by its URL alone. */
+let remote: BoundApi
 let daemon: Daemon
 const closers: (() => Promise<unknown>)[] = []
 
@@ -61,6 +63,16 @@ const downstream = (id: keyof typeof apis, more: object): Record<string, object>
     ...more,
   },
 })
+const server = (ofUsers: readonly string[]): object => ({
+  server: 'notes',
+  resource: NOTES,
+  tenants: ['acme'],
+  owner: 'notes@acme.example',
+  status: 'approved',
+  attest: [{ unix: { uid: process.getuid!() } }],
+  downstreams: Object.fromEntries(ofUsers.map((id) => [id, { scopes: ['notes:read', 'notes:write'] }])),
+  own: Object.fromEntries(OWN.map((id) => [id, { scopes: ['notes:read'] }])),
+})
 const KEY = { private_key: { file: 'client-key' } }
 
 beforeAll(async () => {
@@ -83,6 +95,7 @@ beforeAll(async () => {
   const front = await startTlsFront({ certificate, port: frontPort, to: () => daemon.port })
   idp = await startCompanyIdp({ resources: [NOTES], redirectUris: [`${base}/connect/signed-in`] })
   for (const id of IDS) apis[id] = await startBoundApi()
+  remote = await startBoundApi()
   const byKey = {
     token_endpoint_auth_method: 'private_key_jwt',
     token_endpoint_auth_signing_alg: 'ES256',
@@ -97,7 +110,7 @@ beforeAll(async () => {
   service = await startModernService({
     authority,
     certificate,
-    resources: Object.values(apis).map(({ url }) => url),
+    resources: [...Object.values(apis), remote].map(({ url }) => url),
     clients: [
       { ...byKey, ...ofUsers, client_id: 'deputy', dpop_bound_access_tokens: true },
       { ...byKey, ...ofUsers, client_id: 'later' },
@@ -111,8 +124,8 @@ beforeAll(async () => {
       },
     ],
   })
-  closers.push(front.close, idp.close, service.close, ...Object.values(apis).map(({ close }) => close))
-  for (const api of Object.values(apis)) api.issuer = service.issuer
+  closers.push(front.close, idp.close, service.close, remote.close, ...Object.values(apis).map(({ close }) => close))
+  for (const api of [...Object.values(apis), remote]) api.issuer = service.issuer
   await daemon.write({
     'sign-in': SIGN_IN_CLIENT.client_secret,
     'client-key': JSON.stringify({ ...pair.privateKey.export({ format: 'jwk' }), kid: 'key', alg: 'ES256' }),
@@ -123,16 +136,7 @@ beforeAll(async () => {
       issuers: [{ issuer: idp.issuer }],
       sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } },
     },
-    'servers/notes.yaml': {
-      server: 'notes',
-      resource: NOTES,
-      tenants: ['acme'],
-      owner: 'notes@acme.example',
-      status: 'approved',
-      attest: [{ unix: { uid: process.getuid!() } }],
-      downstreams: Object.fromEntries(OF_USERS.map((id) => [id, { scopes: ['notes:read', 'notes:write'] }])),
-      own: Object.fromEntries(OWN.map((id) => [id, { scopes: ['notes:read'] }])),
-    },
+    'servers/notes.yaml': server(OF_USERS),
     ...provider('bound', {
       client_authentication: 'private_key_jwt',
       dpop: 'required',
@@ -466,6 +470,24 @@ describe('a service that binds its tokens to keys', () => {
       expect([name, answer.status, await answer.text()]).toEqual([name, 404, '{"error":"not_found"}'])
     }
     expect((await fetch(`${base}/clients/notes`, { method: 'POST' })).status).toBe(404)
+  })
+
+  it('a server that is added by its URL alone has its files, by a document, with pushed requests and bound tokens', async () => {
+    const added = await daemon.deputy('downstream', 'add', '--mcp', `${remote.url}/notes`, '--id', 'remote')
+    expect([added.code, added.err]).toEqual([0, ''])
+    expect(added.out).toContain(`${base}/clients/remote (private_key_jwt)`)
+    const file = await readFile(join(daemon.home, 'providers/remote.yaml'), 'utf8')
+    for (const fact of ['dpop: required', 'par: required', 'offline_scope: offline_access'])
+      expect(file).toContain(fact)
+    await daemon.write({ 'servers/notes.yaml': server([...OF_USERS, 'remote']) })
+    expect(await daemon.deputy('reload')).toMatchObject({ code: 0, err: '' })
+    await connect((await through('remote')).body['connect_url'])
+    expect(await through('remote')).toMatchObject({ status: 200, body: { user: 'alice-notes' } })
+    expect(remote.accepted.at(-1)).toMatchObject({
+      aud: remote.url,
+      client_id: `${base}/clients/remote`,
+      cnf: { jkt: expect.any(String) as string },
+    })
   })
 
   it('ends a grant at the service: the bound refresh token is of no use any more', async () => {

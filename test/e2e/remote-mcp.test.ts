@@ -152,6 +152,8 @@ describe('a remote MCP server as a downstream', () => {
     expect(registered?.redirectUris).toEqual([`http://127.0.0.1:${daemon.port}/connect/callback`])
     expect(registered?.clientSecret?.length).toBeGreaterThan(20)
     for (const text of [await everything(), out, daemon.output()]) expect(text).not.toContain(registered!.clientSecret!)
+    const { host } = new URL(service.issuer)
+    expect(out).toContain(`Users give consent at ${host}; codes and tokens are exchanged at ${host}.\n`)
     expect(out).toContain('remote: { scopes: ["remote:read", "remote:write"] }')
   })
 

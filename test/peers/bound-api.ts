@@ -2,7 +2,8 @@
  * An API that takes no token from who cannot prove the key that it is bound to (RFC 9449 section 7).
  * 1. `startBoundApi()` serves `GET` and `POST /notes`; `issuer` is set to whom it trusts (JWTs by RFC 9068, for its own URL).
  * 2. Each proof is for one request: method, URL, token, a `jti` that nobody has used, and the nonce that is current.
- * 3. `changeNonce()` makes another one, which it tells in its next answer, as section 8.2 lets it.
+ * 3. Its protected resource metadata (RFC 9728) says that it wants bound tokens.
+ * 4. `changeNonce()` makes another one, which it tells in its next answer, as section 8.2 lets it.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -84,6 +85,16 @@ export const startBoundApi = async (): Promise<BoundApi> => {
   }
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    if (request.url === '/.well-known/oauth-protected-resource')
+      return void response.writeHead(200, { 'content-type': 'application/json' }).end(
+        JSON.stringify({
+          resource: api.url,
+          authorization_servers: [api.issuer],
+          scopes_supported: ['notes:read', 'notes:write'],
+          dpop_bound_access_tokens_required: true,
+        }),
+      )
+    if (request.url!.startsWith('/.well-known/')) return void response.writeHead(404).end()
     const found = await check(request)
     // Who is refused need not be listened to.
     const body = typeof found === 'string' ? '' : await read(request)

@@ -17,7 +17,8 @@ import type { CommandContext } from '../context.ts'
 import { readSettings, shippedKnownServers } from '../home.ts'
 import { egressOf } from '../issuer-reachability.ts'
 import { assertId, assertUrl, changeRegistry, writeNew } from '../registry-file.ts'
-import { addRemoteServer, assertNew, idForServer, type RemoteRequest, type RemoteResult } from '../remote-server.ts'
+import type { RemoteRequest, RemoteResult } from '../remote-request.ts'
+import { addRemoteServer, assertNew, idForServer } from '../remote-server.ts'
 import { CommandError, exit, print, shownText, shownTime, table, withProgress } from '../terminal.ts'
 
 interface AddOptions {
@@ -128,6 +129,13 @@ const CLIENT_LINES: Readonly<Record<RemoteResult['how'], string>> = {
   manual: 'Deputy uses the client that you registered there',
 }
 
+/** Where users and their codes go. With another host for codes and no `iss` in answers, a mix-up would go unnoticed (RFC 9700 section 4.4). */
+const hostsOf = ({ server }: RemoteResult['facts']): string => {
+  const [users, codes] = [server.authorization_endpoint, server.token_endpoint].map((url) => new URL(url).host)
+  const isWatched = users === codes || server.authorization_response_iss_parameter_supported === true
+  return `Users give consent at ${users}; codes and tokens are exchanged at ${codes}.${isWatched ? '' : ' Check that both hosts belong to the operator.'}`
+}
+
 /** What was done, and what to do next. */
 const summaryOf = (result: RemoteResult, wanted: RemoteRequest): string => {
   const { facts, issuers } = result
@@ -140,6 +148,7 @@ const summaryOf = (result: RemoteResult, wanted: RemoteRequest): string => {
   const path = new URL(url).pathname
   return [
     `Authorization server: ${server.issuer}${others.length === 0 ? '' : ` (it also names ${others.join(', ')}; choose with --authorization-server)`}`,
+    hostsOf(facts),
     `${CLIENT_LINES[result.how]}: ${client.clientId} (${client.authentication})${held}.`,
     ...(client.secretName !== undefined && wanted.tenants === '*'
       ? [
