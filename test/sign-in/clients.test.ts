@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { decodeJwt, SignJWT } from 'jose'
@@ -101,6 +102,20 @@ const records = async (event: string): Promise<{ record: { detail: Record<string
 
 const consentsOf = async (client: string): Promise<number> =>
   (await records('client.consent')).filter(({ record }) => record.detail['client'] === client).length
+
+/** What a client with a key sends with a code. */
+const proofOf = async (client: string): Promise<Record<string, string>> => ({
+  redirect_uri: WEB_REDIRECT,
+  client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+  client_assertion: await new SignJWT({ jti: randomUUID() })
+    .setProtectedHeader({ alg: 'ES256', kid: 'key' })
+    .setIssuer(client)
+    .setSubject(client)
+    .setAudience(world.url)
+    .setIssuedAt()
+    .setExpirationTime('1m')
+    .sign(keys.privateKey),
+})
 
 const withRedirect = { parameters: { redirect_uri: WEB_REDIRECT } }
 
@@ -240,6 +255,19 @@ describe('documents', () => {
     documents.answer('/client.json', { status: 404 })
   })
 
+  test.each(['jwks', 'jwks_uri'])('a client with a key in its document (%s) proves itself by it', async (member) => {
+    const jwks = { keys: [keys.jwk] }
+    const client = documents.serve(`/keyed-${member}.json`, {
+      ...metadata,
+      token_endpoint_auth_method: 'private_key_jwt',
+      [member]: member === 'jwks' ? jwks : documents.answer('/keys.json', { body: jwks }),
+    })
+    const bare = await redeemCode(world, await authorize(world, client, withRedirect), { redirect_uri: WEB_REDIRECT })
+    expect(bare).toMatchObject({ status: 401, error: 'invalid_client' })
+    const proved = await redeemCode(world, await authorize(world, client, withRedirect), await proofOf(client))
+    expect([proved.status, proved.error_description]).toEqual([200, undefined])
+  })
+
   test('a document that changes while the user looks at the page gets nothing', async () => {
     const client = documents.serve('/turning.json', metadata)
     const browser = createBrowser({ stopAt: (url) => url.startsWith(`${WEB_REDIRECT}?`) })
@@ -329,19 +357,7 @@ describe('clients of files', () => {
   })
 
   test('one with a key proves itself by it', async () => {
-    const assertion = await new SignJWT({ jti: String(Math.random()) })
-      .setProtectedHeader({ alg: 'ES256', kid: 'key' })
-      .setIssuer('keyed')
-      .setSubject('keyed')
-      .setAudience(world.url)
-      .setIssuedAt()
-      .setExpirationTime('1m')
-      .sign(keys.privateKey)
-    const proof = {
-      redirect_uri: WEB_REDIRECT,
-      client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-      client_assertion: assertion,
-    }
+    const proof = await proofOf('keyed')
     expect(await redeemCode(world, await authorize(world, 'keyed', withRedirect), proof)).toMatchObject({ status: 200 })
     expect(await redeemCode(world, await authorize(world, 'keyed', withRedirect), proof)).toMatchObject({ status: 401 })
   })
