@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
@@ -18,6 +18,8 @@ import { createBrowser, type Page } from '../peers/walk.ts'
 import { ask, prepareDaemon, type Answer, type Daemon } from '../support/daemon.ts'
 
 const NOTES = 'https://notes.example/mcp'
+/** Of a client that was registered by hand. */
+const SECRET = 'a-secret-of-the-client-by-hand'
 
 let idp: CompanyIdp
 let remote: RemoteMcpServer
@@ -43,6 +45,8 @@ beforeAll(async () => {
       issuers: [{ issuer: idp.issuer }],
       sign_in: { issuer: idp.issuer, client_id: SIGN_IN_CLIENT.client_id, client_secret: { file: 'sign-in' } },
     },
+    'tenants/globex.yaml': { tenant: 'globex', issuers: [{ issuer: 'https://login.globex.example' }] },
+    'by-hand': `${SECRET}\n`,
     'policies/access/all.cedar': '@id("all") permit (principal, action, resource);',
   })
   await daemon.start()
@@ -163,6 +167,49 @@ describe('a remote MCP server as a downstream', () => {
     expect([again.code, again.err]).toEqual([1, expect.stringContaining('exists already')])
     expect(await readFile(join(daemon.home, 'downstreams/remote.yaml'), 'utf8')).toBe(before)
     expect(service.registrations()).toBe(1)
+  })
+
+  it('promise 8: takes a client that was registered by hand, and seals its secret for each tenant', async () => {
+    const by = ['--id', 'by-hand', '--client-id', 'deputy', '--client-secret-file', join(daemon.home, 'by-hand')]
+    const added = await daemon.deputy('downstream', 'add', '--mcp', remote.url, ...by)
+    expect([added.code, added.err]).toEqual([0, ''])
+    expect(await yaml('downstreams/by-hand.yaml')).toMatchObject({
+      tenants: '*',
+      client: { client_id: 'deputy', client_secret: { secret: 'by-hand-client' } },
+    })
+    expect(service.registrations()).toBe(1)
+    await rm(join(daemon.home, 'by-hand'))
+    expect(await everything()).not.toContain(SECRET)
+    const { out } = await daemon.deputy('secret', 'list', '--json')
+    const kept = (JSON.parse(out) as { tenant: string; name: string }[]).filter(({ name }) => name === 'by-hand-client')
+    expect(kept.map(({ tenant }) => tenant).toSorted()).toEqual(['acme', 'globex'])
+    // Neither the files nor the secret of before are touched.
+    await rm(join(daemon.home, 'downstreams/by-hand.yaml'))
+    await rm(join(daemon.home, 'providers/by-hand.yaml'))
+    await daemon.write({ 'by-hand': 'another-secret' })
+    const again = await daemon.deputy('downstream', 'add', '--mcp', remote.url, ...by)
+    expect([again.code, again.err]).toEqual([1, expect.stringContaining('has a secret by-hand-client already')])
+  })
+
+  it('promise 9: says what is wrong with the command before anything is called', async () => {
+    const cases: [args: string[], said: RegExp][] = [
+      [[], /either --mcp URL or --known NAME/],
+      [['--mcp', remote.url, '--known', 'linear'], /either --mcp URL or --known NAME/],
+      [['--known', 'linaer'], /no MCP server linaer\. Did you mean.*linear/i],
+      [['--mcp', 'ftp://x'], /cannot be the URL of an MCP server/],
+      [['--mcp', remote.url, '--id', '../x'], /cannot be the id/],
+      [['--mcp', remote.url, '--id', 'github'], /provider github already/],
+      [['--mcp', remote.url, '--tenants', 'acme,globx'], /no tenant 'globx'.*globex/],
+      [['--mcp', remote.url, '--client-secret-file', 'x'], /needs its --client-id/],
+      [['--mcp', remote.url, '--id', 'new', '--client-id', 'x', '--client-secret-file', '/nowhere'], /nowhere/],
+    ]
+    for (const [args, said] of cases) {
+      const { code, err } = await daemon.deputy('downstream', 'add', ...args)
+      expect([args, code === 0, err]).toEqual([args, false, expect.stringMatching(said)])
+      expect(err).not.toContain('    at ')
+    }
+    const known = JSON.parse((await daemon.deputy('downstream', 'known', '--json')).out) as { known: string }[]
+    expect(known.length).toBeGreaterThanOrEqual(20)
   })
 
   it("promise 2: a user connects in the browser, and the proxy calls the server with the user's own token for it", async () => {
