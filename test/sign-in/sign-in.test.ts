@@ -85,3 +85,23 @@ test('promise 4: a revoked user, session or client gets nothing more', async () 
   expect((await exchange(again.access_token!)).status).toBe(400)
   expect(await refreshTokens(world, client, again.refresh_token!)).toMatchObject({ error: 'invalid_grant' })
 })
+
+test('a refresh that is refused for a while uses no refresh token', async () => {
+  const client = await registerClient(world)
+  const tokens = await signInAtClient(world, client)
+  expect((await world.daemon.deputy('user', 'disable', 'alice', '--tenant', 'acme')).code).toBe(0)
+  expect(await refreshTokens(world, client, tokens.refresh_token!)).toMatchObject({ status: 400 })
+  expect((await world.daemon.deputy('user', 'enable', 'alice', '--tenant', 'acme')).code).toBe(0)
+  await world.daemon.write({
+    'policies/access/no-refresh.cedar':
+      '@id("no-sign-in") forbid (principal, action == Deputy::Action::"sign_in", resource);',
+  })
+  expect((await world.daemon.deputy('reload')).code).toBe(0)
+  expect((await refreshTokens(world, client, tokens.refresh_token!)).status).not.toBe(200)
+  await world.daemon.write({ 'policies/access/no-refresh.cedar': '// nothing is forbidden any more' })
+  expect((await world.daemon.deputy('reload')).code).toBe(0)
+  const next = await refreshTokens(world, client, tokens.refresh_token!)
+  expect(next).toMatchObject({ status: 200 })
+  // It was used now, and its successor counts.
+  expect(await refreshTokens(world, client, next.refresh_token!)).toMatchObject({ status: 200 })
+})

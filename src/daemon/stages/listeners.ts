@@ -1,7 +1,9 @@
 /** The last stage: what listens. Each listener gets the lines that it calls. */
+import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
+import { asDeputyError } from '#errors'
 import { verifyChains } from '#foundation/audit'
 import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
@@ -15,6 +17,7 @@ import {
   listenOnSocket,
   paths,
   publicMetadataDocument,
+  sendError,
   socketHosts,
   tcpHosts,
   withCheckedHead,
@@ -209,6 +212,18 @@ const createSignInAtDeputy = (
   }
 }
 
+/** Answers a request of the public token endpoint that failed inside Deputy, or that is refused before it is read. */
+const createFailure =
+  ({ newId, logger }: DaemonContext) =>
+  (response: ServerResponse, thrown: unknown): void => {
+    const error = asDeputyError(thrown)
+    const correlationId = newId()
+    if (error.code === 'internal')
+      logger.error({ err: error.cause, correlation_id: correlationId }, 'request failed inside Deputy')
+    if (response.headersSent) response.destroy()
+    else sendError(response, error, correlationId)
+  }
+
 /** What browsers, identity providers and services of other machines reach. */
 const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Listeners): Promise<Listener> => {
   const { settings, snapshot, clock, random, logger, newId } = context
@@ -228,11 +243,12 @@ const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Li
   const agents = agentTokenEndpoint({ issue: parts.issueAgentToken, correlationId: newId, logger })
   const events = { ...parts, snapshot, keys: parts.issuerKeys, replays: store.replays, clock, logger }
   // Express shows stacks where it is not told that this is production.
+  const fail = createFailure(context)
   const app = express()
     .disable('x-powered-by')
     .set('env', 'production')
-    .post(paths.token, publicTokenEndpoint({ assertions, agents, snapshot, authorizationServer, correlationId: newId }))
-    .use(authorizationEndpoints(authorizationServer))
+    .post(paths.token, publicTokenEndpoint({ assertions, agents, snapshot, authorizationServer, fail }))
+    .use(authorizationEndpoints(authorizationServer, fail))
     .get('/status/:list', statusEndpoint(statusLists, newId))
     .use('/signals', createSignalReceiver({ ...events, correlationId: newId }))
     .use('/logout', createBackChannelLogout({ ...events, correlationId: newId }))

@@ -9,7 +9,7 @@ import { type ClientRegistry, type ClientSessions, tenantOfSession } from '#iden
 
 import { clientAdapter } from './clients.ts'
 import { USE } from './scopes.ts'
-import { addWrite, tokenWrites } from './token-writes.ts'
+import { tokenWrites } from './token-writes.ts'
 
 export interface AdapterDependencies {
   readonly records: AuthorizationRecordStore
@@ -105,7 +105,7 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
     async upsert(value, payload, expiresIn) {
       const request = kind === REFRESH_TOKEN ? tokenWrites() : undefined
       if (request === undefined) await records.put(await recordOf(value, payload, expiresIn))
-      else addWrite(request, rotate(request.used, value, payload, expiresIn))
+      else request.writes.push(() => rotate(request.used, value, payload, expiresIn))
     },
     async find(value) {
       return read(await records.find(kind, hashOf(value), clock.now()))

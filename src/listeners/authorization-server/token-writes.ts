@@ -1,17 +1,17 @@
 import { Provider } from 'oidc-provider'
 
-/** What the answer of a token request waits for. */
+/** What a token request writes before its answer leaves. */
 interface TokenWrites {
   /** The refresh token that the request has used, by the hash that the store knows it by. */
   used: string | undefined
-  readonly writes: Promise<void>[]
+  readonly writes: (() => Promise<void>)[]
 }
 
 const writesOf = new WeakMap<object, TokenWrites>()
 
 /**
- * The writes of the token request under way: they are made together, beside its audit record, in place of one after the other.
- * Undefined outside of one.
+ * The writes of the token request under way. They are made when its record is durable and all of it may leave: a refresh that is refused,
+ * or not recorded, uses no refresh token. Undefined outside of one.
  */
 export const tokenWrites = (): TokenWrites | undefined => {
   const context = Provider.ctx
@@ -23,13 +23,7 @@ export const tokenWrites = (): TokenWrites | undefined => {
   return writes
 }
 
-/** Adds a write, whose failure `settled` tells. */
-export const addWrite = ({ writes }: TokenWrites, write: Promise<void>): void => {
-  write.catch(() => undefined)
-  writes.push(write)
-}
-
-/** Resolves when all writes of a request are durable. @throws what one of them throws */
-export const settled = async (context: object): Promise<void> => {
-  await Promise.all(writesOf.get(context)?.writes ?? [])
+/** Makes the writes of a request, and resolves when they are durable. @throws what one of them throws */
+export const makeWrites = async (context: object): Promise<void> => {
+  await Promise.all((writesOf.get(context)?.writes ?? []).map((write) => write()))
 }

@@ -7,7 +7,7 @@ import { assertStillValid, type ValidityDependencies } from '#identity/validity'
 import type { ClientSessions, ClientSignIn } from '#identity/client'
 import { dependenciesOfSignIn, signInOf } from './provider.ts'
 import { shownScopes } from './scopes.ts'
-import { settled } from './token-writes.ts'
+import { makeWrites } from './token-writes.ts'
 
 export interface TokenDependencies extends ValidityDependencies, ClientPolicyDependencies {
   readonly audit: AuditLog
@@ -73,9 +73,6 @@ const assertPermitted = async (
 export const recordTokens = async (deps: TokenDependencies, context: KoaContextWithOIDC): Promise<void> => {
   const record = recordOf(context)
   const signIn = signInOf(context)
-  const written = settled(context)
-  // Where the answer is a refusal anyway, a failed write changes nothing of it.
-  written.catch(() => undefined)
   if (record === undefined || signIn === undefined) {
     // What is issued without a sign-in is not of this room, and must not leave it.
     if (context.status === 200) refuse(context, new Error('a token without a sign-in'))
@@ -90,11 +87,8 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
   try {
     const scopes = scopesIn(body)
     await assertPermitted(deps, record, signIn, scopes)
-    await Promise.all([
-      written,
-      deps.clientSessions.used(signIn.id),
-      deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } }),
-    ])
+    await deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } })
+    await Promise.all([makeWrites(context), deps.clientSessions.used(signIn.id)])
     assertStillValid(dependenciesOfSignIn(signIn), deps)
     const { scope: _, ...rest } = body
     context.body = { ...rest, ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }) }

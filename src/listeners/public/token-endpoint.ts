@@ -1,9 +1,8 @@
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { CurrentSnapshot } from '#config'
-import { asDeputyError } from '#errors'
 import type { AuthorizationServer } from '#listeners/authorization-server'
-import { type Form, isAuthorizationPath, parseForm, readBody, sendError } from '#listeners/http'
+import { type Form, isAuthorizationPath, parseForm, readBody } from '#listeners/http'
 import { isAgentRequest } from './agent-token.ts'
 import { JWT_BEARER_GRANT } from './identity-assertion.ts'
 
@@ -51,7 +50,7 @@ export const publicTokenEndpoint = (deps: {
   readonly agents: Handler
   readonly snapshot: CurrentSnapshot
   readonly authorizationServer: () => Promise<AuthorizationServer> | undefined
-  readonly correlationId: () => string
+  readonly fail: (response: ServerResponse, thrown: unknown) => void
 }): Handler => {
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body = await readBody(request, MAX_BODY)
@@ -65,7 +64,7 @@ export const publicTokenEndpoint = (deps: {
   }
   return (request, response) => {
     answer(request, response).catch((thrown: unknown) => {
-      sendError(response, asDeputyError(thrown), deps.correlationId())
+      deps.fail(response, thrown)
     })
   }
 }
@@ -73,11 +72,16 @@ export const publicTokenEndpoint = (deps: {
 /** The other endpoints of the authorization server, where users sign in here. */
 export const authorizationEndpoints = (
   authorizationServer: () => Promise<AuthorizationServer> | undefined,
+  fail: (response: Response, thrown: unknown) => void,
 ): RequestHandler => {
   const answer = async (request: Request, response: Response, next: NextFunction): Promise<void> => {
     const active = isAuthorizationPath(request.path) ? authorizationServer() : undefined
-    if (active === undefined) next()
-    else await (await active).handle(request, response)
+    try {
+      if (active === undefined) next()
+      else await (await active).handle(request, response)
+    } catch (thrown) {
+      fail(response, thrown)
+    }
   }
   return answer
 }
