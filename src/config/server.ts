@@ -183,6 +183,12 @@ export const serverSchema = z.strictObject({
     .describe(
       "Scopes of the user's own token that every use of the server needs. A client requests them first (`scopes_supported` of the server's metadata, and the first 401). Scopes in `requires` of a tool are requested when the tool is called.",
     ),
+  authorization_details_types: z
+    .array(z.string().min(1).max(200))
+    .default([])
+    .describe(
+      'Types of authorization details (RFC 9396) that the server itself enforces. Identity assertions with details of another type are refused for it.',
+    ),
   login_session: z
     .boolean()
     .default(false)

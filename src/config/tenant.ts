@@ -130,6 +130,18 @@ export const identityAssertionsSchema = z.strictObject({
     )
     .min(1)
     .describe('The MCP clients that may redeem them.'),
+  aud_tenant: z
+    .string()
+    .min(1)
+    .max(256)
+    .optional()
+    .describe('What an assertion calls this tenant in `aud_tenant`, where it says so. Default: its id.'),
+  user_from: z
+    .enum(['issuer', 'aud_sub'])
+    .default('issuer')
+    .describe(
+      "The user of an assertion. issuer: as `claims.user` of the issuer says; an assertion whose `aud_sub` names another one is refused. aud_sub: `aud_sub`, where the assertion has it: the identity provider knows Deputy's names of users.",
+    ),
 })
 
 /** `tenants/<id>.yaml`: a customer, its identity provider, and how its users sign in. */

@@ -9,6 +9,7 @@ export type OAuthErrorCode =
   | 'insufficient_scope' // RFC 6750 3.1: the user's own token
   | 'invalid_target' // RFC 8693 2.2.2, RFC 8707 2
   | 'access_denied' // RFC 6749 4.1.2.1, used when policy denies
+  | 'invalid_authorization_details' // RFC 9396 5
   | 'invalid_dpop_proof' // RFC 9449 5
   | 'use_dpop_nonce' // RFC 9449 8
   | 'invalid_redirect_uri' // RFC 7591 3.2.2

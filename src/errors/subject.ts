@@ -52,6 +52,11 @@ export const subjectErrors = {
     'The MCP client {client} may no longer be used here.',
     'Ask the administrator of Deputy: `enabled`, `tenants` and `servers` of clients/{client}.yaml say where it may be used.',
   ),
+  authorization_details_unknown: kind(
+    { status: 400, oauth: 'invalid_authorization_details', category: 'subject', retryable: false },
+    'The assertion is limited by authorization details of the type {type}, which {server} does not enforce.',
+    'Name the type in `authorization_details_types` of servers/{server}.yaml if the server enforces it.',
+  ),
   agent_token_invalid: kind(
     { status: 400, oauth: 'invalid_grant', category: 'subject', retryable: false },
     'The token of the agent was not accepted: {problem}.',

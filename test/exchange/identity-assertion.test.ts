@@ -272,3 +272,61 @@ describe('identity assertions at Deputy', () => {
     expect((await redeem(jwt)).body).not.toHaveProperty('access_token')
   })
 })
+
+describe('identity assertions of draft -03', () => {
+  const claimed = async (claims: object): Promise<{ status: number; body: Record<string, unknown> }> =>
+    redeem(await assertion({ claims }))
+  /** The same files, with another `identity_assertions` of the tenant, or another server. */
+  const given = (assertions: object, server: object = {}): void => {
+    const [tenant] = [...snapshot.tenants.values()]
+    const { clients } = tenant!.identity_assertions!
+    snapshot = aSnapshot({
+      servers: [aServer(server)],
+      tenants: [
+        aTenant({
+          issuers: [{ issuer: idp.url, jwks_uri: `${idp.url}/jwks` }],
+          identity_assertions: { issuers: [idp.url], clients, ...assertions },
+        }),
+      ],
+    })
+  }
+
+  it('promise 8: aud_tenant is the tenant that is meant, by its id or by the name that the file has for it', async () => {
+    expect((await claimed({ aud_tenant: 'acme' })).status).toBe(200)
+    expect(await claimed({ aud_tenant: 'other' })).toMatchObject({ status: 400, body: { error: 'invalid_grant' } })
+    given({ aud_tenant: 'org-1' })
+    expect((await claimed({ aud_tenant: 'org-1' })).status).toBe(200)
+    expect((await claimed({ aud_tenant: 'acme' })).status).toBe(400)
+    expect((await claimed({})).status).toBe(200)
+    for (const bad of [1, '', ['org-1'], {}]) expect((await claimed({ aud_tenant: bad })).status).toBe(400)
+  })
+
+  it('threat 12: aud_sub is another name of the user only where the tenant takes users from it', async () => {
+    const userOf = ({ body }: Awaited<ReturnType<typeof claimed>>): unknown =>
+      decodeJwt(String(body['access_token'])).sub
+    expect(userOf(await claimed({ aud_sub: 'alice' }))).toBe('alice')
+    expect(await claimed({ aud_sub: 'bob' })).toMatchObject({ status: 400, body: { error: 'invalid_grant' } })
+    given({ user_from: 'aud_sub' })
+    expect(userOf(await claimed({ aud_sub: 'bob' }))).toBe('bob')
+    expect(userOf(await claimed({}))).toBe('alice')
+    expect((await claimed({ aud_sub: 'b\u0000b' })).status).toBe(400)
+  })
+
+  it('promise 1: authorization details of a type that the server does not enforce are refused, others stand in the token', async () => {
+    const details = [{ type: 'calendar', actions: ['read'] }]
+    expect(await claimed({ authorization_details: details })).toMatchObject({
+      status: 400,
+      body: { error: 'invalid_authorization_details' },
+    })
+    given({}, { authorization_details_types: ['calendar'] })
+    const { body } = await claimed({ authorization_details: details })
+    expect(body['authorization_details']).toEqual(details)
+    expect(decodeJwt(String(body['access_token']))['authorization_details']).toEqual(details)
+    for (const bad of [[], {}, 'calendar', [{ actions: ['read'] }], [...details, { type: 'mail' }]])
+      expect((await claimed({ authorization_details: bad })).status).toBe(400)
+  })
+
+  it('one that is bound to a key is refused, because Deputy does not check the key', async () => {
+    expect((await claimed({ cnf: { jkt: 'x' } })).status).toBe(400)
+  })
+})

@@ -97,6 +97,7 @@ const issueFor = (
   { claims, tenant: { tenant }, issuer, server, user }: VerifiedAssertion,
 ): Omit<Redeemed, 'generation'> => {
   const now = deps.clock.now()
+  const { authorization_details: details } = claims
   const allowed = claims.scope?.split(' ').filter((scope) => scope !== '') ?? []
   const scopes = allowed.filter((scope) => request.scopes?.includes(scope) ?? true)
   const ancestor = tokenIdOf(issuer.issuer, claims.jti)
@@ -112,6 +113,7 @@ const issueFor = (
       client_id: request.clientId,
       tenant,
       ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
+      ...(details === undefined ? {} : { authorization_details: details }),
       iat: toSeconds(now),
       exp: toSeconds(expiresAt),
       jti: tokenId,
@@ -138,6 +140,7 @@ const issueFor = (
       tokenType: 'Bearer',
       scopes,
       expiresIn: toSeconds(expiresAt - now),
+      ...(details === undefined ? {} : { authorizationDetails: details }),
     },
   }
 }

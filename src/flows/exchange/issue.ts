@@ -17,6 +17,8 @@ export interface IssuedToken {
   /** Seconds. */
   readonly expiresIn: number
   readonly scopes: readonly string[]
+  /** What the token is limited to, besides its scopes (RFC 9396 section 7). */
+  readonly authorizationDetails?: readonly object[]
   /** Further members of the answer, which the provider's file lets through. */
   readonly fields?: Readonly<Record<string, string>>
   /** A warning for the caller, such as the server's being deprecated. */

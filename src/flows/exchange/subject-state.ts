@@ -117,6 +117,8 @@ const answerOf = (
   exp: Math.floor(expiresAt / 1000),
   ...(issuedAt === 0 ? {} : { iat: Math.floor(issuedAt / 1000) }),
   ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
+  // The server enforces them (RFC 9396 section 9).
+  ...(Array.isArray(claims['authorization_details']) ? { authorization_details: claims['authorization_details'] } : {}),
   ...Object.fromEntries(
     ['client_id', 'jti'].flatMap((claim) => (typeof claims[claim] === 'string' ? [[claim, claims[claim]]] : [])),
   ),

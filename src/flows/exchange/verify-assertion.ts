@@ -18,7 +18,7 @@ export interface IdentityAssertionRequest {
   readonly correlationId: string
 }
 
-/** draft-ietf-oauth-identity-assertion-authz-grant section 3. The audience is one text: an assertion for several servers is refused. */
+/** draft-ietf-oauth-identity-assertion-authz-grant-03 section 3.1. The audience is one text: an assertion for several servers is refused. */
 const claimsSchema = z.looseObject({
   iss: z.string(),
   aud: z.string(),
@@ -28,6 +28,14 @@ const claimsSchema = z.looseObject({
   exp: z.number().max(253_402_300_799),
   resource: z.string().or(z.tuple([z.string()]).transform(([only]) => only)),
   scope: z.string().optional(),
+  aud_tenant: z.string().min(1).max(256).optional(),
+  aud_sub: z.string().min(1).max(256).optional(),
+  /** RFC 9396 section 2. */
+  authorization_details: z
+    .array(z.looseObject({ type: z.string().min(1).max(200) }))
+    .min(1)
+    .max(20)
+    .optional(),
 })
 type AssertionClaims = z.output<typeof claimsSchema>
 
@@ -71,11 +79,38 @@ const readUnverified = (text: string): JWTPayload => {
   }
 }
 
+/** Whether an assertion that names the tenant at Deputy means this one. */
+const isAudienceTenant = ({ aud_tenant: named }: JWTPayload, { tenant, identity_assertions: taken }: Tenant): boolean =>
+  named === undefined || named === (taken?.aud_tenant ?? tenant)
+
+/** The user of an assertion. `aud_sub` is Deputy's own name for the user, as the identity provider has it. */
+const userIn = (claims: AssertionClaims, { identity_assertions: taken }: Tenant, issuer: TrustedIssuer): string => {
+  const { aud_sub: named } = claims
+  if (named !== undefined && taken?.user_from === 'aud_sub') {
+    const asIs: TrustedIssuer = { ...issuer, claims: { ...issuer.claims, user: 'aud_sub' } }
+    return asInvalid(() => userOf(claims, asIs))
+  }
+  const user = asInvalid(() => userOf(claims, issuer))
+  if (named !== undefined && named !== user)
+    throw invalidAssertion(
+      'its aud_sub names another user than its issuer does, and the tenant does not take users from aud_sub',
+    )
+  return user
+}
+
+/** A server that does not know a detail would let through what the detail forbids. @throws DeputyError `authorization_details_unknown` */
+const assertDetailsKnown = ({ authorization_details: details = [] }: AssertionClaims, server: Server): void => {
+  const unknown = details.find(({ type }) => !server.authorization_details_types.includes(type))
+  if (unknown !== undefined)
+    throw refuse('authorization_details_unknown', { type: unknown.type, server: server.server })
+}
+
 /** The tenant and issuer of an assertion, among the tenants whose client calls. Its claims are not believed yet. */
 const issuerOf = (unverified: JWTPayload, tenants: readonly Tenant[]) => {
   const trusting = tenants.flatMap((tenant) =>
     tenant.issuers
       .filter(({ issuer }) => issuer === unverified.iss && tenant.identity_assertions!.issuers.includes(issuer))
+      .filter(() => isAudienceTenant(unverified, tenant))
       .map((issuer) => ({ tenant, issuer })),
   )
   if (trusting.length === 0) throw invalidAssertion('Deputy accepts no assertions of its issuer from this client')
@@ -106,6 +141,8 @@ const verifyClaims = async (
   const claims = parsed.data
   const now = clock.now() / 1000
   if (claims.exp <= now || claims.iat - LEEWAY > now) throw invalidAssertion('it has expired, or is not valid yet')
+  // Section 9.8: only who has the key may redeem it, and that is not checked here.
+  if (claims['cnf'] !== undefined) throw invalidAssertion('it is bound to a key, which Deputy does not check')
   if (claims.client_id !== clientId) throw invalidAssertion('it is for another client')
   if (resource !== undefined && resource !== claims.resource) throw invalidAssertion('it is for another resource')
   return claims
@@ -126,5 +163,6 @@ export const verifyAssertion = async (
     (each) => each.resource === claims.resource && isInUse(each) && servesTenant(each.tenants, tenant.tenant),
   )
   if (server === undefined) throw invalidAssertion('its resource is no MCP server of the tenant')
-  return { claims, tenant, issuer, server, user: asInvalid(() => userOf(claims, issuer)) }
+  assertDetailsKnown(claims, server)
+  return { claims, tenant, issuer, server, user: userIn(claims, tenant, issuer) }
 }

@@ -27,7 +27,7 @@ export const fromMinted = async (
     user: claims.sub,
     issuer: claims.iss,
     groups: [],
-    claims: {},
+    claims: claims.authorization_details === undefined ? {} : { authorization_details: claims.authorization_details },
     scopes: scopesOf({ scope: claims.scope }),
     how: 'jwt',
     issuedAt: claims.iat * 1000,

@@ -18,6 +18,8 @@ const claimsSchema = z.object({
   act: z.looseObject({ sub: z.string() }).optional(),
   cnf: z.looseObject({}).optional(),
   anc: z.array(z.string()).default([]),
+  /** RFC 9396 section 9.1; the server for which the token is enforces them. */
+  authorization_details: z.array(z.looseObject({ type: z.string() })).optional(),
   /** `sub` is an agent, not a user. */
   agent: z.literal(true).optional(),
   /** The sign-in at an MCP client. */

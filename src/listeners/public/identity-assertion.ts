@@ -57,6 +57,7 @@ export const identityAssertionEndpoint = (deps: {
         token_type: issued.tokenType,
         expires_in: issued.expiresIn,
         ...(issued.scopes.length === 0 ? {} : { scope: issued.scopes.join(' ') }),
+        ...(issued.authorizationDetails === undefined ? {} : { authorization_details: issued.authorizationDetails }),
       },
       { 'X-Correlation-Id': correlationId },
     )
