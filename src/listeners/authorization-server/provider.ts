@@ -1,4 +1,4 @@
-import { createHmac, createPublicKey, type JsonWebKey } from 'node:crypto'
+import { createHmac, createPublicKey, createSecretKey, type JsonWebKey } from 'node:crypto'
 import {
   type Account,
   type Configuration,
@@ -97,11 +97,13 @@ const signingKeyOf = (keys: SigningKeys): ExternalSigningKey =>
     }
   })()
 
-const hmac = (key: Secret, ...parts: string[]): string => {
-  const [label, ...rest] = parts
-  return createHmac('sha256', Buffer.from(key.reveal(), 'base64'))
-    .update(lengthPrefixed(label!, ...rest))
-    .digest('base64url')
+/** Keyed digests under a label each. The key is made once: of bytes node:crypto makes one for each call. */
+const createHmacs = (key: Secret) => {
+  const secret = createSecretKey(Buffer.from(key.reveal(), 'base64'))
+  return (...parts: readonly string[]): string =>
+    createHmac('sha256', secret)
+      .update(lengthPrefixed(...parts))
+      .digest('base64url')
 }
 
 /** What a token says besides the claims of RFC 9068 that the library writes. */
@@ -211,7 +213,7 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
     fetch: (input) => documents.fetch(input),
     jwks: { keys: [signingKeyOf(deps.signingKeys)] },
     cookies: {
-      keys: [hmac(cookieKey, 'authorization-server-cookies')],
+      keys: [createHmacs(cookieKey)('authorization-server-cookies')],
       names: {
         session: 'deputy_device',
         interaction: 'deputy_sign_in',
@@ -288,8 +290,9 @@ export const createProvider = (deps: ProviderDependencies): Provider => {
   const refreshToken = provider.RefreshToken.prototype as unknown as {
     generateTokenId: (this: { grantId?: string; rotations?: number }) => string
   }
+  const hmac = createHmacs(deps.cookieKey)
   refreshToken.generateTokenId = function () {
-    return hmac(deps.cookieKey, 'refresh-token', this.grantId ?? '', String(this.rotations ?? 0))
+    return hmac('refresh-token', this.grantId ?? '', String(this.rotations ?? 0))
   }
   return provider
 }
