@@ -30,8 +30,8 @@ const clientRequestSchema = z.strictObject({
   provenBy: z.string().optional(),
   /** Of what the client is: it has to be the same until the user has decided. */
   digest: z.string(),
-  /** Where the browser goes in the end. */
-  redirectUri: z.string(),
+  /** Where the browser goes in the end; absent: the client is on another device, without a browser. */
+  redirectUri: z.string().optional(),
   server: z.string(),
   scopes: z.array(z.string()),
   tenant: z.string(),

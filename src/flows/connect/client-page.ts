@@ -9,7 +9,8 @@ export interface ClientConsentView {
   readonly user: string
   readonly tenant: string
   readonly scopes: readonly string[]
-  readonly redirectHost: string
+  /** Undefined: the client is on another device, without a browser. */
+  readonly redirectHost: string | undefined
   /** Whether the client runs on the user's own machine, where any program can pass for it. */
   readonly isLocal: boolean
   readonly interaction: string
@@ -22,19 +23,25 @@ const localWarning = (client: string): Markup =>
     started the sign-in there yourself.
   </p>`
 
+const deviceWarning = (client: string): Markup =>
+  html`<p role="note">
+    <strong>${client} runs on another device.</strong> Allow it only if you have just started it there yourself.
+  </p>`
+
 /** Which client asks, for which server, as whom, and where the browser goes next. */
 export const clientConsentPage = (view: ClientConsentView): string =>
   page(
     `Let ${view.client} use ${view.server}?`,
     html` <p><strong>${view.client}</strong> wants to use <strong>${view.server}</strong> for you.</p>
       ${view.isLocal ? localWarning(view.client) : ''}
+      ${view.redirectHost === undefined ? deviceWarning(view.client) : ''}
       <dl>
         <dt>You are</dt>
         <dd>${view.user} (${view.tenant})</dd>
         <dt>The client is proved by</dt>
         <dd>${view.provenBy ?? 'nothing but its name; it has registered itself'}</dd>
         <dt>You go on to</dt>
-        <dd>${view.redirectHost}</dd>
+        <dd>${view.redirectHost ?? 'the device that shows the code'}</dd>
         <dt>The server belongs to</dt>
         <dd>${view.owner}</dd>
         <dt>It may</dt>
@@ -74,9 +81,11 @@ export const tenantPage = (view: {
   page(
     `Sign in to ${view.server}`,
     html` <p>Choose the organization that you sign in with.</p>
-      <form method="get" action="/sign-in/${view.interaction}">
-        ${view.tenants.map(({ tenant, name }) => html`<p><button name="tenant" value="${tenant}">${name}</button></p>`)}
-      </form>`,
+      <ul>
+        ${view.tenants.map(
+          ({ tenant, name }) => html`<li><a href="/sign-in/${view.interaction}?tenant=${tenant}">${name}</a></li>`,
+        )}
+      </ul>`,
   )
 
 /** Asked where a page that lists the organizations would tell a server's customers to the world. @param view.unknown the domain that belongs to none */

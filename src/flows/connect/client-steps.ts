@@ -148,7 +148,7 @@ const isRemembered = async (
   { wish, who: { user } }: Consent,
   { changedAt }: KnownClient,
 ): Promise<boolean> => {
-  if (isLocal(wish.redirectUri)) return false
+  if (wish.redirectUri === undefined || isLocal(wish.redirectUri)) return false
   const remembered = await deps.store.consents.find(clientConsentOwner({ ...wish, user }))
   return (
     remembered !== undefined &&
@@ -162,7 +162,7 @@ const isRemembered = async (
 const showConsent = async (deps: Dependencies, step: Consent, server: Server): Promise<StepAnswer> => {
   const { wish, who } = step
   const csrf = await deps.attempts.begin('client_consent', wish.tenant, step)
-  const target = new URL(wish.redirectUri)
+  const target = wish.redirectUri === undefined ? undefined : new URL(wish.redirectUri)
   const page = clientConsentPage({
     client: wish.name,
     provenBy: wish.provenBy,
@@ -171,12 +171,13 @@ const showConsent = async (deps: Dependencies, step: Consent, server: Server): P
     user: shownUser(who.user, who.display),
     tenant: tenantInForce(deps.snapshot(), wish.tenant).name ?? wish.tenant,
     scopes: wish.scopes,
-    redirectHost: target.host === '' ? target.protocol : target.host,
-    isLocal: isLocal(wish.redirectUri),
+    redirectHost: target === undefined ? undefined : target.host === '' ? target.protocol : target.host,
+    isLocal: wish.redirectUri !== undefined && isLocal(wish.redirectUri),
     interaction: wish.interaction,
     csrf,
   })
   // The form's answer leads to the client in the end, and browsers hold all redirects to `form-action`.
+  if (target === undefined) return { page }
   return { page, formTarget: target.origin === 'null' ? target.protocol : target.origin }
 }
 

@@ -44,12 +44,14 @@ button:focus-visible, input:focus-visible { outline: 3px solid currentColor; out
 `
 
 /** A whole page: plain, without scripts, readable on a phone and by a screen reader. */
-export const page = (title: string, body: Markup): string =>
+/** @param onward where the browser goes on to by itself */
+export const page = (title: string, body: Markup, onward?: string): string =>
   `<!doctype html>\n${
     html`<html lang="en">
       <head>
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
+        ${onward === undefined ? '' : html`<meta http-equiv="refresh" content="0;url=${onward}" />`}
         <title>${title} · Deputy</title>
         <link rel="stylesheet" href="/connect/style.css" />
       </head>
@@ -136,6 +138,13 @@ export const loginPage = (view: LoginView): string =>
       </form>
       ${otherAccountLink(view.otherAccount)}`,
   )
+
+/**
+ * Leads to another site after a form. Browsers hold redirects of a form's answer to `form-action`, and where this form leads is
+ * known only once it is answered.
+ */
+export const onwardPage = (url: URL): string =>
+  page('One moment', html`<p>You go on to <a href="${url.href}">${url.host}</a>.</p>`, url.href)
 
 export const donePage = (title: string, sentence: string): string =>
   page(

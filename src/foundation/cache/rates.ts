@@ -33,6 +33,8 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   client: ([client]) => `the client ${client}`,
   new_clients_by_address: ([address]) => `clients that Deputy has not met before, from ${address}`,
   new_clients: () => 'clients that Deputy has not met before',
+  device_codes_by_address: ([address]) => `device codes, from ${address}`,
+  device_codes: () => 'device codes',
 }
 
 /** A refusal by Redis itself, such as NOPERM: `SharedBytes.problem` does not see it, because only rates use scripts. */

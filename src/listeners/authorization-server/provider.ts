@@ -19,9 +19,11 @@ import { assertStillValid, type CredentialDependencies, type ValidityDependencie
 import { type CheckClientSecret, isInUse } from '#identity/workload'
 import { errorPage } from '#flows/connect'
 import { paths } from '#listeners/http'
+import { deviceFeature } from './device.ts'
 import { type AdapterDependencies, createAdapters } from './adapter.ts'
 import { compareSecrets, grantTypesOf } from './clients.ts'
 import { createDocuments, type DocumentDependencies } from './documents.ts'
+import { showPage } from './show-page.ts'
 import { scopesAt, shownScopes, USE } from './scopes.ts'
 
 export interface ProviderDependencies extends AdapterDependencies, ValidityDependencies, DocumentDependencies {
@@ -34,7 +36,7 @@ export interface ProviderDependencies extends AdapterDependencies, ValidityDepen
 }
 
 /** The grants that clients are given here. */
-export const GRANT_TYPES = grantTypesOf(false)
+export const GRANT_TYPES = grantTypesOf(true)
 
 /** How long a code, an interaction and a user's time at a device page last (s). */
 const [CODE_SECONDS, INTERACTION_SECONDS, DEVICE_SECONDS] = [60, 600, 600]
@@ -152,6 +154,7 @@ const features = ({ snapshot }: ProviderDependencies): Configuration['features']
   },
   pushedAuthorizationRequests: { enabled: true },
   dPoP: { enabled: true },
+  deviceFlow: deviceFeature,
   externalSigningSupport: { enabled: true, ack: 'experimental-01' },
   resourceIndicators: {
     enabled: true,
@@ -183,12 +186,12 @@ const renderError = (
   { error, error_description: description }: { error: string; error_description?: string | undefined },
   correlationId: string,
 ): void => {
-  context.type = 'html'
-  context.body = errorPage(
+  const page = errorPage(
     `The sign-in could not go on (${error}${description === undefined ? '' : `: ${description}`}).`,
     NEXT[error] ?? NEXT_ELSE,
     correlationId,
   )
+  showPage(context, page)
 }
 
 /** The user of a token request: a sign-in that has not ended, and of which everything is still valid. */

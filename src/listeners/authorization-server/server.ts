@@ -6,6 +6,7 @@ import type { ClientDecision, WaitingClient } from '#flows/connect'
 import type { Logger } from '#foundation/telemetry'
 import { paths } from '#listeners/http'
 import { clientsInMetadata } from './clients.ts'
+import { admitDevice, showLostForm } from './device.ts'
 import { createProvider, GRANT_TYPES, type ProviderDependencies, serversOf } from './provider.ts'
 import { answerRegistration } from './registration.ts'
 import { shownScopes } from './scopes.ts'
@@ -68,7 +69,13 @@ const watch = (provider: Provider, deps: AuthorizationServerDependencies): void 
       await answerRegistration(deps, context as KoaContextWithOIDC, GRANT_TYPES)
       return
     }
-    await next()
+    if (!(await admitDevice(deps.rates, context as KoaContextWithOIDC))) return
+    try {
+      await next()
+    } catch (error) {
+      if (context.path !== paths.device) throw error
+      showLostForm(context as KoaContextWithOIDC)
+    }
     const oidc = (context as Partial<KoaContextWithOIDC>).oidc
     if (oidc?.route === 'token' && context.method === 'POST') await recordTokens(deps, context as KoaContextWithOIDC)
     if (oidc?.route === 'discovery' && context.status === 200)
@@ -121,6 +128,7 @@ export const createAuthorizationServer = (deps: AuthorizationServerDependencies)
       if (client === undefined || server === undefined || resources.length !== 1)
         throw refuse('connect_invalid', { problem: 'the client or the server is no longer available' })
       const loginHint = text(params['login_hint'])
+      const redirectUri = text(params['redirect_uri'])
       return {
         interaction: uid,
         client: clientId,
@@ -128,7 +136,7 @@ export const createAuthorizationServer = (deps: AuthorizationServerDependencies)
         known: client.known,
         ...(client.provenBy === undefined ? {} : { provenBy: client.provenBy }),
         digest: client.digest,
-        redirectUri: text(params['redirect_uri']) ?? deps.issuer,
+        ...(redirectUri === undefined ? {} : { redirectUri }),
         server: server.server,
         scopes: shownScopes((text(params['scope']) ?? '').split(' ')),
         ...(loginHint === undefined ? {} : { loginHint }),

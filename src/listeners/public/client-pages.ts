@@ -1,6 +1,6 @@
 import express, { type Express, type Request, type Response } from 'express'
 import { refuse } from '#errors'
-import type { ConnectFlow, FormFields, StepAnswer } from '#flows/connect'
+import { type ConnectFlow, type FormFields, onwardPage, type StepAnswer } from '#flows/connect'
 import type { AuthorizationServer } from '#listeners/authorization-server'
 
 export interface ClientPagesDependencies {
@@ -40,7 +40,10 @@ export const addClientPages = (app: Express, deps: ClientPagesDependencies): voi
       email: emailIn(request.body),
       isOtherAccount: parameters.get('account') === 'other',
     }
-    send(response, await flow.beginClient(waiting, from))
+    const answer = await flow.beginClient(waiting, from)
+    // The request is the answer to a form: of this page, or of the page for devices.
+    const isForm = request.method === 'POST' || waiting.redirectUri === undefined
+    send(response, 'redirect' in answer && isForm ? { page: onwardPage(answer.redirect) } : answer)
   }
   const consent = async (request: Request, response: Response): Promise<void> => {
     send(response, await flow.clientConsented(request.body as FormFields, browser.read(request)))
