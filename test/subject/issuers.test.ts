@@ -151,6 +151,16 @@ describe('fault 17: keys of real issuers', () => {
     expect(await fresh(next)).toBe('accepted')
   })
 
+  it('the bundle of a SPIFFE trust domain is a key set: its keys of JWTs count, those of certificates do not', async () => {
+    const [good] = issuer.keys
+    issuer.keys = [{ ...good!, jwk: { ...good!.jwk, use: 'jwt-svid' } }]
+    expect(await fresh()).toBe('accepted')
+    issuer.keys = [{ ...good!, jwk: { ...good!.jwk, use: 'x509-svid' } }]
+    clock.forward(700_000)
+    expect(await fresh()).toBe('issuer_key_unknown')
+    issuer.keys = [good!]
+  })
+
   it('are judged one by one: an entry that is no key spoils no other', async () => {
     const [good] = issuer.keys
     for (const bad of [{ kid: 'x', use: 'sig' }, { kty: 7 }, null, 'key', [], { kty: 'OKP', crv: 'X9', x: '' }]) {

@@ -17,6 +17,10 @@ const keySchema = z.looseObject({ kty: z.string() })
 /** Keys of a set that are used at most. */
 const MAX_KEYS = 100
 
+/** A key set may be the bundle of a SPIFFE trust domain, whose keys say in other words that they sign (SPIFFE Trust Domain and Bundle section 4.2.2). */
+const ofBundle = (key: z.output<typeof keySchema>): z.output<typeof keySchema> =>
+  key['use'] === 'jwt-svid' ? { ...key, use: 'sig' } : key
+
 /** Keys are used without reading them anew for this long. */
 const FRESH_MS = 600_000
 /** Keys are used for this long while the issuer does not answer. */
@@ -114,7 +118,10 @@ class KeySets {
         answered: told(JSON.stringify(answer)),
       })
     // An entry that is no key does not spoil the others.
-    const keys = set.data.keys.flatMap((entry) => keySchema.safeParse(entry).data ?? []).slice(0, MAX_KEYS)
+    const keys = set.data.keys
+      .flatMap((entry) => keySchema.safeParse(entry).data ?? [])
+      .map(ofBundle)
+      .slice(0, MAX_KEYS)
     return { keys: createLocalJWKSet({ keys }), readAt: this.#clock.now() }
   }
 }
