@@ -67,6 +67,11 @@ export const grantErrors = {
     'This connect link is not valid: {problem}.',
     'Go back to the program that gave you the link and start again.',
   ),
+  connect_cookie_missing: kind(
+    { status: 400, oauth: 'invalid_request', category: 'grant', retryable: false },
+    'This window did not keep the cookie with which the sign-in began, so Deputy cannot tell that it is the same one.',
+    'Start again, and open the sign-in in your usual browser instead of a window inside another app. If it is your usual browser, allow cookies of this site.',
+  ),
   connect_wrong_user: kind(
     { status: 403, oauth: 'access_denied', category: 'grant', retryable: false },
     'This link was made for a user other than the one who is signed in.',

@@ -100,8 +100,12 @@ export type StepDependencies = FlowDependencies & {
   ) => Promise<void>
 }
 
-/** The browser that began the step must be the one that continues it. @throws DeputyError `connect_invalid` */
+/**
+ * The browser that began the step must be the one that continues it: a window inside an app that drops cookies shows nothing of the kind.
+ * @throws DeputyError `connect_invalid`, `connect_cookie_missing`
+ */
 export const assertBrowser = (browser: string | undefined, expected: string): void => {
+  if (browser === undefined) throw refuse('connect_cookie_missing')
   if (browser !== expected) throw refuse('connect_invalid', { problem: 'it was begun in another browser' })
 }
 

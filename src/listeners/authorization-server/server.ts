@@ -100,6 +100,8 @@ const interactionOf = async (provider: Provider, request: IncomingMessage, respo
   try {
     return await provider.interactionDetails(request, response)
   } catch (error) {
+    if (error instanceof errors.SessionNotFound && !/(^|;\s*)deputy_sign_in=/.test(request.headers.cookie ?? ''))
+      throw refuse('connect_cookie_missing', {}, error)
     if (error instanceof errors.SessionNotFound)
       throw refuse('connect_invalid', { problem: 'the sign-in has expired, or was begun in another browser' }, error)
     throw error
