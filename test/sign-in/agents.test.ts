@@ -393,6 +393,25 @@ describe('what an agent gets', () => {
     })
   })
 
+  test('deputy policy explain says what policy and the kind allow an agent', async () => {
+    const explain = (agent: string, downstream: string) =>
+      world.daemon.deputy(
+        'policy',
+        'explain',
+        '--server',
+        'notes',
+        '--tenant',
+        'acme',
+        '--agent',
+        agent,
+        '--downstream',
+        downstream,
+      )
+    expect((await explain('nightly', 'api')).out).toContain('allowed: minted with api:read (')
+    expect((await explain('nightly', 'vendor')).err).toContain('nightly is an agent')
+    expect((await explain('nobody', 'api')).err).toContain('nobody')
+  })
+
   test('a token that is bound to its key, where it proves one', async () => {
     const pair = await generateKeyPair('ES256', { extractable: true })
     const jwk: JWK = await exportJWK(pair.publicKey)

@@ -64,6 +64,7 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
     .requiredOption('--server <id>', 'the server that calls')
     .requiredOption('--tenant <id>', 'the tenant of the user')
     .option('--user <name>', 'the user; default: the server on its own behalf')
+    .option('--agent <id>', 'in place of a user: the agent (a file in clients/)')
     .option('--group <name...>', 'groups of the user', [])
     .requiredOption('--downstream <id>', 'the downstream, by id or resource URI')
     .option('--scope <scope...>', 'requested scopes; default: all that the server is registered for')
@@ -85,6 +86,7 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
         server: string
         tenant: string
         user?: string
+        agent?: string
         group: string[]
         downstream: string
         scope?: string[]

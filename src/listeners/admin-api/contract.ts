@@ -108,6 +108,8 @@ export const policyQuestionSchema = z.strictObject({
   server: idSchema,
   tenant: idSchema,
   user: z.string().min(1).max(256).optional(),
+  /** In place of a user. */
+  agent: idSchema.optional(),
   groups: z.array(z.string()).default([]),
   claims: z.record(z.string(), z.unknown()).default({}),
   downstream: z.string().min(1),
