@@ -6,6 +6,7 @@
  */
 export { basicScopeWarnings } from './basic-scopes.ts'
 export { sentinelWarnings } from './sentinel-tls.ts'
+export { openIssuerWarnings } from './open-issuers.ts'
 export { sharedAudienceWarnings } from './shared-audiences.ts'
 export { sharedSignInWarnings } from './shared-sign-in.ts'
 export type { Agent, AgentToken } from './agent.ts'

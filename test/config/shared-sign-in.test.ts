@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { openIssuerWarnings } from '../../src/config/open-issuers.ts'
 import { sharedAudienceWarnings } from '../../src/config/shared-audiences.ts'
 import { sharedSignInWarnings } from '../../src/config/shared-sign-in.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
@@ -27,4 +28,13 @@ it('promise 2: servers that accept one audience are named', () => {
   ])
   expect(told(accepting('notes', 'api://one'), accepting('files', 'api://two'))).toEqual([])
   expect(told(accepting('notes', 'api://one'), accepting('files', 'api://one', 'https://b.example'))).toEqual([])
+})
+
+it('promise 8: a tenant to which every account of Google belongs is named', () => {
+  const told = (issuer: object): string[] =>
+    openIssuerWarnings(aSnapshot({ tenants: [aTenant({ issuers: [issuer] })] })).map(({ message }) => message)
+  const google = 'https://accounts.google.com'
+  expect(told({ issuer: google })).toEqual([expect.stringContaining(`Every account of ${google}`)])
+  expect(told({ issuer: google, claims: { tenant: { claim: 'hd', value: 'acme.example' } } })).toEqual([])
+  expect(told({ issuer: 'https://idp.example' })).toEqual([])
 })

@@ -67,7 +67,7 @@ describe('a program without a browser (RFC 8628)', () => {
     )
     expect(confirm.body).toContain(String(started['user_code']))
     expect(confirm.body).toContain('If someone has sent you the code')
-    // Threat 11: framed, such a page would be clicked by a user who sees another.
+    // Framed, such a page would be clicked by a user who sees another.
     expect(confirm.headers.get('content-security-policy')).toContain("frame-ancestors 'none'")
     expect(page.body).toContain('Build box runs on another device')
     expect(await poll(String(started['device_code']))).toMatchObject({ error: 'authorization_pending' })
@@ -123,7 +123,7 @@ describe('a program without a browser (RFC 8628)', () => {
     expect(await foreign.text()).toContain('This page has expired, or this browser keeps no cookies')
   })
 
-  test('threat 20: guesses are bounded', async () => {
+  test('guesses are bounded (RFC 8628 section 5.1)', async () => {
     const browser = createBrowser()
     const page = await browser.open(`${world.url}/device`)
     const answers = []

@@ -49,7 +49,7 @@ describe('promise 9: requests that cannot go on end on a page', () => {
     ['a redirect that only begins alike', { redirect_uri: `${REDIRECT_URI}.evil.example` }, /redirect_uri/],
     ['a redirect with a user name', { redirect_uri: 'http://127.0.0.1@evil.example/callback' }, /redirect_uri/],
     ['a path below the redirect', { redirect_uri: `${REDIRECT_URI}/../other` }, /redirect_uri/],
-  ])('threat 15: %s is never redirected', async (_, parameters, sentence) => {
+  ])('threat 8: %s is never redirected', async (_, parameters, sentence) => {
     const page = await createBrowser({ stopAt: (url) => !url.startsWith(world.url) }).open(
       authorizationUrl(world, client, parameters).url,
     )
@@ -58,8 +58,8 @@ describe('promise 9: requests that cannot go on end on a page', () => {
 
   test.each([
     ['an unknown resource', { resource: 'https://unknown.example/mcp' }, 'invalid_target'],
-    ['no proof of the code', { code_challenge: '', code_challenge_method: '' }, 'invalid_request'],
-    ['a plain proof', { code_challenge_method: 'plain' }, 'invalid_request'],
+    ['threat 9: no proof of the code', { code_challenge: '', code_challenge_method: '' }, 'invalid_request'],
+    ['threat 9: a plain proof', { code_challenge_method: 'plain' }, 'invalid_request'],
   ])('%s is told to the client, whose redirect is right', async (_, parameters, error) => {
     const page = await aBrowser().open(authorizationUrl(world, client, parameters).url)
     const { searchParams } = new URL(page.url)
@@ -100,7 +100,7 @@ describe('promise 9: a user who does things twice', () => {
   })
 })
 
-describe('threat 16: a window that drops cookies, or another browser', () => {
+describe('threat 11: a window that drops cookies, or another browser', () => {
   test('a sign-in that comes back without its cookie stops at a page that says what to do', async () => {
     const browser = createBrowser({ stopAt: (url) => url.includes('/connect/signed-in?') })
     const page = await toConsent(browser, authorizationUrl(world, client).url)

@@ -623,8 +623,8 @@ describe('accepted_audiences', () => {
     ['promise 2: no other GUID', GUID, { aud: GUID.replace('1', '2'), scp: 'x' }, 'subject_audience_mismatch'],
     ['promise 2: no other spelling', `api://${GUID}`, { aud: GUID, scp: 'x' }, 'subject_audience_mismatch'],
     // The ID token of an application has the same aud, and Entra's can have neither nonce nor at_hash.
-    ['threat 13: no token without scopes', GUID, { aud: GUID }, 'subject_audience_mismatch'],
-    ['threat 13: no token with empty scopes', GUID, { aud: GUID, scp: ' ' }, 'subject_audience_mismatch'],
+    ['promise 2: no token without scopes', GUID, { aud: GUID }, 'subject_audience_mismatch'],
+    ['promise 2: no token with empty scopes', GUID, { aud: GUID, scp: ' ' }, 'subject_audience_mismatch'],
   ])('%s', async (_, audience, claims, expected) => {
     expect(await outcome(claims, {}, at(audience))).toBe(expected)
   })

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import {
   basicScopeWarnings,
   sentinelWarnings,
+  openIssuerWarnings,
   sharedAudienceWarnings,
   sharedSignInWarnings,
   cloudTenantWarnings,
@@ -93,6 +94,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   })),
   ...cloudTenantWarnings(snapshot),
   ...basicScopeWarnings(snapshot),
+  ...openIssuerWarnings(snapshot),
   ...sharedAudienceWarnings(snapshot),
   ...sharedSignInWarnings(snapshot),
   ...sentinelWarnings(snapshot.settings),

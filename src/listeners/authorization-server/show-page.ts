@@ -1,6 +1,6 @@
 import type { KoaContextWithOIDC } from 'oidc-provider'
 
-/** Shows a page of Deputy's own: no scripts, no frames, nothing stored (threat 11). */
+/** Shows a page of Deputy's own: no scripts, no frames, nothing stored. */
 export const showPage = (context: Pick<KoaContextWithOIDC, 'set' | 'type' | 'body'>, page: string): void => {
   context.set({
     'Content-Security-Policy':
