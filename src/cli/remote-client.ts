@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { documentOf, pagesUrlOf, type Settings } from '#config'
+import { documentOf, callbackUrlOf, pagesUrlOf, type Settings } from '#config'
 import {
   type AuthorizationServer,
   documentAuthentication,
@@ -47,11 +47,12 @@ export const clientAt = async (wanted: RemoteRequest, found: Found, context: Rem
   throw new CommandError(
     exit.failed,
     `The authorization server ${server.issuer} ${documented === 'manual' ? 'is documented to take only clients that were registered there' : 'takes neither a client metadata document of this Deputy nor a registration'}.`,
-    `Register a client there by hand with the redirect URI ${redirectUriOf(context.settings)}, then: deputy downstream add ${wanted.known === undefined ? `--mcp ${wanted.url}` : `--known ${wanted.known.known}`} --client-id ID --client-secret-file PATH`,
+    `Register a client there by hand with the redirect URI ${redirectUriOf(context.settings, wanted.id)}, then: deputy downstream add ${wanted.known === undefined ? `--mcp ${wanted.url}` : `--known ${wanted.known.known}`} --client-id ID --client-secret-file PATH`,
   )
 }
 
-const redirectUriOf = (settings: Settings): string => `${pagesUrlOf(settings)}/connect/callback`
+const redirectUriOf = (settings: Settings, id: string): string =>
+  callbackUrlOf(pagesUrlOf(settings), { provider: id, redirect_uri: 'own' })
 
 /** Whether an authorization server can read a document at Deputy's address. */
 const isPublished = (settings: Settings): boolean => {
@@ -79,7 +80,7 @@ const registeredClient = async (
   if (authentication !== 'none') await assertCanStore(wanted, context)
   const registered = await registerAt(server, {
     url: wanted.url,
-    redirectUri: redirectUriOf(context.settings),
+    redirectUri: redirectUriOf(context.settings, wanted.id),
     authentication,
     scopes: registeredScopes(found),
     egress: context.egress,

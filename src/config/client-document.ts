@@ -10,6 +10,12 @@ export const pagesUrlOf = ({
   },
 }: Pick<Settings, 'connect_url' | 'listen'>): string => (url ?? `http://${host}:${port}`).replace(/\/$/, '')
 
+/** Where a provider sends the browser back to, after the user has authorized a downstream. */
+export const callbackUrlOf = (
+  pagesUrl: string,
+  { provider, redirect_uri: redirect }: { readonly provider: string; readonly redirect_uri: 'shared' | 'own' },
+): string => `${pagesUrl}/connect/callback${redirect === 'own' ? `/${provider}` : ''}`
+
 /** Whether a client id is an address of the connect pages: then it has to be one at which there is a document. */
 export const isOwnAddress = ({ client_id: id }: Pick<OAuthClient, 'client_id'>, pagesUrl: string): boolean =>
   id === pagesUrl || id.startsWith(`${pagesUrl}/`)

@@ -130,6 +130,12 @@ export const providerSchema = z
       .optional()
       .describe('URL to which authorization requests are pushed (RFC 9126).'),
     par: parSchema,
+    redirect_uri: z
+      .enum(['shared', 'own'])
+      .default('shared')
+      .describe(
+        'Address to which the provider sends the browser back. shared: /connect/callback. own: /connect/callback/ID, for a provider that is not trusted as the others are: it cannot have codes of another one sent to itself (RFC 9700 section 4.4.2.2). `deputy downstream add --mcp` writes own.',
+      ),
     authorization_response_iss_parameter_supported: z
       .boolean()
       .default(false)

@@ -33,6 +33,8 @@ export const redirectUriProblem = (uri: string, schemes: readonly string[] | '*'
   if (uri.includes('#')) return 'it has a fragment'
   if (url.username !== '' || url.password !== '' || /^[^/?]*:\/\/[^/?]*@/.test(uri)) return 'it has a user name'
   if (uri.includes('*')) return 'it has a wildcard, and addresses are compared as they are'
+  if (['https:', 'http:'].includes(url.protocol) && !/^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)$/.test(url.hostname))
+    return 'its host has a character that no host has'
   if (url.protocol === 'https:')
     return LOOPBACK_HOSTS.has(url.hostname) ? "programs on the user's machine are reached with http" : undefined
   if (url.protocol === 'http:')

@@ -339,6 +339,12 @@ export const settingsSchema = z.strictObject({
       new_clients: rateSchema
         .default({ requests: 600, per: 3_600_000 })
         .describe('MCP clients that Deputy has not met before, from all addresses.'),
+      sign_ins_by_address: rateSchema
+        .default({ requests: 600, per: 60_000 })
+        .describe('Sign-ins at MCP clients that begin, from one address.'),
+      sign_ins: rateSchema
+        .default({ requests: 6000, per: 60_000 })
+        .describe('Sign-ins at MCP clients that begin, from all addresses.'),
       device_codes_by_address: rateSchema
         .default({ requests: 60, per: 60_000 })
         .describe('Device codes that are requested, and codes that are typed, from one address.'),

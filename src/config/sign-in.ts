@@ -49,6 +49,12 @@ export const signInSchema = z
       .describe(
         "E-mail domains of the tenant's users. Where a server serves several tenants, Deputy asks the user for the e-mail address and chooses the tenant by its domain, so that no page lists the tenants.",
       ),
+    redirect_uri: z
+      .enum(['own', 'shared'])
+      .optional()
+      .describe(
+        'Address to which the identity provider sends the browser back. shared: /connect/signed-in. own: /connect/signed-in/TENANT. Default: own where tenants sign in at several identity providers and the metadata of this one does not have `authorization_response_iss_parameter_supported: true` (RFC 9207), so that no identity provider can have the codes of another one sent to itself; else shared. Register both addresses there. Write shared only for an identity provider that you trust for the users of all tenants.',
+      ),
     par: parSchema,
     login_hint: z
       .boolean()

@@ -1,5 +1,5 @@
 import { type Clock, type Random, toSeconds } from '#clock'
-import { clientsOf, pagesUrlOf, type ProvidedDownstream, type Snapshot } from '#config'
+import { callbackUrlOf, clientsOf, pagesUrlOf, type ProvidedDownstream, type Snapshot } from '#config'
 import { randomText } from '#foundation/crypto'
 import { type SigningKeys, signJwt } from '#foundation/keys'
 
@@ -34,7 +34,7 @@ export const clientDocument = ({ settings, downstreams, providers }: Snapshot, n
   return {
     client_id: id,
     client_name: 'Deputy',
-    redirect_uris: isOfUsers ? [`${pagesUrl}/connect/callback`] : [],
+    redirect_uris: isOfUsers ? [...new Set(of.map((each) => callbackUrlOf(pagesUrl, each)))] : [],
     response_types: isOfUsers ? ['code'] : [],
     grant_types: [
       ...new Set(

@@ -1,6 +1,7 @@
 import * as openid from 'openid-client'
 import type { Clock, Random } from '#clock'
-import type { DownstreamOf } from '#config'
+import type { DownstreamOf, Provider } from '#config'
+import { refuse } from '#errors'
 import { isPushed, type ProviderClient, type ProviderClients, withNonce } from '#credentials/provider'
 import { type Envelope, proofKeyText, randomText } from '#foundation/crypto'
 import type { Grant } from '#foundation/store'
@@ -14,7 +15,7 @@ export interface AuthorizationDependencies {
   readonly envelope: Envelope
   readonly clock: Clock
   readonly random: Random
-  readonly redirectUri: () => string
+  readonly redirectUri: (provider: Provider) => string
   /**
    * Ends a grant that is not kept, when no other grant is in use that would end with it. @returns false where no order
    * for it can be written
@@ -98,7 +99,7 @@ export const createAuthorization = (deps: AuthorizationDependencies) => ({
       consentedAt: deps.clock.now(),
       ...(proof === undefined ? {} : { proofKey: proofKeyText(proof.key).reveal() }),
     })
-    const redirectUri = deps.redirectUri()
+    const redirectUri = deps.redirectUri(client.provider)
     return urlOf(client, await parametersOf(consented, client, { state, verifier, redirectUri, proof }), proof)
   },
 
@@ -108,6 +109,9 @@ export const createAuthorization = (deps: AuthorizationDependencies) => ({
    */
   async complete(answer: URL, step: Step<'authorization'>, downstream: DownstreamOf<'oauth_grant'>): Promise<NewGrant> {
     const client = await deps.clients(downstream, step.wish.tenant)
+    // A code that came to another address is of another provider, and must not be sent to this one.
+    if (answer.pathname !== new URL(deps.redirectUri(client.provider)).pathname)
+      throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
     const redeemed = await redeemCode(client, answer, step, downstream)
     return newGrantOf(deps, client, { step, downstream, ...redeemed })
   },

@@ -1,6 +1,7 @@
 import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, userIssuerOf } from '#config'
 import { asDeputyError, refuse } from '#errors'
 import { isClientAllowed, type KnownClient } from '#identity/client'
+import type { ClientSignIn } from '#identity/client'
 import { clientAncestors, omittedOf, sessionsIn, tokenIdOf } from '#identity/subject'
 import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
 import type { ClientRequest, Step } from './attempt.ts'
@@ -26,6 +27,8 @@ const CLIENT_CONSENT_LIFETIME_MS = 365 * 86_400_000
 export interface ClientDecision {
   readonly interaction: string
   readonly session: string | undefined
+  /** The browser in which the user has decided; no other one may go on. */
+  readonly browser: string
 }
 
 type ClientPurpose = Extract<Step<'sign_in'>['purpose'], { kind: 'client' }>
@@ -148,7 +151,8 @@ const isRemembered = async (
   { wish, who: { user } }: Consent,
   { changedAt }: KnownClient,
 ): Promise<boolean> => {
-  if (wish.redirectUri === undefined || isLocal(wish.redirectUri)) return false
+  // Who can write the store can write consents, and anyone can register a client: one that a file or a host vouches for is remembered.
+  if (wish.known === 'registered' || wish.redirectUri === undefined || isLocal(wish.redirectUri)) return false
   const remembered = await deps.store.consents.find(clientConsentOwner({ ...wish, user }))
   return (
     remembered !== undefined &&
@@ -182,6 +186,20 @@ const showConsent = async (deps: Dependencies, step: Consent, server: Server): P
 }
 
 /** The consent page, or the way on where the user has allowed the client before. */
+/** What the client has for the user already, unless it was revoked. */
+const standingBefore = async (
+  { clientSessions, revocationIndex }: Dependencies,
+  of: Parameters<Dependencies['clientSessions']['latest']>[0],
+): Promise<ClientSignIn | undefined> => {
+  const before = await clientSessions.latest(of)
+  if (before === undefined) return undefined
+  const { tenant, user, server, client, id, ancestors, signedInAt: since } = before
+  const tokens = [...clientAncestors(client, id), ...ancestors]
+  return revocationIndex.findRevocation({ tenant, user, server, downstreams: [], tokens, since }) === undefined
+    ? before
+    : undefined
+}
+
 const askConsent = async (
   deps: Dependencies,
   { wish }: ClientPurpose,
@@ -193,7 +211,7 @@ const askConsent = async (
   const known = await assertClient(deps, asked)
   const { client, server: id } = asked
   // A request for more scopes adds to what the client has for the user, and never takes from it.
-  const before = await deps.clientSessions.latest({ tenant, user, client, server: id })
+  const before = await standingBefore(deps, { tenant, user, client, server: id })
   const step: Consent = {
     browser,
     wish: { ...asked, scopes: [...new Set([...(before?.scopes ?? []), ...asked.scopes])] },
@@ -254,8 +272,8 @@ export const createClientSteps = (
     return decide(deps, step, form['decision'] === 'allow')
   },
   async clientDecided(value, browser) {
-    const { interaction, session, ...step } = await deps.attempts.take('client_decision', value)
-    assertBrowser(browser, step.browser)
-    return { interaction, session }
+    const decided = await deps.attempts.take('client_decision', value)
+    assertBrowser(browser, decided.browser)
+    return { interaction: decided.interaction, session: decided.session, browser: decided.browser }
   },
 })

@@ -1,3 +1,4 @@
+import { callbackUrlOf } from '#config'
 import { refuse } from '#errors'
 import { createAttempts, type ConnectRequest } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
@@ -31,7 +32,7 @@ export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
     authorization: createAuthorization({
       ...deps,
       attempts,
-      redirectUri: () => `${deps.baseUrl()}/connect/callback`,
+      redirectUri: (provider) => callbackUrlOf(deps.baseUrl(), provider),
     }),
     record: (event, outcome, wish, detail) =>
       deps.audit.append({ id: wish.correlationId, event, outcome, ...ownerOf(wish), detail: { ...detail } }),

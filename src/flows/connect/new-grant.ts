@@ -59,7 +59,7 @@ const seal = async (
       clientId: client.clientId,
       tokenEndpoint: client.server.token_endpoint!,
       resource: downstream.resource,
-      redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri() : undefined,
+      redirectUri: client.provider.refresh.redirect_uri ? deps.redirectUri(client.provider) : undefined,
       fields: fieldsOf(client.provider, response),
       ...(scopes === undefined ? {} : { accessScopes: scopes }),
       bound: isBound(response),

@@ -1,6 +1,6 @@
 import * as openid from 'openid-client'
 import type { Random } from '#clock'
-import { type CurrentSnapshot, type SignInSettings, signInIssuer, type Tenant } from '#config'
+import { type CurrentSnapshot, type SignInSettings, signInIssuer, type Snapshot, type Tenant } from '#config'
 import { failureOf, type IdentityProviders, isPushed, refusalOfIssuer, wordsOf } from '#credentials/provider'
 import { DeputyError, refuse } from '#errors'
 import { randomText, Secret } from '#foundation/crypto'
@@ -90,12 +90,27 @@ const signedInBy = (
   }
 }
 
+/** Whether the tenants sign in at more than one identity provider. */
+const areSeveral = ({ tenants, providers }: Snapshot): boolean =>
+  new Set([...tenants.values()].flatMap((tenant) => signInIssuer(tenant, providers) ?? [])).size > 1
+
 /**
- * Where the provider sends the browser back to. A plain OAuth provider does not say who it is (RFC 9207), so each tenant that signs
- * in by one has an address of its own: an answer of another provider does not come there (RFC 9700 section 4.4.2.2).
+ * Where the provider sends the browser back to. An answer that does not say who it comes from (RFC 9207) could be that of another
+ * provider, which the one that was asked has sent the browser to. So a tenant whose provider does not say it has an address of its own,
+ * where there is another provider: an answer of the other one does not come there (RFC 9700 section 4.4.2.2).
+ * @param server the provider's metadata; undefined for a plain OAuth provider
  */
-const redirectUriOf = ({ redirectUri }: SignInDependencies, { tenant, sign_in: signIn }: Tenant): string =>
-  signIn?.provider === undefined ? redirectUri() : `${redirectUri()}/${tenant}`
+const redirectUriOf = (
+  { redirectUri, snapshot }: SignInDependencies,
+  { tenant, sign_in: signIn }: Tenant,
+  server: openid.ServerMetadata | undefined,
+): string => {
+  const isNamed = server?.authorization_response_iss_parameter_supported === true
+  const isShared = signIn?.redirect_uri === 'shared' || isNamed || !areSeveral(snapshot())
+  return server !== undefined && signIn?.redirect_uri !== 'own' && isShared
+    ? redirectUri()
+    : `${redirectUri()}/${tenant}`
+}
 
 const begin = async (
   deps: SignInDependencies,
@@ -112,7 +127,7 @@ const begin = async (
   const [verifier, nonce] = [randomText(deps.random, 32), randomText(deps.random, 32)]
   const configuration = signIn.provider === undefined ? await deps.identityProviders(tenant) : undefined
   const parameters = {
-    redirect_uri: redirectUriOf(deps, tenant),
+    redirect_uri: redirectUriOf(deps, tenant, configuration?.serverMetadata()),
     state: await deps.attempts.begin('sign_in', tenant.tenant, { browser, verifier, nonce, issuer, purpose }),
     code_challenge: await openid.calculatePKCECodeChallenge(verifier),
     code_challenge_method: 'S256',
@@ -140,10 +155,10 @@ const complete = async (
   const [tenant] = tenants
   if (signInIssuer(tenant, deps.snapshot().providers) !== step.issuer)
     throw refuse('connect_invalid', { problem: "the tenant's identity provider was changed meanwhile" })
-  if (answer.pathname !== new URL(redirectUriOf(deps, tenant)).pathname)
+  const configuration = tenant.sign_in?.provider === undefined ? await deps.identityProviders(tenant) : undefined
+  if (answer.pathname !== new URL(redirectUriOf(deps, tenant, configuration?.serverMetadata())).pathname)
     throw refuse('connect_invalid', { problem: 'the answer did not come from where the question went' })
-  if (tenant.sign_in?.provider !== undefined) return redeemOAuthSignIn(deps, answer, step, tenants)
-  const configuration = await deps.identityProviders(tenant)
+  if (configuration === undefined) return redeemOAuthSignIn(deps, answer, step, tenants)
   assertIssuer(answer, configuration.serverMetadata())
   const tokens = await openid
     .authorizationCodeGrant(configuration, answer, {

@@ -33,6 +33,8 @@ const WORDS: Readonly<Record<RateKind, (parts: readonly string[]) => string>> = 
   client: ([client]) => `the client ${client}`,
   new_clients_by_address: ([address]) => `clients that Deputy has not met before, from ${address}`,
   new_clients: () => 'clients that Deputy has not met before',
+  sign_ins_by_address: ([address]) => `sign-ins from the address ${address}`,
+  sign_ins: () => 'sign-ins',
   device_codes_by_address: ([address]) => `device codes, from ${address}`,
   device_codes: () => 'device codes',
 }

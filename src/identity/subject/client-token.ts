@@ -4,6 +4,7 @@ import { type ClientSignIn, isClientAllowed } from '#identity/client'
 import { actorsOf, confirmationOf, invalid } from './checks.ts'
 import { omittedOf, scopesOf, type SubjectClaims } from './claims.ts'
 import type { MintedClaims } from './minted-token.ts'
+import { isSignInTrusted } from './standing-sign-in.ts'
 import type { VerifiedSubject } from './subject.ts'
 
 /**
@@ -23,7 +24,8 @@ export const subjectOfClientToken = (
     throw invalid('its sign-in is not that of its user and client')
   const served = snapshot.tenants.get(tenant)
   const trusted = served === undefined ? undefined : userIssuerOf(served, issuer, snapshot.providers)
-  if (served?.enabled !== true || trusted === undefined) throw refuse('subject_tenant_unknown')
+  if (served?.enabled !== true || trusted === undefined || !isSignInTrusted(signIn, snapshot))
+    throw refuse('subject_tenant_unknown')
   if (!isClientAllowed(client, signIn, snapshot)) throw refuse('subject_client_disabled', { client })
   const omitted = omittedOf(signIn.claims as SubjectClaims, trusted)
   const { acr } = signIn.claims

@@ -25,7 +25,7 @@ export interface AdapterDependencies {
 
 const REFRESH_TOKEN = 'RefreshToken'
 /** How long a client may ask again with a refresh token that it has used: its answer was lost, or two of its processes share it (ms). */
-const RETRY_MS = 60_000
+const RETRY_MS = 30_000
 /** How long a record is kept that the library names no time for (ms). */
 const UNNAMED_MS = 600_000
 
@@ -122,7 +122,9 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
       else if (!(await records.consume(kind, id, clock.now()))) throw new errors.InvalidGrant('it was used already')
     },
     async destroy(value) {
-      await records.remove(kind, hashOf(value))
+      // Of two requests that go on with one interaction at once, one gets a code.
+      if (!(await records.remove(kind, hashOf(value))) && kind === 'Interaction')
+        throw new errors.SessionNotFound('the sign-in was gone on with already')
     },
     async revokeByGrantId(session) {
       await records.removeOf(session)

@@ -14,7 +14,7 @@ import { DeputyError } from '#errors'
 import { lengthPrefixed, type Secret } from '#foundation/crypto'
 import type { SigningKeys } from '#foundation/keys'
 import { type ClientSignIn, isClientAllowed } from '#identity/client'
-import { clientAncestors } from '#identity/subject'
+import { clientAncestors, isSignInTrusted } from '#identity/subject'
 import { assertStillValid, type CredentialDependencies, type ValidityDependencies } from '#identity/validity'
 import { type CheckClientSecret, isInUse } from '#identity/workload'
 import { errorPage } from '#flows/connect'
@@ -197,7 +197,9 @@ const renderError = (
 /** The user of a token request: a sign-in that has not ended, and of which everything is still valid. */
 const findAccount = async (deps: ProviderDependencies, id: string): Promise<Account | undefined> => {
   const signIn = await deps.clientSessions.find(id)
-  if (signIn === undefined || !isClientAllowed(signIn.client, signIn, deps.snapshot())) return undefined
+  if (signIn === undefined) return undefined
+  const snapshot = deps.snapshot()
+  if (!isClientAllowed(signIn.client, signIn, snapshot) || !isSignInTrusted(signIn, snapshot)) return undefined
   try {
     assertStillValid(dependenciesOfSignIn(signIn), deps)
   } catch (error) {

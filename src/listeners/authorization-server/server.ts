@@ -1,15 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
-import { toSeconds } from '#clock'
+import { type Random, toSeconds } from '#clock'
 import { refuse } from '#errors'
-import type { ClientDecision, WaitingClient } from '#flows/connect'
+import { type ClientDecision, errorPage, type WaitingClient } from '#flows/connect'
 import type { Logger } from '#foundation/telemetry'
-import { paths } from '#listeners/http'
+import { createBrowsers, paths } from '#listeners/http'
 import { clientsInMetadata } from './clients.ts'
+import { admitSignIn } from './admission.ts'
 import { admitDevice, showLostForm } from './device.ts'
 import { createProvider, GRANT_TYPES, type ProviderDependencies, serversOf } from './provider.ts'
 import { answerRegistration } from './registration.ts'
 import { shownScopes } from './scopes.ts'
+import { showPage } from './show-page.ts'
 import { recordTokens, type TokenDependencies } from './tokens.ts'
 
 /** What the public listener and its pages need of the authorization server. */
@@ -27,6 +29,7 @@ export type AuthorizationServerDependencies = ProviderDependencies &
     /** Members of the metadata beside the library's. */
     readonly metadata: () => Readonly<Record<string, unknown>>
     readonly logger: Logger
+    readonly random: Random
   }
 
 /** The library builds URLs out of what a request says: it says what the settings say, whatever came. */
@@ -59,6 +62,28 @@ const addMetadata = (
   }
 }
 
+const RESUMED = [`${paths.authorize}/`, `${paths.device}/`]
+
+/**
+ * Whether the browser that goes on is the one in which the user has decided. The library's own cookie is not enough: who begins a
+ * sign-in knows it, and could have planted the rest in the browser of another.
+ */
+const isOwnBrowser = async (
+  provider: Provider,
+  { cookieKey, random }: AuthorizationServerDependencies,
+  context: KoaContextWithOIDC,
+): Promise<boolean> => {
+  const base = RESUMED.find((path) => context.path.startsWith(path))
+  if (base === undefined) return true
+  const interaction = await provider.Interaction.find(context.path.slice(base.length))
+  const decidedIn = (interaction?.result as { browser?: string } | undefined)?.browser
+  if (decidedIn === undefined || decidedIn === createBrowsers({ key: cookieKey, random }).read(context.req)) return true
+  const { kind, message, next } = refuse('connect_invalid', { problem: 'the sign-in was begun in another browser' })
+  context.status = kind.status
+  showPage(context, errorPage(message, next, String(context.state['correlationId'])))
+  return false
+}
+
 /** Runs round every request of the library: its correlation id, and what has to happen before an answer leaves. */
 const watch = (provider: Provider, deps: AuthorizationServerDependencies): void => {
   provider.use(async (context, next) => {
@@ -69,7 +94,11 @@ const watch = (provider: Provider, deps: AuthorizationServerDependencies): void 
       await answerRegistration(deps, context as KoaContextWithOIDC, GRANT_TYPES)
       return
     }
+    // The pages of the library are in no frame, and are what they say they are.
+    context.set({ 'X-Frame-Options': 'DENY', 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'same-origin' })
+    if (!(await admitSignIn(deps.rates, context as KoaContextWithOIDC))) return
     if (!(await admitDevice(deps.rates, context as KoaContextWithOIDC))) return
+    if (!(await isOwnBrowser(provider, deps, context as KoaContextWithOIDC))) return
     try {
       await next()
     } catch (error) {
@@ -146,7 +175,7 @@ export const createAuthorizationServer = (deps: AuthorizationServerDependencies)
       }
     },
 
-    async finish(request, response, { interaction, session }) {
+    async finish(request, response, { interaction, session, browser }) {
       withOwnOrigin(request, issuer)
       const details = await interactionOf(provider, request, response)
       if (details.uid !== interaction)
@@ -163,7 +192,7 @@ export const createAuthorizationServer = (deps: AuthorizationServerDependencies)
         )
         await details.save(details.exp - toSeconds(deps.clock.now()))
       }
-      await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false })
+      await provider.interactionFinished(request, response, { ...result, browser }, { mergeWithLastSubmission: false })
     },
   }
 }

@@ -86,6 +86,9 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
   }
   try {
     const scopes = scopesIn(body)
+    await deps.rates.admit('server', [signIn.server])
+    await deps.rates.admit('tenant', [signIn.tenant])
+    await deps.rates.admit('user', [signIn.tenant, signIn.user])
     await assertPermitted(deps, record, signIn, scopes)
     await deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } })
     await Promise.all([makeWrites(context), deps.clientSessions.used(signIn.id)])

@@ -5,7 +5,7 @@ import { type ConnectFlow, errorPage, type FormFields, type StepAnswer, STYLE } 
 import type { AuditLog } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
 import type { Logger } from '#foundation/telemetry'
-import { createBrowsers } from './browser.ts'
+import { createBrowsers } from '#listeners/http'
 import { addClientPages, type ClientPagesDependencies } from './client-pages.ts'
 
 export interface ConnectPagesDependencies {
@@ -128,7 +128,7 @@ const addSteps = (
     step((request, browser) => flow.signedIn(urlOf(request), browser)),
   )
   app.get(
-    '/connect/callback',
+    ['/connect/callback', '/connect/callback/:provider'],
     step((request, browser) => flow.authorized(urlOf(request), browser)),
   )
   app.post(

@@ -2,7 +2,7 @@ import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import type { CurrentSnapshot } from '#config'
 import type { AuthorizationServer } from '#listeners/authorization-server'
-import { type Form, isAuthorizationPath, parseForm, readBody } from '#listeners/http'
+import { type Form, isAuthorizationPath, parseForm, paths, readBody } from '#listeners/http'
 import { isAgentRequest } from './agent-token.ts'
 import { JWT_BEARER_GRANT } from './identity-assertion.ts'
 
@@ -75,7 +75,9 @@ export const authorizationEndpoints = (
   fail: (response: Response, thrown: unknown) => void,
 ): RequestHandler => {
   const answer = async (request: Request, response: Response, next: NextFunction): Promise<void> => {
-    const active = isAuthorizationPath(request.path) ? authorizationServer() : undefined
+    // The library answers preflights of browser-based clients.
+    const isPreflight = request.method === 'OPTIONS' && request.path === paths.token
+    const active = isPreflight || isAuthorizationPath(request.path) ? authorizationServer() : undefined
     try {
       if (active === undefined) next()
       else await (await active).handle(request, response)

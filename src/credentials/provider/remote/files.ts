@@ -60,6 +60,7 @@ export const remoteProviderText = ({ id, name, url, resource, server, client }: 
       authorization_response_iss_parameter_supported: server.authorization_response_iss_parameter_supported === true,
       client_authentication: client.authentication,
       pkce: 'S256',
+      redirect_uri: 'own',
       dpop: dpopOf(resource, server),
       // OpenID Connect Core section 11: the scope counts with a new consent only.
       ...(isOffline ? { offline_scope: 'offline_access', authorization_parameters: { prompt: 'consent' } } : {}),

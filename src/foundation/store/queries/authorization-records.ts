@@ -73,7 +73,12 @@ export const authorizationRecordStore = (database: Database, atomically: Atomica
     return numUpdatedRows > 0n
   },
   async remove(kind, id) {
-    await database.deleteFrom('authorization_records').where('kind', '=', kind).where('id', '=', id).execute()
+    const { numDeletedRows } = await database
+      .deleteFrom('authorization_records')
+      .where('kind', '=', kind)
+      .where('id', '=', id)
+      .executeTakeFirst()
+    return numDeletedRows > 0n
   },
   async removeOf(session) {
     return Number(

@@ -43,7 +43,8 @@ export interface AuthorizationRecordStore {
     used: { readonly id: string; readonly at: number },
     successor: Omit<AuthorizationRecord, 'consumedAt'>,
   ): Promise<void>
-  remove(kind: string, id: string): Promise<void>
+  /** @returns whether it was there: of many callers at once, one gets true */
+  remove(kind: string, id: string): Promise<boolean>
   /** Removes those of a client session; returns how many. */
   removeOf(session: string): Promise<number>
   /** Removes those expired at `now`; returns how many. */

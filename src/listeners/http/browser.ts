@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import type { Request, Response } from 'express'
 import type { Random } from '#clock'
 import { equalInConstantTime, lengthPrefixed, randomText, type Secret } from '#foundation/crypto'
@@ -11,7 +12,7 @@ const sign = (id: string, key: Secret): string =>
 
 /** Tells browsers apart: a flow that one began, no other can go on with. */
 export const createBrowsers = (options: { key: Secret; random: Random }) => {
-  const read = (request: Request): string | undefined => {
+  const read = (request: Pick<IncomingMessage, 'headers'>): string | undefined => {
     for (const pair of (request.headers.cookie ?? '').split(';')) {
       const [name, value] = pair.trim().split('=', 2)
       if (name !== COOKIE || value === undefined) continue
