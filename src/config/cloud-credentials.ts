@@ -117,7 +117,7 @@ export const awsSts = {
 
 const HOUR_MS = 3_600_000
 /** The longest sessions: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html, and API_GetSessionToken.html */
-const LONGEST_SESSION_HOURS = { assume_role: 12, web_identity: 12, session_token: 36 } as const
+const MAX_SESSION_HOURS = { assume_role: 12, web_identity: 12, session_token: 36 } as const
 /** Characters of a session policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
 const MAX_POLICY = 2048
 
@@ -132,13 +132,13 @@ export const checkAwsSts = (
     lifetime,
     statements,
   }: {
-    readonly method: keyof typeof LONGEST_SESSION_HOURS
+    readonly method: keyof typeof MAX_SESSION_HOURS
     readonly lifetime?: number | undefined
     readonly statements: Readonly<Record<string, readonly object[]>>
   },
   context: z.RefinementCtx,
 ): void => {
-  const hours = LONGEST_SESSION_HOURS[method]
+  const hours = MAX_SESSION_HOURS[method]
   if (lifetime !== undefined && lifetime > hours * HOUR_MS)
     context.addIssue({ code: 'custom', path: ['lifetime'], message: `STS gives sessions of at most ${hours}h here` })
   const length = sessionPolicyText(Object.values(statements).flat()).length

@@ -76,7 +76,7 @@ export {
   durationSchema,
   idSchema,
   type LocalReference,
-  LONGEST_LEASE_MS,
+  MAX_LEASE_MS,
   resourceSchema,
   scopeSchema,
   type SecretReference,

@@ -10,7 +10,7 @@ const threadFile = new URL(
 )
 
 /** How long the thread is kept for the next reading (ms): edits come in groups, and to start it costs five times what it reads. */
-const KEPT = 5000
+const THREAD_LIFETIME_MS = 5000
 
 interface Waiting {
   readonly resolve: (result: LoadResult) => void
@@ -36,7 +36,7 @@ const startThread = (ended: () => void) => {
     idle = setTimeout(() => {
       ended()
       void thread.terminate()
-    }, KEPT)
+    }, THREAD_LIFETIME_MS)
     idle.unref()
   })
   thread.once('error', end)

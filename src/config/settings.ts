@@ -8,7 +8,7 @@ import {
   pauseSchema,
   timeoutSchema,
   writeTimeoutSchema,
-  LONGEST_LEASE_MS,
+  MAX_LEASE_MS,
   fileModeSchema,
   idSchema,
   listenAddressSchema,
@@ -155,7 +155,7 @@ export const settingsSchema = z.strictObject({
   cluster: z
     .strictObject({
       lease: timeoutSchema
-        .refine((time) => time <= LONGEST_LEASE_MS, 'write a length of time of at most 5m')
+        .refine((time) => time <= MAX_LEASE_MS, 'write a length of time of at most 5m')
         .default(2000)
         .describe(
           'How long a node serves without contact to the shared store; a revocation waits at most this long, plus the skew, for a node that is cut off.',

@@ -18,11 +18,11 @@ export const durationSchema = z
   })
 
 /** The longest time that a timer of Node can wait (ms): about 24.8 days. */
-const LONGEST_TIMER_MS = 2_147_483_647
+const MAX_TIMER_MS = 2_147_483_647
 
 /** A length of time that something is waited for: never none, and never more than a timer can wait. */
 export const timeoutSchema = durationSchema.refine(
-  (time) => time >= 1 && time <= LONGEST_TIMER_MS,
+  (time) => time >= 1 && time <= MAX_TIMER_MS,
   'write a length of time from 1ms to 24d',
 )
 
@@ -33,11 +33,11 @@ export const writeTimeoutSchema = timeoutSchema.refine(
 )
 
 /** No lease of a node is longer (ms): the settings allow none, and the store believes none. */
-export const LONGEST_LEASE_MS = 300_000
+export const MAX_LEASE_MS = 300_000
 
 /** A length of time of which a timer may wait all, or none. */
 export const pauseSchema = durationSchema.refine(
-  (time) => time <= LONGEST_TIMER_MS,
+  (time) => time <= MAX_TIMER_MS,
   'write a length of time of at most 24d',
 )
 

@@ -271,7 +271,7 @@ describe('fault 34: folders on the way to a socket', () => {
   const shutBy = async (path: string, listen: object): Promise<string[]> =>
     (await socketFolderProblems(path, settingsSchema.parse({ listen }))).map(
       ({ message, fix }) =>
-        `${/folder (\S+) of/.exec(message)![1]!.slice(path.length) || '/'} ${/\((.*)\)/.exec(message)![1]} ${fix}`,
+        `${/folder (\S+) keeps/.exec(message)![1]!.slice(path.length) || '/'} ${/\((.*)\)/.exec(message)![1]} ${fix}`,
     )
 
   test('home and run/ that shut out the group are told, each with its command', async () => {

@@ -22,14 +22,14 @@ export interface AllowedInjection {
 }
 
 /** How often an escape may be escaped again; beyond that it is unknown how a service reads it. */
-const DEPTH = 3
+const MAX_ESCAPES = 3
 
 /** The segments of a path as a service may come to read them; undefined where that is unknown. */
 const segmentsOf = (path: string): string[] | undefined => {
   let read = path
   for (let depth = 0; read.includes('%'); depth += 1) {
     try {
-      if (depth === DEPTH) return undefined
+      if (depth === MAX_ESCAPES) return undefined
       read = decodeURIComponent(read)
     } catch {
       return undefined

@@ -15,8 +15,8 @@ const deflate = promisify(deflateCallback)
 /** Seconds for which a list may be kept by who reads it, and after which it counts no more. */
 const TTL = 15
 const LIFETIME = 60
-/** One answer serves everybody who asks within it (ms). */
-const KEPT = 500
+/** One answer serves all requests within this time (ms). */
+const ANSWER_LIFETIME_MS = 500
 const PAGE = 5000
 /** Records are written a little after their tokens are minted (ms). */
 const LATE = 60_000
@@ -49,7 +49,7 @@ export const createStatusLists = (
     readonly clock: Clock
   },
 ) => {
-  const kept = createLru<string, Promise<string>>({ max: 200, ttl: KEPT })
+  const kept = createLru<string, Promise<string>>({ max: 200, ttl: ANSWER_LIFETIME_MS })
 
   const bitsOf = async (name: string, node: string, startedAt: number): Promise<Uint8Array> => {
     const bits = new Uint8Array(STATUS_LIST_BITS / 8)

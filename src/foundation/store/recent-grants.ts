@@ -2,9 +2,9 @@ import { DeputyError } from '#errors'
 import type { Grant, GrantFilter, GrantStore } from './records/grants.ts'
 
 /** For how long a grant that was written is remembered (ms): longer than a fail-over of a database takes. */
-const REMEMBERED_MS = 120_000
+const MEMORY_MS = 120_000
 /** Grants that are remembered at most. */
-const MOST_GRANTS = 20_000
+const MAX_GRANTS = 20_000
 
 /** What is known of a store that is another one than before. */
 export interface StoreChange {
@@ -42,7 +42,7 @@ export const rememberGrants = (grants: GrantStore, monotonic: () => number): Rec
     recent.delete(grant.id)
     recent.set(grant.id, { grant, at: monotonic() })
     for (const [id, { at }] of recent) {
-      if (monotonic() - at < REMEMBERED_MS && recent.size <= MOST_GRANTS) break
+      if (monotonic() - at < MEMORY_MS && recent.size <= MAX_GRANTS) break
       recent.delete(id)
     }
     return grant

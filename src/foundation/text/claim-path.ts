@@ -1,7 +1,7 @@
 import { ownValue } from './own-value.ts'
 
 /** No claim is nested deeper, and no more parts of a path are tried. */
-const DEEPEST = 10
+const MAX_DEPTH = 10
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -13,7 +13,7 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
  */
 export const claimAt = (claims: Readonly<Record<string, unknown>>, path: string, depth = 0): unknown => {
   const whole = ownValue(claims, path)
-  if (whole !== undefined || depth === DEEPEST) return whole
+  if (whole !== undefined || depth === MAX_DEPTH) return whole
   for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
     const inner = ownValue(claims, path.slice(0, dot))
     const found = isObject(inner) ? claimAt(inner, path.slice(dot + 1), depth + 1) : undefined

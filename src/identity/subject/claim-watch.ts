@@ -4,25 +4,25 @@ import type { Logger } from '#foundation/telemetry'
 import { claimAt } from '#foundation/text'
 import { omittedOf } from './claims.ts'
 
-/** Tokens and sign-ins of an issuer without a claim, after which that is told. */
-const ENOUGH = 20
+/** Tokens and sign-ins of an issuer without a claim, after which that is reported. */
+const MIN_TOKENS = 20
 
 /** Looks at the claims of a verified token or sign-in. */
 export type WatchClaims = (tenant: string, issuer: TrustedIssuer, claims: Readonly<Record<string, unknown>>) => void
 
 /**
- * Tells once when the claim that a tenant's file maps groups from has stood in no token of its issuer: then its users are in no
- * group, and a `forbid` that names a group forbids nothing. Tells once, too, when the issuer leaves groups out of a token.
+ * Reports once when no token of an issuer has the claim that the tenant's file maps groups from: then its users are in no
+ * group, and a `forbid` that names a group forbids nothing. Reports once, too, when the issuer leaves groups out of a token.
  */
 export const createClaimWatch = ({ logger }: { readonly logger: Pick<Logger, 'warn'> }): WatchClaims => {
   const without = createLru<string, number>({ max: 10_000 })
-  const told = createLru<string, true>({ max: 10_000 })
+  const reported = createLru<string, true>({ max: 10_000 })
   return (tenant, trusted, claims) => {
     const { issuer, claims: mapping } = trusted
     if (omittedOf(claims, trusted)?.groups === true) {
       const key = JSON.stringify([tenant, issuer])
-      if (told.has(key)) return
-      told.set(key, true)
+      if (reported.has(key)) return
+      reported.set(key, true)
       logger.warn(
         { tenant, issuer },
         `the issuer leaves the groups of users with many groups out of their tokens: such users get nothing where policies name groups; let the issuer name only the groups that are assigned to the application, or map app roles (see docs/policy.md)`,
@@ -32,14 +32,14 @@ export const createClaimWatch = ({ logger }: { readonly logger: Pick<Logger, 'wa
     for (const { claim } of mapping.groups) {
       const key = JSON.stringify([tenant, issuer, claim])
       const count = without.get(key) ?? 0
-      // Seen once, or told once.
+      // Seen once, or reported once.
       if (count === Infinity) continue
       if (claimAt(claims, claim) !== undefined) without.set(key, Infinity)
-      else if (count + 1 < ENOUGH) without.set(key, count + 1)
+      else if (count + 1 < MIN_TOKENS) without.set(key, count + 1)
       else {
         without.set(key, Infinity)
         logger.warn(
-          { tenant, issuer, claim, tokens: ENOUGH },
+          { tenant, issuer, claim, tokens: MIN_TOKENS },
           `no token of the issuer has the claim ${claim}, which the file of the tenant maps groups from: its users are in no group, and policies that name groups do not apply to them`,
         )
       }

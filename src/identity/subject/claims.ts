@@ -34,7 +34,7 @@ const numericDateSchema = z
 
 const audienceSchema = z.union([z.string().transform((audience) => [audience]), z.array(z.string())])
 
-const DEEPEST = 20
+const MAX_CLAIM_DEPTH = 20
 
 /**
  * The claims that are there: one whose value is `null` is absent, in the
@@ -47,7 +47,7 @@ export const presentClaims = (
   Object.fromEntries(
     Object.entries(claims).flatMap(([name, value]) => {
       if (value === null) return []
-      const isObject = typeof value === 'object' && !Array.isArray(value) && depth < DEEPEST
+      const isObject = typeof value === 'object' && !Array.isArray(value) && depth < MAX_CLAIM_DEPTH
       return [[name, isObject ? presentClaims(value as Readonly<Record<string, unknown>>, depth + 1) : value]]
     }),
   )

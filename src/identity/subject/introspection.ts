@@ -10,8 +10,8 @@ import type { ReadIssuerMetadata } from './issuer-metadata.ts'
 
 const answerSchema = z.looseObject({ active: z.boolean() })
 
-/** How long an issuer's word that a token is active is kept at most (ms): a revocation there must not go unnoticed for longer. */
-const KEPT = 30_000
+/** Cache lifetime of an issuer's answer (ms): a revocation at the issuer must not go unnoticed for longer. */
+const MAX_CACHE_MS = 30_000
 
 export type IntrospectedClaims = Readonly<Record<string, unknown>>
 
@@ -62,7 +62,7 @@ export const createIntrospection = (options: {
       if (error instanceof DeputyError) throw error
       throw refusalOfFault(issuer.issuer, error, 5)
     }
-    answers.set(key, { claims, until: now + KEPT })
+    answers.set(key, { claims, until: now + MAX_CACHE_MS })
     return claims
   }
 }

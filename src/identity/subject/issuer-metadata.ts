@@ -12,8 +12,8 @@ const metadataSchema = z.looseObject({
 export type IssuerMetadata = z.output<typeof metadataSchema>
 
 /** How long metadata is used before it is read again, and how long after that when the issuer does not answer (ms). */
-const FRESH = 3_600_000
-const STALE = 86_400_000
+const FRESH_MS = 3_600_000
+const MAX_STALE_MS = 86_400_000
 /** How long an issuer that did not answer is left alone (ms). */
 const COOLDOWN = 5_000
 
@@ -106,8 +106,8 @@ export const createIssuerMetadata = (options: { egress: Egress; clock: Clock }) 
   return async (issuer: string): Promise<IssuerMetadata> => {
     const now = options.clock.now()
     const kept = known.get(issuer)
-    if (kept !== undefined && now - kept.readAt < FRESH) return kept.metadata
-    const usable = kept !== undefined && now - kept.readAt < STALE ? kept.metadata : undefined
+    if (kept !== undefined && now - kept.readAt < FRESH_MS) return kept.metadata
+    const usable = kept !== undefined && now - kept.readAt < MAX_STALE_MS ? kept.metadata : undefined
     if (now - (failedAt.get(issuer) ?? -Infinity) < COOLDOWN) {
       if (usable !== undefined) return usable
       throw refusalOfFault(issuer, failures.get(issuer), COOLDOWN / 1000)

@@ -9,10 +9,10 @@ export interface LiveSession {
   readonly end: (error: DeputyError) => void
 }
 
-/** How often is asked when nothing was told (ms): files, leases and other nodes change without a word. */
-const LOOK = 300
+/** Interval of the review (ms): changes of files, leases and other nodes are not announced. */
+const REVIEW_INTERVAL_MS = 300
 
-/** Ends uses that last when what they rely on ends (promise 4): at once for what this node is told, else within `LOOK`. */
+/** Ends live sessions when something that they depend on ends (promise 4): at once for changes that this node learns of, else within `REVIEW_INTERVAL_MS`. */
 export const createLiveSessionMonitor = (deps: ValidityDependencies) => {
   const uses = new Set<LiveSession>()
   const review = (): void => {
@@ -26,7 +26,7 @@ export const createLiveSessionMonitor = (deps: ValidityDependencies) => {
     }
   }
   deps.revocationIndex.onChange(review)
-  const timer = setInterval(review, LOOK)
+  const timer = setInterval(review, REVIEW_INTERVAL_MS)
   timer.unref()
   return {
     /** @returns what forgets it. @throws DeputyError when it does not stand now */

@@ -8,12 +8,12 @@ import type { ReplayStore } from '#foundation/store'
 /** Asymmetric ones only, so that no public key can be used as a shared secret. */
 const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'EdDSA', 'Ed25519']
 /** Seconds that an assertion may be valid at most, and by which clocks may differ. */
-const LONGEST = 300
+const MAX_LIFETIME_S = 300
 const LEEWAY = 30
 const TYPES = new Set([undefined, 'JWT', 'jwt', 'client-authentication+jwt'])
 /** Header fields by which a token would bring its own key along (threat 14). */
 const OWN_KEYS = ['jwk', 'jku', 'x5u', 'x5c']
-const LONGEST_ASSERTION = 16_384
+const MAX_ASSERTION_LENGTH = 16_384
 
 /** The client that an assertion says it is from; not believed yet. */
 export const clientOf = (assertion: string): string | undefined => {
@@ -48,8 +48,8 @@ export const verifyAssertionOf = async (
   if (keySets.length === 0) throw unverified('it is not registered for private_key_jwt')
   const keys = { keys: keySets.flatMap((set) => set.keys) } as unknown as JSONWebKeySet
 
-  if (assertion.length > LONGEST_ASSERTION)
-    throw unverified(`the assertion is longer than ${LONGEST_ASSERTION} characters`)
+  if (assertion.length > MAX_ASSERTION_LENGTH)
+    throw unverified(`the assertion is longer than ${MAX_ASSERTION_LENGTH} characters`)
   let header
   try {
     header = decodeProtectedHeader(assertion)
@@ -79,7 +79,8 @@ export const verifyAssertionOf = async (
   if (typeof audience !== 'string' || !options.audiences.includes(audience))
     throw unverified(`its audience is not ${options.audiences[0]}`)
   const now = Math.floor(options.clock.now() / 1000)
-  if (claims.exp! - now > LONGEST + LEEWAY) throw unverified(`it is valid for longer than ${LONGEST} seconds`)
+  if (claims.exp! - now > MAX_LIFETIME_S + LEEWAY)
+    throw unverified(`it is valid for longer than ${MAX_LIFETIME_S} seconds`)
   if (typeof claims.jti !== 'string' || claims.jti.length > 256)
     throw unverified('its jti is no text of at most 256 characters')
   const fresh = await options.replays.claim(realm, claims.jti, (claims.exp! + LEEWAY) * 1000)

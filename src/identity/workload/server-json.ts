@@ -36,7 +36,7 @@ export interface ServerDraft {
   readonly published: { readonly name: string; readonly packages?: readonly Readonly<Record<string, unknown>>[] }
 }
 
-const LONGEST_ID = 63
+const MAX_ID_LENGTH = 63
 
 /** Names such as `io.github.user/weather` become ids such as `io.github.user.weather`; of a long one a digest keeps it apart from others. */
 const toId = (name: string): string => {
@@ -45,8 +45,8 @@ const toId = (name: string): string => {
       .toLowerCase()
       .replaceAll('/', '.')
       .replace(/^[^a-z0-9]+/, '') || 'server'
-  if (id.length <= LONGEST_ID) return id
-  return `${id.slice(0, LONGEST_ID - 9)}-${createHash('sha256').update(name).digest('hex').slice(0, 8)}`
+  if (id.length <= MAX_ID_LENGTH) return id
+  return `${id.slice(0, MAX_ID_LENGTH - 9)}-${createHash('sha256').update(name).digest('hex').slice(0, 8)}`
 }
 
 /** A URL that stands for one server; a template with variables does not. */
@@ -80,8 +80,8 @@ export const importServerJson = (json: unknown, given: { owner: string; tenants:
 }
 
 const SCHEMA = 'https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json'
-/** Longer ones the registry refuses. */
-const LONGEST_DESCRIPTION = 100
+/** The registry refuses longer descriptions. */
+const MAX_DESCRIPTION_LENGTH = 100
 /** Where a publisher may put what the format has no place for. */
 const PUBLISHER = 'io.modelcontextprotocol.registry/publisher-provided'
 
@@ -105,8 +105,8 @@ export const exportServerJson = (server: Server, namespace: string | undefined):
   return {
     $schema: SCHEMA,
     name: name.data,
-    title: title.slice(0, LONGEST_DESCRIPTION),
-    description: description.slice(0, LONGEST_DESCRIPTION),
+    title: title.slice(0, MAX_DESCRIPTION_LENGTH),
+    description: description.slice(0, MAX_DESCRIPTION_LENGTH),
     version,
     ...(isResource(server.resource) ? { remotes: [{ type: 'streamable-http', url: server.resource }] } : {}),
     ...(server.published === undefined || server.published.packages.length === 0

@@ -13,8 +13,8 @@ export type ClusterKeys = (issuer: string) => JWTVerifyGetKey
 const ALGORITHMS = ['RS256', 'ES256', 'ES384', 'PS256']
 /** Seconds by which clocks may differ, and that a token may live: the kubelet renews projected ones long before (an hour by default). */
 const LEEWAY = 30
-const LONGEST = 86_400
-const LONGEST_TOKEN = 16_384
+const MAX_LIFETIME_S = 86_400
+const MAX_TOKEN_LENGTH = 16_384
 const PREFIX = 'system:serviceaccount:'
 
 /** https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#schema-for-service-account-private-claims */
@@ -68,8 +68,8 @@ export const verifyServiceAccount = async (
 ): Promise<void> => {
   const unverified = (problem: string, cause?: unknown) =>
     refuse('workload_unverified', { server: server.server, problem }, cause)
-  if (token.length > LONGEST_TOKEN)
-    throw unverified(`the service-account token is longer than ${LONGEST_TOKEN} characters`)
+  if (token.length > MAX_TOKEN_LENGTH)
+    throw unverified(`the service-account token is longer than ${MAX_TOKEN_LENGTH} characters`)
   const keys =
     account.jwks === undefined
       ? options.keysOf(account.issuer)
@@ -96,7 +96,7 @@ export const verifyServiceAccount = async (
       new Error(error.message),
     )
   }
-  if (claims.exp! - claims.iat! > LONGEST)
+  if (claims.exp! - claims.iat! > MAX_LIFETIME_S)
     throw unverified('the service-account token lives longer than a day: use a projected one')
   const parsed = claimsSchema.safeParse(claims)
   // A token of a Secret or of `kubectl create token` is bound to no pod: its holder could be anywhere.

@@ -9,7 +9,7 @@ import { identifyPeer } from './peer-credentials.ts'
 /** The same unknown caller is written down once in this time (ms), however often it calls. */
 const QUIET = 10_000
 /** Callers that are written down in that time at most: a client id can be made up anew with each request. */
-const MOST = 100
+const MAX_WRITTEN = 100
 
 /** Everything that can be read about a process, even where no selector needs it: an admin who looks for shadow servers needs its path. */
 const examine = async (peer: PeerProcess): Promise<PeerProcess> => {
@@ -35,7 +35,7 @@ export const createUnknownRecorder = (store: UnknownCallerStore, clock: Clock) =
       written = new Set()
       since = now
     }
-    if (written.has(id) || written.size >= 2 * MOST) return false
+    if (written.has(id) || written.size >= 2 * MAX_WRITTEN) return false
     written.add(id)
     return true
   }

@@ -1,5 +1,5 @@
 /** The statements of cluster membership, and the rows that they return. Each is one statement, so that it sees one moment. */
-import { LONGEST_LEASE_MS } from '#config'
+import { MAX_LEASE_MS } from '#config'
 import type { toRevocation } from '../queries/revocations.ts'
 import type { DisabledUser, FrozenTenant, Renewal, RenewalRequest } from '../records/revocations.ts'
 import { STANDING } from '../schema.ts'
@@ -15,7 +15,7 @@ export const SERVER = '(pg_postmaster_start_time()::text)'
  * from now than the settings
  * allow, so that a node that is gone is not waited for until that clock comes round again.
  */
-const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${LONGEST_LEASE_MS} where lease_until > ${NOW} + ${LONGEST_LEASE_MS}`
+const CAP_LEASES = `update nodes set lease_until = ${NOW} + ${MAX_LEASE_MS} where lease_until > ${NOW} + ${MAX_LEASE_MS}`
 
 /** Rows of one name that are judged at most: two are a mistake, more are forged. */
 const MAX_TWINS = 1000

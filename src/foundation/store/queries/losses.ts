@@ -2,7 +2,7 @@ import { toJson, type Database } from '../schema.ts'
 import type { LossStore, StoreLoss } from '../records/losses.ts'
 
 /** Losses that are read at one time. */
-const MOST = 1000
+const MAX_LOSSES = 1000
 
 /** The last time that a date can be (ms since the epoch; ECMA-262 section 21.4.1.1). */
 const LAST_TIME_MS = 8_640_000_000_000_000
@@ -41,7 +41,7 @@ export const lossStore = (database: Database): LossStore => ({
       .where('acknowledged_at', 'is', null)
       .orderBy('at')
       .orderBy('id')
-      .limit(MOST)
+      .limit(MAX_LOSSES)
       .execute()
     return rows.map(lossIn)
   },
