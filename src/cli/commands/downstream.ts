@@ -160,11 +160,12 @@ const summaryOf = (result: RemoteResult, wanted: RemoteRequest): string => {
       : [
           `The client secret ends at ${shownTime(result.secretExpiresAt)}. Add the server under a new id before that time.`,
         ]),
-    'Next: read both files, add the downstream to the file of each MCP server that may use it, and run `deputy reload`:',
+    'Next: read both files, add the downstream to the file of each MCP server that may use it, permit it in a policy, and run `deputy reload`:',
     '  downstreams:',
     `    ${id}: { scopes: [${Object.keys(scopes)
       .map((scope) => JSON.stringify(scope))
       .join(', ')}] }`,
+    `  permit (principal is Deputy::User, action == Deputy::Action::"oauth_grant", resource == Deputy::Downstream::"${id}");`,
     `Those servers reach it through the proxy at /d/${id}${path === '/' ? '/' : path}.`,
   ].join('\n')
 }
@@ -180,7 +181,10 @@ const addDownstreamAdd = (downstream: Command, context: CommandContext): void =>
     .option('--id <id>', 'id of the downstream and of its provider; default: by the host, such as linear-mcp')
     .option('--name <name>', 'name on the consent page; default: the host')
     .option('--tenants <ids>', 'tenants that may use it, with commas between; default: all')
-    .option('--authorization-server <url>', 'the issuer to use where the server names several; default: its first')
+    .option(
+      '--authorization-server <url>',
+      'the issuer to use; needed where it is at another host than the MCP server; default: the first that the server names',
+    )
     .option('--client-id <id>', 'a client that was registered there by hand')
     .option('--client-secret-file <path>', 'file with the secret of that client; it is stored in the embedded backend')
     .addHelpText(
