@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clientSecretHashSchema } from './client-secret-hash.ts'
 import { agentSchema } from './agent.ts'
 import { redirectUriProblem } from './redirect-uri.ts'
 import { idSchema, tenantsSchema } from './values.ts'
@@ -11,7 +12,7 @@ const authenticationSchema = z.union([
   z
     .strictObject({
       client_secret: z.strictObject({
-        scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`'),
+        scrypt: clientSecretHashSchema,
       }),
     })
     .describe('client_secret_basic or client_secret_post; only a slow hash is kept.'),

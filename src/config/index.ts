@@ -84,3 +84,4 @@ export {
   urlSchema,
 } from './values.ts'
 export { parseYamlFile } from './yaml-file.ts'
+export { parseStoredHash } from './client-secret-hash.ts'

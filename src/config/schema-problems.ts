@@ -168,7 +168,11 @@ const ofUnion = (source: Source, issue: Issue & { code: 'invalid_union' }): Prob
         input === undefined
           ? `${name} is missing.`
           : `${name} is ${describe(issue.path, isScalar(input) ? input.value : issue.input, input)}.`,
-      fix: forms.length === 0 ? 'See docs/configuration.md for the forms.' : `It can be ${forms.join(', or ')}${list}.`,
+      fix: isOwnWord(issue.message)
+        ? sentence(issue.message)
+        : forms.length === 0
+          ? 'See docs/configuration.md for the forms.'
+          : `It can be ${forms.join(', or ')}${list}.`,
     },
   ]
 }

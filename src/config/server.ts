@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clientSecretHashSchema } from './client-secret-hash.ts'
 import { execSchema } from './exec.ts'
 import { idSchema, resourceSchema, scopeSchema, tenantsSchema, urlSchema } from './values.ts'
 
@@ -60,7 +61,7 @@ export const attestationSchema = z.union([
   z
     .strictObject({
       client_secret: z.strictObject({
-        scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`'),
+        scrypt: clientSecretHashSchema,
       }),
     })
     .describe('client_secret_basic or client_secret_post; only a slow hash is kept.'),

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clientSecretHashSchema } from './client-secret-hash.ts'
 import type { Server } from './server.ts'
 import { signInSchema } from './sign-in.ts'
 import { idSchema, lifetimeSchema, secretReferenceSchema, servesTenant, urlSchema } from './values.ts'
@@ -123,9 +124,7 @@ export const identityAssertionsSchema = z.strictObject({
           .min(1)
           .max(200)
           .describe("The MCP client's id at Deputy, which is `client_id` of the assertion."),
-        client_secret: z
-          .strictObject({ scrypt: z.string().regex(/^scrypt\$/, 'write the output of `deputy server secret`') })
-          .describe('Only a slow hash is kept.'),
+        client_secret: z.strictObject({ scrypt: clientSecretHashSchema }).describe('Only a slow hash is kept.'),
       }),
     )
     .min(1)

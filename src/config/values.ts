@@ -119,11 +119,10 @@ export const localReferenceSchema = z.union([fileReference, variableReference])
 export type LocalReference = z.output<typeof localReferenceSchema>
 
 /** Where a secret value is kept: the tenant's secret of that name in a backend, a file of mode 0600, or an environment variable. */
-export const secretReferenceSchema = z.union([
-  z.strictObject({ secret: idSchema, backend: idSchema.default('embedded') }),
-  fileReference,
-  variableReference,
-])
+export const secretReferenceSchema = z.union(
+  [z.strictObject({ secret: idSchema, backend: idSchema.default('embedded') }), fileReference, variableReference],
+  { error: 'write a secret reference, such as { file: secrets/sign-in }' },
+)
 export type SecretReference = z.output<typeof secretReferenceSchema>
 
 /** Whether it is meant for daemons of an environment: it names that one, or none. */

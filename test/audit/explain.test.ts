@@ -31,6 +31,19 @@ const exchange = {
 }
 
 describe('explaining a request', () => {
+  it('tells which agent got a token, for which server and scopes, and what it proved itself by', () => {
+    const proof = { id: 't1', issuer: 'https://ci.example', subject: 'repo:acme/app' }
+    const detail = { client: 'deploy', how: 'token', proof, scopes: ['notes:read'] }
+    const view = { event: 'token.agent', user: null, downstream: null }
+    expect(story(aView({ ...view, detail }))).toContain(
+      'The agent deploy of acme got a token for notes with notes:read.',
+    )
+    expect(story(aView({ ...view, detail }))).toContain('by a token of https://ci.example for repo:acme/app.')
+    const refused = { ...view, outcome: 'refused', server: null, detail: { client: 'deploy', how: 'private_key_jwt' } }
+    expect(story(aView(refused))).toContain('The agent deploy of acme got no token for a server.')
+    expect(story(aView(refused))).toContain('by its key.')
+  })
+
   it('fault 19: tells what another service answered', () => {
     const error = {
       code: 'issuer_not_understood',

@@ -58,7 +58,7 @@ const mistakes: readonly [string, string, number, RegExp][] = [
   ],
   [
     'tenants/acme.yaml',
-    'tenant: acme\nidentity_assertions:\n  issuers:\n    - https://other.example\n  clients: [{ client_id: c, client_secret: { scrypt: scrypt$x } }]\n',
+    `tenant: acme\nidentity_assertions:\n  issuers:\n    - https://other.example\n  clients: [{ client_id: c, client_secret: { scrypt: scrypt$2$1$1$YQ$${'A'.repeat(43)} } }]\n`,
     4,
     /Assertions of https:\/\/other\.example would be accepted/,
   ],
@@ -68,6 +68,12 @@ const mistakes: readonly [string, string, number, RegExp][] = [
     'downstream: orders\ncredential: id_jag\nprovider: auth0\nresource: https://orders.example\nclient: { client_id: x, variables: { host: x.example } }\ntenants:\n  - acme\n',
     7,
     /has no sign-in whose client has a secret/,
+  ],
+  [
+    'clients/desk.yaml',
+    'client: desk\nowner: o\nauthentication:\n  client_secret:\n    scrypt: "scrypt$131072$8$1$..."\n',
+    5,
+    /write the whole output of `deputy server secret`/,
   ],
   ['clients/desk.yaml', 'client: desk\nowner: o\nservers:\n  - notez\n', 4, /There is no server notez/],
   ['clients/desk.yaml', 'client: desk\nowner: o\nservers: [notes]\n', 3, /do not sign in at Deputy for notes/],
@@ -287,6 +293,17 @@ describe('mistakes in files', () => {
       expect(found!.fix.length).toBeGreaterThan(10)
     })
   }
+
+  it('promise 9: a secret in the place of a reference to it is not repeated, and the fix shows a reference', async () => {
+    const problems = await check({
+      'tenants/hub.yaml':
+        'tenant: hub\nissuers: [{ issuer: https://hub.example }]\nsign_in:\n  issuer: https://hub.example\n  client_id: c\n  client_secret: hunter2\n',
+    })
+    expect(problems).toEqual([
+      expect.objectContaining({ line: 6, fix: 'Write a secret reference, such as { file: secrets/sign-in }.' }),
+    ])
+    expect(JSON.stringify(problems)).not.toContain('hunter2')
+  })
 
   it('every mistake is told, not the first alone', async () => {
     const problems = await check({

@@ -216,6 +216,8 @@ describe('proofs', () => {
     expect(out).toContain('"event":"token.agent"')
     expect(out).toContain('repo:acme/app:ref:refs/heads/main')
     expect(out).not.toContain('"user":"nightly"')
+    const shown = await world.daemon.deputy('client', 'show', 'nightly')
+    expect(shown.out).toContain('agent: it acts for itself in acme at notes; users do not sign in at it')
   })
 
   test.each(['secret', 'key'])(

@@ -11,7 +11,8 @@ import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { Store } from '../../src/foundation/store/store.ts'
 import { createAttestor, type Attest } from '../../src/identity/workload/attest.ts'
 import type { CallerEvidence, PeerProcess } from '../../src/identity/workload/caller-evidence.ts'
-import { hashClientSecret, parseStoredHash } from '../../src/identity/workload/client-secret.ts'
+import { parseStoredHash } from '../../src/config/client-secret-hash.ts'
+import { hashClientSecret } from '../../src/identity/workload/client-secret.ts'
 import { parseStartTime } from '../../src/identity/workload/peer-credentials.ts'
 import { overlappingServers, registryOf } from '../../src/identity/workload/registry.ts'
 import { anIssuerKey } from '../doubles/issuer.ts'
@@ -314,16 +315,10 @@ describe('attestation by client secret', () => {
     `scrypt$16777216$99$1$c2FsdA$${'A'.repeat(43)}`,
     'scrypt$1024$8$1$c2FsdA$AAAA',
     `scrypt$1024$8$1$c2FsdA$${'A'.repeat(43)}$more`,
-  ])('a stored hash that is malformed or too dear fits no secret: %s', async (scrypt) => {
+    'scrypt$131072$8$1$...',
+  ])('a stored hash that is malformed or too dear is no hash, and no file can have it: %s', (scrypt) => {
     expect(parseStoredHash(scrypt)).toBeUndefined()
-    expect(
-      await codeOf(
-        attest(
-          { clientId: 'notes', clientSecret: new Secret('x') },
-          aSnapshot({ servers: [aServer({ attest: [{ client_secret: { scrypt } }] })] }),
-        ),
-      ),
-    ).toBe('workload_unverified')
+    expect(() => aServer({ attest: [{ client_secret: { scrypt } }] })).toThrow('deputy server secret')
   })
 
   it('two ways at once are refused', async () => {

@@ -36,6 +36,7 @@ const shownSchema = clientSchema.extend({
   redirect_uris: z.array(z.string()).default([]),
   authentication: z.string().nullish(),
   proven_by: z.string().nullish(),
+  agent: z.looseObject({ tenant: z.string(), servers: z.array(z.string()) }).optional(),
   changed_at: z.number().nullish(),
   expires_at: z.number().nullish(),
   gone: z.boolean().default(false),
@@ -56,6 +57,11 @@ const textOf = (shown: z.output<typeof shownSchema>): string => {
     `client: ${shown.client}`,
     `name: ${shown.name}`,
     `known by: ${KNOWN[shown.known] ?? shown.known}`,
+    ...(shown.agent === undefined
+      ? []
+      : [
+          `agent: it acts for itself in ${shown.agent.tenant} at ${shown.agent.servers.join(', ')}; users do not sign in at it`,
+        ]),
     ...(shown.gone ? ['It is no longer known; only its sign-ins are left.'] : []),
     ...(shown.gone ? [] : [`approved: ${shown.approved ? 'yes' : `no; run: deputy client approve ${shown.client}`}`]),
     ...shown.redirect_uris.map((uri) => `redirect URI: ${uri}`),

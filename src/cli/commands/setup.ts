@@ -26,10 +26,21 @@ const ONE: Readonly<Record<string, string>> = {
   tenants: 'tenant',
   servers: 'server',
   downstreams: 'downstream',
+  clients: 'client',
   policies: 'policy',
 }
 
-const FOLDERS = ['state', 'run', 'tenants', 'servers', 'downstreams', 'providers', 'policies', 'policies/access']
+const FOLDERS = [
+  'state',
+  'run',
+  'tenants',
+  'servers',
+  'downstreams',
+  'clients',
+  'providers',
+  'policies',
+  'policies/access',
+]
 
 const init = async (home: string): Promise<{ home: string; created: string[] }> => {
   await mkdir(home, { recursive: true, mode: 0o700 })
@@ -121,6 +132,7 @@ const checkHome = async (home: string, terminal: Terminal, options: { online: bo
       tenants: snapshot.tenants.size,
       servers: snapshot.servers.size,
       downstreams: snapshot.downstreams.size,
+      clients: snapshot.clients.size,
       policies: policyIds.length,
     },
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { onOneLine } from '#foundation/text'
+import { tellAgentToken } from './explain-agent.ts'
 import { downstreamsOfRecord } from './record.ts'
 
 /** One record as `deputy audit` and `deputy explain` get it. */
@@ -201,6 +202,7 @@ const EVENTS: Readonly<Record<string, Teller>> = {
     `The link for ${user} to connect ${downstream} for ${server} was refused${when(other, (who) => `: ${who} had opened it`)}.`,
   ],
   'connect.failed': () => ['A connect page failed, and the user was told to ask for this id.'],
+  'token.agent': tellAgentToken,
   'grant.refresh': ({ outcome, user, downstream }, { status, provider }) => [
     `The grant of ${user} for ${downstream} was ${outcome === 'done' ? 'refreshed' : 'not refreshed'}${when(provider, (name) => ` at ${name}`)}${when(status, (now) => `; it is now ${now}`)}.`,
   ],

@@ -1,5 +1,6 @@
 import { hash as digest, scrypt, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
+import { parseStoredHash } from '#config'
 import { createLru } from '#foundation/lru'
 import type { Random } from '#clock'
 import { refuse } from '#errors'
@@ -11,7 +12,6 @@ const derive = promisify<string, Buffer, number, { N: number; r: number; p: numb
 const COST = { N: 2 ** 17, r: 8, p: 1 } as const
 const BYTES = 32
 const LARGEST_MEMORY = 256 * 1024 * 1024
-const LARGEST_P = 16
 const maxmem = LARGEST_MEMORY + 1_048_576
 /** Checks of one client that may wait for their turn; later ones are refused for now. */
 const MAX_WAITING = 16
@@ -30,25 +30,6 @@ export const hashClientSecret = async (secret: Secret, random: Random, cost: Cos
   const salt = Buffer.from(random.bytes(16))
   const hash = await derive(secret.reveal(), salt, BYTES, { ...cost, maxmem })
   return ['scrypt', cost.N, cost.r, cost.p, salt.toString('base64url'), hash.toString('base64url')].join('$')
-}
-
-interface StoredHash {
-  readonly cost: Cost
-  readonly salt: Buffer
-  readonly hash: Buffer
-}
-
-const FORM = /^scrypt\$([1-9]\d{0,7})\$([1-9]\d?)\$([1-9]\d?)\$([\w-]+)\$([\w-]+)$/
-
-/** The parts of a stored hash; undefined when it is malformed or would cost more than a daemon should pay. */
-export const parseStoredHash = (stored: string): StoredHash | undefined => {
-  const [, n, r, p, salt, hash] = FORM.exec(stored) ?? []
-  if (salt === undefined || hash === undefined) return undefined
-  const cost = { N: Number(n), r: Number(r), p: Number(p) }
-  const isPowerOfTwo = cost.N > 1 && (cost.N & (cost.N - 1)) === 0
-  if (!isPowerOfTwo || 128 * cost.N * cost.r > LARGEST_MEMORY || cost.p > LARGEST_P) return undefined
-  const parsed = { cost, salt: Buffer.from(salt, 'base64url'), hash: Buffer.from(hash, 'base64url') }
-  return parsed.hash.length === BYTES && parsed.salt.length > 0 ? parsed : undefined
 }
 
 const matches = async (secret: Secret, stored: string): Promise<boolean> => {

@@ -71,6 +71,12 @@ const consentsOf = async ({ store }: AdminContext, client: string, changedAt: nu
   }))
 }
 
+/** The tenant and the servers of an agent: a program that acts for itself. */
+const agentOf = ({ snapshot }: AdminContext, client: string): object => {
+  const agent = snapshot().clients.get(client)?.agent
+  return agent === undefined ? {} : { agent: { tenant: agent.tenant, servers: Object.keys(agent.servers) } }
+}
+
 const show = async (context: AdminContext, client: string): Promise<object> => {
   const found = await context.clientRegistry.find(client)
   const sessions = await context.store.clientSessions.list({ client }, MAX_ROWS)
@@ -86,6 +92,7 @@ const show = async (context: AdminContext, client: string): Promise<object> => {
           changed_at: found.changedAt || null,
           approved_by: found.approved ?? null,
           expires_at: found.expiresAt ?? null,
+          ...agentOf(context, client),
         }),
     sessions: sessions.map(({ id, tenant, user, server, createdAt, usedAt, expiresAt }) => ({
       session: id,
