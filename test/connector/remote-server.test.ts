@@ -145,7 +145,7 @@ describe('a remote MCP server is found', () => {
   it('takes scopes that a file can name, and registers only scopes that the authorization server lists', async () => {
     expect(Object.keys((await add()).facts.scopes)).toEqual(['read'])
     expect(bodies.at(-1)).toMatchObject({
-      redirect_uris: ['http://127.0.0.1:1/connect/callback'],
+      redirect_uris: ['http://127.0.0.1:1/connect/callback/remote'],
       application_type: 'native',
       grant_types: ['authorization_code', 'refresh_token'],
       token_endpoint_auth_method: 'none',

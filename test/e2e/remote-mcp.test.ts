@@ -153,7 +153,7 @@ describe('a remote MCP server as a downstream', () => {
       revocation: 'rfc7009',
     })
     const registered = await service.provider.Client.find(clientId)
-    expect(registered?.redirectUris).toEqual([`http://127.0.0.1:${daemon.port}/connect/callback`])
+    expect(registered?.redirectUris).toEqual([`http://127.0.0.1:${daemon.port}/connect/callback/remote`])
     expect(registered?.clientSecret?.length).toBeGreaterThan(20)
     for (const text of [await everything(), out, daemon.output()]) expect(text).not.toContain(registered!.clientSecret!)
     const { host } = new URL(service.issuer)
