@@ -85,3 +85,4 @@ export {
 } from './values.ts'
 export { parseYamlFile } from './yaml-file.ts'
 export { parseStoredHash } from './client-secret-hash.ts'
+export { signInAtWarnings } from './checks/sign-in-at.ts'

@@ -2,17 +2,14 @@ import { pagesUrlOf } from '../client-document.ts'
 import type { Problem } from '../problem.ts'
 import type { Server } from '../server.ts'
 import type { Settings } from '../settings.ts'
-import type { Tenant } from '../tenant.ts'
+import type { Snapshot } from '../snapshot.ts'
 import { servesTenant } from '../values.ts'
 import type { Located } from '../yaml-file.ts'
 
 /** What keeps users from signing in at a server through Deputy, whose file says that they do. */
 export const checkSignInAt = (
-  {
-    settings,
-    tenants,
-  }: { readonly settings: Located<Settings>; readonly tenants: ReadonlyMap<string, Located<Tenant>> },
-  { file, lineOf, value }: Located<Server>,
+  { settings }: { readonly settings: Located<Settings> },
+  { value }: Located<Server>,
 ): Problem[] => {
   if (value.sign_in !== 'deputy') return []
   const problems: Problem[] = []
@@ -24,13 +21,25 @@ export const checkSignInAt = (
       message: `Clients look for the authorization server at issuer, ${settings.value.issuer}, and Deputy answers at ${pagesUrl}.`,
       fix: `Write issuer: ${pagesUrl}, or set connect_url to the issuer.`,
     })
-  const served = [...tenants.values()].filter(({ value: tenant }) => servesTenant(value.tenants, tenant.tenant))
-  if (!served.some(({ value: tenant }) => tenant.sign_in !== undefined))
-    problems.push({
-      file,
-      line: lineOf(['sign_in']),
-      message: "Users are to sign in at Deputy, and none of the server's tenants has a sign_in.",
-      fix: 'Add sign_in to the file of a tenant, or write sign_in: issuer.',
-    })
   return problems
 }
+
+/**
+ * Servers at which no user can sign in through Deputy. That is a warning: a tenant that is taken away has to be away at once, whatever
+ * else is in the files.
+ */
+export const signInAtWarnings = ({ servers, tenants }: Pick<Snapshot, 'servers' | 'tenants'>): Problem[] =>
+  [...servers.values()]
+    .filter(
+      ({ sign_in: at, tenants: served }) =>
+        at === 'deputy' &&
+        ![...tenants.values()].some(
+          ({ tenant, sign_in: signIn }) => signIn !== undefined && servesTenant(served, tenant),
+        ),
+    )
+    .map(({ server }) => ({
+      file: `servers/${server}.yaml`,
+      line: 1,
+      message: `Users sign in to ${server} at Deputy, and none of its tenants has a sign_in.`,
+      fix: 'Add sign_in to the file of a tenant, or write sign_in: issuer.',
+    }))

@@ -6,6 +6,7 @@ import {
   openIssuerWarnings,
   sharedAudienceWarnings,
   sharedSignInWarnings,
+  signInAtWarnings,
   cloudTenantWarnings,
   type Fingerprints,
   fingerprintsOf,
@@ -97,6 +98,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   ...openIssuerWarnings(snapshot),
   ...sharedAudienceWarnings(snapshot),
   ...sharedSignInWarnings(snapshot),
+  ...signInAtWarnings(snapshot),
   ...sentinelWarnings(snapshot.settings),
   ...(policies.length === 0
     ? [
