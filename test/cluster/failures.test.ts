@@ -254,7 +254,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     await b!.daemon.write({ [tenant]: { tenant: 'more' } })
     expect((await b!.daemon.deputy('reload')).code).toBe(0)
     expect(await same(a!)).toContain(
-      'has other tenants, servers, downstreams, providers or rotation policies and other',
+      'has other tenants, servers, downstreams, providers, clients or rotation policies and other',
     )
     for (const file of [policy, tenant]) await rm(join(b!.daemon.home, file))
     expect((await b!.daemon.deputy('reload')).code).toBe(0)

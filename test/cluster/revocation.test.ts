@@ -197,7 +197,7 @@ describe.skipIf(!canCluster())('three nodes', () => {
       ])
     // Who can write the store, and has no key, ends no daemon.
     await younger('c/forged')
-    await expect.poll(() => c!.daemon.output(), { timeout: 10_000 }).toContain('not of this installation')
+    await expect.poll(() => c!.daemon.output(), { timeout: 10_000 }).toContain('not written by this installation')
     await expect.poll(async () => (await c!.ready()).status, { timeout: 10_000 }).toBe(200)
     expect(c!.daemon.process.exitCode).toBeNull()
     await younger(createIncarnations('c', await cluster.fingerprint()).idOf(now, 'younger'))

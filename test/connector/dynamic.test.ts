@@ -338,7 +338,7 @@ describe('what the engines of a Vault make', () => {
     expect(problems({ engine: 'aws', gcp: {}, postgres: { host: 'h', database: 'd' } })).toHaveLength(2)
     expect(problems({ engine: 'azure', role_kind: 'static' })).toEqual(['The engine azure has no static roles here.'])
     expect(problems({ engine: 'gcp', gcp: { account: 'impersonated-account', issues: 'key' } })).toEqual([
-      'Of an impersonated account Vault issues tokens alone.',
+      'For an impersonated account Vault issues only tokens.',
     ])
     expect(kinds.dynamic.narrows(aDownstream({ engine: 'aws', role: 'r' }), undefined)).toEqual([])
   })

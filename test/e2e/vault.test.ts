@@ -249,7 +249,7 @@ describe('a daemon whose secrets are in vaults', () => {
     })
     await daemon.start()
     expect((await exchange()).body).toMatchObject({ access_token: 'of acme' })
-    expect((await daemon.deputy('key', 'rotate')).out).toMatch(/is vault:transit\/deputy now/)
+    expect((await daemon.deputy('key', 'rotate')).out).toMatch(/is vault:transit\/deputy;/)
     await daemon.stop()
     // Nobody needs the file any more.
     await rm(join(daemon.home, 'state/kek'))

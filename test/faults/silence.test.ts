@@ -420,7 +420,7 @@ const rows: readonly Row[] = [
         random,
         redirectUri: () => 'https://deputy.example/callback',
         attempts: {} as never,
-        snapshot: () => ({ providers: new Map() }) as never,
+        snapshot: () => ({ providers: new Map(), tenants: new Map() }) as never,
         signInClients: {} as never,
         readUserinfo: {} as never,
         logger: {} as never,
