@@ -51,6 +51,13 @@ const signInWithChromium = async (executable: string): Promise<string | undefine
     await page.route('**/favicon.ico', (route) => route.abort())
     const isBack = (url: string): boolean => url.startsWith(`${redirectUri}?`)
     let last = ''
+    let [isTold, isLost] = [false, false]
+    page.on('response', (response) => {
+      if (isBack(response.url())) isTold = true
+    })
+    page.on('requestfailed', (request) => {
+      if (isBack(request.url())) isLost = true
+    })
     page.on('request', (request) => {
       if (isBack(request.url())) last = request.url()
     })
@@ -67,9 +74,9 @@ const signInWithChromium = async (executable: string): Promise<string | undefine
       await next
     }
     if (last === '') throw new Error(`it ended at ${page.url()}: ${(await page.content()).slice(0, 500)}`)
-    // Once alone: a program that is told twice takes the second for the answer to its next question.
-    const isTold = page.waitForURL((url) => isBack(url.href), { timeout: PATIENCE_MS }).then(() => undefined)
-    return await isTold.catch(() => last)
+    // Only once: a program that is told twice takes the second for the answer to its next question.
+    for (const until = Date.now() + PATIENCE_MS; !isTold && !isLost && Date.now() < until;) await sleep(50)
+    return isTold ? undefined : last
   } finally {
     await browser.close()
   }

@@ -293,7 +293,11 @@ describe.each(WORLDS)(
               HOME: home,
               DEPUTY_TEST_USER: 'alice',
               DEPUTY_TEST_VISITS: visits,
-              ...(provider.signIn === undefined || chromium === undefined ? {} : { DEPUTY_TEST_CHROMIUM: chromium }),
+              // A real browser for each client once; the other worlds differ in what does not concern it. The Go client closes its
+              // listener while it answers, and a browser then asks again, which the client takes for its next answer.
+              ...(title === 'oidc-provider behind Deputy' && sdk === 'v2' && name !== 'gosdk' && chromium !== undefined
+                ? { DEPUTY_TEST_CHROMIUM: chromium }
+                : {}),
               ...(provider.client === undefined ? {} : { DEPUTY_TEST_CLIENT: provider.client }),
             },
           },
