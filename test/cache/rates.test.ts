@@ -154,7 +154,17 @@ describe('rates of requests', () => {
       await admitted(rates, 'user', ['acme', 'carol'], 1)
       expect(said).toEqual([expect.stringMatching(/^Redis refuses to count requests: .*NOPERM.*eval/)])
       expect(rates.problem()).toMatch(/^each node counts its own requests: NOPERM/)
-      given = {}
+      // Without any rate nothing is counted; some have a default.
+      given = Object.fromEntries(
+        [
+          'new_clients',
+          'new_clients_by_address',
+          'sign_ins',
+          'sign_ins_by_address',
+          'device_codes',
+          'device_codes_by_address',
+        ].map((kind) => [kind, null]),
+      )
       expect(rates.problem()).toBeNull()
       given = { user: { requests: 10, per: '60s' } }
       await asUser('+eval', '+evalsha', '+incrby', '+pttl')
