@@ -1,9 +1,7 @@
 /** The last stage: what listens. Each listener gets the lines that it calls. */
-import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
-import { asDeputyError } from '#errors'
 import { verifyChains } from '#foundation/audit'
 import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
@@ -17,7 +15,6 @@ import {
   listenOnSocket,
   paths,
   publicMetadataDocument,
-  sendError,
   socketHosts,
   tcpHosts,
   withCheckedHead,
@@ -29,6 +26,7 @@ import {
   createConnectPages,
   createMetricsEndpoint,
   authorizationEndpoints,
+  createAnswerFailure,
   agentMetadata,
   agentTokenEndpoint,
   identityAssertionEndpoint,
@@ -212,18 +210,6 @@ const createSignInAtDeputy = (
   }
 }
 
-/** Answers a request of the public token endpoint that failed inside Deputy, or that is refused before it is read. */
-const createFailure =
-  ({ newId, logger }: DaemonContext) =>
-  (response: ServerResponse, thrown: unknown): void => {
-    const error = asDeputyError(thrown)
-    const correlationId = newId()
-    if (error.code === 'internal')
-      logger.error({ err: error.cause, correlation_id: correlationId }, 'request failed inside Deputy')
-    if (response.headersSent) response.destroy()
-    else sendError(response, error, correlationId)
-  }
-
 /** What browsers, identity providers and services of other machines reach. */
 const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Listeners): Promise<Listener> => {
   const { settings, snapshot, clock, random, logger, newId } = context
@@ -243,7 +229,7 @@ const openPublic = (context: DaemonContext, parts: Parts, { limits, opened }: Li
   const agents = agentTokenEndpoint({ issue: parts.issueAgentToken, correlationId: newId, logger })
   const events = { ...parts, snapshot, keys: parts.issuerKeys, replays: store.replays, clock, logger }
   // Express shows stacks where it is not told that this is production.
-  const fail = createFailure(context)
+  const fail = createAnswerFailure({ correlationId: newId, logger })
   const app = express()
     .disable('x-powered-by')
     .set('env', 'production')

@@ -7,6 +7,7 @@ export { parseBasic, readEvidence } from './client-authentication.ts'
 export { Form, parseForm } from './form.ts'
 export { type ConnectionHandlers, type Listener, listenOnPort, listenOnSocket } from './listener.ts'
 export {
+  ASSERTION_ALGORITHMS,
   CLIENT_CREDENTIALS_GRANT,
   discoveryDocument,
   isAuthorizationPath,

@@ -39,7 +39,8 @@ const AUTHORIZATION_PATHS: ReadonlySet<string> = new Set([
 export const isAuthorizationPath = (path: string): boolean =>
   AUTHORIZATION_PATHS.has(path) || path.startsWith(`${paths.authorize}/`) || path.startsWith(`${paths.device}/`)
 
-const assertionAlgorithms = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
+/** Of client assertions. */
+export const ASSERTION_ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA']
 
 /** A URL below an issuer, or below an address of a listener. */
 const below = (base: string, path: string): string => `${base.replace(/\/$/, '')}${path}`
@@ -67,11 +68,11 @@ export const metadataDocument = (base: string, isSocket: boolean) => {
     revocation_endpoint: below(base, paths.revoke),
     grant_types_supported: [TOKEN_EXCHANGE_GRANT, CLIENT_CREDENTIALS_GRANT],
     token_endpoint_auth_methods_supported: authentication,
-    token_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     introspection_endpoint_auth_methods_supported: authentication,
-    introspection_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    introspection_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     revocation_endpoint_auth_methods_supported: authentication,
-    revocation_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    revocation_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     dpop_signing_alg_values_supported: PROOF_ALGORITHMS,
     requested_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE, TXN_TOKEN_TYPE],
     subject_token_types_supported: [ACCESS_TOKEN_TYPE, JWT_TOKEN_TYPE],

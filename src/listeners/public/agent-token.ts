@@ -1,25 +1,14 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { decodeProtectedHeader } from 'jose'
 import type { CurrentSnapshot, Snapshot } from '#config'
-import { asDeputyError, refuse } from '#errors'
+import { refuse } from '#errors'
 import type { AgentRequest, IssueAgentToken } from '#flows/exchange'
 import { Secret } from '#foundation/crypto'
-import type { Logger } from '#foundation/telemetry'
 import { agentsIn } from '#identity/client'
-import {
-  CLIENT_CREDENTIALS_GRANT,
-  type Form,
-  paths,
-  readEvidence,
-  readForm,
-  sendError,
-  sendJson,
-} from '#listeners/http'
-import { parseScopes, readProof } from '#listeners/local-api'
+import { ASSERTION_ALGORITHMS, CLIENT_CREDENTIALS_GRANT, type Form, paths, readEvidence } from '#listeners/http'
+import { readProof } from '#listeners/local-api'
 import { JWT_BEARER_GRANT } from './identity-assertion.ts'
-
-/** Bytes. */
-const MAX_BODY = 65_536
+import { type FailureDependencies, ownTokenEndpoint } from './own-tokens.ts'
 
 /** Whether a token request is one of an agent: the grants are those of identity assertions too, which say what they are. */
 export const isAgentRequest = (form: Form | undefined, snapshot: Snapshot): boolean => {
@@ -53,7 +42,7 @@ export const agentMetadata = (
     authorization_endpoint: `${pagesUrl}${paths.authorize}`,
     token_endpoint: `${pagesUrl}${paths.token}`,
     token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
-    token_endpoint_auth_signing_alg_values_supported: ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'],
+    token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     grant_types_supported: grants,
   }
 }
@@ -73,41 +62,7 @@ const evidenceOf = (request: IncomingMessage, form: Form): AgentRequest['evidenc
 }
 
 /** The token endpoint for agents: `client_credentials` (RFC 6749 section 4.4), and JWTs of other issuers (RFC 7523 section 2.1). */
-export const agentTokenEndpoint = (deps: {
-  readonly issue: IssueAgentToken
-  readonly correlationId: () => string
-  readonly logger: Logger
-}) => {
-  const answer = async (request: IncomingMessage, response: ServerResponse, correlationId: string): Promise<void> => {
-    const form = await readForm(request, MAX_BODY)
-    const scopes = parseScopes(form.optional('scope'))
-    const resource = form.optional('resource')
-    const issued = await deps.issue({
-      evidence: evidenceOf(request, form),
-      ...readProof(request),
-      correlationId,
-      ...(scopes === undefined ? {} : { scopes }),
-      ...(resource === undefined ? {} : { resource }),
-    })
-    sendJson(
-      response,
-      200,
-      {
-        access_token: issued.token.reveal(),
-        token_type: issued.tokenType,
-        expires_in: issued.expiresIn,
-        ...(issued.scopes.length === 0 ? {} : { scope: issued.scopes.join(' ') }),
-      },
-      { 'X-Correlation-Id': correlationId },
-    )
-  }
-  return (request: IncomingMessage, response: ServerResponse): void => {
-    const correlationId = deps.correlationId()
-    answer(request, response, correlationId).catch((thrown: unknown) => {
-      const error = asDeputyError(thrown)
-      if (error.code === 'internal')
-        deps.logger.error({ err: error.cause, correlation_id: correlationId }, 'a request failed inside Deputy')
-      sendError(response, error, correlationId)
-    })
-  }
-}
+export const agentTokenEndpoint = (deps: FailureDependencies & { readonly issue: IssueAgentToken }) =>
+  ownTokenEndpoint(deps, (request, form, partsOf) =>
+    deps.issue({ ...partsOf(), evidence: evidenceOf(request, form), ...readProof(request) }),
+  )

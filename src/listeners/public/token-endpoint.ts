@@ -5,11 +5,9 @@ import type { AuthorizationServer } from '#listeners/authorization-server'
 import { type Form, isAuthorizationPath, parseForm, paths, readBody } from '#listeners/http'
 import { isAgentRequest } from './agent-token.ts'
 import { JWT_BEARER_GRANT } from './identity-assertion.ts'
+import { type AnswerFailure, MAX_TOKEN_REQUEST } from './own-tokens.ts'
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
-
-/** Bytes. */
-const MAX_BODY = 65_536
 
 /** The request once more, for a handler that reads the body itself. */
 const replayOf = (request: IncomingMessage, body: Buffer): IncomingMessage => {
@@ -50,10 +48,10 @@ export const publicTokenEndpoint = (deps: {
   readonly agents: Handler
   readonly snapshot: CurrentSnapshot
   readonly authorizationServer: () => Promise<AuthorizationServer> | undefined
-  readonly fail: (response: ServerResponse, thrown: unknown) => void
+  readonly fail: AnswerFailure
 }): Handler => {
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const body = await readBody(request, MAX_BODY)
+    const body = await readBody(request, MAX_TOKEN_REQUEST)
     const replay = replayOf(request, body)
     const form = formIn(body)
     const authorizationServer = deps.authorizationServer()
@@ -72,7 +70,7 @@ export const publicTokenEndpoint = (deps: {
 /** The other endpoints of the authorization server, where users sign in here. */
 export const authorizationEndpoints = (
   authorizationServer: () => Promise<AuthorizationServer> | undefined,
-  fail: (response: Response, thrown: unknown) => void,
+  fail: AnswerFailure,
 ): RequestHandler => {
   const answer = async (request: Request, response: Response, next: NextFunction): Promise<void> => {
     // The library answers preflights of browser-based clients.
