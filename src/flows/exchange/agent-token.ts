@@ -1,10 +1,9 @@
-import { type Random, toSeconds } from '#clock'
+import type { Random } from '#clock'
 import { type Server, servesTenant } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
-import { randomText, Secret } from '#foundation/crypto'
-import { type SigningKeys, signJwt } from '#foundation/keys'
+import type { SigningKeys } from '#foundation/keys'
 import { type AgentClient, agentOf } from '#identity/client'
 import { agentAncestor } from '#identity/subject'
 import {
@@ -14,7 +13,7 @@ import {
   type ValidityDependencies,
 } from '#identity/validity'
 import { type CheckProof, isInUse } from '#identity/workload'
-import { ACCESS_TOKEN_TYPE } from '#oauth'
+import { signAccessToken } from './access-token.ts'
 import type { IssuedToken } from './issue.ts'
 import { type AgentEvidence, type AgentProofDependencies, type ProvedAgent, proveAgent } from './verify-agent.ts'
 import { withAudit } from './with-audit.ts'
@@ -77,7 +76,7 @@ const scopesFor = (
   return within
 }
 
-/** Signs the access token (RFC 9068): the agent is its subject and its client, and nobody acts for anybody. */
+/** The agent is the subject of its token and its client; the token has no actor. */
 const issueFor = (
   deps: AgentDependencies,
   { client: { file, agent }, token: other, since }: ProvedAgent,
@@ -87,42 +86,25 @@ const issueFor = (
     proved,
   }: Pick<Issued, 'server' | 'scopes'> & { readonly proved: { readonly jkt: string } | undefined },
 ): Omit<Issued, 'generation'> => {
-  const now = deps.clock.now()
   const { client: id } = file
   const { tenant } = agent
   const ancestors = [agentAncestor(id), ...(other === undefined ? [] : [other.id])]
-  const tokenId = randomText(deps.random, 16)
-  const expiresAt = toSeconds(now + deps.snapshot().settings.tokens.lifetime) * 1000
-  const token = signJwt(
-    deps.keys,
-    { typ: 'at+jwt' },
-    {
-      iss: deps.issuer(),
-      sub: id,
-      aud: server.resource,
-      client_id: id,
-      tenant,
-      ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
-      iat: toSeconds(now),
-      exp: toSeconds(expiresAt),
-      jti: tokenId,
-      agent: true,
-      ...(proved === undefined ? {} : { cnf: proved }),
-      anc: ancestors,
-    },
-  )
+  const claims = { agent: true, ...(proved === undefined ? {} : { cnf: proved }) }
+  const { tokenId, issued } = signAccessToken(deps, {
+    subject: id,
+    client: id,
+    tenant,
+    server,
+    scopes,
+    ancestors,
+    claims,
+  })
   return {
     server,
     scopes,
     tokenId,
     dependsOn: { tenant, server: server.server, downstreams: [], tokens: [tokenId, ...ancestors], since },
-    issued: {
-      token: new Secret(token),
-      issuedTokenType: ACCESS_TOKEN_TYPE,
-      tokenType: proved === undefined ? 'Bearer' : 'DPoP',
-      scopes,
-      expiresIn: toSeconds(expiresAt - now),
-    },
+    issued: { ...issued, tokenType: proved === undefined ? 'Bearer' : 'DPoP' },
   }
 }
 

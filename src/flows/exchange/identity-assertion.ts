@@ -1,10 +1,10 @@
-import { type Random, toSeconds } from '#clock'
+import type { Random } from '#clock'
 import type { Tenant } from '#config'
 import { refuse } from '#errors'
 import type { AuditLog } from '#foundation/audit'
 import type { Rates } from '#foundation/cache'
-import { randomText, Secret } from '#foundation/crypto'
-import { type SigningKeys, signJwt } from '#foundation/keys'
+import type { Secret } from '#foundation/crypto'
+import type { SigningKeys } from '#foundation/keys'
 import type { ReplayStore } from '#foundation/store'
 import { earliestIssueOf, LEEWAY, tokenIdOf } from '#identity/subject'
 import {
@@ -14,7 +14,7 @@ import {
   type ValidityDependencies,
 } from '#identity/validity'
 import type { CheckClientSecret } from '#identity/workload'
-import { ACCESS_TOKEN_TYPE } from '#oauth'
+import { signAccessToken } from './access-token.ts'
 import type { IssuedToken } from './issue.ts'
 import {
   type AssertionDependencies,
@@ -96,31 +96,22 @@ const issueFor = (
   request: IdentityAssertionRequest,
   { claims, tenant: { tenant }, issuer, server, user }: VerifiedAssertion,
 ): Omit<Redeemed, 'generation'> => {
-  const now = deps.clock.now()
   const { authorization_details: details } = claims
   const allowed = claims.scope?.split(' ').filter((scope) => scope !== '') ?? []
   const scopes = allowed.filter((scope) => request.scopes?.includes(scope) ?? true)
   const ancestor = tokenIdOf(issuer.issuer, claims.jti)
-  const tokenId = randomText(deps.random, 16)
-  const expiresAt = toSeconds(now + deps.snapshot().settings.tokens.lifetime) * 1000
-  const token = signJwt(
-    deps.keys,
-    { typ: 'at+jwt' },
-    {
-      iss: deps.issuer(),
-      sub: user,
-      aud: server.resource,
-      client_id: request.clientId,
-      tenant,
-      ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }),
+  const { tokenId, issued } = signAccessToken(deps, {
+    subject: user,
+    client: request.clientId,
+    tenant,
+    server,
+    scopes,
+    ancestors: [ancestor],
+    claims: {
       ...(details === undefined ? {} : { authorization_details: details }),
-      iat: toSeconds(now),
-      exp: toSeconds(expiresAt),
-      jti: tokenId,
       act: { sub: request.clientId, client_id: request.clientId },
-      anc: [ancestor],
     },
-  )
+  })
   return {
     dependsOn: {
       tenant,
@@ -134,14 +125,7 @@ const issueFor = (
     scopes,
     tokenId,
     ancestor,
-    issued: {
-      token: new Secret(token),
-      issuedTokenType: ACCESS_TOKEN_TYPE,
-      tokenType: 'Bearer',
-      scopes,
-      expiresIn: toSeconds(expiresAt - now),
-      ...(details === undefined ? {} : { authorizationDetails: details }),
-    },
+    issued: { ...issued, ...(details === undefined ? {} : { authorizationDetails: details }) },
   }
 }
 
