@@ -70,7 +70,7 @@ export type { CurrentSnapshot, Snapshot } from './snapshot.ts'
 export { socketFolderProblems } from './socket-folders.ts'
 export { examples, settingsTemplate } from './template.ts'
 export { LOOPBACK_HOSTS, redirectUriProblem } from './redirect-uri.ts'
-export { signInIssuer, signInProvider, type SignInSettings, userIssuerOf } from './sign-in.ts'
+export { isMemberOf, signInIssuer, signInProvider, type SignInSettings, userIssuerOf } from './sign-in.ts'
 export { type SignalTransmitter, takesAssertions, type Tenant, type TrustedIssuer } from './tenant.ts'
 export {
   durationSchema,

@@ -79,6 +79,12 @@ export const signInSchema = z
   })
 export type SignInSettings = z.output<typeof signInSchema>
 
+/** Whether a user with these groups belongs to a tenant that signs in at a plain OAuth provider. */
+export const isMemberOf = (
+  { members_of: members = [] }: Pick<SignInSettings, 'members_of'>,
+  groups: readonly string[],
+): boolean => members === '*' || groups.some((group) => members.includes(group))
+
 type Providers = ReadonlyMap<string, Provider>
 
 /** The facts of the provider of a sign-in, for its client; undefined where it is an OpenID provider, or has no file. */

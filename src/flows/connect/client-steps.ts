@@ -1,9 +1,13 @@
 import { LOOPBACK_HOSTS, type Server, servesTenant, type Snapshot, userIssuerOf } from '#config'
 import { asDeputyError, refuse } from '#errors'
-import { isClientAllowed, type KnownClient } from '#identity/client'
-import type { ClientSignIn } from '#identity/client'
+import { type ClientSignIn, isClientAllowed, type KnownClient } from '#identity/client'
 import { clientAncestors, omittedOf, sessionsIn, tokenIdOf } from '#identity/subject'
-import { assertNotRevoked, clientConsentOwner, type CredentialDependencies } from '#identity/validity'
+import {
+  assertNotRevoked,
+  clientConsentOwner,
+  type CredentialDependencies,
+  dependenciesOfSignIn,
+} from '#identity/validity'
 import type { ClientRequest, Step } from './attempt.ts'
 import { assertClientPermitted } from './client-policy.ts'
 import { beginClient } from './client-begin.ts'
@@ -185,21 +189,18 @@ const showConsent = async (deps: Dependencies, step: Consent, server: Server): P
   return { page, formTarget: target.origin === 'null' ? target.protocol : target.origin }
 }
 
-/** The consent page, or the way on where the user has allowed the client before. */
 /** What the client has for the user already, unless it was revoked. */
 const standingBefore = async (
   { clientSessions, revocationIndex }: Dependencies,
   of: Parameters<Dependencies['clientSessions']['latest']>[0],
 ): Promise<ClientSignIn | undefined> => {
   const before = await clientSessions.latest(of)
-  if (before === undefined) return undefined
-  const { tenant, user, server, client, id, ancestors, signedInAt: since } = before
-  const tokens = [...clientAncestors(client, id), ...ancestors]
-  return revocationIndex.findRevocation({ tenant, user, server, downstreams: [], tokens, since }) === undefined
-    ? before
-    : undefined
+  return before === undefined || revocationIndex.findRevocation(dependenciesOfSignIn(before)) !== undefined
+    ? undefined
+    : before
 }
 
+/** The consent page, or the way on where the user has allowed the client before. */
 const askConsent = async (
   deps: Dependencies,
   { wish }: ClientPurpose,

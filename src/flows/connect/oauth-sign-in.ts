@@ -1,5 +1,12 @@
 import * as openid from 'openid-client'
-import { revocationEnds, type Tenant, type TrustedIssuer, userIssuerOf, type CurrentSnapshot } from '#config'
+import {
+  isMemberOf,
+  revocationEnds,
+  type Tenant,
+  type TrustedIssuer,
+  userIssuerOf,
+  type CurrentSnapshot,
+} from '#config'
 import { type ProviderClient, type ReadUserinfo, revokeTokens } from '#credentials/provider'
 import { refuse } from '#errors'
 import { Secret } from '#foundation/crypto'
@@ -72,10 +79,7 @@ const end = async (deps: OAuthSignInDependencies, client: ProviderClient, access
  * @throws DeputyError `connect_denied`, `subject_tenant_unknown` where more than one tenant fits
  */
 const tenantOfMember = (tenants: readonly Tenant[], groups: readonly string[]): Tenant => {
-  const [tenant, another] = tenants.filter(({ sign_in: signIn }) => {
-    const { members_of: members = [] } = signIn ?? {}
-    return members === '*' || groups.some((group) => members.includes(group))
-  })
+  const [tenant, another] = tenants.filter(({ sign_in: signIn }) => signIn !== undefined && isMemberOf(signIn, groups))
   if (tenant === undefined)
     throw refuse('connect_denied', {
       problem: 'your account there belongs to none of the groups whose members may sign in',

@@ -1,8 +1,9 @@
 import type { Server, Snapshot } from '#config'
 import { refuse } from '#errors'
 import { agentOf } from '#identity/client'
-import { actorsOf, confirmationOf, invalid } from './checks.ts'
-import { scopesOf, type SubjectClaims } from './claims.ts'
+import { invalid } from './checks.ts'
+import { scopesOf } from './claims.ts'
+import { factsOfMinted } from './minted-facts.ts'
 import type { MintedClaims } from './minted-token.ts'
 import { agentsAmong, type VerifiedSubject } from './subject.ts'
 
@@ -25,22 +26,13 @@ export const subjectOfAgentToken = (claims: MintedClaims, server: Server, snapsh
   if (found === undefined || (isItsOwn && at === undefined)) throw refuse('subject_client_disabled', { client: id })
   const scopes = scopesOf({ scope: claims.scope })
   return {
+    ...factsOfMinted(claims),
     tenant,
     user: undefined,
     agent: { id, owner: found.file.owner },
     client: id,
-    issuer: claims.iss,
     groups: [],
     claims: { client_id: id, jti: claims.jti },
     scopes: isItsOwn ? scopes.filter((scope) => at?.scopes.includes(scope)) : scopes,
-    how: 'jwt',
-    issuedAt: claims.iat * 1000,
-    // Deputy's own clock has written it.
-    earliestIssue: claims.iat * 1000,
-    expiresAt: claims.exp * 1000,
-    tokenId: claims.jti,
-    ancestors: claims.anc,
-    actors: actorsOf(claims as unknown as SubjectClaims),
-    ...confirmationOf(claims),
   }
 }

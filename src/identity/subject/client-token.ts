@@ -1,10 +1,11 @@
-import { type Snapshot, userIssuerOf } from '#config'
+import type { Snapshot } from '#config'
 import { refuse } from '#errors'
 import { type ClientSignIn, isClientAllowed } from '#identity/client'
-import { actorsOf, confirmationOf, invalid } from './checks.ts'
+import { invalid } from './checks.ts'
 import { omittedOf, scopesOf, type SubjectClaims } from './claims.ts'
+import { factsOfMinted } from './minted-facts.ts'
 import type { MintedClaims } from './minted-token.ts'
-import { isSignInTrusted } from './standing-sign-in.ts'
+import { trustOfSignIn } from './standing-sign-in.ts'
 import type { VerifiedSubject } from './subject.ts'
 
 /**
@@ -22,31 +23,22 @@ export const subjectOfClientToken = (
   const { tenant, user, client, issuer } = signIn
   if (tenant !== claims.tenant || user !== claims.sub || client !== claims.client_id)
     throw invalid('its sign-in is not that of its user and client')
-  const served = snapshot.tenants.get(tenant)
-  const trusted = served === undefined ? undefined : userIssuerOf(served, issuer, snapshot.providers)
-  if (served?.enabled !== true || trusted === undefined || !isSignInTrusted(signIn, snapshot))
-    throw refuse('subject_tenant_unknown')
+  const trusted = trustOfSignIn(signIn, snapshot)
+  if (trusted === undefined) throw refuse('subject_tenant_unknown')
   if (!isClientAllowed(client, signIn, snapshot)) throw refuse('subject_client_disabled', { client })
-  const omitted = omittedOf(signIn.claims as SubjectClaims, trusted)
+  const omitted = omittedOf(signIn.claims as SubjectClaims, trusted.issuer)
   const { acr } = signIn.claims
   return {
-    tenant: served,
+    ...factsOfMinted(claims),
+    tenant: trusted.tenant,
     user,
     client,
-    issuer: claims.iss,
     groups: signIn.groups,
     ...(omitted === undefined ? {} : { omitted }),
     claims: { ...signIn.claims, client_id: client, jti: claims.jti, sid: signIn.id, idp: issuer },
     scopes: scopesOf({ scope: claims.scope }),
-    how: 'jwt',
     ...(typeof acr === 'string' ? { acr } : {}),
-    issuedAt: claims.iat * 1000,
     // A revocation after the sign-in covers the token, however often it was refreshed since.
     earliestIssue: signIn.signedInAt,
-    expiresAt: claims.exp * 1000,
-    tokenId: claims.jti,
-    ancestors: claims.anc,
-    actors: actorsOf(claims as unknown as SubjectClaims),
-    ...confirmationOf(claims),
   }
 }

@@ -28,4 +28,4 @@ export {
   type UserDirectory,
 } from './user-names.ts'
 export { createSubjectVerifier, type SubjectVerifier } from './verify.ts'
-export { isSignInTrusted } from './standing-sign-in.ts'
+export { trustOfSignIn } from './standing-sign-in.ts'

@@ -1,9 +1,10 @@
 import { refuse } from '#errors'
-import { actorsOf, assertAudience, assertPossession, confirmationOf, invalid } from './checks.ts'
+import { assertAudience, assertPossession, invalid } from './checks.ts'
 import { subjectOfAgentToken } from './agent-token.ts'
 import { subjectOfClientToken } from './client-token.ts'
-import { scopesOf, type SubjectClaims } from './claims.ts'
+import { scopesOf } from './claims.ts'
 import type { SubjectDependencies, SubjectRequest } from './dependencies.ts'
+import { factsOfMinted } from './minted-facts.ts'
 import type { VerifiedSubject } from './subject.ts'
 
 /** A token that Deputy minted for this server: of a client's sign-in, of an agent, or the next link of a delegation chain (RFC 8693 section 4.1). */
@@ -23,19 +24,11 @@ export const fromMinted = async (
   if (claims.act === undefined) throw invalid('it was issued to a server for itself, not for a user')
   return {
     // A minted token names only the user: groups and other claims come from the issuer, and go to no service.
+    ...factsOfMinted(claims),
     tenant,
     user: claims.sub,
-    issuer: claims.iss,
     groups: [],
     claims: claims.authorization_details === undefined ? {} : { authorization_details: claims.authorization_details },
     scopes: scopesOf({ scope: claims.scope }),
-    how: 'jwt',
-    issuedAt: claims.iat * 1000,
-    earliestIssue: claims.iat * 1000,
-    expiresAt: claims.exp * 1000,
-    tokenId: claims.jti,
-    ancestors: claims.anc,
-    actors: actorsOf(claims as unknown as SubjectClaims),
-    ...confirmationOf(claims),
   }
 }

@@ -1,28 +1,20 @@
-import { signInIssuer, type Snapshot, userIssuerOf } from '#config'
-import { DeputyError } from '#errors'
+import { isMemberOf, signInIssuer, type Snapshot, userIssuerOf } from '#config'
 import type { ClientSignIn } from '#identity/client'
-import { tenantOf } from './trust.ts'
+import { isOfTenant, type Trusting } from './trust.ts'
 
 /**
- * Whether the files still have the user of a sign-in sign in there, and still say that the user is the tenant's. What they say may have
- * changed since: the identity provider, the claim that names the tenant.
+ * The tenant of a sign-in and its issuer, as the files have them now. What they say may have changed since: the identity provider, the
+ * claim that names the tenant, the groups of its members.
+ * @returns undefined where the files no longer have the user sign in there, or no longer call the user the tenant's
  */
-export const isSignInTrusted = (
+export const trustOfSignIn = (
   { tenant: id, issuer, claims, groups }: Pick<ClientSignIn, 'tenant' | 'issuer' | 'claims' | 'groups'>,
   { tenants, providers }: Snapshot,
-): boolean => {
+): Trusting | undefined => {
   const tenant = tenants.get(id)
-  if (tenant?.enabled !== true || signInIssuer(tenant, providers) !== issuer) return false
+  if (tenant?.enabled !== true || signInIssuer(tenant, providers) !== issuer) return undefined
   const trusted = userIssuerOf(tenant, issuer, providers)
-  if (trusted === undefined) return false
-  const { members_of: groupsOfTenant } = tenant.sign_in ?? {}
-  if (groupsOfTenant !== undefined && groupsOfTenant !== '*' && !groupsOfTenant.some((each) => groups.includes(each)))
-    return false
-  try {
-    tenantOf(claims, [{ tenant, issuer: trusted }])
-    return true
-  } catch (error) {
-    if (error instanceof DeputyError) return false
-    throw error
-  }
+  if (trusted === undefined || !isOfTenant(claims, trusted)) return undefined
+  const { sign_in: signIn } = tenant
+  return signIn?.members_of === undefined || isMemberOf(signIn, groups) ? { tenant, issuer: trusted } : undefined
 }

@@ -10,15 +10,16 @@ export interface Trusting {
 
 type Claims = Readonly<Record<string, unknown>>
 
+/** Whether the claims are of the tenant that trusts this issuer. */
+export const isOfTenant = (claims: Claims, { claims: mapping }: TrustedIssuer): boolean =>
+  mapping.tenant === undefined || claimAt(claims, mapping.tenant.claim) === mapping.tenant.value
+
 /**
  * The tenant of a token: of those that trust its issuer, the one whose tenant claim it carries.
  * @throws DeputyError `subject_tenant_unknown` when none or more than one fits
  */
 export const tenantOf = (claims: Claims, trusting: readonly Trusting[]): Trusting => {
-  const [fitting, another] = trusting.filter(
-    ({ issuer: { claims: mapping } }) =>
-      mapping.tenant === undefined || claimAt(claims, mapping.tenant.claim) === mapping.tenant.value,
-  )
+  const [fitting, another] = trusting.filter(({ issuer }) => isOfTenant(claims, issuer))
   if (fitting === undefined || another !== undefined) throw refuse('subject_tenant_unknown')
   return fitting
 }

@@ -1,3 +1,6 @@
+import type { ClientSignIn } from '#identity/client'
+import { clientAncestors } from '#identity/subject'
+
 /** What a request, a cached credential or a minted token relies on; the facts that a revocation can cover. */
 export interface CredentialDependencies {
   readonly tenant: string
@@ -17,3 +20,21 @@ export interface CredentialDependencies {
    */
   readonly known?: number | undefined
 }
+
+/** What a client session relies on, and all tokens of it. */
+export const dependenciesOfSignIn = ({
+  id,
+  tenant,
+  user,
+  client,
+  server,
+  ancestors,
+  signedInAt,
+}: ClientSignIn): CredentialDependencies => ({
+  tenant,
+  user,
+  server,
+  downstreams: [],
+  tokens: [...clientAncestors(client, id), ...ancestors],
+  since: signedInAt,
+})

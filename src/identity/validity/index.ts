@@ -14,6 +14,6 @@ export {
 } from './assert-still-valid.ts'
 export { entitlement, isEntitled, usableFor } from './entitlement.ts'
 export { createLiveSessionMonitor, type LiveSessionMonitor } from './live-sessions.ts'
-export type { CredentialDependencies } from './credential-dependencies.ts'
+export { type CredentialDependencies, dependenciesOfSignIn } from './credential-dependencies.ts'
 export { clientConsentOwner, describeScope, kindOf, recordedScopeSchema, scopeOrderSchema } from './scopes.ts'
 export { RevocationIndex, voidsGrant } from './revocation-index.ts'

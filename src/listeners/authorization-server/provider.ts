@@ -14,8 +14,8 @@ import { DeputyError } from '#errors'
 import { lengthPrefixed, type Secret } from '#foundation/crypto'
 import type { SigningKeys } from '#foundation/keys'
 import { type ClientSignIn, isClientAllowed } from '#identity/client'
-import { clientAncestors, isSignInTrusted } from '#identity/subject'
-import { assertStillValid, type CredentialDependencies, type ValidityDependencies } from '#identity/validity'
+import { trustOfSignIn } from '#identity/subject'
+import { assertStillValid, dependenciesOfSignIn, type ValidityDependencies } from '#identity/validity'
 import { type CheckClientSecret, isInUse } from '#identity/workload'
 import { errorPage } from '#flows/connect'
 import { paths } from '#listeners/http'
@@ -47,24 +47,6 @@ const SIGN_IN = 'signIn'
 /** The sign-in of a token request, which `findAccount` has read and checked. */
 export const signInOf = (context: KoaContextWithOIDC): ClientSignIn | undefined =>
   context.oidc.account?.[SIGN_IN] as ClientSignIn | undefined
-
-/** What a token of a sign-in relies on. */
-export const dependenciesOfSignIn = ({
-  id,
-  tenant,
-  user,
-  client,
-  server,
-  ancestors,
-  signedInAt,
-}: ClientSignIn): CredentialDependencies => ({
-  tenant,
-  user,
-  server,
-  downstreams: [],
-  tokens: [...clientAncestors(client, id), ...ancestors],
-  since: signedInAt,
-})
 
 /** The servers at which users sign in through Deputy. */
 export const serversOf = ({ servers }: Snapshot): Server[] =>
@@ -112,7 +94,7 @@ const createHmacs = (key: Secret) => {
 const addClaims = (context: KoaContextWithOIDC, { payload }: { payload: Record<string, unknown> }): void => {
   const signIn = signInOf(context)
   if (signIn === undefined) return
-  const { id, tenant, user, client, groups, ancestors, claims, signedInAt } = signIn
+  const { id, tenant, user, client, groups, claims, signedInAt } = signIn
   const { acr } = claims
   Object.assign(payload, {
     sub: user,
@@ -122,7 +104,7 @@ const addClaims = (context: KoaContextWithOIDC, { payload }: { payload: Record<s
     auth_time: toSeconds(signedInAt),
     ...(typeof acr === 'string' ? { acr } : {}),
     act: { sub: client, client_id: client },
-    anc: [...clientAncestors(client, id), ...ancestors],
+    anc: dependenciesOfSignIn(signIn).tokens,
   })
   const shown = shownScopes(String(payload['scope'] ?? '').split(' ')).join(' ')
   if (shown === '') delete payload['scope']
@@ -199,7 +181,8 @@ const findAccount = async (deps: ProviderDependencies, id: string): Promise<Acco
   const signIn = await deps.clientSessions.find(id)
   if (signIn === undefined) return undefined
   const snapshot = deps.snapshot()
-  if (!isClientAllowed(signIn.client, signIn, snapshot) || !isSignInTrusted(signIn, snapshot)) return undefined
+  if (!isClientAllowed(signIn.client, signIn, snapshot) || trustOfSignIn(signIn, snapshot) === undefined)
+    return undefined
   try {
     assertStillValid(dependenciesOfSignIn(signIn), deps)
   } catch (error) {
