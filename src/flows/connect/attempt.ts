@@ -52,6 +52,7 @@ const signedInSchema = z.strictObject({
   idToken: z.string().optional(),
   signedInAt: z.number(),
 })
+export type RememberedSignIn = z.output<typeof signedInSchema>
 
 const loginWishSchema = z.strictObject({ tenant: z.string(), uid: z.number(), correlationId: z.string() })
 
@@ -109,13 +110,7 @@ export const steps = {
     browser: z.string(),
     link: z.string(),
     wish: loginWishSchema,
-    user: z.string(),
-    display: z.string().optional(),
-    issuer: z.string(),
-    groups: z.array(z.string()),
-    claims: z.record(z.string(), z.unknown()),
-    idToken: z.string().optional(),
-    signedInAt: z.number(),
+    ...signedInSchema.shape,
   }),
   /** `state` towards the OAuth service; made only after the user has consented. With the key that the grant's tokens are to be bound to. */
   authorization: z.strictObject({

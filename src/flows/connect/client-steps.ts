@@ -13,7 +13,8 @@ import { assertClientPermitted } from './client-policy.ts'
 import { beginClient } from './client-begin.ts'
 import { clientConsentPage } from './client-page.ts'
 import { assertMaySignIn, serverOf, tenantInForce } from './parties.ts'
-import type { createSignIn, SignedIn } from './sign-in.ts'
+import type { createSignIn } from './sign-in.ts'
+import { rememberSignIn, type SignedIn } from './signed-in.ts'
 import {
   assertBrowser,
   secretOf,
@@ -205,8 +206,9 @@ const askConsent = async (
   deps: Dependencies,
   { wish }: ClientPurpose,
   browser: string,
-  { tenant, user, display, issuer, groups, claims, idToken }: SignedIn,
+  who: SignedIn,
 ): Promise<StepAnswer> => {
+  const { tenant, user } = who
   const asked = { ...wish, tenant }
   const server = assertParties(deps, asked, user)
   const known = await assertClient(deps, asked)
@@ -216,15 +218,7 @@ const askConsent = async (
   const step: Consent = {
     browser,
     wish: { ...asked, scopes: [...new Set([...(before?.scopes ?? []), ...asked.scopes])] },
-    who: {
-      user,
-      ...(display === undefined ? {} : { display }),
-      issuer,
-      groups: [...groups],
-      claims: { ...claims },
-      ...(idToken === undefined ? {} : { idToken: idToken.reveal() }),
-      signedInAt: deps.clock.now(),
-    },
+    who: rememberSignIn(who, deps.clock.now()),
   }
   await assertPermitted(deps, step)
   return (await isRemembered(deps, step, known)) ? allow(deps, step) : showConsent(deps, step, server)

@@ -10,7 +10,7 @@ import {
 } from './step.ts'
 import { donePage, loginPage } from './page.ts'
 import { assertMaySignIn } from './parties.ts'
-import type { SignedIn } from './sign-in.ts'
+import { rememberSignIn, type SignedIn } from './signed-in.ts'
 
 /** How long a Unix user acts for the user who has signed in (ms). */
 const SESSION_LIFETIME_MS = 12 * 3_600_000
@@ -24,19 +24,14 @@ export const createLoginSteps = (
   /** The page on which the user confirms for which Unix user this is. */
   confirm(purpose: LoginPurpose, browser: string, who: SignedIn): Promise<StepAnswer>
 } => ({
-  async confirm({ wish, link }, browser, { user, display, issuer, groups, claims, idToken }) {
+  async confirm({ wish, link }, browser, who) {
+    const { user, display } = who
     assertMaySignIn(deps, wish.tenant, user)
     const csrf = await deps.attempts.begin('confirm', wish.tenant, {
       browser,
       link,
       wish,
-      user,
-      ...(display === undefined ? {} : { display }),
-      issuer,
-      groups: [...groups],
-      claims: { ...claims },
-      ...(idToken === undefined ? {} : { idToken: idToken.reveal() }),
-      signedInAt: deps.clock.now(),
+      ...rememberSignIn(who, deps.clock.now()),
     })
     const otherAccount = `/login/${link}?account=other`
     const page = loginPage({ user: shownUser(user, display), tenant: wish.tenant, uid: wish.uid, csrf, otherAccount })

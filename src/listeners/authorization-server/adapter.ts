@@ -8,6 +8,7 @@ import type { ReplayStore } from '#foundation/store'
 import { type ClientRegistry, type ClientSessions, tenantOfSession } from '#identity/client'
 
 import { clientAdapter } from './clients.ts'
+import { noAdapter } from './no-adapter.ts'
 import { USE } from './scopes.ts'
 import { tokenWrites } from './token-writes.ts'
 
@@ -132,17 +133,13 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
   }
 }
 
-const nothing = { findByUserCode: () => Promise.resolve(), findByUid: () => Promise.resolve() }
-
 /**
  * A grant of the library is a client session. When the library ends one, because a code or a refresh token came a second time
  * or because the client asked for it, everything that descends from it ends at every node.
  */
 const grantAdapter = ({ clientSessions, endSession, snapshot }: AdapterDependencies): Adapter => ({
-  ...nothing,
   // The flow has written the session; nothing of the library's own is kept.
-  upsert: () => Promise.resolve(),
-  consume: () => Promise.resolve(),
+  ...noAdapter,
   async find(id) {
     const signIn = await clientSessions.find(id)
     const server = signIn === undefined ? undefined : snapshot().servers.get(signIn.server)
@@ -175,7 +172,7 @@ const sessionAdapter = (records: Adapter): Adapter => ({
 })
 
 const replayAdapter = (replays: ReplayStore, clock: Clock): Adapter => ({
-  ...nothing,
+  ...noAdapter,
   async upsert(id, _payload, expiresIn) {
     if (!(await replays.claim('dpop', id, clock.now() + (expiresIn ?? 0) * 1000)))
       throw new errors.InvalidDpopProof('the proof was used already')
@@ -183,9 +180,6 @@ const replayAdapter = (replays: ReplayStore, clock: Clock): Adapter => ({
   async find(id) {
     return (await replays.has('dpop', id, clock.now())) ? { jti: id } : undefined
   },
-  consume: () => Promise.resolve(),
-  destroy: () => Promise.resolve(),
-  revokeByGrantId: () => Promise.resolve(),
 })
 
 /** The one store, as the library sees it. */

@@ -1,10 +1,9 @@
 import type { KoaContextWithOIDC } from 'oidc-provider'
-import { asDeputyError, refuse } from '#errors'
-import { errorPage } from '#flows/connect'
+import { refuse } from '#errors'
 import type { Rates } from '#foundation/cache'
 import { paths } from '#listeners/http'
 import { addressOf } from './new-clients.ts'
-import { showPage } from './show-page.ts'
+import { answerRefusal, showRefusal } from './refusal.ts'
 
 /** Each request that begins a sign-in is kept for ten minutes: so large may it be (bytes). */
 const MAX_REQUEST = 8192
@@ -25,11 +24,8 @@ export const admitSignIn = async (rates: Pick<Rates, 'admit'>, context: KoaConte
     await rates.admit('sign_ins', [])
     return true
   } catch (thrown) {
-    const { kind, message, next } = asDeputyError(thrown)
-    context.status = kind.status
-    if (context.path === paths.authorize)
-      showPage(context, errorPage(message, next, String(context.state['correlationId'])))
-    else context.body = { error: kind.oauth, error_description: `${message} ${next}` }
+    if (context.path === paths.authorize) showRefusal(context, thrown)
+    else answerRefusal(context, thrown)
     return false
   }
 }

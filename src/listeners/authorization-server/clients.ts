@@ -1,11 +1,11 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Adapter, AllClientMetadata, Provider } from 'oidc-provider'
 import type { Snapshot } from '#config'
-import { Secret } from '#foundation/crypto'
+import { equalInConstantTime, Secret } from '#foundation/crypto'
 import { type ClientMetadata, type ClientRegistry, hashOfRandomSecret, knownBy } from '#identity/client'
 import type { CheckClientSecret } from '#identity/workload'
 import { CLIENT_CREDENTIALS_GRANT } from '#listeners/http'
 import { asLibraryError } from './library-error.ts'
+import { noAdapter } from './no-adapter.ts'
 
 /** Grants that need more of the library than a client's wish. */
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
@@ -37,6 +37,8 @@ export const grantTypesOf = (isDeviceFlow: boolean): ReadonlySet<string> =>
 
 /** Clients of files and of registrations. Those with a document are the library's own to resolve, with `documents.ts` behind it. */
 export const clientAdapter = (registry: Pick<ClientRegistry, 'find'>, grantTypes: ReadonlySet<string>): Adapter => ({
+  // Nothing of the library writes clients: it registers none.
+  ...noAdapter,
   async find(id) {
     if (knownBy(id) === 'document') return undefined
     const client = await registry.find(id)
@@ -44,13 +46,6 @@ export const clientAdapter = (registry: Pick<ClientRegistry, 'find'>, grantTypes
     if (client === undefined || client.metadata.grantTypes.includes(CLIENT_CREDENTIALS_GRANT)) return undefined
     return { ...toLibrary(client, grantTypes) }
   },
-  // Nothing of the library writes clients: it registers none.
-  upsert: () => Promise.resolve(),
-  findByUserCode: () => Promise.resolve(undefined),
-  findByUid: () => Promise.resolve(undefined),
-  consume: () => Promise.resolve(),
-  destroy: () => Promise.resolve(),
-  revokeByGrantId: () => Promise.resolve(),
 })
 
 /** Compares secrets by their stored forms: the library is given no secret at all. */
@@ -61,10 +56,7 @@ export const compareSecrets = (provider: Provider, checkSecret: CheckClientSecre
   client.compareClientSecret = async function (given) {
     const actual = new Secret(given)
     const stored = this.clientSecret ?? ''
-    if (stored.startsWith('sha256$')) {
-      const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
-      return timingSafeEqual(digest(hashOfRandomSecret(actual)), digest(stored))
-    }
+    if (stored.startsWith('sha256$')) return equalInConstantTime(hashOfRandomSecret(actual), stored)
     try {
       return await checkSecret(actual, stored, this.clientId)
     } catch (error) {

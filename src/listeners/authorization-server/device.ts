@@ -1,9 +1,9 @@
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { asDeputyError } from '#errors'
 import { deviceCodePage, deviceConfirmPage, donePage, errorPage } from '#flows/connect'
 import type { Rates } from '#foundation/cache'
 import { paths } from '#listeners/http'
 import { addressOf } from './new-clients.ts'
+import { answerRefusal, showRefusal } from './refusal.ts'
 import { showPage } from './show-page.ts'
 
 type DeviceFeature = NonNullable<NonNullable<Configuration['features']>['deviceFlow']>
@@ -70,11 +70,8 @@ export const admitDevice = async (rates: Pick<Rates, 'admit'>, context: KoaConte
     await rates.admit('device_codes', [])
     return true
   } catch (thrown) {
-    const { kind, message, next } = asDeputyError(thrown)
-    context.status = kind.status
-    if (context.path === paths.device) {
-      showPage(context, errorPage(message, next, String(context.state['correlationId'])))
-    } else context.body = { error: kind.oauth, error_description: `${message} ${next}` }
+    if (context.path === paths.device) showRefusal(context, thrown)
+    else answerRefusal(context, thrown)
     return false
   }
 }

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
 import { type Random, toSeconds } from '#clock'
 import { refuse } from '#errors'
-import { type ClientDecision, errorPage, type WaitingClient } from '#flows/connect'
+import type { ClientDecision, WaitingClient } from '#flows/connect'
 import type { Logger } from '#foundation/telemetry'
 import { createBrowsers, paths } from '#listeners/http'
 import { clientsInMetadata } from './clients.ts'
@@ -11,7 +11,7 @@ import { admitDevice, showLostForm } from './device.ts'
 import { createProvider, GRANT_TYPES, type ProviderDependencies, serversOf } from './provider.ts'
 import { answerRegistration } from './registration.ts'
 import { shownScopes } from './scopes.ts'
-import { showPage } from './show-page.ts'
+import { showRefusal } from './refusal.ts'
 import { recordTokens, type TokenDependencies } from './tokens.ts'
 
 /** What the public listener and its pages need of the authorization server. */
@@ -70,22 +70,21 @@ const RESUMED = [`${paths.authorize}/`, `${paths.device}/`]
  */
 const isOwnBrowser = async (
   provider: Provider,
-  { cookieKey, random }: AuthorizationServerDependencies,
+  browsers: Pick<ReturnType<typeof createBrowsers>, 'read'>,
   context: KoaContextWithOIDC,
 ): Promise<boolean> => {
   const base = RESUMED.find((path) => context.path.startsWith(path))
   if (base === undefined) return true
   const interaction = await provider.Interaction.find(context.path.slice(base.length))
   const decidedIn = (interaction?.result as { browser?: string } | undefined)?.browser
-  if (decidedIn === undefined || decidedIn === createBrowsers({ key: cookieKey, random }).read(context.req)) return true
-  const { kind, message, next } = refuse('connect_invalid', { problem: 'the sign-in was begun in another browser' })
-  context.status = kind.status
-  showPage(context, errorPage(message, next, String(context.state['correlationId'])))
+  if (decidedIn === undefined || decidedIn === browsers.read(context.req)) return true
+  showRefusal(context, refuse('connect_invalid', { problem: 'the sign-in was begun in another browser' }))
   return false
 }
 
 /** Runs round every request of the library: its correlation id, and what has to happen before an answer leaves. */
 const watch = (provider: Provider, deps: AuthorizationServerDependencies): void => {
+  const browsers = createBrowsers({ key: deps.cookieKey, random: deps.random })
   provider.use(async (context, next) => {
     const correlationId = deps.correlationId()
     context.state['correlationId'] = correlationId
@@ -98,7 +97,7 @@ const watch = (provider: Provider, deps: AuthorizationServerDependencies): void 
     context.set({ 'X-Frame-Options': 'DENY', 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'same-origin' })
     if (!(await admitSignIn(deps.rates, context as KoaContextWithOIDC))) return
     if (!(await admitDevice(deps.rates, context as KoaContextWithOIDC))) return
-    if (!(await isOwnBrowser(provider, deps, context as KoaContextWithOIDC))) return
+    if (!(await isOwnBrowser(provider, browsers, context as KoaContextWithOIDC))) return
     try {
       await next()
     } catch (error) {

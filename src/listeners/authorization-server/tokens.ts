@@ -6,6 +6,7 @@ import { assertClientPermitted, type ClientPolicyDependencies } from '#flows/con
 import { assertStillValid, dependenciesOfSignIn, type ValidityDependencies } from '#identity/validity'
 import type { ClientSessions, ClientSignIn } from '#identity/client'
 import { signInOf } from './provider.ts'
+import { answerRefusal } from './refusal.ts'
 import { shownScopes } from './scopes.ts'
 import { makeWrites } from './token-writes.ts'
 
@@ -13,13 +14,6 @@ export interface TokenDependencies extends ValidityDependencies, ClientPolicyDep
   readonly audit: AuditLog
   readonly clientSessions: Pick<ClientSessions, 'used'>
   readonly rates: Pick<Rates, 'admit' | 'isRepeated'>
-}
-
-/** Replaces the answer: nothing of the tokens in it leaves. */
-const refuse = (context: KoaContextWithOIDC, thrown: unknown): void => {
-  const { kind, message, next } = asDeputyError(thrown)
-  context.status = kind.status
-  context.body = { error: kind.oauth, error_description: `${message} ${next}` }
 }
 
 const scopesIn = (body: unknown): string[] => {
@@ -75,7 +69,7 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
   const signIn = signInOf(context)
   if (record === undefined || signIn === undefined) {
     // What is issued without a sign-in is not of this room, and must not leave it.
-    if (context.status === 200) refuse(context, new Error('a token without a sign-in'))
+    if (context.status === 200) answerRefusal(context, new Error('a token without a sign-in'))
     return
   }
   const body = context.body as { error?: string; error_description?: string; scope?: string }
@@ -96,6 +90,6 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
     const { scope: _, ...rest } = body
     context.body = { ...rest, ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }) }
   } catch (error) {
-    refuse(context, error)
+    answerRefusal(context, error)
   }
 }

@@ -17,3 +17,4 @@ export {
   TOKEN_EXCHANGE_GRANT,
 } from './metadata.ts'
 export { assertNotEncoded, assertSingleHeaders, requestTargetOf, withCheckedHead } from './request-head.ts'
+export { pageHeaders } from './page-headers.ts'

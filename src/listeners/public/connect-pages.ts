@@ -5,7 +5,7 @@ import { type ConnectFlow, errorPage, type FormFields, type StepAnswer, STYLE } 
 import type { AuditLog } from '#foundation/audit'
 import type { Secret } from '#foundation/crypto'
 import type { Logger } from '#foundation/telemetry'
-import { createBrowsers } from '#listeners/http'
+import { createBrowsers, pageHeaders } from '#listeners/http'
 import { addClientPages, type ClientPagesDependencies } from './client-pages.ts'
 
 export interface ConnectPagesDependencies {
@@ -29,16 +29,9 @@ export interface ConnectPagesDependencies {
 /** What is wrong with Deputy's own set-up: its words name files and commands, which are no business of a user. */
 const OF_THE_ADMIN: ReadonlySet<ErrorCategory> = new Set(['config', 'secret', 'store', 'audit', 'internal'])
 
-/** No scripts, no frames, nothing from elsewhere, nothing stored; forms lead here, and where the consent says. */
+/** Forms lead here, and where the consent says. */
 const protect = (response: Response, formTarget?: string): void => {
-  response.set({
-    'Content-Security-Policy': `default-src 'none'; style-src 'self'; form-action 'self'${formTarget === undefined ? '' : ` ${formTarget}`}; frame-ancestors 'none'; base-uri 'none'`,
-    'X-Frame-Options': 'DENY',
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'same-origin',
-    'Cross-Origin-Opener-Policy': 'same-origin',
-    'Cache-Control': 'no-store',
-  })
+  response.set({ ...pageHeaders(formTarget), 'Cross-Origin-Opener-Policy': 'same-origin' })
 }
 
 /** An error of Express, of which only the user's request can be the cause, as one of the taxonomy. */
