@@ -26,7 +26,7 @@ import {
 
 /** An address of a client that runs on a web server of its own. */
 const WEB_REDIRECT = 'https://client.example/callback'
-/** Clients that nobody has used, at most. */
+/** Clients at which no user has signed in, at most. */
 const LIMIT = 12
 const ADMITTED = 60
 

@@ -38,7 +38,7 @@ export interface ProvedAgent {
 }
 
 const MAX_TOKEN_LENGTH = 16_384
-/** A token of another issuer ends within this time (s): nobody can be asked whether it was ended before. */
+/** A token of another issuer ends within this time (s): Deputy cannot ask its issuer whether it was ended before. */
 const MAX_TOKEN_LIFE_S = 86_400
 /** Signed statements of other kinds do not pass for it (RFC 8725 section 3.11). SPIRE writes JOSE or JWT. */
 const TYPES = new Set([undefined, 'jwt', 'jose', 'at+jwt', 'application/at+jwt'])
