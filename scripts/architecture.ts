@@ -45,7 +45,7 @@ const commentOf = (root: string, room: string): string => {
 
 /** The rows of the table of rooms. */
 export const roomRows = (root: string): string[][] =>
-  [...WINGS.flat().map(({ name }) => name), 'config', 'oauth', 'sdk'].flatMap((wing) => {
+  [...WINGS.flat().map(({ name }) => name), 'config', 'oauth', 'openapi', 'sdk'].flatMap((wing) => {
     const rooms = roomsOf(root, wing).map((room) => `${wing}/${room}`)
     const own = existsSync(join(root, 'src', wing, 'index.ts')) ? [wing] : []
     return [...own, ...rooms].map((room) => [`\`src/${room}/\``, commentOf(root, room)])
@@ -97,7 +97,12 @@ export const wingsPicture = (root: string): string => {
     y += Math.max(...drawn.map(({ height }) => height)) + 12
   }
   drawings.push(
-    text(32, y + 12, 'Imported by every wing: src/config, src/oauth, src/errors.ts, src/clock.ts', 'opacity="0.7"'),
+    text(
+      32,
+      y + 12,
+      'Imported by every wing: src/config, src/oauth, src/openapi, src/errors.ts, src/clock.ts',
+      'opacity="0.7"',
+    ),
     text(32, y + 32, 'Imports nothing of the daemon: src/sdk, which MCP servers use', 'opacity="0.7"'),
   )
   const height = y + 48

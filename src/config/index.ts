@@ -1,6 +1,6 @@
 /**
  * What the files say: one zod schema for each kind of document, and the checks that need several documents at once.
- * Every room reads the parsed types. This room reads no other room but text and files.
+ * Every room reads the parsed types. This room reads no other room but openapi, text and files.
  * Flow: `loadOnThread` parses and checks the YAML files on a worker thread and gives a `Snapshot`. The daemon swaps
  * snapshots as a whole, so that a request sees one configuration from its start to its end.
  */
@@ -86,3 +86,4 @@ export {
 export { parseYamlFile } from './yaml-file.ts'
 export { parseStoredHash } from './client-secret-hash.ts'
 export { signInAtWarnings } from './checks/sign-in-at.ts'
+export { type Api, apiSchema, type ApiToolEntry, toolNameSchema } from './api.ts'
