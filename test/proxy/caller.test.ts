@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import type { DeputyError } from '../../src/errors.ts'
-import { isForDeputy, readCaller, readEvidence } from '../../src/listeners/http-proxy/caller.ts'
+import { isForDeputy } from '../../src/flows/injected-request/headers.ts'
+import { readCaller, readEvidence } from '../../src/listeners/http-proxy/caller.ts'
 
 const basic = (secret: string): string => `Basic ${Buffer.from(`notes:${secret}`).toString('base64')}`
 const request = (...rawHeaders: string[]) => ({ rawHeaders }) as Parameters<typeof readEvidence>[0]

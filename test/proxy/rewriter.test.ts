@@ -1,12 +1,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { formsOf } from '../../src/listeners/http-proxy/forms.ts'
+import { formsOf } from '../../src/flows/injected-request/forms.ts'
 import {
   createReplacement,
   createRedaction,
   needlesOf,
   type Rewriter,
-} from '../../src/listeners/http-proxy/rewriter.ts'
+} from '../../src/flows/injected-request/rewriter.ts'
 
 /** What comes out when the text goes in cut at these places. */
 const through = (rewriter: Rewriter, text: Buffer, cuts: readonly number[]): Buffer => {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { expect, it } from 'vitest'
-import { needlesOf } from '../../src/listeners/http-proxy/rewriter.ts'
+import { needlesOf } from '../../src/flows/injected-request/rewriter.ts'
 import { relayUpgrade } from '../../src/listeners/http-proxy/websocket.ts'
 
 it('promise 4: a WebSocket that begins after its caller has gone away is not opened', async () => {

@@ -10,6 +10,7 @@ import {
   type TokenExchangeRequest,
   type TokenRequest,
 } from '#flows/exchange'
+import { isForDeputy } from '#flows/injected-request'
 import { Secret } from '#foundation/crypto'
 import type { CallerEvidence, PeerProcess } from '#identity/workload'
 import { parseBasic } from '#listeners/http'
@@ -30,9 +31,6 @@ export interface Caller {
 const TOKEN = 'deputy-subject-token'
 const TOKEN_TYPE = 'deputy-subject-token-type'
 const ON_BEHALF_OF = 'deputy-on-behalf-of'
-
-/** Headers that are for Deputy only: they are not forwarded. */
-export const isForDeputy = (name: string): boolean => name.startsWith('deputy-') || name.startsWith('proxy-')
 
 type Own = ReadonlyMap<string, string>
 

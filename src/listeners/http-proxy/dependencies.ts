@@ -2,14 +2,13 @@ import type { IncomingMessage } from 'node:http'
 import type { CurrentSnapshot } from '#config'
 import { asDeputyError, type DeputyError } from '#errors'
 import type { Exchange } from '#flows/exchange'
+import type { RedactionCache, Upstream } from '#flows/injected-request'
 import type { AuditLog } from '#foundation/audit'
 import type { Proofs } from '#foundation/outbound'
 import type { Logger } from '#foundation/telemetry'
 import type { Attest, ExecSessions, PeerProcess } from '#identity/workload'
 import type { Authority } from './authority.ts'
-import type { RedactionCache } from './redaction-cache.ts'
 import type { Tunnel } from './tunnel.ts'
-import type { Upstream } from './upstream.ts'
 
 export interface ProxyDependencies {
   readonly snapshot: CurrentSnapshot

@@ -1,6 +1,7 @@
 import { dirname, join, resolve } from 'node:path'
 import type { Clock, Random } from '#clock'
 import type { Settings } from '#config'
+import { createUpstream } from '#flows/injected-request'
 import type { Secret } from '#foundation/crypto'
 import { replaceFile } from '#foundation/files'
 import { createProofs } from '#foundation/outbound'
@@ -9,7 +10,6 @@ import { type Listener, listenOnPort, listenOnSocket, tcpHosts } from '#listener
 import type { ExecProxy } from '#listeners/local-api'
 import { createAuthority, isLasting, openAuthority } from './authority.ts'
 import { createProxy, type ProxyDependencies } from './proxy.ts'
-import { createUpstream } from './upstream.ts'
 
 /** Bytes of the headers, which include a user's token and the headers of the service. */
 const MAX_HEADER_BYTES = 65_536

@@ -1,18 +1,23 @@
 import type { IncomingMessage } from 'node:http'
 import { refuse } from '#errors'
 import type { IssuedToken, RequestOrigin } from '#flows/exchange'
+import {
+  type Injected,
+  methodsOf,
+  passedOn,
+  provingUpstream,
+  putIn,
+  putInBound,
+  reportingUpstream,
+  type Upstream,
+} from '#flows/injected-request'
 import type { Secret } from '#foundation/crypto'
 import { traceparentOf } from '#listeners/local-api'
-import { provingUpstream } from './bound.ts'
 import { obtainFor, readCaller, type Caller, type InjectionRequest } from './caller.ts'
 import type { ProxyContext } from './dependencies.ts'
-import { methodsOf, passedOn } from './headers.ts'
-import { putIn, putInBound, type Injected } from './injection.ts'
-import { reportingUpstream } from './refusals.ts'
 import type { RelayOptions } from './relay.ts'
 import { hasBody } from './request-body.ts'
 import type { Route } from './route.ts'
-import type { Upstream } from './upstream.ts'
 
 /** A request that is ready to be sent to its service. */
 export interface PreparedRequest extends Injected, RelayOptions {

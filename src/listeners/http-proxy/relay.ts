@@ -1,37 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { PassThrough, type Transform } from 'node:stream'
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
+import type { Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { each, passedOn, type RawHeaders } from './headers.ts'
-import { createRedaction, needlesOf, type Needles, type Rewriter } from './rewriter.ts'
-import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
-
-const DECODERS = new Map<string, () => Transform>([
-  ['gzip', createGunzip],
-  ['x-gzip', createGunzip],
-  ['deflate', createInflate],
-  ['br', createBrotliDecompress],
-  ['zstd', createZstdDecompress],
-  ['identity', () => new PassThrough()],
-])
-
-/** The headers of an answer without the secrets: none may come back in them, also when bodies are not searched (threat 27). */
-export const withoutSecrets = (headers: RawHeaders, needles: Needles): string[] => {
-  const all = headers.join('\n')
-  const found = needles.all.filter((needle) => all.includes(needle.toString('latin1')))
-  if (found.length === 0) return [...headers]
-  return headers.map((text) => {
-    const redaction = createRedaction(needlesOf(found))
-    return Buffer.concat([redaction.write(Buffer.from(text, 'latin1')), redaction.end()]).toString('latin1')
-  })
-}
-
-/** How a body is encoded; several codings make a name of which there is no decoder. */
-export const codingOf = (headers: RawHeaders): string =>
-  [...each(headers)]
-    .filter(([lower]) => lower === 'content-encoding')
-    .map(([, , value]) => value.trim().toLowerCase())
-    .join(',')
+import {
+  codingOf,
+  createRedaction,
+  DECODERS,
+  type Needles,
+  passedOn,
+  rawHeadersOf,
+  type Rewriter,
+  unreadable,
+  type Upstream,
+  upstreamError,
+  type UpstreamRequest,
+  withoutSecrets,
+} from '#flows/injected-request'
 
 /** Headers of a coded body, which do not hold once it is decoded. */
 const CODED_BODY_HEADERS = new Set([

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { refuse } from '#errors'
+import type { Rewriter } from '#flows/injected-request'
 import { readBody } from '#listeners/http'
-import type { Rewriter } from './rewriter.ts'
 
 /** A body of at most this size is read whole and sent in one piece with its head (bytes). */
 const SHORT_BODY_BYTES = 16_384

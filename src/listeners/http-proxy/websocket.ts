@@ -1,11 +1,19 @@
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import {
+  codingOf,
+  withoutSecrets,
+  createRedaction,
+  passedOn,
+  rawHeadersOf,
+  unreadable,
+  type Upstream,
+  upstreamError,
+  type UpstreamRequest,
+} from '#flows/injected-request'
 import { endConnection, headOf } from './answer.ts'
-import { passedOn } from './headers.ts'
-import { codingOf, withoutSecrets, type RelayOptions } from './relay.ts'
-import { createRedaction } from './rewriter.ts'
-import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
+import type { RelayOptions } from './relay.ts'
 
 const NO_HEADERS = new Set<string>()
 /** The answer ends with the connection, so it needs no length. */

@@ -1,4 +1,5 @@
-import { isForDeputy } from './caller.ts'
+/** Headers that are for Deputy only: they are not forwarded. */
+export const isForDeputy = (name: string): boolean => name.startsWith('deputy-') || name.startsWith('proxy-')
 
 /** Headers of one connection (RFC 9110 section 7.6.1), and headers that the proxy decides: the host, and whether the caller waits before it sends its body. */
 const OF_THE_CONNECTION = new Set([

@@ -1,0 +1,20 @@
+/**
+ * A request with the credential that the exchange obtained: how the credential is put in, how the request is sent, and what of
+ * the answer may come back. The proxy and the tools of APIs send through here; no other code puts a credential into a request.
+ */
+export { provingUpstream } from './bound.ts'
+export { codingOf, DECODERS, withoutSecrets } from './decoding.ts'
+export { formsOf } from './forms.ts'
+export { each, isForDeputy, methodsOf, passedOn, type RawHeaders, without } from './headers.ts'
+export { type Injected, putIn, putInBound } from './injection.ts'
+export { RedactionCache } from './redaction-cache.ts'
+export { reportingUpstream } from './refusals.ts'
+export { createRedaction, createReplacement, type Needles, needlesOf, type Rewriter } from './rewriter.ts'
+export {
+  createUpstream,
+  rawHeadersOf,
+  unreadable,
+  type Upstream,
+  upstreamError,
+  type UpstreamRequest,
+} from './upstream.ts'
