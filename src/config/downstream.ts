@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { awsSts, azure, checkAwsSts, gcpSts, githubApp, ofTenant } from './cloud-credentials.ts'
 import { injectSchema } from './inject.ts'
 import { variablesSchema, type Provider } from './provider.ts'
-import { clientTlsSchema, tlsSchema } from './tls.ts'
+import { clientTlsSchema } from './tls.ts'
 import {
   lifetimeSchema,
   idSchema,
@@ -115,7 +115,7 @@ const databases = {
       host: z.string().min(1).describe('Host name or address.'),
       port: z.int().min(1).max(65_535).default(5432).describe('Port.'),
       database: z.string().min(1).max(63).describe('Name of the database there.'),
-      tls: tlsSchema,
+      tls: clientTlsSchema,
       only,
     })
     .optional()

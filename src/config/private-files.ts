@@ -5,7 +5,7 @@ import { octal } from '#foundation/files'
 import type { Problem } from './problem.ts'
 import type { Located } from './yaml-file.ts'
 
-/** A reference `{ file: PATH }` (`localReferenceSchema`, `secretReferenceSchema`), and where it stands. */
+/** A reference `{ file: PATH }` (`localReferenceSchema`, `secretReferenceSchema`) or the key of a certificate, and where it stands. */
 export interface PrivateFile {
   /** Absolute. */
   readonly path: string
@@ -21,6 +21,14 @@ const referencesIn = (value: unknown, at: Path = []): { path: string; at: Path }
   const [only] = entries
   if (entries.length === 1 && only?.[0] === 'file' && typeof only[1] === 'string')
     return [{ path: only[1], at: [...at, 'file'] }]
+  // `clientTlsSchema`: the key of a certificate.
+  if (
+    'certificate' in value &&
+    'key' in value &&
+    typeof value.certificate === 'string' &&
+    typeof value.key === 'string'
+  )
+    return [{ path: value.key, at: [...at, 'key'] }]
   return entries.flatMap(([key, each]) => referencesIn(each, [...at, Array.isArray(value) ? Number(key) : key]))
 }
 

@@ -1,10 +1,10 @@
 import { z } from 'zod'
-import { clientTlsSchema, tlsSchema } from './tls.ts'
+import { clientTlsSchema } from './tls.ts'
 import { idSchema, secretReferenceSchema, urlSchema } from './values.ts'
 
 const server = {
   host: z.string().min(1).describe('Host name or address.'),
-  tls: tlsSchema,
+  tls: clientTlsSchema,
   admin: secretReferenceSchema.describe('The login that may change the secret: JSON with username and password.'),
 }
 const roleSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_$-]{0,62}$/, 'write the name of a role')
@@ -33,7 +33,6 @@ export const rotatorSchema = z.discriminatedUnion('rotator', [
       .literal('redis')
       .describe('A Redis ACL user, who may have two passwords. The secret is JSON: username, password.'),
     ...server,
-    tls: clientTlsSchema,
     port: z.int().min(1).max(65_535).default(6379).describe('Port.'),
     user: z
       .string()

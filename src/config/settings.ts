@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { clientSettingsSchema } from './client-settings.ts'
 import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
-import { clientTlsSchema, tlsSchema } from './tls.ts'
+import { clientTlsSchema } from './tls.ts'
 import {
   lifetimeSchema,
   pauseSchema,
@@ -142,7 +142,7 @@ export const settingsSchema = z.strictObject({
           password: localReferenceSchema
             .optional()
             .describe('File of mode 0600 or environment variable with the password.'),
-          tls: tlsSchema,
+          tls: clientTlsSchema,
           pool: z.int().min(2).max(500).default(10).describe('Maximum number of connections.'),
           deadline: writeTimeoutSchema
             .default(2000)

@@ -1,11 +1,9 @@
 import { z } from 'zod'
 
-export const tlsSchema = z
-  .union([z.boolean(), z.strictObject({ ca: z.string().min(1) })])
-  .default(true)
-  .describe('TLS with the certificates of the system or of a PEM file; false only for a server on this machine.')
-
-/** TLS to a server that may ask for a certificate of the daemon, as Redis does by default (`tls-auth-clients yes`). */
+/**
+ * TLS to a server that may ask for a certificate of the daemon: Redis does by default (`tls-auth-clients yes`), Postgres where
+ * pg_hba.conf says `cert` or `clientcert`.
+ */
 export const clientTlsSchema = z
   .union([
     z.boolean(),

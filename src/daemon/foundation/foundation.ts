@@ -72,6 +72,14 @@ const passwordFrom = async (source: LocalReference | undefined, around: Surround
   return password
 }
 
+/** Reads the files of a connection: once, or again while it is in use. @throws DeputyError `config_invalid` */
+export type ReadTls = (files: TlsFiles) => Promise<TlsMaterial>
+
+const readOnce =
+  ({ home }: Surroundings): ReadTls =>
+  (files) =>
+    readTlsFiles(home, files)
+
 /** How a Redis, or its sentinels, are reached: the password and the certificates that settings point to. */
 const redisAccess = async (
   {
@@ -80,10 +88,11 @@ const redisAccess = async (
     tls,
   }: { username?: string | undefined; password?: LocalReference | undefined; tls: boolean | TlsFiles },
   around: Surroundings,
+  readTls: ReadTls,
 ): Promise<{ username: string | undefined; password: string | undefined; tls: boolean | TlsMaterial }> => ({
   username,
   password: await passwordFrom(password, around),
-  tls: typeof tls === 'boolean' ? tls : await readTlsFiles(around.home, tls),
+  tls: typeof tls === 'boolean' ? tls : await readTls(tls),
 })
 
 /** The name of this node. @throws DeputyError `config_invalid` */
@@ -101,13 +110,14 @@ export const nodeName = ({ node }: Settings, around: Surroundings): string => {
 export const postgresOptions = async (
   { store }: Settings,
   around: Surroundings,
+  readTls = readOnce(around),
 ): Promise<PostgresOptions | undefined> => {
   if (store === 'embedded') return undefined
   const { password, tls } = store.postgres
   return {
     ...store.postgres,
     password: await passwordFrom(password, around),
-    tls: typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(around.home, tls.ca), 'utf8') },
+    tls: typeof tls === 'boolean' ? tls : await readTls(tls),
   }
 }
 
@@ -115,17 +125,18 @@ export const postgresOptions = async (
 export const redisOptions = async (
   { cache: { redis } }: Settings,
   around: Surroundings,
+  readTls = readOnce(around),
 ): Promise<RedisOptions | undefined> =>
   redis === null
     ? undefined
     : {
         ...redis,
-        ...(await redisAccess(redis, around)),
-        sentinel: redis.sentinel === undefined ? undefined : await redisAccess(redis.sentinel, around),
+        ...(await redisAccess(redis, around, readTls)),
+        sentinel: redis.sentinel === undefined ? undefined : await redisAccess(redis.sentinel, around, readTls),
       }
 
-const openStore = async (settings: Settings, around: Surroundings): Promise<Store> => {
-  const postgres = await postgresOptions(settings, around)
+const openStore = async (settings: Settings, around: Surroundings & { readonly readTls: ReadTls }): Promise<Store> => {
+  const postgres = await postgresOptions(settings, around, around.readTls)
   if (postgres === undefined) {
     const path = join(resolve(around.home, settings.state), 'deputy.db')
     return openSqliteStore({ path }).catch((error: unknown) => {
@@ -192,7 +203,7 @@ export const keysFolder = (home: string, settings: Pick<Settings, 'keys' | 'stat
 /** @throws DeputyError `config_invalid`, `store_unavailable`; the store is closed again then */
 export const openKeysAndStore = async (
   settings: Settings,
-  around: Surroundings & { readonly logger: Logger },
+  around: Surroundings & { readonly logger: Logger; readonly readTls: ReadTls },
 ): Promise<KeysAndStore> => {
   const { clock, random } = around
   const folder = keysFolder(around.home, settings)

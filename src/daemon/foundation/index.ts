@@ -4,6 +4,7 @@ export {
   nodeName,
   openKeysAndStore,
   postgresOptions,
+  type ReadTls,
   redisOptions,
   type Surroundings,
 } from './foundation.ts'

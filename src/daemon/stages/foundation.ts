@@ -1,7 +1,7 @@
 /** The first stage: the store with its keys, the audit log, what has been revoked, and this node among the others. */
 import { resolve } from 'node:path'
 import type { CachedCredential } from '#credentials/cache'
-import { nodeName, openKeysAndStore, redisOptions } from '#daemon/foundation'
+import { nodeName, openKeysAndStore, type ReadTls, redisOptions } from '#daemon/foundation'
 import type { DeputyError } from '#errors'
 import { createSealedSessions } from '#flows/connect'
 import { createLookAgain, keepOrders, restoreOrders } from '#flows/revocation'
@@ -10,6 +10,7 @@ import { createFileSink, DurableAuditLog, type LostRecords } from '#foundation/a
 import { createMemoryCache, createRates } from '#foundation/cache'
 import { createIncarnations, type Membership, ClusterMembership, onlyNode } from '#foundation/cluster'
 import { Secret } from '#foundation/crypto'
+import { RenewedTls } from '#foundation/files'
 import { createClientRegistry, createClientSessions } from '#identity/client'
 import { createEgress, readHostRoutes } from '#foundation/outbound'
 import { rememberGrants, type Revocation, type Store } from '#foundation/store'
@@ -43,10 +44,21 @@ const openAudit = async (
   return audit
 }
 
+/** The certificates of the connections to the store and the cache, read again until the daemon ends. */
+const renewTls =
+  ({ home, logger, atEnd }: DaemonContext): ReadTls =>
+  async (files) => {
+    const tls = await RenewedTls.open({ home, files, logger })
+    atEnd(() => {
+      tls.close()
+    })
+    return tls
+  }
+
 /** The keys, and the store as the daemon uses it. */
 const openKeys = async (context: DaemonContext) => {
   const { settings, home, clock, random, logger, atEnd } = context
-  const keysAndStore = await openKeysAndStore(settings, context)
+  const keysAndStore = await openKeysAndStore(settings, { ...context, readTls: renewTls(context) })
   atEnd(keysAndStore.close)
   const recentGrants = rememberGrants(keysAndStore.store.grants, () => performance.now())
   const store: Store =
@@ -138,7 +150,7 @@ interface JoinParts {
 /** The cache that nodes share, and the rates that need it. */
 const openShared = async (context: DaemonContext) => {
   const { settings, snapshot, logger, atEnd } = context
-  const redis = await redisOptions(settings, context)
+  const redis = await redisOptions(settings, context, renewTls(context))
   const bytes =
     redis === undefined
       ? undefined

@@ -2,4 +2,5 @@
 export { assertPrivateFile, assertPrivateFolder, createFile, octal, replaceFile, syncFolder } from './private-file.ts'
 export { asStartFailure, fileFailure, listenFailure } from './start-failure.ts'
 export { readTlsFiles, type TlsFiles, type TlsMaterial } from './tls-files.ts'
+export { currentTls, RenewedTls } from './renewed-tls.ts'
 export { listenAt, listening, type SocketPlace } from './unix-socket.ts'

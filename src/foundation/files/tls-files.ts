@@ -12,9 +12,9 @@ export interface TlsFiles {
 
 /** What is in them (PEM), under the names of `node:tls`. */
 export interface TlsMaterial {
-  readonly ca?: string
-  readonly cert?: string
-  readonly key?: string
+  readonly ca?: string | undefined
+  readonly cert?: string | undefined
+  readonly key?: string | undefined
 }
 
 const textOf = async (path: string): Promise<string> =>

@@ -1,5 +1,5 @@
 import { Cluster, Redis } from 'ioredis'
-import type { TlsMaterial } from '#foundation/files'
+import { currentTls, type TlsMaterial } from '#foundation/files'
 import type { Logger } from '#foundation/telemetry'
 
 /** How Redis is reached: one server, servers watched by Sentinel, or a Cluster. */
@@ -50,8 +50,9 @@ export interface SharedBytes {
 /** After a failure no request waits for Redis for this long (ms). */
 const REST = 1000
 
-/** What `ioredis` takes as `tls`: nothing at all is no TLS. */
-const tlsFor = (tls: TlsMaterial | boolean): TlsMaterial | undefined => (tls === true ? {} : tls || undefined)
+/** What `ioredis` takes as `tls`, and reads at each connection: nothing at all is no TLS. */
+const tlsFor = (tls: TlsMaterial | boolean): TlsMaterial | undefined =>
+  typeof tls === 'boolean' ? (tls ? {} : undefined) : currentTls(tls)
 
 /**
  * https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#configuring-sentinel-instances-with-authentication

@@ -1,10 +1,8 @@
-import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import type { Clock, Random } from '#clock'
 import type { OwnKeys, RotationPolicy, Settings } from '#config'
 import { EMBEDDED_BACKEND, type ResolveSecret, type SecretBackends } from '#credentials/secret'
 import { refuse } from '#errors'
-import { readTlsFiles } from '#foundation/files'
+import { readTlsFiles, type TlsFiles, type TlsMaterial } from '#foundation/files'
 import type { Egress } from '#foundation/outbound'
 import type { RotatedSecret } from '#foundation/store'
 import { ownValue } from '#foundation/text'
@@ -32,9 +30,9 @@ export const createRotators = (deps: {
   readonly random: Random
 }) => {
   const tlsOf =
-    (tls: boolean | { ca: string }): (() => Promise<boolean | { ca: string }>) =>
+    (tls: boolean | TlsFiles): (() => Promise<boolean | TlsMaterial>) =>
     async () =>
-      typeof tls === 'boolean' ? tls : { ca: await readFile(resolve(deps.home, tls.ca), 'utf8') }
+      typeof tls === 'boolean' ? tls : readTlsFiles(deps.home, tls)
   return ({ how }: RotationPolicy, secret: RotatedSecret): Rotator => {
     const { random } = deps
     switch (how.rotator) {
@@ -48,7 +46,7 @@ export const createRotators = (deps: {
       case 'redis':
         return createRedisRotator(how, {
           admin: () => deps.resolveSecret(how.admin, secret.tenant),
-          tls: async () => (typeof how.tls === 'boolean' ? how.tls : readTlsFiles(deps.home, how.tls)),
+          tls: tlsOf(how.tls),
           random,
           timeout: TIMEOUT_MS,
         })

@@ -5,6 +5,7 @@ import type { Random } from '#clock'
 import type { RotatorSettingsOf } from '#config'
 import { within } from '#foundation/async'
 import type { Secret } from '#foundation/crypto'
+import type { TlsMaterial } from '#foundation/files'
 import type { ChoosingRotator } from '../rotator.ts'
 import { loginText, newPassword, readLogin, type LoginSecret } from './login-secret.ts'
 
@@ -29,7 +30,7 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
  */
 export const createPostgresRotator = (
   how: RotatorSettingsOf<'postgres'>,
-  deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | { ca: string }>; random: Random; timeout: number },
+  deps: { admin: () => Promise<Secret>; tls: () => Promise<boolean | TlsMaterial>; random: Random; timeout: number },
 ): ChoosingRotator => {
   const { host, port, database, roles, strategy } = how
   const connected = async <T>(
@@ -47,8 +48,7 @@ export const createPostgresRotator = (
       connectionTimeoutMillis: deps.timeout,
       query_timeout: deps.timeout,
       statement_timeout: deps.timeout,
-      ssl:
-        tls === false ? false : tls === true ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca: tls.ca },
+      ssl: tls === false ? false : { ...(tls === true ? {} : tls), rejectUnauthorized: true },
     })
     client.on('error', () => undefined)
     try {

@@ -9,6 +9,7 @@ import {
   types,
 } from 'pg'
 import { DeputyError, refuse } from '#errors'
+import { currentTls, type TlsMaterial } from '#foundation/files'
 import { prepareSession } from './session.ts'
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html: class 23 is integrity constraint violation. */
@@ -21,8 +22,11 @@ export interface PostgresOptions {
   readonly database: string
   readonly user: string
   readonly password?: string | undefined
-  /** The certificates that count, in PEM; `true`: those of the system; false: no TLS, for a server on this machine. */
-  readonly tls: { readonly ca: string } | boolean
+  /**
+   * The authority that counts, and the certificate that is presented, in PEM; `true`: the authorities of the system; false: no
+   * TLS, for a server on this machine. Each new connection reads the members: they may have been renewed.
+   */
+  readonly tls: TlsMaterial | boolean
   /** Connections at most. */
   readonly pool: number
   /** ms in which the server must answer a statement, or a connection be there. */
@@ -49,6 +53,8 @@ const problemOf = (error: unknown): string => {
   if (String(message).includes('does not support SSL'))
     return 'the server speaks no TLS; turn TLS on there, or set `tls: false` under store.postgres in deputy.yaml to connect without it'
   if (String(message).startsWith('Connection terminated')) return 'the connection broke: Postgres cannot be reached'
+  if (code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH')
+    return 'the certificate and the key under store.postgres.tls in deputy.yaml do not belong together'
   return code === undefined ? String(message).slice(0, 200) : `${code}: Postgres cannot be reached`
 }
 
@@ -63,18 +69,19 @@ export const toStoreError = (error: unknown): DeputyError =>
 /** After so long without a packet the kernel asks whether the other side is still there, each second, ten times (libuv's `uv_tcp_keepalive`). */
 const KEEP_ALIVE_MS = 2000
 
+/** The driver reads this object when it connects. */
+const sslOf = (tls: PostgresOptions['tls']): ClientConfig['ssl'] =>
+  typeof tls === 'boolean'
+    ? tls && { rejectUnauthorized: true }
+    : Object.assign(currentTls(tls), { rejectUnauthorized: true })
+
 const connectionOf = (options: PostgresOptions): ClientConfig => ({
   host: options.host,
   port: options.port,
   database: options.database,
   user: options.user,
   ...(options.password === undefined ? {} : { password: options.password }),
-  ssl:
-    options.tls === false
-      ? false
-      : options.tls === true
-        ? { rejectUnauthorized: true }
-        : { rejectUnauthorized: true, ca: options.tls.ca },
+  ssl: sslOf(options.tls),
   types: parsers,
   connectionTimeoutMillis: options.deadline,
   query_timeout: options.deadline + 500,
