@@ -1,3 +1,4 @@
+import type { ApiTool } from '#openapi'
 import { z } from 'zod'
 import { idSchema, scopeSchema, timeoutSchema, urlSchema } from './values.ts'
 
@@ -148,3 +149,9 @@ export const apiSchema = z.strictObject({
 })
 export type Api = z.output<typeof apiSchema>
 export type ApiToolEntry = Api['tools'][number]
+
+/** An API with its tools, compiled from the accepted document. */
+export interface CompiledApi {
+  readonly api: Api
+  readonly tools: readonly ApiTool[]
+}

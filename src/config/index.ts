@@ -86,4 +86,5 @@ export {
 export { parseYamlFile } from './yaml-file.ts'
 export { parseStoredHash } from './client-secret-hash.ts'
 export { signInAtWarnings } from './checks/sign-in-at.ts'
-export { type Api, apiSchema, type ApiToolEntry, toolNameSchema } from './api.ts'
+export { type Api, apiSchema, type ApiToolEntry, type CompiledApi, toolNameSchema } from './api.ts'
+export { type HostedTool, type HostedTools, isHosted } from './hosted-tools.ts'

@@ -4,6 +4,8 @@ import { readTextFile, readTextFiles } from './folder.ts'
 import { checkReferences } from './checks/references.ts'
 import { clientSchema } from './client.ts'
 import { downstreamSchema } from './downstream.ts'
+import type { CompiledApi } from './api.ts'
+import { hostTools } from './hosted-tools.ts'
 import type { Loaded } from './loaded.ts'
 import { privateFilesIn, type PrivateFile } from './private-files.ts'
 import type { Problem } from './problem.ts'
@@ -151,16 +153,17 @@ const readDocuments = async (
   }
 }
 
-const snapshotOf = (generation: number, loaded: Loaded): Snapshot => ({
+const snapshotOf = (generation: number, loaded: Loaded, apis: ReadonlyMap<string, CompiledApi>): Snapshot => ({
   generation,
   home: loaded.home,
   settings: loaded.settings.value,
   tenants: valuesOf(loaded.tenants),
-  servers: valuesOf(loaded.servers),
+  ...hostTools(valuesOf(loaded.servers), apis),
   downstreams: valuesOf(loaded.downstreams),
   providers: valuesOf(loaded.providers),
   clients: valuesOf(loaded.clients),
   rotations: valuesOf(loaded.rotations),
+  apis,
 })
 
 /**
@@ -201,6 +204,6 @@ export const loadConfiguration = async (options: {
     ),
     elsewhere,
     privateFiles: privateFilesIn(home, [settings, ...locatedIn(tenants, downstreams, rotations)]),
-    snapshot: snapshotOf(generation, loaded),
+    snapshot: snapshotOf(generation, loaded, new Map()),
   }
 }

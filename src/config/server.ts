@@ -195,6 +195,22 @@ export const serverSchema = z.strictObject({
     .default(false)
     .describe('True: a stdio server may act for the Unix user that runs it, after that user has run `deputy login`.'),
   exec: execSchema.optional().describe('The credentials that `deputy exec` passes to the server at its start.'),
+  apis: z
+    .array(
+      z.strictObject({
+        api: idSchema.describe('The API, a file of the folder apis.'),
+        prefix: z
+          .string()
+          .regex(/^[A-Za-z0-9_.-]{1,32}$/, 'a prefix is 1 to 32 of A-Z, a-z, 0-9, "_", "-" and "."')
+          .default('')
+          .describe('Prefix of the names of its tools, which keeps those of several APIs apart.'),
+      }),
+    )
+    .max(50)
+    .default([])
+    .describe(
+      'APIs whose tools the server has. Deputy then is the MCP server: it serves the tools at `listen.mcp` and with `deputy mcp`, and no other program may act as the server.',
+    ),
   downstreams: z
     .record(idSchema, downstreamUseSchema)
     .default({})

@@ -95,6 +95,12 @@ export const settingsSchema = z.strictObject({
         .nullable()
         .default(null)
         .describe('Folder of Unix sockets, one for each downstream with a Redis server, or null for none.'),
+      mcp: listenAddressSchema
+        .nullable()
+        .default(null)
+        .describe(
+          'Address at which Deputy serves the tools of APIs to MCP clients (servers with `apis`), or null for none. On a network, put a reverse proxy with TLS before it.',
+        ),
       metrics: listenAddressSchema
         .nullable()
         .default(null)

@@ -1,5 +1,7 @@
+import type { CompiledApi } from './api.ts'
 import type { Client } from './client.ts'
 import type { Downstream } from './downstream.ts'
+import type { HostedTools } from './hosted-tools.ts'
 import type { Provider } from './provider.ts'
 import type { RotationPolicy } from './rotation-policy.ts'
 import type { Server } from './server.ts'
@@ -21,6 +23,9 @@ export interface Snapshot {
   /** MCP clients that files register. */
   readonly clients: ReadonlyMap<string, Client>
   readonly rotations: ReadonlyMap<string, RotationPolicy>
+  readonly apis: ReadonlyMap<string, CompiledApi>
+  /** Tools that Deputy itself serves, by server and by name. */
+  readonly hosted: ReadonlyMap<string, HostedTools>
 }
 
 /** Gives the snapshot in force. Ask anew for each request; never keep what it returns across an await that matters. */

@@ -31,6 +31,8 @@ export const aSnapshot = (
   clients: new Map(),
   providers: new Map(),
   rotations: new Map(),
+  apis: new Map(),
+  hosted: new Map(),
 })
 
 /** Of a daemon that has started no server. */

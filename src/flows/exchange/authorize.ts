@@ -6,6 +6,7 @@ import {
   decideJointly,
   type JointDecision,
   type JointQuestion,
+  type OperationFacts,
   type Policy,
   type PolicyQuestion,
 } from '#identity/policy'
@@ -37,6 +38,18 @@ export const candidateScopes = (asking: Authorization): string[][] => {
   )
 }
 
+const operationOf = (
+  { server }: Server,
+  name: string | undefined,
+  { hosted }: Snapshot,
+): OperationFacts | undefined => {
+  const found = name === undefined ? undefined : hosted.get(server)?.get(name)
+  if (found === undefined) return undefined
+  const { api, tool } = found
+  const { method, path } = tool.operation
+  return { api: api.api, method, path, ...tool.effects }
+}
+
 /** A file that lists its scopes lists every one that exists; of one that lists none, any may mean something there. */
 const existsAt = (asking: Authorization, downstream: Downstream): ((scope: string) => boolean) => {
   const registered = registeredAt(asking, downstream)
@@ -60,6 +73,7 @@ export const authorize = (policy: Policy, asking: Authorization): JointDecision 
       scopes: candidates[at]!,
       subject,
       tool: wish.tool,
+      operation: operationOf(server, wish.tool, snapshot),
       environment: snapshot.settings.environment,
       narrows: narrowingOf(downstream, snapshot.providers),
       now,

@@ -1,7 +1,7 @@
 import type { Downstream, Server } from '#config'
 import { knownBy } from '#identity/client'
 import { refuse } from '#errors'
-import type { PolicyQuestion } from '#identity/policy'
+import type { OperationFacts, PolicyQuestion } from '#identity/policy'
 
 /** What the exchange and `deputy policy explain` both ask of policy. */
 export interface Asking {
@@ -21,6 +21,8 @@ export interface Asking {
   readonly downstream: Downstream
   readonly scopes: readonly string[]
   readonly tool: string | undefined
+  /** Where the tool is an operation of an API that Deputy serves. */
+  readonly operation: OperationFacts | undefined
   readonly environment: string
   /** What of the downstream's credentials can be narrowed (`narrowingOf`). */
   readonly narrows: readonly string[]
@@ -50,6 +52,7 @@ export const questionOf = ({
   downstream,
   scopes,
   tool,
+  operation,
   environment,
   narrows,
   now,
@@ -69,6 +72,7 @@ export const questionOf = ({
   narrows,
   now,
   ...(tool === undefined ? {} : { tool }),
+  ...(operation === undefined ? {} : { operation }),
   ...(subject?.acr === undefined ? {} : { acr: subject.acr }),
   ...(subject?.client === undefined ? {} : { client: { id: subject.client, known: knownBy(subject.client) } }),
 })

@@ -98,7 +98,20 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
     if (text === undefined) claimTexts.set(claims, (text = textOfClaims(claims, footprint)))
     return text
   }
-  return ({ principal, action, server, downstream, tenant, scopes, tool, environment, narrows, acr, client }) =>
+  return ({
+    principal,
+    action,
+    server,
+    downstream,
+    tenant,
+    scopes,
+    tool,
+    operation,
+    environment,
+    narrows,
+    acr,
+    client,
+  }) =>
     cacheKey(
       principal.kind,
       ...(principal.kind === 'user'
@@ -120,6 +133,7 @@ const createKey = (footprint: Footprint): ((question: PolicyQuestion) => string)
       environment,
       narrows.join(' '),
       tool === undefined ? '-' : `+${tool}`,
+      operation === undefined ? '-' : `+${JSON.stringify(operation)}`,
       acr === undefined ? '-' : `+${acr}`,
       client === undefined ? '-' : `+${client.known} ${client.id}`,
       ...scopes,

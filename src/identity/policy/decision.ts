@@ -9,6 +9,17 @@ export interface OmittedClaims {
 /** The action of an MCP client that gets tokens for a user: what no policy forbids is allowed. */
 export const SIGN_IN = 'sign_in'
 
+/** What policies may know of an operation of an API. */
+export interface OperationFacts {
+  readonly api: string
+  readonly method: string
+  /** The path template of the document, after the path of the server. */
+  readonly path: string
+  readonly readOnly: boolean
+  readonly destructive: boolean
+  readonly idempotent: boolean
+}
+
 /** A question to policy: may this principal, through this server, get this kind of credential for that downstream? */
 export interface PolicyQuestion {
   readonly principal:
@@ -30,6 +41,8 @@ export interface PolicyQuestion {
   readonly tenant: string
   readonly scopes: readonly string[]
   readonly tool?: string
+  /** The operation of an API that the tool is. */
+  readonly operation?: OperationFacts
   readonly environment: string
   /** What of the credential can be narrowed; it follows from the downstream. */
   readonly narrows: readonly string[]

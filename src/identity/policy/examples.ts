@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { credentialKindSchema, parseYamlFile, type Problem } from '#config'
-import { type Policy, type PolicyQuestion, SIGN_IN } from './decision.ts'
+import { type OperationFacts, type Policy, type PolicyQuestion, SIGN_IN } from './decision.ts'
 
 const exampleSchema = z.strictObject({
   name: z.string().min(1),
@@ -21,6 +21,17 @@ const exampleSchema = z.strictObject({
   narrows: z.array(z.string()).default([]).describe('What of the credential can be narrowed.'),
   scopes: z.array(z.string()).default([]),
   tool: z.string().optional(),
+  operation: z
+    .strictObject({
+      api: z.string(),
+      method: z.string(),
+      path: z.string(),
+      read_only: z.boolean().default(false),
+      destructive: z.boolean().default(false),
+      idempotent: z.boolean().default(false),
+    })
+    .optional()
+    .describe('The operation of an API that the tool is.'),
   environment: z.string().default('production'),
   acr: z.string().optional(),
   time: z.iso.datetime().default('2026-01-05T10:00:00Z'),
@@ -51,6 +62,11 @@ const principalOf = ({
   return agent === undefined ? { kind: 'workload', tenant } : { kind: 'agent', tenant, agent, owner }
 }
 
+const operationOf = ({
+  read_only: readOnly,
+  ...facts
+}: NonNullable<z.output<typeof exampleSchema>['operation']>): OperationFacts => ({ ...facts, readOnly })
+
 const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => {
   const { tenant } = example
   return {
@@ -69,6 +85,7 @@ const toQuestion = (example: z.output<typeof exampleSchema>): PolicyQuestion => 
     narrows: example.narrows,
     now: Date.parse(example.time),
     ...(example.tool === undefined ? {} : { tool: example.tool }),
+    ...(example.operation === undefined ? {} : { operation: operationOf(example.operation) }),
     ...(example.acr === undefined ? {} : { acr: example.acr }),
     ...(example.client === undefined ? {} : { client: example.client }),
   }

@@ -36,7 +36,7 @@ const placeAt = (text: string, offset: number): Pick<Problem, 'line' | 'column' 
 const SEE = 'Correct the policy; docs/policy.md shows what policies can say.'
 
 /** What policies may read of the request (`context`), by the schema. */
-const CONTEXT = ['scopes', 'workload', 'tenant', 'tool', 'environment', 'narrows', 'acr', 'client', 'time']
+const CONTEXT = ['scopes', 'workload', 'tenant', 'tool', 'operation', 'environment', 'narrows', 'acr', 'client', 'time']
 
 /** What Cedar says, without what its caller knows: the policy's id, and the one action of many for which it says so. */
 const wordsOf = ({ message, help }: DetailedError): { message: string; fix: string } => {

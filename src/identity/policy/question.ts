@@ -1,6 +1,6 @@
 import type { CedarValueJson, Context, Entities, EntityUid } from '@cedar-policy/cedar-wasm/nodejs'
 import { claimAt } from '#foundation/text'
-import { type PolicyQuestion, SIGN_IN } from './decision.ts'
+import { type OperationFacts, type PolicyQuestion, SIGN_IN } from './decision.ts'
 import type { Footprint } from './footprint.ts'
 
 /** A question in Cedar's terms, except for its scopes: those are asked about in several ways. */
@@ -49,6 +49,11 @@ const toTags = (claims: Readonly<Record<string, unknown>>, footprint: Footprint)
   return Object.fromEntries(tags)
 }
 
+const toRecord = ({ readOnly, ...facts }: OperationFacts): Record<string, CedarValueJson> => ({
+  ...facts,
+  read_only: readOnly,
+})
+
 /**
  * The question as Cedar takes it, with the facts that the policies look at. Entities that say nothing but their name
  * (tenants, groups, downstreams) are not listed: Cedar knows them as a parent of another entity or from the request.
@@ -93,6 +98,9 @@ export const toCedar = (question: PolicyQuestion, footprint: Footprint): CedarQu
       ? { time: { __extn: { fn: 'datetime', arg: new Date(question.now).toISOString() } } }
       : {}),
     ...(readsContext('tool') && question.tool !== undefined ? { tool: question.tool } : {}),
+    ...(readsContext('operation') && question.operation !== undefined
+      ? { operation: toRecord(question.operation) }
+      : {}),
     ...(readsContext('acr') && question.acr !== undefined ? { acr: question.acr } : {}),
     ...(readsContext('client') && question.client !== undefined ? { client: { ...question.client } } : {}),
   }

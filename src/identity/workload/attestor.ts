@@ -5,7 +5,7 @@ import type { ExecSession } from './exec-sessions.ts'
 /** A workload whose identity has been proved. */
 export interface AttestedWorkload {
   readonly server: Server
-  readonly method: 'unix' | 'private_key_jwt' | 'client_secret' | 'kubernetes' | 'exec'
+  readonly method: 'unix' | 'private_key_jwt' | 'client_secret' | 'kubernetes' | 'exec' | 'hosted'
   readonly peer?: PeerProcess
   /** Of a server that `deputy exec` has started. */
   readonly session?: ExecSession

@@ -1,4 +1,5 @@
 import type { Secret } from '#foundation/crypto'
+import type { HostedWorkload } from './hosted.ts'
 
 /** What is known about the process at the other end of a Unix socket, from the kernel. */
 export interface PeerProcess {
@@ -14,6 +15,8 @@ export interface PeerProcess {
 
 /** What a request brings along to prove who calls. Parsed, not yet believed. */
 export interface CallerEvidence {
+  /** Set by Deputy's own listener of a server that it hosts; then nothing else proves the server. */
+  readonly hosted?: HostedWorkload
   /** Undefined over TCP. */
   readonly peer?: PeerProcess
   /** `client_id` of the form, or of the Basic header. */

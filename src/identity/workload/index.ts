@@ -6,6 +6,7 @@ export { clientOf, verifyAssertionOf } from './client-assertion.ts'
 export { type CheckClientSecret, createClientSecretCheck, hashClientSecret } from './client-secret.ts'
 export { createExecSessions, type ExecEvent, type ExecSession, type ExecSessions, mayExec } from './exec-sessions.ts'
 export { createPeers, type Peers, readPeerCredentials } from './peer-credentials.ts'
+export { HostedWorkload } from './hosted.ts'
 export { isSameProcess, readProcess } from './process-table.ts'
 export {
   type CheckProof,

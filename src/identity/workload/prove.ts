@@ -8,6 +8,7 @@ import type { CallerEvidence } from './caller-evidence.ts'
 import { clientOf, verifyClientAssertion } from './client-assertion.ts'
 import type { CheckClientSecret } from './client-secret.ts'
 import { type ExecSession, type ExecSessions, mayExec } from './exec-sessions.ts'
+import { byHosting } from './hosted.ts'
 import { isInUse, registryOf } from './registry.ts'
 import { accountsOf, type ClusterKeys, serviceAccountOf, verifyServiceAccount } from './service-account.ts'
 
@@ -139,7 +140,8 @@ export const proveWorkload = async (
   evidence: CallerEvidence,
   snapshot: Snapshot,
 ): Promise<Proof> => {
-  const { clientAssertion: assertion, clientSecret: secret } = evidence
+  const { clientAssertion: assertion, clientSecret: secret, hosted } = evidence
+  if (hosted !== undefined) return { method: 'hosted', server: byHosting(hosted, snapshot) }
   if (assertion !== undefined && secret !== undefined)
     throw refuse('malformed_request', { problem: 'more than one way of client authentication' })
   const account = assertion === undefined ? undefined : serviceAccountOf(assertion)
@@ -160,11 +162,13 @@ export const proveWorkload = async (
 }
 
 /** The way of client authentication that a caller tried. */
-export const methodOf = ({ clientAssertion, clientSecret }: CallerEvidence): AttestedWorkload['method'] =>
-  clientAssertion !== undefined
-    ? serviceAccountOf(clientAssertion) === undefined
-      ? 'private_key_jwt'
-      : 'kubernetes'
-    : clientSecret !== undefined
-      ? 'client_secret'
-      : 'unix'
+export const methodOf = ({ clientAssertion, clientSecret, hosted }: CallerEvidence): AttestedWorkload['method'] =>
+  hosted !== undefined
+    ? 'hosted'
+    : clientAssertion !== undefined
+      ? serviceAccountOf(clientAssertion) === undefined
+        ? 'private_key_jwt'
+        : 'kubernetes'
+      : clientSecret !== undefined
+        ? 'client_secret'
+        : 'unix'
