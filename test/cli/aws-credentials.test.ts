@@ -3,18 +3,18 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startSts, type StsDouble } from '../doubles/aws-sts.ts'
 import { aCompany } from '../support/configuration.ts'
-import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { prepareDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 import { signIn } from '../support/exec.ts'
 import { CLI } from '../support/process.ts'
 
 let sts: StsDouble
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 
 beforeEach(async () => {
   sts = await startSts()
   issuer = await startTestIssuer()
-  daemon = await prepareDaemon(
+  daemon = await prepareDaemonHere(
     {
       ...aCompany({
         issuer: issuer.url,

@@ -5,14 +5,14 @@ import { startWorld, type World } from '../../quickstart/world.ts'
 import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser } from '../peers/walk.ts'
 import { aCompany } from '../support/configuration.ts'
-import { ask, startDaemonProcess, type Daemon } from '../support/daemon.ts'
+import { ask, startDaemonHere, type RunningDaemon } from '../support/daemon.ts'
 import { freePort } from '../support/process.ts'
 
-let daemon: Daemon
+let daemon: RunningDaemon
 let metrics: number
 beforeAll(async () => {
   metrics = await freePort()
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     {
       ...aCompany({ issuer: 'https://idp.example' }),
       'secrets/own': 'a-secret',

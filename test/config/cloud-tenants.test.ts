@@ -3,7 +3,7 @@ import { cloudTenantWarnings } from '../../src/config/cloud-tenants.ts'
 import { downstreamSchema } from '../../src/config/downstream.ts'
 import type { Server } from '../../src/config/server.ts'
 import { aCompany } from '../support/configuration.ts'
-import { prepareDaemon, type Daemon } from '../support/daemon.ts'
+import { prepareDaemonHere, type RunningDaemon } from '../support/daemon.ts'
 import { aServer, aSnapshot, aTenant } from '../support/snapshot.ts'
 
 const ROLE = 'arn:aws:iam::123456789012:role/deputy'
@@ -61,12 +61,12 @@ describe('tenants that have nothing at a cloud', () => {
     expect(warnings({ credential: 'static', secret: 'k' })).toEqual([])
   })
 
-  let daemon: Daemon | undefined
+  let daemon: RunningDaemon | undefined
   afterAll(async () => {
     await daemon?.close()
   })
   it('are a warning of a check, which is passed', async () => {
-    daemon = await prepareDaemon({
+    daemon = await prepareDaemonHere({
       ...aCompany({ issuer: 'http://127.0.0.1:1', notes: { downstreams: { github: {} } } }),
       'downstreams/github.yaml': {
         downstream: 'github',

@@ -7,23 +7,23 @@ import {
   ACCESS_TOKEN,
   aKeyPair,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { freePort } from '../support/process.ts'
 
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 let port: number
 const key = aKeyPair()
 beforeAll(async () => {
   issuer = await startTestIssuer()
   // The file names the issuer with a slash that the issuer does not have.
   port = await freePort()
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     aCompany({ issuer: `${issuer.url}/`, notes: { tenants: ['acme'] }, keys: { agent: key.jwk } }),
     { listen: { tcp: `127.0.0.1:${port}` } },
   )

@@ -6,11 +6,11 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   aKeyPair,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
@@ -19,7 +19,7 @@ const THUMBPRINT = createHash('sha256').update('a certificate').digest('hex')
 
 describe('tokens that are bound to a key', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   const { privateKey, jwk } = aKeyPair()
   beforeAll(async () => {
     issuer = await startTestIssuer()
@@ -30,7 +30,7 @@ describe('tokens that are bound to a key', () => {
         downstreams: { ledger: { scopes: ['ledger:read'] }, bank: { scopes: [] }, safe: { scopes: [] }, mail: {} },
       },
     })
-    daemon = await startDaemonProcess({
+    daemon = await startDaemonHere({
       ...company,
       'downstreams/bank.yaml': {
         downstream: 'bank',
@@ -170,10 +170,10 @@ describe('tokens that are bound to a key', () => {
 
 describe('transaction tokens', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+    daemon = await startDaemonHere(aCompany({ issuer: issuer.url }))
   })
   afterAll(async () => {
     await daemon?.close()

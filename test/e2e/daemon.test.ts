@@ -11,17 +11,19 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
+  startDaemonHere,
   startDaemonProcess,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
   type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { runCli } from '../support/process.ts'
 
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 beforeEach(async () => {
   issuer = await startTestIssuer()
 })
@@ -31,7 +33,12 @@ afterEach(async () => {
 })
 
 const start = async (settings: Record<string, unknown> = {}): Promise<void> => {
-  daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }), settings)
+  daemon = await startDaemonHere(aCompany({ issuer: issuer.url }), settings)
+}
+const startProcess = async (): Promise<Daemon> => {
+  const started = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+  daemon = started
+  return started
 }
 const exchange = async (): Promise<Answer> =>
   daemon.token({
@@ -81,7 +88,7 @@ describe('the daemon and its files', () => {
   })
 
   it('a reload is whole or not at all, by a changed file and by SIGHUP', async () => {
-    await start()
+    const { process: child } = await startProcess()
     expect((await exchange()).status).toBe(200)
     const server = await readFile(join(daemon.home, 'servers/notes.yaml'), 'utf8')
     await writeFile(join(daemon.home, 'policies/access/test.cedar'), 'permit (principal')
@@ -91,7 +98,7 @@ describe('the daemon and its files', () => {
     await writeFile(join(daemon.home, 'policies/access/test.cedar'), 'forbid (principal, action, resource);')
     await settled(async () => (await exchange()).body['reason'] === 'workload_not_approved')
     await writeFile(join(daemon.home, 'servers/notes.yaml'), server)
-    daemon.process.kill('SIGHUP')
+    child.kill('SIGHUP')
     await settled(async () => (await exchange()).body['reason'] === 'policy_denied')
   })
 
@@ -115,13 +122,13 @@ describe('the daemon and its files', () => {
   })
 
   it('SIGTERM lets a request under way finish', async () => {
-    await start()
+    const started = await startProcess()
     const pending = Promise.allSettled(Array.from({ length: 20 }, () => exchange()))
     await new Promise((resolve) => {
       setTimeout(resolve, 30)
     })
-    await daemon.stop('SIGTERM')
-    expect(daemon.process.exitCode).toBe(0)
+    await started.stop('SIGTERM')
+    expect(started.process.exitCode).toBe(0)
     // What had not been accepted yet finds nobody; what had is answered whole.
     const answered = (await pending).filter((result) => result.status === 'fulfilled')
     expect(answered.length).toBeGreaterThan(0)
@@ -129,7 +136,7 @@ describe('the daemon and its files', () => {
   })
 
   it('promise 7: rotates its own keys by policy; what the old ones signed and wrapped goes on being good', async () => {
-    daemon = await startDaemonProcess({
+    daemon = await startDaemonHere({
       ...aCompany({ issuer: issuer.url }),
       'policies/rotation/own.yaml': ['signing-keys', 'key-encryption-key']
         .map((name) =>

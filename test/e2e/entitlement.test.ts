@@ -13,10 +13,10 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { exchangeToken } from '../support/exchange-client.ts'
@@ -81,10 +81,10 @@ const OF_DOWNSTREAM: ReadonlySet<Taken> = new Set<Taken>([
 
 describe('at the local API', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       aCompany({
         issuer: issuer.url,
         notes: { tools: { read: { downstream: 'ledger', scopes: ['ledger:read'] } } },

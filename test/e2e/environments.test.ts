@@ -6,11 +6,11 @@ import { parse, stringify } from 'yaml'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  prepareDaemon,
-  startDaemonProcess,
+  prepareDaemonHere,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type Files,
   type TestIssuer,
 } from '../support/daemon.ts'
@@ -26,7 +26,7 @@ const ledger = (environment: string): object => ({
 
 describe('one folder of files for three environments', () => {
   let issuer: TestIssuer
-  const daemons: Daemon[] = []
+  const daemons: RunningDaemon[] = []
   let files: Files
   beforeAll(async () => {
     issuer = await startTestIssuer()
@@ -39,13 +39,13 @@ describe('one folder of files for three environments', () => {
       'policies/access/more.cedar':
         '@id("nobody-writes-in-production")\nforbid (principal, action, resource == Deputy::Downstream::"ledger") when { context.environment == "production" && context.scopes.contains("ledger:write") };\n@id("developers-write")\npermit (principal in Deputy::Group::"acme/engineering", action, resource == Deputy::Downstream::"ledger") when { context.environment == "development" };',
     }
-    for (const environment of ENVIRONMENTS) daemons.push(await startDaemonProcess(files, { environment }))
+    for (const environment of ENVIRONMENTS) daemons.push(await startDaemonHere(files, { environment }))
   })
   afterAll(async () => {
     for (const each of daemons) await each.close()
     await issuer?.close()
   })
-  const ask = async (daemon: Daemon, scope: string) =>
+  const ask = async (daemon: RunningDaemon, scope: string) =>
     daemon.token({
       grant_type: TOKEN_EXCHANGE,
       subject_token: await issuer.sign({ aud: RESOURCES.notes, org: 'acme' }),
@@ -92,7 +92,7 @@ describe('one folder of files for three environments', () => {
     await writeFile(path, before)
 
     await development!.stop()
-    const other = await prepareDaemon(files, { environment: 'production' })
+    const other = await prepareDaemonHere(files, { environment: 'production' })
     await rm(join(other.home, 'state'), { recursive: true })
     await cp(join(development!.home, 'state'), join(other.home, 'state'), { recursive: true, preserveTimestamps: true })
     await expect(other.start()).rejects.toThrow(/the store belongs to the environment development/)

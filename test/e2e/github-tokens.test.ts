@@ -5,10 +5,10 @@ import { startGitHub, type GitHubDouble } from '../doubles/github.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type DaemonHere,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { PROBE, signIn, startExec } from '../support/exec.ts'
@@ -16,12 +16,12 @@ import { stopProcess } from '../support/process.ts'
 
 let github: GitHubDouble
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: DaemonHere
 
 beforeEach(async () => {
   github = await startGitHub()
   issuer = await startTestIssuer()
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     {
       ...aCompany({
         issuer: issuer.url,
@@ -99,6 +99,7 @@ it('promise 4: what was issued is ended at GitHub when its user, its server or i
 })
 
 it('promise 4: a daemon that is killed between the order and the call tells GitHub when it is started again', async () => {
+  const { kill } = await daemon.moveToProcess()
   const token = await tokenOf('alice', 'contents:read')
   const reached = Promise.withResolvers<void>()
   github.beforeEnd = () => {
@@ -107,7 +108,7 @@ it('promise 4: a daemon that is killed between the order and the call tells GitH
   }
   const revoking = daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice')
   await reached.promise
-  await daemon.stop('SIGKILL')
+  await kill()
   await revoking
   expect(await github.takes(token)).toBe(true)
   github.beforeEnd = () => undefined
@@ -119,8 +120,9 @@ it('promise 4: a daemon that is killed between the order and the call tells GitH
 })
 
 it('promise 4: what a daemon issued before it was stopped is ended by a revocation afterwards, and when files speak of it no more', async () => {
+  const { kill } = await daemon.moveToProcess()
   const [alices, bobs] = [await tokenOf('alice', 'contents:read'), await tokenOf('bob', 'contents:read')]
-  await daemon.stop('SIGKILL')
+  await kill()
   await daemon.start()
   expect(await tokenOf('bob', 'contents:read')).toBe(bobs)
   expect(leasesIn(await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--json'))).toEqual(['done'])

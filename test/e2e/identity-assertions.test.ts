@@ -12,7 +12,7 @@ import { Secret } from '../../src/foundation/crypto/secret.ts'
 import { hashClientSecret } from '../../src/identity/workload/client-secret.ts'
 import { startIdentityProvider, type IdentityProviderDouble } from '../doubles/identity-provider.ts'
 import { aCompany } from '../support/configuration.ts'
-import { ask, startDaemonProcess, type Daemon } from '../support/daemon.ts'
+import { ask, startDaemonHere, type RunningDaemon } from '../support/daemon.ts'
 import { startMcpServer, type RunningMcpServer } from '../support/mcp.ts'
 import { freePort } from '../support/process.ts'
 
@@ -20,7 +20,7 @@ const CLIENT = { id: 'mcp-client', secret: 'mcp-client-secret' }
 const POLICY =
   '@id("alice-reads") permit (principal == Deputy::User::"acme/alice", action == Deputy::Action::"minted", resource == Deputy::Downstream::"ledger");'
 let idp: IdentityProviderDouble
-let daemon: Daemon
+let daemon: RunningDaemon
 let server: RunningMcpServer
 let [resource, issuer, user] = ['', '', 'alice']
 
@@ -42,7 +42,7 @@ beforeAll(async () => {
       tools: { read_ledger: { downstream: 'ledger', scopes: ['ledger:read'] } },
     },
   })
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     {
       ...company,
       'policies/access/alice.cedar': POLICY,

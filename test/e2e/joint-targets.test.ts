@@ -5,21 +5,21 @@ import { aCompany, LEDGER, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask as request,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
 const VAULT_API = 'https://vault-api.example'
 
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 beforeAll(async () => {
   issuer = await startTestIssuer()
-  daemon = await startDaemonProcess({
+  daemon = await startDaemonHere({
     ...aCompany({
       issuer: issuer.url,
       notes: {

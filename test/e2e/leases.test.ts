@@ -4,10 +4,10 @@ import { findPostgres, startPostgres, type PostgresServer } from '../peers/postg
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type DaemonHere,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { letVaultMakeLogins, logsIn, vaultSettings, type Login } from '../support/postgres-logins.ts'
@@ -17,7 +17,7 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
   let server: PostgresServer
   let issuer: TestIssuer
   let vault: VaultDouble
-  let daemon: Daemon
+  let daemon: DaemonHere
   let database: string
   beforeAll(async () => {
     server = await startPostgres(bin!)
@@ -35,7 +35,7 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
       issuer: issuer.url,
       notes: { downstreams: { orders: { scopes: [] }, reports: { scopes: [] } } },
     })
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       {
         ...company,
         'state/token': vault.rootToken,
@@ -101,8 +101,9 @@ describe.skipIf(bin === undefined)('a daemon that gives every user a login of th
   })
 
   it('keeps leases over a restart, and ends those that the files speak of no more', async () => {
+    const { kill } = await daemon.moveToProcess()
     const alice = await loginOf('alice')
-    await daemon.stop('SIGKILL')
+    await kill()
     await daemon.start()
     expect(await loginOf('alice')).toEqual(alice)
     await daemon.stop()

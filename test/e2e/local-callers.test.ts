@@ -6,21 +6,21 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 let tcp: number
 
 beforeAll(async () => {
   issuer = await startTestIssuer()
   tcp = await freePort()
-  daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }), {
+  daemon = await startDaemonHere(aCompany({ issuer: issuer.url }), {
     listen: { tcp: `127.0.0.1:${tcp}` },
     limits: { header_timeout: '1s', request_timeout: '2s' },
   })

@@ -5,11 +5,11 @@ import { SIGN_IN_CLIENT, startCompanyIdp, type CompanyIdp } from '../peers/compa
 import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
-import { startDaemonProcess, TOKEN_EXCHANGE, type Answer, type Daemon } from '../support/daemon.ts'
+import { startDaemonHere, TOKEN_EXCHANGE, type Answer, type RunningDaemon } from '../support/daemon.ts'
 import { CLI, freePort, runCli } from '../support/process.ts'
 
 let idp: CompanyIdp
-let daemon: Daemon
+let daemon: RunningDaemon
 
 beforeAll(async () => {
   const port = await freePort()
@@ -17,7 +17,7 @@ beforeAll(async () => {
     resources: [RESOURCES.notes],
     redirectUris: [`http://127.0.0.1:${port}/connect/signed-in`],
   })
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     {
       ...aCompany({ issuer: idp.issuer, notes: { login_session: true } }),
       'tenants/acme.yaml': {

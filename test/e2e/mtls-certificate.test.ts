@@ -6,10 +6,10 @@ import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type DaemonHere,
   type TestIssuer,
 } from '../support/daemon.ts'
 
@@ -22,7 +22,7 @@ interface ClientCertificate {
 let vault: VaultDouble
 let issuer: TestIssuer
 let service: Server
-let daemon: Daemon
+let daemon: DaemonHere
 
 /** A service that lets in whom the engine's authority has a certificate for, unless that is revoked there, and greets by name. */
 const startService = async (): Promise<Server> => {
@@ -45,7 +45,7 @@ beforeEach(async () => {
   vault = await startVaultDouble()
   issuer = await startTestIssuer()
   service = await startService()
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     {
       ...aCompany({ issuer: issuer.url, notes: { downstreams: { orders: { scopes: [] } } } }),
       'state/token': vault.rootToken,
@@ -129,11 +129,12 @@ it('promise 2: a certificate opens a TLS connection to a service that trusts the
 })
 
 it('promise 4: a certificate that could not be revoked because Vault was away is revoked when that is back, by whichever daemon lives then', async () => {
+  const { kill } = await daemon.moveToProcess()
   const alices = await certificateOf('alice')
   vault.sealed = true
   expect(await revokeAlice()).toMatchObject({ leases: [{ user: 'alice', upstream: 'queued' }] })
   expect(revoked()).toEqual([false])
-  await daemon.stop('SIGKILL')
+  await kill()
   await daemon.start()
   vault.sealed = false
   await expect.poll(revoked, { timeout: 30_000, interval: 200 }).toEqual([true])

@@ -3,18 +3,18 @@ import { CLAIMS, startOAuthProvider, type OAuthProviderDouble } from '../doubles
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  prepareDaemon,
+  prepareDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { grantFiles, providerFile, seedGrants, type SeedOptions } from '../support/grants.ts'
 
 let issuer: TestIssuer
 let provider: OAuthProviderDouble
-let daemon: Daemon
+let daemon: RunningDaemon
 afterEach(async () => {
   await daemon?.close()
   await provider?.close()
@@ -24,7 +24,7 @@ afterEach(async () => {
 const start = async (file: object, seed: SeedOptions): Promise<void> => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await prepareDaemon({
+  daemon = await prepareDaemonHere({
     ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
     ...grantFiles(provider),
     'providers/notes.yaml': providerFile(provider, file),

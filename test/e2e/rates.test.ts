@@ -2,20 +2,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
 describe('rates in deputy.yaml', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }), {
+    daemon = await startDaemonHere(aCompany({ issuer: issuer.url }), {
       rates: { user: { requests: 3, per: '60s' } },
     })
   })

@@ -7,24 +7,24 @@ import { startOAuthProvider, type OAuthProviderDouble } from '../doubles/oauth-p
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  prepareDaemon,
+  prepareDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type DaemonHere,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { grantFiles, openState, seedGrants } from '../support/grants.ts'
 
 let issuer: TestIssuer
 let provider: OAuthProviderDouble
-let daemon: Daemon
+let daemon: DaemonHere
 
 /** A daemon that has a grant of alice's whose access token has expired. */
 beforeEach(async () => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await prepareDaemon(
+  daemon = await prepareDaemonHere(
     {
       ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
       ...grantFiles(provider),
@@ -82,9 +82,10 @@ describe('a refresh in the daemon', () => {
       new Promise((resolve) => {
         setTimeout(resolve, 300)
       })
+    const { kill } = await daemon.moveToProcess()
     const lost = exchange().catch(() => undefined)
     await until(() => provider.refreshes.length === 1)
-    await daemon.stop('SIGKILL')
+    await kill()
     await lost
     // The provider has acted and ended the kept token, so its use is taken for theft: the user connects again.
     await new Promise((resolve) => {

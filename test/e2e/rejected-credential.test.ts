@@ -11,11 +11,11 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { downstreamFile, grantFiles, seedGrants } from '../support/grants.ts'
@@ -26,7 +26,7 @@ let issuer: TestIssuer
 let provider: OAuthProviderDouble
 let service: Server
 let url: string
-let daemon: Daemon
+let daemon: RunningDaemon
 let deputy: Deputy
 /** What the service takes; every other token is refused. */
 let takes: (token: string) => boolean
@@ -46,7 +46,7 @@ beforeAll(async () => {
     service.listen(0, '127.0.0.1', resolve)
   })
   url = `http://127.0.0.1:${(service.address() as AddressInfo).port}`
-  daemon = await startDaemonProcess({
+  daemon = await startDaemonHere({
     ...aCompany({
       issuer: issuer.url,
       notes: {

@@ -15,7 +15,7 @@ import {
   startRemoteMcpServer,
 } from '../peers/remote-mcp-server.ts'
 import { createBrowser, type Page } from '../peers/walk.ts'
-import { ask, prepareDaemon, type Answer, type Daemon } from '../support/daemon.ts'
+import { ask, prepareDaemonHere, type Answer, type RunningDaemon } from '../support/daemon.ts'
 
 const NOTES = 'https://notes.example/mcp'
 /** Of a client that was registered by hand. */
@@ -24,11 +24,11 @@ const SECRET = 'a-secret-of-the-client-by-hand'
 let idp: CompanyIdp
 let remote: RemoteMcpServer
 let service: RegisteringService
-let daemon: Daemon
+let daemon: RunningDaemon
 const closers: (() => Promise<unknown>)[] = []
 
 beforeAll(async () => {
-  daemon = await prepareDaemon({})
+  daemon = await prepareDaemonHere({})
   closers.push(() => daemon.close())
   idp = await startCompanyIdp({
     resources: [NOTES],
@@ -106,7 +106,7 @@ const call = (user: string, name: string): Promise<string> =>
     return (content as { text: string }[])[0]!.text
   })
 
-const add = (...more: string[]): ReturnType<Daemon['deputy']> =>
+const add = (...more: string[]): ReturnType<RunningDaemon['deputy']> =>
   daemon.deputy('downstream', 'add', '--mcp', remote.url, '--id', 'remote', ...more)
 
 const yaml = async (file: string): Promise<Record<string, unknown>> =>

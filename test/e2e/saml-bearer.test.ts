@@ -3,21 +3,21 @@ import { startAuthorizationServer, type AuthorizationServerDouble } from '../dou
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
 let issuer: TestIssuer
 let server: AuthorizationServerDouble
-let daemon: Daemon
+let daemon: RunningDaemon
 beforeAll(async () => {
   issuer = await startTestIssuer()
   server = await startAuthorizationServer()
-  daemon = await startDaemonProcess({
+  daemon = await startDaemonHere({
     ...aCompany({ issuer: issuer.url, notes: { downstreams: { orders: { scopes: ['read'] } } } }),
     'providers/login.yaml': {
       provider: 'login',

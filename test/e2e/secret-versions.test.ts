@@ -8,10 +8,10 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
@@ -28,7 +28,7 @@ const SECRETS = { mail: 'mail-key', key: 'the-key', login: 'the-login' }
 const valueOf = (kind: (typeof KINDS)[number], version: number): string =>
   kind === 'login' ? `{"username":"u","password":"v${version}"}` : `v${version}`
 
-const set = async (daemon: Daemon, version: number): Promise<void> => {
+const set = async (daemon: RunningDaemon, version: number): Promise<void> => {
   for (const kind of KINDS) {
     const { status } = await ask(
       { socketPath: join(daemon.home, 'run/admin.sock') },
@@ -41,7 +41,7 @@ const set = async (daemon: Daemon, version: number): Promise<void> => {
     expect(status).toBe(200)
   }
 }
-const remove = async (daemon: Daemon): Promise<void> => {
+const remove = async (daemon: RunningDaemon): Promise<void> => {
   for (const kind of KINDS) {
     const { status } = await ask(
       { socketPath: join(daemon.home, 'run/admin.sock') },
@@ -54,7 +54,7 @@ const remove = async (daemon: Daemon): Promise<void> => {
     expect(status).toBe(200)
   }
 }
-const given = async (daemon: Daemon, issuer: TestIssuer, user: string): Promise<unknown[]> =>
+const given = async (daemon: RunningDaemon, issuer: TestIssuer, user: string): Promise<unknown[]> =>
   Promise.all(
     KINDS.map(async (audience) => {
       const { body } = await daemon.token({
@@ -87,10 +87,10 @@ it('fault 8: every place of a file that names a secret is found', () => {
 
 describe('a daemon of its own', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess({
+    daemon = await startDaemonHere({
       ...aCompany({ issuer: issuer.url, notes: { downstreams: DOWNSTREAMS } }),
       ...FILES,
     })

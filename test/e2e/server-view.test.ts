@@ -3,11 +3,11 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
@@ -19,11 +19,11 @@ const TOOLS = {
 }
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' }
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 
 beforeAll(async () => {
   issuer = await startTestIssuer()
-  daemon = await startDaemonProcess(
+  daemon = await startDaemonHere(
     aCompany({ issuer: issuer.url, notes: { name: 'Notes', tools: TOOLS, basic_scopes: ['mcp'] } }),
   )
 })

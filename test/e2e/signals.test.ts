@@ -6,11 +6,11 @@ import {
   ACCESS_TOKEN,
   aKeyPair,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
@@ -20,7 +20,7 @@ const AUDIENCE = 'https://deputy.example/signals'
 
 let issuer: TestIssuer
 let other: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 let acme: object
 /** Each test has users and sessions of its own at one daemon. */
 let [user, bob] = ['', '']
@@ -45,7 +45,7 @@ beforeAll(async () => {
     signals: [{ issuer: transmitter, audience: AUDIENCE, token: { file: token } }],
     ...(id === 'acme' ? { sign_in: { issuer: issuer.url, client_id: 'deputy' } } : {}),
   })
-  daemon = await startDaemonProcess({
+  daemon = await startDaemonHere({
     ...company,
     'tenants/acme.yaml': (acme = tenant('acme', issuer.url, 'acme-token')),
     'tenants/globex.yaml': tenant('globex', other.url, 'globex-token'),

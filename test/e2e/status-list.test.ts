@@ -12,16 +12,16 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type DaemonHere,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { aClock } from '../support/snapshot.ts'
 
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: DaemonHere
 beforeAll(async () => {
   issuer = await startTestIssuer()
 })
@@ -68,20 +68,21 @@ const later = (): Promise<void> =>
 
 describe('the status list of minted tokens', () => {
   beforeEach(async () => {
-    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url }))
+    daemon = await startDaemonHere(aCompany({ issuer: issuer.url }))
   })
   afterEach(async () => {
     await daemon?.close()
   })
 
   it('promise 4: has a bit for each token, which tells of a revocation, also after a restart', async () => {
+    const { kill } = await daemon.moveToProcess()
     const [alice, bob, carol] = [await minted('alice'), await minted('bob'), await minted('carol')]
     expect(await Promise.all([alice, bob, carol].map(({ status }) => bitOf(status)))).toEqual([0, 0, 0])
     await daemon.deputy('revoke', '--tenant', 'acme', '--user', 'alice')
     await daemon.deputy('revoke', '--token', bob.jti)
     await later()
     expect([await bitOf(alice.status), await bitOf(bob.status), await bitOf(carol.status)]).toEqual([1, 1, 0])
-    await daemon.stop('SIGKILL')
+    await kill()
     await daemon.start()
     expect([await bitOf(alice.status), await bitOf(bob.status), await bitOf(carol.status)]).toEqual([1, 1, 0])
     await daemon.deputy('tenant', 'freeze', '--tenant', 'acme')

@@ -7,22 +7,22 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  prepareDaemon,
+  prepareDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { grantFiles, openState, seedGrants } from '../support/grants.ts'
 
 let issuer: TestIssuer
 let provider: OAuthProviderDouble
-let daemon: Daemon
+let daemon: RunningDaemon
 beforeEach(async () => {
   issuer = await startTestIssuer()
   provider = await startOAuthProvider()
-  daemon = await prepareDaemon({
+  daemon = await prepareDaemonHere({
     ...aCompany({ issuer: issuer.url, notes: { downstreams: { 'notes-api': { scopes: ['read'] } } } }),
     ...grantFiles(provider),
     'tenants/acme.yaml': {

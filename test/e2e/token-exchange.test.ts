@@ -10,24 +10,22 @@ import {
   ACCESS_TOKEN,
   aKeyPair,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 const calendar = aKeyPair()
 const agent = aKeyPair()
 
 beforeAll(async () => {
   issuer = await startTestIssuer()
-  daemon = await startDaemonProcess(
-    aCompany({ issuer: issuer.url, keys: { calendar: calendar.jwk, agent: agent.jwk } }),
-  )
+  daemon = await startDaemonHere(aCompany({ issuer: issuer.url, keys: { calendar: calendar.jwk, agent: agent.jwk } }))
 })
 afterAll(async () => {
   await daemon?.close()

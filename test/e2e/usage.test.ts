@@ -2,19 +2,19 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 
 describe('deputy server usage', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       aCompany({
         issuer: issuer.url,
         notes: {

@@ -3,19 +3,19 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { aCompany } from '../support/configuration.ts'
-import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { prepareDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 import { signIn } from '../support/exec.ts'
 import { CLI } from '../support/process.ts'
 
 let vault: VaultDouble
 let issuer: TestIssuer
-let daemon: Daemon
+let daemon: RunningDaemon
 
 beforeEach(async () => {
   vault = await startVaultDouble()
   issuer = await startTestIssuer()
   const dynamic = { credential: 'dynamic', backend: 'vault', engine: 'aws' }
-  daemon = await prepareDaemon(
+  daemon = await prepareDaemonHere(
     {
       ...aCompany({
         issuer: issuer.url,

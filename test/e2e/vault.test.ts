@@ -10,10 +10,10 @@ import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type RunningDaemon,
   type Files,
   type TestIssuer,
 } from '../support/daemon.ts'
@@ -23,7 +23,7 @@ describe('a daemon whose secrets are in vaults', () => {
   let issuer: TestIssuer
   let vault: VaultDouble
   let aws: AwsDouble
-  let daemon: Daemon
+  let daemon: RunningDaemon
   beforeAll(async () => {
     issuer = await startTestIssuer()
   })
@@ -45,7 +45,7 @@ describe('a daemon whose secrets are in vaults', () => {
     given: { files?: Files; wrapped?: boolean; secretId?: string; fresh?: string } = {},
   ) => {
     const company = aCompany({ issuer: issuer.url })
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       {
         ...company,
         'downstreams/mail.yaml': { ...(company['downstreams/mail.yaml'] as object), backend, lifetime: '1ms' },
@@ -238,7 +238,7 @@ describe('a daemon whose secrets are in vaults', () => {
         login: { approle: { role: 'deputy', role_id: vault.approle.roleId, secret_id: { file: 'state/secret-id' } } },
       },
     }
-    daemon = await startDaemonProcess({ ...company, 'state/secret-id': vault.approle.secretId })
+    daemon = await startDaemonHere({ ...company, 'state/secret-id': vault.approle.secretId })
     expect(
       (await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'mail-key'], 'of acme')).code,
     ).toBe(0)

@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { taxonomy } from '../../src/errors.ts'
 import { aCompany } from '../support/configuration.ts'
-import { startDaemonProcess, type Daemon } from '../support/daemon.ts'
+import { startDaemonHere, type RunningDaemon } from '../support/daemon.ts'
 
-let daemon: Daemon
+let daemon: RunningDaemon
 beforeAll(async () => {
-  daemon = await startDaemonProcess({
+  daemon = await startDaemonHere({
     ...aCompany({ issuer: 'http://127.0.0.1:9' }),
     'policies/access/own.test.yaml': {
       examples: [

@@ -6,7 +6,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { aCompany } from '../support/configuration.ts'
-import { startDaemonProcess, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { startDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 import { CLI, freePort, runCli } from '../support/process.ts'
 
 const SECRET = 'glpat-the-real-one-of-acme'
@@ -93,7 +93,7 @@ const isInMemory = (pid: number, text: string): boolean => {
 
 describe('a published MCP server as it is, under deputy exec and behind the proxy', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let gitlab: GitLab
   let client: Client
   let transport: StdioClientTransport
@@ -102,7 +102,7 @@ describe('a published MCP server as it is, under deputy exec and behind the prox
     issuer = await startTestIssuer()
     gitlab = await startGitLab()
     const company = aCompany({ issuer: issuer.url })
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       {
         ...company,
         'servers/gitlab.yaml': {

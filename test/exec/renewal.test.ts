@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany } from '../support/configuration.ts'
-import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { prepareDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 import { PROBE, signIn, startExec, type Running } from '../support/exec.ts'
 import {
   keepLogins,
@@ -23,7 +23,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
   let server: PostgresServer
   let issuer: TestIssuer
   let vault: VaultDouble
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let database: string
   const running: Running[] = []
   /** One daemon for all: a test that leaves a rotation or the sign-in otherwise than it was comes last. */
@@ -44,7 +44,7 @@ describe.skipIf(bin === undefined)('deputy exec with logins at a real Postgres',
       exec,
       downstreams: { orders: {}, leased: {}, code: { scopes: ['read:user'] }, ledger: { scopes: ['ledger:read'] } },
     })
-    daemon = await prepareDaemon(
+    daemon = await prepareDaemonHere(
       {
         ...company,
         'state/token': vault.rootToken,

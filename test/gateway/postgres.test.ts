@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } 
 import { startVaultDouble, type VaultDouble } from '../doubles/vault.ts'
 import { findPostgres, startPostgres, type PostgresServer } from '../peers/postgres.ts'
 import { aCompany } from '../support/configuration.ts'
-import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { prepareDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 import { signIn } from '../support/exec.ts'
 import {
   asAdmin,
@@ -33,7 +33,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
   let server: PostgresServer
   let issuer: TestIssuer
   let vault: VaultDouble
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let database: string
   /** One daemon for all: tests that take something away from it come last, and give back what those after them need. */
   beforeAll(async () => {
@@ -53,7 +53,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     })
     const postgres = { host: '127.0.0.1', port: server.port, database, tls: false }
     const orders = { credential: 'static', secret: 'orders-login' }
-    daemon = await prepareDaemon(
+    daemon = await prepareDaemonHere(
       {
         ...company,
         'state/token': vault.rootToken,

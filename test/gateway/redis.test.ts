@@ -5,14 +5,14 @@ import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { askRedis, findRedis, startRedis, type RedisServer } from '../peers/redis.ts'
 import { aCompany } from '../support/configuration.ts'
-import { prepareDaemon, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { prepareDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 import { signIn } from '../support/exec.ts'
 import { runCli } from '../support/process.ts'
 
 describe.skipIf(!findRedis())('Redis through Deputy', () => {
   let server: RedisServer
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   const clients: Redis[] = []
 
   beforeAll(async () => {
@@ -26,7 +26,7 @@ describe.skipIf(!findRedis())('Redis through Deputy', () => {
       ] as const)
         await client.call('ACL', 'SETUSER', name, 'on', `>${password}`, '~app:*', '&*', '+@all', '-@admin')
     })
-    daemon = await prepareDaemon(
+    daemon = await prepareDaemonHere(
       {
         ...aCompany({
           issuer: issuer.url,

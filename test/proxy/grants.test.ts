@@ -4,10 +4,10 @@ import { startService, type Service } from '../doubles/service.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { downstreamFile, grantFiles, seedGrants } from '../support/grants.ts'
@@ -16,7 +16,7 @@ let issuer: TestIssuer
 let provider: OAuthProviderDouble
 let service: Service
 let minted: Service
-let daemon: Daemon
+let daemon: RunningDaemon
 
 beforeAll(async () => {
   issuer = await startTestIssuer()
@@ -28,7 +28,7 @@ beforeAll(async () => {
     notes: { downstreams: { 'notes-api': { scopes: ['read'] }, ledger: { scopes: ['ledger:read'] } } },
   })
   const as = { header: 'Authorization', value: 'Bearer {credential}' }
-  daemon = await startDaemonProcess({
+  daemon = await startDaemonHere({
     ...company,
     ...grantFiles(provider),
     'downstreams/notes-api.yaml': downstreamFile(provider, {

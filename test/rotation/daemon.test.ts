@@ -13,10 +13,10 @@ import { logsIn } from '../support/postgres-logins.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
-  prepareDaemon,
+  prepareDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
-  type Daemon,
+  type DaemonHere,
   type TestIssuer,
 } from '../support/daemon.ts'
 import { runCli, startProcess, testProgram } from '../support/process.ts'
@@ -56,7 +56,7 @@ const bin = findPostgres()
 describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Postgres', () => {
   let server: PostgresServer
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: DaemonHere
   let database: string
   let hook: Awaited<ReturnType<typeof startHook>>
   beforeAll(async () => {
@@ -77,7 +77,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       "create role app_a login password 'the-first'",
       'create role app_b login',
     )
-    daemon = await prepareDaemon({
+    daemon = await prepareDaemonHere({
       ...aCompany({ issuer: issuer.url }),
       'policies/rotation/mail.yaml': {
         rotation: 'mail',
@@ -105,9 +105,10 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
   })
 
   /** Starts it, or one that dies at a point of a rotation, and keeps the secrets. */
-  const start = async (point?: string): Promise<void> => {
+  const start = async (point?: string): Promise<{ readonly died: Promise<unknown> }> => {
+    let died: Promise<unknown> = Promise.resolve()
     if (point === undefined) await daemon.start()
-    else daemon.process = await startProcess([FAULTY, daemon.home, point], /deputy is ready/)
+    else died = once(await startProcess([FAULTY, daemon.home, point], /deputy is ready/), 'exit')
     const set = (name: string, value: object) =>
       runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', name], JSON.stringify(value))
     expect((await set('mail-key', { username: 'app_a', password: 'the-first' })).code).toBe(0)
@@ -115,6 +116,7 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
       (await runCli(daemon.home, ['secret', 'set', '--tenant', 'acme', '--name', 'hook-key'], 'hook-secret')).code,
     ).toBe(0)
     expect((await set('postgres-admin', { username: 'deputy', password: server.password })).code).toBe(0)
+    return { died }
   }
   const asAdmin = async (...statements: string[]): Promise<void> => {
     const client = new Client({
@@ -198,11 +200,10 @@ describe.skipIf(bin === undefined)('a daemon that rotates the roles of a real Po
 
   for (const point of POINTS) {
     it(`promise 7, threat 28: killed ${point}, it goes on after the restart, and everybody can log in at every moment`, async () => {
-      await start(point)
+      const { died } = await start(point)
       const stop = watch()
-      const gone = once(daemon.process, 'exit')
       await daemon.deputy('rotation', 'run', '--tenant', 'acme', '--name', 'mail-key')
-      await gone
+      await died
       await daemon.start()
       await expect
         .poll(

@@ -8,7 +8,7 @@ import { decodeJwt } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { connectDeputy, DeputyClientError, SERVER, SESSION, type Deputy } from '../../src/sdk/index.ts'
 import { aCompany, LEDGER, RESOURCES } from '../support/configuration.ts'
-import { startDaemonProcess, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { startDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 
 const failure = async (work: Promise<unknown>): Promise<DeputyClientError> => {
   try {
@@ -62,13 +62,13 @@ const aService = async () => {
 
 describe('the SDK at a real daemon', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let deputy: Deputy
   let service: Awaited<ReturnType<typeof aService>>
   let user: string
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       aCompany({
         issuer: issuer.url,
         notes: {

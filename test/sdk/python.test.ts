@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { aCompany, LEDGER, RESOURCES } from '../support/configuration.ts'
-import { startDaemonProcess, startTestIssuer, type Daemon, type TestIssuer } from '../support/daemon.ts'
+import { startDaemonHere, startTestIssuer, type RunningDaemon, type TestIssuer } from '../support/daemon.ts'
 
 const PYTHON = '/usr/bin/python3'
 const PACKAGE = join(import.meta.dirname, '../../sdk/python')
@@ -30,7 +30,7 @@ def answer(value): print(json.dumps(value))
 
 describe.skipIf(!hasPython)('the Python client at a real daemon', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let service: {
     url: string
     seen: { path: string; authorization: string | undefined; body: string }[]
@@ -74,7 +74,7 @@ describe.skipIf(!hasPython)('the Python client at a real daemon', () => {
   }
   beforeAll(async () => {
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       aCompany({
         issuer: issuer.url,
         notes: { tenants: ['acme'], service_downstreams: { ledger: { scopes: ['ledger:read'] } } },

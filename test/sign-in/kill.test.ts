@@ -1,24 +1,25 @@
 import { DatabaseSync } from 'node:sqlite'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { prepareDaemon, type Daemon } from '../support/daemon.ts'
 import {
   authorize,
   redeemCode,
   refreshTokens,
   registerClient,
   signInAtClient,
-  startSignInWorld,
+  startSignInAt,
   type SignInWorld,
 } from '../support/sign-in.ts'
 
 /** How often the daemon is killed. The campaign is the same test with more kills: KILLS=100 npm test -- test/sign-in/kill */
 const KILLS = Number(process.env['KILLS'] ?? 2)
 
-let world: SignInWorld
+let world: SignInWorld<Daemon>
 let client: string
 
 beforeAll(async () => {
-  world = await startSignInWorld()
+  world = await startSignInAt(await prepareDaemon({}))
   client = await registerClient(world)
 })
 afterAll(() => world?.close())

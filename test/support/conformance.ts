@@ -24,7 +24,7 @@ import { z } from 'zod'
 import { createMcpListener as createListenerV2, type McpListener, type McpOptions } from '../../src/sdk/mcp/index.ts'
 import { createMcpListener as createListenerV1 } from '../../src/sdk/mcp/v1.ts'
 import { aCompany } from './configuration.ts'
-import { startDaemonProcess, startTestIssuer } from './daemon.ts'
+import { startDaemonHere, startTestIssuer } from './daemon.ts'
 import { freePort } from './process.ts'
 
 export const REVISIONS = ['2026-07-28', '2025-11-25'] as const
@@ -259,7 +259,7 @@ export const startConformanceTarget = async (revision: Revision): Promise<Confor
   const [port, front] = [await freePort(), await freePort()]
   const resource = `http://127.0.0.1:${port}/mcp`
   const issuer = await startTestIssuer()
-  const daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { resource } }))
+  const daemon = await startDaemonHere(aCompany({ issuer: issuer.url, notes: { resource } }))
   const listener = (revision === '2026-07-28' ? listenerV2 : listenerV1)({ socket: daemon.socketPath })
   const server = createServer(listener)
   const token = await issuer.sign({ aud: resource, org: 'acme', exp: Math.floor(Date.now() / 1000) + 3600 })

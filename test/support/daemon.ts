@@ -9,6 +9,7 @@ import { SignJWT, type JWTPayload } from 'jose'
 import { stringify } from 'yaml'
 import { newKeyText } from '../../src/foundation/crypto/key-encryption-key.ts'
 import { createSystemRandom } from '../../src/clock.ts'
+import { startHere } from './here.ts'
 import { CLI, freePort, runCli, startProcess, stopProcess } from './process.ts'
 
 export interface Answer {
@@ -75,28 +76,35 @@ export const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 /** Files of a configuration, by their path below the folder; objects are written as YAML. */
 export type Files = Readonly<Record<string, object | string>>
 
-export interface Daemon {
+/** A daemon, and the ways to ask it. */
+export interface RunningDaemon {
   readonly home: string
   readonly socketPath: string
   readonly port: number
-  process: ChildProcess
   deputy(...args: string[]): ReturnType<typeof runCli>
   write(files: Files): Promise<void>
   token(form: Readonly<Record<string, string>> | URLSearchParams, headers?: Record<string, string>): Promise<Answer>
   start(): Promise<void>
-  stop(signal?: NodeJS.Signals): Promise<void>
-  /** All that its processes have written to standard output and standard error. */
+  stop(): Promise<void>
+  /** All that it has written to standard output and standard error, over all of its starts. */
   output(): string
   close(): Promise<void>
 }
 
-/** Makes the folder and starts `deputy serve`. */
-export const startDaemonProcess = async (
-  files: Files,
-  settings: Record<string, unknown> = {},
-  environment: NodeJS.ProcessEnv = {},
-): Promise<Daemon> => {
-  const daemon = await prepareDaemon(files, settings, environment)
+/** One in the process of the test. */
+export interface DaemonHere extends RunningDaemon {
+  /** Ends it here and starts it in a process of its own, which can be killed. The next `start` is here again. */
+  moveToProcess(): Promise<{ kill(): Promise<void> }>
+}
+
+/** One in a process of its own. */
+export interface Daemon extends RunningDaemon {
+  process: ChildProcess
+  stop(signal?: NodeJS.Signals): Promise<void>
+}
+
+/** @param daemon closed where it does not start */
+const started = async <D extends RunningDaemon>(daemon: D): Promise<D> => {
   try {
     await daemon.start()
   } catch (error) {
@@ -106,12 +114,24 @@ export const startDaemonProcess = async (
   return daemon
 }
 
-/** Makes the folder of a daemon. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
-export const prepareDaemon = async (
+/** Makes the folder and starts `deputy serve`. */
+export const startDaemonProcess = async (
   files: Files,
   settings: Record<string, unknown> = {},
   environment: NodeJS.ProcessEnv = {},
-): Promise<Daemon> => {
+): Promise<Daemon> => started(await prepareDaemon(files, settings, environment))
+
+/** As `startDaemonProcess`, in this process. */
+export const startDaemonHere = async (
+  files: Files,
+  settings: Record<string, unknown> = {},
+  environment: Readonly<Record<string, string>> = {},
+): Promise<DaemonHere> => started(await prepareDaemonHere(files, settings, environment))
+
+/** The folder of a daemon, and what asks for it there. */
+type Place = Omit<RunningDaemon, 'start' | 'stop' | 'output'>
+
+const prepareFolder = async (files: Files, settings: Record<string, unknown>): Promise<Place> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-test-'))
   const port = await freePort()
   const write = async (each: Files): Promise<void> => {
@@ -132,12 +152,10 @@ export const prepareDaemon = async (
     ...files,
   })
   const socketPath = join(home, 'run/deputy.sock')
-  let output = ''
-  const daemon: Daemon = {
+  return {
     home,
     socketPath,
     port,
-    process: undefined as unknown as ChildProcess,
     write,
     deputy: (...args) => runCli(home, args),
     token: (form, headers = {}) =>
@@ -149,24 +167,78 @@ export const prepareDaemon = async (
           body: new URLSearchParams(form as Record<string, string>).toString(),
         },
       ),
+    close: () => rm(home, { recursive: true, force: true }),
+  }
+}
+
+const serve = (home: string, environment: NodeJS.ProcessEnv, written: (text: string) => void): Promise<ChildProcess> =>
+  startProcess([CLI, 'serve', '--home', home], /deputy is ready/, { ...process.env, ...environment }, written)
+
+/** Makes the folder of a daemon. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
+export const prepareDaemon = async (
+  files: Files,
+  settings: Record<string, unknown> = {},
+  environment: NodeJS.ProcessEnv = {},
+): Promise<Daemon> => {
+  const place = await prepareFolder(files, settings)
+  let output = ''
+  const daemon: Daemon = {
+    ...place,
+    process: undefined as unknown as ChildProcess,
     async start() {
-      daemon.process = await startProcess(
-        [CLI, 'serve', '--home', home],
-        /deputy is ready/,
-        { ...process.env, ...environment },
-        (text) => {
-          output += text
-        },
-      )
+      daemon.process = await serve(place.home, environment, (text) => {
+        output += text
+      })
     },
     output: () => output,
     stop: (signal) => stopProcess(daemon.process, signal),
     async close() {
       if (daemon.process !== undefined) await daemon.stop('SIGKILL')
-      await rm(home, { recursive: true, force: true })
+      await place.close()
     },
   }
   return daemon
+}
+
+/**
+ * As `prepareDaemon`, for one that runs in this process: the same daemon with the same sockets, without the start of a process,
+ * which costs more than most tests. What a test says of the end or the streams of a process is not for it.
+ * @param environment of this process for as long as it runs
+ */
+export const prepareDaemonHere = async (
+  files: Files,
+  settings: Record<string, unknown> = {},
+  environment: Readonly<Record<string, string>> = {},
+): Promise<DaemonHere> => {
+  const place = await prepareFolder(files, settings)
+  let output = ''
+  const written = (text: string): void => {
+    output += text
+  }
+  let running: { stop(): Promise<void> } | undefined
+  const stop = async (): Promise<void> => {
+    const daemon = running
+    running = undefined
+    await daemon?.stop()
+  }
+  return {
+    ...place,
+    async start() {
+      running = await startHere(place.home, environment, written)
+    },
+    async moveToProcess() {
+      await stop()
+      const child = await serve(place.home, environment, written)
+      running = { stop: () => stopProcess(child) }
+      return { kill: () => stopProcess(child, 'SIGKILL') }
+    },
+    output: () => output,
+    stop,
+    async close() {
+      await stop()
+      await place.close()
+    },
+  }
 }
 
 /** An issuer of our own with a key set over HTTP: tokens of every kind, good and bad, can be made with its key. */

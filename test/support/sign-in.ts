@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { type CompanyIdp, SIGN_IN_CLIENT, startCompanyIdp } from '../peers/company-idp.ts'
 import { walkAuthorization } from '../peers/openid-server.ts'
-import { type Daemon, type Files, prepareDaemon } from './daemon.ts'
+import { type Files, prepareDaemonHere, type RunningDaemon } from './daemon.ts'
 
 export const RESOURCE = 'https://notes.example/mcp'
 export const REDIRECT_URI = 'http://127.0.0.1:1/callback'
@@ -12,8 +12,8 @@ export interface SignInPlace {
   readonly url: string
 }
 
-export interface SignInWorld extends SignInPlace {
-  readonly daemon: Daemon
+export interface SignInWorld<D extends RunningDaemon = RunningDaemon> extends SignInPlace {
+  readonly daemon: D
   readonly idp: CompanyIdp
   close(): Promise<void>
 }
@@ -64,12 +64,19 @@ export const signInFiles = (idp: CompanyIdp): Files => ({
   'policies/access/all.cedar': 'permit (principal is Deputy::User, action, resource);',
 })
 
+type MoreFiles = (world: { idp: CompanyIdp; port: number }) => Files | Promise<Files>
+
 /** @param more files beside those of the world, or in their place */
 export const startSignInWorld = async (
-  more: (world: { idp: CompanyIdp; port: number }) => Files | Promise<Files> = () => ({}),
+  more: MoreFiles = () => ({}),
   settings: Record<string, unknown> = {},
-): Promise<SignInWorld> => {
-  const daemon = await prepareDaemon({}, settings)
+): Promise<SignInWorld> => startSignInAt(await prepareDaemonHere({}, settings), more)
+
+/** @param daemon that is not started yet */
+export const startSignInAt = async <D extends RunningDaemon>(
+  daemon: D,
+  more: MoreFiles = () => ({}),
+): Promise<SignInWorld<D>> => {
   const url = `http://127.0.0.1:${daemon.port}`
   const idp = await startCompanyIdp({ resources: [], redirectUris: [`${url}/connect/signed-in`] })
   const close = async (): Promise<void> => {

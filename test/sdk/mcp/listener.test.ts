@@ -4,10 +4,10 @@ import type { ToolCall } from '../../../src/sdk/mcp/index.ts'
 import { aCompany, LEDGER, RESOURCES } from '../../support/configuration.ts'
 import {
   ask,
-  startDaemonProcess,
+  startDaemonHere,
   startTestIssuer,
   type Answer,
-  type Daemon,
+  type RunningDaemon,
   type TestIssuer,
 } from '../../support/daemon.ts'
 import { connectMcpClient, startMcpServer, type McpClient, type RunningMcpServer, type Sdk } from '../../support/mcp.ts'
@@ -22,7 +22,7 @@ const TOOLS = {
 
 describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let server: RunningMcpServer
   let resource: string
   let seen: ToolCall<unknown> | undefined
@@ -31,7 +31,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     const port = await freePort()
     resource = `http://127.0.0.1:${port}/mcp`
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(
+    daemon = await startDaemonHere(
       aCompany({ issuer: issuer.url, notes: { name: 'Notes', resource, tools: TOOLS, basic_scopes: ['mcp'] } }),
     )
     server = await startMcpServer({
@@ -299,14 +299,14 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
 
 describe('the listener for older revisions', () => {
   let issuer: TestIssuer
-  let daemon: Daemon
+  let daemon: RunningDaemon
   let server: RunningMcpServer
   let resource: string
   beforeAll(async () => {
     const port = await freePort()
     resource = `http://127.0.0.1:${port}/mcp`
     issuer = await startTestIssuer()
-    daemon = await startDaemonProcess(aCompany({ issuer: issuer.url, notes: { resource } }))
+    daemon = await startDaemonHere(aCompany({ issuer: issuer.url, notes: { resource } }))
     server = await startMcpServer({
       sdk: 'v1',
       port,
