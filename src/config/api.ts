@@ -112,6 +112,7 @@ const toolSchema = z.union([
 export const apiSchema = z.strictObject({
   api: idSchema.describe('The id.'),
   name: z.string().max(200).optional().describe('Name of the API.'),
+  environment: idSchema.optional().describe('Only daemons of this environment see it; absent: all daemons.'),
   downstream: idSchema.describe('The downstream whose credential the requests carry; it needs `inject`.'),
   document: z
     .strictObject({

@@ -5,7 +5,7 @@ import type { Snapshot } from './snapshot.ts'
 /** What nodes on one store have in common where they decide alike, as a short hash of each part. */
 export interface Fingerprints {
   readonly issuer: string
-  /** Tenants, servers, downstreams, providers, clients and rotation policies. */
+  /** Tenants, servers, downstreams, providers, clients, APIs and rotation policies. */
   readonly registry: string
   readonly policies: string
 }
@@ -13,7 +13,7 @@ export interface Fingerprints {
 /** What people call the parts. */
 const WORDS: Readonly<Record<keyof Fingerprints, string>> = {
   issuer: 'another issuer',
-  registry: 'other tenants, servers, downstreams, providers, clients or rotation policies',
+  registry: 'other tenants, servers, downstreams, providers, clients, APIs or rotation policies',
   policies: 'other access policies',
 }
 
@@ -39,6 +39,8 @@ export const fingerprintsOf = (snapshot: Snapshot, policies: Readonly<Record<str
       snapshot.providers,
       snapshot.rotations,
       ...(snapshot.clients.size > 0 ? [snapshot.clients] : []),
+      // The digest of its document stands in the file of an API.
+      ...(snapshot.apis.size > 0 ? [new Map([...snapshot.apis].map(([id, { api }]) => [id, api]))] : []),
     ].map(byId),
   ),
   policies: hashOf(policies),

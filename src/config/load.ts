@@ -4,7 +4,8 @@ import { readTextFile, readTextFiles } from './folder.ts'
 import { checkReferences } from './checks/references.ts'
 import { clientSchema } from './client.ts'
 import { downstreamSchema } from './downstream.ts'
-import type { CompiledApi } from './api.ts'
+import { apiSchema } from './api.ts'
+import { API_FOLDER, compileApis } from './compile-apis.ts'
 import { hostTools } from './hosted-tools.ts'
 import type { Loaded } from './loaded.ts'
 import { privateFilesIn, type PrivateFile } from './private-files.ts'
@@ -149,21 +150,22 @@ const readDocuments = async (
     downstreams: await read('downstreams', { schema: downstreamSchema, key: 'downstream', isMeant }),
     clients: await read('clients', { schema: clientSchema, key: 'client', isMeant }),
     providers: await readProviders(home, shippedProviders, problems),
+    apis: await read(API_FOLDER, { schema: apiSchema, key: 'api', isMeant }),
     elsewhere,
   }
 }
 
-const snapshotOf = (generation: number, loaded: Loaded, apis: ReadonlyMap<string, CompiledApi>): Snapshot => ({
+const snapshotOf = (generation: number, loaded: Loaded): Snapshot => ({
   generation,
   home: loaded.home,
   settings: loaded.settings.value,
   tenants: valuesOf(loaded.tenants),
-  ...hostTools(valuesOf(loaded.servers), apis),
+  ...hostTools(valuesOf(loaded.servers), loaded.compiled),
   downstreams: valuesOf(loaded.downstreams),
   providers: valuesOf(loaded.providers),
   clients: valuesOf(loaded.clients),
   rotations: valuesOf(loaded.rotations),
-  apis,
+  apis: loaded.compiled,
 })
 
 /**
@@ -191,19 +193,20 @@ export const loadConfiguration = async (options: {
     },
     problems,
   )
-  const loaded: Loaded = { home, settings, ...documents, rotations }
+  const compiled = await compileApis(home, documents, problems)
+  const loaded: Loaded = { home, settings, ...documents, rotations, compiled }
   problems.push(...checkReferences(loaded))
   if (problems.length > 0) return { snapshot: undefined, problems }
   const locatedIn = (...folders: readonly ReadonlyMap<string, Located<unknown>>[]): Located<unknown>[] =>
     folders.flatMap((folder) => [...folder.values()])
-  const { tenants, servers, downstreams, providers, clients } = loaded
+  const { tenants, servers, downstreams, providers, clients, apis } = loaded
   return {
     problems,
-    warnings: [settings, ...locatedIn(tenants, servers, downstreams, providers, clients, rotations)].flatMap(
+    warnings: [settings, ...locatedIn(tenants, servers, downstreams, providers, clients, rotations, apis)].flatMap(
       ({ warnings = [] }) => warnings,
     ),
     elsewhere,
     privateFiles: privateFilesIn(home, [settings, ...locatedIn(tenants, downstreams, rotations)]),
-    snapshot: snapshotOf(generation, loaded, new Map()),
+    snapshot: snapshotOf(generation, loaded),
   }
 }

@@ -1,3 +1,4 @@
+import type { Api, CompiledApi } from './api.ts'
 import type { Client } from './client.ts'
 import type { Downstream } from './downstream.ts'
 import type { Provider } from './provider.ts'
@@ -18,4 +19,7 @@ export interface Loaded {
   readonly providers: ReadonlyMap<string, Located<Provider>>
   readonly clients: ReadonlyMap<string, Located<Client>>
   readonly rotations: ReadonlyMap<string, Located<RotationPolicy>>
+  readonly apis: ReadonlyMap<string, Located<Api>>
+  /** Those whose document is in order. */
+  readonly compiled: ReadonlyMap<string, CompiledApi>
 }

@@ -17,6 +17,11 @@ export const requestErrors = {
     'The parameter {parameter} was sent more than once.',
     'Send {parameter} exactly once.',
   ),
+  argument_refused: kind(
+    { status: 400, oauth: 'invalid_request', category: 'request', retryable: false },
+    'The argument {argument} is not sent: {problem}.',
+    'Correct the argument, then call the tool again.',
+  ),
   unsupported_media_type: kind(
     { status: 415, oauth: 'invalid_request', category: 'request', retryable: false },
     'The content type {type} is not accepted here.',

@@ -23,3 +23,21 @@ export type {
   ToolContent,
   Value,
 } from './tool.ts'
+export { parseJson, readAnswer } from './answer.ts'
+export { type ApiCompilation, type Candidate, candidates, compileApi, type Target } from './compile.ts'
+export {
+  type ApiDocument,
+  parseDocumentText,
+  readAccepted,
+  readDocument,
+  upgradeDocument,
+  versionOf,
+} from './document.ts'
+export { MAX_DOCUMENT_BYTES } from './limits.ts'
+export type { ApiOptions, ToolEntry } from './options.ts'
+export { type ApiProblem, DocumentError } from './problem.ts'
+export { project, valueAt } from './projection.ts'
+export { OperationError } from './refusal.ts'
+export { type Arguments, buildRequest } from './request.ts'
+export type { Losses } from './schema-context.ts'
+export { validateArguments } from './validate.ts'

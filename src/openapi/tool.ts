@@ -39,9 +39,11 @@ export interface Operation {
   readonly parameters: readonly Parameter[]
   readonly body?: RequestBody
   readonly answers: readonly AnswerForm[]
+  /** Structured content is `{ result: ANSWER }`, because the document does not say that the answer is an object. */
+  readonly wrapsAnswer: boolean
   readonly limits: CallLimits
   readonly pagination?: Pagination
-  /** JSON pointers of the parts that an answer is reduced to; absent: all of it. */
+  /** JSON pointers of the parts that an answer is reduced to; a step `*` stands for each element. Absent: all of it. */
   readonly projection?: readonly string[]
 }
 
@@ -70,10 +72,11 @@ export interface Parameter {
   readonly mediaType?: string
 }
 
-/** A form that the body may be sent in; the first is the one that is. */
+/** The body: of the media types that the document takes, the one that a model writes best. */
 export interface RequestBody {
   readonly required: boolean
   readonly mediaType: string
+  readonly kind: 'json' | 'form' | 'multipart' | 'text' | 'binary'
   /** The arguments that make the body: one for all of it, or one for each property. */
   readonly value: BodyValue
   /** Of form and multipart bodies, by property. */
@@ -81,7 +84,7 @@ export interface RequestBody {
 }
 
 export type BodyValue =
-  | { readonly from: 'argument'; readonly argument: string }
+  | { readonly from: 'whole'; readonly value: Value }
   | { readonly from: 'properties'; readonly properties: readonly BodyProperty[] }
 
 export interface BodyProperty {

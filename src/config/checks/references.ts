@@ -1,6 +1,7 @@
 /** What single files cannot show: names that are not defined, addresses that are not loopback, servers that share a resource. */
 import type { Loaded } from '../loaded.ts'
 import type { Problem } from '../problem.ts'
+import { checkApis } from './apis.ts'
 import { checkBackends } from './backends.ts'
 import { checkClients } from './clients.ts'
 import { checkDocuments } from './client-documents.ts'
@@ -22,4 +23,5 @@ export const checkReferences = (loaded: Loaded): Problem[] => [
   ...checkClients(loaded),
   ...checkRotations(loaded),
   ...checkBackends(loaded),
+  ...checkApis(loaded),
 ]

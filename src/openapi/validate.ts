@@ -1,0 +1,106 @@
+/** Whether values are as a schema says. Schemas are compiled when they are first needed. */
+import type { ErrorObject, ValidateFunction } from 'ajv'
+import type { ApiTool, JsonSchema } from './tool.ts'
+
+interface Compiler {
+  compile(schema: JsonSchema): ValidateFunction
+}
+
+/** By the schema itself: those of a configuration that was replaced are collected with it. */
+const compiled = new WeakMap<JsonSchema, ValidateFunction>()
+
+let compiler: Promise<Compiler> | undefined
+
+const createCompiler = async (): Promise<Compiler> => {
+  const { Ajv2020 } = await import('ajv/dist/2020.js')
+  const ajv = new Ajv2020({
+    strict: false,
+    validateFormats: false,
+    validateSchema: false,
+    // The first ten are told; lists are bounded by the size of a message.
+    allErrors: true,
+    unicodeRegExp: true,
+    logger: false,
+    addUsedSchema: false,
+  })
+  return {
+    compile(schema) {
+      const validate = ajv.compile(schema)
+      // The instance would keep every schema that it has ever seen.
+      ajv.removeSchema(schema)
+      return validate
+    },
+  }
+}
+
+const LARGEST = Number.MAX_SAFE_INTEGER
+
+/** A schema whose integers end where JSON in JavaScript can no longer tell one from the next: such a value has already become another one. */
+const withSafeIntegers = (schema: unknown): unknown => {
+  if (Array.isArray(schema)) return schema.map(withSafeIntegers)
+  if (typeof schema !== 'object' || schema === null) return schema
+  const { type } = schema as JsonSchema
+  const inner = Object.fromEntries(
+    Object.entries(schema).map(([key, each]) => [
+      key,
+      key === 'enum' || key === 'default' ? each : withSafeIntegers(each),
+    ]),
+  )
+  return type === 'integer' || (Array.isArray(type) && type.includes('integer') && !type.includes('number'))
+    ? { minimum: -LARGEST, maximum: LARGEST, ...inner }
+    : inner
+}
+
+/** The function that checks values against a schema. */
+export const validatorOf = async (
+  schema: JsonSchema,
+  prepare: (schema: JsonSchema) => JsonSchema = (each) => each,
+): Promise<ValidateFunction> => {
+  const known = compiled.get(schema)
+  if (known !== undefined) return known
+  const made = (await (compiler ??= createCompiler())).compile(prepare(schema))
+  compiled.set(schema, made)
+  return made
+}
+
+/** More would not help a model that corrects its call. */
+const MAX_TOLD = 10
+
+const wordsOf = ({ instancePath, keyword, params, message }: ErrorObject): string => {
+  const place = instancePath === '' ? 'The arguments' : instancePath.slice(1).replaceAll('/', '.').slice(0, 100)
+  if (keyword === 'additionalProperties')
+    return `${place}: there is no ${JSON.stringify(String(params.additionalProperty).slice(0, 100))}.`
+  if (keyword === 'required') return `${place}: ${JSON.stringify(params.missingProperty)} is missing.`
+  if (keyword === 'enum') return `${place}: it can be ${JSON.stringify(params.allowedValues).slice(0, 500)}.`
+  return `${place}: ${message ?? keyword}.`
+}
+
+/** What is wrong with a value, in sentences without the value itself; none where it is as the schema says. */
+export const deviationsOf = async (
+  schema: JsonSchema,
+  value: unknown,
+  prepare?: (schema: JsonSchema) => JsonSchema,
+): Promise<string[]> => {
+  const validate = await validatorOf(schema, prepare)
+  if (validate(value)) return []
+  const errors = validate.errors ?? []
+  validate.errors = null
+  return [...new Set(errors.slice(0, 5 * MAX_TOLD).map(wordsOf))].slice(0, MAX_TOLD)
+}
+
+/** Deeper values were not written by a caller who means what a schema says. */
+const MAX_DEPTH = 64
+
+const isTooDeep = (value: unknown, depth = 0): boolean => {
+  if (typeof value !== 'object' || value === null) return false
+  return depth >= MAX_DEPTH || Object.values(value).some((each) => isTooDeep(each, depth + 1))
+}
+
+/** What is wrong with the arguments of a call, in sentences for the model that made it. */
+export const validateArguments = async (
+  { inputSchema }: Pick<ApiTool, 'inputSchema'>,
+  args: unknown,
+): Promise<string[]> =>
+  isTooDeep(args)
+    ? [`The arguments are nested deeper than ${MAX_DEPTH} levels.`]
+    : deviationsOf(inputSchema, args, withSafeIntegers as (schema: JsonSchema) => JsonSchema)
