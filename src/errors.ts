@@ -12,6 +12,7 @@ import { proxyErrors } from './errors/proxy.ts'
 import { requestErrors } from './errors/request.ts'
 import { subjectErrors } from './errors/subject.ts'
 import { targetErrors } from './errors/target.ts'
+import { toolErrors } from './errors/tool.ts'
 import { workloadErrors } from './errors/workload.ts'
 import type { ErrorKind } from './errors/kind.ts'
 
@@ -23,6 +24,7 @@ export const taxonomy = {
   ...workloadErrors,
   ...subjectErrors,
   ...targetErrors,
+  ...toolErrors,
   ...grantErrors,
   ...proxyErrors,
   ...daemonErrors,

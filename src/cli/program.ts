@@ -25,6 +25,7 @@ const GROUPS: readonly Group[] = [
     load: async () => (await import('./commands/revoke.ts')).addRevocationCommands,
   },
   { names: ['client'], load: async () => (await import('./commands/client.ts')).addClientCommands },
+  { names: ['mcp'], load: async () => (await import('./commands/mcp.ts')).addMcpCommand },
   { names: ['exec'], load: async () => (await import('./commands/exec.ts')).addExecCommand },
   {
     names: ['aws-credentials'],

@@ -24,6 +24,7 @@ export interface Daemon {
     readonly tcp: string | null
     readonly proxy: readonly string[]
     readonly connect: string
+    readonly mcp: string | null
     readonly metrics: string | null
   }
   reload(): Promise<ReloadResult>

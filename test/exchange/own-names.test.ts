@@ -61,6 +61,7 @@ describe('fault 38: names that a plain object answers to by itself', () => {
         snapshot: () => aSnapshot({ servers: [own] }),
         attest: () => Promise.resolve({ server: own } as never),
         subjectState: { introspect: () => Promise.resolve({ active: false }) } as never,
+        subjects: undefined as never,
         policy: () => undefined as never,
         issuer: () => 'https://deputy.example',
         clock: { now: () => 0, elapsed: () => 0 } as never,

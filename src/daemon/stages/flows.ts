@@ -11,7 +11,10 @@ import {
   createTokenState,
 } from '#flows/exchange'
 import { createEndAgain, createRevoker } from '#flows/revocation'
+import { createUpstream, RedactionCache } from '#flows/injected-request'
 import { withRotations } from '#flows/rotation'
+import { createToolCalls } from '#flows/tool-call'
+import { createProofs } from '#foundation/outbound'
 import { createLiveSessionMonitor } from '#identity/validity'
 import { createClientSecretCheck } from '#identity/workload'
 import type { DaemonContext } from '../context.ts'
@@ -92,6 +95,32 @@ const createConnecting = (context: DaemonContext, made: Made) => {
   })
 }
 
+/** Calls of tools of APIs, with a way to the APIs of their own. */
+const createCalls = (context: DaemonContext, { audit }: Made, exchange: ReturnType<typeof createExchange>) => {
+  const { snapshot, clock, random, logger, settings, atEnd } = context
+  const { network, proxy } = settings
+  const upstream = createUpstream({
+    allowLoopback: network.allow_loopback,
+    allowPrivate: network.allow_private,
+    connectTimeout: network.timeout,
+    answerTimeout: proxy.answer,
+    idleTimeout: proxy.idle,
+  })
+  atEnd(() => upstream.close())
+  return createToolCalls({
+    snapshot,
+    exchange,
+    upstream,
+    proofs: createProofs({ clock, random }),
+    redactions: new RedactionCache(),
+    audit,
+    telemetry: context.observed.telemetry,
+    logger,
+    clock,
+    chance: () => random.bytes(1)[0]! / 256,
+  })
+}
+
 export const createFlows = (context: DaemonContext, made: Made) => {
   const { configuration, snapshot, clock, random, atEnd } = context
   const { policy } = configuration
@@ -105,11 +134,13 @@ export const createFlows = (context: DaemonContext, made: Made) => {
   const revoker = createRevocations(context, made)
   const checkSecret = createClientSecretCheck(random)
   const subjectState = createSubjectState({ ...deps, readMinted: readMintedToken })
+  const exchange = createExchange({ ...deps, exec: execSessions, checkOut: checkouts.checkOut })
   return {
     liveSessions,
     revoker,
     connect: createConnecting(context, made),
-    exchange: createExchange({ ...deps, exec: execSessions, checkOut: checkouts.checkOut }),
+    exchange,
+    toolCalls: createCalls(context, made, exchange),
     serverView: createServerView({ ...deps, subjectState }),
     tokens: createTokenState({ ...deps, read: readMintedToken, subjectState, revoker }),
     beginExec: createExecBegin({ ...deps, sessions: execSessions, liveSessions }),

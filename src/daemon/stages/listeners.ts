@@ -74,7 +74,8 @@ const openLocalApi = async (
   { readiness, proxy, listeners }: { readiness: Readiness; proxy: ExecProxy | undefined; listeners: Listeners },
 ) => {
   const { settings, home, snapshot, clock, newId, logger } = context
-  const { exchange, tokens, serverView, signingKeys, peers, links, sessions, store, beginExec, issuer } = parts
+  const { exchange, tokens, serverView, toolCalls, signingKeys, peers, links, sessions, store, beginExec, issuer } =
+    parts
   const { limits, opened } = listeners
   const { listen } = settings
   const localApi = (hosts: ReadonlySet<string>) =>
@@ -83,6 +84,7 @@ const openLocalApi = async (
       exchange,
       tokens,
       serverView,
+      toolCalls,
       jwks: () => signingKeys.jwks('token', 'cloud'),
       peer: (request) => peers.of(request.socket) ?? Promise.resolve(undefined),
       guard: createCallerGuard(hosts),
@@ -303,6 +305,33 @@ const openMetrics = async (
   return (await opened(listenOnPort(endpoint, { ...limits, setting: 'listen.metrics', ...metrics }))).address
 }
 
+/** The MCP servers that Deputy hosts; the code for them is loaded where the settings want it. */
+const openHostedServers = async (
+  context: DaemonContext,
+  parts: Parts,
+  { limits, opened }: Listeners,
+): Promise<{ address: string | null; toolsChanged: () => void }> => {
+  const { settings, snapshot, clock, newId, logger, atEnd } = context
+  const { mcp } = settings.listen
+  if (mcp === null) return { address: null, toolsChanged: () => undefined }
+  const { createHostedServers } = await import('#listeners/mcp')
+  const { serverView, toolCalls } = parts
+  const hosted = createHostedServers({
+    snapshot,
+    serverView,
+    toolCalls,
+    correlationId: newId,
+    logger,
+    now: () => clock.now(),
+  })
+  atEnd(() => hosted.close())
+  // A client that listens for changes keeps its request open.
+  const { address } = await opened(
+    listenOnPort(hosted.onRequest, { ...limits, requestTimeout: 0, setting: 'listen.mcp', ...mcp }),
+  )
+  return { address, toolsChanged: hosted.toolsChanged }
+}
+
 /**
  * Opens every listener that the settings name.
  * @param isDraining whether the daemon is about to stop
@@ -325,7 +354,12 @@ export const openListeners = async (context: DaemonContext, parts: Parts, isDrai
   })
   const readiness = createReadiness(parts, isDraining)
   const databases = await openDatabases(context, parts, listeners)
-  const reload = createReload(context, parts, { describeNode, databaseSockets: databases.reconcile })
+  const hosted = await openHostedServers(context, parts, listeners)
+  const reload = createReload(context, parts, {
+    describeNode,
+    databaseSockets: databases.reconcile,
+    toolsChanged: hosted.toolsChanged,
+  })
   const status = createStatus(context, parts, { readiness, describeNode, proxyAddresses: proxy.addresses })
   const admin = await openAdminApi(context, parts, { listeners, reload, status })
   const pages = await openPublic(context, parts, listeners)
@@ -342,6 +376,7 @@ export const openListeners = async (context: DaemonContext, parts: Parts, isDrai
       tcp: local.tcp,
       proxy: proxy.addresses,
       connect: pages.address,
+      mcp: hosted.address,
       metrics,
     },
   }

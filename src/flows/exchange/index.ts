@@ -20,9 +20,10 @@ export {
   type RequestOrigin,
   type TokenExchangeRequest,
   type TokenRequest,
+  type ToolCallFacts,
 } from './request.ts'
 export type { Presentation } from './possession.ts'
-export { createServerView, type ServerView } from './server-view.ts'
+export { createServerView, type HostedCaller, type ServerView } from './server-view.ts'
 export { createStatusLists, type StatusLists } from './status-list.ts'
 export { createSubjectState } from './subject-state.ts'
 export { assertForAgent, resolveTarget } from './target.ts'

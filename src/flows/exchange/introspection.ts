@@ -21,9 +21,14 @@ export const answerIntrospection = async (
   told: {
     readonly record: Omit<AuditRecord, 'id' | 'event' | 'outcome'>
     readonly counts: () => boolean
+    readonly isRecorded?: boolean
     readonly assertHeld: () => void
   },
 ): Promise<Introspection> => {
+  if (told.isRecorded === false) {
+    if (answer.active) told.assertHeld()
+    return answer.active && !told.counts() ? INACTIVE : answer
+  }
   await withAudit(deps, {
     steps: () => Promise.resolve(),
     issued: () => ({ id: origin.correlationId, event: 'token.introspect', outcome: 'done', ...told.record }),

@@ -23,8 +23,8 @@ export interface IssuedToken {
   readonly fields?: Readonly<Record<string, string>>
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
-  /** For a request of the proxy: where the credential goes, how it is put in, the key to be proved with it, and whether it still may be used: what it has opened may stay open for long. */
-  readonly injection?: AllowedInjection & { readonly proofKey?: ProofKey; stands(): boolean }
+  /** For a request of the proxy: where the credential goes, how it is put in, the key to be proved with it, and whether it still may be used: what it has opened may stay open for long. `assertStands` throws why not. */
+  readonly injection?: AllowedInjection & { readonly proofKey?: ProofKey; stands(): boolean; assertStands(): void }
 }
 
 /** What Deputy logs in with for a program that is connected through it, and what the connection relies on. */
@@ -98,6 +98,9 @@ export const issueToken = (deps: ExchangeDependencies, proved: Proved): IssuedTo
             ...authorized.injection,
             ...(credential.proofKey === undefined ? {} : { proofKey: credential.proofKey }),
             stands: () => stands(deps, proved),
+            assertStands: () => {
+              assertProvedValid(deps, proved)
+            },
           },
         }),
   }

@@ -36,6 +36,7 @@ export const toRecord = (context: ExchangeContext, noted: Noted, now: number, er
         audience: wish.audiences,
         resource: wish.resources,
         tool: wish.tool,
+        call: wish.call,
         rejected: wish.rejected === undefined ? undefined : true,
       },
       // Never the path or the query: the caller chooses them, and placeholders stand in them.

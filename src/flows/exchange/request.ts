@@ -11,6 +11,16 @@ export interface RequestOrigin {
   readonly evidence: CallerEvidence
 }
 
+/** What the audit log keeps of a call before it is made. */
+export interface ToolCallFacts {
+  readonly api: string
+  readonly operation: string
+  /** SHA-256 of the arguments. */
+  readonly digest: string
+  /** Present only where the file of the API asks for it. */
+  readonly arguments?: unknown
+}
+
 /** What both grants have in common: targets, scopes and the kind of token wanted. Parsed, not yet allowed. */
 export interface TokenRequest {
   /** Ids of downstreams (RFC 8693 section 2.1, `audience`). */
@@ -26,7 +36,9 @@ export interface TokenRequest {
   readonly tool?: string
   /** What was issued for the same request before, where its service refused it (401). */
   readonly rejected?: Secret
-  /** Set by the proxy alone: what is issued is put into this request. */
+  /** The call of an operation of an API that needs the credential, for the record. */
+  readonly call?: ToolCallFacts
+  /** Set by the proxy and by tools of APIs alone: what is issued is put into this request. */
   readonly injection?: Injection
 }
 

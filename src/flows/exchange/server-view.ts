@@ -2,15 +2,16 @@ import type { Clock } from '#clock'
 import { type CurrentSnapshot, type Server, type Snapshot, takesAssertions } from '#config'
 import { asDeputyError, refuse } from '#errors'
 import type { Secret } from '#foundation/crypto'
+import { ownValue } from '#foundation/text'
 import { agentsIn } from '#identity/client'
 import type { Policy } from '#identity/policy'
-import { trustOf, type VerifiedSubject } from '#identity/subject'
+import { type SubjectVerifier, trustOf, type VerifiedSubject } from '#identity/subject'
 import { type AttestedWorkload, type CallerEvidence, PROOF_ALGORITHMS } from '#identity/workload'
 import { authorize } from './authorize.ts'
 import type { RequestOrigin } from './request.ts'
 import type { Introspection } from './introspection.ts'
 import type { Presentation } from './possession.ts'
-import type { SubjectState } from './subject-state.ts'
+import { answerOf as subjectAnswer, type SubjectState } from './subject-state.ts'
 import { assertForAgent, resolveTarget } from './target.ts'
 import { missingFor } from './tool.ts'
 
@@ -20,6 +21,13 @@ export interface ServerView {
   describe(origin: RequestOrigin): Promise<object>
   /** As introspection of a user's token, with the server's tools: which of them policy lets this user call. */
   tools(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<Introspection>
+  /**
+   * As `tools`, for a server that Deputy hosts: its tools are judged one at a time. A token that does not count is recorded; one that
+   * does is recorded with what it is used for.
+   */
+  caller(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<HostedCaller>
+  /** The same for the Unix user at the other end of the socket, who has signed in with `deputy login`. @throws DeputyError of the session */
+  sessionCaller(origin: RequestOrigin, uid: number): Promise<HostedCaller & { readonly subject: VerifiedSubject }>
 }
 
 /** The issuers whose tokens clients may present to the server (RFC 9728 section 2); Deputy is one where it redeems identity assertions for them. */
@@ -32,14 +40,24 @@ const authorizationServers = (server: Server, snapshot: Snapshot, deputy: string
 }
 
 /** What policy allows of a tool, or why it is hidden. */
-type ToolJudgement =
+export type ToolJudgement =
   | { readonly scopes: readonly string[]; readonly denied?: undefined; readonly policies?: undefined }
   | { readonly scopes?: undefined; readonly denied: string; readonly policies: readonly string[] }
+
+/** Judges the tools of a server for one caller, each when it is asked for. */
+const judgeFor =
+  (deps: ServerViewDependencies, server: Server, subject: VerifiedSubject): HostedCaller['judge'] =>
+  (tool) => {
+    const registered = ownValue(server.tools, tool)
+    if (registered === undefined) return undefined
+    return { ...judge(deps, tool, server, subject), requires: registered.requires }
+  }
 
 interface ServerViewDependencies {
   readonly snapshot: CurrentSnapshot
   readonly attest: (evidence: CallerEvidence, snapshot: Snapshot) => Promise<AttestedWorkload>
   readonly subjectState: SubjectState
+  readonly subjects: Pick<SubjectVerifier, 'fromSession'>
   readonly policy: () => Policy
   readonly issuer: () => string
   readonly clock: Clock
@@ -114,6 +132,13 @@ const toolsOf = (deps: ServerViewDependencies, server: Server, subject: Verified
   }
 }
 
+/** A caller of a server that Deputy hosts. */
+export interface HostedCaller {
+  readonly answer: Introspection
+  /** What policy allows this caller of a tool; undefined: the server has no such tool. */
+  judge(tool: string): (ToolJudgement & { readonly requires: readonly string[] }) | undefined
+}
+
 /** Answers the questions of servers about themselves and their users. */
 export const createServerView = (deps: ServerViewDependencies): ServerView => ({
   async describe(origin) {
@@ -137,5 +162,25 @@ export const createServerView = (deps: ServerViewDependencies): ServerView => ({
     return deps.subjectState.introspect({ origin, server, token, presented }, (subject) =>
       toolsOf(deps, server, subject),
     )
+  },
+
+  async caller(origin, token, presented) {
+    const { server } = await deps.attest(origin.evidence, deps.snapshot())
+    let verified: VerifiedSubject | undefined
+    const asked = { origin, server, token, presented, isRecorded: false }
+    const answer = await deps.subjectState.introspect(asked, (subject) => {
+      verified = subject
+      return { answer: {}, record: {} }
+    })
+    return {
+      answer,
+      judge: answer.active && verified !== undefined ? judgeFor(deps, server, verified) : () => undefined,
+    }
+  },
+
+  async sessionCaller(origin, uid) {
+    const { server } = await deps.attest(origin.evidence, deps.snapshot())
+    const subject = await deps.subjects.fromSession({ uid, server })
+    return { answer: subjectAnswer(server, subject), subject, judge: judgeFor(deps, server, subject) }
   },
 })

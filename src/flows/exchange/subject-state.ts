@@ -17,6 +17,8 @@ export interface PresentedToken {
   readonly server: Server
   readonly token: Secret
   readonly presented?: Presentation | undefined
+  /** False: only a token that does not count is recorded, because what a counting one is used for has a record of its own. */
+  readonly isRecorded?: boolean
 }
 
 export interface SubjectState {
@@ -73,6 +75,7 @@ export const createSubjectState = (
       const answer: Introspection =
         subject === undefined ? inactiveBecause(problem) : { ...answerOf(server, subject), ...besides?.answer }
       return answerIntrospection(deps, origin, answer, {
+        isRecorded: asked.isRecorded !== false || !answer.active,
         record: {
           server: server.server,
           ...(subject === undefined
@@ -102,7 +105,8 @@ const dependenciesOn = (
   { tenant: { tenant }, user, tokenId, ancestors, earliestIssue: since }: VerifiedSubject,
 ): CredentialDependencies => ({ tenant, user, server, downstreams: [], tokens: [tokenId, ...ancestors], since })
 
-const answerOf = (
+/** An active answer. */
+export const answerOf = (
   server: Server,
   { user, agent, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt, confirmation }: VerifiedSubject,
 ) => ({

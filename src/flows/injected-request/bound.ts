@@ -32,7 +32,7 @@ const wantsAgain = ({ proofs, request }: Proving, status: number, headers: RawHe
  * The way to a service for a request whose token is bound: each sending has a proof of its own. One that the service refuses for
  * its nonce is sent once more, if its body is still at hand; otherwise the caller's next request has the nonce.
  */
-export const provingUpstream = (upstream: Upstream, proving: Proving): Pick<Upstream, 'send'> => {
+export const provingUpstream = (upstream: Pick<Upstream, 'send'>, proving: Proving): Pick<Upstream, 'send'> => {
   const send = (outgoing: UpstreamRequest, handler: Dispatcher.DispatchHandler, isLast: boolean): void => {
     let isDropped = false
     upstream.send(

@@ -3,6 +3,7 @@
  * the answer may come back. The proxy and the tools of APIs send through here; no other code puts a credential into a request.
  */
 export { provingUpstream } from './bound.ts'
+export { collectAnswer, type CollectedAnswer } from './collect.ts'
 export { codingOf, DECODERS, withoutSecrets } from './decoding.ts'
 export { formsOf } from './forms.ts'
 export { each, isForDeputy, methodsOf, passedOn, type RawHeaders, without } from './headers.ts'

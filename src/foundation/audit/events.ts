@@ -47,6 +47,7 @@ export const AUDIT_EVENTS = [
   'token.identity_assertion',
   'token.introspect',
   'token.revoke',
+  'tool.call',
   'user.disable',
   'user.enable',
   'workload.unknown',

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { z } from 'zod'
 import { refuse } from '#errors'
 import { Form, parseForm } from './form.ts'
 
@@ -65,4 +66,28 @@ export const readForm = async (request: IncomingMessage, limit: number): Promise
     throw refuse('unsupported_media_type', { type: media === '' ? '(none)' : type.slice(0, 100), expected: FORM })
   }
   return parseForm(await readBody(request, limit))
+}
+
+/** Reads JSON of a schema. @throws DeputyError `unsupported_media_type`, `malformed_request`, and what `readBody` throws */
+export const readJson = async <Schema extends z.ZodType>(
+  request: IncomingMessage,
+  schema: Schema,
+  limit: number,
+): Promise<z.output<Schema>> => {
+  const type = request.headers['content-type'] ?? ''
+  if (!/^application\/json\s*(;|$)/i.test(type))
+    throw refuse('unsupported_media_type', { type: type.slice(0, 100), expected: 'application/json' })
+  const bytes = await readBody(request, limit)
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch {
+    throw refuse('malformed_request', { problem: 'the body is not JSON' })
+  }
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw refuse('malformed_request', {
+    problem: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'it is not valid'}`,
+  })
 }

@@ -19,6 +19,8 @@ export const paths = {
   exec: '/exec',
   server: '/server',
   tools: '/tools',
+  hostedTools: '/mcp/tools',
+  hostedCall: '/mcp/call',
   jwks: '/.well-known/jwks.json',
   health: '/healthz',
   ready: '/readyz',

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CurrentSnapshot } from '#config'
 import type { BeginExec, Exchange, RequestOrigin, ServerView, TokenState } from '#flows/exchange'
+import type { ToolCalls } from '#flows/tool-call'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import type { ExecSession, PeerProcess } from '#identity/workload'
 import { type Form, readEvidence, readForm } from '#listeners/http'
@@ -26,6 +27,7 @@ export interface LocalApiDependencies {
   readonly exchange: Exchange
   readonly tokens: TokenState
   readonly serverView: ServerView
+  readonly toolCalls: ToolCalls
   readonly jwks: () => object
   /** The process at the other end of the connection; undefined over TCP. */
   readonly peer: (request: IncomingMessage) => Promise<PeerProcess | undefined>

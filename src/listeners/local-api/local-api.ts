@@ -4,6 +4,7 @@ import { assertNotEncoded, assertSingleHeaders, paths, requestTargetOf, sendErro
 import { discoveryEndpoint, keysEndpoint, metadataEndpoint } from './discovery.ts'
 import { type Endpoint, formOf, type LocalApiDependencies, traceparentOf } from './endpoint.ts'
 import { createExecEndpoint } from './exec.ts'
+import { hostedCallEndpoint, hostedToolsEndpoint } from './hosted-tools.ts'
 import { healthEndpoint, readyEndpoint } from './health.ts'
 import { loginSessionEndpoints } from './login-session.ts'
 import { serverEndpoint, toolsEndpoint } from './server.ts'
@@ -24,6 +25,8 @@ const endpointTable = (deps: LocalApiDependencies): ReadonlyMap<string, Methods>
     ],
     [paths.server, { GET: serverEndpoint(deps), POST: serverEndpoint(deps) }],
     [paths.tools, { POST: toolsEndpoint(deps) }],
+    [paths.hostedTools, { POST: hostedToolsEndpoint(deps) }],
+    [paths.hostedCall, { POST: hostedCallEndpoint(deps) }],
     [paths.session, loginSessionEndpoints(deps)],
     [paths.metadata, { GET: metadataEndpoint(deps) }],
     [paths.discovery, { GET: discoveryEndpoint(deps) }],

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Deputy } from '../index.ts'
 import type { Inactive, Registration } from '../registration.ts'
-import { authInfoOf, Caller, type AuthInfo } from './caller.ts'
+import type { Deputy } from '../index.ts'
+import { authInfoOf, Caller, type AuthInfo, type VerifiedCaller } from './caller.ts'
 import { digestOf, readJson, toolsCalled } from './message.ts'
 import { challenges, type Scheme, type TokenError } from './metadata.ts'
 import { onlyHeader } from './origin.ts'
@@ -19,9 +19,14 @@ export type Serve = (
   caller: Caller,
 ) => Promise<void> | void
 
+/** What a gate asks Deputy. */
+export interface GateDeputy extends Pick<Deputy, 'server'> {
+  introspect(...asked: Parameters<Deputy['introspect']>): Promise<VerifiedCaller | Inactive>
+}
+
 /** What authorizing a request needs of the gate. */
 export interface AuthorizationContext {
-  readonly deputy: Pick<Deputy, 'introspect'>
+  readonly deputy: Pick<GateDeputy, 'introspect'>
   /** Bytes of a request. */
   readonly bodyLimit: number
   readonly report: (problem: string) => void

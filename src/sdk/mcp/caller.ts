@@ -30,13 +30,16 @@ export interface CredentialRequest {
 /** @deprecated The former name of `CredentialRequest`; it goes in the next version. */
 export type Wish = CredentialRequest
 
+/** What Deputy says of a caller; tools are looked up one at a time. */
+export type VerifiedCaller = Omit<Introspected, 'tools'> & { readonly tools: Pick<Introspected['tools'], 'get'> }
+
 /** A request of a verified user; travels to the tools inside of `authInfo.extra`. */
 export class Caller {
   readonly user: McpUser
   /** Of what was asked, without what a retry changes. */
   readonly digest: string
-  readonly #introspected: Introspected
-  constructor(introspected: Introspected, token: string, digest: string) {
+  readonly #introspected: VerifiedCaller
+  constructor(introspected: VerifiedCaller, token: string, digest: string) {
     const { user: sub, tenant, issuer, isAgent, scopes, tokenType: type, clientId, expiresAt } = introspected
     this.user = {
       sub,

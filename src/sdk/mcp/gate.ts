@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { DeputyClientError } from '../error.ts'
 import { connectDeputy, type Deputy, type DeputyOptions } from '../index.ts'
 import type { Registration } from '../registration.ts'
-import { authorizeAndServe, LOCAL_ORIGIN, type AuthorizationContext, type Serve } from './authorize.ts'
+import { authorizeAndServe, LOCAL_ORIGIN, type AuthorizationContext, type GateDeputy, type Serve } from './authorize.ts'
 import { protectedResource } from './metadata.ts'
 import { createOriginGuard } from './origin.ts'
 import { createRegistrationCache } from './registration-cache.ts'
@@ -21,6 +21,8 @@ export interface McpOptions extends DeputyOptions {
   readonly wait?: number
   /** Receives problems of the server's side, never with a token in them. Default: a line to standard error. */
   readonly report?: (problem: string) => void
+  /** Cache lifetime of the server's registration (ms; default 60000). What a user may do is checked with each request. */
+  readonly registrationLifetime?: number
 }
 
 /** Listener for `http.createServer`, and middleware for express: what is not for the MCP server goes to `next`. */
@@ -87,7 +89,16 @@ export interface Gate {
  */
 export const createGate = (options: McpOptions, serve: Serve): Gate => {
   const deputy = connectDeputy(options)
-  const registered = createRegistrationCache(deputy, options.now ?? Date.now)
+  return { deputy, ...createGateAt(deputy, options, serve) }
+}
+
+/** The gate, with any way to Deputy: Deputy itself uses it for the servers that it hosts. */
+export const createGateAt = (
+  deputy: GateDeputy,
+  options: Omit<McpOptions, keyof DeputyOptions> & Pick<DeputyOptions, 'now'>,
+  serve: Serve,
+): Omit<Gate, 'deputy'> => {
+  const registered = createRegistrationCache(deputy, options.now ?? Date.now, options.registrationLifetime)
   const { report = reportToStderr, bodyLimit = BODY_LIMIT } = options
   const context: AuthorizationContext = { deputy, bodyLimit, report, serve }
 
@@ -118,7 +129,6 @@ export const createGate = (options: McpOptions, serve: Serve): Gate => {
   }
 
   return {
-    deputy,
     report,
     listener: (request, response, next) => {
       answer(request, response, next).catch((error: unknown) => {

@@ -12,7 +12,7 @@ export interface Registered {
 const LIFETIME_MS = 60_000
 
 /** Reads the registration and caches it. While Deputy is unreachable the last one is used. @throws DeputyClientError when there is none */
-export const createRegistrationCache = (deputy: Pick<Deputy, 'server'>, now: () => number) => {
+export const createRegistrationCache = (deputy: Pick<Deputy, 'server'>, now: () => number, lifetime = LIFETIME_MS) => {
   let known: (Registered & { readonly at: number }) | undefined
   let reading: Promise<Registered> | undefined
   const read = async (): Promise<Registered> => {
@@ -21,7 +21,7 @@ export const createRegistrationCache = (deputy: Pick<Deputy, 'server'>, now: () 
     return known
   }
   return async (): Promise<Registered> => {
-    if (known !== undefined && now() - known.at < LIFETIME_MS) return known
+    if (known !== undefined && now() - known.at < lifetime) return known
     try {
       return await (reading ??= read().finally(() => {
         reading = undefined

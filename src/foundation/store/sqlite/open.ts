@@ -7,8 +7,7 @@ import type { Atomically, Batch, ColumnTypes, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { ConstraintError, SqliteConnection } from './connection.ts'
 import { sqliteDialect } from './dialect.ts'
-import type { StoreWrite } from '../records/store-write.ts'
-import type { BoundStatement, SqlValue } from './protocol.ts'
+import type { SqlValue } from './protocol.ts'
 
 const DEADLINE = 5000
 
@@ -63,22 +62,17 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
     dialect: sqliteDialect({ query: async (sql, parameters) => (await openReader()).query(sql, parameters) }),
   })
 
-  const bound = ({ sql, parameters }: StoreWrite['statements'][number]): BoundStatement => ({
-    sql,
-    rows: [parameters as readonly SqlValue[]],
-  })
   const atomically: Atomically = async (queries) => {
     try {
-      await connection.transaction(queries.map(bound))
+      await connection.transaction(
+        queries.map(({ sql, parameters }) => ({ sql, rows: [parameters as readonly SqlValue[]] })),
+      )
     } catch (error) {
       throw error instanceof ConstraintError ? refuse('conflict', { what: 'record' }, error) : error
     }
   }
-  const batch: Batch = (table, columns, rows, also = []) =>
-    connection.transaction([
-      { sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] },
-      ...also.flatMap(({ statements }) => statements.map(bound)),
-    ])
+  const batch: Batch = (table, columns, rows) =>
+    connection.transaction([{ sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] }])
 
   try {
     await migrate(database, atomically, COLUMN_TYPES)

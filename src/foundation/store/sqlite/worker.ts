@@ -73,15 +73,14 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
         : requests.length === 0
           ? []
           : executor.together(requests)
-    // One message for all of them: each one wakes the other thread.
-    if (replies.length > 0) port.postMessage(replies)
+    for (const reply of replies) port.postMessage(reply)
     if (closing === undefined) return
     try {
       database.close()
       lock?.close()
-      port.postMessage([{ id: closing.id, rows: [], changes: 0, insertId: 0 }] satisfies StoreReply[])
+      port.postMessage({ id: closing.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
     } catch (error) {
-      port.postMessage([{ id: closing.id, ...problemOf(error) }] satisfies StoreReply[])
+      port.postMessage({ id: closing.id, ...problemOf(error) } satisfies StoreReply)
     }
     port.close()
   })

@@ -1,0 +1,134 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  BrokenCircuitError,
+  circuitBreaker,
+  CircuitState,
+  ConsecutiveBreaker,
+  handleWhen,
+  type CircuitBreakerPolicy,
+} from 'cockatiel'
+import { DeputyError, refuse } from '#errors'
+import { type CollectedAnswer, each } from '#flows/injected-request'
+import { createLru } from '#foundation/lru'
+
+/** Failures in a row after which an API gets no more requests of a tenant, and for how long (ms). */
+const MAX_FAILURES = 5
+const OPEN_MS = 10_000
+const MAX_CIRCUITS = 10_000
+/** Attempts of a request that may be sent again. */
+const MAX_ATTEMPTS = 3
+const FIRST_PAUSE_MS = 100
+/** A longer wait is left to the caller, who is told of it (ms). */
+const MAX_PAUSE_MS = 5000
+
+/** Answers of a service that has not handled the request, or may not have (RFC 9110 section 15.6, RFC 6585 section 4). */
+const AGAIN = new Set([429, 502, 503, 504])
+
+/** An answer that counts as a failure of the API. It is an answer for the caller all the same. */
+class FailedAnswer extends Error {
+  readonly answer: CollectedAnswer
+  constructor(answer: CollectedAnswer) {
+    super('the API failed')
+    this.answer = answer
+  }
+}
+
+const isFailure = (error: unknown): boolean =>
+  error instanceof FailedAnswer ||
+  (error instanceof DeputyError && (error.code === 'upstream_unreachable' || error.code === 'upstream_timeout'))
+
+/** `Retry-After` (RFC 9110 section 10.2.3) in ms from now; undefined where it is none. */
+export const waitAskedBy = ({ headers }: Pick<CollectedAnswer, 'headers'>, now: number): number | undefined => {
+  const [value] = [...each(headers)].filter(([lower]) => lower === 'retry-after').map(([, , text]) => text.trim())
+  if (value === undefined) return undefined
+  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
+  const at = Date.parse(value)
+  return Number.isNaN(at) ? undefined : Math.max(0, at - now)
+}
+
+export interface AttemptOptions {
+  /** Of the breaker: the API and the tenant. */
+  readonly key: string
+  /** For the sentence of a refusal. */
+  readonly host: string
+  /** Whether the request may be sent again. */
+  readonly idempotent: boolean
+  readonly signal: AbortSignal
+}
+
+/** Sends requests, again where that is safe, and not at all while the API fails. */
+export interface Attempts {
+  /**
+   * @returns the answer, and how often the request was sent
+   * @throws DeputyError `api_resting`, and what `send` throws
+   */
+  run(
+    send: () => Promise<CollectedAnswer>,
+    options: AttemptOptions,
+  ): Promise<{ answer: CollectedAnswer; attempts: number }>
+}
+
+/** @param deps.chance a number from 0 to 1, which spreads the attempts of many callers */
+export const createAttempts = (deps: { readonly now: () => number; readonly chance: () => number }): Attempts => {
+  const circuits = createLru<string, CircuitBreakerPolicy>({ max: MAX_CIRCUITS })
+  const circuitOf = (key: string): CircuitBreakerPolicy => {
+    let found = circuits.get(key)
+    if (found === undefined)
+      circuits.set(
+        key,
+        (found = circuitBreaker(handleWhen(isFailure), {
+          halfOpenAfter: OPEN_MS,
+          breaker: new ConsecutiveBreaker(MAX_FAILURES),
+        })),
+      )
+    return found
+  }
+
+  const once = async (
+    send: () => Promise<CollectedAnswer>,
+    { key, host }: AttemptOptions,
+  ): Promise<CollectedAnswer> => {
+    const circuit = circuitOf(key)
+    try {
+      return await circuit.execute(async () => {
+        const answer = await send()
+        // An API that asks for a pause is in order; its wait is that of this caller.
+        if (answer.status >= 502 && AGAIN.has(answer.status)) throw new FailedAnswer(answer)
+        return answer
+      })
+    } catch (error) {
+      if (error instanceof FailedAnswer) return error.answer
+      if (error instanceof BrokenCircuitError || circuit.state === CircuitState.Isolated)
+        throw refuse('api_resting', { host, seconds: OPEN_MS / 1000 }, error)
+      throw error
+    }
+  }
+
+  /** How long to wait before the next attempt (ms); undefined: there is none. */
+  const pauseAfter = (outcome: CollectedAnswer | DeputyError, attempt: number): number | undefined => {
+    if (outcome instanceof DeputyError) {
+      if (!isFailure(outcome)) return undefined
+    } else if (!AGAIN.has(outcome.status)) return undefined
+    const backoff = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + deps.chance())
+    const asked = outcome instanceof DeputyError ? undefined : waitAskedBy(outcome, deps.now())
+    const pause = Math.max(asked ?? 0, backoff)
+    return pause > MAX_PAUSE_MS ? undefined : pause
+  }
+
+  return {
+    async run(send, options) {
+      for (let attempt = 1; ; attempt += 1) {
+        const outcome = await once(send, options).catch((error: unknown) => {
+          if (error instanceof DeputyError) return error
+          throw error
+        })
+        const pause = options.idempotent && attempt < MAX_ATTEMPTS ? pauseAfter(outcome, attempt) : undefined
+        if (pause === undefined) {
+          if (outcome instanceof DeputyError) throw outcome
+          return { answer: outcome, attempts: attempt }
+        }
+        await sleep(pause, undefined, { signal: options.signal })
+      }
+    },
+  }
+}

@@ -1,0 +1,106 @@
+import { refuse } from '#errors'
+import type { IssuedToken } from '#flows/exchange'
+import {
+  collectAnswer,
+  type CollectedAnswer,
+  type Injected,
+  methodsOf,
+  provingUpstream,
+  putIn,
+  putInBound,
+} from '#flows/injected-request'
+import type { Secret } from '#foundation/crypto'
+import type { ApiRequest } from '#openapi'
+import type { RunningCall, ToolCallDependencies } from './context.ts'
+
+/** Where the credential goes, and whether it is bound to a key. */
+type IssuedInjection = NonNullable<IssuedToken['injection']>
+
+/** A credential for the requests of one call. */
+export interface CallCredential {
+  readonly token: Secret
+  readonly injection: IssuedInjection
+}
+
+/** Shorter than any token, longer than the word that stands for a login session (characters). */
+const MIN_TOKEN_LENGTH = 16
+
+/**
+ * Obtains the credential for a request by the line of the exchange: policy decides, and the record is durable.
+ * @param rejected the credential that the API refused (401)
+ * @throws DeputyError of the exchange
+ */
+export const obtainFor = async (
+  { exchange }: Pick<ToolCallDependencies, 'exchange'>,
+  { request: { origin, tool, onBehalfOf }, hosted, facts }: RunningCall,
+  request: ApiRequest,
+  rejected?: Secret,
+): Promise<CallCredential> => {
+  const { token, injection } = await exchange.exchange(origin, {
+    ...onBehalfOf,
+    audiences: [hosted.api.downstream],
+    resources: [],
+    tool,
+    call: facts,
+    ...(rejected === undefined ? {} : { rejected }),
+    injection: {
+      origin: request.origin,
+      methods: methodsOf(request.method, request.headers),
+      path: request.path,
+    },
+  })
+  return { token, injection: injection! }
+}
+
+/** The user's token is for this server only (threat 18), so an argument cannot carry it to the API. */
+const assertNoInboundToken = ({ request: { onBehalfOf } }: RunningCall, sent: readonly (string | Buffer)[]): void => {
+  const token = onBehalfOf.subjectToken.reveal()
+  if (token.length >= MIN_TOKEN_LENGTH && sent.some((text) => text.includes(token)))
+    throw refuse('malformed_request', { problem: "the user's token is among the arguments, and would go to the API" })
+}
+
+const rewritten = ({ body: rewriter }: Injected, body: Buffer | undefined): Buffer | null => {
+  if (body === undefined) return null
+  return rewriter === undefined ? body : Buffer.concat([rewriter.write(body), rewriter.end()])
+}
+
+/**
+ * Puts the credential into a request, sends it, and reads the answer. The answer of a credential that was revoked meanwhile
+ * is not given to the caller (promise 4).
+ * @throws DeputyError `injection_unsafe`, `egress_refused`, those of `upstreamError`, `revoked`; and the reason of the call's signal
+ */
+export const sendWith = async (
+  { token, injection }: CallCredential,
+  request: ApiRequest,
+  call: RunningCall,
+  { upstream, proofs, redactions }: Pick<ToolCallDependencies, 'upstream' | 'proofs' | 'redactions'>,
+): Promise<CollectedAnswer> => {
+  const put = injection.proofKey === undefined ? putIn : putInBound
+  const { path, query, headers, body } = request
+  const injected = put(token, injection, { path, query, headers, hasBody: body !== undefined })
+  assertNoInboundToken(call, [injected.target, ...injected.headers, ...(body === undefined ? [] : [body])])
+  const way =
+    injection.proofKey === undefined
+      ? upstream
+      : provingUpstream(upstream, {
+          proofs,
+          key: injection.proofKey,
+          request: { method: request.method, url: `${injection.origin}${injected.target}`, accessToken: token },
+          stands: injection.stands,
+        })
+  return await collectAnswer(
+    way,
+    {
+      origin: injection.origin,
+      target: injected.target,
+      method: request.method,
+      headers: [...injected.headers, 'Accept-Encoding', 'identity'],
+      body: rewritten(injected, body),
+    },
+    {
+      needles: redactions.needlesFor(token, injected.secrets),
+      maxBytes: call.hosted.tool.operation.limits.maxBytes,
+      signal: call.signal,
+    },
+  )
+}

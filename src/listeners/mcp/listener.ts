@@ -1,0 +1,113 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { toNodeHandler } from '@modelcontextprotocol/node'
+import { createMcpHandler } from '@modelcontextprotocol/server'
+import { isHosted, type Server } from '#config'
+import { callerOf, createGateAt, createRequestState } from '#sdk/hosting'
+import { createBackend, createHostedDeputy, type InProcessDependencies } from './in-process.ts'
+import { createToolsServer } from './tools-server.ts'
+
+export interface McpListenerDependencies extends InProcessDependencies {
+  readonly now: () => number
+}
+
+/** The listener of the MCP servers that Deputy hosts. */
+export interface HostedServers {
+  readonly onRequest: RequestListener
+  /** Tells clients that listen that their tools have changed: after a reload. */
+  toolsChanged(): void
+  close(): Promise<void>
+}
+
+interface HostedServer {
+  readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void
+  toolsChanged(): void
+  close(): Promise<void>
+}
+
+/** What clients see of a server in `initialize` and `server/discover`. */
+export const infoOf = ({ server, name, version = '0', description }: Server) => ({
+  name: server,
+  ...(name === undefined ? {} : { title: name }),
+  version,
+  ...(description === undefined ? {} : { instructions: description }),
+})
+
+const openServer = (id: string, deps: McpListenerDependencies): HostedServer => {
+  const report = (problem: string): void => {
+    deps.logger.info({ server: id }, problem)
+  }
+  const onerror = (error: Error): void => {
+    report(error.message)
+  }
+  const requestState = createRequestState({}, deps.now)
+  const handler = createMcpHandler(
+    ({ authInfo }) =>
+      createToolsServer({
+        info: infoOf(deps.snapshot().servers.get(id)!),
+        backend: createBackend(id, callerOf(authInfo), deps),
+        requestState,
+        report,
+      }),
+    { onerror },
+  )
+  const answer = toNodeHandler(handler, { onerror })
+  const gate = createGateAt(
+    createHostedDeputy(id, deps),
+    // The files in force are at hand: a reload takes effect with the next request.
+    { report, registrationLifetime: 0, now: deps.now },
+    (request, response, body) => answer(request, response, body),
+  )
+  return {
+    onRequest: (request, response) => {
+      gate.listener(request, response)
+    },
+    toolsChanged: () => {
+      handler.notify.toolsChanged()
+    },
+    close: () => handler.close(),
+  }
+}
+
+/** The paths of a server: its endpoint, and its metadata (RFC 9728 section 3.1). */
+const pathsOf = ({ resource }: Server): readonly string[] => {
+  const { pathname } = new URL(resource)
+  return [pathname, `/.well-known/oauth-protected-resource${pathname === '/' ? '' : pathname}`]
+}
+
+/**
+ * The server that a request is for: the path is that of its resource. Where several have the path, the host of the request decides, and
+ * where it does not, none is chosen.
+ */
+const serverFor = (request: IncomingMessage, servers: readonly Server[]): Server | undefined => {
+  const path = URL.parse(request.url ?? '', 'http://localhost')?.pathname ?? ''
+  const found = servers.filter((server) => pathsOf(server).includes(path))
+  if (found.length < 2) return found[0]
+  const host = (request.headers.host ?? '').toLowerCase()
+  const ofHost = found.filter(({ resource }) => new URL(resource).host === host)
+  return ofHost.length === 1 ? ofHost[0] : undefined
+}
+
+/** Serves the tools of every server that Deputy hosts, as MCP over Streamable HTTP, behind the gate of the middleware. */
+export const createHostedServers = (deps: McpListenerDependencies): HostedServers => {
+  const open = new Map<string, HostedServer>()
+  const of = (id: string): HostedServer => {
+    let found = open.get(id)
+    if (found === undefined) open.set(id, (found = openServer(id, deps)))
+    return found
+  }
+  return {
+    onRequest(request, response) {
+      const server = serverFor(request, [...deps.snapshot().servers.values()].filter(isHosted))
+      if (server === undefined) {
+        response.writeHead(404, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' })
+        response.end(JSON.stringify({ error: 'not_found' }))
+      } else of(server.server).onRequest(request, response)
+    },
+    toolsChanged() {
+      for (const server of open.values()) server.toolsChanged()
+    },
+    async close() {
+      await Promise.all([...open.values()].map((server) => server.close()))
+    },
+  }
+}
