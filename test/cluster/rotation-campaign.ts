@@ -21,6 +21,8 @@ export interface RotationCampaignOptions {
   /** It goes on until so many have begun, and so many nodes were killed. */
   readonly rotations: number
   readonly kills?: number
+  /** Secrets at each target, of which each is watched by a client that logs in all the time. */
+  readonly secrets?: { readonly postgres: number; readonly redis: number }
   /** It ends then, whatever it has reached. */
   readonly seconds: number
   readonly report?: (line: string) => void
@@ -62,6 +64,7 @@ const pick = <T>(items: readonly T[]): T => items[Math.floor(Math.random() * ite
 export const runRotationCampaign = async (options: RotationCampaignOptions): Promise<RotationCampaignReport> => {
   const cluster = await startCluster()
   const { nodes, postgres, redis } = cluster
+  const secrets = options.secrets ?? { postgres: 12, redis: 6 }
   const database = await postgres.createDatabase()
   const admin = new Client({
     host: '127.0.0.1',
@@ -81,7 +84,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
       ),
     )
   const targets: Target[] = []
-  for (let index = 0; index < 12; index += 1) {
+  for (let index = 0; index < secrets.postgres; index += 1) {
     const roles = [`app_${index}_a`, `app_${index}_b`].slice(0, index % 4 === 3 ? 1 : 2)
     for (const role of roles) await admin.query(`create role ${role} login`)
     await admin.query(`alter role ${roles[0]} password 'the-first'`)
@@ -102,7 +105,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
       },
     })
   }
-  for (let index = 0; index < 6; index += 1) {
+  for (let index = 0; index < secrets.redis; index += 1) {
     const user = `cache-${index}`
     await askRedis(redis.port, async (client) => {
       await client.call('ACL', 'SETUSER', user, 'on', '>the-first', '+get')
@@ -168,6 +171,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
   const lockedOut: string[] = []
   let [kills, logins, again, unanswered, begun] = [0, 0, 0, 0, 0]
   let running = true
+  const over = Promise.withResolvers<false>()
 
   /** A node that dies at one point after the other. */
   const spoil = async ({ daemon }: ClusterNode): Promise<void> => {
@@ -179,7 +183,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
         daemon.process.exitCode !== null || daemon.process.signalCode !== null
           ? Promise.resolve()
           : once(daemon.process, 'exit')
-      const died = await Promise.race([gone.then(() => true), sleep(8000).then(() => false)])
+      const died = await Promise.race([gone.then(() => true), over.promise, sleep(8000).then(() => false)])
       if (died) {
         kills += 1
         killedAt[point] = (killedAt[point] ?? 0) + 1
@@ -275,6 +279,7 @@ export const runRotationCampaign = async (options: RotationCampaignOptions): Pro
     const watchers = targets.map(watch)
     await Promise.all(targets.map(rotate))
     running = false
+    over.resolve(false)
     await Promise.all([...spoilers, ...watchers])
     // Whatever is open comes to its end now that nobody dies.
     for (

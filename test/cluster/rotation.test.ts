@@ -8,7 +8,12 @@ describe.skipIf(!canCluster())('rotations on three nodes that are killed', () =>
     { timeout: 240_000 },
     async () => {
       // The long form: npm run campaign:rotation
-      const report = await runRotationCampaign({ rotations: 8, kills: 2, seconds: 60 })
+      const report = await runRotationCampaign({
+        rotations: 8,
+        kills: 2,
+        seconds: 60,
+        secrets: { postgres: 4, redis: 2 },
+      })
       expect(report).toMatchObject({ lockedOut: [], lost: [], doubled: [] })
       expect(report.kills).toBeGreaterThan(0)
       expect(report.rotations.done).toBeGreaterThan(3)

@@ -4,23 +4,23 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { emptyChain, link } from '../../src/foundation/audit/chain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE } from '../../src/flows/exchange/request.ts'
 import { paths } from '../../src/listeners/http/metadata.ts'
-import { aKeyPair, ask, TOKEN_EXCHANGE, type Answer } from '../support/daemon.ts'
-import { canCluster, startCluster, type ClusterNode } from '../support/cluster.ts'
+import { aKeyPair, ask, TOKEN_EXCHANGE, type Answer, type DaemonHere } from '../support/daemon.ts'
+import { canCluster, startClusterHere, type ClusterNode } from '../support/cluster.ts'
 
 describe.skipIf(!canCluster())('who can write the store', () => {
-  let cluster: Awaited<ReturnType<typeof startCluster>>
+  let cluster: Awaited<ReturnType<typeof startClusterHere>>
   let attacker: Client
-  let [a, b]: ClusterNode[] = []
+  let [a, b]: ClusterNode<DaemonHere>[] = []
   const restart = async (): Promise<void> => {
     for (const node of [a!, b!]) await node.daemon.stop()
     for (const node of [a!, b!]) await node.daemon.start()
   }
-  const jwks = async (node: ClusterNode): Promise<Record<string, unknown>[]> =>
+  const jwks = async (node: ClusterNode<DaemonHere>): Promise<Record<string, unknown>[]> =>
     (await ask({ socketPath: node.daemon.socketPath }, { path: paths.jwks })).body['keys'] as Record<string, unknown>[]
   const reason = ({ status, body }: Answer): unknown => (status === 200 ? 'given' : body['reason'])
 
   beforeAll(async () => {
-    cluster = await startCluster({
+    cluster = await startClusterHere({
       notes: {
         login_session: true,
         downstreams: { ledger: { scopes: ['ledger:read'] }, 'notes-api': { scopes: ['read'] } },

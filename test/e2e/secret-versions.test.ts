@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { downstreamSchema } from '../../src/config/downstream.ts'
 import { secretsNamedIn } from '../../src/credentials/secret/versions.ts'
-import { canCluster, startCluster, type ClusterNode } from '../support/cluster.ts'
+import { canCluster, startClusterHere, type ClusterNode } from '../support/cluster.ts'
 import { aCompany, RESOURCES } from '../support/configuration.ts'
 import {
   ACCESS_TOKEN,
@@ -11,6 +11,7 @@ import {
   startDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
+  type DaemonHere,
   type RunningDaemon,
   type TestIssuer,
 } from '../support/daemon.ts'
@@ -127,10 +128,10 @@ describe('a daemon of its own', () => {
 })
 
 describe.skipIf(!canCluster())('three nodes', () => {
-  let cluster: Awaited<ReturnType<typeof startCluster>>
-  let nodes: readonly ClusterNode[]
+  let cluster: Awaited<ReturnType<typeof startClusterHere>>
+  let nodes: readonly ClusterNode<DaemonHere>[]
   beforeAll(async () => {
-    cluster = await startCluster({ files: { ...FILES }, notes: { downstreams: DOWNSTREAMS } })
+    cluster = await startClusterHere({ files: { ...FILES }, notes: { downstreams: DOWNSTREAMS } })
     nodes = cluster.nodes
   })
   afterAll(async () => {

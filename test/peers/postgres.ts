@@ -20,8 +20,8 @@ export interface PostgresServer {
   readonly port: number
   readonly password: string
   process: ChildProcess
-  /** A database of its own, empty. */
-  createDatabase(): Promise<string>
+  /** A database of its own, empty. @param template another database, of which it is a copy */
+  createDatabase(template?: string): Promise<string>
   start(): Promise<void>
   /** Ends the server at once, as a power cut would. */
   kill(): Promise<void>
@@ -174,11 +174,11 @@ export const startPostgres = async (
         }
       }
     },
-    async createDatabase() {
+    async createDatabase(template) {
       const name = `test_${randomUUID().replaceAll('-', '')}`
       const client = connect('postgres')
       await client.connect()
-      await client.query(`create database ${name}`)
+      await client.query(`create database ${name}${template === undefined ? '' : ` template ${template}`}`)
       await client.end()
       return name
     },

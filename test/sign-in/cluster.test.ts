@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startCompanyIdp, type CompanyIdp } from '../peers/company-idp.ts'
-import { canCluster, startCluster } from '../support/cluster.ts'
+import { canCluster, startClusterHere } from '../support/cluster.ts'
 import { ACCESS_TOKEN, TOKEN_EXCHANGE } from '../support/daemon.ts'
 import {
   refreshTokens,
@@ -35,7 +35,7 @@ const startBalancer = async (ports: () => readonly number[]): Promise<{ server: 
 }
 
 describe.skipIf(!canCluster())('sign-in over three nodes behind a balancer', () => {
-  let cluster: Awaited<ReturnType<typeof startCluster>>
+  let cluster: Awaited<ReturnType<typeof startClusterHere>>
   let idp: CompanyIdp
   let balancer: Server
   let place: SignInPlace
@@ -45,7 +45,7 @@ describe.skipIf(!canCluster())('sign-in over three nodes behind a balancer', () 
     balancer = started.server
     place = { url: started.url }
     idp = await startCompanyIdp({ resources: [], redirectUris: [`${place.url}/connect/signed-in`] })
-    cluster = await startCluster({
+    cluster = await startClusterHere({
       files: signInFiles(idp),
       settings: { issuer: place.url, connect_url: place.url, cluster: { lease: '5s', skew: '1s' } },
     })

@@ -26,7 +26,7 @@ let server: PostgresServer
 const optionsFor = async (given: Partial<PostgresOptions> = {}): Promise<PostgresOptions> => ({
   host: '127.0.0.1',
   port: server.port,
-  database: await server.createDatabase(),
+  database: given.database ?? (await server.createDatabase()),
   user: 'deputy',
   password: server.password,
   tls: false,
@@ -34,6 +34,15 @@ const optionsFor = async (given: Partial<PostgresOptions> = {}): Promise<Postgre
   deadline: 2000,
   ...given,
 })
+let migrated: Promise<string> | undefined
+/** Of a database whose schema is this program's: a copy costs less than the migrations. */
+const migratedOptions = async (given: Partial<PostgresOptions> = {}): Promise<PostgresOptions> => {
+  migrated ??= optionsFor().then(async (options) => {
+    await migratePostgres(options)
+    return options.database
+  })
+  return optionsFor({ database: await server.createDatabase(await migrated), ...given })
+}
 const runOn = async (options: PostgresOptions, statements: readonly string[]): Promise<void> => {
   const { host, port, database, user, password } = options
   const client = new Client({ host, port, database, user, password: password! })
@@ -56,8 +65,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
   })
 
   describeStore('postgres', async () => {
-    const options = await optionsFor()
-    await migratePostgres(options)
+    const options = await migratedOptions()
     return { open: () => openPostgresStore({ ...options, node: 'one' }), dispose: () => Promise.resolve() }
   })
 
@@ -102,8 +110,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('is migrated with leases of before an owner could have several, and goes on with them', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       await expectOlderLeases(
         () => openPostgresStore({ ...options, node: 'one' }),
         async () => {
@@ -123,8 +130,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('keeps the chains of nodes apart, and finds a record in any of them', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const [one, two] = [
         await openPostgresStore({ ...options, node: 'one' }),
         await openPostgresStore({ ...options, node: 'two' }),
@@ -175,8 +181,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     const who = { except: 'one/a', lease: 0, skew: 0, isProven }
 
     it('gives a lease and the last change, in one step; a change waits for who has not said that it knows', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const [one, two] = [
         await openPostgresStore({ ...options, node: 'one' }),
         await openPostgresStore({ ...options, node: 'two' }),
@@ -210,8 +215,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('promise 4: an acknowledgement that another program writes into the row of a node counts for nothing', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       const cluster = store.cluster!
       const first = await store.revocations.add(revocation('r1'))
@@ -237,8 +241,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('promise 4: a count of changes that another program sets back hides no revocation from a node', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const applied: string[] = []
       const fingerprint = createFingerprint(new Secret(Buffer.alloc(32, 1).toString('base64')))
       const startNode = async (node: string) => {
@@ -290,8 +293,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 101, promise 4: knows by number and token whether a past is its own', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       const cluster = store.cluster!
       const change = await store.revocations.add(revocation('r1'))
@@ -320,8 +322,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 101, promise 4: a clock of the server that was ahead holds up no revocation and no start until it comes round again', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       const cluster = store.cluster!
       await cluster.renew(aRequest())
@@ -341,8 +342,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 103: of two processes with one name the younger has a lease', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       const cluster = store.cluster!
       const older = granted(await cluster.renew(aRequest({ lease: 1 })))
@@ -361,8 +361,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 104: losses are acknowledged one by one, and a row that was altered hides none', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       for (const id of ['shown', 'forged', 'later'])
         await store.losses.add({ id, node: 'one', at: 1, detail: { problem: id } })
@@ -398,8 +397,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 105: a renewal over a slow line holds up no revocation', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const line = await startTcpProxy(options.port)
       const [far, near] = [
         await openPostgresStore({ ...options, port: line.port, node: 'far' }),
@@ -423,8 +421,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 106: a listening connection that does not answer is given up and made anew', async () => {
-      const options = await optionsFor({ deadline: 300 })
-      await migratePostgres(options)
+      const options = await migratedOptions({ deadline: 300 })
       const line = await startTcpProxy(options.port)
       const [far, near] = [
         await openPostgresStore({ ...options, port: line.port, node: 'far' }),
@@ -473,8 +470,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('fault 104: appends to no chain that ends otherwise than the node knows', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       const rows = [1, 2, 3, 4].map((seq) => ({ ...anAuditRow(seq), hash: `hash ${seq}` }))
       await store.audit.append(rows.slice(0, 3), { seq: 0, hash: 'genesis' })
@@ -541,8 +537,7 @@ describe.skipIf(bin === undefined)('with a real Postgres', () => {
     })
 
     it('promise 3: loses nothing that it has acknowledged when the server is killed, and goes on when it is back', async () => {
-      const options = await optionsFor()
-      await migratePostgres(options)
+      const options = await migratedOptions()
       const store = await openPostgresStore({ ...options, node: 'one' })
       let acknowledged = 0
       const writing = (async () => {

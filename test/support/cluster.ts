@@ -22,11 +22,14 @@ import {
   ACCESS_TOKEN,
   ask,
   prepareDaemon,
+  prepareDaemonHere,
   startTestIssuer,
   TOKEN_EXCHANGE,
   type Answer,
   type Daemon,
+  type DaemonHere,
   type Files,
+  type RunningDaemon,
   type TestIssuer,
 } from './daemon.ts'
 import { grantFiles, seedGrantsInto, type SeedOptions } from './grants.ts'
@@ -35,8 +38,8 @@ import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 export const NODES = ['a', 'b', 'c'] as const
 
 /** A daemon, and what is asked of it. */
-export interface AskedNode {
-  readonly daemon: Daemon
+export interface AskedNode<D extends RunningDaemon = Daemon> {
+  readonly daemon: D
   /** An access token of a user's grant at the notes service. */
   exchange(user: string): Promise<Answer>
   /** A minted token for the ledger. */
@@ -45,14 +48,14 @@ export interface AskedNode {
   ready(): Promise<Answer>
 }
 
-export interface ClusterNode extends AskedNode {
+export interface ClusterNode<D extends RunningDaemon = Daemon> extends AskedNode<D> {
   readonly name: string
   readonly toPostgres: TcpProxy
   readonly toRedis: TcpProxy
 }
 
-export interface Cluster {
-  readonly nodes: readonly ClusterNode[]
+export interface Cluster<D extends RunningDaemon = Daemon> {
+  readonly nodes: readonly ClusterNode<D>[]
   readonly postgres: PostgresServer
   readonly database: string
   readonly redis: RedisServer
@@ -94,7 +97,10 @@ export const createSubjects = (issuer: TestIssuer) => {
 }
 
 /** The ways in which tests ask a daemon, over its sockets. */
-export const askersOf = (daemon: Daemon, subjects: Pick<ReturnType<typeof createSubjects>, 'of'>): AskedNode => {
+export const askersOf = <D extends RunningDaemon>(
+  daemon: D,
+  subjects: Pick<ReturnType<typeof createSubjects>, 'of'>,
+): AskedNode<D> => {
   const agent = new Agent({ keepAlive: true, maxSockets: 64 })
   const exchangeFor = async (user: string, audience: string, scope: string): Promise<Answer> =>
     ask(
@@ -130,18 +136,31 @@ export const askersOf = (daemon: Daemon, subjects: Pick<ReturnType<typeof create
   }
 }
 
-/** @param given lengths of time as settings have them; `durable`: Postgres waits for the disk, as a benchmark needs it */
-export const startCluster = async (
-  given: {
-    lease?: string
-    skew?: string
-    deadline?: string
-    settings?: object
-    durable?: boolean
-    files?: Files
-    notes?: object
-  } = {},
-): Promise<Cluster & { readonly subjects: ReturnType<typeof createSubjects> }> => {
+/** Lengths of time as settings have them. */
+interface ClusterOptions {
+  readonly lease?: string
+  readonly skew?: string
+  readonly deadline?: string
+  readonly settings?: object
+  /** Postgres waits for the disk, as a benchmark needs it. */
+  readonly durable?: boolean
+  readonly files?: Files
+  readonly notes?: object
+}
+
+type StartedCluster<D extends RunningDaemon> = Cluster<D> & { readonly subjects: ReturnType<typeof createSubjects> }
+
+export const startCluster = (given: ClusterOptions = {}): Promise<StartedCluster<Daemon>> =>
+  startNodes(prepareDaemon, given)
+
+/** As `startCluster`, with all nodes in this process: where no node is killed, or put to sleep. */
+export const startClusterHere = (given: ClusterOptions = {}): Promise<StartedCluster<DaemonHere>> =>
+  startNodes(prepareDaemonHere, given)
+
+const startNodes = async <D extends Daemon | DaemonHere>(
+  prepare: (files: Files, settings: Record<string, unknown>) => Promise<D>,
+  given: ClusterOptions,
+): Promise<StartedCluster<D>> => {
   // What has been started ends in the reverse order: with the cluster, or when a later part of it does not start.
   await using started = new AsyncDisposableStack()
   const keys = await mkdtemp(join(tmpdir(), 'deputy-keys-'))
@@ -161,11 +180,11 @@ export const startCluster = async (
   const direct = { ...reached, port: postgres.port, password: postgres.password, deadline: 2000 }
   await migratePostgres(direct)
   const subjects = createSubjects(issuer)
-  const nodes: ClusterNode[] = []
+  const nodes: ClusterNode<D>[] = []
   let issuerUrl: string | undefined
   for (const name of NODES) {
     const [toPostgres, toRedis] = [await startTcpProxy(postgres.port), await startTcpProxy(redis.port)]
-    const daemon = await prepareDaemon(
+    const daemon = await prepare(
       {
         ...aCompany({
           issuer: issuer.url,
@@ -198,7 +217,7 @@ export const startCluster = async (
     )
     started.defer(async () => {
       // One that a test has put to sleep ends when it is awake.
-      daemon.process?.kill('SIGCONT')
+      if ('process' in daemon) daemon.process?.kill('SIGCONT')
       await daemon.close()
       await Promise.all([toPostgres.close(), toRedis.close()])
     })
