@@ -55,6 +55,12 @@ export const signInSchema = z
       .describe(
         'Address to which the identity provider sends the browser back. shared: /connect/signed-in. own: /connect/signed-in/TENANT. Default: own where tenants sign in at several identity providers and the metadata of this one does not have `authorization_response_iss_parameter_supported: true` (RFC 9207), so that no identity provider can have the codes of another one sent to itself; else shared. Register both addresses there. Write shared only for an identity provider that you trust for the users of all tenants.',
       ),
+    device: z
+      .boolean()
+      .default(false)
+      .describe(
+        "With `issuer`: whether Unix users can sign in with `deputy login --device`, by the identity provider's own device grant (RFC 8628). The person approves it on a page of the identity provider, which does not say for which Unix user: a code that an attacker has sent signs the attacker's Unix user in as that person. Set it where Deputy's pages cannot be opened from a browser.",
+      ),
     par: parSchema,
     login_hint: z
       .boolean()
@@ -71,6 +77,7 @@ export const signInSchema = z
       problem('issuer', 'name either `issuer` or `provider`')
     if (signIn.provider !== undefined && signIn.members_of === undefined)
       problem('members_of', 'with `provider`, name the groups whose members belong to the tenant, or write "*"')
+    if (signIn.device && signIn.issuer === undefined) problem('device', 'only with `issuer`')
     if (signIn.issuer === undefined) return
     if (signIn.members_of !== undefined)
       problem('members_of', "with `issuer`, `claims.tenant` of the issuer says which users are the tenant's")

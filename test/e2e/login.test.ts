@@ -15,6 +15,7 @@ beforeAll(async () => {
   const port = await freePort()
   idp = await startCompanyIdp({
     resources: [RESOURCES.notes],
+    device: true,
     redirectUris: [`http://127.0.0.1:${port}/connect/signed-in`],
   })
   daemon = await startDaemonHere(
@@ -28,6 +29,7 @@ beforeAll(async () => {
           client_id: SIGN_IN_CLIENT.client_id,
           client_secret: { file: 'sign-in' },
           scopes: ['openid', 'email'],
+          device: true,
         },
       },
       'tenants/globex.yaml': { tenant: 'globex' },
@@ -55,10 +57,13 @@ const exchange = (): Promise<Answer> =>
   })
 
 /** Runs `deputy login` and hands its link to the browser that walks it. */
-const login = async (walk: (url: string) => Promise<void>): Promise<{ code: number; out: string }> => {
+const login = async (
+  walk: (url: string, err: string) => Promise<void>,
+  ...options: string[]
+): Promise<{ code: number; out: string; err: string }> => {
   const child = spawn(
     process.execPath,
-    [CLI, 'login', '--tenant', 'acme', '--no-browser', '--json', '--home', daemon.home],
+    [CLI, 'login', '--tenant', 'acme', '--no-browser', '--json', '--home', daemon.home, ...options],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )
   let [out, err] = ['', '']
@@ -69,14 +74,14 @@ const login = async (walk: (url: string) => Promise<void>): Promise<{ code: numb
     err += chunk.toString('utf8')
   })
   await expect.poll(() => /http:\S+/.exec(err)?.[0]).toBeDefined()
-  await walk(/http:\S+/.exec(err)![0])
+  await walk(/http:\S+/.exec(err)![0], err)
   const exited = once(child, 'exit') as Promise<[number]>
   const timer = setTimeout(() => {
     child.kill('SIGKILL')
   }, 5000)
   const [code] = await exited
   clearTimeout(timer)
-  return { code, out }
+  return { code, out, err }
 }
 
 const signedIn = async (browser: Browser, url: string, user: string): Promise<Page> => {
@@ -128,5 +133,50 @@ describe('deputy login', () => {
     expect((await exchange()).status).toBe(200)
     expect((await runCli(daemon.home, ['revoke', '--tenant', 'acme', '--user', 'alice', '--json'])).code).toBe(0)
     expect((await exchange()).status).toBe(400)
+  })
+})
+
+describe('deputy login --device', () => {
+  /** Types the code at the identity provider, on another device. */
+  const approve = async (url: string, told: string, user: string, decision: 'allow' | 'deny') => {
+    const browser = createBrowser()
+    const code = /type the code (\S+)/.exec(told)![1]!
+    const confirm = await browser.submit(await browser.open(url), { user_code: code })
+    let page = await browser.submit(confirm)
+    for (let at = 0; at < 3 && /<form/.test(page.body); at += 1)
+      page = await browser.submit(
+        page,
+        page.body.includes('name="login"') ? { login: user, password: PASSWORD } : { decision },
+      )
+  }
+
+  it("signs the Unix user that asked in with the identity provider's code, and says for whom", async () => {
+    const { code, out, err } = await login((url, told) => approve(url, told, 'alice', 'allow'), '--device')
+    expect(err).toContain('Programs of this Unix user then act as the person who signs in there.')
+    expect([code, JSON.parse(out)]).toMatchObject([0, { signed_in: true, tenant: 'acme', user: 'alice' }])
+    expect((await exchange()).status).toBe(200)
+    const records = await runCli(daemon.home, ['audit', 'query', '--event', 'login', '--limit', '1', '--json'])
+    expect(records.out).toMatch(/"device": ?true/)
+    expect((await runCli(daemon.home, ['logout'])).code).toBe(0)
+  })
+
+  it('signs in no person who denies it, and none whom an admin has disabled meanwhile', async () => {
+    const denied = await login((url, told) => approve(url, told, 'bob', 'deny'), '--device')
+    expect([denied.code, denied.err]).toMatchObject([1, expect.stringContaining('not completed')])
+    const disabled = await login(async (url, told) => {
+      await runCli(daemon.home, ['user', 'disable', 'bob', '--tenant', 'acme', '--force'])
+      await approve(url, told, 'bob', 'allow')
+    }, '--device')
+    expect([disabled.code, disabled.err]).toMatchObject([1, expect.stringContaining('disabled')])
+    expect((await exchange()).body['reason']).toBe('subject_session_missing')
+  })
+
+  it('refuses it for a tenant whose file does not allow it', async () => {
+    const refused = await runCli(daemon.home, ['login', '--tenant', 'globex', '--device'])
+    expect([refused.code, refused.err]).toMatchObject([
+      expect.any(Number),
+      expect.stringContaining('sign_in.device: true'),
+    ])
+    expect(refused.code).not.toBe(0)
   })
 })

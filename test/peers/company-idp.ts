@@ -9,6 +9,7 @@ import type { ClientMetadata } from 'oidc-provider'
 import { startOpenIdServer, walkAuthorization, type OpenIdServer, type PeerUser } from './openid-server.ts'
 
 export const SIGN_IN_CLIENT = { client_id: 'deputy', client_secret: 'deputy-sign-in-secret' } as const
+const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
 const MCP_CLIENT = { client_id: 'mcp-client', redirect_uri: 'http://127.0.0.1:1/mcp-client' } as const
 
 export interface CompanyIdp extends OpenIdServer {
@@ -25,6 +26,8 @@ export interface CompanyIdpOptions {
   readonly accessTokenTtl?: number
   /** Scopes that access tokens may have; default `mcp`. */
   readonly scope?: string
+  /** The client `deputy` may use the device grant (RFC 8628), and is told to ask each second; default false. */
+  readonly device?: boolean
   /** Clients may register themselves (RFC 7591); default false. */
   readonly registration?: boolean
 }
@@ -59,7 +62,7 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
                 application_type: options.redirectUris.every((uri) => uri.startsWith('https:'))
                   ? ('web' as const)
                   : ('native' as const),
-                grant_types: ['authorization_code'],
+                grant_types: ['authorization_code', ...(options.device === true ? [DEVICE_GRANT] : [])],
                 response_types: ['code' as const],
               },
             ]),
@@ -79,6 +82,7 @@ export const startCompanyIdp = async (options: CompanyIdpOptions): Promise<Compa
       features: {
         introspection: { enabled: true, allowedPolicy: () => true },
         registration: { enabled: options.registration === true },
+        deviceFlow: { enabled: options.device === true },
         resourceIndicators: {
           enabled: true,
           useGrantedResource: () => true,

@@ -100,6 +100,12 @@ export const startOpenIdServer = async (options: {
     },
   })
   provider.silent = true
+  // Five seconds, which is the default (RFC 8628 section 3.2), are long for a test.
+  provider.use(async (context, next) => {
+    await next()
+    const body = context.body as { device_code?: string } | undefined
+    if (body?.device_code !== undefined) context.body = { ...body, interval: 1 }
+  })
   const callback = provider.callback()
 
   const interact = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {

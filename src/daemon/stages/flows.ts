@@ -1,6 +1,6 @@
 /** The fifth stage: the lines. What listeners call is made here. */
 import { createEndReplaced, endSealed } from '#credentials/connector'
-import { createConnectFlow } from '#flows/connect'
+import { createConnectFlow, createDeviceLogins } from '#flows/connect'
 import {
   createAgentTokens,
   createExchange,
@@ -121,6 +121,15 @@ const createCalls = (context: DaemonContext, { audit }: Made, exchange: ReturnTy
   })
 }
 
+const createDevices = ({ snapshot, clock, logger, newId, atEnd }: DaemonContext, made: Made) => {
+  const store = { ...made.store, sessions: made.sessions }
+  const deviceLogins = createDeviceLogins({ ...made, snapshot, clock, logger, newId, store })
+  atEnd(() => {
+    deviceLogins.close()
+  })
+  return deviceLogins
+}
+
 export const createFlows = (context: DaemonContext, made: Made) => {
   const { configuration, snapshot, clock, random, atEnd } = context
   const { policy } = configuration
@@ -139,6 +148,7 @@ export const createFlows = (context: DaemonContext, made: Made) => {
     liveSessions,
     revoker,
     connect: createConnecting(context, made),
+    deviceLogins: createDevices(context, made),
     exchange,
     toolCalls: createCalls(context, made, exchange),
     serverView: createServerView({ ...deps, subjectState }),

@@ -74,8 +74,20 @@ const openLocalApi = async (
   { readiness, proxy, listeners }: { readiness: Readiness; proxy: ExecProxy | undefined; listeners: Listeners },
 ) => {
   const { settings, home, snapshot, clock, newId, logger } = context
-  const { exchange, tokens, serverView, toolCalls, signingKeys, peers, links, sessions, store, beginExec, issuer } =
-    parts
+  const {
+    exchange,
+    tokens,
+    serverView,
+    toolCalls,
+    signingKeys,
+    peers,
+    links,
+    deviceLogins,
+    sessions,
+    store,
+    beginExec,
+    issuer,
+  } = parts
   const { limits, opened } = listeners
   const { listen } = settings
   const localApi = (hosts: ReadonlySet<string>) =>
@@ -91,8 +103,11 @@ const openLocalApi = async (
       readiness,
       login: {
         start: links.startLogin,
+        startDevice: deviceLogins.start,
+        device: deviceLogins.state,
         find: (uid) => sessions.find(uid, clock.now()),
         end: async (uid) => {
+          deviceLogins.end(uid)
           await store.sessions.remove({ uid })
         },
       },

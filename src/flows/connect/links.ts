@@ -7,9 +7,8 @@ import { cacheKey } from '#foundation/cache'
 import type { Envelope } from '#foundation/crypto'
 import type { AttemptStore } from '#foundation/store'
 import { createAttempts, LIFETIME, type ConnectRequest } from './attempt.ts'
+import { createLoginLimit } from './login-limit.ts'
 import { tenantInForce } from './parties.ts'
-
-const LOGIN_LINKS_A_MINUTE = 10
 
 /** The links to the connect pages. They exist before the pages do: a connector answers with one where a user has to connect. */
 export interface ConnectLinks {
@@ -33,7 +32,7 @@ export const createConnectLinks = (deps: {
 }): ConnectLinks => {
   const attempts = createAttempts(deps)
   const links = createLru<string, string>({ max: 10_000, ttl: LIFETIME / 2 })
-  const loginLinks = createLru<number, number>({ max: 10_000, ttl: 60_000 })
+  const admitLogin = createLoginLimit()
   return {
     async connectUrl({ principal, server, downstream, correlationId }, scopes, claims) {
       const user = principal.kind === 'user' ? principal.user : ''
@@ -56,9 +55,7 @@ export const createConnectLinks = (deps: {
     async startLogin({ tenant, uid }) {
       if (tenantInForce(deps.snapshot(), tenant).sign_in === undefined)
         throw refuse('connect_invalid', { problem: `the tenant ${tenant} has no sign-in` })
-      const recent = loginLinks.get(uid) ?? 0
-      if (recent >= LOGIN_LINKS_A_MINUTE) throw refuse('rate_limited', { what: 'sign-in links', seconds: 60 })
-      loginLinks.set(uid, recent + 1)
+      admitLogin(uid)
       const step = { tenant, uid, correlationId: deps.newId() }
       return { url: `${deps.baseUrl()}/login/${await attempts.begin('login', tenant, step)}` }
     },

@@ -8,12 +8,10 @@ import {
   type StepAnswer,
   type StepDependencies,
 } from './step.ts'
+import { beginLoginSession } from './login-session.ts'
 import { donePage, loginPage } from './page.ts'
 import { assertMaySignIn } from './parties.ts'
 import { rememberSignIn, type SignedIn } from './signed-in.ts'
-
-/** How long a Unix user acts for the user who has signed in (ms). */
-const SESSION_LIFETIME_MS = 12 * 3_600_000
 
 type LoginPurpose = Extract<Step<'sign_in'>['purpose'], { kind: 'login' }>
 
@@ -41,23 +39,13 @@ export const createLoginSteps = (
   async confirmed(form, browser) {
     const step = await deps.attempts.take('confirm', textOf(form['csrf']))
     assertBrowser(browser, step.browser)
-    const { link, wish, user, display, issuer, groups, claims, idToken, signedInAt } = step
+    const { link, wish, user, display, idToken } = step
     const { tenant, uid } = wish
     assertMaySignIn(deps, tenant, user)
     await deps.attempts.take('login', link)
     if (form['decision'] !== 'allow')
       return { page: donePage('You were not signed in', 'Nothing on that computer acts for you.') }
-    await deps.audit.append({
-      id: wish.correlationId,
-      event: 'login',
-      outcome: 'done',
-      tenant,
-      user,
-      detail: { uid, issuer, ...(display === undefined ? {} : { display }) },
-    })
-    const expiresAt = signedInAt + SESSION_LIFETIME_MS
-    await deps.store.sessions.put({ uid, tenant, user, issuer, groups, claims, signedInAt, expiresAt })
-    await deps.identityTokens.keep({ tenant, user, issuer }, secretOf(idToken))
+    const expiresAt = await beginLoginSession(deps, wish, { ...step, idToken: secretOf(idToken) })
     return {
       page: donePage(
         'Signed in',

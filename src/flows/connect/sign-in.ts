@@ -49,7 +49,7 @@ const urlOf = async (
 }
 
 /** The refusal of an answer that could not be redeemed. */
-const refusalOf = (issuer: string, error: unknown): DeputyError => {
+export const refusalOfSignIn = (issuer: string, error: unknown): DeputyError => {
   if (error instanceof DeputyError) return error
   if (error instanceof openid.AuthorizationResponseError)
     return refuse('connect_denied', { problem: 'the sign-in was not completed' }, error)
@@ -63,17 +63,17 @@ const refusalOf = (issuer: string, error: unknown): DeputyError => {
   return refuse('connect_invalid', { problem }, error)
 }
 
-/** The user whom the ID token of an answer names. @throws DeputyError `connect_invalid`, `subject_tenant_unknown` */
-const signedInBy = (
-  tokens: Awaited<ReturnType<typeof openid.authorizationCodeGrant>>,
+/** The user whom the ID token of an answer names. @param signedInAt the issuer that was asked. @throws DeputyError `connect_invalid`, `subject_tenant_unknown` */
+export const signedInBy = (
+  tokens: Pick<openid.TokenEndpointResponse & openid.TokenEndpointResponseHelpers, 'id_token' | 'claims'>,
   tenants: readonly Tenant[],
-  step: Step<'sign_in'>,
+  signedInAt: string,
   watchClaims: WatchClaims | undefined,
 ): SignedIn => {
   const said = tokens.claims() as Readonly<Record<string, unknown>> | undefined
   const claims = said === undefined ? undefined : presentClaims(said)
   const trusted = tenants.flatMap((tenant) =>
-    tenant.issuers.filter(({ issuer }) => issuer === step.issuer).map((issuer) => ({ tenant, issuer })),
+    tenant.issuers.filter(({ issuer }) => issuer === signedInAt).map((issuer) => ({ tenant, issuer })),
   )
   if (claims === undefined || tokens.id_token === undefined)
     throw refuse('connect_invalid', { problem: 'the identity provider did not say who signed in' })
@@ -168,9 +168,9 @@ const complete = async (
       idTokenExpected: true,
     })
     .catch((error: unknown) => {
-      throw refusalOf(step.issuer, error)
+      throw refusalOfSignIn(step.issuer, error)
     })
-  return signedInBy(tokens, tenants, step, deps.watchClaims)
+  return signedInBy(tokens, tenants, step.issuer, deps.watchClaims)
 }
 
 /**

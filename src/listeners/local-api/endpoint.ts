@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CurrentSnapshot } from '#config'
+import type { DeviceLogin, DeviceLoginState } from '#flows/connect'
 import type { BeginExec, Exchange, RequestOrigin, ServerView, TokenState } from '#flows/exchange'
 import type { ToolCalls } from '#flows/tool-call'
 import type { Logger, Telemetry } from '#foundation/telemetry'
@@ -18,6 +19,10 @@ export interface Readiness {
 export interface LoginSessions {
   /** The page on which the user signs in. */
   start(request: { tenant: string; uid: number }): Promise<{ url: string }>
+  /** Begins the device grant at the tenant's identity provider. */
+  startDevice(request: { tenant: string; uid: number }): Promise<DeviceLogin>
+  /** How the device grant that the Unix user has begun goes. */
+  device(uid: number): DeviceLoginState | undefined
   find(uid: number): Promise<{ tenant: string; user: string; expiresAt: number } | undefined>
   end(uid: number): Promise<void>
 }

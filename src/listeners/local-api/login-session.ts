@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { refuse } from '#errors'
+import type { DeviceLoginState } from '#flows/connect'
 import { sendJson } from '#listeners/http'
 import { type Endpoint, formOf, type LocalApiDependencies } from './endpoint.ts'
 
@@ -15,21 +16,33 @@ const uidOf = async (request: IncomingMessage, { peer }: Pick<Dependencies, 'pee
   return caller.uid
 }
 
+/** How a sign-in with a code goes, for the program that waits for it. */
+const deviceOf = (login: DeviceLoginState | undefined): object => {
+  if (login === undefined) return {}
+  if (login.state !== 'refused') return { device: { state: login.state } }
+  const { code, message, next } = login.refusal
+  return { device: { state: 'refused', error: { code, message, next } } }
+}
+
 /** `/session`: the sign-in of the Unix user who calls. POST starts it, GET shows it, DELETE ends it. */
 export const loginSessionEndpoints = (deps: Dependencies): { POST: Endpoint; GET: Endpoint; DELETE: Endpoint } => ({
   POST: async (request, response) => {
     const form = await formOf(request, deps)
     const uid = await uidOf(request, deps)
-    sendJson(response, 200, await deps.login.start({ tenant: form.required('tenant'), uid }))
+    const wish = { tenant: form.required('tenant'), uid }
+    const isDevice = form.optional('device') === 'true'
+    sendJson(response, 200, await (isDevice ? deps.login.startDevice(wish) : deps.login.start(wish)))
   },
   GET: async (request, response) => {
-    const session = await deps.login.find(await uidOf(request, deps))
+    const uid = await uidOf(request, deps)
+    const session = await deps.login.find(uid)
+    const device = deviceOf(deps.login.device(uid))
     sendJson(
       response,
       200,
       session === undefined
-        ? { signed_in: false }
-        : { signed_in: true, tenant: session.tenant, user: session.user, expires_at: session.expiresAt },
+        ? { signed_in: false, ...device }
+        : { signed_in: true, tenant: session.tenant, user: session.user, expires_at: session.expiresAt, ...device },
     )
   },
   DELETE: async (request, response) => {
