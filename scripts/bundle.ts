@@ -28,8 +28,8 @@ const TEST_ENTRIES = {
   'clock-daemon': 'test/support/clock-daemon.ts',
 }
 
-/** Native or WebAssembly beside their JavaScript: they find their own files. The last is loaded where there is a Vault. */
-const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs', 'node-vault']
+/** Native, WebAssembly or JSON beside their JavaScript: they find their own files. The last is loaded where there is a Vault. */
+const EXTERNAL = ['koffi', '@cedar-policy/cedar-wasm/nodejs', '@seriousme/openapi-schema-validator', 'node-vault']
 
 /**
  * An `import` of `node:http` reads every one of its exports, and the one for WebSockets loads the HTTP client that Node

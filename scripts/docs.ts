@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { apiSchema } from '../src/config/api.ts'
 import { clientSchema } from '../src/config/client.ts'
 import { downstreamSchema } from '../src/config/downstream.ts'
 import { formatProblem } from '../src/config/problem.ts'
@@ -394,6 +395,32 @@ const testedIn = async (kind: 'promise' | 'threat', numbers: readonly number[], 
 const PROMISES = Array.from({ length: 10 }, (_, at) => at + 1)
 const THREATS = Array.from({ length: 30 }, (_, at) => at + 1)
 
+// OpenAPI documents
+
+const countsSchema = z.record(
+  z.string(),
+  z.object({
+    operations: z.int(),
+    tools: z.int(),
+    cycles: z.int(),
+    cuts: z.int(),
+    patterns: z.int(),
+    refusals: z.int(),
+  }),
+)
+
+/** What the converter makes of the documents of its tests, which write the counts. */
+const openapiDocuments = async (): Promise<string> => {
+  const counts = countsSchema.parse(JSON.parse(await readFile(join(ROOT, 'test/fixtures/openapi/counts.json'), 'utf8')))
+  return table(
+    ['Document', 'Operations', 'Tools', 'Cycles cut', 'Deep parts cut', 'Patterns left out', 'Refusals'],
+    Object.entries(counts).map(([file, { operations, tools, cycles, cuts, patterns, refusals }]) => [
+      code(file),
+      ...[operations, tools, cycles, cuts, patterns, refusals].map(String),
+    ]),
+  )
+}
+
 // Files
 
 const parts: Readonly<Record<string, Readonly<Record<string, () => string | Promise<string>>>>> = {
@@ -408,6 +435,7 @@ const parts: Readonly<Record<string, Readonly<Record<string, () => string | Prom
     rotation: rotations,
     rotators,
   },
+  'docs/apis.md': { api: () => settingsTable(toJsonSchema(apiSchema)), documents: openapiDocuments },
   'docs/architecture.md': { rooms: () => table(['Folder', 'What it is'], roomRows(ROOT)) },
   'docs/providers.md': { providers },
   'docs/remote-mcp.md': { known: knownServers },

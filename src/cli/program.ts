@@ -26,6 +26,7 @@ const GROUPS: readonly Group[] = [
   },
   { names: ['client'], load: async () => (await import('./commands/client.ts')).addClientCommands },
   { names: ['mcp'], load: async () => (await import('./commands/mcp.ts')).addMcpCommand },
+  { names: ['api'], load: async () => (await import('./commands/api.ts')).addApiCommands },
   { names: ['exec'], load: async () => (await import('./commands/exec.ts')).addExecCommand },
   {
     names: ['aws-credentials'],

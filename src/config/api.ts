@@ -15,6 +15,10 @@ const parameterSchema = z.strictObject({
   description: z.string().optional().describe('Description of the argument.'),
   value: z.json().optional().describe('Value that every call sends; the caller neither sees nor sets it.'),
   default: z.json().optional().describe('Value where the caller sends none.'),
+  slashes: z
+    .boolean()
+    .default(false)
+    .describe('True: the value of a path parameter may have slashes, and then fills several segments of the path.'),
   hidden: z.boolean().default(false).describe('True: the argument is left out; only for optional parameters.'),
 })
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type ApiProblem, compileApi, DocumentError, MAX_DOCUMENT_BYTES, readAccepted } from '#openapi'
+import { type ApiProblem, compileApi, DocumentError, MAX_DOCUMENT_BYTES, readAccepted, type Target } from '#openapi'
 import type { Api, CompiledApi } from './api.ts'
 import type { Downstream } from './downstream.ts'
 import type { Problem } from './problem.ts'
@@ -77,6 +77,13 @@ const filledBy = (downstream: Downstream | undefined): string[] =>
     'header' in way ? [`header:${way.header.toLowerCase()}`] : 'query' in way ? [`query:${way.query}`] : [],
   )
 
+/** What a downstream says of its credential to the converter. */
+export const targetOf = (downstream: Downstream | undefined): Target => ({
+  origins: downstream?.inject?.hosts ?? [],
+  filled: filledBy(downstream),
+  hasScopes: downstream === undefined || Object.keys(downstream.scopes).length > 0,
+})
+
 /** One API as tools. @param problems gets what is wrong with its file and its document */
 const compile = (
   located: Located<Api>,
@@ -87,11 +94,7 @@ const compile = (
   const { value: api } = located
   try {
     const document = readAccepted(text, `${API_FOLDER}/${api.document.file}`)
-    const compiled = compileApi(api, document, {
-      origins: downstream?.inject?.hosts ?? [],
-      filled: filledBy(downstream),
-      hasScopes: downstream === undefined || Object.keys(downstream.scopes).length > 0,
-    })
+    const compiled = compileApi(api, document, targetOf(downstream))
     problems.push(...compiled.problems.map((each) => toProblem(located, each)))
     return compiled.tools
   } catch (error) {

@@ -86,5 +86,6 @@ export {
 export { parseYamlFile } from './yaml-file.ts'
 export { parseStoredHash } from './client-secret-hash.ts'
 export { signInAtWarnings } from './checks/sign-in-at.ts'
+export { API_FOLDER, documentDigest, targetOf } from './compile-apis.ts'
 export { type Api, apiSchema, type ApiToolEntry, type CompiledApi, toolNameSchema } from './api.ts'
 export { type HostedTool, type HostedTools, isHosted } from './hosted-tools.ts'

@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { type CurrentSnapshot, rotationPolicies, SETTINGS_FILE } from '#config'
 import { accessPolicies } from '#daemon/configuration'
 
-const REGISTRY = ['tenants', 'servers', 'downstreams', 'providers', 'clients']
+const REGISTRY = ['tenants', 'servers', 'downstreams', 'providers', 'clients', 'apis']
 
 /** How long the folder must be quiet before it is read again (ms): an editor writes a file in several steps. */
 const QUIET_MS = 200

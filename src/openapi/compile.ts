@@ -16,7 +16,7 @@ import { scopesOf } from './security.ts'
 import { select } from './select.ts'
 import { baseFor, baseOf, type Bases, documentBase } from './servers.ts'
 import type { ApiTool, Effects, Pagination } from './tool.ts'
-import { cleanText, MAX_DESCRIPTION, MAX_TITLE, paragraphs } from './words.ts'
+import { cleanText, cleanTitle, MAX_DESCRIPTION, MAX_TITLE, paragraphs } from './words.ts'
 
 /** Methods of RFC 9110 section 9.2 and of the QUERY method. Of POST and PATCH nothing is known, so they may do anything. */
 const EFFECTS: Readonly<Record<string, Effects>> = {
@@ -103,7 +103,7 @@ export const compileOperation = (
   const query = parameters.filter((each) => each.in === 'query').map(({ name }) => name)
   checkPagination(entry.pagination, query)
   const { outputSchema, ...output } = outputsOf(operation, references, losses, entry.select)
-  const title = entry.title ?? cleanText(textAt(definition, 'summary') ?? '', MAX_TITLE)
+  const title = entry.title ?? cleanTitle(textAt(definition, 'summary') ?? '')
   const tool: ApiTool = {
     name: entry.name ?? operation.name,
     ...(title === '' ? {} : { title }),

@@ -1,7 +1,8 @@
 import { parseDocument } from 'yaml'
-import { isObject, type JsonObject, textAt } from './json.ts'
+import { isObject, type JsonObject, objectAt, textAt } from './json.ts'
 import { assertSize, boundedCopy, MAX_ALIASES } from './limits.ts'
 import { DocumentError } from './problem.ts'
+import { cleanTitle } from './words.ts'
 
 /** An OpenAPI document in the one dialect that the converter reads: 3.1, with what 3.2 adds. */
 export interface ApiDocument {
@@ -110,4 +111,10 @@ export const readAccepted = (text: string, what: string): ApiDocument => {
   if (!DIALECT.test(versionOf(root, what)))
     throw new DocumentError(`${what} is not in OpenAPI 3.1.`, 'Run `deputy api accept` to write it anew.')
   return asDocument(root, what)
+}
+
+/** The name that a document gives the API, on one line. */
+export const titleOf = ({ root }: ApiDocument): string | undefined => {
+  const title = cleanTitle(textAt(objectAt(root, 'info'), 'title') ?? '')
+  return title === '' ? undefined : title
 }

@@ -30,6 +30,7 @@ export {
   parseDocumentText,
   readAccepted,
   readDocument,
+  titleOf,
   upgradeDocument,
   versionOf,
 } from './document.ts'
@@ -43,3 +44,6 @@ export { type Arguments, buildRequest } from './request.ts'
 export type { Losses } from './schema-context.ts'
 export { validateArguments } from './validate.ts'
 export { describeTool, type ToolDescription } from './describe.ts'
+export { bundle, type ReadFile } from './bundle.ts'
+export { diffTools, type ToolChange, type ToolDifference } from './diff.ts'
+export { baseUrlOf } from './servers.ts'

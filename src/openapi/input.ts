@@ -155,19 +155,20 @@ export const inputOf = (
     ...(required.length === 0 ? {} : { required }),
     additionalProperties: false,
   }
-  return { schema, ...planOf(document, sources, values, form) }
+  return { schema, ...planOf(document, sources, values, { form, options }) }
 }
 
 const planOf = (
   { parameters, body }: { readonly parameters: readonly DocumentParameter[]; readonly body: DocumentBody | undefined },
   sources: readonly Source[],
   values: readonly (Value | undefined)[],
-  form: BodyArguments | undefined,
+  { form, options }: { readonly form: BodyArguments | undefined; readonly options: Map<Source, ParameterOptions> },
 ): Pick<ToolInput, 'parameters' | 'body'> => {
   const planned = parameters.flatMap((each, at): Parameter[] => {
     const value = values[at]
     const { schema: _, description: _description, fixed: _fixed, ...rest } = each
-    return value === undefined ? [] : [{ ...rest, value }]
+    const slashes = each.in === 'path' && options.get(sources[at]!)?.slashes === true
+    return value === undefined ? [] : [{ ...rest, value, ...(slashes ? { slashes } : {}) }]
   })
   if (body === undefined || form === undefined) return { parameters: planned, body: undefined }
   const of = { required: body.required, mediaType: body.mediaType, kind: body.kind }

@@ -7,6 +7,7 @@ export interface ParameterOptions {
   readonly value?: unknown
   readonly default?: unknown
   readonly hidden: boolean
+  readonly slashes?: boolean | undefined
 }
 
 /** An operation that the file names. */

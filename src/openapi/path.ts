@@ -44,7 +44,12 @@ const textsIn = (value: unknown): string[] => {
  * @throws DeputyError `argument_refused` for a value that would make another path of it
  */
 const pathText = (parameter: Parameter, value: unknown): string => {
-  const { name, style, explode, mediaType } = parameter
+  const { name, style, explode, mediaType, slashes } = parameter
+  if (slashes === true && typeof value === 'string' && value.includes('/'))
+    return value
+      .split('/')
+      .map((part) => pathText({ ...parameter, slashes: false }, part))
+      .join('/')
   const plain = mediaType === undefined ? value : JSON.stringify(value)
   const texts = textsIn(plain)
   if (texts.every((each) => each === '')) throw argumentRefused(name, 'it is a part of the path and is empty')
@@ -54,7 +59,7 @@ const pathText = (parameter: Parameter, value: unknown): string => {
 }
 
 /**
- * The path of a request: as many segments as the template, in the same places.
+ * The path of a request: as many segments as the template, in the same places, unless the file lets a parameter have several.
  * @param valueOf the value of a path parameter; undefined where there is none
  * @throws DeputyError `argument_refused`
  */
@@ -76,7 +81,7 @@ export const fillPath = (
         last = name
         return pathText(parameter, value)
       })
-      if (last !== '' && formsOf(filled).some((form) => DOTS.test(form)))
+      if (last !== '' && filled.split('/').some((part) => formsOf(part).some((form) => DOTS.test(form))))
         throw argumentRefused(last, 'it would make the path lead elsewhere')
       return filled
     })

@@ -52,7 +52,7 @@ export const spend = ({ budget }: Conversion, characters: number): void => {
 export const inside = (conversion: Conversion): Conversion => ({ ...conversion, depth: conversion.depth + 1 })
 
 /** Characters of the schemas of one tool. */
-export const MAX_SCHEMA: Readonly<Record<Direction, number>> = { in: 32_000, out: 16_000 }
+export const MAX_SCHEMA: Readonly<Record<Direction, number>> = { in: 24_000, out: 8000 }
 
 /** What a schema that is too large loses, step by step: first words, then levels. */
 const ATTEMPTS: readonly Pick<Conversion, 'maxDepth' | 'maxNote'>[] = [

@@ -114,3 +114,9 @@ export const baseFor = (
       : `Add ${candidates[0]!.origin} to inject.hosts of the downstream, if its credential may go there.`,
   )
 }
+
+/** The base URL that a file of the API may name; undefined where the document names none. */
+export const baseUrlOf = (document: ApiDocument, options: BaseOptions): string | undefined => {
+  const base = documentBase(document, options)
+  return base === undefined ? undefined : base.origin + base.path
+}

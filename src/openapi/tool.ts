@@ -68,6 +68,8 @@ export interface Parameter {
   readonly style: Style
   readonly explode: boolean
   readonly allowReserved: boolean
+  /** The value of a path parameter may have slashes: the file of the API says so. */
+  readonly slashes?: boolean
   /** Set where `content` describes the parameter: its value is a text of this media type. */
   readonly mediaType?: string
 }

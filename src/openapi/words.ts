@@ -36,3 +36,6 @@ export const paragraphs = (texts: readonly (string | undefined)[], max: number):
   })
   return cleanText([...new Set(parts)].join('\n\n'), max)
 }
+
+/** A text of one line. */
+export const cleanTitle = (text: string): string => cleanText(text.replace(/\s+/g, ' '), MAX_TITLE)
