@@ -3,9 +3,9 @@ import { Validator } from '@cfworker/json-schema'
 import { specTypeSchemas } from '@modelcontextprotocol/client'
 import { describe, expect, it } from 'vitest'
 import {
-  type ApiTool,
   type Candidate,
   candidates,
+  describeTool,
   type JsonSchema,
   validateArguments,
 } from '../../src/openapi/index.ts'
@@ -109,14 +109,6 @@ const sampleOf = (schema: JsonSchema): unknown => {
   return type === 'boolean' ? true : null
 }
 
-const asListed = ({ name, title, description, inputSchema, outputSchema }: ApiTool): object => ({
-  name,
-  ...(title === undefined ? {} : { title }),
-  description,
-  inputSchema,
-  ...(outputSchema === undefined ? {} : { outputSchema }),
-})
-
 const sum = (all: readonly Candidate[], key: keyof Candidate['losses']): number =>
   all.reduce((total, { losses }) => total + losses[key], 0)
 
@@ -152,7 +144,7 @@ describe('real documents', () => {
         }
         if (outputSchema !== undefined) expect(new Validator(outputSchema, '2020-12').validate({}).valid).toBe(true)
       }
-      const listed = await specTypeSchemas.ListToolsResult['~standard'].validate({ tools: tools.map(asListed) })
+      const listed = specTypeSchemas.ListToolsResult['~standard'].validate({ tools: tools.map(describeTool) })
       expect('issues' in listed ? listed.issues : undefined).toBeUndefined()
       for (const tool of some(tools)) {
         const sample = sampleOf(tool.inputSchema) as Record<string, unknown>

@@ -1,5 +1,13 @@
 import type { Command } from 'commander'
-import { type ApiTool, candidates, compileApi, DocumentError, OperationError, readAccepted } from '#openapi'
+import {
+  type ApiTool,
+  candidates,
+  compileApi,
+  describeTool,
+  DocumentError,
+  OperationError,
+  readAccepted,
+} from '#openapi'
 import { asCommandError } from '../api-document.ts'
 import { type ApiFile, readApiFile, readPinned } from '../api-file.ts'
 import { candidateRow, downstreamIn, targetOf, unknownTags } from '../api-views.ts'
@@ -24,21 +32,8 @@ const isWanted = (row: ReturnType<typeof candidateRow>, { tag, chosen, refused }
 const show = (all: readonly ApiTool[], name: string): object => {
   const tool = all.find((each) => each.name === name || each.operation.id === name)
   if (tool === undefined) throw new CommandError(exit.unknown, `No operation would become a tool ${name}.`)
-  const { inputSchema, outputSchema, title, description, effects, operation } = tool
-  return {
-    name: tool.name,
-    ...(title === undefined ? {} : { title }),
-    description,
-    inputSchema,
-    ...(outputSchema === undefined ? {} : { outputSchema }),
-    annotations: {
-      readOnlyHint: effects.readOnly,
-      destructiveHint: effects.destructive,
-      idempotentHint: effects.idempotent,
-    },
-    request: `${operation.method} ${operation.origin}${operation.path}`,
-    scopes: tool.scopes,
-  }
+  const { operation, scopes } = tool
+  return { ...describeTool(tool), request: `${operation.method} ${operation.origin}${operation.path}`, scopes }
 }
 
 const compileBoth = ({ api }: ApiFile, text: string, target: ReturnType<typeof targetOf>) => {
