@@ -19,6 +19,8 @@ const FORMATS: ReadonlySet<string> = new Set([
   'ipv6',
   'uri',
   'uuid',
+  // Records leave such values out.
+  'password',
 ])
 
 /** A longer list is left to the API. */

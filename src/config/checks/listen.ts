@@ -29,7 +29,7 @@ const openAddresses: ListenProblems = ({ settings: { value, file, lineOf } }) =>
 
 /** Listeners that want one port; port 0 is a free one each time. */
 const sharedPorts: ListenProblems = ({ settings: { value, file, lineOf } }) => {
-  const names = ['tcp', 'proxy', 'connect', 'metrics'] as const
+  const names = ['tcp', 'proxy', 'connect', 'mcp', 'metrics'] as const
   return names.flatMap((name, at) => {
     const own = value.listen[name]
     const twin = names

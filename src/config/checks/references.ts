@@ -6,6 +6,7 @@ import { checkBackends } from './backends.ts'
 import { checkClients } from './clients.ts'
 import { checkDocuments } from './client-documents.ts'
 import { checkDownstreams } from './downstreams.ts'
+import { checkHosted } from './hosted.ts'
 import { listenProblems } from './listen.ts'
 import { checkRotations } from './rotations.ts'
 import { checkServers } from './servers.ts'
@@ -18,6 +19,7 @@ export const checkReferences = (loaded: Loaded): Problem[] => [
   ...checkSettings(loaded),
   ...checkTenants(loaded),
   ...checkServers(loaded),
+  ...checkHosted(loaded),
   ...checkDownstreams(loaded),
   ...checkDocuments(loaded),
   ...checkClients(loaded),

@@ -320,6 +320,9 @@ const openMetrics = async (
   return (await opened(listenOnPort(endpoint, { ...limits, setting: 'listen.metrics', ...metrics }))).address
 }
 
+/** An MCP client that has shut its sending side has cancelled its call: it is over soon after (ms). */
+const GONE_MS = 500
+
 /** The MCP servers that Deputy hosts; the code for them is loaded where the settings want it. */
 const openHostedServers = async (
   context: DaemonContext,
@@ -342,7 +345,13 @@ const openHostedServers = async (
   atEnd(() => hosted.close())
   // A client that listens for changes keeps its request open.
   const { address } = await opened(
-    listenOnPort(hosted.onRequest, { ...limits, requestTimeout: 0, setting: 'listen.mcp', ...mcp }),
+    listenOnPort(hosted.onRequest, {
+      ...limits,
+      requestTimeout: 0,
+      halfClosedTimeout: GONE_MS,
+      setting: 'listen.mcp',
+      ...mcp,
+    }),
   )
   return { address, toolsChanged: hosted.toolsChanged }
 }

@@ -13,7 +13,7 @@ import {
   validateArguments,
 } from '#openapi'
 import { createAttempts, type Attempts } from './attempts.ts'
-import { type CallCredential, obtainFor, sendWith } from './credential.ts'
+import { assertNoInboundToken, type CallCredential, obtainFor, sendWith } from './credential.ts'
 import type { RunningCall, ToolCallDependencies, ToolCallRequest } from './context.ts'
 import { digestOf } from './digest.ts'
 import { type Outcome, outcomeRecord } from './outcome.ts'
@@ -176,6 +176,7 @@ export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
       const problems = await validateArguments(hosted.tool, request.arguments)
       if (problems.length > 0)
         throw refuse('tool_arguments_invalid', { tool: request.tool, problem: problems.join(' ').replace(/\.$/, '') })
+      assertNoInboundToken(request.onBehalfOf, [JSON.stringify(request.arguments)])
       const progress: Progress = { requests: 0, bytes: 0 }
       using limits = limitsOf({ request, hosted }, progress)
       const signal = AbortSignal.any([request.signal, limits.signal])

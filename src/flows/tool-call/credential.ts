@@ -11,7 +11,7 @@ import {
 } from '#flows/injected-request'
 import type { Secret } from '#foundation/crypto'
 import type { ApiRequest } from '#openapi'
-import type { RunningCall, ToolCallDependencies } from './context.ts'
+import type { OnBehalfOf, RunningCall, ToolCallDependencies } from './context.ts'
 
 /** Where the credential goes, and whether it is bound to a key. */
 type IssuedInjection = NonNullable<IssuedToken['injection']>
@@ -52,9 +52,9 @@ export const obtainFor = async (
   return { token, injection: injection! }
 }
 
-/** The user's token is for this server only (threat 18), so an argument cannot carry it to the API. */
-const assertNoInboundToken = ({ request: { onBehalfOf } }: RunningCall, sent: readonly (string | Buffer)[]): void => {
-  const token = onBehalfOf.subjectToken.reveal()
+/** The user's token is for this server only (threat 18), so an argument cannot carry it to the API, or into a record. @throws DeputyError `malformed_request` */
+export const assertNoInboundToken = ({ subjectToken }: OnBehalfOf, sent: readonly (string | Buffer)[]): void => {
+  const token = subjectToken.reveal()
   if (token.length >= MIN_TOKEN_LENGTH && sent.some((text) => text.includes(token)))
     throw refuse('malformed_request', { problem: "the user's token is among the arguments, and would go to the API" })
 }
@@ -78,7 +78,11 @@ export const sendWith = async (
   const put = injection.proofKey === undefined ? putIn : putInBound
   const { path, query, headers, body } = request
   const injected = put(token, injection, { path, query, headers, hasBody: body !== undefined })
-  assertNoInboundToken(call, [injected.target, ...injected.headers, ...(body === undefined ? [] : [body])])
+  assertNoInboundToken(call.request.onBehalfOf, [
+    injected.target,
+    ...injected.headers,
+    ...(body === undefined ? [] : [body]),
+  ])
   const way =
     injection.proofKey === undefined
       ? upstream
