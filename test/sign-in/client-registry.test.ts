@@ -73,6 +73,33 @@ test('a document that changes after its approval has to be approved again, and w
   expect(await one.approve(ID, 'uid 0', seen!.digest)).toMatchObject({ isApproved: false })
 })
 
+test('a document whose addresses or keys change ends its sign-ins before the change counts; a new name does not', async () => {
+  const { one, other, clock } = nodes()
+  const keyed = { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [{ kty: 'EC', kid: 'a' }] } }
+  const ended: [string, string][] = []
+  const note = (more: object) =>
+    one.noteDocument(ID, metadata(more), clock.now() + 1000, async (changed) => {
+      ended.push([changed, (await other.find(ID))?.name ?? ''])
+    })
+  await note({ client_name: 'First' })
+  await note({ client_name: 'First', redirect_uris: ['https://client.example/other'] })
+  expect(ended).toEqual([])
+  await one.used(ID, clock.now())
+  await note({ client_name: 'Second', redirect_uris: ['https://client.example/other'] })
+  expect(ended).toEqual([])
+  await note({ client_name: 'Third' })
+  await note({ client_name: 'Fourth', ...keyed })
+  await note({ client_name: 'Fourth', ...keyed, jwks: { keys: [{ kty: 'EC', kid: 'b' }] } })
+  expect(ended).toEqual([
+    ['redirect_uris', 'Second'],
+    ['token_endpoint_auth_method, jwks', 'Third'],
+    ['jwks', 'Fourth'],
+  ])
+  const failing = one.noteDocument(ID, metadata(), clock.now() + 1000, () => Promise.reject(new Error('cut off')))
+  await expect(failing).rejects.toThrow('cut off')
+  expect((await other.find(ID))?.metadata.authentication).toBe('private_key_jwt')
+})
+
 test('clients that no user signs in at are forgotten and bounded, the others stay', async () => {
   const { one, other, clock } = nodes()
   const registered = await Promise.all(

@@ -218,6 +218,29 @@ describe('threat 8: a wrong address is never redirected to', () => {
     expect([answer.status, answer.location]).toEqual([400, null])
     expect(answer.text).toContain('invalid_redirect_uri')
   })
+  test('an error before a person has seen a client that anyone can register stays on a page', async () => {
+    const wrong = [
+      { prompt: 'none' },
+      { response_type: 'token' },
+      { code_challenge_method: 'plain' },
+      { response_mode: 'form_post', prompt: 'none' },
+      { resource: 'https://other.example/' },
+      { request: 'x' },
+    ]
+    for (const parameters of wrong) {
+      const self = await ask(client, { redirect_uri: WEB_REDIRECT, ...parameters })
+      expect([self.status, self.location, self.text.includes(WEB_REDIRECT)]).toEqual([400, null, false])
+      expect(self.text).toContain('Correlation id')
+      // An address on the user's machine leads to no attacker, and a client of a file is the administrator's.
+      for (const [id, redirect_uri] of [
+        [client, REDIRECT_URI],
+        ['plain', WEB_REDIRECT],
+      ] as const) {
+        const vouched = await ask(id, { redirect_uri, ...parameters })
+        expect(`${vouched.location} ${vouched.text}`).toContain(redirect_uri)
+      }
+    }
+  })
   test('an unknown client', async () => {
     for (const unknown of ['dcr_unknown', 'unknown', 'http://client.example/c', '']) {
       const answer = await ask(unknown, { redirect_uri: WEB_REDIRECT })
@@ -241,6 +264,8 @@ describe('documents', () => {
 
     documents.serve('/client.json', { ...metadata, redirect_uris: [WEB_REDIRECT, 'https://evil.example/'] })
     await sleep(1200)
+    // The party that the address is of now may be another: what users have given it before is over.
+    expect(await refreshTokens(world, client, first.refresh_token!)).toMatchObject({ error: 'invalid_grant' })
     await authorize(world, client, withRedirect)
     expect(await consentsOf(client)).toBe(2)
     const changes = (await records('client.change')).map(({ record }) => record.detail)

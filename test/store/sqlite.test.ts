@@ -219,7 +219,7 @@ describe('the embedded store', () => {
     const store = await openSqliteStore({ path: join(folder, 'deputy.db') })
     onTestFinished(() => store.close())
     const ballast = join(folder, 'ballast')
-    await writeFile(ballast, Buffer.alloc(300_000))
+    await writeFile(ballast, Buffer.alloc(200_000))
     let seq = 0
     let refusal: unknown
     while (refusal === undefined && seq < 5000) {

@@ -202,6 +202,9 @@ const createSignInAtDeputy = (
 ): (() => Promise<AuthorizationServer> | undefined) => {
   const { snapshot, newId } = context
   const { store, issuer, revoker } = parts
+  const end = async (scope: Parameters<Parts['revoker']['revoke']>[0]['scope'], reason: string): Promise<void> => {
+    await revoker.revoke({ scope, by: 'the authorization server', reason, correlationId: newId() })
+  }
   let loaded: Promise<AuthorizationServer> | undefined
   const load = async (): Promise<AuthorizationServer> => {
     const { createAuthorizationServer } = await import('#listeners/authorization-server')
@@ -215,10 +218,8 @@ const createSignInAtDeputy = (
       correlationId: newId,
       checkSecret: createClientSecretCheck(context.random),
       metadata,
-      endSession: async (session, reason) => {
-        const scope = { kind: 'session', session } as const
-        await revoker.revoke({ scope, by: 'the authorization server', reason, correlationId: newId() })
-      },
+      endSession: (session, reason) => end({ kind: 'session', session }, reason),
+      endClient: (client, reason) => end({ kind: 'client', client }, reason),
     })
   }
   return () => {

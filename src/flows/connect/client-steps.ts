@@ -11,6 +11,7 @@ import {
 import type { ClientRequest, Step } from './attempt.ts'
 import { assertClientPermitted } from './client-policy.ts'
 import { beginClient } from './client-begin.ts'
+import type { ClientConsents } from './client-consent.ts'
 import { clientConsentPage } from './client-page.ts'
 import { assertMaySignIn, serverOf, tenantInForce } from './parties.ts'
 import type { createSignIn } from './sign-in.ts'
@@ -25,9 +26,6 @@ import {
   type StepDependencies,
 } from './step.ts'
 
-/** How long a consent for a client is remembered (ms). */
-const CLIENT_CONSENT_LIFETIME_MS = 365 * 86_400_000
-
 /** What the user has decided: the client session that tokens are issued for, or nothing. */
 export interface ClientDecision {
   readonly interaction: string
@@ -38,7 +36,10 @@ export interface ClientDecision {
 
 type ClientPurpose = Extract<Step<'sign_in'>['purpose'], { kind: 'client' }>
 type Consent = Step<'client_consent'>
-type Dependencies = StepDependencies & { readonly signIn: ReturnType<typeof createSignIn> }
+type Dependencies = StepDependencies & {
+  readonly signIn: ReturnType<typeof createSignIn>
+  readonly clientConsents: ClientConsents
+}
 
 /** Loopback redirects are free for any program of the machine (RFC 8252 section 8.3): they prove no client. */
 const isLocal = (redirectUri: string): boolean => {
@@ -156,9 +157,9 @@ const isRemembered = async (
   { wish, who: { user } }: Consent,
   { changedAt }: KnownClient,
 ): Promise<boolean> => {
-  // Who can write the store can write consents, and anyone can register a client: one that a file or a host vouches for is remembered.
+  // Anyone can register a client: one that a file or a host vouches for is remembered.
   if (wish.known === 'registered' || wish.redirectUri === undefined || isLocal(wish.redirectUri)) return false
-  const remembered = await deps.store.consents.find(clientConsentOwner({ ...wish, user }))
+  const remembered = await deps.clientConsents.find(clientConsentOwner({ ...wish, user }))
   return (
     remembered !== undefined &&
     remembered.until > deps.clock.now() &&
@@ -246,10 +247,7 @@ const decide = async (deps: Dependencies, step: Consent, isAllowed: boolean): Pr
     return onward(deps, step)
   }
   await deps.audit.append({ ...record, outcome: 'done', detail })
-  const at = deps.clock.now()
-  const owner = clientConsentOwner({ ...wish, user })
-  const until = at + CLIENT_CONSENT_LIFETIME_MS
-  await deps.store.consents.put({ ...owner, asked: scopes, granted: scopes, at, until })
+  await deps.clientConsents.remember(clientConsentOwner({ ...wish, user }), scopes, deps.clock.now())
   return allow(deps, step)
 }
 

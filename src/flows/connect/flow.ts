@@ -1,7 +1,8 @@
-import { callbackUrlOf } from '#config'
+import { callbackUrlOf, type Provider } from '#config'
 import { refuse } from '#errors'
 import { createAttempts, type ConnectRequest } from './attempt.ts'
 import { createAuthorization } from './authorization.ts'
+import { createClientConsents } from './client-consent.ts'
 import { createClientSteps } from './client-steps.ts'
 import { createGrantSteps } from './grant-steps.ts'
 import { createLoginSteps } from './login-steps.ts'
@@ -18,28 +19,35 @@ import {
   type StepDependencies,
 } from './step.ts'
 
+/** The parts that the steps share. */
+const createSteps = (deps: FlowDependencies): StepDependencies => {
+  const attempts = createAttempts({ ...deps, store: deps.store.attempts })
+  const redirectUri = (provider: Provider): string => callbackUrlOf(deps.baseUrl(), provider)
+  return {
+    ...deps,
+    attempts,
+    authorization: createAuthorization({ ...deps, attempts, redirectUri }),
+    record: (event, outcome, wish, detail) =>
+      deps.audit.append({ id: wish.correlationId, event, outcome, ...ownerOf(wish), detail: { ...detail } }),
+  }
+}
+
 /**
  * The order of a flow is the security of it: the link says what is asked, signing in shows who opened it, only the user
  * for whom it was asked sees the consent page, and only after consent does a request to the service exist. Every step
  * is single-use and bound to the browser that began it.
  */
 export const createConnectFlow = (deps: FlowDependencies): ConnectFlow => {
-  const attempts = createAttempts({ ...deps, store: deps.store.attempts })
+  const steps = createSteps(deps)
+  const { attempts } = steps
   const signIn = createSignIn({ ...deps, attempts, redirectUri: () => `${deps.baseUrl()}/connect/signed-in` })
-  const steps: StepDependencies = {
-    ...deps,
-    attempts,
-    authorization: createAuthorization({
-      ...deps,
-      attempts,
-      redirectUri: (provider) => callbackUrlOf(deps.baseUrl(), provider),
-    }),
-    record: (event, outcome, wish, detail) =>
-      deps.audit.append({ id: wish.correlationId, event, outcome, ...ownerOf(wish), detail: { ...detail } }),
-  }
   const grant = createGrantSteps(steps)
   const login = createLoginSteps(steps)
-  const client = createClientSteps({ ...steps, signIn })
+  const client = createClientSteps({
+    ...steps,
+    signIn,
+    clientConsents: createClientConsents(deps.store.consents, deps.cookieKey),
+  })
 
   /** Where the company's identity provider decides what the user's servers may have, the sign-in is all that was missing. */
   const onlySignedIn = async (

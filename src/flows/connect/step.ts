@@ -39,6 +39,8 @@ export interface FlowDependencies {
   readonly readUserinfo: ReadUserinfo
   readonly identityTokens: Pick<IdentityTokens, 'keep'>
   readonly clientSessions: Pick<ClientSessions, 'begin' | 'latest'>
+  /** Key of what only Deputy can have written. */
+  readonly cookieKey: Secret
   readonly clientRegistry: Pick<ClientRegistry, 'find' | 'used' | 'waits'>
   readonly policy: () => Policy
   readonly fingerprint: Fingerprint

@@ -19,6 +19,15 @@ export const createFingerprint = (key: Secret): Fingerprint => {
       .toString('base64url')
 }
 
+/** Keyed digests of several parts, the first of which says what they are for: HMAC-SHA-256 in base64url. */
+export const createKeyedDigest = (key: Secret): ((purpose: string, ...parts: readonly string[]) => string) => {
+  const secret = createSecretKey(Buffer.from(key.reveal(), 'base64'))
+  return (...parts) =>
+    createHmac('sha256', secret)
+      .update(lengthPrefixed(...parts))
+      .digest('base64url')
+}
+
 /** Whether two texts are equal, in a time that does not tell where they differ. Their lengths may be told. */
 export const equalInConstantTime = (left: string, right: string): boolean => {
   const [a, b] = [Buffer.from(left), Buffer.from(right)]

@@ -23,7 +23,7 @@ export {
   clientSessionName,
   type ClientSessionStore,
 } from './records/client-sessions.ts'
-export type { ConsentStore } from './records/consents.ts'
+export type { Consent, ConsentStore } from './records/consents.ts'
 export {
   type Grant,
   type GrantFilter,

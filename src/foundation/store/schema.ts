@@ -29,6 +29,7 @@ export interface Tables {
     granted: string
     at: number
     until: number
+    proof: string | null
   }
   attempts: { kind: string; id: string; tenant: string; sealed: Uint8Array; expires_at: number }
   sessions: {

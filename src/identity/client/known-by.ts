@@ -1,4 +1,4 @@
-import { type Agent, type Client, REGISTERED_PREFIX, servesTenant, type Snapshot } from '#config'
+import { type Agent, type Client, isNamedHost, REGISTERED_PREFIX, servesTenant, type Snapshot } from '#config'
 
 /** How Deputy knows a client: by a file of the administrator's, by the document at its address, or by what it said of itself. */
 export type KnownBy = 'file' | 'document' | 'registered'
@@ -7,6 +7,14 @@ export type KnownBy = 'file' | 'document' | 'registered'
 export const knownBy = (id: string): KnownBy => {
   if (/^https:\/\//i.test(id)) return 'document'
   return id.startsWith(REGISTERED_PREFIX) ? 'registered' : 'file'
+}
+
+/** Whether the administrator has named the client, or the host of its document: anyone can make one of the others. */
+export const isVouchedFor = (id: string, { settings }: Pick<Snapshot, 'settings'>): boolean => {
+  const known = knownBy(id)
+  if (known !== 'document') return known === 'file'
+  const { hosts } = settings.clients.metadata_documents
+  return hosts !== '*' && isNamedHost(new URL(id).host, hosts)
 }
 
 /** The file of a client, where it is one of a file that is enabled. */

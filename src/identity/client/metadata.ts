@@ -117,3 +117,20 @@ export const digestOf = ({ name, redirectUris, authentication, jwks, jwksUri }: 
   createHash('sha256')
     .update(JSON.stringify([name ?? null, redirectUris.toSorted(), authentication, jwks ?? null, jwksUri ?? null]))
     .digest('base64url')
+
+/**
+ * What has changed of that by which a client is told from others, in the words of its document: where answers go, and how it proves itself. Its name
+ * is not among it.
+ */
+export const changedProofs = (was: ClientMetadata, is: ClientMetadata): string[] => {
+  const facts = ({ redirectUris, authentication, jwks, jwksUri }: ClientMetadata) => ({
+    redirect_uris: redirectUris.toSorted(),
+    token_endpoint_auth_method: authentication,
+    jwks: jwks ?? null,
+    jwks_uri: jwksUri ?? null,
+  })
+  const [before, after] = [facts(was), facts(is)]
+  return (Object.keys(before) as (keyof typeof before)[]).filter(
+    (member) => JSON.stringify(before[member]) !== JSON.stringify(after[member]),
+  )
+}

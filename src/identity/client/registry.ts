@@ -9,7 +9,7 @@ import { type ClientRecord, clientRecordName, type ClientRecordStore } from '#fo
 import { createLru } from '#foundation/lru'
 import type { Logger } from '#foundation/telemetry'
 import { fileOfClient, type KnownBy, knownBy } from './known-by.ts'
-import { type ClientMetadata, clientMetadataSchema, digestOf } from './metadata.ts'
+import { changedProofs, type ClientMetadata, clientMetadataSchema, digestOf } from './metadata.ts'
 
 /** A client that waits for its approval is known for this long at least (ms): administrators have weekends. */
 const WAITING_MS = 7 * 86_400_000
@@ -64,8 +64,17 @@ export interface ClientRegistry {
   /** A client that describes itself. @throws DeputyError `rate_limited` where too many are unused */
   register(metadata: ClientMetadata): Promise<{ client: KnownClient; secret?: Secret }>
   seenDocument(id: string): Promise<SeenDocument | undefined>
-  /** Notes what a client's document says now. @throws DeputyError `rate_limited` where too many clients are unused */
-  noteDocument(id: string, metadata: ClientMetadata, freshUntil: number): Promise<void>
+  /**
+   * Notes what a client's document says now.
+   * @param endSignIns called before a change counts by which another party could have become the client: where answers go, or how it
+   * proves itself
+   * @throws DeputyError `rate_limited` where too many clients are unused */
+  noteDocument(
+    id: string,
+    metadata: ClientMetadata,
+    freshUntil: number,
+    endSignIns?: (changed: string) => Promise<void>,
+  ): Promise<void>
   /** A user has signed in at it. @param until the end of the sign-in */
   used(id: string, until: number): Promise<void>
   /** A user has met its page that says that it waits for approval. */
@@ -179,7 +188,12 @@ class SealedClients implements ClientRegistry {
     return { metadata: known.metadata, checkedAt: known.checkedAt, freshUntil: known.freshUntil }
   }
 
-  async noteDocument(id: string, metadata: ClientMetadata, freshUntil: number): Promise<void> {
+  async noteDocument(
+    id: string,
+    metadata: ClientMetadata,
+    freshUntil: number,
+    endSignIns?: (changed: string) => Promise<void>,
+  ): Promise<void> {
     const { clock } = this.#options
     const now = clock.now()
     const digest = digestOf(metadata)
@@ -187,7 +201,9 @@ class SealedClients implements ClientRegistry {
     const noted = await this.#change(id, async ({ approved, ...known }, { usedAt }) => {
       if (known.digest === digest) return { ...known, ...seen, ...(approved === undefined ? {} : { approved }) }
       // What users and administrators have said yes to is not what it is now. The record comes before the change (promise 3).
+      const changed = changedProofs(known.metadata, metadata)
       if (usedAt !== null) await this.#recordChange(known, { ...known, ...seen }, approved !== undefined)
+      if (usedAt !== null && changed.length > 0) await endSignIns?.(changed.join(', '))
       return { ...known, ...seen, changedAt: now }
     })
     if (!noted) await this.#add({ id, ...seen, changedAt: now })

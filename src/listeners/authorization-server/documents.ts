@@ -13,6 +13,8 @@ import { addressOf, admitNewClient } from './new-clients.ts'
 
 export interface DocumentDependencies {
   readonly clientRegistry: Pick<ClientRegistry, 'seenDocument' | 'noteDocument'>
+  /** Ends all sign-ins at a client, at every node. */
+  readonly endClient: (client: string, reason: string) => Promise<void>
   readonly snapshot: CurrentSnapshot
   readonly egress: Egress
   /** Reaches public addresses alone. */
@@ -91,7 +93,7 @@ const fetchDocument = async (id: string, deps: DocumentDependencies): Promise<Fe
 
 /** The library's feature of Client ID Metadata Documents, with Deputy's rules, its way out, and what it has seen before. */
 export const createDocuments = (deps: DocumentDependencies, grantTypes: ReadonlySet<string>) => {
-  const { clientRegistry, snapshot, rates, clock, logger } = deps
+  const { clientRegistry, endClient, snapshot, rates, clock, logger } = deps
   /** What the library is given where it asks for a document, by the document's address. */
   const resolved = createLru<string, string>({ max: 1000 })
   const failed = createLru<string, { readonly until: number; readonly error: Error }>({ max: 1000 })
@@ -106,7 +108,9 @@ export const createDocuments = (deps: DocumentDependencies, grantTypes: Readonly
     if (seen === undefined) await admitNewClient(rates, address)
     const fetched: Fetched = mayFetch ? await fetchDocument(id, deps) : { isAway: true, why: 'did not answer' }
     if (!('isAway' in fetched)) {
-      await clientRegistry.noteDocument(id, fetched.metadata, now + fetched.freshFor)
+      await clientRegistry.noteDocument(id, fetched.metadata, now + fetched.freshFor, (changed) =>
+        endClient(id, `its document has another ${changed}`),
+      )
       return fetched.metadata
     }
     const error = refused(`cannot be read: its host ${fetched.why}`)

@@ -1,4 +1,4 @@
-import { createHmac, createPublicKey, createSecretKey, type JsonWebKey } from 'node:crypto'
+import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import {
   type Account,
   type Configuration,
@@ -11,9 +11,9 @@ import {
 import { toSeconds } from '#clock'
 import type { Server, Snapshot } from '#config'
 import { DeputyError } from '#errors'
-import { lengthPrefixed, type Secret } from '#foundation/crypto'
+import { createKeyedDigest, type Secret } from '#foundation/crypto'
 import type { SigningKeys } from '#foundation/keys'
-import { type ClientSignIn, isClientAllowed } from '#identity/client'
+import { type ClientSignIn, isClientAllowed, isVouchedFor } from '#identity/client'
 import { trustOfSignIn } from '#identity/subject'
 import { assertStillValid, dependenciesOfSignIn, type ValidityDependencies } from '#identity/validity'
 import { type CheckClientSecret, isInUse } from '#identity/workload'
@@ -80,15 +80,6 @@ const signingKeyOf = (keys: SigningKeys): ExternalSigningKey =>
       return keys.sign('token', data).signature
     }
   })()
-
-/** Keyed digests under a label each. The key is made once: of bytes node:crypto makes one for each call. */
-const createHmacs = (key: Secret) => {
-  const secret = createSecretKey(Buffer.from(key.reveal(), 'base64'))
-  return (...parts: readonly string[]): string =>
-    createHmac('sha256', secret)
-      .update(lengthPrefixed(...parts))
-      .digest('base64url')
-}
 
 /** What a token says besides the claims of RFC 9068 that the library writes. */
 const addClaims = (context: KoaContextWithOIDC, { payload }: { payload: Record<string, unknown> }): void => {
@@ -174,6 +165,8 @@ const renderError = (
     correlationId,
   )
   showPage(context, page)
+  // Errors that are made for a redirection have its status.
+  if (context.status < 400) context.status = 400
 }
 
 /** The user of a token request: a sign-in that has not ended, and of which everything is still valid. */
@@ -201,7 +194,7 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
     fetch: (input) => documents.fetch(input),
     jwks: { keys: [signingKeyOf(deps.signingKeys)] },
     cookies: {
-      keys: [createHmacs(cookieKey)('authorization-server-cookies')],
+      keys: [createKeyedDigest(cookieKey)('authorization-server-cookies')],
       names: {
         session: 'deputy_device',
         interaction: 'deputy_sign_in',
@@ -266,6 +259,18 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
 }
 
 /**
+ * Errors of a client that describes itself go to a page, and not to the address that it names: anyone can register one, and the
+ * address of this server would then lead users there who have not seen the client yet (RFC 9700 section 4.11.2). An address on the user's own
+ * machine leads to no other.
+ */
+const keepOnPage = (snapshot: Snapshot, context: KoaContextWithOIDC, error: Error): void => {
+  const { client, params, route } = context.oidc
+  const redirectUri = URL.parse(String(params?.['redirect_uri'] ?? context.query['redirect_uri']))
+  if (route !== 'authorization' || client === undefined || redirectUri?.protocol !== 'https:') return
+  if (!isVouchedFor(client.clientId, snapshot)) Object.assign(error, { allow_redirect: false })
+}
+
+/**
  * The authorization server for MCP clients: the certified `oidc-provider`, with Deputy's store, keys and checks behind it. It
  * issues no ID tokens: who the user is, the identity provider says to Deputy.
  */
@@ -274,13 +279,19 @@ export const createProvider = (deps: ProviderDependencies): Provider => {
   // Host and scheme are set by the listener, whatever the request says.
   provider.proxy = true
   compareSecrets(provider, deps.checkSecret)
+  const keep = (context: KoaContextWithOIDC, error: Error): void => {
+    keepOnPage(deps.snapshot(), context, error)
+  }
+  // The library tells of an error before it answers.
+  provider.on('authorization.error', keep)
+  provider.on('server_error', keep)
   // A refresh token that is asked for again is the same text again, so that two are never alive (see `mayRetry`).
   const refreshToken = provider.RefreshToken.prototype as unknown as {
     generateTokenId: (this: { grantId?: string; rotations?: number }) => string
   }
-  const hmac = createHmacs(deps.cookieKey)
+  const digest = createKeyedDigest(deps.cookieKey)
   refreshToken.generateTokenId = function () {
-    return hmac('refresh-token', this.grantId ?? '', String(this.rotations ?? 0))
+    return digest('refresh-token', this.grantId ?? '', String(this.rotations ?? 0))
   }
   return provider
 }

@@ -18,6 +18,7 @@ import { userNames } from './0014-user-names.ts'
 import { keyedAcknowledgements } from './0015-keyed-acknowledgements.ts'
 import { clientSessions } from './0016-client-sessions.ts'
 import { clients } from './0017-clients.ts'
+import { provedConsents } from './0018-proved-consents.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -40,6 +41,7 @@ const migrations: readonly Migration[] = [
   keyedAcknowledgements,
   clientSessions,
   clients,
+  provedConsents,
 ]
 
 /** The schema's version that this program needs. */

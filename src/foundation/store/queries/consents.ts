@@ -12,6 +12,7 @@ const fromRow = (row: Selectable<Tables['consents']>): Consent => ({
   granted: JSON.parse(row.granted) as string[],
   at: Number(row.at),
   until: Number(row.until),
+  ...(row.proof === null ? {} : { proof: row.proof }),
 })
 
 export const consentStore = (database: Database): ConsentStore => ({
@@ -25,7 +26,8 @@ export const consentStore = (database: Database): ConsentStore => ({
     return row === undefined ? undefined : fromRow(row)
   },
   async put(consent) {
-    const row = { ...consent, asked: toJson(consent.asked), granted: toJson(consent.granted) }
+    const { asked, granted, proof = null, ...rest } = consent
+    const row = { ...rest, asked: toJson(asked), granted: toJson(granted), proof }
     await database
       .insertInto('consents')
       .values(row)

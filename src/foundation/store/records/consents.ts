@@ -7,6 +7,8 @@ export interface Consent extends GrantOwner {
   readonly granted: readonly string[]
   readonly at: number
   readonly until: number
+  /** That Deputy has written it: a keyed digest of all the rest; of consents for clients only. */
+  readonly proof?: string
 }
 
 export interface ConsentStore {
