@@ -24,6 +24,7 @@ const parseText = (text: string, what: string): unknown => {
   try {
     const parsed = parseDocument(text, { merge: true, uniqueKeys: true, logLevel: 'error' })
     const [error] = parsed.errors
+    if (error?.message.includes('call stack') === true) throw new RangeError(error.message)
     if (error !== undefined)
       throw new DocumentError(
         `${what} is no YAML or JSON: ${error.message.split('\n', 1)[0]}`,

@@ -19,6 +19,8 @@ const createCompiler = async (): Promise<Compiler> => {
     validateSchema: false,
     // The first ten are told; lists are bounded by the size of a message.
     allErrors: true,
+    // `constructor` is a member of an object only where the caller sent it.
+    ownProperties: true,
     unicodeRegExp: true,
     logger: false,
     addUsedSchema: false,
