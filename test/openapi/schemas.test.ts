@@ -40,11 +40,7 @@ const rows: readonly [string, unknown, object][] = [
     { type: 'number', exclusiveMinimum: 0 },
   ],
   ['exclusiveMaximum of 3.1', { type: 'number', exclusiveMaximum: 5 }, { type: 'number', exclusiveMaximum: 5 }],
-  [
-    'bounds beyond 2^53',
-    { type: 'integer', minimum: -(2 ** 63), maximum: 2 ** 64 },
-    { type: 'integer' },
-  ],
+  ['bounds beyond 2^53', { type: 'integer', minimum: -(2 ** 63), maximum: 2 ** 64 }, { type: 'integer' }],
   ['fractions as steps', { type: 'number', multipleOf: 0.01 }, { type: 'number' }],
   ['oneOf', { oneOf: [{ type: 'string' }, { type: 'integer' }] }, { anyOf: [{ type: 'string' }, { type: 'integer' }] }],
   ['a choice of one', { anyOf: [{ type: 'string' }] }, { type: 'string' }],
