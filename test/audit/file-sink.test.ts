@@ -11,7 +11,7 @@ import { aFolder, aLog, append, aRecord, aSink, aStore, check, linesOf, upTo } f
 describe('an audit file', () => {
   it('promise 3: a record is in the store and in the file before append resolves', async () => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
-    const log = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const log = await aLog(store, { sinks: [createFileSink(path)] })
     onTestFinished(() => log.close())
     await log.append(aRecord('one'))
     expect(await store.query({ id: 'one' }, { limit: 1 })).toHaveLength(1)
@@ -21,7 +21,7 @@ describe('an audit file', () => {
 
   it('threat 29: makes a deleted or rotated file anew', async () => {
     const path = join(await aFolder(), 'audit.jsonl')
-    const log = await aLog(await aStore(), { sinks: [createFileSink(path)], deadline: 2000 })
+    const log = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     onTestFinished(() => log.close())
     await log.append(aRecord('a'))
     await rename(path, `${path}.1`)
@@ -34,7 +34,7 @@ describe('an audit file', () => {
 
   it('threat 29: refuses when its file was cut short', async () => {
     const path = join(await aFolder(), 'audit.jsonl')
-    const log = await aLog(await aStore(), { sinks: [createFileSink(path)], deadline: 2000 })
+    const log = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     onTestFinished(() => log.close())
     await append(log, 3)
     await truncate(path, 10)
@@ -45,7 +45,7 @@ describe('an audit file', () => {
     const folder = join(await aFolder(), 'logs')
     const path = join(folder, 'audit.jsonl')
     await mkdir(folder)
-    const log = await aLog(await aStore(), { sinks: [createFileSink(path)], deadline: 2000 })
+    const log = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     onTestFinished(() => log.close())
     await log.append(aRecord('a'))
     await rm(folder, { recursive: true })
@@ -57,12 +57,12 @@ describe('an audit file', () => {
 
   it('leaves no gap in its file when the daemon ended between the store and the file', async () => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
-    const first = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const first = await aLog(store, { sinks: [createFileSink(path)] })
     await first.append(aRecord('a'))
     await first.close()
     const cut = await aLog(store, { sinks: [aSink(() => Promise.reject(new Error('the process ends here')))] })
     await expect(cut.append(aRecord('b'))).rejects.toMatchObject({ code: 'audit_unavailable' })
-    const next = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const next = await aLog(store, { sinks: [createFileSink(path)] })
     onTestFinished(() => next.close())
     await next.append(aRecord('c'))
     expect(await linesOf(path)).toEqual(upTo(3))
@@ -90,11 +90,11 @@ describe('an audit file', () => {
 
   it('drops the half line that a killed process left, and writes its record again', async () => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
-    const first = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const first = await aLog(store, { sinks: [createFileSink(path)] })
     await append(first, 3)
     await first.close()
     await truncate(path, (await stat(path)).size - 20)
-    const next = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const next = await aLog(store, { sinks: [createFileSink(path)] })
     onTestFinished(() => next.close())
     await next.append(aRecord('d'))
     expect(await linesOf(path)).toEqual(upTo(4))
@@ -105,7 +105,7 @@ describe('an audit file', () => {
     ['a record with a wrong hash', `{"hash":"00","record":{"seq":9}}\n`],
   ])('threat 29: refuses when something else wrote %s to its file, also after a restart', async (_, line) => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
-    const log = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const log = await aLog(store, { sinks: [createFileSink(path)] })
     await append(log, 2)
     await appendFile(path, line)
     await expect(log.append(aRecord('b'))).rejects.toMatchObject({
@@ -113,7 +113,7 @@ describe('an audit file', () => {
       facts: { problem: expect.stringContaining('something else writes there') as string },
     })
     await log.close()
-    const next = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const next = await aLog(store, { sinks: [createFileSink(path)] })
     await expect(next.append(aRecord('c'))).rejects.toMatchObject({
       code: 'audit_unavailable',
       facts: { problem: expect.stringContaining('something else writes there') as string },
@@ -125,10 +125,10 @@ describe('an audit file', () => {
 
   it('promise 3: refuses a file with records that the store has lost', async () => {
     const path = join(await aFolder(), 'audit.jsonl')
-    const first = await aLog(await aStore(), { sinks: [createFileSink(path)], deadline: 2000 })
+    const first = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     await append(first, 2)
     await first.close()
-    const next = await aLog(await aStore(), { sinks: [createFileSink(path)], deadline: 2000 })
+    const next = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     onTestFinished(() => next.close())
     await expect(next.append(aRecord('c'))).rejects.toMatchObject({
       code: 'audit_unavailable',
@@ -150,7 +150,7 @@ describe('an audit file', () => {
     const path = join(folder, 'audit.jsonl')
     const ballast = join(folder, 'ballast')
     await writeFile(ballast, Buffer.alloc(40_000))
-    const log = await aLog(await aStore(), { sinks: [createFileSink(path)], deadline: 2000 })
+    const log = await aLog(await aStore(), { sinks: [createFileSink(path)] })
     let refusal: unknown
     let count = 0
     for (; refusal === undefined && count < 20; count += 1) {
@@ -171,7 +171,7 @@ describe('an audit file', () => {
   it('finds its last record however long that is', async () => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
     for (const id of ['a', 'b']) {
-      const log = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+      const log = await aLog(store, { sinks: [createFileSink(path)] })
       await log.append(aRecord(id, { detail: { story: 'x'.repeat(200_000) } }))
       await log.close()
     }
@@ -181,13 +181,13 @@ describe('an audit file', () => {
 
   it('catches up with more records than go into one batch', async () => {
     const [store, path] = [await aStore(), join(await aFolder(), 'audit.jsonl')]
-    const first = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const first = await aLog(store, { sinks: [createFileSink(path)] })
     await first.append(aRecord('a'))
     await first.close()
     const without = await aLog(store)
     await append(without, 1200)
     await without.close()
-    const next = await aLog(store, { sinks: [createFileSink(path)], deadline: 2000 })
+    const next = await aLog(store, { sinks: [createFileSink(path)] })
     await next.append(aRecord('z'))
     await next.close()
     expect(await linesOf(path)).toEqual(upTo(1202))

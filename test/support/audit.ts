@@ -33,7 +33,8 @@ export const aLog = (store: AuditStore, over: Partial<AuditLogOptions> = {}): Pr
     store,
     sinks: [],
     clock: systemClock,
-    deadline: 300,
+    // What answers in the end is waited for, on a busy machine too; a test of what hangs has a shorter one.
+    deadline: 20_000,
     checkpointEvery: 10,
     sign: signer,
     telemetry: noTelemetry,

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Random } from '#clock'
 import { type DeputyError, refuse } from '#errors'
 import type { OpenedConnection } from '#flows/exchange'
@@ -23,6 +24,12 @@ export interface PostgresSessionOptions extends DatabaseProxyDependencies, DialO
 const MAX_NAME_LENGTH = 64
 /** Bytes of a ReadyForQuery message, with which every greeting ends. */
 const READY_BYTES = 6
+
+/**
+ * Pauses before each request to cancel a query of a connection that has ended (ms). A server that has not read the query yet
+ * ignores the request, and runs the query afterwards.
+ */
+const CANCEL_PAUSES_MS = [0, 200, 1000, 3000]
 
 /** Values of `replication` that ask for none. */
 const NO_REPLICATION = ['false', 'off', 'no', '0', '']
@@ -94,8 +101,9 @@ class PostgresSession implements DatabaseSession {
   }
 
   #trackIdle(): void {
+    // Without a query under way the server sends notices and notifications alone, which begin nothing.
     this.#opened.login.socket.on('data', (chunk: Buffer) => {
-      this.#isIdle = endsReady(chunk)
+      if (endsReady(chunk)) this.#isIdle = true
     })
     this.#client.socket.on('data', () => {
       this.#isIdle = false
@@ -126,12 +134,15 @@ class PostgresSession implements DatabaseSession {
 
   async #cancelQuery(key: NonNullable<LoggedIn['key']>): Promise<void> {
     const { connection } = this.#opened
-    await cancel(addressOf(connection), key, this.#options).catch((error: unknown) => {
-      this.#options.logger.warn(
-        { err: error, downstream: connection.downstream.downstream },
-        'query cancellation failed; the query of a connection that has ended may still run',
-      )
-    })
+    for (const pause of CANCEL_PAUSES_MS) {
+      await sleep(pause, undefined, { ref: false })
+      await cancel(addressOf(connection), key, this.#options).catch((error: unknown) => {
+        this.#options.logger.warn(
+          { err: error, downstream: connection.downstream.downstream },
+          'query cancellation failed; the query of a connection that has ended may still run',
+        )
+      })
+    }
   }
 }
 
