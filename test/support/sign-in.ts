@@ -199,5 +199,5 @@ export const refreshTokens = (
 export const signInAtClient = async (
   world: SignInPlace,
   client: string,
-  options: Parameters<typeof authorize>[2] = {},
-): Promise<Tokens> => redeemCode(world, await authorize(world, client, options))
+  options: Parameters<typeof authorize>[2] & { readonly fields?: Record<string, string> } = {},
+): Promise<Tokens> => redeemCode(world, await authorize(world, client, options), options.fields)

@@ -154,6 +154,16 @@ const callTool = async (
   }
 }
 
+/** @throws ProtocolError that says what to do */
+const listTools = async (backend: ToolBackend): Promise<Tool[]> => {
+  try {
+    return [...(await backend.list())] as unknown as Tool[]
+  } catch (error) {
+    if (!(error instanceof DeputyClientError)) throw error
+    throw new ProtocolError(ProtocolErrorCode.InternalError, `${error.message} ${error.next}`.trim())
+  }
+}
+
 /** An MCP server that has the tools of one caller; for one request over HTTP, or for one connection over stdio. */
 export const createToolsServer = (options: ToolsServerOptions): Server => {
   const { info, backend, requestState, report } = options
@@ -173,7 +183,7 @@ export const createToolsServer = (options: ToolsServerOptions): Server => {
       },
     },
   })
-  server.setRequestHandler('tools/list', async () => ({ tools: [...(await backend.list())] as unknown as Tool[] }))
+  server.setRequestHandler('tools/list', async () => ({ tools: await listTools(backend) }))
   server.setRequestHandler('tools/call', (request, context) =>
     callTool(request.params, context, { ...options, server }),
   )
