@@ -241,9 +241,7 @@ describe('deputy mcp', () => {
     async (revision) => {
       command.args[4] = daemon.home
       const { url: link } = (
-        await (
-          await import('../support/daemon.ts')
-        ).ask(
+        await ask(
           { socketPath: daemon.socketPath },
           {
             path: '/session',
