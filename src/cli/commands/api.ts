@@ -28,7 +28,7 @@ interface AddOptions {
 
 /** Both files are new, or the command changes nothing. @throws CommandError */
 const assertNew = async (home: string, environment: string, id: string): Promise<void> => {
-  assertId('API', id)
+  assertId('REST API', id)
   const file = (await loadLocations(home, API_FOLDER, 'api', environment)).get(id)
   if (file !== undefined)
     throw new CommandError(
@@ -98,7 +98,7 @@ const addAction = async (id: string, options: AddOptions, { terminal, home }: Co
         },
         documentDigest(Buffer.from(text)),
       )
-      const written = await writeNew({ home: home(), folder: API_FOLDER, what: 'API', id, text: yaml })
+      const written = await writeNew({ home: home(), folder: API_FOLDER, what: 'REST API', id, text: yaml })
       return { file: written, done: shownText(`${written} and ${file} are written (OpenAPI ${read.version}).`) }
     })
     const refused = all.filter(({ tool }) => tool === undefined).length
