@@ -142,6 +142,7 @@ const aWorld = (targets: readonly Target[]) => {
       clock,
       isVoid: (entry) => revocationIndex.findRevocation(entry) !== undefined,
       versionsOf: () => undefined,
+      forgetSecret: () => undefined,
       lastRevocation: () => revocationIndex.number,
       hasGrant: () => Promise.resolve(true),
       endLease: () => Promise.reject(new Error('not used')),

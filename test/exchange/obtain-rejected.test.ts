@@ -51,6 +51,7 @@ const nodes = () => {
       clock,
       isVoid: () => false,
       versionsOf: () => undefined,
+      forgetSecret: () => undefined,
       lastRevocation: () => 0,
       hasGrant: () => Promise.resolve(true),
       endLease: (lease) => Promise.resolve(void endedLeases.push(lease)),
@@ -102,6 +103,73 @@ it('fault 20: a lease whose login is refused is ended', async () => {
   await Promise.all(Array.from({ length: 5 }, () => one('token-1', 'dynamic')))
   expect(await one(undefined, 'dynamic')).toBe('token-2')
   expect(endedLeases).toEqual(['lease-1'])
+})
+
+it('fault 20: a secret whose copy is refused is read anew from its backend, once in ten minutes', async () => {
+  const clock = aClock()
+  const kept = { value: 'old', copy: undefined as string | undefined, readings: 0 }
+  const read = (): string => {
+    if (kept.copy === undefined) kept.readings += 1
+    return (kept.copy ??= kept.value)
+  }
+  const obtain = createObtain({
+    cache: createMemoryCache({ entries: 100, clock }),
+    connectors: {
+      static: {
+        kind: 'static',
+        obtain: () =>
+          Promise.resolve({
+            token: new Secret(read()),
+            issuedTokenType: ACCESS_TOKEN_TYPE,
+            tokenType: 'N_A',
+            scopes: [],
+            expiresAt: clock.now() + 3_600_000,
+            overScoped: false,
+            auditNote: '',
+          } satisfies Credential),
+      },
+    } as unknown as Connectors,
+    clock,
+    isVoid: () => false,
+    versionsOf: () => Promise.resolve(read()),
+    forgetSecret: (secret) => {
+      expect(secret).toEqual({ tenant: 'acme', backend: 'vault', secret: 'login' })
+      kept.copy = undefined
+    },
+    lastRevocation: () => 0,
+    hasGrant: () => Promise.resolve(true),
+    endLease: () => Promise.reject(new Error('not leased')),
+    logger: silentLogger,
+  })
+  const ask = async (rejected?: string): Promise<string> =>
+    (
+      await obtain(
+        {
+          principal: { kind: 'user', tenant: 'acme', user: 'alice' },
+          tenant: aTenant(),
+          server: aServer(),
+          downstream: { downstream: 'd', credential: 'static', backend: 'vault', secret: 'login' },
+          scopes: [],
+          notAfter: Infinity,
+          audiences: [],
+          priorActors: [],
+          ancestors: [],
+          correlationId: 'id',
+          ...(rejected === undefined ? {} : { rejected: { token: new Secret(rejected) } }),
+        } as unknown as CredentialRequest,
+        1,
+      )
+    ).credential.token.reveal()
+  expect(await ask()).toBe('old')
+  kept.value = 'new'
+  expect([await ask(), await ask('guessed'), kept.readings]).toEqual(['old', 'old', 1])
+  expect([await ask('old'), await ask(), kept.readings]).toEqual(['new', 'new', 2])
+  kept.value = 'newer'
+  // Reports cannot make Deputy ask the backend without end.
+  for (let turn = 0; turn < 3; turn += 1) expect(await ask('new')).toBe('new')
+  expect(kept.readings).toBe(2)
+  clock.forward(600_000)
+  expect(await ask('new')).toBe('newer')
 })
 
 it('fault 20: a grant hears whether the credential that is refused is one that a report has brought', async () => {

@@ -54,7 +54,16 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
       issuer: issuer.url,
       notes: {
         login_session: true,
-        downstreams: { orders: {}, leased: {}, mail: {}, elsewhere: {}, encrypted: {}, far: {}, inside: {} },
+        downstreams: {
+          orders: {},
+          leased: {},
+          mail: {},
+          elsewhere: {},
+          encrypted: {},
+          far: {},
+          inside: {},
+          vaulted: {},
+        },
       },
     })
     const postgres = { host: '127.0.0.1', port: server.port, database, tls: false }
@@ -75,6 +84,13 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
         },
         'downstreams/orders.yaml': { downstream: 'orders', ...orders, postgres },
         'downstreams/far.yaml': { downstream: 'far', ...orders, postgres: { ...postgres, port: line.port } },
+        'downstreams/vaulted.yaml': {
+          downstream: 'vaulted',
+          credential: 'static',
+          backend: 'vault',
+          secret: 'vaulted',
+          postgres,
+        },
         'downstreams/inside.yaml': {
           downstream: 'inside',
           ...orders,
@@ -175,6 +191,24 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     expect(await asked('orders')).toMatchObject({ status: 200 })
     expect(await asked('inside')).toMatchObject({ status: 403, body: { reason: 'database_only' } })
     expect(await whoIs(await connected('inside'))).toBe('app_a')
+  })
+
+  it('fault 20: a login that the server does not take any more is dropped, and the one that is right now is used', async () => {
+    const vaulted = { username: 'vaulted', password: 'one' }
+    vault.put('deputy/acme/vaulted', { value: JSON.stringify(vaulted) })
+    await asAdmin(server, database, "create role vaulted login password 'one'")
+    expect(await whoIs(await connected('vaulted'))).toBe('vaulted')
+    // Somebody else rotates it; Deputy has a copy that is fresh for minutes.
+    await asAdmin(server, database, "alter role vaulted password 'two'")
+    vault.put('deputy/acme/vaulted', { value: JSON.stringify({ ...vaulted, password: 'two' }) })
+    expect(await whoIs(await connected('vaulted'))).toBe('vaulted')
+    // A login under a lease that the database has lost.
+    const lost = await whoIs(await connected('leased'))
+    await asAdmin(server, database, `drop role "${lost}"`)
+    expect(await whoIs(await connected('leased'))).not.toBe(lost)
+    // What is wrong for good is said, after attempts that end.
+    await asAdmin(server, database, "alter role vaulted password 'three'")
+    expect(await refusal('vaulted')).toMatchObject({ code: '08004' })
   })
 
   it('serves psql as it is, with what it asks for at its start', async () => {

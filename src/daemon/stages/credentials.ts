@@ -144,7 +144,7 @@ export const createCredentials = (
 ) => {
   const { snapshot, clock, logger } = context
   const { store, envelope, fingerprint, revocationIndex, cache, isVoid, bytes } = foundation
-  const { leases, rotation } = secrets
+  const { leases, rotation, backends } = secrets
   const providers = openProviders(context, foundation, secrets)
   const statusLists = publishStatus(context, foundation, providers)
   const generationOf = createConfigurationDigest(snapshot)
@@ -161,6 +161,9 @@ export const createCredentials = (
       embedded: (tenant, name) => store.secrets.find(tenant, name, 'current'),
       read: (secret) => rotation.read(secret),
     }),
+    forgetSecret: (secret) => {
+      backends.forget(secret)
+    },
     lastRevocation: () => revocationIndex.number,
     hasGrant: async (grant) => (await store.grants.get(grant)) !== undefined,
     endLease: async (lease) => {

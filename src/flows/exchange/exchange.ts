@@ -22,8 +22,9 @@ export interface Exchange {
   /**
    * The credential for a connection through one of Deputy's own sockets, which the caller never sees: for the user of its exec
    * session, or of the Unix user's login session where the server may act on it, else for the server itself.
+   * @param rejected what was obtained for the same connection before, where its server refused it
    */
-  connection(origin: RequestOrigin, downstream: string): Promise<OpenedConnection>
+  connection(origin: RequestOrigin, downstream: string, rejected?: Secret): Promise<OpenedConnection>
 }
 
 /** Who it is for, once it is known who calls. */
@@ -97,8 +98,8 @@ export const createExchange = (given: ExchangeDependencies): Exchange => {
       return issueToken(deps, await runLine(deps, context, forServer))
     },
 
-    async connection(origin, downstream) {
-      const wish = { audiences: [downstream], resources: [] }
+    async connection(origin, downstream, rejected) {
+      const wish = { audiences: [downstream], resources: [], ...(rejected === undefined ? {} : { rejected }) }
       const session = { subjectToken: new Secret(LOGIN_SESSION_TOKEN), subjectTokenType: LOGIN_SESSION_TOKEN_TYPE }
       const holder = `connection ${origin.correlationId}`
       const context = { ...begin(origin, 'connection.open', wish), holder }

@@ -12,8 +12,9 @@ import {
   kinds,
   providerOf,
 } from '#credentials/connector'
-import type { SecretVersions } from '#credentials/secret'
+import { EMBEDDED_BACKEND, type SecretVersions } from '#credentials/secret'
 import type { Cache } from '#foundation/cache'
+import type { RotatedSecret } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 
 /** A credential that expires sooner than this is fetched anew (ms): it must outlast the call that it is for. */
@@ -39,6 +40,8 @@ interface ObtainOptions {
   /** Whether a revocation covers the entry: one that was being fetched while the cache was emptied must not come back. */
   readonly isVoid: (entry: CachedCredential) => boolean
   readonly versionsOf: SecretVersions
+  /** Drops the copy of a secret of a backend, so that it is read anew. */
+  readonly forgetSecret: (secret: RotatedSecret) => void
   /** The number of the last revocation that is known. */
   readonly lastRevocation: () => number
   /** Whether the store still has the grant that an entry came from: what an admin or a new grant has removed is not served. */
@@ -89,6 +92,26 @@ class Obtaining {
   }
 
   async obtain(given: CredentialRequest, generation: number): Promise<Obtained> {
+    const obtained = await this.#obtainOnce(given, generation)
+    // The copy of the secret may be older than what the backend has.
+    return isAbout(given.rejected, obtained.credential.token) && this.#forgetSecret(given)
+      ? this.#obtainOnce(given, generation)
+      : obtained
+  }
+
+  /** Has a secret that its service refuses read anew from its backend. @returns false where nothing else would be read */
+  #forgetSecret({ downstream, principal: { tenant } }: CredentialRequest): boolean {
+    if (!('secret' in downstream) || downstream.backend === EMBEDDED_BACKEND) return false
+    const { clock, forgetSecret } = this.#options
+    const { backend, secret } = downstream
+    const key = JSON.stringify([tenant, backend, secret])
+    if (judgeRejection(this.#renewals.get(key), clock.now()) !== 'renew') return false
+    this.#renewals.set(key, clock.now())
+    forgetSecret({ tenant, backend, secret })
+    return true
+  }
+
+  async #obtainOnce(given: CredentialRequest, generation: number): Promise<Obtained> {
     const { cache, versionsOf, isVoid } = this.#options
     const versions = versionsOf(given.downstream, given.principal.tenant)
     const request = versions === undefined ? given : { ...given, secretVersions: await versions }

@@ -5,6 +5,7 @@ import { asDeputyError, type DeputyError, refuse } from '#errors'
 import type { Exchange, OpenedConnection } from '#flows/exchange'
 import type { Checkouts } from '#flows/rotation'
 import type { AuditLog } from '#foundation/audit'
+import type { Secret } from '#foundation/crypto'
 import type { Logger } from '#foundation/telemetry'
 import type { LiveSessionMonitor } from '#identity/validity'
 import type { PeerProcess } from '#identity/workload'
@@ -24,7 +25,10 @@ export interface DatabaseProxyDependencies {
   readonly logger: Logger
 }
 
-/** A login that was rotated while it was being used is rejected: then the current one is fetched, after a pause. */
+/**
+ * A login that was rotated while it was being used, or that has ended at the server, is rejected: then the cached one is dropped
+ * and the current one is fetched, after a pause.
+ */
 const MAX_ATTEMPTS = 3
 const RETRY_PAUSE_MS = 250
 /** Limits of how often a lease is extended (ms); between them, at half of the time for which it was given. */
@@ -63,15 +67,17 @@ export const openConnection = async <Login>(
 ): Promise<Opened<Login>> => {
   const peer = await deps.peer(socket)
   if (peer === undefined) throw refuse('workload_unknown')
+  let rejected: Secret | undefined
   for (let attempt = 1; ; attempt += 1) {
     // Each attempt has an audit record of its own.
     const id = attempt === 1 ? correlationId : `${correlationId}-${attempt}`
-    const connection = await deps.exchange.connection({ correlationId: id, evidence: { peer } }, downstream)
+    const connection = await deps.exchange.connection({ correlationId: id, evidence: { peer } }, downstream, rejected)
     try {
       return { login: await logIn(connection), connection }
     } catch (error) {
       await recordFailure(id, connection, asDeputyError(error), deps)
       if (attempt === MAX_ATTEMPTS || !isRejected(error)) throw error
+      rejected = connection.token
       await sleep(attempt * RETRY_PAUSE_MS)
     } finally {
       await deps.checkouts.forget(connection.holder).catch((error: unknown) => {
