@@ -4,6 +4,7 @@
  * Flow: `loadOnThread` parses and checks the YAML files on a worker thread and gives a `Snapshot`. The daemon swaps
  * snapshots as a whole, so that a request sees one configuration from its start to its end.
  */
+export { agentScopeWarnings, scopesAt } from './sign-in-scopes.ts'
 export { basicScopeWarnings } from './basic-scopes.ts'
 export { sentinelWarnings } from './sentinel-tls.ts'
 export { openIssuerWarnings } from './open-issuers.ts'

@@ -9,6 +9,28 @@ const read = async (text: string, more: Record<string, object> = {}) => {
   return { problems: told(problems), warnings: told(warnings) }
 }
 
+const agent = (scopes: readonly string[]) => ({
+  client: 'deploy',
+  owner: 'deploy@company.example',
+  agent: {
+    tenant: 'acme',
+    servers: { notes: { scopes } },
+    tokens: [{ issuer: 'https://ci.example', subject: 'repo:acme/app:environment:production' }],
+  },
+})
+const SERVER = {
+  server: 'notes',
+  resource: 'https://notes.example/mcp',
+  tenants: ['acme'],
+  owner: 'notes@company.example',
+  status: 'approved',
+  attest: [{ unix: { uid: 1001 } }],
+}
+const CLIENTS = {
+  'clients/desk.yaml': { client: 'desk', owner: 'desk@company.example', redirect_uris: ['https://desk.example/back'] },
+  'clients/deploy.yaml': agent([]),
+}
+
 describe('fault 28: names in access policies', () => {
   it.each([
     [
@@ -39,10 +61,38 @@ describe('fault 28: names in access policies', () => {
       '// first\npermit (principal is Deputy::User, action, resource)\nwhen { context.workload in Deputy::Team::"finance" };',
       /own\.cedar:3:28: There is no team of a server finance/,
     ],
+    [
+      'forbid (principal == Deputy::Agent::"acme/deplyo", action, resource);',
+      /There is no agent acme\/deplyo.*\n.*\n *Did you mean 'acme\/deploy'\?/,
+    ],
+    ['forbid (principal == Deputy::Agent::"acme/desk", action, resource);', /There is no agent acme\/desk/],
+    [
+      'forbid (principal, action, resource)\nwhen { context has client && context.client.id == "dsk" };',
+      /own\.cedar:2:51: There is no client dsk.*\n.*\n *Did you mean 'desk'\?/,
+    ],
+    [
+      'forbid (principal, action, resource)\nunless { context has client && ["desk", "dcr_x", "dsk", "https://c.example/d"].contains(context.client.id) };',
+      /There is no client dsk/,
+    ],
   ])('%s', async (text, words) => {
-    const { problems, warnings } = await read(text)
+    const { problems, warnings } = await read(text, CLIENTS)
     expect(problems).toEqual([])
     expect(warnings).toEqual([expect.stringMatching(words)])
+  })
+
+  it('of clients that are there, or in no file, are not warned of; a scope of an agent that no tool requires is', async () => {
+    const text =
+      'forbid (principal == Deputy::Agent::"acme/deploy", action, resource) when { context has client && (context.client.id == "desk" || context.client.id == "dcr_x" || context.client.id != "https://c.example/d" || context.client.known == "file" || context.client.id like "dsk*") };'
+    expect((await read(text, CLIENTS)).warnings).toEqual([])
+    const server = { basic_scopes: ['notes:read'], tools: { add: { requires: ['notes:write'] } } }
+    const { warnings } = await readFolder({
+      ...CLIENTS,
+      'servers/notes.yaml': { ...SERVER, ...server },
+      'clients/deploy.yaml': agent(['notes:read', 'notes:wirte', 'notes:write']),
+    })
+    expect(warnings.filter(({ file }) => file.startsWith('clients/')).map(formatProblem)).toEqual([
+      expect.stringMatching(/deploy has the scope notes:wirte at notes.*\n *Did you mean 'notes:write'\?/),
+    ])
   })
 
   it('of another environment exist', async () => {

@@ -247,7 +247,8 @@ describe('threat 8: a wrong address is never redirected to', () => {
       expect([answer.status, answer.location]).toEqual([400, null])
     }
     const forgotten = await ask('dcr_unknown', { redirect_uri: WEB_REDIRECT })
-    expect(forgotten.text).toMatch(/add it again[\s\S]*Correlation id/)
+    expect(forgotten.text).toMatch(/The client&#39;s id is dcr_unknown\.[\s\S]*add it again[\s\S]*Correlation id/)
+    expect((await ask('dcr_<b>\u202e', { redirect_uri: WEB_REDIRECT })).text).toContain('dcr_&lt;b&gt;?')
   })
 })
 
@@ -429,6 +430,21 @@ test('policy names clients: at the sign-in, and in the exchange', async () => {
   const question = ['--server', 'notes', '--tenant', 'acme', '--user', 'bob', '--downstream', 'api']
   expect((await world.daemon.deputy('policy', 'explain', ...question, '--client', 'plain')).out).toContain('denied')
   expect((await world.daemon.deputy('policy', 'explain', ...question, '--client', registered)).code).toBe(0)
+  const signIn = (...more: string[]) =>
+    world.daemon.deputy('policy', 'explain', '--sign-in', '--server', 'notes', '--tenant', 'acme', ...more)
+  const denied = await signIn('--user', 'bob', '--client', registered)
+  expect([denied.code, denied.out]).toEqual([
+    1,
+    expect.stringMatching(/denied: sign_in[\s\S]*decided by policies\/access\/clients/),
+  ])
+  const allowed = await signIn('--user', 'bob', '--client', 'plain')
+  expect([allowed.code, allowed.out]).toEqual([
+    0,
+    expect.stringMatching(/allowed: sign_in with notes:read \(registered: notes:read notes:write\)/),
+  ])
+  expect((await signIn('--user', 'bob', '--client', 'off')).out).toContain('do not let users of acme sign in at off')
+  expect((await signIn('--user', 'bob')).err).toContain('names user and client')
+  expect((await signIn('--user', 'bob', '--client', 'plain', '--downstream', 'api')).err).toContain('either about')
 
   // A policy that comes later ends what was signed in before with the next token.
   await world.daemon.write({

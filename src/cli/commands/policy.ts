@@ -66,7 +66,8 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
     .option('--user <name>', 'the user; default: the server on its own behalf')
     .option('--agent <id>', 'in place of a user: the agent (a file in clients/)')
     .option('--group <name...>', 'groups of the user', [])
-    .requiredOption('--downstream <id>', 'the downstream, by id or resource URI')
+    .option('--downstream <id>', 'the downstream, by id or resource URI')
+    .option('--sign-in', 'in place of a downstream: whether the user may sign in at --client for the server')
     .option('--scope <scope...>', 'requested scopes; default: all that the server is registered for')
     .option('--tool <name>', 'the MCP tool that is called')
     .option('--acr <acr>', 'authentication context of the user (acr claim)')
@@ -74,13 +75,14 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  deputy policy explain --server notes --tenant acme --user alice --group engineering --downstream notes-api --scope notes:read',
+      '\nExamples:\n  deputy policy explain --server notes --tenant acme --user alice --group engineering --downstream notes-api --scope notes:read\n  deputy policy explain --sign-in --server notes --tenant acme --user alice --client https://claude.ai/oauth/client.json',
     )
     .action(
       async ({
         json,
         group,
         scope,
+        signIn,
         ...question
       }: Output & {
         server: string
@@ -88,7 +90,8 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
         user?: string
         agent?: string
         group: string[]
-        downstream: string
+        downstream?: string
+        signIn?: boolean
         scope?: string[]
         tool?: string
         acr?: string
@@ -101,6 +104,7 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
             json: {
               ...question,
               groups: group,
+              ...(signIn === true ? { sign_in: true } : {}),
               ...(scope === undefined ? {} : { scopes: scope }),
             } satisfies PolicyQuestion,
           },
@@ -109,7 +113,11 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
         print(terminal, { json: json === true }, decision, () =>
           [
             `${decision.allowed ? 'allowed' : 'denied'}: ${decision.credential} with ${decision.scopes.join(' ') || 'no scopes'} (registered: ${decision.registered.join(' ') || 'none'})`,
-            decision.policies.length === 0 ? '  no policy permits it' : `  decided by ${decision.policies.join(', ')}`,
+            decision.policies.length === 0
+              ? decision.credential === 'sign_in'
+                ? '  no policy forbids it'
+                : '  no policy permits it'
+              : `  decided by ${decision.policies.join(', ')}`,
             ...decision.errors.map((error) => `  error: ${error}`),
             ...(decision.note === undefined ? [] : [`  ${decision.note}`]),
           ].join('\n'),

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
+  agentScopeWarnings,
   basicScopeWarnings,
   sentinelWarnings,
   openIssuerWarnings,
@@ -95,6 +96,7 @@ const warningsOf = (snapshot: Snapshot, policies: readonly string[]): Problem[] 
   })),
   ...cloudTenantWarnings(snapshot),
   ...basicScopeWarnings(snapshot),
+  ...agentScopeWarnings(snapshot),
   ...openIssuerWarnings(snapshot),
   ...sharedAudienceWarnings(snapshot),
   ...sharedSignInWarnings(snapshot),

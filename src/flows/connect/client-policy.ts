@@ -1,7 +1,7 @@
-import { type CurrentSnapshot, userIssuerOf } from '#config'
+import { type CurrentSnapshot, type Snapshot, userIssuerOf } from '#config'
 import { refuse } from '#errors'
 import { type ClientSignIn, knownBy } from '#identity/client'
-import { type Policy, SIGN_IN } from '#identity/policy'
+import { type Policy, type PolicyQuestion, SIGN_IN } from '#identity/policy'
 import { omittedOf } from '#identity/subject'
 
 export interface ClientPolicyDependencies {
@@ -10,25 +10,30 @@ export interface ClientPolicyDependencies {
   readonly clock: { now(): number }
 }
 
+type AskedSignIn = Pick<ClientSignIn, 'tenant' | 'user' | 'client' | 'server' | 'groups' | 'claims'> & {
+  /** The identity provider; undefined where the question is only tried. */
+  readonly issuer: string | undefined
+}
+
 /**
- * Policy lets a client have tokens of a server for a user: before the user is asked, and before each token leaves.
- * @throws DeputyError `client_denied`, `subject_claims_omitted`, `workload_unknown`, `subject_tenant_unknown`
+ * What policy is asked about a user who signs in at a client.
+ * @throws DeputyError `subject_claims_omitted`, `workload_unknown`, `subject_tenant_unknown`
  */
-export const assertClientPermitted = (
-  { policy, snapshot, clock }: ClientPolicyDependencies,
-  signIn: Pick<ClientSignIn, 'tenant' | 'user' | 'client' | 'server' | 'groups' | 'claims' | 'issuer'>,
+export const clientQuestion = (
+  { tenant, user, client, groups, claims, issuer, server: id }: AskedSignIn,
   scopes: readonly string[],
-): void => {
-  const current = snapshot()
-  const { tenant, user, client, groups, claims } = signIn
-  const server = current.servers.get(signIn.server)
+  current: Snapshot,
+  now: number,
+): PolicyQuestion => {
+  const server = current.servers.get(id)
   if (server === undefined) throw refuse('workload_unknown')
   const served = current.tenants.get(tenant)
-  const trusted = served === undefined ? undefined : userIssuerOf(served, signIn.issuer, current.providers)
-  if (trusted === undefined) throw refuse('subject_tenant_unknown')
-  const omitted = omittedOf(claims, trusted)
+  if (served === undefined) throw refuse('subject_tenant_unknown')
+  const trusted = issuer === undefined ? undefined : userIssuerOf(served, issuer, current.providers)
+  if (issuer !== undefined && trusted === undefined) throw refuse('subject_tenant_unknown')
+  const omitted = trusted === undefined ? undefined : omittedOf(claims, trusted)
   const { acr } = claims
-  const { allowed } = policy().decide({
+  return {
     principal: { kind: 'user', tenant, user, groups, claims, ...(omitted === undefined ? {} : { omitted }) },
     action: SIGN_IN,
     server: {
@@ -42,9 +47,21 @@ export const assertClientPermitted = (
     scopes: scopes.toSorted(),
     environment: current.settings.environment,
     narrows: [],
-    now: clock.now(),
+    now,
     ...(typeof acr === 'string' ? { acr } : {}),
     client: { id: client, known: knownBy(client) },
-  })
-  if (!allowed) throw refuse('client_denied', { client, server: server.server })
+  }
+}
+
+/**
+ * Policy lets a client have tokens of a server for a user: before the user is asked, and before each token leaves.
+ * @throws DeputyError `client_denied`, `subject_claims_omitted`, `workload_unknown`, `subject_tenant_unknown`
+ */
+export const assertClientPermitted = (
+  { policy, snapshot, clock }: ClientPolicyDependencies,
+  signIn: Pick<ClientSignIn, 'tenant' | 'user' | 'client' | 'server' | 'groups' | 'claims' | 'issuer'>,
+  scopes: readonly string[],
+): void => {
+  const { allowed } = policy().decide(clientQuestion(signIn, scopes, snapshot(), clock.now()))
+  if (!allowed) throw refuse('client_denied', { client: signIn.client, server: signIn.server })
 }

@@ -1,6 +1,7 @@
 /** What access policies name, held against what exists: Cedar takes any name, so a slip in a `forbid` forbids nothing. */
 import type { PolicyJson } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Snapshot } from '#config'
+import { knownBy } from '#identity/client'
 import { didYouMean } from '#foundation/text'
 
 /** The names that policies may use; those of other environments are among them. */
@@ -9,17 +10,25 @@ export interface ExistingNames {
   readonly servers: ReadonlySet<string>
   readonly downstreams: ReadonlySet<string>
   readonly teams: ReadonlySet<string>
+  /** Clients of files, agents among them. */
+  readonly clients: ReadonlySet<string>
+  /** As policies write them: `TENANT/ID`. */
+  readonly agents: ReadonlySet<string>
 }
 
 /** @param elsewhere ids of servers and downstreams that daemons of other environments see */
 export const existingNames = (
-  { tenants, servers, downstreams }: Pick<Snapshot, 'tenants' | 'servers' | 'downstreams'>,
+  { tenants, servers, downstreams, clients }: Pick<Snapshot, 'tenants' | 'servers' | 'downstreams' | 'clients'>,
   elsewhere: ReadonlySet<string>,
 ): ExistingNames => ({
   tenants: new Set(tenants.keys()),
   servers: new Set([...servers.keys(), ...elsewhere]),
   downstreams: new Set([...downstreams.keys(), ...elsewhere]),
   teams: new Set([...servers.values()].flatMap(({ team }) => team ?? [])),
+  clients: new Set(clients.keys()),
+  agents: new Set(
+    [...clients.values()].flatMap(({ client, agent }) => (agent === undefined ? [] : `${agent.tenant}/${client}`)),
+  ),
 })
 
 interface EntityName {
@@ -36,6 +45,41 @@ const entitiesIn = (node: unknown): EntityName[] => {
   const { type, id } = node
   const own = typeof type === 'string' && typeof id === 'string' ? [{ type, id }] : []
   return [...own, ...Object.values(node).flatMap(entitiesIn)]
+}
+
+/** Stands for the type of an id that policies compare as text. */
+const CLIENT_ID = 'context.client.id'
+
+/** Whether an expression is `context.client.id`. */
+const isClientId = (node: unknown): boolean => {
+  const attributes: unknown[] = []
+  let at = node
+  while (isRecord(at) && isRecord(at['.'])) {
+    attributes.unshift(at['.']['attr'])
+    at = at['.']['left']
+  }
+  return isRecord(at) && at['Var'] === 'context' && attributes.join('.') === 'client.id'
+}
+
+/** Texts in an expression. */
+const textsIn = (node: unknown): string[] => {
+  if (!isRecord(node)) return []
+  if (typeof node['Value'] === 'string') return [node['Value']]
+  return Array.isArray(node['Set']) ? node['Set'].flatMap(textsIn) : []
+}
+
+/** The ids of clients of files to which a policy compares `context.client.id`. Ids of the other kinds of client are in no file. */
+const clientsIn = (node: unknown): EntityName[] => {
+  if (Array.isArray(node)) return node.flatMap(clientsIn)
+  if (!isRecord(node)) return []
+  const own = ['==', '!=', 'contains'].flatMap((operator) => {
+    const sides = node[operator]
+    if (!isRecord(sides)) return []
+    const { left, right } = sides
+    if (!isClientId(left) && !isClientId(right)) return []
+    return [...textsIn(left), ...textsIn(right)].filter((id) => knownBy(id) === 'file')
+  })
+  return [...own.map((id) => ({ type: CLIENT_ID, id })), ...Object.values(node).flatMap(clientsIn)]
 }
 
 /** A name that does not exist. */
@@ -61,6 +105,10 @@ const judge = ({ type, id }: EntityName, existing: ExistingNames): Omit<UnknownN
       return against('server', existing.servers)
     case 'Deputy::Tenant':
       return against('tenant', existing.tenants)
+    case 'Deputy::Agent':
+      return against('agent', existing.agents)
+    case CLIENT_ID:
+      return against('client', existing.clients)
     case 'Deputy::Team':
       return against('team of a server', existing.teams)
     case 'Deputy::Group':
@@ -88,9 +136,10 @@ const judge = ({ type, id }: EntityName, existing: ExistingNames): Omit<UnknownN
 export const unknownNames = (policy: PolicyJson, existing: ExistingNames): UnknownName[] => {
   const { principal, action: _, resource, conditions } = policy
   const seen = new Map<string, UnknownName>()
-  for (const entity of entitiesIn([principal, resource, conditions])) {
+  for (const entity of [...entitiesIn([principal, resource, conditions]), ...clientsIn(conditions)]) {
     const wrong = judge(entity, existing)
-    const text = `${entity.type}::${JSON.stringify(entity.id)}`
+    const id = JSON.stringify(entity.id)
+    const text = entity.type === CLIENT_ID ? id : `${entity.type}::${id}`
     if (wrong !== undefined) seen.set(text, { text, ...wrong })
   }
   return [...seen.values()]

@@ -103,7 +103,7 @@ export const grantQuerySchema = z.strictObject({
 /** `GET /usage`. */
 export const usageQuerySchema = z.strictObject({ days: nonNegative.min(1).max(3650).default(90) })
 
-/** `POST /policy/explain`: would this user, through this server, receive that credential? */
+/** `POST /policy/explain`: would this user, through this server, receive that credential? Or would the client get a token for the server? */
 export const policyQuestionSchema = z.strictObject({
   server: idSchema,
   tenant: idSchema,
@@ -112,7 +112,10 @@ export const policyQuestionSchema = z.strictObject({
   agent: idSchema.optional(),
   groups: z.array(z.string()).default([]),
   claims: z.record(z.string(), z.unknown()).default({}),
-  downstream: z.string().min(1),
+  /** Absent where the question is about the sign-in. */
+  downstream: z.string().min(1).optional(),
+  /** Whether the user may sign in at `client` for `server`. */
+  sign_in: z.boolean().optional(),
   scopes: z.array(scopeSchema).optional(),
   tool: z.string().optional(),
   acr: z.string().optional(),

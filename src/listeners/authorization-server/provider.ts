@@ -9,7 +9,7 @@ import {
   Provider,
 } from 'oidc-provider'
 import { toSeconds } from '#clock'
-import type { Server, Snapshot } from '#config'
+import { scopesAt, type Server, type Snapshot } from '#config'
 import { DeputyError } from '#errors'
 import { createKeyedDigest, type Secret } from '#foundation/crypto'
 import type { SigningKeys } from '#foundation/keys'
@@ -24,7 +24,7 @@ import { type AdapterDependencies, createAdapters } from './adapter.ts'
 import { compareSecrets, grantTypesOf } from './clients.ts'
 import { createDocuments, type DocumentDependencies } from './documents.ts'
 import { showPage } from './show-page.ts'
-import { scopesAt, shownScopes, USE } from './scopes.ts'
+import { shownScopes, USE } from './scopes.ts'
 
 export interface ProviderDependencies extends AdapterDependencies, ValidityDependencies, DocumentDependencies {
   readonly clientRegistry: AdapterDependencies['clientRegistry']
@@ -153,14 +153,20 @@ const NEXT: Readonly<Record<string, string>> = {
 const NEXT_ELSE =
   'Go back to your MCP client and start again. If that does not help, tell its developer what stands here.'
 
+/** What an id is shown of, where it is one: it came from outside. */
+const shownId = (id: unknown): string =>
+  typeof id === 'string' && id !== '' ? ` The client's id is ${id.replace(/[^\x21-\x7e]/g, '?').slice(0, 200)}.` : ''
+
 /** Every error has a page that a person understands, with the id under which the log has it. */
 const renderError = (
   context: KoaContextWithOIDC,
   { error, error_description: description }: { error: string; error_description?: string | undefined },
   correlationId: string,
 ): void => {
+  // An unknown client is told by its id alone, which its developer and an administrator look for.
+  const client = error === 'invalid_client' ? shownId(context.query['client_id']) : ''
   const page = errorPage(
-    `The sign-in could not go on (${error}${description === undefined ? '' : `: ${description}`}).`,
+    `The sign-in could not go on (${error}${description === undefined ? '' : `: ${description}`}).${client}`,
     NEXT[error] ?? NEXT_ELSE,
     correlationId,
   )
