@@ -96,7 +96,7 @@ export const errorInChallenge = (challenge: string | null): NamedError | undefin
 }
 
 /** The longest life of a token that is a length of time (s): 10 years. Above are moments since 1970, in seconds or milliseconds, and mistakes. */
-const LONGEST_LIFE_S = 10 * 365 * 86_400
+const MAX_LIFE_S = 10 * 365 * 86_400
 
 /**
  * `expires_in` of an answer (RFC 6749 section 5.1), in whole seconds. Undefined where it says nothing: it is absent, empty, no
@@ -109,5 +109,5 @@ export const expiresInOf = (value: unknown): number | undefined => {
       : typeof value === 'string' && /^\s*-?\d+(\.\d+)?\s*$/.test(value)
         ? Number(value)
         : Number.NaN
-  return Number.isFinite(seconds) && seconds <= LONGEST_LIFE_S ? Math.max(0, Math.floor(seconds)) : undefined
+  return Number.isFinite(seconds) && seconds <= MAX_LIFE_S ? Math.max(0, Math.floor(seconds)) : undefined
 }

@@ -15,7 +15,7 @@ import { refuse } from '#errors'
 import { createLru } from '#foundation/lru'
 import type { SharedBytes } from '#foundation/redis'
 import type { Telemetry } from '#foundation/telemetry'
-import { failureOf, isGatewayWithoutServer, isOwnRefusal, LONGEST_WAIT_MS, retryAfterOf } from './failure.ts'
+import { failureOf, isGatewayWithoutServer, isOwnRefusal, MAX_WAIT_MS, retryAfterOf } from './failure.ts'
 
 /** Failures in a row after which the circuit of a provider opens, and for how long (ms). */
 const MAX_FAILURES = 5
@@ -144,7 +144,7 @@ class RequestedWaits {
     const own = this.#own.get(key) ?? 0
     if (own > this.#clock.now()) return own
     const shared = Number(Buffer.from((await this.#shared?.get('rest', key)) ?? []).toString('utf8'))
-    return Number.isFinite(shared) ? Math.min(shared, this.#clock.now() + LONGEST_WAIT_MS) : 0
+    return Number.isFinite(shared) ? Math.min(shared, this.#clock.now() + MAX_WAIT_MS) : 0
   }
 }
 

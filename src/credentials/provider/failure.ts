@@ -140,7 +140,7 @@ export const wordsOf = (thrown: unknown, seen = ''): string => {
 /** How long a caller waits before it tries again, where the provider names no time (ms). */
 export const DEFAULT_WAIT_MS = 5000
 /** Deputy follows a `Retry-After` for at most this time (ms). */
-export const LONGEST_WAIT_MS = 900_000
+export const MAX_WAIT_MS = 900_000
 
 /** The answer that an error is about; undefined where there was none. */
 const responseOf = (error: unknown): Response | undefined =>
@@ -159,5 +159,5 @@ export const retryAfterOf = (error: unknown, now: number): number | undefined =>
       : null
   if (text === null) return undefined
   const wait = /^\d{1,9}$/.test(text.trim()) ? Number(text) * 1000 : Date.parse(text) - now
-  return Number.isFinite(wait) && wait > 0 ? Math.min(wait, LONGEST_WAIT_MS) : undefined
+  return Number.isFinite(wait) && wait > 0 ? Math.min(wait, MAX_WAIT_MS) : undefined
 }

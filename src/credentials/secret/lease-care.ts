@@ -16,7 +16,7 @@ export const LEAST_USE_MS = 2000
 /** A lease is renewed at a random moment between these parts of its duration, so that renewals spread over time. */
 const [RENEW_FROM, RENEW_TO] = [0.5, 0.75]
 const FIRST_PAUSE_MS = 2000
-const LONGEST_PAUSE_MS = 600_000
+const MAX_PAUSE_MS = 600_000
 /** For so long after the end of a lease Deputy still asks its backend to end it (ms). */
 const END_RETRIED_MS = 86_400_000
 
@@ -41,7 +41,7 @@ export const marginOf = (lease: Lease): number => {
 }
 
 /** Growing pauses between attempts (ms). */
-const pauseAfter = (attempts: number): number => Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
+const pauseAfter = (attempts: number): number => Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
 
 /** Renews leases that are used, and ends leases that are over. */
 export class LeaseCare {

@@ -11,7 +11,7 @@ import { assertMaySignIn, tenantInForce } from './parties.ts'
 import { refusalOfSignIn, signedInBy } from './sign-in.ts'
 
 /** Deputy asks for this long at most, however long the code lasts (s). */
-const LONGEST_SECONDS = 900
+const MAX_LIFE_S = 900
 
 /** What the Unix user is shown: the address of the identity provider, and the code to type there. Times are s. */
 export interface DeviceLogin {
@@ -119,7 +119,7 @@ export const createDeviceLogins = (deps: Dependencies): DeviceLogins => {
     configuration: openid.Configuration,
     answer: openid.DeviceAuthorizationResponse,
   ): Promise<void> => {
-    const seconds = Math.min(answer.expires_in, LONGEST_SECONDS)
+    const seconds = Math.min(answer.expires_in, MAX_LIFE_S)
     const signal = AbortSignal.any([pending.controller.signal, AbortSignal.timeout(seconds * 1000)])
     try {
       await complete(deps, begun, configuration, { answer, signal })
@@ -156,7 +156,7 @@ export const createDeviceLogins = (deps: Dependencies): DeviceLogins => {
         ...(answer.verification_uri_complete === undefined
           ? {}
           : { verification_uri_complete: answer.verification_uri_complete }),
-        expires_in: Math.min(answer.expires_in, LONGEST_SECONDS),
+        expires_in: Math.min(answer.expires_in, MAX_LIFE_S),
       }
     },
     state: (uid) => logins.get(uid)?.state,

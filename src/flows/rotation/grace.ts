@@ -8,7 +8,7 @@ const MAX_DRIFT_MS = 5000
 const MAX_REMEMBERED = 100_000
 /** Checkouts are looked at so many times during a grace, and at most once in this time (ms). */
 const LOOKS = 60
-const SHORTEST_LOOK_MS = 1000
+const MIN_LOOK_MS = 1000
 
 /**
  * Graces as they pass in this process, by a monotonic clock: a process with the old secret was told for how long it may use it,
@@ -41,7 +41,7 @@ export const createGraces = ({ clock, monotonic }: { clock: Clock; monotonic: ()
     },
     /** When the grace is looked at next (ms since the epoch). @param until when it ends */
     nextLook: (until: number, policy: RotationPolicy): number =>
-      endsEarly(policy) ? Math.min(until, clock.now() + Math.max(SHORTEST_LOOK_MS, policy.grace / LOOKS)) : until,
+      endsEarly(policy) ? Math.min(until, clock.now() + Math.max(MIN_LOOK_MS, policy.grace / LOOKS)) : until,
   }
   return graces
 }

@@ -11,11 +11,11 @@ import { sealValues } from './values.ts'
 /** How long an act may take before another node may take the rotation over (ms). */
 const CLAIM_MS = 30_000
 const FIRST_PAUSE_MS = 2000
-const LONGEST_PAUSE_MS = 900_000
+const MAX_PAUSE_MS = 900_000
 /** How often a stuck rotation looks whether a person has resolved its problem (ms). */
 const STUCK_PAUSE_MS = 300_000
 
-const pauseAfter = (attempts: number): number => Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
+const pauseAfter = (attempts: number): number => Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
 
 export interface JournalOptions {
   readonly rotations: RotationStore

@@ -32,8 +32,8 @@ import { parseJson, refusalInWords, shownWords } from '../token-endpoint/ask.ts'
 type Downstream = DownstreamOf<'aws_sts'>
 
 /** Seconds: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html, and API_GetSessionToken.html */
-const SHORTEST_S = 900
-const LONGEST_S = { assume_role: 43_200, web_identity: 43_200, session_token: 129_600 } as const
+const MIN_LIFE_S = 900
+const MAX_LIFE_S = { assume_role: 43_200, web_identity: 43_200, session_token: 129_600 } as const
 const DEFAULT_S = 3600
 /** Clients of the standard chain in memory, with the credentials that each has found. */
 const MAX_CLIENTS = 100
@@ -97,7 +97,7 @@ export const createAwsStsConnector = (deps: AwsStsDependencies): Connector => {
       const downstream = request.downstream as Downstream
       const before = deps.clock.now()
       const wanted = Math.min(downstream.lifetime ?? DEFAULT_S * 1000, request.notAfter - before) / 1000
-      const seconds = Math.max(SHORTEST_S, Math.min(LONGEST_S[downstream.method], Math.floor(wanted)))
+      const seconds = Math.max(MIN_LIFE_S, Math.min(MAX_LIFE_S[downstream.method], Math.floor(wanted)))
       const send = requestFor(deps, request, seconds)
       const client = await clientFor(downstream, request.principal.tenant)
       try {

@@ -12,7 +12,7 @@ import { DEFAULT_LIFETIME_MS } from '../token-endpoint/token-request.ts'
 /** The scope by which a federated token may have a service account's token issued, and no more (https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken). */
 const IAM = 'https://www.googleapis.com/auth/iam'
 /** Longest life without a policy of the organisation (seconds). */
-const LONGEST_S = 3600
+const MAX_LIFE_S = 3600
 
 const issuedSchema = z.object({
   accessToken: z.string().min(1),
@@ -123,7 +123,7 @@ const issueOf = async (
   account: string,
   federated: Secret,
 ): Promise<IssuedToken> => {
-  const seconds = Math.max(1, Math.min(LONGEST_S, Math.floor(longest / 1000)))
+  const seconds = Math.max(1, Math.min(MAX_LIFE_S, Math.floor(longest / 1000)))
   const issued = await deps.ask({
     provider: downstream.downstream,
     tenant: request.principal.tenant,

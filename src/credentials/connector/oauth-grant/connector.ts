@@ -45,7 +45,7 @@ export interface OAuthGrantDependencies {
 }
 
 /** A credential is asked for again after this time at the latest (ms), even where the token lives until it is revoked. */
-const LONGEST_USE_MS = 86_400_000
+const MAX_USE_MS = 86_400_000
 
 /** What a request wants of a grant's access token. */
 type TokenRequest = Pick<RefreshRequest, 'correlationId' | 'rejected'>
@@ -239,7 +239,7 @@ class GrantAccess {
       issuedTokenType: ACCESS_TOKEN_TYPE,
       ...(token.proofKey === undefined ? { tokenType: 'Bearer' } : { tokenType: 'DPoP', proofKey: token.proofKey }),
       scopes: token.scopes.toSorted(),
-      expiresAt: Math.min(token.expiresAt, this.#deps.clock.now() + (downstream.lifetime ?? LONGEST_USE_MS)),
+      expiresAt: Math.min(token.expiresAt, this.#deps.clock.now() + (downstream.lifetime ?? MAX_USE_MS)),
       overScoped: overScoped || surplus.length > 0,
       grant: token.grant.id,
       fields: Object.fromEntries(

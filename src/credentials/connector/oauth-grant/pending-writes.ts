@@ -5,7 +5,7 @@ import type { Logger } from '#foundation/telemetry'
 import type { Gone } from './gone.ts'
 
 /** The first pause between two tries of a write, and the longest (ms). */
-const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1000]
+const [FIRST_PAUSE_MS, MAX_PAUSE_MS] = [50, 1000]
 /** Waiting writes at most. A grant beyond them stays `uncertain` in the store, as it was written before the refresh. */
 const MAX_WAITING = 10_000
 /** Grants named in one log line at most. */
@@ -76,7 +76,7 @@ export const createPendingWrites = (deps: {
   }
 
   const keepTrying = async (id: string): Promise<void> => {
-    for (let pause = FIRST_PAUSE_MS; waiting.has(id) && !closed; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    for (let pause = FIRST_PAUSE_MS; waiting.has(id) && !closed; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       await sleep(pause, undefined, { ref: false })
       await tryNow(id).catch((error: unknown) => {
         if (error instanceof DeputyError && ['store_unavailable', 'conflict'].includes(error.code)) return

@@ -19,7 +19,7 @@ const FAREWELL_MS = 3000
 /** How much longer than the provider may take a claim lasts (ms): for the writes around the call, and clocks that differ. */
 const CLAIM_MARGIN_MS = 3000
 /** The first and the longest pause between two looks at a grant that another node refreshes (ms). */
-const [FIRST_LOOK_MS, LONGEST_LOOK_MS] = [10, 250]
+const [FIRST_LOOK_INTERVAL_MS, MAX_LOOK_INTERVAL_MS] = [10, 250]
 
 export interface RefreshRequest {
   /** Narrows the access token to these scopes (RFC 6749 section 6). */
@@ -113,7 +113,7 @@ class GrantRefresher implements Refresher {
 
   /** Tries until no other node has claimed the grant, and the claim of this one stands. */
   async #takeTurn(turn: Turn): Promise<FreshToken> {
-    for (let pause = FIRST_LOOK_MS; ; pause = Math.min(pause * 2, LONGEST_LOOK_MS)) {
+    for (let pause = FIRST_LOOK_INTERVAL_MS; ; pause = Math.min(pause * 2, MAX_LOOK_INTERVAL_MS)) {
       const grant = await this.#read(turn.id)
       const fresh = this.#isClaimedElsewhere(grant) ? undefined : await this.#refreshNow(turn, grant)
       if (fresh !== undefined) return fresh

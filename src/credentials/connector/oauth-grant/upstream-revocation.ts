@@ -13,7 +13,7 @@ import { isEnded } from './what-ends.ts'
 /** Attempts after which a revocation counts as impossible and is listed as `irrevocable`: over about a day. */
 const MAX_ATTEMPTS = 12
 const FIRST_PAUSE_MS = 30_000
-const LONGEST_PAUSE_MS = 14_400_000
+const MAX_PAUSE_MS = 14_400_000
 /** How often an order looks whether other grants are in use that would end with its own (ms). */
 const SHARED_PAUSE_MS = 600_000
 /** Orders of one round, and of each provider in a round: a provider that hangs does not delay the others. */
@@ -184,7 +184,7 @@ export class UpstreamRevocations implements Revocable {
 
   /** ms, with jitter. */
   #pauseBefore(attempts: number): number {
-    const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
+    const longest = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts)
     const [jitter] = this.#deps.random.bytes(1) as unknown as [number]
     return Math.round(longest * (0.5 + jitter / 510))
   }

@@ -45,11 +45,11 @@ export const isEnded = ({ status }: Pick<Grant, 'status'>): boolean => status ==
  * The first pause in doubt, and the longest (ms): a rotated token that is tried once an hour finds an answer, and
  * floods no provider.
  */
-const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [5000, 3_600_000]
+const [FIRST_PAUSE_MS, MAX_PAUSE_MS] = [5000, 3_600_000]
 
 /**
  * The pause of a grant in doubt after a try whose answer is not known (ms).
  * @param tries with the token at hand after the first one; the first of them needs no pause
  */
 export const pauseInDoubt = (tries: number): number =>
-  tries === 0 ? 0 : Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 3 ** (tries - 1))
+  tries === 0 ? 0 : Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 3 ** (tries - 1))

@@ -38,7 +38,7 @@ const isWhole = (status: number): boolean => status > 500 || [472, 473].includes
 const REDIRECTS = new Set([307, 308])
 const MAX_ATTEMPTS = 3
 const FIRST_PAUSE_MS = 100
-const LONGEST_PAUSE_MS = 1000
+const MAX_PAUSE_MS = 1000
 /** All attempts of a request take no longer than so many times its timeout. */
 const ATTEMPTS_TIME = 2
 
@@ -189,7 +189,7 @@ export const createVaultWire = (options: {
       // What it has begun to make is not asked for again.
       if (isOurs) return answer
       const wait = answer.retryAfter ?? FIRST_PAUSE_MS * 2 ** count
-      const isOver = count === MAX_ATTEMPTS || wait > LONGEST_PAUSE_MS || performance.now() + wait >= until
+      const isOver = count === MAX_ATTEMPTS || wait > MAX_PAUSE_MS || performance.now() + wait >= until
       if (isOver) {
         throw vaultRefusal(id, answer, isWhole(answer.status) ? { whole: true } : {})
       }

@@ -28,11 +28,11 @@ const RENEWED_AFTER = 2 / 3
 /** Replaced when it cannot be renewed and at most this part of its life is left. */
 const REPLACED_AT = 1 / 3
 /** The shortest wait before a renewal (ms): Vault may issue tokens that live for one second. */
-const SHORTEST_MS = 250
+const MIN_RENEWAL_MS = 250
 /** After Vault accepted a token, a refusal within this time (ms) concerns the path. */
 const TRUSTED_MS = 1000
 /** The longest wait that a timer takes (ms). */
-const LONGEST_MS = 2 ** 31 - 1
+const MAX_TIMER_MS = 2 ** 31 - 1
 /** Time limit for ending the token at the end of the process (ms). */
 const FAREWELL_MS = 1000
 /** How often the session looks for tokens of other processes that need a renewal (ms). */
@@ -204,7 +204,7 @@ class TokenSession implements VaultSession {
     const wait = attempt === 0 ? left * RENEWED_AFTER : Math.min(pauseAfter(attempt), left / 2)
     this.#renewal = setTimeout(
       () => void this.#renew(token, attempt),
-      Math.min(LONGEST_MS, Math.max(SHORTEST_MS, wait)),
+      Math.min(MAX_TIMER_MS, Math.max(MIN_RENEWAL_MS, wait)),
     )
     this.#renewal.unref()
   }
@@ -222,7 +222,7 @@ class TokenSession implements VaultSession {
       if (renewal === 'denied') token.isFinal = true
       else {
         token.until = Math.max(token.until, began + renewal.duration)
-        token.isFinal = !renewal.renewable || renewal.duration < token.given - SHORTEST_MS
+        token.isFinal = !renewal.renewable || renewal.duration < token.given - MIN_RENEWAL_MS
         token.provenAt = began
       }
       if (token.isStored) await stored?.extend(token.accessor, this.#endsAt(token))
