@@ -107,7 +107,7 @@ const createCalls = (context: DaemonContext, { audit }: Made, exchange: ReturnTy
     idleTimeout: proxy.idle,
   })
   atEnd(() => upstream.close())
-  return createToolCalls({
+  const toolCalls = createToolCalls({
     snapshot,
     exchange,
     upstream,
@@ -119,6 +119,8 @@ const createCalls = (context: DaemonContext, { audit }: Made, exchange: ReturnTy
     clock,
     chance: () => random.bytes(1)[0]! / 256,
   })
+  atEnd(() => toolCalls.close())
+  return toolCalls
 }
 
 const createDevices = ({ snapshot, clock, logger, newId, atEnd }: DaemonContext, made: Made) => {

@@ -17,6 +17,7 @@ import { assertNoInboundToken, type CallCredential, obtainFor, sendWith } from '
 import type { RunningCall, ToolCallDependencies, ToolCallRequest } from './context.ts'
 import { digestOf } from './digest.ts'
 import { type Outcome, outcomeRecord } from './outcome.ts'
+import { createOutcomes } from './outcomes.ts'
 import { recordable } from './recordable.ts'
 
 /** Calls tools of APIs for users and agents. */
@@ -28,6 +29,8 @@ export interface ToolCalls {
    * `api_timeout`; and the reason of the request's signal
    */
   call(request: ToolCallRequest): Promise<ToolAnswer>
+  /** Writes the records that still wait. */
+  close(): Promise<void>
 }
 
 const factsOf = ({ api, tool }: HostedTool, args: unknown): ToolCallFacts => ({
@@ -143,15 +146,11 @@ const limitsOf = (
 
 export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
   const attempts = createAttempts({ now: () => deps.clock.now(), chance: deps.chance })
+  const outcomes = createOutcomes(deps)
 
   /** The call acted, or did not, by now: the record of its outcome is written, and is not waited for. */
   const note = (call: RunningCall, outcome: Outcome, startedAt: number): void => {
-    deps.audit.append(outcomeRecord(call, outcome, deps.clock.now() - startedAt)).catch((error: unknown) => {
-      deps.logger.error(
-        { err: error, correlation_id: call.request.origin.correlationId },
-        'the outcome of a tool call was not recorded',
-      )
-    })
+    outcomes.write(outcomeRecord(call, outcome, deps.clock.now() - startedAt))
   }
 
   const run = async (call: RunningCall, progress: Progress): Promise<ToolAnswer> => {
@@ -170,6 +169,7 @@ export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
   }
 
   return {
+    close: outcomes.flush,
     async call(request) {
       const hosted = deps.snapshot().hosted.get(request.server)?.get(request.tool)
       if (hosted === undefined) throw refuse('tool_unknown', { tool: request.tool, server: request.server })
