@@ -38,7 +38,8 @@ const isObjectSchema = (schema: JsonSchema): boolean => {
 
 /** The schemas of an answer in the one form that MCP has for structured content: an object. */
 const outputOf = (schemas: readonly JsonSchema[]): { schema: JsonSchema; wraps: boolean } => {
-  const different = [...new Map(schemas.map((each) => [JSON.stringify(each), each])).values()]
+  const different =
+    schemas.length < 2 ? schemas : [...new Map(schemas.map((each) => [JSON.stringify(each), each])).values()]
   const some = different.length > MAX_FORMS ? [{}] : different
   const [only] = some
   if (some.every(isObjectSchema))

@@ -12,7 +12,9 @@ const withSuffix = (name: string, key: string): string => {
   return `${name.slice(0, MAX_NAME - suffix.length)}${suffix}`
 }
 
-const cleanName = (text: string): string =>
+const cleanName = (text: string): string => (/^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$/.test(text) ? text : replaced(text))
+
+const replaced = (text: string): string =>
   text
     .replace(/[^A-Za-z0-9_-]+/g, '_')
     .replace(/_{2,}/g, '_')
@@ -66,6 +68,12 @@ const argumentName = (name: string): string =>
  * others say where they are from.
  */
 export const nameArguments = (all: readonly Argument[]): string[] => {
+  const plain = new Set(all.map(({ name }) => name))
+  if (
+    plain.size === all.length &&
+    all.every(({ name, renamed }) => renamed === undefined && argumentName(name) === name)
+  )
+    return all.map(({ name }) => name)
   const keyOf = ({ in: place, name }: Argument): string => `${place}:${name}`
   const taken = new Set(all.flatMap(({ renamed }) => renamed ?? []))
   const names = new Map<Argument, string>()
@@ -77,9 +85,8 @@ export const nameArguments = (all: readonly Argument[]): string[] => {
     for (const argument of order) {
       const plain = argumentName(argument.name)
       if (argument.renamed !== undefined || names.has(argument) || (plain === argument.name) !== isExact) continue
-      const name = [plain, `${argument.in}_${plain}`.slice(0, MAX_NAME), withSuffix(plain, keyOf(argument))].find(
-        (each) => !taken.has(each),
-      )!
+      const placed = `${argument.in}_${plain}`.slice(0, MAX_NAME)
+      const name = [plain, placed].find((each) => !taken.has(each)) ?? withSuffix(plain, keyOf(argument))
       taken.add(name)
       names.set(argument, name)
     }

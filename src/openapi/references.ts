@@ -11,7 +11,17 @@ export interface Target {
   readonly name: string
 }
 
+/** What a conversion of a named part gave, and what it took. */
+export interface Remembered {
+  /** Undefined: it did not fit into `cost` characters. */
+  readonly schema: JsonObject | undefined
+  readonly cost: number
+  readonly losses: Readonly<Record<string, number>>
+}
+
 export interface References {
+  /** Conversions of parts that contain no cycle: they are the same wherever the part stands. */
+  readonly remembered: Map<string, Remembered>
   /** The part that a reference leads to; undefined where it leads nowhere, or out of the document. */
   find(reference: string): Target | undefined
   /** The part itself, or what its chain of references leads to; a member beside `$ref` wins, as in OpenAPI 3.1. */
@@ -93,5 +103,5 @@ export const createReferences = ({ root }: ApiDocument): References => {
     }
     return undefined
   }
-  return { find, follow }
+  return { find, follow, remembered: new Map() }
 }

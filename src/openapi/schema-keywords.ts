@@ -26,21 +26,21 @@ const FORMATS: ReadonlySet<string> = new Set([
 /** A longer list is left to the API. */
 const MAX_VALUES = 300
 
+const namedTypes = (type: unknown): string[] => {
+  if (typeof type === 'string') return TYPES.has(type) ? [type] : type === 'file' ? ['string'] : []
+  return Array.isArray(type) ? [...new Set((type as unknown[]).flatMap(namedTypes))] : []
+}
+
 /** The types of a schema: as it names them, else by the keywords it has; empty where any type fits. */
 export const typesOf = (schema: JsonObject): string[] => {
-  const named = (Array.isArray(schema.type) ? (schema.type as unknown[]) : [schema.type]).flatMap((type) =>
-    type === 'file' ? ['string'] : typeof type === 'string' && TYPES.has(type) ? [type] : [],
-  )
+  const types = namedTypes(schema.type)
+  if (types.length === 0) {
+    if (isObject(schema.properties)) types.push('object')
+    else if (schema.items !== undefined || schema.prefixItems !== undefined) types.push('array')
+  }
   const isNullable = schema.nullable === true || schema['x-nullable'] === true
-  const types =
-    named.length > 0
-      ? named
-      : isObject(schema.properties)
-        ? ['object']
-        : schema.items !== undefined || schema.prefixItems !== undefined
-          ? ['array']
-          : []
-  return [...new Set(isNullable && types.length > 0 ? [...types, 'null'] : types)]
+  if (isNullable && types.length > 0 && !types.includes('null')) types.push('null')
+  return types
 }
 
 /** Types of a value as it is told: a 64-bit integer of an answer is a text where a number cannot hold it. */

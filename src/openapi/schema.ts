@@ -3,7 +3,7 @@
  * never made narrower: what the API takes is not refused before it is asked.
  */
 import { isObject, type JsonObject, listAt, objectAt, textAt } from './json.ts'
-import { type Conversion, inside, spend } from './schema-context.ts'
+import { addLosses, type Conversion, inside, type Losses, spend, TooLargeError } from './schema-context.ts'
 import { mergeAll } from './schema-merge.ts'
 import { keywordsOf, toldTypes, typesOf } from './schema-keywords.ts'
 import type { JsonSchema } from './tool.ts'
@@ -45,6 +45,43 @@ const cutOf = (schema: JsonObject, why: string, conversion: Conversion): JsonSch
 
 const shortName = (name: string): string => cleanText(name.split('/').at(-1)!.replaceAll('~1', '/'), 60)
 
+/**
+ * A conversion that is not made again for the next tool. A part with a cycle in it depends on what is around it, so it is not remembered; one without
+ * cannot contain what is around it.
+ * @throws TooLargeError
+ */
+const remember = (name: string, conversion: Conversion, convert: () => JsonSchema): JsonSchema => {
+  const { references, direction, depth, maxDepth, maxNote, budget, losses } = conversion
+  const key = `${direction} ${maxDepth - depth} ${maxNote} ${name}`
+  const known = references.remembered.get(key)
+  if (known?.schema !== undefined) {
+    spend(conversion, known.cost)
+    addLosses(losses, known.losses as unknown as Losses)
+    return known.schema
+  }
+  if (known !== undefined && budget.left <= known.cost) throw new TooLargeError()
+  const [left, before] = [budget.left, { ...losses }]
+  try {
+    const schema = convert()
+    if (losses.cycles === before.cycles)
+      references.remembered.set(key, {
+        schema,
+        cost: left - budget.left,
+        losses: {
+          cycles: 0,
+          cuts: losses.cuts - before.cuts,
+          patterns: losses.patterns - before.patterns,
+          dangling: losses.dangling - before.dangling,
+        },
+      })
+    return schema
+  } catch (error) {
+    if (error instanceof TooLargeError && losses.cycles === before.cycles)
+      references.remembered.set(key, { schema: undefined, cost: left, losses: {} })
+    throw error
+  }
+}
+
 /** What a reference leads to, with what stands beside it. */
 const convertReference = (reference: string, schema: JsonObject, conversion: Conversion): JsonSchema => {
   const { references, losses, around, depth, maxDepth } = conversion
@@ -64,7 +101,7 @@ const convertReference = (reference: string, schema: JsonObject, conversion: Con
   }
   const within = { ...conversion, around: [...around, target.name] }
   const keys = Object.keys(beside)
-  if (keys.length === 0) return convertSchema(target.value, within)
+  if (keys.length === 0) return remember(target.name, within, () => convertSchema(target.value, within))
   if (keys.every((key) => ANNOTATIONS.has(key) || key === 'nullable' || key.startsWith('x-')))
     return convertSchema({ ...target.value, ...beside }, within)
   return mergeAll([convertSchema(target.value, within), convertSchema(beside, conversion)])

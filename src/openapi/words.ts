@@ -10,6 +10,9 @@ const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Default_Ignorable_Cod
 /** Whether a text has characters that a reader does not see. */
 export const hasInvisible = (text: string): boolean => text.search(INVISIBLE) >= 0
 
+/** Printable ASCII without a space at an end: most texts. */
+const PLAIN = /^[!-~](?:[ -~]*[!-~])?$/
+
 /** No more of a text is looked at: what comes after is cut in any case. */
 const LOOKED_AT = 4
 
@@ -18,6 +21,7 @@ const LOOKED_AT = 4
  * @param max characters; a longer text ends with an ellipsis
  */
 export const cleanText = (text: string, max: number): string => {
+  if (text.length <= max && PLAIN.test(text)) return text
   const clean = text
     .slice(0, max * LOOKED_AT)
     .replaceAll('\r\n', '\n')
