@@ -34,7 +34,8 @@ await writeFile(
 [middleware](get-started/mcp-server-author.md), with a real daemon and a real issuer, and writes this page. The server for revision 2026-07-28 stands on
 \`@modelcontextprotocol/server\`, the one for 2025-11-25 on \`@modelcontextprotocol/sdk\`. The suite sends no tokens: a forwarder puts one into each request
 and changes nothing else. The state of the \`input-required\` scenarios is signed and checked by the middleware, \`Host\` and \`Origin\` are checked by it, and every message passes through it. \`auth/*\` are run against
-[examples/mcp-client.ts](../examples/mcp-client.ts), which signs in with the SDK's code.
+[examples/mcp-client.ts](../examples/mcp-client.ts), which signs in with the SDK's code. \`authorization-*\` are run against Deputy as the [authorization server](sign-in.md): the suite is a client that has
+registered itself, and a user signs in and consents. They are the same for every revision.
 
 ${results.length - failed.length} of ${results.length} runs pass.
 

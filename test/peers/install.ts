@@ -125,6 +125,21 @@ const maven = (title: string, version: string, artifact: string, home: string): 
   },
 })
 
+/** Programs of npm, which run as `npx` would start them, and no scripts of theirs. */
+const npm = (title: string, version: string, ...packages: readonly string[]): Peer => ({
+  title,
+  version,
+  home: 'node_modules/.bin',
+  install: (folder) =>
+    run(
+      'npm',
+      ['install', '--prefix', folder, '--ignore-scripts', '--no-audit', '--no-fund', '--silent', ...packages],
+      {
+        cwd: folder,
+      },
+    ),
+})
+
 /** Modules that the checksums beside them pin; Go keeps them, and what is built of them, in caches of its own. */
 const go = (title: string, version: string, folder: string): Peer => ({
   title,
@@ -141,6 +156,8 @@ const PEERS = {
   mcp: python('Python mcp', '2.3.0', 'mcp==2.3.0'),
   mcp1: python('Python mcp 1.x', '1.30.0', 'mcp==1.30.0'),
   fastmcp: python('Python fastmcp', '4.2.3', 'fastmcp==4.2.3'),
+  'mcp-remote': npm('mcp-remote', '0.15.1', 'mcp-remote@0.15.1'),
+  inspector: npm('MCP inspector', '2.12.0', '@modelcontextprotocol/inspector@2.12.0'),
   gosdk: go('Go MCP SDK', '1.8.0', join(import.meta.dirname, 'mcp-clients/go')),
 } satisfies Record<string, Peer>
 

@@ -25,6 +25,7 @@ import { createMcpListener as createListenerV2, type McpListener, type McpOption
 import { createMcpListener as createListenerV1 } from '../../src/sdk/mcp/v1.ts'
 import { aCompany } from './configuration.ts'
 import { startDaemonHere, startTestIssuer } from './daemon.ts'
+import { signInForSuite } from './conformance-authorization.ts'
 import { freePort } from './process.ts'
 
 export const REVISIONS = ['2026-07-28', '2025-11-25'] as const
@@ -316,28 +317,36 @@ export interface ScenarioResult {
 const SUITE = join(import.meta.dirname, '../../node_modules/@modelcontextprotocol/conformance/dist/index.js')
 
 /** Runs the suite in a process, which writes a folder a scenario. @returns what it said */
-const runSuite = async (folder: string, revision: Revision, args: readonly string[]): Promise<string> => {
-  const child = spawn(
-    process.execPath,
-    [SUITE, ...args, '--spec-version', revision, '--timeout', '240000', '--output-dir', folder],
-    { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder },
-  )
+const runSuite = async (
+  folder: string,
+  revision: Revision,
+  args: readonly string[],
+  printed: (output: string) => void = () => undefined,
+): Promise<string> => {
+  const child = spawn(process.execPath, [SUITE, ...args, '--spec-version', revision, '--output-dir', folder], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: folder,
+  })
   let output = ''
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (chunk: Buffer) => {
       output += chunk.toString('utf8')
+      printed(output)
     })
   await once(child, 'close')
   return output
 }
 
-/** What the suite has written of a scenario: in a folder `<scenario>-<time>`, after `server-` for servers; a `/` of its name is a folder of its own. */
+/** What the name of a scenario's folder begins with. */
+const FOLDER_PREFIX = { server: 'server-', client: '', authorization: 'authorization-server-' } as const
+
+/** What the suite has written of a scenario: in a folder `<scenario>-<time>`, after a prefix of its kind; a `/` of its name is a folder of its own. */
 const readResult = async (
   folder: string,
-  { kind, scenario, revision, said }: { kind: 'server' | 'client'; scenario: string; revision: Revision; said: string },
+  { kind, scenario, revision, said }: { kind: Kind; scenario: string; revision: Revision; said: string },
 ): Promise<ScenarioResult> => {
   const names = await readdir(folder, { recursive: true })
-  const begin = `${kind === 'server' ? 'server-' : ''}${scenario}-2`
+  const begin = `${FOLDER_PREFIX[kind]}${scenario}-2`
   const found = names.find((name) => name.endsWith('checks.json') && name.startsWith(begin))
   if (found === undefined)
     return { scenario, revision, passed: 0, failures: [`the suite wrote no result: ${said.slice(-500)}`] }
@@ -354,10 +363,13 @@ const readResult = async (
   }
 }
 
+/** ms that a scenario may take. */
+const LIMIT = ['--timeout', '240000']
+
 /** Runs all scenarios in one process, those that the list leaves out too, and reads those that are wanted. */
 const runServer = (url: string, scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> =>
   inFolder(async (folder) => {
-    const said = await runSuite(folder, revision, ['server', '--url', url, '--suite', 'all'])
+    const said = await runSuite(folder, revision, ['server', '--url', url, '--suite', 'all', ...LIMIT])
     return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'server', scenario, revision, said })))
   })
 
@@ -366,8 +378,18 @@ const runClient = (scenarios: readonly string[], revision: Revision): Promise<Sc
   inFolder(async (folder) => {
     if (scenarios.length === 0) return []
     const command = `flock ${join(folder, 'turn')} ${CLIENT}`
-    const said = await runSuite(folder, revision, ['client', '--command', command, '--suite', 'all'])
+    const said = await runSuite(folder, revision, ['client', '--command', command, '--suite', 'all', ...LIMIT])
     return Promise.all(scenarios.map((scenario) => readResult(folder, { kind: 'client', scenario, revision, said })))
+  })
+
+/** Deputy as the authorization server: its metadata, and an authorization code from nothing. */
+const runAuthorization = (scenarios: readonly string[], revision: Revision): Promise<ScenarioResult[]> =>
+  inFolder(async (folder) => {
+    if (scenarios.length === 0) return []
+    const said = await signInForSuite((args, printed) => runSuite(folder, revision, args, printed))
+    return Promise.all(
+      scenarios.map((scenario) => readResult(folder, { kind: 'authorization', scenario, revision, said })),
+    )
   })
 
 const inFolder = async <T>(work: (folder: string) => Promise<T>): Promise<T> => {
@@ -399,13 +421,17 @@ const CLIENT = `${process.execPath} ${join(import.meta.dirname, '../../examples/
 
 /** Runs what the list says for a revision. */
 export const runRevision = async (revision: Revision): Promise<ScenarioResult[]> => {
-  const { server, client } = await readScenarios()
+  const { server, client, authorization } = await readScenarios()
   const namesOf = (entries: typeof server): string[] =>
     entries.flatMap(({ scenarios, revisions = [] }) => (revisions.includes(revision) ? scenarios : []))
   const target = await startConformanceTarget(revision)
   try {
     return (
-      await Promise.all([runServer(target.url, namesOf(server), revision), runClient(namesOf(client), revision)])
+      await Promise.all([
+        runServer(target.url, namesOf(server), revision),
+        runClient(namesOf(client), revision),
+        runAuthorization(namesOf(authorization), revision),
+      ])
     ).flat()
   } finally {
     await target.close()
