@@ -41,10 +41,17 @@ const exactly: Reviver = (_key, value, context) =>
     ? context!.source
     : value
 
+const LONG_NUMBER = /\d{16}/
+
 /** @returns undefined where it is no JSON */
 export const parseJson = (text: string): { readonly value: unknown } | undefined => {
   try {
-    return { value: JSON.parse(text, exactly as (key: string, value: unknown) => unknown) as unknown }
+    // Without a long number nothing is lost, and the reviver is called for each part.
+    return {
+      value: (LONG_NUMBER.test(text)
+        ? JSON.parse(text, exactly as (key: string, value: unknown) => unknown)
+        : JSON.parse(text)) as unknown,
+    }
   } catch {
     return undefined
   }
@@ -87,6 +94,9 @@ const structuredOf = (tool: ApiTool, value: unknown): Readonly<Record<string, un
   return isObject(value) ? value : {}
 }
 
+/** Of a longer answer (characters) the first difference is told, and whole members are left out. */
+const MAX_COMPARED = 262_144
+
 const jsonAnswer = async (
   tool: ApiTool,
   form: AnswerForm | undefined,
@@ -94,14 +104,15 @@ const jsonAnswer = async (
   value: unknown,
 ): Promise<ToolAnswer> => {
   const { projection } = tool.operation
-  const deviations = form?.schema === undefined ? [] : await deviationsOf(form.schema, value)
+  const finds = text.length > MAX_COMPARED ? 'first' : 'all'
+  const deviations = form?.schema === undefined ? [] : await deviationsOf(form.schema, value, { finds })
   const part = projection === undefined ? value : project(value, projection)
   const shown = projection === undefined ? text : JSON.stringify(part ?? null)
   return {
     isError: false,
     ...(tool.outputSchema === undefined
       ? {}
-      : { structured: await conforming(tool.outputSchema, structuredOf(tool, part)) }),
+      : { structured: await conforming(tool.outputSchema, structuredOf(tool, part), finds) }),
     content: [{ type: 'text', text: shown }],
     deviations: deviations.map((each) => each.replace(/^The arguments/, 'The answer')),
   }

@@ -72,6 +72,8 @@ export type BodyArguments =
 
 const FILE_NOTE = 'Base64, or a data: URI such as data:text/plain;name=notes.txt;base64,SGVsbG8='
 
+const NEEDED_NOTE = 'Needed where the call has a body.'
+
 const withNote = (schema: JsonSchema, note: string): JsonSchema => ({
   ...schema,
   description: typeof schema.description === 'string' ? `${schema.description}\n${note}` : note,
@@ -117,22 +119,19 @@ export const bodyArguments = (body: DocumentBody, keepsWhole: boolean, conversio
     Object.keys(properties).length > 0 &&
     !isObject(schema.additionalProperties) &&
     !['anyOf', 'allOf', 'minProperties'].some((key) => Object.hasOwn(schema, key)) &&
-    required.every((name) => Object.hasOwn(properties, name)) &&
-    // Without the body its required properties are not required either.
-    (body.required || required.length === 0)
+    required.every((name) => Object.hasOwn(properties, name))
   if (!isFlat || keepsWhole)
     return { as: 'whole', schema: isForm && schema.type === undefined ? { type: 'object', ...schema } : schema }
   return {
     as: 'properties',
-    required,
-    properties: isForm
-      ? Object.fromEntries(
-          Object.entries(properties).map(([name, each]) => [
-            name,
-            asFile(each, textAt(objectAt(body.encoding, name), 'contentType')),
-          ]),
-        )
-      : properties,
+    // Without a body its required properties are not required either.
+    required: body.required ? required : [],
+    properties: Object.fromEntries(
+      Object.entries(properties).map(([name, each]) => {
+        const made = isForm ? asFile(each, textAt(objectAt(body.encoding, name), 'contentType')) : each
+        return [name, !body.required && required.includes(name) ? withNote(made, NEEDED_NOTE) : made]
+      }),
+    ),
   }
 }
 

@@ -1,25 +1,37 @@
 /** Structured content that a client takes: clients fail a call whose structured content is not as the output schema says. */
+import type { ErrorObject } from 'ajv'
 import { isObject, stepsOf } from './json.ts'
 import type { JsonSchema } from './tool.ts'
-import { validatorOf } from './validate.ts'
+import { type Finds, validatorOf } from './validate.ts'
 
-/** Parts that are taken out one by one; after them the whole member goes. */
-const MAX_ATTEMPTS = 20
+/** Times that a value is looked through: what is left out can bring to light what a choice takes no more. */
+const MAX_PASSES = 10
+/** After these whole members are left out. */
+const EXACT_PASSES = 5
 
-/** A copy without the member at some steps, or without the list that the steps lead through last. */
-const withoutPart = (value: unknown, steps: readonly string[]): unknown => {
-  const [step, ...rest] = steps
-  if (step === undefined) return undefined
-  if (Array.isArray(value)) {
-    const at = Number(step)
-    const inner = rest.length === 0 ? undefined : withoutPart(value[at], rest)
-    // A list with a hole would say something else.
-    return inner === undefined ? undefined : value.map((each: unknown, index) => (index === at ? inner : each))
+/** Takes the member at some steps out; a list loses no element, because one with a hole would say something else, and goes itself. */
+const takeOut = (root: Record<string, unknown>, steps: readonly string[]): void => {
+  let at: unknown = root
+  let holder: { readonly object: Record<string, unknown>; readonly name: string } | undefined
+  for (const step of steps) {
+    if (isObject(at)) {
+      if (!Object.hasOwn(at, step)) return
+      holder = { object: at as Record<string, unknown>, name: step }
+      at = at[step]
+    } else if (Array.isArray(at)) at = at[Number(step)]
+    else return
   }
-  if (!isObject(value)) return undefined
-  const inner = rest.length === 0 ? undefined : withoutPart(value[step], rest)
-  const { [step]: _, ...others } = value
-  return inner === undefined ? others : { ...value, [step]: inner }
+  if (holder !== undefined) delete holder.object[holder.name]
+}
+
+/** Where a value differs. A choice that nothing fits differs where its forms do, as far as they say where. */
+const placesOf = (errors: readonly ErrorObject[]): string[] => {
+  const places = new Set(errors.filter(({ keyword }) => keyword !== 'anyOf').map(({ instancePath }) => instancePath))
+  const choices = errors.filter(
+    ({ keyword, instancePath }) =>
+      keyword === 'anyOf' && ![...places].some((place) => place.startsWith(`${instancePath}/`)),
+  )
+  return [...places, ...choices.map(({ instancePath }) => instancePath)]
 }
 
 /**
@@ -29,17 +41,17 @@ const withoutPart = (value: unknown, steps: readonly string[]): unknown => {
 export const conforming = async (
   schema: JsonSchema,
   value: Readonly<Record<string, unknown>>,
+  finds: Finds,
 ): Promise<Readonly<Record<string, unknown>>> => {
-  const validate = await validatorOf(schema)
-  let kept: Readonly<Record<string, unknown>> = value
-  for (let attempt = 0; !validate(kept); attempt += 1) {
-    // The last error is that of the outermost choice.
-    const [error] = (validate.errors ?? []).toSorted((a, b) => a.instancePath.length - b.instancePath.length)
-    const steps = stepsOf(error?.instancePath ?? '')
-    const next = withoutPart(kept, attempt < MAX_ATTEMPTS ? steps : steps.slice(0, 1))
+  const validate = await validatorOf(schema, { finds })
+  let kept: Record<string, unknown> | undefined
+  for (let pass = 0; !validate(kept ?? value); pass += 1) {
+    const places = placesOf(validate.errors ?? [])
     validate.errors = null
-    if (!isObject(next) || attempt > 2 * MAX_ATTEMPTS) return {}
-    kept = next
+    if (pass === MAX_PASSES || places.includes('')) return {}
+    kept ??= structuredClone(value)
+    const isExact = finds === 'all' && pass < EXACT_PASSES
+    for (const place of places) takeOut(kept, isExact ? stepsOf(place) : stepsOf(place).slice(0, 1))
   }
-  return kept
+  return kept ?? value
 }

@@ -126,15 +126,41 @@ const isSimple = (schema: JsonObject): boolean =>
     'additionalProperties',
   ].some((key) => Object.hasOwn(schema, key))
 
+/** Keywords of a schema that is one value. */
+const VALUE_KEYS: ReadonlySet<string> = new Set(['const', 'type', 'description'])
+
+/** A choice of values, each with a description, as the list of values that it is. */
+const valuesOf = (choices: readonly JsonSchema[], conversion: Conversion): JsonSchema => {
+  const notes = choices.flatMap(({ const: value, description }) =>
+    typeof description === 'string' ? [`${String(value)}: ${description}`] : [],
+  )
+  return {
+    ...describe(notes.length === 0 ? undefined : notes.join('\n'), conversion),
+    enum: [...new Set(choices.map((each) => each.const))],
+  }
+}
+
 /** The branches of a choice. `oneOf` becomes `anyOf`: branches that lost a part may overlap. */
 const choiceOf = (schema: JsonObject, keyword: 'anyOf' | 'oneOf', conversion: Conversion): JsonSchema | undefined => {
   const branches = listAt(schema, keyword)
   if (branches.length === 0) return undefined
   const discriminator = objectAt(schema, 'discriminator')
+  const before = conversion.budget.left
   const converted = branches.map((branch) => discriminated(branch, discriminator, convertSchema(branch, conversion)))
   if (converted.some((each) => Object.keys(each).length === 0)) return {}
+  if (converted.every((each) => 'const' in each && Object.keys(each).every((key) => VALUE_KEYS.has(key)))) {
+    const made = valuesOf(converted, conversion)
+    // It costs as much as it is long, and not as much as the choice that it was.
+    conversion.budget.left = before
+    spend(conversion, JSON.stringify(made).length)
+    return made
+  }
   const different = [...new Map(converted.map((each) => [JSON.stringify(each), each])).values()]
-  return different.length === 1 ? different[0]! : { anyOf: different }
+  if (different.length === 1) return different[0]!
+  const others = different.filter((each) => each.type !== 'null' || Object.keys(each).length > 1)
+  const [only] = others
+  const canBeNull = different.length === 2 && others.length === 1 && only!.type !== undefined && !('const' in only!)
+  return canBeNull ? withNull(only!) : { anyOf: different }
 }
 
 /** A branch with the value of the discriminator that selects it, where the document says one and the branch does not. */

@@ -6,19 +6,24 @@ interface Compiler {
   compile(schema: JsonSchema): ValidateFunction
 }
 
+/** Whether a function goes on after the first difference. Each costs memory, so that only short values are looked through. */
+export type Finds = 'all' | 'first'
+
 /** By the schema itself: those of a configuration that was replaced are collected with it. */
-const compiled = new WeakMap<JsonSchema, ValidateFunction>()
+const compiled: Readonly<Record<Finds, WeakMap<JsonSchema, ValidateFunction>>> = {
+  all: new WeakMap(),
+  first: new WeakMap(),
+}
 
-let compiler: Promise<Compiler> | undefined
+const compilers: Partial<Record<Finds, Promise<Compiler>>> = {}
 
-const createCompiler = async (): Promise<Compiler> => {
+const createCompiler = async (finds: Finds): Promise<Compiler> => {
   const { Ajv2020 } = await import('ajv/dist/2020.js')
   const ajv = new Ajv2020({
     strict: false,
     validateFormats: false,
     validateSchema: false,
-    // The first ten are told; lists are bounded by the size of a message.
-    allErrors: true,
+    allErrors: finds === 'all',
     // `constructor` is a member of an object only where the caller sent it.
     ownProperties: true,
     unicodeRegExp: true,
@@ -53,15 +58,22 @@ const withSafeIntegers = (schema: unknown): unknown => {
     : inner
 }
 
+/** How a value is compared. */
+interface Comparison {
+  readonly finds?: Finds
+  /** What is compiled in place of the schema; the same function for the same schema. */
+  readonly prepare?: (schema: JsonSchema) => JsonSchema
+}
+
 /** The function that checks values against a schema. */
 export const validatorOf = async (
   schema: JsonSchema,
-  prepare: (schema: JsonSchema) => JsonSchema = (each) => each,
+  { finds = 'all', prepare = (each) => each }: Comparison = {},
 ): Promise<ValidateFunction> => {
-  const known = compiled.get(schema)
+  const known = compiled[finds].get(schema)
   if (known !== undefined) return known
-  const made = (await (compiler ??= createCompiler())).compile(prepare(schema))
-  compiled.set(schema, made)
+  const made = (await (compilers[finds] ??= createCompiler(finds))).compile(prepare(schema))
+  compiled[finds].set(schema, made)
   return made
 }
 
@@ -78,12 +90,8 @@ const wordsOf = ({ instancePath, keyword, params, message }: ErrorObject): strin
 }
 
 /** What is wrong with a value, in sentences without the value itself; none where it is as the schema says. */
-export const deviationsOf = async (
-  schema: JsonSchema,
-  value: unknown,
-  prepare?: (schema: JsonSchema) => JsonSchema,
-): Promise<string[]> => {
-  const validate = await validatorOf(schema, prepare)
+export const deviationsOf = async (schema: JsonSchema, value: unknown, comparison?: Comparison): Promise<string[]> => {
+  const validate = await validatorOf(schema, comparison)
   if (validate(value)) return []
   const errors = validate.errors ?? []
   validate.errors = null
@@ -105,4 +113,4 @@ export const validateArguments = async (
 ): Promise<string[]> =>
   isTooDeep(args)
     ? [`The arguments are nested deeper than ${MAX_DEPTH} levels.`]
-    : deviationsOf(inputSchema, args, withSafeIntegers as (schema: JsonSchema) => JsonSchema)
+    : deviationsOf(inputSchema, args, { prepare: withSafeIntegers as (schema: JsonSchema) => JsonSchema })

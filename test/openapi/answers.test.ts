@@ -53,6 +53,19 @@ describe('answers', () => {
       ).toBe(true)
   })
 
+  it('that differ in many places lose those places, and long ones whole members', async () => {
+    const tool = await answering(
+      json({ type: 'object', properties: { items: { type: 'array', items: pet }, total: { type: 'integer' } } }),
+    )
+    const items = Array.from({ length: 1000 }, (_, at) => ({ id: String(at), age: null, note: 'x' }))
+    const short = await readAnswer(tool, answer(JSON.stringify({ items, total: 1000 })))
+    expect(short.structured).toEqual({ items: items.map(({ id, note }) => ({ id, note })), total: 1000 })
+    expect(short.deviations.length).toBe(10)
+    const long = await readAnswer(tool, answer(JSON.stringify({ items, more: 'x'.repeat(300_000), total: 1000 })))
+    expect(Object.keys(long.structured!)).toEqual(['more', 'total'])
+    expect(long.deviations).toEqual(['items.0.age: must be integer.'])
+  })
+
   it('that are no object are `result`', async () => {
     const tool = await answering(json({ type: 'array', items: pet }))
     expect(tool.outputSchema).toMatchObject({ type: 'object', properties: { result: { type: 'array' } } })

@@ -44,8 +44,11 @@ describe('bodies', () => {
     // Without the body its required members are not required.
     const optional = await bodyTool({ 'application/json': object({ a: text }, { required: ['a'] }) }, false)
     expect(optional.inputSchema.required).toBeUndefined()
+    expect(optional.inputSchema.properties).toEqual({
+      a: { type: 'string', description: 'Needed where the call has a body.' },
+    })
     expect(buildRequest(optional.operation, {})).not.toHaveProperty('body')
-    expect(String(buildRequest(optional.operation, { body: { a: 'x' } }).body)).toBe('{"a":"x"}')
+    expect(String(buildRequest(optional.operation, { a: 'x' }).body)).toBe('{"a":"x"}')
   })
 
   it('that are required are sent without arguments too', async () => {

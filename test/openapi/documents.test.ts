@@ -79,6 +79,7 @@ const SAMPLES: Readonly<Record<string, string>> = {
   ipv4: '192.0.2.1',
   ipv6: '2001:db8::1',
   uri: 'https://example.com',
+  password: 'secret',
   uuid: '4f0a6c1e-7d43-4f6c-9a6b-3f4f5e6d7c8b',
 }
 

@@ -44,6 +44,16 @@ const rows: readonly [string, unknown, object][] = [
   ['fractions as steps', { type: 'number', multipleOf: 0.01 }, { type: 'number' }],
   ['oneOf', { oneOf: [{ type: 'string' }, { type: 'integer' }] }, { anyOf: [{ type: 'string' }, { type: 'integer' }] }],
   ['a choice of one', { anyOf: [{ type: 'string' }] }, { type: 'string' }],
+  [
+    'a choice of values',
+    { type: 'integer', oneOf: [{ const: 1, title: 'ONE', description: 'One.' }, { const: 2 }] },
+    { type: 'integer', enum: [1, 2], description: '1: One.' },
+  ],
+  [
+    'a choice with null',
+    { oneOf: [{ type: 'null' }, { $ref: '#/components/schemas/Name' }] },
+    { type: ['string', 'null'], description: 'A name.' },
+  ],
   ['a choice with anything', { anyOf: [{ type: 'string' }, {}] }, {}],
   [
     'allOf of objects',
@@ -136,7 +146,7 @@ const rows: readonly [string, unknown, object][] = [
   ],
   ['boolean schemas', true, {}],
   ['formats that clients know', { type: 'string', format: 'date-time' }, { type: 'string', format: 'date-time' }],
-  ['formats that clients do not know', { type: 'string', format: 'password' }, { type: 'string' }],
+  ['formats that clients do not know', { type: 'string', format: 'color' }, { type: 'string' }],
   ['bytes', { type: 'string', format: 'byte' }, { type: 'string', contentEncoding: 'base64' }],
   [
     'defaults, examples, extensions',
