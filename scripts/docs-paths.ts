@@ -1,5 +1,5 @@
 /** Finds what pages name and the repository does not have: paths in code font, targets of links, npm scripts, folders in pictures. */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 /** Folders of the repository; `providers/` and `policies/` are also folders of a user's configuration. */
@@ -29,6 +29,14 @@ const brokenLink = (root: string, page: string, text: string, target: string, re
   return !anchorsOf(path === '' ? text : read(file)).has(anchor)
 }
 
+/** Tests that a page names by their file and the beginning of their name, and that are not there: `test/a.test.ts`: "name". */
+const missingTests = (root: string, text: string): string[] =>
+  [...withoutFences(text).matchAll(/`(test\/[\w./-]+\.ts)`: "([^"\n]+)"/g)]
+    .filter(
+      ([, file, name]) => existsSync(join(root, file!)) && !readFileSync(join(root, file!), 'utf8').includes(name!),
+    )
+    .map(([, file, name]) => `${file}: "${name}"`)
+
 /** Everything that a page names and that is not there. @param read the text of another page, for its anchors */
 export const missingIn = (
   page: { readonly path: string; readonly text: string },
@@ -54,7 +62,7 @@ export const missingIn = (
     .map(([, script]) => script!)
     .filter((script) => !scripts.has(script))
     .map((script) => `npm run ${script}`)
-  return [...paths, ...links, ...commands].map((name) => `${path}: ${name}`)
+  return [...paths, ...links, ...commands, ...missingTests(root, text)].map((name) => `${path}: ${name}`)
 }
 
 /** Folders of `src/` that a page does not name. */

@@ -8,6 +8,8 @@ const root = mkdtempSync(join(tmpdir(), 'deputy-docs-'))
 mkdirSync(join(root, 'src/http'), { recursive: true })
 mkdirSync(join(root, 'docs'))
 writeFileSync(join(root, 'src/http/form.ts'), '')
+mkdirSync(join(root, 'test'))
+writeFileSync(join(root, 'test/here.test.ts'), "test('refuses some', …)\ntest.each([['in a table', …")
 writeFileSync(join(root, 'docs/other.md'), '# Who calls?\n')
 afterAll(() => {
   rmSync(root, { recursive: true })
@@ -27,6 +29,7 @@ test.each([
   ['a link to a heading', '[page](other.md#who-asks)', 'other.md#who-asks'],
   ['a link to a line of a block', '[page](other.md#no-heading)', 'other.md#no-heading'],
   ['an npm script', '`npm run bench`', 'npm run bench'],
+  ['a test', '`test/here.test.ts`: "refuses all"', 'test/here.test.ts: "refuses all"'],
 ])('the docs check finds %s that does not exist', (_, text, name) => {
   expect(missing(text)).toEqual([`docs/page.md: ${name}`])
 })
@@ -36,6 +39,7 @@ test.each([
   ['[page](other.md#who-calls), [web](https://example.com/gone)'],
   ['# Here\n[up](#here)'],
   ['`npm run test:real`'],
+  ['`test/here.test.ts`: "refuses"; `test/here.test.ts`: "in a table"'],
   ['`providers/yours.yaml` in a configuration folder'],
   ['```sh\ncat src/gone.ts\n```'],
 ])('the docs check passes %j', (text) => {

@@ -1,9 +1,10 @@
 import { decodeJwt } from 'jose'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { PASSWORD } from '../peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../peers/walk.ts'
 import {
   authorizationUrl,
+  authorize,
   redeemCode,
   REDIRECT_URI,
   refreshTokens,
@@ -99,4 +100,75 @@ test('threat 15: a user whom the files no longer call the tenant’s, or who no 
   await write({ issuers: [issuer], sign_in: signIn })
   const next = await refreshTokens(world, client, tokens.refresh_token!)
   expect(decodeJwt(next.access_token!).sub).toBe('alice')
+})
+
+describe('RFC 9700, the best current practice for OAuth', () => {
+  test.each([
+    ['another verifier', { code_verifier: 'x'.repeat(43) }, 'invalid_grant'],
+    ['no verifier', { code_verifier: '' }, 'invalid_grant'],
+    ['another redirect URI', { redirect_uri: 'http://127.0.0.1:2/callback' }, 'invalid_grant'],
+    ['another resource', { resource: 'https://other.example/mcp' }, 'invalid_target'],
+  ])('threat 9: a code with %s gives nothing', async (_what, fields, error) => {
+    const refused = await redeemCode(world, await authorize(world, client), fields)
+    expect([refused.status, refused.error, refused.access_token]).toEqual([400, error, undefined])
+  })
+
+  test('threat 9: a code gives nothing to another client, and a second use of it ends what the first has given', async () => {
+    const authorization = await authorize(world, client)
+    const stolen = { ...authorization, client: await registerClient(world) }
+    expect(await redeemCode(world, stolen)).toMatchObject({ status: 400, error: 'invalid_grant' })
+    const other = await authorize(world, client)
+    const tokens = await redeemCode(world, other)
+    expect(tokens).toMatchObject({ status: 200 })
+    expect(await redeemCode(world, other)).toMatchObject({ status: 400, error: 'invalid_grant' })
+    expect(await refreshTokens(world, client, tokens.refresh_token!)).toMatchObject({ error: 'invalid_grant' })
+  })
+
+  test('there is no password grant, and no token comes through the browser', async () => {
+    const fields = { grant_type: 'password', username: 'alice', password: PASSWORD, client_id: client }
+    const answer = await fetch(`${world.url}/oauth2/token`, { method: 'POST', body: new URLSearchParams(fields) })
+    expect([answer.status, ((await answer.json()) as { error: string }).error]).toEqual([400, 'unsupported_grant_type'])
+    for (const type of ['token', 'id_token', 'code token', 'code id_token']) {
+      const begun = await fetch(authorizationUrl(world, client, { response_type: type }).url, { redirect: 'manual' })
+      expect(begun.headers.get('location')).toMatch(/error=unsupported_response_type/)
+    }
+  })
+
+  test('addresses are those of the settings, whatever a request or a proxy says', async () => {
+    const headers = { 'x-forwarded-host': 'evil.example', 'x-forwarded-proto': 'https', forwarded: 'host=evil.example' }
+    for (const path of ['/.well-known/oauth-authorization-server', '/.well-known/openid-configuration']) {
+      const metadata = await fetch(`${world.url}${path}`, { headers })
+      expect(await metadata.json()).toMatchObject({ token_endpoint: `${world.url}/oauth2/token`, issuer: world.url })
+    }
+    const { url } = authorizationUrl(world, client)
+    const begun = await fetch(url, { redirect: 'manual', headers })
+    expect(new URL(begun.headers.get('location')!, url).origin).toBe(world.url)
+  })
+
+  test('redirects change POST into GET; pages are in no frame, name no page of theirs to others, and answer no script of another origin', async () => {
+    const { url } = authorizationUrl(world, client)
+    const begun = await fetch(url, { redirect: 'manual', headers: { origin: 'https://app.example' } })
+    expect([begun.status, begun.headers.get('access-control-allow-origin')]).toEqual([303, null])
+    const browser = createBrowser({ stopAt: (at) => at.startsWith(`${REDIRECT_URI}?`) })
+    let page = await browser.open(url)
+    while (!page.url.startsWith(world.url))
+      page = await browser.submit(
+        page,
+        page.body.includes('name="login"') ? { login: 'alice', password: PASSWORD } : { decision: 'allow' },
+      )
+    const device = await fetch(`${world.url}/device`)
+    const refused = await fetch(authorizationUrl(world, 'dcr_unknown').url)
+    for (const { headers } of [page, device, refused])
+      expect([
+        headers.get('x-frame-options'),
+        headers.get('content-security-policy'),
+        headers.get('referrer-policy'),
+        headers.get('cache-control'),
+      ]).toEqual([
+        'DENY',
+        expect.stringContaining("frame-ancestors 'none'"),
+        expect.stringMatching(/no-referrer|same-origin/),
+        expect.stringContaining('no-store'),
+      ])
+  })
 })
