@@ -254,7 +254,7 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     await b!.daemon.write({ [tenant]: { tenant: 'more' } })
     expect((await b!.daemon.deputy('reload')).code).toBe(0)
     expect(await same(a!)).toContain(
-      'has other tenants, servers, downstreams, providers, clients or rotation policies and other',
+      'has other tenants, servers, downstreams, providers, clients, APIs or rotation policies and other',
     )
     for (const file of [policy, tenant]) await rm(join(b!.daemon.home, file))
     expect((await b!.daemon.deputy('reload')).code).toBe(0)
@@ -265,7 +265,10 @@ describe.skipIf(!canCluster())('three nodes whose store fails', () => {
     // The store comes before all that a second daemon of this home could not have: b runs on beside it.
     const home = b!.daemon.home
     await b!.daemon.write({ 'postgres-password': 'wrong' })
-    const wrong = await runCli(home, ['serve'])
+    // On a busy machine the store may be too slow to say so.
+    let wrong = await runCli(home, ['serve'])
+    for (let attempt = 1; attempt < 5 && /timeout|in time/.test(wrong.err); attempt += 1)
+      wrong = await runCli(home, ['serve'])
     expect([wrong.code, wrong.out + wrong.err]).toEqual([1, expect.stringContaining('28P01') as string])
     expect(wrong.out + wrong.err).not.toContain('wrong"')
     await b!.daemon.write({ 'postgres-password': cluster.postgres.password })
