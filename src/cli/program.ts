@@ -27,6 +27,7 @@ const GROUPS: readonly Group[] = [
   { names: ['client'], load: async () => (await import('./commands/client.ts')).addClientCommands },
   { names: ['mcp'], load: async () => (await import('./commands/mcp.ts')).addMcpCommand },
   { names: ['api'], load: async () => (await import('./commands/api.ts')).addApiCommands },
+  { names: ['test'], load: async () => (await import('./commands/test.ts')).addTestCommand },
   { names: ['exec'], load: async () => (await import('./commands/exec.ts')).addExecCommand },
   {
     names: ['aws-credentials'],
