@@ -150,11 +150,13 @@ export const readSpec = async (
     const read = path === undefined ? urlReader(new URL(location).origin, egress) : fileReader(dirname(path))
     const data = await read(location)
     const whole = await bundle(location, data, read)
+    // Before the upgrade, which changes the data.
+    const deviations = await deviationsOf(whole)
     return {
       document: await upgradeDocument(whole, spec),
       source: path === undefined ? location : spec,
       version: versionOf(data, spec),
-      deviations: await deviationsOf(whole),
+      deviations,
     }
   } catch (error) {
     throw asCommandError(error)

@@ -1,5 +1,5 @@
 import { type JsonObject, isObject, objectAt, textAt } from './json.ts'
-import { type BodyKind, essence, KINDS, kindOf } from './media.ts'
+import { type BodyKind, essence, isMediaType, KINDS, kindOf } from './media.ts'
 import type { DocumentOperation } from './operations.ts'
 import type { References } from './references.ts'
 import { convertSchema } from './schema.ts'
@@ -43,7 +43,7 @@ export const bodyOf = ({ definition }: DocumentOperation, references: References
   const body = references.follow(definition.requestBody)
   const forms = Object.entries(objectAt(body, 'content') ?? {}).flatMap(([name, part]) => {
     const media = references.follow(part)
-    if (media === undefined) return []
+    if (media === undefined || !isMediaType(name.trim())) return []
     const mediaType = concrete(name.trim(), media.schema, references)
     return [{ media, mediaType, kind: kindOf(mediaType) }]
   })

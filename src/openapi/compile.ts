@@ -8,6 +8,7 @@ import { textAt } from './json.ts'
 import { type DocumentOperation, operationsOf } from './operations.ts'
 import { type ApiOptions, type OperationEntry, plainEntry } from './options.ts'
 import { parametersOf, templateOf } from './parameters.ts'
+import { templatePath } from './path.ts'
 import type { ApiProblem } from './problem.ts'
 import { createReferences, type References } from './references.ts'
 import { OperationError } from './refusal.ts'
@@ -121,7 +122,7 @@ export const compileOperation = (
       id: operation.id,
       method,
       origin: base.origin,
-      path: base.path + templateOf(operation.path),
+      path: templatePath(base.path, templateOf(operation.path)),
       parameters: input.parameters,
       ...(input.body === undefined ? {} : { body: input.body }),
       ...output,

@@ -1,6 +1,6 @@
 /** Structured content that a client takes: clients fail a call whose structured content is not as the output schema says. */
 import type { ErrorObject } from 'ajv'
-import { isObject, stepsOf } from './json.ts'
+import { isObject, pointerOf, stepsOf } from './json.ts'
 import type { JsonSchema } from './tool.ts'
 import { type Finds, validatorOf } from './validate.ts'
 
@@ -24,6 +24,9 @@ const takeOut = (root: Record<string, unknown>, steps: readonly string[]): void 
   if (holder !== undefined) delete holder.object[holder.name]
 }
 
+/** With more differences than this only whole members are left out. */
+const MAX_PLACES = 2000
+
 /** Where a value differs. A choice that nothing fits differs where its forms do, as far as they say where. */
 const placesOf = (errors: readonly ErrorObject[]): string[] => {
   const places = new Set(errors.filter(({ keyword }) => keyword !== 'anyOf').map(({ instancePath }) => instancePath))
@@ -46,12 +49,15 @@ export const conforming = async (
   const validate = await validatorOf(schema, { finds })
   let kept: Record<string, unknown> | undefined
   for (let pass = 0; !validate(kept ?? value); pass += 1) {
-    const places = placesOf(validate.errors ?? [])
+    const errors = validate.errors ?? []
     validate.errors = null
+    const isExact = finds === 'all' && pass < EXACT_PASSES && errors.length <= MAX_PLACES
+    const places = isExact
+      ? placesOf(errors)
+      : [...new Set(errors.map(({ instancePath }) => pointerOf(stepsOf(instancePath).slice(0, 1))))]
     if (pass === MAX_PASSES || places.includes('')) return {}
     kept ??= structuredClone(value)
-    const isExact = finds === 'all' && pass < EXACT_PASSES
-    for (const place of places) takeOut(kept, isExact ? stepsOf(place) : stepsOf(place).slice(0, 1))
+    for (const place of places) takeOut(kept, stepsOf(place))
   }
   return kept ?? value
 }

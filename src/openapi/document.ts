@@ -72,7 +72,7 @@ const asDocument = (root: unknown, what: string): ApiDocument => {
 }
 
 /**
- * A document of parsed data, with older versions brought into the dialect.
+ * A document of parsed data, with older versions brought into the dialect. The data is no longer of use afterwards.
  * @throws DocumentError
  */
 export const upgradeDocument = async (data: unknown, what: string): Promise<ApiDocument> => {

@@ -22,3 +22,9 @@ export const kindOf = (mediaType: string): BodyKind => {
 
 /** The order in which a form of a body is chosen: what a model writes best comes first. */
 export const KINDS: readonly BodyKind[] = ['json', 'form', 'multipart', 'text', 'binary']
+
+/** RFC 9110 section 8.3.1, or a range of them; it goes into a header. */
+export const isMediaType = (text: string): boolean =>
+  /^[\w!#$&^.+*-]{1,80}\/[\w!#$&^.+*-]{1,80}(; ?[\w-]{1,40}=("[\x20\x21\x23-\x5b\x5d-\x7e]{0,80}"|[\w.+-]{1,80})){0,5}$/.test(
+    text,
+  )

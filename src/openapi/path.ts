@@ -1,6 +1,7 @@
 import { argumentRefused } from './refusals.ts'
 import { escapeAll } from './escape.ts'
 import { inlineText } from './expand.ts'
+import { OperationError } from './refusal.ts'
 import type { Parameter } from './tool.ts'
 
 /**
@@ -86,3 +87,23 @@ export const fillPath = (
       return filled
     })
     .join('/')
+
+/** Characters of a segment (RFC 3986 section 3.3), and the braces of a template. */
+const LITERAL = /[^A-Za-z0-9\-._~!$&'()*+,;=:@%{}/]+/g
+
+/**
+ * The path template of a document as a request has it: the text around the names in braces is escaped.
+ * @throws OperationError for a path that leads elsewhere by itself
+ */
+export const templatePath = (base: string, path: string): string => {
+  const template = (base + path)
+    .split(/(\{[^{}]*\})/)
+    .map((part, at) => (at % 2 === 1 ? part : part.replace(LITERAL, (text) => escapeAll(text.toWellFormed()))))
+    .join('')
+  const plain = template.replace(/\{[^{}]*\}/g, 'x')
+  if (!plain.startsWith('/') || plain.startsWith('//') || plain.slice(1).split('/').some(changesPath))
+    throw new OperationError('Its path leads elsewhere by itself.', 'Write a path without dots as segments.')
+  if (/\{[^{}]*\/[^{}]*\}/.test(template))
+    throw new OperationError('A path parameter has a slash in its name.', 'Give it another name in the document.')
+  return template
+}

@@ -89,14 +89,29 @@ const mergeTwo = (left: JsonSchema, right: JsonSchema): JsonSchema | undefined =
   return merged
 }
 
+/** Schemas that are compared with each further one. */
+const MAX_COMPARED = 8
+
+/** The first of some schemas that can be one with another. */
+const firstMerge = (
+  apart: readonly JsonSchema[],
+  schema: JsonSchema,
+): { readonly at: number; readonly both: JsonSchema } | undefined => {
+  for (const [at, each] of apart.slice(0, MAX_COMPARED).entries()) {
+    const both = mergeTwo(each, schema)
+    if (both !== undefined) return { at, both }
+  }
+  return undefined
+}
+
 /** One schema that says what all of them say; those that cannot be one stay in `allOf`. */
 export const mergeAll = (schemas: readonly JsonSchema[]): JsonSchema => {
   const apart: JsonSchema[] = []
   for (const schema of schemas) {
     if (Object.keys(schema).length === 0) continue
-    const at = apart.findIndex((each) => mergeTwo(each, schema) !== undefined)
-    if (at < 0) apart.push(schema)
-    else apart[at] = mergeTwo(apart[at]!, schema)!
+    const merged = firstMerge(apart, schema)
+    if (merged === undefined) apart.push(schema)
+    else apart[merged.at] = merged.both
   }
   if (apart.length === 0) return {}
   if (apart.length === 1) return apart[0]!

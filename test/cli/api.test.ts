@@ -118,6 +118,21 @@ describe('deputy api', () => {
     expect((await deputy('api', 'diff', 'billing', '--strict')).out).toBe('No tool changes.\n')
   })
 
+  it('says where a document differs from OpenAPI, and nothing where it does not', async () => {
+    const old = {
+      swagger: '2.0',
+      host: 'billing.example',
+      schemes: ['https'],
+      info: { title: 'x', version: '1' },
+      paths: { '/a': { get: { responses: { 200: { description: '' } } } } },
+    }
+    expect((await add(await write('old.json', text(old)))).out).not.toContain('differs')
+    await rm(join(home, 'apis'), { recursive: true })
+    expect((await add(await write('old.json', text({ ...old, paths: { '/a': { get: {} } } })))).out).toContain(
+      'The document differs from the OpenAPI specification in',
+    )
+  })
+
   it('a document that was changed in place is refused until it is accepted', async () => {
     await add(await write('spec.json', text(aDocument())), '--tags', 'invoices')
     const old = text({

@@ -267,6 +267,44 @@ describe('documents', () => {
     ])
   })
 
+  it('promise 1: a path that leads elsewhere by itself is no tool, and its text is escaped', async () => {
+    for (const path of ['//evil.example/x', '/../admin', '/a/%2e%2e/b', '/a/./b', '/a\\b', '/{a/b}'])
+      await expect(
+        toolsOf(
+          aDocument({
+            [path]: { get: { parameters: [{ name: 'a/b', in: 'path', required: true, schema: {} }] } },
+          }),
+        ),
+        path,
+      ).rejects.toThrow(/cannot be a tool/)
+    const [tool] = await toolsOf(
+      aDocument({
+        '/a b/ü"<x>/{id}.json': { get: { parameters: [{ name: 'id', in: 'path', required: true, schema: {} }] } },
+      }),
+    )
+    expect(buildRequest(tool!.operation, { id: 'é' }).path).toBe('/a%20b/%C3%BC%22%3Cx%3E/%C3%A9.json')
+  })
+
+  it('threat 27: a media type of a document goes into a header only where it is one', async () => {
+    const schema = { schema: { type: 'object', properties: { a: {} } } }
+    const tool = await toolOf({
+      requestBody: {
+        content: {
+          'application/json\r\nX-Evil: 1': schema,
+          'text/plain; x="\n"': schema,
+          'application/json; v="1"': schema,
+        },
+      },
+      responses: { 200: { description: '', content: { 'text/html\r\nX-Evil: 1': {}, 'application/json': {} } } },
+    })
+    expect(buildRequest(tool.operation, { a: 1 }).headers).toEqual([
+      'accept',
+      'application/json',
+      'content-type',
+      'application/json; v="1"',
+    ])
+  })
+
   it('promise 9: a document of 50 MB is refused before it is parsed', async () => {
     const started = performance.now()
     await expect(readDocument(`{"openapi":"3.1.0","x":"${'a'.repeat(50_000_000)}"}`)).rejects.toThrow(

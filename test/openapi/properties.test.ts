@@ -12,7 +12,7 @@ import {
   type Style,
   upgradeDocument,
 } from '../../src/openapi/index.ts'
-import { anApi } from '../support/openapi-documents.ts'
+import { anApi, openDocument } from '../support/openapi-documents.ts'
 import { aDocument } from '../support/openapi-tools.ts'
 
 const STYLES: Readonly<Partial<Record<Place, readonly Style[]>>> = {
@@ -141,6 +141,62 @@ describe('requests', () => {
         expect(['accept', 'accept,x-value', 'accept,cookie']).toContain(names.join(','))
       }),
       runs,
+    )
+  })
+})
+
+/** Paths of all parts of a value. */
+const partsOf = (value: unknown, path: readonly string[] = []): string[][] =>
+  typeof value === 'object' && value !== null
+    ? Object.entries(value).flatMap(([key, each]) => [[...path, key], ...partsOf(each, [...path, key])])
+    : []
+
+const JUNK: readonly unknown[] = [
+  null,
+  true,
+  -1,
+  '',
+  [],
+  {},
+  [null],
+  { a: 1 },
+  { $ref: 5 },
+  { $ref: '#/paths' },
+  { $ref: '#/components' },
+  { $ref: '#/nowhere' },
+  { type: {} },
+  ['a', 'b'],
+  '__proto__',
+]
+
+describe('documents', () => {
+  it('promise 9: with anything in any place become tools, or say in a sentence why not', async () => {
+    const { root } = await openDocument('scalar-galaxy.yaml')
+    const parts = partsOf(root)
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ path: fc.constantFrom(...parts), value: fc.constantFrom(...JUNK) }), {
+          minLength: 1,
+          maxLength: 3,
+        }),
+        async (changes) => {
+          const changed = structuredClone(root) as Record<string, unknown>
+          for (const { path, value } of changes) {
+            const holder = path
+              .slice(0, -1)
+              .reduce<unknown>((at, step) => (at as Record<string, unknown> | undefined)?.[step], changed)
+            if (typeof holder === 'object' && holder !== null)
+              (holder as Record<string, unknown>)[path.at(-1)!] = structuredClone(value)
+          }
+          try {
+            const all = candidates(await upgradeDocument(changed, 'x'), anApi({ base_url: 'https://api.example.com' }))
+            for (const { tool } of all) if (tool !== undefined) structuredClone(tool)
+          } catch (error) {
+            expect(['DocumentError', 'OperationError']).toContain((error as Error).name)
+          }
+        },
+      ),
+      { numRuns: 200 },
     )
   })
 })
