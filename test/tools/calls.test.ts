@@ -341,6 +341,17 @@ describe('the gate', () => {
     expect((await post({ authorization: `Bearer ${other}` })).status).toBe(401)
   })
 
+  it('a flood of tokens that do not count does not fill the audit log', async () => {
+    const before = (await records('token.introspect')).length
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, (_, at) => post({ authorization: `Bearer not-a-token-${at}` })),
+    )
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401]))
+    const after = (await records('token.introspect')).length
+    expect(after).toBeGreaterThan(before)
+    expect(after - before).toBeLessThan(100)
+  })
+
   it('promise 10: a web page reaches nothing, by its origin or by a name that it has bound', async () => {
     const authorization = `Bearer ${await world.tokenOf('alice')}`
     expect((await post({ authorization, origin: 'https://evil.example' })).status).toBe(403)

@@ -132,6 +132,26 @@ const toolsOf = (deps: ServerViewDependencies, server: Server, subject: Verified
   }
 }
 
+/** Refused tokens that are recorded for each hosted server, in each time (ms): anyone on the network can send one. */
+const MAX_REFUSALS = 20
+const REFUSALS_MS = 1000
+
+/** @returns whether another refusal of a server is recorded now */
+const createRecordBudget = (clock: Clock): ((server: string) => boolean) => {
+  const counts = new Map<string, number>()
+  let since = -Infinity
+  return (server) => {
+    const now = clock.now()
+    if (now - since >= REFUSALS_MS || now < since) {
+      counts.clear()
+      since = now
+    }
+    const count = (counts.get(server) ?? 0) + 1
+    counts.set(server, count)
+    return count <= MAX_REFUSALS
+  }
+}
+
 /** A caller of a server that Deputy hosts. */
 export interface HostedCaller {
   readonly answer: Introspection
@@ -140,47 +160,51 @@ export interface HostedCaller {
 }
 
 /** Answers the questions of servers about themselves and their users. */
-export const createServerView = (deps: ServerViewDependencies): ServerView => ({
-  async describe(origin) {
-    const snapshot = deps.snapshot()
-    const { server, warning } = await deps.attest(origin.evidence, snapshot)
-    return {
-      server: server.server,
-      name: server.name ?? server.server,
-      resource: server.resource,
-      authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
-      scopes_supported: server.basic_scopes,
-      ...(server.checks_possession ? { dpop_signing_alg_values_supported: PROOF_ALGORITHMS } : {}),
-      downstreams: server.downstreams,
-      tools: server.tools,
-      ...(warning === undefined ? {} : { warning }),
-    }
-  },
+export const createServerView = (deps: ServerViewDependencies): ServerView => {
+  const mayRecord = createRecordBudget(deps.clock)
+  return {
+    async describe(origin) {
+      const snapshot = deps.snapshot()
+      const { server, warning } = await deps.attest(origin.evidence, snapshot)
+      return {
+        server: server.server,
+        name: server.name ?? server.server,
+        resource: server.resource,
+        authorization_servers: authorizationServers(server, snapshot, deps.issuer()),
+        scopes_supported: server.basic_scopes,
+        ...(server.checks_possession ? { dpop_signing_alg_values_supported: PROOF_ALGORITHMS } : {}),
+        downstreams: server.downstreams,
+        tools: server.tools,
+        ...(warning === undefined ? {} : { warning }),
+      }
+    },
 
-  async tools(origin, token, presented) {
-    const { server } = await deps.attest(origin.evidence, deps.snapshot())
-    return deps.subjectState.introspect({ origin, server, token, presented }, (subject) =>
-      toolsOf(deps, server, subject),
-    )
-  },
+    async tools(origin, token, presented) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      return deps.subjectState.introspect({ origin, server, token, presented }, (subject) =>
+        toolsOf(deps, server, subject),
+      )
+    },
 
-  async caller(origin, token, presented) {
-    const { server } = await deps.attest(origin.evidence, deps.snapshot())
-    let verified: VerifiedSubject | undefined
-    const asked = { origin, server, token, presented, isRecorded: false }
-    const answer = await deps.subjectState.introspect(asked, (subject) => {
-      verified = subject
-      return { answer: {}, record: {} }
-    })
-    return {
-      answer,
-      judge: answer.active && verified !== undefined ? judgeFor(deps, server, verified) : () => undefined,
-    }
-  },
+    async caller(origin, token, presented) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      let verified: VerifiedSubject | undefined
+      const isRecorded = (isActive: boolean): boolean => !isActive && mayRecord(server.server)
+      const asked = { origin, server, token, presented, isRecorded }
+      const answer = await deps.subjectState.introspect(asked, (subject) => {
+        verified = subject
+        return { answer: {}, record: {} }
+      })
+      return {
+        answer,
+        judge: answer.active && verified !== undefined ? judgeFor(deps, server, verified) : () => undefined,
+      }
+    },
 
-  async sessionCaller(origin, uid) {
-    const { server } = await deps.attest(origin.evidence, deps.snapshot())
-    const subject = await deps.subjects.fromSession({ uid, server })
-    return { answer: subjectAnswer(server, subject), subject, judge: judgeFor(deps, server, subject) }
-  },
-})
+    async sessionCaller(origin, uid) {
+      const { server } = await deps.attest(origin.evidence, deps.snapshot())
+      const subject = await deps.subjects.fromSession({ uid, server })
+      return { answer: subjectAnswer(server, subject), subject, judge: judgeFor(deps, server, subject) }
+    },
+  }
+}

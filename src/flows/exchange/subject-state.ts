@@ -17,8 +17,8 @@ export interface PresentedToken {
   readonly server: Server
   readonly token: Secret
   readonly presented?: Presentation | undefined
-  /** False: only a token that does not count is recorded, because what a counting one is used for has a record of its own. */
-  readonly isRecorded?: boolean
+  /** Whether the answer is recorded; default: always. What a token is used for can have a record of its own. */
+  readonly isRecorded?: (isActive: boolean) => boolean
 }
 
 export interface SubjectState {
@@ -75,7 +75,7 @@ export const createSubjectState = (
       const answer: Introspection =
         subject === undefined ? inactiveBecause(problem) : { ...answerOf(server, subject), ...besides?.answer }
       return answerIntrospection(deps, origin, answer, {
-        isRecorded: asked.isRecorded !== false || !answer.active,
+        isRecorded: asked.isRecorded?.(answer.active) ?? true,
         record: {
           server: server.server,
           ...(subject === undefined
