@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { exchangeToken } from '../support/exchange-client.ts'
 import { startWorld, type World } from '../../quickstart/world.ts'
 import { signIn } from '../peers/company-idp.ts'
-import { findChromium, passPeer, startChromium } from '../support/chromium.ts'
+import { CONTRASTS, findChromium, passPeer, startChromium } from '../support/chromium.ts'
 
 const executable = findChromium()
 let world: World
@@ -172,15 +172,3 @@ describe.skipIf(executable === undefined)('the connect pages in a real browser',
     expect(complaints).toEqual([])
   })
 })
-
-/** Runs in the page: every element with text of its own, and the contrast of that text (WCAG 2.2, 1.4.3). */
-const CONTRASTS = `(() => {
-  const channels = (color) => { const canvas = new OffscreenCanvas(1, 1).getContext('2d'); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data] }
-  const luminance = (color) => { const [r, g, b] = color.map((each) => each / 255).map((each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b }
-  const dark = matchMedia('(prefers-color-scheme: dark)').matches
-  const background = (element) => { for (let at = element; at !== null; at = at.parentElement) { const color = channels(getComputedStyle(at).backgroundColor); if (color[3] === 255) return color } return dark ? [18, 18, 18] : [255, 255, 255] }
-  return [...document.querySelectorAll('main *')].filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim() !== '')).map((element) => {
-    const [one, other] = [luminance(channels(getComputedStyle(element).color).slice(0, 3)), luminance(background(element).slice(0, 3))].sort((a, b) => b - a)
-    return [element.textContent.trim().slice(0, 40), (one + 0.05) / (other + 0.05)]
-  })
-})()`

@@ -81,7 +81,7 @@ export const tenantPage = (view: {
   page(
     `Sign in to ${view.server}`,
     html` <p>Choose the organization that you sign in with.</p>
-      <ul>
+      <ul class="choices">
         ${view.tenants.map(
           ({ tenant, name }) => html`<li><a href="/sign-in/${view.interaction}?tenant=${tenant}">${name}</a></li>`,
         )}
@@ -101,7 +101,7 @@ export const emailPage = (view: {
           ? ''
           : html`<p role="alert">No organization with addresses at <strong>${view.unknown}</strong> signs in here.</p>`
       }
-      <p>Your organization is found by the e-mail address that you have there.</p>
+      <p>Type the e-mail address that you have at your organization.</p>
       <form method="post" action="/sign-in/${view.interaction}">
         <label>E-mail address <input name="email" type="email" autocomplete="email" required /></label>
         <button class="allow">Continue</button>

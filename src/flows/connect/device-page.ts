@@ -16,7 +16,7 @@ export const deviceCodePage = (
   page(
     'Sign in on another device',
     html` ${view.problem === undefined ? '' : html`<p role="alert">${view.problem}</p>`}
-      <p>Type the code that the program shows which you want to sign in at.</p>
+      <p>Type the code that your program shows.</p>
       <form method="post" action="${view.action}">
         ${hidden('xsrf', view.xsrf)}
         <label

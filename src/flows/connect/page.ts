@@ -32,19 +32,25 @@ export type { Markup }
 
 export const STYLE = `
 :root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { margin: 0 auto; max-width: 36rem; padding: 1.5rem 1rem; }
+body { margin: 0 auto; max-width: 36rem; overflow-wrap: anywhere; padding: 1.5rem 1rem; }
 h1 { font-size: 1.4rem; line-height: 1.25; }
 fieldset { border: 1px solid #8888; border-radius: .5rem; margin: 1rem 0; padding: .5rem 1rem; }
 label { display: block; padding: .4rem 0; }
-dt { font-weight: 600; } dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
+dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
+input:not([type=checkbox]) { border: 1px solid #8888; border-radius: .5rem; box-sizing: border-box; display: block; font: inherit; margin: .3rem 0; padding: .6rem; width: 100%; }
+[role=alert], [role=note] { border-left: 4px solid #b26a00; padding-left: .8rem; }
+ul.choices { list-style: none; padding: 0; }
+ul.choices a { border: 1px solid #8888; border-radius: .5rem; display: block; margin: .5rem 0; padding: .6rem 1.2rem; }
 button { border: 1px solid #8888; border-radius: .5rem; cursor: pointer; font: inherit; margin: 0 .5rem .5rem 0; padding: .6rem 1.2rem; }
 button.allow { background: #0b5cad; border-color: #0b5cad; color: #fff; }
-button:focus-visible, input:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
-.id { color: light-dark(#595959, #b0b0b0); font-size: .85rem; overflow-wrap: anywhere; }
+a:focus-visible, button:focus-visible, input:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
+.id { color: light-dark(#595959, #b0b0b0); font-size: .85rem; }
 `
 
-/** A whole page: plain, without scripts, readable on a phone and by a screen reader. */
-/** @param onward where the browser goes on to by itself */
+/**
+ * A whole page: plain, without scripts, readable on a phone and by a screen reader.
+ * @param onward where the browser goes on to by itself
+ */
 export const page = (title: string, body: Markup, onward?: string): string =>
   `<!doctype html>\n${
     html`<html lang="en">

@@ -18,9 +18,9 @@ const USER_CODE = 'deviceUserCode'
 
 const PROBLEMS: Readonly<Record<string, string>> = {
   NoCodeError: 'Type the code.',
-  NotFoundError: 'There is no such code, or it has expired. Check what you have typed, or start again there.',
-  ExpiredError: 'The code has expired. Start again there.',
-  AlreadyUsedError: 'The code was used already. Start again there.',
+  NotFoundError: 'There is no such code, or it has expired. Check the code, or start again in the program.',
+  ExpiredError: 'The code has expired. Start again in the program.',
+  AlreadyUsedError: 'The code was used already. Start again in the program.',
 }
 
 /** Sign-in of programs without a browser (RFC 8628), with pages of Deputy's own. */
