@@ -36,16 +36,32 @@ const isObjectSchema = (schema: JsonSchema): boolean => {
   )
 }
 
+/** Keywords at the root that an empty object may not fit. */
+const CLOSING: readonly string[] = ['allOf', 'not', 'const', 'enum']
+
+/** A schema of an object that an empty one fits too: where an answer differs altogether, structured content is empty. */
+const opened = (schema: JsonSchema): JsonSchema => {
+  if (!CLOSING.some((key) => key in schema) && !Array.isArray(schema.anyOf)) return schema
+  const rest = Object.fromEntries(Object.entries(schema).filter(([key]) => !CLOSING.includes(key)))
+  const { anyOf, ...others } = rest
+  const forms = Array.isArray(anyOf) ? (anyOf as JsonSchema[]).map(opened) : []
+  return forms.some(({ type }) => type === undefined || type === 'object' || (type as string[]).includes('object'))
+    ? { ...others, anyOf: forms }
+    : others
+}
+
 /** The schemas of an answer in the one form that MCP has for structured content: an object. */
 const outputOf = (schemas: readonly JsonSchema[]): { schema: JsonSchema; wraps: boolean } => {
   const different =
     schemas.length < 2 ? schemas : [...new Map(schemas.map((each) => [JSON.stringify(each), each])).values()]
   const some = different.length > MAX_FORMS ? [{}] : different
   const [only] = some
-  if (some.every(isObjectSchema))
-    return some.length === 1
-      ? { wraps: false, schema: only!.type === 'object' ? only! : { ...only, type: 'object' } }
-      : { wraps: false, schema: { type: 'object', anyOf: some } }
+  if (some.every(isObjectSchema)) {
+    const open = some.map(opened)
+    const [first] = open
+    if (open.length > 1) return { wraps: false, schema: { type: 'object', anyOf: open } }
+    return { wraps: false, schema: first!.type === 'object' ? first! : { ...first, type: 'object' } }
+  }
   return { wraps: true, schema: { type: 'object', properties: { result: some.length === 1 ? only : { anyOf: some } } } }
 }
 

@@ -219,7 +219,7 @@ const partsOf = (schema: JsonObject, conversion: Conversion): JsonSchema => {
 /** @throws TooLargeError */
 export const convertSchema = (schema: unknown, conversion: Conversion): JsonSchema => {
   spend(conversion, COST)
-  if (schema === false) return { not: {} }
+  if (schema === false) return conversion.direction === 'in' ? { not: {} } : {}
   if (!isObject(schema)) return {}
   const reference = textAt(schema, '$ref') ?? textAt(schema, '$dynamicRef')
   if (reference !== undefined) return convertReference(reference, schema, conversion)
