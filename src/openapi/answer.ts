@@ -108,11 +108,14 @@ const jsonAnswer = async (
   const deviations = form?.schema === undefined ? [] : await deviationsOf(form.schema, value, { finds })
   const part = projection === undefined ? value : project(value, projection)
   const shown = projection === undefined ? text : JSON.stringify(part ?? null)
+  // The schema of the answer is that of structured content in most tools, so that the value has been compared already.
+  const isCompared = projection === undefined && form?.schema === tool.outputSchema && deviations.length === 0
+  const structured = structuredOf(tool, part)
   return {
     isError: false,
     ...(tool.outputSchema === undefined
       ? {}
-      : { structured: await conforming(tool.outputSchema, structuredOf(tool, part), finds) }),
+      : { structured: isCompared ? structured : await conforming(tool.outputSchema, structured, finds) }),
     content: [{ type: 'text', text: shown }],
     deviations: deviations.map((each) => each.replace(/^The arguments/, 'The answer')),
   }

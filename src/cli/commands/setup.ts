@@ -27,6 +27,7 @@ const ONE: Readonly<Record<string, string>> = {
   servers: 'server',
   downstreams: 'downstream',
   clients: 'client',
+  apis: 'API',
   policies: 'policy',
 }
 
@@ -133,6 +134,7 @@ const checkHome = async (home: string, terminal: Terminal, options: { online: bo
       servers: snapshot.servers.size,
       downstreams: snapshot.downstreams.size,
       clients: snapshot.clients.size,
+      apis: snapshot.apis.size,
       policies: policyIds.length,
     },
   }
