@@ -1,5 +1,5 @@
 /** The body of a request out of arguments. */
-import { argumentRefused } from './refusals.ts'
+import { argumentRefused } from './argument-refused.ts'
 import { escapeAll, escapeReserved } from './escape.ts'
 import { namedPairs, primitiveText } from './expand.ts'
 import { fileOf } from './file-argument.ts'

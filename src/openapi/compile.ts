@@ -1,7 +1,7 @@
 /** Operations as tools. */
 import { ownValue } from '#foundation/text'
 import type { ApiDocument } from './document.ts'
-import { outputsOf } from './answers.ts'
+import { outputsOf } from './output.ts'
 import { bodyOf } from './body.ts'
 import { inputOf } from './input.ts'
 import { textAt } from './json.ts'

@@ -1,4 +1,4 @@
-import { argumentRefused } from './refusals.ts'
+import { argumentRefused } from './argument-refused.ts'
 
 /** A file of an argument. */
 export interface FileArgument {

@@ -1,4 +1,4 @@
-import { argumentRefused } from './refusals.ts'
+import { argumentRefused } from './argument-refused.ts'
 import { escapeAll } from './escape.ts'
 import { inlineText } from './expand.ts'
 import { OperationError } from './refusal.ts'

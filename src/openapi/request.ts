@@ -7,7 +7,7 @@ import { isObject } from './json.ts'
 import { essence, isJson, kindOf } from './media.ts'
 import { isCallersHeader } from './parameters.ts'
 import { fillPath } from './path.ts'
-import { argumentRefused } from './refusals.ts'
+import { argumentRefused } from './argument-refused.ts'
 import type { ApiRequest, Operation, Parameter, RequestBody, Value } from './tool.ts'
 
 /** The arguments of a call. */
