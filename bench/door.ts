@@ -9,13 +9,14 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Provider } from 'oidc-provider'
 import { Pool } from 'undici'
+import { prepareDaemon } from '../test/support/daemon.ts'
 import { startProcess, stopProcess } from '../test/support/process.ts'
 import {
   authorize,
   REDIRECT_URI,
   registerClient,
   RESOURCE,
-  startSignInWorld,
+  startSignInAt,
   type Authorization,
   type SignInPlace,
 } from '../test/support/sign-in.ts'
@@ -176,7 +177,8 @@ function seed(home: string): void {
 async function measure(): Promise<void> {
   const middle = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
   const child = await startProcess([import.meta.filename, '--alone'], /listening/)
-  const world = await startSignInWorld()
+  // A process of its own, as the other side has.
+  const world = await startSignInAt(await prepareDaemon({}))
   const alone: SignInPlace = { url: `http://127.0.0.1:${PORT}` }
   try {
     const clients = { deputy: await registerClient(world), alone: await registerClient(alone) }

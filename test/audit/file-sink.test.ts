@@ -52,7 +52,8 @@ describe('an audit file', () => {
     await expect(log.append(aRecord('b'))).rejects.toMatchObject({ code: 'audit_unavailable' })
     await mkdir(folder)
     await log.append(aRecord('c'))
-    expect(await linesOf(path)).toEqual([2, 3])
+    // The record that says that b was not confirmed may follow by now.
+    expect((await linesOf(path)).slice(0, 2)).toEqual([2, 3])
   })
 
   it('leaves no gap in its file when the daemon ended between the store and the file', async () => {
