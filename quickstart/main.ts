@@ -6,7 +6,7 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { PASSWORD } from '../test/peers/openid-server.ts'
 import { createBrowser, type Browser, type Page } from '../test/peers/walk.ts'
 import { signInFromNothing } from './mcp-client.ts'
-import { startWorld, type World } from './world.ts'
+import { publishTools, startWorld, type World } from './world.ts'
 
 const keep = process.argv.includes('--keep')
 const began = performance.now()
@@ -29,7 +29,7 @@ interface Answer {
 }
 
 /** Calls the tool as a real MCP client does, with the user's token. A server that does not take the token says so in a header. */
-const callTool = async (url: string, token: string): Promise<Answer> => {
+const callTool = async (url: string, token: string, name = 'list_notes'): Promise<Answer> => {
   let refused: string | null = null
   const client = new Client({ name: 'quickstart', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } })
   try {
@@ -43,7 +43,7 @@ const callTool = async (url: string, token: string): Promise<Answer> => {
         },
       }),
     )
-    const { content, isError = false } = await client.callTool({ name: 'list_notes', arguments: {} })
+    const { content, isError = false } = await client.callTool({ name, arguments: {} })
     return { text: content[0]?.type === 'text' ? content[0].text : '', isError, refused: false }
   } catch (error) {
     if (refused === null) throw error
@@ -79,10 +79,33 @@ const connect = async (world: World, url: string): Promise<Page> => {
   return await passProvider(browser, page, 'alice-notes', world.service.url)
 }
 
-const run = async (world: World): Promise<void> => {
-  const accessToken = await signInFromNothing(world.servers.notes.url, ({ body }) =>
+/** The API of the notes service becomes tools, which alice calls with her own credential. */
+const callApi = async (world: World): Promise<void> => {
+  await publishTools(world)
+  say('deputy api add notes: the API of the notes service is published as tools of a server that Deputy itself runs')
+  const token = await signIn(world.tools.url)
+  let answer = await callTool(world.tools.url, token, 'listNotes')
+  const link = /https?:\/\/\S+\/connect\/\S+/.exec(answer.text)?.[0]
+  if (link !== undefined) {
+    await connect(world, link)
+    answer = await callTool(world.tools.url, token, 'listNotes')
+  }
+  expect(!answer.isError, 'the tool of the API should answer the notes', answer)
+  say(`alice calls listNotes: ${answer.text}`)
+  const hidden = await callTool(world.tools.url, token, 'deleteNotes').catch(
+    (error: unknown) => (error as Error).message,
+  )
+  expect(hidden === 'Tool deleteNotes not found', 'a tool that policy denies should not exist', hidden)
+  say(`alice calls deleteNotes, which policy does not permit: ${String(hidden)}`)
+}
+
+const signIn = (url: string): Promise<string> =>
+  signInFromNothing(url, ({ body }) =>
     body.includes('type="password"') ? { login: 'alice', password: PASSWORD } : { decision: 'allow' },
   )
+
+const run = async (world: World): Promise<void> => {
+  const accessToken = await signIn(world.servers.notes.url)
   say(
     'an MCP client that knew only the URL of the server notes has registered at Deputy; alice signed in at the company',
   )
@@ -104,6 +127,8 @@ const run = async (world: World): Promise<void> => {
   const confused = await callTool(world.servers.calendar.url, accessToken)
   expect(confused.refused, 'the other server should be refused', confused)
   say(`the server calendar presents alice's token: refused: ${await reasonOf(world, confused)}`)
+
+  await callApi(world)
 
   const revoked = await world.deputy('revoke', '--tenant', 'acme', '--user', 'alice', '--reason', 'quickstart')
   expect(revoked.code === 0, 'deputy revoke should succeed', revoked)

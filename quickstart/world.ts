@@ -1,9 +1,9 @@
 /** Everything that the quickstart starts: real servers, real processes, in a temporary folder, on free ports. */
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { exportJWK, generateKeyPair } from 'jose'
-import { stringify } from 'yaml'
+import { parse, stringify } from 'yaml'
 import { SIGN_IN_CLIENT, startCompanyIdp, type CompanyIdp } from '../test/peers/company-idp.ts'
 import { startDownstreamApi, type DownstreamApi } from '../test/peers/downstream-api.ts'
 import { CLI, freePort, runCli, startProcess, stopProcess } from '../test/support/process.ts'
@@ -16,6 +16,8 @@ export interface World {
   readonly api: DownstreamApi
   readonly connectUrl: string
   readonly servers: Readonly<Record<'notes' | 'calendar', { url: string }>>
+  /** The MCP endpoint of the tools that Deputy itself serves; `publishTools` registers them. */
+  readonly tools: { readonly url: string }
   /** Runs the CLI. */
   deputy(...args: string[]): Promise<{ code: number; out: string; err: string }>
   close(): Promise<void>
@@ -33,6 +35,7 @@ export const startWorld = async (say: (what: string) => void, options: { servers
   }
   try {
     const [connectPort, notesPort, calendarPort] = [await freePort(), await freePort(), await freePort()]
+    const mcpPort = await freePort()
     const connectUrl = `http://127.0.0.1:${connectPort}`
     const servers = {
       notes: { url: `http://127.0.0.1:${notesPort}/mcp` },
@@ -58,6 +61,8 @@ export const startWorld = async (say: (what: string) => void, options: { servers
     if (init.code !== 0) throw new Error(init.err)
     await writeConfiguration(home, {
       connectPort,
+      mcpPort,
+      api,
       idp,
       service,
       servers,
@@ -80,7 +85,8 @@ export const startWorld = async (say: (what: string) => void, options: { servers
       closers.push(() => stopProcess(child))
     }
     if (options.servers !== false) say('two MCP servers run: notes and calendar')
-    return { home, idp, service, api, connectUrl, servers, deputy: (...args) => runCli(home, args), close }
+    const tools = { url: `http://127.0.0.1:${mcpPort}/tools` }
+    return { home, idp, service, api, connectUrl, servers, tools, deputy: (...args) => runCli(home, args), close }
   } catch (error) {
     await close()
     throw error
@@ -91,17 +97,19 @@ const writeConfiguration = async (
   home: string,
   facts: {
     connectPort: number
+    mcpPort: number
+    api: DownstreamApi
     idp: CompanyIdp
     service: OAuthService
     servers: World['servers']
     publicKeys: Record<'notes' | 'calendar', object>
   },
 ): Promise<void> => {
-  const { connectPort, idp, service, servers, publicKeys } = facts
+  const { connectPort, mcpPort, api, idp, service, servers, publicKeys } = facts
   await writeYaml(join(home, 'deputy.yaml'), {
     environment: 'development',
     issuer: `http://127.0.0.1:${connectPort}`,
-    listen: { connect: `127.0.0.1:${connectPort}` },
+    listen: { connect: `127.0.0.1:${connectPort}`, mcp: `127.0.0.1:${mcpPort}` },
     network: { allow_loopback: true },
   })
   const secrets = join(home, 'secrets')
@@ -131,6 +139,7 @@ const writeConfiguration = async (
     provider: 'notes',
     client: { client_id: SERVICE_CLIENT.client_id, client_secret: { file: 'secrets/notes-service' } },
     scopes: { 'notes:read': 'Read your notes', 'notes:write': 'Change your notes' },
+    inject: { hosts: [api.url], as: { header: 'Authorization', value: 'Bearer {credential}' } },
   })
   for (const [server, { url }] of Object.entries(servers)) {
     await writeYaml(join(home, `servers/${server}.yaml`), {
@@ -147,4 +156,72 @@ const writeConfiguration = async (
     })
   }
   await chmod(home, 0o700)
+}
+
+/** What the company that runs the notes API publishes about it. */
+const documentOf = ({ api }: World): object => ({
+  openapi: '3.1.0',
+  info: { title: 'Notes', version: '1' },
+  servers: [{ url: api.url }],
+  paths: {
+    '/notes': {
+      get: {
+        operationId: 'listNotes',
+        summary: 'Lists the notes of the user',
+        responses: {
+          200: {
+            description: 'Notes',
+            content: {
+              'application/json': {
+                schema: {
+                  type: 'object',
+                  properties: { user: { type: 'string' }, notes: { type: 'array', items: { type: 'string' } } },
+                },
+              },
+            },
+          },
+        },
+      },
+      delete: { operationId: 'deleteNotes', responses: { 204: { description: 'Gone' } } },
+    },
+  },
+})
+
+/** Publishes the API of the notes service as tools of a server that Deputy runs. @throws Error when a command fails */
+export const publishTools = async (world: World): Promise<void> => {
+  const { home, tools } = world
+  const spec = join(home, 'notes-api.json')
+  await writeFile(spec, JSON.stringify(documentOf(world)), { mode: 0o600 })
+  const added = await world.deputy('api', 'add', 'notes', '--spec', spec, '--downstream', 'notes-api')
+  if (added.code !== 0) throw new Error(added.err)
+  const file = join(home, 'apis/notes.yaml')
+  const api = parse(await readFile(file, 'utf8')) as object
+  await writeYaml(file, {
+    ...api,
+    tools: [
+      { operation: 'listNotes', scopes: ['notes:read'] },
+      { operation: 'deleteNotes', scopes: ['notes:read'] },
+    ],
+  })
+  await writeYaml(join(home, 'servers/notes-tools.yaml'), {
+    server: 'notes-tools',
+    name: 'Notes tools',
+    resource: tools.url,
+    tenants: ['acme'],
+    owner: 'notes@acme.example',
+    status: 'approved',
+    sign_in: 'deputy',
+    apis: [{ api: 'notes' }],
+    downstreams: { 'notes-api': { scopes: ['notes:read'] } },
+  })
+  await writeFile(
+    join(home, 'policies/access/notes-tools.cedar'),
+    `// Tools of the notes API that only read are for engineers.
+@id("engineers-call-reading-tools")
+permit (principal in Deputy::Group::"acme/engineering", action, resource == Deputy::Downstream::"notes-api")
+when { context.workload == Deputy::Workload::"notes-tools" && context has operation && context.operation.read_only };
+`,
+  )
+  const reloaded = await world.deputy('reload')
+  if (reloaded.code !== 0) throw new Error(`${reloaded.out}${reloaded.err}`)
 }
