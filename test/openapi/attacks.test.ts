@@ -310,7 +310,7 @@ describe('documents', () => {
     await expect(readDocument(`{"openapi":"3.1.0","x":"${'a'.repeat(50_000_000)}"}`)).rejects.toThrow(
       /has 50\d{6} bytes, and a document has at most 33554432/,
     )
-    expect(performance.now() - started).toBeLessThan(1000)
+    expect(performance.now() - started).toBeLessThan(5000)
   })
 
   it('promise 9: depth bombs end with a sentence', async () => {
@@ -355,7 +355,7 @@ describe('documents', () => {
       },
       { more: { components: { schemas: { ...schemas, S40: { type: 'string' } } } } },
     )
-    expect(performance.now() - started).toBeLessThan(1000)
+    expect(performance.now() - started).toBeLessThan(5000)
     expect(JSON.stringify(tool.inputSchema).length).toBeLessThan(40_000)
     expect(JSON.stringify(tool.inputSchema)).toMatch(/"type":"object","description":"S\d+, not written out\."/)
   })
