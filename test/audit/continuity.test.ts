@@ -11,6 +11,8 @@ import { aLog, append, aRecord, signed } from '../support/audit.ts'
 const aSharedStore = () => {
   const state = { rows: [] as AuditRow[], checkpoints: [] as AuditCheckpoint[] }
   const store: AuditStore = {
+    joinsWrites: false,
+    apply: () => Promise.resolve(),
     node: 'a',
     append(rows, after) {
       const last = state.rows.at(-1)

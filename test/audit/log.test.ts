@@ -1,6 +1,7 @@
 import { setTimeout as after } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { AuditStore } from '../../src/foundation/store/records/audit.ts'
 import { aLog, append, aRecord, aSink, aStore, check, signer, told } from '../support/audit.ts'
 
 describe('the audit log', () => {
@@ -14,6 +15,38 @@ describe('the audit log', () => {
     await second.close()
     expect(await check(store)).toMatchObject({ ok: true, records: 30 })
     expect((await store.checkpoints()).at(-1)?.seq).toBe(30)
+  })
+
+  it('promise 3: makes what a record allows after the last sink has it, and not at all without the record', async () => {
+    const made: string[] = []
+    const write = (name: string) => ({ statements: [{ sql: name, parameters: [] }] })
+    const real = await aStore()
+    const store = (appends: boolean): AuditStore => ({
+      ...real,
+      append: async (rows, after, writes = []) => {
+        if (!appends) throw new Error('the disk is full')
+        await real.append(rows, after)
+        made.push(...writes.flatMap(({ statements }) => statements.map(({ sql }) => `joined ${sql}`)))
+      },
+      apply: (writes) => {
+        made.push(...writes.flatMap(({ statements }) => statements.map(({ sql }) => `after ${sql}`)))
+        return Promise.resolve()
+      },
+    })
+    const refusing = aSink(() => Promise.reject(new Error('it is full')))
+    const cases = [
+      { log: await aLog(store(true)), writes: ['joined use'] },
+      { log: await aLog(store(false)), writes: [] },
+      { log: await aLog(store(true), { sinks: [refusing] }), writes: [] },
+      { log: await aLog(store(true), { sinks: [aSink(() => Promise.resolve())] }), writes: ['after use'] },
+      { log: await aLog({ ...store(true), joinsWrites: false }), writes: ['after use'] },
+    ]
+    for (const { log, writes } of cases) {
+      made.length = 0
+      await log.append(aRecord('a'), [write('use')]).catch(() => undefined)
+      expect(made).toEqual(writes)
+      await log.close()
+    }
   })
 
   it('threat 29: a blocked sink refuses within the deadline, and the log recovers with it', async () => {

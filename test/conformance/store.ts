@@ -192,6 +192,30 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       const taken = await Promise.all(Array.from({ length: 16 }, () => store.attempts.take('connect', 'x', 50)))
       expect(taken.filter((attempt) => attempt !== undefined)).toHaveLength(1)
     })
+    it('promise 6: makes a rotation of a refresh token with the record that allows it, or neither', async () => {
+      const { authorizationRecords, audit } = store
+      const record = { kind: 'RefreshToken', tenant: 'acme', session: 'acme.r', userCode: null, sealed, expiresAt: 100 }
+      await authorizationRecords.put({ ...record, id: 'first', position: 0 })
+      const rotation = authorizationRecords.rotation({ id: 'first', at: 40 }, { ...record, id: 'second', position: 1 })
+      const now = async (): Promise<unknown[]> => {
+        const both = ['first', 'second'].map((id) => authorizationRecords.find('RefreshToken', id, 50))
+        return (await Promise.all(both)).map((found) => found?.consumedAt)
+      }
+      if (audit.joinsWrites) {
+        await audit.append([anAuditRow(1)])
+        await expect(audit.append([anAuditRow(1)], undefined, [rotation])).rejects.toMatchObject({ code: 'conflict' })
+        expect(await now()).toEqual([null, undefined])
+        await audit.append([anAuditRow(2)], undefined, [rotation])
+      } else {
+        await audit.apply([rotation])
+      }
+      expect(await now()).toEqual([40, null])
+      // Made again, as when the answer was lost: what is used stays used.
+      await authorizationRecords.consume('RefreshToken', 'second', 45)
+      await audit.apply([rotation])
+      expect(await now()).toEqual([40, 45])
+      expect(await authorizationRecords.removeOf('acme.r')).toBe(2)
+    })
     it('gives a record of the authorization server to at most one of many that use it, and keeps it used', async () => {
       const record = {
         kind: 'RefreshToken',

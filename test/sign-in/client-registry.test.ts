@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { createSystemRandom } from '../../src/clock.ts'
 import type { AuditRecord } from '../../src/foundation/audit/record.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
@@ -120,6 +120,27 @@ test('clients that no user signs in at are forgotten and bounded, the others sta
   expect(await other.seenDocument(ID)).toMatchObject({ checkedAt: clock.now() })
   clock.forward(130 * DAY)
   expect(await one.find(registered[0]!)).toBeUndefined()
+})
+
+test('a client that redeems is read from the store once in a minute, and one that is removed is not kept', async () => {
+  const { one, other, clock } = nodes()
+  const { client } = await one.register(metadata({ client_name: 'Busy' }))
+  const find = vi.spyOn(ground.store.clients, 'find')
+  onTestFinished(() => {
+    find.mockRestore()
+  })
+  for (let at = 0; at < 5; at += 1) expect(await one.recent(client.id)).toMatchObject({ name: 'Busy' })
+  expect(find).toHaveBeenCalledTimes(1)
+  // What begins a sign-in is told at once that another node has removed it.
+  await other.remove(client.id)
+  expect(await one.find(client.id)).toBeUndefined()
+  await one.remove(client.id)
+  expect(await one.recent(client.id)).toBeUndefined()
+  // A document can change: it is read each time.
+  await one.noteDocument(ID, metadata({ client_name: 'Before' }), clock.now() + 1000)
+  expect(await one.recent(ID)).toMatchObject({ name: 'Before' })
+  await other.noteDocument(ID, metadata({ client_name: 'After' }), clock.now() + 1000)
+  expect(await one.recent(ID)).toMatchObject({ name: 'After' })
 })
 
 test('promise 8: a row that was copied to another id, or written by hand, is no client', async () => {

@@ -1,5 +1,5 @@
 import { DeputyError, refuse } from '#errors'
-import type { AuditRow, AuditStore } from '#foundation/store'
+import type { AuditRow, AuditStore, StoreWrite } from '#foundation/store'
 import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
 import { compareChain, gapText, RecentRows, toEntry, writeRowsAgain, type LostRecords } from './continuity.ts'
 import { Feed } from './feed.ts'
@@ -26,6 +26,8 @@ export interface AuditLogOptions extends Watch {
 }
 
 interface Waiting extends Entry {
+  /** What the record allows, for the same transaction. */
+  readonly writes: readonly StoreWrite[]
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
   readonly since: number
@@ -92,7 +94,14 @@ export class DurableAuditLog implements AuditLog {
   }
 
   /** @throws DeputyError `audit_unavailable` with the sink and its problem; `internal` for a detail that is no JSON */
-  append(record: AuditRecord): Promise<void> {
+  async append(record: AuditRecord, writes: readonly StoreWrite[] = []): Promise<void> {
+    // Where another sink can still refuse the record, what it allows has to wait for that one.
+    const joins = this.#options.store.joinsWrites && this.#feeds.length === 0
+    await this.#record(record, joins ? writes : [])
+    if (!joins && writes.length > 0) await this.#options.store.apply(writes)
+  }
+
+  #record(record: AuditRecord, writes: readonly StoreWrite[]): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
         reject(refuse('audit_unavailable', { sink: 'store', problem: 'the audit log is closed' }))
@@ -109,6 +118,7 @@ export class DurableAuditLog implements AuditLog {
       this.#waiting.push({
         record,
         detail,
+        writes,
         at: this.#options.clock.now(),
         since: performance.now(),
         over: false,
@@ -224,6 +234,7 @@ export class DurableAuditLog implements AuditLog {
   }
 
   async #append(batch: readonly Waiting[]): Promise<readonly AuditRow[]> {
+    const writes = batch.flatMap((entry) => entry.writes)
     for (let tries = 0; ; tries += 1) {
       let head = this.#head
       const rows = batch.map((entry) => {
@@ -233,7 +244,7 @@ export class DurableAuditLog implements AuditLog {
       })
       if (rows.length === 0) return rows
       try {
-        await this.#store.commit(rows.length, () => this.#options.store.append(rows, this.#stored))
+        await this.#store.commit(rows.length, () => this.#options.store.append(rows, this.#stored, writes))
       } catch (error) {
         this.#doubtful = rows
         // It ends otherwise than it did: what is so is found out, and the batch is linked to that.
@@ -315,6 +326,7 @@ export class DurableAuditLog implements AuditLog {
   #enqueue(entry: Entry): void {
     this.#waiting.push({
       ...entry,
+      writes: [],
       since: performance.now(),
       over: false,
       resolve: () => undefined,

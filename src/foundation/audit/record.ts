@@ -1,3 +1,4 @@
+import type { StoreWrite } from '#foundation/store'
 import type { AUDIT_OUTCOMES, AuditEvent } from './events.ts'
 
 /** What happened, as the audit log and `deputy explain` tell it. Never a secret: tokens appear as keyed fingerprints. */
@@ -17,8 +18,12 @@ export interface AuditRecord {
 }
 
 export interface AuditLog {
-  /** Resolves when the record is durable in every sink. @throws DeputyError `audit_unavailable`, within twice the deadline of a sink */
-  append(record: AuditRecord): Promise<void>
+  /**
+   * Resolves when the record is durable in every sink, and the writes in the store.
+   * @param writes made with the record, or after it: without the record none of them
+   * @throws DeputyError `audit_unavailable`, within twice the deadline of a sink
+   */
+  append(record: AuditRecord, writes?: readonly StoreWrite[]): Promise<void>
 }
 
 /** Downstream ids hold no space, so that several fit into the one column by which records are found. */

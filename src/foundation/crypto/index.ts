@@ -7,6 +7,7 @@ export { refusedHeaderOf, type RereadableKeys, verifyByAnyKey, verifySignatureBy
 export { once, sealedAnew } from './bind.ts'
 export { compactJws, isCompactJws, signedPartOf } from './compact-jws.ts'
 export { type Envelope, OWN_TENANT, type RecordName } from './envelope.ts'
+export { signEs256, verifyEs256 } from './es256.ts'
 export { createFingerprint, createKeyedDigest, equalInConstantTime, type Fingerprint } from './fingerprint.ts'
 export {
   dropEarlierKeys,

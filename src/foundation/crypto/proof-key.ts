@@ -1,8 +1,9 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto'
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { type Clock, type Random, toSeconds } from '#clock'
 import { randomText } from './random-text.ts'
 import { compactJws } from './compact-jws.ts'
+import { signEs256 } from './es256.ts'
 import { Secret } from './secret.ts'
 
 /** A key of Deputy's own, to which the tokens of one grant are bound, or a single token that comes without one (RFC 9449). */
@@ -56,5 +57,5 @@ export const signProof = (
         : { ath: createHash('sha256').update(accessToken.reveal()).digest('base64url') }),
       ...(nonce === undefined ? {} : { nonce }),
     },
-    (input) => sign('sha256', input, { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+    (input) => signEs256(privateKey, input),
   )

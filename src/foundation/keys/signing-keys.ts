@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { z } from 'zod'
 import type { Clock } from '#clock'
-import { type Envelope, OWN_TENANT, Secret } from '#foundation/crypto'
+import { type Envelope, OWN_TENANT, Secret, signEs256, verifyEs256 } from '#foundation/crypto'
 import type { SigningKeyStore, StoredSigningKey } from '#foundation/store'
 
 export type SigningPurpose = StoredSigningKey['purpose']
@@ -18,21 +18,26 @@ interface SigningKey {
 const FOREVER = Number.MAX_SAFE_INTEGER
 
 const generate = promisify(generateKeyPair)
-const ec = () => generate('ec', { namedCurve: 'P-256' })
+const es256 = {
+  algorithm: 'ES256',
+  make: () => generate('ec', { namedCurve: 'P-256' }),
+  sign: signEs256,
+  verify: verifyEs256,
+} as const
+const rs256 = {
+  algorithm: 'RS256',
+  make: () => generate('rsa', { modulusLength: 2048 }),
+  sign: (key: KeyObject, bytes: Uint8Array) => sign('sha256', bytes, key),
+  verify: (key: KeyObject, bytes: Uint8Array, signature: Uint8Array) => verify('sha256', bytes, key, signature),
+} as const
 /** What signs what. Clouds are told by RS256: it is all that Microsoft supports (https://learn.microsoft.com/en-us/entra/workload-id/workload-identity-federation-considerations). */
 const FORMS = {
-  token: { algorithm: 'ES256', make: ec },
-  checkpoint: { algorithm: 'ES256', make: ec },
-  client: { algorithm: 'ES256', make: ec },
-  cloud: { algorithm: 'RS256', make: () => generate('rsa', { modulusLength: 2048 }) },
-} as const satisfies Record<
-  SigningPurpose,
-  { algorithm: string; make(): Promise<{ privateKey: KeyObject; publicKey: KeyObject }> }
->
+  token: es256,
+  checkpoint: es256,
+  client: es256,
+  cloud: rs256,
+} as const satisfies Record<SigningPurpose, typeof es256 | typeof rs256>
 const PURPOSES = Object.keys(FORMS) as SigningPurpose[]
-
-/** The form of ECDSA that RFC 7518 section 3.4 wants; RSA has only one. */
-const ENCODING = { dsaEncoding: 'ieee-p1363' } as const
 
 /**
  * Deputy's own keys. A next key is published before it signs, so that services that cache the key set have it in
@@ -58,7 +63,7 @@ export class SigningKeys {
   /** Signs with the key in force (RFC 7518 sections 3.3 and 3.4). */
   sign(purpose: SigningPurpose, bytes: Uint8Array): { kid: string; signature: Buffer } {
     const { stored, privateKey } = this.#inForce(purpose)
-    return { kid: stored.kid, signature: sign('sha256', bytes, { key: privateKey, ...ENCODING }) }
+    return { kid: stored.kid, signature: FORMS[purpose].sign(privateKey, bytes) }
   }
 
   /** The `kid` that the next signature will carry; the header must name it before there is something to sign. */
@@ -74,7 +79,7 @@ export class SigningKeys {
   /** False for a key that is not, or no longer, published. */
   verify(purpose: SigningPurpose, kid: string, bytes: Uint8Array, signature: Uint8Array): boolean {
     const key = this.#published(purpose).find(({ stored }) => stored.kid === kid)
-    return key !== undefined && verify('sha256', bytes, { key: key.publicKey, ...ENCODING }, signature)
+    return key !== undefined && FORMS[purpose].verify(key.publicKey, bytes, signature)
   }
 
   /** The published keys of these purposes as a JWK set (RFC 7517 section 5). */

@@ -1,4 +1,5 @@
 import type { ColumnDataType, CompiledQuery, Kysely } from 'kysely'
+import type { StoreWrite } from './records/store-write.ts'
 
 /** The tables, as both databases have them. Times are ms since the epoch, lists and objects JSON text, sealed values bytes. */
 export interface Tables {
@@ -229,13 +230,14 @@ export interface Tables {
 export type Database = Kysely<Tables>
 
 /** Queries that happen together or not at all, durable when it resolves. The one thing that a database adds to Kysely. */
-export type Atomically = (queries: readonly CompiledQuery[]) => Promise<void>
+export type Atomically = (queries: readonly Pick<CompiledQuery, 'sql' | 'parameters'>[]) => Promise<void>
 
-/** Inserts many rows into a table, all or none. */
+/** Inserts many rows into a table, all or none. @param also made in the same transaction, where the store joins writes */
 export type Batch = (
   table: keyof Tables,
   columns: readonly string[],
   rows: readonly (readonly unknown[])[],
+  also?: readonly StoreWrite[],
 ) => Promise<void>
 
 /** What a database calls the types that Kysely does not translate. */

@@ -11,6 +11,8 @@ import type { Logger } from '#foundation/telemetry'
 import { fileOfClient, type KnownBy, knownBy } from './known-by.ts'
 import { changedProofs, type ClientMetadata, clientMetadataSchema, digestOf } from './metadata.ts'
 
+/** Registered clients that are kept in memory, and for how long (ms). */
+const [RECENT, RECENT_MS] = [1000, 60_000]
 /** A client that waits for its approval is known for this long at least (ms): administrators have weekends. */
 const WAITING_MS = 7 * 86_400_000
 
@@ -61,6 +63,11 @@ export interface SeenDocument {
 export interface ClientRegistry {
   /** Undefined when it is not known, not any more, or disabled by its file. */
   find(id: string): Promise<KnownClient | undefined>
+  /**
+   * As `find`, but of a client that has registered itself, it may be of up to a minute ago: such a client never changes, and
+   * what it has ends by revocations, whether it is still known or not. Not for what begins a sign-in.
+   */
+  recent(id: string): Promise<KnownClient | undefined>
   /** A client that describes itself. @throws DeputyError `rate_limited` where too many are unused */
   register(metadata: ClientMetadata): Promise<{ client: KnownClient; secret?: Secret }>
   seenDocument(id: string): Promise<SeenDocument | undefined>
@@ -149,6 +156,7 @@ class SealedClients implements ClientRegistry {
   readonly #options: ClientRegistryOptions
   /** Records that were opened, with the bytes that they were opened from: while the store has the same, they say the same. */
   readonly #opened = createLru<string, { readonly sealed: Uint8Array; readonly known: Known }>({ max: 1000 })
+  readonly #recent = createLru<string, KnownClient>({ max: RECENT, ttl: RECENT_MS })
 
   constructor(options: ClientRegistryOptions) {
     this.#options = options
@@ -163,6 +171,15 @@ class SealedClients implements ClientRegistry {
     const row = await store.find(id, clock.now())
     const known = row === undefined ? undefined : await this.#open(row)
     return row === undefined || known === undefined ? undefined : this.#shown(row, known)
+  }
+
+  async recent(id: string): Promise<KnownClient | undefined> {
+    if (knownBy(id) !== 'registered') return this.find(id)
+    const seen = this.#recent.get(id)
+    if (seen !== undefined) return seen
+    const found = await this.find(id)
+    if (found !== undefined) this.#recent.set(id, found)
+    return found
   }
 
   async register(metadata: ClientMetadata): Promise<{ client: KnownClient; secret?: Secret }> {
@@ -231,6 +248,7 @@ class SealedClients implements ClientRegistry {
   }
 
   remove(id: string): Promise<boolean> {
+    this.#recent.delete(id)
     return this.#options.store.remove(id)
   }
 

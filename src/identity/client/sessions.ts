@@ -113,6 +113,7 @@ export const createClientSessions = (options: {
         expiresAt,
       })
       touched.set(id, signedInAt)
+      recent.set(id, made)
       return made
     },
     async find(id) {

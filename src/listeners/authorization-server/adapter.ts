@@ -4,7 +4,7 @@ import { type Clock, toSeconds } from '#clock'
 import type { CurrentSnapshot } from '#config'
 import { type Envelope, OWN_TENANT, Secret } from '#foundation/crypto'
 import { type AuthorizationRecord, authorizationRecordName, type AuthorizationRecordStore } from '#foundation/store'
-import type { ReplayStore } from '#foundation/store'
+import type { ReplayStore, StoreWrite } from '#foundation/store'
 import { type ClientRegistry, type ClientSessions, tenantOfSession } from '#identity/client'
 
 import { clientAdapter } from './clients.ts'
@@ -95,18 +95,17 @@ const recordAdapter = (deps: AdapterDependencies, kind: string): Adapter => {
     }
   }
 
-  /** Writes a refresh token, together with the use of the one before it. */
-  const rotate = async (used: string | undefined, ...record: Parameters<typeof recordOf>): Promise<void> => {
+  /** A refresh token, together with the use of the one before it. */
+  const rotation = async (used: string | undefined, ...record: Parameters<typeof recordOf>): Promise<StoreWrite> => {
     const successor = await recordOf(...record)
-    if (used === undefined) await records.put(successor)
-    else await records.rotate({ id: used, at: clock.now() }, successor)
+    return used === undefined ? records.write(successor) : records.rotation({ id: used, at: clock.now() }, successor)
   }
 
   return {
     async upsert(value, payload, expiresIn) {
       const request = kind === REFRESH_TOKEN ? tokenWrites() : undefined
       if (request === undefined) await records.put(await recordOf(value, payload, expiresIn))
-      else request.writes.push(() => rotate(request.used, value, payload, expiresIn))
+      else request.writes.push(() => rotation(request.used, value, payload, expiresIn))
     },
     async find(value) {
       return read(await records.find(kind, hashOf(value), clock.now()))

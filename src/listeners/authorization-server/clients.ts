@@ -1,4 +1,4 @@
-import type { Adapter, AllClientMetadata, Provider } from 'oidc-provider'
+import { type Adapter, type AllClientMetadata, Provider } from 'oidc-provider'
 import type { Snapshot } from '#config'
 import { equalInConstantTime, Secret } from '#foundation/crypto'
 import { type ClientMetadata, type ClientRegistry, hashOfRandomSecret, knownBy } from '#identity/client'
@@ -36,12 +36,16 @@ export const grantTypesOf = (isDeviceFlow: boolean): ReadonlySet<string> =>
   new Set(['authorization_code', 'refresh_token', ...(isDeviceFlow ? [DEVICE_GRANT] : [])])
 
 /** Clients of files and of registrations. Those with a document are the library's own to resolve, with `documents.ts` behind it. */
-export const clientAdapter = (registry: Pick<ClientRegistry, 'find'>, grantTypes: ReadonlySet<string>): Adapter => ({
+export const clientAdapter = (
+  registry: Pick<ClientRegistry, 'find' | 'recent'>,
+  grantTypes: ReadonlySet<string>,
+): Adapter => ({
   // Nothing of the library writes clients: it registers none.
   ...noAdapter,
   async find(id) {
     if (knownBy(id) === 'document') return undefined
-    const client = await registry.find(id)
+    // What a client redeems at the token endpoint descends from a sign-in, which is asked for by itself.
+    const client = await (Provider.ctx?.oidc?.route === 'token' ? registry.recent(id) : registry.find(id))
     // Agents get their tokens elsewhere, and no user signs in at them.
     if (client === undefined || client.metadata.grantTypes.includes(CLIENT_CREDENTIALS_GRANT)) return undefined
     return { ...toLibrary(client, grantTypes) }

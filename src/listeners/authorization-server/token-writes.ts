@@ -1,17 +1,18 @@
 import { Provider } from 'oidc-provider'
+import type { StoreWrite } from '#foundation/store'
 
 /** What a token request writes before its answer leaves. */
 interface TokenWrites {
   /** The refresh token that the request has used, by the hash that the store knows it by. */
   used: string | undefined
-  readonly writes: (() => Promise<void>)[]
+  readonly writes: (() => Promise<StoreWrite>)[]
 }
 
 const writesOf = new WeakMap<object, TokenWrites>()
 
 /**
- * The writes of the token request under way. They are made when its record is durable and all of it may leave: a refresh that is refused,
- * or not recorded, uses no refresh token. Undefined outside of one.
+ * The writes of the token request under way. They are made with its record: a refresh that is refused, or not recorded, uses no refresh
+ * token. Undefined outside of one.
  */
 export const tokenWrites = (): TokenWrites | undefined => {
   const context = Provider.ctx
@@ -23,7 +24,6 @@ export const tokenWrites = (): TokenWrites | undefined => {
   return writes
 }
 
-/** Makes the writes of a request, and resolves when they are durable. @throws what one of them throws */
-export const makeWrites = async (context: object): Promise<void> => {
-  await Promise.all((writesOf.get(context)?.writes ?? []).map((write) => write()))
-}
+/** The writes of a request, for its record to take along. */
+export const writesIn = (context: object): Promise<StoreWrite[]> =>
+  Promise.all((writesOf.get(context)?.writes ?? []).map((write) => write()))

@@ -8,7 +8,7 @@ import type { ClientSessions, ClientSignIn } from '#identity/client'
 import { signInOf } from './provider.ts'
 import { answerRefusal } from './refusal.ts'
 import { shownScopes } from './scopes.ts'
-import { makeWrites } from './token-writes.ts'
+import { writesIn } from './token-writes.ts'
 
 export interface TokenDependencies extends ValidityDependencies, ClientPolicyDependencies {
   readonly audit: AuditLog
@@ -84,8 +84,9 @@ export const recordTokens = async (deps: TokenDependencies, context: KoaContextW
     await deps.rates.admit('tenant', [signIn.tenant])
     await deps.rates.admit('user', [signIn.tenant, signIn.user])
     await assertPermitted(deps, record, signIn, scopes)
-    await deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } })
-    await Promise.all([makeWrites(context), deps.clientSessions.used(signIn.id)])
+    const writes = await writesIn(context)
+    await deps.audit.append({ ...record, outcome: 'issued', detail: { ...record.detail, scopes } }, writes)
+    await deps.clientSessions.used(signIn.id)
     assertStillValid(dependenciesOfSignIn(signIn), deps)
     const { scope: _, ...rest } = body
     context.body = { ...rest, ...(scopes.length === 0 ? {} : { scope: scopes.join(' ') }) }

@@ -53,7 +53,7 @@ export const recordStores = ({
   sessions: sessionStore(database, node),
   clientSessions: clientSessionStore(database),
   clients: clientRecordStore(database),
-  authorizationRecords: authorizationRecordStore(database, atomically),
+  authorizationRecords: authorizationRecordStore(database),
   identityTokens: identityTokenStore(database),
   userNames: userNameStore(database),
   secrets: secretStore(database, atomically),
@@ -69,6 +69,6 @@ export const recordStores = ({
   signingKeys: signingKeyStore(database),
   sealed: sealedStore(database),
   upstreamRevocations: upstreamRevocationStore(database),
-  audit: auditStore({ database, reading, batch, isConstraint, appendAfter, node }),
+  audit: auditStore({ database, reading, atomically, batch, isConstraint, appendAfter, node }),
   losses: lossStore(database),
 })

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { refuse } from '#errors'
-import type { Batch, Database } from '../schema.ts'
+import type { Atomically, Batch, Database } from '../schema.ts'
 import type { AuditFilter, AuditRow, AuditStore } from '../records/audit.ts'
 
 const COLUMNS = [
@@ -78,14 +78,16 @@ const search = async (
 export const auditStore = (options: {
   database: Database
   reading: Database
+  atomically: Atomically
   batch: Batch
   isConstraint: (error: unknown) => boolean
   appendAfter?: AppendAfter | undefined
   node: string
 }): AuditStore => {
-  const { database, reading, batch, isConstraint, appendAfter, node } = options
+  const { database, reading, atomically, batch, isConstraint, appendAfter, node } = options
   return {
-    async append(rows, after) {
+    joinsWrites: appendAfter === undefined,
+    async append(rows, after, writes = []) {
       try {
         if (appendAfter !== undefined && after !== undefined) {
           if (!(await appendAfter(node, rows, after))) throw refuse('conflict', { what: 'audit log' })
@@ -95,10 +97,14 @@ export const auditStore = (options: {
           'audit_records',
           COLUMNS,
           rows.map((row) => COLUMNS.map((column) => (column === 'node' ? node : row[column]))),
+          writes,
         )
       } catch (error) {
         throw isConstraint(error) ? refuse('conflict', { what: 'audit log' }, error) : error
       }
+    },
+    async apply(writes) {
+      await Promise.all(writes.map(({ statements }) => atomically(statements)))
     },
     async head() {
       const row = await database

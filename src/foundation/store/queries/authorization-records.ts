@@ -1,6 +1,11 @@
 import type { Selectable } from 'kysely'
-import type { Atomically, Database, Tables } from '../schema.ts'
-import type { AuthorizationRecord, AuthorizationRecordStore } from '../records/authorization-records.ts'
+import type { Database, Tables } from '../schema.ts'
+import { compileOnce } from './compile-once.ts'
+import type {
+  AuthorizationRecord,
+  AuthorizationRecordStore,
+  NewAuthorizationRecord,
+} from '../records/authorization-records.ts'
 
 const fromRow = ({
   user_code: userCode,
@@ -14,16 +19,32 @@ const fromRow = ({
   consumedAt: consumedAt === null ? null : Number(consumedAt),
 })
 
-const write = (database: Database, { userCode, expiresAt, ...record }: Omit<AuthorizationRecord, 'consumedAt'>) => {
-  const row = { ...record, user_code: userCode, expires_at: expiresAt }
+const write = (database: Database, record: NewAuthorizationRecord) => {
+  const row = {
+    kind: record.kind,
+    id: record.id,
+    tenant: record.tenant,
+    session: record.session,
+    user_code: record.userCode,
+    position: record.position,
+    sealed: record.sealed,
+    expires_at: record.expiresAt,
+  }
   return database
     .insertInto('authorization_records')
     .values({ ...row, consumed_at: null })
     .onConflict((conflict) => conflict.columns(['kind', 'id']).doUpdateSet(row))
 }
 
+interface Key {
+  readonly kind: string
+  readonly id: string
+  /** ms since the epoch. */
+  readonly now: number
+}
+
 // One statement: of many that ask at once the database lets one have it.
-const use = (database: Database, kind: string, id: string, now: number) =>
+const use = (database: Database, { kind, id, now }: Key) =>
   database
     .updateTable('authorization_records')
     .set({ consumed_at: now })
@@ -31,22 +52,33 @@ const use = (database: Database, kind: string, id: string, now: number) =>
     .where('id', '=', id)
     .where('consumed_at', 'is', null)
 
-export const authorizationRecordStore = (database: Database, atomically: Atomically): AuthorizationRecordStore => ({
-  async put(record) {
-    await write(database, record).execute()
-  },
-  async rotate({ id, at }, successor) {
-    await atomically([use(database, successor.kind, id, at).compile(), write(database, successor).compile()])
-  },
-  async find(kind, id, now) {
-    const row = await database
+const compiledFor = (database: Database) => ({
+  write: compileOnce((record: NewAuthorizationRecord) => write(database, record)),
+  use: compileOnce((key: Key) => use(database, key)),
+  find: compileOnce(({ kind, id, now }: Key) =>
+    database
       .selectFrom('authorization_records')
       .selectAll()
       .where('kind', '=', kind)
       .where('id', '=', id)
-      .where('expires_at', '>', now)
-      .executeTakeFirst()
-    return row === undefined ? undefined : fromRow(row)
+      .where('expires_at', '>', now),
+  ),
+})
+
+export const authorizationRecordStore = (
+  database: Database,
+  compiled = compiledFor(database),
+): AuthorizationRecordStore => ({
+  async put(record) {
+    await database.executeQuery(compiled.write(record))
+  },
+  write: (record) => ({ statements: [compiled.write(record)] }),
+  rotation: ({ id, at }, successor) => ({
+    statements: [compiled.use({ kind: successor.kind, id, now: at }), compiled.write(successor)],
+  }),
+  async find(kind, id, now) {
+    const { rows } = await database.executeQuery(compiled.find({ kind, id, now }))
+    return rows[0] === undefined ? undefined : fromRow(rows[0])
   },
   async findByUserCode(kind, userCode, now) {
     const row = await database
@@ -69,8 +101,8 @@ export const authorizationRecordStore = (database: Database, atomically: Atomica
     return row === undefined ? undefined : fromRow(row)
   },
   async consume(kind, id, now) {
-    const { numUpdatedRows } = await use(database, kind, id, now).executeTakeFirst()
-    return numUpdatedRows > 0n
+    const { numAffectedRows } = await database.executeQuery(compiled.use({ kind, id, now }))
+    return (numAffectedRows ?? 0n) > 0n
   },
   async remove(kind, id) {
     const { numDeletedRows } = await database

@@ -1,3 +1,5 @@
+import type { StoreWrite } from './store-write.ts'
+
 /** One row of the audit log. `body` is the record as canonical JSON, `hash` the chain's value after it. */
 export interface AuditRow {
   /** Whose chain it is in, where a query was about other chains as well. */
@@ -46,12 +48,21 @@ export interface AuditFilter {
 }
 
 export interface AuditStore {
+  /** Whether `append` takes writes along into its transaction. */
+  readonly joinsWrites: boolean
   /**
    * All rows or none, durably.
    * @param after what the chain has to end with; a store that one process holds need not look
+   * @param writes made in the same transaction; only where the store `joinsWrites`
    * @throws DeputyError `conflict` where it ends otherwise: another process wrote, or the store has lost records
    */
-  append(rows: readonly AuditRow[], after?: { readonly seq: number; readonly hash: string }): Promise<void>
+  append(
+    rows: readonly AuditRow[],
+    after?: { readonly seq: number; readonly hash: string },
+    writes?: readonly StoreWrite[],
+  ): Promise<void>
+  /** Makes writes by themselves. */
+  apply(writes: readonly StoreWrite[]): Promise<void>
   head(): Promise<{ seq: number; hash: string } | undefined>
   /** The node whose chain this is. */
   readonly node: string

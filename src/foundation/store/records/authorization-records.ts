@@ -1,4 +1,5 @@
 import type { RecordName } from '#foundation/crypto'
+import type { StoreWrite } from './store-write.ts'
 
 /** A record of the authorization server: an interaction, a code, a refresh token, a pushed request, a device code. */
 export interface AuthorizationRecord {
@@ -18,6 +19,8 @@ export interface AuthorizationRecord {
   readonly consumedAt: number | null
 }
 
+export type NewAuthorizationRecord = Omit<AuthorizationRecord, 'consumedAt'>
+
 /** What a sealed record is bound to. */
 export const authorizationRecordName = ({
   tenant,
@@ -27,7 +30,7 @@ export const authorizationRecordName = ({
 
 export interface AuthorizationRecordStore {
   /** Writes or replaces it. What was consumed stays consumed. */
-  put(record: Omit<AuthorizationRecord, 'consumedAt'>): Promise<void>
+  put(record: NewAuthorizationRecord): Promise<void>
   /** Undefined when there is none, or it has expired at `now`. */
   find(kind: string, id: string, now: number): Promise<AuthorizationRecord | undefined>
   findByUserCode(kind: string, userCode: string, now: number): Promise<AuthorizationRecord | undefined>
@@ -35,14 +38,13 @@ export interface AuthorizationRecordStore {
   findAt(kind: string, session: string, position: number): Promise<AuthorizationRecord | undefined>
   /** Marks it as used: of many callers at once, one gets true. */
   consume(kind: string, id: string, now: number): Promise<boolean>
+  /** `put`, prepared. */
+  write(record: NewAuthorizationRecord): StoreWrite
   /**
    * Marks one as used and writes its successor, both or neither: never are two of a chain unused. One that was used already stays so,
    * and its successor as well.
    */
-  rotate(
-    used: { readonly id: string; readonly at: number },
-    successor: Omit<AuthorizationRecord, 'consumedAt'>,
-  ): Promise<void>
+  rotation(used: { readonly id: string; readonly at: number }, successor: NewAuthorizationRecord): StoreWrite
   /** @returns whether it was there: of many callers at once, one gets true */
   remove(kind: string, id: string): Promise<boolean>
   /** Removes those of a client session; returns how many. */

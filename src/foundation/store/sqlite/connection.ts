@@ -45,8 +45,8 @@ export class SqliteConnection {
   private constructor(worker: Worker, deadline: number) {
     this.#worker = worker
     this.#deadline = deadline
-    worker.on('message', (reply: StoreReply) => {
-      this.#settle(reply)
+    worker.on('message', (replies: readonly StoreReply[]) => {
+      for (const reply of replies) this.#settle(reply)
     })
     worker.on('error', (error) => {
       this.#end(`the store's thread failed: ${error.message}`)

@@ -32,14 +32,14 @@ export class Executor {
   together(requests: readonly StoreRequest[]): StoreReply[] {
     const database = this.#database
     try {
-      database.exec('BEGIN IMMEDIATE')
+      this.#prepare('BEGIN IMMEDIATE').run()
       try {
         // A single request needs no savepoint: its failure rolls back the transaction.
         const replies =
           requests.length === 1
             ? requests.map((request) => this.#run(request))
             : requests.map((request) => this.#runWithin(request))
-        database.exec('COMMIT')
+        this.#prepare('COMMIT').run()
         return replies
       } catch (error) {
         if (database.isTransaction) database.exec('ROLLBACK')
@@ -82,15 +82,17 @@ export class Executor {
   /** Runs a request within a transaction of several: a failure undoes this request only. */
   #runWithin(request: StoreRequest): StoreReply {
     const database = this.#database
-    database.exec('SAVEPOINT request')
+    // One statement undoes itself when it fails (https://www.sqlite.org/lang_conflict.html, ABORT).
+    const needsSavepoint = request.kind === 'transaction'
+    if (needsSavepoint) this.#prepare('SAVEPOINT request').run()
     try {
       const reply = this.#run(request)
-      database.exec('RELEASE request')
+      if (needsSavepoint) this.#prepare('RELEASE request').run()
       return reply
     } catch (error) {
       // Some errors, a full disk among them, have rolled back the whole transaction already: then no request is done.
       if (!database.isTransaction) throw error
-      database.exec('ROLLBACK TO request; RELEASE request')
+      if (needsSavepoint) database.exec('ROLLBACK TO request; RELEASE request')
       return { id: request.id, ...problemOf(error) }
     }
   }

@@ -7,7 +7,8 @@ import type { Atomically, Batch, ColumnTypes, Tables } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { ConstraintError, SqliteConnection } from './connection.ts'
 import { sqliteDialect } from './dialect.ts'
-import type { SqlValue } from './protocol.ts'
+import type { StoreWrite } from '../records/store-write.ts'
+import type { BoundStatement, SqlValue } from './protocol.ts'
 
 const DEADLINE = 5000
 
@@ -62,17 +63,22 @@ export const openSqliteStore = async (options: { path: string; deadline?: number
     dialect: sqliteDialect({ query: async (sql, parameters) => (await openReader()).query(sql, parameters) }),
   })
 
+  const bound = ({ sql, parameters }: StoreWrite['statements'][number]): BoundStatement => ({
+    sql,
+    rows: [parameters as readonly SqlValue[]],
+  })
   const atomically: Atomically = async (queries) => {
     try {
-      await connection.transaction(
-        queries.map(({ sql, parameters }) => ({ sql, rows: [parameters as readonly SqlValue[]] })),
-      )
+      await connection.transaction(queries.map(bound))
     } catch (error) {
       throw error instanceof ConstraintError ? refuse('conflict', { what: 'record' }, error) : error
     }
   }
-  const batch: Batch = (table, columns, rows) =>
-    connection.transaction([{ sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] }])
+  const batch: Batch = (table, columns, rows, also = []) =>
+    connection.transaction([
+      { sql: insertInto(table, columns), rows: rows as readonly (readonly SqlValue[])[] },
+      ...also.flatMap(({ statements }) => statements.map(bound)),
+    ])
 
   try {
     await migrate(database, atomically, COLUMN_TYPES)

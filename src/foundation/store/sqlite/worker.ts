@@ -73,14 +73,15 @@ const serve = (database: DatabaseSync, lock?: DatabaseSync): void => {
         : requests.length === 0
           ? []
           : executor.together(requests)
-    for (const reply of replies) port.postMessage(reply)
+    // One message for all of them: each one wakes the other thread.
+    if (replies.length > 0) port.postMessage(replies)
     if (closing === undefined) return
     try {
       database.close()
       lock?.close()
-      port.postMessage({ id: closing.id, rows: [], changes: 0, insertId: 0 } satisfies StoreReply)
+      port.postMessage([{ id: closing.id, rows: [], changes: 0, insertId: 0 }] satisfies StoreReply[])
     } catch (error) {
-      port.postMessage({ id: closing.id, ...problemOf(error) } satisfies StoreReply)
+      port.postMessage([{ id: closing.id, ...problemOf(error) }] satisfies StoreReply[])
     }
     port.close()
   })
