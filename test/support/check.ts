@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { expect } from 'vitest'
 import { stringify } from 'yaml'
 import type { Problem } from '../../src/config/problem.ts'
+import type { Snapshot } from '../../src/config/snapshot.ts'
 import { readConfiguration } from '../../src/daemon/configuration/configuration.ts'
 import { aCompany } from './configuration.ts'
 
@@ -19,7 +20,7 @@ export type Content = string | Buffer | Readonly<Record<string, unknown>> | obje
 /** Reads a company's folder with these files in it. With a problem there is no configuration. */
 export const readFolder = async (
   files: Readonly<Record<string, Content>>,
-): Promise<{ problems: readonly Problem[]; warnings: readonly Problem[] }> => {
+): Promise<{ problems: readonly Problem[]; warnings: readonly Problem[]; snapshot: Snapshot | undefined }> => {
   const home = await mkdtemp(join(tmpdir(), 'deputy-check-'))
   try {
     for (const [path, content] of Object.entries({
@@ -38,7 +39,7 @@ export const readFolder = async (
     }
     const { problems, warnings, configuration } = await readConfiguration({ home, shipped, generation: 1 })
     expect(configuration === undefined).toBe(problems.length > 0)
-    return { problems, warnings }
+    return { problems, warnings, snapshot: configuration?.snapshot }
   } finally {
     await rm(home, { recursive: true, force: true })
   }
