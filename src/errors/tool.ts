@@ -17,6 +17,11 @@ export const toolErrors = {
     'The API at {host} has failed repeatedly, so Deputy pauses its requests for now.',
     'Try again later.',
   ),
+  answers_pending: kind(
+    { status: 503, oauth: 'temporarily_unavailable', category: 'proxy', retryable: true },
+    'The answers that Deputy is reading for {whom} have {bytes} bytes, and it holds no more at a time.',
+    'Try again later, or ask for less.',
+  ),
   api_timeout: kind(
     { status: 504, oauth: 'temporarily_unavailable', category: 'proxy', retryable: true },
     'The call of {tool} took longer than {seconds} seconds.',

@@ -43,15 +43,22 @@ const exactly: Reviver = (_key, value, context) =>
 
 const LONG_NUMBER = /\d{16}/
 
-/** @returns undefined where it is no JSON */
+/** Deeper answers could not be written again, by Deputy as by the client's program: both run out of stack. */
+const MAX_DEPTH = 200
+
+const isTooDeep = (value: unknown, depth = 0): boolean => {
+  if (typeof value !== 'object' || value === null) return false
+  return depth >= MAX_DEPTH || Object.values(value).some((each) => isTooDeep(each, depth + 1))
+}
+
+/** @returns undefined where it is no JSON, or is nested deeper than 200 levels */
 export const parseJson = (text: string): { readonly value: unknown } | undefined => {
   try {
     // Without a long number nothing is lost, and the reviver is called for each part.
-    return {
-      value: (LONG_NUMBER.test(text)
-        ? JSON.parse(text, exactly as (key: string, value: unknown) => unknown)
-        : JSON.parse(text)) as unknown,
-    }
+    const value = (
+      LONG_NUMBER.test(text) ? JSON.parse(text, exactly as (key: string, value: unknown) => unknown) : JSON.parse(text)
+    ) as unknown
+    return isTooDeep(value) ? undefined : { value }
   } catch {
     return undefined
   }
@@ -157,7 +164,7 @@ export const readAnswer = async (tool: ApiTool, answer: ApiAnswer): Promise<Tool
       isError: false,
       ...without(tool),
       content: [{ type: 'text', text }],
-      deviations: [...unknown, 'The answer is said to be JSON, and is not.'],
+      deviations: [...unknown, 'The answer is said to be JSON, and is not, or is nested deeper than 200 levels.'],
     }
   }
   if (isText(type) || type === '') {

@@ -60,7 +60,8 @@ const nextQuery = (pagination: Pagination, request: ApiRequest, answer: ApiAnswe
   const body = bodyOf(answer)
   if (pagination.by === 'cursor') {
     const next = valueAt(body, pagination.next)
-    const isValue = (typeof next === 'string' && next !== '') || typeof next === 'number'
+    // Half of a character has no form in a URL.
+    const isValue = (typeof next === 'string' && next !== '' && next.isWellFormed()) || typeof next === 'number'
     return isValue ? withQuery(request.query, pagination.parameter, String(next)) : undefined
   }
   const items = valueAt(body, pagination.items)

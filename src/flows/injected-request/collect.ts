@@ -2,6 +2,7 @@ import type { Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { codingOf, DECODERS, withoutSecrets } from './decoding.ts'
 import { without } from './headers.ts'
+import { plainOf } from './plain.ts'
 import { createRedaction, type Needles, type Rewriter } from './rewriter.ts'
 import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
@@ -22,6 +23,8 @@ export interface CollectOptions {
   readonly maxBytes: number
   /** Ends the request. */
   readonly signal: AbortSignal
+  /** Called before bytes of the body are held in memory. @throws what the answer then fails with */
+  readonly onHeld?: (bytes: number) => void
 }
 
 interface Outcome {
@@ -108,6 +111,12 @@ class AnswerCollector implements Dispatcher.DispatchHandler {
   /** A body that expands when it is decoded is read no further than the limit. */
   #keep(chunk: Buffer): void {
     if (this.#isOver) return
+    try {
+      this.#options.onHeld?.(chunk.length)
+    } catch (error) {
+      this.#fail(error)
+      return
+    }
     const shown = this.#redaction.write(chunk)
     this.#chunks.push(shown)
     this.#size += shown.length
@@ -121,11 +130,12 @@ class AnswerCollector implements Dispatcher.DispatchHandler {
     const { maxBytes } = this.#options
     this.#end()
     if (isCut) this.#stop()
-    this.#outcome.resolve({
+    const answer = {
       ...head,
       body: whole.length > maxBytes ? whole.subarray(0, maxBytes) : whole,
       isCut: isCut || whole.length > maxBytes,
-    })
+    }
+    this.#outcome.resolve(plainOf(answer, this.#options.needles))
   }
 
   #fail(error: unknown): void {

@@ -12,6 +12,7 @@ import {
   type ToolAnswer,
   validateArguments,
 } from '#openapi'
+import { createAnswerRooms } from './answer-room.ts'
 import { createAttempts, type Attempts } from './attempts.ts'
 import { assertNoInboundToken, type CallCredential, obtainFor, sendWith } from './credential.ts'
 import type { RunningCall, ToolCallDependencies, ToolCallRequest } from './context.ts'
@@ -46,6 +47,24 @@ interface Progress {
   status?: number
   requests: number
   bytes: number
+  /** Whether a credential that the API refused was replaced: an API that refuses each would make Deputy obtain one after the other. */
+  hasRenewed: boolean
+}
+
+/** A reload may give the name of a tool to another operation, or take it away: what was decided then is not what would be sent. @throws DeputyError `tool_unknown` */
+const assertSameTool = (
+  { request: { server, tool }, hosted }: RunningCall,
+  { snapshot }: ToolCallDependencies,
+): void => {
+  const now = snapshot().hosted.get(server)?.get(tool)
+  const isSame =
+    now !== undefined &&
+    (now === hosted ||
+      (now.api.api === hosted.api.api &&
+        now.tool.operation.id === hosted.tool.operation.id &&
+        now.tool.operation.method === hosted.tool.operation.method &&
+        now.tool.operation.path === hosted.tool.operation.path))
+  if (!isSame) throw refuse('tool_unknown', { tool, server })
 }
 
 /** One request of the call. A refused credential (401) is replaced once: the API has not handled the request (RFC 9110 section 15.5.2). */
@@ -56,10 +75,12 @@ const sendOnce = async (
   deps: ToolCallDependencies,
 ): Promise<CollectedAnswer> => {
   const credential = (progress.credential ??= await obtainFor(deps, call, request))
+  assertSameTool(call, deps)
   credential.injection.assertStands()
   progress.requests += 1
   const answer = await sendWith(credential, request, call, deps)
-  if (answer.status !== 401) return answer
+  if (answer.status !== 401 || progress.hasRenewed) return answer
+  progress.hasRenewed = true
   const renewed = await obtainFor(deps, call, request, credential.token).catch((error: unknown) => {
     // A user who has to connect the service again learns that; any other failure leaves the API's own words.
     if (error instanceof DeputyError && error.kind.oauth === 'interaction_required') throw error
@@ -70,9 +91,12 @@ const sendOnce = async (
     return undefined
   })
   if (renewed === undefined) return answer
-  progress.credential = renewed
+  const { needles: earlier } = credential
+  progress.credential = { ...renewed, ...(earlier === undefined ? {} : { earlier }) }
+  assertSameTool(call, deps)
+  renewed.injection.assertStands()
   progress.requests += 1
-  return await sendWith(renewed, request, call, deps)
+  return await sendWith(progress.credential, request, call, deps)
 }
 
 /** A request, sent again where its operation allows that. */
@@ -147,6 +171,7 @@ const limitsOf = (
 export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
   const attempts = createAttempts({ now: () => deps.clock.now(), chance: deps.chance })
   const outcomes = createOutcomes(deps)
+  const rooms = createAnswerRooms(deps.answerLimits)
 
   /** The call acted, or did not, by now: the record of its outcome is written, and is not waited for. */
   const note = (call: RunningCall, outcome: Outcome, startedAt: number): void => {
@@ -177,11 +202,12 @@ export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
       if (problems.length > 0)
         throw refuse('tool_arguments_invalid', { tool: request.tool, problem: problems.join(' ').replace(/\.$/, '') })
       assertNoInboundToken(request.onBehalfOf, [JSON.stringify(request.arguments)])
-      const progress: Progress = { requests: 0, bytes: 0 }
+      const progress: Progress = { requests: 0, bytes: 0, hasRenewed: false }
+      using room = rooms.open(request.who.tenant)
       using limits = limitsOf({ request, hosted }, progress)
       const signal = AbortSignal.any([request.signal, limits.signal])
       return await deps.telemetry.span('deputy.tool_call', { 'deputy.tool': request.tool }, () =>
-        run({ request, hosted, facts: factsOf(hosted, request.arguments), signal }, progress),
+        run({ request, hosted, facts: factsOf(hosted, request.arguments), signal, onHeld: room.hold }, progress),
       )
     },
   }

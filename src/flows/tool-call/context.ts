@@ -6,6 +6,7 @@ import type { AuditLog } from '#foundation/audit'
 import type { Proofs } from '#foundation/outbound'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import type { Arguments } from '#openapi'
+import type { AnswerLimits } from './answer-room.ts'
 
 export interface ToolCallDependencies {
   readonly snapshot: CurrentSnapshot
@@ -20,6 +21,8 @@ export interface ToolCallDependencies {
   readonly clock: Clock
   /** A number from 0 to 1, for the pauses between attempts. */
   readonly chance: () => number
+  /** Default: 64 MiB of a tenant, 128 MiB of all. */
+  readonly answerLimits?: AnswerLimits
 }
 
 /** The user, or the agent, for whom a tool is called. */
@@ -49,4 +52,6 @@ export interface RunningCall {
   readonly facts: ToolCallFacts
   /** The request's signal, and the end of the time that the call has. */
   readonly signal: AbortSignal
+  /** Called before bytes of an answer are held. @throws DeputyError `answers_pending` */
+  readonly onHeld: (bytes: number) => void
 }

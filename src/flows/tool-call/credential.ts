@@ -5,12 +5,15 @@ import {
   type CollectedAnswer,
   type Injected,
   methodsOf,
+  type Needles,
+  needlesOf,
   provingUpstream,
   putIn,
   putInBound,
 } from '#flows/injected-request'
 import type { Secret } from '#foundation/crypto'
 import type { ApiRequest } from '#openapi'
+import { assertOwnPlaceholders } from './placeholders.ts'
 import type { OnBehalfOf, RunningCall, ToolCallDependencies } from './context.ts'
 
 /** Where the credential goes, and whether it is bound to a key. */
@@ -20,6 +23,9 @@ type IssuedInjection = NonNullable<IssuedToken['injection']>
 export interface CallCredential {
   readonly token: Secret
   readonly injection: IssuedInjection
+  /** What must not come back of it, and of those that the call used before: set when it is sent. */
+  needles?: Needles
+  readonly earlier?: Needles
 }
 
 /** Shorter than any token, longer than the word that stands for a login session (characters). */
@@ -67,14 +73,16 @@ const rewritten = ({ body: rewriter }: Injected, body: Buffer | undefined): Buff
 /**
  * Puts the credential into a request, sends it, and reads the answer. The answer of a credential that was revoked meanwhile
  * is not given to the caller (promise 4).
- * @throws DeputyError `injection_unsafe`, `egress_refused`, those of `upstreamError`, `revoked`; and the reason of the call's signal
+ * @throws DeputyError `malformed_request`, `injection_unsafe`, `egress_refused`, `answers_pending`, those of `upstreamError`, `revoked`; and the reason of the call's signal
  */
 export const sendWith = async (
-  { token, injection }: CallCredential,
+  credential: CallCredential,
   request: ApiRequest,
   call: RunningCall,
   { upstream, proofs, redactions }: Pick<ToolCallDependencies, 'upstream' | 'proofs' | 'redactions'>,
 ): Promise<CollectedAnswer> => {
+  const { token, injection, earlier } = credential
+  assertOwnPlaceholders(injection, call.hosted.tool.operation, request)
   const put = injection.proofKey === undefined ? putIn : putInBound
   const { path, query, headers, body } = request
   const injected = put(token, injection, { path, query, headers, hasBody: body !== undefined })
@@ -92,6 +100,8 @@ export const sendWith = async (
           request: { method: request.method, url: `${injection.origin}${injected.target}`, accessToken: token },
           stands: injection.stands,
         })
+  const needles = redactions.needlesFor(token, injected.secrets)
+  credential.needles = earlier === undefined ? needles : needlesOf([...needles.all, ...earlier.all])
   return await collectAnswer(
     way,
     {
@@ -102,9 +112,10 @@ export const sendWith = async (
       body: rewritten(injected, body),
     },
     {
-      needles: redactions.needlesFor(token, injected.secrets),
+      needles: credential.needles,
       maxBytes: call.hosted.tool.operation.limits.maxBytes,
       signal: call.signal,
+      onHeld: call.onHeld,
     },
   )
 }
