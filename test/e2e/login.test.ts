@@ -112,6 +112,22 @@ describe('deputy login', () => {
     expect((await exchange()).body['reason']).toBe('subject_session_missing')
   })
 
+  it('an earlier session is not taken for the sign-in that was asked for', async () => {
+    const allow = async (url: string): Promise<void> => {
+      const browser = createBrowser()
+      await browser.submit(await signedIn(browser, url, 'alice'), { decision: 'allow' })
+    }
+    expect((await login(allow)).code).toBe(0)
+    const again = await login(async (url) => {
+      // Long enough for the command to look at the session that exists.
+      await new Promise((resolve) => setTimeout(resolve, 1500))
+      const browser = createBrowser()
+      await browser.submit(await signedIn(browser, url, 'bob'), { decision: 'allow' })
+    })
+    expect([again.code, JSON.parse(again.out)]).toMatchObject([0, { user: 'bob' }])
+    expect((await runCli(daemon.home, ['logout'])).code).toBe(0)
+  })
+
   it('threat 11: signs nobody in who does not say so on the page that names the Unix user', async () => {
     const { code } = await login(async (url) => {
       const browser = createBrowser()

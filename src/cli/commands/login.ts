@@ -51,11 +51,15 @@ const openBrowser = (url: string): void => {
   child.unref()
 }
 
-const showSession = (
-  terminal: CommandContext['terminal'],
-  options: Output,
-  session: z.output<typeof sessionSchema>,
-) => {
+type Session = z.output<typeof sessionSchema>
+
+const isSame = (session: Session, before: Session): boolean =>
+  before.signed_in &&
+  session.tenant === before.tenant &&
+  session.user === before.user &&
+  session.expires_at === before.expires_at
+
+const showSession = (terminal: CommandContext['terminal'], options: Output, session: Session) => {
   print(
     terminal,
     options,
@@ -106,12 +110,14 @@ const addLogin = (program: Command, { terminal, home }: CommandContext): void =>
         await loginByDevice(path, options, terminal)
         return
       }
+      const before = await callDaemon(path, { path: '/session' }, sessionSchema)
       const { url } = await callDaemon(path, { path: '/session', form: { tenant: options.tenant } }, loginSchema)
       terminal.err(`Open this page and sign in:\n  ${url}\n`)
       if (options.browser && terminal.isInteractive) openBrowser(url)
       for (const until = Date.now() + LOGIN_TIMEOUT_MS; Date.now() < until; await sleep(POLL_INTERVAL_MS)) {
         const session = await callDaemon(path, { path: '/session' }, sessionSchema)
-        if (!session.signed_in || session.tenant !== options.tenant) continue
+        // The session of an earlier sign-in says nothing of this one.
+        if (!session.signed_in || session.tenant !== options.tenant || isSame(session, before)) continue
         showSession(terminal, options, session)
         return
       }
