@@ -1,6 +1,6 @@
 /** OpenAPI documents as they come: from a file and those beside it, or from a URL through the guard of the network. */
 import { readFile, realpath, stat } from 'node:fs/promises'
-import { dirname, resolve, sep } from 'node:path'
+import { dirname, isAbsolute, relative, resolve, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { DeputyError } from '#errors'
 import type { Egress } from '#foundation/outbound'
@@ -18,7 +18,7 @@ import { CommandError, exit } from './terminal.ts'
 /** A document that was read, and all that can be said of it. */
 export interface ReadDocument {
   readonly document: ApiDocument
-  /** The path or URL as it goes into the file of the API. */
+  /** As it goes into the file of the API: a URL, an absolute path, or a path that begins at the configuration folder. */
   readonly source: string
   /** As the document names it. */
   readonly version: string
@@ -136,12 +136,14 @@ export const asCommandError = (error: unknown): unknown =>
 /**
  * Reads a document with all files that it takes from, as one document in the dialect of the converter.
  * @param spec a path or a URL
+ * @param options `workingFolder` is where a relative path begins, and `home` the configuration folder
  * @throws CommandError
  */
 export const readSpec = async (
   spec: string,
-  { workingFolder, egress }: { readonly workingFolder: string; readonly egress: Egress },
+  options: { readonly workingFolder: string; readonly home: string; readonly egress: Egress },
 ): Promise<ReadDocument> => {
+  const { workingFolder, home, egress } = options
   try {
     const path = isUrl(spec) ? undefined : await realpath(resolve(workingFolder, spec)).catch(() => undefined)
     if (!isUrl(spec) && path === undefined)
@@ -154,7 +156,7 @@ export const readSpec = async (
     const deviations = await deviationsOf(whole)
     return {
       document: await upgradeDocument(whole, spec),
-      source: path === undefined ? location : spec,
+      source: path === undefined ? location : isAbsolute(spec) ? spec : relative(home, resolve(workingFolder, spec)),
       version: versionOf(data, spec),
       deviations,
     }

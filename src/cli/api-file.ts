@@ -68,7 +68,7 @@ const exampleLines = ({ candidates, tags }: NewApi): string[] => {
   const tag = some.find((each) => each.tags.length > 0)?.tags[0]
   const [first] = some
   return [
-    '# No operation is a tool before it is named here. For example:',
+    '# No operation is a tool before it is named here. Put a list in place of [], for example:',
     'tools: []',
     ...(first === undefined ? [] : [`#  - ${line('operation', remark(first.operation))}`]),
     ...(tag === undefined ? [] : [`#  - ${line('tag', remark(tag))}`, '#    methods: [GET]']),

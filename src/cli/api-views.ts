@@ -15,7 +15,7 @@ export const downstreamIn = async (home: string, environment: string, id: string
     throw new CommandError(
       exit.usage,
       `There is no downstream '${id}'. ${didYouMean(id, locations.keys())}`.trimEnd(),
-      'deputy downstream list',
+      `Write downstreams/${id}.yaml with \`inject\`, as docs/proxy.md shows; deputy downstream list has those that exist.`,
     )
   const { values, problems } = parseYamlFile(file, await readFile(join(home, file), 'utf8'), downstreamSchema)
   const found = values.find(({ value }) => value.downstream === id)?.value
@@ -37,7 +37,7 @@ export const unknownTags = (tags: readonly string[], all: readonly Candidate[]):
     throw new CommandError(
       exit.usage,
       `No operation has the tag '${unknown}'. ${didYouMean(unknown, known)}`.trimEnd(),
-      `Its tags: ${[...known].slice(0, 30).join(', ') || 'none'}`,
+      `The document has these tags: ${[...known].slice(0, 30).join(', ') || 'none'}.`,
     )
 }
 
@@ -45,18 +45,19 @@ export const unknownTags = (tags: readonly string[], all: readonly Candidate[]):
 export const effectWord = ({ readOnly, destructive, idempotent }: Effects): string =>
   readOnly ? 'reads' : `${destructive ? 'changes' : 'adds'}${idempotent ? ', repeatable' : ''}`
 
-const LOSS_WORDS: Readonly<Record<keyof Losses, string>> = {
-  cycles: 'cycles cut',
-  cuts: 'deep parts cut',
-  patterns: 'patterns left to the API',
-  dangling: 'references that lead nowhere',
+/** Of one, and of several. */
+const LOSS_WORDS: Readonly<Record<keyof Losses, readonly [string, string]>> = {
+  cycles: ['cycle cut', 'cycles cut'],
+  cuts: ['deep part cut', 'deep parts cut'],
+  patterns: ['pattern left to the API', 'patterns left to the API'],
+  dangling: ['reference that leads nowhere', 'references that lead nowhere'],
 }
 
 /** What the schemas of an operation lost, in words. */
 export const lossWords = (losses: Losses): string =>
   (Object.keys(LOSS_WORDS) as (keyof Losses)[])
     .filter((key) => losses[key] > 0)
-    .map((key) => `${losses[key]} ${LOSS_WORDS[key]}`)
+    .map((key) => `${losses[key]} ${LOSS_WORDS[key][losses[key] === 1 ? 0 : 1]}`)
     .join(', ')
 
 /** An operation as a row. @param chosen the name of the tool that it is, if it is one */

@@ -96,7 +96,7 @@ const toolSchema = z.union([
   z.strictObject({
     tag: z.string().min(1).describe('All operations with this tag.'),
     methods: z
-      .array(z.string().regex(/^[A-Z]+$/))
+      .array(z.string().regex(/^[A-Z]+$/, 'write the method in capitals, such as GET'))
       .optional()
       .describe('Only those of these methods.'),
   }),
@@ -106,7 +106,7 @@ const toolSchema = z.union([
       .regex(/^\//, 'a path begins with /')
       .describe('All operations of this path of the document; with `/*` at its end also those below it.'),
     methods: z
-      .array(z.string().regex(/^[A-Z]+$/))
+      .array(z.string().regex(/^[A-Z]+$/, 'write the method in capitals, such as GET'))
       .optional()
       .describe('Only those of these methods.'),
   }),
@@ -128,7 +128,12 @@ export const apiSchema = z.strictObject({
         .string()
         .regex(/^[0-9a-f]{64}$/)
         .describe('SHA-256 of that file. A file with another digest is refused until `deputy api accept`.'),
-      source: z.string().optional().describe('The file or URL that the document was read from.'),
+      source: z
+        .string()
+        .optional()
+        .describe(
+          'The file or URL that the document was read from; a relative path begins at the configuration folder.',
+        ),
     })
     .describe('The document that was accepted.'),
   base_url: urlSchema

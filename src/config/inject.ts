@@ -94,7 +94,10 @@ export const injectSchema = z.strictObject({
     .optional()
     .describe('Paths of requests that receive the credential, including paths below them; absent: all.'),
   as: z
-    .union([waySchema, z.array(waySchema).min(1)])
+    .union(
+      [waySchema, z.array(waySchema).min(1)],
+      "write where the credential goes, such as { header: Authorization, value: 'Bearer {credential}' }; docs/proxy.md has the other places",
+    )
     .transform((as) => (Array.isArray(as) ? as : [as]))
     .describe('Where the credential is placed in the request: one place, or a list of places.'),
   redact_response: z

@@ -68,6 +68,9 @@ const writtenAt = (path: Path, input: unknown, node: Node | undefined): string |
   return written.length > SHOWN_LENGTH ? undefined : written
 }
 
+/** The page that lists the settings of a file. */
+const pageOf = ({ file }: Source): string => (file.startsWith('apis/') ? 'docs/apis.md' : 'docs/configuration.md')
+
 const lastOf = (path: Path): string => {
   const last = path.at(-1)
   return last === undefined || typeof last === 'number' ? '' : `${String(last)}: `
@@ -130,7 +133,7 @@ const unknownKeys = (source: Source, path: Path, keys: readonly string[]): Probl
     file: source.file,
     line: source.lineOf([...path, key]),
     message: `${nameOf([...path, key])} is no known setting.`,
-    fix: `${didYouMean(key, known) || 'Correct the name or remove it.'} docs/configuration.md lists every setting.`,
+    fix: `${didYouMean(key, known) || 'Correct the name or remove it.'} ${pageOf(source)} lists every setting.`,
   }))
 }
 
@@ -194,7 +197,7 @@ export const toProblems = (source: Source, issue: Issue): Problem[] => {
       {
         ...place,
         message: `${name} is missing.`,
-        fix: `Add ${String(path.at(-1))}; docs/configuration.md says what it is.`,
+        fix: `Add ${String(path.at(-1))}; ${pageOf(source)} says what it is.`,
       },
     ]
   if (issue.code === 'invalid_type') {
@@ -221,7 +224,7 @@ export const toProblems = (source: Source, issue: Issue): Problem[] => {
   }
   if (issue.code === 'invalid_key')
     return issue.issues.map(({ message }) => ({ ...place, message: `${name}: ${message}.`, fix: 'Correct the name.' }))
-  return [{ ...place, message: `${name}: ${issue.message}.`, fix: 'docs/configuration.md shows the form.' }]
+  return [{ ...place, message: `${name}: ${issue.message}.`, fix: `${pageOf(source)} shows the form.` }]
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`

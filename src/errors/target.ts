@@ -24,8 +24,8 @@ export const targetErrors = {
   ),
   tool_unknown: kind(
     { status: 400, oauth: 'invalid_request', category: 'policy', retryable: false },
-    'The file of {server} lists no tool {tool}.',
-    'Use the name of the tool in the file of {server}, or add the tool there; the tool `*` covers all others.',
+    '{server} has no tool {tool}.',
+    'Use the name of a tool of {server}: its file lists them, or the APIs that it names have them (`deputy api tools`). The tool `*` of a file covers all others.',
   ),
   tool_other_target: kind(
     { status: 400, oauth: 'invalid_target', category: 'target', retryable: false },

@@ -55,7 +55,7 @@ export const parseDocumentText = (text: string, what: string): unknown => {
 export const versionOf = (root: unknown, what: string): string => {
   const version = isObject(root) ? (textAt(root, 'openapi') ?? textAt(root, 'swagger')) : undefined
   if (version === undefined)
-    throw new DocumentError(`${what} is no OpenAPI document.`, 'It needs `openapi: 3.1.0`, or `swagger: "2.0"`.')
+    throw new DocumentError(`${what} is not an OpenAPI document.`, 'It needs `openapi: 3.1.0`, or `swagger: "2.0"`.')
   if (!VERSION.test(version))
     throw new DocumentError(
       `${what} is of OpenAPI ${version.slice(0, 20)}.`,

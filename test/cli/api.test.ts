@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfiguration } from '../../src/config/load.ts'
@@ -115,6 +115,13 @@ describe('deputy api', () => {
     expect(file).toContain('# mine')
     expect(parse(file)).toMatchObject({ document: { source: next } })
     expect((await load()).snapshot?.apis.get('billing')?.tools.map(({ name }) => name)).toEqual(['list'])
+    expect((await deputy('api', 'diff', 'billing', '--strict')).out).toBe('No tool changes.\n')
+
+    // A relative path begins at the working folder, and in the file at the configuration folder.
+    expect(await deputy('api', 'accept', 'billing', '--spec', relative(process.cwd(), next))).toMatchObject({ code: 0 })
+    expect(parse(await readFile(join(home, 'apis/billing.yaml'), 'utf8'))).toMatchObject({
+      document: { source: 'next.json' },
+    })
     expect((await deputy('api', 'diff', 'billing', '--strict')).out).toBe('No tool changes.\n')
   })
 

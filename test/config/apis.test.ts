@@ -51,7 +51,13 @@ const rows: readonly [string, number, RegExp][] = [
     /upload \(\/paths\/~1uploads\/post\) cannot be a tool: Its server is https:\/\/uploads\.example.*inject\.hosts/,
   ],
   ['tools:\n  - operation: trace\n', 5, /TRACE is no method of a tool/],
-  ['base_url: https://other.example\ntools:\n  - operation: list\n', 6, /its requests go to https:\/\/other\.example/],
+  ['base_url: https://other.example\ntools:\n  - operation: list\n', 4, /its requests go to https:\/\/other\.example/],
+  [
+    'base_url: https://other.example\ntools:\n  - operation: list\n  - operation: health\n',
+    4,
+    /The tool list and 1 more: their requests go to https:\/\/other\.example/,
+  ],
+  ['tools:\n  - tag: invoices\n    methods: [get]\n', 6, /write the method in capitals/],
   ['tools:\n  - operation: list\n    parameters: { p: {} }\n', 5, /It has no parameter p\./],
   [
     'tools:\n  - operation: list\n    pagination: { by: page, parameter: page }\n',

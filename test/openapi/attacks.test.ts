@@ -426,7 +426,7 @@ describe('documents', () => {
 
   it('promise 9: what is no OpenAPI document gets a sentence', async () => {
     for (const [text, message] of [
-      ['[]', /is no OpenAPI document/],
+      ['[]', /is not an OpenAPI document/],
       ['{"openapi":"4.0.0"}', /is of OpenAPI 4\.0\.0/],
       ['{"openapi":"3.1.0","paths":[]}', /has no paths/],
       ['{"openapi":"3.1.0",', /is no YAML or JSON/],

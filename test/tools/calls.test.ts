@@ -202,7 +202,10 @@ describe('what comes back', () => {
     world.api.answerBy((_request, response) => {
       response.writeHead(302, { location: `http://127.0.0.1:${port}/steal` }).end()
     })
-    expect(await call('getInvoice', { id: 'i1' })).toMatchObject({ isError: true })
+    const result = await call('getInvoice', { id: 'i1' })
+    expect(result).toMatchObject({ isError: true })
+    // The id for `deputy explain`.
+    expect(result.text).toMatch(/\n\([\w-]{20}\)$/)
     expect(asked).toBe(0)
     other.close()
   })

@@ -29,6 +29,7 @@ const test = async (file: object, args: string[] = ['--simulate']) => {
     ...(JSON.parse(out === '' ? '{}' : out) as {
       passed?: number
       failed?: number
+      skipped?: number
       results?: { name: string; problems: string[] }[]
       calls?: number
     }),
@@ -170,6 +171,9 @@ describe('deputy test --simulate', () => {
     expect(code).toBe(3)
     expect(err).toMatch(/cases\.yaml:\d+/)
     expect(err).toMatch(/outcome/)
+    const bare = await test({ server: 'billing-tools', users, cases: [{ name: 'x', user: 'bob', tool: 'a' }] })
+    expect(bare.err).toMatch(/cases\.0\.expect is missing.*docs\/testing-tools\.md/s)
+    expect((await runCli(world.daemon.home, ['test', 'nowhere.yaml'])).err).toBe('There is no file nowhere.yaml.\n')
     const other = await test({ server: 'nothing', users, cases: [{ name: 'x', user: 'bob', tool: 'a', expect: {} }] })
     expect(other.code).not.toBe(0)
     expect(other.err).toMatch(/apis/)
@@ -180,7 +184,7 @@ describe('deputy test at a running server', () => {
   it('over HTTP, with a token of each user', async () => {
     vi.stubEnv('ALICE_TOKEN', await world.tokenOf('alice', ['accounting']))
     await world.daemon.write({ 'bob.token': await world.tokenOf('bob') })
-    const { code, results, err } = await test(
+    const { code, results, err, passed, skipped } = await test(
       {
         server: 'billing-tools',
         users: { alice: { token: { env: 'ALICE_TOKEN' } }, bob: { token: { file: 'bob.token' } } },
@@ -200,10 +204,19 @@ describe('deputy test at a running server', () => {
             arguments: { id: 'i1' },
             expect: { outcome: 'hidden' },
           },
+          {
+            name: 'a fault, which a real API does not take orders for',
+            user: 'alice',
+            tool: 'getInvoice',
+            arguments: { id: 'i1' },
+            fault: { status: 503 },
+            expect: { requests: 2 },
+          },
         ],
       },
       [],
     )
+    expect({ passed, skipped }).toEqual({ passed: 3, skipped: 1 })
     expect({ code, problems: results?.flatMap(({ problems }) => problems), err }).toEqual({
       code: 0,
       problems: [],

@@ -45,8 +45,9 @@ const nextDocument = async (
   const settings = await readSettings(home())
   const egress = await egressOf(home(), settings.network)
   try {
-    const { workingFolder } = terminal
-    const read = readSpec(source, { workingFolder, egress })
+    // A path in the file of the API begins at the configuration folder.
+    const workingFolder = spec === undefined ? home() : terminal.workingFolder
+    const read = readSpec(source, { workingFolder, home: home(), egress })
     return { ...(await withProgress(terminal, 'Reading the document', read)) }
   } finally {
     await egress.close()

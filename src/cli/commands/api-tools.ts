@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { didYouMean } from '#foundation/text'
 import {
   type ApiTool,
   candidates,
@@ -31,7 +32,15 @@ const isWanted = (row: ReturnType<typeof candidateRow>, { tag, chosen, refused }
 /** One tool as a client sees it. */
 const show = (all: readonly ApiTool[], name: string): object => {
   const tool = all.find((each) => each.name === name || each.operation.id === name)
-  if (tool === undefined) throw new CommandError(exit.unknown, `No operation would become a tool ${name}.`)
+  if (tool === undefined)
+    throw new CommandError(
+      exit.unknown,
+      `No operation would become a tool ${name}. ${didYouMean(
+        name,
+        all.map((each) => each.name),
+      )}`.trimEnd(),
+      'deputy api tools ID lists them.',
+    )
   const { operation, scopes } = tool
   return { ...describeTool(tool), request: `${operation.method} ${operation.origin}${operation.path}`, scopes }
 }
@@ -82,7 +91,7 @@ export const addApiToolsCommand = (api: Command, { terminal, home }: CommandCont
       print(terminal, options, rows, () =>
         table(
           ['tool', 'is_tool', 'effects', 'route', 'tags', 'note'],
-          rows.map((row) => ({ ...row, is_tool: row.is_tool ? 'yes' : '-' })),
+          rows.map((row) => ({ ...row, is_tool: row.is_tool ? 'yes' : '-', tags: row.tags.join(', ') || null })),
         ),
       )
     })

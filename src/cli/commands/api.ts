@@ -64,7 +64,11 @@ const addAction = async (id: string, options: AddOptions, { terminal, home }: Co
   const egress = await egressOf(home(), settings.network)
   try {
     const { workingFolder } = terminal
-    const read = await withProgress(terminal, 'Reading the document', readSpec(options.spec, { workingFolder, egress }))
+    const read = await withProgress(
+      terminal,
+      'Reading the document',
+      readSpec(options.spec, { workingFolder, home: home(), egress }),
+    )
     const { document, source } = read
     const api = {
       api: id,

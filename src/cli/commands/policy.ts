@@ -97,6 +97,12 @@ const addPolicyExplain = (policy: Command, { terminal, socket }: CommandContext)
         acr?: string
         client?: string
       }) => {
+        if ((question.downstream === undefined) === (signIn !== true))
+          throw new CommandError(
+            exit.usage,
+            'The question is either about a downstream or about a sign-in.',
+            'Add --downstream ID for a credential, or --sign-in --client ID for a sign-in.',
+          )
         const decision = await callDaemon(
           await socket(),
           {

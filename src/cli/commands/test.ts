@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { formatProblem, parseYamlFile } from '#config'
+import { formatProblem, parseYamlFile, type Problem } from '#config'
 import { createContext, type CommandContext } from '../context.ts'
 import { shipped } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
@@ -25,11 +25,18 @@ const positive = (text: string): number => {
   return value
 }
 
+/** A problem of a file of cases, which has a page of its own. */
+const shownProblem = (problem: Problem): string =>
+  formatProblem({ ...problem, fix: problem.fix.replaceAll('docs/configuration.md', 'docs/testing-tools.md') })
+
 /** The file of cases. @throws CommandError with every problem and its line */
 const readCases = async (path: string): Promise<TestFile> => {
-  const { values, problems } = parseYamlFile(path, await readFile(path, 'utf8'), testFileSchema)
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'ENOENT' ? new CommandError(exit.usage, `There is no file ${path}.`) : error
+  })
+  const { values, problems } = parseYamlFile(path, text, testFileSchema)
   const [file, another] = values
-  if (problems.length > 0) throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'))
+  if (problems.length > 0) throw new CommandError(exit.configuration, problems.map(shownProblem).join('\n'))
   if (file === undefined || another !== undefined)
     throw new CommandError(
       exit.configuration,
@@ -75,16 +82,24 @@ const openTarget = async (
   return openOnline({ file, url, folder: dirname(resolve(path)), environment: context.terminal.environment })
 }
 
-const shownResult = ({ name, passed, problems }: CaseResult): string =>
-  [`${passed ? 'ok  ' : 'FAIL'} ${name}`, ...problems.map((each) => `       ${each}`)].join('\n')
+const shownResult = ({ name, passed, skipped, problems }: CaseResult): string =>
+  [
+    `${skipped === undefined ? (passed ? 'ok  ' : 'FAIL') : 'skip'} ${name}${skipped === undefined ? '' : `: ${skipped}`}`,
+    ...problems.map((each) => `       ${each}`),
+  ].join('\n')
 
 const shownLoad = ({ calls, unexpected, perSecond, p50, p95, p99 }: LoadResult): string =>
   `${calls} calls, ${perSecond.toFixed(1)}/s, p50 ${p50.toFixed(1)} ms, p95 ${p95.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms, ${unexpected} with another outcome than expected`
 
 /** Cases run one after the other, because faults are ordered for the next requests. */
-const runCases = async (file: TestFile, target: Target): Promise<CaseResult[]> => {
+const runCases = async (file: TestFile, target: Target, { simulate }: Options): Promise<CaseResult[]> => {
   const results: CaseResult[] = []
-  for (const each of file.cases) results.push(await runCase(each, target))
+  for (const each of file.cases)
+    results.push(
+      each.fault !== undefined && simulate !== true
+        ? { name: each.name, passed: true, skipped: 'a fault needs --simulate', problems: [], milliseconds: 0 }
+        : await runCase(each, target),
+    )
   return results
 }
 
@@ -100,14 +115,19 @@ const run = async (path: string, options: Options, context: CommandContext): Pro
       if (result.unexpected > 0) throw new CommandError(exit.failed, '')
       return
     }
-    const results = await runCases(file, target)
+    const results = await runCases(file, target, options)
     const failed = results.filter(({ passed }) => !passed).length
+    const skipped = results.filter((each) => each.skipped !== undefined).length
+    const passed = results.length - failed - skipped
     if (options.junit !== undefined) {
       const { toJunit } = await import('../testing/junit.ts')
       await writeFile(options.junit, toJunit(path, results))
     }
-    print(terminal, options, { results, passed: results.length - failed, failed }, () =>
-      [...results.map(shownResult), `${results.length - failed} passed, ${failed} failed`].join('\n'),
+    print(terminal, options, { results, passed, failed, skipped }, () =>
+      [
+        ...results.map(shownResult),
+        `${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}`,
+      ].join('\n'),
     )
     if (failed > 0) throw new CommandError(exit.failed, '')
   } finally {

@@ -11,10 +11,12 @@ const escape = (text: string): string =>
 export const toJunit = (suite: string, results: readonly CaseResult[]): string => {
   const failures = results.filter(({ passed }) => !passed).length
   const time = results.reduce((sum, { milliseconds }) => sum + milliseconds, 0) / 1000
-  const cases = results.map(({ name, passed, problems, milliseconds }) => {
+  const skips = results.filter(({ skipped }) => skipped !== undefined).length
+  const cases = results.map(({ name, passed, skipped, problems, milliseconds }) => {
     const open = `  <testcase name="${escape(name)}" classname="${escape(suite)}" time="${(milliseconds / 1000).toFixed(3)}"`
+    if (skipped !== undefined) return `${open}>\n    <skipped message="${escape(skipped)}"/>\n  </testcase>`
     if (passed) return `${open}/>`
     return `${open}>\n    <failure message="${escape(problems[0] ?? '')}">${escape(problems.join('\n'))}</failure>\n  </testcase>`
   })
-  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="${escape(suite)}" tests="${results.length}" failures="${failures}" time="${time.toFixed(3)}">\n${cases.join('\n')}\n</testsuite>\n`
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="${escape(suite)}" tests="${results.length}" failures="${failures}" skipped="${skips}" time="${time.toFixed(3)}">\n${cases.join('\n')}\n</testsuite>\n`
 }

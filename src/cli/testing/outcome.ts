@@ -23,6 +23,8 @@ export interface Target {
 export interface CaseResult {
   readonly name: string
   readonly passed: boolean
+  /** Why it did not run. */
+  readonly skipped?: string
   /** What differs from the expectation; empty when it passed. */
   readonly problems: readonly string[]
   readonly milliseconds: number
@@ -54,7 +56,7 @@ const compareOutcome = async (outcome: Outcome, expected: Expectation): Promise<
       ),
     )
   if (expected.requests !== undefined && requests !== undefined && requests !== expected.requests)
-    problems.push(`The API received ${requests} requests, not ${expected.requests}.`)
+    problems.push(`The API received ${requests} request${requests === 1 ? '' : 's'}, not ${expected.requests}.`)
   if (expected.asked !== undefined && asked !== expected.asked)
     problems.push(
       expected.asked ? 'The user was not asked to connect a service.' : 'The user was asked to connect a service.',

@@ -16,17 +16,13 @@ const canBeWithin = (template: string, allowed: readonly string[]): boolean =>
     return wanted.every((step, at) => steps[at] === step || steps[at]?.includes('{') === true)
   })
 
-/** Why the credential may not go into the requests of a tool; undefined where it may. */
+/** Why the credential may not go into the requests of a tool to an allowed host; undefined where it may. See `hostProblems`. */
 const injectionProblem = (
   { operation: { origin, method, path } }: ApiTool,
   { hosts, methods, paths }: Inject,
   downstream: string,
 ): { readonly message: string; readonly fix: string } | undefined => {
-  if (!hosts.includes(origin))
-    return {
-      message: `its requests go to ${origin}, and ${downstream} sends its credential to ${list(hosts)}.`,
-      fix: `Correct base_url, or add ${origin} to inject.hosts of ${downstream}.`,
-    }
+  if (!hosts.includes(origin)) return undefined
   if (!(methods as readonly string[]).includes(method))
     return {
       message: `its method is ${method}, and ${downstream} puts its credential into ${list(methods)}.`,
@@ -67,6 +63,24 @@ const toolProblems = (located: Located<Api>, tool: ApiTool, downstream: Downstre
   ]
 }
 
+/** The origins of tools to which the credential may not go: one problem for each origin, since its tools share the cause. */
+const hostProblems = (located: Located<Api>, tools: readonly ApiTool[], downstream: Downstream): Problem[] => {
+  const problem = problemsOf(located)
+  const hosts = downstream.inject?.hosts ?? []
+  const wrong = Map.groupBy(
+    tools.filter(({ operation }) => !hosts.includes(operation.origin)),
+    ({ operation }) => operation.origin,
+  )
+  const { base_url: base } = located.value
+  return [...wrong].map(([origin, [first, ...others]]) =>
+    problem(
+      base !== undefined && new URL(base).origin === origin ? ['base_url'] : entryOf(located.value, first!),
+      `The tool ${first!.name}${others.length === 0 ? '' : ` and ${others.length} more`}: ${others.length === 0 ? 'its' : 'their'} requests go to ${origin}, and ${downstream.downstream} sends its credential to ${list(hosts)}.`,
+      `Correct base_url, or add ${origin} to inject.hosts of ${downstream.downstream}.`,
+    ),
+  )
+}
+
 /** Problems of one kind that many tools share are told for the first of them. */
 const MAX_TOLD = 20
 
@@ -92,7 +106,9 @@ export const checkApis = ({ apis, compiled, downstreams }: Loaded): Problem[] =>
           `Add \`inject\` to the file of ${id}; see docs/proxy.md.`,
         ),
       ]
-    return (compiled.get(api)?.tools ?? [])
-      .flatMap((tool) => toolProblems(located, tool, downstream))
-      .slice(0, MAX_TOLD)
+    const tools = compiled.get(api)?.tools ?? []
+    return [
+      ...hostProblems(located, tools, downstream),
+      ...tools.flatMap((tool) => toolProblems(located, tool, downstream)).slice(0, MAX_TOLD),
+    ]
   })

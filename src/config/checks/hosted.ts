@@ -97,14 +97,19 @@ const checkNames = (located: Located<Server>, tools: readonly Named[]): Problem[
 }
 
 /** The server is registered for what its tools need. */
-const checkScopes = (located: Located<Server>, tools: readonly Named[], { compiled }: Loaded): Problem[] => {
+const checkScopes = (
+  located: Located<Server>,
+  tools: readonly Named[],
+  { compiled, downstreams }: Loaded,
+): Problem[] => {
   const problem = problemsOf(located)
   const { value } = located
   const downstreamAt = (at: number): string | undefined => compiled.get(value.apis[at]!.api)?.api.downstream
   const missing = new Set(
     value.apis.flatMap((_, at) => {
       const id = downstreamAt(at)
-      return id === undefined || Object.hasOwn(value.downstreams, id) ? [] : [id]
+      // A downstream that does not exist is a problem of the API's file alone.
+      return id === undefined || !downstreams.has(id) || Object.hasOwn(value.downstreams, id) ? [] : [id]
     }),
   )
   const scopes = new Map<string, Set<string>>()

@@ -168,6 +168,14 @@ const limitsOf = (
   }
 }
 
+/** An error of the API with the id for `deputy explain`, as refusals of Deputy have it. */
+const withId = (answer: ToolAnswer, id: string): ToolAnswer => ({
+  ...answer,
+  content: answer.content.map((each, at) =>
+    at === 0 && each.type === 'text' ? { ...each, text: `${each.text}\n(${id})` } : each,
+  ),
+})
+
 export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
   const attempts = createAttempts({ now: () => deps.clock.now(), chance: deps.chance })
   const outcomes = createOutcomes(deps)
@@ -183,7 +191,7 @@ export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
     try {
       const answer = await runPages(call, progress, { deps, attempts })
       note(call, { ...progress, answer }, startedAt)
-      return answer
+      return answer.isError ? withId(answer, call.request.origin.correlationId) : answer
     } catch (thrown) {
       const reason: unknown = call.signal.aborted ? call.signal.reason : thrown
       const error = reason instanceof DeputyError ? reason : call.signal.aborted ? undefined : asDeputyError(thrown)
