@@ -74,7 +74,3 @@ export const parseError = (body: Buffer): Map<string, string> =>
       .filter((field) => field !== '')
       .map((field) => [field.slice(0, 1), field.slice(1)]),
   )
-
-/** Whether a chunk ends with ReadyForQuery outside of a transaction: then nothing is under way. */
-export const endsReady = (chunk: Buffer): boolean => chunk.length >= 6 && chunk.subarray(-6).equals(READY)
-const READY = message('Z', Buffer.from('I'))

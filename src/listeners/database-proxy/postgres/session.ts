@@ -9,10 +9,11 @@ import type { DatabaseSession } from '../listener.ts'
 import { monitorSession, openConnection, type DatabaseProxyDependencies, type Opened } from '../opening.ts'
 import { BrokenConnection } from '../reader.ts'
 import { relay } from '../relay.ts'
+import { Activity } from './activity.ts'
 import type { CancelKey, CancelKeys } from './cancel-keys.ts'
 import { ADMIN_SHUTDOWN, formatError } from './errors.ts'
 import { cancel, isLoginRejected, logIn, type LoggedIn, type PostgresAddress } from './login.ts'
-import { authenticationOk, backendKeyData, endsReady, negotiateVersion } from './messages.ts'
+import { authenticationOk, backendKeyData, negotiateVersion } from './messages.ts'
 import type { StartupMessage } from './startup.ts'
 
 export interface PostgresSessionOptions extends DatabaseProxyDependencies, DialOptions {
@@ -53,7 +54,7 @@ class PostgresSession implements DatabaseSession {
   readonly #client: DatabaseClient
   readonly #opened: Opened<LoggedIn>
   readonly #options: PostgresSessionOptions
-  #isIdle = true
+  readonly #activity = new Activity()
 
   constructor(client: DatabaseClient, opened: Opened<LoggedIn>, options: PostgresSessionOptions) {
     this.#client = client
@@ -62,7 +63,7 @@ class PostgresSession implements DatabaseSession {
   }
 
   endIfIdle(): boolean {
-    if (!this.#isIdle) return false
+    if (!this.#activity.isIdle) return false
     this.#end(refuse('draining', { seconds: 1 }))
     return true
   }
@@ -83,7 +84,7 @@ class PostgresSession implements DatabaseSession {
     try {
       stopMonitoring = monitorSession(this.#opened, this.#options, (error) => {
         // The query at the server ends as well, not only its answer.
-        if (!this.#isIdle && key !== undefined) void this.#cancelQuery(key)
+        if (!this.#activity.isIdle && key !== undefined) void this.#cancelQuery(key)
         this.#end(error)
       })
       if (client.destroyed) throw new BrokenConnection('the client has gone')
@@ -91,7 +92,8 @@ class PostgresSession implements DatabaseSession {
       this.#client.onSession(this)
       this.#greet(startup, cancelKey)
       const fromClient = this.#client.takeRest()
-      if (fromClient.length > 0) this.#isIdle = false
+      this.#activity.fromClient(fromClient)
+      this.#activity.fromServer(rest)
       await relay(client, upstream, { fromClient, fromUpstream: rest })
     } finally {
       stopMonitoring()
@@ -101,12 +103,11 @@ class PostgresSession implements DatabaseSession {
   }
 
   #trackIdle(): void {
-    // Without a query under way the server sends notices and notifications alone, which begin nothing.
     this.#opened.login.socket.on('data', (chunk: Buffer) => {
-      if (endsReady(chunk)) this.#isIdle = true
+      this.#activity.fromServer(chunk)
     })
-    this.#client.socket.on('data', () => {
-      this.#isIdle = false
+    this.#client.socket.on('data', (chunk: Buffer) => {
+      this.#activity.fromClient(chunk)
     })
   }
 
@@ -127,7 +128,7 @@ class PostgresSession implements DatabaseSession {
   #end(error: DeputyError): void {
     const { socket, correlationId } = this.#client
     // While the server is within an answer, a message of ours would be taken for a part of it.
-    if (this.#isIdle) socket.end(formatError(error, correlationId, ADMIN_SHUTDOWN))
+    if (this.#activity.isIdle) socket.end(formatError(error, correlationId, ADMIN_SHUTDOWN))
     else socket.destroy()
     this.#opened.login.socket.destroy()
   }
