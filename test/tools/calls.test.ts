@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect as connectTo } from 'node:net'
 import { join } from 'node:path'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -13,6 +13,7 @@ let world: HostedWorld
 let client: Client
 beforeAll(async () => {
   world = await startHostedWorld({
+    settings: { limits: { header_timeout: '1s', request_timeout: '2s' } },
     api: {
       record: ['arguments'],
       max_bytes: 4096,
@@ -354,6 +355,22 @@ describe('the gate', () => {
     expect(after).toBeGreaterThan(before)
     expect(after - before).toBeLessThan(100)
   })
+
+  it.each([['without a token'], ['with one']])(
+    'promise 9: a client %s that sends its body without end loses its connection',
+    async (kind) => {
+      const token = kind === 'with one' ? `\r\nAuthorization: Bearer ${await world.tokenOf('alice')}` : ''
+      const socket = connectTo(world.mcpPort, '127.0.0.1')
+      socket.on('error', () => undefined).resume()
+      socket.write(
+        `POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:${world.mcpPort}${token}\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{`,
+      )
+      const timer = setInterval(() => socket.write(' '), 200)
+      await once(socket, 'close', { signal: AbortSignal.timeout(8000) })
+      clearInterval(timer)
+    },
+    10_000,
+  )
 
   it('promise 10: a web page reaches nothing, by its origin or by a name that it has bound', async () => {
     const authorization = `Bearer ${await world.tokenOf('alice')}`

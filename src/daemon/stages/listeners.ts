@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
+import { createKeyedDigest } from '#foundation/crypto'
 import { verifyChains } from '#foundation/audit'
 import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
@@ -334,7 +335,8 @@ const openHostedServers = async (
   const { mcp } = settings.listen
   if (mcp === null) return { address: null, toolsChanged: () => undefined }
   const { createHostedServers } = await import('#listeners/mcp')
-  const { serverView, toolCalls } = parts
+  const { serverView, toolCalls, cookieKey } = parts
+  const digest = createKeyedDigest(cookieKey)
   const hosted = createHostedServers({
     snapshot,
     serverView,
@@ -342,13 +344,13 @@ const openHostedServers = async (
     correlationId: newId,
     logger,
     now: () => clock.now(),
+    // The same at every node of a cluster: a client answers a question at any of them.
+    stateKey: (server) => Buffer.from(digest('request-state', server), 'base64url'),
   })
   atEnd(() => hosted.close())
-  // A client that listens for changes keeps its request open.
   const { address } = await opened(
     listenOnPort(hosted.onRequest, {
       ...limits,
-      requestTimeout: 0,
       halfClosedTimeout: GONE_MS,
       setting: 'listen.mcp',
       ...mcp,

@@ -8,6 +8,8 @@ import { createToolsServer } from './tools-server.ts'
 
 export interface McpListenerDependencies extends InProcessDependencies {
   readonly now: () => number
+  /** Signs what a client brings back with the answer to a question: 32 bytes, of each server another key. */
+  readonly stateKey: (server: string) => Uint8Array
 }
 
 /** The listener of the MCP servers that Deputy hosts. */
@@ -39,7 +41,7 @@ const openServer = (id: string, deps: McpListenerDependencies): HostedServer => 
   const onerror = (error: Error): void => {
     report(error.message)
   }
-  const requestState = createRequestState({}, deps.now)
+  const requestState = createRequestState({ key: deps.stateKey(id) }, deps.now)
   const handler = createMcpHandler(
     ({ authInfo }) =>
       createToolsServer({
