@@ -11,7 +11,7 @@ import {
   createTokenState,
 } from '#flows/exchange'
 import { createEndAgain, createRevoker } from '#flows/revocation'
-import { createUpstream, RedactionCache } from '#flows/injected-request'
+import { createUpstreamFor, RedactionCache } from '#flows/injected-request'
 import { withRotations } from '#flows/rotation'
 import { createToolCalls } from '#flows/tool-call'
 import { createProofs } from '#foundation/outbound'
@@ -98,14 +98,7 @@ const createConnecting = (context: DaemonContext, made: Made) => {
 /** Calls of tools of APIs, with a way to the APIs of their own. */
 const createCalls = (context: DaemonContext, { audit }: Made, exchange: ReturnType<typeof createExchange>) => {
   const { snapshot, clock, random, logger, settings, atEnd } = context
-  const { network, proxy } = settings
-  const upstream = createUpstream({
-    allowLoopback: network.allow_loopback,
-    allowPrivate: network.allow_private,
-    connectTimeout: network.timeout,
-    answerTimeout: proxy.answer,
-    idleTimeout: proxy.idle,
-  })
+  const upstream = createUpstreamFor(settings)
   atEnd(() => upstream.close())
   const toolCalls = createToolCalls({
     snapshot,

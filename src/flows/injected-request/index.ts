@@ -7,12 +7,14 @@ export { collectAnswer, type CollectedAnswer } from './collect.ts'
 export { codingOf, DECODERS, withoutSecrets } from './decoding.ts'
 export { formsOf } from './forms.ts'
 export { each, isForDeputy, methodsOf, passedOn, type RawHeaders, without } from './headers.ts'
+export { assertNoInboundToken } from './inbound-token.ts'
 export { type Injected, putIn, putInBound } from './injection.ts'
 export { RedactionCache } from './redaction-cache.ts'
 export { reportingUpstream } from './refusals.ts'
 export { createRedaction, createReplacement, type Needles, needlesOf, type Rewriter } from './rewriter.ts'
 export {
   createUpstream,
+  createUpstreamFor,
   rawHeadersOf,
   unreadable,
   type Upstream,

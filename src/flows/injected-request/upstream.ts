@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
+import type { Settings } from '#config'
 import { DeputyError, refuse } from '#errors'
 import { type AddressRules, createConnectionGuard, type Lookup, refusedByGuard } from '#foundation/outbound'
 import type { RawHeaders } from './headers.ts'
@@ -69,6 +70,16 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     close: () => agent.destroy(),
   }
 }
+
+/** The way to the services, with the limits of the settings. */
+export const createUpstreamFor = ({ network, proxy }: Pick<Settings, 'network' | 'proxy'>): Upstream =>
+  createUpstream({
+    allowLoopback: network.allow_loopback,
+    allowPrivate: network.allow_private,
+    connectTimeout: network.timeout,
+    answerTimeout: proxy.answer,
+    idleTimeout: proxy.idle,
+  })
 
 /** The headers of an answer as they came, or as HTTP/2 has them. */
 export const rawHeadersOf = ({ rawHeaders }: Dispatcher.DispatchController): RawHeaders => {

@@ -14,7 +14,7 @@ import {
 } from '#openapi'
 import { createAnswerRooms } from './answer-room.ts'
 import { createAttempts, type Attempts } from './attempts.ts'
-import { assertNoInboundToken, type CallCredential, obtainFor, sendWith } from './credential.ts'
+import { assertNotAmong, type CallCredential, obtainFor, sendWith } from './credential.ts'
 import type { RunningCall, ToolCallDependencies, ToolCallRequest } from './context.ts'
 import { digestOf } from './digest.ts'
 import { type Outcome, outcomeRecord } from './outcome.ts'
@@ -209,7 +209,7 @@ export const createToolCalls = (deps: ToolCallDependencies): ToolCalls => {
       const problems = await validateArguments(hosted.tool, request.arguments)
       if (problems.length > 0)
         throw refuse('tool_arguments_invalid', { tool: request.tool, problem: problems.join(' ').replace(/\.$/, '') })
-      assertNoInboundToken(request.onBehalfOf, [JSON.stringify(request.arguments)])
+      assertNotAmong(request.onBehalfOf, [JSON.stringify(request.arguments)])
       const progress: Progress = { requests: 0, bytes: 0, hasRenewed: false }
       using room = rooms.open(request.who.tenant)
       using limits = limitsOf({ request, hosted }, progress)

@@ -1,6 +1,6 @@
-import { refuse } from '#errors'
 import type { IssuedToken } from '#flows/exchange'
 import {
+  assertNoInboundToken,
   collectAnswer,
   type CollectedAnswer,
   type Injected,
@@ -27,9 +27,6 @@ export interface CallCredential {
   needles?: Needles
   readonly earlier?: Needles
 }
-
-/** Shorter than any token, longer than the word that stands for a login session (characters). */
-const MIN_TOKEN_LENGTH = 16
 
 /**
  * Obtains the credential for a request by the line of the exchange: policy decides, and the record is durable.
@@ -58,11 +55,9 @@ export const obtainFor = async (
   return { token, injection: injection! }
 }
 
-/** The user's token is for this server only (threat 18), so an argument cannot carry it to the API, or into a record. @throws DeputyError `malformed_request` */
-export const assertNoInboundToken = ({ subjectToken }: OnBehalfOf, sent: readonly (string | Buffer)[]): void => {
-  const token = subjectToken.reveal()
-  if (token.length >= MIN_TOKEN_LENGTH && sent.some((text) => text.includes(token)))
-    throw refuse('malformed_request', { problem: "the user's token is among the arguments, and would go to the API" })
+/** The user's token cannot reach the API, or a record, as an argument (threat 18). @throws DeputyError `malformed_request` */
+export const assertNotAmong = ({ subjectToken }: OnBehalfOf, sent: readonly (string | Buffer)[]): void => {
+  assertNoInboundToken(subjectToken, sent, "the user's token is among the arguments, and would go to the API")
 }
 
 const rewritten = ({ body: rewriter }: Injected, body: Buffer | undefined): Buffer | null => {
@@ -86,11 +81,7 @@ export const sendWith = async (
   const put = injection.proofKey === undefined ? putIn : putInBound
   const { path, query, headers, body } = request
   const injected = put(token, injection, { path, query, headers, hasBody: body !== undefined })
-  assertNoInboundToken(call.request.onBehalfOf, [
-    injected.target,
-    ...injected.headers,
-    ...(body === undefined ? [] : [body]),
-  ])
+  assertNotAmong(call.request.onBehalfOf, [injected.target, ...injected.headers, ...(body === undefined ? [] : [body])])
   const way =
     injection.proofKey === undefined
       ? upstream

@@ -1,7 +1,7 @@
 import { dirname, join, resolve } from 'node:path'
 import type { Clock, Random } from '#clock'
 import type { Settings } from '#config'
-import { createUpstream } from '#flows/injected-request'
+import { createUpstreamFor } from '#flows/injected-request'
 import type { Secret } from '#foundation/crypto'
 import { replaceFile } from '#foundation/files'
 import { createProofs } from '#foundation/outbound'
@@ -42,7 +42,7 @@ export interface ProxyOptions extends Omit<
  */
 export const openProxy = async (options: ProxyOptions): Promise<{ addresses: string[]; forPrograms?: ExecProxy }> => {
   const {
-    settings: { listen, limits, network, proxy, state },
+    settings: { listen, limits, proxy, state },
     home,
     opened,
     clock,
@@ -58,13 +58,7 @@ export const openProxy = async (options: ProxyOptions): Promise<{ addresses: str
     options,
   )
   await replaceFile(join(resolve(home, state), 'proxy-ca.pem'), authority.certificate, 0o644)
-  const upstream = createUpstream({
-    allowLoopback: network.allow_loopback,
-    allowPrivate: network.allow_private,
-    connectTimeout: network.timeout,
-    answerTimeout: proxy.answer,
-    idleTimeout: proxy.idle,
-  })
+  const upstream = createUpstreamFor(options.settings)
   options.atEnd(() => upstream.close())
   const proofs = createProofs(options)
   const on = (hosts: ReadonlySet<string>) => {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
-import { refuse } from '#errors'
 import type { IssuedToken, RequestOrigin } from '#flows/exchange'
 import {
+  assertNoInboundToken,
   type Injected,
   methodsOf,
   passedOn,
@@ -35,17 +35,11 @@ const NO_HEADERS = new Set<string>()
 /** Headers by which a caller would get an answer in which the secret could not be seen: compressed, or a part of it at a time. */
 const HIDING_HEADERS = new Set(['accept-encoding', 'range', 'if-range'])
 
-/** Shorter than any token, longer than the word that stands for a login session (characters). */
-const MIN_TOKEN_LENGTH = 16
-
-/** The user's token is for this server only (threat 18): a program that forwards every header would hand it to the service. */
-const assertNoInboundToken = ({ beneficiary }: Caller, { target, headers }: Injected): void => {
+/** A program that forwards every header would hand the user's token to the service (threat 18). @throws DeputyError `malformed_request` */
+const assertNoToken = ({ beneficiary }: Caller, { target, headers }: Injected): void => {
   if (beneficiary === 'server') return
-  const token = beneficiary.subjectToken.reveal()
-  if (token.length >= MIN_TOKEN_LENGTH && [target, ...headers].some((text) => text.includes(token)))
-    throw refuse('malformed_request', {
-      problem: "the user's token stands in it also outside of Deputy-Subject-Token, and would go to the service",
-    })
+  const problem = "the user's token stands in it also outside of Deputy-Subject-Token, and would go to the service"
+  assertNoInboundToken(beneficiary.subjectToken, [target, ...headers], problem)
 }
 
 export interface Arrived {
@@ -95,7 +89,7 @@ const inject = (
     headers: passedOn(request.rawHeaders, redact ? HIDING_HEADERS : NO_HEADERS),
     hasBody: hasBody(request),
   })
-  assertNoInboundToken(caller, injected)
+  assertNoToken(caller, injected)
   if (redact) injected.headers.push('Accept-Encoding', 'identity')
   return injected
 }
