@@ -35,6 +35,8 @@ export interface Conversion {
   /** Names of the references around this place. */
   readonly around: readonly string[]
   readonly depth: number
+  /** Whether it is a branch of `allOf`, whose siblings may have the members that it requires. */
+  readonly isBranch: boolean
 }
 
 /** Thrown inside a conversion that has become too large; it starts again with fewer levels. */
@@ -49,7 +51,15 @@ export const spend = ({ budget }: Conversion, characters: number): void => {
 }
 
 /** One level deeper. */
-export const inside = (conversion: Conversion): Conversion => ({ ...conversion, depth: conversion.depth + 1 })
+export const inside = (conversion: Conversion): Conversion => ({
+  ...conversion,
+  depth: conversion.depth + 1,
+  isBranch: false,
+})
+
+/** A branch of `allOf`. */
+export const asBranch = (conversion: Conversion): Conversion =>
+  conversion.isBranch ? conversion : { ...conversion, isBranch: true }
 
 /** Characters of the schemas of one tool. */
 export const MAX_SCHEMA: Readonly<Record<Direction, number>> = { in: 24_000, out: 8000 }
@@ -82,6 +92,7 @@ export const fitting = <Result>(
         budget: { left: MAX_SCHEMA[options.direction] },
         around: [],
         depth: 0,
+        isBranch: false,
       })
       addLosses(options.losses, losses)
       return result

@@ -3,7 +3,7 @@
  * never made narrower: what the API takes is not refused before it is asked.
  */
 import { isObject, type JsonObject, listAt, objectAt, textAt } from './json.ts'
-import { addLosses, type Conversion, inside, type Losses, spend, TooLargeError } from './schema-context.ts'
+import { addLosses, asBranch, type Conversion, inside, type Losses, spend, TooLargeError } from './schema-context.ts'
 import { mergeAll } from './schema-merge.ts'
 import { keywordsOf, toldTypes, typesOf } from './schema-keywords.ts'
 import type { JsonSchema } from './tool.ts'
@@ -51,8 +51,8 @@ const shortName = (name: string): string => cleanText(name.split('/').at(-1)!.re
  * @throws TooLargeError
  */
 const remember = (name: string, conversion: Conversion, convert: () => JsonSchema): JsonSchema => {
-  const { references, direction, depth, maxDepth, maxNote, budget, losses } = conversion
-  const key = `${direction} ${maxDepth - depth} ${maxNote} ${name}`
+  const { references, direction, depth, maxDepth, maxNote, budget, losses, isBranch } = conversion
+  const key = `${direction} ${isBranch ? 'branch' : 'whole'} ${maxDepth - depth} ${maxNote} ${name}`
   const known = references.remembered.get(key)
   if (known?.schema !== undefined) {
     spend(conversion, known.cost)
@@ -104,7 +104,8 @@ const convertReference = (reference: string, schema: JsonObject, conversion: Con
   if (keys.length === 0) return remember(target.name, within, () => convertSchema(target.value, within))
   if (keys.every((key) => ANNOTATIONS.has(key) || key === 'nullable' || key.startsWith('x-')))
     return convertSchema({ ...target.value, ...beside }, within)
-  return mergeAll([convertSchema(target.value, within), convertSchema(beside, conversion)])
+  const merged = mergeAll([convertSchema(target.value, asBranch(within)), convertSchema(beside, asBranch(conversion))])
+  return conversion.isBranch ? merged : withKnownRequired(merged)
 }
 
 /** Whether a property goes this way at all. */
@@ -146,7 +147,8 @@ const choiceOf = (schema: JsonObject, keyword: 'anyOf' | 'oneOf', conversion: Co
   if (branches.length === 0) return undefined
   const discriminator = objectAt(schema, 'discriminator')
   const before = conversion.budget.left
-  const converted = branches.map((branch) => discriminated(branch, discriminator, convertSchema(branch, conversion)))
+  const choice = { ...conversion, isBranch: false }
+  const converted = branches.map((branch) => discriminated(branch, discriminator, convertSchema(branch, choice)))
   if (converted.some((each) => Object.keys(each).length === 0)) return {}
   if (converted.every((each) => 'const' in each && Object.keys(each).every((key) => VALUE_KEYS.has(key)))) {
     const made = valuesOf(converted, conversion)
@@ -193,14 +195,41 @@ const membersOf = (schema: JsonObject, conversion: Conversion): Readonly<Record<
   )
 }
 
+/** Names that an object requires: not those whose own member does not go this way, and unknown ones only where another branch of `allOf` can have them. */
+const requiredOf = (
+  schema: JsonObject,
+  members: Readonly<Record<string, JsonSchema>> | undefined,
+  { isBranch }: Conversion,
+): string[] => {
+  const own = objectAt(schema, 'properties') ?? {}
+  return listAt(schema, 'required').filter(
+    (name): name is string =>
+      typeof name === 'string' &&
+      (members === undefined || Object.hasOwn(members, name) || (isBranch && !Object.hasOwn(own, name))),
+  )
+}
+
+/** A schema whose branches are together: it requires members that one of them has. */
+const withKnownRequired = (schema: JsonSchema): JsonSchema => {
+  const parts = [schema, ...(Array.isArray(schema.allOf) ? (schema.allOf as JsonSchema[]) : [])]
+  const properties = parts.flatMap((part) => (isObject(part.properties) ? [part.properties] : []))
+  if (properties.length === 0) return schema
+  const settle = (part: JsonSchema): JsonSchema => {
+    if (!Array.isArray(part.required)) return part
+    const { required, ...rest } = part
+    const known = (required as string[]).filter((name) => properties.some((each) => Object.hasOwn(each, name)))
+    return known.length === 0 ? rest : { ...rest, required: known }
+  }
+  const settled = settle(schema)
+  return Array.isArray(schema.allOf) ? { ...settled, allOf: (schema.allOf as JsonSchema[]).map(settle) } : settled
+}
+
 /** The inner schemas of arrays and objects. */
 const partsOf = (schema: JsonObject, conversion: Conversion): JsonSchema => {
   const types = typesOf(schema)
   const isFor = (type: string): boolean => types.length === 0 || types.includes(type)
   const members = isFor('object') ? membersOf(schema, conversion) : undefined
-  const required = listAt(schema, 'required').filter(
-    (name) => typeof name === 'string' && (members === undefined || Object.hasOwn(members, name)),
-  )
+  const required = requiredOf(schema, members, conversion)
   const rest = schema.additionalProperties
   const isOpen = Object.hasOwn(schema, 'patternProperties') || rest === undefined || rest === true
   const [prefix, items] = [listAt(schema, 'prefixItems'), schema.items]
@@ -228,20 +257,22 @@ export const convertSchema = (schema: unknown, conversion: Conversion): JsonSche
     return cutOf(schema, 'Not written out.', conversion)
   }
   const types = toldTypes(schema, conversion)
+  const branches = listAt(schema, 'allOf')
   const own: JsonSchema = {
     ...(types.length === 0 ? {} : { type: types.length === 1 ? types[0] : types }),
     ...describe(noteOf(schema), conversion),
     ...keywordsOf(schema, types, conversion),
-    ...partsOf(schema, conversion),
+    ...partsOf(schema, branches.length > 0 ? asBranch(conversion) : conversion),
   }
   spend(conversion, typeof own.description === 'string' ? own.description.length : 0)
   const combined = [
-    ...listAt(schema, 'allOf').map((each) => convertSchema(each, conversion)),
+    ...branches.map((each) => convertSchema(each, asBranch(conversion))),
     choiceOf(schema, 'anyOf', conversion),
     choiceOf(schema, 'oneOf', conversion),
   ].filter((each) => each !== undefined)
   if (combined.length === 0) return own
-  const merged = mergeAll([own, ...combined])
+  const all = mergeAll([own, ...combined])
+  const merged = conversion.isBranch ? all : withKnownRequired(all)
   return schema.nullable === true && types.length === 0 ? withNull(merged) : merged
 }
 

@@ -66,6 +66,20 @@ const rows: readonly [string, unknown, object][] = [
     },
   ],
   [
+    'a member of one branch that another branch of allOf requires',
+    {
+      allOf: [
+        { type: 'object', properties: { email: { type: 'string' }, id: { type: 'string', readOnly: true } } },
+        { type: 'object', required: ['email', 'id', 'lost'], properties: { type: { type: 'string' } } },
+      ],
+    },
+    {
+      type: 'object',
+      properties: { email: { type: 'string' }, type: { type: 'string' } },
+      required: ['email'],
+    },
+  ],
+  [
     'allOf that is no one schema',
     {
       allOf: [
