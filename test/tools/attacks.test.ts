@@ -1,12 +1,14 @@
 /** The line of a call against an API, a caller and a reload that are hostile: real sockets, without a daemon. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import type { Api, HostedTool, Snapshot } from '../../src/config/index.ts'
 import type { ToolCallDependencies } from '../../src/flows/tool-call/context.ts'
 import { createToolCalls } from '../../src/flows/tool-call/index.ts'
+import { createAttempts } from '../../src/flows/tool-call/attempts.ts'
+import { recordable } from '../../src/flows/tool-call/recordable.ts'
 import { createAnswerRooms } from '../../src/flows/tool-call/answer-room.ts'
-import { createUpstream, RedactionCache } from '../../src/flows/injected-request/index.ts'
+import { type CollectedAnswer, createUpstream, RedactionCache } from '../../src/flows/injected-request/index.ts'
 import { Secret } from '../../src/foundation/crypto/index.ts'
 import { ACCESS_TOKEN_TYPE } from '../../src/oauth/index.ts'
 import { compileApi, readAccepted, type ToolAnswer } from '../../src/openapi/index.ts'
@@ -255,5 +257,56 @@ describe('promise 1: a reload while a call is under way', () => {
     })
     await expect(line.call('listInvoices')).rejects.toMatchObject({ code: 'tool_unknown' })
     expect(api.seen).toHaveLength(1)
+  })
+})
+
+describe('an API that fails', () => {
+  it('promise 4: a call that waits for another one to try the API ends when it is ended', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    try {
+      const attempts = createAttempts({ now: () => 0, chance: () => 0 })
+      const options = (signal: AbortSignal) => ({ key: 'acme', host: 'h', idempotent: false, signal })
+      const failing = (): Promise<CollectedAnswer> =>
+        Promise.resolve({ status: 502, headers: [], body: Buffer.alloc(0), isCut: false })
+      for (let at = 0; at < 5; at += 1) await attempts.run(failing, options(new AbortController().signal))
+      vi.setSystemTime(Date.now() + 11_000)
+      const [trying, waiting] = [new AbortController(), new AbortController()]
+      const endless = (): Promise<CollectedAnswer> => new Promise(() => undefined)
+      const first = attempts.run(endless, options(trying.signal)).catch((error: unknown) => error)
+      const second = attempts.run(failing, options(waiting.signal))
+      waiting.abort(new Error('the client has gone'))
+      await expect(second).rejects.toThrow('the client has gone')
+      trying.abort(new Error('the time is over'))
+      expect(await first).toMatchObject({ message: 'the time is over' })
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+})
+
+describe('promise 3: arguments that records keep', () => {
+  it('have no password, also not one of a choice, of a list or of members without names', () => {
+    const password = { type: 'string', format: 'password' }
+    const login = { type: 'object', properties: { user: { type: 'string' }, pin: password } }
+    const schema = {
+      type: 'object',
+      properties: {
+        one: { anyOf: [{ type: 'string' }, login] },
+        some: { type: 'array', items: { anyOf: [login, { type: 'null' }] } },
+        more: { type: 'object', additionalProperties: password },
+        maybe: { anyOf: [password, { type: 'null' }] },
+      },
+    }
+    const value = {
+      one: { user: 'alice', pin: 'secret' },
+      some: [{ pin: 'secret' }],
+      more: { a: 'secret' },
+      maybe: 'secret',
+      other: 'kept',
+    }
+    const kept = JSON.stringify(recordable(schema, value))
+    expect(kept).not.toContain('secret')
+    expect(kept).toContain('alice')
+    expect(kept).toContain('kept')
   })
 })

@@ -46,6 +46,21 @@ export const waitAskedBy = ({ headers }: Pick<CollectedAnswer, 'headers'>, now: 
   return Number.isNaN(at) ? undefined : Math.max(0, at - now)
 }
 
+/** The result of some work, or the reason of the signal if that comes first. */
+const untilAborted = async <T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> => {
+  signal.throwIfAborted()
+  const { promise, reject } = Promise.withResolvers<never>()
+  const onAbort = (): void => {
+    reject(signal.reason as Error)
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([work(), promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
 export interface AttemptOptions {
   /** Of the breaker: the API and the tenant. */
   readonly key: string
@@ -86,16 +101,20 @@ export const createAttempts = (deps: { readonly now: () => number; readonly chan
 
   const once = async (
     send: () => Promise<CollectedAnswer>,
-    { key, host }: AttemptOptions,
+    { key, host, signal }: AttemptOptions,
   ): Promise<CollectedAnswer> => {
     const circuit = circuitOf(key)
     try {
-      return await circuit.execute(async () => {
-        const answer = await send()
-        // An API that asks for a pause is in order; its wait is that of this caller.
-        if (answer.status >= 502 && AGAIN.has(answer.status)) throw new FailedAnswer(answer)
-        return answer
-      })
+      // After a pause one call tries the API and the others wait for it, with times of their own.
+      return await untilAborted(signal, () =>
+        circuit.execute(async () => {
+          signal.throwIfAborted()
+          const answer = await send()
+          // An API that asks for a pause is in order; its wait is that of this caller.
+          if (answer.status >= 502 && AGAIN.has(answer.status)) throw new FailedAnswer(answer)
+          return answer
+        }),
+      )
     } catch (error) {
       if (error instanceof FailedAnswer) return error.answer
       if (error instanceof BrokenCircuitError || circuit.state === CircuitState.Isolated)

@@ -5,23 +5,41 @@ const REDACTED = '[redacted]'
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Whether a schema describes a secret (https://spec.openapis.org/registry/format/password.html). */
-const isSecret = (schema: unknown): boolean =>
-  isObject(schema) && (schema['format'] === 'password' || schema['writeOnly'] === true)
+/** A schema, and the choices of which any may be meant. */
+const formsOf = (schema: unknown): Readonly<Record<string, unknown>>[] =>
+  isObject(schema)
+    ? [
+        schema,
+        ...[schema['anyOf'], schema['allOf']].flatMap((each) => (Array.isArray(each) ? each.flatMap(formsOf) : [])),
+      ]
+    : []
 
-/** Arguments as a record may keep them: values that the schema calls a password, or that are only ever written, are left out. */
-export const recordable = (schema: JsonSchema | undefined, value: unknown): unknown => {
-  if (isSecret(schema)) return REDACTED
+/** Whether a schema describes a secret (https://spec.openapis.org/registry/format/password.html). */
+const isSecret = (schema: Readonly<Record<string, unknown>>): boolean =>
+  schema['format'] === 'password' || schema['writeOnly'] === true
+
+const memberOf = (schema: Readonly<Record<string, unknown>>, name: string): unknown => {
+  const { properties, additionalProperties } = schema
+  return isObject(properties) && Object.hasOwn(properties, name) ? properties[name] : additionalProperties
+}
+
+const recorded = (forms: readonly Readonly<Record<string, unknown>>[], value: unknown): unknown => {
+  if (forms.some(isSecret)) return REDACTED
   if (Array.isArray(value)) {
-    const items = isObject(schema?.['items']) ? schema['items'] : undefined
-    return value.map((each) => recordable(items, each))
+    const items = forms.flatMap(({ items: each }) => formsOf(each))
+    return value.map((each) => recorded(items, each))
   }
   if (!isObject(value)) return value
-  const properties = isObject(schema?.['properties']) ? schema['properties'] : {}
   return Object.fromEntries(
-    Object.entries(value).map(([name, each]) => {
-      const inner = Object.hasOwn(properties, name) ? properties[name] : undefined
-      return [name, recordable(isObject(inner) ? inner : undefined, each)]
-    }),
+    Object.entries(value).map(([name, each]) => [
+      name,
+      recorded(
+        forms.flatMap((form) => formsOf(memberOf(form, name))),
+        each,
+      ),
+    ]),
   )
 }
+
+/** Arguments as a record may keep them: values that the schema, or a choice in it, calls a password, or that are only ever written, are left out. */
+export const recordable = (schema: JsonSchema | undefined, value: unknown): unknown => recorded(formsOf(schema), value)
