@@ -7,7 +7,7 @@ import { inputOf } from './input.ts'
 import { textAt } from './json.ts'
 import { type DocumentOperation, operationsOf } from './operations.ts'
 import { type ApiOptions, type OperationEntry, plainEntry } from './options.ts'
-import { parametersOf, templateOf } from './parameters.ts'
+import { headerKey, parametersOf, templateOf } from './parameters.ts'
 import { templatePath } from './path.ts'
 import type { ApiProblem } from './problem.ts'
 import { createReferences, type References } from './references.ts'
@@ -93,7 +93,11 @@ export const compileOperation = (
   const base = baseFor(operation, bases)
   const losses = noLosses()
   const parameters = parametersOf(operation, references).filter(
-    ({ in: place, name }) => !target.filled.includes(`${place}:${place === 'header' ? name.toLowerCase() : name}`),
+    ({ in: place, name }) =>
+      !target.filled.some(
+        (each) =>
+          each === `${place}:${name}` || (place === 'header' && headerKey(each) === `header:${headerKey(name)}`),
+      ),
   )
   const body = bodyOf(operation, references)
   const input = fitting({ references, direction: 'in', losses }, (conversion) =>

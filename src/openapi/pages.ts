@@ -71,8 +71,8 @@ const nextQuery = (pagination: Pagination, request: ApiRequest, answer: ApiAnswe
 }
 
 /**
- * The request for the page after those that have come; undefined where they are all, or as many as the file allows. A page that
- * would be asked for a second time ends them: an API that repeats its cursor has no end.
+ * The request for the page after those that have come; undefined where they are all, or as many as the file allows. A page
+ * that answers with its own cursor is the last one.
  */
 export const nextPage = (
   { pagination }: Pick<Operation, 'pagination'>,

@@ -23,8 +23,11 @@ const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$/
 const NOT_A_CALLERS =
   /^(accept|accept-encoding|authorization|connection|content-encoding|content-length|content-type|cookie|cookie2|date|expect|forwarded|host|keep-alive|max-forwards|origin|range|referer|set-cookie|te|trailer|transfer-encoding|upgrade|via|x-real-ip|x-http-method(-override)?|x-method-override|x-original-url|x-rewrite-url|(deputy|proxy|sec|x-forwarded)-.*)$/i
 
+/** A header as gateways hand it to programs (RFC 3875 section 4.1.18): they take `_` for `-`. */
+export const headerKey = (name: string): string => name.toLowerCase().replaceAll('_', '-')
+
 /** Whether a header can be an argument of a tool. */
-export const isCallersHeader = (name: string): boolean => HEADER_NAME.test(name) && !NOT_A_CALLERS.test(name)
+export const isCallersHeader = (name: string): boolean => HEADER_NAME.test(name) && !NOT_A_CALLERS.test(headerKey(name))
 
 const PLACES: ReadonlySet<string> = new Set<Place>(['path', 'query', 'header', 'cookie', 'querystring'])
 

@@ -100,6 +100,8 @@ describe('arguments', () => {
       'Host',
       'Forwarded',
       'X-Forwarded-For',
+      'X_Forwarded_For',
+      'Deputy_Tenant',
       'x-forwarded-host',
       'X-Real-IP',
       'Authorization',
@@ -150,6 +152,7 @@ describe('arguments', () => {
           operationId: 'a',
           parameters: [
             { name: 'API_Key', in: 'header', schema: { type: 'string' } },
+            { name: 'Api-Key', in: 'header', schema: { type: 'string' } },
             { name: 'key', in: 'query', schema: { type: 'string' } },
             { name: 'q', in: 'query', schema: { type: 'string' } },
           ],

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { systemClock } from '../../src/clock.ts'
 import type { Api, HostedTool, Snapshot } from '../../src/config/index.ts'
 import type { ToolCallDependencies } from '../../src/flows/tool-call/context.ts'
+import { refuse } from '../../src/errors.ts'
 import { createToolCalls } from '../../src/flows/tool-call/index.ts'
 import { createAttempts } from '../../src/flows/tool-call/attempts.ts'
 import { recordable } from '../../src/flows/tool-call/recordable.ts'
@@ -182,6 +183,24 @@ describe('an API that is hostile', () => {
     expect(api.seen).toHaveLength(3)
   })
 
+  it('promise 9: with cursors that come back ends with the pages that it has', async () => {
+    let count = 0
+    api.answerBy((_request, response) => {
+      count += 1
+      response
+        .writeHead(200, { 'content-type': 'application/json' })
+        .end(JSON.stringify({ items: [count], next: count % 2 === 1 ? 'open' : 'paid' }))
+    })
+    const pagination = { by: 'cursor', next: '/next', parameter: 'status', pages: 50, items: '/items' }
+    const line = lineOf({ tools: [{ operation: 'listInvoices', pagination }] })
+    expect(await line.call('listInvoices')).toMatchObject({ isError: false })
+    expect(api.seen.map(({ url }) => new URL(url, 'http://localhost').search)).toEqual([
+      '',
+      '?status=open',
+      '?status=paid',
+    ])
+  })
+
   it('promise 9: with a cursor that no URL can have, and with JSON that is nested without end, ends with an answer', async () => {
     const pagination = { by: 'cursor', next: '/next', parameter: 'status', pages: 10, items: '/items' }
     const line = lineOf({ tools: [{ operation: 'listInvoices', pagination }, { operation: 'getInvoice' }] })
@@ -261,6 +280,15 @@ describe('promise 1: a reload while a call is under way', () => {
 })
 
 describe('an API that fails', () => {
+  it('promise 8: by silence gets the same pause as by its answers', async () => {
+    const attempts = createAttempts({ now: () => 0, chance: () => 0 })
+    const options = { key: 'acme', host: 'h', idempotent: false, signal: new AbortController().signal }
+    const silent = (): Promise<CollectedAnswer> => Promise.reject(refuse('api_timeout', { tool: 't', seconds: 1 }))
+    for (let at = 0; at < 5; at += 1)
+      await expect(attempts.run(silent, options)).rejects.toMatchObject({ code: 'api_timeout' })
+    await expect(attempts.run(silent, options)).rejects.toMatchObject({ code: 'api_resting' })
+  })
+
   it('promise 4: a call that waits for another one to try the API ends when it is ended', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     try {

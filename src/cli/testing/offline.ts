@@ -108,6 +108,7 @@ const OF_THE_API: ReadonlySet<string> = new Set([
   'upstream_timeout',
   'api_timeout',
   'api_resting',
+  'answers_pending',
 ])
 
 const failureOf = (thrown: unknown, simulator: Simulator): Outcome => {

@@ -37,6 +37,10 @@ const isFailure = (error: unknown): boolean =>
   error instanceof FailedAnswer ||
   (error instanceof DeputyError && (error.code === 'upstream_unreachable' || error.code === 'upstream_timeout'))
 
+/** What the circuit counts: a call whose time is over says of its API what a connection without an answer says. */
+const opensCircuit = (error: unknown): boolean =>
+  isFailure(error) || (error instanceof DeputyError && error.code === 'api_timeout')
+
 /** `Retry-After` (RFC 9110 section 10.2.3) in ms from now; undefined where it is none. */
 export const waitAskedBy = ({ headers }: Pick<CollectedAnswer, 'headers'>, now: number): number | undefined => {
   const [value] = [...each(headers)].filter(([lower]) => lower === 'retry-after').map(([, , text]) => text.trim())
@@ -91,7 +95,7 @@ export const createAttempts = (deps: { readonly now: () => number; readonly chan
     if (found === undefined)
       circuits.set(
         key,
-        (found = circuitBreaker(handleWhen(isFailure), {
+        (found = circuitBreaker(handleWhen(opensCircuit), {
           halfOpenAfter: OPEN_MS,
           breaker: new ConsecutiveBreaker(MAX_FAILURES),
         })),

@@ -126,8 +126,11 @@ const runPages = async (
 ): Promise<ToolAnswer> => {
   const { tool } = call.hosted
   const answers: ApiAnswer[] = []
+  // An API whose cursors come back has no last page.
+  const seen = new Set<string>()
   let request: ApiRequest | undefined = buildRequest(tool.operation, call.request.arguments)
-  while (request !== undefined) {
+  while (request !== undefined && !seen.has(request.query)) {
+    seen.add(request.query)
     const answer: ApiAnswer = await sendPage(call, request, progress, parts)
     answers.push(answer)
     request = nextPage(tool.operation, request, answers)
