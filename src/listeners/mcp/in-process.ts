@@ -1,4 +1,4 @@
-import type { CurrentSnapshot } from '#config'
+import type { CurrentSnapshot, Snapshot } from '#config'
 import { asDeputyError } from '#errors'
 import type { HostedCaller, RequestOrigin, ServerView } from '#flows/exchange'
 import type { ToolCalls } from '#flows/tool-call'
@@ -13,6 +13,7 @@ import {
   parseInactive,
   parseIntrospected,
   parseRegistration,
+  type Registration,
   type VerifiedCaller,
 } from '#sdk/hosting'
 import { asClientError } from './client-error.ts'
@@ -59,14 +60,20 @@ const lazyTools = (judge: Judge): VerifiedCaller['tools'] => ({
 
 /** Deputy as the gate of a hosted server asks it: without a socket, and with the server proved by construction. */
 export const createHostedDeputy = (server: string, deps: InProcessDependencies): GateDeputy => {
-  const { serverView, correlationId, logger } = deps
+  const { snapshot, serverView, correlationId, logger } = deps
+  // It names the issuers of all tenants, and changes with the files alone.
+  let known: { readonly of: Snapshot; readonly registration: Registration } | undefined
   const evidence = { hosted: new HostedWorkload(server) }
   const originOf = (id: string): RequestOrigin => ({ correlationId: id, evidence })
   return {
     async server() {
+      const current = snapshot()
+      if (known?.of === current) return known.registration
       const id = correlationId()
       const described = await asClient(id, logger, () => serverView.describe(originOf(id)))
-      return parseRegistration(described as Record<string, unknown>)!
+      const registration = parseRegistration(described as Record<string, unknown>)!
+      known = { of: current, registration }
+      return registration
     },
     async introspect(token, _signal, presented) {
       const id = correlationId()

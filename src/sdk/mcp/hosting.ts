@@ -1,6 +1,6 @@
 /** What Deputy itself uses of the middleware, for the MCP servers that it hosts: the same gate, and the same questions to the user. */
 export { DeputyClientError } from '../error.ts'
-export { parseInactive, parseIntrospected, parseRegistration } from '../registration.ts'
+export { parseInactive, parseIntrospected, parseRegistration, type Registration } from '../registration.ts'
 export type { GateDeputy } from './authorize.ts'
 export { type Caller, callerOf, type VerifiedCaller } from './caller.ts'
 export { CONNECT_WAIT_MS, failed, takesUrls } from './connection.ts'
