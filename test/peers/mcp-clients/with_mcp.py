@@ -54,6 +54,10 @@ class Callback:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                # A browser also looks for an icon, at a moment of its own.
+                if urlparse(self.path).path != "/callback":
+                    self.send_error(404)
+                    return
                 callback.answer = {name: each[0] for name, each in parse_qs(urlparse(self.path).query).items()}
                 self.send_response(200)
                 self.end_headers()
