@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { formatProblem, parseYamlFile, type Settings, SETTINGS_FILE, settingsSchema } from '#config'
-import type { Shipped } from '#daemon/configuration'
+import type { Configuration, Shipped } from '#daemon/configuration'
 import { fileFailure } from '#foundation/files'
 import { CommandError, exit, type Terminal } from './terminal.ts'
 
@@ -28,6 +28,16 @@ export const findHome = (option: string | undefined, terminal: Terminal): string
   const named = option ?? terminal.environment['DEPUTY_HOME']
   if (named !== undefined && named !== '') return resolve(terminal.workingFolder, named)
   return existsSync(join(terminal.workingFolder, SETTINGS_FILE)) ? terminal.workingFolder : join(homedir(), '.deputy')
+}
+
+/** All files of the folder as the daemon would load them. @param next what to do about problems @throws CommandError with every problem */
+export const readFiles = async (home: string, next?: string): Promise<Configuration> => {
+  // Loaded here: no other command should pay for the policy engine.
+  const { readConfiguration } = await import('#daemon/configuration')
+  const { configuration, problems } = await readConfiguration({ home, shipped, generation: 1 })
+  if (configuration === undefined)
+    throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'), next)
+  return configuration
 }
 
 /** The settings without the registry: enough to find the sockets. @throws CommandError */

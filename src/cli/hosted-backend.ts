@@ -1,8 +1,8 @@
 /** The tools of a server that the daemon hosts, over the socket of the local API: what `deputy mcp` serves to its client. */
-import { request } from 'node:http'
 import { z } from 'zod'
 import { DeputyClientError, errorOf, type ToolBackend } from '#listeners/mcp'
 import type { ToolAnswer, ToolDescription } from '#openapi'
+import { type SocketAnswer, type SocketRequest, sendOverSocket } from './socket-client.ts'
 
 const bodySchema = z.record(z.string(), z.unknown())
 const toolsSchema = z.object({ tools: z.array(z.looseObject({ name: z.string() })) })
@@ -28,60 +28,31 @@ const unreachable = (socketPath: string, error: NodeJS.ErrnoException): DeputyCl
   )
 
 /** @throws DeputyClientError of the daemon, or `unreachable` */
-const post = (
+const post = async (
   socketPath: string,
-  path: string,
-  body: object,
-  signal?: AbortSignal,
-): Promise<Readonly<Record<string, unknown>>> =>
-  new Promise((resolve, reject) => {
-    const text = JSON.stringify(body)
-    const outgoing = request(
-      {
-        socketPath,
-        path,
-        method: 'POST',
-        agent: false,
-        headers: { host: 'localhost', 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
-        ...(signal === undefined ? {} : { signal }),
-      },
-      (response) => {
-        const chunks: Buffer[] = []
-        let size = 0
-        response.on('data', (chunk: Buffer) => {
-          size += chunk.length
-          if (size > MAX_ANSWER_BYTES) response.destroy(new Error('the answer is too long'))
-          else chunks.push(chunk)
-        })
-        response.on('error', (error) => {
-          reject(unreachable(socketPath, error))
-        })
-        response.on('end', () => {
-          const parsed = bodySchema.safeParse(parseJson(Buffer.concat(chunks)))
-          const status = response.statusCode ?? 0
-          if (status === 200 && parsed.success) resolve(parsed.data)
-          else
-            reject(
-              errorOf({
-                status,
-                body: parsed.data ?? {},
-                retryAfter: Number(response.headers['retry-after']) || undefined,
-                correlationId: undefined,
-                warning: undefined,
-              }),
-            )
-        })
-      },
-    )
-    outgoing.on('error', (error) => {
-      reject(unreachable(socketPath, error))
-    })
-    outgoing.end(text)
-  })
-
-const parseJson = (bytes: Buffer): unknown => {
+  what: Pick<SocketRequest, 'path' | 'json' | 'signal'>,
+): Promise<Readonly<Record<string, unknown>>> => {
+  let answer: SocketAnswer
   try {
-    return JSON.parse(bytes.toString('utf8')) as unknown
+    answer = await sendOverSocket(socketPath, { ...what, maxBytes: MAX_ANSWER_BYTES })
+  } catch (error) {
+    throw unreachable(socketPath, error as NodeJS.ErrnoException)
+  }
+  const { status, headers, text } = answer
+  const parsed = bodySchema.safeParse(parseJson(text))
+  if (status === 200 && parsed.success) return parsed.data
+  throw errorOf({
+    status,
+    body: parsed.data ?? {},
+    retryAfter: Number(headers['retry-after']) || undefined,
+    correlationId: undefined,
+    warning: undefined,
+  })
+}
+
+const parseJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text) as unknown
   } catch {
     return undefined
   }
@@ -90,11 +61,12 @@ const parseJson = (bytes: Buffer): unknown => {
 /** @param server the id of the server */
 export const createSocketBackend = (socketPath: string, server: string): ToolBackend => ({
   list: async () =>
-    toolsSchema.parse(await post(socketPath, '/mcp/tools', { server })).tools as unknown as readonly ToolDescription[],
+    toolsSchema.parse(await post(socketPath, { path: '/mcp/tools', json: { server } }))
+      .tools as unknown as readonly ToolDescription[],
   // The daemon itself refuses a tool that policy hides, as one that it does not know.
   has: () => Promise.resolve(true),
   call: async (tool, args, { signal }) =>
     answerSchema.parse(
-      await post(socketPath, '/mcp/call', { server, tool, arguments: args }, signal),
+      await post(socketPath, { path: '/mcp/call', json: { server, tool, arguments: args }, signal }),
     ) as unknown as ToolAnswer,
 })

@@ -16,11 +16,22 @@ export interface SocketRequest {
   readonly path: string
   readonly json?: unknown
   readonly form?: Readonly<Record<string, string>>
+  /** Ends the request. */
+  readonly signal?: AbortSignal
+  /** Bytes of the answer; default: any number. */
+  readonly maxBytes?: number
+}
+
+/** An answer of the daemon as it came. */
+export interface SocketAnswer {
+  readonly status: number
+  readonly headers: IncomingMessage['headers']
+  readonly text: string
 }
 
 const begin = (
   socketPath: string,
-  { method, path, json, form }: SocketRequest,
+  { method, path, json, form, signal }: SocketRequest,
   answered: (response: IncomingMessage) => void,
 ): ClientRequest => {
   const body =
@@ -31,6 +42,7 @@ const begin = (
       socketPath,
       path,
       agent: false,
+      ...(signal === undefined ? {} : { signal }),
       method: method ?? (body === undefined ? 'GET' : 'POST'),
       headers: {
         host: 'localhost',
@@ -43,11 +55,14 @@ const begin = (
   return outgoing
 }
 
-const textOf = (response: IncomingMessage): Promise<string> =>
+const textOf = (response: IncomingMessage, maxBytes = Infinity): Promise<string> =>
   new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
+    let size = 0
     response.on('data', (chunk: Buffer) => {
-      chunks.push(chunk)
+      size += chunk.length
+      if (size > maxBytes) response.destroy(new Error('the answer is too long'))
+      else chunks.push(chunk)
     })
     response.on('end', () => {
       resolve(Buffer.concat(chunks).toString('utf8'))
@@ -58,11 +73,12 @@ const textOf = (response: IncomingMessage): Promise<string> =>
 /** Refusals of names that the daemon does not know. */
 const UNKNOWN: readonly string[] = ['user_unknown', 'user_ambiguous', 'issuer_unknown']
 
-const send = (socketPath: string, what: SocketRequest): Promise<{ status: number; text: string }> =>
+/** Sends a request and reads the answer, whatever it says. @throws Error of the network or of the signal */
+export const sendOverSocket = (socketPath: string, what: SocketRequest): Promise<SocketAnswer> =>
   new Promise((resolve, reject) => {
     begin(socketPath, what, (response) => {
-      textOf(response).then((text) => {
-        resolve({ status: response.statusCode ?? 0, text })
+      textOf(response, what.maxBytes).then((text) => {
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, text })
       }, reject)
     }).on('error', reject)
   })
@@ -168,7 +184,7 @@ export const callDaemon = async <Schema extends z.ZodType>(
 ): Promise<z.output<Schema>> => {
   let answer
   try {
-    answer = await send(socketPath, what)
+    answer = await sendOverSocket(socketPath, what)
   } catch (error) {
     throw unreachable(socketPath, error as NodeJS.ErrnoException)
   }

@@ -1,31 +1,15 @@
 /** The APIs of a folder with their documents, as tools. */
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ApiProblem, compileApi, DocumentError, MAX_DOCUMENT_BYTES, readAccepted, type Target } from '#openapi'
 import type { Api, CompiledApi } from './api.ts'
 import type { Downstream } from './downstream.ts'
+import { readRegular } from './folder.ts'
 import type { Problem } from './problem.ts'
 import type { Located } from './yaml-file.ts'
 
 /** The folder of APIs and of their documents. */
 export const API_FOLDER = 'apis'
-
-/** @throws errno(3) errors, `EFTYPE`, `EFBIG` */
-const readBytes = async (path: string): Promise<Buffer> => {
-  // A pipe would be waited for without end.
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
-  try {
-    const found = await file.stat()
-    if (!found.isFile()) throw Object.assign(new Error('it is no file'), { code: 'EFTYPE' })
-    if (found.size > MAX_DOCUMENT_BYTES)
-      throw Object.assign(new Error(`it is larger than ${MAX_DOCUMENT_BYTES} bytes`), { code: 'EFBIG' })
-    return await file.readFile()
-  } finally {
-    await file.close()
-  }
-}
 
 /** SHA-256 of a document's file, in hex. */
 export const documentDigest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
@@ -43,7 +27,7 @@ const readPinned = async (
     problem: { file, line: lineOf(['document', ...at]), message, fix },
   })
   try {
-    const bytes = await readBytes(join(home, API_FOLDER, document.file))
+    const bytes = await readRegular(join(home, API_FOLDER, document.file), MAX_DOCUMENT_BYTES)
     const found = documentDigest(bytes)
     return found === document.sha256
       ? { text: bytes.toString('utf8') }

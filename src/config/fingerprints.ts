@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { sortedJson } from '#foundation/text'
 import type { Snapshot } from './snapshot.ts'
 
 /** What nodes on one store have in common where they decide alike, as a short hash of each part. */
@@ -17,14 +18,9 @@ const WORDS: Readonly<Record<keyof Fingerprints, string>> = {
   policies: 'other access policies',
 }
 
-/** Objects with their members in one order: two files that say the same give the same text. */
-const sorted = (_key: string, value: unknown): unknown =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-    : value
-
+/** Two files that say the same give the same hash. */
 const hashOf = (value: unknown): string =>
-  createHash('sha256').update(JSON.stringify(value, sorted)).digest('base64url').slice(0, 16)
+  createHash('sha256').update(sortedJson(value)).digest('base64url').slice(0, 16)
 
 const byId = (entries: ReadonlyMap<string, unknown>): unknown => Object.fromEntries(entries)
 

@@ -29,13 +29,17 @@ const REASONS: Readonly<Record<string, { message: string; fix: string }>> = {
   ENOTDIR: { message: 'It is not a folder.', fix: 'Give the file another name, and create the folder.' },
 }
 
-/** The bytes of a file. A pipe would be waited for without end, and a device has no end. @throws errno(3) errors, `EFTYPE` */
-const readRegular = async (path: string): Promise<Buffer> => {
+/**
+ * The bytes of a file. A pipe would be waited for without end, and a device has no end.
+ * @throws errno(3) errors, `EFTYPE`, `EFBIG`
+ */
+export const readRegular = async (path: string, maxBytes = MAX_BYTES): Promise<Buffer> => {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     const found = await file.stat()
-    if (!found.isFile() && !found.isDirectory()) throw Object.assign(new Error('no file'), { code: 'EFTYPE' })
-    if (found.size > MAX_BYTES) throw Object.assign(new Error('too large'), { code: 'EFBIG' })
+    if (!found.isFile())
+      throw Object.assign(new Error('it is no file'), { code: found.isDirectory() ? 'EISDIR' : 'EFTYPE' })
+    if (found.size > maxBytes) throw Object.assign(new Error(`it is larger than ${maxBytes} bytes`), { code: 'EFBIG' })
     return await file.readFile()
   } finally {
     await file.close()

@@ -14,17 +14,29 @@ export type HostedTools = ReadonlyMap<string, HostedTool>
 /** Whether Deputy itself is this MCP server. */
 export const isHosted = ({ apis }: Pick<Server, 'apis'>): boolean => apis.length > 0
 
-const toolsOf = ({ apis }: Server, known: ReadonlyMap<string, CompiledApi>): HostedTools =>
+/** A tool of one of a server's APIs, with the name that the server has for it. */
+export interface NamedTool extends Pick<CompiledApi, 'api'> {
+  readonly name: string
+  /** Where in `apis` of the server. */
+  readonly at: number
+  readonly tool: ApiTool
+}
+
+/** The tools of a server's APIs. Names can come twice, and be too long, where the files are not checked yet. */
+export const namedTools = ({ apis }: Server, known: ReadonlyMap<string, CompiledApi>): NamedTool[] =>
+  apis.flatMap(({ api, prefix }, at) => {
+    const compiled = known.get(api)
+    return compiled === undefined
+      ? []
+      : compiled.tools.map((tool) => ({ api: compiled.api, name: `${prefix}${tool.name}`, at, tool }))
+  })
+
+const toolsOf = (server: Server, known: ReadonlyMap<string, CompiledApi>): HostedTools =>
   new Map(
-    apis.flatMap(({ api: id, prefix }) => {
-      const { api, tools } = known.get(id) ?? { tools: [] }
-      return api === undefined
-        ? []
-        : tools.map((tool): [string, HostedTool] => {
-            const name = `${prefix}${tool.name}`
-            return [name, { api, tool: { ...tool, name } }]
-          })
-    }),
+    namedTools(server, known).map(({ name, api, tool }) => [
+      name,
+      { api, tool: name === tool.name ? tool : { ...tool, name } },
+    ]),
   )
 
 /** The server with its hosted tools among those of its file, so that the exchange knows the downstream and the scopes of each. */

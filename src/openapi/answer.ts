@@ -1,7 +1,7 @@
 /** An answer of an API as the result of a tool. */
 import { essence, isJson, isText } from './media.ts'
 import { conforming } from './conforming.ts'
-import { isObject } from './json.ts'
+import { isDeeperThan, isObject } from './json.ts'
 import { project } from './projection.ts'
 import type { AnswerForm, ApiAnswer, ApiTool, ToolAnswer, ToolContent } from './tool.ts'
 import { deviationsOf } from './validate.ts'
@@ -46,11 +46,6 @@ const LONG_NUMBER = /\d{16}/
 /** Deeper answers could not be written again, by Deputy as by the client's program: both run out of stack. */
 const MAX_DEPTH = 200
 
-const isTooDeep = (value: unknown, depth = 0): boolean => {
-  if (typeof value !== 'object' || value === null) return false
-  return depth >= MAX_DEPTH || Object.values(value).some((each) => isTooDeep(each, depth + 1))
-}
-
 /** @returns undefined where it is no JSON, or is nested deeper than 200 levels */
 export const parseJson = (text: string): { readonly value: unknown } | undefined => {
   try {
@@ -58,7 +53,7 @@ export const parseJson = (text: string): { readonly value: unknown } | undefined
     const value = (
       LONG_NUMBER.test(text) ? JSON.parse(text, exactly as (key: string, value: unknown) => unknown) : JSON.parse(text)
     ) as unknown
-    return isTooDeep(value) ? undefined : { value }
+    return isDeeperThan(MAX_DEPTH, value) ? undefined : { value }
   } catch {
     return undefined
   }
@@ -74,6 +69,10 @@ const binaryContent = ({ name }: ApiTool, type: string, body: Buffer): ToolConte
   const mimeType = type === '' ? 'application/octet-stream' : type
   return { type: 'resource', resource: { uri: `answer:${encodeURIComponent(name)}`, mimeType, blob: data } }
 }
+
+/** All of an answer as a text: what is no text is named. */
+export const contentText = (content: readonly { readonly type: string; readonly text?: string }[]): string =>
+  content.map(({ type, text }) => (type === 'text' ? (text ?? '') : `(${type})`)).join('\n')
 
 const failed = (text: string, deviations: readonly string[] = []): ToolAnswer => ({
   isError: true,
@@ -112,7 +111,8 @@ const jsonAnswer = async (
 ): Promise<ToolAnswer> => {
   const { projection } = tool.operation
   const finds = text.length > MAX_COMPARED ? 'first' : 'all'
-  const deviations = form?.schema === undefined ? [] : await deviationsOf(form.schema, value, { finds })
+  const deviations =
+    form?.schema === undefined ? [] : await deviationsOf(form.schema, value, { finds, whole: 'The answer' })
   const part = projection === undefined ? value : project(value, projection)
   const shown = projection === undefined ? text : JSON.stringify(part ?? null)
   // The schema of the answer is that of structured content in most tools, so that the value has been compared already.
@@ -124,7 +124,7 @@ const jsonAnswer = async (
       ? {}
       : { structured: isCompared ? structured : await conforming(tool.outputSchema, structured, finds) }),
     content: [{ type: 'text', text: shown }],
-    deviations: deviations.map((each) => each.replace(/^The arguments/, 'The answer')),
+    deviations,
   }
 }
 

@@ -49,6 +49,8 @@ interface Compilation {
   readonly bases: Bases
   readonly options: Pick<ApiOptions, 'scopes' | 'timeout' | 'max_bytes'>
   readonly target: Target
+  /** What the credential fills, by `placeKey`. */
+  readonly filled: ReadonlySet<string>
 }
 
 /** What the downstream of an API says of its credential. */
@@ -85,7 +87,7 @@ const descriptionOf = ({ definition, method, path }: DocumentOperation, entry: O
 /** @throws OperationError where an operation cannot be a tool */
 export const compileOperation = (
   operation: DocumentOperation,
-  { document, references, bases, options, target }: Compilation,
+  { document, references, bases, options, target, filled }: Compilation,
   entry: OperationEntry,
 ): Compiled => {
   const { definition, method } = operation
@@ -93,11 +95,7 @@ export const compileOperation = (
   const base = baseFor(operation, bases)
   const losses = noLosses()
   const parameters = parametersOf(operation, references).filter(
-    ({ in: place, name }) =>
-      !target.filled.some(
-        (each) =>
-          each === `${place}:${name}` || (place === 'header' && headerKey(each) === `header:${headerKey(name)}`),
-      ),
+    ({ in: place, name }) => !filled.has(placeKey(`${place}:${name}`)),
   )
   const body = bodyOf(operation, references)
   const input = fitting({ references, direction: 'in', losses }, (conversion) =>
@@ -138,8 +136,12 @@ export const compileOperation = (
   return { tool, losses }
 }
 
+/** A parameter by its place and name, such as `header:x-api-key`: what is one header to the API has one key. */
+const placeKey = (named: string): string => (named.startsWith('header:') ? headerKey(named) : named)
+
 const compilationOf = (document: ApiDocument, options: ApiOptions, target: Target): Compilation => ({
   target,
+  filled: new Set(target.filled.map(placeKey)),
   document,
   references: createReferences(document),
   options,

@@ -23,7 +23,7 @@ export type {
   ToolContent,
   Value,
 } from './tool.ts'
-export { parseJson, readAnswer } from './answer.ts'
+export { contentText, parseJson, readAnswer } from './answer.ts'
 export { type ApiCompilation, type Candidate, candidates, compileApi, type Target } from './compile.ts'
 export {
   type ApiDocument,

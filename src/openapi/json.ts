@@ -6,6 +6,12 @@ export type JsonObject = Readonly<Record<string, unknown>>
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
+/** Whether a value has objects or lists below so many levels. */
+export const isDeeperThan = (levels: number, value: unknown): boolean => {
+  if (typeof value !== 'object' || value === null) return false
+  return levels <= 0 || Object.values(value).some((each) => isDeeperThan(levels - 1, each))
+}
+
 /** The object under a name; undefined where there is none, or something else. */
 export const objectAt = (parent: JsonObject | undefined, name: string): JsonObject | undefined => {
   const value = parent === undefined ? undefined : ownValue(parent, name)

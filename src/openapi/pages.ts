@@ -1,35 +1,11 @@
 /** Answers that come in pages: how the next one is asked for, and how they become one answer. */
+import { queryValue, withParameter } from '#foundation/text'
 import { parseJson } from './answer.ts'
 import { isObject, stepsOf } from './json.ts'
 import { valueAt } from './projection.ts'
 import type { ApiAnswer, ApiRequest, Operation, Pagination } from './tool.ts'
 
 const bodyOf = ({ body, isCut }: ApiAnswer): unknown => (isCut ? undefined : parseJson(body.toString('utf8'))?.value)
-
-const nameOf = (pair: string): string | undefined => {
-  try {
-    return decodeURIComponent(pair.split('=', 1)[0]!.replaceAll('+', ' '))
-  } catch {
-    return undefined
-  }
-}
-
-/** The value of a query parameter, as it is written. */
-const queryValue = (query: string, name: string): string | undefined =>
-  query
-    .slice(1)
-    .split('&')
-    .find((pair) => nameOf(pair) === name)
-    ?.split('=')[1]
-
-/** The query with one parameter in the place of all of its name. */
-const withQuery = (query: string, name: string, value: string): string => {
-  const others = query
-    .slice(1)
-    .split('&')
-    .filter((pair) => pair !== '' && nameOf(pair) !== name)
-  return `?${[...others, `${encodeURIComponent(name)}=${encodeURIComponent(value)}`].join('&')}`
-}
 
 /** A link of RFC 8288 section 3; the parameters are read as far as `rel` needs them. */
 const LINK = /<([^<>]{0,4000})>((?:\s*;\s*[\w!#$&+.^`|~-]+\*?\s*(?:=\s*(?:"[^"]{0,1000}"|[^\s",;]{0,1000}))?)*)/g
@@ -62,12 +38,14 @@ const nextQuery = (pagination: Pagination, request: ApiRequest, answer: ApiAnswe
     const next = valueAt(body, pagination.next)
     // Half of a character has no form in a URL.
     const isValue = (typeof next === 'string' && next !== '' && next.isWellFormed()) || typeof next === 'number'
-    return isValue ? withQuery(request.query, pagination.parameter, String(next)) : undefined
+    return isValue ? withParameter(request.query, pagination.parameter, String(next)) : undefined
   }
   const items = valueAt(body, pagination.items)
   if (!Array.isArray(items) || items.length === 0) return undefined
   const current = Number(queryValue(request.query, pagination.parameter) ?? 1)
-  return Number.isSafeInteger(current) ? withQuery(request.query, pagination.parameter, String(current + 1)) : undefined
+  return Number.isSafeInteger(current)
+    ? withParameter(request.query, pagination.parameter, String(current + 1))
+    : undefined
 }
 
 /**

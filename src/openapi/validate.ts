@@ -1,5 +1,6 @@
 /** Whether values are as a schema says. Schemas are compiled when they are first needed. */
 import type { ErrorObject, ValidateFunction } from 'ajv'
+import { isDeeperThan } from './json.ts'
 import type { ApiTool, JsonSchema } from './tool.ts'
 
 interface Compiler {
@@ -65,6 +66,8 @@ interface Comparison {
   readonly finds?: Finds
   /** What is compiled in place of the schema; the same function for the same schema. */
   readonly prepare?: (schema: JsonSchema) => JsonSchema
+  /** What the value is, where a sentence is about all of it. */
+  readonly whole?: string
 }
 
 /** The function that checks values against a schema. */
@@ -79,11 +82,13 @@ export const validatorOf = async (
   return made
 }
 
+const ARGUMENTS = 'The arguments'
+
 /** More would not help a model that corrects its call. */
 const MAX_TOLD = 10
 
-const wordsOf = ({ instancePath, keyword, params, message }: ErrorObject): string => {
-  const place = instancePath === '' ? 'The arguments' : instancePath.slice(1).replaceAll('/', '.').slice(0, 100)
+const wordsOf = ({ instancePath, keyword, params, message }: ErrorObject, whole: string): string => {
+  const place = instancePath === '' ? whole : instancePath.slice(1).replaceAll('/', '.').slice(0, 100)
   if (keyword === 'additionalProperties')
     return `${place}: there is no ${JSON.stringify(String(params.additionalProperty).slice(0, 100))}.`
   if (keyword === 'required') return `${place}: ${JSON.stringify(params.missingProperty)} is missing.`
@@ -92,27 +97,28 @@ const wordsOf = ({ instancePath, keyword, params, message }: ErrorObject): strin
 }
 
 /** What is wrong with a value, in sentences without the value itself; none where it is as the schema says. */
-export const deviationsOf = async (schema: JsonSchema, value: unknown, comparison?: Comparison): Promise<string[]> => {
+export const deviationsOf = async (
+  schema: JsonSchema,
+  value: unknown,
+  comparison: Comparison = {},
+): Promise<string[]> => {
+  const { whole = ARGUMENTS } = comparison
   const validate = await validatorOf(schema, comparison)
   if (validate(value)) return []
   const errors = validate.errors ?? []
   validate.errors = null
-  return [...new Set(errors.slice(0, 5 * MAX_TOLD).map(wordsOf))].slice(0, MAX_TOLD)
+  return [...new Set(errors.slice(0, 5 * MAX_TOLD).map((error) => wordsOf(error, whole)))].slice(0, MAX_TOLD)
 }
 
 /** Deeper values were not written by a caller who means what a schema says. */
 const MAX_DEPTH = 64
 
-const isTooDeep = (value: unknown, depth = 0): boolean => {
-  if (typeof value !== 'object' || value === null) return false
-  return depth >= MAX_DEPTH || Object.values(value).some((each) => isTooDeep(each, depth + 1))
-}
-
-/** What is wrong with the arguments of a call, in sentences for the model that made it. */
+/** What is wrong with the arguments of a call, in sentences for the model that made it. @param whole what the value is, if it is not arguments */
 export const validateArguments = async (
   { inputSchema }: Pick<ApiTool, 'inputSchema'>,
   args: unknown,
+  whole = ARGUMENTS,
 ): Promise<string[]> =>
-  isTooDeep(args)
-    ? [`The arguments are nested deeper than ${MAX_DEPTH} levels.`]
-    : deviationsOf(inputSchema, args, { prepare: withSafeIntegers as (schema: JsonSchema) => JsonSchema })
+  isDeeperThan(MAX_DEPTH, args)
+    ? [`${whole} are nested deeper than ${MAX_DEPTH} levels.`]
+    : deviationsOf(inputSchema, args, { prepare: withSafeIntegers as (schema: JsonSchema) => JsonSchema, whole })

@@ -210,7 +210,7 @@ describe.skipIf(bin === undefined)('PostgreSQL through Deputy', () => {
     vault.put('deputy/acme/vaulted', { value: JSON.stringify(vaulted) })
     await asAdmin(server, database, "create role vaulted login password 'one'")
     expect(await whoIs(await connected('vaulted'))).toBe('vaulted')
-    // Somebody else rotates it; Deputy has a copy that is fresh for minutes.
+    // Another party rotates it, and Deputy has a copy that is fresh for minutes.
     await asAdmin(server, database, "alter role vaulted password 'two'")
     vault.put('deputy/acme/vaulted', { value: JSON.stringify({ ...vaulted, password: 'two' }) })
     expect(await whoIs(await connected('vaulted'))).toBe('vaulted')

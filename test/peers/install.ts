@@ -125,7 +125,7 @@ const maven = (title: string, version: string, artifact: string, home: string): 
   },
 })
 
-/** Programs of npm, which run as `npx` would start them, and no scripts of theirs. */
+/** Programs of npm, started as `npx` starts them, without their install scripts. */
 const npm = (title: string, version: string, ...packages: readonly string[]): Peer => ({
   title,
   version,

@@ -145,7 +145,7 @@ describe('RFC 9700, the best current practice for OAuth', () => {
     expect(new URL(begun.headers.get('location')!, url).origin).toBe(world.url)
   })
 
-  test('redirects change POST into GET; pages are in no frame, name no page of theirs to others, and answer no script of another origin', async () => {
+  test('redirects change POST into GET; pages are in no frame, send no Referer, and answer no script of another origin', async () => {
     const { url } = authorizationUrl(world, client)
     const begun = await fetch(url, { redirect: 'manual', headers: { origin: 'https://app.example' } })
     expect([begun.status, begun.headers.get('access-control-allow-origin')]).toEqual([303, null])

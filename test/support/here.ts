@@ -17,7 +17,7 @@ const setEnvironment = (variables: Readonly<Record<string, string>>): (() => voi
 }
 
 /**
- * @param environment of this process until it stops: libraries read theirs by themselves
+ * @param environment of this process until it stops, because libraries read it by themselves
  * @param written gets the lines of its log
  */
 export const startHere = async (

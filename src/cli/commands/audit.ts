@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { InvalidArgumentError, type Command } from 'commander'
+import type { Command } from 'commander'
 import { z } from 'zod'
 import { durationSchema } from '#config'
 import { AUDIT_OUTCOMES, explain, type RecordView, recordViewSchema } from '#foundation/audit'
 import { didYouMean } from '#foundation/text'
 import { createContext, type CommandContext } from '../context.ts'
+import { countArgument } from '../count-argument.ts'
 import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print, shownTime, table, withProgress, type Terminal } from '../terminal.ts'
 
@@ -63,13 +64,6 @@ const shown = ({ at, record, ...row }: RecordView) => {
 }
 const COLUMNS = ['seq', 'time', 'event', 'outcome', 'tenant', 'user', 'server', 'downstream', 'id']
 
-const positive = (text: string): number => {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 1 || value > 10_000)
-    throw new InvalidArgumentError('write a whole number from 1 to 10000')
-  return value
-}
-
 const toQuery = (filter: Filter, more: Readonly<Record<string, string>>): string => {
   const { since, until, ...equal } = filter
   const query = new URLSearchParams(more)
@@ -114,7 +108,7 @@ const addQuery = (audit: Command, context: CommandContext): void => {
   const { terminal, socket } = context
   withFilter(audit.command('query'))
     .description('find records')
-    .option('--limit <n>', 'number of records; the last ones are shown', positive, 100)
+    .option('--limit <n>', 'number of records; the last ones are shown', countArgument, 100)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit query --tenant acme --outcome refused --since 1d')
     .action(async ({ json, limit, ...filter }: Filter & { json?: boolean; limit: number }) => {
@@ -141,7 +135,7 @@ const addTail = (audit: Command, context: CommandContext): void => {
   withFilter(audit.command('tail'))
     .description('show the last records, and with --follow new ones as they are written')
     .option('-f, --follow', 'wait for new records')
-    .option('--limit <n>', 'number of records', positive, 20)
+    .option('--limit <n>', 'number of records', countArgument, 20)
     .option('--json', 'print JSON lines')
     .addHelpText('after', '\nExample:\n  deputy audit tail --follow')
     .action(

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { formatProblem } from '#config'
 import type { PolicyQuestion } from '#listeners/admin-api'
 import type { CommandContext } from '../context.ts'
-import { shipped } from '../home.ts'
+import { readFiles } from '../home.ts'
 import { callDaemon } from '../socket-client.ts'
 import { CommandError, exit, print } from '../terminal.ts'
 
@@ -30,17 +30,12 @@ const addPolicyTest = (policy: Command, { terminal, home }: CommandContext): voi
     .addHelpText('after', '\nExample:\n  deputy policy test')
     .action(async (options: Output) => {
       // Loaded here: no other command should pay for the policy engine.
-      const [{ accessPolicies, readConfiguration }, { runPolicyExamples }] = await Promise.all([
+      const [{ accessPolicies }, { runPolicyExamples }] = await Promise.all([
         import('#daemon/configuration'),
         import('#identity/policy'),
       ])
-      const read = await readConfiguration({ home: home(), shipped, generation: 1 })
-      if (read.configuration === undefined)
-        throw new CommandError(exit.configuration, read.problems.map(formatProblem).join('\n'))
-      const { results, problems } = await runPolicyExamples(
-        accessPolicies(read.configuration.snapshot),
-        read.configuration.policy,
-      )
+      const { snapshot, policy: access } = await readFiles(home())
+      const { results, problems } = await runPolicyExamples(accessPolicies(snapshot), access)
       const failed = results.filter(({ passed }) => !passed)
       print(terminal, options, { results, problems }, () =>
         [

@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
-import { formatProblem, loadLocations, type Snapshot } from '#config'
+import { loadLocations, type Snapshot } from '#config'
 import { didYouMean } from '#foundation/text'
 import type { CommandContext } from '../context.ts'
-import { readSettings, shipped } from '../home.ts'
+import { readFiles, readSettings } from '../home.ts'
 import { CommandError, exit, print, shownText, table, withProgress } from '../terminal.ts'
 
 export interface Output {
@@ -18,14 +18,7 @@ export const unknownName = (kind: string, id: string, known: Iterable<string>): 
   )
 
 /** The whole registry as the daemon would load it. @throws CommandError with every problem */
-export const readSnapshot = async (home: string): Promise<Snapshot> => {
-  // Loaded here: no other command should pay for the policy engine.
-  const { readConfiguration } = await import('#daemon/configuration')
-  const { configuration, problems } = await readConfiguration({ home, shipped, generation: 1 })
-  if (configuration === undefined)
-    throw new CommandError(exit.configuration, problems.map(formatProblem).join('\n'), 'deputy check')
-  return configuration.snapshot
-}
+export const readSnapshot = async (home: string): Promise<Snapshot> => (await readFiles(home, 'deputy check')).snapshot
 
 /** The file that defines something of the registry, relative to the home. @throws CommandError when there is none */
 export const fileOf = async (home: string, folder: string, key: string, id: string): Promise<string> => {

@@ -3,7 +3,8 @@ import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { formatProblem, parseYamlFile, type Problem } from '#config'
 import { createContext, type CommandContext } from '../context.ts'
-import { shipped } from '../home.ts'
+import { countArgument } from '../count-argument.ts'
+import { readFiles } from '../home.ts'
 import { CommandError, exit, print, type Terminal } from '../terminal.ts'
 import { type TestFile, testFileSchema } from '../testing/cases.ts'
 import type { LoadResult } from '../testing/load.ts'
@@ -16,13 +17,6 @@ interface Options {
   seconds: number
   junit?: string
   json?: boolean
-}
-
-const positive = (text: string): number => {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 1 || value > 10_000)
-    throw new CommandError(exit.usage, `${text} is not a whole number from 1 to 10000.`)
-  return value
 }
 
 /** A problem of a file of cases, which has a page of its own. */
@@ -45,15 +39,6 @@ const readCases = async (path: string): Promise<TestFile> => {
   return file.value
 }
 
-const readHome = async ({ home }: CommandContext) => {
-  // Loaded here: no other command should pay for the policy engine.
-  const { readConfiguration } = await import('#daemon/configuration')
-  const read = await readConfiguration({ home: home(), shipped, generation: 1 })
-  if (read.configuration === undefined)
-    throw new CommandError(exit.configuration, read.problems.map(formatProblem).join('\n'))
-  return read.configuration
-}
-
 const openTarget = async (
   path: string,
   file: TestFile,
@@ -65,14 +50,16 @@ const openTarget = async (
       import('../testing/offline.ts'),
       import('#foundation/telemetry'),
     ])
-    const { snapshot, policy } = await readHome(context)
+    const { snapshot, policy } = await readFiles(context.home())
     return openOffline({ snapshot, policy, file, telemetry: noTelemetry, logger: createLogger({ level: 'silent' }) })
   }
   const { openOnline } = await import('../testing/online.ts')
   const { server } = file
   const url =
     file.url ??
-    (file.command === undefined ? (await readHome(context)).snapshot.servers.get(server ?? '')?.resource : undefined)
+    (file.command === undefined
+      ? (await readFiles(context.home())).snapshot.servers.get(server ?? '')?.resource
+      : undefined)
   if (url === undefined && file.command === undefined)
     throw new CommandError(
       exit.configuration,
@@ -145,8 +132,8 @@ export const addTestCommand = (program: Command, terminal: Terminal): void => {
     .argument('<file>', 'YAML file of cases (docs/testing-tools.md)')
     .option('--simulate', 'answer in place of the API, from its document; no daemon, network or credential is needed')
     .option('--load', 'call the cases repeatedly and show rate and latency')
-    .option('--callers <n>', 'with --load: calls at the same time', positive, 8)
-    .option('--seconds <n>', 'with --load: how long', positive, 10)
+    .option('--callers <n>', 'with --load: calls at the same time', countArgument, 8)
+    .option('--seconds <n>', 'with --load: how long', countArgument, 10)
     .option('--junit <file>', 'also write the results as JUnit XML')
     .option('--json', 'print JSON')
     .addHelpText(

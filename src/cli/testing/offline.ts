@@ -20,7 +20,7 @@ import { createProofs } from '#foundation/outbound'
 import type { Logger, Telemetry } from '#foundation/telemetry'
 import type { Policy } from '#identity/policy'
 import { ACCESS_TOKEN_TYPE } from '#oauth'
-import { type ApiTool, type ExampleAnswer, examplesOf, readAccepted, type ToolAnswer } from '#openapi'
+import { type ApiTool, contentText, type ExampleAnswer, examplesOf, readAccepted, type ToolAnswer } from '#openapi'
 import { CommandError, exit } from '../terminal.ts'
 import type { TestCase, TestFile, TestUser } from './cases.ts'
 import type { Outcome, Target } from './outcome.ts'
@@ -96,7 +96,7 @@ const examplesIn = async (home: string, tools: HostedTools): Promise<(tool: ApiT
 
 const outcomeOf = (answer: ToolAnswer, simulator: Simulator): Outcome => ({
   kind: answer.isError ? 'error' : 'answer',
-  text: answer.content.map((each) => (each.type === 'text' ? each.text : `(${each.type})`)).join('\n'),
+  text: contentText(answer.content),
   structured: answer.structured,
   asked: false,
   requests: simulator.requests(),

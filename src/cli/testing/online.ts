@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Client, type CallToolResult, ProtocolError, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
+import { contentText } from '#openapi'
 import type { TestCase, TestFile, TestUser } from './cases.ts'
 import type { Outcome, Target } from './outcome.ts'
 
@@ -73,7 +74,7 @@ class Connection {
 
 const outcomeOf = ({ content, structuredContent, isError }: CallToolResult, asked: boolean): Outcome => ({
   kind: isError === true ? 'error' : 'answer',
-  text: content.map((each) => (each.type === 'text' ? each.text : `(${each.type})`)).join('\n'),
+  text: contentText(content),
   structured: structuredContent,
   asked,
 })

@@ -50,11 +50,7 @@ const compareOutcome = async (outcome: Outcome, expected: Expectation): Promise<
     if (!isDeepStrictEqual(found, value)) problems.push(`At ${pointer} is ${shown(found)}, not ${shown(value)}.`)
   }
   if (expected.schema !== undefined)
-    problems.push(
-      ...(await validateArguments({ inputSchema: expected.schema }, structured)).map((each) =>
-        each.replace(/^The arguments/, 'The structured content'),
-      ),
-    )
+    problems.push(...(await validateArguments({ inputSchema: expected.schema }, structured, 'The structured content')))
   if (expected.requests !== undefined && requests !== undefined && requests !== expected.requests)
     problems.push(`The API received ${requests} request${requests === 1 ? '' : 's'}, not ${expected.requests}.`)
   if (expected.asked !== undefined && asked !== expected.asked)

@@ -1,7 +1,6 @@
 /** Servers that Deputy hosts: the APIs that they name, and what their tools need of the server. */
 import { ownValue } from '#foundation/text'
-import type { CompiledApi } from '../api.ts'
-import { isHosted } from '../hosted-tools.ts'
+import { isHosted, type NamedTool, namedTools } from '../hosted-tools.ts'
 import type { Loaded } from '../loaded.ts'
 import type { Problem } from '../problem.ts'
 import type { Server } from '../server.ts'
@@ -45,21 +44,9 @@ const checkProgram = (located: Located<Server>, { settings }: Loaded): Problem[]
   return problems
 }
 
-/** A tool of an API as this server would have it. */
-interface Named {
-  readonly name: string
-  readonly at: number
-  readonly tool: CompiledApi['tools'][number]
-}
-
-const toolsOf = ({ apis }: Server, compiled: Loaded['compiled']): Named[] =>
-  apis.flatMap(({ api, prefix }, at) =>
-    (compiled.get(api)?.tools ?? []).map((tool) => ({ name: `${prefix}${tool.name}`, at, tool })),
-  )
-
-const checkNames = (located: Located<Server>, tools: readonly Named[]): Problem[] => {
+const checkNames = (located: Located<Server>, tools: readonly NamedTool[]): Problem[] => {
   const problem = problemsOf(located)
-  const known = new Map<string, Named>()
+  const known = new Map<string, NamedTool>()
   const problems = tools.flatMap((each) => {
     const twin = known.get(each.name)
     known.set(each.name, each)
@@ -99,7 +86,7 @@ const checkNames = (located: Located<Server>, tools: readonly Named[]): Problem[
 /** The server is registered for what its tools need. */
 const checkScopes = (
   located: Located<Server>,
-  tools: readonly Named[],
+  tools: readonly NamedTool[],
   { compiled, downstreams }: Loaded,
 ): Problem[] => {
   const problem = problemsOf(located)
@@ -149,7 +136,7 @@ export const checkHosted = (loaded: Loaded): Problem[] =>
         ? []
         : [problem(['apis', at, 'api'], `There is no API ${api}.`, correction(api, 'Known APIs', loaded.apis.keys()))],
     )
-    const tools = toolsOf(value, loaded.compiled)
+    const tools = namedTools(value, loaded.compiled)
     return [
       ...unknown,
       ...checkProgram(located, loaded),

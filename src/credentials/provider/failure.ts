@@ -6,7 +6,7 @@ import {
 } from 'openid-client'
 import { z } from 'zod'
 import { DeputyError } from '#errors'
-import { struck, told } from '#foundation/outbound'
+import { struck, told, readRetryAfter } from '#foundation/outbound'
 
 /**
  * How a request to a provider went wrong.
@@ -153,11 +153,7 @@ const responseOf = (error: unknown): Response | undefined =>
 /** `Retry-After` of an answer that rejects the request for now (RFC 9110 section 10.2.3), in ms; undefined where it has none. */
 export const retryAfterOf = (error: unknown, now: number): number | undefined => {
   const response = responseOf(error)
-  const text =
-    response !== undefined && (BUSY.has(response.status) || response.status === 503)
-      ? response.headers.get('retry-after')
-      : null
-  if (text === null) return undefined
-  const wait = /^\d{1,9}$/.test(text.trim()) ? Number(text) * 1000 : Date.parse(text) - now
-  return Number.isFinite(wait) && wait > 0 ? Math.min(wait, MAX_WAIT_MS) : undefined
+  const isBusy = response !== undefined && (BUSY.has(response.status) || response.status === 503)
+  const wait = isBusy ? readRetryAfter(response.headers.get('retry-after'), now) : undefined
+  return wait !== undefined && wait > 0 ? Math.min(wait, MAX_WAIT_MS) : undefined
 }

@@ -4,6 +4,7 @@
  */
 export {
   accessPolicies,
+  type Configuration,
   CurrentConfiguration,
   readConfiguration,
   type ReloadResult,

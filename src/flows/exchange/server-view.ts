@@ -11,7 +11,7 @@ import { authorize } from './authorize.ts'
 import type { RequestOrigin } from './request.ts'
 import type { Introspection } from './introspection.ts'
 import type { Presentation } from './possession.ts'
-import { answerOf as subjectAnswer, type SubjectState } from './subject-state.ts'
+import type { SubjectState } from './subject-state.ts'
 import { assertForAgent, resolveTarget } from './target.ts'
 import { missingFor } from './tool.ts'
 
@@ -27,7 +27,10 @@ export interface ServerView {
    */
   caller(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<HostedCaller>
   /** The same for the Unix user at the other end of the socket, who has signed in with `deputy login`. @throws DeputyError of the session */
-  sessionCaller(origin: RequestOrigin, uid: number): Promise<HostedCaller & { readonly subject: VerifiedSubject }>
+  sessionCaller(
+    origin: RequestOrigin,
+    uid: number,
+  ): Promise<Pick<HostedCaller, 'judge'> & { readonly subject: VerifiedSubject }>
 }
 
 /** The issuers whose tokens clients may present to the server (RFC 9728 section 2); Deputy is one where it redeems identity assertions for them. */
@@ -204,7 +207,7 @@ export const createServerView = (deps: ServerViewDependencies): ServerView => {
     async sessionCaller(origin, uid) {
       const { server } = await deps.attest(origin.evidence, deps.snapshot())
       const subject = await deps.subjects.fromSession({ uid, server })
-      return { answer: subjectAnswer(server, subject), subject, judge: judgeFor(deps, server, subject) }
+      return { subject, judge: judgeFor(deps, server, subject) }
     },
   }
 }

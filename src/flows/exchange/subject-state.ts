@@ -105,8 +105,7 @@ const dependenciesOn = (
   { tenant: { tenant }, user, tokenId, ancestors, earliestIssue: since }: VerifiedSubject,
 ): CredentialDependencies => ({ tenant, user, server, downstreams: [], tokens: [tokenId, ...ancestors], since })
 
-/** An active answer. */
-export const answerOf = (
+const answerOf = (
   server: Server,
   { user, agent, tenant: { tenant }, issuer, scopes = [], claims, issuedAt, expiresAt, confirmation }: VerifiedSubject,
 ) => ({

@@ -1,10 +1,10 @@
 import type { Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { codingOf, DECODERS, withoutSecrets } from './decoding.ts'
+import { codingOf, createDecoder, withoutSecrets } from './decoding.ts'
 import { without } from './headers.ts'
 import { plainOf } from './plain.ts'
 import { createRedaction, type Needles, type Rewriter } from './rewriter.ts'
-import { rawHeadersOf, unreadable, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
+import { rawHeadersOf, upstreamError, type Upstream, type UpstreamRequest } from './upstream.ts'
 
 /** The whole answer of a service, decoded, with secrets struck out. */
 export interface CollectedAnswer {
@@ -90,8 +90,7 @@ class AnswerCollector implements Dispatcher.DispatchHandler {
 
   /** @throws DeputyError `upstream_unreachable` for a coding that cannot be read */
   #createDecoder(coding: string, controller: Dispatcher.DispatchController): Transform {
-    const decoder = DECODERS.get(coding)?.()
-    if (decoder === undefined) throw unreadable(this.#origin, coding)
+    const decoder = createDecoder(coding, this.#origin)
     return decoder
       .on('data', (chunk: Buffer) => {
         this.#keep(chunk)

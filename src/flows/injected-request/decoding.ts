@@ -2,9 +2,10 @@ import { PassThrough, type Transform } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { each, type RawHeaders } from './headers.ts'
 import { createRedaction, needlesOf, type Needles } from './rewriter.ts'
+import { unreadable } from './upstream.ts'
 
 /** By the name of the content coding (RFC 9110 section 8.4.1). */
-export const DECODERS = new Map<string, () => Transform>([
+const DECODERS = new Map<string, () => Transform>([
   ['gzip', createGunzip],
   ['x-gzip', createGunzip],
   ['deflate', createInflate],
@@ -12,6 +13,13 @@ export const DECODERS = new Map<string, () => Transform>([
   ['zstd', createZstdDecompress],
   ['identity', () => new PassThrough()],
 ])
+
+/** @param coding of `codingOf` @throws DeputyError `upstream_unreachable` for a coding that cannot be read */
+export const createDecoder = (coding: string, origin: string): Transform => {
+  const decoder = DECODERS.get(coding)?.()
+  if (decoder === undefined) throw unreadable(origin, coding)
+  return decoder
+}
 
 /** The headers of an answer without the secrets: none may come back in them, also when bodies are not searched (threat 27). */
 export const withoutSecrets = (headers: RawHeaders, needles: Needles): string[] => {

@@ -4,7 +4,7 @@
  */
 export { provingUpstream } from './bound.ts'
 export { collectAnswer, type CollectedAnswer } from './collect.ts'
-export { codingOf, DECODERS, withoutSecrets } from './decoding.ts'
+export { codingOf, createDecoder, withoutSecrets } from './decoding.ts'
 export { formsOf } from './forms.ts'
 export { each, isForDeputy, methodsOf, passedOn, type RawHeaders, without } from './headers.ts'
 export { assertNoInboundToken } from './inbound-token.ts'

@@ -3,6 +3,7 @@ import { CREDENTIAL, type InjectionWay } from '#config'
 import { refuse } from '#errors'
 import type { AllowedInjection } from '#flows/exchange'
 import type { Secret } from '#foundation/crypto'
+import { withParameter } from '#foundation/text'
 import { each, without, type RawHeaders } from './headers.ts'
 import { createReplacement, type Rewriter } from './rewriter.ts'
 
@@ -37,20 +38,6 @@ const loginOf = (text: string, downstream: string): z.output<typeof loginSchema>
     throw refuse('injection_unsafe', { downstream, problem: 'it is not a login: JSON with username and password' })
   }
 }
-
-/** The parameters that are not the one that is put in. */
-const withoutParameter = (query: string, name: string): string[] =>
-  query
-    .slice(1)
-    .split('&')
-    .filter((pair) => {
-      const given = pair.split('=', 1)[0]!.replaceAll('+', ' ')
-      try {
-        return pair !== '' && decodeURIComponent(given) !== name
-      } catch {
-        return true
-      }
-    })
 
 const typeOf = (headers: RawHeaders, wanted: string): string => {
   for (const [lower, , value] of each(headers)) if (lower === wanted) return value.toLowerCase()
@@ -117,8 +104,7 @@ export const putIn = (credential: Secret, { downstream, inject: { as } }: Allowe
       const pair = Buffer.from(safe(`${login.username}:${login.password}`)).toString('base64')
       secrets.add(login.password).add(pair)
       set.push(['Authorization', `Basic ${pair}`])
-    } else if ('query' in way)
-      query = `?${[...withoutParameter(query, way.query), `${encodeURIComponent(way.query)}=${encodeURIComponent(safe(text))}`].join('&')}`
+    } else if ('query' in way) query = withParameter(query, way.query, safe(text))
     else if ('path' in way) path = path.split(way.path).join(encodeURIComponent(safe(text)))
     else if (given.hasBody) {
       const encoding = typeOf(given.headers, 'content-encoding')

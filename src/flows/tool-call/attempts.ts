@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import {
   BrokenCircuitError,
   circuitBreaker,
-  CircuitState,
   ConsecutiveBreaker,
   handleWhen,
   type CircuitBreakerPolicy,
@@ -10,6 +9,7 @@ import {
 import { DeputyError, refuse } from '#errors'
 import { type CollectedAnswer, each } from '#flows/injected-request'
 import { createLru } from '#foundation/lru'
+import { readRetryAfter } from '#foundation/outbound'
 
 /** Failures in a row after which an API gets no more requests of a tenant, and for how long (ms). */
 const MAX_FAILURES = 5
@@ -18,7 +18,7 @@ const MAX_CIRCUITS = 10_000
 /** Attempts of a request that may be sent again. */
 const MAX_ATTEMPTS = 3
 const FIRST_PAUSE_MS = 100
-/** A longer wait is left to the caller, who is told of it (ms). */
+/** Deputy does not wait longer than this; the answer names the wait to the caller (ms). */
 const MAX_PAUSE_MS = 5000
 
 /** Answers of a service that has not handled the request, or may not have (RFC 9110 section 15.6, RFC 6585 section 4). */
@@ -41,14 +41,9 @@ const isFailure = (error: unknown): boolean =>
 const opensCircuit = (error: unknown): boolean =>
   isFailure(error) || (error instanceof DeputyError && error.code === 'api_timeout')
 
-/** `Retry-After` (RFC 9110 section 10.2.3) in ms from now; undefined where it is none. */
-export const waitAskedBy = ({ headers }: Pick<CollectedAnswer, 'headers'>, now: number): number | undefined => {
-  const [value] = [...each(headers)].filter(([lower]) => lower === 'retry-after').map(([, , text]) => text.trim())
-  if (value === undefined) return undefined
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
-  const at = Date.parse(value)
-  return Number.isNaN(at) ? undefined : Math.max(0, at - now)
-}
+/** The wait that an answer asks for (ms). */
+const waitAskedBy = ({ headers }: CollectedAnswer, now: number): number | undefined =>
+  readRetryAfter([...each(headers)].find(([lower]) => lower === 'retry-after')?.[2], now)
 
 /** The result of some work, or the reason of the signal if that comes first. */
 const untilAborted = async <T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> => {
@@ -77,14 +72,8 @@ export interface AttemptOptions {
 
 /** Sends requests, again where that is safe, and not at all while the API fails. */
 export interface Attempts {
-  /**
-   * @returns the answer, and how often the request was sent
-   * @throws DeputyError `api_resting`, and what `send` throws
-   */
-  run(
-    send: () => Promise<CollectedAnswer>,
-    options: AttemptOptions,
-  ): Promise<{ answer: CollectedAnswer; attempts: number }>
+  /** @throws DeputyError `api_resting`, and what `send` throws */
+  run(send: () => Promise<CollectedAnswer>, options: AttemptOptions): Promise<CollectedAnswer>
 }
 
 /** @param deps.chance a number from 0 to 1, which spreads the attempts of many callers */
@@ -121,8 +110,7 @@ export const createAttempts = (deps: { readonly now: () => number; readonly chan
       )
     } catch (error) {
       if (error instanceof FailedAnswer) return error.answer
-      if (error instanceof BrokenCircuitError || circuit.state === CircuitState.Isolated)
-        throw refuse('api_resting', { host, seconds: OPEN_MS / 1000 }, error)
+      if (error instanceof BrokenCircuitError) throw refuse('api_resting', { host, seconds: OPEN_MS / 1000 }, error)
       throw error
     }
   }
@@ -148,7 +136,7 @@ export const createAttempts = (deps: { readonly now: () => number; readonly chan
         const pause = options.idempotent && attempt < MAX_ATTEMPTS ? pauseAfter(outcome, attempt) : undefined
         if (pause === undefined) {
           if (outcome instanceof DeputyError) throw outcome
-          return { answer: outcome, attempts: attempt }
+          return outcome
         }
         await sleep(pause, undefined, { signal: options.signal })
       }

@@ -67,6 +67,20 @@ const assertSameTool = (
   if (!isSame) throw refuse('tool_unknown', { tool, server })
 }
 
+/** Sends a request with a credential, if the tool and the credential still are what was decided. */
+const sendNow = async (
+  call: RunningCall,
+  request: ApiRequest,
+  { progress, credential }: { readonly progress: Progress; readonly credential: CallCredential },
+  deps: ToolCallDependencies,
+): Promise<CollectedAnswer> => {
+  progress.credential = credential
+  assertSameTool(call, deps)
+  credential.injection.assertStands()
+  progress.requests += 1
+  return await sendWith(credential, request, call, deps)
+}
+
 /** One request of the call. A refused credential (401) is replaced once: the API has not handled the request (RFC 9110 section 15.5.2). */
 const sendOnce = async (
   call: RunningCall,
@@ -74,11 +88,8 @@ const sendOnce = async (
   progress: Progress,
   deps: ToolCallDependencies,
 ): Promise<CollectedAnswer> => {
-  const credential = (progress.credential ??= await obtainFor(deps, call, request))
-  assertSameTool(call, deps)
-  credential.injection.assertStands()
-  progress.requests += 1
-  const answer = await sendWith(credential, request, call, deps)
+  const credential = progress.credential ?? (await obtainFor(deps, call, request))
+  const answer = await sendNow(call, request, { progress, credential }, deps)
   if (answer.status !== 401 || progress.hasRenewed) return answer
   progress.hasRenewed = true
   const renewed = await obtainFor(deps, call, request, credential.token).catch((error: unknown) => {
@@ -92,11 +103,8 @@ const sendOnce = async (
   })
   if (renewed === undefined) return answer
   const { needles: earlier } = credential
-  progress.credential = { ...renewed, ...(earlier === undefined ? {} : { earlier }) }
-  assertSameTool(call, deps)
-  renewed.injection.assertStands()
-  progress.requests += 1
-  return await sendWith(progress.credential, request, call, deps)
+  const both = { ...renewed, ...(earlier === undefined ? {} : { earlier }) }
+  return await sendNow(call, request, { progress, credential: both }, deps)
 }
 
 /** A request, sent again where its operation allows that. */
@@ -107,7 +115,7 @@ const sendPage = async (
   { deps, attempts }: { readonly deps: ToolCallDependencies; readonly attempts: Attempts },
 ): Promise<ApiAnswer> => {
   const { api, tool } = call.hosted
-  const { answer } = await attempts.run(() => sendOnce(call, request, progress, deps), {
+  const answer = await attempts.run(() => sendOnce(call, request, progress, deps), {
     key: JSON.stringify([api.api, call.request.who.tenant]),
     host: new URL(request.origin).host,
     idempotent: tool.effects.idempotent || tool.effects.readOnly,

@@ -1,6 +1,6 @@
 import type { DeputyError } from '#errors'
 import type { AuditRecord } from '#foundation/audit'
-import type { ToolAnswer } from '#openapi'
+import { contentText, type ToolAnswer } from '#openapi'
 import type { RunningCall } from './context.ts'
 
 /** What is known of a call when it is over. */
@@ -19,11 +19,10 @@ export interface Outcome {
 const MAX_RECORDED = 10_000
 
 /** All of an answer: its structured content may lack parts that differ from the schema. */
-const textOf = ({ content }: ToolAnswer): string =>
-  content.map((each) => (each.type === 'text' ? each.text : `(${each.type})`)).join('\n')
-
 const recordedAnswer = ({ hosted: { api } }: RunningCall, { answer }: Outcome): unknown =>
-  answer === undefined || !api.record.includes('answers') ? undefined : textOf(answer).slice(0, MAX_RECORDED)
+  answer === undefined || !api.record.includes('answers')
+    ? undefined
+    : contentText(answer.content).slice(0, MAX_RECORDED)
 
 /** The record of a call that is over. That of its credential, which was durable before the first request, has the same correlation id. */
 export const outcomeRecord = (call: RunningCall, outcome: Outcome, milliseconds: number): AuditRecord => {

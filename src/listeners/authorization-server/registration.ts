@@ -6,7 +6,7 @@ import { asDeputyError, refuse } from '#errors'
 import type { Rates } from '#foundation/cache'
 import type { Logger } from '#foundation/telemetry'
 import { type ClientRegistry, readClientMetadata } from '#identity/client'
-import { errorAnswer, readBody } from '#listeners/http'
+import { errorAnswer, readAnyJson } from '#listeners/http'
 import { toLibrary } from './clients.ts'
 import { addressOf, admitNewClient } from './new-clients.ts'
 
@@ -15,21 +15,6 @@ export interface RegistrationDependencies {
   readonly snapshot: CurrentSnapshot
   readonly rates: Pick<Rates, 'admit'>
   readonly logger: Logger
-}
-
-const readJson = async (request: IncomingMessage, limit: number): Promise<unknown> => {
-  const type = request.headers['content-type'] ?? ''
-  if (!/^application\/json\s*(;|$)/i.test(type))
-    throw refuse('unsupported_media_type', {
-      type: type === '' ? '(none)' : type.slice(0, 100),
-      expected: 'application/json',
-    })
-  const body = await readBody(request, limit)
-  try {
-    return JSON.parse(body.toString('utf8')) as unknown
-  } catch {
-    throw refuse('client_metadata_invalid', { problem: 'it is no JSON object' })
-  }
 }
 
 /**
@@ -46,7 +31,9 @@ const register = async (
   if (request.method !== 'POST') throw refuse('method_not_allowed', { method: String(request.method), allowed: 'POST' })
   const address = addressOf(request)
   await admitNewClient(deps.rates, address)
-  const metadata = readClientMetadata(await readJson(request, registration.max_bytes), 'registered', schemes)
+  const said = await readAnyJson(request, registration.max_bytes)
+  if (said === undefined) throw refuse('client_metadata_invalid', { problem: 'it is no JSON object' })
+  const metadata = readClientMetadata(said, 'registered', schemes)
   const { client, secret } = await deps.clientRegistry.register(metadata)
   deps.logger.info({ client: client.id, name: metadata.name, address }, 'a client has registered itself')
   const { application_type: _type, ...registered } = toLibrary({ id: client.id, metadata }, grantTypes)

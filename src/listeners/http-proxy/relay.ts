@@ -3,13 +3,12 @@ import type { Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import {
   codingOf,
+  createDecoder,
   createRedaction,
-  DECODERS,
   type Needles,
   passedOn,
   rawHeadersOf,
   type Rewriter,
-  unreadable,
   type Upstream,
   upstreamError,
   type UpstreamRequest,
@@ -119,8 +118,7 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
 
   /** @throws DeputyError `upstream_unreachable` for a coding that cannot be read */
   #createDecoder(coding: string, controller: Dispatcher.DispatchController): Transform {
-    const decoder = DECODERS.get(coding)?.()
-    if (decoder === undefined) throw unreadable(this.#target.origin, coding)
+    const decoder = createDecoder(coding, this.#target.origin)
     return decoder
       .on('data', (chunk: Buffer) => {
         if (!this.#write(chunk)) decoder.pause()

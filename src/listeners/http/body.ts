@@ -68,22 +68,34 @@ export const readForm = async (request: IncomingMessage, limit: number): Promise
   return parseForm(await readBody(request, limit))
 }
 
-/** Reads JSON of a schema. @throws DeputyError `unsupported_media_type`, `malformed_request`, and what `readBody` throws */
+/**
+ * Reads JSON that nothing is known of yet.
+ * @returns undefined where the body is not JSON
+ * @throws DeputyError `unsupported_media_type`, and what `readBody` throws
+ */
+export const readAnyJson = async (request: IncomingMessage, limit: number): Promise<unknown> => {
+  const type = request.headers['content-type'] ?? ''
+  if (!/^application\/json\s*(;|$)/i.test(type))
+    throw refuse('unsupported_media_type', {
+      type: type === '' ? '(none)' : type.slice(0, 100),
+      expected: 'application/json',
+    })
+  const bytes = await readBody(request, limit)
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch {
+    return undefined
+  }
+}
+
+/** Reads JSON of a schema. @throws DeputyError `malformed_request`, and what `readAnyJson` throws */
 export const readJson = async <Schema extends z.ZodType>(
   request: IncomingMessage,
   schema: Schema,
   limit: number,
 ): Promise<z.output<Schema>> => {
-  const type = request.headers['content-type'] ?? ''
-  if (!/^application\/json\s*(;|$)/i.test(type))
-    throw refuse('unsupported_media_type', { type: type.slice(0, 100), expected: 'application/json' })
-  const bytes = await readBody(request, limit)
-  let value: unknown
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-  } catch {
-    throw refuse('malformed_request', { problem: 'the body is not JSON' })
-  }
+  const value = await readAnyJson(request, limit)
+  if (value === undefined) throw refuse('malformed_request', { problem: 'the body is not JSON' })
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues

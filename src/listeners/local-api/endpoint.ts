@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { CurrentSnapshot } from '#config'
+import { refuse } from '#errors'
 import type { DeviceLogin, DeviceLoginState } from '#flows/connect'
 import type { BeginExec, Exchange, RequestOrigin, ServerView, TokenState } from '#flows/exchange'
 import type { ToolCalls } from '#flows/tool-call'
@@ -69,6 +70,21 @@ const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 export const traceparentOf = ({ headers }: IncomingMessage): string | undefined => {
   const { traceparent } = headers
   return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined
+}
+
+/**
+ * The process that calls, as the kernel reports it, for what belongs to a Unix user.
+ * @param what needs it, for the sentence of the refusal
+ * @throws DeputyError `malformed_request` over TCP
+ */
+export const unixPeerOf = async (
+  request: IncomingMessage,
+  { peer }: Pick<LocalApiDependencies, 'peer'>,
+  what: string,
+): Promise<PeerProcess> => {
+  const caller = await peer(request)
+  if (caller === undefined) throw refuse('malformed_request', { problem: `${what} need the Unix socket` })
+  return caller
 }
 
 /** A request by its correlation id, with what proves its caller. @throws DeputyError of the category workload */

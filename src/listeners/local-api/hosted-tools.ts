@@ -8,7 +8,7 @@ import { Secret } from '#foundation/crypto'
 import { HostedWorkload, type PeerProcess } from '#identity/workload'
 import { readJson, sendJson } from '#listeners/http'
 import { describeTool } from '#openapi'
-import { type Endpoint, type LocalApiDependencies, traceparentOf } from './endpoint.ts'
+import { type Endpoint, type LocalApiDependencies, traceparentOf, unixPeerOf } from './endpoint.ts'
 
 type Dependencies = Pick<LocalApiDependencies, 'serverView' | 'toolCalls' | 'snapshot' | 'peer'>
 
@@ -21,13 +21,6 @@ const callSchema = z.strictObject({
 
 /** Bytes of a call: files travel in arguments, as base64. */
 const MAX_CALL_BYTES = 4_194_304
-
-/** @throws DeputyError `malformed_request` over TCP, where the kernel does not say who calls */
-const peerOf = async (request: IncomingMessage, { peer }: Dependencies): Promise<PeerProcess> => {
-  const caller = await peer(request)
-  if (caller === undefined) throw refuse('malformed_request', { problem: 'hosted tools need the Unix socket' })
-  return caller
-}
 
 const originOf = (
   request: IncomingMessage,
@@ -47,7 +40,7 @@ export const hostedToolsEndpoint =
   (deps: Dependencies): Endpoint =>
   async (request, response, correlationId) => {
     const { server } = await readJson(request, toolsSchema, deps.snapshot().settings.limits.body_bytes)
-    const peer = await peerOf(request, deps)
+    const peer = await unixPeerOf(request, deps, 'hosted tools')
     const { judge } = await deps.serverView.sessionCaller(originOf(request, correlationId, { server, peer }), peer.uid)
     const hosted = [...(deps.snapshot().hosted.get(server)?.values() ?? [])]
     sendJson(response, 200, {
@@ -60,7 +53,7 @@ export const hostedCallEndpoint =
   (deps: Dependencies): Endpoint =>
   async (request, response, correlationId) => {
     const { server, tool, arguments: args } = await readJson(request, callSchema, MAX_CALL_BYTES)
-    const peer = await peerOf(request, deps)
+    const peer = await unixPeerOf(request, deps, 'hosted tools')
     const origin = originOf(request, correlationId, { server, peer })
     const { judge, subject } = await deps.serverView.sessionCaller(origin, peer.uid)
     // A tool that policy hides is one that does not exist.

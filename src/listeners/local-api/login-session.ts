@@ -1,20 +1,13 @@
 import type { IncomingMessage } from 'node:http'
-import { refuse } from '#errors'
 import type { DeviceLoginState } from '#flows/connect'
 import { sendJson } from '#listeners/http'
-import { type Endpoint, formOf, type LocalApiDependencies } from './endpoint.ts'
+import { type Endpoint, formOf, type LocalApiDependencies, unixPeerOf } from './endpoint.ts'
 
 type Dependencies = Pick<LocalApiDependencies, 'login' | 'snapshot' | 'peer'>
 
-/**
- * The uid of the caller, as the kernel reports it. A login session belongs to a Unix user, so it needs the Unix socket.
- * @throws DeputyError `malformed_request` over TCP
- */
-const uidOf = async (request: IncomingMessage, { peer }: Pick<Dependencies, 'peer'>): Promise<number> => {
-  const caller = await peer(request)
-  if (caller === undefined) throw refuse('malformed_request', { problem: 'login sessions need the Unix socket' })
-  return caller.uid
-}
+/** A login session belongs to a Unix user. @throws DeputyError `malformed_request` over TCP */
+const uidOf = async (request: IncomingMessage, deps: Pick<Dependencies, 'peer'>): Promise<number> =>
+  (await unixPeerOf(request, deps, 'login sessions')).uid
 
 /** How a sign-in with a code goes, for the program that waits for it. */
 const deviceOf = (login: DeviceLoginState | undefined): object => {

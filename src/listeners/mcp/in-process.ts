@@ -28,6 +28,9 @@ export interface InProcessDependencies {
 }
 
 type Judge = HostedCaller['judge']
+type JudgedTool = NonNullable<ReturnType<VerifiedCaller['tools']['get']>>
+
+const NO_TOOL = { scopes: undefined, denied: 'The server has no such tool.', requires: [] }
 
 /** Runs work of the daemon as a client of Deputy sees it. @throws DeputyClientError */
 const asClient = async <T>(correlationId: string, logger: Logger, work: () => Promise<T>): Promise<T> => {
@@ -42,12 +45,10 @@ const asClient = async <T>(correlationId: string, logger: Logger, work: () => Pr
 }
 
 /** The tools of a caller, each judged when it is looked up, in the form in which the middleware reads them. */
-const lazyTools = (judge: Judge): VerifiedCaller['tools'] => ({
-  get: (tool) => {
-    const judged = judge(tool)
-    if (judged === undefined)
-      return { allowed: false, denied: 'The server has no such tool.', downstream: undefined, scopes: [], requires: [] }
-    const { scopes, denied, requires } = judged
+const lazyTools = (judge: Judge): VerifiedCaller['tools'] => {
+  const judged = new Map<string, JudgedTool>()
+  const asRead = (tool: string): JudgedTool => {
+    const { scopes, denied, requires } = judge(tool) ?? NO_TOOL
     return {
       allowed: scopes !== undefined,
       downstream: undefined,
@@ -55,8 +56,16 @@ const lazyTools = (judge: Judge): VerifiedCaller['tools'] => ({
       requires,
       ...(denied === undefined ? {} : { denied }),
     }
-  },
-})
+  }
+  return {
+    // The gate and the server ask about the tool of one request several times.
+    get(tool) {
+      const found = judged.get(tool) ?? asRead(tool)
+      judged.set(tool, found)
+      return found
+    },
+  }
+}
 
 /** Deputy as the gate of a hosted server asks it: without a socket, and with the server proved by construction. */
 export const createHostedDeputy = (server: string, deps: InProcessDependencies): GateDeputy => {

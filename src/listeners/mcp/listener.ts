@@ -1,8 +1,8 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import { toNodeHandler } from '@modelcontextprotocol/node'
 import { createMcpHandler } from '@modelcontextprotocol/server'
-import { isHosted, type Server } from '#config'
-import { callerOf, createGateAt, createRequestState } from '#sdk/hosting'
+import { isHosted, type Server, type Snapshot } from '#config'
+import { callerOf, createGateAt, createRequestState, placesOf } from '#sdk/hosting'
 import { createBackend, createHostedDeputy, type InProcessDependencies } from './in-process.ts'
 import { createToolsServer } from './tools-server.ts'
 
@@ -27,7 +27,7 @@ interface HostedServer {
 }
 
 /** What clients see of a server in `initialize` and `server/discover`. */
-export const infoOf = ({ server, name, version = '0', description }: Server) => ({
+const infoOf = ({ server, name, version = '0', description }: Server) => ({
   name: server,
   ...(name === undefined ? {} : { title: name }),
   version,
@@ -70,28 +70,37 @@ const openServer = (id: string, deps: McpListenerDependencies): HostedServer => 
   }
 }
 
-/** The paths of a server: its endpoint, and its metadata (RFC 9728 section 3.1). */
-const pathsOf = ({ resource }: Server): readonly string[] => {
-  const { pathname } = new URL(resource)
-  return [pathname, `/.well-known/oauth-protected-resource${pathname === '/' ? '' : pathname}`]
+/** A server that a path leads to, and the host under which it is known. */
+interface Route {
+  readonly server: string
+  readonly host: string
+}
+type Routes = ReadonlyMap<string, readonly Route[]>
+
+/** The servers that Deputy hosts, by the paths of their endpoints and of their metadata. */
+const routesOf = ({ servers }: Snapshot): Routes => {
+  const routes = new Map<string, Route[]>()
+  for (const { server, resource } of [...servers.values()].filter(isHosted)) {
+    const { endpoint, metadata } = placesOf(resource)
+    const route = { server, host: new URL(resource).host }
+    for (const path of [endpoint, metadata]) routes.set(path, [...(routes.get(path) ?? []), route])
+  }
+  return routes
 }
 
-/**
- * The server that a request is for: the path is that of its resource. Where several have the path, the host of the request decides, and
- * where it does not, none is chosen.
- */
-const serverFor = (request: IncomingMessage, servers: readonly Server[]): Server | undefined => {
-  const path = URL.parse(request.url ?? '', 'http://localhost')?.pathname ?? ''
-  const found = servers.filter((server) => pathsOf(server).includes(path))
-  if (found.length < 2) return found[0]
+/** Where several servers have the path of a request, its host decides, and where it does not, none is chosen. */
+const serverFor = (request: IncomingMessage, routes: Routes): string | undefined => {
+  const found = routes.get(URL.parse(request.url ?? '', 'http://localhost')?.pathname ?? '') ?? []
+  if (found.length < 2) return found[0]?.server
   const host = (request.headers.host ?? '').toLowerCase()
-  const ofHost = found.filter(({ resource }) => new URL(resource).host === host)
-  return ofHost.length === 1 ? ofHost[0] : undefined
+  const ofHost = found.filter((route) => route.host === host)
+  return ofHost.length === 1 ? ofHost[0]?.server : undefined
 }
 
 /** Serves the tools of every server that Deputy hosts, as MCP over Streamable HTTP, behind the gate of the middleware. */
 export const createHostedServers = (deps: McpListenerDependencies): HostedServers => {
   const open = new Map<string, HostedServer>()
+  let known: { readonly of: Snapshot; readonly routes: Routes } | undefined
   const of = (id: string): HostedServer => {
     let found = open.get(id)
     if (found === undefined) open.set(id, (found = openServer(id, deps)))
@@ -99,11 +108,13 @@ export const createHostedServers = (deps: McpListenerDependencies): HostedServer
   }
   return {
     onRequest(request, response) {
-      const server = serverFor(request, [...deps.snapshot().servers.values()].filter(isHosted))
+      const snapshot = deps.snapshot()
+      if (known?.of !== snapshot) known = { of: snapshot, routes: routesOf(snapshot) }
+      const server = serverFor(request, known.routes)
       if (server === undefined) {
         response.writeHead(404, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' })
         response.end(JSON.stringify({ error: 'not_found' }))
-      } else of(server.server).onRequest(request, response)
+      } else of(server).onRequest(request, response)
     },
     toolsChanged() {
       for (const server of open.values()) server.toolsChanged()

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   CLIENT_CAPABILITIES_META_KEY,
   inputRequired,
@@ -11,7 +10,16 @@ import {
   type Tool,
 } from '@modelcontextprotocol/server'
 import type { Arguments, ToolAnswer, ToolDescription } from '#openapi'
-import { CONNECT_WAIT_MS, DeputyClientError, failed, type RequestState, takesUrls } from '#sdk/hosting'
+import {
+  CONNECT_WAIT_MS,
+  DeputyClientError,
+  failed,
+  plainly,
+  questionOf,
+  type RequestState,
+  takesUrls,
+  untilConnected,
+} from '#sdk/hosting'
 
 /** The tools of one caller. */
 export interface ToolBackend {
@@ -46,8 +54,6 @@ export interface ToolsServerOptions {
 
 /** The name of the question in `inputRequests`. */
 const CONNECT = 'connect'
-const FIRST_PAUSE_MS = 500
-const MAX_PAUSE_MS = 5000
 
 type ToolResult = CallToolResult | InputRequiredResult
 
@@ -90,36 +96,14 @@ const askToConnect = async (
   { server, requestState }: CallContext,
 ): Promise<ToolResult> => {
   const url = error.connectUrl!
-  if (!takesUrls(capabilitiesOf(server, context)))
-    return failed(`${error.message} Open this link to connect it, then try again: ${url}`)
+  if (!takesUrls(capabilitiesOf(server, context))) return plainly({ error, url })
   const state = { deputyConnects: true }
   return inputRequired({
     inputRequests: {
-      [CONNECT]: inputRequired.elicitUrl({
-        message: `${error.message} Open the link to connect it; the call then continues.`,
-        url,
-      }),
+      [CONNECT]: inputRequired.elicitUrl({ message: questionOf({ error }), url }),
     },
     requestState: requestState === undefined ? JSON.stringify(state) : await requestState.mint(state, context),
   })
-}
-
-/** Calls the tool until the user has connected the service: to accept the question is to have gone to the page, not to have finished there. */
-const callWhenConnected = async (
-  work: () => Promise<ToolAnswer>,
-  wait: number,
-  signal: AbortSignal,
-): Promise<ToolAnswer> => {
-  const until = performance.now() + wait
-  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(MAX_PAUSE_MS, pause * 1.5)) {
-    try {
-      return await work()
-    } catch (error) {
-      if (!(error instanceof DeputyClientError) || error.connectUrl === undefined || performance.now() + pause > until)
-        throw error
-    }
-    await sleep(pause, undefined, { signal, ref: false })
-  }
 }
 
 const callTool = async (
@@ -147,7 +131,8 @@ const callTool = async (
   }
   const work = (): Promise<ToolAnswer> => backend.call(name, args, { signal, onProgress })
   try {
-    return resultOf(connect === 'accept' ? await callWhenConnected(work, wait, signal) : await work())
+    const isWorthWaiting = ({ connectUrl }: DeputyClientError): boolean => connectUrl !== undefined
+    return resultOf(connect === 'accept' ? await untilConnected(work, { wait, signal, isWorthWaiting }) : await work())
   } catch (error) {
     if (!(error instanceof DeputyClientError)) throw error
     return error.connectUrl === undefined ? refusalOf(error) : await askToConnect(error, context, options)

@@ -24,7 +24,7 @@ export const takesUrls = (capabilities: unknown): boolean => {
 }
 
 /** The question to the user, which comes with the link. */
-export const questionOf = ({ error }: Wanting): string =>
+export const questionOf = ({ error }: Pick<Wanting, 'error'>): string =>
   `${error.message} Open the link to connect it; the call then continues.`
 
 type TextResult = { content: { type: 'text'; text: string }[]; isError: true }
@@ -32,7 +32,7 @@ type TextResult = { content: { type: 'text'; text: string }[]; isError: true }
 export const failed = (text: string): TextResult => ({ content: [{ type: 'text', text }], isError: true })
 
 /** For clients that cannot open a link by themselves. */
-export const plainly = (wanting: Wanting): TextResult =>
+export const plainly = (wanting: Pick<Wanting, 'error' | 'url'>): TextResult =>
   failed(`${wanting.error.message} Open this link to connect it, then try again: ${wanting.url}`)
 
 /** A refusal of Deputy as a tool's result; other errors are left to the SDK. */
@@ -49,6 +49,33 @@ export interface PendingConnection {
 }
 
 /**
+ * Tries until the user has connected a service: to accept the question is to have gone to the page, not to have finished there.
+ * @param options.isWorthWaiting whether a refusal may be another one in a moment; `wait` is ms at most
+ * @throws what `work` throws when waiting does not help, or when the time is over; and the reason of the signal
+ */
+export const untilConnected = async <T>(
+  work: () => Promise<T>,
+  options: {
+    readonly wait: number
+    readonly signal: AbortSignal
+    readonly isWorthWaiting: (error: DeputyClientError) => boolean
+  },
+): Promise<T> => {
+  const { wait, signal, isWorthWaiting } = options
+  const until = performance.now() + wait
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(MAX_PAUSE_MS, pause * 1.5)) {
+    try {
+      return await work()
+    } catch (error) {
+      signal.throwIfAborted()
+      const mayHelp = error instanceof DeputyClientError && isWorthWaiting(error)
+      if (!mayHelp || performance.now() + pause > until) throw error
+    }
+    await sleep(pause, undefined, { signal, ref: false })
+  }
+}
+
+/**
  * Waits until the user has connected a service, by requesting the credential from Deputy: the person on the connect page
  * has to be this very user, no matter who has the link (threat 11).
  * @param wait ms at most
@@ -59,18 +86,17 @@ export const waitForConnection = async (
   { caller, tool, request, signal }: PendingConnection,
   wait: number,
 ): Promise<boolean> => {
-  const until = performance.now() + wait
-  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(MAX_PAUSE_MS, pause * 1.5)) {
-    try {
-      await deputy.token({ ...request, tool, onBehalfOf: caller.user.token.reveal(), signal })
-      return true
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!(error instanceof DeputyClientError)) throw error
+  const onBehalfOf = caller.user.token.reveal()
+  try {
+    await untilConnected(() => deputy.token({ ...request, tool, onBehalfOf, signal }), {
+      wait,
+      signal,
       // A refusal that a connection does not cure, such as a revocation, is not worth waiting for.
-      if (error.connectUrl === undefined && error.retryAfter === undefined) return false
-    }
-    if (performance.now() + pause > until) return false
-    await sleep(pause, undefined, { signal, ref: false })
+      isWorthWaiting: ({ connectUrl, retryAfter }) => connectUrl !== undefined || retryAfter !== undefined,
+    })
+    return true
+  } catch (error) {
+    if (error instanceof DeputyClientError) return false
+    throw error
   }
 }
