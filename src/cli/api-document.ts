@@ -18,7 +18,9 @@ import { CommandError, exit } from './terminal.ts'
 /** A document that was read, and all that can be said of it. */
 export interface ReadDocument {
   readonly document: ApiDocument
-  /** As it goes into the file of the API: a URL, an absolute path, or a path that begins at the configuration folder. */
+  /**
+   * As it goes into the file of the API: a URL, an absolute path, or a path that begins at the configuration folder.
+   */
   readonly source: string
   /** As the document names it. */
   readonly version: string
@@ -101,7 +103,9 @@ const urlReader = (origin: string, egress: Egress) => {
 /** No more deviations are shown. */
 const MAX_SHOWN = 5
 
-/** Where data differs from OpenAPI's own schema. Many documents in use do, and only people can say whether it matters. */
+/**
+ * Where data differs from OpenAPI's own schema. Many documents in use do, and only people can say whether it matters.
+ */
 const deviationsOf = async (data: unknown): Promise<string[]> => {
   const { Validator } = await import('@seriousme/openapi-schema-validator')
   const { valid, errors } = await new Validator().validate(structuredClone(data) as Record<string, unknown>)

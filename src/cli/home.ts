@@ -30,7 +30,11 @@ export const findHome = (option: string | undefined, terminal: Terminal): string
   return existsSync(join(terminal.workingFolder, SETTINGS_FILE)) ? terminal.workingFolder : join(homedir(), '.deputy')
 }
 
-/** All files of the folder as the daemon would load them. @param next what to do about problems @throws CommandError with every problem */
+/**
+ * All files of the folder as the daemon would load them.
+ * @param next what to do about problems
+ * @throws CommandError with every problem
+ */
 export const readFiles = async (home: string, next?: string): Promise<Configuration> => {
   // Loaded here: no other command should pay for the policy engine.
   const { readConfiguration } = await import('#daemon/configuration')

@@ -1,4 +1,7 @@
-/** The tools of a server that the daemon hosts, over the socket of the local API: what `deputy mcp` serves to its client. */
+/**
+ * The tools of a server that the daemon hosts, over the socket of the local API: what `deputy mcp` serves to its
+ * client.
+ */
 import { z } from 'zod'
 import { DeputyClientError, errorOf, type ToolBackend } from '#listeners/mcp'
 import type { ToolAnswer, ToolDescription } from '#openapi'

@@ -39,7 +39,10 @@ const toolsOf = (server: Server, known: ReadonlyMap<string, CompiledApi>): Hoste
     ]),
   )
 
-/** The server with its hosted tools among those of its file, so that the exchange knows the downstream and the scopes of each. */
+/**
+ * The server with its hosted tools among those of its file, so that the exchange knows the downstream and the scopes of
+ * each.
+ */
 const withTools = (server: Server, hosted: HostedTools): Server => ({
   ...server,
   tools: Object.fromEntries(

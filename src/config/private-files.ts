@@ -5,7 +5,10 @@ import { octal } from '#foundation/files'
 import type { Problem } from './problem.ts'
 import type { Located } from './yaml-file.ts'
 
-/** A reference `{ file: PATH }` (`localReferenceSchema`, `secretReferenceSchema`) or the key of a certificate, and where it stands. */
+/**
+ * A reference `{ file: PATH }` (`localReferenceSchema`, `secretReferenceSchema`) or the key of a certificate, and where
+ * it stands.
+ */
 export interface PrivateFile {
   /** Absolute. */
   readonly path: string

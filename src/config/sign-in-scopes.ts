@@ -9,8 +9,8 @@ export const scopesAt = ({ basic_scopes: basic, tools }: Pick<Server, 'basic_sco
 ]
 
 /**
- * Scopes of agents that no tool of the server asks for. That is a warning: a server may ask for them in its own code, whose tools no
- * file names.
+ * Scopes of agents that no tool of the server asks for. That is a warning: a server may ask for them in its own code,
+ * whose tools no file names.
  */
 export const agentScopeWarnings = ({ clients, servers }: Pick<Snapshot, 'clients' | 'servers'>): Problem[] =>
   [...clients.values()].flatMap(({ client, agent }) =>

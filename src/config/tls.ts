@@ -1,8 +1,8 @@
 import { z } from 'zod'
 
 /**
- * TLS to a server that may ask for a certificate of the daemon: Redis does by default (`tls-auth-clients yes`), Postgres where
- * pg_hba.conf says `cert` or `clientcert`.
+ * TLS to a server that may ask for a certificate of the daemon: Redis does by default (`tls-auth-clients yes`),
+ * Postgres where pg_hba.conf says `cert` or `clientcert`.
  */
 export const clientTlsSchema = z
   .union([

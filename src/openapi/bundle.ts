@@ -1,4 +1,6 @@
-/** A document of several files as one. Where files come from is the caller's: this file only says which one is needed. */
+/**
+ * A document of several files as one. Where files come from is the caller's: this file only says which one is needed.
+ */
 import { isObject, type JsonObject, pointerOf, stepsOf, textAt } from './json.ts'
 import { versionOf } from './document.ts'
 import { DocumentError } from './problem.ts'
@@ -229,7 +231,8 @@ class Bundle {
 }
 
 /**
- * A document with what it takes from other files in it. Schemas become components; all else is put in the place of the reference.
+ * A document with what it takes from other files in it. Schemas become components; all else is put in the place of the
+ * reference.
  * @param location URL of the document, file: or http(s)
  * @throws DocumentError
  */

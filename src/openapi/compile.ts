@@ -19,7 +19,9 @@ import { baseFor, baseOf, type Bases, documentBase } from './servers.ts'
 import type { ApiTool, Effects, Pagination } from './tool.ts'
 import { cleanText, cleanTitle, MAX_DESCRIPTION, MAX_TITLE, paragraphs } from './words.ts'
 
-/** Methods of RFC 9110 section 9.2 and of the QUERY method. Of POST and PATCH nothing is known, so they may do anything. */
+/**
+ * Methods of RFC 9110 section 9.2 and of the QUERY method. Of POST and PATCH nothing is known, so they may do anything.
+ */
 const EFFECTS: Readonly<Record<string, Effects>> = {
   GET: { readOnly: true, destructive: false, idempotent: true },
   HEAD: { readOnly: true, destructive: false, idempotent: true },

@@ -1,4 +1,7 @@
-/** Structured content that a client takes: clients fail a call whose structured content is not as the output schema says. */
+/**
+ * Structured content that a client takes: clients fail a call whose structured content is not as the output schema
+ * says.
+ */
 import type { ErrorObject } from 'ajv'
 import { isObject, pointerOf, stepsOf } from './json.ts'
 import type { JsonSchema } from './tool.ts'
@@ -9,7 +12,10 @@ const MAX_PASSES = 10
 /** After these whole members are left out. */
 const EXACT_PASSES = 5
 
-/** Takes the member at some steps out; a list loses no element, because one with a hole would say something else, and goes itself. */
+/**
+ * Takes the member at some steps out; a list loses no element, because one with a hole would say something else, and
+ * goes itself.
+ */
 const takeOut = (root: Record<string, unknown>, steps: readonly string[]): void => {
   let at: unknown = root
   let holder: { readonly object: Record<string, unknown>; readonly name: string } | undefined

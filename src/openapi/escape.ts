@@ -1,4 +1,7 @@
-/** RFC 3986 section 2.3: letters, digits and `-._~` stand for themselves; everything else is escaped. @throws URIError half of a pair */
+/**
+ * RFC 3986 section 2.3: letters, digits and `-._~` stand for themselves; everything else is escaped.
+ * @throws URIError half of a pair
+ */
 export const escapeAll = (text: string): string =>
   encodeURIComponent(text).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
 

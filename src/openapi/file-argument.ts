@@ -16,7 +16,8 @@ const parameterOf = (parts: readonly string[], names: readonly string[]): string
 }
 
 /**
- * A file out of base64 (RFC 4648 section 4 or 5) or a data: URI (RFC 2397), whose parameter `name` is the name of the file.
+ * A file out of base64 (RFC 4648 section 4 or 5) or a data: URI (RFC 2397), whose parameter `name` is the name of the
+ * file.
  * @throws DeputyError `argument_refused`
  */
 export const fileOf = (argument: string, value: unknown): FileArgument => {

@@ -33,8 +33,8 @@ const pathOf = (step: Step): (string | number)[] => {
 }
 
 /**
- * A document as plain data that stands by itself: bounded in depth and parts, each part once in each place, without the key `__proto__`.
- * It walks without recursion, because the depth is not known before.
+ * A document as plain data that stands by itself: bounded in depth and parts, each part once in each place, without the
+ * key `__proto__`. It walks without recursion, because the depth is not known before.
  * @throws DocumentError
  */
 export const boundedCopy = (root: unknown, what: string): unknown => {

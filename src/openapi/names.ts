@@ -29,8 +29,9 @@ export interface Unnamed {
 }
 
 /**
- * A name for each: 1 to 64 of A-Z, a-z, 0-9, `_` and `-`. A name depends on nothing but what is named and on others that want the same one, never
- * on an order: one that is cut, or that several want, ends with a hash of its key. The one that needs no change keeps it.
+ * A name for each: 1 to 64 of A-Z, a-z, 0-9, `_` and `-`. A name depends on nothing but what is named and on others
+ * that want the same one, never on an order: one that is cut, or that several want, ends with a hash of its key. The
+ * one that needs no change keeps it.
  */
 export const nameAll = (all: readonly Unnamed[]): string[] => {
   const plain = all.map(({ wanted, key }) => {
@@ -64,8 +65,8 @@ const argumentName = (name: string): string =>
   cleanName(name.replace(/\[\]$/, '').replace(/<$/, '_before').replace(/>$/, '_after')).slice(0, MAX_NAME) || 'value'
 
 /**
- * A name for each argument of one tool, by the same rules as `nameAll`: the first place of `PLACES` keeps a name that several want, and the
- * others say where they are from.
+ * A name for each argument of one tool, by the same rules as `nameAll`: the first place of `PLACES` keeps a name that
+ * several want, and the others say where they are from.
  */
 export const nameArguments = (all: readonly Argument[]): string[] => {
   const plain = new Set(all.map(({ name }) => name))

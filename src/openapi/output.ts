@@ -39,7 +39,9 @@ const isObjectSchema = (schema: JsonSchema): boolean => {
 /** Keywords at the root that an empty object may not fit. */
 const CLOSING: readonly string[] = ['allOf', 'not', 'const', 'enum']
 
-/** A schema of an object that an empty one fits too: where an answer differs altogether, structured content is empty. */
+/**
+ * A schema of an object that an empty one fits too: where an answer differs altogether, structured content is empty.
+ */
 const opened = (schema: JsonSchema): JsonSchema => {
   if (!CLOSING.some((key) => key in schema) && !Array.isArray(schema.anyOf)) return schema
   const rest = Object.fromEntries(Object.entries(schema).filter(([key]) => !CLOSING.includes(key)))

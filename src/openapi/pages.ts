@@ -49,8 +49,8 @@ const nextQuery = (pagination: Pagination, request: ApiRequest, answer: ApiAnswe
 }
 
 /**
- * The request for the page after those that have come; undefined where they are all, or as many as the file allows. A page
- * that answers with its own cursor is the last one.
+ * The request for the page after those that have come; undefined where they are all, or as many as the file allows. A
+ * page that answers with its own cursor is the last one.
  */
 export const nextPage = (
   { pagination }: Pick<Operation, 'pagination'>,
@@ -71,7 +71,10 @@ const withValueAt = (value: unknown, steps: readonly string[], put: unknown): un
   return isObject(value) ? { ...value, [step]: withValueAt(value[step], rest, put) } : value
 }
 
-/** The answers as one: the first, with the items of all. An answer that is no page of items ends the list, and is the answer if it failed. */
+/**
+ * The answers as one: the first, with the items of all. An answer that is no page of items ends the list, and is the
+ * answer if it failed.
+ */
 export const joinPages = (
   { pagination, limits }: Pick<Operation, 'pagination' | 'limits'>,
   answers: readonly ApiAnswer[],

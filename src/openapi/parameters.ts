@@ -17,8 +17,9 @@ export interface DocumentParameter extends Omit<Parameter, 'value'> {
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$/
 
 /**
- * Headers that a caller never sets: those of the message itself and of its way (RFC 9110 section 7.6, RFC 7239), those that hold credentials, and
- * Deputy's own. OpenAPI leaves Accept, Content-Type and Authorization to other parts of the document.
+ * Headers that a caller never sets: those of the message itself and of its way (RFC 9110 section 7.6, RFC 7239), those
+ * that hold credentials, and Deputy's own. OpenAPI leaves Accept, Content-Type and Authorization to other parts of the
+ * document.
  */
 const NOT_A_CALLERS =
   /^(accept|accept-encoding|authorization|connection|content-encoding|content-length|content-type|cookie|cookie2|date|expect|forwarded|host|keep-alive|max-forwards|origin|range|referer|set-cookie|te|trailer|transfer-encoding|upgrade|via|x-real-ip|x-http-method(-override)?|x-method-override|x-original-url|x-rewrite-url|(deputy|proxy|sec|x-forwarded)-.*)$/i
@@ -97,7 +98,8 @@ export const namesInTemplate = (template: string): string[] =>
   [...template.matchAll(/\{([^{}]+)\}/g)].map(([, name]) => name!)
 
 /**
- * The parameters of an operation: its own come before those of its path. Headers that are not the caller's are left out.
+ * The parameters of an operation: its own come before those of its path. Headers that are not the caller's are left
+ * out.
  * @throws OperationError
  */
 export const parametersOf = (operation: DocumentOperation, references: References): DocumentParameter[] => {

@@ -5,8 +5,8 @@ import { OperationError } from './refusal.ts'
 import type { Parameter } from './tool.ts'
 
 /**
- * A segment that a server could take for another path (RFC 3986 section 6.2.2.3): `..;` is a parent folder to servers that take parameters off
- * segments, and `.. ` to those that take spaces off.
+ * A segment that a server could take for another path (RFC 3986 section 6.2.2.3): `..;` is a parent folder to servers
+ * that take parameters off segments, and `.. ` to those that take spaces off.
  */
 const DOTS = /^ *\.[. ]*(;|$)/
 const CONTROL = /\p{Cc}/u
@@ -60,7 +60,8 @@ const pathText = (parameter: Parameter, value: unknown): string => {
 }
 
 /**
- * The path of a request: as many segments as the template, in the same places, unless the file lets a parameter have several.
+ * The path of a request: as many segments as the template, in the same places, unless the file lets a parameter have
+ * several.
  * @param valueOf the value of a path parameter; undefined where there is none
  * @throws DeputyError `argument_refused`
  */

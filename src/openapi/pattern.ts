@@ -7,9 +7,9 @@ const MAX_REPEAT = 100
 const ATOMS = /\\(?:p\{[^}]*\}|P\{[^}]*\}|u\{[^}]*\}|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|.)|\[(?:\\.|[^\]\\])*\]/g
 
 /**
- * Whether a pattern (JSON Schema: ECMA-262 with `u`) takes time in proportion to the text: at most one repetition without a bound, after `^`,
- * none in or of a group, and neither look-around nor references back. Other patterns could take time without end (ReDoS), so neither Deputy nor a
- * client runs them; the API still checks them.
+ * Whether a pattern (JSON Schema: ECMA-262 with `u`) takes time in proportion to the text: at most one repetition
+ * without a bound, after `^`, none in or of a group, and neither look-around nor references back. Other patterns could
+ * take time without end (ReDoS), so neither Deputy nor a client runs them; the API still checks them.
  */
 export const isSafePattern = (pattern: string): boolean => {
   if (pattern.length > MAX_PATTERN || /\\[1-9k]/.test(pattern) || /\(\?(?!:)/.test(pattern)) return false

@@ -49,7 +49,9 @@ const pick = (value: unknown, tree: Tree): unknown => {
   )
 }
 
-/** A value reduced to the parts at some JSON pointers, each at its place; a step `*` stands for each element or member. */
+/**
+ * A value reduced to the parts at some JSON pointers, each at its place; a step `*` stands for each element or member.
+ */
 export const project = (value: unknown, pointers: readonly string[]): unknown => pick(value, treeOf(pointers))
 
 const pickSchema = (schema: unknown, tree: Tree): JsonSchema => {

@@ -46,7 +46,9 @@ const atPointer = (root: unknown, pointer: string): unknown => {
   return value
 }
 
-/** Parts that are named by `$id`, `$anchor` or `$dynamicAnchor` (JSON Schema 2020-12 section 8.2), in `components` only. */
+/**
+ * Parts that are named by `$id`, `$anchor` or `$dynamicAnchor` (JSON Schema 2020-12 section 8.2), in `components` only.
+ */
 const namedParts = (root: JsonObject): Map<string, JsonObject> => {
   const found = new Map<string, JsonObject>()
   const walk = (value: unknown): void => {

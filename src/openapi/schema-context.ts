@@ -74,8 +74,8 @@ const ATTEMPTS: readonly Pick<Conversion, 'maxDepth' | 'maxNote'>[] = [
 ]
 
 /**
- * Runs a conversion with as many levels as fit. Every attempt ends when the budget is spent, so that references which multiply take
- * no more time or memory than others.
+ * Runs a conversion with as many levels as fit. Every attempt ends when the budget is spent, so that references which
+ * multiply take no more time or memory than others.
  * @returns undefined where not even the first level fits
  */
 export const fitting = <Result>(

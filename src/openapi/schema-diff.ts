@@ -1,6 +1,6 @@
 /**
- * Where one schema refuses what another takes. It may name a place too many and never one too few: a change that it calls
- * compatible is.
+ * Where one schema refuses what another takes. It may name a place too many and never one too few: a change that it
+ * calls compatible is.
  */
 import { isObject, pointerStep } from './json.ts'
 import { mergeAll } from './schema-merge.ts'

@@ -126,7 +126,9 @@ const textKeywords = (schema: JsonObject, conversion: Conversion): JsonSchema =>
   }
 }
 
-/** What marks a text as the bytes of a file: they are sent as they are, where the form of the body has a place for them. */
+/**
+ * What marks a text as the bytes of a file: they are sent as they are, where the form of the body has a place for them.
+ */
 export const FILE = { contentEncoding: 'base64', contentMediaType: 'application/octet-stream' } as const
 
 /** Base64, or a file (`format: binary` of 3.0, a media type without an encoding in 3.1). */
@@ -149,7 +151,10 @@ const defaultOf = (schema: JsonObject): JsonSchema => {
     : {}
 }
 
-/** Keywords of one schema without schemas inside. Of an answer only its form is told: a service that is freer than its document is no fault. */
+/**
+ * Keywords of one schema without schemas inside. Of an answer only its form is told: a service that is freer than its
+ * document is no fault.
+ */
 export const keywordsOf = (schema: JsonObject, types: readonly string[], conversion: Conversion): JsonSchema => {
   const values = valuesOf(schema, types, conversion)
   if (conversion.direction === 'out') return values

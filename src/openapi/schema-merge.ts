@@ -1,4 +1,7 @@
-/** Schemas that all apply, as one: `allOf` of objects is what most documents write for inheritance, and clients read one object better. */
+/**
+ * Schemas that all apply, as one: `allOf` of objects is what most documents write for inheritance, and clients read one
+ * object better.
+ */
 import { isObject } from './json.ts'
 import type { JsonSchema } from './tool.ts'
 

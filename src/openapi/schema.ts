@@ -1,6 +1,6 @@
 /**
- * Schemas of a document as plain JSON Schema 2020-12 that stands by itself. What a client could not read is left out, and a schema is
- * never made narrower: what the API takes is not refused before it is asked.
+ * Schemas of a document as plain JSON Schema 2020-12 that stands by itself. What a client could not read is left out,
+ * and a schema is never made narrower: what the API takes is not refused before it is asked.
  */
 import { isObject, type JsonObject, listAt, objectAt, textAt } from './json.ts'
 import { addLosses, asBranch, type Conversion, inside, type Losses, spend, TooLargeError } from './schema-context.ts'
@@ -46,8 +46,8 @@ const cutOf = (schema: JsonObject, why: string, conversion: Conversion): JsonSch
 const shortName = (name: string): string => cleanText(name.split('/').at(-1)!.replaceAll('~1', '/'), 60)
 
 /**
- * A conversion that is not made again for the next tool. A part with a cycle in it depends on what is around it, so it is not remembered; one without
- * cannot contain what is around it.
+ * A conversion that is not made again for the next tool. A part with a cycle in it depends on what is around it, so it
+ * is not remembered; one without cannot contain what is around it.
  * @throws TooLargeError
  */
 const remember = (name: string, conversion: Conversion, convert: () => JsonSchema): JsonSchema => {
@@ -165,7 +165,9 @@ const choiceOf = (schema: JsonObject, keyword: 'anyOf' | 'oneOf', conversion: Co
   return canBeNull ? withNull(only!) : { anyOf: different }
 }
 
-/** A branch with the value of the discriminator that selects it, where the document says one and the branch does not. */
+/**
+ * A branch with the value of the discriminator that selects it, where the document says one and the branch does not.
+ */
 const discriminated = (branch: unknown, discriminator: JsonObject | undefined, converted: JsonSchema): JsonSchema => {
   const name = textAt(discriminator, 'propertyName')
   const mapping = objectAt(discriminator, 'mapping')
@@ -195,7 +197,10 @@ const membersOf = (schema: JsonObject, conversion: Conversion): Readonly<Record<
   )
 }
 
-/** Names that an object requires: not those whose own member does not go this way, and unknown ones only where another branch of `allOf` can have them. */
+/**
+ * Names that an object requires: not those whose own member does not go this way, and unknown ones only where another
+ * branch of `allOf` can have them.
+ */
 const requiredOf = (
   schema: JsonObject,
   members: Readonly<Record<string, JsonSchema>> | undefined,

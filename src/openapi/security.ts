@@ -5,8 +5,8 @@ import type { DocumentOperation } from './operations.ts'
 import type { References } from './references.ts'
 
 /**
- * The scopes that the document wants for an operation: of its security requirements (any one is enough) the one with the fewest scopes.
- * Requirements without a token, such as `{}` and keys, need none.
+ * The scopes that the document wants for an operation: of its security requirements (any one is enough) the one with
+ * the fewest scopes. Requirements without a token, such as `{}` and keys, need none.
  */
 export const scopesOf = (
   { definition }: Pick<DocumentOperation, 'definition'>,

@@ -80,8 +80,8 @@ export interface Bases {
 }
 
 /**
- * Where the requests of an operation go. A server of its own counts where it is of the same origin as the API, or where the
- * downstream sends its credential there.
+ * Where the requests of an operation go. A server of its own counts where it is of the same origin as the API, or where
+ * the downstream sends its credential there.
  * @throws OperationError for a server that points elsewhere
  */
 export const baseFor = (

@@ -1,7 +1,10 @@
 /** A JSON Schema (2020-12) that stands by itself: no reference leads out of it. */
 export type JsonSchema = Readonly<Record<string, unknown>>
 
-/** What a client may know of a tool's effects (https://modelcontextprotocol.io/specification/2025-11-25/schema#toolannotations). */
+/**
+ * What a client may know of a tool's effects
+ * (https://modelcontextprotocol.io/specification/2025-11-25/schema#toolannotations).
+ */
 export interface Effects {
   readonly readOnly: boolean
   readonly destructive: boolean
@@ -9,7 +12,10 @@ export interface Effects {
   readonly idempotent: boolean
 }
 
-/** An operation of an API as a tool. Plain data: it is compiled on the thread that reads the files, and copied from there. */
+/**
+ * An operation of an API as a tool. Plain data: it is compiled on the thread that reads the files, and copied from
+ * there.
+ */
 export interface ApiTool {
   /** Unique in its API; 1 to 64 of A-Z, a-z, 0-9, `_`, `-` and `.`. */
   readonly name: string

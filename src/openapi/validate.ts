@@ -7,7 +7,10 @@ interface Compiler {
   compile(schema: JsonSchema): ValidateFunction
 }
 
-/** Whether a function goes on after the first difference. Each costs memory, so that only short values are looked through. */
+/**
+ * Whether a function goes on after the first difference. Each costs memory, so that only short values are looked
+ * through.
+ */
 export type Finds = 'all' | 'first'
 
 /** By the schema itself: those of a configuration that was replaced are collected with it. */
@@ -45,7 +48,10 @@ const createCompiler = async (finds: Finds): Promise<Compiler> => {
 
 const LARGEST = Number.MAX_SAFE_INTEGER
 
-/** A schema whose integers end where JSON in JavaScript can no longer tell one from the next: such a value has already become another one. */
+/**
+ * A schema whose integers end where JSON in JavaScript can no longer tell one from the next: such a value has already
+ * become another one.
+ */
 const withSafeIntegers = (schema: unknown): unknown => {
   if (Array.isArray(schema)) return schema.map(withSafeIntegers)
   if (typeof schema !== 'object' || schema === null) return schema
@@ -113,7 +119,10 @@ export const deviationsOf = async (
 /** Deeper values were not written by a caller who means what a schema says. */
 const MAX_DEPTH = 64
 
-/** What is wrong with the arguments of a call, in sentences for the model that made it. @param whole what the value is, if it is not arguments */
+/**
+ * What is wrong with the arguments of a call, in sentences for the model that made it.
+ * @param whole what the value is, if it is not arguments
+ */
 export const validateArguments = async (
   { inputSchema }: Pick<ApiTool, 'inputSchema'>,
   args: unknown,

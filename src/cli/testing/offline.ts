@@ -1,4 +1,7 @@
-/** Runs cases with a simulated API: policies, scopes, arguments and the line of a call are the real ones, credentials and the API are not. */
+/**
+ * Runs cases with a simulated API: policies, scopes, arguments and the line of a call are the real ones, credentials
+ * and the API are not.
+ */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createSystemRandom, systemClock } from '#clock'
@@ -34,7 +37,9 @@ export interface OfflineOptions {
   readonly logger: Logger
 }
 
-/** The credential of the simulated API. It has the length of a real one, so that an argument cannot hold it by chance. */
+/**
+ * The credential of the simulated API. It has the length of a real one, so that an argument cannot hold it by chance.
+ */
 const CREDENTIAL = new Secret('simulated-credential-of-deputy-test')
 
 /** A user of the file, as the exchange would have verified the user's token. */

@@ -16,7 +16,9 @@ export interface OnlineOptions {
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
-/** JSON-RPC: the method exists, and its parameters do not fit, such as the name of a tool that the server does not have. */
+/**
+ * JSON-RPC: the method exists, and its parameters do not fit, such as the name of a tool that the server does not have.
+ */
 const INVALID_PARAMS = -32_602
 
 const tokenOf = async (

@@ -1,4 +1,7 @@
-/** An API that answers from its document: the document's examples, else values that fit the schemas, and the faults that a case orders. */
+/**
+ * An API that answers from its document: the document's examples, else values that fit the schemas, and the faults that
+ * a case orders.
+ */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'

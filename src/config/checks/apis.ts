@@ -16,7 +16,10 @@ const canBeWithin = (template: string, allowed: readonly string[]): boolean =>
     return wanted.every((step, at) => steps[at] === step || steps[at]?.includes('{') === true)
   })
 
-/** Why the credential may not go into the requests of a tool to an allowed host; undefined where it may. See `hostProblems`. */
+/**
+ * Why the credential may not go into the requests of a tool to an allowed host; undefined where it may. See
+ * `hostProblems`.
+ */
 const injectionProblem = (
   { operation: { origin, method, path } }: ApiTool,
   { hosts, methods, paths }: Inject,
@@ -63,7 +66,10 @@ const toolProblems = (located: Located<Api>, tool: ApiTool, downstream: Downstre
   ]
 }
 
-/** The origins of tools to which the credential may not go: one problem for each origin, since its tools share the cause. */
+/**
+ * The origins of tools to which the credential may not go: one problem for each origin, since its tools share the
+ * cause.
+ */
 const hostProblems = (located: Located<Api>, tools: readonly ApiTool[], downstream: Downstream): Problem[] => {
   const problem = problemsOf(located)
   const hosts = downstream.inject?.hosts ?? []

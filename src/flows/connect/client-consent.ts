@@ -7,8 +7,8 @@ const LIFETIME_MS = 365 * 86_400_000
 type Owner = Parameters<ConsentStore['find']>[0]
 
 /**
- * Consents for clients, which spare the user the page. Each has a keyed digest over all that it says, so that one that another program has
- * written into the store, or has changed or moved there, is none.
+ * Consents for clients, which spare the user the page. Each has a keyed digest over all that it says, so that one that
+ * another program has written into the store, or has changed or moved there, is none.
  */
 export interface ClientConsents {
   remember(owner: Owner, scopes: readonly string[], at: number): Promise<void>

@@ -29,7 +29,8 @@ export type DeviceLoginState =
 
 export interface DeviceLogins {
   /**
-   * Begins the device grant (RFC 8628) at the tenant's identity provider for the Unix user. One that the user began before ends.
+   * Begins the device grant (RFC 8628) at the tenant's identity provider for the Unix user. One that the user began
+   * before ends.
    * @throws DeputyError `connect_invalid` where the tenant's file does not allow it, `issuer_unreachable` and others
    */
   start(request: { readonly tenant: string; readonly uid: number }): Promise<DeviceLogin>
@@ -61,7 +62,10 @@ interface Begun {
   readonly correlationId: string
 }
 
-/** The tenant, where its file allows the sign-in with a code. @throws DeputyError `connect_invalid`, `subject_tenant_unknown` */
+/**
+ * The tenant, where its file allows the sign-in with a code.
+ * @throws DeputyError `connect_invalid`, `subject_tenant_unknown`
+ */
 const tenantWithDevice = ({ snapshot }: Pick<Dependencies, 'snapshot'>, id: string): Tenant => {
   const tenant = tenantInForce(snapshot(), id)
   if (tenant.sign_in?.device !== true)
@@ -99,9 +103,9 @@ const refusalOf = (issuer: string, error: unknown, signal: AbortSignal): DeputyE
 }
 
 /**
- * `deputy login --device`: the identity provider's own device grant, for a machine whose user has no browser that reaches Deputy's pages.
- * No page of Deputy is between: the person sees the identity provider's. So an administrator has to allow it for the tenant, and
- * the session belongs to the Unix user that asked, as the kernel names it.
+ * `deputy login --device`: the identity provider's own device grant, for a machine whose user has no browser that
+ * reaches Deputy's pages. No page of Deputy is between: the person sees the identity provider's. So an administrator
+ * has to allow it for the tenant, and the session belongs to the Unix user that asked, as the kernel names it.
  */
 export const createDeviceLogins = (deps: Dependencies): DeviceLogins => {
   const admitLogin = createLoginLimit()

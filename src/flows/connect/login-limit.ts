@@ -3,7 +3,9 @@ import { createLru } from '#foundation/lru'
 
 const LOGINS_A_MINUTE = 10
 
-/** Bounds the sign-ins that one Unix user begins: each is a record in the store, or a request to the identity provider. */
+/**
+ * Bounds the sign-ins that one Unix user begins: each is a record in the store, or a request to the identity provider.
+ */
 export const createLoginLimit = () => {
   const begun = createLru<number, number>({ max: 10_000, ttl: 60_000 })
   /** @throws DeputyError `rate_limited` */

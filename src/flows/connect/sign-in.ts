@@ -63,7 +63,11 @@ export const refusalOfSignIn = (issuer: string, error: unknown): DeputyError => 
   return refuse('connect_invalid', { problem }, error)
 }
 
-/** The user whom the ID token of an answer names. @param signedInAt the issuer that was asked. @throws DeputyError `connect_invalid`, `subject_tenant_unknown` */
+/**
+ * The user whom the ID token of an answer names.
+ * @param signedInAt the issuer that was asked.
+ * @throws DeputyError `connect_invalid`, `subject_tenant_unknown`
+ */
 export const signedInBy = (
   tokens: Pick<openid.TokenEndpointResponse & openid.TokenEndpointResponseHelpers, 'id_token' | 'claims'>,
   tenants: readonly Tenant[],

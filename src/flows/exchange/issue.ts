@@ -23,7 +23,10 @@ export interface IssuedToken {
   readonly fields?: Readonly<Record<string, string>>
   /** A warning for the caller, such as the server's being deprecated. */
   readonly warning?: string
-  /** For a request of the proxy: where the credential goes, how it is put in, the key to be proved with it, and whether it still may be used: what it has opened may stay open for long. `assertStands` throws why not. */
+  /**
+   * For a request of the proxy: where the credential goes, how it is put in, the key to be proved with it, and whether
+   * it still may be used: what it has opened may stay open for long. `assertStands` throws why not.
+   */
   readonly injection?: AllowedInjection & { readonly proofKey?: ProofKey; stands(): boolean; assertStands(): void }
 }
 

@@ -99,7 +99,10 @@ class Obtaining {
       : obtained
   }
 
-  /** Has a secret that its service refuses read anew from its backend. @returns false where nothing else would be read */
+  /**
+   * Has a secret that its service refuses read anew from its backend.
+   * @returns false where nothing else would be read
+   */
   #forgetSecret({ downstream, principal: { tenant } }: CredentialRequest): boolean {
     if (!('secret' in downstream) || downstream.backend === EMBEDDED_BACKEND) return false
     const { clock, forgetSecret } = this.#options

@@ -22,11 +22,14 @@ export interface ServerView {
   /** As introspection of a user's token, with the server's tools: which of them policy lets this user call. */
   tools(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<Introspection>
   /**
-   * As `tools`, for a server that Deputy hosts: its tools are judged one at a time. A token that does not count is recorded; one that
-   * does is recorded with what it is used for.
+   * As `tools`, for a server that Deputy hosts: its tools are judged one at a time. A token that does not count is
+   * recorded; one that does is recorded with what it is used for.
    */
   caller(origin: RequestOrigin, token: Secret, presented?: Presentation): Promise<HostedCaller>
-  /** The same for the Unix user at the other end of the socket, who has signed in with `deputy login`. @throws DeputyError of the session */
+  /**
+   * The same for the Unix user at the other end of the socket, who has signed in with `deputy login`.
+   * @throws DeputyError of the session
+   */
   sessionCaller(
     origin: RequestOrigin,
     uid: number,

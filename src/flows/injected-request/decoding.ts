@@ -21,7 +21,10 @@ export const createDecoder = (coding: string, origin: string): Transform => {
   return decoder
 }
 
-/** The headers of an answer without the secrets: none may come back in them, also when bodies are not searched (threat 27). */
+/**
+ * The headers of an answer without the secrets: none may come back in them, also when bodies are not searched (threat
+ * 27).
+ */
 export const withoutSecrets = (headers: RawHeaders, needles: Needles): string[] => {
   const all = headers.join('\n')
   const found = needles.all.filter((needle) => all.includes(needle.toString('latin1')))

@@ -1,6 +1,7 @@
 /**
- * A request with the credential that the exchange obtained: how the credential is put in, how the request is sent, and what of
- * the answer may come back. The proxy and the tools of APIs send through here; no other code puts a credential into a request.
+ * A request with the credential that the exchange obtained: how the credential is put in, how the request is sent, and
+ * what of the answer may come back. The proxy and the tools of APIs send through here; no other code puts a credential
+ * into a request.
  */
 export { provingUpstream } from './bound.ts'
 export { collectAnswer, type CollectedAnswer } from './collect.ts'

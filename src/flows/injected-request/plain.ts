@@ -1,6 +1,6 @@
 /**
- * Answers in the form in which a secret can be seen. What Deputy decodes for its callers, the charset of a text and the escapes of
- * JSON, could carry a secret past a search of the bytes.
+ * Answers in the form in which a secret can be seen. What Deputy decodes for its callers, the charset of a text and the
+ * escapes of JSON, could carry a secret past a search of the bytes.
  */
 import { each } from './headers.ts'
 import { createRedaction, type Needles } from './rewriter.ts'

@@ -1,6 +1,9 @@
 import { refuse } from '#errors'
 
-/** Bytes of answers that are held at a time: of all calls, and of those of one tenant, so that one leaves room for the others. */
+/**
+ * Bytes of answers that are held at a time: of all calls, and of those of one tenant, so that one leaves room for the
+ * others.
+ */
 export interface AnswerLimits {
   readonly all: number
   readonly tenant: number
@@ -14,7 +17,10 @@ export interface AnswerRoom extends Disposable {
   readonly hold: (bytes: number) => void
 }
 
-/** The memory that answers of APIs may have while they are read: each call may have 16 MiB a page, and many calls run at a time. */
+/**
+ * The memory that answers of APIs may have while they are read: each call may have 16 MiB a page, and many calls run at
+ * a time.
+ */
 export const createAnswerRooms = (limits: AnswerLimits = LIMITS): { open(tenant: string): AnswerRoom } => {
   const held = new Map<string, number>()
   let all = 0

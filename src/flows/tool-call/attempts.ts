@@ -21,7 +21,9 @@ const FIRST_PAUSE_MS = 100
 /** Deputy does not wait longer than this; the answer names the wait to the caller (ms). */
 const MAX_PAUSE_MS = 5000
 
-/** Answers of a service that has not handled the request, or may not have (RFC 9110 section 15.6, RFC 6585 section 4). */
+/**
+ * Answers of a service that has not handled the request, or may not have (RFC 9110 section 15.6, RFC 6585 section 4).
+ */
 const AGAIN = new Set([429, 502, 503, 504])
 
 /** An answer that counts as a failure of the API. It is an answer for the caller all the same. */

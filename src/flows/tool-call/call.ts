@@ -24,10 +24,10 @@ import { recordable } from './recordable.ts'
 /** Calls tools of APIs for users and agents. */
 export interface ToolCalls {
   /**
-   * The line of a call: the tool is found, its arguments are checked, the request is built, the exchange decides and gives the
-   * credential, the request is sent, its answer is read, and the outcome is recorded.
-   * @throws DeputyError `tool_unknown`, `tool_arguments_invalid`, those of the exchange, those of the way to the API, `api_resting`,
-   * `api_timeout`; and the reason of the request's signal
+   * The line of a call: the tool is found, its arguments are checked, the request is built, the exchange decides and
+   * gives the credential, the request is sent, its answer is read, and the outcome is recorded.
+   * @throws DeputyError `tool_unknown`, `tool_arguments_invalid`, those of the exchange, those of the way to the API,
+   * `api_resting`, `api_timeout`; and the reason of the request's signal
    */
   call(request: ToolCallRequest): Promise<ToolAnswer>
   /** Writes the records that still wait. */
@@ -47,11 +47,18 @@ interface Progress {
   status?: number
   requests: number
   bytes: number
-  /** Whether a credential that the API refused was replaced: an API that refuses each would make Deputy obtain one after the other. */
+  /**
+   * Whether a credential that the API refused was replaced: an API that refuses each would make Deputy obtain one after
+   * the other.
+   */
   hasRenewed: boolean
 }
 
-/** A reload may give the name of a tool to another operation, or take it away: what was decided then is not what would be sent. @throws DeputyError `tool_unknown` */
+/**
+ * A reload may give the name of a tool to another operation, or take it away: what was decided then is not what would
+ * be sent.
+ * @throws DeputyError `tool_unknown`
+ */
 const assertSameTool = (
   { request: { server, tool }, hosted }: RunningCall,
   { snapshot }: ToolCallDependencies,
@@ -81,7 +88,10 @@ const sendNow = async (
   return await sendWith(credential, request, call, deps)
 }
 
-/** One request of the call. A refused credential (401) is replaced once: the API has not handled the request (RFC 9110 section 15.5.2). */
+/**
+ * One request of the call. A refused credential (401) is replaced once: the API has not handled the request (RFC 9110
+ * section 15.5.2).
+ */
 const sendOnce = async (
   call: RunningCall,
   request: ApiRequest,

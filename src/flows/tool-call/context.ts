@@ -37,7 +37,10 @@ export interface ToolCallRequest {
   readonly tool: string
   readonly arguments: Arguments
   readonly onBehalfOf: OnBehalfOf
-  /** Whom the listener has verified, for records and for the pause of an API that fails; the exchange verifies by itself. */
+  /**
+   * Whom the listener has verified, for records and for the pause of an API that fails; the exchange verifies by
+   * itself.
+   */
   readonly who: { readonly tenant: string; readonly user?: string; readonly agent?: string }
   /** Ends the call: the client has cancelled it, or has gone. */
   readonly signal: AbortSignal

@@ -55,7 +55,10 @@ export const obtainFor = async (
   return { token, injection: injection! }
 }
 
-/** The user's token cannot reach the API, or a record, as an argument (threat 18). @throws DeputyError `malformed_request` */
+/**
+ * The user's token cannot reach the API, or a record, as an argument (threat 18).
+ * @throws DeputyError `malformed_request`
+ */
 export const assertNotAmong = ({ subjectToken }: OnBehalfOf, sent: readonly (string | Buffer)[]): void => {
   assertNoInboundToken(subjectToken, sent, "the user's token is among the arguments, and would go to the API")
 }
@@ -66,9 +69,10 @@ const rewritten = ({ body: rewriter }: Injected, body: Buffer | undefined): Buff
 }
 
 /**
- * Puts the credential into a request, sends it, and reads the answer. The answer of a credential that was revoked meanwhile
- * is not given to the caller (promise 4).
- * @throws DeputyError `malformed_request`, `injection_unsafe`, `egress_refused`, `answers_pending`, those of `upstreamError`, `revoked`; and the reason of the call's signal
+ * Puts the credential into a request, sends it, and reads the answer. The answer of a credential that was revoked
+ * meanwhile is not given to the caller (promise 4).
+ * @throws DeputyError `malformed_request`, `injection_unsafe`, `egress_refused`, `answers_pending`, those of
+ * `upstreamError`, `revoked`; and the reason of the call's signal
  */
 export const sendWith = async (
   credential: CallCredential,

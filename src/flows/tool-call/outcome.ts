@@ -24,7 +24,10 @@ const recordedAnswer = ({ hosted: { api } }: RunningCall, { answer }: Outcome): 
     ? undefined
     : contentText(answer.content).slice(0, MAX_RECORDED)
 
-/** The record of a call that is over. That of its credential, which was durable before the first request, has the same correlation id. */
+/**
+ * The record of a call that is over. That of its credential, which was durable before the first request, has the same
+ * correlation id.
+ */
 export const outcomeRecord = (call: RunningCall, outcome: Outcome, milliseconds: number): AuditRecord => {
   const { request, hosted, facts } = call
   const { tenant, user, agent } = request.who

@@ -6,7 +6,9 @@ const WAIT_MS = 100
 /** Records that are enough to be written at once. */
 const MAX_WAITING = 200
 
-/** Records of calls that are over, written soon and not waited for: that of the credential was durable before the call. */
+/**
+ * Records of calls that are over, written soon and not waited for: that of the credential was durable before the call.
+ */
 export interface Outcomes {
   write(record: AuditRecord): void
   /** Writes those that wait, and resolves when they are durable or have failed. */

@@ -25,8 +25,8 @@ const ownBody = ({ body }: Operation): readonly unknown[] => {
 }
 
 /**
- * The credential takes the place of a placeholder, wherever that is. An argument with the placeholder would put the credential where the caller
- * can read it later, such as into a comment, so only the file of the API may write it.
+ * The credential takes the place of a placeholder, wherever that is. An argument with the placeholder would put the
+ * credential where the caller can read it later, such as into a comment, so only the file of the API may write it.
  * @throws DeputyError `malformed_request`
  */
 export const assertOwnPlaceholders = (

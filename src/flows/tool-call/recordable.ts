@@ -41,5 +41,8 @@ const recorded = (forms: readonly Readonly<Record<string, unknown>>[], value: un
   )
 }
 
-/** Arguments as a record may keep them: values that the schema, or a choice in it, calls a password, or that are only ever written, are left out. */
+/**
+ * Arguments as a record may keep them: values that the schema, or a choice in it, calls a password, or that are only
+ * ever written, are left out.
+ */
 export const recordable = (schema: JsonSchema | undefined, value: unknown): unknown => recorded(formsOf(schema), value)

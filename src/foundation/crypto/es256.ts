@@ -16,8 +16,9 @@ const copyInteger = (der: Buffer, start: number, to: Buffer, end: number): numbe
 }
 
 /**
- * ES256 (RFC 7518 section 3.4) over the bytes. The signature is made as DER and rewritten here: with the option `dsaEncoding: 'ieee-p1363'`
- * node:crypto exports and reads the private key anew at every call, which costs more than the signature.
+ * ES256 (RFC 7518 section 3.4) over the bytes. The signature is made as DER and rewritten here: with the option
+ * `dsaEncoding: 'ieee-p1363'` node:crypto exports and reads the private key anew at every call, which costs more than
+ * the signature.
  */
 export const signEs256 = (privateKey: KeyObject, bytes: Uint8Array): Buffer => {
   const der = sign('sha256', bytes, privateKey)
@@ -34,7 +35,10 @@ const integerOf = (number: Uint8Array): Buffer => {
   return Buffer.from([INTEGER, digits.length + sign.length, ...sign, ...digits])
 }
 
-/** Whether the signature in the form of RFC 7518 section 3.4 is one of the bytes by the key; false for one of another length. */
+/**
+ * Whether the signature in the form of RFC 7518 section 3.4 is one of the bytes by the key; false for one of another
+ * length.
+ */
 export const verifyEs256 = (publicKey: KeyObject, bytes: Uint8Array, signature: Uint8Array): boolean => {
   if (signature.length !== 2 * HALF) return false
   const integers = Buffer.concat([integerOf(signature.subarray(0, HALF)), integerOf(signature.subarray(HALF))])

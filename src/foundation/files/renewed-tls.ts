@@ -9,9 +9,9 @@ const isSame = (one: TlsMaterial, other: TlsMaterial): boolean =>
   one.ca === other.ca && one.cert === other.cert && one.key === other.key
 
 /**
- * The files of a connection, read again while the daemon runs: a certificate that was renewed is presented by the connections
- * that begin afterwards. A certificate without its key, as while one file is written before the other, is not used: the
- * pair before stays.
+ * The files of a connection, read again while the daemon runs: a certificate that was renewed is presented by the
+ * connections that begin afterwards. A certificate without its key, as while one file is written before the other, is
+ * not used: the pair before stays.
  */
 export class RenewedTls implements TlsMaterial {
   readonly #options: { readonly home: string; readonly files: TlsFiles; readonly logger: Logger }
@@ -75,7 +75,10 @@ export class RenewedTls implements TlsMaterial {
   }
 }
 
-/** What is current, under members that are read anew each time: for drivers that take an object once and read it at each connection. */
+/**
+ * What is current, under members that are read anew each time: for drivers that take an object once and read it at each
+ * connection.
+ */
 export const currentTls = (tls: TlsMaterial): TlsMaterial => ({
   get ca() {
     return tls.ca

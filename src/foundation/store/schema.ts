@@ -232,7 +232,10 @@ export type Database = Kysely<Tables>
 /** Queries that happen together or not at all, durable when it resolves. The one thing that a database adds to Kysely. */
 export type Atomically = (queries: readonly Pick<CompiledQuery, 'sql' | 'parameters'>[]) => Promise<void>
 
-/** Inserts many rows into a table, all or none. @param also made in the same transaction, where the store joins writes */
+/**
+ * Inserts many rows into a table, all or none.
+ * @param also made in the same transaction, where the store joins writes
+ */
 export type Batch = (
   table: keyof Tables,
   columns: readonly string[],

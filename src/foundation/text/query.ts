@@ -1,4 +1,7 @@
-/** The name of a pair of a query string, as forms write it (https://url.spec.whatwg.org/#urlencoded-parsing); undefined where it cannot be decoded. */
+/**
+ * The name of a pair of a query string, as forms write it (https://url.spec.whatwg.org/#urlencoded-parsing); undefined
+ * where it cannot be decoded.
+ */
 const nameOf = (pair: string): string | undefined => {
   try {
     return decodeURIComponent(pair.split('=', 1)[0]!.replaceAll('+', ' '))
@@ -19,7 +22,10 @@ export const queryValue = (query: string, name: string): string | undefined =>
     .find((pair) => nameOf(pair) === name)
     ?.split('=')[1]
 
-/** A query with one parameter in the place of all of its name; the others stay as they are written. @param query with its question mark, or empty */
+/**
+ * A query with one parameter in the place of all of its name; the others stay as they are written.
+ * @param query with its question mark, or empty
+ */
 export const withParameter = (query: string, name: string, value: string): string => {
   const others = pairsOf(query).filter((pair) => nameOf(pair) !== name)
   return `?${[...others, `${encodeURIComponent(name)}=${encodeURIComponent(value)}`].join('&')}`

@@ -119,8 +119,8 @@ export const digestOf = ({ name, redirectUris, authentication, jwks, jwksUri }: 
     .digest('base64url')
 
 /**
- * What has changed of that by which a client is told from others, in the words of its document: where answers go, and how it proves itself. Its name
- * is not among it.
+ * What has changed of that by which a client is told from others, in the words of its document: where answers go, and
+ * how it proves itself. Its name is not among it.
  */
 export const changedProofs = (was: ClientMetadata, is: ClientMetadata): string[] => {
   const facts = ({ redirectUris, authentication, jwks, jwksUri }: ClientMetadata) => ({

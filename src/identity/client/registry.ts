@@ -64,8 +64,8 @@ export interface ClientRegistry {
   /** Undefined when it is not known, not any more, or disabled by its file. */
   find(id: string): Promise<KnownClient | undefined>
   /**
-   * As `find`, but of a client that has registered itself, it may be of up to a minute ago: such a client never changes, and
-   * what it has ends by revocations, whether it is still known or not. Not for what begins a sign-in.
+   * As `find`, but of a client that has registered itself, it may be of up to a minute ago: such a client never
+   * changes, and what it has ends by revocations, whether it is still known or not. Not for what begins a sign-in.
    */
   recent(id: string): Promise<KnownClient | undefined>
   /** A client that describes itself. @throws DeputyError `rate_limited` where too many are unused */
@@ -73,8 +73,8 @@ export interface ClientRegistry {
   seenDocument(id: string): Promise<SeenDocument | undefined>
   /**
    * Notes what a client's document says now.
-   * @param endSignIns called before a change counts by which another party could have become the client: where answers go, or how it
-   * proves itself
+   * @param endSignIns called before a change counts by which another party could have become the client: where answers
+   * go, or how it proves itself
    * @throws DeputyError `rate_limited` where too many clients are unused */
   noteDocument(
     id: string,

@@ -68,7 +68,10 @@ const textsIn = (node: unknown): string[] => {
   return Array.isArray(node['Set']) ? node['Set'].flatMap(textsIn) : []
 }
 
-/** The ids of clients of files to which a policy compares `context.client.id`. Ids of the other kinds of client are in no file. */
+/**
+ * The ids of clients of files to which a policy compares `context.client.id`. Ids of the other kinds of client are in
+ * no file.
+ */
 const clientsIn = (node: unknown): EntityName[] => {
   if (Array.isArray(node)) return node.flatMap(clientsIn)
   if (!isRecord(node)) return []

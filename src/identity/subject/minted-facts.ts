@@ -3,7 +3,9 @@ import type { SubjectClaims } from './claims.ts'
 import type { MintedClaims } from './minted-token.ts'
 import type { VerifiedSubject } from './subject.ts'
 
-/** What every token that Deputy has issued says by itself, whomever it is for. Deputy's own clock has written its times. */
+/**
+ * What every token that Deputy has issued says by itself, whomever it is for. Deputy's own clock has written its times.
+ */
 export const factsOfMinted = (
   claims: MintedClaims,
 ): Pick<

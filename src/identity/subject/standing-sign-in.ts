@@ -3,8 +3,8 @@ import type { ClientSignIn } from '#identity/client'
 import { isOfTenant, type Trusting } from './trust.ts'
 
 /**
- * The tenant of a sign-in and its issuer, as the files have them now. What they say may have changed since: the identity provider, the
- * claim that names the tenant, the groups of its members.
+ * The tenant of a sign-in and its issuer, as the files have them now. What they say may have changed since: the
+ * identity provider, the claim that names the tenant, the groups of its members.
  * @returns undefined where the files no longer have the user sign in there, or no longer call the user the tenant's
  */
 export const trustOfSignIn = (

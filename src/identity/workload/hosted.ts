@@ -3,8 +3,8 @@ import { refuse } from '#errors'
 import { registryOf } from './registry.ts'
 
 /**
- * Says that Deputy itself is the MCP server. It is made by Deputy's own listeners and read from no message, so that no caller can
- * present one: evidence of callers is parsed into texts and numbers, never into an instance of this class.
+ * Says that Deputy itself is the MCP server. It is made by Deputy's own listeners and read from no message, so that no
+ * caller can present one: evidence of callers is parsed into texts and numbers, never into an instance of this class.
  */
 export class HostedWorkload {
   readonly server: string

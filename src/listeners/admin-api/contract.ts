@@ -103,7 +103,10 @@ export const grantQuerySchema = z.strictObject({
 /** `GET /usage`. */
 export const usageQuerySchema = z.strictObject({ days: nonNegative.min(1).max(3650).default(90) })
 
-/** `POST /policy/explain`: would this user, through this server, receive that credential? Or would the client get a token for the server? */
+/**
+ * `POST /policy/explain`: would this user, through this server, receive that credential? Or would the client get a
+ * token for the server?
+ */
 export const policyQuestionSchema = z.strictObject({
   server: idSchema,
   tenant: idSchema,

@@ -265,9 +265,9 @@ const configurationOf = (deps: ProviderDependencies): Configuration => {
 }
 
 /**
- * Errors of a client that describes itself go to a page, and not to the address that it names: anyone can register one, and the
- * address of this server would then lead users there who have not seen the client yet (RFC 9700 section 4.11.2). An address on the user's own
- * machine leads to no other.
+ * Errors of a client that describes itself go to a page, and not to the address that it names: anyone can register one,
+ * and the address of this server would then lead users there who have not seen the client yet (RFC 9700 section
+ * 4.11.2). An address on the user's own machine leads to no other.
  */
 const keepOnPage = (snapshot: Snapshot, context: KoaContextWithOIDC, error: Error): void => {
   const { client, params, route } = context.oidc

@@ -11,8 +11,8 @@ interface TokenWrites {
 const writesOf = new WeakMap<object, TokenWrites>()
 
 /**
- * The writes of the token request under way. They are made with its record: a refresh that is refused, or not recorded, uses no refresh
- * token. Undefined outside of one.
+ * The writes of the token request under way. They are made with its record: a refresh that is refused, or not recorded,
+ * uses no refresh token. Undefined outside of one.
  */
 export const tokenWrites = (): TokenWrites | undefined => {
   const context = Provider.ctx

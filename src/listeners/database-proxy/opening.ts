@@ -26,8 +26,8 @@ export interface DatabaseProxyDependencies {
 }
 
 /**
- * A login that was rotated while it was being used, or that has ended at the server, is rejected: then the cached one is dropped
- * and the current one is fetched, after a pause.
+ * A login that was rotated while it was being used, or that has ended at the server, is rejected: then the cached one
+ * is dropped and the current one is fetched, after a pause.
  */
 const MAX_ATTEMPTS = 3
 const RETRY_PAUSE_MS = 250

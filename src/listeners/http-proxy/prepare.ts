@@ -35,7 +35,10 @@ const NO_HEADERS = new Set<string>()
 /** Headers by which a caller would get an answer in which the secret could not be seen: compressed, or a part of it at a time. */
 const HIDING_HEADERS = new Set(['accept-encoding', 'range', 'if-range'])
 
-/** A program that forwards every header would hand the user's token to the service (threat 18). @throws DeputyError `malformed_request` */
+/**
+ * A program that forwards every header would hand the user's token to the service (threat 18).
+ * @throws DeputyError `malformed_request`
+ */
 const assertNoToken = ({ beneficiary }: Caller, { target, headers }: Injected): void => {
   if (beneficiary === 'server') return
   const problem = "the user's token stands in it also outside of Deputy-Subject-Token, and would go to the service"

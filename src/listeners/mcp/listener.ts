@@ -97,7 +97,9 @@ const serverFor = (request: IncomingMessage, routes: Routes): string | undefined
   return ofHost.length === 1 ? ofHost[0]?.server : undefined
 }
 
-/** Serves the tools of every server that Deputy hosts, as MCP over Streamable HTTP, behind the gate of the middleware. */
+/**
+ * Serves the tools of every server that Deputy hosts, as MCP over Streamable HTTP, behind the gate of the middleware.
+ */
 export const createHostedServers = (deps: McpListenerDependencies): HostedServers => {
   const open = new Map<string, HostedServer>()
   let known: { readonly of: Snapshot; readonly routes: Routes } | undefined

@@ -49,7 +49,8 @@ export interface PendingConnection {
 }
 
 /**
- * Tries until the user has connected a service: to accept the question is to have gone to the page, not to have finished there.
+ * Tries until the user has connected a service: to accept the question is to have gone to the page, not to have
+ * finished there.
  * @param options.isWorthWaiting whether a refusal may be another one in a moment; `wait` is ms at most
  * @throws what `work` throws when waiting does not help, or when the time is over; and the reason of the signal
  */

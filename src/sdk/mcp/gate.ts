@@ -21,7 +21,9 @@ export interface McpOptions extends DeputyOptions {
   readonly wait?: number
   /** Receives problems of the server's side, never with a token in them. Default: a line to standard error. */
   readonly report?: (problem: string) => void
-  /** Cache lifetime of the server's registration (ms; default 60000). What a user may do is checked with each request. */
+  /**
+   * Cache lifetime of the server's registration (ms; default 60000). What a user may do is checked with each request.
+   */
   readonly registrationLifetime?: number
 }
 

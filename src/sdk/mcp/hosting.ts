@@ -1,4 +1,7 @@
-/** What Deputy itself uses of the middleware, for the MCP servers that it hosts: the same gate, and the same questions to the user. */
+/**
+ * What Deputy itself uses of the middleware, for the MCP servers that it hosts: the same gate, and the same questions
+ * to the user.
+ */
 export { DeputyClientError } from '../error.ts'
 export { parseInactive, parseIntrospected, parseRegistration, type Registration } from '../registration.ts'
 export type { GateDeputy } from './authorize.ts'

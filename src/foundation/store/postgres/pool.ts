@@ -23,8 +23,8 @@ export interface PostgresOptions {
   readonly user: string
   readonly password?: string | undefined
   /**
-   * The authority that counts, and the certificate that is presented, in PEM; `true`: the authorities of the system; false: no
-   * TLS, for a server on this machine. Each new connection reads the members: they may have been renewed.
+   * The authority that counts, and the certificate that is presented, in PEM; `true`: the authorities of the system;
+   * false: no TLS, for a server on this machine. Each new connection reads the members: they may have been renewed.
    */
   readonly tls: TlsMaterial | boolean
   /** Connections at most. */

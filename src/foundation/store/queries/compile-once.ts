@@ -10,8 +10,8 @@ class Placeholder {
 }
 
 /**
- * A statement that is compiled at its first use, for those that are on the way of every answer: Kysely takes longer to compile one than
- * SQLite to run it.
+ * A statement that is compiled at its first use, for those that are on the way of every answer: Kysely takes longer to
+ * compile one than SQLite to run it.
  * @param build uses each member of its input as a value, and looks at none
  */
 export const compileOnce = <Input extends object, Output>(

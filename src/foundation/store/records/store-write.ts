@@ -1,4 +1,7 @@
-/** Statements that happen together or not at all, and that no constraint refuses. It is prepared, and made by the party that is given it. */
+/**
+ * Statements that happen together or not at all, and that no constraint refuses. It is prepared, and made by the party
+ * that is given it.
+ */
 export interface StoreWrite {
   readonly statements: readonly { readonly sql: string; readonly parameters: readonly unknown[] }[]
 }

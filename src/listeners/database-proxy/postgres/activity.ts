@@ -45,8 +45,8 @@ const createSplitter = (onMessage: (type: string, first: number | undefined) => 
 const IN_NO_TRANSACTION = 'I'.charCodeAt(0)
 
 /**
- * Whether a server has something to do for a client. Clients may send queries before the answers to earlier ones have come (pipelining),
- * so that what they have asked is counted against what the server has answered.
+ * Whether a server has something to do for a client. Clients may send queries before the answers to earlier ones have
+ * come (pipelining), so that what they have asked is counted against what the server has answered.
  * @see https://www.postgresql.org/docs/current/protocol-flow.html
  */
 export class Activity {

@@ -27,8 +27,8 @@ const MAX_NAME_LENGTH = 64
 const READY_BYTES = 6
 
 /**
- * Pauses before each request to cancel a query of a connection that has ended (ms). A server that has not read the query yet
- * ignores the request, and runs the query afterwards.
+ * Pauses before each request to cancel a query of a connection that has ended (ms). A server that has not read the
+ * query yet ignores the request, and runs the query afterwards.
  */
 const CANCEL_PAUSES_MS = [0, 200, 1000, 3000]
 
