@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { createFileSink } from '../../src/foundation/audit/file-sink.ts'
+import { createFileSink } from '../../src/foundation/audit/sinks/file-sink.ts'
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import { aFolder, aLog, append, aRecord, aSink, aStore, check, linesOf, upTo } from '../support/audit.ts'
 

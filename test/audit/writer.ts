@@ -1,6 +1,6 @@
 /** A process whose 16 requesters append for ever and say what was acknowledged, until it is killed. */
 import { join } from 'node:path'
-import { createFileSink } from '../../src/foundation/audit/file-sink.ts'
+import { createFileSink } from '../../src/foundation/audit/sinks/file-sink.ts'
 import { DurableAuditLog } from '../../src/foundation/audit/log.ts'
 import { systemClock } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'

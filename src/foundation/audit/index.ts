@@ -5,7 +5,7 @@
 export type { LostRecords } from './continuity.ts'
 export { AUDIT_EVENTS, AUDIT_OUTCOMES, type AuditEvent } from './events.ts'
 export { explain, type RecordView, recordViewSchema } from './explain.ts'
-export { createFileSink } from './file-sink.ts'
+export { createFileSink } from './sinks/file-sink.ts'
 export { DurableAuditLog } from './log.ts'
 export { type AuditLog, type AuditRecord, downstreamsOfRecord, namesDownstreams } from './record.ts'
 export { verifyChains } from './verify.ts'

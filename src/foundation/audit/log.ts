@@ -2,11 +2,11 @@ import { DeputyError, refuse } from '#errors'
 import type { AuditRow, AuditStore, StoreWrite } from '#foundation/store'
 import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
 import { compareChain, gapText, RecentRows, toEntry, writeRowsAgain, type LostRecords } from './continuity.ts'
-import { Feed } from './feed.ts'
+import { Feed } from './sinks/feed.ts'
 import { OwedRecords } from './owed.ts'
 import type { AuditLog, AuditRecord } from './record.ts'
-import type { AuditSink } from './sink.ts'
-import { problemOf, WatchedSink, type SinkStatus, type Watch } from './watched-sink.ts'
+import type { AuditSink } from './sinks/sink.ts'
+import { problemOf, WatchedSink, type SinkStatus, type Watch } from './sinks/watched-sink.ts'
 
 export interface AuditLogOptions extends Watch {
   readonly store: AuditStore
