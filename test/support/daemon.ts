@@ -171,14 +171,24 @@ const prepareFolder = async (files: Files, settings: Record<string, unknown>): P
   }
 }
 
-const serve = (home: string, environment: NodeJS.ProcessEnv, written: (text: string) => void): Promise<ChildProcess> =>
-  startProcess([CLI, 'serve', '--home', home], /deputy is ready/, { ...process.env, ...environment }, written)
+const serve = (
+  home: string,
+  environment: NodeJS.ProcessEnv,
+  written: (text: string) => void,
+  cli = CLI,
+): Promise<ChildProcess> =>
+  startProcess([cli, 'serve', '--home', home], /deputy is ready/, { ...process.env, ...environment }, written)
 
-/** Makes the folder of a daemon. @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test */
+/**
+ * Makes the folder of a daemon.
+ * @param files beside `deputy.yaml`, whose settings are merged into ones that fit a test
+ * @param cli default: the one under test
+ */
 export const prepareDaemon = async (
   files: Files,
   settings: Record<string, unknown> = {},
   environment: NodeJS.ProcessEnv = {},
+  cli = CLI,
 ): Promise<Daemon> => {
   const place = await prepareFolder(files, settings)
   let output = ''
@@ -186,9 +196,10 @@ export const prepareDaemon = async (
     ...place,
     process: undefined as unknown as ChildProcess,
     async start() {
-      daemon.process = await serve(place.home, environment, (text) => {
+      const written = (text: string): void => {
         output += text
-      })
+      }
+      daemon.process = await serve(place.home, environment, written, cli)
     },
     output: () => output,
     stop: (signal) => stopProcess(daemon.process, signal),
