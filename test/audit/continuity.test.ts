@@ -5,7 +5,7 @@ import type { AuditLogOptions } from '../../src/foundation/audit/log.ts'
 import { verifyChains } from '../../src/foundation/audit/verify.ts'
 import { refuse } from '../../src/errors.ts'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/foundation/store/records/audit.ts'
-import { aLog, append, aRecord, signed } from '../support/audit.ts'
+import { aLog, append, aRecord, INSTALLATION, signed } from '../support/audit.ts'
 
 /** As Postgres keeps them: a row is appended only after the row that it follows. */
 const aSharedStore = () => {
@@ -31,9 +31,10 @@ const aSharedStore = () => {
         state.rows.filter((row) => row.seq > afterSeq && (event === undefined || row.event === event)).slice(0, limit),
       ),
     addCheckpoint(checkpoint) {
-      state.checkpoints.push(checkpoint)
+      if (state.checkpoints.every(({ seq }) => seq !== checkpoint.seq)) state.checkpoints.push(checkpoint)
       return Promise.resolve()
     },
+    lastCheckpoint: () => Promise.resolve(state.checkpoints.at(-1)),
     checkpoints: () => Promise.resolve(state.checkpoints),
   }
   return { state, store }
@@ -51,7 +52,8 @@ const open = async (store: AuditStore, keep: number) => {
   }
   return { log: await aLog(store, { losses, checkpointEvery: 4 }), noticed }
 }
-const verify = (store: AuditStore, proof = prove) => verifyChains(store, signed, proof)
+const verify = (store: AuditStore, proof = prove) =>
+  verifyChains(store, { installation: INSTALLATION, verifySignature: signed, prove: proof })
 const idsOf = (rows: readonly AuditRow[]): string[] => rows.map(({ id }) => id)
 
 describe('fault 104: a store that loses records which it had confirmed', () => {

@@ -1,9 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { emptyChain, hashOf, type Head } from '../../src/foundation/audit/chain.ts'
+import { emptyChain, hashOf, type Head } from '../../src/foundation/audit/format/chain.ts'
 import { verifyChain } from '../../src/foundation/audit/verify.ts'
 import type { AuditCheckpoint, AuditRow } from '../../src/foundation/store/records/audit.ts'
-import { aLog, append, aStore, signed } from '../support/audit.ts'
+import { aLog, append, aStore, known } from '../support/audit.ts'
 
 describe('verifying the chain', () => {
   const aChain = async (): Promise<{ rows: AuditRow[]; checkpoints: AuditCheckpoint[] }> => {
@@ -34,7 +34,7 @@ describe('verifying the chain', () => {
       fc.asyncProperty(fc.nat(rows.length - 1), fc.constantFrom(...fields), fc.string(), async (index, field, text) => {
         const row = rows[index]!
         const value = typeof row[field] === 'number' ? row[field] + 1 + text.length : `${row[field]}${text}!`
-        const result = await verifyChain(rows.with(index, { ...row, [field]: value }), checkpoints, signed)
+        const result = await verifyChain(rows.with(index, { ...row, [field]: value }), checkpoints, known)
         expect(result.ok).toBe(false)
       }),
     )
@@ -43,33 +43,33 @@ describe('verifying the chain', () => {
     const { rows, checkpoints } = await aChain()
     await fc.assert(
       fc.asyncProperty(fc.nat(rows.length - 2), async (index) => {
-        expect((await verifyChain(rows.toSpliced(index, 1), checkpoints, signed)).ok).toBe(false)
+        expect((await verifyChain(rows.toSpliced(index, 1), checkpoints, known)).ok).toBe(false)
         expect(
-          (await verifyChain(rows.with(index, rows[index + 1]!).with(index + 1, rows[index]!), checkpoints, signed)).ok,
+          (await verifyChain(rows.with(index, rows[index + 1]!).with(index + 1, rows[index]!), checkpoints, known)).ok,
         ).toBe(false)
       }),
     )
   })
   it('promise 3: finds a tail that was cut off and a checkpoint that was not signed', async () => {
     const { rows, checkpoints } = await aChain()
-    expect(await verifyChain(rows.slice(0, -1), checkpoints, signed)).toMatchObject({ ok: false, problem: { seq: 12 } })
+    expect(await verifyChain(rows.slice(0, -1), checkpoints, known)).toMatchObject({ ok: false, problem: { seq: 12 } })
     const forged = checkpoints.map((checkpoint) => ({
       ...checkpoint,
       signature: Buffer.alloc(70).toString('base64url'),
     }))
-    expect((await verifyChain(rows, forged, signed)).problem?.why).toContain('signature')
+    expect((await verifyChain(rows, forged, known)).problem?.why).toContain('signature')
   })
   it('promise 3: finds a rewritten history whose hashes were all made anew, by the checkpoint', async () => {
     const { rows, checkpoints } = await aChain()
     await fc.assert(
       fc.asyncProperty(fc.nat(rows.length - 1), fc.string({ minLength: 1 }), async (from, user) => {
-        let head: Head = emptyChain
+        let head: Head = emptyChain(known.chain)
         const forged = rows.map((row, index) => {
           const link = index < from ? row : relinked(row, head, index === from ? user : undefined)
           head = link
           return link
         })
-        expect(await verifyChain(forged, checkpoints, signed)).toMatchObject({
+        expect(await verifyChain(forged, checkpoints, known)).toMatchObject({
           ok: false,
           problem: { why: 'it is not the record that its checkpoint signed' },
         })
@@ -91,7 +91,7 @@ describe('verifying the chain', () => {
               : `${by}${checkpoint[field].slice(1)}` === checkpoint[field]
                 ? 'x'
                 : `${by}${checkpoint[field].slice(1)}`
-          expect((await verifyChain(rows, checkpoints.with(index, { ...checkpoint, [field]: value }), signed)).ok).toBe(
+          expect((await verifyChain(rows, checkpoints.with(index, { ...checkpoint, [field]: value }), known)).ok).toBe(
             false,
           )
         },
@@ -100,8 +100,8 @@ describe('verifying the chain', () => {
   })
   it('holds for a chain that nobody touched, also an empty one', async () => {
     const { rows, checkpoints } = await aChain()
-    expect(await verifyChain(rows, checkpoints, signed)).toMatchObject({ ok: true, records: 12, checkpoints: 2 })
-    expect(await verifyChain([], [], signed)).toMatchObject({ ok: true, records: 0 })
+    expect(await verifyChain(rows, checkpoints, known)).toMatchObject({ ok: true, records: 12, checkpoints: 2 })
+    expect(await verifyChain([], [], known)).toMatchObject({ ok: true, records: 0 })
   })
 })
 

@@ -14,7 +14,9 @@ const log = await DurableAuditLog.open({
   sinks: [createFileSink(join(folder, 'audit.jsonl'))],
   clock: systemClock,
   deadline: 2000,
+  installation: 'an-installation',
   checkpointEvery: 1_000_000,
+  checkpointWithin: 600_000,
   sign: () => {
     throw new Error('it is killed before it signs')
   },

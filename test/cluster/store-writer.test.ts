@@ -1,7 +1,7 @@
 /** Somebody who can write the database, and has no key: what they change makes them nobody and undoes no order. */
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { emptyChain, link } from '../../src/foundation/audit/chain.ts'
+import { emptyChain, link } from '../../src/foundation/audit/format/chain.ts'
 import { LOGIN_SESSION_TOKEN, LOGIN_SESSION_TOKEN_TYPE } from '../../src/flows/exchange/request.ts'
 import { paths } from '../../src/listeners/http/metadata.ts'
 import { aKeyPair, ask, TOKEN_EXCHANGE, type Answer, type DaemonHere } from '../support/daemon.ts'
@@ -73,7 +73,7 @@ describe.skipIf(!canCluster())('who can write the store', () => {
       expect((await a!.admin('/users/disable', { tenant: 'acme', user: 'alice' })).status).toBe(200)
       for (const node of [a!, b!]) expect(reason(await node.exchange('erin'))).toBe('subject_user_disabled')
       // A chain of their own, which is as whole as any other, says that erin was enabled.
-      const forged = link(emptyChain, {
+      const forged = link(emptyChain({ installation: 'another', node: 'forged' }), {
         record: { id: 'forged', event: 'user.enable', outcome: 'done', tenant: 'acme', user: 'erin' },
         detail: '{"by":"admin"}',
         at: Date.now(),
@@ -111,7 +111,11 @@ describe.skipIf(!canCluster())('who can write the store', () => {
         audience: 'ledger',
       })
       expect(session.body['reason']).toBe('subject_session_missing')
-      expect((await a!.admin('/audit/verify')).body).toMatchObject({ ok: true })
+      // The chain that they wrote has a node of its own, and does not begin as this installation's chains do.
+      expect((await a!.admin('/audit/verify')).body).toMatchObject({
+        ok: false,
+        problem: { seq: 1, why: expect.stringContaining('of the node forged') as string },
+      })
     },
   )
 })

@@ -461,8 +461,10 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await found('l%')).toEqual([])
     })
     it('keeps checkpoints in order', async () => {
-      for (const seq of [2, 1]) await store.audit.addCheckpoint({ seq, hash: 'h', at: 1, kid: 'k', signature: 's' })
+      for (const seq of [2, 1])
+        await store.audit.addCheckpoint({ number: seq, seq, hash: 'h', at: 1, kid: 'k', signature: 's' })
       expect((await store.audit.checkpoints()).map(({ seq }) => seq)).toEqual([1, 2])
+      expect(await store.audit.lastCheckpoint()).toMatchObject({ number: 2, seq: 2 })
     })
 
     it('has everything again after it was closed and opened', async () => {

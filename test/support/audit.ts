@@ -18,6 +18,10 @@ export const signer: AuditLogOptions['sign'] = (bytes) => ({ kid: 'k', signature
 export const signed = (_kid: string, bytes: Uint8Array, signature: Uint8Array): boolean =>
   verify('sha256', bytes, publicKey, signature)
 
+export const INSTALLATION = 'an-installation'
+/** What a verifier knows of the chain that `aLog` writes in an embedded store. */
+export const known = { chain: { installation: INSTALLATION, node: 'local' }, verifySignature: signed }
+
 export const aFolder = async (): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), 'deputy-audit-'))
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
@@ -35,7 +39,9 @@ export const aLog = (store: AuditStore, over: Partial<AuditLogOptions> = {}): Pr
     clock: systemClock,
     // What answers in the end is waited for, on a busy machine too; a test of what hangs has a shorter one.
     deadline: 20_000,
+    installation: INSTALLATION,
     checkpointEvery: 10,
+    checkpointWithin: 60_000,
     sign: signer,
     telemetry: noTelemetry,
     logger: silentLogger,
@@ -60,7 +66,7 @@ export const aSink = (write: AuditSink['write']): AuditSink => ({
 })
 
 export const check = async (store: AuditStore): Promise<Verification> =>
-  verifyChain(allRecords(store), await store.checkpoints(), signed)
+  verifyChain(allRecords(store), await store.checkpoints(), known)
 /** What the store tells, in order: id and event. */
 export const told = async (store: AuditStore): Promise<string[]> =>
   (await store.query({}, { limit: 1000 })).map(({ id, event }) => `${id} ${event}`)

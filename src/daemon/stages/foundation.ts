@@ -21,17 +21,22 @@ import { createOwnKeys } from '../own-keys.ts'
 /** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
 const RECENT_RECORDS_BYTES = 16_777_216
 
+/** How long a record waits for a signature that covers it (ms). */
+const CHECKPOINT_WITHIN_MS = 10_000
+
 const openAudit = async (
   { home, settings, clock, logger, observed, newId, atEnd }: DaemonContext,
-  parts: Pick<Keys, 'signingKeys' | 'prove'> & { store: Store; recordsLost: Handover<[LostRecords]> },
+  parts: Pick<Keys, 'signingKeys' | 'prove' | 'installation'> & { store: Store; recordsLost: Handover<[LostRecords]> },
 ): Promise<DurableAuditLog> => {
-  const { store, signingKeys, prove, recordsLost } = parts
+  const { store, signingKeys, prove, installation, recordsLost } = parts
   const audit = await DurableAuditLog.open({
     store: store.audit,
     sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))),
     clock,
     deadline: settings.audit.deadline,
+    installation,
     checkpointEvery: settings.audit.checkpoint_every,
+    checkpointWithin: CHECKPOINT_WITHIN_MS,
     sign: (bytes) => signingKeys.sign('checkpoint', bytes),
     telemetry: observed.telemetry,
     logger,
@@ -63,12 +68,15 @@ const openKeys = async (context: DaemonContext) => {
   const recentGrants = rememberGrants(keysAndStore.store.grants, () => performance.now())
   const store: Store =
     keysAndStore.store.cluster === undefined ? keysAndStore.store : { ...keysAndStore.store, grants: recentGrants }
+  const prove = (text: string): string => keysAndStore.fingerprint(new Secret(text))
   return {
     ...keysAndStore,
+    prove,
+    /** Names the installation in its audit log: only the holder of its keys can make it. */
+    installation: prove('deputy installation'),
     store,
     recentGrants,
     ownKeys: createOwnKeys({ keysAndStore, settings, home, clock, random, logger }),
-    prove: (text: string): string => keysAndStore.fingerprint(new Secret(text)),
   }
 }
 type Keys = Awaited<ReturnType<typeof openKeys>>

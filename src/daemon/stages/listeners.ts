@@ -159,7 +159,7 @@ const openAdminApi = (
   },
 ): Promise<Listener> => {
   const { settings, home, snapshot, configuration, clock, newId, logger } = context
-  const { store, signingKeys, prove } = parts
+  const { store, signingKeys, prove, installation } = parts
   const by = (request: Request): string => {
     const peer = readPeerCredentials(request.socket)
     return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
@@ -174,11 +174,11 @@ const openAdminApi = (
     reload: admin.reload,
     now: () => clock.now(),
     verifyAudit: () =>
-      verifyChains(
-        store.audit,
-        (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
+      verifyChains(store.audit, {
+        installation,
+        verifySignature: (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
         prove,
-      ),
+      }),
     status: admin.status,
     rotateKeys: createKeyRotation(parts),
   })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import type { AuditRow, AuditStore } from '#foundation/store'
-import { emptyChain, type Entry, type Head } from './chain.ts'
+import type { AuditCheckpoint, AuditRow, AuditStore } from '#foundation/store'
+import type { Entry, Head } from './format/chain.ts'
 
 /** What a record `store.lost` of the audit log says about records that the store had confirmed and has no more. */
 export interface LostRecords {
@@ -27,10 +27,11 @@ export interface Gap {
 export const gapText = (node: string, { from, to, after, before }: Gap): string =>
   `lost records\n${JSON.stringify([node, from, to, after, before])}`
 
-/** The last confirmed rows of a chain, in memory: what the store loses is written again from here. */
+/** The last confirmed rows of a chain and their checkpoints, in memory: what the store loses is written again from here. */
 export class RecentRows {
   readonly #bytes: number
   #rows: AuditRow[] = []
+  #checkpoints: AuditCheckpoint[] = []
   #size = 0
 
   /** @param bytes of bodies that are kept, about; 0: none */
@@ -40,6 +41,14 @@ export class RecentRows {
 
   get rows(): readonly AuditRow[] {
     return this.#rows
+  }
+
+  get checkpoints(): readonly AuditCheckpoint[] {
+    return this.#checkpoints
+  }
+
+  addCheckpoint(checkpoint: AuditCheckpoint): void {
+    if (this.#bytes > 0) this.#checkpoints.push(checkpoint)
   }
 
   add(rows: readonly AuditRow[]): void {
@@ -53,10 +62,13 @@ export class RecentRows {
     for (; this.#size > this.#bytes && dropped < this.#rows.length - 1; dropped += 1)
       this.#size -= this.#rows[dropped]!.body.length
     this.#rows = this.#rows.slice(dropped)
+    const first = this.#rows[0]?.seq ?? 0
+    this.#checkpoints = this.#checkpoints.filter(({ seq }) => seq >= first)
   }
 
   clear(): void {
     this.#rows = []
+    this.#checkpoints = []
     this.#size = 0
   }
 }
@@ -78,16 +90,17 @@ const rowAt = async (store: AuditStore, seq: number): Promise<AuditRow | undefin
 
 /**
  * Compares by hashes, never by numbers: where another process wrote, or commits were lost, a number says nothing.
- * @param head the last row that the store has confirmed
+ * @param known.head the last row that the store has confirmed
+ * @param known.genesis where the chain begins
  * @param doubtful rows that were sent after it, and whose fate is not known
  */
 export const compareChain = async (
   store: AuditStore,
-  head: Head,
+  { head, genesis }: { readonly head: Head; readonly genesis: Head },
   doubtful: readonly AuditRow[],
   kept: readonly AuditRow[],
 ): Promise<Comparison> => {
-  const stored = (await store.head()) ?? emptyChain
+  const stored = (await store.head()) ?? genesis
   const last = doubtful.findIndex(({ hash }) => hash === stored.hash)
   if (stored.hash === head.hash || last >= 0) return { kind: 'whole', stored, landed: doubtful.slice(0, last + 1) }
   if (head.seq === 0 || (await rowAt(store, head.seq))?.hash === head.hash) {

@@ -1,6 +1,7 @@
 import { DeputyError, refuse } from '#errors'
-import type { AuditRow, AuditStore, StoreWrite } from '#foundation/store'
-import { checkpointBytes, emptyChain, link, type Entry, type Head } from './chain.ts'
+import type { AuditCheckpoint, AuditRow, AuditStore, StoreWrite } from '#foundation/store'
+import { emptyChain, link, type ChainName, type Entry, type Head } from './format/chain.ts'
+import { checkpointBytes } from './format/checkpoint.ts'
 import { compareChain, gapText, RecentRows, toEntry, writeRowsAgain, type LostRecords } from './continuity.ts'
 import { Feed } from './sinks/feed.ts'
 import { OwedRecords } from './owed.ts'
@@ -11,7 +12,12 @@ import { problemOf, WatchedSink, type SinkStatus, type Watch } from './sinks/wat
 export interface AuditLogOptions extends Watch {
   readonly store: AuditStore
   readonly sinks: readonly AuditSink[]
+  /** Names the installation, see `ChainName`. */
+  readonly installation: string
+  /** A checkpoint is signed after so many records, */
   readonly checkpointEvery: number
+  /** and so long after the first record that it covers (ms). */
+  readonly checkpointWithin: number
   readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
   /** Of a store that can lose what it has confirmed. */
   readonly losses?: {
@@ -67,15 +73,21 @@ export class DurableAuditLog implements AuditLog {
   #comparing: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = []
   readonly #owed = new OwedRecords()
   #sinceCheckpoint: number
+  #lastCheckpoint: number
+  #due: NodeJS.Timeout | undefined
+  #isDue = false
+  readonly #chain: ChainName
   #retry: NodeJS.Timeout | undefined
   #closed = false
 
-  private constructor(options: AuditLogOptions, head: Head, sinceCheckpoint: number) {
+  private constructor(options: AuditLogOptions, head: Head, last: Pick<AuditCheckpoint, 'seq' | 'number'>) {
     this.#options = options
+    this.#chain = { installation: options.installation, node: options.store.node }
     this.#head = head
     this.#stored = head
     this.#recent = new RecentRows(options.losses?.keep ?? 0)
-    this.#sinceCheckpoint = sinceCheckpoint
+    this.#sinceCheckpoint = Math.max(0, head.seq - last.seq)
+    this.#lastCheckpoint = last.number ?? 0
     this.#store = new WatchedSink('store', options)
     this.#signer = new WatchedSink('checkpoint', options)
     this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, head, options))
@@ -83,14 +95,15 @@ export class DurableAuditLog implements AuditLog {
 
   /** Goes on with the chain where the store has it. @throws DeputyError `store_unavailable` */
   static async open(options: AuditLogOptions): Promise<DurableAuditLog> {
-    const head = (await options.store.head()) ?? emptyChain
-    const signed = (await options.store.checkpoints()).at(-1)?.seq ?? 0
-    if (signed > head.seq)
+    const { store } = options
+    const head = (await store.head()) ?? emptyChain({ installation: options.installation, node: store.node })
+    const last = (await store.lastCheckpoint()) ?? { seq: 0, number: null }
+    if (last.seq > head.seq)
       options.logger.error(
-        { signed, last: head.seq },
+        { signed: last.seq, last: head.seq },
         'the audit log ends before its last checkpoint: records were removed; run deputy audit verify',
       )
-    return new DurableAuditLog(options, head, Math.max(0, head.seq - signed))
+    return new DurableAuditLog(options, head, last)
   }
 
   /** @throws DeputyError `audit_unavailable` with the sink and its problem; `internal` for a detail that is no JSON */
@@ -157,6 +170,7 @@ export class DurableAuditLog implements AuditLog {
     if (!this.#owed.isEmpty) await this.#commitAll()
     clearTimeout(this.#retry)
     if (this.#sinceCheckpoint > 0) await this.#checkpoint()
+    clearTimeout(this.#due)
     clearTimeout(this.#guard)
     await Promise.allSettled(this.#feeds.map((feed) => feed.close()))
   }
@@ -205,7 +219,9 @@ export class DurableAuditLog implements AuditLog {
         await this.#commit(batch)
         for (const { resolve } of [...batch, ...comparing]) resolve()
         for (const entry of this.#owed.take(this.#options.clock.now())) this.#enqueue(entry)
-        if (this.#sinceCheckpoint >= this.#options.checkpointEvery || !this.#signer.status.ok) await this.#checkpoint()
+        if (this.#sinceCheckpoint >= this.#options.checkpointEvery || this.#isDue || !this.#signer.status.ok)
+          await this.#checkpoint()
+        else this.#signLater()
       } catch (error) {
         for (const { reject } of [...batch, ...comparing]) reject(error)
         this.#retryLater()
@@ -270,7 +286,7 @@ export class DurableAuditLog implements AuditLog {
     const { store } = this.#options
     const head = this.#head
     // Where records are gone for good the chain ends before them until the next one is written.
-    const known = this.#stored.seq < head.seq ? this.#stored : head
+    const known = { head: this.#stored.seq < head.seq ? this.#stored : head, genesis: emptyChain(this.#chain) }
     const found = await this.#store.ask(() => compareChain(store, known, doubtful, this.#recent.rows))
     const landed = 'landed' in found ? found.landed : []
     if (found.kind === 'whole' && landed.length > 0) this.#setHead(landed)
@@ -280,6 +296,8 @@ export class DurableAuditLog implements AuditLog {
       this.#stored = found.stored
       this.#recent.clear()
     }
+    if (found.kind === 'followed' || found.kind === 'forked')
+      this.#lastCheckpoint = (await this.#store.ask(() => store.lastCheckpoint()))?.number ?? 0
     if (found.kind === 'lost') await this.#writeAgain(found.stored)
     if (found.kind === 'forked') this.#goOnAfter(found.stored, found.missing)
     this.#doubtful = undefined
@@ -292,6 +310,7 @@ export class DurableAuditLog implements AuditLog {
     const [head, { store }] = [this.#head, this.#options]
     const kept = this.#recent.rows
     const { count, gone, last } = await this.#store.ask(() => writeRowsAgain(store, { stored, head, kept }))
+    for (const checkpoint of this.#recent.checkpoints) await this.#store.ask(() => store.addCheckpoint(checkpoint))
     this.#stored = last
     this.#noteLoss({ stored, confirmed: head, writtenAgain: count, gone, forked: false })
   }
@@ -353,16 +372,32 @@ export class DurableAuditLog implements AuditLog {
     this.#retry.unref()
   }
 
+  /** Records that no others follow are signed in time, too. */
+  #signLater(): void {
+    if (this.#sinceCheckpoint === 0 || this.#due !== undefined || this.#closed) return
+    this.#due = setTimeout(() => {
+      this.#due = undefined
+      this.#isDue = true
+      this.#committing ??= this.#commitAll()
+    }, this.#options.checkpointWithin)
+    this.#due.unref()
+  }
+
   /** The records are durable already: a checkpoint that fails refuses none of them, shows in the status and is tried again. */
   async #checkpoint(): Promise<boolean> {
     try {
-      const { seq, hash } = this.#head
-      const at = this.#options.clock.now()
+      const unsigned = { number: this.#lastCheckpoint + 1, ...this.#head, at: this.#options.clock.now() }
       await this.#signer.ask(async () => {
-        const { kid, signature } = this.#options.sign(checkpointBytes({ seq, hash, at }))
-        await this.#options.store.addCheckpoint({ seq, hash, at, kid, signature: signature.toString('base64url') })
+        const { kid, signature } = this.#options.sign(checkpointBytes(this.#chain, unsigned))
+        const checkpoint = { ...unsigned, kid, signature: signature.toString('base64url') }
+        await this.#options.store.addCheckpoint(checkpoint)
+        this.#recent.addCheckpoint(checkpoint)
       })
+      this.#lastCheckpoint = unsigned.number
       this.#sinceCheckpoint = 0
+      this.#isDue = false
+      clearTimeout(this.#due)
+      this.#due = undefined
       this.#signer.confirmed()
       return true
     } catch {

@@ -1,5 +1,5 @@
 import type { AuditRow } from '#foundation/store'
-import type { Entry } from './chain.ts'
+import type { Entry } from './format/chain.ts'
 import { problemOfRow } from './continuity.ts'
 
 /** Notes kept in memory about records that were refused after the store had them. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '#foundation/store'
-import { checkpointBytes, emptyChain, hashOf, type Head } from './chain.ts'
+import { EARLIER_GENESIS, emptyChain, hashOf, type ChainName, type Head } from './format/chain.ts'
+import { checkpointBytes } from './format/checkpoint.ts'
 import { gapText, type Gap } from './continuity.ts'
 
 /** Whether the chain holds, and if not, from which record on and why. */
@@ -61,7 +62,7 @@ const faultOf = (row: AuditRow, head: Head): string | undefined => {
   if (hashOf(row.body) !== row.hash) return 'its text does not have its hash: it was altered'
   const parsed = parseBody(row.body)
   if (parsed === undefined) return 'its text is no record'
-  if (parsed.prev !== head.hash)
+  if (parsed.prev !== head.hash && !(head.seq === 0 && parsed.prev === EARLIER_GENESIS))
     return 'it does not follow the record before it: one of them was altered, removed or moved'
   const differing = columns.find((column) => parsed[column] !== row[column])
   return differing === undefined ? undefined : `its column ${differing} differs from its text: it was altered`
@@ -77,6 +78,18 @@ const jsonOf = (body: string): unknown => {
 
 const parseBody = (body: string): z.output<typeof bodySchema> | undefined => bodySchema.safeParse(jsonOf(body)).data
 
+/** What is known of a chain, but for the store. */
+export interface KnownOfChain {
+  readonly chain: ChainName
+  readonly verifySignature: VerifySignature
+  readonly gaps?: readonly KnownGap[]
+}
+export type VerifySignature = (kid: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+
+/** A checkpoint before this one is missing: they are numbered without gaps, but where records are known to be lost. */
+const isMissed = (last: number | null, { number }: AuditCheckpoint): boolean =>
+  last === null ? number !== null && number !== 1 : number !== last + 1
+
 /**
  * Walks the whole chain and holds it against the signed checkpoints: a changed, missing or moved record breaks it,
  * and a tail that was cut off is missed by the checkpoint that had covered it.
@@ -84,10 +97,9 @@ const parseBody = (body: string): z.output<typeof bodySchema> | undefined => bod
 export const verifyChain = async (
   rows: AsyncIterable<AuditRow> | Iterable<AuditRow>,
   checkpoints: readonly AuditCheckpoint[],
-  verifySignature: (kid: string, bytes: Uint8Array, signature: Uint8Array) => boolean,
-  gaps: readonly KnownGap[] = [],
+  { chain, verifySignature, gaps = [] }: KnownOfChain,
 ): Promise<Verification> => {
-  let head = emptyChain
+  let head = emptyChain(chain)
   const losses: RecordedLoss[] = []
   const pending = [...checkpoints].sort((a, b) => a.seq - b.seq)
   const broken = (seq: number, why: string): Verification => ({
@@ -98,10 +110,12 @@ export const verifyChain = async (
     losses,
     problem: { seq, why },
   })
-  for (const { seq, hash, at, kid, signature } of pending) {
-    if (!verifySignature(kid, checkpointBytes({ seq, hash, at }), Buffer.from(signature, 'base64url')))
-      return broken(seq, 'the signature of its checkpoint is wrong')
+  for (const { kid, signature, ...unsigned } of pending) {
+    if (!verifySignature(kid, checkpointBytes(chain, unsigned), Buffer.from(signature, 'base64url')))
+      return broken(unsigned.seq, 'the signature of its checkpoint is wrong')
   }
+  /** The number of the checkpoint before; undefined where it may have been lost. */
+  let last: number | null | undefined = null
   for await (const row of rows) {
     const gap = gaps.find(({ from, to, after }) => from === head.seq + 1 && to === row.seq - 1 && after === head.hash)
     if (gap !== undefined) {
@@ -110,12 +124,15 @@ export const verifyChain = async (
       head = { seq: to, hash: gap.before }
       // What a checkpoint of a lost record signed cannot be compared any more.
       while (pending[0] !== undefined && pending[0].seq <= to) pending.shift()
+      last = undefined
     }
     const fault = faultOf(row, head)
     if (fault !== undefined) return broken(row.seq, fault)
     head = { seq: row.seq, hash: row.hash }
     while (pending[0]?.seq === head.seq) {
       if (pending[0].hash !== head.hash) return broken(head.seq, 'it is not the record that its checkpoint signed')
+      if (last !== undefined && isMissed(last, pending[0])) return broken(head.seq, 'a checkpoint before it is missing')
+      last = pending[0].number
       pending.shift()
     }
   }
@@ -148,22 +165,28 @@ const knownGaps = async (
 
 /**
  * Verifies the chain of every node that has one: the own first, and the first that is broken.
- * @param prove what proves that this installation wrote a text
+ * @param known.prove what proves that this installation wrote a text
  */
 export const verifyChains = async (
   store: AuditStore,
-  verifySignature: Parameters<typeof verifyChain>[2],
-  prove: (text: string) => string,
+  {
+    installation,
+    verifySignature,
+    prove,
+  }: {
+    readonly installation: string
+    readonly verifySignature: VerifySignature
+    readonly prove: (text: string) => string
+  },
 ): Promise<Verification & { readonly nodes: readonly string[] }> => {
   const nodes = [store.node, ...(await store.chains()).filter((node) => node !== store.node)]
   const each: Verification[] = []
   for (const node of nodes) {
-    const verification = await verifyChain(
-      allRecords(store, node),
-      await store.checkpoints(node),
+    const verification = await verifyChain(allRecords(store, node), await store.checkpoints(node), {
+      chain: { installation, node },
       verifySignature,
-      await knownGaps(store, node, prove),
-    )
+      gaps: await knownGaps(store, node, prove),
+    })
     if (!verification.ok)
       return {
         ...verification,

@@ -166,7 +166,15 @@ export interface Tables {
     body: string
     hash: string
   }
-  audit_checkpoints: { node: string; seq: number; hash: string; at: number; kid: string; signature: string }
+  audit_checkpoints: {
+    node: string
+    number: number | null
+    seq: number
+    hash: string
+    at: number
+    kid: string
+    signature: string
+  }
   epochs: { name: string; value: number; token: string | null }
   standing_history: { number: number; token: string }
   store_servers: { identity: string; first_seen: number }

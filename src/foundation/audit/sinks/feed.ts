@@ -1,5 +1,5 @@
 import type { AuditRow, AuditStore } from '#foundation/store'
-import type { Head } from '../chain.ts'
+import type { Head } from '../format/chain.ts'
 import type { AuditSink } from './sink.ts'
 import { WatchedSink, type Watch } from './watched-sink.ts'
 

@@ -1,7 +1,7 @@
 import { open, stat, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { z } from 'zod'
-import { hashOf, type Head } from '../chain.ts'
+import { hashOf, type Head } from '../format/chain.ts'
 import type { AuditSink } from './sink.ts'
 
 const NEWLINE = 0x0a

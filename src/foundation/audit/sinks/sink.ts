@@ -1,5 +1,5 @@
 import type { AuditRow } from '#foundation/store'
-import type { Head } from '../chain.ts'
+import type { Head } from '../format/chain.ts'
 
 /** A place that keeps audit records. `write` resolves when they are durable there. */
 export interface AuditSink {

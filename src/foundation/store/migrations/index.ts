@@ -19,6 +19,7 @@ import { keyedAcknowledgements } from './0015-keyed-acknowledgements.ts'
 import { clientSessions } from './0016-client-sessions.ts'
 import { clients } from './0017-clients.ts'
 import { provedConsents } from './0018-proved-consents.ts'
+import { numberedCheckpoints } from './0019-numbered-checkpoints.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -42,6 +43,7 @@ const migrations: readonly Migration[] = [
   clientSessions,
   clients,
   provedConsents,
+  numberedCheckpoints,
 ]
 
 /** The schema's version that this program needs. */

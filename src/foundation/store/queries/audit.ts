@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { refuse } from '#errors'
-import type { Atomically, Batch, Database } from '../schema.ts'
-import type { AuditFilter, AuditRow, AuditStore } from '../records/audit.ts'
+import type { Atomically, Batch, Database, Tables } from '../schema.ts'
+import type { AuditCheckpoint, AuditFilter, AuditRow, AuditStore } from '../records/audit.ts'
 
 const COLUMNS = [
   'node',
@@ -71,6 +71,13 @@ const search = async (
   return last === true ? rows.reverse() : rows
 }
 
+const toCheckpoint = ({ node: _, ...row }: Tables['audit_checkpoints']): AuditCheckpoint => ({
+  ...row,
+  number: row.number === null ? null : Number(row.number),
+  seq: Number(row.seq),
+  at: Number(row.at),
+})
+
 /**
  * @param options.appendAfter of a database that several processes write. @param options.reading where the log is
  * searched: it grows for ever, and no append may wait for a search through it
@@ -85,6 +92,7 @@ export const auditStore = (options: {
   node: string
 }): AuditStore => {
   const { database, reading, atomically, batch, isConstraint, appendAfter, node } = options
+  const checkpointsOf = (of: string) => database.selectFrom('audit_checkpoints').selectAll().where('node', '=', of)
   return {
     joinsWrites: appendAfter === undefined,
     async append(rows, after, writes = []) {
@@ -130,14 +138,12 @@ export const auditStore = (options: {
         .onConflict((conflict) => conflict.columns(['node', 'seq']).doNothing())
         .execute()
     },
+    async lastCheckpoint() {
+      const row = await checkpointsOf(node).orderBy('seq', 'desc').limit(1).executeTakeFirst()
+      return row === undefined ? undefined : toCheckpoint(row)
+    },
     async checkpoints(of = node) {
-      const rows = await database
-        .selectFrom('audit_checkpoints')
-        .selectAll()
-        .where('node', '=', of)
-        .orderBy('seq')
-        .execute()
-      return rows.map(({ node: _, ...row }) => ({ ...row, seq: Number(row.seq), at: Number(row.at) }))
+      return (await checkpointsOf(of).orderBy('seq').execute()).map(toCheckpoint)
     },
   }
 }

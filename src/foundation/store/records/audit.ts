@@ -19,7 +19,10 @@ export interface AuditRow {
   readonly hash: string
 }
 
+/** A signed statement of where a chain stands. */
 export interface AuditCheckpoint {
+  /** Counts the checkpoints of a chain from 1; null for one that was written before they were counted. */
+  readonly number: number | null
   readonly seq: number
   readonly hash: string
   readonly at: number
@@ -71,6 +74,8 @@ export interface AuditStore {
   /** In order of `seq`; with `last`, the last `limit` of those that match, still in order. */
   query(filter: AuditFilter, page: { limit: number; last?: boolean }): Promise<AuditRow[]>
   addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
+  /** The newest one of the own chain. */
+  lastCheckpoint(): Promise<AuditCheckpoint | undefined>
   /** @param of default: the own chain's */
   checkpoints(of?: string): Promise<AuditCheckpoint[]>
 }

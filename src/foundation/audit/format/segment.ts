@@ -1,0 +1,127 @@
+import { z } from 'zod'
+import type { AuditCheckpoint } from '#foundation/store'
+import { FORMAT, linesOf, type ChainName } from './chain.ts'
+
+/** SHA-256, hex. */
+const hashSchema = z.string().regex(/^[\da-f]{64}$/)
+const countSchema = z.int().min(0)
+
+const headerSchema = z.strictObject({
+  format: z.literal(FORMAT),
+  installation: z.string(),
+  node: z.string(),
+  /** Segments of a chain are numbered from 1 without gaps. */
+  number: z.int().min(1),
+  /** The number of the first record, and the hash that it follows. */
+  first: z.int().min(1),
+  after: hashSchema,
+  /** When it was begun (ms since the epoch). */
+  at: countSchema,
+})
+/** The first line of a segment. */
+export type SegmentHeader = z.output<typeof headerSchema>
+
+const footerSchema = headerSchema.extend({
+  /** The number of the last record, and its hash. */
+  last: z.int().min(1),
+  head: hashSchema,
+  /** The times of the first and the last record (ms since the epoch). */
+  from: countSchema,
+  to: countSchema,
+  /** The bytes before the footer, and their SHA-256. */
+  bytes: countSchema,
+  digest: hashSchema,
+  /** When it was sealed. */
+  sealed: countSchema,
+  kid: z.string(),
+  /** base64url. */
+  signature: z.string(),
+})
+/** The last line of a sealed segment. It stays when the records are removed, and the chain goes on from `head`. */
+export type SegmentFooter = z.output<typeof footerSchema>
+
+const checkpointSchema = z.strictObject({
+  number: z.int().min(1).nullable(),
+  seq: z.int().min(1),
+  hash: hashSchema,
+  at: countSchema,
+  kid: z.string(),
+  signature: z.string(),
+})
+
+/** What a footer's signature covers. */
+export const footerBytes = (footer: Omit<SegmentFooter, 'kid' | 'signature'>): Uint8Array => {
+  const { installation, node, number, first, after, at, last, head, from, to, bytes, digest, sealed } = footer
+  return Buffer.from(
+    linesOf([
+      'deputy audit segment',
+      FORMAT,
+      installation,
+      node,
+      number,
+      first,
+      after,
+      at,
+      last,
+      head,
+      from,
+      to,
+      bytes,
+      digest,
+      sealed,
+    ]),
+  )
+}
+
+/** The header of the segment that a chain goes on in. */
+export const headerOf = (
+  { installation, node }: ChainName,
+  place: Pick<SegmentHeader, 'number' | 'first' | 'after' | 'at'>,
+): SegmentHeader => ({ format: FORMAT, installation, node, ...place })
+
+export const headerLine = (header: SegmentHeader): string => `${JSON.stringify({ segment: header })}\n`
+/** The text that was hashed stands in it as it is. */
+export const recordLine = ({ hash, body }: { readonly hash: string; readonly body: string }): string =>
+  `{"hash":"${hash}","record":${body}}\n`
+/** A checkpoint comes directly after the record that it signs. */
+export const checkpointLine = ({ number, seq, hash, at, kid, signature }: AuditCheckpoint): string =>
+  `${JSON.stringify({ checkpoint: { number, seq, hash, at, kid, signature } })}\n`
+export const footerLine = (footer: SegmentFooter): string => `${JSON.stringify({ footer })}\n`
+
+/** A line of a segment. */
+export type SegmentLine =
+  | { readonly kind: 'header'; readonly header: SegmentHeader }
+  | { readonly kind: 'record'; readonly hash: string; readonly body: string }
+  | { readonly kind: 'checkpoint'; readonly checkpoint: AuditCheckpoint }
+  | { readonly kind: 'footer'; readonly footer: SegmentFooter }
+
+/** `{"hash":"` and 64 digits, then `","record":`; a record's line ends with `}`. */
+const RECORD_START = '{"hash":"'
+const HASH_END = RECORD_START.length + 64
+const BODY_START = '","record":'
+
+const otherLineSchema = z.union([
+  z.strictObject({ segment: headerSchema }).transform(({ segment }) => ({ kind: 'header' as const, header: segment })),
+  z
+    .strictObject({ checkpoint: checkpointSchema })
+    .transform(({ checkpoint }) => ({ kind: 'checkpoint' as const, checkpoint })),
+  z.strictObject({ footer: footerSchema }).transform(({ footer }) => ({ kind: 'footer' as const, footer })),
+])
+
+/**
+ * Reads a line without its line feed. Of a record, its hash and text are taken out and nothing is parsed: who
+ * verifies reads millions.
+ * @returns undefined for what is no line of a segment
+ */
+export const readLine = (line: string): SegmentLine | undefined => {
+  if (line.startsWith(RECORD_START)) {
+    if (!line.startsWith(BODY_START, HASH_END) || !line.endsWith('}')) return undefined
+    const hash = line.slice(RECORD_START.length, HASH_END)
+    return { kind: 'record', hash, body: line.slice(HASH_END + BODY_START.length, -1) }
+  }
+  try {
+    return otherLineSchema.safeParse(JSON.parse(line)).data
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,79 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { columnsOf, emptyChain, hashOf, link, linkText, unlinkedText } from '../../src/foundation/audit/format/chain.ts'
+import { checkpointBytes } from '../../src/foundation/audit/format/checkpoint.ts'
+import {
+  checkpointLine,
+  footerBytes,
+  footerLine,
+  headerLine,
+  headerOf,
+  readLine,
+  recordLine,
+} from '../../src/foundation/audit/format/segment.ts'
+
+const chain = { installation: 'x9Qd', node: 'local' }
+const entry = {
+  record: { id: 'r1', event: 'token.exchange', outcome: 'issued', tenant: 'acme' },
+  detail: '{"asked":{"scopes":["read"]}}',
+  at: 1_796_000_000_000,
+} as const
+
+describe('the format of the audit log', () => {
+  it('has the bytes that its page says', () => {
+    const genesis = emptyChain(chain)
+    expect(genesis).toEqual({ seq: 0, hash: hashOf('deputy audit genesis\n1\nx9Qd\nlocal\n') })
+    const row = link(genesis, entry)
+    expect(row.body).toBe(
+      `{"seq":1,"prev":"${genesis.hash}","id":"r1","at":1796000000000,"event":"token.exchange","outcome":"issued","tenant":"acme","user":null,"server":null,"downstream":null,"detail":{"asked":{"scopes":["read"]}}}`,
+    )
+    expect(row.hash).toBe(hashOf(row.body))
+    expect(Buffer.from(checkpointBytes(chain, { number: 7, seq: 1, hash: 'h', at: 5 })).toString()).toBe(
+      'deputy audit checkpoint\n1\nx9Qd\nlocal\n7\n1\nh\n5\n',
+    )
+    expect(Buffer.from(checkpointBytes(chain, { number: null, seq: 1, hash: 'h', at: 5 })).toString()).toBe(
+      '["deputy audit checkpoint",1,"h",5]',
+    )
+  })
+
+  it('links on another thread what this one would link', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), fc.json(), (id, user, value) => {
+        const detail = `{"value":${JSON.stringify(JSON.parse(value))}}`
+        const given = { record: { ...entry.record, id, user }, detail, at: 3 }
+        const head = { seq: 41, hash: hashOf('41') }
+        const columns = columnsOf(given)
+        const row = link(head, given)
+        expect(linkText(head, unlinkedText(columns, detail))).toEqual({ seq: 42, hash: row.hash, body: row.body })
+        // The columns that a search goes by say what the text says.
+        expect(JSON.parse(row.body)).toMatchObject(columns)
+        expect(readLine(recordLine(row).slice(0, -1))).toEqual({ kind: 'record', hash: row.hash, body: row.body })
+      }),
+    )
+  })
+
+  it('reads every kind of line back, and nothing else', () => {
+    const hash = hashOf('a record')
+    const header = headerOf(chain, { number: 1, first: 1, after: emptyChain(chain).hash, at: 1 })
+    const checkpoint = { number: 1, seq: 1, hash, at: 2, kid: 'k', signature: 's' }
+    const sealed = { ...header, last: 1, head: hash, from: 1, to: 1, bytes: 9, digest: hash, sealed: 3 }
+    const footer = { ...sealed, kid: 'k', signature: 's' }
+    expect(readLine(headerLine(header).trimEnd())).toEqual({ kind: 'header', header })
+    expect(readLine(checkpointLine(checkpoint).trimEnd())).toEqual({ kind: 'checkpoint', checkpoint })
+    expect(readLine(footerLine(footer).trimEnd())).toEqual({ kind: 'footer', footer })
+    expect(Buffer.from(footerBytes(sealed)).toString()).toBe(
+      `deputy audit segment\n1\nx9Qd\nlocal\n1\n1\n${header.after}\n1\n1\n${hash}\n1\n1\n9\n${hash}\n3\n`,
+    )
+    for (const line of [
+      '',
+      '{',
+      '{}',
+      '{"hash":"',
+      '{"hash":"abc","record":{}}',
+      '{"segment":{"format":2}}',
+      '{"footer":{}}',
+    ])
+      expect(readLine(line)).toBeUndefined()
+    fc.assert(fc.property(fc.string(), (text) => void readLine(text)))
+  })
+})
