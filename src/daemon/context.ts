@@ -4,7 +4,7 @@ import { formatProblem, loadAtStart, type CurrentSnapshot, type Problem, type Se
 import { CurrentConfiguration, readConfiguration, type Shipped } from '#daemon/configuration'
 import { refuse } from '#errors'
 import { type Background, createBackground } from '#foundation/async'
-import { randomText } from '#foundation/crypto'
+import { createTimeOrderedIds } from '#foundation/crypto'
 import {
   consoleToLog,
   createCorrelation,
@@ -45,7 +45,7 @@ export interface DaemonContext {
   readonly observed: Awaited<ReturnType<typeof createOpenTelemetry>>
   readonly correlation: ReturnType<typeof createCorrelation>
   readonly background: Background
-  /** An id for a record, a request or a process. */
+  /** An id for a record, a request or a process. It sorts by its time, and is no secret. */
   readonly newId: () => string
   /** Runs at the end of the daemon, the latest first. What does not close is logged, and the others close all the same. */
   readonly atEnd: (close: () => Promise<void> | void) => void
@@ -54,9 +54,6 @@ export interface DaemonContext {
 /** Where a shared store is, as an operator knows it. */
 const nameOf = ({ postgres: { host, port, database } }: Exclude<Settings['store'], 'embedded'>): string =>
   `postgres ${host}:${port}/${database}`
-
-/** People write it on command lines, where a dash at the start would make it an option. */
-const newId = (random: Random): string => randomText(random, 15).replace(/^-/, '_')
 
 export const warn = (logger: Logger, warnings: readonly Problem[]): void => {
   for (const { message, ...where } of warnings) logger.warn(where, message)
@@ -116,7 +113,7 @@ export const createContext = async (options: DaemonOptions, stack: AsyncDisposab
     background: createBackground((problem, error) => {
       logger.error({ err: error }, problem)
     }),
-    newId: () => newId(random),
+    newId: createTimeOrderedIds({ clock, random }),
     atEnd,
   }
 }

@@ -30,3 +30,4 @@ export {
 export { randomText } from './random-text.ts'
 export { NO_TEXT, secretText } from './secret-text.ts'
 export { Secret } from './secret.ts'
+export { createTimeOrderedIds } from './time-ordered-id.ts'

@@ -130,7 +130,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
         /^Bearer error="invalid_token", error_description="[^"]+", scope="mcp", resource_metadata="[^"]+"$/,
       )
       expect(answer.text + challengeOf(answer)).not.toContain(token)
-      const id = /\(([\w-]{20})\)/.exec(answer.text)![1]!
+      const id = /\(([\w-]{26})\)/.exec(answer.text)![1]!
       expect((await daemon.deputy('explain', id)).out).toContain(problem)
     }
   })
@@ -254,7 +254,7 @@ describe.each(['v2', 'v1'] satisfies Sdk[])('the listener for SDK %s', (sdk) => 
     await using(await userToken(), async (client) => {
       const { text, isError } = await client.call('wrong')
       expect(isError).toBe(true)
-      expect(text).toMatch(/^No downstream service is registered as nothing for notes\. \([\w-]{20}\)$/)
+      expect(text).toMatch(/^No downstream service is registered as nothing for notes\. \([\w-]{26}\)$/)
       expect(await client.call('broken')).toEqual({ isError: true, text: 'it broke' })
     })
   })
