@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import type { LostRecords } from '../../src/foundation/audit/continuity.ts'
 import type { AuditLogOptions } from '../../src/foundation/audit/log.ts'
-import { verifyChains } from '../../src/foundation/audit/verify.ts'
+import { verifyChains } from '../../src/foundation/audit/verify/verify.ts'
 import { refuse } from '../../src/errors.ts'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/foundation/store/records/audit.ts'
 import { aLog, append, aRecord, INSTALLATION, signed } from '../support/audit.ts'
@@ -35,7 +35,8 @@ const aSharedStore = () => {
       return Promise.resolve()
     },
     lastCheckpoint: () => Promise.resolve(state.checkpoints.at(-1)),
-    checkpoints: () => Promise.resolve(state.checkpoints),
+    checkpoints: (_of, { afterSeq, limit } = { afterSeq: 0, limit: Infinity }) =>
+      Promise.resolve(state.checkpoints.filter(({ seq }) => seq > afterSeq).slice(0, limit)),
   }
   return { state, store }
 }
@@ -53,7 +54,11 @@ const open = async (store: AuditStore, keep: number) => {
   return { log: await aLog(store, { losses, checkpointEvery: 4 }), noticed }
 }
 const verify = (store: AuditStore, proof = prove) =>
-  verifyChains(store, { installation: INSTALLATION, verifySignature: signed, prove: proof })
+  verifyChains(store, {
+    installation: INSTALLATION,
+    verifySignature: signed,
+    isProved: (text, shown) => proof(text) === shown,
+  })
 const idsOf = (rows: readonly AuditRow[]): string[] => rows.map(({ id }) => id)
 
 describe('fault 104: a store that loses records which it had confirmed', () => {

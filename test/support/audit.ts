@@ -6,12 +6,12 @@ import { onTestFinished } from 'vitest'
 import { DurableAuditLog, type AuditLogOptions } from '../../src/foundation/audit/log.ts'
 import type { AuditRecord } from '../../src/foundation/audit/record.ts'
 import type { AuditSink } from '../../src/foundation/audit/sinks/sink.ts'
-import { allRecords, verifyChain, type Verification } from '../../src/foundation/audit/verify.ts'
+import { verifyChains, type KnownOfAll, type Verification } from '../../src/foundation/audit/verify/verify.ts'
 import { systemClock } from '../../src/clock.ts'
 import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
-import type { AuditStore } from '../../src/foundation/store/records/audit.ts'
+import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/foundation/store/records/audit.ts'
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 export const signer: AuditLogOptions['sign'] = (bytes) => ({ kid: 'k', signature: sign('sha256', bytes, privateKey) })
@@ -65,8 +65,31 @@ export const aSink = (write: AuditSink['write']): AuditSink => ({
   close: () => Promise.resolve(),
 })
 
-export const check = async (store: AuditStore): Promise<Verification> =>
-  verifyChain(allRecords(store), await store.checkpoints(), known)
+const KNOWN_OF_ALL: KnownOfAll = { installation: INSTALLATION, verifySignature: signed, isProved: () => false }
+
+export const check = (store: AuditStore, over: Partial<KnownOfAll> = {}): Promise<Verification> =>
+  verifyChains(store, { ...KNOWN_OF_ALL, ...over })
+
+/** Verifies what a store says that has these rows and checkpoints, and nothing else. */
+export const verifyRows = (
+  rows: readonly AuditRow[],
+  checkpoints: readonly AuditCheckpoint[],
+  over: Partial<KnownOfAll> = {},
+): Promise<Verification> => {
+  const store: Pick<AuditStore, 'node' | 'chains' | 'query' | 'checkpoints'> = {
+    node: 'local',
+    chains: () => Promise.resolve(rows.length > 0 ? ['local'] : []),
+    query: ({ afterSeq = 0 }, { limit }) => Promise.resolve(rows.filter(({ seq }) => seq > afterSeq).slice(0, limit)),
+    checkpoints: (_of, { afterSeq, limit } = { afterSeq: 0, limit: Infinity }) =>
+      Promise.resolve(
+        [...checkpoints]
+          .sort((a, b) => a.seq - b.seq)
+          .filter(({ seq }) => seq > afterSeq)
+          .slice(0, limit),
+      ),
+  }
+  return check(store as AuditStore, over)
+}
 /** What the store tells, in order: id and event. */
 export const told = async (store: AuditStore): Promise<string[]> =>
   (await store.query({}, { limit: 1000 })).map(({ id, event }) => `${id} ${event}`)

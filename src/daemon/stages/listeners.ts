@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
-import { createKeyedDigest } from '#foundation/crypto'
+import { createKeyedDigest, equalInConstantTime } from '#foundation/crypto'
 import { verifyChains } from '#foundation/audit'
 import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
@@ -177,7 +177,7 @@ const openAdminApi = (
       verifyChains(store.audit, {
         installation,
         verifySignature: (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
-        prove,
+        isProved: (text, proof) => equalInConstantTime(prove(text), proof),
       }),
     status: admin.status,
     rotateKeys: createKeyRotation(parts),

@@ -16,16 +16,18 @@ export interface LostRecords {
 }
 
 /** Records `from` to `to` are missing: `after` is the hash of the one before them, `before` the hash that the next one follows. */
-export interface Gap {
-  readonly from: number
-  readonly to: number
-  readonly after: string
-  readonly before: string
-}
+export const gapSchema = z.object({ from: z.number(), to: z.number(), after: z.string(), before: z.string() })
+export type Gap = Readonly<z.output<typeof gapSchema>>
+/** Records that were removed after their time: `before` is the hash of the last of them. */
+export type Range = Gap
 
 /** What the proof of a gap covers: the chain needs no key, so who can write the store could write such a record, too. */
 export const gapText = (node: string, { from, to, after, before }: Gap): string =>
   `lost records\n${JSON.stringify([node, from, to, after, before])}`
+
+/** What the proof covers of records that were removed after their time. */
+export const removedText = (node: string, { from, to, after, before }: Range): string =>
+  `removed records\n${JSON.stringify([node, from, to, after, before])}`
 
 /** The last confirmed rows of a chain and their checkpoints, in memory: what the store loses is written again from here. */
 export class RecentRows {

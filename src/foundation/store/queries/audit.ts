@@ -142,8 +142,10 @@ export const auditStore = (options: {
       const row = await checkpointsOf(node).orderBy('seq', 'desc').limit(1).executeTakeFirst()
       return row === undefined ? undefined : toCheckpoint(row)
     },
-    async checkpoints(of = node) {
-      return (await checkpointsOf(of).orderBy('seq').execute()).map(toCheckpoint)
+    async checkpoints(of = node, page) {
+      const all = checkpointsOf(of).orderBy('seq')
+      const query = page === undefined ? all : all.where('seq', '>', page.afterSeq).limit(page.limit)
+      return (await query.execute()).map(toCheckpoint)
     },
   }
 }

@@ -76,6 +76,6 @@ export interface AuditStore {
   addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
   /** The newest one of the own chain. */
   lastCheckpoint(): Promise<AuditCheckpoint | undefined>
-  /** @param of default: the own chain's */
-  checkpoints(of?: string): Promise<AuditCheckpoint[]>
+  /** In order of `seq`. @param of default: the own chain's. @param page default: all of them */
+  checkpoints(of?: string, page?: { readonly afterSeq: number; readonly limit: number }): Promise<AuditCheckpoint[]>
 }

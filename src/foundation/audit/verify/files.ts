@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto'
+import { open } from 'node:fs/promises'
+import { readLine } from '../format/segment.ts'
+import type { ChainWalk } from './walk.ts'
+
+/** A file of a chain, in the order of the segments. */
+export interface SegmentFile {
+  readonly path: string
+  /** What is durable of it (bytes); what follows is being written, or is room that was made ahead. */
+  readonly bytes: number
+}
+
+const CHUNK = 1_048_576
+const LINE_FEED = 0x0a
+
+/** Gives the lines of a file to a walk. @returns false where the chain does not hold */
+const walkFile = async (walk: ChainWalk, { path, bytes }: SegmentFile): Promise<boolean> => {
+  const file = await open(path, 'r')
+  try {
+    const digest = createHash('sha256')
+    let before = 0
+    let rest: Buffer = Buffer.alloc(0)
+    const addLine = (line: Buffer): boolean => {
+      const read = readLine(line.toString('utf8'))
+      if (read === undefined) return walk.fault(`a line of ${path} at byte ${before} cannot be read: it was altered`)
+      // A footer by itself is what stays of a segment whose records were removed.
+      const holds =
+        read.kind === 'footer' && before > 0
+          ? walk.addFooter(read.footer, { bytes: before, digest: digest.copy().digest('hex') })
+          : walk.add(read)
+      before += line.length + 1
+      return holds
+    }
+    for (let at = 0; at < bytes;) {
+      const chunk = Buffer.allocUnsafe(Math.min(CHUNK, bytes - at))
+      const { bytesRead } = await file.read(chunk, 0, chunk.length, at)
+      if (bytesRead === 0) return walk.fault(`${path} is shorter than what was written to it`)
+      at += bytesRead
+      const known = rest.length
+      const data = known === 0 ? chunk.subarray(0, bytesRead) : Buffer.concat([rest, chunk.subarray(0, bytesRead)])
+      let start = 0
+      let hashed = 0
+      for (let end = data.indexOf(LINE_FEED, known); end !== -1; end = data.indexOf(LINE_FEED, start)) {
+        const line = data.subarray(start, end)
+        if (line[2] === FOOTER_BYTE) {
+          digest.update(data.subarray(hashed, start))
+          hashed = start
+        }
+        if (!addLine(line)) return false
+        start = end + 1
+      }
+      digest.update(data.subarray(hashed, start))
+      rest = data.subarray(start)
+    }
+    return rest.length === 0 || walk.fault(`${path} ends in the middle of a line`)
+  } finally {
+    await file.close()
+  }
+}
+
+/** The third byte of a footer's line, `{"f`: no other line has it there. */
+const FOOTER_BYTE = 0x66
+
+/** Gives a chain that is kept as segment files to a walk. */
+export const walkFiles = async (walk: ChainWalk, files: readonly SegmentFile[]): Promise<void> => {
+  for (const file of files) if (!(await walkFile(walk, file))) return
+}

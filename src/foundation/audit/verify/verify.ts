@@ -1,0 +1,122 @@
+import type { AuditStore } from '#foundation/store'
+import { gapText, removedText, type Gap } from '../continuity.ts'
+import { tableLines } from './tables.ts'
+import {
+  ChainWalk,
+  type KnownHead,
+  type KnownOfChain,
+  type Problem,
+  type VerifySignature,
+  type Walked,
+} from './walk.ts'
+
+/** Records that are not there any more, as the node says that wrote them. */
+export interface Missing {
+  readonly node: string
+  readonly from: number
+  readonly to: number
+  /** When the node noted it (ms since the epoch). */
+  readonly at: number
+  /** The number of the record that says so. */
+  readonly record: number
+}
+
+/** Whether the chains hold, and if not, from which record on and why. */
+export interface Verification {
+  readonly ok: boolean
+  readonly nodes: readonly string[]
+  readonly records: number
+  readonly checkpoints: number
+  readonly head: string
+  /** Records that the store has lost: the node had them confirmed, and noticed. */
+  readonly losses: readonly Missing[]
+  /** Records that were removed after their time. */
+  readonly removed: readonly Missing[]
+  readonly problem?: Problem
+}
+
+/** Whether this installation wrote the proof of a text. */
+export type IsProved = (text: string, proof: string) => boolean
+
+interface Judged {
+  readonly losses: readonly Missing[]
+  readonly removed: readonly Missing[]
+  readonly problem?: Problem
+}
+
+/**
+ * What a walk found, with its claims held against their proofs: the chain needs no key, so who can write the store could
+ * write such a record, too.
+ */
+export const judge = ({ node, gaps, removed, claims, problem }: Walked, isProved: IsProved): Judged => {
+  const proved = new Map(claims.filter(({ text, proof }) => isProved(text, proof)).map((claim) => [claim.text, claim]))
+  const problems = problem === undefined ? [] : [problem]
+  const explained = (ranges: readonly Gap[], textOf: typeof gapText, why: (range: Gap) => string): Missing[] =>
+    ranges.flatMap((range) => {
+      const claim = proved.get(textOf(node, range))
+      if (claim !== undefined) return [{ node, from: range.from, to: range.to, at: claim.at, record: claim.record }]
+      problems.push({ seq: range.to + 1, why: why(range) })
+      return []
+    })
+  const losses = explained(gaps, gapText, ({ from, to }) =>
+    from === to ? `record ${from} is missing` : `records ${from} to ${to} are missing`,
+  )
+  const pruned = explained(
+    removed,
+    removedText,
+    ({ from, to }) =>
+      `records ${from} to ${to} are gone, and no record of this installation says that they were removed`,
+  )
+  const [first] = problems.sort((a, b) => a.seq - b.seq)
+  return { losses, removed: pruned, ...(first === undefined ? {} : { problem: first }) }
+}
+
+/** What a verifier knows of all chains. */
+export interface KnownOfAll {
+  readonly installation: string
+  readonly verifySignature: VerifySignature
+  readonly isProved: IsProved
+  readonly heads?: readonly KnownHead[]
+}
+
+/** Walks along one chain of a store. */
+export type WalkChain = (known: KnownOfChain) => Promise<Walked>
+
+/** Walks along a chain that is kept in tables. */
+export const walkTables =
+  (store: AuditStore): WalkChain =>
+  async (known) => {
+    const walk = new ChainWalk(known)
+    for await (const line of tableLines(store, known.chain.node)) if (!walk.add(line)) break
+    return walk.finish()
+  }
+
+/**
+ * Verifies the chain of every node that has one, or had one as a known head says: the own first. Of one that does not hold,
+ * the first problem is told.
+ */
+export const verifyChains = async (
+  store: AuditStore,
+  { installation, verifySignature, isProved, heads = [] }: KnownOfAll,
+  walk: WalkChain = walkTables(store),
+): Promise<Verification> => {
+  const nodes = [...new Set([store.node, ...(await store.chains()), ...heads.map(({ node }) => node)])]
+  const losses: Missing[] = []
+  const removed: Missing[] = []
+  const total = { records: 0, checkpoints: 0 }
+  let head = ''
+  for (const node of nodes) {
+    const walked = await walk({ chain: { installation, node }, verifySignature, heads })
+    const judged = judge(walked, isProved)
+    losses.push(...judged.losses)
+    removed.push(...judged.removed)
+    total.records += walked.records
+    total.checkpoints += walked.checkpoints
+    if (node === store.node) head = walked.head
+    if (judged.problem !== undefined) {
+      const { seq, why } = judged.problem
+      return { ok: false, nodes, ...total, head, losses, removed, problem: { seq, why: `of the node ${node}: ${why}` } }
+    }
+  }
+  return { ok: true, nodes, ...total, head, losses, removed }
+}
