@@ -50,6 +50,17 @@ export interface AuditFilter {
   afterSeq?: number
 }
 
+/** A file of a chain, see docs/audit-format.md. */
+export interface SegmentFile {
+  readonly path: string
+  readonly number: number
+  readonly sealed: boolean
+  /** Its records were removed after their time: the file is its footer and nothing else. */
+  readonly removed: boolean
+  /** Bytes that are durable. What follows them is no part of the log: room, or a batch that is being written. */
+  readonly bytes: number
+}
+
 export interface AuditStore {
   /** Whether `append` takes writes along into its transaction. */
   readonly joinsWrites: boolean
@@ -76,6 +87,11 @@ export interface AuditStore {
   addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
   /** The newest one of the own chain. */
   lastCheckpoint(): Promise<AuditCheckpoint | undefined>
+  /**
+   * The files of a chain in order, where they are its only home; absent where it is kept in tables.
+   * @param of default: the own chain's
+   */
+  segments?(of?: string): Promise<readonly SegmentFile[]>
   /** In order of `seq`. @param of default: the own chain's. @param page default: all of them */
   checkpoints(of?: string, page?: { readonly afterSeq: number; readonly limit: number }): Promise<AuditCheckpoint[]>
 }
