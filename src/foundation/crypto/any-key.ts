@@ -1,5 +1,4 @@
 import {
-  compactVerify,
   errors,
   jwtVerify,
   type CryptoKey,
@@ -7,6 +6,7 @@ import {
   type JWTVerifyOptions,
   type JWTVerifyResult,
 } from 'jose'
+import { verifySignature } from './verify-jws.ts'
 
 /** Header fields by which a JWT would bring its own key along, and extensions that are not known here (threat 14). */
 const REFUSED_HEADERS = ['jwk', 'jku', 'x5u', 'x5c', 'crit']
@@ -65,14 +65,9 @@ export const verifyByAnyKey = (
     typeof key === 'function' ? jwtVerify(token, key, options) : jwtVerify(token, key, options),
   )
 
-/** Verifies the signature of a JWT by a set of keys, and nothing else. @returns its payload, which is for the caller to judge. @throws jose's errors */
-export const verifySignatureByAnyKey = async (
+/** Verifies the signature of a JWT by a set of keys, and nothing else. @throws jose's errors */
+export const verifySignatureByAnyKey = (
   token: string,
   keys: RereadableKeys,
   options: { readonly algorithms: string[] },
-): Promise<Uint8Array> =>
-  (
-    await rereadOnce(keys, (key) =>
-      typeof key === 'function' ? compactVerify(token, key, options) : compactVerify(token, key, options),
-    )
-  ).payload
+): Promise<void> => rereadOnce(keys, (key) => verifySignature(token, key, options))

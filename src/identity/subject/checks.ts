@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Server } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import type { ActorClaim, ProofBinding } from '#oauth'
-import { presentClaims, scopesOf, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
+import { scopesOf, subjectClaimsSchema, type SubjectClaims } from './claims.ts'
 
 /** Seconds by which another's clock may be ahead of ours. The end of a token is its end: nothing outlives it (promise 1). */
 export const LEEWAY = 30
@@ -16,9 +16,9 @@ export const earliestIssueOf = (iat: number | undefined): number => ((iat ?? 0) 
 export const invalid = (problem: string, cause?: unknown): DeputyError =>
   refuse('subject_token_invalid', { problem }, cause)
 
-/** Claims of the forms that the standards say. @throws DeputyError `subject_token_invalid` */
+/** Claims of the forms that the standards say. @param payload without those that are null (`presentClaims`) @throws DeputyError `subject_token_invalid` */
 export const parseClaims = (payload: Readonly<Record<string, unknown>>): SubjectClaims => {
-  const parsed = subjectClaimsSchema.safeParse(presentClaims(payload))
+  const parsed = subjectClaimsSchema.safeParse(payload)
   if (!parsed.success)
     throw invalid(
       payload['aud'] === undefined && payload['sub'] === undefined

@@ -12,8 +12,7 @@ export const MAX_TOKEN_LENGTH = 16_384
 export const isVerifiableType = (tokenType: string | undefined): boolean =>
   tokenType === ACCESS_TOKEN_TYPE || tokenType === JWT_TOKEN_TYPE
 
-/** The issuer that a JWT names, before anything is believed: it only says which keys to try. Undefined: no JWT. */
-export const issuerNamedBy = (token: string): string | undefined => {
+const issuerNamedBy = (token: string): string | undefined => {
   try {
     return decodeJwt(token).iss
   } catch {
@@ -32,10 +31,15 @@ export const assertUsable = ({ token, tokenType }: SubjectRequest): void => {
   if (!/^[\x21-\x7e]+$/.test(text)) throw invalid('it holds a space, a line break or another character of no token')
 }
 
-/** The form of a token that is not cached: the text of a cached token was checked before. @throws DeputyError `subject_token_invalid` */
-export const assertReadable = ({ token, tokenType }: SubjectRequest): void => {
+/**
+ * Checks the form of a token that is not cached: the text of a cached token was checked before.
+ * @returns the issuer that it names, before anything is believed: it only says which keys to try. Undefined: no JWT
+ * @throws DeputyError `subject_token_invalid`
+ */
+export const readableIssuer = ({ token, tokenType }: SubjectRequest): string | undefined => {
   const text = token.reveal()
   const issuer = issuerNamedBy(text)
   if (issuer !== undefined && !isCompactJws(text)) throw invalid('it is no JWT in compact form')
   if (tokenType === JWT_TOKEN_TYPE && issuer === undefined) throw invalid('it is no JWT with an issuer')
+  return issuer
 }

@@ -11,7 +11,7 @@ import { fromMinted } from './minted-subject.ts'
 import { fromLoginSession } from './session-subject.ts'
 import type { VerifiedSubject } from './subject.ts'
 import { toSubject } from './to-subject.ts'
-import { assertReadable, assertUsable, issuerNamedBy } from './token-text.ts'
+import { assertUsable, readableIssuer } from './token-text.ts'
 
 export interface SubjectVerifier {
   /** @throws DeputyError of the category subject */
@@ -30,7 +30,7 @@ const MAX_CACHED = 20_000
  * them it is the verified claims decide; the issuer that the text names says only which keys to try.
  */
 const verifyAnew = async (deps: SubjectDependencies, request: SubjectRequest): Promise<VerifiedSubject> => {
-  const issuer = issuerNamedBy(request.token.reveal())
+  const issuer = readableIssuer(request)
   if (issuer === deps.ownIssuer()) {
     const subject = await fromMinted(deps, request)
     await actingParty(deps, request, subject.tenant.tenant)
@@ -48,10 +48,7 @@ const createVerifyOnce = (deps: SubjectDependencies) => {
   const verified = createLru<string, { subject: VerifiedSubject; at: number }>({ max: MAX_CACHED })
   return async (request: SubjectRequest): Promise<VerifiedSubject> => {
     assertUsable(request)
-    if (request.actorToken !== undefined) {
-      assertReadable(request)
-      return verifyAnew(deps, request)
-    }
+    if (request.actorToken !== undefined) return verifyAnew(deps, request)
     const key = `${deps.snapshot().generation} ${request.server.server} ${hash('sha256', request.token.reveal(), 'base64')}`
     const known = verified.get(key)
     const now = deps.clock.now()
@@ -59,7 +56,6 @@ const createVerifyOnce = (deps: SubjectDependencies) => {
       if (known.subject.expiresAt <= now) throw expired(known.subject.expiresAt)
       return known.subject
     }
-    assertReadable(request)
     const subject = await verifyAnew(deps, request)
     if (subject.how === 'jwt') verified.set(key, { subject, at: now })
     return subject
