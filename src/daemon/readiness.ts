@@ -17,7 +17,7 @@ const shortOf = ([first, ...others]: readonly Problem[]): string =>
 
 /** @param isDraining whether the daemon is about to stop */
 export const createReadiness = (made: Made, isDraining: () => boolean) => {
-  const { store, membership, audit, bytes, rates, backends, keyService } = made
+  const { store, membership, audit, auditHeads, bytes, rates, backends, keyService } = made
   /** A node that has no lease knows already that the store is away; one that has waits a moment for the answer to a ping. */
   const pingProblem = (): Promise<string | undefined> => {
     const late = (): Error => new Error(`The store did not answer: no answer within ${PING_PATIENCE_MS} ms.`)
@@ -39,7 +39,11 @@ export const createReadiness = (made: Made, isDraining: () => boolean) => {
         daemon: isDraining() ? 'draining' : 'ok',
         node: node.problem ?? 'ok',
         store: storeProblem ?? 'ok',
-        audit: sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; '),
+        // A head that is missed is told, and stops nothing: what has been removed does not come back by refusing users.
+        audit:
+          sinks.length > 0
+            ? sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ')
+            : (auditHeads.problem ?? 'ok'),
       },
       backends: { ...backends.status(), ...(service === undefined ? {} : { 'key service': service }) },
     }

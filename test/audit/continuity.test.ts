@@ -34,6 +34,7 @@ const aSharedStore = () => {
       if (state.checkpoints.every(({ seq }) => seq !== checkpoint.seq)) state.checkpoints.push(checkpoint)
       return Promise.resolve()
     },
+    lastCheckpoints: () => Promise.resolve([]),
     lastCheckpoint: () => Promise.resolve(state.checkpoints.at(-1)),
     checkpoints: (_of, { afterSeq, limit } = { afterSeq: 0, limit: Infinity }) =>
       Promise.resolve(state.checkpoints.filter(({ seq }) => seq > afterSeq).slice(0, limit)),

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { durationSchema } from '#config'
 import { AUDIT_OUTCOMES, explain, type RecordView, recordViewSchema } from '#foundation/audit'
 import { didYouMean } from '#foundation/text'
+import type { AcknowledgeOrder } from '#listeners/admin-api'
 import { createContext, type CommandContext } from '../context.ts'
 import { countArgument } from '../count-argument.ts'
 import { callDaemon } from '../socket-client.ts'
@@ -17,6 +18,9 @@ const verificationSchema = z.looseObject({
   checkpoints: z.number(),
   head: z.string(),
   losses: z
+    .array(z.looseObject({ node: z.string(), from: z.number(), to: z.number(), at: z.number(), record: z.number() }))
+    .default([]),
+  removed: z
     .array(z.looseObject({ node: z.string(), from: z.number(), to: z.number(), at: z.number(), record: z.number() }))
     .default([]),
   problem: z.looseObject({ seq: z.number(), why: z.string() }).optional(),
@@ -175,7 +179,9 @@ const addTail = (audit: Command, context: CommandContext): void => {
 const addVerify = (audit: Command, { terminal, socket }: CommandContext): void => {
   audit
     .command('verify')
-    .description('check the whole chain of every node against its checkpoints')
+    .description(
+      'check the whole chain of every node against its checkpoints and against the heads that are kept beside the keys',
+    )
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  deputy audit verify\n\nExit code 5 when the chain does not hold.')
     .action(async (options: { json?: boolean }) => {
@@ -192,10 +198,39 @@ const addVerify = (audit: Command, { terminal, socket }: CommandContext): void =
                 ({ node, from, to, at, record }) =>
                   `The store lost records ${from} to ${to} of the node ${node}, noticed at ${shownTime(at)} (recorded by ${node} in record ${record}). This is not tampering; see deputy store losses.`,
               ),
+              ...result.removed.map(
+                ({ node, from, to, at, record }) =>
+                  `Records ${from} to ${to} of the node ${node} were removed after their time at ${shownTime(at)} (recorded in record ${record}).`,
+              ),
             ].join('\n')
           : `The chain is broken at record ${result.problem?.seq}: ${result.problem?.why}.`,
       )
       if (!result.ok) throw new CommandError(exit.unverified, '')
+    })
+}
+
+/** `audit acknowledge`. */
+const addAcknowledge = (audit: Command, { terminal, socket }: CommandContext): void => {
+  audit
+    .command('acknowledge')
+    .description('acknowledge that signed records are missing in the store, after you know why; the order is recorded')
+    .requiredOption('--reason <text>', 'why they are missing, for the audit log')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  deputy audit acknowledge --reason "the store was restored from the backup of 3 May"',
+    )
+    .action(async ({ json, reason }: { json?: boolean; reason: string }) => {
+      const done = await callDaemon(
+        await socket(),
+        { path: '/audit/acknowledge', json: { reason } satisfies AcknowledgeOrder },
+        z.looseObject({ acknowledged: z.number() }),
+      )
+      print(terminal, { json: json === true }, done, () =>
+        done.acknowledged === 0
+          ? 'No signed record is known to be missing: deputy audit verify'
+          : `Acknowledged: ${done.acknowledged}. The audit log has a record of it.`,
+      )
     })
 }
 
@@ -244,10 +279,10 @@ const addExplain = (program: Command, { terminal, socket }: CommandContext): voi
     })
 }
 
-/** `audit query|tail|verify|export` and `explain`. */
+/** `audit query|tail|verify|acknowledge|export` and `explain`. */
 export const addAuditCommands = (program: Command, terminal: Terminal): void => {
   const context = createContext(program, terminal)
   const audit = program.command('audit').description('query, follow, verify and export the audit log')
-  for (const add of [addQuery, addTail, addVerify, addExport]) add(audit, context)
+  for (const add of [addQuery, addTail, addVerify, addAcknowledge, addExport]) add(audit, context)
   addExplain(program, context)
 }

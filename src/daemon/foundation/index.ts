@@ -1,5 +1,6 @@
 /** Opens what all other parts stand on: the store, and the keys to its records. The daemon and `deputy store` call it. */
 export {
+  keysFolder,
   type KeysAndStore,
   nodeName,
   openKeysAndStore,

@@ -16,6 +16,7 @@ import { createEgress, readHostRoutes } from '#foundation/outbound'
 import { rememberGrants, type Revocation, type Store } from '#foundation/store'
 import { RevocationIndex } from '#identity/validity'
 import type { DaemonContext } from '../context.ts'
+import { createAuditVerification, openHeads } from './audit-proof.ts'
 import { createOwnKeys } from '../own-keys.ts'
 
 /** The last audit records that are kept in memory, to be written again where a shared store loses them (bytes). */
@@ -25,9 +26,11 @@ const RECENT_RECORDS_BYTES = 16_777_216
 const CHECKPOINT_WITHIN_MS = 10_000
 
 const openAudit = async (
-  { home, settings, clock, logger, observed, newId, atEnd }: DaemonContext,
+  context: DaemonContext,
   parts: Pick<Keys, 'signingKeys' | 'prove' | 'installation'> & { store: Store; recordsLost: Handover<[LostRecords]> },
-): Promise<DurableAuditLog> => {
+) => {
+  const heads = await openHeads(context, parts)
+  const { home, settings, clock, logger, observed, newId, atEnd } = context
   const { store, signingKeys, prove, installation, recordsLost } = parts
   const audit = await DurableAuditLog.open({
     store: store.audit,
@@ -38,6 +41,7 @@ const openAudit = async (
     checkpointEvery: settings.audit.checkpoint_every,
     checkpointWithin: CHECKPOINT_WITHIN_MS,
     sign: (bytes) => signingKeys.sign('checkpoint', bytes),
+    signed: (checkpoint) => void heads.note(checkpoint),
     telemetry: observed.telemetry,
     logger,
     // A store that one process holds does not go back under it.
@@ -46,7 +50,7 @@ const openAudit = async (
       : { losses: { keep: RECENT_RECORDS_BYTES, prove, newId, noticed: recordsLost.tell } }),
   })
   atEnd(() => audit.close())
-  return audit
+  return { audit, heads, verifyAudit: createAuditVerification(parts, { audit, heads, prove }) }
 }
 
 /** The certificates of the connections to the store and the cache, read again until the daemon ends. */
@@ -197,7 +201,7 @@ export const openFoundation = async (context: DaemonContext) => {
   const { store, envelope, fingerprint } = keys
   const recordsLost = createHandover<[LostRecords]>()
   const revocationsReturned = createHandover<[readonly Revocation[]]>()
-  const audit = await openAudit(context, { ...keys, recordsLost })
+  const { audit, heads, verifyAudit } = await openAudit(context, { ...keys, recordsLost })
   await keys.alone(() => restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(), logger }))
   const revocationIndex = await readStanding(store)
   const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
@@ -215,6 +219,8 @@ export const openFoundation = async (context: DaemonContext) => {
     ...keys,
     ...joined,
     audit,
+    auditHeads: heads,
+    verifyAudit,
     revocationIndex,
     cache,
     isVoid,

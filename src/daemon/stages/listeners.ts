@@ -2,8 +2,7 @@
 import type { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import express, { type Request } from 'express'
-import { createKeyedDigest, equalInConstantTime } from '#foundation/crypto'
-import { verifyChains } from '#foundation/audit'
+import { createKeyedDigest } from '#foundation/crypto'
 import { createClientSecretCheck, readPeerCredentials } from '#identity/workload'
 import { createAdminApi } from '#listeners/admin-api'
 import type { AuthorizationServer } from '#listeners/authorization-server'
@@ -159,7 +158,6 @@ const openAdminApi = (
   },
 ): Promise<Listener> => {
   const { settings, home, snapshot, configuration, clock, newId, logger } = context
-  const { store, signingKeys, prove, installation } = parts
   const by = (request: Request): string => {
     const peer = readPeerCredentials(request.socket)
     return peer === undefined ? 'the admin socket' : `uid ${peer.uid}`
@@ -173,12 +171,6 @@ const openAdminApi = (
     logger,
     reload: admin.reload,
     now: () => clock.now(),
-    verifyAudit: () =>
-      verifyChains(store.audit, {
-        installation,
-        verifySignature: (kid, bytes, signature) => signingKeys.verify('checkpoint', kid, bytes, signature),
-        isProved: (text, proof) => equalInConstantTime(prove(text), proof),
-      }),
     status: admin.status,
     rotateKeys: createKeyRotation(parts),
   })

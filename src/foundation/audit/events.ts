@@ -1,5 +1,6 @@
 /** The events of the audit log. A search for any other name would find nothing, and that would look like an answer. */
 export const AUDIT_EVENTS = [
+  'audit.acknowledge',
   'audit.unconfirmed',
   'client.approve',
   'client.change',

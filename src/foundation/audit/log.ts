@@ -7,6 +7,7 @@ import { Feed } from './sinks/feed.ts'
 import { OwedRecords } from './owed.ts'
 import type { AuditLog, AuditRecord } from './record.ts'
 import type { AuditSink } from './sinks/sink.ts'
+import type { KnownHead } from './verify/walk.ts'
 import { problemOf, WatchedSink, type SinkStatus, type Watch } from './sinks/watched-sink.ts'
 
 export interface AuditLogOptions extends Watch {
@@ -19,6 +20,8 @@ export interface AuditLogOptions extends Watch {
   /** and so long after the first record that it covers (ms). */
   readonly checkpointWithin: number
   readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
+  /** Hears of each checkpoint that is durable. */
+  readonly signed?: (checkpoint: AuditCheckpoint) => void
   /** Of a store that can lose what it has confirmed. */
   readonly losses?: {
     /** Bytes of the last records that are kept in memory, about. */
@@ -160,6 +163,12 @@ export class DurableAuditLog implements AuditLog {
     this.#comparing.push({ resolve, reject })
     this.#committing ??= this.#commitAll()
     await promise
+  }
+
+  /** Where the own chain ends, as this process knows it. */
+  get head(): KnownHead {
+    const { installation, node } = this.#chain
+    return { installation, node, source: 'this daemon', number: this.#lastCheckpoint, ...this.#stored }
   }
 
   /** Signs where the chain stands, after all that was appended. */
@@ -392,6 +401,7 @@ export class DurableAuditLog implements AuditLog {
         const checkpoint = { ...unsigned, kid, signature: signature.toString('base64url') }
         await this.#options.store.addCheckpoint(checkpoint)
         this.#recent.addCheckpoint(checkpoint)
+        this.#options.signed?.(checkpoint)
       })
       this.#lastCheckpoint = unsigned.number
       this.#sinceCheckpoint = 0

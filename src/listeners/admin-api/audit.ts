@@ -2,7 +2,7 @@ import { refuse } from '#errors'
 import { AUDIT_EVENTS, AUDIT_OUTCOMES } from '#foundation/audit'
 import type { AuditFilter, AuditRow } from '#foundation/store'
 import { didYouMean } from '#foundation/text'
-import { auditQuerySchema } from './contract.ts'
+import { acknowledgeSchema, auditQuerySchema } from './contract.ts'
 import type { AdminContext } from './dependencies.ts'
 import { parse, present, type AdminEndpoints } from './endpoint.ts'
 
@@ -20,7 +20,7 @@ const assertListed = (kind: string, name: string | undefined, known: readonly st
 const toJson = ({ body, ...row }: AuditRow) => ({ ...row, record: JSON.parse(body) as unknown })
 
 /** The audit log: queries, and the proof of its chains. */
-export const auditEndpoints = ({ store, check, verifyAudit }: AdminContext): AdminEndpoints => ({
+export const auditEndpoints = ({ store, check, verifyAudit, auditHeads }: AdminContext): AdminEndpoints => ({
   'GET /audit': async ({ query }) => {
     const { limit, last, after, ...filter } = parse(auditQuerySchema, query)
     assertListed('event', filter.event, AUDIT_EVENTS)
@@ -33,4 +33,15 @@ export const auditEndpoints = ({ store, check, verifyAudit }: AdminContext): Adm
     return (await store.audit.query(auditFilter, { limit, last })).map(toJson)
   },
   'GET /audit/verify': () => verifyAudit(),
+  'POST /audit/acknowledge': async (request) => {
+    const { reason } = parse(acknowledgeSchema, request.body)
+    const { missing } = auditHeads
+    if (missing.length > 0)
+      await request.record({
+        event: 'audit.acknowledge',
+        detail: { reason, missing: missing.map(({ node, seq, hash, at }) => ({ node, seq, hash, at })) },
+      })
+    await auditHeads.acknowledge(missing)
+    return { acknowledged: missing.length }
+  },
 })

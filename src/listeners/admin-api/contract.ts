@@ -88,6 +88,10 @@ export const auditQuerySchema = z.strictObject({
   last: z.stringbool().default(false),
 })
 
+/** `POST /audit/acknowledge`. */
+export const acknowledgeSchema = z.strictObject({ reason: z.string().min(1).max(500) })
+export type AcknowledgeOrder = z.input<typeof acknowledgeSchema>
+
 /** `GET /grants`, `GET /leases`, `GET /consents`. */
 export const grantQuerySchema = z.strictObject({
   tenant: idSchema.optional(),

@@ -3,7 +3,7 @@ import type { CurrentSnapshot } from '#config'
 import type { EmbeddedSecrets, Leases } from '#credentials/secret'
 import type { NamedCheck, Revoker } from '#flows/revocation'
 import type { RotationService } from '#flows/rotation'
-import type { AuditLog } from '#foundation/audit'
+import type { AuditLog, HeadKeeper } from '#foundation/audit'
 import type { Membership } from '#foundation/cluster'
 import type { Fingerprint } from '#foundation/crypto'
 import type { RotatedSecret, Store } from '#foundation/store'
@@ -31,6 +31,7 @@ export interface AdminDependencies {
   readonly audit: AuditLog
   readonly fingerprint: Fingerprint
   readonly verifyAudit: () => Promise<object>
+  readonly auditHeads: Pick<HeadKeeper, 'missing' | 'acknowledge'>
   readonly status: () => Promise<object>
   readonly reload: () => Promise<object>
   readonly rotateKeys: (keys: RotatedKeys) => Promise<object>

@@ -1,20 +1,17 @@
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
+import type { SegmentFile } from '#foundation/store'
 import { readLine } from '../format/segment.ts'
 import type { ChainWalk } from './walk.ts'
 
-/** A file of a chain, in the order of the segments. */
-export interface SegmentFile {
-  readonly path: string
-  /** What is durable of it (bytes); what follows is being written, or is room that was made ahead. */
-  readonly bytes: number
-}
+/** A file of a chain, and how much of it is durable. */
+type Place = Pick<SegmentFile, 'path' | 'bytes'>
 
 const CHUNK = 1_048_576
 const LINE_FEED = 0x0a
 
 /** Gives the lines of a file to a walk. @returns false where the chain does not hold */
-const walkFile = async (walk: ChainWalk, { path, bytes }: SegmentFile): Promise<boolean> => {
+const walkFile = async (walk: ChainWalk, { path, bytes }: Place): Promise<boolean> => {
   const file = await open(path, 'r')
   try {
     const digest = createHash('sha256')
@@ -62,6 +59,6 @@ const walkFile = async (walk: ChainWalk, { path, bytes }: SegmentFile): Promise<
 const FOOTER_BYTE = 0x66
 
 /** Gives a chain that is kept as segment files to a walk. */
-export const walkFiles = async (walk: ChainWalk, files: readonly SegmentFile[]): Promise<void> => {
+export const walkFiles = async (walk: ChainWalk, files: readonly Place[]): Promise<void> => {
   for (const file of files) if (!(await walkFile(walk, file))) return
 }

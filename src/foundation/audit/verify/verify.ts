@@ -105,8 +105,13 @@ export const verifyChains = async (
   const removed: Missing[] = []
   const total = { records: 0, checkpoints: 0 }
   let head = ''
+  const foreign = heads.find((known) => known.installation !== installation)
   for (const node of nodes) {
-    const walked = await walk({ chain: { installation, node }, verifySignature, heads })
+    const walked = await walk({
+      chain: { installation, node },
+      verifySignature,
+      heads: heads.filter((known) => known.installation === installation),
+    })
     const judged = judge(walked, isProved)
     losses.push(...judged.losses)
     removed.push(...judged.removed)
@@ -118,5 +123,18 @@ export const verifyChains = async (
       return { ok: false, nodes, ...total, head, losses, removed, problem: { seq, why: `of the node ${node}: ${why}` } }
     }
   }
+  if (foreign !== undefined)
+    return {
+      ok: false,
+      nodes,
+      ...total,
+      head,
+      losses,
+      removed,
+      problem: {
+        seq: foreign.seq,
+        why: `${foreign.source} knows record ${foreign.seq} of the node ${foreign.node} of another installation: the store was emptied or replaced`,
+      },
+    }
   return { ok: true, nodes, ...total, head, losses, removed }
 }

@@ -8,8 +8,7 @@ import { footerBytes, type SegmentFooter, type SegmentHeader, type SegmentLine }
 export type VerifySignature = (kid: string, bytes: Uint8Array, signature: Uint8Array) => boolean
 
 /** A head of a chain that was kept where the store's owner is not. */
-export interface KnownHead extends Head {
-  readonly node: string
+export interface KnownHead extends Head, ChainName {
   /** Who knows it, as the subject of a sentence. */
   readonly source: string
   /** The number of the checkpoint that signed it; null where none did. */

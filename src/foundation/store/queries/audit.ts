@@ -71,6 +71,17 @@ const search = async (
   return last === true ? rows.reverse() : rows
 }
 
+/** By one step in the index for each node: `distinct` would read every row. */
+const nodesIn = async (database: Database, table: 'audit_records' | 'audit_checkpoints'): Promise<string[]> => {
+  const { rows } = await sql<{ node: string }>`with recursive nodes (node) as (
+      select min(node) from ${sql.table(table)}
+      union all
+      select (select min(node) from ${sql.table(table)} as other where other.node > nodes.node)
+      from nodes where nodes.node is not null)
+    select node from nodes where node is not null order by node`.execute(database)
+  return rows.map(({ node: each }) => each)
+}
+
 const toCheckpoint = ({ node: _, ...row }: Tables['audit_checkpoints']): AuditCheckpoint => ({
   ...row,
   number: row.number === null ? null : Number(row.number),
@@ -93,6 +104,10 @@ export const auditStore = (options: {
 }): AuditStore => {
   const { database, reading, atomically, batch, isConstraint, appendAfter, node } = options
   const checkpointsOf = (of: string) => database.selectFrom('audit_checkpoints').selectAll().where('node', '=', of)
+  const lastCheckpointOf = async (of: string): Promise<AuditCheckpoint | undefined> => {
+    const row = await checkpointsOf(of).orderBy('seq', 'desc').limit(1).executeTakeFirst()
+    return row === undefined ? undefined : toCheckpoint(row)
+  }
   return {
     joinsWrites: appendAfter === undefined,
     async append(rows, after, writes = []) {
@@ -125,11 +140,7 @@ export const auditStore = (options: {
       return row === undefined ? undefined : { seq: Number(row.seq), hash: row.hash }
     },
     node,
-    async chains() {
-      return (await database.selectFrom('audit_records').select('node').distinct().orderBy('node').execute()).map(
-        (row) => row.node,
-      )
-    },
+    chains: () => nodesIn(database, 'audit_records'),
     query: (filter, page) => search(reading, node, filter, page),
     async addCheckpoint(checkpoint) {
       await database
@@ -138,9 +149,14 @@ export const auditStore = (options: {
         .onConflict((conflict) => conflict.columns(['node', 'seq']).doNothing())
         .execute()
     },
-    async lastCheckpoint() {
-      const row = await checkpointsOf(node).orderBy('seq', 'desc').limit(1).executeTakeFirst()
-      return row === undefined ? undefined : toCheckpoint(row)
+    lastCheckpoint: () => lastCheckpointOf(node),
+    async lastCheckpoints() {
+      const found = []
+      for (const of of await nodesIn(database, 'audit_checkpoints')) {
+        const last = await lastCheckpointOf(of)
+        if (last !== undefined) found.push({ node: of, ...last })
+      }
+      return found
     },
     async checkpoints(of = node, page) {
       const all = checkpointsOf(of).orderBy('seq')

@@ -87,6 +87,8 @@ export interface AuditStore {
   addCheckpoint(checkpoint: AuditCheckpoint): Promise<void>
   /** The newest one of the own chain. */
   lastCheckpoint(): Promise<AuditCheckpoint | undefined>
+  /** The newest one of every chain. */
+  lastCheckpoints(): Promise<(AuditCheckpoint & { readonly node: string })[]>
   /**
    * The files of a chain in order, where they are its only home; absent where it is kept in tables.
    * @param of default: the own chain's
