@@ -26,6 +26,12 @@ const PROGRAMS: readonly Program[] = [
     tests: 'the tests of Postgres behind a pooler',
   },
   { package: 'redis-server', paths: ['/usr/bin/redis-server'], tests: 'the tests of the shared cache in Redis' },
+  { package: 'rsyslog', paths: ['/usr/sbin/rsyslogd'], tests: 'the tests of audit records at a real syslog' },
+  {
+    package: 'rsyslog-openssl',
+    paths: ['/usr/lib/*/rsyslog/lmnsd_ossl.so'],
+    tests: 'the test of audit records at a real syslog with TLS',
+  },
   { package: 'python3', paths: ['/usr/bin/python3'], tests: 'the tests of the Python client' },
   { package: 'xmlsec1', paths: ['/usr/bin/xmlsec1'], tests: 'a test of SAML assertions by another program' },
 ]

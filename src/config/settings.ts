@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { auditSinksSchema } from './audit-sinks.ts'
 import { clientSettingsSchema } from './client-settings.ts'
 import { keyEncryptionSchema } from './key-encryption.ts'
 import { secretBackendSchema } from './secret-backends.ts'
@@ -204,7 +205,18 @@ export const settingsSchema = z.strictObject({
       files: z
         .array(z.strictObject({ path: z.string() }))
         .default([])
-        .describe('JSON-lines files that also receive every record.'),
+        .describe('JSON-lines files that also receive every record; nothing is issued until they have it.'),
+      sinks: auditSinksSchema.describe('Other places that receive every record (docs/audit-sinks.md).'),
+    })
+    .superRefine(({ deadline, sinks }, context) => {
+      for (const [at, sink] of sinks.entries())
+        if (sink.required && sink.deadline !== undefined && sink.deadline > deadline)
+          context.addIssue({
+            code: 'custom',
+            path: ['sinks', at, 'deadline'],
+            message:
+              'it is longer than audit.deadline, after which callers are refused: write a shorter one, or raise audit.deadline',
+          })
     })
     .prefault({})
     .describe('The audit log; the embedded store is its first sink.'),

@@ -15,9 +15,12 @@ const shortOf = ([first, ...others]: readonly Problem[]): string =>
     ? 'ok'
     : `${first.file}:${first.line}: ${first.message}${others.length === 0 ? '' : ` (and ${others.length} more; run deputy check)`}`
 
+const problemsOf = (sinks: readonly { readonly name: string; readonly problem: string | null }[]): string =>
+  sinks.length === 0 ? 'ok' : sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ')
+
 /** @param isDraining whether the daemon is about to stop */
 export const createReadiness = (made: Made, isDraining: () => boolean) => {
-  const { store, membership, audit, auditHeads, bytes, rates, backends, keyService } = made
+  const { store, membership, audit, auditHeads, auditFollowers, bytes, rates, backends, keyService } = made
   /** A node that has no lease knows already that the store is away; one that has waits a moment for the answer to a ping. */
   const pingProblem = (): Promise<string | undefined> => {
     const late = (): Error => new Error(`The store did not answer: no answer within ${PING_PATIENCE_MS} ms.`)
@@ -31,6 +34,7 @@ export const createReadiness = (made: Made, isDraining: () => boolean) => {
     const storeProblem = membership.status().store ?? (await pingProblem())
     const service = await keyService()
     const sinks = audit.status().filter(({ ok }) => !ok)
+    const followers = auditFollowers.map((each) => each.status())
     const node = membership.status()
     return {
       ready: !isDraining() && storeProblem === undefined && sinks.length === 0 && node.held,
@@ -40,10 +44,9 @@ export const createReadiness = (made: Made, isDraining: () => boolean) => {
         node: node.problem ?? 'ok',
         store: storeProblem ?? 'ok',
         // A head that is missed is told, and stops nothing: what has been removed does not come back by refusing users.
-        audit:
-          sinks.length > 0
-            ? sinks.map(({ name, problem }) => `${name}: ${problem}`).join('; ')
-            : (auditHeads.problem ?? 'ok'),
+        audit: sinks.length > 0 ? problemsOf(sinks) : (auditHeads.problem ?? 'ok'),
+        // Callers do not wait for these, so that the daemon is ready without them.
+        ...(followers.length === 0 ? {} : { audit_sinks: problemsOf(followers.filter(({ ok }) => !ok)) }),
       },
       backends: { ...backends.status(), ...(service === undefined ? {} : { 'key service': service }) },
     }
@@ -75,7 +78,7 @@ export const createStatus = (
     readonly proxyAddresses: readonly string[]
   },
 ) => {
-  const { store, membership, node, call, audit, cache } = made
+  const { store, membership, node, call, audit, auditFollowers, cache } = made
   const startedAt = new Date(clock.now()).toISOString()
   /** Which other nodes decide by other files than this one, and since when. */
   const sameConfiguration = async (cluster: ClusterStore): Promise<string> => {
@@ -116,6 +119,7 @@ export const createStatus = (
     providers: call.troubles(),
     proxy: parts.proxyAddresses,
     audit: audit.status(),
+    audit_sinks: auditFollowers.map((follower) => follower.status()),
     cache: { entries: cache.size },
     started_at: startedAt,
     counts: {

@@ -9,11 +9,41 @@ const agent = (subject: string): string =>
 const notes = 'server: notes\nresource: https://notes.example/mcp\ntenants: [acme]\nowner: o\nstatus: approved\n'
 
 /** File, its content, the line and the words of the problem that it makes. */
-const mistakes: readonly [string, string, number, RegExp][] = [
+type Mistake = readonly [string, string, number, RegExp]
+const mistakes: readonly Mistake[] = [
   ['deputy.yaml', 'environment: test\nlisten:\n  sokket: x\n', 3, /listen\.sokket is no known setting/],
   ['deputy.yaml', 'environment: test\nlisten:\n  tcp: 0.0.0.0:1\n', 3, /other machines can reach/],
   ['deputy.yaml', 'environment: test\naudit:\n  deadline: soon\n', 3, /length of time/],
   ['deputy.yaml', 'environment: test\naudit:\n  deadline: 1ms\n', 3, /at least 100ms/],
+  ...(
+    [
+      ['{ name: a, kind: file, path: x }', /required/],
+      ['{ name: a, kind: kafka, required: true }', /kafka/],
+      ['{ name: a, kind: syslog, required: true }', /either `address` or `socket`/],
+      ['{ name: a, kind: syslog, required: true, address: "h:1", datagram: true }', /only a `socket` takes datagrams/],
+      [
+        '{ name: a, kind: http, required: false, url: "http://siem.example/" }',
+        /https URL; http only for an address of this/,
+      ],
+      ['{ name: a, kind: http, required: false, url: "https://siem.example/", format: splunk_hec }', /secrets\/hec/],
+      [
+        '{ name: a, kind: http, required: false, url: "https://siem.example/", index: main }',
+        /only `format: splunk_hec`/,
+      ],
+      ['{ name: a, kind: otlp, required: false, url: "https://siem.example/", token: abc }', /token/],
+      [
+        '{ name: a, kind: otlp, required: false, url: "https://siem.example/", headers: { X-Api-Key: abc } }',
+        /token_header/,
+      ],
+      ['{ name: a, kind: file, required: true, path: x, deadline: 9s }', /longer than audit\.deadline/],
+      ['{ name: b, kind: file, required: true, path: x }', /sink b is defined twice/],
+    ] as const
+  ).map(([sink, problem]): Mistake => [
+    'deputy.yaml',
+    `environment: test\naudit:\n  sinks:\n    - { name: b, kind: file, required: true, path: y }\n    - ${sink}\n`,
+    5,
+    problem,
+  ]),
   ['deputy.yaml', 'environment: test\nnetwork:\n  allow_private: [10.0.0.0/99]\n', 3, /address range/],
   ['deputy.yaml', 'connect_url: http://deputy.example\n', 1, /plain http/],
   ['deputy.yaml', 'environment: [\n', 2, /./],

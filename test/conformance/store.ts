@@ -430,6 +430,16 @@ export const describeStore = (name: string, place: () => Promise<StorePlace>): v
       expect(await store.upstreamRevocations.list()).toHaveLength(1)
     })
 
+    it('keeps the position of each sink of the audit log', async () => {
+      const position = { seq: 7, hash: 'hash-7', proof: 'proof' }
+      expect(await store.auditPositions.find('siem')).toBeUndefined()
+      await store.auditPositions.put('siem', position)
+      await store.auditPositions.put('other', { ...position, seq: 2 ** 40 })
+      await store.auditPositions.put('siem', { ...position, seq: 9 })
+      expect(await store.auditPositions.find('siem')).toEqual({ ...position, seq: 9 })
+      expect(await store.auditPositions.find('other')).toEqual({ ...position, seq: 2 ** 40 })
+    })
+
     it('appends audit rows all or none', async () => {
       await store.audit.append([anAuditRow(1), anAuditRow(2)])
       await expect(store.audit.append([anAuditRow(3), anAuditRow(2)])).rejects.toMatchObject({ code: 'conflict' })

@@ -12,6 +12,7 @@ import { silentLogger } from '../../src/foundation/telemetry/logger.ts'
 import { noTelemetry } from '../../src/foundation/telemetry/telemetry.ts'
 import { openSqliteStore } from '../../src/foundation/store/sqlite/open.ts'
 import type { AuditCheckpoint, AuditRow, AuditStore } from '../../src/foundation/store/records/audit.ts'
+import type { Store } from '../../src/foundation/store/store.ts'
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 export const signer: AuditLogOptions['sign'] = (bytes) => ({ kid: 'k', signature: sign('sha256', bytes, privateKey) })
@@ -27,11 +28,12 @@ export const aFolder = async (): Promise<string> => {
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
   return folder
 }
-export const aStore = async (): Promise<AuditStore> => {
+export const aWholeStore = async (): Promise<Store> => {
   const store = await openSqliteStore({ path: join(await aFolder(), 'deputy.db') })
   onTestFinished(() => store.close())
-  return store.audit
+  return store
 }
+export const aStore = async (): Promise<AuditStore> => (await aWholeStore()).audit
 export const aLog = (store: AuditStore, over: Partial<AuditLogOptions> = {}): Promise<DurableAuditLog> =>
   DurableAuditLog.open({
     store,

@@ -29,6 +29,14 @@ const statusSchema = z.looseObject({
   providers: z.array(
     z.looseObject({ provider: z.string(), tenant: z.string(), state: z.string(), until: z.number().nullable() }),
   ),
+  audit_sinks: z.array(
+    z.looseObject({
+      name: z.string(),
+      ok: z.boolean(),
+      confirmed: z.number().nullable(),
+      lag: z.object({ records: z.number(), seconds: z.number() }),
+    }),
+  ),
   durability: z.looseObject({ sentence: z.string() }).nullish(),
   proxy: z.array(z.string()),
   upstream_revocations: z.looseObject({ queued: z.number(), irrevocable: z.number() }).nullable(),
@@ -66,6 +74,10 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
           ...(status.durability === null || status.durability === undefined
             ? []
             : [`  durability: ${status.durability.sentence}`]),
+          ...status.audit_sinks.map(
+            ({ name, confirmed, lag }) =>
+              `  audit sink ${name}: has records up to ${confirmed ?? 'an unknown one'}${lag.records === 0 ? '' : `, ${lag.records} records and ${lag.seconds} s behind`}`,
+          ),
           ...status.nodes.map(
             ({ id, about, leaseLeft, acknowledged }) =>
               `  node ${about}${about === status.node.node ? ' (this one)' : ''}: ${leaseLeft > 0 ? `lease for ${leaseLeft} ms` : 'no lease'}, has applied revocations up to ${acknowledged} (${id})`,
@@ -83,8 +95,13 @@ const addStatus = (program: Command, { terminal, socket }: CommandContext): void
           `  memory: ${Math.round(status.memory.rss / 1_048_576)} MiB`,
         ].join('\n'),
       )
-      const { configuration = 'ok', secret_files: files = 'ok', history = 'ok' } = status.checks
-      if (!status.ready || history !== 'ok') throw new CommandError(exit.failed, '')
+      const {
+        configuration = 'ok',
+        secret_files: files = 'ok',
+        history = 'ok',
+        audit_sinks: sinks = 'ok',
+      } = status.checks
+      if (!status.ready || history !== 'ok' || sinks !== 'ok') throw new CommandError(exit.failed, '')
       if (configuration !== 'ok' || files !== 'ok') throw new CommandError(exit.configuration, '')
     })
 }

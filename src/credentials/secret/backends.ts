@@ -4,7 +4,7 @@ import type { Clock } from '#clock'
 import { leasedBy, type SecretBackendSettings, type VaultAccess } from '#config'
 import { type DeputyError, refuse } from '#errors'
 import { OWN_TENANT } from '#foundation/crypto'
-import { createEgress } from '#foundation/outbound'
+import { createEgress, PRIVATE_RANGES } from '#foundation/outbound'
 import type { RotatedSecret } from '#foundation/store'
 import type { Logger } from '#foundation/telemetry'
 import type { DynamicSecrets, IssuedTokens, LeasedSecrets, SecretVersion, StagedSecrets } from './backend.ts'
@@ -19,9 +19,6 @@ import { createVaultSecrets } from './vault/kv.ts'
 import { createStoredTokens, type TokenStorage } from './vault/stored-tokens.ts'
 import { createVaultLogin, type OwnSecret } from './vault/login.ts'
 import { createVaultSession, type VaultSession } from './vault/session.ts'
-
-/** Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay refused. */
-const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']
 
 /** A reading that has not ended after so many times its timeout is not shared any more. */
 const READINGS_TIME = 4
@@ -55,7 +52,8 @@ export const openVault = async (id: string, access: VaultAccess, around: VaultSu
   }
   const egress = createEgress({
     allowLoopback: true,
-    allowPrivate: PRIVATE,
+    // Where vaults may be: the settings name them, and no tenant has a say in it. Cloud metadata addresses stay refused.
+    allowPrivate: PRIVATE_RANGES,
     timeout: access.timeout,
     ...(ca === undefined ? {} : { ca }),
   })

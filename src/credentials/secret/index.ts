@@ -19,6 +19,6 @@ export { createEmbeddedSecrets, EMBEDDED_BACKEND, type EmbeddedSecrets } from '.
 export { loadKms, type WatchedKey, watchKeyService } from './key-service.ts'
 export { type LeaseReceipt, Leases } from './leases.ts'
 export { isFresh, isSameSecret } from './meaning.ts'
-export { createSecretResolver, type ReadSecret, type ResolveSecret } from './reference.ts'
+export { createSecretResolver, readLocalSecret, type ReadSecret, type ResolveSecret } from './reference.ts'
 export { transitKey } from './vault/transit.ts'
 export { createSecretVersions, type SecretVersions } from './versions.ts'

@@ -1,4 +1,5 @@
 /** Opens what all other parts stand on: the store, and the keys to its records. The daemon and `deputy store` call it. */
+export { type AuditSinks, openAuditSinks } from './audit-sinks.ts'
 export {
   keysFolder,
   type KeysAndStore,

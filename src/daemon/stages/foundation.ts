@@ -1,12 +1,11 @@
 /** The first stage: the store with its keys, the audit log, what has been revoked, and this node among the others. */
-import { resolve } from 'node:path'
 import type { CachedCredential } from '#credentials/cache'
-import { nodeName, openKeysAndStore, type ReadTls, redisOptions } from '#daemon/foundation'
+import { nodeName, openAuditSinks, openKeysAndStore, type ReadTls, redisOptions } from '#daemon/foundation'
 import type { DeputyError } from '#errors'
 import { createSealedSessions } from '#flows/connect'
 import { createLookAgain, keepOrders, restoreOrders } from '#flows/revocation'
 import { createHandover, type Handover } from '#foundation/async'
-import { createFileSink, DurableAuditLog, type LostRecords } from '#foundation/audit'
+import { DurableAuditLog, type Follower, type LostRecords } from '#foundation/audit'
 import { createMemoryCache, createRates } from '#foundation/cache'
 import { createIncarnations, type Membership, ClusterMembership, onlyNode } from '#foundation/cluster'
 import { Secret } from '#foundation/crypto'
@@ -30,11 +29,20 @@ const openAudit = async (
   parts: Pick<Keys, 'signingKeys' | 'prove' | 'installation'> & { store: Store; recordsLost: Handover<[LostRecords]> },
 ) => {
   const heads = await openHeads(context, parts)
-  const { home, settings, clock, logger, observed, newId, atEnd } = context
+  const { settings, clock, logger, observed, newId, atEnd } = context
   const { store, signingKeys, prove, installation, recordsLost } = parts
+  const { telemetry } = observed
+  const readTls = renewTls(context)
+  const { required, followers } = await openAuditSinks(settings, { ...context, telemetry, readTls, store, prove })
+  // After the log, so that they get its last records as well.
+  for (const follower of followers) atEnd(() => follower.close())
+  reportLag(context, followers)
   const audit = await DurableAuditLog.open({
     store: store.audit,
-    sinks: settings.audit.files.map(({ path }) => createFileSink(resolve(home, path))),
+    sinks: required,
+    appended(head) {
+      for (const follower of followers) follower.appended(head)
+    },
     clock,
     deadline: settings.audit.deadline,
     installation,
@@ -42,7 +50,7 @@ const openAudit = async (
     checkpointWithin: CHECKPOINT_WITHIN_MS,
     sign: (bytes) => signingKeys.sign('checkpoint', bytes),
     signed: (checkpoint) => void heads.note(checkpoint),
-    telemetry: observed.telemetry,
+    telemetry,
     logger,
     // A store that one process holds does not go back under it.
     ...(store.cluster === undefined
@@ -50,7 +58,27 @@ const openAudit = async (
       : { losses: { keep: RECENT_RECORDS_BYTES, prove, newId, noticed: recordsLost.tell } }),
   })
   atEnd(() => audit.close())
-  return { audit, heads, verifyAudit: createAuditVerification(parts, { audit, heads, prove }) }
+  return {
+    audit,
+    auditFollowers: followers,
+    heads,
+    verifyAudit: createAuditVerification(parts, { audit, heads, prove }),
+  }
+}
+
+/** How far each sink is behind for which no caller waits. */
+const reportLag = ({ observed }: DaemonContext, followers: readonly Follower[]): void => {
+  const read = (of: 'records' | 'seconds') => () =>
+    followers.map((follower) => {
+      const { name, lag } = follower.status()
+      return { value: lag[of], labels: { sink: name } }
+    })
+  observed.gauges('deputy.audit.sink.lag.records', 'Audit records that a sink does not have yet', read('records'))
+  observed.gauges(
+    'deputy.audit.sink.lag.seconds',
+    'Age of the oldest audit record that a sink does not have yet',
+    read('seconds'),
+  )
 }
 
 /** The certificates of the connections to the store and the cache, read again until the daemon ends. */
@@ -201,7 +229,7 @@ export const openFoundation = async (context: DaemonContext) => {
   const { store, envelope, fingerprint } = keys
   const recordsLost = createHandover<[LostRecords]>()
   const revocationsReturned = createHandover<[readonly Revocation[]]>()
-  const { audit, heads, verifyAudit } = await openAudit(context, { ...keys, recordsLost })
+  const { audit, auditFollowers, heads, verifyAudit } = await openAudit(context, { ...keys, recordsLost })
   await keys.alone(() => restoreOrders({ store, audit, fingerprint, now: clock.now(), correlationId: newId(), logger }))
   const revocationIndex = await readStanding(store)
   const cache = createMemoryCache<CachedCredential>({ entries: settings.cache.entries, clock })
@@ -221,6 +249,8 @@ export const openFoundation = async (context: DaemonContext) => {
     audit,
     auditHeads: heads,
     verifyAudit,
+    /** Sinks of the audit log for which no caller waits. */
+    auditFollowers,
     revocationIndex,
     cache,
     isVoid,

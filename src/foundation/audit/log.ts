@@ -19,6 +19,8 @@ export interface AuditLogOptions extends Watch {
   readonly checkpointEvery: number
   /** and so long after the first record that it covers (ms). */
   readonly checkpointWithin: number
+  /** The store has every record up to this one; called at the start as well. */
+  readonly appended?: (head: Head) => void
   readonly sign: (bytes: Uint8Array) => { kid: string; signature: Buffer }
   /** Hears of each checkpoint that is durable. */
   readonly signed?: (checkpoint: AuditCheckpoint) => void
@@ -94,6 +96,7 @@ export class DurableAuditLog implements AuditLog {
     this.#store = new WatchedSink('store', options)
     this.#signer = new WatchedSink('checkpoint', options)
     this.#feeds = options.sinks.map((sink) => new Feed(sink, options.store, head, options))
+    options.appended?.(head)
   }
 
   /** Goes on with the chain where the store has it. @throws DeputyError `store_unavailable` */
@@ -288,6 +291,7 @@ export class DurableAuditLog implements AuditLog {
     this.#stored = this.#head
     this.#sinceCheckpoint += rows.length
     this.#recent.add(rows)
+    this.#options.appended?.(this.#head)
   }
 
   /** Finds out what the store has of the rows in doubt, and of all before them. @returns the rows in doubt that it has */

@@ -22,6 +22,9 @@ const METADATA = new Set(
   ].map((address) => ipaddr.process(address).toNormalizedString()),
 )
 
+/** Addresses within a site, at which an operator has services of the site: RFC 1918, RFC 6598 and RFC 4193. */
+export const PRIVATE_RANGES = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']
+
 export interface AddressRules {
   readonly allowLoopback: boolean
   /** CIDR ranges. */

@@ -34,6 +34,7 @@ const TABLES = [
   'backend_tokens',
   'audit_records',
   'audit_checkpoints',
+  'audit_positions',
 ] as const satisfies readonly (keyof Tables)[]
 
 const AT_ONCE = 1000

@@ -9,6 +9,7 @@ export type { PostgresOptions } from './postgres/pool.ts'
 export { type RecentGrants, rememberGrants } from './recent-grants.ts'
 export type { AttemptStore } from './records/attempts.ts'
 export type { AuditCheckpoint, AuditFilter, AuditRow, AuditStore, SegmentFile } from './records/audit.ts'
+export type { AuditPosition, AuditPositionStore } from './records/audit-positions.ts'
 export {
   type AuthorizationRecord,
   authorizationRecordName,

@@ -8,6 +8,7 @@
  */
 import type { AttemptStore } from './records/attempts.ts'
 import type { AuditStore } from './records/audit.ts'
+import type { AuditPositionStore } from './records/audit-positions.ts'
 import type { AuthorizationRecordStore } from './records/authorization-records.ts'
 import type { BackendTokenStore } from './records/backend-tokens.ts'
 import type { ClientRecordStore } from './records/clients.ts'
@@ -55,6 +56,7 @@ export interface Store {
   readonly sealed: SealedStore
   readonly losses: LossStore
   readonly audit: AuditStore
+  readonly auditPositions: AuditPositionStore
   /** Resolves when the store answers; for readiness. */
   ping(): Promise<void>
   close(): Promise<void>

@@ -16,10 +16,18 @@ const DURATION_BOUNDS = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ]
 
+/** One value of a gauge. */
+export interface GaugeValue {
+  readonly value: number
+  readonly labels: Readonly<Record<string, string>>
+}
+
 export interface OpenTelemetry {
   readonly telemetry: Telemetry
   /** A value that is read when metrics are read. */
   gauge(name: string, description: string, read: () => number): void
+  /** Values that are read when metrics are read, one for each set of labels. */
+  gauges(name: string, description: string, read: () => readonly GaugeValue[]): void
   /** All metrics in the Prometheus text format. */
   prometheus(): Promise<string>
   /** The span context that a caller sent (W3C Trace Context) becomes the parent of what `work` does. */
@@ -124,6 +132,11 @@ export const createOpenTelemetry = async (options: {
     gauge(name, description, read) {
       meter.createObservableGauge(name, { description }).addCallback((result) => {
         result.observe(read())
+      })
+    },
+    gauges(name, description, read) {
+      meter.createObservableGauge(name, { description }).addCallback((result) => {
+        for (const { value, labels } of read()) result.observe(value, { ...labels })
       })
     },
     telemetry: {

@@ -17,7 +17,8 @@ export interface Telemetry {
   cache(fact: { outcome: 'hit' | 'miss' }): void
   /** A request to an identity provider or OAuth service. */
   provider(fact: { provider: string; operation: string; outcome: 'ok' | 'error'; seconds: number }): void
-  audit(fact: { sink: string; outcome: 'durable' | 'failed'; records: number; seconds: number }): void
+  /** `refused`: the receiver will not keep these records, although it works. */
+  audit(fact: { sink: string; outcome: 'durable' | 'failed' | 'refused'; records: number; seconds: number }): void
   revocation(fact: { scope: string }): void
   /** An attempt to end a grant at its provider. `irrevocable`: it was the last one, and a person must end the grant by hand. */
   upstreamRevocation(fact: { provider: string; outcome: 'done' | 'not_offered' | 'queued' | 'irrevocable' }): void

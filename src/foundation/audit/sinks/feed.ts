@@ -1,5 +1,6 @@
 import type { AuditRow, AuditStore } from '#foundation/store'
 import type { Head } from '../format/chain.ts'
+import { isInChain } from './position.ts'
 import type { AuditSink } from './sink.ts'
 import { WatchedSink, type Watch } from './watched-sink.ts'
 
@@ -22,8 +23,8 @@ export class Feed {
   constructor(sink: AuditSink, store: AuditStore, head: Head, watch: Watch) {
     this.#sink = sink
     this.#store = store
-    this.#watch = watch
-    this.#watched = new WatchedSink(sink.name, watch)
+    this.#watch = sink.deadline === undefined ? watch : { ...watch, deadline: sink.deadline }
+    this.#watched = new WatchedSink(sink.name, this.#watch)
     this.#written = head.seq
   }
 
@@ -80,12 +81,12 @@ export class Feed {
   async #compare(head: Head): Promise<void> {
     const last = await this.#watched.ask(async () => this.#sink.head?.())
     if (last !== undefined) {
-      const [kept] = await this.#watched.ask(() => this.#store.query({ afterSeq: last.seq - 1 }, { limit: 1 }))
-      if (last.seq > head.seq || kept?.hash !== last.hash) {
+      const isOurs =
+        last.seq === 0 || (last.seq <= head.seq && (await this.#watched.ask(() => isInChain(this.#store, last))))
+      if (!isOurs)
         throw this.#watched.refusal(
           `it ends with record ${last.seq}, which the store does not have: the store was cut short or restored, or this is the log of another one; move it away to begin a new one`,
         )
-      }
       this.#written = last.seq
     }
     this.#sure = true

@@ -20,6 +20,7 @@ import { clientSessions } from './0016-client-sessions.ts'
 import { clients } from './0017-clients.ts'
 import { provedConsents } from './0018-proved-consents.ts'
 import { numberedCheckpoints } from './0019-numbered-checkpoints.ts'
+import { auditPositions } from './0020-audit-positions.ts'
 
 /** A step of the schema. Its queries and the note that it was done are one transaction, so that it is done once or not at all. */
 export type Migration = (database: Database, types: ColumnTypes) => CompiledQuery[]
@@ -44,6 +45,7 @@ const migrations: readonly Migration[] = [
   clients,
   provedConsents,
   numberedCheckpoints,
+  auditPositions,
 ]
 
 /** The schema's version that this program needs. */

@@ -2,6 +2,7 @@ import type { Atomically, Batch, Database } from '../schema.ts'
 import type { Store } from '../store.ts'
 import { attemptStore } from './attempts.ts'
 import { auditStore, type AppendAfter } from './audit.ts'
+import { auditPositionStore } from './audit-positions.ts'
 import { authorizationRecordStore } from './authorization-records.ts'
 import { backendTokenStore } from './backend-tokens.ts'
 import { replayStore, unknownCallerStore } from './callers.ts'
@@ -70,5 +71,6 @@ export const recordStores = ({
   sealed: sealedStore(database),
   upstreamRevocations: upstreamRevocationStore(database),
   audit: auditStore({ database, reading, atomically, batch, isConstraint, appendAfter, node }),
+  auditPositions: auditPositionStore(database, node),
   losses: lossStore(database),
 })
